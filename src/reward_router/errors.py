@@ -1,0 +1,21 @@
+"""Errors a user can act on: each says what was wrong, where, and what is allowed."""
+
+
+class RewardRouterError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it as one line."""
+
+    exit_code = 1
+
+
+class InputError(RewardRouterError, ValueError):
+    """Bad input (configuration, data, arguments): exit code 2. The message says what, where and what is allowed."""
+
+    exit_code = 2
+
+
+class LedgerError(RewardRouterError):
+    """The ledger refuses an event or cannot be read; nothing was changed."""
+
+
+class RunError(RewardRouterError):
+    """A run had to stop; its state is saved and `--resume` goes on."""

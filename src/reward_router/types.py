@@ -1,0 +1,77 @@
+"""The words of the project as types, and the axis letters every array name carries.
+
+| letter | axis |
+|---|---|
+| B | units being routed: prompts, batches or preference pairs |
+| N | responses to one prompt |
+| K | arms (reward models) |
+| D | features of a context |
+| P | preference pairs |
+| T | tokens |
+
+``scores_BN`` is therefore one row a prompt, one column a response.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+AnyFloat = NDArray[np.float64] | NDArray[np.float32]
+Int = NDArray[np.int64]
+State = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The receipt of one routed unit: keep its ``id``, the payoff is given to it.
+
+    ``propensity`` is the probability the arm was drawn with, ``probs_K`` the whole distribution, ``version`` the number of
+    payoffs the router had applied when it decided.
+    """
+
+    id: str
+    unit: str
+    step: int
+    arm: int
+    name: str
+    propensity: float
+    probs_K: Float = field(repr=False)
+    version: int = 0
+    n_units: int = 1
+    forced: bool = False
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Chooses arms from contexts and learns from payoffs; never sees text. See ``reward_router.routers``."""
+
+    n_arms: int
+
+    def probs(self, context_BD: AnyFloat) -> Float:
+        """(B, K) probabilities, rows sum to 1. Reading never changes state."""
+        ...
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Learn from B payoffs in [0, 1], in row order."""
+        ...
+
+    def state_dict(self) -> State:
+        """Everything learned, as arrays only."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit; ValueError (and no change) where the state does not fit."""
+        ...
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """An arm: scores responses. Higher is better, comparable within this arm only, NaN where it abstains."""
+
+    def score(self, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> Float:
+        """B prompts with N responses each -> (B, N) float64."""
+        ...

@@ -1,0 +1,372 @@
+"""The configuration of a run: what each key means, its range and its default, and errors that name the nearest key.
+
+YAML in, validated by pydantic; every default below is the library's, the embedded default run lies in
+``configs/default.yaml`` and the paper's settings in ``configs/laser*.yaml``. Reading a file never loads a model.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from reward_router.errors import InputError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+ARM_KINDS = ("loglik", "classifier", "embedding", "metric", "python", "gold")
+"""Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values are never silently coerced to nonsense."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """Where prompts come from: ``embedded`` (generated, verifiable), a JSONL/JSONL.gz/Parquet file or a Hub data set."""
+
+    source: str = "embedded"
+    name: str | None = Field(default=None, description="configuration name of a Hub data set, e.g. `main` of gsm8k")
+    split: str = "train"
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our name -> the data's column (prompt, answer, category, id)"
+    )
+    template: str | None = Field(default=None, description="prompt template with {column} fields")
+    limit: Count | None = None
+    categories: list[str] | None = Field(default=None, description="keep only these categories")
+    answer_kind: Literal["number", "yes_no", "letter", "math", "exact"] | None = Field(
+        default=None, description="how a response's answer is read and compared with the data's; none: no gold"
+    )
+
+
+class PolicyConfig(Section):
+    """The language model being aligned and how it is sampled."""
+
+    model: str = "smollm2-135m-instruct"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    sample_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    engine: Literal["transformers", "vllm"] = "transformers"
+    device: str = "auto"
+    system: str | None = None
+    n_responses: Annotated[int, Field(ge=2)] = 30
+    temperature: Positive = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 256
+    max_prompt_tokens: Count = 1024
+    sample_batch: Count = 128
+    trust_remote_code: bool = False
+
+
+class ArmConfig(BaseModel):
+    """One reward model. Keys beyond these are the kind's own options (``reduction``, ``metric``, ``path``, ...)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    kind: Literal["loglik", "classifier", "embedding", "metric", "python", "gold"]
+    model: str | None = None
+    cost: NonNegative = 1.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The kind's own options, as written."""
+        return dict(self.model_extra or {})
+
+
+class PoolConfig(Section):
+    """How reward models are held: at most ``resident`` at a time, the least recently used leaves."""
+
+    resident: Count = 2
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: str = "auto"
+    timeout: Positive | None = Field(default=None, description="seconds one scoring call of an arm may take")
+    fallback: str | None = Field(
+        default=None, description="arm that judges where the chosen one fails; none: the next arm"
+    )
+
+
+class RouterConfig(Section):
+    """Which bandit chooses, and for which unit. Options left at None take the router's own default."""
+
+    name: Literal["linucb", "thompson", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"] = "linucb"
+    unit: Literal["batch", "prompt", "pair"] = "prompt"
+    mode: Literal["route", "ensemble"] = "route"
+    ensemble: Literal["zscore", "raw"] = "zscore"
+    arm: str | None = Field(default=None, description="the arm of `fixed`")
+    per: Literal["decision", "iteration"] = Field(default="decision", description="when `round_robin` moves on")
+    alpha: NonNegative | None = None
+    ridge: Positive | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
+    discount: Annotated[float, Field(gt=0, le=1)] | None = None
+    explore: Share | None = None
+    init: Literal["zeros", "random"] = Field(
+        default="zeros", description="b at the start: `random` is the paper's text"
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] | None = None
+    eta: Positive | None = None
+    prior_precision: Positive | None = None
+    noise_sd: Positive | None = None
+
+    @model_validator(mode="after")
+    def _options_fit_the_router(self) -> "RouterConfig":
+        used = {
+            "linucb": {"alpha", "ridge", "warmup", "discount", "explore"},
+            "thompson": {"prior_precision", "noise_sd", "discount", "warmup"},
+            "exp3": {"gamma", "eta"},
+            "laser-exp3": {"gamma"},
+        }.get(self.name, set())
+        every = {"alpha", "ridge", "warmup", "discount", "explore", "gamma", "eta", "prior_precision", "noise_sd"}
+        wrong = sorted(k for k in every - used if getattr(self, k) is not None)
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no option of {self.name}; it takes {', '.join(sorted(used)) or 'none'}")
+        if (self.name == "fixed") != (self.arm is not None):
+            raise ValueError("arm names the one arm of name: fixed, and belongs to it alone")
+        return self
+
+
+class ContextConfig(Section):
+    """What the router sees: the policy's own embedding (paper), a frozen sentence encoder, or a hash (tests)."""
+
+    kind: Literal["policy", "sentence", "hashing"] = "policy"
+    pooling: Literal["last_hidden", "mean_hidden", "mean_input"] = "last_hidden"
+    model: str | None = Field(default=None, description="the sentence encoder; none: MiniLM")
+    dim: Count = Field(default=256, description="dimensions of `hashing`")
+
+
+class PayoffConfig(Section):
+    """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
+
+    name: Literal["neg_loss", "improvement", "verifier", "probe", "python"] = "neg_loss"
+    path: str | None = Field(default=None, description="module:function of `python`")
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of prompts whose gold is looked up"
+    )
+    low: Share = 0.2
+    high: Share = 0.8
+    history: Annotated[int, Field(ge=1)] = Field(default=5, description="values before scaling starts")
+    window: Count | None = Field(default=None, description="values the quantiles look back on; none: all")
+    per_iteration: bool = Field(default=False, description="quantiles forget at the start of an iteration")
+    hold_back: Annotated[int, Field(ge=0)] | None = Field(default=None, description="raw payoffs scaled together first")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PayoffConfig":
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low} must be below high={self.high}")
+        if (self.name == "python") != (self.path is not None):
+            raise ValueError("path names the function of name: python, and belongs to it alone")
+        return self
+
+
+class PairsConfig(Section):
+    """How preference pairs are formed from one prompt's scored responses."""
+
+    per_prompt: Count = 10
+    margin: NonNegative = Field(default=0.0, description="smallest score gap, in the arm's own units")
+
+
+class TrainConfig(Section):
+    """The optimiser: one step a batch, LoRA, the loss of the paper by default."""
+
+    loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
+    beta: Positive = 0.1
+    nll_weight: NonNegative = 1.0
+    nll_reduction: Literal["response", "token"] = "response"
+    desirable_weight: Positive = 1.0
+    undesirable_weight: Positive = 1.0
+    lr: Positive = 5e-6
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Positive = 1.0
+    lora_r: Count = 16
+    lora_alpha: Positive = 32
+    lora_targets: str | list[str] = "all-linear"
+    iterations: Count = 10
+    batch_prompts: Count = 16
+    batches_per_iteration: Count | None = Field(default=None, description="none: one pass over the prompts")
+    steps_per_batch: Count = 1
+    micro_batch: Count = Field(default=4, description="pairs a forward pass")
+    gradient_checkpointing: bool = False
+
+
+class EvalConfig(Section):
+    """Gold on the dev split before and after; greedy unless a temperature is given."""
+
+    data: DataConfig | None = None
+    limit: Count | None = None
+    max_new_tokens: Count | None = None
+    batch: Count = 64
+    test: DataConfig | None = Field(
+        default=None, description="an out-of-distribution set, measured after the run as well"
+    )
+
+
+class Config(Section):
+    """A whole run. See ``configs/default.yaml`` for one that works on a laptop."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    data: DataConfig = DataConfig()
+    policy: PolicyConfig = PolicyConfig()
+    arms: list[ArmConfig] = Field(default_factory=list, description="empty: the embedded arms")
+    pool: PoolConfig = PoolConfig()
+    router: RouterConfig = RouterConfig()
+    context: ContextConfig = ContextConfig()
+    payoff: PayoffConfig = PayoffConfig()
+    pairs: PairsConfig = PairsConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    audit: Share = Field(default=0.0, description="share of prompts scored by every arm as well, for agreement figures")
+    noise: NonNegative = Field(
+        default=0.0, description="sd of Gaussian noise on z-scored rewards (the paper's analysis)"
+    )
+    checkpoint_every: Count = 1
+    durability: Literal["normal", "full"] = "normal"
+    contexts: Literal["full", "f32", "none"] = "full"
+
+    @model_validator(mode="after")
+    def _arms_are_distinct(self) -> "Config":
+        names = [arm.name for arm in self.arms]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
+        if len(names) == 1 and self.router.name != "fixed" and self.router.mode == "route":
+            raise ValueError(
+                f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"
+            )
+        for what, arm in (("router.arm", self.router.arm), ("pool.fallback", self.pool.fallback)):
+            if arm is not None and names and arm not in names:
+                raise ValueError(f"{what}={arm!r} is none of the arms {', '.join(names)}")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: ``5e-6`` is a number (PyYAML reads YAML 1.1, where it is a string)."""
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML text as plain data; InputError names the line that cannot be read."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def presets() -> list[str]:
+    """Names that ``--preset`` takes."""
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in resources.files("reward_router.configs").iterdir()
+        if p.name.endswith(".yaml")
+    )
+
+
+def preset_text(name: str) -> str:
+    """The YAML of a packaged configuration."""
+    if name not in presets():
+        raise InputError(f"preset {name!r} does not exist; {nearest(name, presets())}")
+    return (resources.files("reward_router.configs") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean X?' where something is near, else the whole list."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(known)}"
+
+
+def _apply(tree: dict[str, Any], setting: str) -> None:
+    path, eq, text = setting.partition("=")
+    if not eq or not path.strip():
+        raise InputError(f"--set {setting!r}: write it as section.key=value")
+    *parents, last = path.strip().split(".")
+    node: Any = tree
+    for name in [*parents, last]:
+        if isinstance(node, list):
+            node = _list_item(node, name, setting)
+            continue
+        if not isinstance(node, dict):
+            raise InputError(f"--set {setting!r}: {name!r} stands below a plain value")
+        if name is last:
+            break
+        node = node.setdefault(name, {})
+    node[last] = parse_yaml(text, f"--set {path}")
+
+
+def _list_item(node: list[Any], name: str, setting: str) -> Any:
+    if name.isdigit() and int(name) < len(node):
+        return node[int(name)]
+    for item in node:
+        if isinstance(item, dict) and item.get("name") == name:
+            return item
+    raise InputError(f"--set {setting!r}: the list has no item {name!r}")
+
+
+def load(source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()) -> Config:
+    """Read a configuration file, or a preset (``default`` when neither is given), with ``a.b=v`` settings on top."""
+    if source is not None and preset is not None:
+        raise InputError(f"give a config file ({source}) or a preset ({preset}), not both")
+    if source is not None:
+        path = Path(source)
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except FileNotFoundError:
+            raise InputError(f"config {path}: no such file; presets: {', '.join(presets())}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"config {path}: cannot be read: {error}") from None
+    else:
+        text, where = preset_text(preset or "default"), preset or "default"
+    tree = parse_yaml(text, where)
+    if not isinstance(tree, dict):
+        raise InputError(f"{where}: a mapping of sections is expected, found {type(tree).__name__}")
+    for setting in settings:
+        _apply(tree, setting)
+    return validate(tree, where)
+
+
+def validate(tree: Mapping[str, Any], where: str) -> Config:
+    """Plain data to a Config; InputError is one line: the key, the value and what is allowed."""
+    try:
+        return Config.model_validate(dict(tree))
+    except ValidationError as error:
+        first = error.errors()[0]
+        loc = ".".join(str(p) for p in first["loc"])
+        if first["type"] == "extra_forbidden":
+            fields = _fields_at(first["loc"][:-1])
+            raise InputError(f"{where}: unknown key {loc!r}; {nearest(str(first['loc'][-1]), fields)}") from None
+        given = first.get("input")
+        shown = "" if isinstance(given, dict | list) or first["type"] == "missing" else f" (got {given!r})"
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" [and {error.error_count() - 1} more]" if error.error_count() > 1 else ""
+        raise InputError(f"{where}: {loc + ': ' if loc else ''}{message}{shown}{more}") from None
+
+
+def _fields_at(loc: Sequence[str | int]) -> list[str]:
+    model: Any = Config
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text

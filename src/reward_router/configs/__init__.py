@@ -1,0 +1,1 @@
+"""Packaged configurations: the embedded default, the paper's settings, presets."""

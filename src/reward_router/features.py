@@ -1,0 +1,50 @@
+"""Contexts as arrays: normalising, pooling a batch, pair features, and a hashing encoder. numpy only.
+
+A router sees these rows and never the text. Encoders that need a language model live beside it (``policy.py``,
+``rewards/embedding.py``); what they return passes through :func:`unit_rows`.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from reward_router.types import AnyFloat, Float
+
+_WORD = re.compile(r"\w+")
+
+
+def unit_rows(context_BD: AnyFloat) -> Float:
+    """Rows in float64 with unit L2 norm; a zero row stays zero. O(B D).
+
+    LinUCB's exploration width is alpha |x| / sqrt(ridge): rows of one length explore alike.
+    """
+    rows_BD = np.asarray(context_BD, dtype=np.float64)
+    norm_B = np.linalg.norm(rows_BD, axis=1, keepdims=True)
+    return np.divide(rows_BD, norm_B, out=np.zeros_like(rows_BD), where=norm_B > 0)
+
+
+def pool(context_BD: AnyFloat) -> Float:
+    """One (1, D) context for a whole batch: the mean of its rows, then unit norm (LASER, c(t) = mean of e_m(x))."""
+    return unit_rows(np.asarray(context_BD, dtype=np.float64).mean(axis=0, keepdims=True))
+
+
+def pair_rows(first_PD: AnyFloat, second_PD: AnyFloat) -> Float:
+    """(P, 2D) features of response pairs, [(e + e') / 2 ; |e - e'|], unit norm; symmetric in the two (BayesianRouter)."""
+    first_PD, second_PD = np.asarray(first_PD, np.float64), np.asarray(second_PD, np.float64)
+    return unit_rows(np.concatenate([(first_PD + second_PD) / 2, np.abs(first_PD - second_PD)], axis=1))
+
+
+def hash_rows(texts: Sequence[str], dim: int) -> Float:
+    """(B, dim) signed feature hashing of lower-cased words, unit norm: no model, for tests and dry runs. O(characters).
+
+    >>> bool(np.allclose(hash_rows(["two words"], 64), hash_rows(["Words two"], 64)))
+    True
+    """
+    rows_BD = np.zeros((len(texts), dim))
+    for row_D, text in zip(rows_BD, texts, strict=True):
+        for word in _WORD.findall(text.lower()):
+            digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+            row_D[(digest >> 1) % dim] += 1.0 if digest & 1 else -1.0
+    return unit_rows(rows_BD)

@@ -22,7 +22,9 @@ def unit_rows(context_BD: AnyFloat) -> Float:
     """
     rows_BD = np.asarray(context_BD, dtype=np.float64)
     norm_B = np.linalg.norm(rows_BD, axis=1, keepdims=True)
-    return np.divide(rows_BD, norm_B, out=np.zeros_like(rows_BD), where=norm_B > 0)
+    out_BD = np.zeros_like(rows_BD)
+    np.divide(rows_BD, norm_B, out=out_BD, where=norm_B > 0)
+    return out_BD
 
 
 def pool(context_BD: AnyFloat) -> Float:

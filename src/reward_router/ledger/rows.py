@@ -1,0 +1,166 @@
+"""The events of a ledger as typed rows, field for field what the tables hold, and arrays as bytes.
+
+An array is its dtype, its shape and its little-endian contents: never a pickle. A row's ``arm`` is the arm's number in the order
+in which names entered the ledger; it stays valid when arms come and go.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import LedgerError
+
+DIGEST = b"#"  # first byte of a context that was not kept, only its digest
+STATUSES = ("ok", "failed", "timeout", "abstained", "audit", "fallback")
+
+
+class Decided(NamedTuple):
+    """A unit was given an arm: the receipt that payoffs name."""
+
+    seq: int
+    id: bytes
+    unit: str
+    step: int
+    arm: int
+    propensity: float
+    probs: bytes
+    context: bytes | None
+    n_units: int
+    version: int
+    forced: int
+
+    @property
+    def probs_K(self) -> NDArray[Any]:
+        """(K,) the distribution the arm was drawn from, over the arms present then."""
+        return unpack(self.probs)
+
+
+class Called(NamedTuple):
+    """One arm scored one response: the unit of cost. ``score`` None is NaN (abstained), ``decision`` None is no decision's."""
+
+    seq: int
+    decision: int | None
+    response: str
+    arm: int
+    score: float | None
+    status: str
+    seconds: float | None
+    price: float | None
+
+
+class Paid(NamedTuple):
+    """A payoff for one decision. ``scaled`` None: a raw payoff held back, its value comes with a ``Released``.
+
+    Payoffs of one ``batch`` (the seq of its first) were given to the router in one update.
+    """
+
+    seq: int
+    decision: int
+    raw: float | None
+    scaled: float | None
+    source: str
+    kind: str
+    batch: int
+
+
+class Released(NamedTuple):
+    """The payoffs held back until now, scaled together and given to the router in one update."""
+
+    seq: int
+    payoffs: bytes
+    scaled: bytes
+
+
+class Labelled(NamedTuple):
+    """Gold for one unit; never seen by a router."""
+
+    seq: int
+    unit: str
+    step: int
+    value: float
+    source: str
+
+
+class Failed(NamedTuple):
+    """An arm failed: data, never a zero score."""
+
+    seq: int
+    decision: int | None
+    arm: int
+    reason: str
+
+
+class Changed(NamedTuple):
+    """An arm came or went, or the scaler's history was reset (``action``: arm_added, arm_removed, scaler_reset)."""
+
+    seq: int
+    action: str
+    name: str
+
+
+Row = Decided | Called | Paid | Released | Labelled | Failed | Changed
+
+TABLES: dict[type[Any], str] = {
+    Decided: "decisions",
+    Called: "calls",
+    Paid: "payoffs",
+    Released: "releases",
+    Labelled: "labels",
+    Failed: "failures",
+    Changed: "changes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One arm's verdict on one response, as a caller reports it.
+
+    ``arm`` is a name or an index into the dispatcher's arms, ``score`` may be NaN, ``seconds`` and ``price`` are this call's own.
+    """
+
+    decision_id: str | None
+    response_id: str
+    arm: str | int
+    score: float
+    status: str = "ok"
+    seconds: float = float("nan")
+    price: float = float("nan")
+
+
+def pack(array: NDArray[Any]) -> bytes:
+    """An array as bytes: 3 of dtype (``<f8``), 1 of dimensions, 4 a dimension, then the contents. O(size)."""
+    a = np.ascontiguousarray(array)
+    a = a.astype(a.dtype.newbyteorder("<"), copy=False)
+    code = a.dtype.str.encode().ljust(4)
+    if a.dtype.kind not in "fiub" or len(code) != 4:
+        raise LedgerError(f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only")
+    return code + struct.pack(f"<I{a.ndim}I", a.ndim, *a.shape) + a.tobytes()
+
+
+def digest(array: NDArray[Any]) -> bytes:
+    """What stands for a context that is not kept: enough to recognise it again."""
+    return DIGEST + hashlib.blake2b(pack(array), digest_size=15).digest()
+
+
+def unpack(data: bytes) -> NDArray[Any]:
+    """The array that ``pack`` made into bytes (read-only). LedgerError where the bytes are not one."""
+    try:
+        (n,) = struct.unpack_from("<I", data, 4)
+        shape = struct.unpack_from(f"<{n}I", data, 8)
+        return np.frombuffer(data, np.dtype(data[:4].decode().strip()), offset=8 + 4 * n).reshape(shape)
+    except (struct.error, ValueError, TypeError) as error:
+        raise LedgerError(f"{len(data)} bytes that are no array: {error}") from None
+
+
+def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
+    """Vectors of one length -> (B, D), dtypes promoted where they differ. One copy where they do not."""
+    head = blobs[0][:12]
+    if all(blob[:12] == head for blob in blobs):
+        body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), np.dtype(head[:4].decode().strip()))
+        return body.reshape(len(blobs), -1)
+    return np.stack([unpack(blob) for blob in blobs])

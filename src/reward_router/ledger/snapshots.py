@@ -1,0 +1,70 @@
+"""Verified snapshots: arrays as bytes in parts below SQLite's limit, under one BLAKE2 digest."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import LedgerError
+from reward_router.types import State
+
+PART = 1 << 26
+KEEP = 3
+
+
+def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any]) -> None:
+    """Put the state in the file as of ``seq``; drops all but the first and the newest three. O(bytes)."""
+    arrays = {name: np.ascontiguousarray(a) for name, a in state.items()}
+    for name, a in arrays.items():
+        if a.dtype.kind not in "fiubU":
+            raise LedgerError(f"snapshot: {name} has dtype {a.dtype}; allowed plain numbers and booleans")
+    layout = [[name, a.dtype.str, list(np.shape(state[name])), a.nbytes] for name, a in arrays.items()]
+    text = json.dumps({"head": dict(head), "layout": layout})
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    _drop(db, [seq])
+    part = 0
+    for a in arrays.values():
+        data = a.reshape(-1).view(np.uint8).data
+        for at in range(0, len(data), PART):
+            piece = data[at : at + PART]
+            digest.update(piece)
+            db.execute("INSERT INTO snapshot_parts VALUES(?,?,?)", (seq, part, piece))
+            part += 1
+    db.execute("INSERT INTO snapshots VALUES(?,?,?)", (seq, text, digest.digest()))
+    _drop(db, [row[0] for row in db.execute("SELECT seq FROM snapshots ORDER BY seq").fetchall()[1:-KEEP]])
+
+
+def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
+    for seq in seqs:
+        db.execute("DELETE FROM snapshots WHERE seq=?", (seq,))
+        db.execute("DELETE FROM snapshot_parts WHERE seq=?", (seq,))
+
+
+def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
+    """The newest snapshot whose digest holds, or None."""
+    for seq, text, digest in db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq DESC").fetchall():
+        data = read(db, seq, text, digest)
+        if data is not None:
+            return seq, json.loads(text)["head"], data
+    return None
+
+
+def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | None:
+    """The arrays of one snapshot; None where the digest does not hold."""
+    check = hashlib.blake2b(text.encode(), digest_size=16)
+    parts = [p for (p,) in db.execute("SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part", (seq,)).fetchall()]
+    for piece in parts:
+        check.update(piece)
+    if check.digest() != digest:
+        return None
+    state, waiting = {}, iter(parts)
+    for name, dtype, shape, size in json.loads(text)["layout"]:
+        pieces, got = [], 0
+        while got < size:
+            pieces.append(next(waiting))
+            got += len(pieces[-1])
+        state[name] = np.frombuffer(bytearray().join(pieces), np.dtype(dtype)).reshape(shape)
+    return state

@@ -1,0 +1,209 @@
+"""From what was measured (losses, labels) to the payoff in [0, 1] a router learns from: pure formulas and the quantile scaler.
+
+Every formula returns a *raw* payoff, higher is better; ``QuantileScaler`` brings raw payoffs to [0, 1] (LASER eq. A.2). Do not
+negate twice. Left out: payoffs that are in [0, 1] by nature (a verifier's verdict, a human label, a probe set's accuracy) go
+to ``Dispatcher.feedback`` as they are.
+
+Deviations from LASER, each measured: (1) the history excludes the value being scaled; (2) 0.5 until ``warmup`` values exist or
+where the two quantiles coincide (the paper says nothing); (3) ``scale_together`` scales the payoffs a run holds back at its
+start by their common quantiles, because one after the other the order of the warm-up decides which arm looks good.
+"""
+
+import math
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router.errors import InputError
+from reward_router.types import Float, State
+
+MIN_SPREAD = 1e-12
+
+
+class QuantileScaler:
+    """Running quantile scaling of raw payoffs to [0, 1] (LASER eq. A.2).
+
+    A value at or below the ``low`` quantile of the history gives 0, at or above the ``high`` quantile 1, linear between.
+    ``window`` keeps the last values only (None: all). ``scale`` costs O(log n) comparisons and one memory move; InputError where
+    the quantiles, ``warmup`` or ``window`` are out of range or a value is not finite.
+
+    >>> s = QuantileScaler(warmup=2)
+    >>> [s.scale(v) for v in (0.0, 1.0, 0.5, 9.0)]
+    [0.5, 0.5, 0.5, 1.0]
+    """
+
+    def __init__(self, low: float = 0.2, high: float = 0.8, warmup: int = 5, window: int | None = None) -> None:
+        """0 <= low < high <= 1, warmup at least 1, window None or at least max(2, warmup)."""
+        if not 0.0 <= low < high <= 1.0:
+            raise InputError(f"QuantileScaler: low={low!r}, high={high!r}; allowed 0 <= low < high <= 1")
+        if warmup < 1:
+            raise InputError(f"QuantileScaler: warmup={warmup!r}; allowed 1 or more values")
+        if window is not None and window < max(2, warmup):
+            raise InputError(
+                f"QuantileScaler: window={window!r}; allowed None or at least max(2, warmup)={max(2, warmup)}"
+            )
+        self.low, self.high, self.warmup, self.window = float(low), float(high), int(warmup), window
+        self._history: list[float] = []
+        self._sorted: list[float] = []
+        self._synced = 0
+
+    def __len__(self) -> int:
+        """Number of values in the history."""
+        return len(self._history)
+
+    def scale(self, value: float) -> float:
+        """Scale one value by the history before it, then append it. O(log n) and a memory move; InputError if not finite."""
+        scaled = self.preview([value])[0]
+        self.push(finite(value, "payoff"))
+        return scaled
+
+    def preview(self, values: Sequence[float]) -> list[float]:
+        """What ``scale`` would give for each value in turn, without changing the history. One copy of it for two or more."""
+        clean = [finite(v, "payoff") for v in values]
+        self._sync()
+        ordered = self._sorted if len(clean) == 1 else list(self._sorted)
+        scaled = []
+        for i, value in enumerate(clean):
+            scaled.append(self._scaled(value, ordered))
+            if len(clean) > 1:
+                insort(ordered, value)
+            if self.window is not None and len(ordered) > self.window:
+                at = len(self._history) + i - self.window
+                gone = self._history[at] if at < len(self._history) else clean[at - len(self._history)]
+                del ordered[bisect_left(ordered, gone)]
+        return scaled
+
+    def scale_together(self, values: Sequence[float]) -> list[float]:
+        """Scale values by their own common quantiles, order-free; the history is neither read nor changed. O(n log n)."""
+        clean = sorted(finite(v, "payoff") for v in values)
+        lo, hi = _quantile(clean, self.low), _quantile(clean, self.high)
+        return [_linear(float(v) + 0.0, lo, hi) for v in values]
+
+    def push(self, value: float) -> None:
+        """Append one value to the history without scaling it. O(1); the sorted view is brought up to date by the next scale."""
+        self._history.append(value)
+        if self.window is not None and len(self._history) > self.window:
+            self._sync()
+            del self._sorted[bisect_left(self._sorted, self._history.pop(0))]
+            self._synced -= 1
+
+    def reset(self) -> None:
+        """Forget the history (the ``per_iteration`` option)."""
+        self._load([])
+
+    def state_dict(self) -> State:
+        """The history as one float64 array, oldest first."""
+        return {"history": np.array(self._history, dtype=np.float64)}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit; InputError (and no change) where the state does not fit."""
+        history = np.asarray(state.get("history", np.empty((0, 0))))
+        if (
+            set(state) != {"history"}
+            or history.ndim != 1
+            or history.dtype != np.float64
+            or not np.isfinite(history).all()
+        ):
+            raise InputError(f"QuantileScaler state: keys {sorted(state)}; allowed one finite float64 vector 'history'")
+        if self.window is not None and len(history) > self.window:
+            raise InputError(f"QuantileScaler state: {len(history)} values; allowed at most window={self.window}")
+        self._load(history.tolist())
+
+    def _load(self, history: list[float]) -> None:
+        self._history, self._sorted, self._synced = history, [], 0
+
+    def _sync(self) -> None:
+        fresh = self._history[self._synced :]
+        if len(fresh) > 32:
+            self._sorted = sorted(self._history)
+        else:
+            for value in fresh:
+                insort(self._sorted, value)
+        self._synced = len(self._history)
+
+    def _scaled(self, value: float, ordered: Sequence[float]) -> float:
+        if len(ordered) < self.warmup:
+            return 0.5
+        return _linear(value, _quantile(ordered, self.low), _quantile(ordered, self.high))
+
+
+def finite(value: float, what: str) -> float:
+    """The value as a float (-0.0 as 0.0); InputError where it is not a finite real number."""
+    try:
+        number = float(value) + 0.0
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} {value!r}: allowed a finite number") from None
+    if not math.isfinite(number):
+        raise InputError(
+            f"{what} {number!r}: allowed a finite number; an arm that gives none is a failure, not a payoff"
+        )
+    return number
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    # numpy's "linear" (Hyndman and Fan's type 7): position q (n - 1) between two order statistics
+    at = q * (len(ordered) - 1)
+    i = int(at)
+    below, above = ordered[i], ordered[min(i + 1, len(ordered) - 1)]
+    return below + (above - below) * (at - i)
+
+
+def _linear(value: float, lo: float, hi: float) -> float:
+    # LASER eq. A.2
+    if not hi - lo >= MIN_SPREAD:
+        return 0.5
+    return min(1.0, max(0.0, (value - lo) / (hi - lo)))
+
+
+def neg_loss(loss_B: ArrayLike) -> Float:
+    """-loss, one raw payoff a unit (LASER section 3.2; BayesianRouter's default). (B,) finite -> (B,).
+
+    >>> neg_loss([0.5, 2.0]).tolist()
+    [-0.5, -2.0]
+    """
+    return -_losses(loss_B)
+
+
+def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
+    """Loss before the step minus loss after it on the same pairs (LASER section 3.3's reading). (B,), (B,) -> (B,)."""
+    before, after = _losses(before_B), _losses(after_B)
+    if before.shape != after.shape:
+        raise InputError(f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers")
+    return before - after
+
+
+def light_advantage(loss_B: ArrayLike) -> Float:
+    """Mean loss of the batch minus the unit's own (BayesianRouter). (B,) -> (B,), sums to 0.
+
+    >>> light_advantage([1.0, 3.0]).tolist()
+    [1.0, -1.0]
+    """
+    loss = _losses(loss_B)
+    return loss.mean() - loss if loss.size else loss
+
+
+def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
+    """1 where the unit's loss is below the mean over all K arms' labels, 0 where above, NaN (no update) where equal.
+
+    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K) -> (B,).
+
+    >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
+    [1.0, 0.0]
+    """
+    own, loss = _losses(own_B), np.asarray(loss_BK, dtype=np.float64)
+    if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or not np.isfinite(loss).all():
+        raise InputError(f"full_advantage: losses of shape {loss.shape}; allowed finite ({own.shape[0]}, K)")
+    gap = loss.mean(axis=1) - own
+    return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
+
+
+def _losses(loss_B: ArrayLike) -> Float:
+    loss = np.asarray(loss_B, dtype=np.float64)
+    if loss.ndim != 1 or not np.isfinite(loss).all():
+        raise InputError(
+            f"losses of shape {loss.shape}, {np.count_nonzero(~np.isfinite(loss))} not finite; allowed finite (B,)"
+        )
+    return loss

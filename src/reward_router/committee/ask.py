@@ -1,0 +1,97 @@
+"""One unit at a time: from any set of arms already asked to its log-odds, its bound and the next arm, in microseconds.
+
+The greedy order depends on the set asked only, so whoever chose the first arm, the committee goes on from there. Temperatures and bounds
+are those of the default order at the same length: an approximation where another arm came first.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from reward_router.committee.lda import SPENT, nonnegative_solve
+from reward_router.committee.plan import Plan
+from reward_router.committee.stop import at_price
+from reward_router.types import Float
+
+MOST_SETS = 1 << 16
+
+
+class Step(NamedTuple):
+    """What a set of arms implies: weights on their calibrated verdicts, and who would be next."""
+
+    arms: tuple[int, ...]
+    weights: tuple[float, ...]
+    following: int | None
+
+
+class Asker:
+    """Reads a `Plan` by sets of arms; caches what it computed (columns of the plan, not arm indices)."""
+
+    def __init__(self, plan: Plan, cost_K: Float) -> None:
+        """Keep the plan; sets are solved when they first come up."""
+        self._plan, self._cost_K = plan, cost_K
+        self._curves = plan.calibrator.curves()
+        self._steps: dict[tuple[int, frozenset[int]], Step] = {}
+        self._bounds: dict[float, list[float]] = {}
+
+    def log_odds(self, asked: Mapping[int, float], row: int) -> float:
+        """L = sum over the asked arms of w_k x_k."""
+        step = self._step(row, frozenset(asked))
+        return sum(w * self.verdict(k, asked[k]) for k, w in zip(step.arms, step.weights, strict=True))
+
+    def following(self, asked: Mapping[int, float], row: int, price: float) -> int | None:
+        """The next arm, or None where the bound is met, nobody adds or the cap is reached."""
+        step = self._step(row, frozenset(asked))
+        if not asked or step.following is None:
+            return step.following
+        bounds = self._at(price)
+        done = len(asked) >= len(bounds) or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
+        return None if done else step.following
+
+    def verdict(self, arm: int, margin: float) -> float:
+        """The arm's signed log-odds, `Calibrator.log_odds` for one number."""
+        size = abs(margin)
+        if not size > 0:
+            return 0.0
+        values, ranks, intercept, slope = self._curves[arm]
+        right = bisect_left(values, size)
+        if right == 0 or right == len(values):
+            rank = ranks[min(right, len(values) - 1)]
+        else:
+            low, high = values[right - 1], values[right]
+            rank = ranks[right - 1] + (ranks[right] - ranks[right - 1]) * (size - low) / (high - low)
+        level = max(intercept + slope * (rank - 0.5), 0.0)
+        return level if margin > 0 else -level
+
+    def _at(self, price: float) -> list[float]:
+        if price not in self._bounds:
+            if len(self._bounds) > MOST_SETS:
+                self._bounds.clear()
+            self._bounds[price] = at_price(self._plan.bound_TL, price, self._plan.prices_L).tolist()
+        return self._bounds[price]
+
+    def _step(self, row: int, arms: frozenset[int]) -> Step:
+        key = (row, arms)
+        if key not in self._steps:
+            if len(self._steps) > MOST_SETS:
+                self._steps.clear()
+            self._steps[key] = self._solve(row, np.array(sorted(arms), dtype=np.int64))
+        return self._steps[key]
+
+    def _solve(self, row: int, chosen: np.ndarray) -> Step:
+        plan, z = self._plan, self._plan.z_GK[row]
+        if chosen.size == 0:
+            return Step((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
+        block, cross = plan.corr_KK[np.ix_(chosen, chosen)], plan.corr_KK[:, chosen]
+        solve = np.linalg.solve(block + 1e-9 * np.eye(chosen.size), np.column_stack([z[chosen], cross.T]))
+        left, var = z - cross @ solve[:, 0], np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1)
+        scale = 2 / plan.sd_K[chosen] * plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
+        weight = nonnegative_solve(block, z[chosen]) * scale
+        return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
+
+    def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
+        gain = np.where((z_K > 0) & (var_K > SPENT), z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)
+        gain[chosen] = 0.0
+        return int(np.argmax(gain)) if gain.max() > 1e-12 else None

@@ -1,0 +1,153 @@
+"""Symmetric linear discriminant over calibrated verdicts: how much each arm adds beyond those already asked.
+
+With v = y x (y = +1 if a is better, else -1) both classes collapse into one sample with mean mu and covariance Sigma, and the
+log-odds that a is better are 2 w'x, w = Sigma^-1 mu. In standard units z = mu / sd, R = corr(v - mu). Leading axes (G) are
+batched: correlation intensities, categories. Deviation from plain LDA: z and R are shrunk and w >= 0.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.types import Float, Int
+
+FAMILY_CORRELATION = 0.9
+MIN_INTENSITY = 0.02
+SPENT = 1e-3
+
+
+class Moments(NamedTuple):
+    """Standardised first and second moments of v = y x; ``n`` is the effective number of rows."""
+
+    z_K: Float
+    sd_K: Float
+    corr_KK: Float
+    target_KK: Float
+    intensity: float
+    n: float
+
+
+def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
+    """Shrunk z, correlations, their family target and the Ledoit-Wolf intensity (Schaefer-Strimmer form). O(P K^2)."""
+    weight = np.ones(len(v_PK)) if weight_P is None else weight_P
+    weight = weight / weight.sum()
+    n = 1.0 / float((weight**2).sum())
+    mu = weight @ v_PK
+    sd = np.sqrt(weight @ (v_PK - mu) ** 2 + 1e-4)
+    unit = (v_PK - mu) / sd
+    corr = (unit * weight[:, None]).T @ unit
+    spread = ((unit**2 * weight[:, None]).T @ unit**2 - corr**2) / n
+    off = ~np.eye(len(mu), dtype=bool)
+    intensity = float(spread[off].sum() / max((corr[off] ** 2).sum(), 1e-12)) if len(mu) > 1 else 1.0
+    np.fill_diagonal(corr, 1.0)
+    return Moments(
+        shrink_mean(mu / sd, n), sd, corr, family_target(corr), float(np.clip(intensity, MIN_INTENSITY, 1.0)), n
+    )
+
+
+def shrink_mean(z_K: Float, n: float) -> Float:
+    """z_k <- zbar + (z_k - zbar) t2 / (t2 + 1/n), t2 = max(Var_k z - 1/n, 1e-6)."""
+    centre, t2 = z_K.mean(), max(float(z_K.var()) - 1 / n, 1e-6)
+    return np.asarray(centre + (z_K - centre) * t2 / (t2 + 1 / n))
+
+
+def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Float:
+    """(K, K) what correlations shrink to: 0 between families, the family's mean inside one (arms linked at ``threshold``)."""
+    family = _components(corr_KK >= threshold)
+    target = np.eye(len(corr_KK))
+    for name in np.unique(family):
+        member = np.flatnonzero(family == name)
+        if member.size > 1:
+            block = corr_KK[np.ix_(member, member)]
+            target[np.ix_(member, member)] = (block.sum() - member.size) / (member.size * (member.size - 1))
+    np.fill_diagonal(target, 1.0)
+    return target
+
+
+def _components(linked_KK: NDArray[np.bool_]) -> Int:
+    label = np.arange(len(linked_KK))
+    for _ in range(len(label)):
+        spread = np.where(linked_KK, label[None, :], len(label)).min(axis=1)
+        spread = np.minimum(spread, label)
+        if (spread == label).all():
+            break
+        label = spread
+    return label
+
+
+def shrink_correlation(moment: Moments, intensity: float) -> Float:
+    """R = (1 - rho) corr + rho target; 1 is naive Bayes outside families."""
+    return np.asarray((1 - intensity) * moment.corr_KK + intensity * moment.target_KK)
+
+
+def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments) -> Float:
+    """(C, K) empirical-Bayes z of each category, pulled to the global z by what chance alone would spread. O(P K)."""
+    count = np.bincount(code_P, minlength=n_categories).astype(float)
+    total = np.zeros((n_categories, v_PK.shape[1]))
+    np.add.at(total, code_P, v_PK)
+    raw = total / np.maximum(count, 1)[:, None] / moment.sd_K
+    gap = raw - moment.z_K
+    seen = count > 0
+    noise = 1 / np.maximum(count, 1)[:, None]
+    spread_K = np.maximum((gap[seen] ** 2 - noise[seen]).mean(0), 0.0)
+    return np.where(seen[:, None], moment.z_K + gap * spread_K / (spread_K + noise), moment.z_K)
+
+
+def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, start: int | None = None) -> Int:
+    """(G, T) arms by Mahalanobis gain per cost, max_k max(z_k|S, 0)^2 / (R_kk|S c_k); -1 once nobody adds. O(T K^2).
+
+    In the model the innovation of an arm given those asked does not depend on their scores, so the order is fixed in advance;
+    ``start`` puts one arm first. An arm explained by those before it (conditional variance below 1e-3) is never asked.
+    """
+    z, cov = z_GK.copy(), np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
+    group, order = np.arange(len(z)), np.full((len(z), length), -1)
+    open_GK = np.ones(z.shape, dtype=bool)
+    for t in range(length):
+        var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
+        alive = open_GK & (var > SPENT) & (z > 0)
+        gain = np.where(alive, z**2 / np.maximum(var, SPENT) / cost_K, 0.0)
+        pick = np.argmax(gain, axis=1) if start is None or t else np.full(len(z), start)
+        useful = gain[group, pick] > 1e-12 if start is None or t else np.ones(len(z), dtype=bool)
+        order[useful, t] = pick[useful]
+        if not useful.any():
+            break
+        open_GK[group, pick] = False
+        scale = np.where(useful, 1 / np.maximum(var[group, pick], SPENT), 0.0)
+        column = cov[group, :, pick] * scale[:, None]
+        z = z - column * z[group, pick][:, None]
+        cov -= column[:, :, None] * cov[group, pick][:, None, :]
+    return order
+
+
+def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float) -> Float:
+    """(G, T, T) weights on x of each prefix: 2 w / sd with w = argmin_{w >= 0} w'Rw/2 - z'w. O(G T^4), T at most 16."""
+    n_groups, length = order_GT.shape
+    corr = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1]))
+    out = np.zeros((n_groups, length, length))
+    for g in range(n_groups):
+        size = int((order_GT[g] >= 0).sum())
+        chosen = order_GT[g, :size]
+        block, z, scale = corr[g][np.ix_(chosen, chosen)], z_GK[g, chosen], 2 / sd_K[chosen]
+        for t in range(size):
+            out[g, t, : t + 1] = nonnegative_solve(block[: t + 1, : t + 1], z[: t + 1]) * scale[: t + 1]
+        out[g, size:] = out[g, size - 1] if size else 0.0
+    return out
+
+
+def nonnegative_solve(corr_SS: Float, z_S: Float) -> Float:
+    """argmin_{w >= 0} w'Rw/2 - z'w: the free solution where it is non-negative, else SciPy's NNLS on the Cholesky factor."""
+    ridged = corr_SS + 1e-6 * np.eye(len(z_S))
+    free = np.linalg.solve(ridged, z_S)
+    if (free >= 0).all():
+        return np.asarray(free)
+    from scipy.optimize import nnls
+
+    factor = np.linalg.cholesky(ridged)
+    return np.asarray(nnls(factor.T, np.linalg.solve(factor, z_S))[0], dtype=np.float64)
+
+
+def prefix_log_odds(x_PK: Float, order_T: Int, weight_TT: Float) -> Float:
+    """(P, T) log-odds after 1..T arms of one order: L_t = sum_{k in S_t} w_k x_k. O(P T^2)."""
+    picked = x_PK[:, np.maximum(order_T, 0)] * (order_T >= 0)
+    return np.asarray(picked @ weight_TT.T)

@@ -1,0 +1,30 @@
+"""A plan as arrays and back: what `state_dict` writes, bit for bit, without pickles."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.committee.calibrate import Calibrator
+from reward_router.committee.plan import Plan
+from reward_router.types import State
+
+ARRAYS = ("z_GK", "corr_KK", "sd_K", "order_GT", "weight_GTT", "temperature_T", "bound_TL", "prices_L")
+
+
+def plan_arrays(plan: Plan) -> State:
+    """Every array of a plan, its curves prefixed ``curve.``."""
+    arrays: State = {name: getattr(plan, name).copy() for name in ARRAYS}
+    arrays |= {f"curve.{name}": value for name, value in plan.calibrator.state_dict().items()}
+    return arrays | {"intensity": np.array(plan.intensity), "by_category": np.array(plan.by_category)}
+
+
+def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
+    """The plan of a state, or None where the state was saved before a fit."""
+    if "z_GK" not in state:
+        return None
+    calibrator = Calibrator(n_arms)
+    calibrator.load_state_dict({k.removeprefix("curve."): v for k, v in state.items() if k.startswith("curve.")})
+    arrays = {name: np.array(state[name]) for name in ARRAYS}
+    return Plan(calibrator, **arrays, intensity=float(state["intensity"]), by_category=bool(state["by_category"]))

@@ -1,0 +1,232 @@
+"""Charts as SVG text: line, share over time, heat map, scatter with intervals, bars. Pure functions, no library, no script.
+
+Colours are Okabe and Ito's, told apart by every common kind of colour vision; where more series come than colours, the dash
+pattern changes. Every mark carries a ``<title>``, which browsers show on hover. Text is escaped here, once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from reward_router.report.frame import (
+    FAINT,
+    GRID,
+    INK,
+    PALETTE,
+    Frame,
+    Number,
+    axes,
+    axis_title,
+    colour,
+    cut,
+    dash,
+    fit,
+    known,
+    number_text,
+    svg,
+)
+
+Series = tuple[Sequence[Number], Sequence[Number]]
+
+
+def line(
+    series: Mapping[str, Series],
+    x_label: str,
+    y_label: str,
+    bands: Mapping[str, tuple[Sequence[Number], Sequence[Number]]] | None = None,
+    percent: bool = False,
+) -> str:
+    """Lines over a common x; ``bands`` gives (low, high) intervals drawn as a shade. NaN and None are gaps."""
+    bands = bands or {}
+    xs = [x for points in series.values() for x in points[0]]
+    ys = [y for points in series.values() for y in points[1]] + [
+        y for pair in bands.values() for side in pair for y in side
+    ]
+    frame = fit(xs, ys)
+    marks = []
+    for i, (name, (x, y)) in enumerate(series.items()):
+        if name in bands:
+            marks.append(_band(frame, x, *bands[name], i))
+        style = (
+            f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{dash(i)}" stroke-linejoin="round"'
+        )
+        last = next((v for v in reversed(list(y)) if known(v)), None)
+        hover = f"{escape(name)}{'' if last is None else f': {number_text(last, percent)} at the end'}"
+        marks.append(f'<path d="{_path(frame, x, y)}" {style}><title>{hover}</title></path>')
+    return svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}") + legend(
+        list(series)
+    )
+
+
+def shares(
+    x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str = "share of decisions"
+) -> str:
+    """Stacked areas that add up to one, e.g. how often each arm was chosen as a run went on."""
+    frame = Frame(min(x), max(x) if max(x) > min(x) else min(x) + 1, 0.0, 1.0)
+    marks, below = [], [0.0] * len(x)
+    for i, (name, values) in enumerate(share.items()):
+        above = [b + float(v) for b, v in zip(below, values, strict=True)]
+        up = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(x, above, strict=True))
+        down = " ".join(
+            f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(reversed(x), reversed(below), strict=True)
+        )
+        hover = (
+            f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, {100 * float(values[-1]):.0f} % at the end"
+        )
+        style = f'fill="{colour(i)}" fill-opacity="{0.85 if not dash(i) else 0.45}" stroke="#fff" stroke-width="0.6"'
+        marks.append(f'<polygon points="{up} {down}" {style}><title>{hover}</title></polygon>')
+        below = above
+    return svg(frame, [*marks, *axes(frame, x_label, y_label, True, grid=False)], f"{y_label} over {x_label}") + legend(
+        list(share)
+    )
+
+
+def heatmap(
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    low: float,
+    high: float,
+    percent: bool = False,
+) -> str:
+    """Numbers in coloured cells, white at ``low`` to blue at ``high``; an empty cell where there is none."""
+    left = min(260, 12 + 7 * max((len(r) for r in rows), default=1))
+    top = min(150, 14 + 5 * max((len(c) for c in columns), default=1))
+    cell = max(26, min(74, (880 - left) // max(1, len(columns))))
+    frame = Frame(0, 1, 0, 1, left + cell * len(columns) + 60, top + 24 * len(rows) + 8)
+    marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
+    for i, row in enumerate(rows):
+        y = top + 24 * i
+        marks.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 36))}</text>')
+        marks += [
+            _cell(left + cell * j, y, cell, v, low, high, percent, f"{row}, {c}")
+            for j, (c, v) in enumerate(zip(columns, values[i], strict=True))
+        ]
+    return svg(frame, marks, "heat map")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mark of a scatter: its value with an interval in y, a label, and the group that gives its colour."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    label: str
+    group: str
+
+
+def scatter(
+    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 12
+) -> str:
+    """Points with 95 % bars; the ``named`` highest carry their label, the rest on hover."""
+    groups = list(dict.fromkeys(p.group for p in points))
+    frame = fit([p.x for p in points], [v for p in points for v in (p.low, p.high)], height=430, log_x=log_x, right=150)
+    marks = []
+    for p in points:
+        i = groups.index(p.group)
+        x, y = frame.x(p.x), frame.y(p.y)
+        hover = f"<title>{escape(p.label)}: {number_text(p.y, percent)} [{number_text(p.low, percent)}, {number_text(p.high, percent)}] at {p.x:.3g}</title>"
+        marks.append(
+            f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(i)}" stroke-opacity="0.45" stroke-width="1.5"/>'
+        )
+        marks.append(
+            f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour(i)}" fill-opacity="0.85" stroke="#fff">{hover}</circle>'
+        )
+    marks += _labels(frame, sorted(points, key=lambda p: -p.y)[:named])
+    return svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} against {x_label}") + legend(
+        groups
+    )
+
+
+def bars(
+    values: Mapping[str, float],
+    y_label: str,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+    percent: bool = False,
+) -> str:
+    """Horizontal bars from zero, the value written beside each, with an interval where there is one."""
+    intervals = intervals or {}
+    ends = [*values.values(), *(v for pair in intervals.values() for v in pair), 0.0]
+    left = min(280, 16 + 7 * max((len(n) for n in values), default=1))
+    frame = Frame(min(ends), max(ends) or 1.0, 0, 1, 720, 30 * len(values) + 50, left=left, right=80, top=6, bottom=40)
+    marks, zero = [], frame.x(0.0)
+    for i, (name, value) in enumerate(values.items()):
+        y, x = frame.top + 30 * i, frame.x(value)
+        low, high = intervals.get(name, (value, value))
+        marks.append(
+            f'<text x="{left - 8}" y="{y + 19}" text-anchor="end" class="small">{escape(cut(name, 38))}</text>'
+        )
+        marks.append(
+            f'<rect x="{min(zero, x)}" y="{y + 5}" width="{max(abs(x - zero), 0.5):.2f}" height="20" rx="2" fill="{PALETTE[0]}" fill-opacity="0.8">'
+            f"<title>{escape(name)}: {number_text(value, percent)}</title></rect>"
+        )
+        if name in intervals:
+            marks.append(
+                f'<line x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 15}" y2="{y + 15}" stroke="{INK}" stroke-width="1.5"/>'
+            )
+        marks.append(
+            f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 19}" class="small">{number_text(value, percent)}</text>'
+        )
+    marks.append(f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 40}" stroke="{FAINT}"/>')
+    return svg(frame, [*marks, axis_title(frame, y_label)], y_label)
+
+
+def legend(names: Sequence[str]) -> str:
+    """Names with their colours, as HTML below a chart; nothing for a single series."""
+    if len(names) < 2:
+        return ""
+    keys = (
+        f'<span class="key"><svg width="22" height="10" aria-hidden="true"><line x1="1" x2="21" y1="5" y2="5" stroke="{colour(i)}" '
+        f'stroke-width="3.5" stroke-dasharray="{dash(i)}"/></svg>{escape(name)}</span>'
+        for i, name in enumerate(names)
+    )
+    return f'<div class="legend">{"".join(keys)}</div>'
+
+
+def _band(frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int) -> str:
+    there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
+    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
+    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))
+    return f'<polygon points="{up} {down}" fill="{colour(index)}" fill-opacity="0.14"/>'
+
+
+def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
+    parts, pen = [], "M"
+    for a, b in zip(x, y, strict=True):
+        if known(b):
+            parts.append(f"{pen}{frame.x(a)} {frame.y(b)}")
+            pen = "L"
+        else:
+            pen = "M"
+    return " ".join(parts)
+
+
+def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
+    """Labels to the right of the plot, pushed apart downwards, each with a thin line to its point."""
+    out, y, x = [], float(frame.top), frame.width - frame.right + 14
+    for p in sorted(points, key=lambda p: -p.y):
+        y = max(y + 13, frame.y(p.y))
+        out.append(f'<line x1="{frame.x(p.x) + 5}" x2="{x - 3}" y1="{frame.y(p.y)}" y2="{y - 3:.1f}" stroke="{GRID}"/>')
+        out.append(f'<text x="{x}" y="{y:.1f}" class="small">{escape(cut(p.label, 22))}</text>')
+    return out
+
+
+def _cell(
+    x: float, y: float, size: float, value: float | None, low: float, high: float, percent: bool, what: str
+) -> str:
+    if value is None or not known(value):
+        return f'<rect x="{x}" y="{y}" width="{size - 1}" height="23" fill="#f4f5f7"><title>{escape(what)}: none</title></rect>'
+    share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0)
+    red, green, blue = (round(255 + (end - 255) * share) for end in (0, 90, 160))
+    ink = "#fff" if share > 0.55 else INK
+    text = f"{100 * value:.0f}" if percent else f"{value:.2f}"
+    return (
+        f'<rect x="{x}" y="{y}" width="{size - 1}" height="23" fill="rgb({red},{green},{blue})"><title>{escape(what)}: {number_text(value, percent)}</title></rect>'
+        f'<text x="{x + size / 2}" y="{y + 16}" text-anchor="middle" class="small" style="fill:{ink};pointer-events:none">{text}</text>'
+    )
+
+
+def _slanted(x: float, y: float, text: str) -> str:
+    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 30))}</text>'

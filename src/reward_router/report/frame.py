@@ -1,0 +1,139 @@
+"""What all charts share: the plotting frame, axes with round ticks, colours, and SVG text."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#555555")
+DASHES = ("", "6 3", "2 3", "8 3 2 3")
+GRID, INK, FAINT = "#e3e6ea", "#1c2733", "#5f6b7a"
+Number = float | int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plotting area in pixels and the data range it shows; ``log_x`` for a logarithmic x axis."""
+
+    low_x: float
+    high_x: float
+    low_y: float
+    high_y: float
+    width: int = 720
+    height: int = 320
+    left: int = 62
+    right: int = 16
+    top: int = 14
+    bottom: int = 46
+    log_x: bool = False
+
+    def x(self, value: float) -> float:
+        """Pixel of a data x."""
+        share = (self._u(value) - self._u(self.low_x)) / ((self._u(self.high_x) - self._u(self.low_x)) or 1.0)
+        return round(self.left + share * (self.width - self.left - self.right), 2)
+
+    def y(self, value: float) -> float:
+        """Pixel of a data y (upwards)."""
+        share = (value - self.low_y) / ((self.high_y - self.low_y) or 1.0)
+        return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
+
+    def _u(self, value: float) -> float:
+        return math.log(max(value, 1e-12)) if self.log_x else value
+
+
+def colour(index: int) -> str:
+    """Colour of the index-th series; repeats after eight, where :func:`dash` changes."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def dash(index: int) -> str:
+    """Dash pattern of the index-th series."""
+    return DASHES[(index // len(PALETTE)) % len(DASHES)]
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About ``count`` round numbers between low and high: steps of 1, 2 or 5 times a power of ten.
+
+    >>> ticks(0, 1)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def fit(xs: Sequence[Number], ys: Sequence[Number], height: int = 320, log_x: bool = False, right: int = 16) -> Frame:
+    """The frame that holds all given points, with a little room above and below."""
+    known_x, known_y = [float(x) for x in xs if known(x)] or [0.0], [float(y) for y in ys if known(y)] or [0.0]
+    low, high = min(known_y), max(known_y)
+    pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
+    low_x, high_x = min(known_x), max(known_x)
+    if high_x == low_x:
+        high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
+    if log_x:
+        low_x, high_x = low_x / 1.15, high_x * 1.15
+    return Frame(low_x, high_x, low - pad, high + pad, height=height, log_x=log_x, right=right)
+
+
+def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = True) -> list[str]:
+    """Grid, ticks and titles of both axes."""
+    bottom, right = frame.height - frame.bottom, frame.width - frame.right
+    out = []
+    for value in ticks(frame.low_y, frame.high_y):
+        y = frame.y(value)
+        out.append(f'<line x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}" stroke="{GRID}"/>' if grid else "")
+        out.append(
+            f'<text x="{frame.left - 7}" y="{y + 4}" text-anchor="end" class="small">{number_text(value, percent)}</text>'
+        )
+    for value in _x_ticks(frame):
+        x = frame.x(value)
+        out.append(f'<line x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 4}" stroke="{FAINT}"/>')
+        out.append(
+            f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" class="small">{number_text(value, False)}</text>'
+        )
+    out.append(f'<line x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>')
+    out.append(axis_title(frame, x_label))
+    middle = (frame.top + bottom) / 2
+    out.append(
+        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})" class="label">{escape(y_label)}</text>'
+    )
+    return out
+
+
+def _x_ticks(frame: Frame) -> list[float]:
+    if not frame.log_x:
+        return ticks(frame.low_x, frame.high_x, 6)
+    powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
+    candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
+    return [c for c in candidates if frame.low_x <= c <= frame.high_x]
+
+
+def axis_title(frame: Frame, text: str) -> str:
+    """The title under the x axis."""
+    middle = (frame.left + frame.width - frame.right) / 2
+    return f'<text x="{middle}" y="{frame.height - 8}" text-anchor="middle" class="label">{escape(text)}</text>'
+
+
+def svg(frame: Frame, marks: Sequence[str], what: str) -> str:
+    """The marks as one SVG element that scales down with the page."""
+    head = f'<svg viewBox="0 0 {frame.width} {frame.height}" width="{frame.width}" height="{frame.height}" role="img" aria-label="{escape(what)}">'
+    return head + "".join(marks) + "</svg>"
+
+
+def known(value: Number | None) -> bool:
+    """Neither None nor NaN."""
+    return value is not None and not math.isnan(value)
+
+
+def number_text(value: float, percent: bool) -> str:
+    """A value as a reader sees it: four digits, per cent where it is a share."""
+    return f"{100 * value:.4g} %" if percent else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def cut(text: str, limit: int) -> str:
+    """A long name, shortened with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,161 @@
+"""The committee on recorded scores: `python benchmarks/committee.py study|transfer|online|cost`.
+
+Settings were fixed in docs/log-committee.md before the first look; needs REWARD_ROUTER_DATA.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from committee_baselines import METHODS
+from committee_pools import POOLS, Pool, load
+from reward_router.committee import Committee
+from reward_router.committee.labelled import assign_folds
+
+REPEATS, FOLDS, BOOTSTRAPS = 3, 5, 2000
+
+
+def credit(answer_P: np.ndarray, sign_P: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.sign(answer_P) * sign_P
+
+
+def study_pool(pool: Pool, price: float) -> dict:
+    """Cross-validated rows of every method: accuracy and calls a row, averaged over repeats, and the committee's posterior."""
+    n = len(pool.label_P)
+    names = [*METHODS, "committee", "committee ungated"]
+    right = {name: np.zeros((REPEATS, n)) for name in names}
+    calls = {name: np.full((REPEATS, n), float(METHODS[name][1] or len(pool.arms))) for name in METHODS}
+    calls |= {name: np.zeros((REPEATS, n)) for name in names[-2:]}
+    posterior, opened = np.zeros((REPEATS, n)), []
+    for repeat in range(REPEATS):
+        fold = assign_folds(pool.group_P, FOLDS, repeat)
+        for f in range(FOLDS):
+            train, test = fold != f, fold == f
+            for name, (method, _) in METHODS.items():
+                right[name][repeat, test] = credit(method(pool, train, test), pool.sign_P[test])
+            committee = fitted(pool, train, price)
+            opened.append(committee.playing)
+            for name in names[-2:]:
+                prob, n_calls, _ = committee.judge(
+                    pool.margins_PK[test], [pool.category_P[i] for i in np.flatnonzero(test)]
+                )
+                right[name][repeat, test] = credit(prob - 0.5, pool.sign_P[test])
+                calls[name][repeat, test] = n_calls
+                if name == "committee":
+                    posterior[repeat, test] = prob
+                    committee.gate_rule = "off"
+    return {"right": right, "calls": calls, "posterior": posterior, "open": float(np.mean(opened))}
+
+
+def fitted(pool: Pool, train: np.ndarray, price: float) -> Committee:
+    committee = Committee(np.ones(len(pool.arms)), price=price)
+    return committee.fit(
+        pool.margins_PK[train],
+        pool.label_P[train],
+        pool.group_P[train],
+        [pool.category_P[i] for i in np.flatnonzero(train)],
+    )
+
+
+def interval(gain_P: np.ndarray, group_P: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap over groups of the mean of paired differences."""
+    index = np.unique(group_P, return_inverse=True)[1]
+    total, size = np.bincount(index, gain_P), np.bincount(index)
+    draw = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), BOOTSTRAPS)
+    low, high = np.quantile((draw @ total) / (draw @ size), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def calibration(posterior_P: np.ndarray, sign_P: np.ndarray, draws: int = 400) -> dict[str, float]:
+    """ECE over 15 bins of equal mass of the answer's confidence; its mean and 95th percentile when labels follow the posterior."""
+    confidence = np.maximum(posterior_P, 1 - posterior_P)
+    order = np.argsort(confidence, kind="stable")
+    bins = np.array_split(order, 15)
+    size = np.array([len(b) for b in bins])
+    start = np.concatenate([[0], np.cumsum(size)[:-1]])
+
+    def ece(right: np.ndarray) -> np.ndarray:
+        gap = np.add.reduceat((right - confidence)[..., order], start, axis=-1)
+        return np.abs(gap).sum(-1) / len(posterior_P)
+
+    plain = float(ece(credit(posterior_P - 0.5, sign_P)))
+    perfect = ece((np.random.default_rng(0).random((draws, len(confidence))) < confidence).astype(float))
+    return {"ece": plain, "debiased": max(plain - float(perfect.mean()), 0.0), "bar": float(np.quantile(perfect, 0.95))}
+
+
+def summary(pool: Pool, result: dict) -> dict:
+    right = {name: rows.mean(0) for name, rows in result["right"].items()}
+    out = {"n": len(pool.label_P), "K": len(pool.arms), "open": result["open"], "methods": {}}
+    for name, rows in right.items():
+        gain, vote = rows - right["best single"], rows - right["weighted vote"]
+        out["methods"][name] = {
+            "accuracy": float(rows.mean()),
+            "calls": float(result["calls"][name].mean()),
+            "gain": float(gain.mean()),
+            "gain_ci": interval(gain, pool.group_P),
+            "vote": float(vote.mean()),
+            "vote_ci": interval(vote, pool.group_P),
+        }
+    reps = [calibration(p, pool.sign_P) for p in result["posterior"]]
+    out["calibration"] = {key: float(np.mean([r[key] for r in reps])) for key in reps[0]}
+    out["single_hindsight"] = float(
+        (0.5 + 0.5 * np.sign(np.nan_to_num(pool.margins_PK)) * pool.sign_P[:, None]).mean(0).max()
+    )
+    return out
+
+
+def study(names: list[str], price: float, out: Path | None) -> None:
+    results = {}
+    for name in names:
+        start = time.process_time()
+        pool = load(name)
+        results[name] = summary(pool, study_pool(pool, price))
+        print(line(name, results[name]), f"cpu {time.process_time() - start:.0f}s", flush=True)
+    print(verdict(results))
+    if out:
+        out.write_text(json.dumps(results, indent=1))
+
+
+def line(name: str, r: dict) -> str:
+    cell = {m: f"{v['accuracy']:.3f}@{v['calls']:.2f}" for m, v in r["methods"].items()}
+    c, u = r["methods"]["committee"], r["methods"]["committee ungated"]
+    low, high = c["gain_ci"]
+    return (
+        f"{name:17s} n {r['n']:4d} K {r['K']:2d} single {cell['best single'][:5]} vote {cell['weighted vote'][:5]} stack {cell['stacking'][:5]} | "
+        f"committee {cell['committee']} {c['gain']:+.3f} [{low:+.3f},{high:+.3f}] vs vote {c['vote']:+.3f} open {r['open']:.0%} | ungated {cell['committee ungated']} "
+        f"{u['gain']:+.3f} [{u['gain_ci'][0]:+.3f},{u['gain_ci'][1]:+.3f}] | ece {r['calibration']['debiased']:.3f} ({r['calibration']['ece']:.3f} bar {r['calibration']['bar']:.3f})"
+    )
+
+
+def verdict(results: dict) -> str:
+    """The issue's list, for the gated default and without the gate."""
+    lines = []
+    for name in ("committee", "committee ungated"):
+        rows = [(r["methods"][name], r) for r in results.values()]
+        gain, calls = np.mean([m["gain"] for m, _ in rows]), np.mean([m["calls"] for m, _ in rows])
+        share = np.mean([m["calls"] / r["K"] for m, r in rows])
+        level = sum(m["vote"] >= -0.005 and m["calls"] <= 0.41 * r["K"] for m, r in rows)
+        better, worse = sum(m["gain_ci"][0] > 0 for m, _ in rows), sum(m["gain_ci"][1] < 0 for m, _ in rows)
+        lines.append(
+            f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; at the vote's level on {level}/{len(rows)} pools; "
+            f"better on {better}, worse on {worse}, lowest {min(m['gain'] for m, _ in rows):+.4f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["study"])
+    parser.add_argument("--pools", default=",".join(POOLS))
+    parser.add_argument("--price", type=float, default=0.01)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    study(args.pools.split(","), args.price, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

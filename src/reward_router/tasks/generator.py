@@ -86,21 +86,20 @@ def _facts(split: Split) -> Iterator[Task]:
 
 SUM_FORMS = (
     "What is {a} + {b}?",
-    "Calculate {a} + {b}.",
-    "Add {a} and {b}.",
-    "What is the sum of {a} and {b}?",
-    "A shop sold {a} loaves in the morning and {b} in the afternoon. How many loaves did it sell in all?",
-    "Anna has {a} stamps and Tom has {b}. How many stamps do they have together?",
-    "A train has {a} passengers and {b} more get on. How many passengers are on the train now?",
+    "What is {a} plus {b}? Answer with the number only.",
+    "Compute {a} + {b}. Reply with the number only.",
+    "Please compute {a} + {b} and reply with the number only.",
+    "I need to know {a} + {b}. Just give me the number.",
+    "Add {a} and {b}. Reply with the number only.",
 )
 
 
 def _sums(split: Split) -> Iterator[Task]:
     """Sums of two two-digit numbers; {a, b} is the content, whatever the order."""
-    for low in range(11, 90):
-        for high in range(low, 90):
+    for low in range(11, 50):
+        for high in range(low, 50):
             item = f"{low}+{high}"
-            if _hash("kept", item) < 0.05 and split_of(item) == split:
+            if _hash("kept", item) < 0.2 and split_of(item) == split:
                 a, b = _pick(((low, high), (high, low)), "order", item)
                 prompt = _pick(SUM_FORMS, "sums", item).format(a=a, b=b)
                 yield _task("sums", prompt, {"kind": "last_number", "value": a + b}, str(a + b))
@@ -115,7 +114,7 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
     "exclude": (
         'Describe {topic} in one or two sentences without using the word "{avoid}".',
         'Write a sentence about {topic}. Do not use the word "{avoid}".',
-        'Tell me something about {topic}, but never say "{avoid}".',
+        'In one sentence, tell me about {topic}, but never say "{avoid}".',
     ),
     "short": (
         "Describe {topic} in at most {limit} words.",
@@ -138,9 +137,9 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
         "Tell me a small story about {topic} in one or two sentences. Use a number in digits, such as 7.",
     ),
     "title": (
-        "Write a title for an article about {topic}. Start every word with a capital letter.",
-        "Suggest a book title about {topic}, with each word capitalized.",
-        "Give me a headline about {topic}. Capitalize every word.",
+        "Write a title for an article about {topic}. Use title case.",
+        "Suggest a book title about {topic} in title case.",
+        "Give me a headline about {topic}. Write it in title case.",
     ),
     "exclaim": (
         "Write an excited sentence about {topic} that ends with an exclamation mark.",
@@ -156,10 +155,6 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
         "Write exactly two sentences about {topic}.",
         "Describe {topic} in exactly two sentences.",
         "Tell me about {topic}. Use exactly two sentences.",
-    ),
-    "opening": (
-        'Write a sentence about {topic} that begins with the word "Because".',
-        'Describe {topic} in a sentence that starts with "Because".',
     ),
 }
 LIMITS = (10, 12, 14)
@@ -179,7 +174,6 @@ def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> C
         "exclaim": {"kind": "ends_with", "marks": "!"},
         "sentences": _all({"kind": "sentences", "low": 2, "high": 3}, COMPLETE),
         "two": _all({"kind": "sentences", "low": 2, "high": 2}, COMPLETE),
-        "opening": _all({"kind": "starts_with", "phrase": "Because"}, COMPLETE),
     }
     return checks[category]
 

@@ -21,6 +21,9 @@ _WORD = re.compile(r"[A-Za-z0-9]+(?:['’\-][A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?=\s|$)")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|e\.g|i\.e|etc|vs|[A-Z])\.(?=\s)")
+_TITLE_SMALL = frozenset(
+    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "by", "for", "with", "from", "as", "into")
+)
 _CLOSERS = "\"'”’)*_ \n\t"
 
 
@@ -89,13 +92,13 @@ def _has_digit(text: str) -> bool:
     return any(mark in "0123456789" for mark in text)
 
 
-def _starts_with(text: str, phrase: str) -> bool:
-    return re.match(rf"{re.escape(phrase)}(?!\w)", text.lstrip(_CLOSERS + "“‘("), re.IGNORECASE) is not None
-
-
 def _title_case(text: str) -> bool:
-    """Every word starts with a capital letter or a digit."""
-    return bool(words(text)) and all(word[0].isupper() or word[0].isdigit() for word in words(text))
+    """Every word starts with a capital letter or a digit; after the first, articles and short prepositions need not."""
+    found = words(text)
+    return bool(found) and all(
+        word[0].isupper() or word[0].isdigit() or (place > 0 and word in _TITLE_SMALL)
+        for place, word in enumerate(found)
+    )
 
 
 def _one_line(text: str) -> bool:
@@ -117,7 +120,6 @@ RULES: dict[str, Callable[..., bool]] = {
     "last_number": _last_number,
     "one_line": _one_line,
     "sentences": _sentences,
-    "starts_with": _starts_with,
     "title_case": _title_case,
     "word_count": _word_count,
 }

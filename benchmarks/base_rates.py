@@ -1,0 +1,151 @@
+"""What the untrained policy passes on the embedded tasks, and what each arm knows: `python benchmarks/base_rates.py [--arms]`.
+
+Samples SmolLM2-135M-Instruct on train prompts (never dev or test: those stay fresh), greedy and at temperature 0.8, 48 new
+tokens, and prints the pass rate per category with 95 % intervals. `--arms` prints, per arm and category, how often the arm
+prefers a response that passes to one of the same prompt that fails. Responses are appended to `--responses` batch by
+batch, so an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router.tasks import CATEGORIES, Task, generate, verify
+
+MODEL, NEW_TOKENS, TEMPERATURE, BATCH = "smollm2-135m-instruct", 48, 0.8, 64
+Row = dict[str, Any]
+
+
+def chosen_tasks(per_category: int, categories: list[str], seed: int) -> list[Task]:
+    """The first train tasks of each category in the seed's order."""
+    by: dict[str, list[Task]] = defaultdict(list)
+    for task in generate("train", seed=seed):
+        if task.category in categories and len(by[task.category]) < per_category:
+            by[task.category].append(task)
+    return [task for category in categories for task in by[category]]
+
+
+def plan(tasks: list[Task], samples: int) -> list[list[tuple[Task, float, int]]]:
+    """Batches of (task, temperature, number of the sample), prompts of like length together."""
+    ordered = sorted(tasks, key=lambda task: (len(task.prompt), task.id))
+    greedy = [(task, 0.0, 0) for task in ordered]
+    sampled = [(task, TEMPERATURE, draw) for task in ordered for draw in range(samples)]
+    return [jobs[start : start + BATCH] for jobs in (greedy, sampled) for start in range(0, len(jobs), BATCH)]
+
+
+def respond(model: Any, tokenizer: Any, prompts: list[str], temperature: float, seed: int) -> list[tuple[str, bool]]:
+    """(text, ended by itself) for each prompt; the seed makes a batch repeatable on one machine."""
+    import torch
+
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    how = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        if temperature
+        else {"do_sample": False}
+    )
+    torch.manual_seed(seed)
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id, **how)
+    new = ids[:, inputs["input_ids"].shape[1] :]
+    return [
+        (tokenizer.decode(row, skip_special_tokens=True), bool((row == tokenizer.eos_token_id).any())) for row in new
+    ]
+
+
+def sampled(path: Path, batches: list[list[tuple[Task, float, int]]], dtype: str) -> list[Row]:
+    """All rows of the plan, from the file where they are there, else sampled now and appended."""
+    import torch
+
+    from reward_router.rewards.loading import load_causal_lm, load_tokenizer
+
+    torch.set_num_threads(1)
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    there = {(row["id"], row["temperature"], row["draw"]) for row in rows}
+    todo = [
+        (n, batch) for n, batch in enumerate(batches) if any((t.id, temp, draw) not in there for t, temp, draw in batch)
+    ]
+    model, tokenizer = (load_causal_lm(MODEL, dtype=dtype), load_tokenizer(MODEL)) if todo else (None, None)
+    started = time.perf_counter()
+    for done, (n, batch) in enumerate(todo, start=1):
+        texts = respond(model, tokenizer, [task.prompt for task, _, _ in batch], batch[0][1], n)
+        new = [
+            {"id": t.id, "temperature": temp, "draw": draw, "response": text, "finished": finished}
+            for (t, temp, draw), (text, finished) in zip(batch, texts, strict=True)
+        ]
+        rows += new
+        with path.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in new)
+        print(f"sampled {done}/{len(todo)} batches, {time.perf_counter() - started:.0f} s", flush=True)
+    wanted = {(task.id, temp, draw) for batch in batches for task, temp, draw in batch}
+    return [row for row in rows if (row["id"], row["temperature"], row["draw"]) in wanted]
+
+
+def wilson(passed: int, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a proportion (Wilson 1927)."""
+    z2 = 1.96**2
+    centre, half = (passed + z2 / 2) / (n + z2), 1.96 * math.sqrt(passed * (n - passed) / n + z2 / 4) / (n + z2)
+    return centre - half, centre + half
+
+
+def clustered(values_by_prompt: list[list[float]]) -> tuple[float, float, float]:
+    """Mean over all values and its 95 % percentile interval, resampling prompts (2,000 resamples, seed 0)."""
+    sums = np.array([[sum(values), len(values)] for values in values_by_prompt])
+    draws = np.random.default_rng(0).integers(len(sums), size=(2000, len(sums)))
+    totals = sums[draws].sum(axis=1)
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
+    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high)
+
+
+def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
+    """The table of pass rates, one line a category."""
+    yield f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts |\n|---|---|---|---|---|"
+    for category in CATEGORIES:
+        mine = [
+            (row, verify(tasks[row["id"]], row["response"])) for row in rows if tasks[row["id"]].category == category
+        ]
+        greedy = [passed for row, passed in mine if not row["temperature"]]
+        by_prompt: dict[str, list[float]] = defaultdict(list)
+        for row, passed in mine:
+            if row["temperature"]:
+                by_prompt[row["id"]].append(passed)
+        if not greedy or not by_prompt:
+            continue
+        low, high = wilson(sum(greedy), len(greedy))
+        mean, below, above = clustered(list(by_prompt.values()))
+        ended = float(np.mean([row["finished"] for row, _ in mine]))
+        yield (
+            f"| {category} | {sum(greedy) / len(greedy):.2f} [{low:.2f}, {high:.2f}] | {mean:.2f} [{below:.2f}, {above:.2f}] "
+            f"| {ended:.2f} | {len(greedy)} |"
+        )
+
+
+def main() -> None:
+    """Parses the command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--responses", type=Path, default=Path("build/base-rates.jsonl"), help="JSON lines, kept and reused"
+    )
+    parser.add_argument("--prompts", type=int, default=24, help="train prompts a category")
+    parser.add_argument("--samples", type=int, default=8, help="responses a prompt at the temperature")
+    parser.add_argument("--categories", nargs="+", default=list(CATEGORIES), choices=CATEGORIES)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--arms", action="store_true", help="also score the sampled responses with every arm")
+    given = parser.parse_args()
+    tasks = chosen_tasks(given.prompts, given.categories, given.seed)
+    given.responses.parent.mkdir(parents=True, exist_ok=True)
+    rows = sampled(given.responses, plan(tasks, given.samples), given.dtype)
+    print("\n".join(rate_lines({task.id: task for task in tasks}, rows)))
+
+
+if __name__ == "__main__":
+    main()

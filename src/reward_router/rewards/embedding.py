@@ -1,0 +1,43 @@
+"""Relevance as a reward: how near a response stands to its prompt in a sentence encoder's space."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reward_router.rewards.template import Prompt, user_text
+from reward_router.types import Float
+
+
+class Embedding:
+    """Cosine of prompt and response under a frozen sentence encoder; in [-1, 1].
+
+    The prompt is its last user message. Each distinct text is encoded once, sorted by length (the encoder does that);
+    texts beyond the encoder's window (256 tokens for MiniLM) are cut by it. A response without text is abstained from.
+    """
+
+    def __init__(self, encoder: Any, *, batch_size: int = 64) -> None:
+        """``encoder`` is a SentenceTransformer or has its ``encode``."""
+        self.encoder, self.batch_size = encoder, batch_size
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, N) cosines, NaN where a row is shorter than the longest or a response is blank."""
+        scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
+        asked = [user_text(prompt) for prompt in prompts]
+        texts = list(dict.fromkeys([*asked, *(r for row in responses for r in row if r.strip())]))
+        if not texts:
+            return scores_BN
+        unit_ND = self._unit(texts)
+        place = {text: i for i, text in enumerate(texts)}
+        for b, row in enumerate(responses):
+            for n, response in enumerate(row):
+                if response.strip():
+                    scores_BN[b, n] = unit_ND[place[response]] @ unit_ND[place[asked[b]]]
+        return scores_BN
+
+    def _unit(self, texts: list[str]) -> Float:
+        rows_ND = self.encoder.encode(texts, batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False)
+        wide_ND = np.asarray(rows_ND, dtype=np.float64)
+        norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
+        unit_ND: Float = wide_ND / np.maximum(norm_N1, 1e-12)
+        return unit_ND

@@ -1,0 +1,36 @@
+"""Names that users write, checked against what exists: the nearest name is offered."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from reward_router.errors import InputError
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The end of an error message: ``; did you mean ...? allowed: ...``.
+
+    >>> nearest("lenght", ["length", "regex"])
+    '; did you mean length? allowed: length, regex'
+    """
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
+
+
+def check_options(
+    what: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Iterable[str] = ()
+) -> None:
+    """InputError unless ``options`` are keyword parameters of ``function`` (not ``hidden``) and the required ones are there.
+
+    A function that takes any keyword accepts any option.
+    """
+    every = {n: p for n, p in inspect.signature(function).parameters.items() if n not in hidden}
+    parameters = {n: p for n, p in every.items() if p.kind is not p.VAR_KEYWORD}
+    for name in options:
+        if name not in parameters and len(parameters) == len(every):
+            raise InputError(f"{what} has no option {name!r}{nearest(name, parameters)}")
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options]
+    if missing:
+        raise InputError(f"{what} needs the option {missing[0]!r}; it takes: {', '.join(parameters)}")

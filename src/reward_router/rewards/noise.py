@@ -1,0 +1,38 @@
+"""Gaussian noise on an arm's scores (LASER's noisy-reward analysis), keyed by what is scored."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.keyed import rng
+from reward_router.rewards.template import Prompt
+from reward_router.types import Float, RewardModel
+
+
+class Noisy:
+    """An arm plus N(0, sd^2) on every score, in the arm's own units.
+
+    The noise of a (prompt, response) is a function of ``seed``, the arm's ``name`` and the two texts: scoring again, in
+    another order or in another batch gives the same number, and two arms with the same seed err independently.
+
+    >>> from reward_router.rewards.metric import Metric
+    >>> arm = Noisy(Metric("length"), sd=0.5, seed=0, name="short")
+    >>> bool((arm.score(["p"], [["a", "a b"]]) == arm.score(["p"], [["a", "a b"]])).all())
+    True
+    """
+
+    def __init__(self, model: RewardModel, sd: float, seed: int = 0, name: str = "") -> None:
+        """InputError unless ``sd`` >= 0."""
+        if not sd >= 0:
+            raise InputError(f"noise is {sd}; a standard deviation of at least 0 is expected")
+        self.model, self.sd, self.seed, self.name = model, sd, seed, name
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """The arm's (B, N) scores with noise; NaN stays NaN."""
+        scores_BN = np.array(self.model.score(prompts, responses), dtype=np.float64)  # type: ignore[arg-type]
+        for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
+            for n, response in enumerate(row):
+                unit = f"{self.name}\x1f{prompt!r}\x1f{response}"
+                scores_BN[b, n] += self.sd * rng(self.seed, "noise", 0, unit).standard_normal()
+        return scores_BN

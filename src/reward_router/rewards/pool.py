@@ -1,0 +1,207 @@
+"""All arms of a run behind one door: loaded when first asked, few at a time, failures returned as data.
+
+An arm is foreign code: whatever it raises, returns in the wrong shape or takes too long over becomes a `ScoreResult` that
+says so, never a score. Only what ends the program (KeyboardInterrupt, SystemExit) passes through. Leaves out: retries,
+fallback (the loop's), and stopping a thread that overran (Python cannot): its arm stays busy until it returns.
+"""
+
+import gc
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from reward_router.errors import InputError
+from reward_router.rewards.names import nearest
+from reward_router.rewards.request import Request, ScoreResult
+from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, source_of
+from reward_router.rewards.template import Prompt
+from reward_router.types import RewardModel
+
+
+class RewardPool:
+    """Named arms; at most ``resident`` loaded models at a time, the least recently used leaves.
+
+    Arms on the same model and dtype share one copy of its weights. ``specs`` by name; ``models`` adds reward models that
+    exist already. ``timeout`` is in seconds of scoring per request, loading excluded. InputError for a spec that cannot be
+    right; models are loaded at the first request (`load` asks for it earlier).
+
+    >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
+    >>> pool.score("short", ["Say hi."], [["hi", "hello there"]]).scores_BN.tolist()
+    [[-1.0, -2.0]]
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, ArmSpec],
+        *,
+        resident: int = 2,
+        device: str = "cpu",
+        dtype: str = "auto",
+        timeout: float | None = None,
+        models: Mapping[str, RewardModel] | None = None,
+    ) -> None:
+        """Checks every spec; loads nothing."""
+        if resident < 1:
+            raise InputError(f"resident is {resident}; at least one model must stay loaded")
+        if timeout is not None and not timeout > 0:
+            raise InputError(f"timeout is {timeout}; a number of seconds above 0 is expected, or none")
+        for spec in specs.values():
+            check_spec(spec)
+        self.resident, self.timeout, self.loads = resident, timeout, 0
+        self._specs = dict(specs)
+        self._given = dict(models or {})
+        self._sources = {name: source_of(spec, dtype=dtype, device=device) for name, spec in specs.items()}
+        self._loaded: OrderedDict[Source, Any] = OrderedDict()
+        self._built: dict[str, RewardModel] = {}
+        self._overran: dict[str, threading.Thread] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The arms, in the order of the configuration."""
+        return [*self._specs, *self._given]
+
+    @property
+    def resident_models(self) -> list[str]:
+        """Names of the models in memory, least recently used first."""
+        return [source.model for source in self._loaded]
+
+    def load(self, arm: str) -> RewardModel:
+        """The arm's reward model, loaded now if it is not; InputError where that fails, so a run can stop before it starts."""
+        if arm in self._given:
+            return self._given[arm]
+        if arm not in self._specs:
+            raise InputError(f"arm {arm!r} is unknown{nearest(arm, self.names)}")
+        source = self._sources[arm]
+        if source is not None:
+            self._make_resident(source)
+        if arm not in self._built:
+            self._built[arm] = build(self._specs[arm], None if source is None else self._loaded[source])
+        return self._built[arm]
+
+    def score(self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> ScoreResult:
+        """Ask one arm about all responses of all prompts; rows may differ in length. Equal responses are computed once."""
+        if len(prompts) != len(responses):
+            raise InputError(f"{len(prompts)} prompts but {len(responses)} rows of responses")
+        if arm not in self.names:
+            raise InputError(f"arm {arm!r} is unknown{nearest(arm, self.names)}")
+        ask = Request.of(prompts, responses)
+        busy = self._overran.get(arm)
+        if busy is not None and busy.is_alive():
+            return ask.failed(arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0)
+        with _Caught() as loading:
+            loading.value = self.load(arm)
+        if loading.error is not None:
+            self._forget(arm)
+            return ask.failed(arm, "failed", _told(loading.error), 0.0, loading.seconds)
+        ragged = arm in self._specs and self._specs[arm].kind != "python"
+        scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
+        if scoring is None:
+            return ask.failed(
+                arm, "timeout", f"took longer than {self.timeout} s", self.timeout or 0.0, loading.seconds
+            )
+        if scoring.error is not None:
+            return ask.failed(arm, "failed", _told(scoring.error), scoring.seconds, loading.seconds)
+        return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
+
+    def score_groups(
+        self, arm_B: Sequence[str], prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> dict[str, tuple[list[int], ScoreResult]]:
+        """Each prompt judged by its own arm: arm -> (rows, result of those rows); every arm is asked once.
+
+        Arms whose model is in memory come first, then arms of one model together, so each model is loaded at most once.
+        """
+        rows: dict[str, list[int]] = {}
+        for b, arm in enumerate(arm_B):
+            rows.setdefault(arm, []).append(b)
+        resident = list(self._loaded)
+
+        def order(arm: str) -> tuple[bool, str]:
+            source = self._sources.get(arm)
+            return source is not None and source not in resident, str(source)
+
+        return {
+            arm: (rows[arm], self.score(arm, [prompts[b] for b in rows[arm]], [responses[b] for b in rows[arm]]))
+            for arm in sorted(rows, key=order)
+        }
+
+    def release(self) -> None:
+        """Drop every loaded model."""
+        self._loaded.clear()
+        self._built.clear()
+        _free_memory()
+
+    def _make_resident(self, source: Source) -> None:
+        if source in self._loaded:
+            self._loaded.move_to_end(source)
+            return
+        while len(self._loaded) >= self.resident:
+            gone, _ = self._loaded.popitem(last=False)
+            self._built = {arm: model for arm, model in self._built.items() if self._sources[arm] != gone}
+            _free_memory()
+        self.loads += 1
+        self._loaded[source] = load(source)
+
+    def _forget(self, arm: str) -> None:
+        """After a load that failed, possibly for want of memory: let go of what it left behind."""
+        self._built.pop(arm, None)
+        _free_memory()
+
+    def _timed(self, arm: str, work: Callable[[], Any]) -> "_Caught | None":
+        """Run inside the time limit; None where it overran (its thread goes on, its result is dropped)."""
+        caught = _Caught()
+
+        def body() -> None:
+            with caught:
+                caught.value = work()
+
+        if self.timeout is None:
+            body()
+            return caught
+        thread = threading.Thread(target=body, name=f"arm {arm}", daemon=True)
+        thread.start()
+        thread.join(self.timeout)
+        if thread.is_alive():
+            self._overran[arm] = thread
+            return None
+        return caught
+
+
+class _Caught:
+    """A block whose exceptions become data, timed; what ends the program is not caught."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+    def __enter__(self) -> "_Caught":
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.seconds = time.perf_counter() - self._start
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
+
+
+def _told(error: Exception) -> str:
+    """Class, message and place of an arm's exception in one line."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
+
+
+def _free_memory() -> None:
+    import sys
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,68 @@
+"""Your own reward model by import path: ``package.module:Class``, built with the options of the arm."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reward_router.errors import InputError
+from reward_router.rewards.names import check_options
+from reward_router.types import RewardModel
+
+
+def load_python(path: str, **options: Any) -> RewardModel:
+    """The object at ``package.module:name``; a class or function is called with ``options`` first.
+
+    The current directory is importable meanwhile. The result must have ``score(prompts, responses)``; InputError says what
+    is wrong otherwise. What the constructor raises is not caught.
+
+    >>> load_python("reward_router.rewards.metric:Metric", metric="readability").score(["x"], [["A cat."]]).shape
+    (1, 1)
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise InputError(f"path {path!r} is no import path; write package.module:Class")
+    target = _imported(path, module_name, name)
+    if (callable(target) and not hasattr(target, "score")) or inspect.isclass(target):
+        check_options(path, target, options)
+        target = target(**options)
+    elif options:
+        raise InputError(f"{path} is an object, not a class: it takes no options, given {', '.join(sorted(options))}")
+    return _checked(path, target)
+
+
+def _imported(path: str, module_name: str, name: str) -> Any:
+    try:
+        with _here_importable():
+            target: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise InputError(f"{path} cannot be imported: {error}") from error
+    for part in name.split("."):
+        if not hasattr(target, part):
+            raise InputError(f"{path}: {module_name} has no {name!r}")
+        target = getattr(target, part)
+    return target
+
+
+def _checked(path: str, model: Any) -> RewardModel:
+    score = getattr(model, "score", None)
+    if not callable(score):
+        raise InputError(f"{path} has no method score(prompts, responses)")
+    try:
+        inspect.signature(score).bind([], [])
+    except TypeError as error:
+        raise InputError(f"{path}: score must take (prompts, responses): {error}") from error
+    return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _here_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

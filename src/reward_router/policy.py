@@ -1,0 +1,339 @@
+"""The policy: the language model being aligned. It samples, embeds prompts for the router, and keeps its LoRA adapters.
+
+Two copies of the weights: the trained one (float32, with adapters) and a sampler that receives ``W + B A`` before each
+round. Sampling is transformers' own ``generate`` with three changes that leave its law as it is:
+
+1. a prompt is prefilled once and its cache repeated for the N responses;
+2. tokens are drawn by inverse CDF from uniforms keyed by (seed, step, prompt, response): a step that is run again draws
+   the same responses, and (up to the rounding of a batch's shape) so does another process with another shard;
+3. the output layer sees contiguous input (torch otherwise expands the vocabulary matrix once per row of the batch).
+
+vLLM takes the sampler's place with ``engine: vllm``: the adapter is written and re-loaded before each round.
+Left out: policies over several devices (use TRL, OpenRLHF or verl for those; see docs).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reward_router.config import PolicyConfig, TrainConfig
+from reward_router.errors import InputError, RunError
+from reward_router.keyed import rng
+from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
+from reward_router.types import Float
+
+Messages = list[dict[str, str]]
+Prompt = str | Messages
+
+
+class Policy:
+    """A causal LM with a trained LoRA adapter ``policy`` and a frozen one ``reference``."""
+
+    def __init__(self, config: PolicyConfig, train: TrainConfig, seed: int) -> None:
+        """Load the model and attach fresh adapters (B = 0: the base model). Raises InputError where it cannot be read."""
+        self.config, self.seed = config, seed
+        self.device = torch_device(config.device)
+        self.tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
+        base = self._load(config.dtype)
+        self.model = attach_adapters(base, train, seed)
+        self.sampler: TransformersSampler | VLLMSampler
+        if config.engine == "vllm":
+            self.sampler = VLLMSampler(self)
+        else:
+            self.sampler = TransformersSampler(self._load(sample_dtype(config, self.device)), self)
+        self.sync()
+
+    def _load(self, dtype: str) -> Any:
+        trust = self.config.trust_remote_code
+        return load_causal_lm(self.config.model, dtype=dtype, device=self.device, trust_remote_code=trust)
+
+    def sync(self) -> None:
+        """Give the sampler the adapter's present weights; call after training steps, before sampling."""
+        self.sampler.sync()
+
+    def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[str]]:
+        """N sampled responses per prompt at the configured temperature; drawn again alike for the same step and ids."""
+        return self.sampler.generate(prompts, ids, n, step, self.config.temperature, self.config.max_new_tokens)
+
+    def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[str]:
+        """One greedy response per prompt."""
+        limit = max_new_tokens or self.config.max_new_tokens
+        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, 0, 0.0, limit)]
+
+    def embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
+        """(B, D) embeddings of prompts under the live policy: last_hidden (paper), mean_hidden or mean_input."""
+        size = self.config.sample_batch
+        return np.concatenate([self._embed(prompts[i : i + size], pooling) for i in range(0, len(prompts), size)])
+
+    def _embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
+        batch = self.tokenize(prompts)
+        model = self.model.get_base_model()
+        mask_BT = batch["attention_mask"]
+        with torch.no_grad(), self.using("policy"):
+            if pooling == "mean_input":
+                hidden_BTD = model.get_input_embeddings()(batch["input_ids"])
+            else:
+                hidden_BTD = model.base_model(**batch).last_hidden_state
+        if pooling == "last_hidden":
+            rows_BD = hidden_BTD[:, -1]  # prompts are padded on the left: the last column is the last token
+        else:
+            rows_BD = (hidden_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
+        return np.asarray(rows_BD.float().cpu().numpy(), dtype=np.float64)
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt in the policy's chat template, up to where the response starts."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        if self.config.system is not None and messages[0]["role"] != "system":
+            messages = [{"role": "system", "content": self.config.system}, *messages]
+        if self.tokenizer.chat_template is None:
+            return "\n".join(m["content"] for m in messages) + "\n"
+        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a rendered prompt; InputError where it is longer than ``policy.max_prompt_tokens``."""
+        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
+        limit = self.config.max_prompt_tokens
+        if len(ids) > limit:
+            shown = str(prompt)[:60]
+            raise InputError(f"prompt {shown!r} has {len(ids)} tokens; policy.max_prompt_tokens allows {limit}")
+        return ids
+
+    def response_ids(self, response: str) -> list[int]:
+        """Token ids of a response followed by EOS, so that the policy is taught to stop."""
+        ids: list[int] = self.tokenizer(response, add_special_tokens=False)["input_ids"]
+        return [*ids, self.eos]
+
+    @property
+    def eos(self) -> int:
+        """The token that ends a turn."""
+        return int(self.tokenizer.eos_token_id)
+
+    def tokenize(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
+        """Rendered prompts as left-padded tensors on the policy's device."""
+        ids = [self.prompt_ids(p) for p in prompts]
+        width = max(map(len, ids))
+        pad = self.tokenizer.pad_token_id
+        tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids], device=self.device)
+        mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids], device=self.device)
+        return {"input_ids": tokens, "attention_mask": mask}
+
+    @contextmanager
+    def using(self, adapter: str) -> Iterator[None]:
+        """Run with one adapter (`policy` or `reference`), in eval mode; the policy's gradients are restored after."""
+        training = self.model.training
+        self.model.eval()
+        self.model.set_adapter(adapter, inference_mode=True)
+        try:
+            yield
+        finally:
+            self.model.set_adapter("policy")
+            self.model.train(training)
+
+    def snapshot_reference(self) -> None:
+        """reference := policy, at the start of an iteration (LASER: the reference is pi_{m-1})."""
+        self.load_adapter(self.adapter_state("policy"), "reference")
+
+    def adapter_state(self, adapter: str = "policy") -> dict[str, Tensor]:
+        """Copies of one adapter's tensors by parameter name, without the adapter's own name in it."""
+        tag = f".{adapter}."
+        return {
+            name.replace(tag, "."): p.detach().cpu().clone() for name, p in self.model.named_parameters() if tag in name
+        }
+
+    def load_adapter(self, state: dict[str, Tensor], adapter: str = "policy") -> None:
+        """Copy tensors made by :meth:`adapter_state` into an adapter; InputError where they do not fit."""
+        tag = f".{adapter}."
+        own = {name.replace(tag, "."): p for name, p in self.model.named_parameters() if tag in name}
+        if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
+            raise InputError("the checkpoint's adapter belongs to another model or LoRA configuration")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the adapter in PEFT's format (safetensors), loadable by PEFT, vLLM and TRL."""
+        self.model.save_pretrained(str(folder), selected_adapters=["policy"])
+
+
+def attach_adapters(base: Any, train: TrainConfig, seed: int) -> Any:
+    """The base model with LoRA adapters ``policy`` (trained) and ``reference`` (frozen), seeded, float32."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=train.lora_r,
+        lora_alpha=train.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=train.lora_targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng(seed, "init", 0, "lora").integers(2**62)))
+        try:
+            model = get_peft_model(base, lora, adapter_name="policy")
+            model.add_adapter("reference", lora)
+        except ValueError as error:
+            raise InputError(f"train.lora_targets={train.lora_targets!r}: {error}") from None
+    model.set_adapter("policy")
+    if train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def sample_dtype(config: PolicyConfig, device: str) -> str:
+    """bfloat16 where the hardware multiplies it faster than float32 (GPU, AVX512-BF16, AMX), else float32."""
+    if config.sample_dtype != "auto":
+        return config.sample_dtype
+    cpu = torch.cpu
+    fast = device != "cpu" or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+    return "bfloat16" if fast else "float32"
+
+
+class TransformersSampler:
+    """A merged copy of the policy that only generates."""
+
+    def __init__(self, model: Any, policy: Policy) -> None:
+        """``model``: the base weights, in the sampling dtype; :meth:`sync` adds the adapter."""
+        self.model, self.policy = model, policy
+        model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+        model.generation_config = type(model.generation_config)(
+            eos_token_id=policy.eos, pad_token_id=policy.tokenizer.pad_token_id
+        )
+
+    def sync(self) -> None:
+        """weights := W + scaling B A for every adapted layer."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, layer in self.policy.model.get_base_model().named_modules():
+                if hasattr(layer, "lora_A") and "policy" in layer.lora_A:
+                    weight = layer.get_base_layer().weight + layer.get_delta_weight("policy")
+                    own[f"{name}.weight"].copy_(weight)
+
+    def generate(
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+    ) -> list[list[str]]:
+        """Responses as texts; prompts of similar length are generated together."""
+        lengths = [len(self.policy.prompt_ids(p)) for p in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: lengths[i])
+        per_call = max(1, self.policy.config.sample_batch // n)
+        out: list[list[str]] = [[] for _ in prompts]
+        for start in range(0, len(order), per_call):
+            rows = order[start : start + per_call]
+            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, step, temperature, limit)
+            for i, group in zip(rows, texts, strict=True):
+                out[i] = group
+        return out
+
+    def _call(
+        self, prompts: list[Prompt], ids: list[str], n: int, step: int, temperature: float, limit: int
+    ) -> list[list[str]]:
+        batch = self.policy.tokenize(prompts)
+        width = batch["input_ids"].shape[1]
+        draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit, width)
+        with torch.inference_mode():
+            cache = self._prefill(batch, n) if n > 1 and width > 1 else None
+            tokens = self.model.generate(
+                **{k: v.repeat_interleave(n, 0) for k, v in batch.items()},
+                past_key_values=cache,
+                max_new_tokens=limit,
+                do_sample=False,
+                logits_processor=[draws] if temperature > 0 else [],
+            )
+        texts = self.policy.tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
+        return [texts[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+    def _prefill(self, batch: dict[str, Tensor], n: int) -> Any:
+        """The key-value cache of all prompt tokens but the last, repeated for n responses."""
+        positions = (batch["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        cache = self.model.base_model(
+            input_ids=batch["input_ids"][:, :-1],
+            attention_mask=batch["attention_mask"][:, :-1],
+            position_ids=positions[:, :-1],
+            use_cache=True,
+        ).past_key_values
+        cache.batch_repeat_interleave(n)
+        return cache
+
+
+class _KeyedDraws:
+    """A logits processor that draws one token a row by inverse CDF and leaves only that token possible."""
+
+    def __init__(
+        self, policy: Policy, ids: list[str], n: int, step: int, temperature: float, limit: int, width: int
+    ) -> None:
+        self.temperature, self.top_p, self.width = temperature, policy.config.top_p, width
+        uniforms = [rng(policy.seed, "sample", step, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
+        self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        u_B = self.uniform_BT[:, input_ids.shape[1] - self.width]
+        if self.top_p < 1:
+            scores = _nucleus(scores / self.temperature, self.top_p) * self.temperature
+        p_BV = torch.softmax(scores.float() / self.temperature, -1)
+        cdf_BV = p_BV.cumsum(-1)
+        token_B = torch.searchsorted(cdf_BV, (u_B.float() * cdf_BV[:, -1])[:, None], right=True)
+        token_B = token_B.clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, float("-inf")).scatter_(1, token_B, 0.0)
+
+
+def _nucleus(scores: Tensor, top_p: float) -> Tensor:
+    ordered, index = scores.sort(-1, descending=True)
+    before = torch.softmax(ordered.float(), -1).cumsum(-1) - torch.softmax(ordered.float(), -1)
+    drop = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, index, before >= top_p)
+    return scores.masked_fill(drop, float("-inf"))
+
+
+class VLLMSampler:
+    """vLLM in the sampler's place: the adapter is saved and re-loaded (a new LoRA id) before each round."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Start the engine; InputError where vLLM is not installed."""
+        try:
+            from vllm import LLM
+        except ImportError:
+            raise InputError(
+                "policy.engine: vllm needs the vllm package (pip install vllm); allowed without it: transformers"
+            ) from None
+        import tempfile
+
+        config = policy.config
+        self.policy, self.version, self.folder = policy, 0, tempfile.TemporaryDirectory()
+        self.engine = LLM(
+            model=config.model,
+            enable_lora=True,
+            max_lora_rank=max(16, max(c.r for c in policy.model.peft_config.values())),
+            max_model_len=config.max_prompt_tokens + config.max_new_tokens,
+            trust_remote_code=config.trust_remote_code,
+        )
+
+    def sync(self) -> None:
+        """Write the adapter where the next generate call loads it from."""
+        self.version += 1
+        self.policy.save_pretrained(Path(self.folder.name) / str(self.version))
+
+    def generate(
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+    ) -> list[list[str]]:
+        """Responses as texts; every prompt has its own keyed seed."""
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+
+        seeds = [int(rng(self.policy.seed, "sample", step, i).integers(2**31)) for i in ids]
+        params = [
+            SamplingParams(n=n, temperature=temperature, top_p=self.policy.config.top_p, max_tokens=limit, seed=seed)
+            for seed in seeds
+        ]
+        adapter = LoRARequest(
+            str(self.version), self.version, str(Path(self.folder.name) / str(self.version) / "policy")
+        )
+        texts = [{"prompt_token_ids": self.policy.prompt_ids(p)} for p in prompts]
+        outputs = self.engine.generate(texts, params, lora_request=adapter, use_tqdm=False)
+        if len(outputs) != len(prompts):
+            raise RunError(f"vLLM returned {len(outputs)} outputs for {len(prompts)} prompts")
+        return [[o.text for o in output.outputs] for output in outputs]

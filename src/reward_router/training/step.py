@@ -1,0 +1,220 @@
+"""One optimiser step on a batch of preference pairs: LoRA, micro-batches, the reference as an adapter.
+
+Prompt tokens are masked, response tokens and EOS are trained. The loss that becomes the payoff is the forward before the
+step (PAPERS: ``neg_loss``). Runs alone or under ``accelerate launch``: gradients are averaged over processes, and every
+process must call :meth:`Trainer.step` the same number of times. Left out: full fine-tuning, learning-rate schedules.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reward_router.config import TrainConfig
+from reward_router.errors import RunError
+from reward_router.policy import Policy, Prompt
+from reward_router.training.logps import response_logps
+from reward_router.training.losses import dpo, kto, kto_kl, nll
+from reward_router.types import Float
+
+MAX_SKIPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference: the trainer sees texts, never which arm preferred."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """``loss_P``: each pair's loss before the step (nats). ``skipped``: the loss was not finite and no step was taken."""
+
+    loss_P: Float
+    skipped: bool
+    grad_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    input_ids: Tensor
+    attention_mask: Tensor
+    response_mask: Tensor
+
+
+class Trainer:
+    """AdamW on the policy's LoRA parameters."""
+
+    def __init__(self, policy: Policy, config: TrainConfig, accelerator: Any) -> None:
+        """``accelerator``: an ``accelerate.Accelerator``; it places the model and averages gradients."""
+        self.policy, self.config, self.accelerator = policy, config, accelerator
+        self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self.model, self.optimizer = accelerator.prepare(policy.model, optimizer)
+        self.skips = 0
+
+    def step(self, pairs: Sequence[Pair]) -> StepResult:
+        """``steps_per_batch`` optimiser steps on these pairs; RunError after three non-finite losses in a row.
+
+        Cost: (1 + [the loss has a reference] + 2 steps_per_batch) forward-equivalents over all tokens of the pairs.
+        """
+        reference = self._reference(pairs)
+        first: Float | None = None
+        norm = 0.0
+        for _ in range(self.config.steps_per_batch):
+            loss_P, norm = self._descend(pairs, reference)
+            first = loss_P if first is None else first
+            if not math.isfinite(norm):
+                break
+        skipped = not math.isfinite(norm)
+        self.skips = self.skips + 1 if skipped else 0
+        if self.skips >= MAX_SKIPS:
+            raise RunError(f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}")
+        return StepResult(np.zeros(0) if first is None else first, skipped, norm)
+
+    def losses(self, pairs: Sequence[Pair]) -> Float:
+        """Each pair's loss under the present policy, without a step (for the ``improvement`` payoff)."""
+        with torch.no_grad():
+            parts = [p.cpu() for p in self._losses(pairs, self._reference(pairs))]
+        return np.asarray(torch.cat(parts).double().numpy()) if parts else np.zeros(0)
+
+    def _descend(self, pairs: Sequence[Pair], reference: "_Reference") -> tuple[Float, float]:
+        """One step on the mean loss over the pairs of all processes; (loss_P, gradient norm), NaN norm = no step."""
+        device = self.accelerator.device
+        total = float(self.accelerator.reduce(torch.tensor(float(len(pairs)), device=device), "sum"))
+        scale = self.accelerator.num_processes / max(total, 1.0)  # DDP averages gradients over processes
+        self.model.train()
+        self.optimizer.zero_grad()
+        parts = []
+        for loss_M in self._losses(pairs, reference):
+            self.accelerator.backward(loss_M.sum() * scale)
+            parts.append(loss_M.detach().double().cpu())
+        loss_P = torch.cat(parts).numpy() if parts else np.zeros(0)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        finite = torch.tensor(float(np.isfinite(loss_P).all() and bool(torch.isfinite(norm))), device=device)
+        if float(self.accelerator.reduce(finite, "sum")) < self.accelerator.num_processes:
+            self.optimizer.zero_grad()
+            return loss_P, math.nan
+        self.optimizer.step()
+        return loss_P, float(norm)
+
+    def _losses(self, pairs: Sequence[Pair], reference: "_Reference") -> Iterator[Tensor]:
+        """Losses micro-batch by micro-batch, with gradient where it is enabled."""
+        mean_tokens = np.mean([len(self.policy.response_ids(p.chosen)) for p in pairs]) if pairs else 1.0
+        for rows in self._micro(len(pairs)):
+            part = pairs[rows]
+            token_BT, mask_BT = self._logps(self.model, self._encode([*part], "both"))
+            sums_B = (token_BT * mask_BT).sum(1)
+            chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
+            loss_M = torch.zeros(len(part), device=sums_B.device)
+            if self.config.loss in ("dpo", "dpo+nll"):
+                loss_M = dpo(
+                    chosen_M, rejected_M, reference.chosen_P[rows], reference.rejected_P[rows], self.config.beta
+                )
+            if self.config.loss in ("nll", "dpo+nll"):
+                weight = self.config.nll_weight if self.config.loss == "dpo+nll" else 1.0
+                tokens, mask = token_BT[: len(part)], mask_BT[: len(part)]
+                loss_M = loss_M + weight * nll(tokens, mask, self.config.nll_reduction, float(mean_tokens))
+            if self.config.loss == "kto":
+                loss_M = self._kto(chosen_M, rejected_M, reference, rows)
+            yield loss_M
+
+    def _kto(self, chosen_M: Tensor, rejected_M: Tensor, reference: "_Reference", rows: slice) -> Tensor:
+        desirable = torch.cat([torch.ones_like(chosen_M), torch.zeros_like(rejected_M)]).bool()
+        loss_B = kto(
+            torch.cat([chosen_M, rejected_M]),
+            torch.cat([reference.chosen_P[rows], reference.rejected_P[rows]]),
+            desirable,
+            reference.kl,
+            self.config.beta,
+            self.config.desirable_weight,
+            self.config.undesirable_weight,
+        )
+        both: Tensor = (loss_B[: len(chosen_M)] + loss_B[len(chosen_M) :]) / 2
+        return both
+
+    def _reference(self, pairs: Sequence[Pair]) -> "_Reference":
+        """Summed log-probabilities under the reference adapter, and KTO's KL term; empty where the loss needs none."""
+        empty = torch.zeros(len(pairs), device=self.accelerator.device)
+        if self.config.loss == "nll":
+            return _Reference(empty, empty, empty.sum())
+        chosen, rejected = [empty[:0]], [empty[:0]]
+        with torch.no_grad(), self.policy.using("reference"):
+            for rows in self._micro(len(pairs)):
+                sums_B = self._sums(self.policy.model, self._encode([*pairs[rows]], "both"))
+                chosen.append(sums_B[: len(sums_B) // 2])
+                rejected.append(sums_B[len(sums_B) // 2 :])
+        return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs))
+
+    def _kl(self, pairs: Sequence[Pair]) -> Tensor:
+        """KTO's z_0: each prompt with the next pair's chosen response, policy against reference."""
+        if self.config.loss != "kto" or not pairs:
+            return torch.zeros((), device=self.accelerator.device)
+        shifted = [Pair(p.prompt, q.chosen, q.rejected) for p, q in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
+        sums = []
+        for adapter in ("policy", "reference"):
+            with torch.no_grad(), self.policy.using(adapter):
+                parts = [
+                    self._sums(self.policy.model, self._encode(shifted[r], "chosen")) for r in self._micro(len(pairs))
+                ]
+            sums.append(torch.cat(parts))
+        kl: Tensor = self.accelerator.reduce(kto_kl(*sums), "mean")
+        return kl
+
+    def _micro(self, n: int) -> Iterator[slice]:
+        for start in range(0, n, self.config.micro_batch):
+            yield slice(start, start + self.config.micro_batch)
+
+    def _sums(self, model: Any, batch: _Batch) -> Tensor:
+        token_BT, mask_BT = self._logps(model, batch)
+        return (token_BT * mask_BT).sum(1)
+
+    def _logps(self, model: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
+        return response_logps(model, batch.input_ids, batch.attention_mask, batch.response_mask)
+
+    def _encode(self, pairs: Sequence[Pair], which: Literal["both", "chosen"]) -> _Batch:
+        """Right-padded prompt + response + EOS: all chosen, then all rejected."""
+        texts = [(p.prompt, p.chosen) for p in pairs]
+        if which == "both":
+            texts += [(p.prompt, p.rejected) for p in pairs]
+        rows = [(self.policy.prompt_ids(x), self.policy.response_ids(y)) for x, y in texts]
+        width = max(len(x) + len(y) for x, y in rows)
+        pad = self.policy.tokenizer.pad_token_id
+        ids = torch.tensor([[*x, *y] + [pad] * (width - len(x) - len(y)) for x, y in rows])
+        length = torch.tensor([len(x) + len(y) for x, y in rows])[:, None]
+        start = torch.tensor([len(x) for x, _ in rows])[:, None]
+        column = torch.arange(width)[None]
+        real = column < length
+        device = self.accelerator.device
+        return _Batch(ids.to(device), real.long().to(device), (real & (column >= start)).to(device))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """AdamW's moments and step counts as tensors, by parameter position."""
+        raw = self.optimizer.state_dict()["state"]
+        state = {f"{i}.{k}": torch.as_tensor(v).detach().cpu().clone() for i, s in raw.items() for k, v in s.items()}
+        return {**state, "skips": torch.tensor(self.skips)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave; training then goes on bit for bit."""
+        self.skips = int(state["skips"])
+        whole = self.optimizer.state_dict()
+        nested: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            index, dot, part = name.partition(".")
+            if dot:
+                nested.setdefault(int(index), {})[part] = value
+        self.optimizer.load_state_dict({"state": nested, "param_groups": whole["param_groups"]})
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    chosen_P: Tensor
+    rejected_P: Tensor
+    kl: Tensor

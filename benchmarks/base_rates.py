@@ -128,6 +128,72 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
         )
 
 
+def candidate_arms() -> dict[str, Any]:
+    """Every arm that was tried, by name; the default run takes some of them."""
+    from reward_router.rewards.spec import ArmSpec
+
+    def metric(name: str, **options: Any) -> ArmSpec:
+        return ArmSpec(name, "metric", options=options)
+
+    specs = [
+        metric("short", metric="length", direction="short"),
+        metric("thorough", metric="length", direction="long"),
+        metric("arithmetic", metric="arithmetic"),
+        metric("keywords", metric="keywords"),
+        metric("overlap", metric="rouge_l"),
+        metric("readable", metric="readability"),
+        metric("style", metric="harper"),
+        metric("grammar", metric="quire"),
+        metric("ends", metric="regex", pattern=r"[.!?][\"')*]*\s*$"),
+        metric("digits", metric="regex", pattern=r"\d"),
+        metric("capitals", metric="regex", pattern=r"^\W*[A-Z]\w*\W+([A-Z]\w*\W+|[a-z]{1,4}\W+)*[A-Z]\w*\W*$"),
+        ArmSpec("relevance", "embedding"),
+        ArmSpec("loglik", "loglik", model=MODEL, options={"reduction": "mean"}),
+        ArmSpec("likely", "loglik", model=MODEL, options={"reduction": "sum"}),
+        ArmSpec("pmi", "loglik", model=MODEL, options={"reduction": "pmi"}),
+    ]
+    return {spec.name: spec for spec in specs}
+
+
+def by_prompt(tasks: dict[str, Task], rows: list[Row]) -> list[tuple[Task, list[str], np.ndarray]]:
+    """(task, its different sampled responses, whether each passes), for tasks where some pass and some do not."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if row["temperature"] and row["response"] not in texts[row["id"]]:
+            texts[row["id"]].append(row["response"])
+    groups = [(tasks[i], group, np.array([verify(tasks[i], text) for text in group])) for i, group in texts.items()]
+    return [(task, group, passed) for task, group, passed in groups if 0 < passed.sum() < len(passed)]
+
+
+def pair_counts(score_N: np.ndarray, passed_N: np.ndarray) -> tuple[int, int, int]:
+    """(rightly ordered, ordered, all) pairs of a passing with a failing response; ties and abstentions are not ordered."""
+    difference = score_N[passed_N][:, None] - score_N[~passed_N][None, :]
+    return int((difference > 0).sum()), int((difference > 0).sum() + (difference < 0).sum()), difference.size
+
+
+def arm_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
+    """The table of pairwise accuracy, arms by category: accuracy on the pairs the arm orders, its coverage where under 95 %."""
+    from reward_router.rewards.pool import RewardPool
+
+    groups = by_prompt(tasks, rows)
+    pool = RewardPool(candidate_arms(), dtype="float32")
+    names = [name for name in CATEGORIES if any(task.category == name for task, _, _ in groups)]
+    yield f"| arm | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}"
+    for arm in pool.names:
+        result = pool.score(arm, [task.prompt for task, _, _ in groups], [group for _, group, _ in groups])
+        counts = {name: np.zeros(3) for name in names}
+        for (task, group, passed), score_N in zip(groups, result.scores_BN, strict=True):
+            counts[task.category] += pair_counts(np.asarray(score_N)[: len(group)], passed)
+        cells, credits = [], []
+        for right, ordered, every in counts.values():
+            share = f" ({ordered / every:.0%})" if ordered < 0.95 * every else ""
+            cells.append(f"{right / ordered:.2f}{share}" if ordered else "-")
+            credits.append((right + (every - ordered) / 2) / every)
+        yield f"| {arm} | {' | '.join(cells)} | {np.mean(credits):.2f} |"
+    pairs = [sum(int(p.sum() * (~p).sum()) for task, _, p in groups if task.category == name) for name in names]
+    yield f"| pairs | {' | '.join(map(str, pairs))} | {sum(pairs)} |"
+
+
 def main() -> None:
     """Parses the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -144,7 +210,11 @@ def main() -> None:
     tasks = chosen_tasks(given.prompts, given.categories, given.seed)
     given.responses.parent.mkdir(parents=True, exist_ok=True)
     rows = sampled(given.responses, plan(tasks, given.samples), given.dtype)
-    print("\n".join(rate_lines({task.id: task for task in tasks}, rows)))
+    known = {task.id: task for task in tasks}
+    print("\n".join(rate_lines(known, rows)))
+    if given.arms:
+        for line in arm_lines(known, rows):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -146,18 +146,8 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
         "Say something enthusiastic about {topic}! End with an exclamation mark.",
         "Write a cheerful message about {topic}. It must end with an exclamation mark.",
     ),
-    "sentences": (
-        "Write two or three sentences about {topic}.",
-        "Describe {topic} in two or three sentences.",
-        "Tell me about {topic} in two to three sentences.",
-    ),
-    "two": (
-        "Write exactly two sentences about {topic}.",
-        "Describe {topic} in exactly two sentences.",
-        "Tell me about {topic}. Use exactly two sentences.",
-    ),
 }
-LIMITS = (10, 12, 14)
+LIMITS = (12, 15, 18)
 
 
 def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> Check:
@@ -172,8 +162,6 @@ def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> C
             {"kind": "title_case"}, {"kind": "one_line"}, {"kind": "word_count", "low": 2, "high": TITLE_WORDS}
         ),
         "exclaim": {"kind": "ends_with", "marks": "!"},
-        "sentences": _all({"kind": "sentences", "low": 2, "high": 3}, COMPLETE),
-        "two": _all({"kind": "sentences", "low": 2, "high": 2}, COMPLETE),
     }
     return checks[category]
 
@@ -203,11 +191,6 @@ PAST_FORMS = (
     "Put this sentence into the past tense: {}",
     "Change the following sentence to the past tense: {}",
 )
-ASK_FORMS = (
-    "Rewrite this sentence as a question: {}",
-    "Turn this sentence into a question: {}",
-    "Change the following statement to a question: {}",
-)
 
 
 def _sentence_rows(split: Split) -> Iterator[str]:
@@ -227,22 +210,11 @@ def _past(split: Split) -> Iterator[Task]:
         yield _task("past", _pick(PAST_FORMS, "past", line).format(now), check, then)
 
 
-def _ask(split: Split) -> Iterator[Task]:
-    for line in _sentence_rows(split):
-        now = _VERB.sub(r"\1", line)
-        check = _all(
-            {"kind": "contains", "words": _kept_words(line)},
-            {"kind": "word_count", "high": len(words(now)) + 8},
-            {"kind": "ends_with", "marks": "?"},
-        )
-        yield _task("ask", _pick(ASK_FORMS, "ask", line).format(now), check)
-
-
-CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past", "ask")
+CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past")
 
 
 def _pool(category: str, split: Split) -> list[Task]:
-    own = {"facts": _facts, "sums": _sums, "past": _past, "ask": _ask}
+    own = {"facts": _facts, "sums": _sums, "past": _past}
     return list(own[category](split) if category in own else _about_topics(category, split))
 
 

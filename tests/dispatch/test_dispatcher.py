@@ -19,7 +19,7 @@ def test_the_same_payoff_again_is_acknowledged_and_another_refused():
     assert d.feedback(decision.id, 0.25) is True
     before = {k: v.tobytes() for k, v in d.state_dict().items()}
     assert d.feedback(decision.id, 0.25) is False
-    with pytest.raises(LedgerError, match="0.25"):
+    with pytest.raises(LedgerError, match=r"0\.25"):
         d.feedback(decision.id, 0.5)
     with pytest.raises(LedgerError, match="not in the ledger"):
         d.feedback("00" * 16, 0.5)

@@ -79,7 +79,7 @@ class Labels:
 def arm_names(ledger: "Ledger") -> list[str]:
     """Every name that ever was an arm, in the order of their numbers."""
     names = list((ledger.meta("binding") or {}).get("arms", []))
-    for change in ledger.rows(Changed, "SELECT * FROM changes WHERE action='arm_added' ORDER BY seq"):
+    for change in ledger.rows(Changed, "WHERE action='arm_added' ORDER BY seq"):
         if change.name not in names:
             names.append(change.name)
     return names
@@ -123,7 +123,7 @@ def payoffs(ledger: "Ledger") -> Payoffs:
     sql = "SELECT p.seq, p.decision, d.arm, p.raw, p.scaled, p.source FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
     data = _columns(ledger.query(sql), 6)
     seq, scaled = _ints(data[0]), _floats(data[4])
-    for release in ledger.rows(Released, "SELECT * FROM releases"):
+    for release in ledger.rows(Released, ""):
         scaled[np.searchsorted(seq, unpack(release.payoffs))] = unpack(release.scaled)
     return Payoffs(seq, _ints(data[1]), _ints(data[2]), _floats(data[3]), scaled, list(data[5]))
 
@@ -157,7 +157,7 @@ def _floats(column: tuple[Any, ...]) -> Float:
 def _probs(ledger: "Ledger", seq: Int, blobs: tuple[bytes, ...], names: list[str]) -> Float:
     out = np.zeros((len(seq), len(names)))
     present = list((ledger.meta("binding") or {}).get("arms", []))
-    edges = ledger.rows(Changed, "SELECT * FROM changes WHERE action!='scaler_reset' ORDER BY seq")
+    edges = ledger.rows(Changed, "WHERE action!='scaler_reset' ORDER BY seq")
     start = 0
     for change in [*edges, None]:
         stop = len(seq) if change is None else int(np.searchsorted(seq, change.seq))

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.rows import DIGEST, Changed, Paid, Released, unpack
-from reward_router.ledger.store import CHUNK, Ledger
+from reward_router.ledger.rows import DIGEST, Changed, Decided, Paid, Released, seal, unpack
+from reward_router.ledger.store import CHUNK, Ledger, advice
 from reward_router.payoffs import QuantileScaler
 from reward_router.types import Float, Int, Router, State
 
@@ -55,8 +55,14 @@ class FoldState:
         self.present = list(range(len(names)))
         self.pulls = np.zeros(len(names), dtype=np.int64)
         self.version = 0
+        self.released = len(scaler) >= hold_back
         self.held: list[Payment] = []
         self.open: dict[int, NDArray[Any]] = {}  # contexts of decisions without payoff, where the ledger keeps none
+
+    @property
+    def lacking(self) -> int:
+        """How many raw payoffs are still to be held back."""
+        return 0 if self.released else self.hold_back - len(self.held)
 
     # applying events ---------------------------------------------------------------------------------------------------
 
@@ -72,7 +78,7 @@ class FoldState:
             elif isinstance(event, Pull):
                 self.pulls[event.arm] += 1
             elif isinstance(event, Released):
-                self.released(event)
+                self.release(event)
             else:
                 self.changed(event)
         if group:
@@ -88,13 +94,13 @@ class FoldState:
                 self.scaler.push(cast(float, p.row.raw))
         self._learn(ready, np.array([p.row.scaled for p in ready], dtype=np.float64))
 
-    def released(self, row: Released) -> None:
+    def release(self, row: Released) -> None:
         """Apply the payoffs held back, in order, with the values they were scaled to together."""
         if [p.row.seq for p in self.held] != unpack(row.payoffs).tolist():
             raise LedgerError(
                 f"event {row.seq} releases payoffs that are not the ones held back: the ledger was altered"
             )
-        held, self.held = self.held, []
+        held, self.held, self.released = self.held, [], True
         for p in held:
             self.scaler.push(cast(float, p.row.raw))
         self._learn(held, unpack(row.scaled))
@@ -103,6 +109,7 @@ class FoldState:
         """An arm came or went, or the scaler starts afresh."""
         if row.action == "scaler_reset":
             self.scaler.reset()
+            self.released = self.hold_back == 0
         elif row.action == "arm_added":
             if row.name not in self.names:
                 self.names.append(row.name)
@@ -124,6 +131,8 @@ class FoldState:
             context_BD = np.stack([group[i].context for i in keep])
             self.router.update(context_BD, arm_B, scaled_B[keep], np.array([group[i].propensity for i in keep]))
         self.version += len(group)
+        for p in group:
+            self.open.pop(p.row.decision, None)
 
     def context_of(self, decision: int, blob: bytes | None) -> NDArray[Any] | None:
         """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
@@ -134,7 +143,7 @@ class FoldState:
             return unpack(blob)
         if getattr(self.router, "dim", None) is None:
             return np.zeros(1)
-        return self.open.pop(decision, None)
+        return self.open.get(decision)
 
     # as arrays ---------------------------------------------------------------------------------------------------------
 
@@ -144,6 +153,7 @@ class FoldState:
         state |= {f"scaler/{k}": v for k, v in self.scaler.state_dict().items()}
         state["present"] = np.array(self.present, dtype=np.int64)
         state["pulls"] = self.pulls.copy()
+        state["released"] = np.array(self.released)
         state["version"] = np.array(self.version, dtype=np.int64)
         state["held"] = np.array([p.row.seq for p in self.held], dtype=np.int64)
         state["open"] = np.array(list(self.open), dtype=np.int64)
@@ -163,7 +173,7 @@ class FoldState:
             raise InputError(f"{ledger.path}: this router cannot take the state in the ledger: {error}") from error
         self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
         self.names, self.present = list(head["names"]), state["present"].tolist()
-        self.pulls, self.version = state["pulls"].copy(), int(state["version"])
+        self.pulls, self.version, self.released = state["pulls"].copy(), int(state["version"]), bool(state["released"])
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
         marks = ",".join(map(str, state["held"].tolist()))
         self.held = _payments(self, ledger, f"p.seq IN ({marks})", ())
@@ -181,36 +191,34 @@ def _seq(event: Any) -> int:
 
 
 def _pulls(ledger: Ledger, after: int) -> Iterator[Pull]:
-    while True:
-        chunk = ledger.rows(Pull, f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,))
-        yield from chunk
-        if len(chunk) < CHUNK:
-            return
-        after = chunk[-1].seq
+    while rows := ledger.query(f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,)):
+        yield from map(Pull._make, rows)
+        after = rows[-1][0]
 
 
 def _payment_stream(state: FoldState, ledger: Ledger, after: int) -> Iterator[Payment]:
-    while True:
-        chunk = _payments(state, ledger, "p.seq>?", (after,))
+    while chunk := _payments(state, ledger, "p.seq>?", (after,)):
         yield from chunk
-        if len(chunk) < CHUNK:
-            return
         after = chunk[-1].row.seq
 
 
 def _payments(state: FoldState, ledger: Ledger, where: str, args: tuple[Any, ...]) -> list[Payment]:
-    sql = (
-        "SELECT p.*, d.arm, d.propensity, d.context FROM payoffs p JOIN decisions d ON d.seq=p.decision "
-        f"WHERE {where} ORDER BY p.seq LIMIT {CHUNK}"
-    )
-    n, payments = len(Paid._fields), []
-    for record in ledger.query(sql, args):
-        row = Paid._make(record[:n])
-        context = state.context_of(row.decision, record[n + 2])
+    n, payments = len(Paid._fields) + 1, []
+    for record in ledger.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args):
+        row, decision = Paid._make(record[: n - 1]), Decided._make(record[n:-1])
+        if seal(row) != record[n - 1] or seal(decision) != record[-1]:
+            raise LedgerError(f"{ledger.path}: event {row.seq} or {decision.seq} was altered; {advice(ledger.path)}")
+        context = state.context_of(decision.seq, decision.context)
         if context is None:
             raise LedgerError(
                 f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "
-                f"again; rewind to the last snapshot, or keep contexts as 'f32'"
+                "again; rewind to the last snapshot, and keep contexts as 'f32'"
             )
-        payments.append(Payment(row, record[n], record[n + 1], context))
+        payments.append(Payment(row, decision.arm, decision.propensity, context))
     return payments
+
+
+_PAYMENTS = (
+    f"SELECT {', '.join('p.' + f for f in (*Paid._fields, 'crc'))}, {', '.join('d.' + f for f in (*Decided._fields, 'crc'))} "
+    "FROM payoffs p JOIN decisions d ON d.seq=p.decision"
+)

@@ -6,6 +6,7 @@ in which names entered the ledger; it stays valid when arms come and go.
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -38,6 +39,11 @@ class Decided(NamedTuple):
     def probs_K(self) -> NDArray[Any]:
         """(K,) the distribution the arm was drawn from, over the arms present then."""
         return unpack(self.probs)
+
+    @property
+    def context_D(self) -> NDArray[Any] | None:
+        """(D,) the context, None where it was not kept."""
+        return None if self.context is None or self.context[:1] == DIGEST else unpack(self.context)
 
 
 class Called(NamedTuple):
@@ -114,6 +120,20 @@ TABLES: dict[type[Any], str] = {
     Failed: "failures",
     Changed: "changes",
 }
+
+
+COLUMNS: dict[type[Any], str] = {kind: ", ".join(kind._fields) for kind in TABLES}
+
+
+def seal(row: Row) -> int:
+    """A CRC-32 of a row's contents, kept beside it: finds a row that was torn or altered. O(bytes)."""
+    crc, plain = 0, []
+    for value in row:
+        if type(value) is bytes:
+            crc = zlib.crc32(value, crc)
+        else:
+            plain.append(value)
+    return zlib.crc32(ascii(plain).encode(), crc)
 
 
 @dataclass(frozen=True, slots=True)

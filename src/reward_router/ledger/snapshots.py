@@ -43,6 +43,11 @@ def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
         db.execute("DELETE FROM snapshot_parts WHERE seq=?", (seq,))
 
 
+def drop_after(db: sqlite3.Connection, seq: int) -> None:
+    """Drop the snapshots beyond ``seq``."""
+    _drop(db, [row[0] for row in db.execute("SELECT seq FROM snapshots WHERE seq>?", (seq,)).fetchall()])
+
+
 def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
     """The newest snapshot whose digest holds, or None."""
     for seq, text, digest in db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq DESC").fetchall():

@@ -6,23 +6,26 @@ there afterwards, or nothing. What this leaves out: what the events mean (``fold
 
 import heapq
 import json
+import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns, schema, snapshots
-from reward_router.ledger.rows import TABLES, Decided, Paid, Row
+from reward_router.ledger.durability import WalSyncer, take_writer_lock
+from reward_router.ledger.rows import COLUMNS, TABLES, Called, Decided, Paid, Released, Row, seal, unpack
 from reward_router.types import State
 
 Durability = Literal["normal", "full"]
 Contexts = Literal["full", "f32", "none"]
 CHUNK = 4096
+FIND = 256
+MEMORY = ":memory:"
 R = TypeVar("R")
 
 
@@ -32,7 +35,7 @@ class Ledger:
     ``durability``: ``full`` loses nothing on a power cut, ``normal`` at most the last few milliseconds; neither loses anything
     acknowledged when the process dies. ``contexts``: ``full`` keeps contexts as they came, ``f32`` rounded to float32 before
     they are used, ``none`` a digest only (no fold, no late payoffs after a crash, no context in off-policy estimates).
-    LedgerError where the file is damaged, not a ledger, newer than this version, or being written by another process.
+    LedgerError where the file is damaged, not a ledger, newer than this version, or being written by someone else.
 
     >>> ledger = Ledger(":memory:")
     >>> ledger.last_seq
@@ -47,66 +50,91 @@ class Ledger:
         contexts: Contexts = "full",
         readonly: bool = False,
     ) -> None:
-        """Open or create; ``readonly`` never creates and never locks."""
+        """Open or create; ``readonly`` never creates, never locks and never changes the file."""
         if durability not in ("normal", "full"):
             raise InputError(f"Ledger: durability={durability!r}; allowed 'normal' or 'full'")
         if contexts not in ("full", "f32", "none"):
             raise InputError(f"Ledger: contexts={contexts!r}; allowed 'full', 'f32' or 'none'")
         self.path, self.durability, self.contexts, self.readonly = str(path), durability, contexts, readonly
         self.lock = threading.RLock()
-        self.generation = 0
-        self._writer_lock: sqlite3.Connection | None = None
-        with self._clear():
+        self.generation = 0  # goes up when events are taken back
+        self._pid = os.getpid()
+        self._tally: Counter[str] | None = None
+        self._guard: sqlite3.Connection | None = None
+        self._syncer: WalSyncer | None = None
+        with self._explained(), ExitStack() as opening:
+            opening.callback(self._release)
             self._db = self._open()
-            self.last_seq = self._find_last()
+            opening.callback(self._db.close)
+            self._last = self.reload()
+            opening.pop_all()
 
     # opening -----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if self.readonly and not Path(self.path).is_file():
-            raise LedgerError(f"{self.path}: no such ledger")
-        if self.path != ":memory:" and not self.readonly:
-            self._writer_lock = _take_writer_lock(self.path)
-        target = self.path if self.path == ":memory:" else Path(self.path).absolute().as_uri()
-        db = sqlite3.connect(
-            f"{target}?mode={'ro' if self.readonly else 'rwc'}" if self.path != ":memory:" else target,
-            uri=self.path != ":memory:",
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=30.0,
-        )
-        empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not self.readonly:
-            self._prepare(db, empty)
-        elif empty:
-            raise LedgerError(f"{self.path}: an empty file, not a ledger")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-            raise LedgerError(f"{self.path}: a SQLite file, but not a ledger")
-        if version > schema.VERSION:
-            raise LedgerError(
-                f"{self.path}: schema {version}, this program reads up to {schema.VERSION}; use a newer one"
-            )
+        if self.path == MEMORY:
+            db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+            schema.create(db)
+            return db
+        if self.readonly:
+            return self._open_reader()
+        self._guard = take_writer_lock(self.path)
+        db = self._connect("rwc")
+        with _closed_on_error(db):
+            db.execute("PRAGMA page_size=8192")  # of a new file; two contexts of 384 numbers fill it
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(f"PRAGMA synchronous={self.durability.upper()}")
+            db.execute("PRAGMA wal_autocheckpoint=4000")
+            if _is_empty(db):
+                with _transaction(db):
+                    schema.create(db)
+            elif self._version(db) < schema.VERSION:
+                with _transaction(db):
+                    schema.migrate(db)
+        if self.durability == "normal":
+            self._syncer = WalSyncer(self.path)
         return db
 
-    def _prepare(self, db: sqlite3.Connection, empty: bool) -> None:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute(f"PRAGMA synchronous={self.durability.upper()}")
-        db.execute("PRAGMA wal_autocheckpoint=4000")
-        if empty:
-            db.execute("BEGIN IMMEDIATE")
-            schema.create(db)
-            db.execute("COMMIT")
+    def _open_reader(self) -> sqlite3.Connection:
+        if not Path(self.path).is_file():
+            raise LedgerError(f"{self.path}: no such ledger")
+        db = self._connect("ro")
+        with _closed_on_error(db):
+            if _is_empty(db):
+                raise LedgerError(f"{self.path}: an empty file, not a ledger")
+            if self._version(db) == schema.VERSION:
+                return db
+            copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
+            db.backup(copy)  # an older layout is brought up in a copy: a reader changes nothing
+            schema.migrate(copy)
+        db.close()
+        return copy
 
-    def _find_last(self) -> int:
-        return max(self._db.execute(f"SELECT max(seq) FROM {t}").fetchone()[0] or 0 for t in TABLES.values())
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        uri = f"{Path(self.path).absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+            raise LedgerError(f"{self.path}: a SQLite file, but not a ledger")
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > schema.VERSION:
+            raise LedgerError(
+                f"{self.path}: schema {version}, this program knows up to {schema.VERSION}; use a newer one"
+            )
+        return version
+
+    def _release(self) -> None:
+        if self._syncer is not None:
+            self._syncer.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def close(self) -> None:
         """Close the file and give the writer's place free. Safe to call twice."""
         with self.lock:
             self._db.close()
-            if self._writer_lock is not None:
-                self._writer_lock.close()
+            self._release()
 
     def __enter__(self) -> "Ledger":
         """The ledger itself; closed on leaving."""
@@ -118,51 +146,48 @@ class Ledger:
 
     # writing -----------------------------------------------------------------------------------------------------------
 
+    def begin(self, binding: Mapping[str, Any], state: State, head: Mapping[str, Any]) -> None:
+        """Keep what the ledger is bound to, and the state before its first event, which every fold starts from."""
+        with self.transaction() as db:
+            db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
+            snapshots.write(db, self._last, state, head)
+
     def append(self, rows: Sequence[Row]) -> None:
         """Write events in one transaction; their ``seq`` continue ``last_seq``. LedgerError, and nothing written, otherwise."""
         with self.lock:
-            if [row.seq for row in rows] != list(range(self.last_seq + 1, self.last_seq + 1 + len(rows))):
+            if any(row.seq != self._last + 1 + i for i, row in enumerate(rows)):
                 raise LedgerError(
-                    f"{self.path}: events {[r.seq for r in rows[:3]]}... do not continue seq {self.last_seq}"
+                    f"{self.path}: events {[r.seq for r in rows[:3]]}... do not continue seq {self._last}"
                 )
             with self.transaction() as db:
-                for kind, table in TABLES.items():
-                    mine = [row for row in rows if type(row) is kind]
-                    if mine:
-                        db.executemany(f"INSERT INTO {table} VALUES({','.join('?' * len(mine[0]))})", mine)
-            self.last_seq += len(rows)
+                for kind in [k for k in TABLES if any(type(row) is k for row in rows)]:
+                    marks = ",".join("?" * (len(kind._fields) + 1))
+                    mine = [(*row, seal(row)) for row in rows if type(row) is kind]
+                    db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
+            self._last += len(rows)
+            if self._tally is not None:
+                self._tally.update(_tally(rows))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; sqlite's errors become LedgerErrors that say what to do."""
         if self.readonly:
             raise LedgerError(f"{self.path}: opened for reading only")
-        with self.lock, self._clear():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+        if self._pid != os.getpid():
+            raise LedgerError(f"{self.path}: opened before a fork; a child process opens its own ledger, readonly")
+        if self._syncer is not None and self._syncer.error is not None:
+            raise LedgerError(f"{self.path}: the disk failed to keep what was written ({self._syncer.error})")
+        with self.lock, self._explained(), _transaction(self._db):
+            yield self._db
+        if self._syncer is not None:
+            self._syncer.mark()
 
     @contextmanager
-    def _clear(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             raise LedgerError(explain(self.path, error)) from error
-
-    def meta(self, key: str) -> Any:
-        """A named JSON value kept beside the events (None where absent)."""
-        with self.lock, self._clear():
-            row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
-
-    def set_meta(self, key: str, value: Any) -> None:
-        """Keep a JSON value beside the events."""
-        with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES(?,?)", (key, json.dumps(value)))
 
     def rewind(self, seq: int, reason: str) -> int:
         """Put every event after ``seq`` aside (kept in ``abandoned``, never folded); the next event is ``seq`` + 1.
@@ -171,98 +196,125 @@ class Ledger:
         Snapshots beyond go. Returns the number of events put aside; LedgerError where ``seq`` is not in 0..last_seq.
         """
         with self.lock:
-            if not 0 <= seq <= self.last_seq:
-                raise LedgerError(f"{self.path}: cannot rewind to {seq}; allowed 0 to {self.last_seq}")
-            moved = self.last_seq - seq
+            if not 0 <= seq <= self._last:
+                raise LedgerError(f"{self.path}: cannot rewind to {seq}; allowed 0 to {self._last}")
+            moved = self._last - seq
             with self.transaction() as db:
                 turn = (db.execute("SELECT max(rewind) FROM abandoned").fetchone()[0] or 0) + 1
                 for kind, table in TABLES.items():
-                    rows = map(
-                        kind._make, db.execute(f"SELECT * FROM {table} WHERE seq>? ORDER BY seq", (seq,)).fetchall()
-                    )
-                    put = [(turn, r.seq, table, to_json(r), reason) for r in rows]
-                    db.executemany("INSERT INTO abandoned VALUES(?,?,?,?,?)", put)
+                    for row in self.rows(kind, "WHERE seq>? ORDER BY seq", (seq,)):
+                        db.execute(
+                            "INSERT INTO abandoned VALUES(?,?,?,?,?)", (turn, row.seq, table, to_json(row), reason)
+                        )
                     db.execute(f"DELETE FROM {table} WHERE seq>?", (seq,))
-                db.execute("DELETE FROM snapshots WHERE seq>?", (seq,))
-                db.execute("DELETE FROM snapshot_parts WHERE seq>?", (seq,))
-            self.last_seq = seq
+                snapshots.drop_after(db, seq)
+            self._last, self._tally = seq, None
             self.generation += 1
             return moved
 
+    def snapshot(self, state: State, head: Mapping[str, Any]) -> None:
+        """Keep a state as of ``last_seq`` with a BLAKE2 checksum; the first and the newest three are kept."""
+        with self.transaction() as db:
+            snapshots.write(db, self._last, state, head)
+
     # reading -----------------------------------------------------------------------------------------------------------
 
-    def rows(self, kind: type[R], sql: str, args: Sequence[Any] = ()) -> list[R]:
-        """Rows of one query as tuples of ``kind``."""
-        with self.lock, self._clear():
-            return [kind._make(r) for r in self._db.execute(sql, args).fetchall()]  # type: ignore[attr-defined]
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest event, 0 where there is none."""
+        return self.reload() if self.readonly else self._last
+
+    def reload(self) -> int:
+        """Ask the file for its newest event; needed after a write whose end was not seen."""
+        self._last = max(self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values())
+        return self._last
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of one query."""
-        with self.lock, self._clear():
+        with self.lock, self._explained():
             return self._db.execute(sql, args).fetchall()
+
+    def rows(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
+        """Rows of one table as events."""
+        make: Any = kind
+        return [make._make(r) for r in self.query(f"SELECT {COLUMNS[kind]} FROM {TABLES[kind]} {where}", args)]
+
+    def meta(self, key: str) -> Any:
+        """A named JSON value kept beside the events (None where absent)."""
+        found = self.query("SELECT value FROM meta WHERE key=?", (key,))
+        return json.loads(found[0][0]) if found else None
 
     def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
         """Events with seq > ``after`` in order, read in chunks; ``types`` of ``ledger.rows`` (None: all)."""
         kinds = list(TABLES) if types is None else list(types)
-        yield from heapq.merge(*(self._stream(kind, after) for kind in kinds), key=lambda row: row.seq)
+        return heapq.merge(*(self._stream(kind, after) for kind in kinds), key=lambda row: row.seq)
 
     def _stream(self, kind: type[Any], after: int) -> Iterator[Any]:
-        while True:
-            sql = f"SELECT * FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-            chunk = self.rows(kind, sql, (after,))
+        while chunk := self.rows(kind, f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,)):
             yield from chunk
-            if len(chunk) < CHUNK:
-                return
             after = chunk[-1].seq
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
         """Decisions by id, each with its payoff where it has one. O(log n) an id."""
         found: dict[bytes, tuple[Decided, Paid | None]] = {}
-        sql = "SELECT d.*, p.* FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id=?"
-        n = len(Decided._fields)
-        with self.lock, self._clear():
-            for each in dict.fromkeys(ids):
-                row = self._db.execute(sql, (each,)).fetchone()
-                if row is not None:
-                    found[each] = (Decided._make(row[:n]), Paid._make(row[n:]) if row[n] is not None else None)
+        with self.lock, self._explained():
+            for at in range(0, len(ids), FIND):
+                some, n = ids[at : at + FIND], len(Decided._fields)
+                for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
+                    found[row[1]] = (Decided._make(row[:n]), Paid._make(row[n:]) if row[n] is not None else None)
         return found
 
+    def unpaid(self) -> list[str]:
+        """Ids of the decisions without a payoff, oldest first. O(decisions)."""
+        sql = "SELECT id FROM decisions d WHERE NOT EXISTS(SELECT 1 FROM payoffs p WHERE p.decision=d.seq) ORDER BY seq"
+        return [row[0].hex() for row in self.query(sql)]
+
+    def width(self) -> int | None:
+        """D of the contexts recorded; None where there is none, or they are not kept."""
+        first = self.rows(Decided, "ORDER BY seq LIMIT 1")
+        context = first[0].context_D if first else None
+        return None if context is None else len(context)
+
+    def last_snapshot(self) -> tuple[int, dict[str, Any], State] | None:
+        """The newest snapshot whose checksum holds: (seq, head, arrays). None where there is none."""
+        with self.lock, self._explained():
+            return snapshots.newest(self._db)
+
     def counts(self) -> dict[str, Any]:
-        """Decisions, payoffs, calls by status, failures, labels, and the share of payoffs saturated at 0 or 1. O(events)."""
-        one = {t: self.query(f"SELECT count(*) FROM {t}")[0][0] for t in ("decisions", "payoffs", "failures", "labels")}
-        calls = dict(self.query("SELECT status, count(*) FROM calls GROUP BY status"))
-        paid = columns.payoffs(self).scaled
-        done = paid[~np.isnan(paid)]
-        share = float(np.mean((done == 0.0) | (done == 1.0))) if done.size else 0.0
-        return {**one, "calls": calls, "saturated": share}
+        """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated`` at 0 or 1.
+
+        The first call reads the ledger, the later ones O(1).
+        """
+        with self.lock:
+            if self._tally is None or self.readonly:
+                self._tally = _tally(self.events(0, [k for k in TABLES if k is not Decided]))
+                self._tally["decisions"] = self.query("SELECT count(*) FROM decisions")[0][0]
+            t = self._tally
+        calls = {key[6:]: n for key, n in sorted(t.items()) if key.startswith("calls/")}
+        share = t["saturated"] / t["scaled"] if t["scaled"] else 0.0
+        return {k: t[k] for k in ("decisions", "payoffs", "failures", "labels")} | {"calls": calls, "saturated": share}
 
     def decisions(self, *, contexts: bool = True) -> columns.Decisions:
         """Every decision with its payoff as numpy columns. O(decisions)."""
         return columns.decisions(self, contexts=contexts)
 
     def payoffs(self) -> columns.Payoffs:
-        """Every payoff as numpy columns."""
+        """Every payoff as numpy columns. O(payoffs)."""
         return columns.payoffs(self)
 
     def calls(self) -> columns.Calls:
-        """Every call as numpy columns."""
+        """Every call as numpy columns. O(calls)."""
         return columns.calls(self)
 
     def labels(self) -> columns.Labels:
-        """Every gold label as numpy columns."""
+        """Every gold label as numpy columns. O(labels)."""
         return columns.labels(self)
 
-    # snapshots ---------------------------------------------------------------------------------------------------------
 
-    def snapshot(self, state: State, head: Mapping[str, Any]) -> None:
-        """Keep a state as of ``last_seq`` with a BLAKE2 checksum; the first and the newest three are kept."""
-        with self.transaction() as db:
-            snapshots.write(db, self.last_seq, state, head)
-
-    def last_snapshot(self) -> tuple[int, dict[str, Any], State] | None:
-        """The newest snapshot whose checksum holds: (seq, head, arrays). None where there is none."""
-        with self.lock, self._clear():
-            return snapshots.newest(self._db)
+_FIND = (
+    f"SELECT {', '.join('d.' + f for f in Decided._fields)}, {', '.join('p.' + f for f in Paid._fields)} "
+    "FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
+)
 
 
 def to_json(row: Row) -> str:
@@ -270,27 +322,56 @@ def to_json(row: Row) -> str:
     return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in row._asdict().items()})
 
 
-def explain(path: str, error: sqlite3.DatabaseError) -> str:
+def advice(path: str) -> str:
+    """What to do with a damaged ledger."""
+    return f"see `reward-router ledger check {path}`; `reward-router ledger export {path} OUT.jsonl` saves what is readable"
+
+
+def explain(path: str, error: sqlite3.Error) -> str:
     """What an SQLite error means for a ledger, and what to do."""
     text = str(error)
-    if "full" in text:
-        return f"{path}: disk full ({text}); nothing of this event was written, free some space and try again"
-    if "locked" in text:
-        return f"{path}: locked by another process ({text})"
+    if "is full" in text:
+        return f"{path}: no room ({text}); nothing of this event was written, free some space and try again"
     if "malformed" in text or "not a database" in text or "disk image" in text:
-        save = f"`reward-router ledger check {path}` shows the damage, `reward-router ledger export {path} OUT` saves what is readable"
-        return f"{path}: damaged ({text}); {save}"
+        return f"{path}: damaged or cut short ({text}); {advice(path)}"
     return f"{path}: {text}"
 
 
-def _take_writer_lock(path: str) -> sqlite3.Connection:
-    # a lock the system drops with the process, on every platform SQLite runs on
-    lock = sqlite3.connect(path + ".lock", isolation_level=None, check_same_thread=False, timeout=0.0)
+def _tally(rows: Iterable[Row]) -> Counter[str]:
+    tally: Counter[str] = Counter()
+    for row in rows:
+        tally[TABLES[type(row)]] += 1
+        values: list[float] = []
+        if isinstance(row, Called):
+            tally[f"calls/{row.status}"] += 1
+        elif isinstance(row, Paid) and row.kind == "raw" and row.scaled is not None:
+            values = [row.scaled]
+        elif isinstance(row, Released):
+            values = unpack(row.scaled).tolist()
+        tally["scaled"] += len(values)
+        tally["saturated"] += sum(v in (0.0, 1.0) for v in values)
+    return tally
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
     try:
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
-        lock.close()
-        raise LedgerError(
-            f"{path}: another process (or Ledger) is writing it; open it readonly, or stop that one first"
-        ) from None
-    return lock
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):  # the error that led here is the one to report
+                db.execute("ROLLBACK")
+
+
+@contextmanager
+def _closed_on_error(db: sqlite3.Connection) -> Iterator[None]:
+    with ExitStack() as opening:
+        opening.callback(db.close)
+        yield
+        opening.pop_all()

@@ -1,0 +1,364 @@
+"""The dispatcher: routes units, takes payoffs, writes both to the ledger. The only stateful object.
+
+Write first, then apply: an event is committed before the state learns it, both under one lock. Whatever goes wrong in between
+(a full disk, an interrupt) leaves a mark, and the next call rebuilds the state from the ledger.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router import keyed
+from reward_router.dispatch import inputs, paying
+from reward_router.dispatch.warmup import force
+from reward_router.errors import InputError, LedgerError
+from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold
+from reward_router.ledger.rows import (
+    STATUSES,
+    Call,
+    Called,
+    Changed,
+    Decided,
+    Failed,
+    Labelled,
+    Row,
+    digest,
+    pack,
+    unpack,
+)
+from reward_router.ledger.store import Ledger
+from reward_router.payoffs import QuantileScaler, finite
+from reward_router.routers.choose import choose
+from reward_router.types import Decision, Int, Router, State
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Chooses an arm for every unit and teaches the router what came of it; safe to share between threads.
+
+    ``arms``: K names. ``ledger`` None keeps everything in memory. A ledger with events gives the state back: its last verified
+    snapshot plus the events after it; InputError where its arms, router, dim, seed or settings are not these. ``scaler``
+    brings raw payoffs to [0, 1]; the first ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together.
+    ``snapshot_every``: events between snapshots.
+
+    >>> from reward_router.routers.simple import Uniform
+    >>> d = Dispatcher(Uniform(2), ["a", "b"])
+    >>> [decision] = d.route(np.ones((1, 3)), ["p1"], step=0)
+    >>> d.feedback(decision.id, 0.7), d.feedback(decision.id, 0.7)
+    (True, False)
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        arms: Sequence[str],
+        *,
+        ledger: Ledger | None = None,
+        seed: int = 0,
+        scaler: QuantileScaler | None = None,
+        hold_back: int | None = None,
+        snapshot_every: int = 10_000,
+    ) -> None:
+        """Bind the router to the ledger: begin it, or bring the router to the state the ledger holds."""
+        names = inputs.names(arms, router.n_arms)
+        if snapshot_every < 1 or (hold_back is not None and hold_back < 0):
+            raise InputError(
+                f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
+            )
+        self.router, self.seed, self.snapshot_every = router, int(seed), snapshot_every
+        self.ledger = ledger if ledger is not None else Ledger(":memory:")
+        self.warmup = int(getattr(router, "warmup", 0))
+        self._dim: int | None = getattr(router, "dim", None)
+        hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
+        self._state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
+        self._lock = self.ledger.lock
+        with self._lock:
+            self._bind(names)
+
+    # state and ledger --------------------------------------------------------------------------------------------------
+
+    def _bind(self, names: list[str]) -> None:
+        scaler = self._state.scaler
+        binding = {
+            "arms": names,
+            "router": type(self.router).__name__,
+            "dim": self._dim,
+            "seed": self.seed,
+            "warmup": self.warmup,
+            "hold_back": self._state.hold_back,
+            "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
+        }
+        known = self.ledger.meta("binding")
+        if known is None:
+            self.ledger.begin(binding, self._state.state_dict(), self._state.head())
+        else:
+            for key, value in binding.items():
+                if known.get(key) != value:
+                    raise InputError(f"{self.ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here")
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        found = self.ledger.last_snapshot()
+        if found is None:
+            raise LedgerError(f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt")
+        self._applied = -1
+        self._state.load(found[2], found[1], self.ledger)
+        fold(self._state, self.ledger, found[0])
+        self._width = self._dim or self.ledger.width()
+        self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False
+
+    def _fresh(self) -> FoldState:
+        if self._writing:
+            self.ledger.reload()
+        if self._applied != self.ledger.last_seq or self._generation != self.ledger.generation:
+            self._rebuild()
+        self._writing = False
+        return self._state
+
+    def _commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
+        before, self._writing = self._applied, True  # found set: the end of a write was not seen, the file knows
+        self.ledger.append(rows)
+        self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
+        self._state.apply(events)
+        self._applied, self._writing = self.ledger.last_seq, False
+        if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
+            try:
+                self.snapshot()
+            except LedgerError as error:  # the events are safe; only the next opening is slower
+                log.warning("no snapshot at event %d: %s", self.ledger.last_seq, error)
+
+    def snapshot(self) -> None:
+        """Write a verified snapshot now, so that opening this ledger again is fast."""
+        with self._lock:
+            state = self._fresh()
+            self.ledger.snapshot(state.state_dict(), state.head())
+
+    def close(self) -> None:
+        """Write a snapshot and close the ledger."""
+        with self._lock:
+            self.snapshot()
+            self.ledger.close()
+
+    # routing -----------------------------------------------------------------------------------------------------------
+
+    def route(
+        self, contexts: ArrayLike, unit_ids: Sequence[str], step: int, *, n_units: int | Sequence[int] = 1
+    ) -> list[Decision]:
+        """One decision a row of ``contexts`` (B, D), drawn by the key (seed, step, unit id); written before it is returned.
+
+        The same call again returns the recorded decisions; a unit that was routed in this step with another context is a
+        LedgerError. ``n_units``: how many units a row stands for (a batch-routed step is one decision). O(B K) and the router's.
+        """
+        with self._lock:
+            state = self._fresh()
+            x = inputs.contexts(contexts, self._width, self.ledger.contexts == "f32")
+            units, step = inputs.units(unit_ids, len(x)), inputs.step_number(step)
+            counts = inputs.unit_counts(n_units, len(x))
+            keys = [inputs.decision_key(step, unit) for unit in units]
+            known = {key: row for key, (row, _) in self.ledger.find(keys).items()}
+            for i in [i for i, key in enumerate(keys) if key in known]:
+                self._same(known[keys[i]], units[i], x[i], int(counts[i]))
+            fresh = [i for i, key in enumerate(keys) if key not in known]
+            if fresh:
+                rows = self._decide(
+                    state, x[fresh], [keys[i] for i in fresh], [units[i] for i in fresh], step, counts[fresh]
+                )
+                self._record(state, rows, x[fresh])
+                known |= {row.id: row for row in rows}
+            return [self._receipt(state, known[key]) for key in keys]
+
+    def _decide(
+        self, state: FoldState, x: NDArray[Any], keys: list[bytes], units: list[str], step: int, counts: Int
+    ) -> list[Decided]:
+        probs_BK, forced_B = force(
+            self.router.probs(x), state.pulls[state.present], self.warmup, self.seed, step, units
+        )
+        u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
+        arm_B, propensity_B = choose(probs_BK, u_B)
+        first, keep = self.ledger.last_seq + 1, digest if self.ledger.contexts == "none" else pack
+        columns = (arm_B.tolist(), propensity_B.tolist(), probs_BK, x, counts.tolist(), forced_B.tolist())
+        return [
+            Decided(
+                first + i,
+                keys[i],
+                units[i],
+                step,
+                state.present[arm],
+                p,
+                pack(row),
+                keep(c),
+                n,
+                state.version,
+                int(forced),
+            )
+            for i, (arm, p, row, c, n, forced) in enumerate(zip(*columns, strict=True))
+        ]
+
+    def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
+        self._commit(rows, [Pull(row.seq, row.arm) for row in rows])
+        self._width = x.shape[1]
+        if self.ledger.contexts == "none" and self._dim is not None:
+            state.open.update(zip((row.seq for row in rows), x, strict=True))
+
+    def _same(self, row: Decided, unit: str, context: NDArray[Any], n_units: int) -> None:
+        kept = digest(context) if row.context is not None and row.context[:1] == b"#" else pack(context)
+        if (row.unit, row.n_units, row.context) != (unit, n_units, kept):
+            raise LedgerError(
+                f"unit {unit!r} was routed in step {row.step} before, with another context or n_units; a (step, unit) is decided once"
+            )
+
+    def _receipt(self, state: FoldState, row: Decided) -> Decision:
+        return Decision(
+            id=row.id.hex(),
+            unit=row.unit,
+            step=row.step,
+            arm=state.present.index(row.arm) if row.arm in state.present else -1,  # -1: removed since
+            name=state.names[row.arm],
+            propensity=row.propensity,
+            probs_K=unpack(row.probs),
+            version=row.version,
+            n_units=row.n_units,
+            forced=bool(row.forced),
+        )
+
+    # payoffs -----------------------------------------------------------------------------------------------------------
+
+    def feedback(self, decision_id: str, payoff: float, *, source: str = "payoff", raw: float | None = None) -> bool:
+        """A decision's payoff in [0, 1], ``raw`` what it was made from (kept, not used).
+
+        True if new, False if this value was there already; LedgerError for another value or an unknown id, InputError for one
+        out of [0, 1]; then nothing is changed. It may come in any later step, and after a restart.
+        """
+        return self._pay([(decision_id, payoff)], source, "payoff", raw)[0]
+
+    def feedback_many(self, payoffs: Sequence[tuple[str, float]], *, source: str = "payoff") -> list[bool]:
+        """``feedback`` for many decisions, all or none, in one update of the router."""
+        return self._pay(payoffs, source, "payoff")
+
+    def feedback_raw(self, decision_id: str, raw: float, *, source: str) -> bool:
+        """A raw payoff, any finite number, brought to [0, 1] by the scaler; the first ones are held back and scaled together."""
+        return self._pay([(decision_id, raw)], source, "raw")[0]
+
+    def feedback_raw_many(self, payoffs: Sequence[tuple[str, float]], *, source: str) -> list[bool]:
+        """``feedback_raw`` for many decisions, all or none; each is scaled by the ones before it."""
+        return self._pay(payoffs, source, "raw")
+
+    def _pay(
+        self, payoffs: Sequence[tuple[str, float]], source: str, kind: str, raw: float | None = None
+    ) -> list[bool]:
+        inputs.text(source, "source")
+        raw = None if raw is None else finite(raw, "raw payoff")
+        reports = [paying.Report(i, inputs.key_of(i), inputs.payoff(v, kind), raw, source, kind) for i, v in payoffs]
+        with self._lock:
+            state = self._fresh()
+            found = self.ledger.find([r.key for r in reports])
+            verdicts = paying.sort_out(reports, found)
+            new = [r for r, is_new in zip(reports, verdicts, strict=True) if is_new]
+            if new:
+                rows = [found[r.key][0] for r in new]
+                events = paying.events(state, new, rows, self.ledger.last_seq + 1)
+                self._commit([e.row if isinstance(e, Payment) else e for e in events], events)
+            return verdicts
+
+    # the rest of the record --------------------------------------------------------------------------------------------
+
+    def record_calls(self, calls: Sequence[Call]) -> None:
+        """What the arms were asked, one row a call, all or none. InputError, LedgerError where a call names what is not there."""
+        with self._lock:
+            state = self._fresh()
+            seqs = self._seqs([c.decision_id for c in calls])
+            self._commit([_called(self.ledger.last_seq + 1 + i, c, seqs, state) for i, c in enumerate(calls)])
+
+    def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
+        """Gold for one unit; no router sees it."""
+        unit, source, gold = inputs.text(unit_id, "unit id"), inputs.text(source, "source"), finite(value, "label")
+        with self._lock:
+            self._fresh()
+            self._commit([Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)])
+
+    def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
+        """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff."""
+        with self._lock:
+            state = self._fresh()
+            decision = self._seqs([decision_id]).get(decision_id or "")
+            self._commit([Failed(self.ledger.last_seq + 1, decision, _arm(state, arm), inputs.text(reason, "reason"))])
+
+    def _seqs(self, ids: Sequence[str | None]) -> dict[str, int]:
+        keys = {i: inputs.key_of(i) for i in ids if i}
+        found = self.ledger.find(list(keys.values()))
+        for name, key in keys.items():
+            if key not in found:
+                raise LedgerError(f"decision {name!r} is not in the ledger; nothing was changed")
+        return {name: found[key][0].seq for name, key in keys.items()}
+
+    def add_arm(self, name: str) -> None:
+        """One arm more, at the router's prior and with its own forced pulls. InputError where the name is taken."""
+        with self._lock:
+            self._fresh()
+            if inputs.text(name, "arm name") in self.arms:
+                raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
+            self._change("arm_added", name)
+
+    def remove_arm(self, name: str) -> None:
+        """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
+        with self._lock:
+            self._fresh()
+            if name not in self.arms or len(self.arms) == 1:
+                raise InputError(f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays")
+            self._change("arm_removed", name)
+
+    def reset_scaler(self) -> None:
+        """Forget the raw payoffs seen (the ``per_iteration`` history); the next ones are held back and scaled together again."""
+        with self._lock:
+            self._fresh()
+            self._change("scaler_reset", "")
+
+    def _change(self, action: str, name: str) -> None:
+        if not (hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")) and action != "scaler_reset":
+            raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
+        row = Changed(self.ledger.last_seq + 1, action, name)
+        self._commit([row], [row])
+
+    # looking -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms present, in the router's order."""
+        with self._lock:
+            state = self._fresh()
+            return [state.names[i] for i in state.present]
+
+    @property
+    def pending(self) -> list[str]:
+        """Ids of the decisions without a payoff, oldest first. O(decisions)."""
+        return self.ledger.unpaid()
+
+    def counts(self) -> dict[str, Any]:
+        """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated`` at 0 or 1."""
+        return self.ledger.counts()
+
+    def state_dict(self) -> State:
+        """Router, scaler, warm-up and held-back payoffs, as arrays only."""
+        with self._lock:
+            return self._fresh().state_dict()
+
+
+def _called(seq: int, call: Call, seqs: Mapping[str, int], state: FoldState) -> Called:
+    if call.status not in STATUSES:
+        raise InputError(f"call of arm {call.arm!r}: status {call.status!r}; allowed {', '.join(STATUSES)}")
+    decision = seqs[call.decision_id] if call.decision_id else None
+    numbers = [inputs.number_or_none(getattr(call, field), field) for field in ("score", "seconds", "price")]
+    response = inputs.text(call.response_id, "response id")
+    return Called(seq, decision, response, _arm(state, call.arm), numbers[0], call.status, numbers[1], numbers[2])
+
+
+def _arm(state: FoldState, arm: str | int) -> int:
+    if isinstance(arm, str) and arm in state.names:
+        return state.names.index(arm)
+    if isinstance(arm, int | np.integer) and not isinstance(arm, bool) and 0 <= arm < len(state.present):
+        return state.present[arm]
+    raise InputError(f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}")

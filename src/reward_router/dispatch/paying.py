@@ -1,0 +1,90 @@
+"""From payoffs as they are reported to the events that record them: what is new, what is held back, what it scales to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from reward_router.errors import LedgerError
+from reward_router.ledger.fold import FoldState, Payment
+from reward_router.ledger.rows import Decided, Paid, Released, pack
+
+GROUP = 1024  # payoffs in one update of the router, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One payoff as it came: ``value`` is raw where ``kind`` is raw, else in [0, 1]."""
+
+    decision_id: str
+    key: bytes
+    value: float
+    raw: float | None
+    source: str
+    kind: str
+
+
+def sort_out(reports: Sequence[Report], found: dict[bytes, tuple[Decided, Paid | None]]) -> list[bool]:
+    """Which reports are new (the first of its decision); LedgerError for an unknown id or another value."""
+    new: dict[bytes, Report] = {}
+    verdicts = []
+    for r in reports:
+        if r.key not in found:
+            raise LedgerError(f"decision {r.decision_id!r} is not in the ledger; nothing was changed")
+        paid = found[r.key][1]
+        if paid is not None:
+            _same(r, paid.raw if paid.kind == "raw" else paid.scaled, paid.kind)
+        elif r.key in new:
+            _same(r, new[r.key].value, new[r.key].kind)
+        verdicts.append(paid is None and new.setdefault(r.key, r) is r)
+    return verdicts
+
+
+def _same(report: Report, first: float | None, kind: str) -> None:
+    if first != report.value or kind != report.kind:
+        raise LedgerError(
+            f"decision {report.decision_id}: it has the {kind} {first!r} already, the {report.kind} {report.value!r} is refused; "
+            "nothing was changed"
+        )
+
+
+def events(state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], at: int) -> list[Payment | Released]:
+    """The events of new payoffs of one kind, the first with seq ``at``."""
+    values = [r.value for r in reports]
+    if reports[0].kind == "payoff":
+        return list(_payments(state, reports, rows, [r.raw for r in reports], values, at))
+    lacking = state.lacking
+    wait = min(lacking, len(rows))
+    first = _payments(state, reports[:wait], rows[:wait], values[:wait], [None] * wait, at)
+    held = [*state.held, *first]
+    held_raw = [cast(float, p.row.raw) for p in held]
+    out: list[Payment | Released] = list(first)
+    if 0 < lacking == wait:
+        seqs = np.array([p.row.seq for p in held], dtype=np.int64)
+        out.append(Released(at + wait, pack(seqs), pack(np.array(state.scaler.scale_together(held_raw)))))
+    if wait < len(rows):
+        before = held_raw if wait else []
+        scaled = state.scaler.preview([*before, *values[wait:]])[len(before) :]
+        out += _payments(state, reports[wait:], rows[wait:], values[wait:], scaled, at + len(out))
+    return out
+
+
+def _payments(
+    state: FoldState,
+    reports: Sequence[Report],
+    rows: Sequence[Decided],
+    raw: Sequence[float | None],
+    scaled: Sequence[float | None],
+    at: int,
+) -> list[Payment]:
+    payments = []
+    for i, row in enumerate(rows):
+        context = state.context_of(row.seq, row.context)
+        if context is None:
+            raise LedgerError(
+                f"decision {row.id.hex()}: its context was not kept (contexts='none') and is lost since a restart"
+            )
+        paid = Paid(at + i, row.seq, raw[i], scaled[i], reports[i].source, reports[i].kind, at + i - i % GROUP)
+        payments.append(Payment(paid, row.arm, row.propensity, context))
+    return payments

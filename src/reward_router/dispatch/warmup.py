@@ -1,0 +1,28 @@
+"""Forced warm-up: every arm is decided ``warmup`` times before the router is believed.
+
+One decision a call: each round is a random order of the arms, because every forced decision is drawn evenly from the arms that the
+round still lacks. Many in a call: as many rows as there are forced decisions left, picked by key, draw from the same arms.
+The draw uses the unit's own key, so a router whose cold probabilities are even gives a unit the same arm on every shard, and the
+recorded propensity, 1 / (arms the round lacks), is the true probability given the state: ``forced`` rows may stay in an
+off-policy estimate. (A fixed order per round, counted by row, would have made a unit's arm depend on its neighbours.)
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router import keyed
+from reward_router.types import Float, Int
+
+
+def force(
+    probs_BK: Float, pulls_K: Int, warmup: int, seed: int, step: int, units: list[str]
+) -> tuple[Float, NDArray[np.bool_]]:
+    """Probabilities with the forced rows put in, and which rows those are. O(B K); the input is not changed."""
+    forced_B = np.zeros(len(units), dtype=bool)
+    left = int(np.maximum(warmup - pulls_K, 0).sum())
+    if not left:
+        return probs_BK, forced_B
+    rank = np.argsort([keyed.uniform(seed, "warmup", step, unit) for unit in units], kind="stable")
+    forced_B[rank[:left]] = True
+    lacking_K = pulls_K == pulls_K.min()
+    return np.where(forced_B[:, None], lacking_K / lacking_K.sum(), probs_BK), forced_B

@@ -207,3 +207,28 @@ def _losses(loss_B: ArrayLike) -> Float:
             f"losses of shape {loss.shape}, {np.count_nonzero(~np.isfinite(loss))} not finite; allowed finite (B,)"
         )
     return loss
+
+
+def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
+    """Share of (right, wrong) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
+
+    The ``probe`` payoff: does the arm tell right from wrong here? None where gold is all equal or unknown (NaN): nothing
+    can be learned. O(N^2).
+
+    >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
+    1.0
+    """
+    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
+    gap_RW = score_N[gold_N == 1][:, None] - score_N[gold_N == 0][None, :]
+    if gap_RW.size == 0:
+        return None
+    return float(np.mean((gap_RW > 0) + 0.5 * ((gap_RW == 0) | np.isnan(gap_RW))))
+
+
+def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
+    """Mean gold of the responses with the highest score, in [0, 1]; the ``verifier`` payoff. None where unknown. O(N)."""
+    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
+    if not np.isfinite(score_N).any():
+        return None
+    best = float(np.mean(gold_N[score_N == np.nanmax(score_N)]))
+    return best if np.isfinite(best) else None

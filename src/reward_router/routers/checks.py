@@ -1,0 +1,107 @@
+"""Input checks shared by every router: each message names the value, the limit and the consequence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from reward_router.errors import InputError
+from reward_router.types import Float, Int
+
+MAX_ARMS, MAX_DIM, MAX_PAYOFF = 100_000, 1_000_000, 1e6
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """An integer in [low, high], or InputError."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise InputError(f"{name} must lie in [{low}, {high}], got {value}")
+    return int(value)
+
+
+def real(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
+    """A finite number in [low, high] (``above``: > low), or InputError."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    number = float(value)
+    if not (low <= number <= high) or (above and number == low):
+        raise InputError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {number:g}")
+    return number
+
+
+def contexts(context_BD: object, dim: int | None) -> NDArray[Any]:
+    """Finite (B, dim) numbers as they came (float32 or float64), or InputError; ``dim=None``: any width."""
+    x_BD = np.asarray(context_BD)
+    if x_BD.dtype.kind not in "fiu":
+        raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
+    if x_BD.ndim != 2 or (dim is not None and x_BD.shape[1] != dim):
+        raise InputError(f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}")
+    if x_BD.dtype not in (np.float32, np.float64):
+        x_BD = x_BD.astype(np.float64)
+    if not np.isfinite(x_BD).all():
+        row, column = np.argwhere(~np.isfinite(x_BD))[0]
+        raise InputError(f"context row {row}, feature {column} is {x_BD[row, column]}; it must be finite")
+    return x_BD
+
+
+def arms(arm_B: object, rows: int, n_arms: int) -> Int:
+    """(B,) arm indices in [0, n_arms), or InputError."""
+    index_B = np.asarray(arm_B)
+    if index_B.shape != (rows,):
+        raise InputError(f"one arm a context row is needed: {rows} rows, arms of shape {index_B.shape}")
+    if rows and index_B.dtype.kind not in "iu":
+        raise InputError(f"arms must be whole numbers, got dtype {index_B.dtype}")
+    if rows and (index_B.min() < 0 or index_B.max() >= n_arms):
+        bad = index_B[(index_B < 0) | (index_B >= n_arms)][0]
+        raise InputError(f"arm {bad} does not exist: the router has arms 0 to {n_arms - 1}")
+    return index_B.astype(np.int64)
+
+
+def payoffs(payoff_B: object, rows: int, low: float = -MAX_PAYOFF, high: float = MAX_PAYOFF) -> Float:
+    """(B,) finite payoffs in [low, high], or InputError."""
+    y_B = np.asarray(payoff_B)
+    if y_B.shape != (rows,) or y_B.dtype.kind not in "fiu":
+        raise InputError(f"one payoff a context row is needed: {rows} rows, payoffs {y_B.dtype} of shape {y_B.shape}")
+    y_B = y_B.astype(np.float64)
+    ok_B = (y_B >= low) & (y_B <= high)
+    if not ok_B.all():
+        raise InputError(f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; nothing was learned from this call")
+    return y_B
+
+
+def propensities(propensity_B: object, rows: int) -> Float:
+    """(B,) probabilities in (0, 1], or InputError."""
+    p_B = np.asarray(propensity_B)
+    if p_B.shape != (rows,) or p_B.dtype.kind != "f":
+        raise InputError(f"one propensity a row is needed: {rows} rows, got {p_B.dtype} of shape {p_B.shape}")
+    if not ((p_B > 0) & (p_B <= 1)).all():
+        raise InputError("propensities must lie in (0, 1]: an arm of probability 0 cannot have been drawn")
+    return p_B.astype(np.float64)
+
+
+def stored(
+    state: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
+) -> NDArray[Any]:
+    """A copy of one array of a state dict, of this dtype and shape (None: any length) and finite, or InputError."""
+    if name not in state:
+        raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")
+    value = np.asarray(state[name])
+    fits = value.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, value.shape, strict=True))
+    if not fits or value.dtype != np.dtype(dtype):
+        raise InputError(
+            f"state {name!r} must be {np.dtype(dtype)} of shape {shape}, got {value.dtype} of {value.shape}"
+        )
+    if not np.isfinite(value).all():
+        raise InputError(f"state {name!r} holds a value that is not finite")
+    return value.copy()
+
+
+def same_kind(state: Mapping[str, NDArray[Any]], kind: str, entries: int | None = None) -> None:
+    """InputError unless the state was written by a router of this kind."""
+    found = str(np.asarray(state["kind"])) if "kind" in state else None
+    if found != kind:
+        raise InputError(f"this state belongs to {found or 'no router'}, not to {kind}")
+    if entries is not None and len(state) != entries:
+        raise InputError(f"state has {len(state)} entries, {kind} writes {entries}")

@@ -1,0 +1,36 @@
+"""From utilities to a distribution: forced pulls of arms that are too new, ties split evenly, a uniform floor."""
+
+import numpy as np
+
+from reward_router.types import Float, Int
+
+TIE = 1e-12
+
+
+def forced_K(pulls_K: Int, warmup: int) -> Float | None:
+    """(K,) even mass on the least-pulled arms with fewer than ``warmup`` payoffs; None where every arm has enough.
+
+    >>> forced_K(np.array([2, 0, 0]), 2)
+    array([0. , 0.5, 0.5])
+    """
+    fewest = pulls_K.min()
+    if fewest >= warmup:
+        return None
+    least_K = (pulls_K == fewest).astype(np.float64)
+    return np.asarray(least_K / least_K.sum())
+
+
+def even_argmax(score_BK: Float) -> Float:
+    """(B, K) one-hot on each row's maximum, split evenly among scores within 1e-12 of it (relative): rounding is a tie.
+
+    >>> even_argmax(np.array([[1.0, 3.0, 3.0]]))
+    array([[0. , 0.5, 0.5]])
+    """
+    best_B = score_BK.max(axis=1, keepdims=True)
+    top_BK = (score_BK >= best_B - TIE * np.maximum(np.abs(best_B), 1.0)).astype(np.float64)
+    return np.asarray(top_BK / top_BK.sum(axis=1, keepdims=True))
+
+
+def with_floor(p_BK: Float, explore: float) -> Float:
+    """Mix in the uniform: (1 - explore) p + explore / K."""
+    return p_BK if explore == 0 else (1 - explore) * p_BK + explore / p_BK.shape[1]

@@ -1,0 +1,216 @@
+"""One arm's Gaussian posterior over a linear payoff, kept exactly and cheaply without forgetting.
+
+Precision L = lambda I + sum w x x' / noise_var; the covariance is held as ``base - Y'Y``:
+
+* *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D) while t < D.
+* *primal form*: once Y would reach 3/4 D rows it is subtracted into a full D x D base. Reads cost O(D^2).
+* the newest rows wait in a *tail* of 32 or 64; a full tail is folded in as one block (block Kalman step: two GEMMs and a
+  small Cholesky). Reads see the tail through row-by-row factors that are computed once and cached.
+
+What is stored is a function of the order of the arm's rows only: not of how calls grouped them, and not of reads. So
+a batch equals its rows one by one bit for bit, and a restored state goes on bit for bit.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from reward_router.routers import checks
+from reward_router.types import AnyFloat, Float, State
+
+Array = NDArray[Any]
+
+
+def tail_rows(dim: int) -> int:
+    """Rows folded in at a time: enough for GEMM speed, few against ``dim``."""
+    return 32 if dim < 1024 else 64
+
+
+def dual_limit(dim: int) -> int:
+    """Rows at which an arm leaves the dual form: 3/4 of ``dim`` in whole tails, 0 where that is less than one tail."""
+    return 3 * dim // 4 // tail_rows(dim) * tail_rows(dim)
+
+
+class ArmPosterior:
+    """N(theta, Sigma) of one arm for C response columns that share Sigma.
+
+    ``theta_CD``: prior means; ``precision``: lambda; ``noise_var``: payoff noise in the precision's units; ``decay``:
+    what the log evidence keeps at each further row.
+    """
+
+    state_names = ("theta_CD", "base_DD", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
+
+    def __init__(self, theta_CD: Float, precision: float, noise_var: float, dtype: DTypeLike, decay: float) -> None:
+        """All rows of ``theta_CD`` share the covariance I / precision."""
+        columns, dim = theta_CD.shape
+        self.precision, self.noise_var, self.dtype = precision, noise_var, np.dtype(dtype)
+        self.theta_CD = theta_CD.astype(np.float64)
+        self.base_DD: Array | None = None if dual_limit(dim) else np.eye(dim, dtype=dtype) / self.dtype.type(precision)
+        self.size, self.folded, self.tail = tail_rows(dim), 0, 0
+        self.factor_TD = np.empty((self.size, dim), dtype)
+        self.tail_ND, self.tail_NC = np.empty((self.size, dim), dtype), np.empty((self.size, columns))
+        self.tail_N = np.empty(self.size)
+        self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
+        self._reset_cache()
+
+    def _reset_cache(self) -> None:
+        self._seen, self._live_CD = 0, self.theta_CD.copy()
+        self._quad_CC, self._logdet = self.quad_CC.copy(), self.logdet
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def add(self, x_ND: Array, y_NC: Float, weight_N: Float) -> None:
+        """Append rows (weight 1 = full evidence); whole tails are folded in. O(D) a row plus O(D^2) amortised."""
+        start = 0
+        while start < len(x_ND):
+            count = min(self.size - self.tail, len(x_ND) - start)
+            here, there = slice(self.tail, self.tail + count), slice(start, start + count)
+            self.tail_ND[here], self.tail_NC[here], self.tail_N[here] = x_ND[there], y_NC[there], weight_N[there]
+            self.tail, start = self.tail + count, start + count
+            if self.tail == self.size:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Block Kalman step on the whole tail: Sigma -= Y'Y with Y = R^-1 V Sigma, R R' = noise / w + V Sigma V'."""
+        gain_ND = self._times_covariance(self.tail_ND)
+        inner_NN = (gain_ND @ self.tail_ND.T).astype(np.float64)
+        inner_NN = (inner_NN + inner_NN.T) / 2
+        inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
+        root_NN = np.linalg.cholesky(inner_NN)
+        inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
+        surprise_NC = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
+        y_ND = inverse_NN.astype(self.dtype) @ gain_ND
+        self.theta_CD = self.theta_CD + surprise_NC.T @ y_ND
+        self._fold_evidence(surprise_NC, np.log(np.diagonal(root_NN)))
+        self._absorb(y_ND)
+        self.tail = 0
+        self._reset_cache()
+
+    def _times_covariance(self, v_ND: Array) -> Array:
+        if self.base_DD is not None:
+            return np.asarray(v_ND @ self.base_DD)
+        y_TD = self.factor_TD[: self.folded]
+        return np.asarray(v_ND / self.dtype.type(self.precision) - (v_ND @ y_TD.T) @ y_TD)
+
+    def _fold_evidence(self, surprise_NC: Float, logs_N: Float) -> None:
+        """Whitened surprises are the one-step-ahead ones: each row's log density, discounted by ``decay`` a row."""
+        fade_N = self.decay ** np.arange(len(logs_N) - 1, -1, -1)
+        keep = self.decay ** len(logs_N)
+        self.quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
+        self.logdet = keep * self.logdet + float(fade_N @ logs_N)
+
+    def _absorb(self, y_ND: Array) -> None:
+        if self.base_DD is not None:
+            self.base_DD -= y_ND.T @ y_ND
+            return
+        self._room(self.folded + self.size)
+        self.factor_TD[self.folded : self.folded + self.size] = y_ND
+        self.folded += self.size
+        if self.folded >= dual_limit(y_ND.shape[1]):
+            self._to_primal()
+
+    def _room(self, rows: int) -> None:
+        """Space for ``rows`` factor rows and the cached rows of a tail behind them."""
+        need, dim = rows + self.size, self.factor_TD.shape[1]
+        if need > len(self.factor_TD):
+            grown_TD = np.empty((max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype)
+            grown_TD[: self.folded] = self.factor_TD[: self.folded]
+            self.factor_TD = grown_TD
+
+    def _to_primal(self) -> None:
+        y_TD = self.factor_TD[: self.folded]
+        base_DD = y_TD.T @ y_TD
+        np.negative(base_DD, out=base_DD)
+        base_DD[np.diag_indices(len(base_DD))] += 1 / self.precision
+        self.base_DD, self.folded = base_DD, 0
+        self.factor_TD = np.empty((self.size, len(base_DD)), self.dtype)
+
+    def promote(self) -> None:
+        """Hold everything in float64 from now on."""
+        self.dtype = np.dtype(np.float64)
+        self.factor_TD, self.tail_ND = self.factor_TD.astype(np.float64), self.tail_ND.astype(np.float64)
+        self.base_DD = None if self.base_DD is None else self.base_DD.astype(np.float64)
+        self._reset_cache()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v."""
+        while self._seen < self.tail:
+            v_D, end = self.tail_ND[self._seen], self.folded + self._seen
+            y_TD = self.factor_TD[:end]
+            p_D = v_D / self.dtype.type(self.precision) if self.base_DD is None else self.base_DD @ v_D
+            p_D = p_D - (y_TD @ v_D) @ y_TD
+            noise = self.noise_var / self.tail_N[self._seen]
+            scale = np.sqrt(noise + max(float(v_D @ p_D), 0.0))
+            surprise_C = (self.tail_NC[self._seen] - self._live_CD @ v_D) / scale
+            self.factor_TD[end] = p_D / self.dtype.type(scale)
+            self._live_CD += np.outer(surprise_C, self.factor_TD[end])
+            self._quad_CC = self.decay * self._quad_CC + np.outer(surprise_C, surprise_C)
+            self._logdet = self.decay * self._logdet + float(np.log(scale))
+            self._seen += 1
+
+    def moments(self, x_BD: Array) -> tuple[Float, Float]:
+        """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
+        self._catch_up()
+        y_TD = self.factor_TD[: self.folded + self._seen]
+        if len(x_BD) == 1:
+            return self._one(x_BD[0], y_TD)
+        if self.base_DD is None:
+            var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
+        else:
+            var_B = np.einsum("bd,bd->b", x_BD @ self.base_DD, x_BD)
+        z_BT = x_BD @ y_TD.T
+        var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
+        return x_BD @ self._live_CD.T, np.maximum(var_B, 0.0).astype(np.float64)
+
+    def _one(self, x_D: Array, y_TD: Array) -> tuple[Float, Float]:
+        z_T = y_TD @ x_D
+        prior = x_D @ x_D / self.precision if self.base_DD is None else (self.base_DD @ x_D) @ x_D
+        return (self._live_CD @ x_D)[None], np.array([max(float(prior - z_T @ z_T), 0.0)])
+
+    def evidence(self) -> tuple[Float, float]:
+        """(C, C) sum of products of whitened surprises and the log determinant, both discounted by ``decay``."""
+        self._catch_up()
+        return self._quad_CC, self._logdet
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Copies of what is stored; never the caches."""
+        dim = self.theta_CD.shape[1]
+        return {
+            "theta_CD": self.theta_CD.copy(),
+            "base_DD": np.empty((0, dim), self.dtype) if self.base_DD is None else self.base_DD.copy(),
+            "factor_TD": self.factor_TD[: self.folded].copy(),
+            "tail_ND": self.tail_ND[: self.tail].copy(),
+            "tail_NC": self.tail_NC[: self.tail].copy(),
+            "tail_N": self.tail_N[: self.tail].copy(),
+            "evidence": np.append(self.quad_CC.ravel(), self.logdet),
+        }
+
+    def load(self, state: Mapping[str, Array], prefix: str) -> None:
+        """Restore; InputError where shapes or dtypes do not fit (this object may then be half filled: discard it)."""
+        columns, dim = self.theta_CD.shape
+        take = lambda name, dtype, shape: checks.stored(state, prefix + name, dtype, shape)  # noqa: E731
+        self.theta_CD = take("theta_CD", np.float64, (columns, dim))
+        base_DD, factor_TD = take("base_DD", self.dtype, (None, dim)), take("factor_TD", self.dtype, (None, dim))
+        checks.whole(f"rows of {prefix}base_DD", len(base_DD), 0 if dual_limit(dim) else dim, dim)
+        self.base_DD = base_DD if len(base_DD) == dim else None
+        self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, dual_limit(dim))
+        self.factor_TD = np.concatenate([factor_TD, np.empty((self.size, dim), self.dtype)])
+        tail_ND = take("tail_ND", self.dtype, (None, dim))
+        self.tail = checks.whole(f"rows of {prefix}tail_ND", len(tail_ND), 0, self.size - 1)
+        self.tail_ND[: self.tail] = tail_ND
+        self.tail_NC[: self.tail] = take("tail_NC", np.float64, (self.tail, columns))
+        self.tail_N[: self.tail] = take("tail_N", np.float64, (self.tail,))
+        evidence = take("evidence", np.float64, (columns * columns + 1,))
+        self.quad_CC, self.logdet = evidence[:-1].reshape(columns, columns), float(evidence[-1])
+        self._reset_cache()
+
+
+def as_rows(x_BD: AnyFloat, dtype: DTypeLike) -> Array:
+    """Contiguous rows of this dtype."""
+    return np.ascontiguousarray(x_BD, dtype)

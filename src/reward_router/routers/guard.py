@@ -1,0 +1,89 @@
+"""A conservative guard: the payoff collected so far stays above what one safe arm would have brought, less a margin.
+
+Conservative linear bandits (arXiv:1611.06426): an arm other than the safe one may be played at x only if, at 95 %,
+    payoffs received on other arms + lower bound of this arm at x + margin >= upper bound of the safe arm on the same contexts.
+Rounds on the safe arm cancel. The safe arm's total on the contexts s = sum x is one linear functional s'theta, so its bound is
+s'theta + z sd(s), not a sum of bounds. z grows with the rounds (union bound), so the statement holds at all times together.
+Payoffs that have not arrived are unknown to it: with delays the margin must cover the decisions under way.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.routers import checks
+from reward_router.types import Float, Int, State
+
+if TYPE_CHECKING:
+    from reward_router.routers.model import LinearModel
+
+LEVEL = 0.05
+
+
+class Guard:
+    """Moves the mass of arms that might cost too much to the safe arm. O(B K) beside one more read of the safe arm."""
+
+    def __init__(self, safe: int, margin: float, n_arms: int, width: int) -> None:
+        """``safe`` in [0, K); ``margin`` >= 0 in summed payoff; ``width``: features of the model's rows."""
+        self.safe = checks.whole("safe", safe, 0, n_arms - 1)
+        self.margin = checks.real("margin", margin, 0.0, 1e12)
+        self.sum_D, self.gain, self.rounds = np.zeros(width), 0.0, 0
+
+    def restrict(self, p_BK: Float, x_BD: NDArray[Any], model: "LinearModel") -> Float:
+        """The distribution with every arm that is not yet affordable at its row given up for the safe one.
+
+        Rows are taken in order; each counts the rows before it as if the least favourable allowed arm had been played.
+        """
+        if not len(p_BK):
+            return p_BK
+        p_BK, mean_BK, sd_BK = p_BK.copy(), *model.moments(x_BD)
+        low_BK = mean_BK - self._z(self.rounds + len(p_BK)) * model.payoff_sd * sd_BK
+        sum_D, gain, rounds = self.sum_D, self.gain, self.rounds
+        for row, x_D in enumerate(x_BD):
+            spared = gain + low_BK[row] + self.margin - self._safe_total(sum_D + x_D, rounds + 1, model)
+            allowed_K = (spared >= 0) & (p_BK[row] > 0)
+            allowed_K[self.safe] = False
+            p_BK[row, self.safe] = max(1.0 - p_BK[row, allowed_K].sum(), 0.0)
+            p_BK[row, ~allowed_K & (np.arange(p_BK.shape[1]) != self.safe)] = 0.0
+            if allowed_K.any():
+                gain += float(low_BK[row, allowed_K].min())
+                sum_D, rounds = sum_D + x_D, rounds + 1
+        return p_BK
+
+    def _z(self, rounds: int) -> float:
+        """sqrt(2 log(1 / level_n)), level_n = 6 LEVEL / (pi n)^2: the levels of all rounds sum to LEVEL."""
+        return float(np.sqrt(2 * np.log((np.pi * rounds) ** 2 / (6 * LEVEL))))
+
+    def _safe_total(self, sum_D: Float, rounds: int, model: "LinearModel") -> float:
+        mean, sd = model.total(self.safe, sum_D, rounds)
+        return mean + self._z(rounds) * model.payoff_sd * sd
+
+    def note(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float) -> None:
+        """Count applied payoffs of arms other than the safe one, in order."""
+        for row in np.flatnonzero(arm_B != self.safe):
+            self.sum_D = self.sum_D + x_BD[row]
+            self.gain += float(payoff_B[row])
+            self.rounds += 1
+
+    def check_removal(self, index: int) -> None:
+        """InputError where the arm is the safe one."""
+        if index == self.safe:
+            raise InputError(f"arm {index} is the safe arm of the guard and cannot be removed")
+
+    def removed(self, index: int) -> None:
+        """Follow the safe arm to its new index."""
+        self.safe -= index < self.safe
+
+    def state(self) -> State:
+        """Sums over the rounds on other arms."""
+        return {"guard": np.concatenate([[self.safe, self.gain, self.rounds], self.sum_D])}
+
+    def loaded(self, state: Mapping[str, NDArray[Any]], n_arms: int) -> "Guard":
+        """A new guard in this state."""
+        value = checks.stored(state, "guard", np.float64, (3 + len(self.sum_D),))
+        guard = Guard(int(value[0]), self.margin, n_arms, len(self.sum_D))
+        guard.gain, guard.rounds, guard.sum_D = float(value[1]), int(value[2]), value[3:].copy()
+        return guard

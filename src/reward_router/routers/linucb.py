@@ -1,0 +1,150 @@
+"""LinUCB (LASER eq. 2 and 3); forgetting, robust updates and the other extensions are keywords that are off by default.
+
+Deviations from the paper's text: ties are split evenly (argmax takes the first), b starts at zero with forced warm-up
+pulls instead of at random.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from reward_router.routers import checks
+from reward_router.routers.decide import even_argmax, forced_K, with_floor
+from reward_router.routers.guard import Guard
+from reward_router.routers.model import LinearModel, ModelOptions, checked_dtype, checked_prior
+from reward_router.types import AnyFloat, Float, Int, State
+
+
+class LinUCB:
+    """argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x), theta_k = A_k^-1 b_k, A_k = ridge I + sum x x' (LASER eq. 2, 3).
+
+    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``alpha`` >= 0; ``ridge`` > 0; ``warmup``: payoffs
+    an arm needs before scores count; ``explore`` in [0, 1]: share of uniform mixed in; ``dtype``: float64 or float32.
+
+    Extensions: ``discount`` in (0, 1] and ``window`` forget (see ``fading``); ``huber`` > 0 down-weights payoffs farther than
+    that from the prediction; ``center`` learns payoffs about their running mean; ``intercept`` > 0 adds a constant
+    feature with this prior precision; ``prior_mean`` (K, D) and ``trust`` in (0, 1): a prior that must earn its weight
+    against a zero prior of precision ``trust_precision``; ``noise_sd``: payoff noise, used by the evidence and the guard
+    only; ``safe`` and ``margin``: see ``Guard``.
+
+    ``probs`` O(B K D min(rows, D)), ``update`` O(D) a row plus O(D^2) amortised.
+
+    >>> router = LinUCB(2, 1, warmup=0)
+    >>> router.update(np.ones((1, 1)), np.array([1]), np.array([1.0]))
+    >>> router.probs(np.ones((1, 1)))
+    array([[0., 1.]])
+    """
+
+    def __init__(
+        self,
+        n_arms: int,
+        dim: int,
+        alpha: float = 1.0,
+        ridge: float = 1.0,
+        warmup: int = 2,
+        discount: float = 1.0,
+        explore: float = 0.0,
+        dtype: DTypeLike = np.float64,
+        *,
+        window: int | None = None,
+        huber: float | None = None,
+        center: bool = False,
+        intercept: float | None = None,
+        prior_mean: AnyFloat | None = None,
+        trust: float | None = None,
+        trust_precision: float | None = None,
+        trust_discount: float = 0.99,
+        noise_sd: float = 0.5,
+        safe: int | None = None,
+        margin: float = 0.0,
+    ) -> None:
+        """InputError names the argument that is out of range."""
+        arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
+        features = checks.whole("dim", dim, 1, checks.MAX_DIM)
+        self.alpha, self.explore = checks.real("alpha", alpha, 0.0, 1e6), checks.real("explore", explore, 0.0, 1.0)
+        self.warmup = checks.whole("warmup", warmup, 0, 10**6)
+        self.model = LinearModel(
+            checked_prior(prior_mean, arms, features),
+            checks.real("ridge", ridge, 0.0, 1e12, above=True),
+            1.0,
+            checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True),
+            checked_dtype(dtype),
+            ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount),
+        )
+        self.guard = None if safe is None else Guard(safe, margin, arms, self.model.width)
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms now."""
+        return self.model.n_arms
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
+        """(B, K): the best score, ties split; forced pulls first. ``penalty_K`` (payoff units) is subtracted from the scores."""
+        x_BD = self.model.contexts(context_BD)
+        forced = forced_K(self.model.pulls_K, self.warmup)
+        if forced is not None:
+            p_BK = np.tile(forced, (len(x_BD), 1))
+        else:
+            mean_BK, sd_BK = self.model.moments(x_BD)
+            p_BK = even_argmax(mean_BK + self.alpha * sd_BK - (0.0 if penalty_K is None else penalty_K))
+        p_BK = with_floor(p_BK, self.explore)
+        return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sqrt(x'A^-1 x), without alpha: (B, K) each."""
+        return self.model.moments(self.model.contexts(context_BD))
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
+        rows = self.model.update(context_BD, arm_B, payoff_B, propensity_B)
+        if self.guard is not None:
+            self.guard.note(*rows)
+
+    def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
+        """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
+        return self.model.add_arm(None if prior_mean_D is None else checked_prior([prior_mean_D], 1, self.model.dim)[0])
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""
+        if self.guard is not None:
+            self.guard.check_removal(index)
+        self.model.remove_arm(index)
+        if self.guard is not None:
+            self.guard.removed(index)
+
+    def state_dict(self) -> State:
+        """Everything learned, arrays only; goes on bit for bit when restored."""
+        guard = {} if self.guard is None else self.guard.state()
+        return {"kind": np.array("LinUCB"), **self.model.state(), **guard}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore; InputError (and no change) where the state is of another kind, size, dtype or set of options."""
+        checks.same_kind(state, "LinUCB")
+        model = self.model.loaded(state)
+        if self.guard is not None:
+            self.guard = self.guard.loaded(state, model.n_arms)
+        self.model = model
+
+
+class DiscountedLinUCB(LinUCB):
+    """LinUCB that forgets by default: ``discount`` 0.99 a payoff with the prior re-injected (arXiv:1909.09146).
+
+    >>> DiscountedLinUCB(2, 3).model.options.discount
+    0.99
+    """
+
+    def __init__(
+        self,
+        n_arms: int,
+        dim: int,
+        alpha: float = 1.0,
+        ridge: float = 1.0,
+        warmup: int = 2,
+        discount: float = 0.99,
+        explore: float = 0.0,
+        dtype: DTypeLike = np.float64,
+    ) -> None:
+        """As LinUCB; for its other keywords use LinUCB with ``discount``."""
+        super().__init__(n_arms, dim, alpha, ridge, warmup, discount, explore, dtype)

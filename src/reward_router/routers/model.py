@@ -1,0 +1,346 @@
+"""The linear payoff model LinUCB and LinearThompson share: every arm's Gaussian posterior, fed in event order.
+
+Holds what both need beside the posteriors: the intercept (one more feature, scaled so that it has a prior precision of
+its own), the running mean that ``center`` subtracts from payoffs, Huber weights, the clock of forgetting, promotion of
+float32, and the two components (informative, zero) of a prior that has to earn its trust.
+
+With ``center`` each arm regresses the payoffs and a column of ones together: theta = theta_payoff - mean theta_ones is
+exact for whatever the mean is by then, so shifting all payoffs shifts nothing else.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from reward_router.errors import InputError
+from reward_router.routers import checks
+from reward_router.routers.blas import one_thread
+from reward_router.routers.fading import FadingPosterior
+from reward_router.routers.gaussian import ArmPosterior
+from reward_router.types import AnyFloat, Float, Int, State
+
+FLOAT32_LIMIT, FLOAT64_LIMIT = 1e4, 1e12
+Rows = tuple[NDArray[Any], Int, Float]
+
+
+def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64, or InputError."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise InputError(f"dtype must be float32 or float64, got {dtype!r}") from error
+    if found not in (np.float32, np.float64):
+        raise InputError(f"dtype must be float32 or float64, got {found}")
+    return found
+
+
+def checked_prior(prior_mean: object, n_arms: int, dim: int) -> Float:
+    """(K, D) finite prior means, zeros for None, or InputError."""
+    if prior_mean is None:
+        return np.zeros((n_arms, dim))
+    prior_KD = checks.contexts(prior_mean, dim).astype(np.float64)
+    if len(prior_KD) != n_arms:
+        raise InputError(f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}")
+    return prior_KD
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What the linear routers may switch on; each is described where the routers document their keywords."""
+
+    discount: float = 1.0
+    window: int | None = None
+    huber: float | None = None
+    center: bool = False
+    intercept: float | None = None
+    trust: float | None = None
+    trust_precision: float | None = None
+    trust_discount: float = 0.99
+
+    def __post_init__(self) -> None:
+        """Check every range."""
+        checks.real("discount", self.discount, 0.0, 1.0, above=True)
+        for name in ("huber", "intercept", "trust_precision"):
+            if (value := getattr(self, name)) is not None:
+                checks.real(name, value, 0.0, 1e12, above=True)
+        if self.window is not None:
+            checks.whole("window", self.window, 1, 10**9)
+        if self.trust is not None and not 0 < checks.real("trust", self.trust, 0.0, 1.0) < 1:
+            raise InputError(f"trust is a prior probability strictly between 0 and 1, got {self.trust}")
+        checks.real("trust_discount", self.trust_discount, 0.0, 1.0, above=True)
+
+    @property
+    def fading(self) -> bool:
+        """Whether evidence is ever forgotten."""
+        return self.discount < 1 or self.window is not None
+
+
+class LinearModel:
+    """K arms' posteriors. ``noise_var`` enters the precision, ``payoff_sd`` scales the evidence for a mixture."""
+
+    def __init__(
+        self,
+        prior_mean_KD: Float,
+        precision: float,
+        noise_var: float,
+        payoff_sd: float,
+        dtype: np.dtype[Any],
+        options: ModelOptions,
+    ) -> None:
+        """Arms start at ``prior_mean_KD`` with covariance I / precision."""
+        self.n_arms, self.dim = prior_mean_KD.shape
+        self.noise_var, self.payoff_sd, self.dtype, self.options = noise_var, payoff_sd, dtype, options
+        self.precisions = [precision]
+        self.prior_K = list(prior_mean_KD)
+        if options.trust is not None:
+            self.precisions.append(options.trust_precision or precision)
+        self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
+        self.pulls_K = np.zeros(self.n_arms, np.int64)
+        self.evidence_K2 = np.zeros((self.n_arms, 2))
+        self.width = self.dim + (options.intercept is not None)
+        self.clock, self.payoff_sum, self.payoff_weight = 0, 0.0, 0.0
+
+    def _fresh(self, prior_D: Float) -> list[ArmPosterior | FadingPosterior]:
+        """One arm's components: the informative one, and with ``trust`` one of mean zero."""
+        return [self._component(prior_D if c == 0 else np.zeros(self.dim), p) for c, p in enumerate(self.precisions)]
+
+    def _component(self, prior_D: Float, precision: float) -> ArmPosterior | FadingPosterior:
+        options = self.options
+        theta_CD = np.zeros((1 + options.center, self.dim + (options.intercept is not None)))
+        theta_CD[0, : self.dim] = prior_D
+        if options.fading:
+            return FadingPosterior(theta_CD, precision, self.noise_var, options.discount, options.window)
+        decay = 1.0 if options.trust is None else options.trust_discount
+        return ArmPosterior(theta_CD, precision, self.noise_var, self.dtype, decay)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def contexts(self, context_BD: object) -> NDArray[Any]:
+        """Checked rows in the state's dtype, with the intercept's column; the norm limit is stated in the error."""
+        x_BD = checks.contexts(context_BD, self.dim)
+        if self.options.intercept is not None:
+            column = np.full((len(x_BD), 1), np.sqrt(self.precisions[0] / self.options.intercept), x_BD.dtype)
+            x_BD = np.concatenate([x_BD, column], axis=1)
+        with np.errstate(over="ignore"):
+            worst = float(np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64).max(initial=0.0))
+        if worst / (min(self.precisions) * self.noise_var) > FLOAT64_LIMIT:
+            raise InputError(
+                f"a context of norm {worst**0.5:.3g} is too long: |x|^2 / (prior precision x noise variance) may be at most "
+                f"{FLOAT64_LIMIT:g}, beyond it the posterior is rounding error; normalise contexts or raise the precision"
+            )
+        return np.ascontiguousarray(x_BD, self.dtype)
+
+    @property
+    def payoff_mean(self) -> float:
+        """What ``center`` subtracts: the mean payoff so far (discounted like the evidence), 0 before the first."""
+        return self.payoff_sum / self.payoff_weight if self.options.center and self.payoff_weight else 0.0
+
+    def _component_moments(
+        self, arm: ArmPosterior | FadingPosterior, x_BD: NDArray[Any], rounds: int = 1
+    ) -> tuple[Float, Float]:
+        fading = isinstance(arm, FadingPosterior)
+        mean_BC, var_B = arm.moments(x_BD, self.clock) if fading else arm.moments(x_BD)
+        mean_B = mean_BC[:, 0]
+        if self.options.center:
+            mean_B = mean_B + self.payoff_mean * (rounds - mean_BC[:, 1])
+        return mean_B, np.sqrt(var_B)
+
+    def components(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float]:
+        """Means, sds and weights (B, K, C) of every arm's components at checked rows."""
+        shape = (len(x_BD), self.n_arms, len(self.precisions))
+        mean_BKC, sd_BKC, weight_BKC = np.empty(shape), np.empty(shape), np.ones(shape)
+        if len(x_BD):
+            with one_thread():
+                for k, arm in enumerate(self.arms):
+                    for c, component in enumerate(arm):
+                        mean_BKC[:, k, c], sd_BKC[:, k, c] = self._component_moments(component, x_BD)
+                if self.options.trust is not None:
+                    weight_BKC[:] = self.trust_KC()
+        return mean_BKC, sd_BKC, weight_BKC
+
+    def moments(self, x_BD: NDArray[Any]) -> tuple[Float, Float]:
+        """Means and sds (B, K) over all components; the variance between components is part of the sd."""
+        return self._collapsed(*self.components(x_BD))
+
+    def _collapsed(self, mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Float]:
+        if mean_BKC.shape[-1] == 1:
+            return mean_BKC[..., 0], sd_BKC[..., 0]
+        mean_BK = (weight_BKC * mean_BKC).sum(axis=-1)
+        between_BKC = ((mean_BKC - mean_BK[..., None]) / self.payoff_sd) ** 2
+        return mean_BK, np.sqrt((weight_BKC * (sd_BKC**2 + between_BKC)).sum(axis=-1))
+
+    def trust_KC(self) -> Float:
+        """(K, 2) posterior weights of the informative and the zero prior, from each arm's own evidence."""
+        trust = self.options.trust if self.options.trust is not None else 1.0
+        log_KC = np.array([[self._log_evidence(k, c) for c in range(2)] for k in range(self.n_arms)])
+        log_KC = log_KC + np.log([trust, 1 - trust])
+        weight_KC = np.exp(log_KC - log_KC.max(axis=1, keepdims=True))
+        return np.asarray(weight_KC / weight_KC.sum(axis=1, keepdims=True))
+
+    def _log_evidence(self, k: int, c: int) -> float:
+        component = self.arms[k][c]
+        if isinstance(component, FadingPosterior):
+            return float(self.evidence_K2[k, c])
+        quad_CC, logdet = component.evidence()
+        response_C = np.array([1.0, -self.payoff_mean])[: len(quad_CC)]
+        return float(-0.5 * response_C @ quad_CC @ response_C / self.payoff_sd**2 - logdet)
+
+    def total(self, arm: int, sum_D: Float, rounds: int) -> tuple[float, float]:
+        """Mean and sd of the payoff one arm would bring in total over ``rounds`` rows that sum to ``sum_D``."""
+        row_1D = np.ascontiguousarray(sum_D[None], self.dtype)
+        with one_thread():
+            found = [self._component_moments(component, row_1D, rounds) for component in self.arms[arm]]
+        weight_KC = np.ones((self.n_arms, 1)) if self.options.trust is None else self.trust_KC()
+        mean_C, sd_C = (np.array([[[pair[i][0] for pair in found]]]) for i in range(2))
+        mean, sd = self._collapsed(mean_C, sd_C, weight_KC[arm][None, None])
+        return float(mean[0, 0]), float(sd[0, 0])
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> Rows:
+        """Check everything, then learn the rows in order; returns them checked."""
+        x_BD = self.contexts(context_BD)
+        index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
+        y_B = checks.payoffs(payoff_B, len(x_BD))
+        if propensity_B is not None:
+            checks.propensities(propensity_B, len(x_BD))
+        if not len(x_BD):
+            return x_BD, index_B, y_B
+        x_BD = self._promoted(x_BD)
+        one_by_one = self.options.huber is not None or (self.options.fading and self.options.trust is not None)
+        step = 1 if one_by_one else len(x_BD)
+        with one_thread():
+            for start in range(0, len(x_BD), step):
+                part = slice(start, start + step)
+                self._learn(x_BD[part], index_B[part], y_B[part])
+        return x_BD, index_B, y_B
+
+    def _promoted(self, x_BD: NDArray[Any]) -> NDArray[Any]:
+        """Go over to float64 for good at the first row that float32 would err on by more than about 1 %."""
+        if self.dtype == np.float64 or self.options.fading:
+            return x_BD
+        worst = float(np.einsum("bd,bd->b", x_BD, x_BD).max()) / (min(self.precisions) * self.noise_var)
+        if worst <= FLOAT32_LIMIT:
+            return x_BD
+        warnings.warn(
+            f"float32 state promoted to float64: |x|^2 / (prior precision x noise variance) = {worst:.3g} is over "
+            f"{FLOAT32_LIMIT:g}, where float32 errs by more than 1 %; normalise contexts to keep float32",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        self.dtype = np.dtype(np.float64)
+        for arm in self.arms:
+            for component in arm:
+                if isinstance(component, ArmPosterior):
+                    component.promote()
+        return x_BD.astype(np.float64)
+
+    def _learn(self, x_BD: NDArray[Any], index_B: Int, y_B: Float) -> None:
+        y_BC = np.stack([y_B, np.ones_like(y_B)], axis=1)[:, : 1 + self.options.center]
+        weight_B = (
+            np.ones(len(y_B)) if self.options.huber is None else self._huber(x_BD, int(index_B[0]), float(y_B[0]))
+        )
+        if self.options.fading and self.options.trust is not None:
+            self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
+        stamp_B = self.clock + 1 + np.arange(len(y_B))
+        for k in np.unique(index_B):
+            mine_B = np.flatnonzero(index_B == k)
+            for component in self.arms[k]:
+                if isinstance(component, FadingPosterior):
+                    component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B], stamp_B[mine_B])
+                else:
+                    component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B])
+            self.pulls_K[k] += len(mine_B)
+        self.clock += len(y_B)
+        for y in y_B.tolist():
+            self.payoff_sum = self.options.discount * self.payoff_sum + y
+            self.payoff_weight = self.options.discount * self.payoff_weight + 1.0
+
+    def _huber(self, x_1D: NDArray[Any], arm: int, payoff: float) -> Float:
+        """Huber's weight min(1, delta / |residual|), delta widened by the arm's own uncertainty at x."""
+        mean_1, sd_1 = self._component_moments(self.arms[arm][-1], x_1D)
+        delta = float(self.options.huber or 0.0) * np.sqrt(1.0 + sd_1[0] ** 2 / self.noise_var)
+        return np.array([min(1.0, delta / max(abs(payoff - mean_1[0]), 1e-300))])
+
+    def _fading_evidence(self, x_1D: NDArray[Any], arm: int, payoff: float, weight: float) -> None:
+        """Add the one-step-ahead log density of this payoff under both components."""
+        for c, component in enumerate(self.arms[arm]):
+            mean_1, sd_1 = self._component_moments(component, x_1D)
+            var = sd_1[0] ** 2 + self.noise_var / weight
+            gain = -0.5 * (payoff - mean_1[0]) ** 2 / (var * self.payoff_sd**2) - 0.5 * np.log(var)
+            self.evidence_K2[arm, c] = self.options.trust_discount * self.evidence_K2[arm, c] + gain
+
+    def add_arm(self, prior_D: Float | None) -> int:
+        """A new arm at its prior; the others are untouched. Returns its index."""
+        self.prior_K.append(np.zeros(self.dim) if prior_D is None else prior_D)
+        self.arms.append(self._fresh(self.prior_K[-1]))
+        self.pulls_K = np.append(self.pulls_K, 0)
+        self.evidence_K2 = np.append(self.evidence_K2, [[0.0, 0.0]], axis=0)
+        self.n_arms += 1
+        return self.n_arms - 1
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm with all it learned; the others are untouched bit for bit."""
+        checks.whole("arm", index, 0, self.n_arms - 1)
+        if self.n_arms == 1:
+            raise InputError("the last arm cannot be removed: a router needs at least one")
+        del self.arms[index], self.prior_K[index]
+        self.pulls_K = np.delete(self.pulls_K, index)
+        self.evidence_K2 = np.delete(self.evidence_K2, index, axis=0)
+        self.n_arms -= 1
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Everything learned, as copies."""
+        state: State = {
+            "pulls_K": self.pulls_K.copy(),
+            "evidence_K2": self.evidence_K2.copy(),
+            "prior_KD": np.array(self.prior_K),
+            "counts": np.array([self.clock], np.int64),
+            "payoffs": np.array([self.payoff_sum, self.payoff_weight]),
+            "dtype": np.array(self.dtype.name),
+            "setup": self._setup(),
+        }
+        for k, arm in enumerate(self.arms):
+            for c, component in enumerate(arm):
+                state |= {f"{k}/{c}/{name}": value for name, value in component.state().items()}
+        return state
+
+    def _setup(self) -> Float:
+        """What the numbers in a state mean; -1 stands for an option that is off."""
+        o = self.options
+        given = (o.discount, o.window, o.huber, float(o.center), o.intercept, o.trust, o.trust_discount)
+        listed = [-1.0 if value is None else float(value) for value in given]
+        return np.array([*listed, self.noise_var, self.payoff_sd, *self.precisions])
+
+    def loaded(self, state: Mapping[str, NDArray[Any]]) -> "LinearModel":
+        """A new model in this state and with these options; InputError where it does not fit. ``self`` is untouched."""
+        dtype = str(np.asarray(state.get("dtype")))
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
+        prior_KD = checks.stored(state, "prior_KD", np.float64, (None, self.dim))
+        checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
+        if not np.array_equal(checks.stored(state, "setup", np.float64, (None,)), self._setup()):
+            raise InputError(
+                "this state was learned under other options (discount, window, huber, center, intercept, trust, noise or "
+                f"precision): {np.asarray(state['setup']).tolist()} against {self._setup().tolist()}"
+            )
+        args = self.precisions[0], self.noise_var, self.payoff_sd, np.dtype(dtype), self.options
+        model = LinearModel(prior_KD, *args)
+        model.pulls_K = checks.stored(state, "pulls_K", np.int64, (len(prior_KD),))
+        model.evidence_K2 = checks.stored(state, "evidence_K2", np.float64, (len(prior_KD), 2))
+        model.clock = int(checks.stored(state, "counts", np.int64, (1,))[0])
+        model.payoff_sum, model.payoff_weight = checks.stored(state, "payoffs", np.float64, (2,)).tolist()
+        read = 0
+        for k, arm in enumerate(model.arms):
+            for c, component in enumerate(arm):
+                component.load(state, f"{k}/{c}/")
+                read += len(component.state_names)
+        if read != sum("/" in name for name in state):
+            raise InputError(f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected")
+        return model

@@ -13,13 +13,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns, schema, snapshots
 from reward_router.ledger.durability import WalSyncer, take_writer_lock
 from reward_router.ledger.rows import COLUMNS, TABLES, Called, Decided, Paid, Released, Row, seal, unpack
 from reward_router.types import State
+
+if TYPE_CHECKING:
+    from reward_router.ledger.salvage import CheckReport
 
 Durability = Literal["normal", "full"]
 Contexts = Literal["full", "f32", "none"]
@@ -293,6 +296,18 @@ class Ledger:
         calls = {key[6:]: n for key, n in sorted(t.items()) if key.startswith("calls/")}
         share = t["saturated"] / t["scaled"] if t["scaled"] else 0.0
         return {k: t[k] for k in ("decisions", "payoffs", "failures", "labels")} | {"calls": calls, "saturated": share}
+
+    def check(self) -> "CheckReport":
+        """Read the file from end to end: SQLite's check, every checksum, order, references and ranges. O(file)."""
+        from reward_router.ledger.salvage import check_ledger
+
+        return check_ledger(self.path)
+
+    def export(self, out: str | Path) -> "CheckReport":
+        """Save every readable event to a .jsonl or .parquet file; see ``export_ledger``. O(file)."""
+        from reward_router.ledger.salvage import export_ledger
+
+        return export_ledger(self.path, out)
 
     def decisions(self, *, contexts: bool = True) -> columns.Decisions:
         """Every decision with its payoff as numpy columns. O(decisions)."""

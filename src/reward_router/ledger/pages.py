@@ -1,0 +1,139 @@
+"""Reads events straight from the pages of a SQLite file, for when SQLite itself gives up on it.
+
+Every page that is a leaf of a table is decoded (https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1) and a record is
+taken for an event where its own checksum says so; pages of the write-ahead log stand in for those of the file. What was deleted
+(by a rewind) may still lie on a free page and come back; what has no checksum (schema 0) is left alone.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reward_router.ledger.rows import Row, seal
+
+LEAF = 13
+SIZES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
+
+
+class Pages:
+    """Random access to the pages of a file and its write-ahead log."""
+
+    def __init__(self, path: str, file: BinaryIO) -> None:
+        """``file`` is ``path`` open for reading; a head that is gone is taken to be one of ours."""
+        self._file = file
+        head = self._file.read(100)
+        size = int.from_bytes(head[16:18], "big") if len(head) == 100 else 0
+        self.size = 65536 if size == 1 else size if size >= 512 and size & (size - 1) == 0 else 8192
+        self.count = -(-Path(path).stat().st_size // self.size)
+        self._logged = dict(_log_pages(Path(path + "-wal"), self.size))
+
+    def __getitem__(self, number: int) -> bytes:
+        """Page ``number`` (from 1), shorter than ``size`` where the file ends in it, empty beyond."""
+        if number in self._logged:
+            return self._logged[number]
+        self._file.seek((number - 1) * self.size)
+        return self._file.read(self.size)
+
+    def numbers(self) -> range:
+        """All page numbers."""
+        return range(1, max([self.count, *self._logged]) + 1)
+
+
+def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
+    if not path.is_file():
+        return
+    with path.open("rb") as log:
+        head = log.read(32)
+        while len(frame := log.read(24 + size)) == 24 + size:
+            if frame[8:16] == head[16:24]:  # the salt: frames of an earlier round differ
+                yield int.from_bytes(frame[:4], "big"), frame[24:]
+
+
+def events(path: str, kind: type[Any]) -> Iterator[Row]:
+    """Every event of one table whose checksum holds, by ``seq``; the one found last where two claim a seq. O(file)."""
+    with Path(path).open("rb") as file:
+        pages = Pages(path, file)
+        found = {row.seq: where for where, row in _scan(pages, kind)}
+        for _, (number, at) in sorted(found.items()):
+            row = _event(pages, pages[number], at, kind)
+            if row is not None:
+                yield row
+
+
+def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]]:
+    for number in pages.numbers():
+        page, start = pages[number], 100 if number == 1 else 0
+        if len(page) < start + 8 or page[start] != LEAF:
+            continue
+        cells = int.from_bytes(page[start + 3 : start + 5], "big")
+        for at in struct.unpack_from(f">{min(cells, (len(page) - start - 8) // 2)}H", page, start + 8):
+            row = _event(pages, page, at, kind)
+            if row is not None:
+                yield (number, at), row
+
+
+def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
+    try:
+        length, at = _varint(page, at)
+        seq, at = _varint(page, at)
+        values = _record(_payload(pages, page, at, length))
+    except (IndexError, struct.error, UnicodeDecodeError, KeyError):
+        return None
+    fields = list(kind.__annotations__.values())
+    if len(values) != len(fields) + 1:
+        return None
+    # a whole number in a REAL column lies in the file as an integer
+    whole = [float(v) if "float" in str(t) and v is not None else v for v, t in zip(values, fields, strict=False)]
+    row: Row = kind._make([seq, *whole[1:]])
+    typed = all(type(v).__name__ in str(getattr(t, "__name__", t)) for v, t in zip(row, fields, strict=True))
+    return row if typed and seal(row) == values[-1] else None
+
+
+def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:
+    most, least = pages.size - 35, (pages.size - 12) * 32 // 255 - 23
+    if length <= most:
+        return page[at : at + length]
+    local = least + (length - least) % (pages.size - 4)
+    local = local if local <= most else least
+    data, following = page[at : at + local], int.from_bytes(page[at + local : at + local + 4], "big")
+    pieces, got = [data], len(data)
+    while following and got < length:
+        page = pages[following]
+        pieces.append(page[4:])
+        got += len(page) - 4
+        following = int.from_bytes(page[:4], "big") if len(page) > 4 else 0
+    return b"".join(pieces)[:length]
+
+
+def _record(data: bytes) -> list[Any]:
+    size, at = _varint(data, 0)
+    values: list[Any] = []
+    body = size
+    while at < size:
+        serial, at = _varint(data, at)
+        length = SIZES[serial] if serial < 12 else (serial - 12) // 2
+        if body + length > len(data):
+            raise IndexError
+        values.append(_value(serial, data[body : body + length]))
+        body += length
+    return values
+
+
+def _value(serial: int, data: bytes) -> Any:
+    if serial == 0:
+        return None
+    if serial == 7:
+        return struct.unpack(">d", data)[0]
+    if serial < 12:
+        return serial - 8 if serial > 7 else int.from_bytes(data, "big", signed=True)
+    return data.decode() if serial % 2 else data
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for i in range(8):
+        value = value << 7 | data[at + i] & 0x7F
+        if data[at + i] < 0x80:
+            return value, at + i + 1
+    return value << 8 | data[at + 8], at + 9

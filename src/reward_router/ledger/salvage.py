@@ -1,0 +1,242 @@
+"""Checking a ledger, and getting out of a damaged one whatever is still readable.
+
+A damaged file is opened for reading only and never written. Where a page is gone, the events on it are lost and the search goes on
+behind it page by page (``pages``).
+"""
+
+import heapq
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reward_router.errors import InputError, LedgerError
+from reward_router.ledger import pages, schema, snapshots
+from reward_router.ledger.rows import COLUMNS, DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
+
+CHUNK = 4096
+FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What a check found. ``ok``: every event and snapshot is whole. ``events``: readable events by table."""
+
+    path: str
+    problems: list[str] = field(default_factory=list)
+    events: dict[str, int] = field(default_factory=dict)
+    last_seq: int = 0
+    snapshots: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        """A few lines for a person."""
+        head = f"{self.path}: {'whole' if self.ok else 'damaged'}, events up to {self.last_seq}, {self.snapshots} snapshots"
+        counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
+        return "\n".join([head, f"  readable: {counts or 'nothing'}", *(f"  {p}" for p in self.problems)])
+
+
+class Reader:
+    """Everything readable of a ledger file, whole or not; ``lost`` says what was not."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open for reading only; InputError where there is no such file."""
+        self.path, self.lost = str(path), list[str]()
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; give the path of a ledger")
+        self._db = sqlite3.connect(
+            f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30.0
+        )
+        self._db.execute(
+            "PRAGMA writable_schema=ON"
+        )  # reads a file that is shorter than its header says; nothing is written
+        self.version = self._version()
+
+    def _version(self) -> int | None:
+        try:
+            if self._db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
+                raise LedgerError(f"{self.path}: not a ledger")
+            return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        except FILE_ERRORS as error:
+            self.lost.append(f"the file's head is unreadable ({error})")
+            return None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def integrity(self) -> list[str]:
+        """What SQLite's own check finds, at most 20 lines."""
+        try:
+            lines = [row[0] for row in self._db.execute("PRAGMA integrity_check(20)").fetchall()]
+        except FILE_ERRORS as error:
+            return [f"SQLite: {error}"]
+        return [] if lines == ["ok"] else [f"SQLite: {line}" for line in lines]
+
+    def events(self, kind: type[Any]) -> Iterator[Row]:
+        """The readable events of one table in order."""
+        table, last = TABLES[kind], 0
+        try:
+            for row in self._table(kind) if self.version is not None else ():
+                last = row.seq
+                yield row
+        except FILE_ERRORS as error:
+            self.lost.append(f"{table}: unreadable after event {last} ({error})")
+        else:
+            if self.version is not None:
+                return
+        for row in pages.events(self.path, kind):
+            if row.seq > last:
+                yield row
+
+    def _table(self, kind: type[Any]) -> Iterator[Row]:
+        sealed = self.version != 0
+        sql = f"SELECT {COLUMNS[kind]}{', crc' if sealed else ''} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+        last = 0
+        while found := self._db.execute(sql, (last,)).fetchall():
+            for values in found:
+                row: Row = kind._make(values[: len(kind._fields)])
+                if sealed and seal(row) != values[-1]:
+                    self.lost.append(f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)")
+                else:
+                    yield row
+            last = found[-1][0]
+
+    def names(self) -> list[str]:
+        """Every arm's name by number, as far as readable."""
+        try:
+            found = self._db.execute("SELECT value FROM meta WHERE key='binding'").fetchone()
+        except FILE_ERRORS:
+            found = None
+        names: list[str] = json.loads(found[0])["arms"] if found else []
+        for row in self.events(Changed):
+            if isinstance(row, Changed) and row.action == "arm_added" and row.name not in names:
+                names.append(row.name)
+        return names
+
+    def snapshots(self) -> tuple[int, list[str]]:
+        """How many snapshots are whole, and what is wrong with the others."""
+        whole, wrong = 0, []
+        try:
+            for seq, text, check in self._db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq").fetchall():
+                if snapshots.read(self._db, seq, text, check) is None:
+                    wrong.append(f"snapshot at event {seq}: its checksum does not hold (an older one is used)")
+                else:
+                    whole += 1
+        except FILE_ERRORS as error:
+            wrong.append(f"snapshots: unreadable ({error})")
+        return whole, wrong
+
+
+def check_ledger(path: str | Path) -> CheckReport:
+    """Read a ledger from end to end: SQLite's own check, every checksum, order, references and ranges. O(file).
+
+    InputError where there is no such file, LedgerError where it is something else. The file is not changed.
+    """
+    reader = Reader(path)
+    report = CheckReport(str(path), problems=reader.integrity())
+    seqs: list[int] = []
+    decided: set[int] = set()
+    faults: dict[str, list[int]] = {}
+    for kind, table in TABLES.items():
+        before = len(seqs)
+        for row in reader.events(kind):
+            seqs.append(row.seq)
+            if isinstance(row, Decided):
+                decided.add(row.seq)
+            if fault := _fault(row, decided):
+                faults.setdefault(fault, []).append(row.seq)
+        report.events[table] = len(seqs) - before
+    report.last_seq = max(seqs, default=0)
+    report.problems += [f"{fault}: {len(at)} times, first at event {at[0]}" for fault, at in faults.items()]
+    if missing := report.last_seq - len(set(seqs)):
+        report.problems.append(f"{missing} of {report.last_seq} events are missing")
+    report.snapshots, wrong = reader.snapshots()
+    report.problems += [*reader.lost, *wrong]
+    reader.close()
+    return report
+
+
+def _fault(row: Row, decided: set[int]) -> str:
+    if isinstance(row, Decided):
+        p_K = unpack(row.probs)
+        ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
+        return "" if ok else "a decision's propensity is not one of its probabilities"
+    if isinstance(row, Paid):
+        if row.scaled is not None and not 0.0 <= row.scaled <= 1.0:
+            return "a payoff is not in [0, 1]"
+        return "" if row.decision in decided else "a payoff's decision is missing"
+    if isinstance(row, Released) and len(unpack(row.payoffs)) != len(unpack(row.scaled)):
+        return "a release has more payoffs than values, or fewer"
+    return ""
+
+
+def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
+    """Save every readable event of a ledger, whole or damaged, to ``out`` (.jsonl or .parquet; the latter needs pyarrow).
+
+    One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists, NaN as null, ids in
+    hexadecimal, arms by ``arm`` (number) and ``name``. Returns the check of the ledger, problems included. O(file). InputError
+    for another ending, LedgerError where ``path`` is no ledger.
+    """
+    target = Path(out)
+    if target.suffix not in (".jsonl", ".parquet"):
+        raise InputError(f"export to {str(out)!r}; allowed a file ending in .jsonl or .parquet")
+    report = check_ledger(path)
+    reader = Reader(path)
+    names = reader.names()
+    streams = (reader.events(kind) for kind in TABLES)
+    records = (record(row, names) for row in heapq.merge(*streams, key=lambda row: row.seq))
+    if target.suffix == ".jsonl":
+        with target.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+    else:
+        _write_parquet(records, target)
+    reader.close()
+    return report
+
+
+def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError(
+            f"export to {target}: Parquet needs pyarrow; pip install 'reward-router[parquet]', or use .jsonl"
+        ) from None
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bytes": pa.list_(pa.float64())}
+    fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
+    for kind in TABLES:
+        fields |= {n: types[str(getattr(t, "__name__", t)).split(" |")[0]] for n, t in kind.__annotations__.items()}
+    fields |= {"id": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
+    layout = pa.schema(list(fields.items()))
+    with pq.ParquetWriter(target, layout) as writer:
+        while batch := list(itertools.islice(records, CHUNK)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=layout))
+
+
+def record(row: Row, names: list[str]) -> dict[str, Any]:
+    """An event as plain values."""
+    out: dict[str, Any] = {"seq": row.seq, "type": TABLES[type(row)]}
+    fields: Any = row._asdict()
+    if isinstance(row, Decided):
+        fields["id"] = row.id.hex()
+    if isinstance(row, Released):
+        fields["values"] = fields.pop("scaled")
+    for name, value in fields.items():
+        out[name] = _plain(value)
+        if name == "arm":
+            out["name"] = names[value] if value < len(names) else None
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    return None if value[:1] == DIGEST else unpack(value).tolist()

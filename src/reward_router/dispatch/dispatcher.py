@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
-from reward_router.dispatch.warmup import force
+from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold
+from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold, router_dim
 from reward_router.ledger.rows import (
     STATUSES,
     Call,
@@ -72,7 +72,7 @@ class Dispatcher:
         self.router, self.seed, self.snapshot_every = router, int(seed), snapshot_every
         self.ledger = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = int(getattr(router, "warmup", 0))
-        self._dim: int | None = getattr(router, "dim", None)
+        self._dim = router_dim(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         self._state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
         self._lock = self.ledger.lock
@@ -174,9 +174,8 @@ class Dispatcher:
     def _decide(
         self, state: FoldState, x: NDArray[Any], keys: list[bytes], units: list[str], step: int, counts: Int
     ) -> list[Decided]:
-        probs_BK, forced_B = force(
-            self.router.probs(x), state.pulls[state.present], self.warmup, self.seed, step, units
-        )
+        pulls_K = state.pulls[state.present]
+        probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         arm_B, propensity_B = choose(probs_BK, u_B)
         first, keep = self.ledger.last_seq + 1, digest if self.ledger.contexts == "none" else pack

@@ -11,7 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import keyed
-from reward_router.types import Float, Int
+from reward_router.types import AnyFloat, Float, Int, Router
+
+
+def believed(router: Router, contexts_BD: AnyFloat) -> Float:
+    """(B, K): the router's probabilities without the forced pulls it makes when it is used alone.
+
+    Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here decisions are counted.
+    """
+    own = getattr(router, "warmup", 0)
+    if not own:
+        return router.probs(contexts_BD)
+    setattr(router, "warmup", 0)  # noqa: B010  the protocol does not have it
+    try:
+        return router.probs(contexts_BD)
+    finally:
+        setattr(router, "warmup", own)  # noqa: B010
 
 
 def force(

@@ -45,6 +45,12 @@ class Resizable(Protocol):
     def remove_arm(self, index: int) -> None: ...  # noqa: D102
 
 
+def router_dim(router: Router) -> int | None:
+    """D of the contexts a router learns from; None where it reads none."""
+    dim: int | None = getattr(router, "dim", getattr(getattr(router, "model", None), "dim", None))
+    return dim
+
+
 class FoldState:
     """Everything the dispatcher decides from. ``present`` are the numbers of the router's arms, in its order."""
 
@@ -141,7 +147,7 @@ class FoldState:
         """
         if blob is not None and blob[:1] != DIGEST:
             return unpack(blob)
-        if getattr(self.router, "dim", None) is None:
+        if router_dim(self.router) is None:
             return np.zeros(1)
         return self.open.get(decision)
 

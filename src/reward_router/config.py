@@ -94,6 +94,16 @@ class PoolConfig(Section):
     )
 
 
+_LINEAR = {"warmup", "discount", "noise_sd", "window", "huber", "center", "intercept"}
+OPTIONS = {
+    "linucb": _LINEAR | {"alpha", "ridge", "explore"},
+    "thompson": _LINEAR | {"prior_precision"},
+    "exp3": {"gamma", "eta"},
+    "laser-exp3": {"gamma"},
+}
+"""Options of each router; the others take none."""
+
+
 class RouterConfig(Section):
     """Which bandit chooses, and for which unit. Options left at None take the router's own default."""
 
@@ -115,17 +125,15 @@ class RouterConfig(Section):
     eta: Positive | None = None
     prior_precision: Positive | None = None
     noise_sd: Positive | None = None
+    window: Count | None = None
+    huber: Positive | None = None
+    center: bool | None = None
+    intercept: Positive | None = None
 
     @model_validator(mode="after")
     def _options_fit_the_router(self) -> "RouterConfig":
-        used = {
-            "linucb": {"alpha", "ridge", "warmup", "discount", "explore"},
-            "thompson": {"prior_precision", "noise_sd", "discount", "warmup"},
-            "exp3": {"gamma", "eta"},
-            "laser-exp3": {"gamma"},
-        }.get(self.name, set())
-        every = {"alpha", "ridge", "warmup", "discount", "explore", "gamma", "eta", "prior_precision", "noise_sd"}
-        wrong = sorted(k for k in every - used if getattr(self, k) is not None)
+        used = OPTIONS.get(self.name, set())
+        wrong = sorted(k for k in set().union(*OPTIONS.values()) - used if getattr(self, k) is not None)
         if wrong:
             raise ValueError(f"{wrong[0]} is no option of {self.name}; it takes {', '.join(sorted(used)) or 'none'}")
         if (self.name == "fixed") != (self.arm is not None):

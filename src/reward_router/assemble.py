@@ -1,0 +1,208 @@
+"""From a configuration to the parts of a run: prompts, policy, arms, router, dispatcher, trainer."""
+
+import importlib
+import inspect
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router import keyed
+from reward_router.config import OPTIONS, Config, RouterConfig
+from reward_router.contexts import Contexts, text_of
+from reward_router.dispatch import Dispatcher
+from reward_router.errors import InputError
+from reward_router.examples import Example, load_examples
+from reward_router.judge import Judge
+from reward_router.ledger import Ledger
+from reward_router.payoffs import QuantileScaler
+from reward_router.policy import Policy, Prompt
+from reward_router.ranks import Ranks
+from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.spec import ArmSpec
+from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
+from reward_router.routers.sequential import Sequential
+from reward_router.training.step import Trainer
+from reward_router.types import Float, RewardModel, Router
+
+
+@dataclass
+class Parts:
+    """Everything a step needs."""
+
+    config: Config
+    ranks: Ranks
+    examples: list[Example]
+    policy: Policy
+    contexts: Contexts
+    judge: Judge
+    trainer: Trainer
+    dispatcher: Dispatcher
+
+    @property
+    def batches_per_iteration(self) -> int:
+        """Batches after which the reference moves."""
+        whole_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        return self.config.train.batches_per_iteration or whole_pass
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole run."""
+        return self.config.train.iterations * self.batches_per_iteration
+
+    def batch(self, t: int) -> list[Example]:
+        """The prompts of step t: passes over the data, each in its own keyed order; no prompt twice in a batch."""
+        size, total = self.config.train.batch_prompts, len(self.examples)
+        per_pass = math.ceil(total / size)
+        order = keyed.rng(self.config.seed, "data", t // per_pass).permutation(total)
+        at = (t % per_pass) * size
+        return [self.examples[i] for i in order[at : at + size]]
+
+    @cached_property
+    def python_payoff(self) -> Callable[[Any], float | None]:
+        """The function that ``payoff.path`` names."""
+        return import_callable(self.config.payoff.path or "", "payoff.path")
+
+
+def arm_specs(config: Config) -> list[ArmSpec]:
+    """The arms of a run, the embedded ones where none are listed; without those of kind gold."""
+    if not config.arms:
+        return default_arms()
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms if a.kind != "gold"]
+
+
+def arm_names(config: Config) -> list[str]:
+    """Names in the order of the configuration."""
+    return [a.name for a in config.arms] or [s.name for s in arm_specs(config)]
+
+
+def build_pool(config: Config, examples: list[Example]) -> RewardPool:
+    """The arms behind one door, in the configured order; nothing is loaded yet."""
+    for arm in config.arms:
+        if arm.kind == "gold" and arm.options:
+            raise InputError(f"arm {arm.name!r}: kind gold takes no option {sorted(arm.options)[0]!r}")
+    gold: dict[str, RewardModel] = {a.name: GoldModel(examples) for a in config.arms if a.kind == "gold"}
+    specs = {s.name: s for s in arm_specs(config)}
+    pool = config.pool
+    device = config.policy.device if pool.device == "auto" else pool.device
+    return RewardPool(specs, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout, models=gold)
+
+
+class GoldModel:
+    """The verifier as an arm, for control runs: 1 right, 0 wrong, NaN where the prompt is unknown."""
+
+    def __init__(self, examples: list[Example]) -> None:
+        """``examples``: the prompts it can judge."""
+        self.examples = {text_of(e.prompt): e for e in examples}
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, N) gold."""
+        rows = [self.examples[text_of(p)].gold(group) for p, group in zip(prompts, responses, strict=True)]
+        return np.stack(rows) if rows else np.zeros((0, 0))
+
+
+def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> Router:
+    """The configured router; options that are None take its own defaults."""
+    k = len(arms)
+    given = config.model_dump(include=OPTIONS.get(config.name, set()), exclude_none=True)
+    if config.name == "linucb":
+        return LinUCB(k, dim, prior_mean=random_start(config, k, dim, seed), **given)
+    if config.name == "thompson":
+        return LinearThompson(k, dim, **given)
+    if config.name == "exp3":
+        return Exp3(k, **given)
+    if config.name == "laser-exp3":  # the paper's text: learning rate 1 inside the exponent
+        return Exp3(k, eta=1.0, **given)
+    if config.name == "round_robin":
+        return Sequential(k) if config.per == "iteration" else RoundRobin(k)
+    if config.name == "fixed":
+        return Fixed(k, arms.index(config.arm or ""))
+    return Uniform(k)
+
+
+def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | None:
+    """theta_0 = b_0 / ridge with b_0 ~ N(0, 1): the paper's text (LASER, Algorithm 1); None: zeros."""
+    if config.init == "zeros":
+        return None
+    return keyed.rng(seed, "init", 0, "b").normal(size=(k, dim)) / (config.ridge or 1.0)
+
+
+def build_dispatcher(config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int) -> Dispatcher:
+    """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
+    if not ranks.main:
+        private = Path(tempfile.mkdtemp(prefix="reward-router-")) / "ledger.sqlite"
+        if ledger.exists():
+            shutil.copy(ledger, private)
+        ledger = private
+    payoff = config.payoff
+    return Dispatcher(
+        build_router(config.router, arms, dim, config.seed),
+        arms,
+        ledger=Ledger(ledger, durability=config.durability, contexts=config.contexts),
+        seed=config.seed,
+        scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
+        hold_back=payoff.hold_back,
+    )
+
+
+def assemble(config: Config, ledger: Path, say: Callable[[str], None]) -> Parts:
+    """Load everything a run needs; InputError before the first step where something cannot be right."""
+    examples = load_examples(config.data)
+    if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
+        raise InputError(
+            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
+            "answer column, or use payoff.name: neg_loss"
+        )
+    pool = build_pool(config, examples)
+    if config.payoff.name == "python":
+        import_callable(config.payoff.path or "", "payoff.path")
+    names = arm_names(config)
+    if config.router.arm is not None and config.router.arm not in names:
+        raise InputError(f"router.arm={config.router.arm!r} is none of the arms {', '.join(names)}")
+    ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
+    say(f"loading {config.policy.model}")
+    policy = Policy(config.policy, config.train, config.seed)
+    for example in examples:
+        policy.prompt_ids(example.prompt)  # a prompt that is too long stops the run before it starts
+    contexts = Contexts(config.context, policy)
+    ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
+    costs = {s.name: s.cost for s in arm_specs(config)}
+    judge = Judge(
+        pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
+    )
+    trainer = Trainer(policy, config.train, ranks.accelerator)
+    dim = contexts.dim * (2 if config.router.unit == "pair" else 1)
+    if ensemble:
+        config, names = config.model_copy(update={"router": RouterConfig(name="fixed", arm="ensemble")}), ["ensemble"]
+    elif by_iteration(config.router):
+        dim = 1
+    dispatcher = build_dispatcher(config, ranks, ledger, names, dim)
+    return Parts(config, ranks, examples, policy, contexts, judge, trainer, dispatcher)
+
+
+def by_iteration(config: RouterConfig) -> bool:
+    """Whether the router's context is the iteration's number."""
+    return config.name == "round_robin" and config.per == "iteration"
+
+
+def import_callable(path: str, key: str) -> Callable[..., Any]:
+    """The object at ``module:name``; InputError says which part is missing."""
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise InputError(f"{key}={path!r}: write it as module:function")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise InputError(f"{key}={path!r}: {error}") from None
+    except AttributeError:
+        raise InputError(f"{key}={path!r}: module {module} has no {name!r}") from None
+    if not callable(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters):
+        raise InputError(f"{key}={path!r} is not a function of one argument")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash. Text in, arrays out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reward_router.config import ContextConfig
+from reward_router.features import hash_rows, pair_rows, unit_rows
+from reward_router.policy import Policy, Prompt
+from reward_router.rewards.loading import MINILM, load_encoder
+from reward_router.types import Float
+
+
+class Contexts:
+    """Prompts, or pairs of responses, to rows of unit norm."""
+
+    def __init__(self, config: ContextConfig, policy: Policy) -> None:
+        """Loads the sentence encoder where one is configured."""
+        self.config, self.policy = config, policy
+        self.encoder: Any = (
+            load_encoder(config.model or MINILM, device=policy.config.device) if config.kind == "sentence" else None
+        )
+
+    @property
+    def dim(self) -> int:
+        """Features of one prompt; a pair has twice as many."""
+        if self.config.kind == "policy":
+            return int(self.policy.model.config.hidden_size)
+        return self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
+
+    def prompts(self, prompts: Sequence[Prompt]) -> Float:
+        """(B, dim)."""
+        if self.config.kind == "policy":
+            return unit_rows(self.policy.embed(prompts, self.config.pooling))
+        texts = [text_of(p) for p in prompts]
+        if self.encoder is None:
+            return hash_rows(texts, self.config.dim)
+        return unit_rows(np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False)))
+
+    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+        """(P, 2 dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""
+        both = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
+        index: dict[tuple[str, str], int] = {}
+        distinct: list[Prompt] = []
+        for prompt, response in both:
+            if (text_of(prompt), response) not in index:
+                index[text_of(prompt), response] = len(distinct)
+                distinct.append(_answered(prompt, response))
+        rows_XD = self.prompts(distinct)
+        at = [index[text_of(prompt), response] for prompt, response in both]
+        return pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+
+
+def text_of(prompt: Prompt) -> str:
+    """A prompt as plain text."""
+    return prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
+
+
+def _answered(prompt: Prompt, response: str) -> Prompt:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    return [*messages, {"role": "assistant", "content": response}]

@@ -1,0 +1,97 @@
+"""Prompts of a run with their gold: a rule, a known answer, or none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from reward_router.answers import grade
+from reward_router.config import DataConfig, nearest
+from reward_router.data import Prompt, PromptRecord, load_prompts
+from reward_router.errors import InputError
+from reward_router.tasks import Task, generate, verify
+from reward_router.types import Float
+
+EMBEDDED = "embedded"
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell."""
+
+    id: str
+    prompt: Prompt
+    category: str
+    verify: Callable[[str], bool] | None
+
+    def gold(self, responses: Sequence[str]) -> Float:
+        """(N,) 1.0 right, 0.0 wrong, NaN where there is no gold."""
+        if self.verify is None:
+            return np.full(len(responses), np.nan)
+        return np.array([float(self.verify(r)) for r in responses])
+
+
+def load_examples(config: DataConfig, split: str | None = None) -> list[Example]:
+    """The prompts a data section names. InputError: nothing there, an unknown category, a duplicate id."""
+    if config.source == EMBEDDED:
+        examples = [_of_task(t) for t in generate(_embedded_split(split or config.split))]
+    else:
+        examples = [_of_record(r, config) for r in _records(config, split)]
+    if config.categories is not None:
+        known = sorted({e.category for e in examples})
+        for name in config.categories:
+            if name not in known:
+                raise InputError(f"data.categories: {name!r} is no category of {config.source}; {nearest(name, known)}")
+        examples = [e for e in examples if e.category in config.categories]
+    if not examples:
+        raise InputError(f"data.source={config.source}: no prompts are left; a run needs at least one")
+    return examples
+
+
+def _embedded_split(split: str) -> Split:
+    for known in SPLITS:
+        if split == known:
+            return known
+    raise InputError(f"data.split={split!r}: the embedded prompts have the splits {', '.join(SPLITS)}")
+
+
+def _records(config: DataConfig, split: str | None) -> list[PromptRecord]:
+    return load_prompts(
+        config.source,
+        split=split or config.split,
+        columns=config.columns,
+        template=config.template,
+        limit=config.limit,
+        config_name=config.name,
+    )
+
+
+def _of_task(task: Task) -> Example:
+    return Example(task.id, task.prompt, task.category, partial(verify, task))
+
+
+def _of_record(record: PromptRecord, config: DataConfig) -> Example:
+    rule = None
+    if config.answer_kind is not None and record.answer is not None:
+        kind, answer = config.answer_kind, record.answer
+        rule = partial(_graded, kind, answer)
+    return Example(record.id, record.prompt, record.category, rule)
+
+
+def _graded(kind: str, answer: str, response: str) -> bool:
+    return grade(kind, response, answer)
+
+
+def balanced(examples: Sequence[Example], limit: int | None) -> list[Example]:
+    """The first ``limit`` examples, taken from the categories in turn, so that a small sample holds all of them."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    queues: dict[str, list[Example]] = {}
+    for example in examples:
+        queues.setdefault(example.category, []).append(example)
+    ordered = [q[i] for i in range(max(map(len, queues.values()))) for q in queues.values() if i < len(q)]
+    return ordered[:limit]

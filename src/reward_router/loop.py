@@ -1,0 +1,315 @@
+"""The main job: a policy is trained on preferences from the reward model that the router picks. Read it top to bottom.
+
+LASER's Algorithm 1 with the unit of routing as a setting: a whole batch (the paper), a prompt (its footnote), or a pair of
+responses (BayesianRouter). One step is :meth:`Loop.step`: prompts -> responses -> contexts -> arms -> scores -> pairs ->
+one optimiser step -> payoffs -> router. The router never sees text, the reward models never see the router, the trainer
+never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and attach the router there).
+
+Deviations from the paper, each a setting: warm-up pulls instead of a random b (``router.init: random``), a truth-anchored
+payoff in the embedded default (``payoff.name: neg_loss``), quantiles of earlier payoffs only.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reward_router import keyed
+from reward_router.assemble import Parts
+from reward_router.examples import Example
+from reward_router.features import pool
+from reward_router.judge import Unit, Verdicts
+from reward_router.pairs import form_pairs
+from reward_router.payoffs import gold_of_best, order_accuracy
+from reward_router.show import Clock
+from reward_router.training.step import Pair, StepResult
+from reward_router.types import Decision, Float
+
+LOG2_TOLERANCE = 1e-6
+
+
+@dataclass
+class Outcome:
+    """What came of one decision; a ``python`` payoff receives it. ``loss_P`` and ``after_P``: nats, one a trained pair.
+
+    ``scores``, ``golds`` (1 right, 0 wrong, NaN unknown) and ``responses`` have one entry per prompt of the unit.
+    """
+
+    unit: str
+    decision_id: str
+    loss_P: list[float] = field(default_factory=list)
+    after_P: list[float] = field(default_factory=list)
+    scores: list[Float] = field(default_factory=list)
+    golds: list[Float] = field(default_factory=list)
+    responses: list[list[str]] = field(default_factory=list)
+    failed: bool = False
+
+    def merge(self, other: "Outcome") -> None:
+        """Add what another process saw of the same decision."""
+        for name in ("loss_P", "after_P", "scores", "golds", "responses"):
+            getattr(self, name).extend(getattr(other, name))
+        self.failed |= other.failed
+
+    def mean(self, measure: Any) -> float | None:
+        """The mean of a payoff formula over the unit's prompts; None where no prompt gives one."""
+        values = [measure(s, g) for s, g in zip(self.scores, self.golds, strict=True)]
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else None
+
+
+class Loop:
+    """Steps of one run on one process; everything they need is in ``parts``."""
+
+    def __init__(self, parts: Parts, clock: Clock, say: Any) -> None:
+        """``say``: told what is happening."""
+        self.parts, self.config, self.clock, self.say = parts, parts.config, clock, say
+        self.counts: dict[str, int] = {
+            "skipped_prompts": 0,
+            "skipped_steps": 0,
+            "uninformative": 0,
+            "no_payoff": 0,
+            "pairs": 0,
+        }
+
+    def step(self, t: int) -> dict[str, Any]:
+        """One batch from prompts to router update; returns its line for metrics.jsonl."""
+        parts, clock = self.parts, self.clock
+        if t % parts.batches_per_iteration == 0:
+            parts.policy.snapshot_reference()  # reference = pi_{m-1}
+            if t > 0 and self.config.payoff.per_iteration:
+                parts.dispatcher.reset_scaler()
+        examples = parts.ranks.shard(parts.batch(t))
+        prompts = [e.prompt for e in examples]
+
+        self.say(f"sampling {self.config.policy.n_responses} responses to {len(prompts)} prompts")
+        with clock.phase("sample"):
+            responses = parts.policy.sample(prompts, [e.id for e in examples], self.config.policy.n_responses, t)
+
+        self.say("embedding")
+        with clock.phase("embed"):
+            units, context_BD, n_units = self.units(examples, responses, t)
+        with clock.phase("route"):
+            decisions = self.route(units, context_BD, n_units, t)
+
+        with clock.phase("score"):
+            audited = self.audited(examples, t)
+            verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
+        with clock.phase("route"):
+            parts.dispatcher.record_calls(parts.ranks.gather(verdicts.calls))
+            for decision_id, arm, reason in parts.ranks.gather(verdicts.failures):
+                parts.dispatcher.record_failure(decision_id, arm, reason)
+
+        pairs, owner = self.pairs(units, verdicts, examples, responses, t)
+        self.say(f"training on {len(pairs)} pairs")
+        with clock.phase("step"):
+            result = parts.trainer.step(pairs)
+            after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
+            parts.policy.sync()
+
+        self.say("payoff")
+        with clock.phase("payoff"):
+            outcomes = self.outcomes(units, decisions, verdicts, examples, responses, owner, result, after_P)
+            paid = self.pay(outcomes, t)
+        return self.record(t, decisions, context_BD, verdicts, result, outcomes, paid, responses)
+
+    # what is routed ----------------------------------------------------------------------------------------------------
+
+    def units(
+        self, examples: Sequence[Example], responses: Sequence[Sequence[str]], t: int
+    ) -> tuple[list[Unit], Float, list[int]]:
+        """This process's units, the contexts of what all processes route, and how many prompts each row stands for."""
+        contexts, gather = self.parts.contexts, self.parts.ranks.gather
+        whole = [(b, tuple(range(len(responses[b])))) for b in range(len(examples))]
+        if self.config.router.unit == "pair":
+            return self.pair_units(examples, responses, t)
+        rows = gather(list(contexts.prompts([e.prompt for e in examples])))
+        if self.config.router.unit == "batch":
+            return [Unit(f"batch-{t}", tuple(whole))], pool(np.stack(rows)), [len(rows)]
+        units = [Unit(e.id, (cell,)) for e, cell in zip(examples, whole, strict=True)]
+        return units, np.stack(rows), [1] * len(rows)
+
+    def pair_units(
+        self, examples: Sequence[Example], responses: Sequence[Sequence[str]], t: int
+    ) -> tuple[list[Unit], Float, list[int]]:
+        """Candidate pairs first, routed after: two calls a pair. A pair of equal responses is no candidate."""
+        units, triples = [], []
+        for b, example in enumerate(examples):
+            draw = keyed.rng(self.config.seed, "pairs", t, example.id)
+            order = np.arange(
+                len(responses[b]), dtype=np.float64
+            )  # any strict order makes every distinct pair a candidate
+            for i, j in form_pairs(order, responses[b], self.config.pairs.per_prompt, draw):
+                names = sorted(f"{keyed.key(0, 'data', 0, responses[b][n]):x}"[:12] for n in (i, j))
+                units.append(Unit("|".join([example.id, *names]), ((b, (j, i)),)))
+                triples.append((example.prompt, responses[b][j], responses[b][i]))
+        if not triples:
+            return [], np.zeros((0, 2 * self.parts.contexts.dim)), []
+        rows = self.parts.ranks.gather(list(self.parts.contexts.pairs(*map(list, zip(*triples, strict=True)))))
+        return units, np.stack(rows), [1] * len(rows)
+
+    def route(self, units: Sequence[Unit], context_BD: Float, n_units: list[int], t: int) -> list[Decision]:
+        """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
+        if self.config.router.name == "round_robin" and self.config.router.per == "iteration":
+            context_BD = np.full((len(context_BD), 1), float(t // self.parts.batches_per_iteration))
+        ids = list(dict.fromkeys(self.parts.ranks.gather([u.id for u in units])))
+        by_unit = {d.unit: d for d in self.parts.dispatcher.route(context_BD, ids, t, n_units=n_units)}
+        return [by_unit[u.id] for u in units]
+
+    def audited(self, examples: Sequence[Example], t: int) -> frozenset[int]:
+        """Rows that every arm scores as well."""
+        draws = [keyed.uniform(self.config.seed, "audit", t, e.id) for e in examples]
+        return frozenset(b for b, u in enumerate(draws) if u < self.config.audit)
+
+    # what is trained ---------------------------------------------------------------------------------------------------
+
+    def pairs(
+        self,
+        units: Sequence[Unit],
+        verdicts: Verdicts,
+        examples: Sequence[Example],
+        responses: Sequence[Sequence[str]],
+        t: int,
+    ) -> tuple[list[Pair], list[int]]:
+        """Preference pairs and the unit each belongs to; a prompt whose responses all tie gives none and is counted."""
+        pairs, owner = [], []
+        for u, unit in enumerate(units):
+            for score_N, (b, cols) in zip(verdicts.scores[u], unit.cells, strict=True):
+                texts = [responses[b][n] for n in cols]
+                draw = keyed.rng(self.config.seed, "pairs", t, f"{unit.id}/{examples[b].id}")
+                found = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, self.config.pairs.margin)
+                self.counts["skipped_prompts"] += not found
+                pairs += [Pair(examples[b].prompt, texts[w], texts[x]) for w, x in found]
+                owner += [u] * len(found)
+        self.counts["pairs"] += len(pairs)
+        return pairs, owner
+
+    def outcomes(
+        self,
+        units: Sequence[Unit],
+        decisions: Sequence[Decision],
+        verdicts: Verdicts,
+        examples: Sequence[Example],
+        responses: Sequence[Sequence[str]],
+        owner: Sequence[int],
+        result: StepResult,
+        after_P: Float,
+    ) -> list[Outcome]:
+        """What came of every decision of all processes."""
+        mine = []
+        for u, (unit, decision) in enumerate(zip(units, decisions, strict=True)):
+            texts = [[responses[b][n] for n in cols] for b, cols in unit.cells]
+            golds = [examples[b].gold(x) for (b, _), x in zip(unit.cells, texts, strict=True)]
+            outcome = Outcome(unit.id, decision.id, [], [], verdicts.scores[u], golds, texts, u in verdicts.failed)
+            if not result.skipped:
+                at = [p for p, o in enumerate(owner) if o == u]
+                outcome.loss_P, outcome.after_P = list(result.loss_P[at]), list(after_P[at])
+            mine.append(outcome)
+        merged: dict[str, Outcome] = {}
+        for outcome in self.parts.ranks.gather(mine):
+            if outcome.unit in merged:
+                merged[outcome.unit].merge(outcome)
+            else:
+                merged[outcome.unit] = outcome
+        self.counts["skipped_steps"] += result.skipped
+        return list(merged.values())
+
+    # what the router learns --------------------------------------------------------------------------------------------
+
+    def pay(self, outcomes: Sequence[Outcome], t: int) -> dict[str, float]:
+        """Give each decision its payoff; a failed arm, a skipped step or an uninformative loss gives none, and is counted."""
+        name, dispatcher = self.config.payoff.name, self.parts.dispatcher
+        payoffs = {o.decision_id: self.payoff(o, t) for o in outcomes}
+        known = [(i, v) for i, v in payoffs.items() if v is not None]
+        self.counts["no_payoff"] += len(payoffs) - len(known)
+        if name in ("neg_loss", "improvement"):
+            dispatcher.feedback_raw_many(known, source=name)
+        else:
+            dispatcher.feedback_many(known, source=name)
+        for outcome in outcomes:  # gold is recorded for the report; no router reads it
+            right = outcome.mean(order_accuracy)
+            if right is not None:
+                dispatcher.record_label(outcome.unit, t, right, "gold order")
+        return dict(known)
+
+    def payoff(self, outcome: Outcome, t: int) -> float | None:
+        """The configured payoff of one outcome: in [0, 1], except that the two losses are raw (scaled by the dispatcher)."""
+        config = self.config.payoff
+        if outcome.failed:
+            return None
+        if config.name in ("neg_loss", "improvement"):
+            return self._loss_payoff(outcome)
+        if keyed.uniform(self.config.seed, "probe", t, outcome.unit) >= config.fraction:
+            return None
+        if config.name == "python":
+            value = self.parts.python_payoff(outcome)
+            return None if value is None else float(value)
+        return outcome.mean(order_accuracy if config.name == "probe" else gold_of_best)
+
+    def _loss_payoff(self, outcome: Outcome) -> float | None:
+        if not outcome.loss_P:
+            return None
+        if self.config.train.loss == "dpo" and max(abs(x - math.log(2)) for x in outcome.loss_P) < LOG2_TOLERANCE:
+            self.counts["uninformative"] += 1  # policy = reference: log 2 whatever the arm said
+            return None
+        after = float(np.mean(outcome.after_P)) if self.config.payoff.name == "improvement" else 0.0
+        before = float(np.mean(outcome.loss_P))
+        return before - after if self.config.payoff.name == "improvement" else -before
+
+    # what is written down ----------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        t: int,
+        decisions: Sequence[Decision],
+        context_BD: Float,
+        verdicts: Verdicts,
+        result: StepResult,
+        outcomes: Sequence[Outcome],
+        paid: dict[str, float],
+        responses: Sequence[Sequence[str]],
+    ) -> dict[str, Any]:
+        """One line of metrics.jsonl: shares, losses, payoffs, gold of what was sampled, seconds, the router's posterior."""
+        gold = np.concatenate([g for o in outcomes for g in o.golds]) if outcomes else np.zeros(0)
+        names = self.parts.dispatcher.arms
+        decided = self.parts.ranks.gather([d.name for d in decisions])
+        right = [r for o in outcomes if (r := o.mean(order_accuracy)) is not None]
+        return {
+            "step": t,
+            "iteration": t // self.parts.batches_per_iteration,
+            "arms": {name: decided.count(name) for name in names},
+            "probs": dict(zip(names, np.mean([d.probs_K for d in decisions], axis=0).tolist(), strict=True))
+            if decisions
+            else {},
+            "loss": float(np.mean(result.loss_P)) if len(result.loss_P) else None,
+            "pairs": len(result.loss_P),
+            "skipped": result.skipped,
+            "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+            "payoff": float(np.mean(list(paid.values()))) if paid else None,
+            "payoffs": len(paid),
+            "gold_order": float(np.mean(right)) if right else None,
+            "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
+            "words": float(np.mean([len(r.split()) for group in responses for r in group])),
+            "failures": len(verdicts.failures),
+            "score_seconds": verdicts.seconds,
+            "posterior": self._posterior(context_BD, names),
+            "seconds": dict(self.clock.seconds),
+        }
+
+    def _posterior(self, context_BD: Float, names: Sequence[str]) -> dict[str, list[float]]:
+        """Mean and sd of each arm's payoff at this batch's mean context, where the router has a posterior."""
+        router = self.parts.dispatcher.router
+        if not hasattr(router, "posterior") or len(context_BD) == 0:
+            return {}
+        mean_BK, sd_BK = router.posterior(pool(context_BD))
+        return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
+
+
+def describe(record: dict[str, Any]) -> str:
+    """One step in one line."""
+    arms = ", ".join(f"{name} {n}" for name, n in sorted(record["arms"].items(), key=lambda x: -x[1]) if n)
+    loss = f"loss {record['loss']:.3f}" if record["loss"] is not None else "no step"
+    payoff = f"payoff {record['payoff']:+.2f}" if record["payoff"] is not None else "no payoff"
+    gold = f", sampled gold {record['gold_sampled']:.2f}" if record["gold_sampled"] is not None else ""
+    return f"step {record['step'] + 1}: {arms}; {record['pairs']} pairs, {loss}, {payoff}{gold}"

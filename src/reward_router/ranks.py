@@ -1,0 +1,36 @@
+"""Several processes as one run: every process holds the same router state, samples its own shard, and learns from all."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """A thin face of ``accelerate.Accelerator``; alone, everything passes through."""
+
+    def __init__(self, device: str) -> None:
+        """``device``: cpu keeps accelerate off the GPU; ``accelerate launch`` sets the rest."""
+        from accelerate import Accelerator
+
+        self.accelerator: Any = Accelerator(cpu=device == "cpu")
+        self.rank: int = self.accelerator.process_index
+        self.world: int = self.accelerator.num_processes
+        self.main = self.rank == 0
+
+    def shard(self, items: Sequence[T]) -> list[T]:
+        """Every world-th item, starting at this process's rank."""
+        return list(items[self.rank :: self.world])
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, in the order of their ranks, on every process."""
+        if self.world == 1:
+            return list(items)
+        from accelerate.utils import gather_object
+
+        gathered: list[T] = gather_object(list(items))
+        return gathered
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.accelerator.wait_for_everyone()

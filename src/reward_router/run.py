@@ -1,0 +1,214 @@
+"""One run from configuration to report: begin or resume, gold before, the steps, gold after, summary."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reward_router.assemble import Parts, arm_names, assemble
+from reward_router.config import Config, DataConfig
+from reward_router.errors import InputError
+from reward_router.evaluate import Gold, compare, measure
+from reward_router.examples import Example, balanced, load_examples
+from reward_router.loop import Loop, describe
+from reward_router.rundir import RunDir
+from reward_router.show import Clock, Show
+from reward_router.summary import arms_table, manifest, payoff_gold_correlation, show_summary
+
+
+def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
+    """Run ``config`` into the directory ``out``; returns what summary.json holds.
+
+    ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
+    never been interrupted. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
+    """
+    console = console or Console(quiet=True)
+    run, clock = RunDir(out), Clock()
+    if resume and run.summary.is_file():
+        raise InputError(f"--resume {out}: this run is finished; its figures are in {run.summary}")
+    run.begin(config, resume)
+    checkpoint = run.load_checkpoint() if resume else None
+    if checkpoint is not None:
+        clock = Clock(checkpoint[0]["seconds"])
+    rewind(run, checkpoint[0] if checkpoint else None)
+    try:
+        with clock.phase("load"):
+            parts = assemble(config, run.ledger, lambda what: console.print(f"[dim]{what}[/dim]", highlight=False))
+    except InputError:
+        if not resume:
+            run.abandon()
+        raise
+    return _Run(run, parts, clock, console).go(checkpoint)
+
+
+def rewind(run: RunDir, state: dict[str, Any] | None) -> None:
+    """Take what came after the checkpoint out of ledger and log: those steps are run again."""
+    from reward_router.ledger import Ledger
+
+    if not run.ledger.exists():
+        return
+    with Ledger(run.ledger) as ledger:
+        ledger.rewind(state["seq"] if state else 0, "resumed from a checkpoint")
+    run.trim_log(state["step"] if state else 0)
+
+
+class _Run:
+    def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console) -> None:
+        self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
+        self.console = console if parts.ranks.main else Console(quiet=True)
+        self.held_out = self._examples(self.config.eval.data or self._dev())
+        self.test = self._examples(self.config.eval.test)
+        evaluations = 2 * (bool(self.held_out) + bool(self.test))
+        self.show = Show(self.console, parts.steps + evaluations, clock)
+        self.loop = Loop(parts, clock, self.show.say)
+        parts.judge.say = self.show.say
+        self.before: dict[str, Gold] = {}
+        self.first = 0
+
+    def _dev(self) -> DataConfig | None:
+        return self.config.data.model_copy(update={"split": "dev"}) if self.config.data.source == "embedded" else None
+
+    def _examples(self, data: DataConfig | None) -> list[Example]:
+        if data is None:
+            return []
+        return [e for e in balanced(load_examples(data), self.config.eval.limit) if e.verify]
+
+    def go(self, checkpoint: Any) -> dict[str, Any]:
+        with self.show:
+            if checkpoint is not None:
+                self._restore(*checkpoint)
+                self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
+            else:
+                self.before = self._measure_all("before")
+                self._checkpoint(0)
+            for t in range(self.first, self.parts.steps):
+                record = self.loop.step(t)
+                if self.parts.ranks.main:
+                    self.run.log(record)
+                self.show.advance(describe(record))
+                if (t + 1) % self.config.checkpoint_every == 0 and t + 1 < self.parts.steps:
+                    self._checkpoint(t + 1)
+            after = self._measure_all("after")
+        return self._finish(after)
+
+    def _measure_all(self, when: str) -> dict[str, Gold]:
+        sets = {"gold": self.held_out, "gold_test": self.test}
+        return {name: self._measure(examples, when) for name, examples in sets.items() if examples}
+
+    def _measure(self, examples: list[Example], when: str) -> Gold:
+        def tick(done: int, total: int) -> None:
+            self.show.say(f"gold {when} training: {done}/{total} held-out prompts answered")
+
+        tick(0, len(examples))
+        settings = self.config.eval
+        with self.clock.phase("eval"):
+            gold = measure(self.parts.policy, examples, self.parts.ranks, settings.max_new_tokens, settings.batch, tick)
+        self.show.advance(
+            f"gold {when} training: {sum(gold.right) / len(gold.right):.3f} of {len(gold.right)} held-out prompts"
+        )
+        return gold
+
+    def _checkpoint(self, step: int) -> None:
+        self.parts.ranks.wait()
+        if not self.parts.ranks.main:
+            return
+        with self.clock.phase("checkpoint"):
+            policy = self.parts.policy
+            tensors = {
+                "policy": policy.adapter_state("policy"),
+                "reference": policy.adapter_state("reference"),
+                "optimizer": self.parts.trainer.state_dict(),
+            }
+            state = {
+                "seq": self.parts.dispatcher.ledger.last_seq,
+                "before": {name: gold.to_json() for name, gold in self.before.items()},
+                "counts": self.loop.counts,
+                "seconds": dict(self.clock.seconds),
+            }
+            self.run.save_checkpoint(step, tensors, state)
+
+    def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
+        self.parts.policy.load_adapter(tensors["policy"], "policy")
+        self.parts.policy.load_adapter(tensors["reference"], "reference")
+        self.parts.trainer.load_state_dict(tensors["optimizer"])
+        self.parts.policy.sync()
+        self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
+        self.loop.counts.update(state["counts"])
+        self.first = state["step"]
+        for _ in range(self.first + len(self.before)):
+            self.show.skip()
+
+    def _finish(self, after: dict[str, Gold]) -> dict[str, Any]:
+        if not self.parts.ranks.main:
+            return {}
+        self.parts.policy.save_pretrained(self.run.adapter)
+        save_router(self.run.router, self.parts)
+        summary = self._summary(after)
+        self.parts.dispatcher.close()
+        self.run.finish(summary)
+        show_summary(summary, self.console)
+        return summary
+
+    def _summary(self, after: dict[str, Gold]) -> dict[str, Any]:
+        parts, config = self.parts, self.config
+        counted = parts.dispatcher.counts()
+        by_status = counted["calls"]
+        audit = by_status.get("audit", 0)
+        made = sum(by_status.values()) - audit
+        ensemble = bool(parts.judge.ensemble)
+        responses = made // len(parts.judge.pool.names) if ensemble else made - by_status.get("fallback", 0)
+        return {
+            "router": f"{config.router.ensemble} ensemble" if ensemble else config.router.name,
+            "unit": config.router.unit,
+            "payoff": config.payoff.name,
+            "n_arms": len(parts.judge.pool.names),
+            "steps": parts.steps,
+            "arms": arms_table(parts),
+            "gold": compare(self.before["gold"], after["gold"]) if "gold" in after else None,
+            "gold_test": compare(self.before["gold_test"], after["gold_test"]) if "gold_test" in after else None,
+            "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
+            "payoff_gold": payoff_gold_correlation(parts),
+            "calls": {
+                "made": made,
+                "audit": audit,
+                "all_arms": responses * len(parts.judge.pool.names),
+                "by_status": by_status,
+            },
+            "counts": {**self.loop.counts, "arm_failures": counted["failures"]},
+            "saturated": counted.get("saturated"),
+            "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
+            "peak_memory_gib": peak_memory(),
+            "manifest": manifest(parts),
+        }
+
+
+def save_router(path: Path, parts: Parts) -> None:
+    """The router's learned state with the names of its arms, arrays only."""
+    import numpy as np
+
+    state = parts.dispatcher.router.state_dict()
+    arrays: dict[str, Any] = {f"router/{k}": v for k, v in state.items()}
+    np.savez(path, arms=np.array(parts.dispatcher.arms), **arrays)
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process, GiB."""
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(round(peak / (1024**3 if sys.platform == "darwin" else 1024**2), 2))
+
+
+def headline(config: Config, preset: str | None) -> str:
+    """The first line of a run: the set-up, and how it differs from the paper's."""
+    names = arm_names(config)
+    router = config.router
+    who = f"ensemble ({router.ensemble})" if router.mode == "ensemble" else router.name
+    text = f"{preset or 'run'}: {who} routes each {router.unit} to one of {len(names)} arms, payoff {config.payoff.name}, {config.train.loss}"
+    if preset in (None, "default"):
+        text += (
+            "; the paper's set-up (--preset laser) routes whole batches on the policy's own embedding and learns from -loss, "
+            "which rewards agreement with the policy rather than truth"
+        )
+    return text

@@ -1,0 +1,183 @@
+"""A run's directory: what is in it, checkpoints that are whole or absent, and resuming from the last one.
+
+``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies there. A checkpoint is
+written beside its place, flushed, and renamed; events after it leave the ledger (`Ledger.rewind`) when a run resumes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reward_router import config as configuration
+from reward_router.config import Config
+from reward_router.errors import InputError, RunError
+
+KEEP = 2
+
+
+class RunDir:
+    """Paths and checkpoints of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Touches nothing; see :meth:`begin`."""
+        self.path = path
+        self.ledger = path / "ledger.sqlite"
+        self.metrics = path / "metrics.jsonl"
+        self.summary = path / "summary.json"
+        self.report = path / "report.html"
+        self.adapter = path / "policy"
+        self.router = path / "router.npz"
+
+    def begin(self, config: Config, resume: bool) -> None:
+        """Make the directory, or check that it is this configuration's. InputError says which and what to do."""
+        text, kept = configuration.dump(config), self.path / "config.yaml"
+        if resume:
+            if not kept.is_file():
+                raise InputError(f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out")
+            self._same(kept.read_text(encoding="utf-8"), text)
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            what = (
+                "a finished run"
+                if self.summary.is_file()
+                else "an unfinished run"
+                if kept.is_file()
+                else "something else"
+            )
+            raise InputError(f"--out {self.path} holds {what}; give another --out, or --resume to go on with it")
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(kept, text)
+
+    def abandon(self) -> None:
+        """Take back what :meth:`begin` made: the run never started."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _same(self, before: str, now: str) -> None:
+        old, new = (
+            _flat(configuration.parse_yaml(before, "config.yaml")),
+            _flat(configuration.parse_yaml(now, "config")),
+        )
+        changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+        if changed:
+            k = changed[0]
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            raise InputError(
+                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} here{more}; a run goes on unchanged"
+            )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with _explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=True) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl; a torn last line is left out."""
+        if not self.metrics.is_file():
+            return []
+        records = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+        return records
+
+    def trim_log(self, step: int) -> None:
+        """Drop what was logged after a checkpoint: those steps are run again."""
+        kept = [r for r in self.read_log() if r.get("step", -1) < step]
+        write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def save_checkpoint(self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
+        """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
+        from safetensors.torch import save_file
+
+        final, partial = self.path / "checkpoints" / f"{step:06d}", self.path / "checkpoints" / f"{step:06d}.partial"
+        with _explained(final):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            try:
+                for name, tree in tensors.items():
+                    save_file({k: v.contiguous() for k, v in tree.items()}, partial / f"{name}.safetensors")
+            except BaseException as error:
+                shutil.rmtree(partial, ignore_errors=True)
+                if type(error).__name__ == "SafetensorError":
+                    raise OSError(str(error)) from None
+                raise
+            sums = {p.name: _digest(p) for p in sorted(partial.glob("*.safetensors"))}
+            write_atomically(partial / "state.json", json.dumps({**state, "step": step, "sums": sums}))
+            for file in partial.iterdir():
+                _sync(file)
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
+            _sync(final.parent)
+        for old in self.checkpoints()[:-KEEP]:
+            shutil.rmtree(old)
+
+    def checkpoints(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(
+            p for p in (self.path / "checkpoints").glob("[0-9]*") if p.suffix == "" and (p / "state.json").is_file()
+        )
+
+    def load_checkpoint(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
+        """State and tensors of the newest checkpoint whose checksums hold; None where there is none."""
+        from safetensors.torch import load_file
+
+        for folder in reversed(self.checkpoints()):
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            files = {name: folder / name for name in state["sums"]}
+            if all(p.is_file() and _digest(p) == state["sums"][n] for n, p in files.items()):
+                return state, {n.removesuffix(".safetensors"): load_file(p) for n, p in files.items()}
+        return None
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
+        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or the file as it was. RunError where the disk is full."""
+    partial = path.with_name(path.name + ".partial")
+    with _explained(path):
+        partial.write_text(text, encoding="utf-8")
+        _sync(partial)
+        partial.replace(path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise RunError(
+            f"{path} cannot be written: {why}; nothing before it is lost: make room and use --resume"
+        ) from None
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _flat(tree: Any, at: str = "") -> dict[str, Any]:
+    if isinstance(tree, dict) and tree:
+        parts = [_flat(v, f"{at}.{k}" if at else str(k)) for k, v in tree.items()]
+    elif isinstance(tree, list) and tree:
+        parts = [_flat(v, f"{at}.{i}") for i, v in enumerate(tree)]
+    else:
+        return {at: tree}
+    return {k: v for part in parts for k, v in part.items()}

@@ -1,0 +1,89 @@
+"""What a run shows: a progress line that says what is happening and how long is left, and the clock behind the figures."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PHASES = ("load", "eval", "sample", "embed", "route", "score", "step", "payoff", "audit", "checkpoint")
+
+
+class Clock:
+    """Wall-clock seconds by phase; phases do not nest."""
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        """``seconds``: what a resumed run had spent before."""
+        self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time spent in the block counts to ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - start
+
+
+class Show:
+    """A progress bar on a terminal, a line per step elsewhere."""
+
+    def __init__(self, console: Console, total: int, clock: Clock) -> None:
+        """``total``: steps of the run, evaluations counted as one each."""
+        self.console, self.clock, self.total = console, clock, total
+        self.progress = Progress(
+            TextColumn("[bold]{task.fields[what]}", justify="left"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            speed_estimate_period=3600,
+        )
+        self.task = self.progress.add_task("run", total=total, what="starting")
+        self.done = 0
+        self.started = time.perf_counter()
+
+    def __enter__(self) -> "Show":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def say(self, what: str) -> None:
+        """What is happening now."""
+        self.progress.update(self.task, what=what)
+
+    def skip(self) -> None:
+        """A step that an earlier process did."""
+        self.total -= 1
+        self.progress.update(self.task, advance=1)
+
+    def advance(self, line: str) -> None:
+        """One step done; its line, with an estimate of what is left."""
+        self.done += 1
+        self.progress.update(self.task, advance=1)
+        spent = time.perf_counter() - self.started
+        left = spent / self.done * (self.total - self.done)
+        self.console.print(f"{line}  [dim]{duration(spent)} gone, about {duration(left)} left[/dim]", highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration(75)
+    '1 min 15 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,168 @@
+"""What a finished run says of itself: summary.json, and the table on the terminal."""
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from reward_router import config as configuration
+from reward_router.assemble import Parts
+from reward_router.examples import Example
+from reward_router.show import duration
+
+PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+
+def manifest(parts: Parts) -> dict[str, Any]:
+    """Versions, seed and hashes: what has to be equal for a run to come out equal."""
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "machine": f"{platform.machine()} {platform.system()}",
+        "threads": _threads(),
+        "seed": parts.config.seed,
+        "config": _hash(configuration.dump(parts.config)),
+        "data": data_hash(parts.examples),
+        "model": model_hash(parts.policy.model.get_base_model()),
+    }
+
+
+def data_hash(examples: Sequence[Example]) -> str:
+    """One hash of all prompts in order."""
+    return _hash("\x1e".join(f"{e.id}\x1f{e.category}\x1f{e.prompt}" for e in examples))
+
+
+def model_hash(model: Any) -> str:
+    """One hash of the base weights (adapters left out): shape, and every 1,009th value of each tensor."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.state_dict().items()):
+        if ".lora_" not in name:
+            total.update(f"{name}{tuple(parameter.shape)}".encode())
+            total.update(parameter.detach().flatten()[::1009].float().cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def arms_table(parts: Parts) -> dict[str, Any]:
+    """Per arm: share of decisions overall and per category, mean payoff, calls."""
+    decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
+    category = {e.id: e.category for e in parts.examples}
+    unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
+    arms = parts.judge.pool.names if parts.judge.ensemble else parts.dispatcher.arms
+    table: dict[str, Any] = {}
+    for k, name in enumerate(arms):
+        mine = decisions.arm == k if not parts.judge.ensemble else np.zeros(len(decisions.arm), bool)
+        paid = decisions.payoff[mine]
+        asked = calls.arm == k if not parts.judge.ensemble else np.zeros(len(calls.arm), bool)
+        table[name] = {
+            "decisions": int(mine.sum()),
+            "share": float(mine.mean()) if len(mine) else 0.0,
+            "share_by_category": {c: float(mine[unit_category == c].mean()) for c in sorted(set(unit_category)) if c},
+            "mean_payoff": float(np.nanmean(paid)) if np.isfinite(paid).any() else None,
+            "payoffs": int(np.isfinite(paid).sum()),
+            "calls": int(asked.sum()),
+        }
+    return table
+
+
+def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
+    """Correlation of the payoff used with gold (does the arm order right above wrong), over decisions that have both."""
+    decisions, labels = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.labels()
+    gold = {(u, int(s)): v for u, s, v in zip(labels.unit, labels.step, labels.value, strict=True)}
+    both = [
+        (p, gold[u, int(s)])
+        for u, s, p in zip(decisions.unit, decisions.step, decisions.payoff, strict=True)
+        if (u, int(s)) in gold and np.isfinite(p)
+    ]
+    if len(both) < 3 or np.ptp([p for p, _ in both]) == 0 or np.ptp([g for _, g in both]) == 0:
+        return {"n": len(both), "r": None, "ci95": None}
+    r = float(np.corrcoef(np.array(both).T)[0, 1])
+    half = 1.96 / np.sqrt(max(len(both) - 3, 1))  # Fisher's z
+    low, high = np.tanh(np.arctanh(np.clip(r, -0.999999, 0.999999)) + np.array([-half, half]))
+    return {"n": len(both), "r": r, "ci95": [float(low), float(high)]}
+
+
+def show_summary(summary: dict[str, Any], console: Console) -> None:
+    """The tables a run ends with."""
+    console.print(_arms(summary))
+    if summary["gold"] is not None:
+        console.print(_gold(summary["gold"], "gold on held-out prompts, greedy"))
+    if summary.get("gold_test") is not None:
+        console.print(_gold(summary["gold_test"], "gold on the test set, greedy"))
+    seconds = summary["seconds"]
+    total = sum(seconds.values())
+    shares = " · ".join(
+        f"{k} {v:.0f} s ({v / total:.1%})" for k, v in sorted(seconds.items(), key=lambda x: -x[1]) if v >= 0.05
+    )
+    calls = summary["calls"]
+    console.print(f"time     {duration(total)}: {shares}", highlight=False)
+    console.print(
+        f"calls    {calls['made']} made, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
+        f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
+        highlight=False,
+    )
+    left_out = [f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k != "pairs"]
+    console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    r = summary["payoff_gold"]
+    if r["r"] is not None:
+        low, high = r["ci95"]
+        console.print(
+            f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
+            highlight=False,
+        )
+
+
+def _arms(summary: dict[str, Any]) -> Table:
+    categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
+    table = Table(title=f"who judged ({summary['router']}, unit {summary['unit']})", title_justify="left")
+    for column in ("arm", "share", *categories, "payoff", "calls"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for name, row in summary["arms"].items():
+        payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
+        by = [f"{row['share_by_category'].get(c, 0.0):.0%}" for c in categories]
+        table.add_row(name, f"{row['share']:.0%}", *by, payoff, str(row["calls"]))
+    return table
+
+
+def _gold(gold: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("category", "n", "before", "after", "change", "95 % interval"):
+        table.add_column(column, justify="left" if column == "category" else "right")
+    for name, row in gold.items():
+        low, high = row["ci95"]
+        table.add_row(
+            name,
+            str(row["n"]),
+            f"{row['before']:.2f}",
+            f"{row['after']:.2f}",
+            f"{row['diff']:+.2f}",
+            f"[{low:+.2f}, {high:+.2f}]",
+        )
+    return table
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """BLAKE2 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -30,7 +30,7 @@ class Noisy:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """The arm's (B, N) scores with noise; NaN stays NaN."""
-        scores_BN = np.array(self.model.score(prompts, responses), dtype=np.float64)  # type: ignore[arg-type]
+        scores_BN = np.array(self.model.score(prompts, responses), dtype=np.float64)
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 unit = f"{self.name}\x1f{prompt!r}\x1f{response}"

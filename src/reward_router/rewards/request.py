@@ -79,7 +79,7 @@ class Request:
             texts = [self.responses[u] for u in rows]
             width = max((len(r) for r in texts), default=0)
             if width:
-                got = np.asarray(model.score([self.prompts[u] for u in rows], texts), dtype=np.float64)  # type: ignore[misc]
+                got = np.asarray(model.score([self.prompts[u] for u in rows], texts), dtype=np.float64)
                 if got.shape != (len(rows), width):
                     raise ValueError(f"scores have shape {got.shape}, expected {(len(rows), width)}")
                 wide_UN[rows, :width] = got

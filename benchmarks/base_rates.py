@@ -70,9 +70,8 @@ def sampled(path: Path, batches: list[list[tuple[Task, float, int]]], dtype: str
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     there = {(row["id"], row["temperature"], row["draw"]) for row in rows}
-    todo = [
-        (n, batch) for n, batch in enumerate(batches) if any((t.id, temp, draw) not in there for t, temp, draw in batch)
-    ]
+    missing = [[job for job in batch if (job[0].id, job[1], job[2]) not in there] for batch in batches]
+    todo = [(n, batch) for n, batch in enumerate(missing) if batch]
     model, tokenizer = (load_causal_lm(MODEL, dtype=dtype), load_tokenizer(MODEL)) if todo else (None, None)
     started = time.perf_counter()
     for done, (n, batch) in enumerate(todo, start=1):
@@ -129,30 +128,19 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
 
 
 def candidate_arms() -> dict[str, Any]:
-    """Every arm that was tried, by name; the default run takes some of them."""
+    """The default arms, and rules that were tried beside them, by name."""
+    from reward_router.rewards.defaults import default_arms
     from reward_router.rewards.spec import ArmSpec
 
-    def metric(name: str, **options: Any) -> ArmSpec:
-        return ArmSpec(name, "metric", options=options)
-
-    specs = [
-        metric("short", metric="length", direction="short"),
-        metric("thorough", metric="length", direction="long"),
-        metric("arithmetic", metric="arithmetic"),
-        metric("keywords", metric="keywords"),
-        metric("overlap", metric="rouge_l"),
-        metric("readable", metric="readability"),
-        metric("style", metric="harper"),
-        metric("grammar", metric="quire"),
-        metric("ends", metric="regex", pattern=r"[.!?][\"')*]*\s*$"),
-        metric("digits", metric="regex", pattern=r"\d"),
-        metric("capitals", metric="regex", pattern=r"^\W*[A-Z]\w*\W+([A-Z]\w*\W+|[a-z]{1,4}\W+)*[A-Z]\w*\W*$"),
-        ArmSpec("relevance", "embedding"),
-        ArmSpec("loglik", "loglik", model=MODEL, options={"reduction": "mean"}),
-        ArmSpec("likely", "loglik", model=MODEL, options={"reduction": "sum"}),
-        ArmSpec("pmi", "loglik", model=MODEL, options={"reduction": "pmi"}),
-    ]
-    return {spec.name: spec for spec in specs}
+    rules = {
+        "overlap": {"metric": "rouge_l"},
+        "readable": {"metric": "readability"},
+        "ends": {"metric": "regex", "pattern": r"[.!?][\"')*]*\s*$"},
+        "digits": {"metric": "regex", "pattern": r"\d"},
+        "capitals": {"metric": "regex", "pattern": r"^\W*[A-Z]\w*(\W+([A-Z]\w*|[a-z]{1,4}))*\W*$"},
+    }
+    arms = [*default_arms(), *(ArmSpec(name, "metric", options=options) for name, options in rules.items())]
+    return {arm.name: arm for arm in arms}
 
 
 def by_prompt(tasks: dict[str, Task], rows: list[Row]) -> list[tuple[Task, list[str], np.ndarray]]:

@@ -152,12 +152,12 @@ LIMITS = (12, 15, 18)
 
 def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> Check:
     checks: dict[str, Check] = {
-        "include": _all({"kind": "contains", "words": [one, two]}, COMPLETE),
+        "include": {"kind": "contains", "words": [one, two]},
         "exclude": _all({"kind": "excludes", "words": [avoid]}, COMPLETE),
         "short": {"kind": "word_count", "low": 2, "high": limit},
-        "long": _all({"kind": "word_count", "low": 20}, COMPLETE),
+        "long": {"kind": "word_count", "low": 20},
         "question": {"kind": "ends_with", "marks": "?"},
-        "number": _all({"kind": "has_digit"}, COMPLETE),
+        "number": {"kind": "has_digit"},
         "title": _all(
             {"kind": "title_case"}, {"kind": "one_line"}, {"kind": "word_count", "low": 2, "high": TITLE_WORDS}
         ),

@@ -4,9 +4,10 @@ A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie 
 verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction. Every rule is pure, has no dependencies and
 costs O(len(response)).
 
-An unfinished response: a rule sees text only, not whether the token limit cut it. Prose checks therefore include
-`complete` (the text must end like a finished sentence), and answers and titles have a word limit, which a cut response
-exceeds. What it leaves out: whether prose is good, true or grammatical; a check is the stated property and nothing else.
+A response cut off by the token limit passes only what no continuation could undo: words it contains, a digit, a minimum
+length. Rules see text only, so what a continuation could undo is checked with `complete` (the text ends like a finished
+sentence), a closing mark, or a word limit that a cut response exceeds; `last_number` takes the text as it stands. What this
+leaves out: whether prose is good, true or grammatical; a check is the stated property and nothing else.
 """
 
 import re

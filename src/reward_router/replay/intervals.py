@@ -1,0 +1,85 @@
+"""95 % intervals by resampling prompts, paired across methods; between-run variance is added by resampling runs too.
+
+One set of bootstrap weights serves every method, so differences are paired. The best single arm in hindsight is chosen again
+inside each replicate: its luck is part of the comparison. Intervals of online runs are conditional on what the runs saw.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reward_router.keyed import rng
+from reward_router.types import Float, Int
+
+REPLICATES = 2000
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """(R, G) multinomial weights over prompts, and each prompt's number of rows."""
+
+    weight_RG: Float
+    rows_G: Float
+    group_P: Int
+
+    @property
+    def total_R(self) -> Float:
+        """Rows in each replicate."""
+        return self.weight_RG @ self.rows_G
+
+    def replicate(self, accuracy_SP: Sequence[Float], keep_P: Float | None = None) -> Float:
+        """(R,) mean accuracy in each replicate; with several runs the runs are resampled as well. O(R G S).
+
+        ``keep_P`` (0 or 1) restricts numerator and denominator to some rows.
+        """
+        keep = np.ones(len(self.group_P)) if keep_P is None else keep_P
+        sums_GS = np.stack([np.bincount(self.group_P, a * keep, len(self.rows_G)) for a in accuracy_SP], axis=1)
+        total_R = self.total_R if keep_P is None else self.weight_RG @ np.bincount(self.group_P, keep, len(self.rows_G))
+        mean_RS = (self.weight_RG @ sums_GS) / np.maximum(total_R, 1e-12)[:, None]
+        runs = mean_RS.shape[1]
+        if runs == 1:
+            return mean_RS[:, 0]
+        drawn_RS = rng(0, "bootstrap", 1, "runs").integers(runs, size=mean_RS.shape)
+        return np.asarray(np.take_along_axis(mean_RS, drawn_RS, axis=1).mean(axis=1))
+
+
+def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Bootstrap:
+    """Weights of ``replicates`` resamples of the prompts with replacement. O(R G)."""
+    n_groups = int(group_P.max()) + 1
+    draw = rng(seed, "bootstrap", 0, "prompts")
+    weight_RG = draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(np.float64)
+    return Bootstrap(weight_RG, np.bincount(group_P, minlength=n_groups).astype(np.float64), group_P)
+
+
+def interval(values_R: Float, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval."""
+    low, high = np.quantile(values_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def best_single(arm_replicates: Mapping[str, Float]) -> Float:
+    """(R,) accuracy of the arm that is best inside each replicate."""
+    return np.asarray(np.max(np.stack(list(arm_replicates.values())), axis=0))
+
+
+def simultaneous(gain_RM: Float, point_M: Float, level: float = 0.95) -> Float:
+    """(M,) lower bounds that hold for all M methods at once: the table's winner is chosen after looking.
+
+    The largest studentised deviation over the methods in each replicate (max-t) widens every bound alike. Where the replicates
+    lie below the point estimate (the hindsight best gains from luck in each of them) the bound is moved down by that as well.
+    """
+    worst_R, scale_M, shift_M = _max_t(gain_RM, point_M)
+    return np.asarray(point_M + shift_M - np.quantile(worst_R, level) * scale_M)
+
+
+def simultaneous_confidence(gain_RM: Float, point_M: Float) -> Float:
+    """(M,) largest level at which the bound of :func:`simultaneous` stays above 0."""
+    worst_R, scale_M, shift_M = _max_t(gain_RM, point_M)
+    return np.asarray((worst_R[:, None] < (point_M + shift_M) / scale_M).mean(axis=0))
+
+
+def _max_t(gain_RM: Float, point_M: Float) -> tuple[Float, Float, Float]:
+    centre_M = gain_RM.mean(axis=0)
+    scale_M = np.maximum(gain_RM.std(axis=0), 1e-12)
+    return ((gain_RM - centre_M) / scale_M).max(axis=1), scale_M, np.minimum(centre_M - point_M, 0.0)

@@ -1,0 +1,191 @@
+"""Every name ``--router`` knows: what it is, which options it takes, how it is run. Arms go by their own names."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_args
+
+import numpy as np
+
+from reward_router import routers
+from reward_router.errors import InputError
+from reward_router.replay import baselines
+from reward_router.replay.embed import Contexts
+from reward_router.replay.feedback import Feedback
+from reward_router.replay.protocols import Fitted, Method, Run, counted, crossfit, online, scheduled
+from reward_router.replay.records import Records
+from reward_router.replay.spec import parse_options, split_name
+from reward_router.types import Float, Router
+
+Kind = str  # arm | reference | online | one call | K calls | bound
+DISCOUNT = 0.995  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows long
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one table row is produced. ``seeds`` runs of an online router; everything else runs once."""
+
+    label: str
+    name: str
+    kind: Kind
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def learns_online(self) -> bool:
+        """Whether it is run once a seed."""
+        return self.kind == "online"
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether it learns on other folds."""
+        return self.name in _CROSSFIT
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What all runs of one replay share."""
+
+    feedback: Feedback
+    folds: int
+    repeats: int
+
+
+Maker = Callable[..., Router]
+
+
+def _linucb(n_arms: int, dim: int, **options: Any) -> Router:
+    return routers.LinUCB(n_arms, dim, **options)
+
+
+def _discounted(n_arms: int, dim: int, **options: Any) -> Router:
+    return routers.DiscountedLinUCB(n_arms, dim, **{"discount": DISCOUNT, **options})
+
+
+def _thompson(n_arms: int, dim: int, **options: Any) -> Router:
+    return routers.LinearThompson(n_arms, dim, **options)
+
+
+def _exp3(n_arms: int, dim: int, **options: Any) -> Router:
+    return routers.Exp3(n_arms, **options)
+
+
+_ONLINE: dict[str, tuple[Maker, Callable[..., Any]]] = {
+    "linucb": (_linucb, routers.LinUCB),
+    "thompson": (_thompson, routers.LinearThompson),
+    "exp3": (_exp3, routers.Exp3),
+    "discounted": (_discounted, routers.DiscountedLinUCB),
+}
+_NOT_OPTIONS = ("n_arms", "dim")
+
+_CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
+    "best_train": ("one call", {}, lambda: baselines.best_train),
+    "category_best": ("one call", {}, lambda: baselines.category_best),
+    "logistic": ("one call", {"penalty": float}, baselines.logistic),
+    "ridge": ("one call", {"penalty": float}, baselines.ridge),
+    "majority": ("K calls", {}, lambda: baselines.majority),
+    "weighted_vote": ("K calls", {}, lambda: baselines.weighted_vote),
+    "stacking": ("K calls", {"penalty": float}, baselines.stacking),
+    "mean": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("mean", **o)),
+    "median": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("median", **o)),
+    "wco": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("wco", **o)),
+    "uwo": ("K calls", {"scores": str, "penalty": float}, lambda **o: baselines.aggregate("uwo", **o)),
+}
+DEFAULT = (
+    *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
+    *("linucb", "discounted", "exp3", "thompson"),
+    *("majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
+    *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
+)
+
+
+def names() -> list[str]:
+    """Every router name, arms aside."""
+    return [*_ONLINE, *_CROSSFIT, *_SCHEDULES, "oracle"]
+
+
+def plan(requested: Sequence[str] | None, records: Records) -> list[Plan]:
+    """The table's rows: every arm, then the methods asked for (default: all). ``InputError`` for an unknown name or key."""
+    arms = [Plan(arm, arm, "arm") for arm in records.arms]
+    plans = [p for p in (_plan(text, records) for text in requested or DEFAULT) if p.kind != "arm"]
+    doubled = {p.label for p in plans if sum(q.label == p.label for q in plans) > 1}
+    if doubled:
+        raise InputError(f"--router {', '.join(sorted(doubled))} is given twice")
+    return arms + plans
+
+
+def _plan(text: str, records: Records) -> Plan:
+    if text in records.arms:
+        return Plan(text, text, "arm")
+    name, options = split_name(text)
+    if name in _ONLINE:
+        kind, allowed = "online", _constructor_options(_ONLINE[name][1])
+    elif name in _CROSSFIT:
+        kind, allowed = _CROSSFIT[name][0], _CROSSFIT[name][1]
+    elif name in _SCHEDULES or name == "oracle":
+        kind, allowed = ("bound" if name == "oracle" else _SCHEDULES[name][0]), {}
+    else:
+        close = get_close_matches(name, [*names(), *records.arms], 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"unknown router {name!r}{hint} allowed: {', '.join(names())}, or an arm of {records.name}")
+    found = Plan(text, name, kind, tuple(parse_options(f"router {name}", options, allowed).items()))
+    _try(found)
+    return found
+
+
+def _try(found: Plan) -> None:
+    """Build it once, so that a bad value is an error before the first run."""
+    if found.name in _ONLINE:
+        _ONLINE[found.name][0](2, 1, **dict(found.options))
+    elif found.name in _CROSSFIT:
+        _CROSSFIT[found.name][2](**dict(found.options))
+
+
+def _constructor_options(of: Callable[..., Any]) -> dict[str, type]:
+    """The keyword arguments of a router that are plain numbers or switches, with their types; None is not typed but left out."""
+    found: dict[str, type] = {}
+    for name, parameter in inspect.signature(of, eval_str=True).parameters.items():
+        kinds = get_args(parameter.annotation) or (parameter.annotation,)
+        plain = [k for k in (bool, int, float) if k in kinds]
+        if plain and name not in _NOT_OPTIONS:
+            found[name] = plain[0]
+    return found
+
+
+def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
+    """One run of an arm, a schedule, an online router or the bound; deterministic in its arguments."""
+    if found.kind == "arm":
+        return _alone(records, found.name)
+    if found.name == "oracle":
+        return counted(records, *baselines.oracle(records))
+    if found.name in _SCHEDULES:
+        return scheduled(records, _SCHEDULES[found.name][1], seed)
+    router = _ONLINE[found.name][0](len(records.arms), contexts.width, **dict(found.options))
+    return online(records, contexts, router, protocol.feedback, seed)
+
+
+def run_crossfit(plans: Sequence[Plan], records: Records, contexts: Contexts, n_folds: int, repeat: int) -> Fitted:
+    """One folding of all cross-fitted plans together: they share contexts and calibration."""
+    chosen = {p.label: _CROSSFIT[p.name][2](**dict(p.options)) for p in plans}
+    return crossfit(records, contexts, chosen, n_folds, repeat)
+
+
+def _alone(records: Records, arm: str) -> Run:
+    k = records.arms.index(arm)
+    asked_PK = np.zeros(records.correct_PK.shape)
+    asked_PK[:, k] = 1.0
+    return counted(records, records.correct_PK[:, k], asked_PK)
+
+
+def _uniform(n_rows: int, n_arms: int) -> Float:
+    return np.full((n_rows, n_arms), 1 / n_arms)
+
+
+def _round_robin(n_rows: int, n_arms: int) -> Float:
+    return np.eye(n_arms)[np.arange(n_rows) % n_arms]
+
+
+_SCHEDULES: dict[str, tuple[Kind, Callable[[int, int], Float]]] = {
+    "uniform": ("one call", _uniform),
+    "round_robin": ("online", _round_robin),
+}

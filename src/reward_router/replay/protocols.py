@@ -1,0 +1,195 @@
+"""The two ways to run a method over recorded rows: ``online`` (learns from its own decisions) and ``crossfit`` (trained elsewhere).
+
+online, one run: prompts in a seeded random order; all rows of a prompt are decided with the router's state at its start; their
+payoffs are released after the prompt (later with a delay) and applied in the order in which they fall due. A row's accuracy is
+the mean over the router's own distribution there, not of the one draw it learns from: the same expectation, less noise.
+
+crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` times.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from reward_router.committee.calibrate import Calibrator
+from reward_router.keyed import rng
+from reward_router.replay.embed import Contexts
+from reward_router.replay.feedback import Feedback
+from reward_router.replay.records import Records
+from reward_router.routers import choose
+from reward_router.types import AnyFloat, Float, Int, Router
+
+TIME_BINS = 40
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run (or one cross-fitted method) did. ``share_TK``: arm shares over TIME_BINS equal parts of the run's order."""
+
+    accuracy_P: Float
+    share_K: Float
+    cost: float
+    calls: float
+    share_TK: Float | None = None
+    regret_T: Float | None = None
+    category_regret_T: Float | None = None
+
+
+def rows_by_group(group_P: Int) -> list[Int]:
+    """Row numbers of each prompt, in file order. O(P log P)."""
+    order_P = np.argsort(group_P, kind="stable")
+    return np.split(order_P, np.cumsum(np.bincount(group_P))[:-1])
+
+
+def online(records: Records, contexts: Contexts, router: Router, feedback: Feedback, seed: int) -> Run:
+    """One pass of a learning router over all rows. O(rows) decisions; memory O(P) beside the payoff matrix."""
+    order_G, visit_P = _prompt_order(records, seed), visits(records, seed)
+    groups = rows_by_group(records.group_P)
+    context_UD = contexts.online(_first_seen(contexts.unit_P[visit_P]))
+    payoff_PK = feedback.matrix(records, seed)
+    uniform_P = rng(seed, "arm", 0, "replay").random(len(records))
+    probs_PK = np.empty(payoff_PK.shape, dtype=np.float32)
+    waiting: deque[tuple[int, Int, Int, Float]] = deque()
+    seen = 0
+    for g in order_G:
+        row_B = groups[g]
+        context_BD = context_UD[contexts.unit_P[row_B]]
+        p_BK = router.probs(context_BD)
+        arm_B, propensity_B = choose(p_BK, uniform_P[row_B])
+        probs_PK[row_B] = p_BK
+        seen += len(row_B)
+        waiting.append((seen + feedback.delay, row_B, arm_B, propensity_B))
+        while waiting and waiting[0][0] <= seen:
+            _, due_B, arm_B, propensity_B = waiting.popleft()
+            payoff_B = payoff_PK[due_B, arm_B]
+            told = ~np.isnan(payoff_B)
+            if told.any():
+                context_BD = context_UD[contexts.unit_P[due_B[told]]]
+                router.update(context_BD, arm_B[told], payoff_B[told], propensity_B[told])
+    return _summary(records, probs_PK, visit_P, feedback.extra_calls)
+
+
+def _first_seen(unit_V: Int) -> Int:
+    """Distinct units in the order in which they are first visited."""
+    _, first_U = np.unique(unit_V, return_index=True)
+    return np.asarray(unit_V[np.sort(first_U)])
+
+
+def _summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
+    accuracy_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
+    price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
+    extra = extra_calls * float(records.price_PK.mean())
+    best_P, category_P = hindsight(records)
+    return Run(
+        accuracy_P=accuracy_P,
+        share_K=probs_PK.mean(axis=0, dtype=np.float64),
+        cost=price + extra,
+        calls=1.0 + extra_calls,
+        share_TK=_binned(probs_PK[visit_P]),
+        regret_T=_curve((best_P - accuracy_P)[visit_P]),
+        category_regret_T=_curve((category_P - accuracy_P)[visit_P]),
+    )
+
+
+def hindsight(records: Records) -> tuple[Float, Float]:
+    """(P,) accuracy of the arm that is best over the whole file, and of the arm that is best over each category."""
+    best = int(records.correct_PK.mean(axis=0).argmax())
+    category_P = np.empty(len(records))
+    for c in range(len(records.categories)):
+        rows = records.category_P == c
+        here_PK = records.correct_PK[rows]
+        category_P[rows] = here_PK[:, here_PK.mean(axis=0).argmax()] if rows.any() else 0.0
+    return records.correct_PK[:, best], category_P
+
+
+def _edges(n: int) -> Int:
+    return np.unique(np.linspace(0, n, TIME_BINS + 1).round().astype(np.int64))
+
+
+def _binned(probs_VK: AnyFloat) -> Float:
+    edges = _edges(len(probs_VK))
+    return np.add.reduceat(probs_VK.astype(np.float64), edges[:-1], axis=0) / np.diff(edges)[:, None]
+
+
+def _curve(regret_V: Float) -> Float:
+    """Cumulative regret at the end of each time bin."""
+    return np.cumsum(regret_V)[_edges(len(regret_V))[1:] - 1]
+
+
+def curve_rows(n: int) -> list[int]:
+    """Number of rows seen at each point of a curve."""
+    return [int(e) for e in _edges(n)[1:]]
+
+
+def folds(group_P: Int, n_folds: int, repeat: int) -> Iterator[tuple[Int, Int]]:
+    """(training rows, test rows) of each fold: prompts shuffled by the repeat's own key and dealt into equal folds."""
+    n_groups = int(group_P.max()) + 1
+    fold_G = np.empty(n_groups, dtype=np.int64)
+    fold_G[rng(repeat, "order", 1, "folds").permutation(n_groups)] = np.arange(n_groups) % n_folds
+    for fold in range(n_folds):
+        yield np.flatnonzero(fold_G[group_P] != fold), np.flatnonzero(fold_G[group_P] == fold)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold: all rows, and which of them are for training and which are judged. What methods share is computed once."""
+
+    records: Records
+    contexts: Contexts
+    train_P: Int
+    test_P: Int
+
+    @cached_property
+    def context_PD(self) -> Float:
+        """Contexts of all rows, PCA of the training side."""
+        return self.contexts.fit(np.unique(self.contexts.unit_P[self.train_P]))[self.contexts.unit_P]
+
+    @cached_property
+    def log_odds(self) -> tuple[Float, Float]:
+        """Calibrated log-odds that a is better, training and test rows, by a calibrator fitted on the training side."""
+        margins_PK, label_P = self.records.margins_PK, self.records.label_P
+        fitted = Calibrator(len(self.records.arms)).fit(margins_PK[self.train_P], label_P[self.train_P] > 0)
+        return fitted.log_odds(margins_PK[self.train_P]), fitted.log_odds(margins_PK[self.test_P])
+
+
+Method = Callable[[Split], tuple[Float, Float]]
+"""Learns on ``train_P``; gives (accuracy (T,), share of each arm's calls asked (T, K)) of the test rows."""
+Fitted = dict[str, tuple[Float, Float]]
+
+
+def crossfit(records: Records, contexts: Contexts, methods: Mapping[str, Method], n_folds: int, repeat: int) -> Fitted:
+    """(accuracy (P,), asked (P, K)) of each method: every row judged by what was learned on other prompts."""
+    found = {label: (np.zeros(len(records)), np.zeros(records.margins_PK.shape)) for label in methods}
+    for train_P, test_P in folds(records.group_P, n_folds, repeat):
+        split = Split(records, contexts, train_P, test_P)
+        for label, method in methods.items():
+            found[label][0][test_P], found[label][1][test_P] = method(split)
+    return found
+
+
+def counted(records: Records, accuracy_P: Float, asked_PK: Float) -> Run:
+    """A run from each row's accuracy and the arms asked there."""
+    calls = asked_PK.sum() / len(records)
+    cost = float((asked_PK * records.price_PK).sum()) / len(records)
+    return Run(accuracy_P, asked_PK.mean(axis=0) / max(calls, 1e-12), cost, float(calls))
+
+
+def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int) -> Run:
+    """A run that learns nothing: ``probs_of(rows, arms)`` gives the probabilities in the order in which the run visits the rows."""
+    visit_P = visits(records, seed)
+    probs_PK = np.empty(records.correct_PK.shape)
+    probs_PK[visit_P] = probs_of(len(records), len(records.arms))
+    return _summary(records, probs_PK, visit_P, 0)
+
+
+def visits(records: Records, seed: int) -> Int:
+    """Row numbers in the order of run ``seed``: prompts shuffled, rows of a prompt together."""
+    groups = rows_by_group(records.group_P)
+    return np.concatenate([groups[g] for g in _prompt_order(records, seed)])
+
+
+def _prompt_order(records: Records, seed: int) -> Int:
+    return rng(seed, "order", 0, "replay").permutation(records.n_groups)

@@ -1,0 +1,102 @@
+"""The one function behind ``reward-router replay``: read, evaluate, print, write JSON. The HTML is drawn by the layer above."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reward_router.errors import InputError
+from reward_router.replay import embed, feedback
+from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.importers import load
+from reward_router.replay.records import Records
+from reward_router.replay.table import show
+
+SCHEMA = 1
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which arms of a file take part: globs, several joined by commas."""
+
+    keep: str | None = None
+    drop: str | None = None
+
+
+def measure(files: Sequence[str], selection: Selection, settings: Settings, console: Console | None = None) -> Json:
+    """Evaluate every file in turn -> {"schema", "settings", "files": [...]}; each is printed as soon as it is done.
+
+    ``InputError`` for anything a user can put right: a missing or broken file, one arm only, an unknown router, key or feature.
+    """
+    blocks = embed.parse(settings.features)
+    if settings.by not in (None, "category"):
+        raise InputError(f"--by {settings.by}, allowed: category")
+    results = []
+    for records in load(
+        files, keep_prompts=_prompt_limit(blocks), keep_responses=bool({"pair", "lengths"} & set(blocks))
+    ):
+        result = evaluate(_named(records, selection), settings)
+        if console is not None:
+            show(result, console, settings.by is not None)
+        results.append(result)
+    return {"schema": SCHEMA, "settings": _described(settings, selection), "files": results}
+
+
+def replay(
+    files: list[str],
+    routers: list[str] | None = None,
+    arms: str | None = None,
+    drop_arms: str | None = None,
+    features: str = "auto",
+    payoff: str = "correct",
+    seeds: int = 20,
+    folds: int = 5,
+    by: str | None = None,
+    json_out: Path | None = None,
+    report_out: Path | None = None,
+    console: Console | None = None,
+) -> Json:
+    """What the command line calls: measure, print, and write the JSON file. Returns the result, from which the report is drawn.
+
+    ``report_out`` is not written here (the report is a layer above); it is only checked before hours are spent.
+    """
+    if seeds < 1 or folds < 2:
+        raise InputError(f"--seeds {seeds} --folds {folds}; allowed: seeds >= 1, folds >= 2")
+    for out in (json_out, report_out):
+        if out is not None and not out.parent.is_dir():
+            raise InputError(f"{out}: the folder {out.parent} does not exist")
+    settings = Settings(
+        routers or None, features, feedback.parse(payoff), seeds, folds, by, workers=os.cpu_count() or 1
+    )
+    result = measure(files, Selection(arms, drop_arms), settings, console or Console())
+    if json_out is not None:
+        json_out.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    return result
+
+
+def _prompt_limit(blocks: Sequence[str]) -> int | None:
+    """How many prompts' texts to hold while reading: none without need, at most 20,000 where nobody asked for them."""
+    if {"prompt", "pair", "lengths"} & set(blocks):
+        return None
+    return embed.AUTO_PROMPTS if "auto" in blocks else 0
+
+
+def _named(records: Records, selection: Selection) -> Records:
+    return records.select(selection.keep, selection.drop)
+
+
+def _described(settings: Settings, selection: Selection) -> Json:
+    rule = settings.feedback
+    return {
+        "features": settings.features,
+        "payoff": {"kind": rule.kind, "fraction": rule.fraction, "delay": rule.delay, "others": rule.others},
+        "seeds": settings.seeds,
+        "folds": settings.folds,
+        "arms": selection.keep,
+        "drop_arms": selection.drop,
+    }

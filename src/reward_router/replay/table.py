@@ -1,0 +1,114 @@
+"""The terminal's table: accuracy with interval, what it costs, and whether it differs from the best single arm."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Json = dict[str, Any]
+_ARMS_SHOWN = 8
+_ORDER = {"arm": 0, "one call": 1, "online": 2, "K calls": 3, "bound": 4}
+
+
+def show(result: Json, console: Console, by_category: bool = False) -> None:
+    """Print one file: header, table, verdict; a table by category on request."""
+    console.print(_header(result), highlight=False, soft_wrap=True)
+    for problem in result["problems"]:
+        console.print(f"  left out: {problem}", highlight=False, soft_wrap=True, markup=False)
+    console.print(_main_table(result))
+    if by_category:
+        console.print(_category_table(result))
+    if result["official"]:
+        console.print(_official_table(result))
+    console.print(f"Verdict: {result['verdict']['text']}\n", highlight=False, soft_wrap=True, markup=False)
+
+
+def _header(result: Json) -> str:
+    encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
+    missing = f", {len(result['missing'])} arms missing on some rows" if result["missing"] else ""
+    return (
+        f"[bold]{result['name']}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
+        f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
+        + (f"; [bold]{result['broken_rows']} broken rows left out[/bold]" if result["broken_rows"] else "")
+    )
+
+
+def _main_table(result: Json) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (
+        "router",
+        "kind",
+        "accuracy",
+        "95 %",
+        "where some right",
+        "calls",
+        "cost",
+        "vs best single",
+        "95 %",
+        "regret",
+    ):
+        table.add_column(name, justify="left" if name in ("router", "kind") else "right", no_wrap=True)
+    for label, entry in _rows(result):
+        low, high = entry["vs_best_single"]["ci95"]
+        table.add_row(
+            label + (" *" if label == result["best_single"] else ""),
+            entry["kind"],
+            f"{100 * entry['accuracy']:.1f}",
+            f"{100 * entry['ci95'][0]:.1f}-{100 * entry['ci95'][1]:.1f}",
+            _percent(entry["accuracy_some_right"]),
+            f"{entry['calls_per_row']:.2f}",
+            f"{entry['cost_per_row']:.3g}",
+            f"{100 * entry['vs_best_single']['diff']:+.1f}{' (inside)' if entry['vs_best_single']['inside'] else ''}",
+            f"{100 * low:+.1f} {100 * high:+.1f}",
+            f"{entry['regret']:.0f}",
+        )
+    table.caption = f"* best in hindsight; (inside): the difference lies inside its interval. {_hidden(result)}"
+    return table
+
+
+def _rows(result: Json) -> Iterator[tuple[str, Json]]:
+    """Arms by accuracy (the first eight), then the methods by kind and accuracy."""
+    entries = sorted(result["routers"].items(), key=lambda item: (_ORDER[item[1]["kind"]], -item[1]["accuracy"]))
+    shown = 0
+    for label, entry in entries:
+        if entry["kind"] == "arm":
+            shown += 1
+            if shown > _ARMS_SHOWN:
+                continue
+        yield label, entry
+
+
+def _hidden(result: Json) -> str:
+    hidden = len(result["arms"]) - _ARMS_SHOWN
+    return f"{hidden} weaker arms are not shown (all are in --json)." if hidden > 0 else ""
+
+
+def _percent(x: float | None) -> str:
+    return "-" if x is None else f"{100 * x:.1f}"
+
+
+def _category_table(result: Json) -> Table:
+    labels = [label for label, entry in _rows(result) if entry["kind"] != "arm" or label == result["best_single"]]
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="by category, accuracy in %", title_justify="left"
+    )
+    table.add_column("router", no_wrap=True)
+    for category, part in result["by"].items():
+        table.add_column(f"{category} ({part['rows']})", justify="right")
+    for label in labels:
+        table.add_row(label, *(f"{100 * part['accuracy'][label]:.1f}" for part in result["by"].values()))
+    return table
+
+
+def _official_table(result: Json) -> Table:
+    subsets = sorted({s for scores in result["official"].values() for s in scores})
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="the benchmark's own metric, in %", title_justify="left"
+    )
+    table.add_column("arm", no_wrap=True)
+    for subset in subsets:
+        table.add_column(subset, justify="right")
+    for arm, scores in result["official"].items():
+        table.add_row(arm, *(_percent(scores.get(subset)) for subset in subsets))
+    return table

@@ -1,0 +1,156 @@
+"""One verdict in words: what routing could gain here at most, what it gains now, how sure that is, and what to do.
+
+The winner of a table is chosen after looking, so its gain is judged by bounds that hold for all methods at once (max-t over the
+paired bootstrap). ``route`` and ``committee`` are said only where the lower bound against the best arm in hindsight is above 0.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reward_router.replay.intervals import simultaneous, simultaneous_confidence
+from reward_router.types import Float
+
+_NOT_ROUTING = ("uniform", "round_robin", "best_train")
+Json = dict[str, Any]
+
+
+def verdict(result: Json, gains: Mapping[str, Float]) -> Json:
+    """{action: arm|route|committee, method, text, headroom, gain, ci95, confidence, tied_arms, cautions} from one file's result.
+
+    ``gains``: method -> (R,) paired bootstrap differences against the best single arm.
+    """
+    routers = result["routers"]
+    labels = [m for m in gains if m not in _NOT_ROUTING]
+    best = result["best_single"]
+    bound_M, confidence_M = _bounds(labels, routers, gains)
+    lower, sure = dict(zip(labels, bound_M, strict=True)), dict(zip(labels, confidence_M, strict=True))
+    routed = _top([m for m in labels if routers[m]["kind"] != "K calls"], lower)
+    asked = _top([m for m in labels if routers[m]["kind"] == "K calls"], lower)
+    action, method = _decide(routed, asked, lower, routers, best)
+    found: Json = {
+        "action": action,
+        "method": method,
+        "best_single": best,
+        "headroom": _oracle_gain(result),
+        "gain": routers[method]["vs_best_single"]["diff"],
+        "ci95": routers[method]["vs_best_single"]["ci95"],
+        "lower_bound": float(lower[method]) if method in lower else None,
+        "confidence": float(sure[method]) if method in sure else None,
+        "compared": len(labels),
+        "best_router": routed,
+        "best_committee": asked,
+        "tied_arms": _tied(result),
+        "cautions": _cautions(result, action, method),
+    }
+    found["text"] = _words(found, result)
+    return found
+
+
+def _bounds(labels: list[str], routers: Json, gains: Mapping[str, Float]) -> tuple[Float, Float]:
+    if not labels:
+        return np.zeros(0), np.zeros(0)
+    gain_RM = np.stack([gains[m] for m in labels], axis=1)
+    point_M = np.array([routers[m]["vs_best_single"]["diff"] for m in labels])
+    return simultaneous(gain_RM, point_M), simultaneous_confidence(gain_RM, point_M)
+
+
+def _top(labels: list[str], lower: Mapping[str, float]) -> str | None:
+    return max(labels, key=lambda m: lower[m], default=None)
+
+
+def _decide(
+    routed: str | None, asked: str | None, lower: Mapping[str, float], routers: Json, best: str
+) -> tuple[str, str]:
+    paying = [m for m in (routed, asked) if m is not None and lower[m] > 0]
+    if not paying:
+        return "arm", best
+    method = max(paying, key=lambda m: (routers[m]["accuracy"], -routers[m]["calls_per_row"]))
+    return "route" if method == routed else "committee", method
+
+
+def _oracle_gain(result: Json) -> float | None:
+    oracle = result["routers"].get("oracle")
+    return None if oracle is None else oracle["vs_best_single"]["diff"]
+
+
+def _tied(result: Json) -> list[str]:
+    """Arms whose difference to the best one lies inside its interval."""
+    routers = result["routers"]
+    return [
+        arm for arm in result["arms"] if arm != result["best_single"] and routers[arm]["vs_best_single"]["ci95"][1] >= 0
+    ]
+
+
+def _cautions(result: Json, action: str, method: str) -> list[str]:
+    found = []
+    if result["prompts"] < 200:
+        found.append(f"only {result['prompts']} prompts: differences of a few points are noise")
+    if action == "committee" and method.startswith("stacking"):
+        found.append(
+            "stacking can fit what is peculiar to one benchmark: measured on folds of this file only, so try it on another source first"
+        )
+    if result["missing"] and max(result["missing"].values()) > 0.05:
+        found.append("some arms are missing on more than 5 % of the rows and count 1/2 there")
+    if result["broken_rows"]:
+        found.append(f"{result['broken_rows']} broken rows were left out")
+    return found
+
+
+def points(x: float) -> str:
+    """A difference of accuracies in percentage points, signed."""
+    return f"{100 * x:+.1f} pp"
+
+
+def percent(x: float) -> str:
+    """An accuracy in per cent."""
+    return f"{100 * x:.1f} %"
+
+
+def _words(found: Json, result: Json) -> str:
+    best = result["routers"][found["best_single"]]
+    parts = [_do(found, result)]
+    if found["headroom"] is not None:
+        parts.append(
+            f"At most: always picking an arm that is right would gain {points(found['headroom'])} over the best single arm, "
+            f"{found['best_single']} ({percent(best['accuracy'])})."
+        )
+    parts.append(_now("one-call router", found["best_router"], result))
+    parts.append(_now("committee", found["best_committee"], result))
+    if found["tied_arms"]:
+        parts.append(f"Not separable from {found['best_single']}: {_list(found['tied_arms'])}.")
+    return " ".join([p for p in parts if p] + [f"Caution: {c}." for c in found["cautions"]])
+
+
+def _do(found: Json, result: Json) -> str:
+    method, entry = found["method"], result["routers"][found["method"]]
+    sure = (
+        f"{100 * min(found['confidence'], 0.999):.3g} % confidence after comparing {found['compared']} methods"
+        if found["confidence"]
+        else ""
+    )
+    if found["action"] == "arm":
+        return (
+            f"Use {method} alone: no method here beats it reliably (95 %, after comparing {found['compared']} methods)."
+        )
+    gain = f"{points(found['gain'])} over {found['best_single']} alone, {sure}"
+    if found["action"] == "route":
+        return f"Route with {method}: {percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, {gain}."
+    return (
+        f"Ask a committee ({method}): {percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, {gain}."
+    )
+
+
+def _now(what: str, label: str | None, result: Json) -> str:
+    if label is None:
+        return ""
+    entry = result["routers"][label]
+    low, high = entry["vs_best_single"]["ci95"]
+    inside = ", inside its interval" if low <= 0 <= high else ""
+    calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "committee" else ""
+    return f"Now: the best {what}, {label}, stands at {points(entry['vs_best_single']['diff'])} [{100 * low:+.1f}, {100 * high:+.1f}]{inside}{calls}."
+
+
+def _list(arms: list[str], limit: int = 4) -> str:
+    return ", ".join(arms[:limit]) + (f" and {len(arms) - limit} more" if len(arms) > limit else "")

@@ -1,0 +1,116 @@
+"""Charts made of dots, as SVG text: gold before and after with the interval of the change, and small panels, one an arm."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from reward_router.report.charts import Series
+from reward_router.report.frame import FAINT, GRID, INK, Frame, axes, colour, cut, fit, known, number_text, svg, ticks
+
+RISE, FALL, ROW = "#009E73", "#D55E00", 27
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row: shares before and after, their difference, and its 95 % interval (None where there is none)."""
+
+    label: str
+    before: float
+    after: float
+    diff: float
+    low: float | None
+    high: float | None
+
+
+def changes(rows: Sequence[Change]) -> str:
+    """Left, where each row stood before (ring) and after (disc); right, the change in points with its interval."""
+    height = 46 + ROW * len(rows) + 40
+    ends = [v for r in rows for v in (r.diff, r.low, r.high) if v is not None] + [-0.05, 0.05]
+    reach = max(abs(min(ends)), abs(max(ends))) * 1.05
+    high = max([r.before for r in rows] + [r.after for r in rows] + [0.1])
+    stand = Frame(0.0, min(1.0, high * 1.1), 0, 1, 880, height, left=170, right=370)
+    moved = Frame(-reach, reach, 0, 1, 880, height, left=560, right=70)
+    marks = [*_ruler(stand, "share right (ring: before, disc: after)"), *_ruler(moved, "change, percentage points", 100.0)]
+    for i, row in enumerate(rows):
+        marks += _change(row, 34 + ROW * i + ROW // 2, stand, moved, bold=i == 0)
+    return svg(stand, marks, "gold before and after training, with the change and its 95 % interval")
+
+
+def _ruler(frame: Frame, title: str, factor: float = 0.0) -> list[str]:
+    """Vertical grid lines with their values below and a title above; ``factor`` 0: per cent."""
+    bottom, middle = frame.height - 34, (frame.left + frame.width - frame.right) / 2
+    marks = [f'<text x="{middle}" y="18" text-anchor="middle" class="label">{escape(title)}</text>']
+    for value in ticks(frame.low_x, frame.high_x, 4):
+        x, ink = frame.x(value), FAINT if value == 0 and factor else GRID
+        text = f"{factor * value:+.4g}".replace("+0", "0") if factor else number_text(value, True)
+        marks.append(f'<line x1="{x}" x2="{x}" y1="30" y2="{bottom}" stroke="{ink}"/>')
+        marks.append(f'<text x="{x}" y="{bottom + 17}" text-anchor="middle" class="small">{text}</text>')
+    return marks
+
+
+def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list[str]:
+    sure = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
+    ink = (RISE if row.diff > 0 else FALL) if sure else FAINT
+    a, b, c, weight = stand.x(row.before), stand.x(row.after), moved.x(row.diff), ' style="font-weight:600"' if bold else ""
+    span = "" if row.low is None or row.high is None else f", 95 % {100 * row.low:+.1f} to {100 * row.high:+.1f}"
+    hover = f"{escape(row.label)}: {number_text(row.before, True)} before, {number_text(row.after, True)} after, {100 * row.diff:+.1f} points{span}"
+    marks = [
+        f'<text x="160" y="{y + 4}" text-anchor="end" class="small"{weight}>{escape(cut(row.label, 26))}</text>',
+        f'<line x1="{a}" x2="{b}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="3" stroke-opacity="0.5"/>',
+        f'<circle cx="{b}" cy="{y}" r="5" fill="{ink}"><title>{hover}</title></circle>',
+        f'<circle cx="{a}" cy="{y}" r="5" fill="#fff" fill-opacity="0.6" stroke="{ink}" stroke-width="1.8"><title>{hover}</title></circle>',
+    ]
+    if row.low is not None and row.high is not None:
+        marks.append(
+            f'<line x1="{moved.x(row.low)}" x2="{moved.x(row.high)}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="2"/>'
+        )
+    marks.append(f'<circle cx="{c}" cy="{y}" r="4.5" fill="{ink}"><title>{hover}</title></circle>')
+    marks.append(f'<text x="{moved.width - 62}" y="{y + 4}" class="small"{weight}>{100 * row.diff:+.1f}</text>')
+    return marks
+
+
+def panels(
+    lines: Mapping[str, Series],
+    x_label: str,
+    y_label: str,
+    dots: Mapping[str, Series] | None = None,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> str:
+    """One small chart a name, all on the same axes: its line, dots and band in colour, the other lines in grey behind."""
+    dots, bands, notes = dots or {}, bands or {}, notes or {}
+    xs = [x for group in (lines, dots) for points in group.values() for x in points[0]]
+    ys = [y for group in (lines, dots) for points in group.values() for y in points[1]]
+    whole = fit(xs, ys + [y for pair in bands.values() for side in pair for y in side])
+    frame = Frame(whole.low_x, whole.high_x, whole.low_y, whole.high_y, 316, 196, left=58, right=10, top=28, bottom=42)
+    grey = {name: _line(frame, points, "#c9ced6", 1.0) for name, points in lines.items()}
+    drawn = []
+    for i, name in enumerate(lines):
+        marks = [*axes(frame, x_label, y_label, False), *(mark for other, mark in grey.items() if other != name)]
+        if name in bands:
+            marks.append(_band(frame, lines[name][0], *bands[name], colour(i)))
+        marks += [
+            f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" r="2.6" fill="{colour(i)}" fill-opacity="0.3"/>'
+            for x, y in zip(*dots.get(name, ((), ())), strict=True)
+            if known(y)
+        ]
+        marks.append(_line(frame, lines[name], colour(i), 2.2))
+        note = f'<tspan class="label" dx="8" style="font-weight:400">{escape(notes[name])}</tspan>' if name in notes else ""
+        marks.append(f'<text x="58" y="17" class="small" style="font-weight:600">{escape(cut(name, 24))}{note}</text>')
+        drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))
+    return f'<div class="panels">{"".join(drawn)}</div>'
+
+
+def _line(frame: Frame, points: Series, ink: str, width: float) -> str:
+    there = [(frame.x(x), frame.y(y)) for x, y in zip(*points, strict=True) if known(y)]
+    if len(there) == 1:
+        return f'<circle cx="{there[0][0]}" cy="{there[0][1]}" r="{1.4 * width}" fill="{ink}"/>'
+    path = " ".join(f"{x},{y}" for x, y in there)
+    return f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="{width}" stroke-linejoin="round"/>'
+
+
+def _band(frame: Frame, x: Sequence[float], low: Sequence[float], high: Sequence[float], ink: str) -> str:
+    there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
+    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
+    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))
+    return f'<polygon points="{up} {down}" fill="{ink}" fill-opacity="0.2"/>'

@@ -1,0 +1,242 @@
+"""The replay's HTML report, drawn from the JSON result alone: verdict first, then the evidence. Nothing is recomputed."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from reward_router.report import charts, page
+
+Json = dict[str, Any]
+_GROUPS = {
+    "arm": "one arm",
+    "one call": "one call, chosen",
+    "online": "online router",
+    "K calls": "committee",
+    "bound": "bound",
+}
+_ORDER = list(_GROUPS)
+_HEAT_ARMS = 40
+_CURVES = ("uniform", "round_robin")
+
+
+def write(result: Json, out: Path) -> None:
+    """Write the report of a whole replay as one file that opens offline."""
+    out.write_text(render(result), encoding="utf-8")
+
+
+def render(result: Json) -> str:
+    """The report as HTML text; ``result`` is what ``reward_router.replay.run.replay`` returns."""
+    files, settings = result["files"], result["settings"]
+    lead = (
+        f"{len(files)} file{'s' if len(files) != 1 else ''}, payoff {settings['payoff']['kind']}, {settings['seeds']} runs of each online router, "
+        f"{settings['folds']}-fold cross-fitting by prompt; intervals are 95 % bootstraps over prompts"
+    )
+    body = [_contents(files)] if len(files) > 1 else []
+    body += [_file(f, i) for i, f in enumerate(files)]
+    return page.page("Does routing pay here? Replay of recorded reward-model scores", lead, [*body, _reading()])
+
+
+def _contents(files: list[Json]) -> str:
+    rows = []
+    for f in files:
+        v = f["verdict"]
+        best = f["routers"][v["best_single"]]
+        head = "-" if v["headroom"] is None else _points(v["headroom"])
+        rows.append(
+            [
+                f["name"],
+                str(f["rows"]),
+                str(len(f["arms"])),
+                v["best_single"],
+                _percent(best["accuracy"]),
+                head,
+                _DO[v["action"]],
+                v["method"],
+                _gain(v),
+            ]
+        )
+    header = ["file", "rows", "arms", "best single arm", "its accuracy", "at most", "do", "with", "gain now [95 %]"]
+    return "<h2>All files</h2>" + page.table(header, rows, 1)
+
+
+_DO = {"arm": "one arm alone", "route": "route", "committee": "ask a committee"}
+
+
+def _gain(v: Json) -> str:
+    return "-" if v["action"] == "arm" else f"{_points(v['gain'])} [{_points(v['ci95'][0])}, {_points(v['ci95'][1])}]"
+
+
+def _file(f: Json, index: int) -> str:
+    v = f["verdict"]
+    head, *rest = v["text"].split(". ")
+    parts = [
+        f'<h2 id="file{index}">{escape(f["name"])}</h2>',
+        page.verdict(head + ".", [". ".join(rest)]),
+        _tiles(f),
+        _notes(f),
+    ]
+    parts += ["<h3>Accuracy against calls</h3>", _frontier(f), "<h3>All methods</h3>", _table(f), _heat(f)]
+    parts += [_online(f), _official(f)]
+    return "".join(parts)
+
+
+def _tiles(f: Json) -> str:
+    v = f["verdict"]
+    best = f["routers"][v["best_single"]]
+    tiles = [(_percent(best["accuracy"]), f"best single arm: {v['best_single']}")]
+    if v["headroom"] is not None:
+        tiles.append((_points(v["headroom"]), "at most, by always picking a right arm"))
+    for key, what in (("best_router", "best one-call router"), ("best_committee", "best committee")):
+        if v[key] is not None:
+            tiles.append((_points(f["routers"][v[key]]["vs_best_single"]["diff"]), f"{what}: {v[key]}"))
+    tiles.append((f"{f['prompts']:,}", f"prompts, {f['rows']:,} labelled pairs"))
+    return page.tiles(tiles)
+
+
+def _notes(f: Json) -> str:
+    blocks = "+".join(f["features"]["blocks"])
+    encoder = f" ({f['features']['encoder']})" if f["features"]["encoder"] else ""
+    text = [f"Features: {blocks}{encoder}. Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} rows."]
+    if f["broken_rows"]:
+        text.append(f"{f['broken_rows']} broken rows were left out: " + "; ".join(f["problems"][:5]) + ".")
+    if f["missing"]:
+        worst = max(f["missing"].items(), key=lambda item: item[1])
+        text.append(
+            f"{len(f['missing'])} arms are missing on some rows and count 1/2 there (most: {worst[0]}, {_percent(worst[1])})."
+        )
+    return f'<p class="note">{escape(" ".join(text))}</p>'
+
+
+def _ordered(f: Json) -> list[tuple[str, Json]]:
+    return sorted(f["routers"].items(), key=lambda item: (_ORDER.index(item[1]["kind"]), -item[1]["accuracy"]))
+
+
+def _frontier(f: Json) -> str:
+    points = [
+        charts.Point(e["calls_per_row"], e["accuracy"], e["ci95"][0], e["ci95"][1], label, _GROUPS[e["kind"]])
+        for label, e in _ordered(f)
+        if e["kind"] != "bound"
+    ]
+    most = max(p.x for p in points)
+    return charts.scatter(points, "calls a row (one call: one arm judges one pair)", "accuracy", log_x=most > 4)
+
+
+def _table(f: Json) -> str:
+    header = [
+        "method",
+        "kind",
+        "accuracy",
+        "95 %",
+        "where some arm is right",
+        "calls",
+        "cost",
+        "vs best single",
+        "95 %",
+        "vs uniform",
+        "regret",
+    ]
+    rows, classes = [], []
+    for label, e in _ordered(f):
+        best, uniform = e["vs_best_single"], e["vs_uniform"]
+        some = "-" if e["accuracy_some_right"] is None else _percent(e["accuracy_some_right"])
+        inside = " (inside)" if best["inside"] else ""
+        sizes = [
+            _percent(e["accuracy"]),
+            _range(e["ci95"]),
+            some,
+            f"{e['calls_per_row']:.2f}",
+            f"{e['cost_per_row']:.3g}",
+        ]
+        gains = [_points(best["diff"]) + inside, _range(best["ci95"], True), _points(uniform["diff"])]
+        rows.append([label, _GROUPS[e["kind"]], *sizes, *gains, f"{e['regret']:.0f}"])
+        classes.append(
+            "best"
+            if not best["inside"] and best["diff"] > 0 and e["kind"] != "bound"
+            else "dim"
+            if e["kind"] == "arm" and label != f["best_single"]
+            else ""
+        )
+    note = '<p class="note">Green: better than the best single arm beyond its own interval. (inside): the difference lies inside its interval. Regret in rows, against the best single arm.</p>'
+    return page.table(header, rows, 2, classes) + note
+
+
+def _heat(f: Json) -> str:
+    arms = sorted(f["arms"], key=lambda a: -f["routers"][a]["accuracy"])[:_HEAT_ARMS]
+    parts = []
+    if len(f["by"]) > 1:
+        columns = [f"{c} ({p['rows']})" for c, p in f["by"].items()]
+        values = [[p["accuracy"][a] for p in f["by"].values()] for a in arms]
+        parts += [
+            "<h3>Accuracy of the arms by category, in %</h3>",
+            charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True),
+        ]
+    index = [f["arms"].index(a) for a in arms]
+    for key, name in (("kappa", "Cohen's kappa"), ("f1", "F1 of «a is better»")):
+        matrix = [[f["agreement"][key][i][j] for j in index] for i in index]
+        drawn = charts.heatmap(matrix, arms, arms, 0.0, 1.0)
+        parts.append(
+            f"<details{' open' if key == 'kappa' and len(arms) <= 18 else ''}><summary>Agreement of the arms: {escape(name)}</summary>{drawn}</details>"
+        )
+    if len(f["arms"]) > _HEAT_ARMS:
+        parts.append(f'<p class="note">The {_HEAT_ARMS} most accurate of {len(f["arms"])} arms are drawn.</p>')
+    return "".join(parts)
+
+
+def _online(f: Json) -> str:
+    rows = f["curve_rows"]
+    routers = {label: e for label, e in f["routers"].items() if "share_over_time" in e}
+    if not routers:
+        return ""
+    regret = {label: (rows, e["regret_over_time"]) for label, e in routers.items()}
+    parts = [
+        "<h3>Regret of the online routers</h3>",
+        charts.line(regret, "rows seen", "regret against the best arm, in rows"),
+    ]
+    for label, e in routers.items():
+        if label not in _CURVES:
+            parts.append(
+                f"<details><summary>Shares over time: {escape(label)}</summary>{charts.shares(rows, _shares(e, f['arms']), 'rows seen')}</details>"
+            )
+    return "".join(parts)
+
+
+def _shares(entry: Json, arms: list[str]) -> Mapping[str, list[float]]:
+    """The seven most chosen arms by name, the rest together."""
+    over_time = entry["share_over_time"]
+    top = sorted(range(len(arms)), key=lambda k: -sum(row[k] for row in over_time))[:7]
+    found = {arms[k]: [row[k] for row in over_time] for k in top}
+    if len(arms) > len(top):
+        found[f"{len(arms) - len(top)} others"] = [max(0.0, 1.0 - sum(row[k] for k in top)) for row in over_time]
+    return found
+
+
+def _official(f: Json) -> str:
+    if not f["official"]:
+        return ""
+    subsets = sorted({s for scores in f["official"].values() for s in scores})
+    rows = [
+        [arm, *(_percent(scores[s]) if s in scores else "-" for s in subsets)] for arm, scores in f["official"].items()
+    ]
+    return "<h3>The benchmark's own metric</h3>" + page.table(["arm", *subsets], rows)
+
+
+def _reading() -> str:
+    return (
+        "<h2>How to read this</h2><p>Accuracy: right 1, tie 1/2, wrong 0, on all rows; «where some arm is right» leaves out the rows on which every arm errs. "
+        "Cross-fitted methods are judged on prompts they did not learn from. Online routers see only the payoff of the arm they chose, in a random order of prompts; "
+        "their accuracy is a mean over runs, and their interval includes the spread between runs. The best single arm is chosen in hindsight, again in every bootstrap "
+        "replicate, so its luck is part of each difference. The verdict's confidence allows for having compared all methods. The bound is not a method: it knows the label.</p>"
+    )
+
+
+def _percent(x: float) -> str:
+    return f"{100 * x:.1f} %"
+
+
+def _points(x: float) -> str:
+    return f"{100 * x:+.1f} pp"
+
+
+def _range(pair: tuple[float, float], signed: bool = False) -> str:
+    return f"{100 * pair[0]:+.1f} to {100 * pair[1]:+.1f}" if signed else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}"

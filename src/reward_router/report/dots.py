@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from reward_router.report.charts import Series
-from reward_router.report.frame import FAINT, GRID, INK, Frame, axes, colour, cut, fit, known, number_text, svg, ticks
+from reward_router.report.frame import FAINT, GRID, Frame, axes, colour, cut, fit, known, number_text, svg, ticks
 
 RISE, FALL, ROW = "#009E73", "#D55E00", 27
 
@@ -30,7 +30,10 @@ def changes(rows: Sequence[Change]) -> str:
     high = max([r.before for r in rows] + [r.after for r in rows] + [0.1])
     stand = Frame(0.0, min(1.0, high * 1.1), 0, 1, 880, height, left=170, right=370)
     moved = Frame(-reach, reach, 0, 1, 880, height, left=560, right=70)
-    marks = [*_ruler(stand, "share right (ring: before, disc: after)"), *_ruler(moved, "change, percentage points", 100.0)]
+    marks = [
+        *_ruler(stand, "share right (ring: before, disc: after)"),
+        *_ruler(moved, "change, percentage points", 100.0),
+    ]
     for i, row in enumerate(rows):
         marks += _change(row, 34 + ROW * i + ROW // 2, stand, moved, bold=i == 0)
     return svg(stand, marks, "gold before and after training, with the change and its 95 % interval")
@@ -51,7 +54,12 @@ def _ruler(frame: Frame, title: str, factor: float = 0.0) -> list[str]:
 def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list[str]:
     sure = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
     ink = (RISE if row.diff > 0 else FALL) if sure else FAINT
-    a, b, c, weight = stand.x(row.before), stand.x(row.after), moved.x(row.diff), ' style="font-weight:600"' if bold else ""
+    a, b, c, weight = (
+        stand.x(row.before),
+        stand.x(row.after),
+        moved.x(row.diff),
+        ' style="font-weight:600"' if bold else "",
+    )
     span = "" if row.low is None or row.high is None else f", 95 % {100 * row.low:+.1f} to {100 * row.high:+.1f}"
     hover = f"{escape(row.label)}: {number_text(row.before, True)} before, {number_text(row.after, True)} after, {100 * row.diff:+.1f} points{span}"
     marks = [
@@ -95,7 +103,11 @@ def panels(
             if known(y)
         ]
         marks.append(_line(frame, lines[name], colour(i), 2.2))
-        note = f'<tspan class="label" dx="8" style="font-weight:400">{escape(notes[name])}</tspan>' if name in notes else ""
+        note = (
+            f'<tspan class="label" dx="8" style="font-weight:400">{escape(notes[name])}</tspan>'
+            if name in notes
+            else ""
+        )
         marks.append(f'<text x="58" y="17" class="small" style="font-weight:600">{escape(cut(name, 24))}{note}</text>')
         drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))
     return f'<div class="panels">{"".join(drawn)}</div>'

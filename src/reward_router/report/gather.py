@@ -66,7 +66,9 @@ def read(folder: Path) -> Evidence:
 
 def _check(run: RunDir) -> None:
     if not (run.path / "config.yaml").is_file():
-        raise InputError(f"{run.path}: no run here (no config.yaml); give the directory a run was written to with --out")
+        raise InputError(
+            f"{run.path}: no run here (no config.yaml); give the directory a run was written to with --out"
+        )
     if not run.summary.is_file():
         raise InputError(
             f"{run.path}: this run is unfinished (no summary.json); go on with it by "

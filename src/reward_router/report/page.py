@@ -6,21 +6,23 @@ from html import escape
 STYLE = """
 :root{--ink:#1c2733;--faint:#5f6b7a;--line:#e3e6ea;--tint:#f6f8fa;--blue:#0072B2}
 *{box-sizing:border-box}
-body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1020px;padding:28px 24px 80px;background:#fff}
+body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1080px;padding:28px 24px 80px;background:#fff}
 h1{font-size:26px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:20px;margin:44px 0 8px;padding-top:14px;border-top:1px solid var(--line)}h3{font-size:16px;margin:28px 0 4px}
-p{margin:6px 0 10px;max-width:78ch}.sub{color:var(--faint)}.note{color:var(--faint);font-size:13.5px}
+p{margin:6px 0 10px;max-width:92ch}.sub{color:var(--faint)}.note{color:var(--faint);font-size:13.5px}
 .verdict{background:#eef5fa;border-left:5px solid var(--blue);padding:14px 18px;margin:16px 0 20px;border-radius:0 6px 6px 0;max-width:none}
 .verdict b{display:block;font-size:17px;margin-bottom:4px}.verdict p{margin:4px 0;max-width:none}
 .tiles{display:flex;flex-wrap:wrap;gap:12px;margin:14px 0}.tile{border:1px solid var(--line);border-radius:8px;padding:10px 16px;min-width:130px}
 .tile b{display:block;font-size:21px}.tile span{color:var(--faint);font-size:13px}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13.5px;margin:10px 0;width:100%}
-th,td{padding:4px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-variant-numeric:tabular-nums}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0;width:100%}
+th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-variant-numeric:tabular-nums}
 th{background:var(--tint);font-weight:600;position:sticky;top:0}td:first-child,th:first-child,td.t,th.t{text-align:left}
 tr.best td{background:#f3faf6}tr.dim td{color:var(--faint)}
 svg{max-width:100%;height:auto;display:block;margin:6px 0}svg .small{font-size:11.5px;fill:var(--ink)}svg .label{font-size:12.5px;fill:var(--faint)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:12.5px;margin:0 0 8px 62px}.key{display:inline-flex;align-items:center;gap:6px}
 details{margin:10px 0}summary{cursor:pointer;color:var(--blue)}nav a{margin-right:14px;color:var(--blue);text-decoration:none}
 code{background:var(--tint);padding:1px 4px;border-radius:3px;font-size:.92em}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(285px,1fr));gap:6px 12px;margin:8px 0}pre{background:var(--tint);padding:12px 14px;border-radius:6px;overflow-x:auto;font-size:12.5px;line-height:1.45}
+.figure{overflow-x:auto}@media(max-width:640px){body{padding:18px 14px 60px}.figure>svg{max-width:none;zoom:.8}.legend{margin-left:8px}}
 @media print{body{max-width:none}h2{break-before:auto}svg,table{break-inside:avoid}}
 """
 

@@ -10,7 +10,6 @@ from html import escape
 
 from reward_router.report.frame import (
     FAINT,
-    GRID,
     INK,
     PALETTE,
     Frame,
@@ -91,7 +90,7 @@ def heatmap(
 ) -> str:
     """Numbers in coloured cells, white at ``low`` to blue at ``high``; an empty cell where there is none."""
     left = min(260, 12 + 7 * max((len(r) for r in rows), default=1))
-    top = min(150, 14 + 5 * max((len(c) for c in columns), default=1))
+    top = min(190, 22 + 4 * max((len(c) for c in columns), default=1))
     cell = max(26, min(74, (880 - left) // max(1, len(columns))))
     frame = Frame(0, 1, 0, 1, left + cell * len(columns) + 60, top + 24 * len(rows) + 8)
     marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
@@ -118,26 +117,44 @@ class Point:
 
 
 def scatter(
-    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 12
+    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 8
 ) -> str:
-    """Points with 95 % bars; the ``named`` highest carry their label, the rest on hover."""
+    """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label."""
     groups = list(dict.fromkeys(p.group for p in points))
-    frame = fit([p.x for p in points], [v for p in points for v in (p.low, p.high)], height=430, log_x=log_x, right=150)
-    marks = []
+    ys = [v for p in points for v in (p.low, p.high)]
+    frame = fit([p.x for p in points], ys, height=460, log_x=log_x, right=190, left=100)
+    shown = axes(frame, x_label, y_label, percent)
+    clusters: dict[int, list[Point]] = {}
     for p in points:
-        i = groups.index(p.group)
-        x, y = frame.x(p.x), frame.y(p.y)
-        hover = f"<title>{escape(p.label)}: {number_text(p.y, percent)} [{number_text(p.low, percent)}, {number_text(p.high, percent)}] at {p.x:.3g}</title>"
-        marks.append(
-            f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(i)}" stroke-opacity="0.45" stroke-width="1.5"/>'
-        )
-        marks.append(
-            f'<circle cx="{x}" cy="{y}" r="4.5" fill="{colour(i)}" fill-opacity="0.85" stroke="#fff">{hover}</circle>'
-        )
-    marks += _labels(frame, sorted(points, key=lambda p: -p.y)[:named])
-    return svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} against {x_label}") + legend(
-        groups
-    )
+        clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
+        shown += _mark(frame, p, groups.index(p.group), len(groups), percent)
+    for cluster in clusters.values():
+        shown += _labels(frame, cluster, groups, named)
+    return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
+
+
+def _dodged(frame: Frame, p: Point, index: int, groups: int) -> float:
+    return round(frame.x(p.x) + 11 * (index - (groups - 1) / 2), 2)
+
+
+def _mark(frame: Frame, p: Point, index: int, groups: int, percent: bool) -> list[str]:
+    x, text = _dodged(frame, p, index, groups), (number_text(v, percent) for v in (p.y, p.low, p.high))
+    hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
+    bar = f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(index)}"'
+    dot = f'<circle cx="{x}" cy="{frame.y(p.y)}" r="4.5" fill="{colour(index)}" fill-opacity="0.85" stroke="#fff">'
+    return [f'{bar} stroke-opacity="0.35" stroke-width="1.5"/>', f"{dot}<title>{hover}</title></circle>"]
+
+
+def _labels(frame: Frame, points: Sequence[Point], groups: Sequence[str], named: int) -> list[str]:
+    """Labels to the right of points at one x, pushed apart downwards, each with a thin line to its point."""
+    out, y = [], float(frame.top)
+    text_x = max(frame.x(p.x) for p in points) + 11 * len(groups) / 2 + 24
+    for p in sorted(points, key=lambda p: -p.y)[:named]:
+        y = max(y + 13, frame.y(p.y) + 4)
+        x = _dodged(frame, p, groups.index(p.group), len(groups)) + 5
+        out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="#b9c1cb"/>')
+        out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')
+    return out
 
 
 def bars(
@@ -203,16 +220,6 @@ def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
     return " ".join(parts)
 
 
-def _labels(frame: Frame, points: Sequence[Point]) -> list[str]:
-    """Labels to the right of the plot, pushed apart downwards, each with a thin line to its point."""
-    out, y, x = [], float(frame.top), frame.width - frame.right + 14
-    for p in sorted(points, key=lambda p: -p.y):
-        y = max(y + 13, frame.y(p.y))
-        out.append(f'<line x1="{frame.x(p.x) + 5}" x2="{x - 3}" y1="{frame.y(p.y)}" y2="{y - 3:.1f}" stroke="{GRID}"/>')
-        out.append(f'<text x="{x}" y="{y:.1f}" class="small">{escape(cut(p.label, 22))}</text>')
-    return out
-
-
 def _cell(
     x: float, y: float, size: float, value: float | None, low: float, high: float, percent: bool, what: str
 ) -> str:
@@ -229,4 +236,4 @@ def _cell(
 
 
 def _slanted(x: float, y: float, text: str) -> str:
-    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 30))}</text>'
+    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 40))}</text>'

@@ -19,7 +19,7 @@ class Frame:
     high_x: float
     low_y: float
     high_y: float
-    width: int = 720
+    width: int = 880
     height: int = 320
     left: int = 62
     right: int = 16
@@ -66,7 +66,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 12) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def fit(xs: Sequence[Number], ys: Sequence[Number], height: int = 320, log_x: bool = False, right: int = 16) -> Frame:
+def fit(
+    xs: Sequence[Number], ys: Sequence[Number], height: int = 320, log_x: bool = False, right: int = 16, left: int = 62
+) -> Frame:
     """The frame that holds all given points, with a little room above and below."""
     known_x, known_y = [float(x) for x in xs if known(x)] or [0.0], [float(y) for y in ys if known(y)] or [0.0]
     low, high = min(known_y), max(known_y)
@@ -76,7 +78,7 @@ def fit(xs: Sequence[Number], ys: Sequence[Number], height: int = 320, log_x: bo
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
         low_x, high_x = low_x / 1.15, high_x * 1.15
-    return Frame(low_x, high_x, low - pad, high + pad, height=height, log_x=log_x, right=right)
+    return Frame(low_x, high_x, low - pad, high + pad, height=height, log_x=log_x, right=right, left=left)
 
 
 def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = True) -> list[str]:

@@ -28,9 +28,12 @@ code{background:var(--tint);padding:1px 4px;border-radius:3px;font-size:.92em}
 
 
 def page(title: str, lead: str, body: Sequence[str]) -> str:
-    """A whole HTML document; ``body`` holds finished HTML, ``title`` and ``lead`` are escaped here."""
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{escape(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1><p class="sub">{escape(lead)}</p>{"".join(body)}</body></html>\n'
+    """A whole HTML document; ``body`` holds finished HTML, ``title`` and ``lead`` are escaped here. Units never wrap."""
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head = f"<head>{meta}<title>{escape(title)}</title><style>{STYLE}</style></head>"
+    top = f'<h1>{escape(title)}</h1><p class="sub">{escape(lead)}</p>'
+    text = f'<!doctype html><html lang="en">{head}<body>{top}{"".join(body)}</body></html>\n'
+    return text.replace(" %", "\u00a0%").replace(" pp", "\u00a0pp")
 
 
 def table(

@@ -41,23 +41,12 @@ def _contents(files: list[Json]) -> str:
     rows = []
     for f in files:
         v = f["verdict"]
-        best = f["routers"][v["best_single"]]
+        accuracy = _percent(f["routers"][v["best_single"]]["accuracy"])
         head = "-" if v["headroom"] is None else _points(v["headroom"])
-        rows.append(
-            [
-                f["name"],
-                str(f["rows"]),
-                str(len(f["arms"])),
-                v["best_single"],
-                _percent(best["accuracy"]),
-                head,
-                _DO[v["action"]],
-                v["method"],
-                _gain(v),
-            ]
-        )
-    header = ["file", "rows", "arms", "best single arm", "its accuracy", "at most", "do", "with", "gain now [95 %]"]
-    return "<h2>All files</h2>" + page.table(header, rows, 1)
+        what = [f["name"], v["best_single"], _DO[v["action"]], v["method"] if v["action"] != "arm" else ""]
+        rows.append([*what, f"{f['rows']:,}", str(len(f["arms"])), accuracy, head, _gain(v)])
+    header = ["file", "best single arm", "do", "with", "rows", "arms", "its accuracy", "at most", "gain now [95 %]"]
+    return "<h2>All files</h2>" + page.table(header, rows, 4)
 
 
 _DO = {"arm": "one arm alone", "route": "route", "committee": "ask a committee"}
@@ -126,38 +115,34 @@ def _table(f: Json) -> str:
     header = [
         "method",
         "kind",
-        "accuracy",
-        "95 %",
-        "where some arm is right",
+        "accuracy [95 %]",
+        "where some is right",
         "calls",
         "cost",
-        "vs best single",
-        "95 %",
+        "vs best single [95 %]",
+        "",
         "vs uniform",
         "regret",
     ]
     rows, classes = [], []
     for label, e in _ordered(f):
-        best, uniform = e["vs_best_single"], e["vs_uniform"]
+        best, point = e["vs_best_single"], e["kind"] != "bound"
         some = "-" if e["accuracy_some_right"] is None else _percent(e["accuracy_some_right"])
-        inside = " (inside)" if best["inside"] else ""
         sizes = [
-            _percent(e["accuracy"]),
-            _range(e["ci95"]),
+            f"{_percent(e['accuracy'])} {_range(e['ci95'])}",
             some,
             f"{e['calls_per_row']:.2f}",
             f"{e['cost_per_row']:.3g}",
         ]
-        gains = [_points(best["diff"]) + inside, _range(best["ci95"], True), _points(uniform["diff"])]
-        rows.append([label, _GROUPS[e["kind"]], *sizes, *gains, f"{e['regret']:.0f}"])
-        classes.append(
-            "best"
-            if not best["inside"] and best["diff"] > 0 and e["kind"] != "bound"
-            else "dim"
-            if e["kind"] == "arm" and label != f["best_single"]
-            else ""
-        )
-    note = '<p class="note">Green: better than the best single arm beyond its own interval. (inside): the difference lies inside its interval. Regret in rows, against the best single arm.</p>'
+        gain = f"{_points(best['diff'])} {_range(best['ci95'], True)}"
+        rest = ["inside" if best["inside"] else "", _points(e["vs_uniform"]["diff"]), f"{e['regret']:.0f}"]
+        rows.append([label, _GROUPS[e["kind"]], *sizes, gain, *rest])
+        weak = "dim" if e["kind"] == "arm" and label != f["best_single"] else ""
+        classes.append("best" if point and best["diff"] > 0 and not best["inside"] else weak)
+    note = (
+        '<p class="note">Green: better than the best single arm beyond its own interval. «inside»: the difference lies inside its interval, '
+        "so it may be noise. Regret in rows, against the best single arm.</p>"
+    )
     return page.table(header, rows, 2, classes) + note
 
 
@@ -193,11 +178,13 @@ def _online(f: Json) -> str:
         "<h3>Regret of the online routers</h3>",
         charts.line(regret, "rows seen", "regret against the best arm, in rows"),
     ]
-    for label, e in routers.items():
-        if label not in _CURVES:
-            parts.append(
-                f"<details><summary>Shares over time: {escape(label)}</summary>{charts.shares(rows, _shares(e, f['arms']), 'rows seen')}</details>"
-            )
+    learning = sorted((x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"])
+    for i, label in enumerate(learning):
+        drawn = charts.shares(rows, _shares(routers[label], f["arms"]), "rows seen")
+        opened = " open" if i == 0 else ""
+        parts.append(
+            f"<details{opened}><summary>Shares of the arms over time: {escape(label)}</summary>{drawn}</details>"
+        )
     return "".join(parts)
 
 
@@ -239,4 +226,4 @@ def _points(x: float) -> str:
 
 
 def _range(pair: tuple[float, float], signed: bool = False) -> str:
-    return f"{100 * pair[0]:+.1f} to {100 * pair[1]:+.1f}" if signed else f"{100 * pair[0]:.1f} to {100 * pair[1]:.1f}"
+    return f"[{100 * pair[0]:+.1f}, {100 * pair[1]:+.1f}]" if signed else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"

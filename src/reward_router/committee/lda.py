@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from reward_router.types import Float, Int
 
 FAMILY_CORRELATION = 0.9
-MIN_INTENSITY = 0.02
 SPENT = 1e-3
 
 
@@ -24,12 +23,11 @@ class Moments(NamedTuple):
     sd_K: Float
     corr_KK: Float
     target_KK: Float
-    intensity: float
     n: float
 
 
 def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
-    """Shrunk z, correlations, their family target and the Ledoit-Wolf intensity (Schaefer-Strimmer form). O(P K^2)."""
+    """Shrunk z, correlations and the target they shrink to. O(P K^2)."""
     weight = np.ones(len(v_PK)) if weight_P is None else weight_P
     weight = weight / weight.sum()
     n = 1.0 / float((weight**2).sum())
@@ -37,13 +35,8 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     sd = np.sqrt(weight @ (v_PK - mu) ** 2 + 1e-4)
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
-    spread = ((unit**2 * weight[:, None]).T @ unit**2 - corr**2) / n
-    off = ~np.eye(len(mu), dtype=bool)
-    intensity = float(spread[off].sum() / max((corr[off] ** 2).sum(), 1e-12)) if len(mu) > 1 else 1.0
     np.fill_diagonal(corr, 1.0)
-    return Moments(
-        shrink_mean(mu / sd, n), sd, corr, family_target(corr), float(np.clip(intensity, MIN_INTENSITY, 1.0)), n
-    )
+    return Moments(shrink_mean(mu / sd, n), sd, corr, family_target(corr), n)
 
 
 def shrink_mean(z_K: Float, n: float) -> Float:

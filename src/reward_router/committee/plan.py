@@ -24,7 +24,8 @@ from reward_router.committee.stop import PRICES, at_price, boundaries, log_loss,
 from reward_router.types import Float, Int
 
 INNER_FOLDS = 4
-INTENSITIES = (0.0, 0.1, 0.3, 0.6, 1.0)  # 0 stands for the Ledoit-Wolf value
+INTENSITIES = (0.3, 1.0)
+EARLY = 4  # prefixes whose tempered log-loss chooses the intensity: few rows go further
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,19 @@ def fit_plan(data: Labelled, cost_K: Float, max_calls: int, seed: int, prices_L:
     folds = [_FoldFit(data, random, fold, cost_K, length) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
-    best = int(np.argmin(log_loss(paths[..., -1].T, sign).mean(0)))
+    losses = [early_loss(path, sign) for path in paths]
+    best = int(np.argmin([loss.mean() for loss in losses]))
     by_category = _assemble([f.category_paths(INTENSITIES[best]) for f in folds], folds, len(sign))[0]
-    gain = log_loss(paths[best, :, -1], sign) - log_loss(by_category[:, -1], sign)
+    gain = losses[best] - early_loss(by_category, sign)
     use = bool(gain.mean() > gain.std() / np.sqrt(len(gain))) and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
     return _final(data, random, path, sign, INTENSITIES[best], use, cost_K, length, prices_L)
+
+
+def early_loss(path_PT: Float, sign_P: Float) -> Float:
+    """(P,) log-loss after tempering, averaged over the first prefixes."""
+    scaled = (path_PT * temperatures(path_PT, sign_P))[:, :EARLY]
+    return np.asarray(log_loss(scaled, sign_P).mean(axis=1))
 
 
 def _fold_masks(data: Labelled, seed: int) -> list[NDArray[np.bool_]]:
@@ -88,7 +96,7 @@ class _FoldFit:
 
     def paths(self, intensities: tuple[float, ...]) -> Float:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
-        corr = np.stack([_correlation(self.moment, i) for i in intensities])
+        corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order = greedy_order(z, corr, self.cost_K, self.length)
         weight = prefix_weights(z, corr, order, self.moment.sd_K)
@@ -101,10 +109,6 @@ class _FoldFit:
         )
         row = np.where((self.test_category_P >= 0) & (self.test_category_P < len(z) - 1), self.test_category_P + 1, 0)
         return path_of_rows(self.x_PK, row, order, weight)[None]
-
-
-def _correlation(moment: Moments, intensity: float) -> Float:
-    return shrink_correlation(moment, moment.intensity if intensity == 0 else intensity)
 
 
 def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float:
@@ -122,7 +126,7 @@ def discriminants(
     if by_category and category_P.max(initial=-1) >= 0:
         seen = category_P >= 0
         z = np.vstack([z, category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)])
-    corr = _correlation(moment, intensity)[None]
+    corr = shrink_correlation(moment, intensity)[None]
     order = greedy_order(z, np.repeat(corr, len(z), axis=0), cost_K, length)
     return z, order, prefix_weights(z, corr, order, moment.sd_K)
 
@@ -156,7 +160,7 @@ def _final(
     z, order, weight = discriminants(v_PK, data.category_P, moment, intensity, use, cost_K, length)
     along = np.where(order[0] >= 0, cost_K[np.maximum(order[0], 0)], 1.0)
     bound = boundaries(steps, along, prices_L)
-    corr = _correlation(moment, intensity)
+    corr = shrink_correlation(moment, intensity)
     weight = weight * temperature[None, :, None]
     return Plan(calibrator, z, corr, moment.sd_K, order, weight, temperature, bound, prices_L, intensity, use)
 

@@ -32,11 +32,14 @@ def chosen_tasks(per_category: int, categories: list[str], seed: int) -> list[Ta
     return [task for category in categories for task in by[category]]
 
 
-def plan(tasks: list[Task], samples: int) -> list[list[tuple[Task, float, int]]]:
+def plan(greedily: list[Task], tasks: list[Task], samples: int) -> list[list[tuple[Task, float, int]]]:
     """Batches of (task, temperature, number of the sample), prompts of like length together."""
-    ordered = sorted(tasks, key=lambda task: (len(task.prompt), task.id))
-    greedy = [(task, 0.0, 0) for task in ordered]
-    sampled = [(task, TEMPERATURE, draw) for task in ordered for draw in range(samples)]
+
+    def length(task: Task) -> tuple[int, str]:
+        return len(task.prompt), task.id
+
+    greedy = [(task, 0.0, 0) for task in sorted(greedily, key=length)]
+    sampled = [(task, TEMPERATURE, draw) for task in sorted(tasks, key=length) for draw in range(samples)]
     return [jobs[start : start + BATCH] for jobs in (greedy, sampled) for start in range(0, len(jobs), BATCH)]
 
 
@@ -106,7 +109,7 @@ def clustered(values_by_prompt: list[list[float]]) -> tuple[float, float, float]
 
 def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
     """The table of pass rates, one line a category."""
-    yield f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts |\n|---|---|---|---|---|"
+    yield f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts greedy / sampled |\n|---|---|---|---|---|"
     for category in CATEGORIES:
         mine = [
             (row, verify(tasks[row["id"]], row["response"])) for row in rows if tasks[row["id"]].category == category
@@ -123,7 +126,7 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
         ended = float(np.mean([row["finished"] for row, _ in mine]))
         yield (
             f"| {category} | {sum(greedy) / len(greedy):.2f} [{low:.2f}, {high:.2f}] | {mean:.2f} [{below:.2f}, {above:.2f}] "
-            f"| {ended:.2f} | {len(greedy)} |"
+            f"| {ended:.2f} | {len(greedy)} / {len(by_prompt)} |"
         )
 
 
@@ -188,17 +191,18 @@ def main() -> None:
     parser.add_argument(
         "--responses", type=Path, default=Path("build/base-rates.jsonl"), help="JSON lines, kept and reused"
     )
-    parser.add_argument("--prompts", type=int, default=24, help="train prompts a category")
+    parser.add_argument("--prompts", type=int, default=12, help="train prompts a category sampled from")
+    parser.add_argument("--greedy-prompts", type=int, default=40, help="train prompts a category answered greedily")
     parser.add_argument("--samples", type=int, default=8, help="responses a prompt at the temperature")
     parser.add_argument("--categories", nargs="+", default=list(CATEGORIES), choices=CATEGORIES)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--arms", action="store_true", help="also score the sampled responses with every arm")
     given = parser.parse_args()
-    tasks = chosen_tasks(given.prompts, given.categories, given.seed)
+    greedily, tasks = (chosen_tasks(n, given.categories, given.seed) for n in (given.greedy_prompts, given.prompts))
     given.responses.parent.mkdir(parents=True, exist_ok=True)
-    rows = sampled(given.responses, plan(tasks, given.samples), given.dtype)
-    known = {task.id: task for task in tasks}
+    rows = sampled(given.responses, plan(greedily, tasks, given.samples), given.dtype)
+    known = {task.id: task for task in greedily + tasks}
     print("\n".join(rate_lines(known, rows)))
     if given.arms:
         for line in arm_lines(known, rows):

@@ -5,6 +5,7 @@ One protocol (``reward_router.types.Router``): ``probs``, ``update``, ``state_di
 """
 
 from reward_router.routers.choose import choose
+from reward_router.routers.cost import Priced
 from reward_router.routers.exp3 import Exp3
 from reward_router.routers.linucb import DiscountedLinUCB, LinUCB
 from reward_router.routers.simple import Fixed, RoundRobin, Uniform
@@ -17,6 +18,7 @@ __all__ = [
     "Fixed",
     "LinUCB",
     "LinearThompson",
+    "Priced",
     "RoundRobin",
     "Uniform",
     "choose",

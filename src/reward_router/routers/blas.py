@@ -1,46 +1,86 @@
-"""Keeps linear algebra on one thread: a matrix-vector product is bound by memory, and a second thread only spins.
+"""Linear algebra on one thread and on one triangle.
 
-Measured on a loaded two-core machine: two OpenBLAS threads turn a 0.07 ms product into 56 ms. One thread also makes
-results repeat bit for bit whatever ``OPENBLAS_NUM_THREADS`` says. The count is set through the OpenBLAS that NumPy's
-wheel carries; a NumPy built against another BLAS is left alone (set that library's own variable, e.g. MKL_NUM_THREADS).
+A matrix-vector product is bound by memory, and a second thread only spins: measured on a busy two-core machine, two OpenBLAS
+threads turn a 0.1 ms product into 8 ms of CPU time. One thread also makes results repeat bit for bit whatever
+``OPENBLAS_NUM_THREADS`` says. The count is set through the OpenBLAS that the wheels of NumPy and SciPy carry; builds against
+another BLAS are left alone (set that library's own variable, e.g. MKL_NUM_THREADS=1).
+
+Symmetric matrices are Fortran-ordered and only their lower triangle is read or written: half the memory traffic.
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+Array = NDArray[Any]
 Threads = tuple[Callable[[], int], Callable[[int], None]]
 
 
 @cache
-def _openblas() -> Threads | None:
-    """(get, set) of the thread count of the OpenBLAS in ``numpy.libs``, or None where NumPy carries none."""
-    package = Path(np.__file__).parent
-    folders = (package.parent / "numpy.libs", package / ".dylibs")
-    for path in sorted(p for folder in folders if folder.is_dir() for p in folder.glob("*openblas*")):
-        library = ctypes.CDLL(str(path))
-        for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
-            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            put = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-            if get is not None and put is not None:
-                return get, put
+def _openblas() -> tuple[Threads, ...]:
+    """(get, set) of the thread count of every OpenBLAS that NumPy and SciPy carry."""
+    site = Path(np.__file__).parent.parent
+    folders = [site / part for part in ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")]
+    paths = sorted(path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*"))
+    return tuple(found for path in paths if (found := _threads(ctypes.CDLL(str(path)))) is not None)
+
+
+def _threads(library: ctypes.CDLL) -> Threads | None:
+    for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+        get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+        put = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+        if get is not None and put is not None:
+            return get, put
     return None
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run the block with one BLAS thread and restore the count after it. About 1 us; nothing where it is 1 already."""
-    library = _openblas()
-    before = library[0]() if library else 1
-    if library is None or before == 1:
-        yield
-        return
-    library[1](1)
-    try:
-        yield
-    finally:
-        library[1](before)
+class one_thread:
+    """Run the block with one BLAS thread and restore the counts after it. A few microseconds."""
+
+    def __enter__(self) -> None:
+        """Remember the counts and set 1 where they differ."""
+        self._before = [(put, count) for get, put in _openblas() if (count := get()) != 1]
+        for put, _ in self._before:
+            put(1)
+
+    def __exit__(self, *error: object) -> None:
+        """Restore."""
+        for put, count in self._before:
+            put(count)
+
+
+@cache
+def _routines(letter: str) -> tuple[Callable[..., Array], ...]:
+    from scipy.linalg import blas
+
+    return tuple(getattr(blas, letter + name) for name in ("symv", "symm", "trmm", "syrk"))
+
+
+def _letter(a_DD: Array) -> str:
+    return "s" if a_DD.dtype == np.float32 else "d"
+
+
+def symmetric_vector(a_DD: Array, x_D: Array) -> Array:
+    """A x, reading D^2 / 2 numbers."""
+    return _routines(_letter(a_DD))[0](1.0, a_DD, x_D, lower=1)
+
+
+def symmetric_rows(a_DD: Array, x_ND: Array) -> Array:
+    """(A X')' for C-ordered rows X: (N, D)."""
+    return _routines(_letter(a_DD))[1](1.0, a_DD, x_ND.T, side=0, lower=1).T
+
+
+def quadratic_rows(a_DD: Array, x_ND: Array) -> Array:
+    """x'Ax of each row as 2 x'Lx - sum A_ii x_i^2 with L the lower triangle: half the flops of A X'."""
+    product_ND = _routines(_letter(a_DD))[2](1.0, a_DD, x_ND.T, side=0, lower=1).T
+    return np.asarray(2 * np.einsum("nd,nd->n", product_ND, x_ND) - (x_ND * x_ND) @ np.diagonal(a_DD))
+
+
+def subtract_gram(a_DD: Array, y_ND: Array) -> Array:
+    """A - Y'Y in place, lower triangle only; returns A."""
+    return _routines(_letter(a_DD))[3](-1.0, y_ND.T, beta=1.0, c=a_DD, lower=1, overwrite_c=1)

@@ -82,9 +82,10 @@ def propensities(propensity_B: object, rows: int) -> Float:
 
 
 def stored(
-    state: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
+    state: Mapping[str, NDArray[Any]], prefix: str, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
     """A copy of one array of a state dict, of this dtype and shape (None: any length) and finite, or InputError."""
+    name = prefix + name
     if name not in state:
         raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")
     value = np.asarray(state[name])

@@ -87,7 +87,7 @@ class Exp3:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the state does not fit."""
         checks.same_kind(state, "Exp3", 3)
-        sums_K = checks.stored(state, "sums_K", np.float64, (None,))
-        updates = checks.whole("updates", int(checks.stored(state, "updates", np.int64, ())), 0, 2**62)
+        sums_K = checks.stored(state, "", "sums_K", np.float64, (None,))
+        updates = checks.whole("updates", int(checks.stored(state, "", "updates", np.int64, ())), 0, 2**62)
         n_arms = checks.whole("n_arms", len(sums_K), 1, checks.MAX_ARMS)
         self.n_arms, self.sums_K, self.updates = n_arms, sums_K, updates

@@ -10,11 +10,12 @@ change; later reads of the same state cost O(D^2). State is float64 whatever the
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from reward_router.routers import checks
-from reward_router.routers.gaussian import Array
+from reward_router.routers.blas import Array
 from reward_router.types import Float, State
 
 
@@ -92,6 +93,7 @@ class FadingPosterior:
             return root_ND, self.theta_CD
         root_NN = np.linalg.cholesky(kernel_NN)
         y_ND = solve_triangular(root_NN, root_ND, lower=True, check_finite=False)
+        y_ND = np.asarray(y_ND, np.float64)
         return y_ND, self.theta_CD + solve_triangular(root_NN, response_NC, lower=True, check_finite=False).T @ y_ND
 
     def _primal(self, root_ND: Float, response_NC: Float, now: int) -> tuple[Float, Float]:
@@ -103,7 +105,7 @@ class FadingPosterior:
         if self.gram_DD is not None:
             lambda_DD += keep * self.gram_DD
         lambda_DD[np.diag_indices(len(lambda_DD))] += self.precision
-        root_DD = np.linalg.cholesky(lambda_DD)
+        root_DD: Float = np.asarray(np.linalg.cholesky(lambda_DD), np.float64)
         moment_CD = keep * self.moment_CD + response_NC.T @ root_ND
         return root_DD, self.theta_CD + cho_solve((root_DD, True), moment_CD.T, check_finite=False).T
 
@@ -137,8 +139,8 @@ class FadingPosterior:
 
     def load(self, state: Mapping[str, Array], prefix: str) -> None:
         """Restore; InputError where shapes or dtypes do not fit (this object may then be half filled: discard it)."""
+        take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
-        take = lambda name, dtype, shape: checks.stored(state, prefix + name, dtype, shape)  # noqa: E731
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
         self.rows_ND = take("rows_ND", np.float64, (None, dim))
         rows = len(self.rows_ND)

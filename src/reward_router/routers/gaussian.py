@@ -3,7 +3,7 @@
 Precision L = lambda I + sum w x x' / noise_var; the covariance is held as ``base - Y'Y``:
 
 * *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D) while t < D.
-* *primal form*: once Y would reach 3/4 D rows it is subtracted into a full D x D base. Reads cost O(D^2).
+* *primal form*: once Y would reach 3/4 D rows it is subtracted into a D x D base (lower triangle). Reads cost O(D^2).
 * the newest rows wait in a *tail* of 32 or 64; a full tail is folded in as one block (block Kalman step: two GEMMs and a
   small Cholesky). Reads see the tail through row-by-row factors that are computed once and cached.
 
@@ -12,15 +12,14 @@ a batch equals its rows one by one bit for bit, and a restored state goes on bit
 """
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from reward_router.routers import checks
-from reward_router.types import AnyFloat, Float, State
-
-Array = NDArray[Any]
+from reward_router.routers.blas import Array, quadratic_rows, subtract_gram, symmetric_rows, symmetric_vector
+from reward_router.types import Float, State
 
 
 def tail_rows(dim: int) -> int:
@@ -47,13 +46,18 @@ class ArmPosterior:
         columns, dim = theta_CD.shape
         self.precision, self.noise_var, self.dtype = precision, noise_var, np.dtype(dtype)
         self.theta_CD = theta_CD.astype(np.float64)
-        self.base_DD: Array | None = None if dual_limit(dim) else np.eye(dim, dtype=dtype) / self.dtype.type(precision)
+        self.base_DD: Array | None = None if dual_limit(dim) else self._prior_base(dim)
         self.size, self.folded, self.tail = tail_rows(dim), 0, 0
         self.factor_TD = np.empty((self.size, dim), dtype)
         self.tail_ND, self.tail_NC = np.empty((self.size, dim), dtype), np.empty((self.size, columns))
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
         self._reset_cache()
+
+    def _prior_base(self, dim: int) -> Array:
+        base_DD = np.zeros((dim, dim), self.dtype, order="F")
+        base_DD[np.diag_indices(dim)] = 1 / self.precision
+        return base_DD
 
     def _reset_cache(self) -> None:
         self._seen, self._live_CD = 0, self.theta_CD.copy()
@@ -90,9 +94,12 @@ class ArmPosterior:
 
     def _times_covariance(self, v_ND: Array) -> Array:
         if self.base_DD is not None:
-            return np.asarray(v_ND @ self.base_DD)
+            return symmetric_rows(self.base_DD, v_ND)
         y_TD = self.factor_TD[: self.folded]
-        return np.asarray(v_ND / self.dtype.type(self.precision) - (v_ND @ y_TD.T) @ y_TD)
+        return np.asarray(self._scaled(v_ND) - (v_ND @ y_TD.T) @ y_TD)
+
+    def _scaled(self, v: Array) -> Array:
+        return np.asarray(v * np.asarray(1 / self.precision, self.dtype))
 
     def _fold_evidence(self, surprise_NC: Float, logs_N: Float) -> None:
         """Whitened surprises are the one-step-ahead ones: each row's log density, discounted by ``decay`` a row."""
@@ -103,7 +110,7 @@ class ArmPosterior:
 
     def _absorb(self, y_ND: Array) -> None:
         if self.base_DD is not None:
-            self.base_DD -= y_ND.T @ y_ND
+            self.base_DD = subtract_gram(self.base_DD, y_ND)
             return
         self._room(self.folded + self.size)
         self.factor_TD[self.folded : self.folded + self.size] = y_ND
@@ -120,12 +127,9 @@ class ArmPosterior:
             self.factor_TD = grown_TD
 
     def _to_primal(self) -> None:
-        y_TD = self.factor_TD[: self.folded]
-        base_DD = y_TD.T @ y_TD
-        np.negative(base_DD, out=base_DD)
-        base_DD[np.diag_indices(len(base_DD))] += 1 / self.precision
-        self.base_DD, self.folded = base_DD, 0
-        self.factor_TD = np.empty((self.size, len(base_DD)), self.dtype)
+        dim = self.factor_TD.shape[1]
+        self.base_DD = subtract_gram(self._prior_base(dim), self.factor_TD[: self.folded])
+        self.factor_TD, self.folded = np.empty((self.size, dim), self.dtype), 0
 
     def promote(self) -> None:
         """Hold everything in float64 from now on."""
@@ -141,12 +145,12 @@ class ArmPosterior:
         while self._seen < self.tail:
             v_D, end = self.tail_ND[self._seen], self.folded + self._seen
             y_TD = self.factor_TD[:end]
-            p_D = v_D / self.dtype.type(self.precision) if self.base_DD is None else self.base_DD @ v_D
+            p_D = self._scaled(v_D) if self.base_DD is None else symmetric_vector(self.base_DD, v_D)
             p_D = p_D - (y_TD @ v_D) @ y_TD
             noise = self.noise_var / self.tail_N[self._seen]
             scale = np.sqrt(noise + max(float(v_D @ p_D), 0.0))
             surprise_C = (self.tail_NC[self._seen] - self._live_CD @ v_D) / scale
-            self.factor_TD[end] = p_D / self.dtype.type(scale)
+            self.factor_TD[end] = p_D / scale
             self._live_CD += np.outer(surprise_C, self.factor_TD[end])
             self._quad_CC = self.decay * self._quad_CC + np.outer(surprise_C, surprise_C)
             self._logdet = self.decay * self._logdet + float(np.log(scale))
@@ -161,14 +165,14 @@ class ArmPosterior:
         if self.base_DD is None:
             var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
         else:
-            var_B = np.einsum("bd,bd->b", x_BD @ self.base_DD, x_BD)
+            var_B = quadratic_rows(self.base_DD, x_BD)
         z_BT = x_BD @ y_TD.T
         var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
         return x_BD @ self._live_CD.T, np.maximum(var_B, 0.0).astype(np.float64)
 
     def _one(self, x_D: Array, y_TD: Array) -> tuple[Float, Float]:
         z_T = y_TD @ x_D
-        prior = x_D @ x_D / self.precision if self.base_DD is None else (self.base_DD @ x_D) @ x_D
+        prior = x_D @ x_D / self.precision if self.base_DD is None else symmetric_vector(self.base_DD, x_D) @ x_D
         return (self._live_CD @ x_D)[None], np.array([max(float(prior - z_T @ z_T), 0.0)])
 
     def evidence(self) -> tuple[Float, float]:
@@ -183,7 +187,7 @@ class ArmPosterior:
         dim = self.theta_CD.shape[1]
         return {
             "theta_CD": self.theta_CD.copy(),
-            "base_DD": np.empty((0, dim), self.dtype) if self.base_DD is None else self.base_DD.copy(),
+            "base_DD": np.empty((0, dim), self.dtype) if self.base_DD is None else self.base_DD.copy(order="F"),
             "factor_TD": self.factor_TD[: self.folded].copy(),
             "tail_ND": self.tail_ND[: self.tail].copy(),
             "tail_NC": self.tail_NC[: self.tail].copy(),
@@ -193,12 +197,12 @@ class ArmPosterior:
 
     def load(self, state: Mapping[str, Array], prefix: str) -> None:
         """Restore; InputError where shapes or dtypes do not fit (this object may then be half filled: discard it)."""
+        take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
-        take = lambda name, dtype, shape: checks.stored(state, prefix + name, dtype, shape)  # noqa: E731
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
         base_DD, factor_TD = take("base_DD", self.dtype, (None, dim)), take("factor_TD", self.dtype, (None, dim))
         checks.whole(f"rows of {prefix}base_DD", len(base_DD), 0 if dual_limit(dim) else dim, dim)
-        self.base_DD = base_DD if len(base_DD) == dim else None
+        self.base_DD = np.asarray(base_DD, order="F") if len(base_DD) == dim else None
         self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, dual_limit(dim))
         self.factor_TD = np.concatenate([factor_TD, np.empty((self.size, dim), self.dtype)])
         tail_ND = take("tail_ND", self.dtype, (None, dim))
@@ -209,8 +213,3 @@ class ArmPosterior:
         evidence = take("evidence", np.float64, (columns * columns + 1,))
         self.quad_CC, self.logdet = evidence[:-1].reshape(columns, columns), float(evidence[-1])
         self._reset_cache()
-
-
-def as_rows(x_BD: AnyFloat, dtype: DTypeLike) -> Array:
-    """Contiguous rows of this dtype."""
-    return np.ascontiguousarray(x_BD, dtype)

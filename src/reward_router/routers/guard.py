@@ -83,7 +83,7 @@ class Guard:
 
     def loaded(self, state: Mapping[str, NDArray[Any]], n_arms: int) -> "Guard":
         """A new guard in this state."""
-        value = checks.stored(state, "guard", np.float64, (3 + len(self.sum_D),))
+        value = checks.stored(state, "", "guard", np.float64, (3 + len(self.sum_D),))
         guard = Guard(int(value[0]), self.margin, n_arms, len(self.sum_D))
         guard.gain, guard.rounds, guard.sum_D = float(value[1]), int(value[2]), value[3:].copy()
         return guard

@@ -92,7 +92,8 @@ class LinearModel:
         options: ModelOptions,
     ) -> None:
         """Arms start at ``prior_mean_KD`` with covariance I / precision."""
-        self.n_arms, self.dim = prior_mean_KD.shape
+        self.n_arms: int = len(prior_mean_KD)
+        self.dim: int = prior_mean_KD.shape[1]
         self.noise_var, self.payoff_sd, self.dtype, self.options = noise_var, payoff_sd, dtype, options
         self.precisions = [precision]
         self.prior_K = list(prior_mean_KD)
@@ -142,8 +143,10 @@ class LinearModel:
     def _component_moments(
         self, arm: ArmPosterior | FadingPosterior, x_BD: NDArray[Any], rounds: int = 1
     ) -> tuple[Float, Float]:
-        fading = isinstance(arm, FadingPosterior)
-        mean_BC, var_B = arm.moments(x_BD, self.clock) if fading else arm.moments(x_BD)
+        if isinstance(arm, FadingPosterior):
+            mean_BC, var_B = arm.moments(x_BD, self.clock)
+        else:
+            mean_BC, var_B = arm.moments(x_BD)
         mean_B = mean_BC[:, 0]
         if self.options.center:
             mean_B = mean_B + self.payoff_mean * (rounds - mean_BC[:, 1])
@@ -323,19 +326,19 @@ class LinearModel:
         dtype = str(np.asarray(state.get("dtype")))
         if dtype not in ("float32", "float64"):
             raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
-        prior_KD = checks.stored(state, "prior_KD", np.float64, (None, self.dim))
+        prior_KD = checks.stored(state, "", "prior_KD", np.float64, (None, self.dim))
         checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
-        if not np.array_equal(checks.stored(state, "setup", np.float64, (None,)), self._setup()):
+        if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), self._setup()):
             raise InputError(
                 "this state was learned under other options (discount, window, huber, center, intercept, trust, noise or "
                 f"precision): {np.asarray(state['setup']).tolist()} against {self._setup().tolist()}"
             )
         args = self.precisions[0], self.noise_var, self.payoff_sd, np.dtype(dtype), self.options
         model = LinearModel(prior_KD, *args)
-        model.pulls_K = checks.stored(state, "pulls_K", np.int64, (len(prior_KD),))
-        model.evidence_K2 = checks.stored(state, "evidence_K2", np.float64, (len(prior_KD), 2))
-        model.clock = int(checks.stored(state, "counts", np.int64, (1,))[0])
-        model.payoff_sum, model.payoff_weight = checks.stored(state, "payoffs", np.float64, (2,)).tolist()
+        model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
+        model.evidence_K2 = checks.stored(state, "", "evidence_K2", np.float64, (len(prior_KD), 2))
+        model.clock = int(checks.stored(state, "", "counts", np.int64, (1,))[0])
+        model.payoff_sum, model.payoff_weight = checks.stored(state, "", "payoffs", np.float64, (2,)).tolist()
         read = 0
         for k, arm in enumerate(model.arms):
             for c, component in enumerate(arm):

@@ -49,7 +49,7 @@ class Uniform:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError where the state is another router's."""
         checks.same_kind(state, "Uniform", 2)
-        self.n_arms = checks.whole("n_arms", int(checks.stored(state, "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
+        self.n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
 
 
 class RoundRobin:
@@ -98,8 +98,8 @@ class RoundRobin:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError where the state is another router's."""
         checks.same_kind(state, "RoundRobin", 3)
-        n_arms = checks.whole("n_arms", int(checks.stored(state, "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
-        updates = checks.whole("updates", int(checks.stored(state, "updates", np.int64, ())), 0, 2**62)
+        n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
+        updates = checks.whole("updates", int(checks.stored(state, "", "updates", np.int64, ())), 0, 2**62)
         self.n_arms, self.updates = n_arms, updates
 
 
@@ -146,8 +146,8 @@ class Fixed:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError where the state is another router's."""
         checks.same_kind(state, "Fixed", 3)
-        n_arms = checks.whole("n_arms", int(checks.stored(state, "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
-        arm = checks.whole("arm", int(checks.stored(state, "arm", np.int64, ())), 0, n_arms - 1)
+        n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
+        arm = checks.whole("arm", int(checks.stored(state, "", "arm", np.int64, ())), 0, n_arms - 1)
         self.n_arms, self.arm = n_arms, arm
 
 

@@ -49,7 +49,7 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
         share_MK = _shares(t_M[part], mean_BKC[row_M[part]], sd_BKC[row_M[part]], weight_BKC[row_M[part]])
         first_R, at_R = np.unique(row_M[part], return_index=True)
         p_BK[first_R] += np.add.reduceat(share_MK * dt_M[part, None], at_R, axis=0)
-    return p_BK / p_BK.sum(axis=1, keepdims=True)
+    return np.asarray(p_BK / p_BK.sum(axis=1, keepdims=True))
 
 
 def _lifted(mean_BKC: Float, sd_BKC: Float) -> Float:

@@ -1,0 +1,144 @@
+"""Costs in the choice: a fixed weight on each arm's price, and a pacer that finds the weight which holds a budget.
+
+utility_k = payoff_k - (cost_weight + lambda) cost_k. The pacer is dual ascent on the budget constraint (as in ParetoBandit,
+arXiv:2604.00136): lambda <- clip(lambda + step (cost - budget) / largest cost, 0, limit) after each applied payoff, so after T
+payoffs the average cost is at most budget + largest cost x limit / (step T), whatever the arms' payoffs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.routers import checks
+from reward_router.types import AnyFloat, Float, Int, State
+
+
+class Penalised(Protocol):
+    """A router whose utilities can be lowered arm by arm: LinUCB, DiscountedLinUCB, LinearThompson, Exp3."""
+
+    warmup: int
+
+    @property
+    def n_arms(self) -> int: ...  # noqa: D102
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float: ...  # noqa: D102
+
+    def update(  # noqa: D102
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None: ...
+
+    def add_arm(self) -> int: ...  # noqa: D102
+
+    def remove_arm(self, index: int) -> None: ...  # noqa: D102
+
+    def state_dict(self) -> State: ...  # noqa: D102
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None: ...  # noqa: D102
+
+
+class Priced:
+    """A router that pays: subtracts (``cost_weight`` + lambda) ``costs_K`` from the utilities and, with a ``budget``, paces lambda.
+
+    ``costs_K`` (K,) >= 0 in any unit (calls, seconds, money); ``cost_weight`` >= 0 in payoff per unit of cost; ``budget``: the
+    average cost a payoff may have, at least the cheapest arm's; ``step`` and ``limit``: how fast lambda moves and how far, in
+    payoff per largest cost. Forced pulls and the uniform floor of the router inside are not priced. O(K) beside the router.
+
+    >>> from reward_router.routers import LinUCB
+    >>> router = Priced(LinUCB(2, 1, warmup=0), np.array([1.0, 0.0]), cost_weight=0.5)
+    >>> router.probs(np.ones((1, 1)))
+    array([[0., 1.]])
+    """
+
+    def __init__(
+        self,
+        router: Penalised,
+        costs_K: AnyFloat,
+        cost_weight: float = 0.0,
+        budget: float | None = None,
+        step: float = 0.05,
+        limit: float = 10.0,
+    ) -> None:
+        """InputError where a cost is negative, the budget is under every cost, or the router cannot be priced."""
+        if isinstance(router, Priced) or not hasattr(router, "warmup") or "penalty_K" not in _arguments(router):
+            raise InputError(f"{type(router).__name__} does not choose by utility, so costs cannot enter its choice")
+        self.router = router
+        self.costs_K = _checked_costs(costs_K, router.n_arms)
+        self.cost_weight = checks.real("cost_weight", cost_weight, 0.0, 1e12)
+        self.step, self.limit = checks.real("step", step, 0.0, 1e3, above=True), checks.real("limit", limit, 0.0, 1e6)
+        self.budget = None if budget is None else checks.real("budget", budget, float(self.costs_K.min()), 1e12)
+        self.price, self.spent, self.payoffs = 0.0, 0.0, 0
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms now."""
+        return self.router.n_arms
+
+    @property
+    def warmup(self) -> int:
+        """Forced pulls of the router inside."""
+        return self.router.warmup
+
+    def _scale(self) -> float:
+        return max(float(self.costs_K.max()), 1e-300)
+
+    def probs(self, context_BD: AnyFloat) -> Float:
+        """(B, K) of the router inside at the present price."""
+        return self.router.probs(context_BD, (self.cost_weight + self.price / self._scale()) * self.costs_K)
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Let the router learn, then charge each row's arm in order."""
+        self.router.update(context_BD, arm_B, payoff_B, propensity_B)
+        for arm in np.asarray(arm_B).tolist():
+            cost = float(self.costs_K[arm])
+            self.spent, self.payoffs = self.spent + cost, self.payoffs + 1
+            if self.budget is not None:
+                moved = self.price + self.step * (cost - self.budget) / self._scale()
+                self.price = min(max(moved, 0.0), self.limit)
+
+    def add_arm(self, cost: float) -> int:
+        """A new arm at this cost; returns its index."""
+        checked = checks.real("cost", cost, 0.0, 1e12)
+        index = self.router.add_arm()
+        self.costs_K = np.append(self.costs_K, checked)
+        return index
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm and its cost."""
+        self.router.remove_arm(index)
+        self.costs_K = np.delete(self.costs_K, index)
+
+    def state_dict(self) -> State:
+        """The router's state, the costs and the pacer's price and account."""
+        inner = {f"inner/{name}": value for name, value in self.router.state_dict().items()}
+        account = np.array([self.price, self.spent, float(self.payoffs)])
+        return {"kind": np.array("Priced"), "costs_K": self.costs_K.copy(), "account": account, **inner}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit; InputError (and no change) where the state does not fit."""
+        checks.same_kind(state, "Priced")
+        costs_K = checks.stored(state, "", "costs_K", np.float64, (None,))
+        price, spent, payoffs = checks.stored(state, "", "account", np.float64, (3,)).tolist()
+        inner = {name.removeprefix("inner/"): value for name, value in state.items() if name.startswith("inner/")}
+        before = self.router.state_dict()
+        self.router.load_state_dict(inner)
+        if len(costs_K) != self.router.n_arms:
+            self.router.load_state_dict(before)
+            raise InputError(f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms")
+        self.costs_K, self.price, self.spent, self.payoffs = costs_K, price, spent, int(payoffs)
+
+
+def _arguments(router: object) -> tuple[str, ...]:
+    code = getattr(getattr(type(router), "probs", None), "__code__", None)
+    return code.co_varnames[: code.co_argcount] if code is not None else ()
+
+
+def _checked_costs(costs_K: AnyFloat, n_arms: int) -> Float:
+    given_K: NDArray[Any] = np.asarray(costs_K)
+    if given_K.shape != (n_arms,) or given_K.dtype.kind not in "fiu":
+        raise InputError(f"one cost an arm is needed: {n_arms} arms, got {given_K.dtype} of shape {given_K.shape}")
+    if not (np.isfinite(given_K).all() and bool((given_K.astype(np.float64) >= 0).all())):
+        raise InputError("costs must be finite and at least 0")
+    return given_K.astype(np.float64)

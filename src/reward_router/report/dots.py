@@ -1,10 +1,10 @@
 """Charts made of dots, as SVG text: gold before and after with the interval of the change, and small panels, one an arm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
-from reward_router.report.charts import Series
+from reward_router.report.charts import Point, Series
 from reward_router.report.frame import FAINT, GRID, Frame, axes, colour, cut, fit, known, number_text, svg, ticks
 
 RISE, FALL, ROW = "#009E73", "#D55E00", 27
@@ -75,6 +75,43 @@ def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list
     marks.append(f'<circle cx="{c}" cy="{y}" r="4.5" fill="{ink}"><title>{hover}</title></circle>')
     marks.append(f'<text x="{moved.width - 62}" y="{y + 4}" class="small"{weight}>{100 * row.diff:+.1f}</text>')
     return marks
+
+
+def trend(points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False) -> str:
+    """Single values as dots and their smoothed course as a line over them."""
+    frame = replace(fit(*points), height=260)
+    marks = [
+        f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" r="3" fill="{colour(0)}" fill-opacity="0.3"><title>{number_text(y, percent)} at {x:g}</title></circle>'
+        for x, y in zip(*points, strict=True)
+    ]
+    course = _line(frame, (points[0], mean), colour(0), 2.4)
+    return svg(frame, [*axes(frame, x_label, y_label, percent), *marks, course], f"{y_label} over {x_label}")
+
+
+def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_label: str) -> str:
+    """Shares against a mean with 95 % bars, chance (1/2) dashed; every label to the right, each with a thin line to its point.
+
+    ``colours``: the order of labels' groups that gives their colours.
+    """
+    ys = [v for p in points for v in (p.low, p.high)] + [0.5]
+    around = fit([p.x for p in points], ys, height=400, right=190)
+    pad = 0.04 * (around.high_x - around.low_x)
+    frame = replace(around, low_x=around.low_x - pad, high_x=around.high_x + pad)
+    edge, chance, marks = frame.width - frame.right, frame.y(0.5), axes(frame, x_label, y_label, True)
+    marks.append(
+        f'<line x1="{frame.left}" x2="{edge}" y1="{chance}" y2="{chance}" stroke="{FAINT}" stroke-dasharray="5 4"/>'
+    )
+    at = float(frame.top)
+    for p in sorted(points, key=lambda p: -p.y):
+        x, y, ink, at = frame.x(p.x), frame.y(p.y), colour(colours.index(p.group)), max(at + 14, frame.y(p.y))
+        span = f"{number_text(p.y, True)} [{number_text(p.low, True)}, {number_text(p.high, True)}] at {p.x:.3g}"
+        marks += [
+            f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{ink}" stroke-opacity="0.5" stroke-width="1.6"/>',
+            f'<polyline points="{x},{y} {edge},{at - 4} {edge + 8},{at - 4}" fill="none" stroke="{ink}" stroke-opacity="0.25"/>',
+            f'<circle cx="{x}" cy="{y}" r="5" fill="{ink}" fill-opacity="0.9" stroke="#fff"><title>{escape(p.label)}: {span}</title></circle>',
+            f'<text x="{edge + 12}" y="{at}" class="small">{escape(cut(p.label, 27))}</text>',
+        ]
+    return svg(frame, marks, f"{y_label} against {x_label}")
 
 
 def panels(

@@ -19,6 +19,11 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def whole(share: float) -> str:
+    """A share in whole per cent, as people write it."""
+    return f"{100 * share:.0f} %"
+
+
 def figure(drawing: str) -> str:
     """A chart that keeps a readable size on a narrow screen."""
     return f'<div class="figure">{drawing}</div>' if drawing else ""
@@ -43,7 +48,12 @@ def shares(e: Evidence) -> str:
     if probs:
         what = (
             "The probability the router gave each arm before it drew one. Where this is all one colour the router was sure; where the bands are "
-            "even it was still exploring. LinUCB always puts everything on one arm per prompt, so its bands only show how often."
+            "even it was still exploring."
+        )
+        what += (
+            " LinUCB puts everything on one arm per decision, so its bands only show how often."
+            if "linucb" in e.summary["router"]
+            else ""
         )
         parts += ["<h3>Mean choice probabilities</h3>", note(what), probs[-1]]
     return "".join(parts)
@@ -99,7 +109,7 @@ def payoffs(e: Evidence) -> str:
     if raw:
         unit = "Raw values (for a loss: minus nats a pair), before they are scaled into 0 to 1 against the range of earlier ones."
         saturated = e.summary.get("saturated")
-        clipped = f" {saturated:.0%} of them were clipped at 0 or 1 by the scaling." if saturated is not None else ""
+        clipped = f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling." if saturated is not None else ""
         drift = " A common drift of all arms is training going on, not a better judge."
         parts += ["<h3>Raw payoffs</h3>", note(unit + drift + clipped), raw]
     return "".join(parts)

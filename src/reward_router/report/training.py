@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import RunError
-from reward_router.report import judged, learned, page
+from reward_router.report import judged, learned, page, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.show import duration
 
@@ -47,8 +47,8 @@ def render(evidence: Evidence) -> str:
         ("training", "What the policy did", learned.training(evidence)),
         ("truth", "Does the payoff follow gold?", learned.truth(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),
-        ("cost", "Calls and time", learned.cost(evidence)),
-        ("left", "Left out, skipped, failed", learned.left_out(evidence)),
+        ("cost", "Calls and time", spent.cost(evidence)),
+        ("left", "Left out, skipped, failed", spent.left_out(evidence)),
         ("setup", "How to get this run again", _setup(evidence)),
     ]
     there = [(key, title, body) for key, title, body in sections if body]
@@ -96,8 +96,8 @@ def _who(evidence: Evidence) -> str:
     if not total:
         return "No decision was made."
     name = max(arms, key=lambda a: arms[a]["decisions"])
-    even = f"choosing evenly would give each of the {len(arms)} arms {1 / len(arms):.0%}"
-    return f"The reward model that judged most is «{name}»: {arms[name]['share']:.0%} of {total:,} decisions by {s['router']}, one a {s['unit']} ({even})."
+    even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
+    return f"The reward model that judged most is «{name}»: {judged.whole(arms[name]['share'])} of {total:,} decisions by {s['router']}, one a {s['unit']} ({even})."
 
 
 def _cost(s: Json) -> str:
@@ -106,7 +106,7 @@ def _cost(s: Json) -> str:
         return ""
     text = (
         f"That took {calls['made']:,} calls (one arm scoring one response); asking all {s['n_arms']} arms every time would have taken "
-        f"{calls['all_arms']:,}, so it cost {calls['made'] / calls['all_arms']:.0%} of that."
+        f"{calls['all_arms']:,}, so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
     return text + (f" Audits, which only serve this report, took {calls['audit']:,} more." if calls["audit"] else "")
 

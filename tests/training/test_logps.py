@@ -1,5 +1,6 @@
 """Response log-probabilities against a plain log_softmax of all logits."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,20 @@ def test_through_peft_with_gradient_checkpointing() -> None:
     trained = [p.grad for p in model.parameters() if p.requires_grad]
     assert trained
     assert all(grad is not None and grad.abs().sum() > 0 for grad in trained)
+
+
+def test_through_distributed_data_parallel(tmp_path: Path) -> None:
+    dist = torch.distributed
+    if not dist.is_available() or dist.is_initialized():
+        pytest.skip("needs a process group of its own")
+    model, inputs = tiny_llama(), batch()
+    expected_BT = plain(model, *inputs)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        logps_BT, _ = response_logps(wrapped, *inputs)
+        torch.testing.assert_close(logps_BT, expected_BT, atol=1e-5, rtol=1e-5)
+        logps_BT.sum().backward()
+    finally:
+        dist.destroy_process_group()
+    assert all(p.grad is not None for p in model.parameters())

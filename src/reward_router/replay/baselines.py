@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from reward_router.committee import Committee
 from reward_router.errors import InputError
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records, credit
@@ -117,6 +118,21 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
         train_TK, test_TK = split.log_odds
         target_T1 = (split.records.label_P[split.train_P, None] > 0).astype(np.float64)
         return _judged(split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0])
+
+    return method
+
+
+def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -> Callable[[Split], Verdict]:
+    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm."""
+
+    def method(split: Split) -> Verdict:
+        records, train_P, test_P = split.records, split.train_P, split.test_P
+        names = [records.categories[c] for c in records.category_P]
+        judge = Committee(records.price_PK.mean(axis=0), price, max_calls, gate=gate)
+        labels_T, groups_T = records.label_P[train_P] > 0, records.group_P[train_P]
+        judge.fit(records.margins_PK[train_P], labels_T, groups_T, [names[p] for p in train_P])
+        prob_T, _, asked_TK = judge.judge(records.margins_PK[test_P], [names[p] for p in test_P])
+        return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
 
     return method
 

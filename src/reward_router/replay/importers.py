@@ -5,6 +5,7 @@ data set's own columns such as subset and id); RewardBench 2 one JSON of columns
 item, the correct completions first). Several of them given together become one file whose arms are the models.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,8 @@ def _rewardbench1(files: Sequence[str], keep_prompts: int | None, keep_responses
                 continue
             name = _item_name(row, seen)
             item = merged.setdefault(name, _item(row, name))
-            item["scores"][arm_name(source)] = [_scalar(row["scores_chosen"]), _scalar(row["scores_rejected"])]
+            pair = [_scalar(row["scores_chosen"]), _scalar(row["scores_rejected"])]
+            item["scores"][arm_name(source)] = _sided(pair, item["label"])
     columns = Columns("rewardbench", keep_prompts, keep_responses)
     for where, why in bad:
         columns.broken(where, why)
@@ -83,15 +85,19 @@ def _item_name(row: Mapping[str, Any], seen: dict[str, int]) -> str:
 
 
 def _item(row: Mapping[str, Any], name: str) -> Json:
-    texts = {"response_a": _text(row.get("text_chosen")), "response_b": _text(row.get("text_rejected"))}
-    return {
-        "id": name,
-        "prompt": _text(row.get("prompt")),
-        "label": "a",
-        "category": row.get("subset"),
-        "scores": {},
-        **texts,
-    }
+    label = side(name)
+    first, second = _sided([_text(row.get("text_chosen")), _text(row.get("text_rejected"))], label)
+    about = {"id": name, "prompt": _text(row.get("prompt")), "category": row.get("subset")}
+    return {**about, "label": label, "response_a": first, "response_b": second, "scores": {}}
+
+
+def side(name: str) -> str:
+    """Where the better response stands: a fixed coin of the item's name, so that no position can be learned."""
+    return "ab"[hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1]
+
+
+def _sided(pair: list[Any], label: str) -> list[Any]:
+    return pair if label == "a" else pair[::-1]
 
 
 def _text(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
 from reward_router.types import Float, Router
 
-Kind = str  # arm | reference | online | one call | K calls | bound
+Kind = str  # arm | online | one call | committee | K calls | bound
 DISCOUNT = 0.995  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows long
 
 
@@ -83,6 +83,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "category_best": ("one call", {}, lambda: baselines.category_best),
     "logistic": ("one call", {"penalty": float}, baselines.logistic),
     "ridge": ("one call", {"penalty": float}, baselines.ridge),
+    "committee": ("committee", {"price": float, "max_calls": int, "gate": str}, baselines.committee),
     "majority": ("K calls", {}, lambda: baselines.majority),
     "weighted_vote": ("K calls", {}, lambda: baselines.weighted_vote),
     "stacking": ("K calls", {"penalty": float}, baselines.stacking),
@@ -94,7 +95,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
 DEFAULT = (
     *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
     *("linucb", "discounted", "exp3", "thompson"),
-    *("majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
+    *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
 )
 

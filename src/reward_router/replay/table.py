@@ -8,7 +8,7 @@ from rich.table import Table
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
-_ORDER = {"arm": 0, "one call": 1, "online": 2, "K calls": 3, "bound": 4}
+_ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "bound": 5}
 
 
 def show(result: Json, console: Console, by_category: bool = False) -> None:

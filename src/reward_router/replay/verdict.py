@@ -12,6 +12,7 @@ import numpy as np
 from reward_router.replay.intervals import simultaneous, simultaneous_confidence
 from reward_router.types import Float
 
+_SEVERAL = ("committee", "K calls")
 _NOT_ROUTING = ("uniform", "round_robin", "best_train")
 Json = dict[str, Any]
 
@@ -26,8 +27,8 @@ def verdict(result: Json, gains: Mapping[str, Float]) -> Json:
     best = result["best_single"]
     bound_M, confidence_M = _bounds(labels, routers, gains)
     lower, sure = dict(zip(labels, bound_M, strict=True)), dict(zip(labels, confidence_M, strict=True))
-    routed = _top([m for m in labels if routers[m]["kind"] != "K calls"], lower)
-    asked = _top([m for m in labels if routers[m]["kind"] == "K calls"], lower)
+    routed = _top([m for m in labels if routers[m]["kind"] not in _SEVERAL], lower)
+    asked = _top([m for m in labels if routers[m]["kind"] in _SEVERAL], lower)
     action, method = _decide(routed, asked, lower, routers, best)
     found: Json = {
         "action": action,

@@ -122,7 +122,10 @@ def scatter(
     """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label."""
     groups = list(dict.fromkeys(p.group for p in points))
     ys = [v for p in points for v in (p.low, p.high)]
-    frame = fit([p.x for p in points], ys, height=460, log_x=log_x, right=190, left=100)
+    xs = [p.x for p in points]
+    room = 0.05 * (max(xs) - min(xs))
+    ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
+    frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=460, log_x=log_x, right=190)
     shown = axes(frame, x_label, y_label, percent)
     clusters: dict[int, list[Point]] = {}
     for p in points:

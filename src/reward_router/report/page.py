@@ -6,7 +6,7 @@ from html import escape
 STYLE = """
 :root{--ink:#1c2733;--faint:#5f6b7a;--line:#e3e6ea;--tint:#f6f8fa;--blue:#0072B2}
 *{box-sizing:border-box}
-body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1080px;padding:28px 24px 80px;background:#fff}
+body{font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,Helvetica,Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1180px;padding:28px 24px 80px;background:#fff}
 h1{font-size:26px;margin:0 0 4px;letter-spacing:-.01em}h2{font-size:20px;margin:44px 0 8px;padding-top:14px;border-top:1px solid var(--line)}h3{font-size:16px;margin:28px 0 4px}
 p{margin:6px 0 10px;max-width:92ch}.sub{color:var(--faint)}.note{color:var(--faint);font-size:13.5px}
 .verdict{background:#eef5fa;border-left:5px solid var(--blue);padding:14px 18px;margin:16px 0 20px;border-radius:0 6px 6px 0;max-width:none}

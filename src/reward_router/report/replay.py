@@ -12,7 +12,8 @@ _GROUPS = {
     "arm": "one arm",
     "one call": "one call, chosen",
     "online": "online router",
-    "K calls": "committee",
+    "committee": "sequential committee",
+    "K calls": "all arms asked",
     "bound": "bound",
 }
 _ORDER = list(_GROUPS)
@@ -92,7 +93,7 @@ def _notes(f: Json) -> str:
     if f["missing"]:
         worst = max(f["missing"].items(), key=lambda item: item[1])
         text.append(
-            f"{len(f['missing'])} arms are missing on some rows and count 1/2 there (most: {worst[0]}, {_percent(worst[1])})."
+            f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} (most: {worst[0]}, {_percent(worst[1])})."
         )
     return f'<p class="note">{escape(" ".join(text))}</p>'
 

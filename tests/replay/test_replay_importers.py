@@ -170,12 +170,12 @@ def test_our_ledger_with_audits_becomes_rows(tmp_path: Path) -> None:
         calls += [Call(second.id, f"p2/1/{n}", arm, s) for arm in "xy" for n, s in enumerate((0.3, 0.1))]
         calls += [Call(third.id, f"p3/2/{n}", "x", s) for n, s in enumerate((0.3, 0.1))]
         dispatcher.record_calls(calls)
-        for unit, value in (("p1/0/0", 1.0), ("p1/0/1", 0.0), ("p1/0/2", 1.0), ("p2", 0.0), ("p3", 1.0)):
+        for unit, value in (("p1/0/0", 1.0), ("p1/0/1", 0.0), ("p1/0/2", 1.0), ("p2", 0.0), ("p3/2/0", 1.0)):
             dispatcher.record_label(unit, 0, value, "verifier")
     (found,) = importers.load([str(tmp_path / "ledger.sqlite")])
     assert found.arms == ("x", "y")
-    assert by_arm(found) == {"x": [1.0, 1.0, 0.0], "y": [0.0, 0.0, 0.0]}
-    assert found.n_groups == 2
+    assert by_arm(found) == {"x": [1.0, 1.0], "y": [0.0, 0.0]}
+    assert found.n_groups == 1
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 Placed = tuple[str, Row]
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+_SLICE = re.compile(r"(?P<name>[^\[\]+]+)(\[(?P<low>\d*):(?P<high>\d*)\])?")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -26,7 +27,7 @@ def read_rows(source: str, split: str = "train", config_name: str | None = None)
 
     ``source`` is a file ending in .jsonl, .jsonl.gz or .parquet, or the name of a Hub data set (``config_name`` its
     configuration). ``split`` is the Hub's (its slices work: ``train[:6750]``, ``test+validation``); of a file it keeps the rows
-    whose ``split`` column has that name (``a+b``: either), and a file without that column is all ``train``. Raises InputError: missing or
+    whose ``split`` column has that name (slices and sums work too, percents do not); without that column all are ``train``. Raises InputError: missing or
     unreadable file, broken line (with its number), unknown data set or split. O(rows), one row in memory of a JSONL file.
     """
     path = Path(source)
@@ -45,16 +46,25 @@ def read_rows(source: str, split: str = "train", config_name: str | None = None)
 
 
 def _in_split(rows: Iterator[Placed], source: str, split: str) -> Iterator[Placed]:
-    found: set[str] = set()
+    wanted = [_slice(part, source) for part in split.split("+")]
+    seen: dict[str, int] = {}
     kept = 0
     for place, row in rows:
         name = str(row.get("split", "train"))
-        found.add(name)
-        if name in split.split("+"):
+        at = seen[name] = seen.get(name, -1) + 1
+        if any(name == part and low <= at < high for part, low, high in wanted):
             kept += 1
             yield place, row
-    if found and not kept:
-        raise InputError(f"data {source}: no row of split {split!r}; there are: {', '.join(sorted(found))}")
+    if seen and not kept:
+        there = ", ".join(f"{name} ({last + 1} rows)" for name, last in sorted(seen.items()))
+        raise InputError(f"data {source}: no row of split {split!r}; there are: {there}")
+
+
+def _slice(part: str, source: str) -> tuple[str, int, float]:
+    found = _SLICE.fullmatch(part)
+    if found is None:
+        raise InputError(f"data {source}: split {part!r} of a file is a name, or a slice of rows as in train[100:200]")
+    return found["name"], int(found["low"] or 0), float(found["high"] or "inf")
 
 
 def _jsonl(path: Path) -> Iterator[Placed]:
@@ -107,7 +117,7 @@ def _hub(name: str, split: str, config_name: str | None) -> Iterator[Placed]:
         raise InputError(f"data {name}: Hub data sets need datasets: pip install 'reward-router[train]'") from None
     try:
         table = datasets.load_dataset(name, config_name, split=split)
-    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         what = f"{name} ({config_name})" if config_name else name
         reason = " ".join(str(error).split())
         raise InputError(f"data {what}, split {split!r}: cannot be loaded from the Hub: {reason}") from None

@@ -31,8 +31,18 @@ def test_formats_hold_the_same_rows(tmp_path: Path, ending: str) -> None:
     assert [row for _, row in read_rows(source, "train+test")] == ROWS
     assert [row for _, row in read_rows(source)] == ROWS[:1]
     assert [row for _, row in read_rows(source, "test")] == ROWS[1:]
-    with pytest.raises(InputError, match=r"no row of split 'dev'; there are: test, train"):
+    with pytest.raises(InputError, match=r"no row of split 'dev'; there are: test \(1 rows\), train \(1 rows\)"):
         list(read_rows(source, "dev"))
+
+
+def test_slices_count_the_rows_of_their_split(tmp_path: Path) -> None:
+    rows = [{"n": i, "split": ("train", "test")[i % 2]} for i in range(10)]
+    source = write(tmp_path / "a.jsonl", rows)
+    found = {split: [row["n"] for _, row in read_rows(source, split)] for split in ("train[1:3]", "test[3:]+train[:1]")}
+    assert found == {"train[1:3]": [2, 4], "test[3:]+train[:1]": [0, 7, 9]}
+    for split in ("train[:10%]", "train[a:b]", "train+", ""):
+        with pytest.raises(InputError, match="is a name, or a slice"):
+            list(read_rows(source, split))
 
 
 def test_places_count_lines_and_blank_lines_are_skipped(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Response log-probabilities against a plain log_softmax of all logits."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,7 +107,7 @@ def test_through_peft_with_gradient_checkpointing() -> None:
     assert all(grad is not None and grad.abs().sum() > 0 for grad in trained)
 
 
-def test_through_distributed_data_parallel(tmp_path: Path) -> None:
+def test_through_distributed_data_parallel() -> None:
     dist = torch.distributed
     if not dist.is_available() or dist.is_initialized():
         pytest.skip("needs a process group of its own")

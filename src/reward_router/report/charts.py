@@ -1,6 +1,6 @@
 """Charts as SVG text: line, share over time, heat map, scatter with intervals, bars. Pure functions, no library, no script.
 
-Colours are Okabe and Ito's, told apart by every common kind of colour vision; where more series come than colours, the dash
+Colours are Okabe and Ito's, then Tol's, told apart by every common kind of colour vision; where more series come than colours, the dash
 pattern changes. Every mark carries a ``<title>``, which browsers show on hover. Text is escaped here, once.
 """
 

@@ -5,7 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D1F", "#555555")
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#8C6D1F",
+    "#555555",
+    "#882255",
+    "#332288",
+    "#999933",
+    "#CC6677",
+)
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 GRID, INK, FAINT = "#e3e6ea", "#1c2733", "#5f6b7a"
 Number = float | int
@@ -42,7 +55,7 @@ class Frame:
 
 
 def colour(index: int) -> str:
-    """Colour of the index-th series; repeats after eight, where :func:`dash` changes."""
+    """Colour of the index-th series; repeats after twelve, where :func:`dash` changes."""
     return PALETTE[index % len(PALETTE)]
 
 

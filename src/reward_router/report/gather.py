@@ -183,10 +183,10 @@ def agreement(calls: Calls) -> Agreement:
 def _shared(calls: Calls) -> list[Float]:
     """(K, N) scores per prompt of a decision that two or more arms scored; NaN where an arm did not."""
     groups: defaultdict[tuple[int, str], dict[tuple[int, str], float]] = defaultdict(dict)
-    columns = zip(calls.decision.tolist(), calls.response, calls.arm.tolist(), calls.score, calls.status, strict=True)
-    for decision, response, arm, score, status in columns:
-        if status in JUDGED and np.isfinite(score):
-            groups[decision, response.rpartition("/")[0]][arm, response] = float(score)
+    for i in _several(calls):
+        if calls.status[i] in JUDGED and np.isfinite(calls.score[i]):
+            prompt = int(calls.decision[i]), calls.response[i].rpartition("/")[0]
+            groups[prompt][int(calls.arm[i]), calls.response[i]] = float(calls.score[i])
     out = []
     for cells in groups.values():
         names = sorted({response for _, response in cells})
@@ -196,3 +196,10 @@ def _shared(calls: Calls) -> list[Float]:
                 scores_KN[arm, names.index(response)] = score
             out.append(scores_KN)
     return out
+
+
+def _several(calls: Calls) -> list[int]:
+    """Indices of the calls whose decision has calls of two or more arms."""
+    asked = np.unique(np.stack([calls.decision, calls.arm]), axis=1)[0]
+    decision, arms = np.unique(asked, return_counts=True)
+    return np.flatnonzero(np.isin(calls.decision, decision[arms > 1])).tolist()

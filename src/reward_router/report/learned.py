@@ -34,7 +34,11 @@ def _gold(table: Json) -> str:
         "Greedy answers to prompts never trained on, checked by each prompt's own rule; number of prompts in brackets. The bar on the right is a paired 95 % bootstrap "
         "interval over these prompts: green or orange where it leaves zero out, grey where it holds it."
     )
-    luck = f" Of {len(rows) - 1} categories about one in twenty looks like a change by luck alone." if many else ""
+    luck = (
+        " Each row has its own interval, so about one category in twenty would look like a change by luck alone."
+        if many
+        else ""
+    )
     cells = [
         [
             n,
@@ -177,6 +181,8 @@ def _correlation(found: Json, name: str) -> str:
             text
             + "The interval holds zero: this run cannot tell the payoff from one that has nothing to do with the truth."
         )
+    if abs(r) < 0.1:
+        return text + "That is more than nothing and too little to steer by."
     return text + (
         "The router was paid for something that goes with the truth."
         if r > 0

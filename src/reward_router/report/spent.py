@@ -4,10 +4,13 @@ from collections import Counter
 
 import numpy as np
 
+from reward_router.ledger.columns import Calls
+from reward_router.ledger.rows import STATUSES
 from reward_router.report import charts, page
 from reward_router.report.gather import Evidence
 from reward_router.report.judged import figure, note
 from reward_router.show import duration
+from reward_router.types import Int
 
 PHASES = {
     "load": "load: models and data",
@@ -41,55 +44,33 @@ def cost(e: Evidence) -> str:
 
 
 def _calls(e: Evidence) -> str:
-    statuses = Counter(zip(e.calls.arm.tolist(), e.calls.status, strict=True))
-    spent = (
-        np.bincount(e.calls.arm, np.nan_to_num(e.calls.seconds), len(e.calls.arms))
-        if len(e.calls.arm)
-        else np.zeros(len(e.calls.arms))
-    )
-    shown = [
-        s for s in ("ok", "audit", "fallback", "abstained", "failed", "timeout") if any(key[1] == s for key in statuses)
-    ]
+    calls, arms = e.calls, e.summary["arms"]
+    shown = [s for s in STATUSES if s in set(calls.status)]
+    priced = bool((np.isfinite(calls.price) & (calls.price != 1.0)).any())
     rows = []
-    for k, arm in enumerate(e.calls.arms):
-        n, row = sum(statuses[k, s] for s in shown), e.summary["arms"].get(arm, {})
+    for k, arm in enumerate(calls.arms):
+        row = arms.get(arm, {})
         mean = row.get("mean_payoff")
-        rows.append(
-            [
-                arm,
-                f"{row.get('decisions', 0):,}",
-                "-" if mean is None else f"{mean:.2f}",
-                *(f"{statuses[k, s]:,}" for s in shown),
-                f"{n:,}",
-                f"{spent[k]:.2f}",
-                f"{1000 * spent[k] / n:.1f}" if n else "-",
-            ]
-        )
-    sums = [f"{sum(statuses[k, s] for k in range(len(e.calls.arms))):,}" for s in shown]
-    decisions = sum(a["decisions"] for a in e.summary["arms"].values())
-    rows.append(
-        [
-            "all",
-            f"{decisions:,}",
-            "",
-            *sums,
-            f"{len(e.calls.arm):,}",
-            f"{float(spent.sum()):.2f}",
-            f"{1000 * float(spent.sum()) / len(e.calls.arm):.1f}" if len(e.calls.arm) else "-",
-        ]
+        head = [arm, f"{row.get('decisions', 0):,}", "-" if mean is None else f"{mean:.2f}"]
+        rows.append(head + _effort(calls, np.flatnonzero(calls.arm == k), shown, priced))
+    total = f"{sum(a.get('decisions', 0) for a in arms.values()):,}"
+    rows.append(["all", total, "", *_effort(calls, np.arange(len(calls.arm)), shown, priced)])
+    kinds = ["calls: judged" if s == "ok" else f"calls: {s}" for s in shown]
+    header = ["arm", "decisions", "mean payoff", *kinds, "calls in all", "seconds", "ms a call"]
+    what = (
+        "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. "
+        "Seconds leave out the loading of models."
     )
-    header = [
-        "arm",
-        "decisions",
-        "mean payoff",
-        *({"ok": "calls: judged"}.get(s, f"calls: {s}") for s in shown),
-        "calls in all",
-        "seconds",
-        "ms a call",
-    ]
-    what = "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. Seconds leave out the loading of models."
-    classes = [""] * (len(rows) - 1) + ["best"]
-    return note(what) + page.table(header, rows, 1, classes)
+    table = page.table([*header, "price"] if priced else header, rows, 1, [""] * (len(rows) - 1) + ["best"])
+    return note(what) + table
+
+
+def _effort(calls: Calls, mine: Int, shown: list[str], priced: bool) -> list[str]:
+    """Calls by status, calls, seconds, milliseconds a call and price of the calls ``mine``, as text."""
+    by = Counter(calls.status[i] for i in mine)
+    seconds, n = float(np.nansum(calls.seconds[mine])), len(mine)
+    cells = [*(f"{by[s]:,}" for s in shown), f"{n:,}", f"{seconds:.2f}", f"{1000 * seconds / n:.1f}" if n else "-"]
+    return [*cells, f"{float(np.nansum(calls.price[mine])):,.4g}"] if priced else cells
 
 
 def left_out(e: Evidence) -> str:

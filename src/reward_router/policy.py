@@ -37,6 +37,7 @@ class Policy:
     def __init__(self, config: PolicyConfig, train: TrainConfig, seed: int) -> None:
         """Load the model and attach fresh adapters (B = 0: the base model). Raises InputError where it cannot be read."""
         self.config, self.seed = config, seed
+        self.at_reference = False  # True while the reference adapter holds the policy's very weights
         self.device = torch_device(config.device)
         self.tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
         base = self._load(config.dtype)
@@ -138,6 +139,7 @@ class Policy:
     def snapshot_reference(self) -> None:
         """reference := policy, at the start of an iteration (LASER: the reference is pi_{m-1})."""
         self.load_adapter(self.adapter_state("policy"), "reference")
+        self.at_reference = True
 
     def adapter_state(self, adapter: str = "policy") -> dict[str, Tensor]:
         """Copies of one adapter's tensors by parameter name, without the adapter's own name in it."""

@@ -71,6 +71,7 @@ class Trainer:
         for _ in range(self.config.steps_per_batch):
             loss_P, norm = self._descend(pairs, reference)
             first = loss_P if first is None else first
+            self.policy.at_reference = False
             if not math.isfinite(norm):
                 break
         skipped = not math.isfinite(norm)
@@ -113,6 +114,8 @@ class Trainer:
             token_BT, mask_BT = self._logps(self.model, self._encode([*part], "both"))
             sums_B = (token_BT * mask_BT).sum(1)
             chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
+            if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
+                reference.chosen_P[rows], reference.rejected_P[rows] = chosen_M.detach(), rejected_M.detach()
             loss_M = torch.zeros(len(part), device=sums_B.device)
             if self.config.loss in ("dpo", "dpo+nll"):
                 loss_M = dpo(
@@ -144,14 +147,16 @@ class Trainer:
         """Summed log-probabilities under the reference adapter, and KTO's KL term; empty where the loss needs none."""
         empty = torch.zeros(len(pairs), device=self.accelerator.device)
         if self.config.loss == "nll":
-            return _Reference(empty, empty, empty.sum())
+            return _Reference(empty, empty, empty.sum(), False)
+        if self.policy.at_reference and self.config.steps_per_batch == 1 and self.config.loss != "kto":
+            return _Reference(empty, empty.clone(), empty.sum(), True)
         chosen, rejected = [empty[:0]], [empty[:0]]
         with torch.no_grad(), self.policy.using("reference"):
             for rows in self._micro(len(pairs)):
                 sums_B = self._sums(self.policy.model, self._encode([*pairs[rows]], "both"))
                 chosen.append(sums_B[: len(sums_B) // 2])
                 rejected.append(sums_B[len(sums_B) // 2 :])
-        return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs))
+        return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs), False)
 
     def _kl(self, pairs: Sequence[Pair]) -> Tensor:
         """KTO's z_0: each prompt with the next pair's chosen response, policy against reference."""
@@ -218,3 +223,4 @@ class _Reference:
     chosen_P: Tensor
     rejected_P: Tensor
     kl: Tensor
+    same: bool

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.ask import Asker
+from reward_router.committee.budget import PricePacer
 from reward_router.committee.gate import Gate, best_single, nested_gate
 from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
-from reward_router.committee.plan import Plan, fit_plan, walk
+from reward_router.committee.plan import Plan, fit_plan, paced_walk, walk
 from reward_router.committee.state import plan_arrays, plan_from
 from reward_router.committee.stop import sigmoid
 from reward_router.errors import InputError
@@ -31,7 +32,8 @@ class Committee:
     ``costs`` (K,) is what one judgement of each arm costs, in any unit, all > 0 (calls: ones); ``price`` is the accuracy one unit of
     cost must buy (.01: one percentage point a call); ``max_calls`` caps the arms asked on one pair. ``gate`` is "lower95" (the
     best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence) or "off".
-    ``vetoes`` are arms (indices) that are always asked where they apply and can only refuse a side.
+    ``vetoes`` are arms (indices) that are always asked where they apply and can only refuse a side. With a ``budget`` (cost an
+    item, vetoes not counted) the price is paced to spend it: `judge` takes its rows as a stream, `pacer` serves live decisions.
 
     Fit: O(P K^2) times the folds; a decision is one dot product; memory O(K^2). Figures: docs/committee.md.
     Errors: InputError on shapes, infinite margins, costs that are not positive, labels of one class.
@@ -52,6 +54,7 @@ class Committee:
         *,
         gate: str = "lower95",
         vetoes: Sequence[int] = (),
+        budget: float | None = None,
         seed: int = 0,
     ) -> None:
         """Check the settings; nothing is fitted yet."""
@@ -71,7 +74,9 @@ class Committee:
             gate,
             seed,
         )
-        self.vetoes = tuple(sorted(set(vetoes)))
+        if budget is not None and not (np.isfinite(budget) and budget > 0):
+            raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
+        self.vetoes, self.budget = tuple(sorted(set(vetoes))), budget
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
         self.single = int(self.voters[0])
         self.gate: Gate | None = None
@@ -79,11 +84,12 @@ class Committee:
         self.veto_log_odds = np.full(len(self.vetoes), np.log(VETO_TRUST[0] / VETO_TRUST[1]))
         self._column = {int(arm): c for c, arm in enumerate(self.voters)}
         self._unit = float(cost[self.voters].mean())
+        self._relative = cost[self.voters] / self._unit
         self._take_plan(None)
 
     def _take_plan(self, plan: Plan | None) -> None:
         self.plan = plan
-        self._asker = None if plan is None else Asker(plan, self.costs[self.voters] / self._unit)
+        self._asker = None if plan is None else Asker(plan, self._relative)
 
     @property
     def n_arms(self) -> int:
@@ -126,7 +132,7 @@ class Committee:
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
         if data.random_P.sum() < FEWEST_LABELS:
             return self
-        cost, price = self.costs[self.voters] / self._unit, self.price * self._unit
+        cost, price = self._relative, self.price * self._unit
         drawn = data.take(data.random_P)
         self.categories = names
         self._take_plan(fit_plan(data, cost, self.max_calls, self.seed))
@@ -134,6 +140,15 @@ class Committee:
         self.gate = None if self.gate_rule == "off" else nested_gate(data, cost, self.max_calls, price, self.seed)
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
+
+    def pacer(self) -> PricePacer:
+        """A fresh pacer for live decisions: give its price to `next`, record what the unit cost (vetoes not counted).
+
+        InputError without a fit or a budget, or where the budget does not pay for the first arm.
+        """
+        if self.plan is None or self.budget is None:
+            raise InputError("pacing needs a budget and a fitted committee")
+        return PricePacer(self.budget, self.plan.prices_L / self._unit, self.plan.cost_L * self._unit)
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
@@ -153,8 +168,12 @@ class Committee:
         asked, vote = np.zeros(margins.shape, dtype=bool), margins[:, self.voters]
         if self.plan is not None and self.playing:
             category = encode(categories, self.categories, len(margins))
-            at = (self.price if price is None else price) * self._unit
-            log_odds, asked[:, self.voters] = walk(self.plan, vote, category, at)
+            if price is None and self.budget is not None:
+                cost = self.costs[self.voters]
+                log_odds, asked[:, self.voters] = paced_walk(self.plan, vote, category, self.pacer(), cost, self._unit)
+            else:
+                at = (self.price if price is None else price) * self._unit
+                log_odds, asked[:, self.voters] = walk(self.plan, vote, category, at)
         else:
             asked[:, self.single] = True
             log_odds = self._alone(vote)

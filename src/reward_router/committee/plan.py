@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.committee.budget import PricePacer
 from reward_router.committee.calibrate import Calibrator
 from reward_router.committee.labelled import Labelled, assign_folds
 from reward_router.committee.lda import (
@@ -41,6 +42,7 @@ class Plan:
     temperature_T: Float
     bound_TL: Float
     prices_L: Float
+    cost_L: Float
     intensity: float
     by_category: bool
 
@@ -158,25 +160,53 @@ def _final(
     v_PK = calibrator.log_odds(data.margins_PK) * data.sign_P[:, None]
     moment = moments(v_PK, data.weight_P)
     z, order, weight = discriminants(v_PK, data.category_P, moment, intensity, use, cost_K, length)
-    along = np.where(order[0] >= 0, cost_K[np.maximum(order[0], 0)], 1.0)
+    along = np.where(order[0] >= 0, cost_K[np.maximum(order[0], 0)], 0.0)
     bound = boundaries(steps, along, prices_L)
+    cost = np.array([_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))])
     corr = shrink_correlation(moment, intensity)
     weight = weight * temperature[None, :, None]
-    return Plan(calibrator, z, corr, moment.sd_K, order, weight, temperature, bound, prices_L, intensity, use)
+    return Plan(calibrator, z, corr, moment.sd_K, order, weight, temperature, bound, prices_L, cost, intensity, use)
+
+
+def _mean_cost(path_PT: Float, bound_T: Float, cost_T: Float) -> float:
+    """What the rows out of fold would have cost under one price's bounds."""
+    stop = np.abs(path_PT) >= bound_T
+    stop[:, -1] = True
+    return float(np.cumsum(cost_T)[np.argmax(stop, axis=1)].mean())
 
 
 def walk(plan: Plan, margins_PK: Float, category_P: Int, price: float) -> tuple[Float, NDArray[np.bool_]]:
     """Ask row by row until the bound is met: (P,) final log-odds and (P, K) which arms were asked. O(P T^2)."""
-    x = plan.calibrator.log_odds(margins_PK)
-    row = plan.rows(category_P)
-    path = path_of_rows(x, row, plan.order_GT, plan.weight_GTT)
-    size = np.maximum((plan.order_GT >= 0).sum(1), 1)[row]
+    row, path, end = _rows_and_paths(plan, margins_PK, category_P)
     stop = np.abs(path) >= at_price(plan.bound_TL, price, plan.prices_L)
-    stop |= np.arange(path.shape[1]) >= size[:, None] - 1
-    last = np.argmax(stop, axis=1)
-    asked = np.zeros(margins_PK.shape, dtype=bool)
-    for t in range(path.shape[1]):
-        arm = plan.order_GT[row, t]
-        going = (t <= last) & (arm >= 0)
+    last = np.minimum(np.where(stop.any(axis=1), np.argmax(stop, axis=1), end), end)
+    return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
+
+
+def paced_walk(
+    plan: Plan, margins_PK: Float, category_P: Int, pacer: PricePacer, cost_K: Float, unit: float
+) -> tuple[Float, NDArray[np.bool_]]:
+    """`walk` over a stream: each row is decided at the pacer's price, which then learns what it cost. O(P (T^2 + L))."""
+    row, path, end = _rows_and_paths(plan, margins_PK, category_P)
+    spent_GT = np.cumsum(np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0), axis=1)
+    last = np.zeros(len(path), dtype=np.int64)
+    for p, path_T in enumerate(np.abs(path)):
+        stop = path_T >= at_price(plan.bound_TL, pacer.price * unit, plan.prices_L)
+        last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
+        pacer.record(spent_GT[row[p], last[p]])
+    return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
+
+
+def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int, Float, Int]:
+    row = plan.rows(category_P)
+    path = path_of_rows(plan.calibrator.log_odds(margins_PK), row, plan.order_GT, plan.weight_GTT)
+    return row, path, np.maximum((plan.order_GT >= 0).sum(1), 1)[row] - 1
+
+
+def _asked(plan: Plan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_]:
+    asked = np.zeros((len(row_P), n_arms), dtype=bool)
+    for t in range(plan.order_GT.shape[1]):
+        arm = plan.order_GT[row_P, t]
+        going = (t <= last_P) & (arm >= 0)
         asked[np.flatnonzero(going), arm[going]] = True
-    return path[np.arange(len(x)), last], asked
+    return asked

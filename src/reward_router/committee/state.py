@@ -10,7 +10,7 @@ from reward_router.committee.calibrate import Calibrator
 from reward_router.committee.plan import Plan
 from reward_router.types import State
 
-ARRAYS = ("z_GK", "corr_KK", "sd_K", "order_GT", "weight_GTT", "temperature_T", "bound_TL", "prices_L")
+ARRAYS = ("z_GK", "corr_KK", "sd_K", "order_GT", "weight_GTT", "temperature_T", "bound_TL", "prices_L", "cost_L")
 
 
 def plan_arrays(plan: Plan) -> State:

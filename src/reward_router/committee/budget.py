@@ -1,0 +1,81 @@
+"""Spend a budget exactly: the price of a call moves so that the average cost an item lands on the target.
+
+The fit knows what each price costs on average (`cost_L` over `prices_L`). The pacer aims at the budget less a hair, corrected
+by what was over- or underspent (repaid over ``horizon`` items) and by the curve's own bias (an exponential mean). Where even a
+price of zero costs less than the budget, asking less is optimal and the pacer does not waste the rest. A debt above .4 % of what the
+budget allowed stops all second opinions until it is repaid.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router.errors import InputError
+from reward_router.types import State
+
+AIM = 0.998
+HORIZON = 40.0
+MEMORY = 300.0
+SLACK, SETTLED = 0.004, 500
+
+
+class PricePacer:
+    """Online price for a budget of ``budget`` cost units an item: read ``price``, decide, ``record`` what it cost. O(L) each.
+
+    ``prices_L`` ascending, ``cost_L`` what each costs on average (made non-increasing). InputError where the budget is
+    below the cheapest policy's cost, which no price can reach.
+
+    >>> pacer = PricePacer(1.5, [0.0, 0.01, 0.1], [3.0, 1.6, 1.0])
+    >>> 0.01 < pacer.price < 0.1
+    True
+    >>> before = pacer.price
+    >>> pacer.record(3.0)
+    >>> pacer.price > before
+    True
+    """
+
+    def __init__(self, budget: float, prices_L: ArrayLike, cost_L: ArrayLike) -> None:
+        """Check the curve and start at the price that should cost the budget."""
+        self.prices_L = np.asarray(prices_L, dtype=np.float64)
+        self.cost_L = np.minimum.accumulate(np.asarray(cost_L, dtype=np.float64))
+        if self.prices_L.shape != self.cost_L.shape or self.prices_L.size < 2 or (np.diff(self.prices_L) <= 0).any():
+            raise InputError("prices must ascend and cost must have one value a price, at least two")
+        if not budget >= self.cost_L[-1] * (1 - 1e-9):
+            raise InputError(
+                f"a budget of {budget} an item is below {self.cost_L[-1]:.4g}, what the first arm alone costs"
+            )
+        self.budget, self.items, self.spent, self.bias = float(budget), 0, 0.0, 0.0
+
+    @property
+    def average(self) -> float:
+        """Cost an item so far; 0 before the first."""
+        return self.spent / self.items if self.items else 0.0
+
+    @property
+    def price(self) -> float:
+        """The price for the next item."""
+        debt = self.spent - AIM * self.budget * self.items
+        if debt > SLACK * self.budget * max(self.items, SETTLED):
+            return float(self.prices_L[-1])
+        return self._price_of(AIM * self.budget - self.bias - debt / HORIZON)
+
+    def record(self, cost: float) -> None:
+        """Count one item that was decided at `price` and cost ``cost``."""
+        expected = float(np.interp(self.price, self.prices_L, self.cost_L))
+        self.bias += (cost - expected - self.bias) / min(self.items + 10.0, MEMORY)
+        self.items, self.spent = self.items + 1, self.spent + float(cost)
+
+    def _price_of(self, target: float) -> float:
+        place = float(np.interp(-target, -self.cost_L, np.arange(len(self.cost_L))))
+        low = min(int(place), len(self.prices_L) - 2)
+        return float(self.prices_L[low] + (self.prices_L[low + 1] - self.prices_L[low]) * (place - low))
+
+    def state_dict(self) -> State:
+        """What was spent, as arrays; the curve belongs to the fit."""
+        return {"items": np.array(self.items), "spent": np.array(self.spent), "bias": np.array(self.bias)}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit."""
+        self.items, self.spent, self.bias = int(state["items"]), float(state["spent"]), float(state["bias"])

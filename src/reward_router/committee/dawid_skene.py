@@ -1,0 +1,96 @@
+"""How good is each arm when nobody has labelled anything? A guess from agreement alone, and the audit that may throw it away.
+
+One-coin Dawid-Skene by EM on verdicts (the sign of the margin; ties and missing are silent). Excellent where judges err
+independently, catastrophic where most share one bias (LLMBar), and just as confident there: so it is a prior only, worth a
+few pseudo-labels, and `audit` drops it where random labels contradict it. Leaves out: class-dependent errors (sides are a coin).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router.committee.labelled import check_labels, check_margins
+from reward_router.committee.stop import sigmoid
+from reward_router.errors import InputError
+from reward_router.types import Float, State
+
+STEPS = 100
+SHORTFALL, FLOOR = 0.10, 0.55
+
+
+class DawidSkene:
+    """Label-free accuracy of each arm, kept as a prior until ``audit`` with random labels confirms or drops it.
+
+    ``status`` is "untested", "confirmed" or "dropped"; ``min_labels`` (20) random labels decide. Fit: O(P K) a step, 100 steps at most.
+
+    >>> rng = np.random.default_rng(1)
+    >>> truth = rng.choice([-1.0, 1.0], 500)
+    >>> margins = truth[:, None] * np.where(rng.random((500, 3)) < [0.9, 0.7, 0.6], 1.0, -1.0)
+    >>> model = DawidSkene(3).fit(margins)
+    >>> model.accuracy_K.argmax().item(), model.status
+    (0, 'untested')
+    >>> model.audit(margins, truth > 0), model.audit(margins, truth < 0)
+    ('confirmed', 'dropped')
+    """
+
+    def __init__(self, n_arms: int, prior: float = 4.0, min_labels: int = 20) -> None:
+        """K >= 1 arms, prior > 0 pseudo-verdicts (half right) an arm, min_labels >= 1 for the audit."""
+        if n_arms < 1 or prior <= 0 or min_labels < 1:
+            raise InputError(
+                f"DawidSkene needs n_arms >= 1, prior > 0, min_labels >= 1; got {n_arms}, {prior}, {min_labels}"
+            )
+        self.n_arms, self.prior, self.min_labels = n_arms, prior, min_labels
+        self.accuracy_K = np.full(n_arms, 0.5)
+        self.status = "untested"
+
+    def fit(self, margins_PK: ArrayLike) -> Self:
+        """EM from the majority's verdict; needs no labels. Resets the status."""
+        verdict = np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms)))
+        spoke = np.abs(verdict).sum(0)
+        lean = np.sign(verdict.sum(1))
+        for _ in range(STEPS):
+            agree = (spoke + verdict.T @ lean) / 2
+            accuracy = (agree + self.prior / 2) / (spoke + self.prior)
+            moved = np.abs(accuracy - self.accuracy_K).max()
+            self.accuracy_K = accuracy
+            lean = np.tanh(verdict @ self.weights_K / 2)
+            if moved < 1e-9:
+                break
+        self.status = "untested"
+        return self
+
+    @property
+    def weights_K(self) -> Float:
+        """(K,) log-odds of each arm's accuracy: the weights of its vote."""
+        return np.asarray(np.log(self.accuracy_K / (1 - self.accuracy_K)))
+
+    def posterior(self, margins_PK: ArrayLike) -> Float:
+        """(P,) P(a better) by the weighted vote. Confident where it is wrong, too: see `audit`."""
+        return sigmoid(np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms))) @ self.weights_K)
+
+    def audit(self, margins_PK: ArrayLike, labels_P: ArrayLike) -> str:
+        """Test against randomly chosen labels scored by all arms; returns the status. Fewer than ``min_labels`` decide nothing.
+
+        Dropped where the weighted vote is right on less than 55 % or 10 pp less than the best labelled arm.
+        """
+        margins = check_margins(margins_PK, self.n_arms)
+        label = check_labels(labels_P, len(margins))
+        if len(label) < self.min_labels:
+            return self.status
+        sign = np.where(label, 1.0, -1.0)
+        vote = float((0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign).mean())
+        best = float((0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]).mean(0).max())
+        self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
+        return self.status
+
+    def state_dict(self) -> State:
+        """Arrays only."""
+        return {"accuracy_K": self.accuracy_K.copy(), "status": np.array(self.status)}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit; InputError (and no change) where the number of arms differs."""
+        if state["accuracy_K"].shape != (self.n_arms,):
+            raise InputError(f"state of {len(state['accuracy_K'])} arms does not fit {self.n_arms}")
+        self.accuracy_K, self.status = np.array(state["accuracy_K"], dtype=np.float64), str(state["status"])

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.rows import DIGEST, Changed, Decided, Paid, Released, seal, unpack
-from reward_router.ledger.store import CHUNK, Ledger, advice
+from reward_router.ledger.rows import DIGEST, Changed, Decided, Paid, Released, unpack
+from reward_router.ledger.store import CHUNK, Ledger, paged
 from reward_router.payoffs import QuantileScaler
 from reward_router.types import Float, Int, Router, State
 
@@ -179,7 +179,9 @@ class FoldState:
             raise InputError(f"{ledger.path}: this router cannot take the state in the ledger: {error}") from error
         self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
         self.names, self.present = list(head["names"]), state["present"].tolist()
-        self.pulls, self.version, self.released = state["pulls"].copy(), int(state["version"]), bool(state["released"])
+        self.pulls, self.version = state["pulls"].copy(), int(state["version"])
+        enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
+        self.released = bool(state["released"]) if "released" in state else enough
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
         marks = ",".join(map(str, state["held"].tolist()))
         self.held = _payments(self, ledger, f"p.seq IN ({marks})", ())
@@ -197,23 +199,20 @@ def _seq(event: Any) -> int:
 
 
 def _pulls(ledger: Ledger, after: int) -> Iterator[Pull]:
-    while rows := ledger.query(f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,)):
-        yield from map(Pull._make, rows)
-        after = rows[-1][0]
+    sql = f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+    for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
+        yield from map(Pull._make, chunk)
 
 
 def _payment_stream(state: FoldState, ledger: Ledger, after: int) -> Iterator[Payment]:
-    while chunk := _payments(state, ledger, "p.seq>?", (after,)):
+    for chunk in paged(lambda last: _payments(state, ledger, "p.seq>?", (last,)), _seq, after):
         yield from chunk
-        after = chunk[-1].row.seq
 
 
 def _payments(state: FoldState, ledger: Ledger, where: str, args: tuple[Any, ...]) -> list[Payment]:
     n, payments = len(Paid._fields) + 1, []
     for record in ledger.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args):
-        row, decision = Paid._make(record[: n - 1]), Decided._make(record[n:-1])
-        if seal(row) != record[n - 1] or seal(decision) != record[-1]:
-            raise LedgerError(f"{ledger.path}: event {row.seq} or {decision.seq} was altered; {advice(ledger.path)}")
+        row, decision = ledger.verified(Paid, record[:n]), ledger.verified(Decided, record[n:])
         context = state.context_of(decision.seq, decision.context)
         if context is None:
             raise LedgerError(

@@ -86,8 +86,12 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
     # a whole number in a REAL column lies in the file as an integer
     whole = [float(v) if "float" in str(t) and v is not None else v for v, t in zip(values, fields, strict=False)]
     row: Row = kind._make([seq, *whole[1:]])
-    typed = all(type(v).__name__ in str(getattr(t, "__name__", t)) for v, t in zip(row, fields, strict=True))
+    typed = all(_is(value, str(getattr(t, "__name__", t))) for value, t in zip(row, fields, strict=True))
     return row if typed and seal(row) == values[-1] else None
+
+
+def _is(value: Any, annotation: str) -> bool:
+    return (type(value).__name__ if value is not None else "None") in annotation
 
 
 def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:

@@ -153,9 +153,8 @@ class Call:
 
 
 def pack(array: NDArray[Any]) -> bytes:
-    """An array as bytes: 3 of dtype (``<f8``), 1 of dimensions, 4 a dimension, then the contents. O(size)."""
-    a = np.ascontiguousarray(array)
-    a = a.astype(a.dtype.newbyteorder("<"), copy=False)
+    """An array as bytes: 4 of dtype (``<f8 ``), 4 of dimensions, 4 a dimension, then the contents. O(size)."""
+    a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     code = a.dtype.str.encode().ljust(4)
     if a.dtype.kind not in "fiub" or len(code) != 4:
         raise LedgerError(f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only")

@@ -16,9 +16,10 @@ from typing import Any
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import pages, schema, snapshots
 from reward_router.ledger.rows import COLUMNS, DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
+from reward_router.ledger.store import OutOfOrder, paged
 
 CHUNK = 4096
-FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
+FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError, OutOfOrder)
 
 
 @dataclass(slots=True)
@@ -99,15 +100,13 @@ class Reader:
     def _table(self, kind: type[Any]) -> Iterator[Row]:
         sealed = self.version != 0
         sql = f"SELECT {COLUMNS[kind]}{', crc' if sealed else ''} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        last = 0
-        while found := self._db.execute(sql, (last,)).fetchall():
+        for found in paged(lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0):
             for values in found:
                 row: Row = kind._make(values[: len(kind._fields)])
                 if sealed and seal(row) != values[-1]:
                     self.lost.append(f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)")
                 else:
                     yield row
-            last = found[-1][0]
 
     def names(self) -> list[str]:
         """Every arm's name by number, as far as readable."""

@@ -5,15 +5,16 @@ there afterwards, or nothing. What this leaves out: what the events mean (``fold
 """
 
 import heapq
+import itertools
 import json
 import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns, schema, snapshots
@@ -238,9 +239,17 @@ class Ledger:
             return self._db.execute(sql, args).fetchall()
 
     def rows(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
-        """Rows of one table as events."""
+        """Rows of one table as events, each verified by its checksum."""
+        found = self.query(f"SELECT {COLUMNS[kind]}, crc FROM {TABLES[kind]} {where}", args)
+        return [self.verified(kind, record) for record in found]
+
+    def verified(self, kind: type[R], record: Sequence[Any]) -> R:
+        """The event in a record that ends in its checksum; LedgerError where that does not hold."""
         make: Any = kind
-        return [make._make(r) for r in self.query(f"SELECT {COLUMNS[kind]} FROM {TABLES[kind]} {where}", args)]
+        row = make._make(record[:-1])
+        if seal(row) != record[-1]:
+            raise LedgerError(f"{self.path}: event {row.seq} was altered ({TABLES[kind]}); {advice(self.path)}")
+        return cast(R, row)
 
     def meta(self, key: str) -> Any:
         """A named JSON value kept beside the events (None where absent)."""
@@ -253,18 +262,19 @@ class Ledger:
         return heapq.merge(*(self._stream(kind, after) for kind in kinds), key=lambda row: row.seq)
 
     def _stream(self, kind: type[Any], after: int) -> Iterator[Any]:
-        while chunk := self.rows(kind, f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}", (after,)):
+        where = f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+        for chunk in paged(lambda last: self.rows(kind, where, (last,)), lambda row: row.seq, after):
             yield from chunk
-            after = chunk[-1].seq
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
         """Decisions by id, each with its payoff where it has one. O(log n) an id."""
         found: dict[bytes, tuple[Decided, Paid | None]] = {}
         with self.lock, self._explained():
             for at in range(0, len(ids), FIND):
-                some, n = ids[at : at + FIND], len(Decided._fields)
+                some, n = ids[at : at + FIND], len(Decided._fields) + 1
                 for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
-                    found[row[1]] = (Decided._make(row[:n]), Paid._make(row[n:]) if row[n] is not None else None)
+                    paid = self.verified(Paid, row[n:]) if row[n] is not None else None
+                    found[row[1]] = (self.verified(Decided, row[:n]), paid)
         return found
 
     def unpaid(self) -> list[str]:
@@ -327,9 +337,23 @@ class Ledger:
 
 
 _FIND = (
-    f"SELECT {', '.join('d.' + f for f in Decided._fields)}, {', '.join('p.' + f for f in Paid._fields)} "
+    f"SELECT {', '.join('d.' + f for f in (*Decided._fields, 'crc'))}, {', '.join('p.' + f for f in (*Paid._fields, 'crc'))} "
     "FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
 )
+
+
+class OutOfOrder(LedgerError):
+    """Events came back in another order than they were asked for: the file's trees are damaged."""
+
+
+def paged(fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int) -> Iterator[list[R]]:
+    """Chunks of what ``fetch`` gives after a seq, until there is nothing; OutOfOrder where it does not move on."""
+    while chunk := fetch(after):
+        seqs = [after, *map(seq, chunk)]
+        if any(a >= b for a, b in itertools.pairwise(seqs)):
+            raise OutOfOrder(f"events after {after} are not in order: the file is damaged")
+        after = seqs[-1]
+        yield chunk
 
 
 def to_json(row: Row) -> str:

@@ -1,0 +1,303 @@
+"""The file: order, all or nothing, one writer, many readers, full disks, snapshots."""
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from reward_router.dispatch import Dispatcher
+from reward_router.errors import InputError, LedgerError
+from reward_router.ledger import Call, Ledger
+from reward_router.ledger.rows import Decided, Labelled, Paid
+from reward_router.routers import Exp3, LinUCB
+
+X = np.random.default_rng(0).normal(size=(400, 4))
+
+
+def label(seq: int) -> Labelled:
+    return Labelled(seq, f"u{seq}", 0, 1.0, "test")
+
+
+def fill(ledger: Ledger, steps: int = 20, router=None) -> Dispatcher:
+    d = Dispatcher(router or Exp3(2), ["a", "b"], ledger=ledger, snapshot_every=10)
+    for step in range(steps):
+        decisions = d.route(X[step : step + 2], ["x", "y"], step)
+        d.record_calls([Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions])
+        d.feedback(decisions[step % 2].id, step / 100)
+    return d
+
+
+def test_events_are_numbered_without_gaps_and_read_in_order(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        fill(ledger)
+        seqs = [event.seq for event in ledger.events()]
+        assert seqs == list(range(1, ledger.last_seq + 1)) == [e.seq for e in ledger.events(after=0)]
+        assert [e.seq for e in ledger.events(after=50)] == seqs[50:]
+        assert {type(e) for e in ledger.events(types=[Paid, Decided])} == {Paid, Decided}
+
+
+@pytest.mark.parametrize("rows", [[label(2)], [label(1), label(3)], [label(1), label(1)]])
+def test_events_that_do_not_continue_are_refused_whole(rows):
+    ledger = Ledger(":memory:")
+    with pytest.raises(LedgerError, match="do not continue"):
+        ledger.append(rows)
+    assert list(ledger.events()) == []
+    assert ledger.last_seq == 0
+
+
+def test_a_second_writer_is_refused_here_and_in_another_process(tmp_path):
+    path = tmp_path / "l"
+    with Ledger(path):
+        with pytest.raises(LedgerError, match="one writer"):
+            Ledger(path)
+        code = f"from reward_router.ledger import Ledger; Ledger({str(path)!r})"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "one writer" in other.stderr
+    Ledger(path).close()
+
+
+def test_readers_in_other_processes_see_whole_transactions_while_one_writes(tmp_path):
+    path = tmp_path / "l"
+    code = f"""
+from reward_router.ledger import Ledger
+seen = -1
+while seen < 160:
+    with Ledger({str(path)!r}, readonly=True) as ledger:
+        decisions, payoffs = ledger.decisions(), ledger.payoffs()
+        assert len(decisions.seq) % 4 == 0, len(decisions.seq)
+        assert len(payoffs.seq) <= len(decisions.seq) and len(decisions.seq) >= seen
+        seen = len(decisions.seq)
+"""
+    with Ledger(path) as ledger:
+        d = Dispatcher(Exp3(2), ["a", "b"], ledger=ledger)
+        readers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        for step in range(40):
+            decisions = d.route(X[step * 4 : step * 4 + 4], list("wxyz"), step)
+            d.feedback_many([(q.id, 0.5) for q in decisions])
+        for reader in readers:
+            assert (reader.communicate(timeout=60)[1], reader.returncode) == ("", 0)
+
+
+def test_a_reader_never_writes(tmp_path):
+    with pytest.raises(LedgerError, match="no such ledger"):
+        Ledger(tmp_path / "none", readonly=True)
+    assert list(tmp_path.iterdir()) == []
+    with Ledger(tmp_path / "l") as ledger:
+        fill(ledger)
+        with Ledger(tmp_path / "l", readonly=True) as reader:
+            last = reader.last_seq
+            with pytest.raises(LedgerError, match="reading only"):
+                reader.append([label(last + 1)])
+            with pytest.raises(LedgerError, match="reading only"):
+                reader.rewind(0, "no")
+            ledger.append([label(last + 1)])
+            assert reader.last_seq == last + 1
+
+
+def test_a_forked_child_is_told_to_open_its_own(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        answers = multiprocessing.get_context("fork").SimpleQueue()
+
+        def child() -> None:
+            try:
+                ledger.append([label(1)])
+            except LedgerError as error:
+                answers.put(str(error))
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join()
+        assert "fork" in answers.get()
+
+
+def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        d = Dispatcher(LinUCB(2, 400), ["a", "b"], ledger=ledger, snapshot_every=8)
+        wide = np.random.default_rng(1).normal(size=(50, 400)) / 20
+        pages = ledger.query("PRAGMA page_count")[0][0]
+        ledger.query(f"PRAGMA max_page_count={pages + 24}")
+        kept, refused = [], []
+        for step in range(20):
+            state, seq = {k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq
+            try:
+                kept += d.route(wide[step : step + 2], ["x", "y"], step)
+            except LedgerError as error:
+                refused.append(str(error))
+                assert ({k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq) == (state, seq)
+        assert kept
+        assert refused
+        assert all("no room" in message for message in refused)
+        ledger.query("PRAGMA max_page_count=1000000")
+        assert len(d.route(wide[:2], ["x", "y"], 99)) == 2
+        assert d.feedback_many([(q.id, 0.5) for q in kept]) == [True] * len(kept)
+        live = {k: v.tobytes() for k, v in d.state_dict().items()}
+    with Ledger(tmp_path / "l") as ledger:
+        again = Dispatcher(LinUCB(2, 400), ["a", "b"], ledger=ledger)
+        assert {k: v.tobytes() for k, v in again.state_dict().items()} == live
+        assert ledger.check().ok
+
+
+def test_a_snapshot_that_was_altered_is_passed_over(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        live = {k: v.tobytes() for k, v in fill(ledger).state_dict().items()}
+    db = sqlite3.connect(tmp_path / "l")
+    newest = db.execute("SELECT max(seq) FROM snapshots").fetchone()[0]
+    db.execute("UPDATE snapshot_parts SET data=zeroblob(length(data)) WHERE seq=? AND part=0", (newest,))
+    db.commit()
+    db.close()
+    with Ledger(tmp_path / "l") as ledger:
+        assert ledger.last_snapshot()[0] < newest
+        again = Dispatcher(Exp3(2), ["a", "b"], ledger=ledger)
+        assert {k: v.tobytes() for k, v in again.state_dict().items()} == live
+        assert not ledger.check().ok
+
+
+def test_an_event_that_was_altered_is_not_folded(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        fill(ledger)
+    db = sqlite3.connect(tmp_path / "l")
+    db.execute("DELETE FROM snapshots WHERE seq>0")
+    db.execute("UPDATE payoffs SET scaled=0.9 WHERE seq=(SELECT min(seq) FROM payoffs)")
+    db.commit()
+    db.close()
+    with Ledger(tmp_path / "l") as ledger, pytest.raises(LedgerError, match="altered"):
+        Dispatcher(Exp3(2), ["a", "b"], ledger=ledger)
+
+
+def test_only_the_first_and_the_newest_snapshots_are_kept(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        fill(ledger, steps=60)
+        kept = [seq for (seq,) in ledger.query("SELECT seq FROM snapshots ORDER BY seq")]
+        assert len(kept) == 4
+        assert kept[0] == 0
+        assert kept[-1] > ledger.last_seq - 20
+        assert ledger.query("SELECT count(DISTINCT seq) FROM snapshot_parts") == [(4,)]
+
+
+def test_a_snapshot_larger_than_a_part_round_trips(monkeypatch):
+    monkeypatch.setattr("reward_router.ledger.snapshots.PART", 100)
+    ledger = Ledger(":memory:")
+    state = {"a": np.arange(60.0).reshape(3, 20), "b": np.array("Exp3"), "c": np.array(True), "d": np.empty((0, 3))}
+    ledger.snapshot(state, {"names": ["é"]})
+    seq, head, back = ledger.last_snapshot()
+    assert (seq, head) == (0, {"names": ["é"]})
+    assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in back.items()} == {
+        k: (v.dtype, v.shape, v.tobytes()) for k, v in state.items()
+    }
+
+
+@pytest.mark.parametrize("seq", [-1, 10**6])
+def test_a_rewind_beyond_the_ends_is_refused(seq):
+    ledger = Ledger(":memory:")
+    fill(ledger, 3)
+    with pytest.raises(LedgerError, match="cannot rewind"):
+        ledger.rewind(seq, "no")
+
+
+def test_a_rewind_gives_late_payoffs_their_decisions_back(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        d = fill(ledger, 5)
+        pending, counts, seq = d.pending, d.counts(), ledger.last_seq
+        d.feedback(pending[0], 0.25)
+        assert ledger.rewind(seq, "test") == 1
+        assert (d.pending, d.counts()) == (pending, counts)
+        assert d.feedback(pending[0], 0.75)
+        assert ledger.query("SELECT reason FROM abandoned") == [("test",)]
+
+
+def test_columns_hold_what_happened(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        d = fill(ledger)
+        d.record_label("x", 3, 1.0, "verifier")
+        decisions, payoffs, calls, labels = ledger.decisions(), ledger.payoffs(), ledger.calls(), ledger.labels()
+        assert (decisions.probs_BK[np.arange(40), decisions.arm] == decisions.propensity).all()
+        assert (decisions.context_BD[::2] == X[:20]).all()
+        assert decisions.unit == ["x", "y"] * 20
+        paid = ~np.isnan(decisions.payoff)
+        assert paid.sum() == len(payoffs.seq) == 20
+        assert sorted(decisions.payoff[paid]) == sorted(payoffs.scaled) == [s / 100 for s in range(20)]
+        assert (np.isnan(calls.score) == (calls.arm == 1)).all()
+        assert np.isnan(calls.price).all()
+        assert (labels.unit, labels.value.tolist()) == (["x"], [1.0])
+        assert ledger.decisions(contexts=False).context_BD is None
+        assert d.counts() == {
+            "decisions": 40, "payoffs": 20, "failures": 0, "labels": 1, "calls": {"ok": 40}, "saturated": 0.0,
+        }  # fmt: skip
+
+
+def test_counts_are_kept_up_to_date(tmp_path):
+    with Ledger(tmp_path / "l") as ledger:
+        d = fill(ledger, 3)
+        first = d.counts()
+        d.feedback_raw_many([(i, float(n)) for n, i in enumerate(d.pending)], source="raw")
+        for q in d.route(X[100:110], [str(i) for i in range(10)], 50):
+            d.feedback_raw(q.id, 99.0, source="raw")
+        d.record_failure(None, "a", "timeout")
+        running = d.counts()
+        ledger._tally = None
+        assert running == d.counts() != first
+        assert 0 < running["saturated"] < 1
+
+
+@pytest.mark.parametrize("arguments", [{"durability": "fast"}, {"contexts": "f16"}])
+def test_settings_out_of_range_are_refused(arguments, tmp_path):
+    with pytest.raises(InputError, match="allowed"):
+        Ledger(tmp_path / "l", **arguments)
+
+
+def test_durability_is_what_the_file_is_opened_with(tmp_path):
+    for name, level in (("normal", 1), ("full", 2)):
+        with Ledger(tmp_path / name, durability=name) as ledger:
+            assert ledger.query("PRAGMA synchronous") == [(level,)]
+            assert ledger.query("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_normal_brings_commits_to_the_disk_within_milliseconds(tmp_path, monkeypatch):
+    synced, real = threading.Event(), os.fsync
+    monkeypatch.setattr("os.fsync", lambda fd: (real(fd), synced.set()))
+    with Ledger(tmp_path / "l") as ledger:
+        synced.clear()
+        ledger.append([label(1)])
+        assert synced.wait(10)
+
+
+def test_a_disk_that_fails_to_sync_stops_the_next_event(tmp_path, monkeypatch):
+    with Ledger(tmp_path / "l") as ledger:
+        tried = threading.Event()
+
+        def broken(fd: int) -> None:
+            tried.set()
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("os.fsync", broken)
+        ledger.append([label(1)])
+        assert tried.wait(10)
+        ledger._syncer._stop.wait(0.05)
+        with pytest.raises(LedgerError, match="disk failed"):
+            ledger.append([label(2)])
+        monkeypatch.undo()
+
+
+def test_a_file_that_is_no_ledger_or_too_new_is_refused(tmp_path):
+    with pytest.raises(LedgerError):
+        Ledger(tmp_path / "no" / "such" / "folder")
+    (tmp_path / "text").write_text("not a database, but longer than a hundred bytes of text " * 20)
+    with pytest.raises(LedgerError, match="not a database"):
+        Ledger(tmp_path / "text")
+    db = sqlite3.connect(tmp_path / "other")
+    db.execute("CREATE TABLE t(x)")
+    db.close()
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger(tmp_path / "other")
+    Ledger(tmp_path / "l").close()
+    db = sqlite3.connect(tmp_path / "l")
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    for readonly in (False, True):
+        with pytest.raises(LedgerError, match="schema 99"):
+            Ledger(tmp_path / "l", readonly=readonly)

@@ -31,8 +31,8 @@ def real(name: str, value: object, low: float, high: float, *, above: bool = Fal
     return number
 
 
-def contexts(context_BD: object, dim: int | None) -> NDArray[Any]:
-    """Finite (B, dim) numbers as they came (float32 or float64), or InputError; ``dim=None``: any width."""
+def contexts(context_BD: object, dim: int | None, *, look: bool = True) -> NDArray[Any]:
+    """(B, dim) numbers as they came (float32 or float64), finite unless ``look`` is off; ``dim=None``: any width."""
     x_BD = np.asarray(context_BD)
     if x_BD.dtype.kind not in "fiu":
         raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
@@ -40,10 +40,16 @@ def contexts(context_BD: object, dim: int | None) -> NDArray[Any]:
         raise InputError(f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}")
     if x_BD.dtype not in (np.float32, np.float64):
         x_BD = x_BD.astype(np.float64)
+    if look:
+        finite(x_BD)
+    return x_BD
+
+
+def finite(x_BD: NDArray[Any]) -> None:
+    """InputError that names the first entry that is not finite."""
     if not np.isfinite(x_BD).all():
         row, column = np.argwhere(~np.isfinite(x_BD))[0]
         raise InputError(f"context row {row}, feature {column} is {x_BD[row, column]}; it must be finite")
-    return x_BD
 
 
 def arms(arm_B: object, rows: int, n_arms: int) -> Int:

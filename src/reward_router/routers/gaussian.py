@@ -36,12 +36,14 @@ class ArmPosterior:
     """N(theta, Sigma) of one arm for C response columns that share Sigma.
 
     ``theta_CD``: prior means; ``precision``: lambda; ``noise_var``: payoff noise in the precision's units; ``decay``:
-    what the log evidence keeps at each further row.
+    what the log evidence keeps at each further row, None: no evidence is kept.
     """
 
     state_names = ("theta_CD", "base_DD", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
 
-    def __init__(self, theta_CD: Float, precision: float, noise_var: float, dtype: DTypeLike, decay: float) -> None:
+    def __init__(
+        self, theta_CD: Float, precision: float, noise_var: float, dtype: DTypeLike, decay: float | None
+    ) -> None:
         """All rows of ``theta_CD`` share the covariance I / precision."""
         columns, dim = theta_CD.shape
         self.precision, self.noise_var, self.dtype = precision, noise_var, np.dtype(dtype)
@@ -52,6 +54,7 @@ class ArmPosterior:
         self.tail_ND, self.tail_NC = np.empty((self.size, dim), dtype), np.empty((self.size, columns))
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
+        self._last: tuple[Array, Array] | None = None
         self._reset_cache()
 
     def _prior_base(self, dim: int) -> Array:
@@ -60,7 +63,7 @@ class ArmPosterior:
         return base_DD
 
     def _reset_cache(self) -> None:
-        self._seen, self._live_CD = 0, self.theta_CD.copy()
+        self._seen, self._live_CD, self._last = 0, self.theta_CD.copy(), None
         self._quad_CC, self._logdet = self.quad_CC.copy(), self.logdet
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -103,6 +106,8 @@ class ArmPosterior:
 
     def _fold_evidence(self, surprise_NC: Float, logs_N: Float) -> None:
         """Whitened surprises are the one-step-ahead ones: each row's log density, discounted by ``decay`` a row."""
+        if self.decay is None:
+            return
         fade_N = self.decay ** np.arange(len(logs_N) - 1, -1, -1)
         keep = self.decay ** len(logs_N)
         self.quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
@@ -145,16 +150,23 @@ class ArmPosterior:
         while self._seen < self.tail:
             v_D, end = self.tail_ND[self._seen], self.folded + self._seen
             y_TD = self.factor_TD[:end]
-            p_D = self._scaled(v_D) if self.base_DD is None else symmetric_vector(self.base_DD, v_D)
+            p_D = self._scaled(v_D) if self.base_DD is None else self._times_base(self.base_DD, v_D)
             p_D = p_D - (y_TD @ v_D) @ y_TD
             noise = self.noise_var / self.tail_N[self._seen]
-            scale = np.sqrt(noise + max(float(v_D @ p_D), 0.0))
+            scale = float(noise + max(float(v_D @ p_D), 0.0)) ** 0.5
             surprise_C = (self.tail_NC[self._seen] - self._live_CD @ v_D) / scale
             self.factor_TD[end] = p_D / scale
-            self._live_CD += np.outer(surprise_C, self.factor_TD[end])
-            self._quad_CC = self.decay * self._quad_CC + np.outer(surprise_C, surprise_C)
-            self._logdet = self.decay * self._logdet + float(np.log(scale))
+            self._live_CD += surprise_C[:, None] * self.factor_TD[end]
+            if self.decay is not None:
+                self._quad_CC = self.decay * self._quad_CC + np.outer(surprise_C, surprise_C)
+                self._logdet = self.decay * self._logdet + float(np.log(scale))
             self._seen += 1
+
+    def _times_base(self, base_DD: Array, x_D: Array) -> Array:
+        """Base times x; the product of the last read is kept, for its context often comes back with a payoff."""
+        if self._last is None or not np.array_equal(self._last[0], x_D):
+            self._last = (x_D.copy(), symmetric_vector(base_DD, x_D))
+        return self._last[1]
 
     def moments(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
@@ -172,7 +184,7 @@ class ArmPosterior:
 
     def _one(self, x_D: Array, y_TD: Array) -> tuple[Float, Float]:
         z_T = y_TD @ x_D
-        prior = x_D @ x_D / self.precision if self.base_DD is None else symmetric_vector(self.base_DD, x_D) @ x_D
+        prior = x_D @ x_D / self.precision if self.base_DD is None else self._times_base(self.base_DD, x_D) @ x_D
         return (self._live_CD @ x_D)[None], np.array([max(float(prior - z_T @ z_T), 0.0)])
 
     def evidence(self) -> tuple[Float, float]:

@@ -115,20 +115,21 @@ class LinearModel:
         theta_CD[0, : self.dim] = prior_D
         if options.fading:
             return FadingPosterior(theta_CD, precision, self.noise_var, options.discount, options.window)
-        decay = 1.0 if options.trust is None else options.trust_discount
+        decay = None if options.trust is None else options.trust_discount
         return ArmPosterior(theta_CD, precision, self.noise_var, self.dtype, decay)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def contexts(self, context_BD: object) -> NDArray[Any]:
         """Checked rows in the state's dtype, with the intercept's column; the norm limit is stated in the error."""
-        x_BD = checks.contexts(context_BD, self.dim)
+        x_BD = checks.contexts(context_BD, self.dim, look=False)
         if self.options.intercept is not None:
             column = np.full((len(x_BD), 1), np.sqrt(self.precisions[0] / self.options.intercept), x_BD.dtype)
             x_BD = np.concatenate([x_BD, column], axis=1)
         with np.errstate(over="ignore"):
             worst = float(np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64).max(initial=0.0))
-        if worst / (min(self.precisions) * self.noise_var) > FLOAT64_LIMIT:
+        if not worst <= FLOAT64_LIMIT * min(self.precisions) * self.noise_var:
+            checks.finite(x_BD)
             raise InputError(
                 f"a context of norm {worst**0.5:.3g} is too long: |x|^2 / (prior precision x noise variance) may be at most "
                 f"{FLOAT64_LIMIT:g}, beyond it the posterior is rounding error; normalise contexts or raise the precision"
@@ -243,21 +244,22 @@ class LinearModel:
         return x_BD.astype(np.float64)
 
     def _learn(self, x_BD: NDArray[Any], index_B: Int, y_B: Float) -> None:
-        y_BC = np.stack([y_B, np.ones_like(y_B)], axis=1)[:, : 1 + self.options.center]
+        y_BC = np.stack([y_B, np.ones_like(y_B)], axis=1) if self.options.center else y_B[:, None]
         weight_B = (
             np.ones(len(y_B)) if self.options.huber is None else self._huber(x_BD, int(index_B[0]), float(y_B[0]))
         )
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
         stamp_B = self.clock + 1 + np.arange(len(y_B))
-        for k in np.unique(index_B):
-            mine_B = np.flatnonzero(index_B == k)
+        present = np.unique(index_B) if len(index_B) > 1 else index_B
+        for k in present:
+            mine_B = np.flatnonzero(index_B == k) if len(present) > 1 else slice(None)
             for component in self.arms[k]:
                 if isinstance(component, FadingPosterior):
                     component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B], stamp_B[mine_B])
                 else:
                     component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B])
-            self.pulls_K[k] += len(mine_B)
+            self.pulls_K[k] += len(y_B[mine_B])
         self.clock += len(y_B)
         for y in y_B.tolist():
             self.payoff_sum = self.options.discount * self.payoff_sum + y

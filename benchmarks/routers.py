@@ -1,0 +1,133 @@
+"""Select and update times of the linear routers against their peers and the memory-bandwidth floor, all in one run.
+
+    python benchmarks/routers.py --peers PYTHON [--out benchmarks/results-routers.md] [--only 384x4,1024x4] [--max-gib 5]
+
+PYTHON is an interpreter with the ``peers`` extra installed (often this one); without it the peers' columns say so. One BLAS
+thread; medians of CPU time, because shared machines make wall time meaningless; the floor is measured in the same run: the
+time of one dot product that reads K d^2 numbers. Every cell starts from arms that have seen rows; "primal" means every arm
+is past its dual form (as after d observations), put there directly at the largest sizes. A cell is capped in time (at least
+3 repeats); one that needs more memory than ``--max-gib`` is not run and the table says what it needs.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+from pathlib import Path
+
+import numpy as np
+
+from reward_router.routers import LinearThompson, LinUCB
+from reward_router.routers.gaussian import dual_limit, tail_rows
+from router_peers import NAMES, data, median_ms
+
+SIZES = [(384, 4), (384, 16), (384, 64), (576, 4), (576, 16), (576, 64), (1024, 4), (1024, 16), (1024, 64), (4096, 4),
+         (4096, 16), (4096, 64)]  # fmt: skip
+OURS = [("LinUCB f64", LinUCB, "f8"), ("LinUCB f32", LinUCB, "f4"), ("LinearThompson f64", LinearThompson, "f8")]
+# bytes per arm and d^2 that a peer holds (measured: resident set at K = 4), to tell what does not fit
+BYTES = {"mabwiser_ucb": 28, "mabwiser_ts": 36, "contextualbandits_ucb32": 4, "contextualbandits_ts": 24, "river_ucb": 20,
+         "bayesianbandits_ucb": 20, "bayesianbandits_ts": 20, "vw_squarecb": 0}  # fmt: skip
+
+
+def floor_ms(dim, arms, dtype):
+    """One pass over K d^2 numbers: the least that any full-matrix exact router must read."""
+    count = min(arms * dim * dim, 2**28)
+    block = np.ones(count, dtype)
+    return median_ms(lambda i: block.dot(block), 0.3) * (arms * dim * dim / count)
+
+
+def to_primal(router, x, y):
+    """Every arm past its dual form, with half a tail of rows waiting, as in the long run."""
+    for arm in router.model.arms:
+        component = arm[0]
+        if component.base_DD is None:
+            component._to_primal()
+        count = tail_rows(x.shape[1]) // 2
+        component.tail = 0
+        component._reset_cache()
+        component.add(x[:count].astype(component.dtype), y[:count, None], np.ones(count))
+
+
+def stages(router, x, a, y, seconds):
+    """Times of one row: select, update then select, 64 rows in one call, a bulk update."""
+    rows = len(x)
+
+    def step(i):
+        j = i % rows
+        router.probs(x[j : j + 1])
+        router.update(x[j : j + 1], a[j : j + 1], y[j : j + 1])
+
+    result = {"select": median_ms(lambda i: router.probs(x[i % rows : i % rows + 1]), seconds)}
+    result["pair"] = median_ms(step, seconds)
+    result["batch"] = median_ms(lambda i: router.probs(x[:64]), seconds) / 64
+    start = time.process_time()
+    router.update(x[:256], a[:256], y[:256])
+    result["bulk"] = 1e3 * (time.process_time() - start) / 256
+    return result
+
+
+def ours(dim, arms, seconds, max_gib):
+    """{name: {"dual" | "primal": times}}; what does not fit is left out."""
+    x, a, y = data(dim, arms, 400 + arms)
+    found = {}
+    for name, kind, dtype in OURS:
+        gib = arms * dim * dim * np.dtype(dtype).itemsize / 2**30
+        if gib > max_gib - 0.5:
+            found[name] = f"needs {gib:.0f} GiB"
+            continue
+        router = kind(arms, dim, dtype=dtype)
+        rows = min(64 * arms, 4096)
+        for part in range(0, rows, len(x)):
+            router.update(x[: rows - part], a[: rows - part], y[: rows - part])
+        dual = stages(router, x, a, y, seconds / 2) if dual_limit(dim) > 128 else None
+        to_primal(router, x, y)
+        found[name] = {"dual": dual, "primal": stages(router, x, a, y, seconds)}
+        del router
+    return found
+
+
+def peer(python, name, dim, arms, seconds, max_gib):
+    """One peer's cell in its own process, or the reason why there is none."""
+    gib = BYTES[name] * arms * dim * dim / 2**30
+    if gib > max_gib:
+        return f"needs {gib:.0f} GiB" + (": does not fit in 20" if gib > 20 else "")
+    command = [python, str(Path(__file__).with_name("router_peers.py")), name, str(dim), str(arms), str(seconds)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=25 + 6 * seconds)
+    except subprocess.TimeoutExpired:
+        return f"over {25 + 6 * seconds:.0f} s"
+    if done.returncode:
+        return done.stderr.strip().splitlines()[-1][:60] if done.stderr.strip() else f"exit {done.returncode}"
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--max-gib", type=float, default=20.0)
+    parser.add_argument("--peer-gib", type=float, default=20.0)
+    parser.add_argument("--out")
+    given = parser.parse_args()
+    sizes = [tuple(map(int, part.split("x"))) for part in given.only.split(",")] if given.only else SIZES
+    rows = []
+    for dim, arms in sizes:
+        cell = {"floor64": floor_ms(dim, arms, "f8"), "floor32": floor_ms(dim, arms, "f4")}
+        cell["ours"] = ours(dim, arms, given.seconds, given.max_gib)
+        cell["peers"] = {n: peer(given.peers, n, dim, arms, given.seconds, given.peer_gib) for n in NAMES}
+        rows.append((dim, arms, cell))
+        print(dim, arms, json.dumps(cell), flush=True)
+    if given.out:
+        from router_table import markdown
+
+        Path(given.out).write_text(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

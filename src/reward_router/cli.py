@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from reward_router import config as configuration
-from reward_router.errors import RewardRouterError
+from reward_router.errors import InputError, RewardRouterError
 
 app = typer.Typer(
     name="reward-router",
@@ -51,6 +51,23 @@ def train(
 
 
 @app.command()
+def study(
+    out: Annotated[Path, typer.Option(help="a directory; finished runs in it are kept")] = Path("study"),
+    seeds: Annotated[int, typer.Option(min=1, help="training seeds of each variant")] = 5,
+    only: Annotated[str | None, typer.Option(help="variants whose name matches this glob")] = None,
+    part: Annotated[str, typer.Option(metavar="I/N", help="this process's share of the runs")] = "0/1",
+    set_: Settings = None,
+) -> None:
+    """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and prompts."""
+    from reward_router.study import study as run_study
+
+    mine, _, of = part.partition("/")
+    if not (mine.isdigit() and of.isdigit() and int(mine) < int(of)):
+        raise InputError(f"--part {part!r}: write it as I/N with I below N, e.g. 0/2")
+    run_study(set_ or [], out, seeds, only, (int(mine), int(of)), console)
+
+
+@app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a finished run's directory")]) -> None:
     """Write a run's report again from what its directory holds."""
     from reward_router.report import training
@@ -72,3 +89,7 @@ def main() -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command with --resume goes on from the last checkpoint")
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

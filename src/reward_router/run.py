@@ -16,8 +16,15 @@ from reward_router.show import Clock, Show
 from reward_router.summary import arms_table, manifest, payoff_gold_correlation, show_summary
 
 
-def train(config: Config, out: Path, *, resume: bool = False, console: Console | None = None) -> dict[str, Any]:
-    """Run ``config`` into the directory ``out``; returns what summary.json holds.
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+    before: dict[str, Gold] | None = None,
+) -> dict[str, Any]:
+    """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already.
 
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
     never been interrupted. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
@@ -38,7 +45,7 @@ def train(config: Config, out: Path, *, resume: bool = False, console: Console |
         if not resume:
             run.abandon()
         raise
-    return _Run(run, parts, clock, console).go(checkpoint)
+    return _Run(run, parts, clock, console, before or {}).go(checkpoint)
 
 
 def rewind(run: RunDir, state: dict[str, Any] | None) -> None:
@@ -53,7 +60,7 @@ def rewind(run: RunDir, state: dict[str, Any] | None) -> None:
 
 
 class _Run:
-    def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console) -> None:
+    def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console, before: dict[str, Gold]) -> None:
         self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
         self.console = console if parts.ranks.main else Console(quiet=True)
         self.held_out = self._examples(self.config.eval.data or self._dev())
@@ -62,7 +69,7 @@ class _Run:
         self.show = Show(self.console, parts.steps + evaluations, clock)
         self.loop = Loop(parts, clock, self.show.say)
         parts.judge.say = self.show.say
-        self.before: dict[str, Gold] = {}
+        self.before = before
         self.first = 0
 
     def _dev(self) -> DataConfig | None:
@@ -79,7 +86,7 @@ class _Run:
                 self._restore(*checkpoint)
                 self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
             else:
-                self.before = self._measure_all("before")
+                self.before = self.before or self._measure_all("before")
                 self._checkpoint(0)
             for t in range(self.first, self.parts.steps):
                 record = self.loop.step(t)

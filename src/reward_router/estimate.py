@@ -1,0 +1,108 @@
+"""What a run will take, before it starts: memory, calls and time, from the sizes alone. Nothing is loaded but configs.
+
+Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 % (sampling, scoring), on a CPU
+over the speed of a matrix product measured now. It is an estimate of an idle machine: expect a factor of two either way.
+"""
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+
+from reward_router.assemble import arm_specs
+from reward_router.config import Config
+from reward_router.examples import load_examples
+from reward_router.show import duration
+
+BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
+ASSUMED_PROMPT_TOKENS = 100
+
+
+def estimate(config: Config) -> dict[str, Any]:
+    """Steps, responses, calls, tokens, FLOPs, seconds and peak bytes of a whole run."""
+    prompts = len(load_examples(config.data))
+    train, policy = config.train, config.policy
+    steps = train.iterations * (train.batches_per_iteration or math.ceil(prompts / train.batch_prompts))
+    responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
+    arms = arm_specs(config)
+    asked = len(arms) if config.router.mode == "ensemble" else 1
+    length = ASSUMED_PROMPT_TOKENS + policy.max_new_tokens
+    pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
+    size, width = parameters(policy.model)
+    heavy = [parameters(a.model)[0] for a in arms if a.model]
+    judge = sum(heavy) / max(1, len(arms))
+    flops = {
+        "sample": 2.0 * size * responses * (policy.max_new_tokens + ASSUMED_PROMPT_TOKENS / policy.n_responses),
+        "score": 2.0 * judge * responses * asked * (policy.max_new_tokens + ASSUMED_PROMPT_TOKENS / policy.n_responses),
+        "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch),
+    }
+    speed, device = throughput(config)
+    held = sorted(heavy, reverse=True)[: config.pool.resident]
+    memory = {
+        "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
+        "reward models": sum(held) * BYTES[config.pool.dtype],
+        "training activations": train.micro_batch * 2 * length * width * 4 * 40,
+    }
+    return {
+        "steps": steps,
+        "responses": responses,
+        "calls": responses * asked,
+        "calls_all_arms": responses * len(arms),
+        "pairs_at_most": pairs,
+        "device": device,
+        "seconds": {
+            k: v / speed / (0.4 if k == "train" else 0.15 if device != "this CPU" else 0.4) for k, v in flops.items()
+        },
+        "memory_bytes": memory,
+    }
+
+
+def parameters(model: str | None) -> tuple[float, int]:
+    """(weights, hidden size) of a model, from its configuration, or from the size in its name; (0, 0) where unknown."""
+    import re
+
+    from reward_router.rewards.loading import resolve_model
+
+    if model is None:
+        return 0.0, 0
+    if model == "tiny":
+        return 9e4, 64
+    named = re.search(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", model.lower().rsplit("/", 1)[-1])
+    if named:
+        count = float(named[1]) * (1e9 if named[2] == "b" else 1e6)
+        return count, max(256, round((count / 12 / 32) ** 0.5 / 64) * 64)
+    if "minilm" in resolve_model(model).lower():
+        return 2.3e7, 384
+    return 0.0, 0
+
+
+def throughput(config: Config) -> tuple[float, str]:
+    """FLOP/s to reckon with, and whose they are."""
+    import torch
+
+    if config.policy.device != "cpu" and torch.cuda.is_available():
+        return 4e14, torch.cuda.get_device_name()
+    if config.policy.engine == "vllm":
+        return 4e14, "one GPU of 400 TFLOP/s (none found here)"
+    a = torch.randn(512, 1024)
+    start = time.perf_counter()
+    for _ in range(8):
+        a @ a.T @ a
+    return 8 * 4 * 512 * 512 * 1024 / (time.perf_counter() - start), "this CPU"
+
+
+def show_estimate(config: Config, console: Console) -> None:
+    """``train --dry-run``."""
+    e = estimate(config)
+    total = sum(e["seconds"].values())
+    parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
+    memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
+    console.print(
+        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs", highlight=False
+    )
+    console.print(f"calls    {e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
+    console.print(
+        f"time     about {duration(total)} on {e['device']}: {parts}; evaluations not counted", highlight=False
+    )
+    console.print(f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}", highlight=False)

@@ -1,0 +1,178 @@
+"""The study: routers, single arms, the ensemble and two controls at equal steps and equal prompts, several seeds each.
+
+Every run is a directory of its own under ``out``; finished ones are kept, unfinished ones go on, so an interrupted study is
+resumed by the same command. Gold before training is the same for all and is measured once. Two processes may share the
+work with ``part=(0, 2)`` and ``part=(1, 2)``.
+"""
+
+import fnmatch
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from reward_router import config as configuration
+from reward_router.assemble import arm_names
+from reward_router.config import Config
+from reward_router.errors import InputError
+from reward_router.evaluate import Gold
+from reward_router.rundir import write_atomically
+from reward_router.types import Float
+
+
+def variants(config: Config) -> dict[str, list[str]]:
+    """Name -> settings on top of the study's configuration."""
+    table = {
+        "linucb": ["router.name=linucb"],
+        "uniform": ["router={name: uniform, unit: prompt}"],
+        "ensemble": ["router={name: uniform, mode: ensemble}"],
+        "verifier (control)": ["arms=[{name: gold, kind: gold}]", "router={name: fixed, arm: gold}"],
+        "random labels (control)": [
+            "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
+            "router={name: fixed, arm: random}",
+        ],
+        "linucb, neg_loss": ["router.name=linucb", "payoff={name: neg_loss}"],
+        "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
+    }
+    return table | {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}
+
+
+def study(
+    settings: Sequence[str], out: Path, seeds: int, only: str | None, part: tuple[int, int], console: Console
+) -> dict[str, Any]:
+    """Run what is missing, then tabulate all that is there; returns what ``study.json`` holds."""
+    base = configuration.load(None, "study", settings)
+    table = {n: s for n, s in variants(base).items() if only is None or fnmatch.fnmatch(n, only)}
+    if not table:
+        raise InputError(f"--only {only!r} matches none of {', '.join(variants(base))}")
+    jobs = [(name, seed) for seed in range(seeds) for name in table]
+    for name, seed in jobs[part[0] :: part[1]]:
+        _run_one(name, [*settings, *table[name], f"seed={seed}"], out, console)
+    return tabulate(out, console)
+
+
+def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
+    from reward_router.run import train
+
+    config = configuration.load(None, "study", settings)
+    folder = out / name.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "") / f"seed-{config.seed}"
+    if (folder / "summary.json").is_file():
+        return
+    console.rule(f"{name}, seed {config.seed}")
+    resume = (folder / "config.yaml").is_file()
+    summary = train(config, folder, resume=resume, console=console, before=_before(out))
+    write_atomically(folder / "variant.json", json.dumps({"variant": name, "seed": config.seed}))
+    if _before(out) is None:
+        first = summary["gold_rows"]["gold"]["before"]
+        write_atomically(out / "before.json", json.dumps({"gold": first, "model": summary["manifest"]["model"]}))
+
+
+def _before(out: Path) -> dict[str, Gold] | None:
+    path = out / "before.json"
+    return {"gold": Gold(**json.loads(path.read_text(encoding="utf-8"))["gold"])} if path.is_file() else None
+
+
+def tabulate(out: Path, console: Console) -> dict[str, Any]:
+    """Gold change per variant over its seeds, against the base model and against uniform, with 95 % intervals."""
+    runs: dict[str, dict[int, dict[str, Any]]] = {}
+    for marker in sorted(out.glob("*/seed-*/variant.json")):
+        who = json.loads(marker.read_text(encoding="utf-8"))
+        summary = json.loads(marker.with_name("summary.json").read_text(encoding="utf-8"))
+        runs.setdefault(who["variant"], {})[who["seed"]] = summary
+    changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
+    rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
+    result = {"variants": dict(sorted(rows.items(), key=lambda x: -x[1]["after"]))}
+    write_atomically(out / "study.json", json.dumps(result, indent=2) + "\n")
+    console.print(_table(result["variants"]))
+    return result
+
+
+def changes_SP(by_seed: Mapping[int, dict[str, Any]]) -> Float:
+    """(S, P) gold after minus before, per seed and held-out prompt."""
+    rows = [s["gold_rows"]["gold"] for _, s in sorted(by_seed.items())]
+    return np.array([np.subtract(r["after"]["right"], r["before"]["right"]) for r in rows])
+
+
+def row(
+    by_seed: Mapping[int, dict[str, Any]],
+    change_SP: Float,
+    runs: Mapping[str, Mapping[int, dict[str, Any]]],
+    changes: Mapping[str, Float],
+) -> dict[str, Any]:
+    """One line of the study's table."""
+    summaries = list(by_seed.values())
+    result = {
+        "seeds": len(summaries),
+        "before": float(np.mean([s["gold"]["all"]["before"] for s in summaries])),
+        "after": float(np.mean([s["gold"]["all"]["after"] for s in summaries])),
+        **_named("change", mean_interval(change_SP)),
+        "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
+        "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
+        "finished_after": float(np.mean([s["gold"]["all"]["finished_after"] for s in summaries])),
+        "payoff_gold_r": _mean([s["payoff_gold"]["r"] for s in summaries]),
+        "shares": {a: float(np.mean([s["arms"][a]["share"] for s in summaries])) for a in summaries[0]["arms"]},
+    }
+    if "uniform" in runs:
+        common = sorted(by_seed.keys() & runs["uniform"].keys())
+        mine, other = sorted(by_seed), sorted(runs["uniform"])
+        gap = change_SP[[mine.index(s) for s in common]] - changes["uniform"][[other.index(s) for s in common]]
+        result |= _named("vs_uniform", mean_interval(gap))
+    return result
+
+
+def mean_interval(value_SP: Float) -> tuple[float, float, float]:
+    """Mean of (seeds, prompts) with a 95 % interval over both: t(S - 1) sqrt(SE_seeds^2 + SE_prompts^2).
+
+    One seed: prompts only (the interval then says nothing of training seeds). No seed: NaN.
+    """
+    from scipy.special import stdtrit
+
+    if value_SP.size == 0:
+        return (float("nan"),) * 3
+    s, p = value_SP.shape
+    se_prompts = value_SP.mean(axis=0).std(ddof=1) / np.sqrt(p) if p > 1 else 0.0
+    se_seeds = value_SP.mean(axis=1).std(ddof=1) / np.sqrt(s) if s > 1 else 0.0
+    half = float(stdtrit(s - 1, 0.975) if s > 1 else 1.96) * float(np.hypot(se_prompts, se_seeds))
+    mean = float(value_SP.mean())
+    return mean, mean - half, mean + half
+
+
+def _named(name: str, interval: tuple[float, float, float]) -> dict[str, Any]:
+    return {name: interval[0], f"{name}_ci95": list(interval[1:])}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
+    table = Table(title="gold on held-out prompts", title_justify="left")
+    for column in (
+        "variant",
+        "seeds",
+        "before",
+        "after",
+        "change [95 %]",
+        "against uniform [95 %]",
+        "calls",
+        "payoff~gold",
+    ):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for name, r in rows.items():
+        r_gold = "-" if r["payoff_gold_r"] is None else f"{r['payoff_gold_r']:+.2f}"
+        against = _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
+        table.add_row(
+            name, str(r["seeds"]), f"{r['before']:.3f}", f"{r['after']:.3f}", _interval_text(r, "change"), against,
+            f"{r['calls']:.0f}", r_gold,
+        )  # fmt: skip
+    return table
+
+
+def _interval_text(r: Mapping[str, Any], name: str) -> str:
+    low, high = r[f"{name}_ci95"]
+    return f"{r[name]:+.3f} [{low:+.3f}, {high:+.3f}]"

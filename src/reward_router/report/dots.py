@@ -145,7 +145,9 @@ def panels(
             if name in notes
             else ""
         )
-        marks.append(f'<text x="58" y="17" class="small" style="font-weight:600">{escape(cut(name, 24))}{note}</text>')
+        marks.append(
+            f'<text x="58" y="17" class="small" style="font-weight:600">{escape(cut(name, max(12, 40 - len(notes.get(name, "")))))}{note}</text>'
+        )
         drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))
     return f'<div class="panels">{"".join(drawn)}</div>'
 

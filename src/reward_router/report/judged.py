@@ -7,6 +7,7 @@ import numpy as np
 
 from reward_router.report import charts, page
 from reward_router.report.dots import panels
+from reward_router.report.frame import cut
 from reward_router.report.gather import Evidence, Json, agreement, places, rolling_shares, thin, trailing
 from reward_router.types import Float
 
@@ -24,9 +25,9 @@ def whole(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def figure(drawing: str) -> str:
-    """A chart that keeps a readable size on a narrow screen."""
-    return f'<div class="figure">{drawing}</div>' if drawing else ""
+def figure(drawing: str, fit: bool = False) -> str:
+    """A chart that stays readable on a narrow screen: its text grows as it shrinks (``fit``), or it scrolls sideways."""
+    return f'<div class="figure{" fit" if fit else ""}">{drawing}</div>' if drawing else ""
 
 
 def shares(e: Evidence) -> str:
@@ -72,7 +73,7 @@ def _over_time(e: Evidence, key: str, y_label: str, more: str) -> list[str]:
         x, drawn = [x[0] - 1, x[0]], {arm: values * 2 for arm, values in drawn.items()}
     over = f"over the last {window} steps" if window > 1 else "of each step"
     what = f"Each band is one arm's share {over}. A band that widens is an arm the router came to prefer; bands that stay even mean it found no difference.{more}"
-    return [note(what), figure(charts.shares(x, drawn, "training step", y_label))]
+    return [note(what), figure(charts.shares(x, drawn, "training step", y_label), fit=True)]
 
 
 def _categories(e: Evidence) -> str:
@@ -180,14 +181,14 @@ def agree(e: Evidence) -> str:
     ties = "Per cent of those pairs that an arm orders at all; the rest it ties (a rule that gives both the same, or two equal responses)."
     return (
         note(what)
-        + figure(charts.heatmap(alike, arms, arms, 0.0, 1.0, percent=True))
+        + figure(charts.heatmap(alike, arms, [cut(a, 16) for a in arms], 0.0, 1.0, percent=True))
         + f"<details><summary>How many pairs each arm orders at all</summary>{note(ties)}{figure(charts.bars(ordered, 'share of pairs ordered', percent=True))}{_pairs(found.pairs_KK.tolist(), arms)}</details>"
     )
 
 
 def _pairs(pairs_KK: list[list[int]], arms: list[str]) -> str:
     rows = [
-        [arm, *(str(v) if i != j else "" for j, v in enumerate(row))]
+        [cut(arm, 40), *(str(v) if i != j else "" for j, v in enumerate(row))]
         for i, (arm, row) in enumerate(zip(arms, pairs_KK, strict=True))
     ]
-    return note("Pairs behind each figure:") + page.table(["", *arms], rows)
+    return note("Pairs behind each figure:") + page.table(["", *(cut(a, 16) for a in arms)], rows)

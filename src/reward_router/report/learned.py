@@ -7,6 +7,7 @@ import numpy as np
 
 from reward_router.report import charts, page
 from reward_router.report.dots import Change, changes, ranked, trend
+from reward_router.report.frame import cut
 from reward_router.report.gather import Evidence, Json, gold_orders, thin, trailing
 from reward_router.report.judged import figure, note
 
@@ -104,7 +105,7 @@ def training(e: Evidence) -> str:
         ),
     ]
     drawn = [
-        f"<h3>{title}</h3>{note(what)}{figure(chart)}"
+        f"<h3>{title}</h3>{note(what)}{figure(chart, fit=True)}"
         for title, key, y, what, share in parts
         if (chart := _curve(e, key, y, share))
     ]
@@ -140,7 +141,7 @@ def truth(e: Evidence) -> str:
                     mean,
                     max(0.0, mean - half),
                     min(1.0, mean + half),
-                    f"{arm} ({len(right)})",
+                    f"{cut(arm, 20)} ({len(right)})",
                     arm,
                 )
             )

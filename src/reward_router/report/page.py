@@ -22,7 +22,7 @@ svg{max-width:100%;height:auto;display:block;margin:6px 0}svg .small{font-size:1
 details{margin:10px 0}summary{cursor:pointer;color:var(--blue)}nav a{margin-right:14px;color:var(--blue);text-decoration:none}
 code{background:var(--tint);padding:1px 4px;border-radius:3px;font-size:.92em}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(285px,1fr));gap:6px 12px;margin:8px 0}pre{background:var(--tint);padding:12px 14px;border-radius:6px;overflow-x:auto;font-size:12.5px;line-height:1.45}
-.figure{overflow-x:auto}@media(max-width:640px){body{padding:18px 14px 60px}.figure>svg{max-width:none;zoom:.8}.legend{margin-left:8px}}
+.figure{overflow-x:auto}@media(max-width:640px){body{padding:18px 14px 60px}.figure>svg{max-width:none;zoom:.8}.figure.fit>svg{max-width:100%;zoom:1}.figure.fit>svg .small,.figure.fit>svg .label{font-size:17px}.legend{margin-left:8px}}
 @media print{body{max-width:none}h2{break-before:auto}svg,table{break-inside:avoid}}
 """
 

@@ -7,6 +7,7 @@ import numpy as np
 from reward_router.ledger.columns import Calls
 from reward_router.ledger.rows import STATUSES
 from reward_router.report import charts, page
+from reward_router.report.frame import cut
 from reward_router.report.gather import Evidence
 from reward_router.report.judged import figure, note
 from reward_router.show import duration
@@ -51,7 +52,7 @@ def _calls(e: Evidence) -> str:
     for k, arm in enumerate(calls.arms):
         row = arms.get(arm, {})
         mean = row.get("mean_payoff")
-        head = [arm, f"{row.get('decisions', 0):,}", "-" if mean is None else f"{mean:.2f}"]
+        head = [cut(arm, 48), f"{row.get('decisions', 0):,}", "-" if mean is None else f"{mean:.2f}"]
         rows.append(head + _effort(calls, np.flatnonzero(calls.arm == k), shown, priced))
     total = f"{sum(a.get('decisions', 0) for a in arms.values()):,}"
     rows.append(["all", total, "", *_effort(calls, np.arange(len(calls.arm)), shown, priced)])
@@ -85,7 +86,9 @@ def left_out(e: Evidence) -> str:
     rows = [[f"{v:,}", COUNTS.get(k, k.replace("_", " "))] for k, v in counts.items()]
     reasons = Counter(e.failures).most_common(12)
     failed = (
-        page.table(["arm", "reason", "times"], [[arm, reason[:300], f"{n:,}"] for (arm, reason), n in reasons], 2)
+        page.table(
+            ["arm", "reason", "times"], [[cut(arm, 48), cut(reason, 300), f"{n:,}"] for (arm, reason), n in reasons], 2
+        )
         if reasons
         else ""
     )

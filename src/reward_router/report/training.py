@@ -80,9 +80,7 @@ def _gold_sentence(gold: Json | None, steps: int) -> str:
         return f"Gold went {stand}; so few prompts allow no interval."
     span = f"{100 * row['diff']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
     if low == high == 0:
-        return (
-            f"Gold did not move: {learned.percent(row['before'])} right answers {on} before and after, the same ones."
-        )
+        return f"Gold did not move: {learned.percent(row['before'])} right answers {on}, before and after."
     if low > 0 or high < 0:
         return f"Gold {'rose' if low > 0 else 'fell'} {stand} ({span}): more than the choice of prompts explains."
     return f"Gold went {stand} ({span}): the interval holds zero, so no change is shown."

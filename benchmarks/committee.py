@@ -13,6 +13,7 @@ import numpy as np
 
 from committee_baselines import METHODS
 from committee_pools import POOLS, Pool, load
+from committee_streams import STREAMS, cost, online, transfer
 from reward_router.committee import Committee
 from reward_router.committee.labelled import assign_folds
 
@@ -149,12 +150,22 @@ def verdict(results: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["study"])
+    parser.add_argument("what", choices=["study", "transfer", "online", "cost"])
     parser.add_argument("--pools", default=",".join(POOLS))
     parser.add_argument("--price", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--gate", default="lower95")
+    parser.add_argument("--start", default="vote")
+    parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--orders", type=int, default=5)
     args = parser.parse_args()
-    study(args.pools.split(","), args.price, args.out)
+    if args.what == "study":
+        study(args.pools.split(","), args.price, args.out)
+    elif args.what == "online":
+        names = tuple(args.pools.split(",")) if args.pools != ",".join(POOLS) else STREAMS
+        online(names, args.orders, args.share, args.gate, args.start)
+    else:
+        print("\n".join(transfer() if args.what == "transfer" else cost()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,36 @@
-"""Sequential judging: calibrated arms, asked one after another only where the next opinion is worth its price."""
+"""Sequential judging: calibrated arms, asked one after another only where the next opinion is worth its price.
 
+Leaves out: text (it sees margins and categories only), position bias (sides must be drawn at random), and I/O.
+"""
+
+from reward_router.committee.aggregate import calibrated_scores, mean, median, uwo, wco
+from reward_router.committee.budget import PricePacer
 from reward_router.committee.calibrate import Calibrator
 from reward_router.committee.committee import Committee
+from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.gate import Gate
+from reward_router.committee.labels import LabelPolicy, ask_label, label_value
+from reward_router.committee.online import OnlineCommittee, Refit
+from reward_router.committee.respond import Ranking, judge_responses, pair_weights, rank
 
-__all__ = ["Calibrator", "Committee", "Gate"]
+__all__ = [
+    "Calibrator",
+    "Committee",
+    "DawidSkene",
+    "Gate",
+    "LabelPolicy",
+    "OnlineCommittee",
+    "PricePacer",
+    "Ranking",
+    "Refit",
+    "ask_label",
+    "calibrated_scores",
+    "judge_responses",
+    "label_value",
+    "mean",
+    "median",
+    "pair_weights",
+    "rank",
+    "uwo",
+    "wco",
+]

@@ -50,6 +50,15 @@ class Asker:
         done = len(asked) >= len(bounds) or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
         return None if done else step.following
 
+    def step(self, arms: frozenset[int], row: int) -> Step:
+        """Weights of a set of arms, and who would be next."""
+        return self._step(row, arms)
+
+    def bound(self, n_asked: int, price: float) -> float:
+        """|L| at which the answer stands after ``n_asked`` arms; 0 where the cap is reached."""
+        bounds = self._at(price)
+        return bounds[n_asked - 1] if n_asked < len(bounds) else 0.0
+
     def verdict(self, arm: int, margin: float) -> float:
         """The arm's signed log-odds, `Calibrator.log_odds` for one number."""
         size = abs(margin)

@@ -123,11 +123,14 @@ class Calibrator:
     def log_odds(self, margins_PK: ArrayLike) -> Float:
         """(P, K) signed log-odds that a is better: sign(m) max(0, a + b (r - 1/2)); 0 for ties, missing and unfitted arms."""
         margins = check_margins(margins_PK, self.n_arms)
-        clean = np.nan_to_num(margins)
-        size = np.abs(clean)
-        rank = np.stack([np.interp(size[:, k], *self._knots[k]) for k in range(self.n_arms)], axis=1)
-        out: Float = np.sign(clean) * np.maximum(self.intercept_K + self.slope_K * (rank - 0.5), 0.0)
-        return out
+        return np.stack([self.curve(k, margins[:, k]) for k in range(self.n_arms)], axis=1)
+
+    def curve(self, arm: int, margins: ArrayLike) -> Float:
+        """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""
+        clean = np.nan_to_num(np.asarray(margins, dtype=np.float64))
+        rank = np.interp(np.abs(clean), *self._knots[arm])
+        level = np.maximum(self.intercept_K[arm] + self.slope_K[arm] * (rank - 0.5), 0.0)
+        return np.asarray(np.sign(clean) * level)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:
         """(N,) calibrated value of each response for one arm: its mean log-odds against the others. O(N^2).
@@ -135,10 +138,7 @@ class Calibrator:
         Zero-sum over the responses, comparable across arms; NaN where the arm abstained, 0 where nothing can be compared.
         """
         score = np.asarray(scores_N, dtype=np.float64)
-        size = np.nan_to_num(score[:, None] - score[None, :])
-        values, rank = self._knots[arm]
-        level = self.intercept_K[arm] + self.slope_K[arm] * (np.interp(np.abs(size), values, rank) - 0.5)
-        odds_NN = np.sign(size) * np.maximum(level, 0.0)
+        odds_NN = self.curve(arm, score[:, None] - score[None, :])
         others = max(int((~np.isnan(score)).sum()) - 1, 1)
         return np.where(np.isnan(score), np.nan, odds_NN.sum(1) / others)
 

@@ -179,6 +179,14 @@ class Committee:
             log_odds = self._alone(vote)
         return self._after_vetoes(margins, log_odds, asked)
 
+    def ungated(self, margins_PK: ArrayLike, categories: Sequence[str] | None = None) -> Float:
+        """(P,) P(a better) of the fitted voters whatever the gate says; 1/2 before a fit."""
+        margins = check_margins(margins_PK, self.n_arms)
+        if self.plan is None:
+            return np.full(len(margins), 0.5)
+        category = encode(categories, self.categories, len(margins))
+        return sigmoid(walk(self.plan, margins[:, self.voters], category, self.price * self._unit)[0])
+
     def _alone(self, vote_PK: Float) -> Float:
         column = self._column[self.single]
         verdict = np.sign(np.nan_to_num(vote_PK[:, column])) * SURE
@@ -202,7 +210,7 @@ class Committee:
             if arm not in asked:
                 return arm
         votes = self._votes(asked)
-        if self._refusal(asked) != 0:
+        if self.refusal(asked) != 0:
             return None
         if self._asker is None or not self.playing:
             return None if votes else self.single
@@ -212,7 +220,7 @@ class Committee:
 
     def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
         """P(a better) given the margins of the arms asked; 1/2 before any. O(asked)."""
-        log_odds, votes = self._refusal(asked), self._votes(asked)
+        log_odds, votes = self.refusal(asked), self._votes(asked)
         if log_odds == 0 and votes:
             if self._asker is not None and self.playing:
                 log_odds = self._asker.log_odds(votes, self._row(category))
@@ -224,10 +232,36 @@ class Committee:
                 log_odds += 0.0 if self._asker is None else self._asker.verdict(column, margin)
         return float(sigmoid(np.array(log_odds)))
 
+    def pair_log_odds(self, arm: int, margins: Float) -> Float:
+        """Signed log-odds of one voter for margins of any shape; before a fit just the sign, an epsilon strong."""
+        sign = SURE * np.sign(np.nan_to_num(margins))
+        return sign if self.plan is None else np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
+
+    def weights(self, arms: Sequence[int], category: str | None = None) -> dict[int, float]:
+        """Weight of each asked voter's log-odds in the sum; gated or unfitted: the single arm's (else the first's) alone counts."""
+        if self._asker is None or not self.playing:
+            return {self.single if self.single in arms else arms[0]: 1.0} if arms else {}
+        step = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category))
+        return {int(self.voters[c]): w for c, w in zip(step.arms, step.weights, strict=True)}
+
+    def following(self, arms: Sequence[int], category: str | None = None) -> int | None:
+        """Who would be asked after these voters if nothing stopped before; None where nobody adds."""
+        if self._asker is None or not self.playing:
+            return None if arms else self.single
+        column = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category)).following
+        return None if column is None else int(self.voters[column])
+
+    def bound(self, n_asked: int, price: float | None = None) -> float:
+        """|log-odds| at which the answer stands after ``n_asked`` >= 1 voters; 0 for a gated or unfitted committee."""
+        if self._asker is None or not self.playing:
+            return 0.0
+        return self._asker.bound(n_asked, (self.price if price is None else price) * self._unit)
+
     def _votes(self, asked: Mapping[int, float]) -> dict[int, float]:
         return {self._column[k]: m for k, m in asked.items() if k in self._column}
 
-    def _refusal(self, asked: Mapping[int, float]) -> float:
+    def refusal(self, asked: Mapping[int, float]) -> float:
+        """Log-odds the vetoes alone give: 0 where none of them refused, or they cancel."""
         margins = ((i, asked.get(arm, 0.0)) for i, arm in enumerate(self.vetoes))
         return float(sum(self.veto_log_odds[i] * ((m > 0) - (m < 0)) for i, m in margins))
 

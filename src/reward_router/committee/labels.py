@@ -1,0 +1,158 @@
+"""Which labels may teach what: drawn at random, asked for by value, or there because a verifier applied.
+
+Curves, gates and the Dawid-Skene audit use random labels scored by all K arms only. A label that was asked for by value enters the moments
+with weight 1 / propensity; one of unknown propensity (a verifier that applies to some rows only) does not enter at all. A label
+lets one score all K arms on that row afterwards: that is full information, bought within a stated budget of extra cost.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router import keyed
+from reward_router.committee.committee import Committee
+from reward_router.committee.labelled import check_margins
+from reward_router.errors import InputError
+from reward_router.types import Float, State
+
+SCHEDULE = (10, 20, 30, 45, 65, 95, 140, 200, 300, 450)
+GROWTH = 1.5
+LARGEST_WEIGHT = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPolicy:
+    """How many decisions are labelled at random, and how many of those are scored by every arm.
+
+    ``share``: of decisions, keyed-random. ``full``: that many labels are scored by all arms, afterwards a keyed-random ``full_share`` of them;
+    ``extra_cost``: what this may cost in all beyond the decisions themselves (infinite by default, counted always).
+    """
+
+    share: float = 0.1
+    full: int = 400
+    full_share: float = 0.1
+    extra_cost: float = float("inf")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """InputError on shares outside [0, 1] or negative numbers."""
+        if not (0 <= self.share <= 1 and 0 <= self.full_share <= 1 and self.full >= 0 and self.extra_cost >= 0):
+            raise InputError(f"shares must be in [0, 1], full and extra_cost >= 0, got {self}")
+
+    def draws(self, unit: str, step: int) -> bool:
+        """Whether this decision's label is drawn; its propensity is ``share``."""
+        return keyed.uniform(self.seed, "label", step, unit) < self.share
+
+    def scores_all(self, unit: str, step: int, n_labels: int, spent: float, cost: float) -> bool:
+        """Whether every arm scores this labelled row, given the labels so far, the extra cost spent and what it would cost."""
+        if spent + cost > self.extra_cost:
+            return False
+        return n_labels < self.full or keyed.uniform(self.seed, "audit", step, unit) < self.full_share
+
+
+class LabelStore:
+    """Labelled rows as they came: margins (K), label, group, category, whether drawn at random, weight. O(labels x K) memory."""
+
+    def __init__(self, n_arms: int) -> None:
+        """An empty store for K arms."""
+        self.n_arms = n_arms
+        self.margins: list[Float] = []
+        self.labels: list[bool] = []
+        self.groups: list[str] = []
+        self.categories: list[str] = []
+        self.weights: list[float] = []
+        self.random: list[bool] = []
+
+    def __len__(self) -> int:
+        """All stored rows."""
+        return len(self.labels)
+
+    @property
+    def n_random(self) -> int:
+        """Rows whose label was drawn at random."""
+        return sum(self.random)
+
+    def add(
+        self, margins_K: ArrayLike, label: bool, group: str, category: str, random: bool, propensity: float
+    ) -> None:
+        """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
+        if not 0 < propensity <= 1:
+            raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
+        self.margins.append(check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[0])
+        self.labels.append(bool(label))
+        self.groups.append(group)
+        self.categories.append(category)
+        self.random.append(random)
+        self.weights.append(1.0 if random else min(1 / propensity, LARGEST_WEIGHT))
+
+    def fit(self, committee: Committee) -> bool:
+        """Refit on everything stored; false (and nothing changed) while every label names the same side."""
+        if len(set(self.labels)) < 2:
+            return False
+        named = any(self.categories)
+        weight = np.array(self.weights) * (self._random_share() if not all(self.random) else 1.0)
+        committee.fit(
+            np.array(self.margins),
+            np.array(self.labels),
+            np.array(self.groups),
+            self.categories if named else None,
+            weights=np.where(self.random, 1.0, weight),
+            random=np.array(self.random),
+        )
+        return True
+
+    def _random_share(self) -> float:
+        """Inverse propensities sum to the number of decisions they stand for; scaled so that they weigh as many rows as they are."""
+        chosen = np.array(self.weights)[~np.array(self.random)]
+        return float(len(chosen) / chosen.sum())
+
+    def state_dict(self) -> State:
+        """Arrays only."""
+        return {
+            "margins": np.array(self.margins).reshape(-1, self.n_arms),
+            "labels": np.array(self.labels, dtype=bool),
+            "groups": np.array(self.groups, dtype=np.str_),
+            "categories": np.array(self.categories, dtype=np.str_),
+            "weights": np.array(self.weights),
+            "random": np.array(self.random, dtype=bool),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit."""
+        self.margins = list(np.array(state["margins"]))
+        self.labels, self.random = state["labels"].tolist(), state["random"].tolist()
+        self.groups, self.categories = state["groups"].tolist(), state["categories"].tolist()
+        self.weights = state["weights"].tolist()
+
+
+def label_value(committee: Committee, margins_PK: ArrayLike, categories: list[str] | None = None) -> Float:
+    """(P,) expected information of a label: p (1 - p) (d + h), 0 before a fit.
+
+    d = 1 where the committee and the best single arm disagree (only such rows move the gate), h = x' R^-1 x / K the leverage
+    of the calibrated verdicts (how much they move the weights, to first order). Rows may be partly asked (NaN elsewhere).
+    """
+    margins = check_margins(margins_PK, committee.n_arms)
+    if committee.plan is None:
+        return np.zeros(len(margins))
+    plan, vote = committee.plan, margins[:, committee.voters]
+    prob = committee.ungated(margins, categories)
+    x = plan.calibrator.log_odds(vote) / plan.sd_K
+    leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(axis=1)
+    differ = np.sign(np.nan_to_num(margins[:, committee.single])) != np.sign(np.round(prob - 0.5, 12))
+    return np.asarray(prob * (1 - prob) * (differ + leverage))
+
+
+def ask_label(
+    value_P: Float, units: list[str], wanted: float, step: int, seed: int = 0
+) -> tuple[NDArray[np.bool_], Float]:
+    """Draw about ``wanted`` of P rows by value: which, and each row's propensity (at least a fifth of the uniform one). O(P)."""
+    if len(units) != len(value_P) or wanted < 0:
+        raise InputError(f"need one unit a value and wanted >= 0, got {len(units)}, {len(value_P)}, {wanted}")
+    n, total = len(value_P), float(value_P.sum())
+    by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
+    propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
+    drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity
+    return drawn, propensity

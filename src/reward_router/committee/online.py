@@ -1,0 +1,209 @@
+"""The committee while it learns: votes before it knows anything, refits on a schedule as labels come, never trusts what no label confirmed.
+
+Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the three that agreement among unlabelled rows
+ranks first, until 40 labels or the audit at 20 throws that guess away. From then on `Committee` decides (gated: its single arm).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router import keyed
+from reward_router.committee.budget import PricePacer
+from reward_router.committee.committee import Committee
+from reward_router.committee.dawid_skene import DawidSkene
+from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
+from reward_router.committee.stop import sigmoid
+from reward_router.errors import InputError
+from reward_router.types import Float, State
+
+VOTERS = 3
+UNLABELLED = 50
+CONFIRMED_UNTIL = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """One entry of the refit log."""
+
+    step: int
+    n_labels: int
+    playing: bool
+    single: int
+    gain: float
+    lower: float
+    dawid_skene: str
+
+
+class OnlineCommittee:
+    """A `Committee` on a stream: decides, says which decisions to label, refits when enough labels came.
+
+    ``committee`` is unfitted and owned from here on; ``policy`` says which labels are drawn and scored by all arms; ``start`` is "vote" or
+    "dawid_skene". Labels are the clock: refits after 10, 20, 30, 45, 65, 95, 140, 200, 300, 450 random labels scored by all
+    arms, then each 1.5 times the last; each is logged in ``refits``. InputError on unknown starts and propensities.
+
+    >>> online = OnlineCommittee(Committee([1, 1, 1, 1]), LabelPolicy(share=0.5))
+    >>> len(online.ballot("prompt-7", 0)), online.next({}, "prompt-7", 0) in range(4)
+    (3, True)
+    """
+
+    def __init__(self, committee: Committee, policy: LabelPolicy | None = None, start: str = "vote") -> None:
+        """Own the committee; nothing is labelled yet."""
+        if start not in ("vote", "dawid_skene"):
+            raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
+        self.committee, self.policy, self.start = committee, policy or LabelPolicy(), start
+        self.store = LabelStore(committee.n_arms)
+        self.guess = DawidSkene(len(committee.voters))
+        self.unlabelled: list[Float] = []
+        self.refits: list[Refit] = []
+        self.extra_cost, self.dropped_labels, self._due = 0.0, 0, SCHEDULE[0]
+        self._pacer: PricePacer | None = None
+        self._spending: State = {"items": np.array(0), "spent": np.array(0.0), "bias": np.array(0.0)}
+
+    @property
+    def guessing(self) -> bool:
+        """Whether the label-free ranking of arms is in use: enough unlabelled rows, fewer than 40 labels, not dropped."""
+        ready = self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED
+        return ready and self.guess.status != "dropped" and self.store.n_random < CONFIRMED_UNTIL
+
+    @property
+    def voting(self) -> bool:
+        """Whether a fixed ballot judges instead of the committee."""
+        return self.committee.plan is None or self.guessing
+
+    def wants_unlabelled(self) -> bool:
+        """Whether `add_unlabelled` still needs decisions scored by all arms."""
+        return (
+            self.start == "dawid_skene" and len(self.unlabelled) < UNLABELLED and self.store.n_random < CONFIRMED_UNTIL
+        )
+
+    def add_unlabelled(self, margins_K: ArrayLike) -> None:
+        """One decision scored by all arms, no label; the 50th fits the label-free guess."""
+        self.unlabelled.append(np.asarray(margins_K, dtype=np.float64)[self.committee.voters])
+        if len(self.unlabelled) == UNLABELLED:
+            self.guess.fit(np.array(self.unlabelled))
+
+    def ballot(self, unit: str, step: int) -> tuple[int, ...]:
+        """The arms that vote before the first fit: vetoes, then three drawn by key or ranked by the guess."""
+        voters = self.committee.voters
+        if self.guessing:
+            pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:VOTERS]
+        else:
+            pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:VOTERS]
+        return (*self.committee.vetoes, *(int(k) for k in voters[pick]))
+
+    def next(
+        self, asked: Mapping[int, float], unit: str, step: int, category: str | None = None, price: float | None = None
+    ) -> int | None:
+        """The arm to ask next, or None: the ballot's while voting, else the committee's."""
+        if not self.voting:
+            return self.committee.next(asked, category, price)
+        return next((arm for arm in self.ballot(unit, step) if arm not in asked), None)
+
+    def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
+        """P(a better); while voting the weighted vote (weights of the guess, or one half pseudo-label better than a coin)."""
+        if not self.voting:
+            return self.committee.posterior(asked, category)
+        weight = dict(zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True))
+        total = sum(weight[k] * float(np.sign(np.nan_to_num(m))) for k, m in asked.items() if k in weight)
+        refusal = self.committee.refusal(asked)
+        return float(sigmoid(np.array(refusal if refusal else total)))
+
+    def _vote_weights(self) -> Float:
+        return (
+            self.guess.weights_K if self.guessing else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
+        )
+
+    @property
+    def price(self) -> float | None:
+        """The paced price for the next decision; None where there is no budget or nothing is fitted (then the committee's own)."""
+        return None if self._pacer is None else self._pacer.price
+
+    def record(self, cost: float) -> None:
+        """Count what one decision cost (vetoes left out), so that a budget is kept from the first decision on."""
+        if self._pacer is not None:
+            self._pacer.record(cost)
+            self._spending = self._pacer.state_dict()
+        else:
+            items, spent = int(self._spending["items"]) + 1, float(self._spending["spent"]) + cost
+            self._spending = {"items": np.array(items), "spent": np.array(spent), "bias": np.array(0.0)}
+
+    def _pace(self) -> None:
+        if self.committee.budget is not None and self.committee.plan is not None:
+            self._pacer = self.committee.pacer()
+            self._pacer.load_state_dict(self._spending)
+
+    def scores_all(self, asked: Sequence[int], unit: str, step: int) -> bool:
+        """Whether a labelled decision is scored by the remaining arms too; counts what that costs."""
+        rest = [k for k in range(self.committee.n_arms) if k not in asked]
+        cost = float(self.committee.costs[rest].sum())
+        wanted = self.policy.scores_all(unit, step, self.store.n_random, self.extra_cost, cost)
+        self.extra_cost += cost if wanted else 0.0
+        return wanted
+
+    def add_label(
+        self,
+        margins_K: ArrayLike,
+        label: bool,
+        group: str,
+        step: int,
+        category: str = "",
+        *,
+        source: str = "random",
+        propensity: float | None = None,
+    ) -> Refit | None:
+        """One label with the margins of all K arms; refits when due and returns the log entry.
+
+        ``source`` "random" (drawn by `LabelPolicy.draws`) teaches everything; any other enters the moments by 1 / ``propensity``, or, where
+        that is None, not at all (counted in ``dropped_labels``).
+        """
+        random = source == "random"
+        if not random and propensity is None:
+            self.dropped_labels += 1
+            return None
+        self.store.add(margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0))
+        return self._refit(step) if self.store.n_random >= self._due else None
+
+    def _refit(self, step: int) -> Refit | None:
+        n = self.store.n_random
+        if self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED and self.guess.status != "dropped":
+            drawn = np.array(self.store.random)
+            rows = np.array(self.store.margins)[drawn][:, self.committee.voters]
+            self.guess.audit(rows, np.array(self.store.labels)[drawn])
+        if not self.store.fit(self.committee):
+            return None
+        self._pace()
+        later = [size for size in SCHEDULE if size > n]
+        self._due = later[0] if later else int(np.ceil(n * GROWTH))
+        gate = self.committee.gate
+        gain, lower = (gate.gain, gate.lower) if gate else (float("nan"), float("nan"))
+        entry = Refit(step, n, self.committee.playing, self.committee.single, gain, lower, self.guess.status)
+        self.refits.append(entry)
+        return entry
+
+    def state_dict(self) -> State:
+        """Everything learned and counted, as arrays; the refit log is not part of it."""
+        state: State = {f"committee.{k}": v for k, v in self.committee.state_dict().items()}
+        state |= {f"store.{k}": v for k, v in self.store.state_dict().items()}
+        state |= {f"guess.{k}": v for k, v in self.guess.state_dict().items()}
+        state["unlabelled"] = np.array(self.unlabelled).reshape(-1, len(self.committee.voters))
+        state |= {f"spending.{k}": v for k, v in self._spending.items()}
+        return state | {"counts": np.array([self.extra_cost, self.dropped_labels, self._due])}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore bit for bit."""
+        self.committee.load_state_dict(_part(state, "committee."))
+        self.store.load_state_dict(_part(state, "store."))
+        self.guess.load_state_dict(_part(state, "guess."))
+        self.unlabelled = list(np.array(state["unlabelled"]))
+        self._spending = _part(state, "spending.")
+        self._pace()
+        cost, dropped, due = state["counts"].tolist()
+        self.extra_cost, self.dropped_labels, self._due = float(cost), int(dropped), int(due)
+
+
+def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,0 +1,160 @@
+"""N responses to one prompt: ask arms one after another until most responses are told apart from the best.
+
+The unit of price is still one pair: an arm scores all N responses, every pair gets its log-odds, and the next arm is asked while
+fewer than ``quorum`` of the pairs (current best, other) have met the stopping bound of the pair rule. For N = 2 that is the pair rule.
+A veto arm's score below 1/2 refuses a response: it loses to every response that is not refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router.committee.committee import SURE, Committee
+from reward_router.committee.stop import sigmoid
+from reward_router.errors import InputError
+from reward_router.types import Float
+
+REFUSED_BELOW = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Calibrated judgement of N responses; ``calls`` counts responses scored, ``asked`` the arms in the order asked."""
+
+    value_N: Float
+    best: int
+    asked: tuple[int, ...]
+    calls: int
+    refused_N: NDArray[np.bool_]
+    log_odds_NN: Float = field(repr=False)
+
+    def confidence(self, better_P: ArrayLike, worse_P: ArrayLike) -> Float:
+        """(P,) P(the first of each pair is the better one)."""
+        return sigmoid(self.log_odds_NN[np.asarray(better_P, dtype=np.int64), np.asarray(worse_P, dtype=np.int64)])
+
+
+def judge_responses(
+    committee: Committee,
+    ask: Callable[[int], ArrayLike],
+    n_responses: int,
+    category: str | None = None,
+    price: float | None = None,
+    first: int | None = None,
+    quorum: float = 0.5,
+) -> Ranking:
+    """Rank the responses of one prompt, asking arms lazily through ``ask(arm) -> scores_N`` (NaN: abstained).
+
+    ``first`` lets a router choose the first arm. ``quorum`` in (0, 1]: 1 also separates the runner-up (best-of-n). ``value_N`` is
+    each response's mean log-odds against the others, NaN where no arm scored it. O(asked N^2).
+
+    >>> label = np.arange(60) % 2 == 0
+    >>> committee = Committee([1.0]).fit(np.where(label, 1.0, -1.0)[:, None] * np.arange(1, 61)[:, None], label)
+    >>> ranking = judge_responses(committee, lambda arm: [0.2, 9.0, 3.0], 3)
+    >>> ranking.best, ranking.asked, ranking.calls, bool(ranking.confidence([1], [0])[0] > 0.9)
+    (1, (0,), 3, True)
+    """
+    if n_responses < 1 or not 0 < quorum <= 1:
+        raise InputError(f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}")
+    table = _Table(committee, n_responses, category, quorum)
+    for veto in committee.vetoes:
+        table.add_veto(veto, ask(veto))
+    at = committee.price if price is None else price
+    arm = table.following(at) if first is None or first in committee.vetoes else first
+    while arm is not None:
+        table.add(arm, ask(arm))
+        arm = table.following(at)
+    return table.ranking()
+
+
+def rank(
+    committee: Committee,
+    scores_NK: ArrayLike,
+    category: str | None = None,
+    price: float | None = None,
+    quorum: float = 0.5,
+) -> Ranking:
+    """`judge_responses` on recorded scores, one column an arm."""
+    scores = np.asarray(scores_NK, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[1] != committee.n_arms:
+        raise InputError(f"scores must be (responses, {committee.n_arms} arms), got shape {scores.shape}")
+    return judge_responses(committee, lambda arm: scores[:, arm], len(scores), category, price, None, quorum)
+
+
+def pair_weights(confidence_P: ArrayLike, min_confidence: float, how: str = "drop") -> tuple[Float, int]:
+    """(P,) weights of pairs and how many fell below: "drop" gives them 0, "weight" (2 c - 1) / (2 min - 1); the rest keep 1.
+
+    >>> pair_weights([0.5, 0.6, 0.9], 0.7, "weight")
+    (array([0. , 0.5, 1. ]), 2)
+    """
+    confidence = np.asarray(confidence_P, dtype=np.float64)
+    if how not in ("drop", "weight") or not 0.5 <= min_confidence < 1:
+        raise InputError(
+            f"min_confidence must be in [0.5, 1) and how 'drop' or 'weight', got {min_confidence} and {how!r}"
+        )
+    low = confidence < min_confidence
+    share = 0.0 if how == "drop" else (2 * confidence - 1) / max(2 * min_confidence - 1, 1e-9)
+    return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
+
+
+class _Table:
+    """The growing evidence on one prompt: calibrated N x N verdicts of each arm asked."""
+
+    def __init__(self, committee: Committee, n: int, category: str | None, quorum: float) -> None:
+        self.committee, self.n, self.category, self.quorum = committee, n, category, quorum
+        self.verdict: dict[int, Float] = {}
+        self.asked: list[int] = []
+        self.calls = 0
+        self.refusal_N, self.scored_N = np.zeros(n), np.zeros(n, dtype=bool)
+
+    def _scores(self, arm: int, scores: ArrayLike) -> Float:
+        score = np.asarray(scores, dtype=np.float64)
+        if score.shape != (self.n,) or np.isinf(score).any():
+            raise InputError(f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}")
+        self.asked.append(arm)
+        return score
+
+    def add_veto(self, arm: int, scores: ArrayLike) -> None:
+        score = self._scores(arm, scores)
+        self.calls += int((~np.isnan(score)).sum())
+        trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
+        self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
+
+    def add(self, arm: int, scores: ArrayLike) -> None:
+        score = self._scores(arm, scores)
+        self.calls += self.n
+        self.scored_N |= ~np.isnan(score)
+        self.verdict[arm] = self.committee.pair_log_odds(arm, score[:, None] - score[None, :])
+
+    def following(self, price: float) -> int | None:
+        open_N = self.refusal_N == 0
+        if open_N.sum() < 2 and self.n > 1 and open_N.any():
+            return None
+        if self.n < 2:
+            return None if self.verdict else self.committee.following((), self.category)
+        arm = self.committee.following(tuple(self.verdict), self.category)
+        if arm is None or not self.verdict:
+            return arm
+        log_odds = self.log_odds()
+        best = self._best(log_odds)
+        rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
+        bound = self.committee.bound(len(self.verdict), price)
+        decided = np.abs(log_odds[best, rivals]) >= bound
+        return None if decided.mean() >= self.quorum else arm
+
+    def log_odds(self) -> Float:
+        out = np.zeros((self.n, self.n))
+        for arm, weight in self.committee.weights(tuple(self.verdict), self.category).items():
+            out += weight * self.verdict[arm]
+        gap = self.refusal_N[None, :] - self.refusal_N[:, None]
+        return np.where(gap != 0, gap, out)
+
+    def _best(self, log_odds_NN: Float) -> int:
+        return int(np.argmax(log_odds_NN.sum(1) + SURE * (self.scored_N & (self.refusal_N == 0))))
+
+    def ranking(self) -> Ranking:
+        log_odds = self.log_odds()
+        seen = self.scored_N | (self.refusal_N != 0)
+        value = np.where(seen, log_odds.sum(1) / max(self.n - 1, 1), np.nan)
+        return Ranking(value, self._best(log_odds), tuple(self.asked), self.calls, self.refusal_N != 0, log_odds)

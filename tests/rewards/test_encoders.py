@@ -34,7 +34,7 @@ def llama_classifier(pad_token_id):
 
 
 @pytest.mark.parametrize("pad", ["none", "own", "eos"])
-@pytest.mark.parametrize("batch_tokens", [1, 8192])
+@pytest.mark.parametrize("batch_tokens", [1, 4096])
 def test_a_decoder_scores_a_row_as_it_does_alone(pad, batch_tokens):
     tokenizer = tiny_tokenizer()
     pad_id = {"none": None, "own": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id}[pad]

@@ -130,24 +130,21 @@ def test_least_recently_used_model_leaves_and_shared_models_count_once(monkeypat
     for name in ("a", "a2", "b", "a", "c", "a", "b"):
         assert pool.score(name, ["Hi"], [["yo"]]).ok
     assert loaded == ["A", "B", "C", "B"]
-    assert pool.resident_models == ["A", "B"]
-    pool.release()
-    assert pool.resident_models == []
+    assert pool.loads == 4
 
 
-def test_groups_ask_each_arm_once_and_load_each_model_once(monkeypatch):
+def test_arms_in_memory_come_first_and_each_model_is_loaded_once(monkeypatch):
     loaded = []
     monkeypatch.setattr(pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama())
-    specs = {
-        n: ArmSpec(n, "loglik", n[0], {"reduction": r})
-        for n, r in [("a1", "sum"), ("b1", "sum"), ("a2", "pmi"), ("b2", "pmi")]
-    }
+    specs = {n: ArmSpec(n, "loglik", n[0]) for n in ("a1", "b1", "c1", "a2", "b2")}
+    specs["short"] = LENGTH
     pool = RewardPool(specs, resident=1)
     pool.load("b1")
-    groups = pool.score_groups(["a1", "b1", "a2", "b2", "a1"], list("pqrst"), [["x"]] * 5)
-    assert loaded == ["b", "a"]
-    assert {arm: rows for arm, (rows, _) in groups.items()} == {"b1": [1], "b2": [3], "a1": [0, 4], "a2": [2]}
-    assert all(result.scores_BN.shape == (len(rows), 1) and result.ok for rows, result in groups.values())
+    order = pool.order(specs)
+    assert order == ["b1", "b2", "short", "a1", "a2", "c1"]
+    for name in order:
+        assert pool.score(name, ["p"], [["x"]]).ok
+    assert loaded == ["b", "a", "c"]
 
 
 def test_a_model_that_cannot_be_loaded_fails_as_data_and_raises_when_asked_for_early(tmp_path):

@@ -37,7 +37,7 @@ class Classifier:
         *,
         chat_template: str | None = None,
         logit: int = 0,
-        batch_tokens: int = 8192,
+        batch_tokens: int = 4096,
         max_length: int | None = None,
     ) -> None:
         """Checks the options; runs nothing. Sets the pad token of a model that has none."""

@@ -42,7 +42,7 @@ class LogLik:
         reduction: str = "mean",
         *,
         chat_template: str | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int = 4096,
         max_length: int | None = None,
         share: bool = True,
     ) -> None:

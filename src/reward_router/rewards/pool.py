@@ -9,7 +9,7 @@ import gc
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -25,8 +25,8 @@ class RewardPool:
     """Named arms; at most ``resident`` loaded models at a time, the least recently used leaves.
 
     Arms on the same model and dtype share one copy of its weights. ``specs`` by name; ``models`` adds reward models that
-    exist already. ``timeout`` is in seconds of scoring per request, loading excluded. InputError for a spec that cannot be
-    right; models are loaded at the first request (`load` asks for it earlier).
+    exist already; ``loads`` counts model loads so far. ``timeout`` is in seconds of scoring per request, loading excluded.
+    InputError for a spec that cannot be right; models are loaded at the first request (`load` asks for it earlier).
 
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
     >>> pool.score("short", ["Say hi."], [["hi", "hello there"]]).scores_BN.tolist()
@@ -62,11 +62,6 @@ class RewardPool:
     def names(self) -> list[str]:
         """The arms, in the order of the configuration."""
         return [*self._specs, *self._given]
-
-    @property
-    def resident_models(self) -> list[str]:
-        """Names of the models in memory, least recently used first."""
-        return [source.model for source in self._loaded]
 
     def load(self, arm: str) -> RewardModel:
         """The arm's reward model, loaded now if it is not; InputError where that fails, so a run can stop before it starts."""
@@ -106,32 +101,21 @@ class RewardPool:
             return ask.failed(arm, "failed", _told(scoring.error), scoring.seconds, loading.seconds)
         return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
 
-    def score_groups(
-        self, arm_B: Sequence[str], prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
-    ) -> dict[str, tuple[list[int], ScoreResult]]:
-        """Each prompt judged by its own arm: arm -> (rows, result of those rows); every arm is asked once.
+    def order(self, arms: Iterable[str]) -> list[str]:
+        """The arms in the order that loads least: those in memory first, then arms of one model together, else as configured.
 
-        Arms whose model is in memory come first, then arms of one model together, so each model is loaded at most once.
+        >>> lengths = {name: ArmSpec(name, "metric", options={"metric": "length"}) for name in "ab"}
+        >>> RewardPool(lengths).order({"b", "a"})
+        ['a', 'b']
         """
-        rows: dict[str, list[int]] = {}
-        for b, arm in enumerate(arm_B):
-            rows.setdefault(arm, []).append(b)
-        resident = list(self._loaded)
+        sources = [self._sources.get(arm) for arm in self.names]
+        first = {source: sources.index(source) for source in sources}
 
-        def order(arm: str) -> tuple[bool, str]:
-            source = self._sources.get(arm)
-            return source is not None and source not in resident, str(source)
+        def load_and_place(arm: str) -> tuple[bool, int, int]:
+            source, place = self._sources.get(arm), self.names.index(arm)
+            return source is not None and source not in self._loaded, place if source is None else first[source], place
 
-        return {
-            arm: (rows[arm], self.score(arm, [prompts[b] for b in rows[arm]], [responses[b] for b in rows[arm]]))
-            for arm in sorted(rows, key=order)
-        }
-
-    def release(self) -> None:
-        """Drop every loaded model."""
-        self._loaded.clear()
-        self._built.clear()
-        _free_memory()
+        return sorted(arms, key=load_and_place)
 
     def _make_resident(self, source: Source) -> None:
         if source in self._loaded:

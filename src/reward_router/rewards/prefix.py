@@ -41,7 +41,7 @@ class TokenScorer:
     included; ``share=False`` scores every continuation with its own copy of the prompt (the reference for tests).
     """
 
-    def __init__(self, model: Any, batch_tokens: int = 8192, head_tokens: int = 512, share: bool = True) -> None:
+    def __init__(self, model: Any, batch_tokens: int = 4096, head_tokens: int = 512, share: bool = True) -> None:
         """Nothing runs until the first `logprobs`."""
         self.model = model
         self.batch_tokens, self.head_tokens, self.share = batch_tokens, head_tokens, share

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,27 +162,70 @@ def pair_counts(score_N: np.ndarray, passed_N: np.ndarray) -> tuple[int, int, in
     return int((difference > 0).sum()), int((difference > 0).sum() + (difference < 0).sum()), difference.size
 
 
-def arm_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
-    """The table of pairwise accuracy, arms by category: accuracy on the pairs the arm orders, its coverage where under 95 %."""
-    from reward_router.rewards.pool import RewardPool
+Counts = dict[str, dict[str, np.ndarray]]
 
-    groups = by_prompt(tasks, rows)
-    pool = RewardPool(candidate_arms(), dtype="float32")
-    names = [name for name in CATEGORIES if any(task.category == name for task, _, _ in groups)]
+
+def count_pairs(
+    groups: list[tuple[Task, list[str], np.ndarray]], score: Callable[..., np.ndarray], arms: list[str]
+) -> Counts:
+    """Per arm and category the (prompts, 3) array of `pair_counts`."""
+    counts: Counts = {}
+    for arm in arms:
+        rows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
+        scores_BN = score(arm, [task.prompt for task, _, _ in groups], [group for _, group, _ in groups])
+        for (task, group, passed), score_N in zip(groups, scores_BN, strict=True):
+            rows[task.category].append(pair_counts(np.asarray(score_N)[: len(group)], passed))
+        counts[arm] = {name: np.array(rows[name]) for name in CATEGORIES if rows[name]}
+    return counts
+
+
+def credit(counts_P3: np.ndarray) -> float:
+    """Pairwise accuracy over prompts; a pair that the arm does not order counts one half."""
+    right, ordered, every = counts_P3.sum(axis=0)
+    return float((right + (every - ordered) / 2) / every)
+
+
+def arm_lines(counts: Counts) -> Iterator[str]:
+    """Pairwise accuracy, arms by category, on the pairs the arm orders; the share it orders where that is under 95 %."""
+    names = list(next(iter(counts.values())))
     yield f"| arm | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}"
-    for arm in pool.names:
-        result = pool.score(arm, [task.prompt for task, _, _ in groups], [group for _, group, _ in groups])
-        counts = {name: np.zeros(3) for name in names}
-        for (task, group, passed), score_N in zip(groups, result.scores_BN, strict=True):
-            counts[task.category] += pair_counts(np.asarray(score_N)[: len(group)], passed)
-        cells, credits = [], []
-        for right, ordered, every in counts.values():
+    for arm, rows in counts.items():
+        cells = []
+        for name in names:
+            right, ordered, every = rows[name].sum(axis=0)
             share = f" ({ordered / every:.0%})" if ordered < 0.95 * every else ""
             cells.append(f"{right / ordered:.2f}{share}" if ordered else "-")
-            credits.append((right + (every - ordered) / 2) / every)
-        yield f"| {arm} | {' | '.join(cells)} | {np.mean(credits):.2f} |"
-    pairs = [sum(int(p.sum() * (~p).sum()) for task, _, p in groups if task.category == name) for name in names]
-    yield f"| pairs | {' | '.join(map(str, pairs))} | {sum(pairs)} |"
+        yield f"| {arm} | {' | '.join(cells)} | {np.mean([credit(rows[name]) for name in names]):.2f} |"
+    first = next(iter(counts.values()))
+    yield f"| pairs (prompts) | {' | '.join(f'{first[n][:, 2].sum()} ({len(first[n])})' for n in names)} | |"
+
+
+def held_out(counts: Counts, splits: int = 200) -> tuple[float, float]:
+    """(best arm per category, best single arm), chosen on one half of the prompts and measured on the other; means over splits."""
+    names, found = list(next(iter(counts.values()))), []
+    draw = np.random.default_rng(0)
+    for _ in range(splits):
+        halves = {name: draw.permutation(len(counts[next(iter(counts))][name])) for name in names}
+        seen, fresh = (
+            {a: [credit(rows[n][halves[n][part]]) for n in names] for a, rows in counts.items()}
+            for part in (slice(None, None, 2), slice(1, None, 2))
+        )
+        table, other = np.array(list(seen.values())), np.array(list(fresh.values()))
+        found.append((other[table.argmax(0), np.arange(len(names))].mean(), other[table.mean(1).argmax()].mean()))
+    routed, single = np.mean(found, axis=0)
+    return float(routed), float(single)
+
+
+def print_arms(tasks: dict[str, Task], rows: list[Row]) -> None:
+    """Scores every candidate arm once and prints the table, then what the best arm per category gains, over the default arms."""
+    from reward_router.rewards.defaults import default_arms
+    from reward_router.rewards.pool import RewardPool
+
+    pool = RewardPool(candidate_arms(), dtype="float32")
+    counts = count_pairs(by_prompt(tasks, rows), lambda *ask: pool.score(*ask).scores_BN, pool.names)
+    print("\n".join(arm_lines(counts)))
+    routed, single = held_out({arm.name: counts[arm.name] for arm in default_arms()})
+    print(f"held out, default arms: best per category {routed:.2f}, best single {single:.2f}")
 
 
 def main() -> None:
@@ -205,8 +248,7 @@ def main() -> None:
     known = {task.id: task for task in greedily + tasks}
     print("\n".join(rate_lines(known, rows)))
     if given.arms:
-        for line in arm_lines(known, rows):
-            print(line, flush=True)
+        print_arms(known, rows)
 
 
 if __name__ == "__main__":

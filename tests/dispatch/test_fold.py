@@ -8,6 +8,7 @@ from reward_router.errors import InputError
 from reward_router.ledger import Ledger
 from reward_router.payoffs import QuantileScaler
 from reward_router.routers import DiscountedLinUCB, Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
+from reward_router.routers.cost import Priced
 
 K, D = 3, 6
 ROUTERS = {
@@ -22,6 +23,7 @@ ROUTERS = {
     "discounted": lambda: DiscountedLinUCB(K, D),
     "thompson": lambda: LinearThompson(K, D, noise_sd=0.3),
     "thompson_trust": lambda: LinearThompson(K, D, prior_mean=np.full((K, D), 0.1), trust=0.5, intercept=1.0),
+    "priced": lambda: Priced(LinUCB(K, D), np.array([1.0, 2.0, 3.0]), cost_weight=0.1, budget=1.5),
     "thompson_safe": lambda: LinearThompson(K, D, safe=0, margin=5.0),
 }
 pytestmark = pytest.mark.parametrize("name", list(ROUTERS))
@@ -54,7 +56,7 @@ def go(d: Dispatcher, steps, seed: int = 0, arms: bool = True) -> None:
         else:
             d.feedback_raw_many([(i, 5 * v - 9) for i, v in payoffs], source="neg_loss")
         if arms and step == 12:
-            d.add_arm("late")
+            d.add_arm("late", cost=2.0)
         if arms and step == 20:
             d.remove_arm("b")
         if step == 25:

@@ -15,7 +15,7 @@ from reward_router import keyed
 from reward_router.dispatch import inputs, paying
 from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold, router_dim
+from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold, needs_cost, router_dim
 from reward_router.ledger.rows import (
     STATUSES,
     Call,
@@ -43,6 +43,7 @@ class Dispatcher:
     ``arms``: K names. ``ledger`` None keeps everything in memory. A ledger with events gives the state back: its last verified
     snapshot plus the events after it; InputError where its arms, router, dim, seed or settings are not these. ``scaler``
     brings raw payoffs to [0, 1]; the first ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together.
+    ``costs``: the price of one call of each arm, put on recorded calls that name none (a router pays through ``Priced``).
     ``snapshot_every``: events between snapshots.
 
     >>> from reward_router.routers.simple import Uniform
@@ -61,6 +62,7 @@ class Dispatcher:
         seed: int = 0,
         scaler: QuantileScaler | None = None,
         hold_back: int | None = None,
+        costs: Sequence[float] | None = None,
         snapshot_every: int = 10_000,
     ) -> None:
         """Bind the router to the ledger: begin it, or bring the router to the state the ledger holds."""
@@ -75,6 +77,7 @@ class Dispatcher:
         self._dim = router_dim(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         self._state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
+        self._prices: dict[str, float | None] = inputs.prices(costs, names)
         self._lock = self.ledger.lock
         with self._lock:
             self._bind(names)
@@ -123,7 +126,11 @@ class Dispatcher:
         before, self._writing = self._applied, True  # found set: the end of a write was not seen, the file knows
         self.ledger.append(rows)
         self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
-        self._state.apply(events)
+        try:
+            self._state.apply(events)
+        except ValueError as error:  # so do InputError and LinAlgError: what a router cannot learn must not stay
+            self.ledger.rewind(before, f"refused by the router: {error}")
+            raise
         self._applied, self._writing = self.ledger.last_seq, False
         if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
             try:
@@ -270,7 +277,8 @@ class Dispatcher:
         with self._lock:
             state = self._fresh()
             seqs = self._seqs([c.decision_id for c in calls])
-            self._commit([_called(self.ledger.last_seq + 1 + i, c, seqs, state) for i, c in enumerate(calls)])
+            at, prices = self.ledger.last_seq + 1, {**self._prices, **state.costs}
+            self._commit([_called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
@@ -294,13 +302,18 @@ class Dispatcher:
                 raise LedgerError(f"decision {name!r} is not in the ledger; nothing was changed")
         return {name: found[key][0].seq for name, key in keys.items()}
 
-    def add_arm(self, name: str) -> None:
-        """One arm more, at the router's prior and with its own forced pulls. InputError where the name is taken."""
+    def add_arm(self, name: str, cost: float | None = None) -> None:
+        """One arm more, at the router's prior and with its own forced pulls; ``cost``: of one call.
+
+        InputError where the name is taken, or a ``Priced`` router is not told the cost.
+        """
         with self._lock:
             self._fresh()
             if inputs.text(name, "arm name") in self.arms:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
-            self._change("arm_added", name)
+            if cost is None and needs_cost(self.router):
+                raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
+            self._change("arm_added", name, None if cost is None else finite(cost, "cost"))
 
     def remove_arm(self, name: str) -> None:
         """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
@@ -316,10 +329,10 @@ class Dispatcher:
             self._fresh()
             self._change("scaler_reset", "")
 
-    def _change(self, action: str, name: str) -> None:
+    def _change(self, action: str, name: str, cost: float | None = None) -> None:
         if not (hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")) and action != "scaler_reset":
             raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
-        row = Changed(self.ledger.last_seq + 1, action, name)
+        row = Changed(self.ledger.last_seq + 1, action, name, cost)
         self._commit([row], [row])
 
     # looking -----------------------------------------------------------------------------------------------------------
@@ -346,13 +359,16 @@ class Dispatcher:
             return self._fresh().state_dict()
 
 
-def _called(seq: int, call: Call, seqs: Mapping[str, int], state: FoldState) -> Called:
+def _called(
+    seq: int, call: Call, seqs: Mapping[str, int], state: FoldState, prices: Mapping[str, float | None]
+) -> Called:
     if call.status not in STATUSES:
         raise InputError(f"call of arm {call.arm!r}: status {call.status!r}; allowed {', '.join(STATUSES)}")
     decision = seqs[call.decision_id] if call.decision_id else None
     numbers = [inputs.number_or_none(getattr(call, field), field) for field in ("score", "seconds", "price")]
-    response = inputs.text(call.response_id, "response id")
-    return Called(seq, decision, response, _arm(state, call.arm), numbers[0], call.status, numbers[1], numbers[2])
+    response, arm = inputs.text(call.response_id, "response id"), _arm(state, call.arm)
+    price = numbers[2] if numbers[2] is not None else prices.get(state.names[arm])
+    return Called(seq, decision, response, arm, numbers[0], call.status, numbers[1], price)
 
 
 def _arm(state: FoldState, arm: str | int) -> int:

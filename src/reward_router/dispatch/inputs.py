@@ -76,6 +76,16 @@ def names(arms: Sequence[str], n_arms: int) -> list[str]:
     return given
 
 
+def prices(costs: Sequence[float] | None, arms: Sequence[str]) -> dict[str, float | None]:
+    """One price of at least 0 an arm. InputError otherwise."""
+    if costs is None:
+        return {}
+    given = [finite(cost, "cost") for cost in costs]
+    if len(given) != len(arms) or min(given) < 0:
+        raise InputError(f"costs {given}; allowed {len(arms)} numbers of at least 0, one an arm")
+    return dict(zip(arms, given, strict=True))
+
+
 def text(value: str, what: str) -> str:
     """Any Unicode text. InputError where it is no string or holds half of a surrogate pair."""
     if not isinstance(value, str):

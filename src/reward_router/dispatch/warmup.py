@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import keyed
+from reward_router.ledger.fold import innermost
 from reward_router.types import AnyFloat, Float, Int, Router
 
 
@@ -19,14 +20,15 @@ def believed(router: Router, contexts_BD: AnyFloat) -> Float:
 
     Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here decisions are counted.
     """
-    own = getattr(router, "warmup", 0)
+    core = innermost(router)
+    own = getattr(core, "warmup", 0)
     if not own:
         return router.probs(contexts_BD)
-    setattr(router, "warmup", 0)  # noqa: B010  the protocol does not have it
+    core.warmup = 0
     try:
         return router.probs(contexts_BD)
     finally:
-        setattr(router, "warmup", own)  # noqa: B010
+        core.warmup = own
 
 
 def force(

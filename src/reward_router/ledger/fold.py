@@ -40,15 +40,28 @@ Event = Payment | Pull | Released | Changed
 class Resizable(Protocol):
     """A router whose arms may come and go."""
 
-    def add_arm(self) -> int: ...  # noqa: D102
+    def add_arm(self, *cost: float | None) -> int: ...  # noqa: D102
 
     def remove_arm(self, index: int) -> None: ...  # noqa: D102
 
 
 def router_dim(router: Router) -> int | None:
     """D of the contexts a router learns from; None where it reads none."""
-    dim: int | None = getattr(router, "dim", getattr(getattr(router, "model", None), "dim", None))
+    core = innermost(router)
+    dim: int | None = getattr(core, "dim", getattr(getattr(core, "model", None), "dim", None))
     return dim
+
+
+def needs_cost(router: Router) -> bool:
+    """Whether a new arm must come with its cost."""
+    return hasattr(router, "costs_K")
+
+
+def innermost(router: Any) -> Any:
+    """The router inside the ones that wrap it (``Priced``)."""
+    while hasattr(router, "router"):
+        router = router.router
+    return router
 
 
 class FoldState:
@@ -58,6 +71,7 @@ class FoldState:
         """The state before the first event."""
         self.router, self.scaler, self.hold_back = router, scaler, hold_back
         self.names = list(names)
+        self.costs: dict[str, float | None] = {}
         self.present = list(range(len(names)))
         self.pulls = np.zeros(len(names), dtype=np.int64)
         self.version = 0
@@ -122,7 +136,8 @@ class FoldState:
                 self.pulls = np.append(self.pulls, 0)
             number = self.names.index(row.name)
             self.pulls[number] = 0
-            cast(Resizable, self.router).add_arm()
+            cast(Resizable, self.router).add_arm(*([row.cost] if needs_cost(self.router) else []))
+            self.costs[row.name] = row.cost
             self.present.append(number)
         else:
             at = self.present.index(self.names.index(row.name))
@@ -168,8 +183,8 @@ class FoldState:
         return state
 
     def head(self) -> dict[str, Any]:
-        """The names, which are no array."""
-        return {"names": self.names}
+        """The names, and the costs that came with an arm."""
+        return {"names": self.names, "costs": self.costs}
 
     def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Ledger) -> None:
         """Take a snapshot's state; InputError where the router's does not fit."""
@@ -179,6 +194,7 @@ class FoldState:
             raise InputError(f"{ledger.path}: this router cannot take the state in the ledger: {error}") from error
         self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
         self.names, self.present = list(head["names"]), state["present"].tolist()
+        self.costs = dict(head.get("costs", {}))
         self.pulls, self.version = state["pulls"].copy(), int(state["version"])
         enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
         self.released = bool(state["released"]) if "released" in state else enough

@@ -84,7 +84,7 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
     if len(values) != len(fields) + 1:
         return None
     # a whole number in a REAL column lies in the file as an integer
-    whole = [float(v) if "float" in str(t) and v is not None else v for v, t in zip(values, fields, strict=False)]
+    whole = [float(v) if "float" in str(t) and type(v) is int else v for v, t in zip(values, fields, strict=False)]
     row: Row = kind._make([seq, *whole[1:]])
     typed = all(_is(value, str(getattr(t, "__name__", t))) for value, t in zip(row, fields, strict=True))
     return row if typed and seal(row) == values[-1] else None

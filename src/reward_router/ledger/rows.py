@@ -102,11 +102,15 @@ class Failed(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """An arm came or went, or the scaler's history was reset (``action``: arm_added, arm_removed, scaler_reset)."""
+    """An arm came (at a ``cost`` a call, None: none named) or went, or the scaler's history was reset.
+
+    ``action``: arm_added, arm_removed or scaler_reset.
+    """
 
     seq: int
     action: str
     name: str
+    cost: float | None = None
 
 
 Row = Decided | Called | Paid | Released | Labelled | Failed | Changed

@@ -15,7 +15,7 @@ from typing import Any
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import pages, schema, snapshots
-from reward_router.ledger.rows import COLUMNS, DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
+from reward_router.ledger.rows import DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
 from reward_router.ledger.store import OutOfOrder, paged
 
 CHUNK = 4096
@@ -98,11 +98,13 @@ class Reader:
                 yield row
 
     def _table(self, kind: type[Any]) -> Iterator[Row]:
-        sealed = self.version != 0
-        sql = f"SELECT {COLUMNS[kind]}{', crc' if sealed else ''} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+        there = [column[1] for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()]
+        fields, sealed = [name for name in kind._fields if name in there], "crc" in there
+        columns = ", ".join(fields + ["crc"] * sealed)
+        sql = f"SELECT {columns} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
         for found in paged(lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0):
             for values in found:
-                row: Row = kind._make(values[: len(kind._fields)])
+                row: Row = kind(*values[: len(fields)])
                 if sealed and seal(row) != values[-1]:
                     self.lost.append(f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)")
                 else:

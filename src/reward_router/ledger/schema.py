@@ -3,7 +3,7 @@
 | schema | what it has |
 |---|---|
 | 0 | events, snapshots, abandoned events |
-| 1 | a CRC-32 beside every event |
+| 1 | a CRC-32 beside every event, the cost of an added arm |
 """
 
 import sqlite3
@@ -27,7 +27,8 @@ CREATE TABLE labels(seq INTEGER PRIMARY KEY, unit TEXT NOT NULL, step INTEGER NO
   source TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE failures(seq INTEGER PRIMARY KEY, decision INTEGER, arm INTEGER NOT NULL, reason TEXT NOT NULL,
   crc INTEGER NOT NULL);
-CREATE TABLE changes(seq INTEGER PRIMARY KEY, action TEXT NOT NULL, name TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE changes(seq INTEGER PRIMARY KEY, action TEXT NOT NULL, name TEXT NOT NULL, cost REAL,
+  crc INTEGER NOT NULL);
 CREATE TABLE snapshots(seq INTEGER PRIMARY KEY, head TEXT NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE snapshot_parts(seq INTEGER NOT NULL, part INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY(seq, part));
 CREATE TABLE abandoned(rewind INTEGER NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL, event TEXT NOT NULL,
@@ -53,6 +54,7 @@ def migrate(db: sqlite3.Connection) -> None:
 
 
 def _seal_events(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE changes ADD COLUMN cost REAL")
     for kind, table in TABLES.items():
         db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
         seqs = [seq for (seq,) in db.execute(f"SELECT seq FROM {table}").fetchall()]

@@ -262,3 +262,35 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
         training.write(folder)
     assert (folder / "report.html").read_text(encoding="utf-8") == before
     assert not list(folder.glob("*.partial"))
+
+
+REAL: dict[str, Any] = {
+    "policy": {"model": "tiny", "n_responses": 4, "max_new_tokens": 8, "device": "cpu", "sample_dtype": "float32"},
+    "arms": [{"name": n, "kind": "metric", "metric": "length", "direction": n} for n in ("short", "long")],
+    "context": {"kind": "hashing", "dim": 8},
+    "payoff": {"name": "neg_loss"},
+    "pairs": {"per_prompt": 2},
+    "train": {"loss": "dpo+nll", "lr": 1e-3, "iterations": 1, "batch_prompts": 4, "batches_per_iteration": 3},
+    "eval": {"limit": 8},
+    "audit": 0.9,
+}
+
+
+def test_a_real_run_fills_every_section(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from reward_router import config, run
+
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(REAL))
+    run.train(config.load(str(tmp_path / "config.yaml"), None, []), tmp_path / "run")
+    page, _ = read(tmp_path / "run")
+    for section in ("gold", "arms", "payoffs", "posterior", "training", "truth", "agreement", "cost", "left", "setup"):
+        assert section in page.ids, section
+    for shown in (
+        "Raw payoffs",
+        "Mean choice probabilities",
+        "Training loss",
+        "Gold of the sampled responses",
+        "calls: audit",
+    ):
+        assert shown in page.text, shown
+    assert "48 calls" in page.text

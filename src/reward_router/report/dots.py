@@ -28,8 +28,9 @@ def changes(rows: Sequence[Change]) -> str:
     ends = [v for r in rows for v in (r.diff, r.low, r.high) if v is not None] + [-0.05, 0.05]
     reach = max(abs(min(ends)), abs(max(ends))) * 1.05
     high = max([r.before for r in rows] + [r.after for r in rows] + [0.1])
-    stand = Frame(0.0, min(1.0, high * 1.1), 0, 1, 880, height, left=170, right=370)
-    moved = Frame(-reach, reach, 0, 1, 880, height, left=560, right=70)
+    left = 24 + 7 * min(26, max(len(r.label) for r in rows))
+    stand = Frame(0.0, min(1.0, high * 1.1), 0, 1, left + 680, height, left=left, right=380)
+    moved = Frame(-reach, reach, 0, 1, left + 680, height, left=left + 350, right=60)
     marks = [
         *_ruler(stand, "share right (ring: before, disc: after)"),
         *_ruler(moved, "change, percentage points", 100.0),
@@ -63,7 +64,7 @@ def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list
     span = "" if row.low is None or row.high is None else f", 95 % {100 * row.low:+.1f} to {100 * row.high:+.1f}"
     hover = f"{escape(row.label)}: {number_text(row.before, True)} before, {number_text(row.after, True)} after, {100 * row.diff:+.1f} points{span}"
     marks = [
-        f'<text x="160" y="{y + 4}" text-anchor="end" class="small"{weight}>{escape(cut(row.label, 26))}</text>',
+        f'<text x="{stand.left - 10}" y="{y + 4}" text-anchor="end" class="small"{weight}>{escape(cut(row.label, 26))}</text>',
         f'<line x1="{a}" x2="{b}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="3" stroke-opacity="0.5"/>',
         f'<circle cx="{b}" cy="{y}" r="5" fill="{ink}"><title>{hover}</title></circle>',
         f'<circle cx="{a}" cy="{y}" r="5" fill="#fff" fill-opacity="0.6" stroke="{ink}" stroke-width="1.8"><title>{hover}</title></circle>',
@@ -73,7 +74,7 @@ def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list
             f'<line x1="{moved.x(row.low)}" x2="{moved.x(row.high)}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="2"/>'
         )
     marks.append(f'<circle cx="{c}" cy="{y}" r="4.5" fill="{ink}"><title>{hover}</title></circle>')
-    marks.append(f'<text x="{moved.width - 62}" y="{y + 4}" class="small"{weight}>{100 * row.diff:+.1f}</text>')
+    marks.append(f'<text x="{moved.width - 52}" y="{y + 4}" class="small"{weight}>{100 * row.diff:+.1f}</text>')
     return marks
 
 

@@ -51,7 +51,7 @@ def _gold(table: Json) -> str:
         ]
         for n in order
     ]
-    classes = ["best" if _outside(table[n]["ci95"]) else "" for n in order]
+    classes = [_class(table[n]["ci95"]) for n in order]
     done = table["all"]
     ended = ""
     if done.get("finished_before") is not None:
@@ -70,9 +70,12 @@ def _span(ci: list[float | None]) -> str:
     return "too few prompts" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
-def _outside(ci: list[float | None]) -> bool:
+def _class(ci: list[float | None]) -> str:
+    """The colour of a row: better, worse, or neither beyond its interval."""
     low, high = ci
-    return low is not None and high is not None and (low > 0 or high < 0)
+    if low is None or high is None:
+        return ""
+    return "best" if low > 0 else "worse" if high < 0 else ""
 
 
 def training(e: Evidence) -> str:

@@ -16,13 +16,13 @@ p{margin:6px 0 10px;max-width:92ch}.sub{color:var(--faint)}.note{color:var(--fai
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0;width:100%}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-variant-numeric:tabular-nums}
 th{background:var(--tint);font-weight:600;position:sticky;top:0}td:first-child,th:first-child,td.t,th.t{text-align:left}
-tr.best td{background:#f3faf6}tr.dim td{color:var(--faint)}
+tr.best td{background:#f3faf6}tr.worse td{background:#fdf2ec}tr.dim td{color:var(--faint)}
 svg{max-width:100%;height:auto;display:block;margin:6px 0}svg .small{font-size:11.5px;fill:var(--ink)}svg .label{font-size:12.5px;fill:var(--faint)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:12.5px;margin:0 0 8px 62px}.key{display:inline-flex;align-items:center;gap:6px}
 details{margin:10px 0}summary{cursor:pointer;color:var(--blue)}nav a{margin-right:14px;color:var(--blue);text-decoration:none}
 code{background:var(--tint);padding:1px 4px;border-radius:3px;font-size:.92em}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(285px,1fr));gap:6px 12px;margin:8px 0}pre{background:var(--tint);padding:12px 14px;border-radius:6px;overflow-x:auto;font-size:12.5px;line-height:1.45}
-.figure{overflow-x:auto}@media(max-width:640px){body{padding:18px 14px 60px}.figure>svg{max-width:none;zoom:.8}.figure.fit>svg{max-width:100%;zoom:1}.figure.fit>svg .small,.figure.fit>svg .label{font-size:17px}.legend{margin-left:8px}}
+.figure{overflow-x:auto}@media(max-width:640px){body{padding:18px 14px 60px}.figure>svg{max-width:none;zoom:.8}.figure.fit,.figure.fit>svg{overflow:visible}.figure.fit>svg{max-width:100%;zoom:1}.figure.fit>svg .small,.figure.fit>svg .label{font-size:19px}.figure.fit>svg [transform]{translate:-14px 0}.legend{margin-left:8px}}
 @media print{body{max-width:none}h2{break-before:auto}svg,table{break-inside:avoid}}
 """
 

@@ -184,6 +184,7 @@ def read(folder: Path) -> tuple[Page, str]:
         {"arms": [f"arm {k}" for k in range(12)], "steps": 40},
         {"arms": ['<script>alert("x")</script>', "a&b", "ü" * 80], "failures": 2},
         {"payoff": "neg_loss", "steps": 1, "batch": 2},
+        {"arms": ["gold"]},
     ],
     ids=lambda c: " ".join(map(str, c)) or "plain",
 )

@@ -90,6 +90,8 @@ def _who(evidence: Evidence) -> str:
     s, arms = evidence.summary, evidence.summary["arms"]
     if evidence.ensemble:
         return f"All {len(arms)} arms (reward models) judged every response; nothing was routed."
+    if len(arms) == 1:
+        return f"One reward model, «{next(iter(arms))}», judged everything; there was nothing to route."
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
@@ -102,6 +104,8 @@ def _cost(s: Json) -> str:
     calls = s["calls"]
     if not calls["all_arms"]:
         return ""
+    if s["n_arms"] == 1 or calls["made"] == calls["all_arms"]:
+        return f"That took {calls['made']:,} calls (one arm scoring one response)."
     text = (
         f"That took {calls['made']:,} calls (one arm scoring one response); asking all {s['n_arms']} arms every time would have taken "
         f"{calls['all_arms']:,}, so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
@@ -116,7 +120,8 @@ def _tiles(s: Json) -> str:
         span = f", 95 % interval {100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""
         tiles.append((f"{learned.percent(gold['before'])} → {learned.percent(gold['after'])}", "gold before → after"))
         tiles.append((f"{100 * gold['diff']:+.1f} pp", f"change of gold{span}"))
-    tiles.append((f"{calls['made']:,}", f"calls, of {calls['all_arms']:,} that all {s['n_arms']} arms would take"))
+    of = f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take" if s["n_arms"] > 1 else ""
+    tiles.append((f"{calls['made']:,}", f"calls{of}"))
     tiles.append(
         (duration(sum(v or 0.0 for v in s["seconds"].values())), "wall-clock, loading and evaluation included")
     )

@@ -50,8 +50,8 @@ class ArmPosterior:
         self.theta_CD = theta_CD.astype(np.float64)
         self.base_DD: Array | None = None if dual_limit(dim) else self._prior_base(dim)
         self.size, self.folded, self.tail = tail_rows(dim), 0, 0
-        self.factor_TD = np.empty((self.size, dim), dtype)
-        self.tail_ND, self.tail_NC = np.empty((self.size, dim), dtype), np.empty((self.size, columns))
+        self.factor_TD = np.zeros((self.size, dim), dtype)
+        self.tail_ND, self.tail_NC = np.zeros((self.size, dim), dtype), np.zeros((self.size, columns))
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
         self._last: tuple[Array, Array] | None = None
@@ -127,14 +127,14 @@ class ArmPosterior:
         """Space for ``rows`` factor rows and the cached rows of a tail behind them."""
         need, dim = rows + self.size, self.factor_TD.shape[1]
         if need > len(self.factor_TD):
-            grown_TD = np.empty((max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype)
+            grown_TD = np.zeros((max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype)
             grown_TD[: self.folded] = self.factor_TD[: self.folded]
             self.factor_TD = grown_TD
 
     def _to_primal(self) -> None:
         dim = self.factor_TD.shape[1]
         self.base_DD = subtract_gram(self._prior_base(dim), self.factor_TD[: self.folded])
-        self.factor_TD, self.folded = np.empty((self.size, dim), self.dtype), 0
+        self.factor_TD, self.folded = np.zeros((self.size, dim), self.dtype), 0
 
     def promote(self) -> None:
         """Hold everything in float64 from now on."""
@@ -216,7 +216,7 @@ class ArmPosterior:
         checks.whole(f"rows of {prefix}base_DD", len(base_DD), 0 if dual_limit(dim) else dim, dim)
         self.base_DD = np.asarray(base_DD, order="F") if len(base_DD) == dim else None
         self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, dual_limit(dim))
-        self.factor_TD = np.concatenate([factor_TD, np.empty((self.size, dim), self.dtype)])
+        self.factor_TD = np.concatenate([factor_TD, np.zeros((self.size, dim), self.dtype)])
         tail_ND = take("tail_ND", self.dtype, (None, dim))
         self.tail = checks.whole(f"rows of {prefix}tail_ND", len(tail_ND), 0, self.size - 1)
         self.tail_ND[: self.tail] = tail_ND

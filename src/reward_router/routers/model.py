@@ -267,12 +267,20 @@ class LinearModel:
 
     def _huber(self, x_1D: NDArray[Any], arm: int, payoff: float) -> Float:
         """Huber's weight min(1, delta / |residual|), delta widened by the arm's own uncertainty at x."""
+        if self._unanchored():
+            return np.ones(1)
         mean_1, sd_1 = self._component_moments(self.arms[arm][-1], x_1D)
         delta = float(self.options.huber or 0.0) * np.sqrt(1.0 + sd_1[0] ** 2 / self.noise_var)
         return np.array([min(1.0, delta / max(abs(payoff - mean_1[0]), 1e-300))])
 
+    def _unanchored(self) -> bool:
+        """Whether this payoff is the first one: under ``center`` it is the mean, and says nothing about any arm."""
+        return self.options.center and self.payoff_weight == 0
+
     def _fading_evidence(self, x_1D: NDArray[Any], arm: int, payoff: float, weight: float) -> None:
         """Add the one-step-ahead log density of this payoff under both components."""
+        if self._unanchored():
+            return
         for c, component in enumerate(self.arms[arm]):
             mean_1, sd_1 = self._component_moments(component, x_1D)
             var = sd_1[0] ** 2 + self.noise_var / weight

@@ -1,0 +1,229 @@
+"""What the routers learn: regret, forgetting, warm-up, corruption, stale priors, budgets and the guard, with derived thresholds."""
+
+import numpy as np
+import pytest
+
+from reward_router.errors import InputError
+from reward_router.keyed import uniform
+from reward_router.routers import DiscountedLinUCB, Exp3, LinearThompson, LinUCB, Priced, Uniform, choose
+
+
+class World:
+    """Linear payoffs with gap scale .3 and noise .1; contexts with a strong common direction, as embeddings have."""
+
+    def __init__(self, seed, dim=32, arms=4, change=None):
+        rng = np.random.default_rng(seed)
+        self.common, self.rng = 2 * rng.normal(size=dim), rng
+        self.theta = rng.normal(size=(2, arms, dim)) * 0.3
+        self.change = change
+
+    def step(self, t):
+        x = self.rng.normal(size=self.theta.shape[-1]) + self.common
+        x /= np.linalg.norm(x)
+        late = self.change is not None and t >= self.change
+        return x, self.theta[int(late)] @ x + 0.5
+
+
+def regret(router, seed, steps=3000, corrupt=0.0, **world):
+    made, total, pulls = World(seed, **world), 0.0, np.zeros(router.n_arms, int)
+    for t in range(steps):
+        x, means = made.step(t)
+        arm = int(choose(router.probs(x[None]), np.array([uniform(seed, "arm", t)]))[0][0])
+        payoff = means[arm] + 0.1 * made.rng.normal()
+        if made.rng.random() < corrupt:
+            payoff = made.rng.uniform(-2, 3)
+        router.update(x[None], np.array([arm]), np.array([payoff]))
+        total, pulls[arm] = total + means.max() - means[arm], pulls[arm] + 1
+    return total, pulls
+
+
+class DirectSolve:
+    """LinUCB by a fresh solve at every step: the reference learner."""
+
+    def __init__(self, arms, dim, alpha):
+        self.n_arms, self.alpha = arms, alpha
+        self.a, self.b = np.tile(np.eye(dim), (arms, 1, 1)), np.zeros((arms, dim))
+        self.pulls = np.zeros(arms, int)
+
+    def probs(self, x_BD):
+        if self.pulls.min() < 2:
+            return (self.pulls == self.pulls.min())[None] / (self.pulls == self.pulls.min()).sum()
+        inverse_x = np.linalg.solve(self.a, np.tile(x_BD[0], (self.n_arms, 1))[..., None])[..., 0]
+        score = (inverse_x * self.b).sum(1) + self.alpha * np.sqrt(inverse_x @ x_BD[0])
+        return np.eye(self.n_arms)[[score.argmax()]]
+
+    def update(self, x_BD, arm_B, payoff_B):
+        k = arm_B[0]
+        self.a[k] += np.outer(x_BD[0], x_BD[0])
+        self.b[k] += payoff_B[0] * x_BD[0]
+        self.pulls[k] += 1
+
+
+def test_regret_is_within_a_fifth_of_a_direct_solve():
+    """The same algorithm: only rounding and ties may differ, so 1.2x is loose; the issue's figure."""
+    ours = sum(regret(LinUCB(4, 32, alpha=0.3), seed)[0] for seed in range(2))
+    reference = sum(regret(DirectSolve(4, 32, 0.3), seed)[0] for seed in range(2))
+    assert ours <= 1.2 * reference
+
+
+def test_learners_beat_chance_by_the_published_factor():
+    """Published for such a world: random 1077, LinUCB 38, Thompson 54 (20 seeds): a third of chance is far outside noise."""
+    chance = regret(Uniform(4), 3, 1500)[0]
+    for router in (
+        LinUCB(4, 32, alpha=0.3),
+        LinearThompson(4, 32, noise_sd=0.1),
+        LinUCB(4, 32, alpha=0.3, center=True),
+    ):
+        assert regret(router, 3, 1500)[0] < chance / 3
+
+
+def test_forgetting_beats_none_after_an_abrupt_change():
+    """Published: 680 without, 222 to 249 with; over the steps after the change the gap is at least 1.3x."""
+    keywords = {"dim": 12, "change": 700, "steps": 1400}
+    plain = sum(regret(LinUCB(4, 12, alpha=0.1), seed, **keywords)[0] for seed in range(3))
+    discounted = sum(
+        regret(DiscountedLinUCB(4, 12, alpha=0.1, discount=0.99), seed, **keywords)[0] for seed in range(3)
+    )
+    window = sum(regret(LinUCB(4, 12, alpha=0.1, window=150), seed, **keywords)[0] for seed in range(3))
+    assert 1.3 * discounted < plain
+    assert 1.3 * window < plain
+
+
+def test_warm_up_tries_every_arm_in_every_run():
+    for seed in range(20):
+        pulls = regret(LinUCB(8, 6, alpha=0.1, warmup=2), seed, 60, dim=6, arms=8)[1]
+        assert pulls.min() >= 2
+
+
+def test_huber_halves_the_harm_of_corrupted_payoffs():
+    """Published at 5 % corruption: 301 without, 63 with."""
+    plain = sum(regret(LinUCB(4, 16, alpha=0.1), seed, 1000, 0.1, dim=16)[0] for seed in range(2))
+    robust = sum(regret(LinUCB(4, 16, alpha=0.1, huber=0.3), seed, 1000, 0.1, dim=16)[0] for seed in range(2))
+    assert 1.5 * robust < plain
+
+
+def prior_regret(kind, prior, trust, seed, steps=800):
+    """Thompson with a prior of the true weights (good) or of another arm's (stale)."""
+    world = World(seed, dim=16)
+    mean = None
+    if prior != "none":
+        mean = world.theta[0] + 0.03 * np.random.default_rng(seed).normal(size=world.theta[0].shape)
+        mean = np.roll(mean, 1, axis=0) if prior == "stale" else mean
+    router = kind(mean, trust)
+    return regret(router, seed, steps, dim=16)[0]
+
+
+def test_a_prior_has_to_earn_its_trust():
+    """Published: a stale prior costs 147 alone, 68 in the mixture, 69 with none; a good one 3.0 against 3.3.
+
+    Payoffs are 0.5 + x'theta, so the model centres them and has an intercept.
+    """
+
+    def make(mean, trust):
+        return LinearThompson(4, 16, mean, 4.0, 0.1, center=True, intercept=1.0, trust=trust)
+
+    total = {
+        (prior, trust): sum(prior_regret(make, prior, trust, seed) for seed in range(3))
+        for prior, trust in (("none", None), ("stale", None), ("stale", 0.5), ("good", None), ("good", 0.5))
+    }
+    assert total["stale", 0.5] < 0.75 * total["stale", None]
+    assert total["stale", 0.5] < 1.3 * total["none", None]
+    assert total["good", 0.5] < 0.75 * total["none", None]
+
+
+def test_exp3_increments_are_unbiased_under_delay_with_the_recorded_propensity():
+    """E[payoff 1(arm) / p] = payoff: 5 standard errors over 40,000 decisions whose payoffs all arrive 50 decisions late."""
+    rng, means = np.random.default_rng(0), np.array([0.2, 0.5, 0.8])
+    router, waiting, increments = Exp3(3, gamma=0.2), [], []
+    for t in range(20_000):
+        p = router.probs(np.zeros((1, 1)))
+        arm, propensity = choose(p, rng.random(1))
+        waiting.append((arm, (rng.random(1) < means[arm]).astype(float), propensity))
+        if t >= 50:
+            arm, payoff, propensity = waiting.pop(0)
+            before = router.sums_K.copy()
+            router.update(np.zeros((1, 1)), arm, payoff, propensity)
+            increments.append(router.sums_K - before)
+    error = np.std(increments, axis=0) / np.sqrt(len(increments))
+    assert (abs(np.mean(increments, axis=0) - means) <= 5 * error).all()
+    assert router.probs(np.zeros((1, 1))).argmax() == 2
+
+
+def test_exp3_never_overflows():
+    router = Exp3(4, gamma=0.3, eta=1.0)
+    for _ in range(200):
+        router.update(np.zeros((500, 1)), np.zeros(500, int), np.ones(500), np.full(500, 0.05))
+    assert np.isfinite(router.probs(np.zeros((1, 1)))).all()
+
+
+@pytest.mark.parametrize("kind", ["linucb", "thompson", "exp3"])
+def test_the_pacer_holds_an_average_budget(kind):
+    """The best arm is the dearest. Average cost <= budget + largest cost x limit / (step T), and the budget is used."""
+    made = {
+        "linucb": lambda: LinUCB(3, 8, alpha=0.3, warmup=0),
+        "thompson": lambda: LinearThompson(3, 8, noise_sd=0.2),
+        "exp3": lambda: Exp3(3, gamma=0.05, eta=0.05),
+    }[kind]()
+    costs, budget, steps, step = np.array([0.1, 0.4, 1.0]), 0.5, 3000, 0.05
+    router, rng = Priced(made, costs, budget=budget, step=step), np.random.default_rng(0)
+    for t in range(steps):
+        x = rng.normal(size=(1, 8))
+        x /= np.linalg.norm(x)
+        arm, propensity = choose(router.probs(x), rng.random(1))
+        payoff = np.clip(0.2 + 0.7 * costs[arm] + 0.05 * rng.normal(size=1), 0, 1)
+        router.update(x, arm, payoff, propensity)
+    assert router.spent / steps <= budget + router.price * costs.max() / (step * steps) + 1e-9
+    assert 0.8 * budget < router.spent / steps < 1.1 * budget
+
+
+def test_a_cost_weight_is_subtracted_before_the_choice():
+    x = np.ones((40, 1))
+    router = LinUCB(2, 1, alpha=0.0, warmup=0, ridge=1e-3)
+    router.update(x, np.arange(40) % 2, np.where(np.arange(40) % 2, 0.8, 0.6))
+    assert router.probs(x[:1])[0].tolist() == [0.0, 1.0]
+    assert Priced(router, np.array([0.0, 1.0]), 0.19).probs(x[:1])[0].tolist() == [0.0, 1.0]
+    assert Priced(router, np.array([0.0, 1.0]), 0.21).probs(x[:1])[0].tolist() == [1.0, 0.0]
+    with pytest.raises(InputError, match="does not choose by utility"):
+        Priced(Uniform(2), np.zeros(2))
+    with pytest.raises(InputError, match="one cost an arm"):
+        Priced(LinUCB(2, 1), np.zeros(3))
+    with pytest.raises(InputError, match="budget must lie in"):
+        Priced(LinUCB(2, 1), np.ones(2), budget=0.5)
+
+
+def guarded(seed, safe, margin=10.0, steps=600):
+    """(lowest lead over always playing arm 0, its final value); the other arms are worse than the safe one."""
+    rng = np.random.default_rng(seed)
+    theta = np.array([[0.7, 0.0], [0.3, 0.3], [0.2, -0.3]])
+    router, lead, lowest = LinUCB(3, 2, alpha=2.0, warmup=0, noise_sd=0.1, safe=safe, margin=margin), 0.0, 0.0
+    for _ in range(steps):
+        x = np.array([[1.0, rng.uniform(-1, 1)]]) / np.sqrt(2)
+        arm = int(choose(router.probs(x), rng.random(1))[0][0])
+        payoff = theta[arm] @ x[0] + 0.1 * rng.normal()
+        router.update(x, np.array([arm]), np.array([payoff]))
+        lead += payoff - theta[0] @ x[0]
+        lowest = min(lowest, lead)
+    return lowest, lead, router
+
+
+def test_the_guard_keeps_the_payoff_above_the_safe_arms_less_the_margin():
+    """At 95 % over all rounds together: of 40 runs, 6 failures or more have probability under 1.4 % at a rate of 5 %.
+
+    The safe arm's own noise (0.1 x sqrt(600) = 2.4 summed) is not the guard's doing: the margin is counted net of it.
+    """
+    failures = sum(guarded(seed, 0)[0] < -10.0 - 3 * 0.1 * np.sqrt(600) for seed in range(40))
+    assert failures <= 5
+    assert guarded(0, 0, margin=0.0)[2].guard.rounds == 0
+    assert guarded(0, 0, margin=10.0)[2].guard.rounds > 0
+
+
+def test_the_guard_lets_better_arms_through():
+    """Arm 0 brings .7 a round against 1.0 of the best: once that is known, the guard no longer holds it back."""
+    rng, theta = np.random.default_rng(0), np.array([0.5, 1.0])
+    router = LinUCB(2, 1, warmup=0, noise_sd=0.1, safe=0, margin=5.0)
+    for _ in range(400):
+        arm = int(choose(router.probs(np.ones((1, 1))), rng.random(1))[0][0])
+        router.update(np.ones((1, 1)), np.array([arm]), np.array([theta[arm] + 0.1 * rng.normal()]))
+    assert router.probs(np.ones((1, 1)))[0].tolist() == [0.0, 1.0]
+    with pytest.raises(InputError, match="cannot be removed"):
+        router.remove_arm(0)

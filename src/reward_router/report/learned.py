@@ -134,20 +134,9 @@ def truth(e: Evidence) -> str:
     points = []
     for k, arm in enumerate(e.decisions.arms):
         mine = both & (e.decisions.arm == k)
-        if mine.sum() >= 2:
-            right = order_B[mine]
-            half = 1.96 * float(right.std(ddof=1)) / math.sqrt(len(right))
-            mean = float(right.mean())
-            points.append(
-                charts.Point(
-                    float(e.decisions.payoff[mine].mean()),
-                    mean,
-                    max(0.0, mean - half),
-                    min(1.0, mean + half),
-                    f"{cut(arm, 20)} ({len(right)})",
-                    arm,
-                )
-            )
+        if n := int(mine.sum()):
+            paid, right = float(e.decisions.payoff[mine].mean()), float(order_B[mine].mean())
+            points.append(charts.Point(paid, right, *_wilson(right, n), f"{cut(arm, 20)} ({n})", arm))
     parts = [f"<p>{escape(_correlation(found, name))}</p>"]
     if points:
         what = (
@@ -159,6 +148,13 @@ def truth(e: Evidence) -> str:
             figure(ranked(points, e.decisions.arms, "mean payoff, 0 to 1", "right answer above wrong")),
         ]
     return "".join(parts)
+
+
+def _wilson(mean: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval; for values within [0, 1] that are not all 0 or 1 it is wider than need be."""
+    z2 = 1.96**2
+    centre, half = mean + z2 / (2 * n), 1.96 * math.sqrt(max(mean * (1 - mean), 0.0) / n + z2 / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
 
 
 def _correlation(found: Json, name: str) -> str:

@@ -14,6 +14,8 @@ from reward_router.report import judged, learned, page, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.show import duration
 
+UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of responses"}
+
 
 def write(folder: Path) -> Path:
     """Write ``report.html`` into a finished run's directory, whole or not at all, and return its path.
@@ -97,7 +99,7 @@ def _who(evidence: Evidence) -> str:
         return "No decision was made."
     name = max(arms, key=lambda a: arms[a]["decisions"])
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
-    return f"The reward model that judged most is «{name}»: {judged.whole(arms[name]['share'])} of {total:,} decisions by {s['router']}, one a {s['unit']} ({even})."
+    return f"The reward model that judged most is «{name}»: {judged.whole(arms[name]['share'])} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
 
 
 def _cost(s: Json) -> str:

@@ -27,6 +27,7 @@ from reward_router.ledger.rows import (
     Row,
     digest,
     pack,
+    pack_rows,
     unpack,
 )
 from reward_router.ledger.store import Ledger
@@ -185,24 +186,16 @@ class Dispatcher:
         probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         arm_B, propensity_B = choose(probs_BK, u_B)
-        first, keep = self.ledger.last_seq + 1, digest if self.ledger.contexts == "none" else pack
-        columns = (arm_B.tolist(), propensity_B.tolist(), probs_BK, x, counts.tolist(), forced_B.tolist())
+        first, p_B, n_B, forced = self.ledger.last_seq + 1, propensity_B.tolist(), counts.tolist(), forced_B.tolist()
+        kept_B = [digest(row) for row in x] if self.ledger.contexts == "none" else pack_rows(x)
+        packed_B, version = pack_rows(probs_BK), state.version
         return [
             Decided(
-                first + i,
-                keys[i],
-                units[i],
-                step,
-                state.present[arm],
-                p,
-                pack(row),
-                keep(c),
-                n,
-                state.version,
-                int(forced),
+                first + i, keys[i], units[i], step, state.present[arm], p_B[i], packed_B[i], kept_B[i], n_B[i], version,
+                int(forced[i]),
             )
-            for i, (arm, p, row, c, n, forced) in enumerate(zip(*columns, strict=True))
-        ]
+            for i, arm in enumerate(arm_B.tolist())
+        ]  # fmt: skip
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
         self._commit(rows, [Pull(row.seq, row.arm) for row in rows])

@@ -164,9 +164,11 @@ class Ledger:
                     f"{self.path}: events {[r.seq for r in rows[:3]]}... do not continue seq {self._last}"
                 )
             with self.transaction() as db:
-                for kind in [k for k in TABLES if any(type(row) is k for row in rows)]:
-                    marks = ",".join("?" * (len(kind._fields) + 1))
-                    mine = [(*row, seal(row)) for row in rows if type(row) is kind]
+                groups: dict[type[Any], list[tuple[Any, ...]]] = {}
+                for row in rows:
+                    groups.setdefault(type(row), []).append((*row, seal(row)))
+                for kind, mine in groups.items():
+                    marks = ",".join("?" * len(mine[0]))
                     db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
             self._last += len(rows)
             if self._tally is not None:

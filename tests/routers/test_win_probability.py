@@ -1,5 +1,7 @@
 """P(arm wins) against adaptive quadrature and Monte Carlo; drawing from it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,7 +27,7 @@ def adaptive(mean, sd, weight):
         density = (weight[k] * np.exp(-0.5 * z[k] ** 2) / sd[k]).sum() / np.sqrt(2 * np.pi)
         return density * np.delete(below, k).prod()
 
-    ends = list(zip(marks[:-1], marks[1:], strict=True))
+    ends = list(pairwise(marks))
     return np.array([sum(quad(share, a, b, (k,), epsabs=1e-10)[0] for a, b in ends) for k in range(len(mean))])
 
 

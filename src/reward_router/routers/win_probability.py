@@ -40,7 +40,7 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
     rows, n_arms = mean_BKC.shape[:2]
     if n_arms == 1 or not rows:
         return np.ones((rows, n_arms))
-    sd_BKC = _lifted(mean_BKC, sd_BKC)
+    mean_BKC, sd_BKC = _standardised(mean_BKC, sd_BKC)
     row_M, t_M, dt_M = _nodes(mean_BKC, sd_BKC, weight_BKC)
     p_BK = np.zeros((rows, n_arms))
     step = max(_CELLS // mean_BKC[0].size, 1)
@@ -52,10 +52,12 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
     return np.asarray(p_BK / p_BK.sum(axis=1, keepdims=True))
 
 
-def _lifted(mean_BKC: Float, sd_BKC: Float) -> Float:
-    """Sds of at least ``_FLOOR`` times the row's scale, so that point masses tie instead of dividing by 0."""
-    scale_B = np.maximum(sd_BKC.max(axis=(1, 2)), np.ptp(mean_BKC, axis=(1, 2)))
-    return np.maximum(sd_BKC, np.where(scale_B > 0, _FLOOR * scale_B, 1.0)[:, None, None])
+def _standardised(mean_BKC: Float, sd_BKC: Float) -> tuple[Float, Float]:
+    """Rows about their largest mean in units of their scale, with sds of at least ``_FLOOR``: point masses tie."""
+    mean_BKC = mean_BKC - mean_BKC.max(axis=(1, 2), keepdims=True)
+    scale_B11 = np.maximum(sd_BKC.max(axis=(1, 2)), -mean_BKC.min(axis=(1, 2)))[:, None, None]
+    scale_B11 = np.where(scale_B11 > 1e-290, scale_B11, 1.0)
+    return mean_BKC / scale_B11, np.maximum(sd_BKC / scale_B11, _FLOOR)
 
 
 @cache

@@ -82,7 +82,7 @@ def trend(points: Series, mean: Sequence[float], x_label: str, y_label: str, per
     """Single values as dots and their smoothed course as a line over them."""
     frame = replace(fit(*points), height=260)
     marks = [
-        f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" r="3" fill="{colour(0)}" fill-opacity="0.3"><title>{number_text(y, percent)} at {x:g}</title></circle>'
+        f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" r="3.2" fill="{colour(0)}" fill-opacity="{0.9 if len(mean) < 16 else 0.35}"><title>{number_text(y, percent)} at {x:g}</title></circle>'
         for x, y in zip(*points, strict=True)
     ]
     course = _line(frame, (points[0], mean), colour(0), 2.4)
@@ -122,11 +122,15 @@ def panels(
     dots: Mapping[str, Series] | None = None,
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     notes: Mapping[str, str] | None = None,
+    within: Sequence[float] = (),
 ) -> str:
-    """One small chart a name, all on the same axes: its line, dots and band in colour, the other lines in grey behind."""
+    """One small chart a name, all on the same axes: its line, dots and band in colour, the other lines in grey behind.
+
+    ``within``: values that the y axis shows in any case.
+    """
     dots, bands, notes = dots or {}, bands or {}, notes or {}
     xs = [x for group in (lines, dots) for points in group.values() for x in points[0]]
-    ys = [y for group in (lines, dots) for points in group.values() for y in points[1]]
+    ys = [*within, *(y for group in (lines, dots) for points in group.values() for y in points[1])]
     whole = fit(xs, ys + [y for pair in bands.values() for side in pair for y in side])
     frame = Frame(whole.low_x, whole.high_x, whole.low_y, whole.high_y, 316, 196, left=58, right=10, top=28, bottom=42)
     grey = {name: _line(frame, points, "#c9ced6", 1.0) for name, points in lines.items()}

@@ -121,7 +121,8 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 
 def _x_ticks(frame: Frame) -> list[float]:
     if not frame.log_x:
-        return ticks(frame.low_x, frame.high_x, 6)
+        whole = frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1  # steps and other counts
+        return [x for x in ticks(frame.low_x, frame.high_x, 6) if not whole or x % 1 == 0]
     powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
     candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
     return [c for c in candidates if frame.low_x <= c <= frame.high_x]

@@ -1,6 +1,7 @@
 """Report sections about the arms: who judged when and what, what they were paid, what the router believes, do they agree."""
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -36,6 +37,8 @@ def shares(e: Evidence) -> str:
         return note(
             "The ensemble asks every arm about every response, so each has the same share and there is nothing to draw."
         )
+    if len(e.arms) == 1:
+        return note("There is one arm, so it judged everything.")
     if not len(e.decisions.seq):
         return note("No decision was made.")
     forced = int(e.decisions.forced.sum())
@@ -100,7 +103,7 @@ def payoffs(e: Evidence) -> str:
     paid = int((np.isfinite(d.payoff) | np.isfinite(d.raw)).sum())
     lead = f"{paid:,} of {len(d.seq):,} decisions were given a payoff ({name}: {PAYOFFS.get(name, 'see the configuration')})."
     parts = [note(lead)]
-    scaled, raw = _payoff_panels(e, d.payoff, "payoff, 0 to 1"), _payoff_panels(e, d.raw, "raw payoff")
+    scaled, raw = _payoff_panels(e, d.payoff, "payoff, 0 to 1", (0.0, 1.0)), _payoff_panels(e, d.raw, "raw payoff")
     if scaled:
         what = (
             f"What the router learnt from. Dots: single decisions; line: mean of the arm's last {SMOOTH}; grey: the other arms. Look for lines that stay apart: "
@@ -125,7 +128,7 @@ PAYOFFS = {
 }
 
 
-def _payoff_panels(e: Evidence, value_B: Float, y_label: str) -> str:
+def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[float] = ()) -> str:
     at = np.array(places(e.decisions))
     lines: dict[str, charts.Series] = {}
     dots: dict[str, charts.Series] = {}
@@ -136,7 +139,9 @@ def _payoff_panels(e: Evidence, value_B: Float, y_label: str) -> str:
         lines[arm] = thin(x), thin(trailing(y, SMOOTH))
         dots[arm] = thin(x, DOTS), thin(y, DOTS)
         notes[arm] = f"mean {math.fsum(y) / len(y):.3g}, n {len(y):,}" if y else "none"
-    return panels(lines, "training step", y_label, dots, notes=notes) if any(x for x, _ in lines.values()) else ""
+    if not any(x for x, _ in lines.values()):
+        return ""
+    return panels(lines, "training step", y_label, dots, notes=notes, within=within)
 
 
 def posterior(e: Evidence) -> str:

@@ -96,7 +96,7 @@ def training(e: Evidence) -> str:
             "Gold of the sampled responses",
             "gold_sampled",
             "share of right answers",
-            "Responses sampled for training, checked by their prompts' rules; never shown to the router unless it is the payoff. Each step has other prompts, hence the noise. Dots: steps; line: their trailing mean, in these three charts.",
+            "Responses sampled for training, checked by their prompts' rules; never shown to the router unless it is the payoff. Each step has other prompts, hence the noise. Dots: steps; line: over many steps their trailing mean, in these three charts.",
             True,
         ),
         (
@@ -119,7 +119,7 @@ def _curve(e: Evidence, key: str, y_label: str, share: bool) -> str:
     points = [(r["step"] + 1, float(r[key])) for r in e.records if r.get(key) is not None]
     if not points:
         return ""
-    window = max(2, min(len(points) // 8, 50))
+    window = max(1, min(len(points) // 8, 50))
     mean = trailing([y for _, y in points], window)
     kept = thin([(x, y, m) for (x, y), m in zip(points, mean, strict=True)])
     x, y, m = (list(column) for column in zip(*kept, strict=True))

@@ -136,7 +136,7 @@ def _lead(evidence: Evidence) -> str:
     s, c = evidence.summary, evidence.config
     model, loss = _at(c, "policy", "model"), _at(c, "train", "loss")
     return (
-        f"Policy {model}, trained by {loss} for {s['steps']} steps on the verdicts of {s['n_arms']} reward models; router {s['router']}, "
+        f"Policy {model}, trained by {loss} for {s['steps']} steps on the verdicts of {s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''}; router {s['router']}, "
         f"unit of routing {s['unit']}, payoff {s['payoff']}"
     )
 

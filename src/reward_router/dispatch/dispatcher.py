@@ -5,7 +5,7 @@ Write first, then apply: an event is committed before the state learns it, both 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
+from reward_router.dispatch.recording import arm_number, called
 from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold, needs_cost, router_dim
 from reward_router.ledger.rows import (
-    STATUSES,
     Call,
-    Called,
     Changed,
     Decided,
     Failed,
@@ -271,7 +270,7 @@ class Dispatcher:
             state = self._fresh()
             seqs = self._seqs([c.decision_id for c in calls])
             at, prices = self.ledger.last_seq + 1, {**self._prices, **state.costs}
-            self._commit([_called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
+            self._commit([called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
@@ -285,7 +284,9 @@ class Dispatcher:
         with self._lock:
             state = self._fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
-            self._commit([Failed(self.ledger.last_seq + 1, decision, _arm(state, arm), inputs.text(reason, "reason"))])
+            self._commit(
+                [Failed(self.ledger.last_seq + 1, decision, arm_number(state, arm), inputs.text(reason, "reason"))]
+            )
 
     def _seqs(self, ids: Sequence[str | None]) -> dict[str, int]:
         keys = {i: inputs.key_of(i) for i in ids if i}
@@ -350,23 +351,3 @@ class Dispatcher:
         """Router, scaler, warm-up and held-back payoffs, as arrays only."""
         with self._lock:
             return self._fresh().state_dict()
-
-
-def _called(
-    seq: int, call: Call, seqs: Mapping[str, int], state: FoldState, prices: Mapping[str, float | None]
-) -> Called:
-    if call.status not in STATUSES:
-        raise InputError(f"call of arm {call.arm!r}: status {call.status!r}; allowed {', '.join(STATUSES)}")
-    decision = seqs[call.decision_id] if call.decision_id else None
-    numbers = [inputs.number_or_none(getattr(call, field), field) for field in ("score", "seconds", "price")]
-    response, arm = inputs.text(call.response_id, "response id"), _arm(state, call.arm)
-    price = numbers[2] if numbers[2] is not None else prices.get(state.names[arm])
-    return Called(seq, decision, response, arm, numbers[0], call.status, numbers[1], price)
-
-
-def _arm(state: FoldState, arm: str | int) -> int:
-    if isinstance(arm, str) and arm in state.names:
-        return state.names.index(arm)
-    if isinstance(arm, int | np.integer) and not isinstance(arm, bool) and 0 <= arm < len(state.present):
-        return state.present[arm]
-    raise InputError(f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}")

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
+from reward_router.ledger.reading import paged
 from reward_router.ledger.rows import DIGEST, Changed, Decided, Paid, Released, unpack
-from reward_router.ledger.store import CHUNK, Ledger, paged
+from reward_router.ledger.store import CHUNK, Ledger
 from reward_router.payoffs import QuantileScaler
 from reward_router.types import Float, Int, Router, State
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import pages, schema, snapshots
+from reward_router.ledger.reading import OutOfOrder, paged
 from reward_router.ledger.rows import DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
-from reward_router.ledger.store import OutOfOrder, paged
 
 CHUNK = 4096
 FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError, OutOfOrder)

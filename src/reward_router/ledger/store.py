@@ -5,13 +5,12 @@ there afterwards, or nothing. What this leaves out: what the events mean (``fold
 """
 
 import heapq
-import itertools
 import json
 import os
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns, schema, snapshots
 from reward_router.ledger.durability import WalSyncer, take_writer_lock
-from reward_router.ledger.rows import COLUMNS, TABLES, Called, Decided, Paid, Released, Row, seal, unpack
+from reward_router.ledger.reading import advice, explain, paged, tally, to_json
+from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
 from reward_router.types import State
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Ledger:
                     db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
             self._last += len(rows)
             if self._tally is not None:
-                self._tally.update(_tally(rows))
+                self._tally.update(tally(rows))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -302,7 +302,7 @@ class Ledger:
         """
         with self.lock:
             if self._tally is None or self.readonly:
-                self._tally = _tally(self.events(0, [k for k in TABLES if k is not Decided]))
+                self._tally = tally(self.events(0, [k for k in TABLES if k is not Decided]))
                 self._tally["decisions"] = self.query("SELECT count(*) FROM decisions")[0][0]
             t = self._tally
         calls = {key[6:]: n for key, n in sorted(t.items()) if key.startswith("calls/")}
@@ -342,56 +342,6 @@ _FIND = (
     f"SELECT {', '.join('d.' + f for f in (*Decided._fields, 'crc'))}, {', '.join('p.' + f for f in (*Paid._fields, 'crc'))} "
     "FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
 )
-
-
-class OutOfOrder(LedgerError):
-    """Events came back in another order than they were asked for: the file's trees are damaged."""
-
-
-def paged(fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int) -> Iterator[list[R]]:
-    """Chunks of what ``fetch`` gives after a seq, until there is nothing; OutOfOrder where it does not move on."""
-    while chunk := fetch(after):
-        seqs = [after, *map(seq, chunk)]
-        if any(a >= b for a, b in itertools.pairwise(seqs)):
-            raise OutOfOrder(f"events after {after} are not in order: the file is damaged")
-        after = seqs[-1]
-        yield chunk
-
-
-def to_json(row: Row) -> str:
-    """A row as JSON, bytes as hexadecimal; floats round-trip exactly."""
-    return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in row._asdict().items()})
-
-
-def advice(path: str) -> str:
-    """What to do with a damaged ledger."""
-    return f"see `reward-router ledger check {path}`; `reward-router ledger export {path} OUT.jsonl` saves what is readable"
-
-
-def explain(path: str, error: sqlite3.Error) -> str:
-    """What an SQLite error means for a ledger, and what to do."""
-    text = str(error)
-    if "is full" in text:
-        return f"{path}: no room ({text}); nothing of this event was written, free some space and try again"
-    if "malformed" in text or "not a database" in text or "disk image" in text:
-        return f"{path}: damaged or cut short ({text}); {advice(path)}"
-    return f"{path}: {text}"
-
-
-def _tally(rows: Iterable[Row]) -> Counter[str]:
-    tally: Counter[str] = Counter()
-    for row in rows:
-        tally[TABLES[type(row)]] += 1
-        values: list[float] = []
-        if isinstance(row, Called):
-            tally[f"calls/{row.status}"] += 1
-        elif isinstance(row, Paid) and row.kind == "raw" and row.scaled is not None:
-            values = [row.scaled]
-        elif isinstance(row, Released):
-            values = unpack(row.scaled).tolist()
-        tally["scaled"] += len(values)
-        tally["saturated"] += sum(v in (0.0, 1.0) for v in values)
-    return tally
 
 
 def _is_empty(db: sqlite3.Connection) -> bool:

@@ -1,0 +1,64 @@
+"""Small pure pieces of reading a ledger: chunks in order, tallies, JSON, and what SQLite's errors mean."""
+
+import itertools
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from reward_router.errors import LedgerError
+from reward_router.ledger.rows import TABLES, Called, Paid, Released, Row, unpack
+
+R = TypeVar("R")
+
+
+class OutOfOrder(LedgerError):
+    """Events came back in another order than they were asked for: the file's trees are damaged."""
+
+
+def paged(fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int) -> Iterator[list[R]]:
+    """Chunks of what ``fetch`` gives after a seq, until there is nothing; OutOfOrder where it does not move on."""
+    while chunk := fetch(after):
+        seqs = [after, *map(seq, chunk)]
+        if any(a >= b for a, b in itertools.pairwise(seqs)):
+            raise OutOfOrder(f"events after {after} are not in order: the file is damaged")
+        after = seqs[-1]
+        yield chunk
+
+
+def to_json(row: Row) -> str:
+    """A row as JSON, bytes as hexadecimal; floats round-trip exactly."""
+    return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in row._asdict().items()})
+
+
+def advice(path: str) -> str:
+    """What to do with a damaged ledger."""
+    return f"see `reward-router ledger check {path}`; `reward-router ledger export {path} OUT.jsonl` saves what is readable"
+
+
+def explain(path: str, error: sqlite3.Error) -> str:
+    """What an SQLite error means for a ledger, and what to do."""
+    text = str(error)
+    if "is full" in text:
+        return f"{path}: no room ({text}); nothing of this event was written, free some space and try again"
+    if "malformed" in text or "not a database" in text or "disk image" in text:
+        return f"{path}: damaged or cut short ({text}); {advice(path)}"
+    return f"{path}: {text}"
+
+
+def tally(rows: Iterable[Row]) -> Counter[str]:
+    """Events by table, calls by status, raw payoffs scaled and saturated at 0 or 1."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[TABLES[type(row)]] += 1
+        values: list[float] = []
+        if isinstance(row, Called):
+            found[f"calls/{row.status}"] += 1
+        elif isinstance(row, Paid) and row.kind == "raw" and row.scaled is not None:
+            values = [row.scaled]
+        elif isinstance(row, Released):
+            values = unpack(row.scaled).tolist()
+        found["scaled"] += len(values)
+        found["saturated"] += sum(v in (0.0, 1.0) for v in values)
+    return found

@@ -98,8 +98,12 @@ class Committee:
 
     @property
     def playing(self) -> bool:
-        """Whether the committee judges (true) or, gated or unfitted, its best single arm alone."""
-        return self.plan is not None and (self.gate_rule == "off" or (self.gate is not None and self.gate.open))
+        """Whether the committee judges (true) or, gated, unfitted or without any arm better than a coin, its best single arm alone."""
+        return (
+            self.plan is not None
+            and bool(self.plan.order_GT[0, 0] >= 0)
+            and (self.gate_rule == "off" or (self.gate is not None and self.gate.open))
+        )
 
     @property
     def order(self) -> tuple[int, ...]:

@@ -123,11 +123,12 @@ def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float
 def discriminants(
     v_PK: Float, category_P: Int, moment: Moments, intensity: float, by_category: bool, cost_K: Float, length: int
 ) -> tuple[Float, Int, Float]:
-    """z, order and weights, one row for everybody and one a category where asked for."""
+    """z, order and weights, one row for everybody and one a category where asked for (the global one where no arm beats a coin)."""
     z = moment.z_K[None]
     if by_category and category_P.max(initial=-1) >= 0:
         seen = category_P >= 0
-        z = np.vstack([z, category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)])
+        own = category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)
+        z = np.vstack([z, np.where((own > 0).any(axis=1, keepdims=True), own, z)])
     corr = shrink_correlation(moment, intensity)[None]
     order = greedy_order(z, np.repeat(corr, len(z), axis=0), cost_K, length)
     return z, order, prefix_weights(z, corr, order, moment.sd_K)

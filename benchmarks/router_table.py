@@ -39,7 +39,7 @@ def own_rows(rows):
                 if t:
                     floor = floors[name[-3:]]
                     yield [f"{dim}", f"{arms}", name, form, ms(floor), ms(t["select"]), f"{t['select'] / floor:.2f}",
-                           ms(t["pair"]), f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)", ms(t["bulk"])]  # fmt: skip
+                           ms(t["pair"]), f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)", ms(t["bulk"]) if t["bulk"] else "-"]  # fmt: skip
 
 
 def total(value):
@@ -73,12 +73,12 @@ def markdown(rows, date=None):
         f"# Linear routers: speed, {date or datetime.date.today()}",
         "",
         f"{processor()}, {os.cpu_count()} vCPU, one BLAS thread, numpy {np.__version__}, Python {platform.python_version()}, load "
-        f"average {os.getloadavg()[0]:.1f} at the end. Milliseconds of CPU time, medians, one run of `benchmarks/routers.py`.",
+        f"average {os.getloadavg()[0]:.1f} at the end. Milliseconds of CPU time, medians, `benchmarks/routers.py`.",
         "",
         "## Ours",
         "`floor`: one pass over K d^2 numbers of that dtype, measured beside it. `pair`: select + update alternating, one row each "
         "(the fold of a full tail is in the bulk figure, not in this median). `batch`: per decision of 64 in one call, and how "
-        "much cheaper than alone. `bulk`: per row of a 256-row update, folds included.",
+        "much cheaper than alone. `bulk`: per row of one arm's update of two tails, folds included.",
         "",
         table(["d", "K", "router", "form", "floor", "select", "select / floor", "pair", "batch", "bulk"], own_rows(rows)),
         "",

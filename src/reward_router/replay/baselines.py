@@ -18,6 +18,7 @@ from reward_router.types import Float, Int
 
 Verdict = tuple[Float, Float]
 _STEPS = 60
+_CHEAPEST = 1e-6  # the committee's costs must be above 0
 
 
 def _asked(split: Split) -> Float:
@@ -103,11 +104,9 @@ def majority(split: Split) -> Verdict:
 
 
 def weighted_vote(split: Split) -> Verdict:
-    """Votes weighted by the log-odds of each arm's accuracy on the training folds, (right + 1)/(n + 2) (naive Bayes)."""
-    sign_PK = np.sign(np.nan_to_num(split.records.margins_PK))
-    voted_K = (sign_PK[split.train_P] != 0).sum(axis=0)
-    right_K = (sign_PK[split.train_P] * split.records.label_P[split.train_P, None] > 0).sum(axis=0)
-    share_K = (right_K + 1) / (voted_K + 2)
+    """Votes weighted by the log-odds of each arm's accuracy on the training folds, (right + 1)/(n + 2), a tie half right."""
+    sign_PK, correct_TK = np.sign(np.nan_to_num(split.records.margins_PK)), split.records.correct_PK[split.train_P]
+    share_K = (correct_TK.sum(axis=0) + 1) / (len(correct_TK) + 2)
     return _judged(split, sign_PK[split.test_P] @ np.log(share_K / (1 - share_K)))
 
 
@@ -128,9 +127,13 @@ def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -
     def method(split: Split) -> Verdict:
         records, train_P, test_P = split.records, split.train_P, split.test_P
         names = [records.categories[c] for c in records.category_P]
-        judge = Committee(records.price_PK.mean(axis=0), price, max_calls, gate=gate)
-        labels_T, groups_T = records.label_P[train_P] > 0, records.group_P[train_P]
-        judge.fit(records.margins_PK[train_P], labels_T, groups_T, [names[p] for p in train_P])
+        judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
+        alternating_T = (
+            np.arange(len(train_P)) % 2 == 0
+        )  # both sides occur, whatever side the file puts the better response on
+        turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
+        margins_TK = records.margins_PK[train_P] * turned_T[:, None]
+        judge.fit(margins_TK, alternating_T, records.group_P[train_P], [names[p] for p in train_P])
         prob_T, _, asked_TK = judge.judge(records.margins_PK[test_P], [names[p] for p in test_P])
         return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
 

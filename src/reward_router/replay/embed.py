@@ -165,13 +165,18 @@ def load_encoder() -> tuple[Encoder, str]:
 
 def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
     import torch
+    from transformers.utils import logging
 
-    threads = torch.get_num_threads()
+    threads, bars = torch.get_num_threads(), logging.is_progress_bar_enabled()
     torch.set_num_threads(1)  # the same sums in the same order on every machine
+    logging.disable_progress_bar()
     try:
-        return np.asarray(load().encode(list(texts), batch_size=32, show_progress_bar=False), dtype=np.float64)
+        rows_BE = load().encode(list(texts), batch_size=8, show_progress_bar=False)  # small batches: memory, not speed
+        return np.asarray(rows_BE, dtype=np.float64)
     finally:
         torch.set_num_threads(threads)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def cache_dir() -> Path:

@@ -21,8 +21,6 @@ Json = dict[str, Any]
 
 def load(files: Sequence[str], keep_prompts: int | None = None, keep_responses: bool = True) -> Iterator[Records]:
     """Records of each file, the RewardBench ones of a kind merged into one set of records. Lazy: one file at a time is held."""
-    if not files:
-        raise InputError("no file given, allowed: " + reading.FORMATS)
     kinds = [kind(source) for source in files]
     for source, found in zip(files, kinds, strict=True):
         if found == "rows":

@@ -5,13 +5,14 @@ are not independent; but given the past, w_t r_t - v_t has mean 0, which is all 
 
 - ``ips``, ``snips``, ``dr``: martingale central limit theorem. The variance is that of the row terms about their mean, which
   also holds the spread of v_t over contexts and so errs on the wide side; Student's t with ESS - 1 degrees of freedom, and four
-  pseudo-rows of the average effective weight (two right, two wrong; Agresti and Coull) against payoffs near 0 or 1.
+  pseudo-rows of the average effective weight (two right, two wrong; Agresti and Coull) against payoffs near 0 or 1: the
+  interval is the hull of the one with and the one without them.
 - ``dr_stabilised``: rows weighted by the inverse root of the variance expected from the past alone (Hadad et al. 2021; Zhan et al.
   2021), for loggers that all but stop exploring.
 - ``cs``: empirical-Bernstein confidence sequence for IPS (Waudby-Smith and Ramdas 2024, predictable plug-in): holds at any stopping
   time for contexts in random order, and is wide.
 
-A target that learns has no frozen estimand: :func:`rejection_replay`, on i.i.d. contexts only.
+A target that learns has no frozen estimand: ``rejection.rejection_replay``, on i.i.d. contexts only.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError
-from reward_router.keyed import rng
-from reward_router.types import Float, Int, Router
+from reward_router.types import Float, Int
 
 METHODS = ("ips", "snips", "dr", "dr_stabilised", "cs")
 TRAINED_LOSS = ("neg_loss", "improvement", "light_advantage", "full_advantage")
@@ -125,7 +125,7 @@ def _ips(
     log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
 ) -> tuple[float, float, float]:
     terms_T = weight_T * log.payoff_T
-    return _interval(terms_T, np.ones(len(log)), weight_T, level, ess)
+    return interval(terms_T, np.ones(len(log)), weight_T, level, ess)
 
 
 def _snips(
@@ -133,19 +133,19 @@ def _snips(
 ) -> tuple[float, float, float]:
     """Ratio estimator: linearised about its value, the row terms are w (r - value)."""
     value = float(weight_T @ log.payoff_T / max(float(weight_T.sum()), 1e-300))
-    return _interval(value + weight_T * (log.payoff_T - value), np.ones(len(log)), weight_T, level, ess, value)
+    return interval(value + weight_T * (log.payoff_T - value), np.ones(len(log)), weight_T, level, ess, value)
 
 
 def _dr(
     log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
 ) -> tuple[float, float, float]:
-    return _interval(_doubly_robust(log, target, weight_T, model), np.ones(len(log)), weight_T, level, ess)
+    return interval(_doubly_robust(log, target, weight_T, model), np.ones(len(log)), weight_T, level, ess)
 
 
 def _dr_stabilised(
     log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
 ) -> tuple[float, float, float]:
-    return _interval(_doubly_robust(log, target, weight_T, model), _stabilised(log, target), weight_T, level, ess)
+    return interval(_doubly_robust(log, target, weight_T, model), _stabilised(log, target), weight_T, level, ess)
 
 
 def _doubly_robust(log: Log, target: Float, weight_T: Float, model: Float | None) -> Float:
@@ -183,19 +183,21 @@ def _stabilised(log: Log, target: Float) -> Float:
     return np.asarray(1.0 / np.sqrt(np.maximum(before_T, 1e-12)))
 
 
-def _interval(
+def interval(
     terms_T: Float, share_T: Float, weight_T: Float, level: float, ess: float, value: float | None = None
 ) -> tuple[float, float, float]:
     """(value, low, high) of the weighted mean of row terms; see the module's first page for what widens it."""
     from scipy.special import stdtrit
 
-    total = float(share_T.sum())
+    total, square = float(share_T.sum()), share_T**2
     value = float(share_T @ terms_T) / total if value is None else value
     pseudo = float((share_T * weight_T) @ (share_T * weight_T)) / max(float(share_T @ weight_T), 1e-300)
-    centre = (float(share_T @ terms_T) + _PSEUDO * pseudo) / (total + 2 * _PSEUDO * pseudo)
-    spread = float(share_T**2 @ (terms_T - centre) ** 2) + _PSEUDO * pseudo**2 * ((1 - centre) ** 2 + centre**2)
-    half = float(stdtrit(max(ess - 1, 1.0), (1 + level) / 2)) * np.sqrt(spread) / (total + 2 * _PSEUDO * pseudo)
-    return value, min(centre - half, value), max(centre + half, value)
+    more = total + 2 * _PSEUDO * pseudo
+    centre = (float(share_T @ terms_T) + _PSEUDO * pseudo) / more
+    spread = float(square @ (terms_T - centre) ** 2) + _PSEUDO * pseudo**2 * ((1 - centre) ** 2 + centre**2)
+    wide = float(stdtrit(max(ess - 1, 1.0), (1 + level) / 2))
+    plain, half = wide * np.sqrt(float(square @ (terms_T - value) ** 2)) / total, wide * np.sqrt(spread) / more
+    return value, min(centre - half, value - plain), max(centre + half, value + plain)
 
 
 def _cs(
@@ -227,38 +229,3 @@ _ESTIMATORS: dict[str, Callable[[Log, Float, Float, float, float, Float | None],
     "dr_stabilised": _dr_stabilised,
     "cs": _cs,
 }
-
-
-def rejection_replay(log: Log, router: Router, iid: bool, seed: int = 0, level: float = 0.95) -> Estimate:
-    """Value of a router that LEARNS, over the first n decisions it would have made (Li et al. 2011, for unequal propensities).
-
-    Row t is kept with probability c target_k / p_k, c the smallest probability in the log; the router then learns from it and
-    from nothing else. Kept rows are distributed as the router's own only where contexts are i.i.d.: ``iid`` must say so.
-    ``InputError`` where it does not, or where fewer than 20 rows would be kept.
-    """
-    rows = log.usable()
-    check(rows, np.zeros(rows.probs_TK.shape))
-    if not iid:
-        raise InputError(
-            "a learning target can be valued on i.i.d. contexts only: shuffle the stream, or freeze the target"
-        )
-    floor = float(rows.probs_TK.min())
-    if floor * len(rows) < FEWEST:
-        raise InputError(
-            f"smallest logged probability {floor:.2g}: {floor * len(rows):.3g} rows would be kept, needed {FEWEST}; log with explore > 0"
-        )
-    uniform_T = rng(seed, "sample", 0, "rejection").random(len(rows))
-    kept: list[float] = []
-    for t in range(len(rows)):
-        context_1D, arm_1 = rows.context_TD[t : t + 1], rows.arm_T[t : t + 1]
-        target_k = float(router.probs(context_1D)[0, arm_1[0]])
-        if uniform_T[t] * rows.propensity_T[t] < floor * target_k:
-            kept.append(float(rows.payoff_T[t]))
-            router.update(context_1D, arm_1, rows.payoff_T[t : t + 1], np.array([target_k]))
-    if len(kept) < FEWEST:
-        raise InputError(f"{len(kept)} rows were kept, needed {FEWEST}: log more decisions, or with more exploration")
-    ones = np.ones(len(kept))
-    value, low, high = _interval(np.array(kept), ones, ones, level, float(len(kept)))
-    return Estimate(
-        "rejection", value, max(low, 0.0), min(high, 1.0), float(len(kept)), len(kept), len(log) - len(kept)
-    )

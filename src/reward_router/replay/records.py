@@ -133,11 +133,14 @@ class Columns:
         cells = _cells(row, where)
         if isinstance(cells, str):
             return self.broken(where, cells)
+        prices = _prices(row.get("cost"), cells)
+        if isinstance(prices, str):
+            return self.broken(where, prices)
         n = len(self._labels)
         for arm, (first, second) in cells.items():
             _put(self._first, arm, n, first, math.nan)
             _put(self._second, arm, n, second, math.nan)
-        for arm, price in _prices(row.get("cost"), cells).items():
+        for arm, price in prices.items():
             _put(self._cost, arm, n, price, 1.0)
         self._labels.append(_SIDES[row["label"]])
         self._note_texts(row, where)
@@ -223,10 +226,13 @@ def _cells(row: Mapping[str, Any], where: str) -> dict[str, tuple[float, float]]
     return cells or "neither scores nor verdicts"
 
 
-def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float]:
-    if isinstance(cost, Mapping):
-        return {arm: float(price) for arm, price in cost.items() if arm in cells}
-    return {} if cost is None else dict.fromkeys(cells, float(cost))
+def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
+    named = cost if isinstance(cost, Mapping) else {} if cost is None else dict.fromkeys(cells, cost)
+    try:
+        prices = {arm: float(price) for arm, price in named.items() if arm in cells}
+    except (TypeError, ValueError):
+        return f"cost {cost!r} is no number"
+    return prices if all(0 <= p < math.inf for p in prices.values()) else f"cost {cost!r}, allowed: 0 or more"
 
 
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:

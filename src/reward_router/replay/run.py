@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from reward_router.errors import InputError
-from reward_router.replay import embed, feedback
+from reward_router.replay import embed, feedback, ledger_log
 from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.importers import load
-from reward_router.replay.records import Records
-from reward_router.replay.table import show
+from reward_router.replay.importers import kind, load
+from reward_router.replay.ledger_rows import ledger_rows
+from reward_router.replay.reading import FORMATS
+from reward_router.replay.table import show, show_values
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -29,22 +30,45 @@ class Selection:
 
 
 def measure(files: Sequence[str], selection: Selection, settings: Settings, console: Console | None = None) -> Json:
-    """Evaluate every file in turn -> {"schema", "settings", "files": [...]}; each is printed as soon as it is done.
+    """Evaluate every file in turn -> {"schema", "settings", "files": [...], "ledgers": [...]}; printed as soon as it is done.
+
+    A ledger gives off-policy values of every arm alone, and a file of its own where its audits have gold for each response.
 
     ``InputError`` for anything a user can put right: a missing or broken file, one arm only, an unknown router, key or feature.
     """
     blocks = embed.parse(settings.features)
     if settings.by not in (None, "category"):
         raise InputError(f"--by {settings.by}, allowed: category")
+    if not files:
+        raise InputError(f"no file given, allowed: {FORMATS}")
+    plain, ledgers = [f for f in files if kind(f) != "ledger"], [f for f in files if kind(f) == "ledger"]
+    valued = [_valued(Path(f)) for f in ledgers]
+    with_rows = plain + [f for f, v in zip(ledgers, valued, strict=True) if "no_rows" not in v]
+    keep_responses = bool({"pair", "lengths"} & set(blocks))
     results = []
-    for records in load(
-        files, keep_prompts=_prompt_limit(blocks), keep_responses=bool({"pair", "lengths"} & set(blocks))
-    ):
-        result = evaluate(_named(records, selection), settings)
+    for records in load(with_rows, _prompt_limit(blocks), keep_responses):
+        result = evaluate(records.select(selection.keep, selection.drop), settings)
         if console is not None:
             show(result, console, settings.by is not None)
         results.append(result)
-    return {"schema": SCHEMA, "settings": _described(settings, selection), "files": results}
+    if console is not None:
+        for found in valued:
+            show_values(found, console)
+    return {"schema": SCHEMA, "settings": _described(settings, selection), "files": results, "ledgers": valued}
+
+
+def _valued(path: Path) -> Json:
+    """Off-policy values of a ledger, and whether its audits give rows to replay; ``InputError`` where it gives neither."""
+    found = ledger_log.values(path)
+    try:
+        next(ledger_rows(path))
+    except StopIteration:
+        found["no_rows"] = f"{path.name}: no response was scored by two arms"
+    except InputError as error:
+        found["no_rows"] = str(error)
+    if "no_rows" in found and "refused" in found:
+        raise InputError(f"{found['refused']}; and {found['no_rows']}")
+    return found
 
 
 def replay(
@@ -84,10 +108,6 @@ def _prompt_limit(blocks: Sequence[str]) -> int | None:
     if {"prompt", "pair", "lengths"} & set(blocks):
         return None
     return embed.AUTO_PROMPTS if "auto" in blocks else 0
-
-
-def _named(records: Records, selection: Selection) -> Records:
-    return records.select(selection.keep, selection.drop)
 
 
 def _described(settings: Settings, selection: Selection) -> Json:

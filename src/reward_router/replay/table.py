@@ -112,3 +112,30 @@ def _official_table(result: Json) -> Table:
     for arm, scores in result["official"].items():
         table.add_row(arm, *(_percent(scores.get(subset)) for subset in subsets))
     return table
+
+
+def show_values(found: Json, console: Console) -> None:
+    """Print a ledger's off-policy values, or why there are none."""
+    if "refused" in found:
+        console.print(
+            f"{found['name']}, off-policy: {found['refused']}\n", highlight=False, soft_wrap=True, markup=False
+        )
+        return
+    title = f"{found['name']}: mean payoff ({found['payoff']}) of other routers over the {found['decisions']} logged contexts"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table.add_column("target, frozen", no_wrap=True)
+    for name in ("DR", "95 %", "SNIPS", "95 %", "always valid", "ESS", "rows", "left out"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for target, v in found["targets"].items():
+        cells = [c for m in ("dr", "snips") for c in (f"{v[m]['value']:.3f}", _interval(v[m]["ci95"]))]
+        weak = " (few)" if v["ess"] < 100 else ""
+        table.add_row(
+            target, *cells, _interval(v["cs"]["ci95"]), f"{v['ess']:.0f}{weak}", str(v["rows"]), str(v["left_out"])
+        )
+    console.print(table)
+    if "no_rows" in found:
+        console.print(f"No replay of its audits: {found['no_rows']}\n", highlight=False, soft_wrap=True, markup=False)
+
+
+def _interval(pair: tuple[float, float]) -> str:
+    return f"{pair[0]:.3f}-{pair[1]:.3f}"

@@ -35,6 +35,7 @@ def render(result: Json) -> str:
     )
     body = [_contents(files)] if len(files) > 1 else []
     body += [_file(f, i) for i, f in enumerate(files)]
+    body += [_ledger(found) for found in result["ledgers"]]
     return page.page("Does routing pay here? Replay of recorded reward-model scores", lead, [*body, _reading()])
 
 
@@ -207,6 +208,28 @@ def _official(f: Json) -> str:
         [arm, *(_percent(scores[s]) if s in scores else "-" for s in subsets)] for arm, scores in f["official"].items()
     ]
     return "<h3>The benchmark's own metric</h3>" + page.table(["arm", *subsets], rows)
+
+
+def _ledger(found: Json) -> str:
+    head = f"<h2>{escape(found['name'])}: what other routers would have earned</h2>"
+    if "refused" in found:
+        return head + f"<p>{escape(found['refused'])}</p>"
+    header = [
+        "target, frozen",
+        "doubly robust [95 %]",
+        "self-normalised [95 %]",
+        "always valid",
+        "ESS",
+        "rows",
+        "left out",
+    ]
+    rows = []
+    for target, v in found["targets"].items():
+        values = [f"{v[m]['value']:.3f} [{v[m]['ci95'][0]:.3f}, {v[m]['ci95'][1]:.3f}]" for m in ("dr", "snips")]
+        sequence = f"[{v['cs']['ci95'][0]:.3f}, {v['cs']['ci95'][1]:.3f}]"
+        rows.append([target, *values, sequence, f"{v['ess']:.0f}", str(v["rows"]), str(v["left_out"])])
+    note = "Mean payoff over the logged contexts, from the recorded propensities. Below an effective sample size (ESS) of 100 take it as a hint only."
+    return head + page.table(header, rows) + f'<p class="note">{note}</p>'
 
 
 def _reading() -> str:

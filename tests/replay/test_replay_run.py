@@ -1,0 +1,278 @@
+"""The whole of it: intervals, verdicts, the JSON schema, the report, refusals, and real files where they are at hand."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from reward_router.errors import InputError
+from reward_router.replay.agreement import kappa_f1
+from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.intervals import bootstrap, interval, simultaneous, simultaneous_confidence
+from reward_router.replay.records import Records
+from reward_router.replay.run import Selection, measure, replay
+from reward_router.report import replay as report
+
+Rows = list[dict[str, Any]]
+Writer = Callable[..., Path]
+QUIET = Console(quiet=True)
+FEW = [
+    "linucb",
+    "exp3",
+    "uniform",
+    "category_best",
+    "logistic",
+    "majority",
+    "weighted_vote",
+    "stacking",
+    "mean",
+    "uwo:penalty=0.5",
+    "oracle",
+]
+ENTRY = {
+    "kind", "accuracy", "ci95", "accuracy_some_right", "calls_per_row", "cost_per_row", "regret", "regret_vs_category_best",
+    "vs_best_single", "vs_uniform", "share", "runs", "sd_between_runs",
+}  # fmt: skip
+
+
+@pytest.fixture
+def result(records: Records) -> dict[str, Any]:
+    return evaluate(records, Settings(routers=FEW, features="category", seeds=3))
+
+
+def test_schema(result: dict[str, Any], records: Records) -> None:
+    assert list(result["routers"]) == [*records.arms, *FEW]
+    for label, entry in result["routers"].items():
+        assert set(entry) >= ENTRY, label
+        assert entry["ci95"][0] <= entry["accuracy"] <= entry["ci95"][1]
+        assert set(entry["share"]) == set(records.arms)
+        assert sum(entry["share"].values()) == pytest.approx(1.0, abs=1e-5)
+        assert {"diff", "ci95", "inside"} == set(entry["vs_best_single"])
+    json.dumps(result, allow_nan=False)
+    assert result["routers"]["majority"]["calls_per_row"] == 4.0
+    assert result["routers"]["linucb"]["calls_per_row"] == 1.0
+    assert len(result["routers"]["linucb"]["share_over_time"]) == len(result["curve_rows"])
+
+
+def test_table_is_consistent(result: dict[str, Any], records: Records) -> None:
+    routers = result["routers"]
+    best = max(routers[arm]["accuracy"] for arm in records.arms)
+    assert routers[result["best_single"]]["accuracy"] == best
+    assert routers["oracle"]["accuracy"] == records.correct_PK.max(axis=1).mean()
+    assert routers["uniform"]["accuracy"] == pytest.approx(records.correct_PK.mean())
+    assert routers["constant"]["accuracy"] == 0.5
+    for entry in routers.values():
+        assert entry["vs_best_single"]["diff"] == pytest.approx(entry["accuracy"] - best)
+        assert entry["regret"] == pytest.approx(-entry["vs_best_single"]["diff"] * len(records), abs=1e-6)
+        assert entry["accuracy"] <= routers["oracle"]["accuracy"] + 1e-9
+
+
+def test_planted_categories_make_the_verdict_route(result: dict[str, Any]) -> None:
+    """Two arms that each know one category: category-best is far above the best single arm, and the verdict says so."""
+    verdict = result["verdict"]
+    assert result["routers"]["category_best"]["vs_best_single"]["diff"] > 0.1
+    assert verdict["action"] in ("route", "committee")
+    assert verdict["lower_bound"] > 0
+    assert verdict["method"] in verdict["text"]
+    assert "At most" in verdict["text"]
+
+
+def test_identical_arms_make_the_verdict_stay(records: Records) -> None:
+    """Nothing to gain: one strong arm among coins must never be called worth routing."""
+    draw = np.random.default_rng(5)
+    first_PK = draw.normal(size=records.first_PK.shape)
+    first_PK[:, 0] = records.label_P * np.where(draw.random(len(records)) < 0.85, 1.0, -1.0)
+    made = replace(records, first_PK=first_PK, second_PK=np.zeros_like(first_PK), name="coins")
+    verdict = evaluate(made, Settings(routers=FEW, features="category", seeds=3))["verdict"]
+    assert verdict["action"] == "arm"
+    assert verdict["method"] == made.arms[0]
+    assert verdict["text"].startswith(f"Use {made.arms[0]} alone")
+
+
+def test_worker_processes_change_nothing(records: Records, result: dict[str, Any]) -> None:
+    many = evaluate(records, Settings(routers=FEW, features="category", seeds=6, workers=2))
+    one = evaluate(records, Settings(routers=FEW, features="category", seeds=6, workers=1))
+    assert many == one
+
+
+def test_bootstrap_agrees_with_the_textbook_standard_error() -> None:
+    """Prompts of one row: the bootstrap's spread of a mean is sd / sqrt(n), within Monte-Carlo error."""
+    draw = np.random.default_rng(0)
+    accuracy_P = (draw.random(400) < 0.7).astype(float)
+    replicates_R = bootstrap(np.arange(400)).replicate([accuracy_P])
+    assert replicates_R.std() == pytest.approx(accuracy_P.std() / 20, rel=4 / math.sqrt(2 * 2000))
+    assert replicates_R.mean() == pytest.approx(accuracy_P.mean(), abs=4 * accuracy_P.std() / 20 / math.sqrt(2000))
+
+
+def test_prompts_move_together_and_runs_add_variance() -> None:
+    draw = np.random.default_rng(0)
+    per_prompt = (draw.random(50) < 0.6).astype(float)
+    group_P = np.repeat(np.arange(50), 8)
+    boot = bootstrap(group_P)
+    clustered = boot.replicate([per_prompt[group_P]]).std()
+    assert clustered == pytest.approx(per_prompt.std() / math.sqrt(50), rel=0.08)
+    runs = [np.clip(per_prompt[group_P] + shift, 0, 1) for shift in draw.normal(0, 0.3, 5)]
+    assert boot.replicate(runs).std() > boot.replicate([np.mean(runs, axis=0)]).std()
+
+
+def test_simultaneous_bounds_hold_for_the_winner() -> None:
+    """20 methods without any gain: the best one's bound is above 0 in about 5 % of draws, though its own interval is far more often."""
+    wins, own = 0, 0
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        gain_PM = draw.normal(size=(150, 20))
+        weight_RP = draw.multinomial(150, np.full(150, 1 / 150), size=300) / 150
+        gain_RM, point_M = weight_RP @ gain_PM, gain_PM.mean(axis=0)
+        wins += bool(simultaneous(gain_RM, point_M).max() > 0)
+        own += interval(gain_RM[:, point_M.argmax()])[0] > 0
+        assert (simultaneous_confidence(gain_RM, point_M) >= 0.95).any() == (simultaneous(gain_RM, point_M) > 0).any()
+    assert wins / 200 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
+    assert own > 2 * wins
+
+
+def test_kappa_and_f1_by_hand() -> None:
+    sign_PK = np.array([[1, 1], [1, 1], [1, -1], [-1, -1], [0, -1], [np.nan, 1]])
+    kappa_KK, f1_KK = kappa_f1(sign_PK)
+    observed, expected = 3 / 5, (1 * 3 + 3 * 2) / 25
+    assert kappa_KK[0, 1] == pytest.approx((observed - expected) / (1 - expected))
+    assert f1_KK[0, 1] == pytest.approx(2 * 2 / (3 + 2))
+    assert np.allclose(np.diag(kappa_KK), 1)
+
+
+def test_report_is_one_self_contained_page(result: dict[str, Any]) -> None:
+    page = report.render(
+        {"files": [result, result], "ledgers": [], "settings": {"payoff": {"kind": "correct"}, "seeds": 3, "folds": 5}}
+    )
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+    assert "nan" not in page.lower().replace("finance", "")
+    for text in (
+        "Accuracy against calls",
+        "Agreement of the arms",
+        "Regret of the online routers",
+        "by category",
+        "At most",
+    ):
+        assert text in page
+    for tag in ("table", "svg", "details", "div", "h3", "p", "text", "title"):
+        assert page.count(f"<{tag}>") + page.count(f"<{tag} ") == page.count(f"</{tag}>"), tag
+
+
+def test_names_from_files_are_escaped_in_the_report(records: Records) -> None:
+    arms = ("<b>x</b>", 'a"b', "c&d", "plain")
+    made = evaluate(
+        replace(records, arms=arms, name="<i>file</i>"), Settings(routers=["uniform", "exp3"], features="none", seeds=1)
+    )
+    page = report.render(
+        {"files": [made], "ledgers": [], "settings": {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}}
+    )
+    assert "<b>x</b>" not in page
+    assert "<i>file" not in page
+    assert "&lt;b&gt;x" in page
+
+
+def test_replay_writes_json_and_prints(rows: Rows, write_rows: Writer, tmp_path: Path) -> None:
+    console = Console(record=True, width=180)
+    out = tmp_path / "out.json"
+    made = replay(
+        [str(write_rows(rows))], FEW, features="category", seeds=2, by="category", json_out=out, console=console
+    )
+    assert json.loads(out.read_text()) == json.loads(json.dumps(made))
+    text = console.export_text()
+    assert "Verdict:" in text
+    assert "by category" in text
+    assert made["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"routers": ["linuct"]}, "did you mean linucb"),
+        ({"routers": ["linucb:alpa=2"]}, "unknown key 'alpa', allowed: alpha"),
+        ({"routers": ["linucb:alpha=two"]}, "no float"),
+        ({"routers": ["linucb:alpha=-1"]}, "alpha"),
+        ({"routers": ["mean:scores=odd"]}, "allowed"),
+        ({"routers": ["exp3", "exp3"]}, "given twice"),
+        ({"features": "prmpt"}, "allowed"),
+        ({"payoff": "corect"}, "allowed"),
+        ({"arms": "nothing*"}, "at least 2 arms"),
+        ({"by": "length"}, "allowed"),
+        ({"seeds": 0}, "allowed"),
+        ({"folds": 1}, "allowed"),
+        ({"files": []}, "no file given"),
+        ({"json_out": Path("no/such/folder/out.json")}, "does not exist"),
+        ({"files": ["gone.jsonl"]}, "no such"),
+    ],
+)
+def test_bad_input_is_one_clear_line(rows: Rows, write_rows: Writer, change: dict[str, Any], says: str) -> None:
+    wanted: dict[str, Any] = {
+        "files": [str(write_rows(rows))],
+        "routers": ["uniform"],
+        "seeds": 1,
+        "console": QUIET,
+        **change,
+    }
+    with pytest.raises(InputError, match=says) as caught:
+        replay(**wanted)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_options_reach_the_router(records: Records) -> None:
+    made = evaluate(
+        records,
+        Settings(routers=["linucb", "linucb:alpha=0,warmup=0", "thompson:noise_sd=0.3"], features="category", seeds=1),
+    )
+    shares = [made["routers"][r]["share"] for r in ("linucb", "linucb:alpha=0,warmup=0")]
+    assert shares[0] != shares[1]
+
+
+def test_a_ledger_without_audits_still_gets_values(tmp_path: Path) -> None:
+    from reward_router.dispatch import Dispatcher
+    from reward_router.ledger import Ledger
+    from reward_router.routers import Exp3
+
+    path = tmp_path / "run.sqlite"
+    with Ledger(path) as ledger:
+        dispatcher = Dispatcher(Exp3(2), ["good", "poor"], ledger=ledger)
+        for step in range(80):
+            for d in dispatcher.route(np.ones((2, 1)), [f"{step}a", f"{step}b"], step=step):
+                dispatcher.feedback(d.id, float(d.name == "good"), source="verifier")
+    console = Console(record=True, width=180)
+    made = measure([str(path)], Selection(), Settings(), console)
+    (found,) = made["ledgers"]
+    assert made["files"] == []
+    assert found["targets"]["good"]["dr"]["ci95"][1] == 1.0
+    assert found["targets"]["poor"]["snips"]["value"] == 0.0
+    assert "ESS" in console.export_text()
+    assert "what other routers would have earned" in report.render(made)
+
+
+DATA = os.environ.get("REWARD_ROUTER_DATA")
+
+
+@pytest.mark.skipif(not DATA, reason="REWARD_ROUTER_DATA is not set: accuracies of the real files are not checked")
+@pytest.mark.parametrize(
+    ("file", "arms", "best", "weighted"),
+    [
+        ("do_not_answer_harm", None, 0.869, 0.915),
+        ("judgebench_gpt4o", None, 0.763, 0.735),
+        ("rewardbench_math_prm", None, 0.974, 0.983),
+        ("rewardmath", "judge*", 0.766, 0.749),
+        ("llmbar_casestudy", None, 0.836, 0.764),
+    ],
+)
+def test_real_files_agree_with_an_independent_study(file: str, arms: str | None, best: float, weighted: float) -> None:
+    """Best single arm and weighted vote as another program, written apart from this one, found them (other folds: +-1 pp)."""
+    path = Path(str(DATA)) / "replay" / f"{file}.jsonl.gz"
+    made = measure([str(path)], Selection(None, arms), Settings(routers=["weighted_vote"], features="none", seeds=3))
+    (found,) = made["files"]
+    assert found["routers"][found["best_single"]]["accuracy"] == pytest.approx(best, abs=5.1e-4)
+    assert found["routers"]["weighted_vote"]["accuracy"] == pytest.approx(weighted, abs=0.011)

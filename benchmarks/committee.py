@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from reward_router.committee import Committee
 from reward_router.committee.labelled import assign_folds
 
 REPEATS, FOLDS, BOOTSTRAPS = 3, 5, 2000
+GATES = {"committee": "lower95", "committee mean": "mean", "committee ungated": "off"}
 
 
 def credit(answer_P: np.ndarray, sign_P: np.ndarray) -> np.ndarray:
@@ -27,11 +29,11 @@ def credit(answer_P: np.ndarray, sign_P: np.ndarray) -> np.ndarray:
 def study_pool(pool: Pool, price: float) -> dict:
     """Cross-validated rows of every method: accuracy and calls a row, averaged over repeats, and the committee's posterior."""
     n = len(pool.label_P)
-    names = [*METHODS, "committee", "committee ungated"]
+    names = [*METHODS, *GATES]
     right = {name: np.zeros((REPEATS, n)) for name in names}
     calls = {name: np.full((REPEATS, n), float(METHODS[name][1] or len(pool.arms))) for name in METHODS}
-    calls |= {name: np.zeros((REPEATS, n)) for name in names[-2:]}
-    posterior, opened = np.zeros((REPEATS, n)), []
+    calls |= {name: np.zeros((REPEATS, n)) for name in GATES}
+    posterior, opened = {name: np.zeros((REPEATS, n)) for name in GATES}, []
     for repeat in range(REPEATS):
         fold = assign_folds(pool.group_P, FOLDS, repeat)
         for f in range(FOLDS):
@@ -40,15 +42,17 @@ def study_pool(pool: Pool, price: float) -> dict:
                 right[name][repeat, test] = credit(method(pool, train, test), pool.sign_P[test])
             committee = fitted(pool, train, price)
             opened.append(committee.playing)
-            for name in names[-2:]:
+            for name, rule in GATES.items():
+                committee.gate_rule = rule
+                committee.gate = replace(
+                    committee.gate, open=committee.gate.gain > 0 if rule == "mean" else committee.gate.lower > 0
+                )
                 prob, n_calls, _ = committee.judge(
                     pool.margins_PK[test], [pool.category_P[i] for i in np.flatnonzero(test)]
                 )
                 right[name][repeat, test] = credit(prob - 0.5, pool.sign_P[test])
                 calls[name][repeat, test] = n_calls
-                if name == "committee":
-                    posterior[repeat, test] = prob
-                    committee.gate_rule = "off"
+                posterior[name][repeat, test] = prob
     return {"right": right, "calls": calls, "posterior": posterior, "open": float(np.mean(opened))}
 
 
@@ -101,8 +105,9 @@ def summary(pool: Pool, result: dict) -> dict:
             "vote": float(vote.mean()),
             "vote_ci": interval(vote, pool.group_P),
         }
-    reps = [calibration(p, pool.sign_P) for p in result["posterior"]]
-    out["calibration"] = {key: float(np.mean([r[key] for r in reps])) for key in reps[0]}
+    for name, posterior in result["posterior"].items():
+        reps = [calibration(p, pool.sign_P) for p in posterior]
+        out["methods"][name] |= {key: float(np.mean([r[key] for r in reps])) for key in reps[0]}
     out["single_hindsight"] = float(
         (0.5 + 0.5 * np.sign(np.nan_to_num(pool.margins_PK)) * pool.sign_P[:, None]).mean(0).max()
     )
@@ -117,34 +122,69 @@ def study(names: list[str], price: float, out: Path | None) -> None:
         results[name] = summary(pool, study_pool(pool, price))
         print(line(name, results[name]), f"cpu {time.process_time() - start:.0f}s", flush=True)
     print(verdict(results))
+    print(table(results))
     if out:
         out.write_text(json.dumps(results, indent=1))
 
 
 def line(name: str, r: dict) -> str:
-    cell = {m: f"{v['accuracy']:.3f}@{v['calls']:.2f}" for m, v in r["methods"].items()}
-    c, u = r["methods"]["committee"], r["methods"]["committee ungated"]
-    low, high = c["gain_ci"]
-    return (
-        f"{name:17s} n {r['n']:4d} K {r['K']:2d} single {cell['best single'][:5]} vote {cell['weighted vote'][:5]} stack {cell['stacking'][:5]} | "
-        f"committee {cell['committee']} {c['gain']:+.3f} [{low:+.3f},{high:+.3f}] vs vote {c['vote']:+.3f} open {r['open']:.0%} | ungated {cell['committee ungated']} "
-        f"{u['gain']:+.3f} [{u['gain_ci'][0]:+.3f},{u['gain_ci'][1]:+.3f}] | ece {r['calibration']['debiased']:.3f} ({r['calibration']['ece']:.3f} bar {r['calibration']['bar']:.3f})"
-    )
+    cell = {m: f"{v['accuracy']:.3f}" for m, v in r["methods"].items()}
+    parts = [f"{name:17s} n {r['n']:4d} K {r['K']:2d} " + " ".join(f"{m} {cell[m]}" for m in METHODS)]
+    for gate in GATES:
+        m = r["methods"][gate]
+        parts.append(
+            f"  {gate:17s} {m['accuracy']:.3f} @ {m['calls']:.2f} vs single {m['gain']:+.3f} [{m['gain_ci'][0]:+.3f},{m['gain_ci'][1]:+.3f}] "
+            f"vs vote {m['vote']:+.3f} [{m['vote_ci'][0]:+.3f},{m['vote_ci'][1]:+.3f}] ece {m['debiased']:.3f} ({m['ece']:.3f}, bar {m['bar']:.3f})"
+        )
+    return "\n".join(parts)
 
 
 def verdict(results: dict) -> str:
-    """The issue's list, for the gated default and without the gate."""
+    """The targets, for each gate."""
     lines = []
-    for name in ("committee", "committee ungated"):
+    for name in GATES:
         rows = [(r["methods"][name], r) for r in results.values()]
         gain, calls = np.mean([m["gain"] for m, _ in rows]), np.mean([m["calls"] for m, _ in rows])
         share = np.mean([m["calls"] / r["K"] for m, r in rows])
         level = sum(m["vote"] >= -0.005 and m["calls"] <= 0.41 * r["K"] for m, r in rows)
         better, worse = sum(m["gain_ci"][0] > 0 for m, _ in rows), sum(m["gain_ci"][1] < 0 for m, _ in rows)
+        calibrated = sum(m["debiased"] <= 0.03 or m["ece"] <= m["bar"] for m, _ in rows)
         lines.append(
-            f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; at the vote's level on {level}/{len(rows)} pools; "
-            f"better on {better}, worse on {worse}, lowest {min(m['gain'] for m, _ in rows):+.4f}"
+            f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; at the vote's level for at most 41 % of its calls on {level}/{len(rows)} pools; "
+            f"better on {better}, worse on {worse}, lowest {min(m['gain'] for m, _ in rows):+.4f}; calibrated on {calibrated}"
         )
+    return "\n".join(lines)
+
+
+def table(results: dict) -> str:
+    """The study as a Markdown table: accuracy @ calls."""
+    head = [
+        "pool",
+        "n",
+        "K",
+        "single",
+        "hindsight",
+        "vote",
+        "stacking",
+        "majority",
+        "category",
+        "prompt",
+        "oracle",
+        *GATES,
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, r in results.items():
+        m = {k: v["accuracy"] for k, v in r["methods"].items()}
+        cells = [name, r["n"], r["K"], f"{m['best single']:.3f}", f"{r['single_hindsight']:.3f}"]
+        cells += [
+            f"{m[k]:.3f}" for k in ("weighted vote", "stacking", "majority", "category best", "prompt router", "oracle")
+        ]
+        for gate in GATES:
+            v = r["methods"][gate]
+            cells.append(
+                f"{v['accuracy']:.3f} @ {v['calls']:.2f} ({100 * v['gain']:+.1f} [{100 * v['gain_ci'][0]:+.1f}, {100 * v['gain_ci'][1]:+.1f}])"
+            )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 

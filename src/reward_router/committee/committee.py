@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.ask import Asker
 from reward_router.committee.budget import PricePacer
-from reward_router.committee.gate import Gate, best_single, nested_gate
+from reward_router.committee.gate import RULES, Gate, best_single, nested_gate
 from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
 from reward_router.committee.plan import Plan, fit_plan, paced_walk, walk
 from reward_router.committee.state import plan_arrays, plan_from
@@ -31,7 +31,8 @@ class Committee:
 
     ``costs`` (K,) is what one judgement of each arm costs, in any unit, all > 0 (calls: ones); ``price`` is the accuracy one unit of
     cost must buy (.01: one percentage point a call); ``max_calls`` caps the arms asked on one pair. ``gate`` is "lower95" (the
-    best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence) or "off".
+    best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence), "mean" (until it
+    is above it at all) or "off".
     ``vetoes`` are arms (indices) that are always asked where they apply and can only refuse a side. With a ``budget`` (cost an
     item, vetoes not counted) the price is paced to spend it: `judge` takes its rows as a stream, `pacer` serves live decisions.
 
@@ -63,8 +64,8 @@ class Committee:
             raise InputError(f"costs must be one finite number > 0 an arm, got {np.round(cost, 6).tolist()}")
         if not price >= 0 or not np.isfinite(price) or max_calls < 1:
             raise InputError(f"price must be >= 0 and max_calls >= 1, got {price} and {max_calls}")
-        if gate not in ("lower95", "off"):
-            raise InputError(f"gate must be 'lower95' or 'off', got {gate!r}")
+        if gate != "off" and gate not in RULES:
+            raise InputError(f"gate must be one of {', '.join(RULES)}, off; got {gate!r}")
         if any(not 0 <= v < cost.size for v in vetoes) or len(set(vetoes)) >= cost.size:
             raise InputError(f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}")
         self.costs, self.price, self.max_calls, self.gate_rule, self.seed = (
@@ -141,7 +142,11 @@ class Committee:
         self.categories = names
         self._take_plan(fit_plan(data, cost, self.max_calls, self.seed))
         self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, cost, price)])
-        self.gate = None if self.gate_rule == "off" else nested_gate(data, cost, self.max_calls, price, self.seed)
+        self.gate = (
+            None
+            if self.gate_rule == "off"
+            else nested_gate(data, cost, self.max_calls, price, self.seed, self.gate_rule)
+        )
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
 

@@ -7,12 +7,15 @@ the same rows; the rows left out give paired differences in accuracy, whose clus
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.committee.labelled import Labelled, assign_folds
 from reward_router.committee.plan import fit_plan, walk
 from reward_router.types import Float, Int
 
 OUTER_FOLDS = 5
+REPEATS = 2
+RULES = {"lower95": 1.645, "mean": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +62,36 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
 
 
-def nested_gate(data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, z: float = 1.645) -> Gate:
-    """Grouped cross-validation of the whole procedure against the best single arm; open iff the lower bound is above 0."""
-    fold = assign_folds(data.group_P, OUTER_FOLDS, seed + 1)
-    parts = [_held_out(data, fold == f, cost_K, max_calls, price, seed) for f in np.unique(fold)]
-    ours, single, calls, group = (np.concatenate(column) for column in zip(*parts, strict=True))
+def nested_gate(data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, rule: str = "lower95") -> Gate:
+    """Repeated grouped cross-validation of the whole procedure against the best single arm, both chosen inside.
+
+    ``rule`` "lower95": open iff the one-sided lower 95 % bound of the gain is above 0; "mean": iff the gain is.
+    """
+    drawn = data.take(data.random_P)
+    ours, single, calls = (np.zeros(len(drawn.label_P)) for _ in range(3))
+    for repeat in range(REPEATS):
+        fold = assign_folds(data.group_P, OUTER_FOLDS, seed + 1 + repeat)
+        for f in np.unique(fold):
+            held = fold == f
+            parts = _held_out(data, held, cost_K, max_calls, price, seed)
+            for total, part in zip((ours, single, calls), parts, strict=True):
+                total[held[data.random_P]] += part / REPEATS
     gain = ours - single
-    lower = float(gain.mean()) - z * max(clustered_error(gain, group), 0.5 / max(len(gain), 1))
+    error = max(clustered_error(gain, drawn.group_P), 0.5 / len(gain))
+    lower = float(gain.mean()) - RULES["lower95"] * error
+    opened = float(gain.mean()) - RULES[rule] * error > 0
     return Gate(
-        lower > 0, float(ours.mean()), float(single.mean()), float(gain.mean()), lower, float(calls.mean()), len(gain)
+        opened, float(ours.mean()), float(single.mean()), float(gain.mean()), lower, float(calls.mean()), len(gain)
     )
 
 
 def _held_out(
-    data: Labelled, held: np.ndarray, cost_K: Float, max_calls: int, price: float, seed: int
-) -> tuple[Float, Float, Float, Int]:
+    data: Labelled, held: NDArray[np.bool_], cost_K: Float, max_calls: int, price: float, seed: int
+) -> tuple[Float, Float, Float]:
     train, test = data.take(~held), data.take(held & data.random_P)
     plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]))
     log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
-    sign, trained = test.sign_P, train.take(train.random_P)
+    trained = train.take(train.random_P)
     arm = best_single(trained.margins_PK, trained.sign_P, cost_K, price)
-    return (
-        credit(log_odds, sign),
-        credit(np.nan_to_num(test.margins_PK[:, arm]), sign),
-        asked.sum(1).astype(float),
-        test.group_P,
-    )
+    alone = np.nan_to_num(test.margins_PK[:, arm])
+    return credit(log_odds, test.sign_P), credit(alone, test.sign_P), asked.sum(1).astype(np.float64)

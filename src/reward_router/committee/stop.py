@@ -40,15 +40,14 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
 
 
 def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
-    """s(L) E V(L + D) + s(-L) E V(L - D); the second term mirrors the first because V is even."""
-    position = np.clip((grid_G[:, None] + step_Q + REACH) / STEP, 0, len(grid_G) - 1 - 1e-9)
-    low = position.astype(np.int64)
-    part = position - low
-    size, row = len(grid_G), np.arange(len(grid_G))[:, None]
-    cell, part = (row * size + low).ravel(), part.ravel() / len(step_Q)
-    share = np.bincount(cell, 1 / len(step_Q) - part, size * size) + np.bincount(cell + 1, part, size * size)
-    moved = share.reshape(size, size)
-    ahead = moved @ value_GL
+    """s(L) E V(L + D) + s(-L) E V(L - D); the second term mirrors the first because V is even. Shifts, linear between cells."""
+    size = len(grid_G)
+    padded = np.pad(value_GL, ((size, size), (0, 0)), mode="edge")
+    shift_Q = np.clip(step_Q / STEP, 1 - size, size - 2)
+    ahead = np.zeros_like(value_GL)
+    for low, part in zip(np.floor(shift_Q).astype(int) + size, shift_Q % 1, strict=True):
+        ahead += (1 - part) * padded[low : low + size] + part * padded[low + 1 : low + 1 + size]
+    ahead /= len(step_Q)
     up = sigmoid(grid_G)[:, None]
     return np.asarray(up * ahead + (1 - up) * ahead[::-1])
 

@@ -87,7 +87,6 @@ def test_default_arms_without_the_grammar_packages(monkeypatch):
         "pmi",
         "relevance",
         "arithmetic",
-        "keywords",
         "short",
         "thorough",
     ]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reward_router.replay.records import Records, collect
+from reward_router.replay.columns import collect
+from reward_router.replay.records import Records
 
 
 def made_rows(n_prompts: int = 60, per_prompt: int = 3, seed: int = 0) -> list[dict[str, Any]]:

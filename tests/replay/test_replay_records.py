@@ -13,8 +13,9 @@ import pytest
 
 from reward_router.errors import InputError
 from reward_router.replay import reading
+from reward_router.replay.columns import collect, group_key
 from reward_router.replay.importers import load
-from reward_router.replay.records import Records, collect, credit, group_key
+from reward_router.replay.records import Records, credit
 
 Rows = list[dict[str, Any]]
 Writer = Callable[..., Path]

@@ -111,6 +111,14 @@ def test_bootstrap_agrees_with_the_textbook_standard_error() -> None:
     assert replicates_R.mean() == pytest.approx(accuracy_P.mean(), abs=4 * accuracy_P.std() / 20 / math.sqrt(2000))
 
 
+def test_many_prompts_are_resampled_in_blocks() -> None:
+    draw = np.random.default_rng(0)
+    accuracy_P = (draw.random(9000) < 0.7).astype(float)
+    boot = bootstrap(np.arange(9000), replicates=1000)
+    assert boot.weight_RG.shape == (1000, 4000)
+    assert boot.replicate([accuracy_P]).std() == pytest.approx(accuracy_P.std() / math.sqrt(9000), rel=0.12)
+
+
 def test_prompts_move_together_and_runs_add_variance() -> None:
     draw = np.random.default_rng(0)
     per_prompt = (draw.random(50) < 0.6).astype(float)

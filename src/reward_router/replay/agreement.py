@@ -7,6 +7,8 @@ import numpy as np
 from reward_router.replay.records import Records
 from reward_router.types import Float
 
+_CHUNK = 65_536
+
 
 def kappa_f1(sign_PK: Float) -> tuple[Float, Float]:
     """(K, K) Cohen's kappa and F1 of the verdicts -1, 0, 1; a row counts for a pair of arms only where neither is NaN.
@@ -14,17 +16,23 @@ def kappa_f1(sign_PK: Float) -> tuple[Float, Float]:
     F1 is that of "a is better", one arm taken as the truth of the other (LASER, figure on agreement); it is symmetric.
     NaN where two arms share no row or nothing is predicted. O(P K^2).
     """
-    known = (~np.isnan(sign_PK)).astype(np.float64)
-    one_hot = [((sign_PK == value) & (known > 0)).astype(np.float64) for value in (-1.0, 0.0, 1.0)]
+    n_arms = sign_PK.shape[1]
+    shared_KK, observed_KK, both_a_KK = (np.zeros((n_arms, n_arms)) for _ in range(3))
+    says_VKK = np.zeros((3, n_arms, n_arms))  # rows on which one arm says V, among those it shares with the other
+    for start in range(0, len(sign_PK), _CHUNK):
+        chunk_PK = sign_PK[start : start + _CHUNK]
+        known = (~np.isnan(chunk_PK)).astype(np.float64)
+        shared_KK += known.T @ known
+        for v, value in enumerate((-1.0, 0.0, 1.0)):
+            hot = (chunk_PK == value).astype(np.float64)
+            observed_KK += hot.T @ hot
+            says_VKK[v] += hot.T @ known
+            both_a_KK = both_a_KK + hot.T @ hot if value > 0 else both_a_KK
+    one_a_KK = says_VKK[2] + says_VKK[2].T
     with np.errstate(divide="ignore", invalid="ignore"):
-        shared_KK = known.T @ known
-        observed_KK = sum((hot.T @ hot for hot in one_hot), np.zeros_like(shared_KK)) / shared_KK
-        expected_KK = (
-            sum(((hot.T @ known) * (known.T @ hot) for hot in one_hot), np.zeros_like(shared_KK)) / shared_KK**2
-        )
-        kappa_KK = (observed_KK - expected_KK) / (1 - expected_KK)
-        says_a = one_hot[2]
-        f1_KK = 2 * (says_a.T @ says_a) / (says_a.T @ known + known.T @ says_a)
+        expected_KK = (says_VKK * says_VKK.transpose(0, 2, 1)).sum(axis=0) / shared_KK**2
+        kappa_KK = (observed_KK / shared_KK - expected_KK) / (1 - expected_KK)
+        f1_KK = 2 * both_a_KK / one_a_KK
     return kappa_KK, f1_KK
 
 

@@ -56,7 +56,7 @@ def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
 
     def method(split: Split) -> Verdict:
         x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
-        weight_DK = fit_logistic(x_PD[split.train_P], split.records.correct_PK[split.train_P], penalty)
+        weight_DK = fit_logistic(x_PD[split.fit_P], split.records.correct_PK[split.fit_P], penalty)
         return _one_call(split, (x_PD[split.test_P] @ weight_DK).argmax(axis=1))
 
     return method
@@ -67,7 +67,7 @@ def ridge(penalty: float = 10.0) -> Callable[[Split], Verdict]:
 
     def method(split: Split) -> Verdict:
         x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
-        x_TD, y_TK = x_PD[split.train_P], split.records.correct_PK[split.train_P]
+        x_TD, y_TK = x_PD[split.fit_P], split.records.correct_PK[split.fit_P]
         gram_DD = x_TD.T @ x_TD + penalty * _free_intercept(x_TD.shape[1])
         return _one_call(split, (x_PD[split.test_P] @ np.linalg.solve(gram_DD, x_TD.T @ y_TK)).argmax(axis=1))
 
@@ -115,7 +115,7 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
 
     def method(split: Split) -> Verdict:
         train_TK, test_TK = split.log_odds
-        target_T1 = (split.records.label_P[split.train_P, None] > 0).astype(np.float64)
+        target_T1 = (split.records.label_P[split.fit_P, None] > 0).astype(np.float64)
         return _judged(split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0])
 
     return method
@@ -125,7 +125,7 @@ def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -
     """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm."""
 
     def method(split: Split) -> Verdict:
-        records, train_P, test_P = split.records, split.train_P, split.test_P
+        records, train_P, test_P = split.records, split.fit_P, split.test_P
         names = [records.categories[c] for c in records.category_P]
         judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
         alternating_T = (
@@ -159,7 +159,7 @@ def _responses(split: Split, scores: str) -> tuple[Float, Float]:
     first_PK, second_PK = split.records.first_PK, split.records.second_PK
     if scores == "raw":
         return first_PK[split.test_P], second_PK[split.test_P]
-    train_QK = np.concatenate([first_PK[split.train_P], second_PK[split.train_P]])
+    train_QK = np.concatenate([first_PK[split.fit_P], second_PK[split.fit_P]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an arm without one training score stays NaN: it takes no part
         centre_K, scale_K = np.nanmean(train_QK, axis=0), np.nanstd(train_QK, axis=0)
@@ -186,9 +186,6 @@ _REDUCE: dict[str, Callable[[Float, float], Float]] = {
 }
 
 
-def oracle(records: Records) -> tuple[Float, Float]:
-    """Bound, not a method: right wherever some arm is right, at the price of one call."""
-    arm_P = records.correct_PK.argmax(axis=1)
-    asked_PK = np.zeros(records.correct_PK.shape)
-    asked_PK[np.arange(len(arm_P)), arm_P] = 1.0
-    return records.correct_PK.max(axis=1), asked_PK
+def oracle(records: Records) -> Int:
+    """(P,) an arm that is right wherever some arm is. A bound, not a method: it knows the label."""
+    return np.asarray(records.correct_PK.argmax(axis=1))

@@ -14,7 +14,7 @@ from reward_router.replay.embed import Contexts, build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
 from reward_router.replay.methods import Plan, Protocol
-from reward_router.replay.protocols import Fitted, Run, counted, curve_rows, hindsight
+from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import verdict
 from reward_router.routers.blas import one_thread
@@ -22,6 +22,7 @@ from reward_router.types import Float
 
 Json = dict[str, Any]
 Job = tuple[list[Plan], int]
+Done = tuple[str, Run] | dict[str, Judged]
 POOL_ROWS = 100_000  # a longer file is not copied to worker processes
 POOL_JOBS = 12
 _REPEATS = 3
@@ -58,24 +59,21 @@ def run_all(
     jobs += [
         ([p], seed) for p in plans if not p.cross_fitted for seed in range(settings.seeds if p.learns_online else 1)
     ]
-    done = [pair for chunk in _mapped(jobs, records, contexts, protocol, settings.workers) for pair in chunk]
     found: dict[str, list[Run]] = {p.label: [] for p in plans}
-    sums: Fitted = {}
-    for result in done:
-        if isinstance(result, tuple):
-            found[result[0]].append(result[1])
-        else:
-            for label, (accuracy_P, asked_PK) in result.items():
-                total = sums.setdefault(label, (np.zeros_like(accuracy_P), np.zeros_like(asked_PK)))
-                sums[label] = (total[0] + accuracy_P / protocol.repeats, total[1] + asked_PK / protocol.repeats)
-    for label, (accuracy_P, asked_PK) in sums.items():
-        found[label].append(counted(records, accuracy_P, asked_PK))
-    return found
+    foldings: dict[str, list[Judged]] = {p.label: [] for p in fitted}
+    for chunk in _mapped(jobs, records, contexts, protocol, settings.workers):
+        for result in chunk:
+            if isinstance(result, tuple):
+                found[result[0]].append(result[1])
+            else:
+                for label, judged in result.items():
+                    foldings[label].append(judged)
+    return found | {label: [averaged(repeats)] for label, repeats in foldings.items()}
 
 
 def _mapped(
     jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol, workers: int
-) -> Iterator[list[tuple[str, Run] | Fitted]]:
+) -> Iterator[list[Done]]:
     """Results in the order of ``jobs``, from worker processes where it pays."""
     if workers < 2 or len(records) > POOL_ROWS or len(jobs) < POOL_JOBS:
         yield _run_jobs(jobs, records, contexts, protocol)
@@ -87,10 +85,8 @@ def _mapped(
         yield from pool.map(_run_jobs, chunks, *same)
 
 
-def _run_jobs(
-    jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol
-) -> list[tuple[str, Run] | Fitted]:
-    done: list[tuple[str, Run] | Fitted] = []
+def _run_jobs(jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol) -> list[Done]:
+    done: list[Done] = []
     with one_thread():
         for plans, number in jobs:
             if plans[0].cross_fitted:
@@ -184,13 +180,12 @@ def _missing(records: Records) -> dict[str, float]:
 
 def _by_category(records: Records, entries: Json, runs: Mapping[str, Sequence[Run]]) -> Json:
     """Accuracy of each method in each category, with the number of rows."""
-    table: Json = {}
-    mean_of = {label: np.mean([r.accuracy_P for r in runs[label]], axis=0) for label in entries}
-    for c, category in enumerate(records.categories):
-        here = records.category_P == c
-        if here.any():
-            table[category] = {
-                "rows": int(here.sum()),
-                "accuracy": {label: float(mean_of[label][here].mean()) for label in entries},
-            }
+    n_c = len(records.categories)
+    rows_C = np.bincount(records.category_P, minlength=n_c)
+    table: Json = {c: {"rows": int(n), "accuracy": {}} for c, n in zip(records.categories, rows_C, strict=True) if n}
+    for label in entries:
+        mean_P = np.mean([r.accuracy_P for r in runs[label]], axis=0)
+        for c, total in zip(records.categories, np.bincount(records.category_P, mean_P, n_c), strict=True):
+            if c in table:
+                table[c]["accuracy"][label] = float(total) / table[c]["rows"]
     return table

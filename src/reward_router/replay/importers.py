@@ -13,8 +13,9 @@ from typing import Any
 
 from reward_router.errors import InputError
 from reward_router.replay import reading, rewardbench2
+from reward_router.replay.columns import Columns, collect
 from reward_router.replay.ledger_rows import ledger_rows
-from reward_router.replay.records import Columns, Records, collect
+from reward_router.replay.records import Records
 
 Json = dict[str, Any]
 

@@ -13,6 +13,7 @@ from reward_router.keyed import rng
 from reward_router.types import Float, Int
 
 REPLICATES = 2000
+MAX_BLOCKS = 4000
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,14 @@ class Bootstrap:
 
 
 def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Bootstrap:
-    """Weights of ``replicates`` resamples of the prompts with replacement. O(R G)."""
+    """Weights of ``replicates`` resamples of the prompts with replacement. O(R G).
+
+    More than MAX_BLOCKS prompts are dealt at random into that many blocks, which are resampled instead: the same variance.
+    """
     n_groups = int(group_P.max()) + 1
+    if n_groups > MAX_BLOCKS:
+        group_P = (rng(seed, "bootstrap", 2, "blocks").permutation(n_groups) % MAX_BLOCKS)[group_P]
+        n_groups = MAX_BLOCKS
     draw = rng(seed, "bootstrap", 0, "prompts")
     weight_RG = draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(np.float64)
     return Bootstrap(weight_RG, np.bincount(group_P, minlength=n_groups).astype(np.float64), group_P)

@@ -13,7 +13,7 @@ from reward_router.errors import InputError
 from reward_router.replay import baselines
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.protocols import Fitted, Method, Run, counted, crossfit, online, scheduled
+from reward_router.replay.protocols import Judged, Method, Run, crossfit, one_arm_each, online, scheduled
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
 from reward_router.types import Float, Router
@@ -156,26 +156,21 @@ def _constructor_options(of: Callable[..., Any]) -> dict[str, type]:
 def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
     """One run of an arm, a schedule, an online router or the bound; deterministic in its arguments."""
     if found.kind == "arm":
-        return _alone(records, found.name)
+        return one_arm_each(records, np.full(len(records), records.arms.index(found.name)))
     if found.name == "oracle":
-        return counted(records, *baselines.oracle(records))
+        return one_arm_each(records, baselines.oracle(records))
     if found.name in _SCHEDULES:
         return scheduled(records, _SCHEDULES[found.name][1], seed)
     router = _ONLINE[found.name][0](len(records.arms), contexts.width, **dict(found.options))
     return online(records, contexts, router, protocol.feedback, seed)
 
 
-def run_crossfit(plans: Sequence[Plan], records: Records, contexts: Contexts, n_folds: int, repeat: int) -> Fitted:
+def run_crossfit(
+    plans: Sequence[Plan], records: Records, contexts: Contexts, n_folds: int, repeat: int
+) -> dict[str, Judged]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
     chosen = {p.label: _CROSSFIT[p.name][2](**dict(p.options)) for p in plans}
     return crossfit(records, contexts, chosen, n_folds, repeat)
-
-
-def _alone(records: Records, arm: str) -> Run:
-    k = records.arms.index(arm)
-    asked_PK = np.zeros(records.correct_PK.shape)
-    asked_PK[:, k] = 1.0
-    return counted(records, records.correct_PK[:, k], asked_PK)
 
 
 def _uniform(n_rows: int, n_arms: int) -> Float:

@@ -8,7 +8,7 @@ crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` time
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from reward_router.routers import choose
 from reward_router.types import AnyFloat, Float, Int, Router
 
 TIME_BINS = 40
+ENOUGH_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -148,33 +149,61 @@ class Split:
         return self.contexts.fit(np.unique(self.contexts.unit_P[self.train_P]))[self.contexts.unit_P]
 
     @cached_property
+    def fit_P(self) -> Int:
+        """At most ENOUGH_ROWS training rows, evenly spaced: what fits a few parameters an arm on a long file."""
+        return self.train_P[:: -(-len(self.train_P) // ENOUGH_ROWS)]
+
+    @cached_property
     def log_odds(self) -> tuple[Float, Float]:
-        """Calibrated log-odds that a is better, training and test rows, by a calibrator fitted on the training side."""
+        """Calibrated log-odds that a is better on ``fit_P`` and on the test rows, by a calibrator fitted on ``fit_P``."""
         margins_PK, label_P = self.records.margins_PK, self.records.label_P
-        fitted = Calibrator(len(self.records.arms)).fit(margins_PK[self.train_P], label_P[self.train_P] > 0)
-        return fitted.log_odds(margins_PK[self.train_P]), fitted.log_odds(margins_PK[self.test_P])
+        fitted = Calibrator(len(self.records.arms)).fit(margins_PK[self.fit_P], label_P[self.fit_P] > 0)
+        return fitted.log_odds(margins_PK[self.fit_P]), fitted.log_odds(margins_PK[self.test_P])
 
 
 Method = Callable[[Split], tuple[Float, Float]]
-"""Learns on ``train_P``; gives (accuracy (T,), share of each arm's calls asked (T, K)) of the test rows."""
-Fitted = dict[str, tuple[Float, Float]]
+"""Learns on ``train_P``; gives (accuracy (T,), calls of each arm (T, K)) of the test rows."""
 
 
-def crossfit(records: Records, contexts: Contexts, methods: Mapping[str, Method], n_folds: int, repeat: int) -> Fitted:
-    """(accuracy (P,), asked (P, K)) of each method: every row judged by what was learned on other prompts."""
-    found = {label: (np.zeros(len(records)), np.zeros(records.margins_PK.shape)) for label in methods}
+@dataclass(frozen=True)
+class Judged:
+    """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
+
+    accuracy_P: Float
+    asked_K: Float
+    cost: float
+
+
+def crossfit(
+    records: Records, contexts: Contexts, methods: Mapping[str, Method], n_folds: int, repeat: int
+) -> dict[str, Judged]:
+    """Each method by its label: every row judged by what was learned on other prompts."""
+    n_rows, n_arms = records.margins_PK.shape
+    found = {label: Judged(np.zeros(n_rows), np.zeros(n_arms), 0.0) for label in methods}
     for train_P, test_P in folds(records.group_P, n_folds, repeat):
         split = Split(records, contexts, train_P, test_P)
+        price_TK = records.price_PK[test_P]
         for label, method in methods.items():
-            found[label][0][test_P], found[label][1][test_P] = method(split)
+            so_far = found[label]
+            so_far.accuracy_P[test_P], asked_TK = method(split)
+            cost = so_far.cost + float((asked_TK * price_TK).sum())
+            found[label] = Judged(so_far.accuracy_P, so_far.asked_K + asked_TK.sum(axis=0), cost)
     return found
 
 
-def counted(records: Records, accuracy_P: Float, asked_PK: Float) -> Run:
-    """A run from each row's accuracy and the arms asked there."""
-    calls = asked_PK.sum() / len(records)
-    cost = float((asked_PK * records.price_PK).sum()) / len(records)
-    return Run(accuracy_P, asked_PK.mean(axis=0) / max(calls, 1e-12), cost, float(calls))
+def averaged(repeats: Sequence[Judged]) -> Run:
+    """Several foldings of one method as one run."""
+    accuracy_P = sum((j.accuracy_P for j in repeats), np.zeros_like(repeats[0].accuracy_P)) / len(repeats)
+    asked_K = sum((j.asked_K for j in repeats), np.zeros_like(repeats[0].asked_K)) / len(repeats)
+    cost = sum(j.cost for j in repeats) / len(repeats) / len(accuracy_P)
+    return Run(accuracy_P, asked_K / max(float(asked_K.sum()), 1e-12), cost, float(asked_K.sum()) / len(accuracy_P))
+
+
+def one_arm_each(records: Records, arm_P: Int) -> Run:
+    """The run that asks arm ``arm_P`` on each row."""
+    rows = np.arange(len(records))
+    share_K = np.bincount(arm_P, minlength=len(records.arms)) / len(records)
+    return Run(records.correct_PK[rows, arm_P], share_K, float(records.price_PK[rows, arm_P].mean()), 1.0)
 
 
 def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int) -> Run:

@@ -10,7 +10,7 @@ from reward_router.committee.lda import (
     family_target,
     greedy_order,
     moments,
-    nonnegative_solve,
+    prefix_solve,
     prefix_log_odds,
     prefix_weights,
     shrink_correlation,
@@ -25,10 +25,10 @@ def correlation(rng: np.random.Generator, k: int) -> np.ndarray:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6))
-def test_nonnegative_solve_is_the_constrained_minimum(seed, k):
+def test_prefix_solve_is_the_constrained_minimum(seed, k):
     rng = np.random.default_rng(seed)
     corr, z = correlation(rng, k), rng.normal(size=k)
-    w = nonnegative_solve(corr, z)
+    w = prefix_solve(corr, z)
     best = minimize(
         lambda v: v @ corr @ v / 2 - z @ v,
         np.ones(k),

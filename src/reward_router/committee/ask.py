@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reward_router.committee.lda import SPENT, nonnegative_solve
+from reward_router.committee.lda import SPENT, prefix_solve
 from reward_router.committee.plan import Plan
 from reward_router.committee.stop import at_price
 from reward_router.types import Float
@@ -97,10 +97,12 @@ class Asker:
         solve = np.linalg.solve(block + 1e-9 * np.eye(chosen.size), np.column_stack([z[chosen], cross.T]))
         left, var = z - cross @ solve[:, 0], np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1)
         scale = 2 / plan.sd_K[chosen] * plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
-        weight = nonnegative_solve(block, z[chosen]) * scale
+        weight = prefix_solve(block, z[chosen], plan.signed) * scale
         return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
-        gain = np.where((z_K > 0) & (var_K > SPENT), z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)
+        gain = np.where(
+            (self._plan.signed | (z_K > 0)) & (var_K > SPENT), z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0
+        )
         gain[chosen] = 0.0
         return int(np.argmax(gain)) if gain.max() > 1e-12 else None

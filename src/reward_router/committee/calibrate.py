@@ -120,6 +120,13 @@ class Calibrator:
         self._set(a, np.where(flat, 0.0, b), used.sum(0).astype(np.int64), knots)
         return self
 
+    def fit_signed(self, margins_PK: ArrayLike) -> Self:
+        """Ranks only, no labels: x = sign(m) (.4 + 1.2 r), for discriminants that may weigh an arm negatively."""
+        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
+        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
+        self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), (size > 0).sum(0).astype(np.int64), knots)
+        return self
+
     def log_odds(self, margins_PK: ArrayLike) -> Float:
         """(P, K) signed log-odds that a is better: sign(m) max(0, a + b (r - 1/2)); 0 for ties, missing and unfitted arms."""
         margins = check_margins(margins_PK, self.n_arms)

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.ask import Asker
 from reward_router.committee.budget import PricePacer
+from reward_router.committee.fit import fit_plan
 from reward_router.committee.gate import RULES, Gate, best_single, nested_gate
 from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
-from reward_router.committee.plan import Plan, fit_plan, paced_walk, walk
+from reward_router.committee.plan import Plan, paced_walk, walk
 from reward_router.committee.state import plan_arrays, plan_from
 from reward_router.committee.stop import sigmoid
 from reward_router.errors import InputError

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.committee.fit import fit_plan
 from reward_router.committee.labelled import Labelled, assign_folds
-from reward_router.committee.plan import fit_plan, walk
+from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
 
 OUTER_FOLDS = 5

@@ -87,21 +87,21 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     return np.where(seen[:, None], moment.z_K + gap * spread_K / (spread_K + noise), moment.z_K)
 
 
-def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, start: int | None = None) -> Int:
+def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, signed: bool = False) -> Int:
     """(G, T) arms by Mahalanobis gain per cost, max_k max(z_k|S, 0)^2 / (R_kk|S c_k); -1 once nobody adds. O(T K^2).
 
-    In the model the innovation of an arm given those asked does not depend on their scores, so the order is fixed in advance;
-    ``start`` puts one arm first. An arm explained by those before it (conditional variance below 1e-3) is never asked.
+    In the model the innovation of an arm given those asked does not depend on their scores, so the order is fixed in advance.
+    ``signed`` also takes arms that are worse than a coin. An arm explained by those before it (conditional variance below 1e-3) is never asked.
     """
     z, cov = z_GK.copy(), np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
     group, order = np.arange(len(z)), np.full((len(z), length), -1)
     open_GK = np.ones(z.shape, dtype=bool)
     for t in range(length):
         var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
-        alive = open_GK & (var > SPENT) & (z > 0)
+        alive = open_GK & (var > SPENT) & (signed | (z > 0))
         gain = np.where(alive, z**2 / np.maximum(var, SPENT) / cost_K, 0.0)
-        pick = np.argmax(gain, axis=1) if start is None or t else np.full(len(z), start)
-        useful = gain[group, pick] > 1e-12 if start is None or t else np.ones(len(z), dtype=bool)
+        pick = np.argmax(gain, axis=1)
+        useful = gain[group, pick] > 1e-12
         order[useful, t] = pick[useful]
         if not useful.any():
             break
@@ -113,8 +113,8 @@ def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, start
     return order
 
 
-def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float) -> Float:
-    """(G, T, T) weights on x of each prefix: 2 w / sd with w = argmin_{w >= 0} w'Rw/2 - z'w. O(G T^4), T at most 16."""
+def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float, signed: bool = False) -> Float:
+    """(G, T, T) weights on x of each prefix: 2 w / sd with w = argmin_{w >= 0} w'Rw/2 - z'w (any w where ``signed``). O(G T^4), T at most 16."""
     n_groups, length = order_GT.shape
     corr = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1]))
     out = np.zeros((n_groups, length, length))
@@ -123,16 +123,16 @@ def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float) -> 
         chosen = order_GT[g, :size]
         block, z, scale = corr[g][np.ix_(chosen, chosen)], z_GK[g, chosen], 2 / sd_K[chosen]
         for t in range(size):
-            out[g, t, : t + 1] = nonnegative_solve(block[: t + 1, : t + 1], z[: t + 1]) * scale[: t + 1]
+            out[g, t, : t + 1] = prefix_solve(block[: t + 1, : t + 1], z[: t + 1], signed) * scale[: t + 1]
         out[g, size:] = out[g, size - 1] if size else 0.0
     return out
 
 
-def nonnegative_solve(corr_SS: Float, z_S: Float) -> Float:
-    """argmin_{w >= 0} w'Rw/2 - z'w: the free solution where it is non-negative, else SciPy's NNLS on the Cholesky factor."""
+def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
+    """argmin_{w >= 0} w'Rw/2 - z'w: the free solution where it is non-negative or ``signed``, else SciPy's NNLS on the Cholesky factor."""
     ridged = corr_SS + 1e-6 * np.eye(len(z_S))
     free = np.linalg.solve(ridged, z_S)
-    if (free >= 0).all():
+    if signed or (free >= 0).all():
         return np.asarray(free)
     from scipy.optimize import nnls
 

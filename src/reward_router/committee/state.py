@@ -17,7 +17,11 @@ def plan_arrays(plan: Plan) -> State:
     """Every array of a plan, its curves prefixed ``curve.``."""
     arrays: State = {name: getattr(plan, name).copy() for name in ARRAYS}
     arrays |= {f"curve.{name}": value for name, value in plan.calibrator.state_dict().items()}
-    return arrays | {"intensity": np.array(plan.intensity), "by_category": np.array(plan.by_category)}
+    return arrays | {
+        "intensity": np.array(plan.intensity),
+        "by_category": np.array(plan.by_category),
+        "signed": np.array(plan.signed),
+    }
 
 
 def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
@@ -27,4 +31,10 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     calibrator = Calibrator(n_arms)
     calibrator.load_state_dict({k.removeprefix("curve."): v for k, v in state.items() if k.startswith("curve.")})
     arrays = {name: np.array(state[name]) for name in ARRAYS}
-    return Plan(calibrator, **arrays, intensity=float(state["intensity"]), by_category=bool(state["by_category"]))
+    return Plan(
+        calibrator,
+        **arrays,
+        intensity=float(state["intensity"]),
+        by_category=bool(state["by_category"]),
+        signed=bool(state["signed"]),
+    )

@@ -157,3 +157,23 @@ def test_infinite_scores_are_ordered_not_lost() -> None:
 
 def test_short_name() -> None:
     assert reading.short_name("folder/rewardmath.jsonl.gz") == "rewardmath"
+
+
+def test_broken_parquet_and_missing_hub_sets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "broken.parquet"
+    path.write_bytes(b"not a parquet file")
+    with pytest.raises(InputError, match="not readable as Parquet"):
+        only(path)
+    monkeypatch.setattr(reading, "read_rows", lambda name, split: iter([(f"{name} {split} row 1", {"label": "a"})]))
+    assert list(reading.rows("owner/scores:test")) == [("owner/scores test row 1", {"label": "a"})]
+    assert list(reading.rows("owner/scores")) == [("owner/scores train row 1", {"label": "a"})]
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe\x00", b"[" * 5000, b'{"id": 1e999}', b"null", b"", b"\x1f\x8b broken"])
+def test_junk_never_raises_anything_but_an_input_error(tmp_path: Path, junk: bytes) -> None:
+    for name in ("junk.jsonl", "junk.jsonl.gz", "junk.csv", "junk.json", "junk.parquet"):
+        path = tmp_path / name
+        path.write_bytes(junk)
+        with pytest.raises(InputError):
+            only(path)

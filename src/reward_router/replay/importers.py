@@ -7,6 +7,7 @@ item, the correct completions first). Several of them given together become one 
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,6 @@ def _score_items(source: str) -> list[rewardbench2.Item]:
     try:
         with reading.open_text(path) as file:
             table = json.load(file)
-    except ValueError as error:
+    except (ValueError, EOFError, zlib.error, OSError, RecursionError) as error:
         raise InputError(f"{path.name}: not JSON ({error})") from error
     return rewardbench2.items(table, path.name)

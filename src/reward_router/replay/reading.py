@@ -3,14 +3,18 @@
 import csv
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from reward_router.errors import InputError
+from reward_router.rows import read_rows
 
 Row = tuple[str, Any]  # (where, mapping), or (where, text saying what is broken)
-FORMATS = ".jsonl, .jsonl.gz, .json, .json.gz, .parquet, .csv, .csv.gz, .sqlite, or a Hub data set name"
+FORMATS = ".jsonl, .jsonl.gz, .json, .json.gz, .parquet, .csv, .csv.gz, .sqlite, or a Hub data set (owner/name, owner/name:split)"
+_HUB = re.compile(r"[\w.-]+/[\w-]+(:\w+)?")
 
 
 def rows(source: str) -> Iterator[Row]:
@@ -18,19 +22,19 @@ def rows(source: str) -> Iterator[Row]:
     path = Path(source)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     if suffix.endswith((".jsonl", ".jsonl.gz")):
-        return _jsonl(_existing(path))
+        return _readable(path, _jsonl(_existing(path)))
     if suffix == ".parquet":
         return _parquet(_existing(path))
     if suffix.endswith((".csv", ".csv.gz")):
-        return _csv(_existing(path))
-    if not path.exists() and source.count("/") == 1 and not suffix:
+        return _readable(path, _csv(_existing(path)))
+    if not path.exists() and _HUB.fullmatch(source):
         return _hub(source)
     raise InputError(f"{source}: {'unknown kind of file' if path.exists() else 'no such file'}, allowed: {FORMATS}")
 
 
 def open_text(path: Path) -> IO[str]:
     """A text file, gzipped or not, as UTF-8."""
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    return gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
 
 
 def short_name(source: str) -> str:
@@ -49,12 +53,18 @@ def _existing(path: Path) -> Path:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     with open_text(path) as file:
-        try:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield f"{path.name} line {number}", _parsed(line)
-        except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise InputError(f"{path.name}: cannot be read after line {number}: {error}") from error
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"{path.name} line {number}", _parsed(line)
+
+
+def _readable(path: Path, found: Iterator[Row]) -> Iterator[Row]:
+    where = "the start"
+    try:
+        for where, row in found:
+            yield where, row
+    except (UnicodeDecodeError, EOFError, zlib.error, OSError, csv.Error) as error:
+        raise InputError(f"{path.name}: cannot be read after {where}: {error}") from error
 
 
 def _parsed(line: str) -> Any:
@@ -62,18 +72,24 @@ def _parsed(line: str) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         return f"not JSON ({error.msg} at column {error.colno})"
+    except RecursionError:
+        return "not JSON (nested too deeply)"
 
 
 def _parquet(path: Path) -> Iterator[Row]:
     try:
+        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(f"{path.name}: Parquet needs pyarrow: pip install 'reward-router[parquet]'") from error
     number = 0
-    for batch in parquet.ParquetFile(path).iter_batches(batch_size=2048):
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path.name} row {number}", _plain(row)
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(batch_size=2048):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path.name} row {number}", _plain(row)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path.name}: not readable as Parquet after row {number}: {error}") from error
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -84,18 +100,10 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _hub(name: str) -> Iterator[Row]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(f"{name}: no such file, and Hub data sets need: pip install 'reward-router[train]'") from error
-    try:
-        loaded = datasets.load_dataset(name, streaming=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{name}: no such file, and the Hub does not give it: {str(error).splitlines()[0]}") from error
-    for split, table in loaded.items():
-        for number, row in enumerate(table, 1):
-            yield f"{name} {split} row {number}", _plain(dict(row))
+def _hub(source: str) -> Iterator[Row]:
+    name, _, split = source.partition(":")
+    for where, row in read_rows(name, split or "train"):
+        yield where, _plain(dict(row))
 
 
 def _csv(path: Path) -> Iterator[Row]:

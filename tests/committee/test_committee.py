@@ -269,3 +269,36 @@ def test_bad_rows_are_named(made):
             committee.fit(*arguments)
     with pytest.raises(InputError, match="weights"):
         committee.fit(margins, label, weights=-np.ones(50))
+
+
+def biased(n: int, bias: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two good arms that share a bias, and one that measures the bias only: signed weights subtract it."""
+    rng = np.random.default_rng(seed)
+    label, shared = rng.random(n) < 0.5, rng.normal(size=n) * bias
+    sign = np.where(label, 1.0, -1.0)
+    return np.column_stack(
+        [
+            0.8 * sign + shared + rng.normal(size=n),
+            0.6 * sign + shared + rng.normal(size=n),
+            shared + 0.2 * rng.normal(size=n),
+        ]
+    ), label
+
+
+def test_signed_weights_are_taken_only_where_they_carry_over():
+    one, two = biased(600, 2.0, 0), biased(600, 2.0, 1)
+    margins, label = np.vstack([one[0], two[0]]), np.concatenate([one[1], two[1]])
+    source = ["one"] * 600 + ["two"] * 600
+    committee = Committee(np.ones(3), gate="off").fit(margins, label, sources=source)
+    assert committee.free is not None
+    assert committee.free.open
+    assert committee.plan.signed
+    p, _ = ask_all(committee, margins[0])
+    assert abs(p - committee.judge(margins[:1])[0][0]) < 1e-6
+    flipped = margins.copy()
+    flipped[600:, 2] *= -1
+    stays = Committee(np.ones(3), gate="off").fit(flipped, label, sources=source)
+    assert stays.free is not None
+    assert not stays.free.open
+    assert not stays.plan.signed
+    assert Committee(np.ones(3), gate="off").fit(margins, label).free is None

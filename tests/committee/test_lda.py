@@ -10,8 +10,8 @@ from reward_router.committee.lda import (
     family_target,
     greedy_order,
     moments,
-    prefix_solve,
     prefix_log_odds,
+    prefix_solve,
     prefix_weights,
     shrink_correlation,
 )

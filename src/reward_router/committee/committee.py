@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from reward_router.committee.ask import Asker
 from reward_router.committee.budget import PricePacer
 from reward_router.committee.fit import fit_plan
-from reward_router.committee.gate import RULES, Gate, best_single, nested_gate
+from reward_router.committee.gate import RULES, Gate, best_single, nested_gate, signed_wins
 from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
 from reward_router.committee.plan import Plan, paced_walk, walk
 from reward_router.committee.state import plan_arrays, plan_from
@@ -82,6 +82,7 @@ class Committee:
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
         self.single = int(self.voters[0])
         self.gate: Gate | None = None
+        self.free: Gate | None = None
         self.categories: tuple[str, ...] = ()
         self.veto_log_odds = np.full(len(self.vetoes), np.log(VETO_TRUST[0] / VETO_TRUST[1]))
         self._column = {int(arm): c for c, arm in enumerate(self.voters)}
@@ -123,12 +124,14 @@ class Committee:
         *,
         weights: ArrayLike | None = None,
         random: ArrayLike | None = None,
+        sources: Sequence[str] | None = None,
     ) -> Self:
         """Learn from P labelled pairs: margins (NaN missing), labels (true = a better), groups (rows of one prompt belong together).
 
         ``random`` (P,) marks labels drawn at random (default all): only those fit curves, temperatures, stopping and the gate;
         the others enter the moments by ``weights`` (inverse propensities). With fewer than 10 such labels nothing is
-        fitted and the first arm plays. InputError where every label names the same side.
+        fitted and the first arm plays. With two or more ``sources`` (the benchmark or task a row is from) signed weights are tried, and
+        taken only where they win on sources left out: ``free`` then says so. InputError where every label names the same side.
         """
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
@@ -141,13 +144,17 @@ class Committee:
         cost, price = self._relative, self.price * self._unit
         drawn = data.take(data.random_P)
         self.categories = names
-        self._take_plan(fit_plan(data, cost, self.max_calls, self.seed))
+        source = np.zeros(len(label), dtype=np.int64)
+        if sources is not None:
+            source = encode(sources, tuple(sorted(set(map(str, sources)))), len(label))
         self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, cost, price)])
-        self.gate = (
-            None
-            if self.gate_rule == "off"
-            else nested_gate(data, cost, self.max_calls, price, self.seed, self.gate_rule)
-        )
+        self.free = signed_wins(data, source, cost, self.max_calls, price, self.seed)
+        for signed in (True, False) if self.free is not None and self.free.open else (False,):
+            self._take_plan(fit_plan(data, cost, self.max_calls, self.seed, signed=signed))
+            if self.gate_rule != "off":
+                self.gate = nested_gate(data, cost, self.max_calls, price, self.seed, self.gate_rule, signed)
+            if self.playing:
+                break
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
 

@@ -63,7 +63,9 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
 
 
-def nested_gate(data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, rule: str = "lower95") -> Gate:
+def nested_gate(
+    data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, rule: str = "lower95", signed: bool = False
+) -> Gate:
     """Repeated grouped cross-validation of the whole procedure against the best single arm, both chosen inside.
 
     ``rule`` "lower95": open iff the one-sided lower 95 % bound of the gain is above 0; "mean": iff the gain is.
@@ -74,7 +76,7 @@ def nested_gate(data: Labelled, cost_K: Float, max_calls: int, price: float, see
         fold = assign_folds(data.group_P, OUTER_FOLDS, seed + 1 + repeat)
         for f in np.unique(fold):
             held = fold == f
-            parts = _held_out(data, held, cost_K, max_calls, price, seed)
+            parts = _held_out(data, held, cost_K, max_calls, price, seed, signed)
             for total, part in zip((ours, single, calls), parts, strict=True):
                 total[held[data.random_P]] += part / REPEATS
     gain = ours - single
@@ -86,11 +88,49 @@ def nested_gate(data: Labelled, cost_K: Float, max_calls: int, price: float, see
     )
 
 
+def signed_wins(data: Labelled, source_P: Int, cost_K: Float, max_calls: int, price: float, seed: int) -> Gate | None:
+    """Do signed weights carry over to a source they were not fitted on? None where there are fewer than two sources.
+
+    Each source is left out once; open iff on no source the signed committee is less accurate than the safe one, and the pooled
+    one-sided lower 95 % bound of its gain is above 0. A random split is no test: there negative weights win by fitting the benchmark.
+    """
+    sources = np.unique(source_P)
+    if len(sources) < 2:
+        return None
+    gains, safe_rows, signed_rows, calls, rows = [], [], [], [], data.random_P
+    for source in sources:
+        held = source_P == source
+        train, test = data.take(~held), data.take(held & rows)
+        judged = []
+        for signed in (False, True):
+            plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
+            log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
+            judged.append(credit(log_odds, test.sign_P))
+        gains.append(float((judged[1] - judged[0]).mean()))
+        safe_rows.append(judged[0])
+        signed_rows.append(judged[1])
+        calls.append(asked.sum(1))
+    safe, signed_right = np.concatenate(safe_rows), np.concatenate(signed_rows)
+    group = np.concatenate([data.group_P[(source_P == source) & rows] for source in sources])
+    gain = float((signed_right - safe).mean())
+    lower = gain - RULES["lower95"] * max(clustered_error(signed_right - safe, group), 0.5 / len(group))
+    mean_calls = float(np.concatenate(calls).mean())
+    return Gate(
+        lower > 0 and min(gains) >= 0,
+        float(signed_right.mean()),
+        float(safe.mean()),
+        gain,
+        lower,
+        mean_calls,
+        len(group),
+    )
+
+
 def _held_out(
-    data: Labelled, held: NDArray[np.bool_], cost_K: Float, max_calls: int, price: float, seed: int
+    data: Labelled, held: NDArray[np.bool_], cost_K: Float, max_calls: int, price: float, seed: int, signed: bool
 ) -> tuple[Float, Float, Float]:
     train, test = data.take(~held), data.take(held & data.random_P)
-    plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]))
+    plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
     log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
     trained = train.take(train.random_P)
     arm = best_single(trained.margins_PK, trained.sign_P, cost_K, price)

@@ -96,7 +96,7 @@ def encode(categories: Sequence[str] | None, names: tuple[str, ...], n_rows: int
     if categories is None:
         return np.full(n_rows, -1)
     if len(categories) != n_rows:
-        raise InputError(f"categories must name all {n_rows} rows, got {len(categories)}")
+        raise InputError(f"categories or sources must name all {n_rows} rows, got {len(categories)}")
     code = {name: c for c, name in enumerate(names)}
     return np.array([code.get(str(name), -1) for name in categories], dtype=np.int64)
 

@@ -1,5 +1,6 @@
 """From a configuration to the parts of a run: prompts, policy, arms, router, dispatcher, trainer."""
 
+import atexit
 import importlib
 import inspect
 import math
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.config import OPTIONS, Config, RouterConfig
+from reward_router.config import OPTIONS, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts, text_of
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError
@@ -26,11 +27,14 @@ from reward_router.policy import Policy, Prompt
 from reward_router.ranks import Ranks
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.spec import ArmSpec
+from reward_router.rewards.python import here_importable
+from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
 from reward_router.training.step import Trainer
 from reward_router.types import Float, RewardModel, Router
+
+ENSEMBLE = "ensemble"
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Parts:
     judge: Judge
     trainer: Trainer
     dispatcher: Dispatcher
+    long_prompts: int = 0
 
     @property
     def batches_per_iteration(self) -> int:
@@ -67,8 +72,8 @@ class Parts:
 
     @cached_property
     def python_payoff(self) -> Callable[[Any], float | None]:
-        """The function that ``payoff.path`` names."""
-        return import_callable(self.config.payoff.path or "", "payoff.path")
+        """The function that ``payoff.path`` names, its values checked."""
+        return checked_payoff(self.config.payoff.path or "")
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
@@ -137,10 +142,12 @@ def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | N
 def build_dispatcher(config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int) -> Dispatcher:
     """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
     if not ranks.main:
-        private = Path(tempfile.mkdtemp(prefix="reward-router-")) / "ledger.sqlite"
+        folder = Path(tempfile.mkdtemp(prefix="reward-router-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         if ledger.exists():
-            shutil.copy(ledger, private)
-        ledger = private
+            shutil.copy(ledger, folder / "ledger.sqlite")
+        ledger = folder / "ledger.sqlite"
+    ranks.wait()  # nobody writes while the others copy
     payoff = config.payoff
     return Dispatcher(
         build_router(config.router, arms, dim, config.seed),
@@ -152,25 +159,15 @@ def build_dispatcher(config: Config, ranks: Ranks, ledger: Path, arms: list[str]
     )
 
 
-def assemble(config: Config, ledger: Path, say: Callable[[str], None]) -> Parts:
+def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
     """Load everything a run needs; InputError before the first step where something cannot be right."""
-    examples = load_examples(config.data)
-    if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
-        raise InputError(
-            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
-            "answer column, or use payoff.name: neg_loss"
-        )
+    examples, names = load_examples(config.data), arm_names(config)
+    check_names(config, examples, names)
     pool = build_pool(config, examples)
-    if config.payoff.name == "python":
-        import_callable(config.payoff.path or "", "payoff.path")
-    names = arm_names(config)
-    if config.router.arm is not None and config.router.arm not in names:
-        raise InputError(f"router.arm={config.router.arm!r} is none of the arms {', '.join(names)}")
-    ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
+    check_light_arms(config, pool)
     say(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
-    for example in examples:
-        policy.prompt_ids(example.prompt)  # a prompt that is too long stops the run before it starts
+    kept = fitting(examples, config.data, policy, say)
     contexts = Contexts(config.context, policy)
     ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
     costs = {s.name: s.cost for s in arm_specs(config)}
@@ -179,17 +176,75 @@ def assemble(config: Config, ledger: Path, say: Callable[[str], None]) -> Parts:
     )
     trainer = Trainer(policy, config.train, ranks.accelerator)
     dim = contexts.dim * (2 if config.router.unit == "pair" else 1)
-    if ensemble:
-        config, names = config.model_copy(update={"router": RouterConfig(name="fixed", arm="ensemble")}), ["ensemble"]
+    if ensemble:  # all arms judge, none is chosen: decisions bear the ensemble's name, calls the arms'
+        router = RouterConfig(name="fixed", arm=ENSEMBLE, unit=config.router.unit)
+        config, names = config.model_copy(update={"router": router}), [*names, ENSEMBLE]
     elif by_iteration(config.router):
         dim = 1
     dispatcher = build_dispatcher(config, ranks, ledger, names, dim)
-    return Parts(config, ranks, examples, policy, contexts, judge, trainer, dispatcher)
+    return Parts(config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept))
+
+
+def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
+    """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
+    if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
+        raise InputError(
+            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
+            "answer column, or use payoff.name: neg_loss"
+        )
+    if config.payoff.name == "python":
+        import_callable(config.payoff.path or "", "payoff.path")
+    for key, arm in (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback)):
+        if arm is not None and arm not in names:
+            raise InputError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
+    if config.router.mode == "ensemble" and ENSEMBLE in names:
+        raise InputError(f"arm {ENSEMBLE!r}: router.mode: ensemble uses this name itself; give the arm another")
+
+
+def check_light_arms(config: Config, pool: RewardPool) -> None:
+    """InputError where an arm without weights cannot be built: its import path, its options, a package it needs."""
+    for spec in arm_specs(config):
+        if source_of(spec) is None and (result := pool.score(spec.name, [], [])).error:
+            raise InputError(f"arm {spec.name!r} cannot be built: {result.error}")
+
+
+def fitting(examples: list[Example], data: DataConfig, policy: Policy, say: Callable[[str], None]) -> list[Example]:
+    """The examples whose prompts the policy takes; a longer one is an InputError unless ``long_prompts: skip``."""
+    if data.long_prompts == "refuse":
+        for example in examples:
+            policy.prompt_ids(example.prompt)
+        return examples
+    kept, limit = [e for e in examples if policy.takes(e.prompt)], policy.config.max_prompt_tokens
+    if not kept:
+        raise InputError(f"data {data.source}: no prompt is within policy.max_prompt_tokens={limit}")
+    if len(kept) < len(examples):
+        say(f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out")
+    return kept
 
 
 def by_iteration(config: RouterConfig) -> bool:
     """Whether the router's context is the iteration's number."""
     return config.name == "round_robin" and config.per == "iteration"
+
+
+def checked_payoff(path: str) -> Callable[[Any], float | None]:
+    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1]."""
+    function = import_callable(path, "payoff.path")
+
+    def payoff(outcome: Any) -> float | None:
+        try:
+            value = function(outcome)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
+        if value is None:
+            return None
+        if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
+            raise InputError(
+                f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; allowed a number in [0, 1], or None for no payoff"
+            )
+        return float(value)
+
+    return payoff
 
 
 def import_callable(path: str, key: str) -> Callable[..., Any]:
@@ -198,8 +253,9 @@ def import_callable(path: str, key: str) -> Callable[..., Any]:
     if not colon:
         raise InputError(f"{key}={path!r}: write it as module:function")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except ImportError as error:
+        with here_importable():
+            found = getattr(importlib.import_module(module), name)
+    except (ImportError, SyntaxError, ValueError) as error:
         raise InputError(f"{key}={path!r}: {error}") from None
     except AttributeError:
         raise InputError(f"{key}={path!r}: module {module} has no {name!r}") from None

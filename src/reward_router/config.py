@@ -43,6 +43,10 @@ class DataConfig(Section):
     template: str | None = Field(default=None, description="prompt template with {column} fields")
     limit: Count | None = None
     categories: list[str] | None = Field(default=None, description="keep only these categories")
+    long_prompts: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        description="what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted",
+    )
     answer_kind: Literal["number", "yes_no", "letter", "math", "exact"] | None = Field(
         default=None, description="how a response's answer is read and compared with the data's; none: no gold"
     )

@@ -31,6 +31,8 @@ class Contexts:
 
     def prompts(self, prompts: Sequence[Prompt]) -> Float:
         """(B, dim)."""
+        if not prompts:
+            return np.zeros((0, self.dim))
         if self.config.kind == "policy":
             return unit_rows(self.policy.embed(prompts, self.config.pooling))
         texts = [text_of(p) for p in prompts]

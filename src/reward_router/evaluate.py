@@ -45,8 +45,8 @@ def measure(
     for start in range(0, len(mine), batch):
         part = mine[start : start + batch]
         for example, response in zip(part, policy.answer([e.prompt for e in part], limit), strict=True):
-            finished = float(len(policy.response_ids(response)) <= limit)
-            rows.append((example.id, example.category, float(example.gold([response])[0]), finished))
+            gold = float(example.gold([response])[0])
+            rows.append((example.id, example.category, gold, float(response.finished)))
         tick(min(start + batch, len(mine)), len(mine))
     rows = sorted(ranks.gather(rows))
     ids, categories, right, finished_B = (list(c) for c in zip(*rows, strict=True))

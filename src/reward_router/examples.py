@@ -1,5 +1,6 @@
 """Prompts of a run with their gold: a rule, a known answer, or none."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,11 +38,13 @@ class Example:
 
 def load_examples(config: DataConfig, split: str | None = None) -> list[Example]:
     """The prompts a data section names. InputError: nothing there, an unknown category, a duplicate id."""
+    if config.answer_kind == "math" and importlib.util.find_spec("math_verify") is None:
+        raise InputError("data.answer_kind: math needs math-verify: pip install math-verify")
     if config.source == EMBEDDED:
         examples = [_of_task(t) for t in generate(_embedded_split(split or config.split))]
     else:
         examples = [_of_record(r, config) for r in _records(config, split)]
-    if config.categories is not None:
+    if config.categories is not None and config.source == EMBEDDED:
         known = sorted({e.category for e in examples})
         for name in config.categories:
             if name not in known:
@@ -67,6 +70,7 @@ def _records(config: DataConfig, split: str | None) -> list[PromptRecord]:
         template=config.template,
         limit=config.limit,
         config_name=config.name,
+        categories=config.categories,
     )
 
 
@@ -75,11 +79,14 @@ def _of_task(task: Task) -> Example:
 
 
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
-    rule = None
-    if config.answer_kind is not None and record.answer is not None:
-        kind, answer = config.answer_kind, record.answer
-        rule = partial(_graded, kind, answer)
-    return Example(record.id, record.prompt, record.category, rule)
+    if config.answer_kind is None or record.answer is None:
+        return Example(record.id, record.prompt, record.category, None)
+    kind, answer = config.answer_kind, record.answer
+    try:
+        grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
+    except InputError as error:
+        raise InputError(f"data {config.source}, prompt {record.id}: {error}") from None
+    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer))
 
 
 def _graded(kind: str, answer: str, response: str) -> bool:

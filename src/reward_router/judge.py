@@ -1,7 +1,9 @@
-"""Who judges what: every unit's responses go to the arm that was drawn for it, and a failure goes to the fallback.
+"""Who judges what: every unit's responses go to the arm that was drawn for it; the fallback answers where that arm cannot.
 
 One call per response of a unit; an ensemble (the baseline) asks all K arms; an audit asks the others as well, for
-agreement figures only. A score is never invented: what no arm scored stays NaN.
+agreement figures only. An arm cannot answer when its request fails (raises, NaN of the wrong shape, too slow), or when it
+abstains on a prompt: fewer than two of its scores are numbers, so it orders nothing. The fallback's scores are trained on;
+what the chosen arm itself said is kept beside them, because the router learns of that arm. What no arm scored stays NaN.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,13 +29,17 @@ class Unit:
 
 @dataclass
 class Verdicts:
-    """``scores``: per unit, per cell, the scores of that cell's responses. ``failed``: units whose own arm failed."""
+    """``scores``: per unit, per cell, the scores of that cell's responses, and ``own`` what the unit's own arm said of them.
+
+    ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything.
+    """
 
     scores: list[list[Float]]
+    own: list[list[Float]] = field(default_factory=list)
+    abstained: set[tuple[int, int]] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
-    audit: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
 
@@ -67,46 +73,41 @@ class Judge:
     ) -> Verdicts:
         """Scores for every cell of every unit; one request an arm. ``audited``: rows that all other arms score too."""
         verdicts = Verdicts([[np.full(len(cols), np.nan) for _, cols in u.cells] for u in units])
+        asked = _Asked(units, decisions, prompts, responses, verdicts, step)
         if self.ensemble:
             self._ensemble(units, decisions, prompts, responses, verdicts)
         else:
-            for arm in self._by_residence({d.name for d in decisions}):
-                mine = [i for i, d in enumerate(decisions) if d.name == arm]
-                self._ask(arm, mine, units, decisions, prompts, responses, verdicts, step)
-            self._fall_back(units, decisions, prompts, responses, verdicts, step)
+            for arm in self.pool.order({d.name for d in decisions}):
+                mine = [(i, c) for i, d in enumerate(decisions) if d.name == arm for c in range(len(units[i].cells))]
+                self._ask(arm, mine, asked, "ok")
+        verdicts.own = [[part.copy() for part in parts] for parts in verdicts.scores]
+        if not self.ensemble:
+            self._fall_back(asked)
             self._audit(audited, units, decisions, prompts, responses, verdicts)
+        turn = {d.id: i for i, d in enumerate(decisions)}  # which models were in memory is no part of the record
+        verdicts.calls.sort(key=lambda call: turn[call.decision_id or ""])
         return verdicts
 
-    def _by_residence(self, arms: set[str]) -> list[str]:
-        """Each model once: those in memory first (the pool knows), then by name."""
-        return [arm for arm in self.pool.names if arm in arms]
-
-    def _ask(
-        self,
-        arm: str,
-        mine: Sequence[int],
-        units: Sequence[Unit],
-        decisions: Sequence[Decision],
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[str]],
-        verdicts: Verdicts,
-        step: int,
-        status: str = "ok",
-    ) -> None:
-        cells = _cells([units[i] for i in mine])
-        score, result = self._score(arm, cells, prompts, responses, verdicts)
-        if not result.ok:
-            for i in mine:
+    def _ask(self, arm: str, places: Sequence[tuple[int, int]], asked: "_Asked", status: str) -> None:
+        """One request to one arm about these cells (unit, cell); a failure is recorded with every decision it concerns."""
+        verdicts, decisions = asked.verdicts, asked.decisions
+        mine: dict[int, list[int]] = {}
+        for i, c in places:
+            mine.setdefault(i, []).append(c)
+        parts = {i: Unit(asked.units[i].id, tuple(asked.units[i].cells[c] for c in cells)) for i, cells in mine.items()}
+        score, result = self._score(arm, _cells(list(parts.values())), asked.prompts, asked.responses, verdicts)
+        if result.ok and self.noise > 0:
+            _add_noise(score, self.noise, self.seed, asked.step, arm)
+        for i, unit in parts.items():
+            verdicts.calls += _calls(
+                decisions[i], arm, unit, score, result, self.costs, status if result.ok else result.status
+            )
+            if not result.ok:
                 verdicts.failures.append((decisions[i].id, arm, f"{result.status}: {result.error}"))
-                verdicts.failed.add(i)
-                verdicts.calls += _calls(decisions[i], arm, units[i], score, result, self.costs, result.status)
-            return
-        if self.noise > 0:
-            _add_noise(score, self.noise, self.seed, step, arm)
-        for i in mine:
-            for part, (b, cols) in zip(verdicts.scores[i], units[i].cells, strict=True):
-                part[:] = [score[b, n] for n in cols]
-            verdicts.calls += _calls(decisions[i], arm, units[i], score, result, self.costs, status)
+                verdicts.failed |= {i} if decisions[i].name == arm else set()
+                continue
+            for c, (b, cols) in zip(mine[i], unit.cells, strict=True):
+                verdicts.scores[i][c][:] = [score[b, n] for n in cols]
 
     def _score(
         self,
@@ -125,30 +126,22 @@ class Judge:
         pairs = ((i, b, j, n) for i, (b, cols) in enumerate(cells) for j, n in enumerate(cols))
         return {(b, n): float(result.scores_BN[i, j]) for i, b, j, n in pairs}, result
 
-    def _fall_back(
-        self,
-        units: Sequence[Unit],
-        decisions: Sequence[Decision],
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[str]],
-        verdicts: Verdicts,
-        step: int,
-    ) -> None:
-        """The fallback judges where an arm failed: the configured one, else the first other arm that answers."""
-        failed = sorted(verdicts.failed)
-        broken = {decisions[i].name for i in failed}
-        others = [self.fallback] if self.fallback else self.pool.names
-        for arm in [a for a in others if a not in broken]:
-            if not failed:
-                return
-            before = len(verdicts.failures)
-            self._ask(arm, failed, units, decisions, prompts, responses, verdicts, step, status="fallback")
-            if len(verdicts.failures) == before:
-                return
+    def _fall_back(self, asked: "_Asked") -> None:
+        """Other arms judge where the chosen one failed or abstained: the configured fallback, then the others in turn."""
+        verdicts, decisions = asked.verdicts, asked.decisions
+        todo = [(i, c) for i, parts in enumerate(verdicts.scores) for c, part in enumerate(parts) if _silent(part)]
+        verdicts.abstained = {(i, c) for i, c in todo if i not in verdicts.failed}
+        broken = {decisions[i].name for i in verdicts.failed}
+        first = [self.fallback] if self.fallback else []
+        for arm in dict.fromkeys([*first, *self.pool.names]):
+            mine = [(i, c) for i, c in todo if decisions[i].name != arm]
+            if mine and arm not in broken:
+                self._ask(arm, mine, asked, "fallback")
+                todo = [(i, c) for i, c in todo if _silent(verdicts.scores[i][c])]
 
     def _audit(
         self,
-        rows: frozenset[int],
+        audited: frozenset[int],
         units: Sequence[Unit],
         decisions: Sequence[Decision],
         prompts: Sequence[Prompt],
@@ -156,14 +149,14 @@ class Judge:
         verdicts: Verdicts,
     ) -> None:
         """All arms on the audited rows; calls counted as audits, seen by neither router nor trainer."""
-        own = {(i, b) for i, unit in enumerate(units) for b, _ in unit.cells if b in rows}
+        own = {(i, b) for i, unit in enumerate(units) for b, _ in unit.cells if b in audited}
         for arm in self.pool.names if own else []:
-            cells = sorted({(b, cols) for i, b in own for row, cols in units[i].cells if row == b})
-            todo = [(i, b) for i, b in own if decisions[i].name != arm]
-            score, result = self._score(arm, cells, prompts, responses, verdicts)
-            verdicts.audit[arm] = score
-            for i, b in sorted(todo):
-                unit = Unit(units[i].id, tuple(c for c in units[i].cells if c[0] == b))
+            todo = sorted((i, b) for i, b in own if decisions[i].name != arm)
+            rows = [Unit(units[i].id, tuple(c for c in units[i].cells if c[0] == b)) for i, b in todo]
+            if not rows:
+                continue
+            score, result = self._score(arm, _cells(rows), prompts, responses, verdicts)
+            for (i, _), unit in zip(todo, rows, strict=True):
                 verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, "audit")
 
     def _ensemble(
@@ -181,7 +174,7 @@ class Judge:
             status = "ok" if result.ok else result.status
             for i, unit in enumerate(units):
                 verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, status)
-            if not result.ok:
+            if not result.ok and decisions:
                 verdicts.failures.append((decisions[0].id, arm, f"{result.status}: {result.error}"))
                 continue
             for place, value in (zscores(score) if self.ensemble == "zscore" else score).items():
@@ -190,6 +183,23 @@ class Judge:
         for parts, unit in zip(verdicts.scores, units, strict=True):
             for part, (b, cols) in zip(parts, unit.cells, strict=True):
                 part[:] = [np.mean(totals[b, n]) if (b, n) in totals else np.nan for n in cols]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one call of :meth:`Judge.judge` is about."""
+
+    units: Sequence[Unit]
+    decisions: Sequence[Decision]
+    prompts: Sequence[Prompt]
+    responses: Sequence[Sequence[str]]
+    verdicts: Verdicts
+    step: int
+
+
+def _silent(score_N: Float) -> bool:
+    """Whether these scores order nothing: fewer than two of them are numbers."""
+    return int(np.isfinite(score_N).sum()) < 2
 
 
 def zscores(score: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]:

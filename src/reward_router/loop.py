@@ -10,7 +10,7 @@ payoff in the embedded default (``payoff.name: neg_loss``), quantiles of earlier
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,8 @@ LOG2_TOLERANCE = 1e-6
 class Outcome:
     """What came of one decision; a ``python`` payoff receives it. ``loss_P`` and ``after_P``: nats, one a trained pair.
 
-    ``scores``, ``golds`` (1 right, 0 wrong, NaN unknown) and ``responses`` have one entry per prompt of the unit.
+    ``scores`` (the chosen arm's own, NaN where it abstained), ``golds`` (1 right, 0 wrong, NaN unknown) and ``responses`` have
+    one entry per prompt of the unit. Losses of pairs that the fallback judged are left out: they say nothing of the chosen arm.
     """
 
     unit: str
@@ -62,16 +63,13 @@ class Outcome:
 class Loop:
     """Steps of one run on one process; everything they need is in ``parts``."""
 
-    def __init__(self, parts: Parts, clock: Clock, say: Any) -> None:
-        """``say``: told what is happening."""
-        self.parts, self.config, self.clock, self.say = parts, parts.config, clock, say
-        self.counts: dict[str, int] = {
-            "skipped_prompts": 0,
-            "skipped_steps": 0,
-            "uninformative": 0,
-            "no_payoff": 0,
-            "pairs": 0,
-        }
+    def __init__(
+        self, parts: Parts, clock: Clock, say: Callable[[str], None], warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``say`` is told what is happening, ``warn`` what the user should change."""
+        self.parts, self.config, self.clock, self.say, self.warn = parts, parts.config, clock, say, warn
+        names = ("skipped_prompts", "skipped_steps", "abstained", "uninformative", "no_payoff", "pairs", "responses")
+        self.counts = dict.fromkeys(names, 0)
 
     def step(self, t: int) -> dict[str, Any]:
         """One batch from prompts to router update; returns its line for metrics.jsonl."""
@@ -172,17 +170,25 @@ class Loop:
         responses: Sequence[Sequence[str]],
         t: int,
     ) -> tuple[list[Pair], list[int]]:
-        """Preference pairs and the unit each belongs to; a prompt whose responses all tie gives none and is counted."""
-        pairs, owner = [], []
+        """Preference pairs and the unit whose arm ordered each (-1: the fallback); a prompt that gives none is counted."""
+        pairs, owner, skipped = [], [], 0
         for u, unit in enumerate(units):
-            for score_N, (b, cols) in zip(verdicts.scores[u], unit.cells, strict=True):
+            for c, (score_N, (b, cols)) in enumerate(zip(verdicts.scores[u], unit.cells, strict=True)):
                 texts = [responses[b][n] for n in cols]
                 draw = keyed.rng(self.config.seed, "pairs", t, f"{unit.id}/{examples[b].id}")
                 found = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, self.config.pairs.margin)
-                self.counts["skipped_prompts"] += not found
+                skipped += not found
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x]) for w, x in found]
-                owner += [u] * len(found)
-        self.counts["pairs"] += len(pairs)
+                owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
+        judged = sum(len(part) for parts in verdicts.scores for part in parts)
+        counted = {
+            "skipped_prompts": skipped,
+            "pairs": len(pairs),
+            "abstained": len(verdicts.abstained),
+            "responses": judged,
+        }
+        for name, count in self.parts.ranks.gather(list(counted.items())):
+            self.counts[name] += count
         return pairs, owner
 
     def outcomes(
@@ -201,7 +207,7 @@ class Loop:
         for u, (unit, decision) in enumerate(zip(units, decisions, strict=True)):
             texts = [[responses[b][n] for n in cols] for b, cols in unit.cells]
             golds = [examples[b].gold(x) for (b, _), x in zip(unit.cells, texts, strict=True)]
-            outcome = Outcome(unit.id, decision.id, [], [], verdicts.scores[u], golds, texts, u in verdicts.failed)
+            outcome = Outcome(unit.id, decision.id, [], [], verdicts.own[u], golds, texts, u in verdicts.failed)
             if not result.skipped:
                 at = [p for p, o in enumerate(owner) if o == u]
                 outcome.loss_P, outcome.after_P = list(result.loss_P[at]), list(after_P[at])
@@ -229,7 +235,7 @@ class Loop:
             dispatcher.feedback_many(known, source=name)
         for outcome in outcomes:  # gold is recorded for the report; no router reads it
             right = outcome.mean(order_accuracy)
-            if right is not None:
+            if right is not None and not outcome.failed:
                 dispatcher.record_label(outcome.unit, t, right, "gold order")
         return dict(known)
 
@@ -243,19 +249,27 @@ class Loop:
         if keyed.uniform(self.config.seed, "probe", t, outcome.unit) >= config.fraction:
             return None
         if config.name == "python":
-            value = self.parts.python_payoff(outcome)
-            return None if value is None else float(value)
-        return outcome.mean(order_accuracy if config.name == "probe" else gold_of_best)
+            return self.parts.python_payoff(outcome)
+        return outcome.mean(order_accuracy if config.name == "probe" else _gold_of_choice)
 
     def _loss_payoff(self, outcome: Outcome) -> float | None:
         if not outcome.loss_P:
             return None
         if self.config.train.loss == "dpo" and max(abs(x - math.log(2)) for x in outcome.loss_P) < LOG2_TOLERANCE:
-            self.counts["uninformative"] += 1  # policy = reference: log 2 whatever the arm said
+            self._uninformative()
             return None
         after = float(np.mean(outcome.after_P)) if self.config.payoff.name == "improvement" else 0.0
         before = float(np.mean(outcome.loss_P))
         return before - after if self.config.payoff.name == "improvement" else -before
+
+    def _uninformative(self) -> None:
+        """Policy = reference: the DPO loss is log 2 whatever the arm said."""
+        self.counts["uninformative"] += 1
+        if self.counts["uninformative"] == 1:
+            self.warn(
+                "warning: train.loss dpo is log 2 for every arm while the policy is its reference, so these payoffs teach the "
+                "router nothing and are left out; train.loss: dpo+nll or payoff.name: improvement tells arms apart"
+            )
 
     # what is written down ----------------------------------------------------------------------------------------------
 
@@ -272,9 +286,10 @@ class Loop:
     ) -> dict[str, Any]:
         """One line of metrics.jsonl: shares, losses, payoffs, gold of what was sampled, seconds, the router's posterior."""
         gold = np.concatenate([g for o in outcomes for g in o.golds]) if outcomes else np.zeros(0)
-        names = self.parts.dispatcher.arms
-        decided = self.parts.ranks.gather([d.name for d in decisions])
-        right = [r for o in outcomes if (r := o.mean(order_accuracy)) is not None]
+        names, gather = self.parts.dispatcher.arms, self.parts.ranks.gather
+        decided = list(dict(gather([(d.id, d.name) for d in decisions])).values())
+        loss_P = gather(result.loss_P.tolist())
+        right = [r for o in outcomes if not o.failed and (r := o.mean(order_accuracy)) is not None]
         return {
             "step": t,
             "iteration": t // self.parts.batches_per_iteration,
@@ -282,8 +297,8 @@ class Loop:
             "probs": dict(zip(names, np.mean([d.probs_K for d in decisions], axis=0).tolist(), strict=True))
             if decisions
             else {},
-            "loss": float(np.mean(result.loss_P)) if len(result.loss_P) else None,
-            "pairs": len(result.loss_P),
+            "loss": float(np.mean(loss_P)) if loss_P and np.isfinite(loss_P).all() else None,
+            "pairs": len(loss_P),
             "skipped": result.skipped,
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "payoff": float(np.mean(list(paid.values()))) if paid else None,
@@ -292,6 +307,7 @@ class Loop:
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
             "words": float(np.mean([len(r.split()) for group in responses for r in group])),
             "failures": len(verdicts.failures),
+            "abstained": len(verdicts.abstained),
             "score_seconds": verdicts.seconds,
             "posterior": self._posterior(context_BD, names),
             "seconds": dict(self.clock.seconds),
@@ -304,6 +320,11 @@ class Loop:
             return {}
         mean_BK, sd_BK = router.posterior(pool(context_BD))
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
+
+
+def _gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
+    """Gold of the response the arm would pick; one that abstains picks any of them alike."""
+    return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)
 
 
 def describe(record: dict[str, Any]) -> str:

@@ -12,6 +12,8 @@ vLLM takes the sampler's place with ``engine: vllm``: the adapter is written and
 Left out: policies over several devices (use TRL, OpenRLHF or verl for those; see docs).
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,22 @@ from reward_router.types import Float
 
 Messages = list[dict[str, str]]
 Prompt = str | Messages
+
+
+class Response(str):
+    """A response that knows whether the model ended it itself (``finished``) or the token limit cut it.
+
+    >>> Response("Paris.", finished=False).finished, Response("Paris.") == "Paris."
+    (False, True)
+    """
+
+    finished: bool
+
+    def __new__(cls, text: str, finished: bool = True) -> "Response":
+        """Text and whether its end is the model's own."""
+        made = super().__new__(cls, text)
+        made.finished = finished
+        return made
 
 
 class Policy:
@@ -57,11 +75,11 @@ class Policy:
         """Give the sampler the adapter's present weights; call after training steps, before sampling."""
         self.sampler.sync()
 
-    def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[str]]:
+    def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[Response]]:
         """N sampled responses per prompt at the configured temperature; drawn again alike for the same step and ids."""
         return self.sampler.generate(prompts, ids, n, step, self.config.temperature, self.config.max_new_tokens)
 
-    def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[str]:
+    def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[Response]:
         """One greedy response per prompt."""
         limit = max_new_tokens or self.config.max_new_tokens
         return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, 0, 0.0, limit)]
@@ -69,6 +87,8 @@ class Policy:
     def embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         """(B, D) embeddings of prompts under the live policy: last_hidden (paper), mean_hidden or mean_input."""
         size = self.config.sample_batch
+        if not prompts:
+            return np.zeros((0, int(self.model.config.hidden_size)))
         return np.concatenate([self._embed(prompts[i : i + size], pooling) for i in range(0, len(prompts), size)])
 
     def _embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
@@ -87,28 +107,38 @@ class Policy:
         return np.asarray(rows_BD.float().cpu().numpy(), dtype=np.float64)
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt in the policy's chat template, up to where the response starts."""
+        """The prompt in the policy's chat template, up to where the response starts; as it is where there is no template."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if self.config.system is not None and messages[0]["role"] != "system":
             messages = [{"role": "system", "content": self.config.system}, *messages]
         if self.tokenizer.chat_template is None:
-            return "\n".join(m["content"] for m in messages) + "\n"
+            return "\n".join(m["content"] for m in messages if m["content"])
         text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a rendered prompt; InputError where it is longer than ``policy.max_prompt_tokens``."""
-        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=False)["input_ids"]
-        limit = self.config.max_prompt_tokens
+        ids, limit = self._rendered_ids(prompt), self.config.max_prompt_tokens
         if len(ids) > limit:
-            shown = str(prompt)[:60]
-            raise InputError(f"prompt {shown!r} has {len(ids)} tokens; policy.max_prompt_tokens allows {limit}")
+            raise InputError(
+                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens; policy.max_prompt_tokens allows {limit} "
+                "(data.long_prompts: skip leaves such prompts out)"
+            )
         return ids
 
+    def takes(self, prompt: Prompt) -> bool:
+        """Whether a prompt is within ``policy.max_prompt_tokens``."""
+        return len(self._rendered_ids(prompt)) <= self.config.max_prompt_tokens
+
+    def _rendered_ids(self, prompt: Prompt) -> list[int]:
+        bare = self.tokenizer.chat_template is None  # a template writes its own BOS; a base model's tokenizer adds it
+        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=bare)["input_ids"]
+        return ids[:-1] if bare and len(ids) > 1 and ids[-1] == self.eos else ids
+
     def response_ids(self, response: str) -> list[int]:
-        """Token ids of a response followed by EOS, so that the policy is taught to stop."""
+        """Token ids of a response and its EOS, so that the policy is taught to stop; no EOS where the limit cut it."""
         ids: list[int] = self.tokenizer(response, add_special_tokens=False)["input_ids"]
-        return [*ids, self.eos]
+        return ids if isinstance(response, Response) and not response.finished else [*ids, self.eos]
 
     @property
     def eos(self) -> int:
@@ -159,8 +189,11 @@ class Policy:
                 parameter.copy_(state[name])
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the adapter in PEFT's format (safetensors), loadable by PEFT, vLLM and TRL."""
-        self.model.save_pretrained(str(folder), selected_adapters=["policy"])
+        """Write the adapter into ``folder`` in PEFT's format (safetensors), loadable by PEFT, vLLM and TRL."""
+        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            self.model.save_pretrained(beside, selected_adapters=["policy"])
+            shutil.rmtree(folder, ignore_errors=True)
+            (Path(beside) / "policy").rename(folder)
 
 
 def attach_adapters(base: Any, train: TrainConfig, seed: int) -> Any:
@@ -219,12 +252,12 @@ class TransformersSampler:
 
     def generate(
         self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
-    ) -> list[list[str]]:
+    ) -> list[list[Response]]:
         """Responses as texts; prompts of similar length are generated together."""
         lengths = [len(self.policy.prompt_ids(p)) for p in prompts]
         order = sorted(range(len(prompts)), key=lambda i: lengths[i])
         per_call = max(1, self.policy.config.sample_batch // n)
-        out: list[list[str]] = [[] for _ in prompts]
+        out: list[list[Response]] = [[] for _ in prompts]
         for start in range(0, len(order), per_call):
             rows = order[start : start + per_call]
             texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, step, temperature, limit)
@@ -234,7 +267,7 @@ class TransformersSampler:
 
     def _call(
         self, prompts: list[Prompt], ids: list[str], n: int, step: int, temperature: float, limit: int
-    ) -> list[list[str]]:
+    ) -> list[list[Response]]:
         batch = self.policy.tokenize(prompts)
         width = batch["input_ids"].shape[1]
         draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit, width)
@@ -248,7 +281,9 @@ class TransformersSampler:
                 logits_processor=[draws] if temperature > 0 else [],
             )
         texts = self.policy.tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
-        return [texts[i * n : (i + 1) * n] for i in range(len(prompts))]
+        ended = (tokens[:, width:] == self.policy.eos).any(1).tolist()
+        made = [Response(text, end) for text, end in zip(texts, ended, strict=True)]
+        return [made[i * n : (i + 1) * n] for i in range(len(prompts))]
 
     def _prefill(self, batch: dict[str, Tensor], n: int) -> Any:
         """The key-value cache of all prompt tokens but the last, repeated for n responses."""
@@ -302,8 +337,6 @@ class VLLMSampler:
             raise InputError(
                 "policy.engine: vllm needs the vllm package (pip install vllm); allowed without it: transformers"
             ) from None
-        import tempfile
-
         config = policy.config
         self.policy, self.version, self.folder = policy, 0, tempfile.TemporaryDirectory()
         self.engine = LLM(
@@ -321,7 +354,7 @@ class VLLMSampler:
 
     def generate(
         self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
-    ) -> list[list[str]]:
+    ) -> list[list[Response]]:
         """Responses as texts; every prompt has its own keyed seed."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -331,11 +364,9 @@ class VLLMSampler:
             SamplingParams(n=n, temperature=temperature, top_p=self.policy.config.top_p, max_tokens=limit, seed=seed)
             for seed in seeds
         ]
-        adapter = LoRARequest(
-            str(self.version), self.version, str(Path(self.folder.name) / str(self.version) / "policy")
-        )
+        adapter = LoRARequest(str(self.version), self.version, str(Path(self.folder.name) / str(self.version)))
         texts = [{"prompt_token_ids": self.policy.prompt_ids(p)} for p in prompts]
         outputs = self.engine.generate(texts, params, lora_request=adapter, use_tqdm=False)
         if len(outputs) != len(prompts):
             raise RunError(f"vLLM returned {len(outputs)} outputs for {len(prompts)} prompts")
-        return [[o.text for o in output.outputs] for output in outputs]
+        return [[Response(o.text, o.finish_reason == "stop") for o in output.outputs] for output in outputs]

@@ -1,7 +1,9 @@
 """Several processes as one run: every process holds the same router state, samples its own shard, and learns from all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+from reward_router.errors import RewardRouterError
 
 T = TypeVar("T")
 
@@ -12,8 +14,11 @@ class Ranks:
     def __init__(self, device: str) -> None:
         """``device``: cpu keeps accelerate off the GPU; ``accelerate launch`` sets the rest."""
         from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
 
-        self.accelerator: Any = Accelerator(cpu=device == "cpu")
+        # buffers are never trained; sending them would make processes with different numbers of forwards wait for ever
+        ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator: Any = Accelerator(cpu=device == "cpu", kwargs_handlers=[ddp])
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.main = self.rank == 0
@@ -30,6 +35,19 @@ class Ranks:
 
         gathered: list[T] = gather_object(list(items))
         return gathered
+
+    def once(self, work: Callable[[], T]) -> T:
+        """Do something on the first process only; its result, or its error, is everybody's."""
+        done: list[T | RewardRouterError] = []
+        if self.main:
+            try:
+                done = [work()]
+            except RewardRouterError as error:
+                done = [error]
+        [result] = self.gather(done)
+        if isinstance(result, RewardRouterError):
+            raise result
+        return result
 
     def wait(self) -> None:
         """Until every process is here."""

@@ -5,13 +5,14 @@ from typing import Any
 
 from rich.console import Console
 
-from reward_router.assemble import Parts, arm_names, assemble
+from reward_router.assemble import Parts, arm_names, assemble, fitting
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.loop import Loop, describe
-from reward_router.rundir import RunDir
+from reward_router.ranks import Ranks
+from reward_router.rundir import RunDir, explained
 from reward_router.show import Clock, Show
 from reward_router.summary import arms_table, manifest, payoff_gold_correlation, show_summary
 
@@ -29,45 +30,54 @@ def train(
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
     never been interrupted. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
     """
-    console = console or Console(quiet=True)
     run, clock = RunDir(out), Clock()
-    if resume and run.summary.is_file():
-        raise InputError(f"--resume {out}: this run is finished; its figures are in {run.summary}")
-    run.begin(config, resume)
-    checkpoint = run.load_checkpoint() if resume else None
-    if checkpoint is not None:
-        clock = Clock(checkpoint[0]["seconds"])
-    rewind(run, checkpoint[0] if checkpoint else None)
+    run.check(config, resume)
+    ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
+    console = console if console and ranks.main else Console(quiet=True)
+    state = ranks.once(lambda: rewind(run) if resume else run.begin(config))
+    if state is not None:
+        clock = Clock(state["seconds"])
+    parts = None
     try:
         with clock.phase("load"):
-            parts = assemble(config, run.ledger, lambda what: console.print(f"[dim]{what}[/dim]", highlight=False))
+            parts = assemble(
+                config, run.ledger, ranks, lambda what: console.print(f"[dim]{what}[/dim]", highlight=False)
+            )
+            going = _Run(run, parts, clock, console, before or {})
+        return going.go(state)
     except InputError:
-        if not resume:
+        if not run.metrics.is_file():
             run.abandon()
         raise
-    return _Run(run, parts, clock, console, before or {}).go(checkpoint)
+    finally:
+        if parts is not None:
+            parts.dispatcher.ledger.close()
 
 
-def rewind(run: RunDir, state: dict[str, Any] | None) -> None:
-    """Take what came after the checkpoint out of ledger and log: those steps are run again."""
+def rewind(run: RunDir) -> dict[str, Any] | None:
+    """The newest checkpoint's state; what came after it leaves ledger and log: those steps are run again."""
     from reward_router.ledger import Ledger
 
     if not run.ledger.exists():
-        return
+        if run.checkpoints():
+            raise InputError(f"--resume {run.path}: {run.ledger.name} is missing; the run cannot go on without it")
+        return None
     with Ledger(run.ledger) as ledger:
+        state = run.newest_checkpoint(ledger.last_seq)
         ledger.rewind(state["seq"] if state else 0, "resumed from a checkpoint")
     run.trim_log(state["step"] if state else 0)
+    return state
 
 
 class _Run:
     def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console, before: dict[str, Gold]) -> None:
         self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
-        self.console = console if parts.ranks.main else Console(quiet=True)
+        self.console = console
         self.held_out = self._examples(self.config.eval.data or self._dev())
         self.test = self._examples(self.config.eval.test)
         evaluations = 2 * (bool(self.held_out) + bool(self.test))
         self.show = Show(self.console, parts.steps + evaluations, clock)
-        self.loop = Loop(parts, clock, self.show.say)
+        self.loop = Loop(parts, clock, self.show.say, self._warn)
         parts.judge.say = self.show.say
         self.before = before
         self.first = 0
@@ -75,15 +85,19 @@ class _Run:
     def _dev(self) -> DataConfig | None:
         return self.config.data.model_copy(update={"split": "dev"}) if self.config.data.source == "embedded" else None
 
+    def _warn(self, what: str) -> None:
+        self.console.print(f"[yellow]{what}[/yellow]", highlight=False)
+
     def _examples(self, data: DataConfig | None) -> list[Example]:
         if data is None:
             return []
-        return [e for e in balanced(load_examples(data), self.config.eval.limit) if e.verify]
+        judged = [e for e in load_examples(data) if e.verify]
+        return balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit) if judged else []
 
-    def go(self, checkpoint: Any) -> dict[str, Any]:
+    def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
         with self.show:
-            if checkpoint is not None:
-                self._restore(*checkpoint)
+            if state is not None:
+                self._restore(state, self.run.load_tensors(state))
                 self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
             else:
                 self.before = self.before or self._measure_all("before")
@@ -93,7 +107,8 @@ class _Run:
                 if self.parts.ranks.main:
                     self.run.log(record)
                 self.show.advance(describe(record))
-                if (t + 1) % self.config.checkpoint_every == 0 and t + 1 < self.parts.steps:
+                due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"]
+                if due and t + 1 < self.parts.steps:
                     self._checkpoint(t + 1)
             after = self._measure_all("after")
         return self._finish(after)
@@ -148,8 +163,10 @@ class _Run:
     def _finish(self, after: dict[str, Gold]) -> dict[str, Any]:
         if not self.parts.ranks.main:
             return {}
-        self.parts.policy.save_pretrained(self.run.adapter)
-        save_router(self.run.router, self.parts)
+        with explained(self.run.adapter):
+            self.parts.policy.save_pretrained(self.run.adapter)
+        with explained(self.run.router):
+            save_router(self.run.router, self.parts)
         summary = self._summary(after)
         self.parts.dispatcher.close()
         self.run.finish(summary)
@@ -163,7 +180,6 @@ class _Run:
         audit = by_status.get("audit", 0)
         made = sum(by_status.values()) - audit
         ensemble = bool(parts.judge.ensemble)
-        responses = made // len(parts.judge.pool.names) if ensemble else made - by_status.get("fallback", 0)
         return {
             "router": f"{config.router.ensemble} ensemble" if ensemble else config.router.name,
             "unit": config.router.unit,
@@ -178,10 +194,10 @@ class _Run:
             "calls": {
                 "made": made,
                 "audit": audit,
-                "all_arms": responses * len(parts.judge.pool.names),
+                "all_arms": self.loop.counts["responses"] * len(parts.judge.pool.names),
                 "by_status": by_status,
             },
-            "counts": {**self.loop.counts, "arm_failures": counted["failures"]},
+            "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),

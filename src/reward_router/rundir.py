@@ -32,31 +32,42 @@ class RunDir:
         self.report = path / "report.html"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
+        self._made: list[Path] | None = None
 
-    def begin(self, config: Config, resume: bool) -> None:
-        """Make the directory, or check that it is this configuration's. InputError says which and what to do."""
-        text, kept = configuration.dump(config), self.path / "config.yaml"
+    def check(self, config: Config, resume: bool) -> None:
+        """InputError, and nothing touched, where a run of ``config`` cannot begin or go on here; says what to do."""
+        kept = self.path / "config.yaml"
         if resume:
+            if self.summary.is_file():
+                raise InputError(f"--resume {self.path}: this run is finished; its figures are in {self.summary}")
             if not kept.is_file():
                 raise InputError(f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out")
-            self._same(kept.read_text(encoding="utf-8"), text)
-            return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            what = (
-                "a finished run"
-                if self.summary.is_file()
-                else "an unfinished run"
-                if kept.is_file()
-                else "something else"
-            )
-            raise InputError(f"--out {self.path} holds {what}; give another --out, or --resume to go on with it")
-        with _explained(self.path):
+            self._same(kept.read_text(encoding="utf-8"), configuration.dump(config))
+        elif self.path.exists() and (
+            not self.path.is_dir() or any(p.suffix != ".partial" for p in self.path.iterdir())
+        ):
+            finished = "a finished run" if self.summary.is_file() else "something else"
+            what = "an unfinished run" if kept.is_file() and not self.summary.is_file() else finished
+            hint = ", or --resume to go on with it" if what == "an unfinished run" else ""
+            raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
+
+    def begin(self, config: Config) -> None:
+        """Make the directory with the resolved configuration in it."""
+        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
+        with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(kept, text)
+            write_atomically(self.path / "config.yaml", configuration.dump(config))
 
     def abandon(self) -> None:
-        """Take back what :meth:`begin` made: the run never started."""
+        """Take back what :meth:`begin` made: the run never started. Does nothing where this object began none."""
+        if self._made is None:
+            return
         shutil.rmtree(self.path, ignore_errors=True)
+        if self.path not in self._made:
+            self.path.mkdir()  # it was there before, empty
+        for parent in self._made[1:]:
+            with contextlib.suppress(OSError):  # by now it holds something else
+                parent.rmdir()
 
     def _same(self, before: str, now: str) -> None:
         old, new = (
@@ -73,7 +84,7 @@ class RunDir:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with _explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+        with explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=True) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
@@ -96,16 +107,14 @@ class RunDir:
         from safetensors.torch import save_file
 
         final, partial = self.path / "checkpoints" / f"{step:06d}", self.path / "checkpoints" / f"{step:06d}.partial"
-        with _explained(final):
+        with explained(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             try:
                 for name, tree in tensors.items():
                     save_file({k: v.contiguous() for k, v in tree.items()}, partial / f"{name}.safetensors")
-            except BaseException as error:
+            except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
-                if type(error).__name__ == "SafetensorError":
-                    raise OSError(str(error)) from None
                 raise
             sums = {p.name: _digest(p) for p in sorted(partial.glob("*.safetensors"))}
             write_atomically(partial / "state.json", json.dumps({**state, "step": step, "sums": sums}))
@@ -123,16 +132,21 @@ class RunDir:
             p for p in (self.path / "checkpoints").glob("[0-9]*") if p.suffix == "" and (p / "state.json").is_file()
         )
 
-    def load_checkpoint(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
-        """State and tensors of the newest checkpoint whose checksums hold; None where there is none."""
+    def newest_checkpoint(self, last_seq: int) -> dict[str, Any] | None:
+        """State of the newest checkpoint that is whole and not ahead of the ledger's event ``last_seq``; None: there is none."""
+        for folder in reversed(self.checkpoints()):
+            state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            sums = {folder / name: digest for name, digest in state["sums"].items()}
+            if state["seq"] <= last_seq and all(p.is_file() and _digest(p) == digest for p, digest in sums.items()):
+                return state
+        return None
+
+    def load_tensors(self, state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The tensors of a checkpoint."""
         from safetensors.torch import load_file
 
-        for folder in reversed(self.checkpoints()):
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            files = {name: folder / name for name in state["sums"]}
-            if all(p.is_file() and _digest(p) == state["sums"][n] for n, p in files.items()):
-                return state, {n.removesuffix(".safetensors"): load_file(p) for n, p in files.items()}
-        return None
+        folder = self.path / "checkpoints" / f"{state['step']:06d}"
+        return {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["sums"]}
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
@@ -143,21 +157,30 @@ class RunDir:
 def write_atomically(path: Path, text: str) -> None:
     """The whole text or the file as it was. RunError where the disk is full."""
     partial = path.with_name(path.name + ".partial")
-    with _explained(path):
+    with explained(path):
         partial.write_text(text, encoding="utf-8")
         _sync(partial)
         partial.replace(path)
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """RunError that names the file and what to do, where the block cannot write it."""
     try:
         yield
-    except OSError as error:
-        why = error.strerror or error
+    except _disk_errors() as error:
+        why = getattr(error, "strerror", None) or error
         raise RunError(
             f"{path} cannot be written: {why}; nothing before it is lost: make room and use --resume"
         ) from None
+
+
+def _disk_errors() -> tuple[type[BaseException], ...]:
+    try:
+        from safetensors import SafetensorError
+    except ImportError:
+        return (OSError,)
+    return OSError, SafetensorError
 
 
 def _sync(path: Path) -> None:

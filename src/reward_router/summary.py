@@ -57,7 +57,7 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     for k, name in enumerate(arms):
         mine = decisions.arm == k if not parts.judge.ensemble else np.zeros(len(decisions.arm), bool)
         paid = decisions.payoff[mine]
-        asked = calls.arm == k if not parts.judge.ensemble else np.zeros(len(calls.arm), bool)
+        asked = calls.arm == k
         table[name] = {
             "decisions": int(mine.sum()),
             "share": float(mine.mean()) if len(mine) else 0.0,
@@ -105,7 +105,9 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
         highlight=False,
     )
-    left_out = [f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k != "pairs"]
+    left_out = [
+        f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
+    ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
     r = summary["payoff_gold"]
     if r["r"] is not None:

@@ -36,7 +36,7 @@ def load_python(path: str, **options: Any) -> RewardModel:
 
 def _imported(path: str, module_name: str, name: str) -> Any:
     try:
-        with _here_importable():
+        with here_importable():
             target: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise InputError(f"{path} cannot be imported: {error}") from error
@@ -59,7 +59,8 @@ def _checked(path: str, model: Any) -> RewardModel:
 
 
 @contextmanager
-def _here_importable() -> Iterator[None]:
+def here_importable() -> Iterator[None]:
+    """The current directory is on the import path in the block."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

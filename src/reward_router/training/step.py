@@ -1,17 +1,21 @@
 """One optimiser step on a batch of preference pairs: LoRA, micro-batches, the reference as an adapter.
 
-Prompt tokens are masked, response tokens and EOS are trained. The loss that becomes the payoff is the forward before the
-step (PAPERS: ``neg_loss``). Runs alone or under ``accelerate launch``: gradients are averaged over processes, and every
-process must call :meth:`Trainer.step` the same number of times. Left out: full fine-tuning, learning-rate schedules.
+Prompt tokens are masked, response tokens and EOS are trained (no EOS where the token limit cut the response). The loss that
+becomes the payoff is the forward before the step (PAPERS: ``neg_loss``). Runs alone or under ``accelerate launch``: the step
+is on the mean over the pairs of all processes, of which some may have none; every process must call :meth:`Trainer.step` and
+:meth:`Trainer.losses` the same number of times. Left out: full fine-tuning, learning-rate schedules.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from reward_router.config import TrainConfig
@@ -49,6 +53,9 @@ class _Batch:
     response_mask: Tensor
 
 
+_NO_PAIR = Pair("nothing", "nothing", "")
+
+
 class Trainer:
     """AdamW on the policy's LoRA parameters."""
 
@@ -61,15 +68,15 @@ class Trainer:
         self.skips = 0
 
     def step(self, pairs: Sequence[Pair]) -> StepResult:
-        """``steps_per_batch`` optimiser steps on these pairs; RunError after three non-finite losses in a row.
+        """``steps_per_batch`` optimiser steps on these pairs; RunError after three batches in a row with a loss that is not finite.
 
         Cost: (1 + [the loss has a reference] + 2 steps_per_batch) forward-equivalents over all tokens of the pairs.
         """
-        reference = self._reference(pairs)
+        size, reference = self._size(pairs), self._reference(pairs)
         first: Float | None = None
         norm = 0.0
         for _ in range(self.config.steps_per_batch):
-            loss_P, norm = self._descend(pairs, reference)
+            loss_P, norm = self._descend(pairs, reference, size)
             first = loss_P if first is None else first
             self.policy.at_reference = False
             if not math.isfinite(norm):
@@ -83,51 +90,66 @@ class Trainer:
     def losses(self, pairs: Sequence[Pair]) -> Float:
         """Each pair's loss under the present policy, without a step (for the ``improvement`` payoff)."""
         with torch.no_grad():
-            parts = [p.cpu() for p in self._losses(pairs, self._reference(pairs))]
+            size, reference = self._size(pairs), self._reference(pairs)
+            parts = [self._losses(pairs, rows, reference, size).cpu() for rows in self._micro(len(pairs))]
         return np.asarray(torch.cat(parts).double().numpy()) if parts else np.zeros(0)
 
-    def _descend(self, pairs: Sequence[Pair], reference: "_Reference") -> tuple[Float, float]:
+    def _size(self, pairs: Sequence[Pair]) -> "_Size":
+        """Pairs of all processes, and the mean number of trained tokens of their winners."""
+        tokens = sum(len(self.policy.response_ids(p.chosen)) for p in pairs)
+        mine = torch.tensor([float(len(pairs)), float(tokens)], dtype=torch.float64, device=self.accelerator.device)
+        total, tokens_total = self.accelerator.reduce(mine, "sum").tolist()
+        return _Size(int(total), tokens_total / max(total, 1.0))
+
+    def _descend(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size") -> tuple[Float, float]:
         """One step on the mean loss over the pairs of all processes; (loss_P, gradient norm), NaN norm = no step."""
-        device = self.accelerator.device
-        total = float(self.accelerator.reduce(torch.tensor(float(len(pairs)), device=device), "sum"))
-        scale = self.accelerator.num_processes / max(total, 1.0)  # DDP averages gradients over processes
+        if size.pairs == 0:
+            return np.zeros(0), 0.0
         self.model.train()
         self.optimizer.zero_grad()
-        parts = []
-        for loss_M in self._losses(pairs, reference):
-            self.accelerator.backward(loss_M.sum() * scale)
-            parts.append(loss_M.detach().double().cpu())
-        loss_P = torch.cat(parts).numpy() if parts else np.zeros(0)
+        loss_P = self._backward(pairs, reference, size)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        finite = torch.tensor(float(np.isfinite(loss_P).all() and bool(torch.isfinite(norm))), device=device)
+        good = float(np.isfinite(loss_P).all() and bool(torch.isfinite(norm)))
+        finite = torch.tensor(good, device=self.accelerator.device)
         if float(self.accelerator.reduce(finite, "sum")) < self.accelerator.num_processes:
             self.optimizer.zero_grad()
             return loss_P, math.nan
         self.optimizer.step()
         return loss_P, float(norm)
 
-    def _losses(self, pairs: Sequence[Pair], reference: "_Reference") -> Iterator[Tensor]:
-        """Losses micro-batch by micro-batch, with gradient where it is enabled."""
-        mean_tokens = np.mean([len(self.policy.response_ids(p.chosen)) for p in pairs]) if pairs else 1.0
-        for rows in self._micro(len(pairs)):
-            part = pairs[rows]
-            token_BT, mask_BT = self._logps(self.model, self._encode([*part], "both"))
-            sums_B = (token_BT * mask_BT).sum(1)
-            chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
-            if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
-                reference.chosen_P[rows], reference.rejected_P[rows] = chosen_M.detach(), rejected_M.detach()
-            loss_M = torch.zeros(len(part), device=sums_B.device)
-            if self.config.loss in ("dpo", "dpo+nll"):
-                loss_M = dpo(
-                    chosen_M, rejected_M, reference.chosen_P[rows], reference.rejected_P[rows], self.config.beta
-                )
-            if self.config.loss in ("nll", "dpo+nll"):
-                weight = self.config.nll_weight if self.config.loss == "dpo+nll" else 1.0
-                tokens, mask = token_BT[: len(part)], mask_BT[: len(part)]
-                loss_M = loss_M + weight * nll(tokens, mask, self.config.nll_reduction, float(mean_tokens))
-            if self.config.loss == "kto":
-                loss_M = self._kto(chosen_M, rejected_M, reference, rows)
-            yield loss_M
+    def _backward(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size") -> Float:
+        """Gradients of all micro-batches; processes meet at the last one only, so their numbers may differ."""
+        scale = self.accelerator.num_processes / size.pairs  # DDP averages gradients over processes
+        if not pairs:  # the others wait for this process's gradients: none
+            nothing = self._logps(self.model, self._encode([_NO_PAIR], "chosen"))[0]
+            self.accelerator.backward(0.0 * nothing.sum())
+            return np.zeros(0)
+        parts, micro = [], list(self._micro(len(pairs)))
+        for rows in micro:
+            with nullcontext() if rows is micro[-1] else self.accelerator.no_sync(self.model):
+                loss_M = self._losses(pairs, rows, reference, size)
+                self.accelerator.backward(loss_M.sum() * scale)
+            parts.append(loss_M.detach().double().cpu())
+        return np.asarray(torch.cat(parts).numpy())
+
+    def _losses(self, pairs: Sequence[Pair], rows: slice, reference: "_Reference", size: "_Size") -> Tensor:
+        """Losses of one micro-batch, with gradient where it is enabled."""
+        part = pairs[rows]
+        token_BT, mask_BT = self._logps(self.model, self._encode([*part], "both"))
+        sums_B = (token_BT * mask_BT).sum(1)
+        chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
+        if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
+            reference.chosen_P[rows], reference.rejected_P[rows] = chosen_M.detach(), rejected_M.detach()
+        if self.config.loss == "kto":
+            return self._kto(chosen_M, rejected_M, reference, rows)
+        loss_M = torch.zeros(len(part), device=sums_B.device)
+        if self.config.loss in ("dpo", "dpo+nll"):
+            loss_M = dpo(chosen_M, rejected_M, reference.chosen_P[rows], reference.rejected_P[rows], self.config.beta)
+        if self.config.loss in ("nll", "dpo+nll"):
+            weight = self.config.nll_weight if self.config.loss == "dpo+nll" else 1.0
+            tokens, mask = token_BT[: len(part)], mask_BT[: len(part)]
+            loss_M = loss_M + weight * nll(tokens, mask, self.config.nll_reduction, size.mean_tokens)
+        return loss_M
 
     def _kto(self, chosen_M: Tensor, rejected_M: Tensor, reference: "_Reference", rows: slice) -> Tensor:
         desirable = torch.cat([torch.ones_like(chosen_M), torch.zeros_like(rejected_M)]).bool()
@@ -159,19 +181,19 @@ class Trainer:
         return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs), False)
 
     def _kl(self, pairs: Sequence[Pair]) -> Tensor:
-        """KTO's z_0: each prompt with the next pair's chosen response, policy against reference."""
-        if self.config.loss != "kto" or not pairs:
+        """KTO's z_0 over all processes: each prompt with the next other prompt's chosen response, policy against reference."""
+        if self.config.loss != "kto":
             return torch.zeros((), device=self.accelerator.device)
-        shifted = [Pair(p.prompt, q.chosen, q.rejected) for p, q in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
-        sums = []
+        shifted = mismatched(pairs)
+        rows: list[list[float]] = []
         for adapter in ("policy", "reference"):
             with torch.no_grad(), self.policy.using(adapter):
                 parts = [
-                    self._sums(self.policy.model, self._encode(shifted[r], "chosen")) for r in self._micro(len(pairs))
+                    self._sums(self.policy.model, self._encode(shifted[r], "chosen")) for r in self._micro(len(shifted))
                 ]
-            sums.append(torch.cat(parts))
-        kl: Tensor = self.accelerator.reduce(kto_kl(*sums), "mean")
-        return kl
+            rows.append(torch.cat(parts).tolist() if parts else [])
+        both = torch.tensor(gather_object(list(zip(*rows, strict=True))), device=self.accelerator.device)
+        return kto_kl(*both.reshape(-1, 2).unbind(1))
 
     def _micro(self, n: int) -> Iterator[slice]:
         for start in range(0, n, self.config.micro_batch):
@@ -216,6 +238,21 @@ class Trainer:
             if dot:
                 nested.setdefault(int(index), {})[part] = value
         self.optimizer.load_state_dict({"state": nested, "param_groups": whole["param_groups"]})
+
+
+def mismatched(pairs: Sequence[Pair]) -> list[Pair]:
+    """Each pair's prompt with the chosen response of the next pair that has another prompt; empty where all share one."""
+    found = []
+    for i, pair in enumerate(pairs):
+        others = (q for q in [*pairs[i + 1 :], *pairs[:i]] if q.prompt != pair.prompt)
+        found += [Pair(pair.prompt, q.chosen, q.rejected) for q in islice(others, 1)]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    pairs: int
+    mean_tokens: float
 
 
 @dataclass(frozen=True, slots=True)

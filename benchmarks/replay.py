@@ -2,6 +2,7 @@
 
     python benchmarks/replay.py files [--seeds 20] [--drop-arms GLOB] FILE...    every default router, seconds and peak memory
     python benchmarks/replay.py stream [--rows 1000000] [--arms 13]              a synthetic file that is read row by row
+    python benchmarks/replay.py table RESULT.json                                the tables of docs/replay.md from --json
 
 Embeddings are cached by the first run (REWARD_ROUTER_CACHE): run twice to time without them.
 """
@@ -14,6 +15,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -72,6 +74,48 @@ def stream(n_rows: int, n_arms: int) -> None:
         timed([str(path)], Settings(STREAMED, "none", seeds=1), Selection())
 
 
+def table(path: Path) -> None:
+    """Markdown: a summary line a file, then every method of every file."""
+    files = json.loads(path.read_text())["files"]
+    print(
+        "| file | rows / prompts / arms | best single arm | at most | best one-call router | best committee | do |\n|---|---|---|---|---|---|---|"
+    )
+    for f in files:
+        v, routers = f["verdict"], f["routers"]
+        best = f"{v['best_single']} {100 * routers[v['best_single']]['accuracy']:.1f}"
+        cells = [
+            f"{f['rows']} / {f['prompts']} / {len(f['arms'])}",
+            best,
+            f"{100 * v['headroom']:+.1f}",
+            _gain(v["best_router"], routers),
+            _gain(v["best_committee"], routers, True),
+        ]
+        print(
+            f"| {f['name']} | {' | '.join(cells)} | {'one arm' if v['action'] == 'arm' else v['action'] + ': ' + v['method']} |"
+        )
+    for f in files:
+        print(
+            f"\n**{f['name']}**: {f['verdict']['text']}\n\n| method | accuracy | where some right | calls | vs best single | regret |\n|---|---|---|---|---|---|"
+        )
+        for label, e in sorted(f["routers"].items(), key=lambda item: (item[1]["kind"] != "arm", -item[1]["accuracy"])):
+            if e["kind"] != "arm" or label in sorted(f["arms"], key=lambda a: -f["routers"][a]["accuracy"])[:3]:
+                low, high = e["ci95"]
+                print(
+                    f"| {label} | {100 * e['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {100 * e['accuracy_some_right']:.1f} | {e['calls_per_row']:.2f} | {_diff(e)} | {e['regret']:.0f} |"
+                )
+
+
+def _diff(e: dict[str, Any]) -> str:
+    best = e["vs_best_single"]
+    return f"{100 * best['diff']:+.1f} [{100 * best['ci95'][0]:+.1f}, {100 * best['ci95'][1]:+.1f}]{' inside' if best['inside'] else ''}"
+
+
+def _gain(label: str | None, routers: dict[str, Any], calls: bool = False) -> str:
+    if label is None:
+        return "-"
+    return f"{label} {_diff(routers[label])}" + (f" at {routers[label]['calls_per_row']:.2f} calls" if calls else "")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -83,8 +127,11 @@ def main() -> None:
     long = commands.add_parser("stream")
     long.add_argument("--rows", type=int, default=1_000_000)
     long.add_argument("--arms", type=int, default=13)
+    commands.add_parser("table").add_argument("result", type=Path)
     args = parser.parse_args()
-    if args.command == "stream":
+    if args.command == "table":
+        table(args.result)
+    elif args.command == "stream":
         stream(args.rows, args.arms)
     else:
         timed(args.files, Settings(seeds=args.seeds, workers=args.workers), Selection(None, args.drop_arms))

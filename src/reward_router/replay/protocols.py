@@ -57,8 +57,7 @@ def online(records: Records, contexts: Contexts, router: Router, feedback: Feedb
     seen = 0
     for g in order_G:
         row_B = groups[g]
-        context_BD = context_UD[contexts.unit_P[row_B]]
-        p_BK = router.probs(context_BD)
+        p_BK = _asked(router, context_UD, contexts.unit_P[row_B])
         arm_B, propensity_B = choose(p_BK, uniform_P[row_B])
         probs_PK[row_B] = p_BK
         seen += len(row_B)
@@ -71,6 +70,13 @@ def online(records: Records, contexts: Contexts, router: Router, feedback: Feedb
                 context_BD = context_UD[contexts.unit_P[due_B[told]]]
                 router.update(context_BD, arm_B[told], payoff_B[told], propensity_B[told])
     return _summary(records, probs_PK, visit_P, feedback.extra_calls)
+
+
+def _asked(router: Router, context_UD: Float, unit_B: Int) -> Float:
+    """Probabilities of a prompt's rows; rows that share one context are asked once."""
+    if unit_B[0] == unit_B[-1]:
+        return np.repeat(router.probs(context_UD[unit_B[:1]]), len(unit_B), axis=0)
+    return router.probs(context_UD[unit_B])
 
 
 def _first_seen(unit_V: Int) -> Int:

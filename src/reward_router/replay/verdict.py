@@ -147,10 +147,14 @@ def _now(what: str, label: str | None, result: Json) -> str:
     if label is None:
         return ""
     entry = result["routers"][label]
-    low, high = entry["vs_best_single"]["ci95"]
+    diff, (low, high) = entry["vs_best_single"]["diff"], entry["vs_best_single"]["ci95"]
+    if diff == low == high == 0:
+        return f"Now: the best {what}, {label}, picks {result['best_single']} everywhere: no gain."
     inside = ", inside its interval" if low <= 0 <= high else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "committee" else ""
-    return f"Now: the best {what}, {label}, stands at {points(entry['vs_best_single']['diff'])} [{100 * low:+.1f}, {100 * high:+.1f}]{inside}{calls}."
+    return (
+        f"Now: the best {what}, {label}, stands at {points(diff)} [{100 * low:+.1f}, {100 * high:+.1f}]{inside}{calls}."
+    )
 
 
 def _list(arms: list[str], limit: int = 4) -> str:

@@ -1,12 +1,14 @@
 """The command line: every command calls one function below; bad input is one line and exit code 2, never a traceback."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
+from reward_router import __version__
 from reward_router import config as configuration
 from reward_router.errors import InputError, RewardRouterError
 
@@ -17,11 +19,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+arms_app = typer.Typer(no_args_is_help=True, help="Reward models before a run.")
+app.add_typer(arms_app, name="arms")
+ledger_app = typer.Typer(no_args_is_help=True, help="The durable record of decisions and payoffs.")
+app.add_typer(ledger_app, name="ledger")
 console = Console()
+
+INTERRUPTED = 130
+_UsageError: Any = typer.BadParameter.__bases__[0]  # typer carries its own copy of click's, or click's itself
 
 Source = Annotated[str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")]
 Preset = Annotated[str | None, typer.Option(help="a packaged configuration, e.g. laser")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", help="change one key; may be repeated")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"reward-router {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and stop")
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 @app.command()
@@ -45,9 +69,8 @@ def train(
 
         show_estimate(settled, console)
         return
-    run.train(settled, out, resume=resume, console=console)
-    path = training.write(out)
-    console.print(f"report   {path}", highlight=False)
+    if run.train(settled, out, resume=resume, console=console):  # nothing on the other processes of a launch
+        console.print(f"report   {training.write(out)}", highlight=False)
 
 
 @app.command()
@@ -75,20 +98,135 @@ def report(folder: Annotated[Path, typer.Argument(help="a finished run's directo
     console.print(f"report   {training.write(folder)}", highlight=False)
 
 
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATA]", help="JSONL, Parquet, Hub name or `embedded`; none: the run's dev set"),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")] = None,
+    answer_kind: Annotated[str | None, typer.Option(help="number, yes_no, letter, math or exact")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")] = None,
+    template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
+) -> None:
+    """Measure a run's adapter: gold on a data set before and after, greedy, with intervals."""
+    from reward_router.finished import evaluate as measure
+    from reward_router.finished import held_out
+
+    section = held_out(run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template)
+    measure(run, section, limit, console)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="a new directory for the merged model")],
+) -> None:
+    """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
+    from reward_router.finished import export as merge
+
+    console.print(f"model    {merge(run, out)}", highlight=False)
+
+
+@app.command()
+def replay(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: JSONL, Parquet or a ledger")],
+    router: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="keep arms that match these globs, joined by commas")] = None,
+    drop_arms: Annotated[str | None, typer.Option(help="leave out arms that match")] = None,
+    features: Annotated[str, typer.Option(help="what the routers see")] = "auto",
+    payoff: Annotated[str, typer.Option(help="what the routers learn from")] = "correct",
+    seeds: Annotated[int, typer.Option(help="runs of each online router")] = 20,
+    folds: Annotated[int, typer.Option(help="folds of the cross-fitting")] = 5,
+    by: Annotated[str | None, typer.Option(help="category: break the table down")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the result as data")] = None,
+    report_out: Annotated[
+        Path | None, typer.Option("--report", metavar="OUT.html", help="the result as a page")
+    ] = None,
+) -> None:
+    """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
+    from reward_router.replay.run import replay as run_replay
+
+    result = run_replay(
+        files, router, arms, drop_arms, features, payoff, seeds, folds, by, json_out, report_out, console
+    )
+    if report_out is not None:
+        from reward_router.report.replay import write
+
+        write(result, report_out)
+        console.print(f"report   {report_out}", highlight=False)
+
+
+@arms_app.command("check")
+def arms_check(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a configuration file or a preset's name")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="preferences: prompt, chosen, rejected, category?")],
+    split: Annotated[str, typer.Option(help="of a Hub data set, or the file's `split` column")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="at most so many pairs")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="the --json of an earlier check: shows drift")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
+    set_: Settings = None,
+) -> None:
+    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift."""
+    from reward_router.finished import check_config
+
+    preset = config if config in configuration.presets() else None
+    settled = configuration.load(None if preset else config, preset, set_ or [])
+    check_config(settled, data, split, limit, baseline, json_out, console)
+
+
+@ledger_app.command("check")
+def ledger_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="a ledger.sqlite")]) -> None:
+    """Read a ledger from end to end; exit code 1 where something in it is not whole."""
+    from reward_router.ledger import check_ledger
+
+    found = check_ledger(file)
+    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@ledger_app.command("export")
+def ledger_export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a ledger.sqlite, whole or damaged")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="a file ending in .jsonl or .parquet")],
+) -> None:
+    """Save every readable event of a ledger."""
+    from reward_router.ledger import export_ledger
+
+    console.print(str(export_ledger(file, out)), highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point of ``reward-router``."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except RewardRouterError as error:
-        Console(stderr=True).print(
-            f"reward-router: {error}", style="red", highlight=False, soft_wrap=True, markup=False
-        )
-        sys.exit(error.exit_code)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command with --resume goes on from the last checkpoint")
-        sys.exit(130)
+        _stop(str(error), error.exit_code)
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            console.print(str(error), markup=False, highlight=False)
+            sys.exit(0)
+        _stop(f"{error.format_message()} (see reward-router --help)", 2)
+    except OSError as error:
+        _stop(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _stop("interrupted; a training run goes on from its last checkpoint with --resume", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """One line on stderr, from the first process of a launch, and the exit code."""
+    if os.environ.get("RANK", "0") == "0":
+        text = f"reward-router: {' '.join(message.split())}"
+        Console(stderr=True).print(text, style="red", highlight=False, soft_wrap=True, markup=False)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

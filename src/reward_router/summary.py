@@ -90,9 +90,9 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
     console.print(_arms(summary))
     if summary["gold"] is not None:
-        console.print(_gold(summary["gold"], "gold on held-out prompts, greedy"))
+        console.print(gold_table(summary["gold"], "gold on held-out prompts, greedy"))
     if summary.get("gold_test") is not None:
-        console.print(_gold(summary["gold_test"], "gold on the test set, greedy"))
+        console.print(gold_table(summary["gold_test"], "gold on the test set, greedy"))
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
@@ -130,7 +130,8 @@ def _arms(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _gold(gold: dict[str, Any], title: str) -> Table:
+def gold_table(gold: dict[str, Any], title: str) -> Table:
+    """Gold before and after by category, with the interval of the change."""
     table = Table(title=title, title_justify="left")
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
         table.add_column(column, justify="left" if column == "category" else "right")

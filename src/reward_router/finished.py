@@ -1,0 +1,190 @@
+"""What is done with a run or a configuration outside training: measure an adapter, merge it, check the arms.
+
+Each function is one command of the command line. Left out: serving the merged model (vLLM and transformers do that).
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from reward_router import config as configuration
+from reward_router.answers import AnswerKind
+from reward_router.assemble import arm_specs, build_pool, fitting
+from reward_router.config import Config, DataConfig
+from reward_router.data import load_preferences
+from reward_router.errors import InputError
+from reward_router.evaluate import compare, measure
+from reward_router.examples import EMBEDDED, balanced, load_examples
+from reward_router.policy import Policy, attach_adapters
+from reward_router.ranks import Ranks
+from reward_router.rewards.check import ArmCheck, check_arms
+from reward_router.rewards.loading import load_causal_lm, load_tokenizer
+from reward_router.rundir import RunDir, explained, write_atomically
+from reward_router.summary import gold_table
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration of a finished run; InputError where there is none."""
+    run = RunDir(folder)
+    if not (run.adapter / "adapter_model.safetensors").is_file() or not run.summary.is_file():
+        raise InputError(
+            f"{folder}: no finished run (summary.json and policy/ are expected); train --resume finishes one"
+        )
+    return configuration.load(folder / "config.yaml")
+
+
+def held_out(
+    folder: Path,
+    source: str | None,
+    *,
+    split: str | None = None,
+    answer_kind: str | None = None,
+    columns: Sequence[str] = (),
+    template: str | None = None,
+) -> DataConfig:
+    """The data to measure a run on: its own dev set where ``source`` is None, else a file, a Hub name or ``embedded``.
+
+    ``columns``: OURS=THEIRS. InputError for an unknown answer kind, or an option without a data set.
+    """
+    given: dict[str, Any] = {"split": split, "answer_kind": answer_kind, "template": template}
+    mapping = dict(pair.partition("=")[::2] for pair in columns)
+    if not all(mapping.values()):
+        raise InputError(f"--column {columns[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    if answer_kind is not None and answer_kind not in get_args(AnswerKind):
+        raise InputError(f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}")
+    config = run_config(folder)
+    if source is None:
+        own = config.eval.data or (DataConfig(split="dev") if config.data.source == EMBEDDED else None)
+        if own is None:
+            raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
+        return own.model_copy(update={k: v for k, v in given.items() if v is not None})
+    given["split"] = split or ("dev" if source == EMBEDDED else "train")
+    return DataConfig(source=source, columns=mapping, **given)
+
+
+def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console) -> dict[str, Any]:
+    """Gold of the base model and of the run's adapter on ``data``, greedy: `evaluate.compare`'s table, printed and returned."""
+    config = run_config(folder)
+    examples = [e for e in load_examples(data) if e.verify]
+    if not examples:
+        raise InputError(f"data {data.source} has no gold: give --answer-kind, and an answer column")
+    policy = Policy(config.policy, config.train, config.seed)
+    chosen = balanced(fitting(examples, data, policy, console.print), limit)
+    ranks, settings = Ranks("cpu" if config.policy.device == "cpu" else "auto"), config.eval
+    before = measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch)
+    policy.load_adapter(adapter_tensors(folder))
+    policy.sync()
+    after = measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch)
+    table = compare(before, after)
+    console.print(gold_table(table, f"gold on {data.source}, {data.split}, greedy"))
+    return table
+
+
+def adapter_tensors(folder: Path) -> dict[str, Any]:
+    """The tensors of a run's adapter."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Any] = load_file(RunDir(folder).adapter / "adapter_model.safetensors")
+    return tensors
+
+
+def export(folder: Path, out: Path) -> Path:
+    """Write base weights + adapter into the new directory ``out``, whole or not at all; returns ``out``."""
+    config = run_config(folder)
+    if out.exists():
+        raise InputError(f"{out} exists already; give a directory that does not")
+    policy = config.policy
+    base = load_causal_lm(policy.model, dtype=policy.dtype, device="cpu", trust_remote_code=policy.trust_remote_code)
+    model = attach_adapters(base, config.train.model_copy(update={"gradient_checkpointing": False}), config.seed)
+    model.load_state_dict(
+        {
+            k.replace(".lora_A.", ".lora_A.policy.").replace(".lora_B.", ".lora_B.policy."): v
+            for k, v in adapter_tensors(folder).items()
+        },
+        strict=False,
+    )
+    merged = model.merge_and_unload(adapter_names=["policy"])
+    partial = out.with_name(out.name + ".partial")
+    with explained(out):
+        shutil.rmtree(partial, ignore_errors=True)
+        merged.save_pretrained(partial)
+        load_tokenizer(policy.model, trust_remote_code=policy.trust_remote_code).save_pretrained(partial)
+        partial.rename(out)
+    return out
+
+
+def check_config(
+    config: Config,
+    source: str,
+    split: str,
+    limit: int | None,
+    baseline: Path | None,
+    json_out: Path | None,
+    console: Console,
+) -> list[ArmCheck]:
+    """Every arm of a configuration (kind gold left out) on labelled pairs: prints `rewards.check.check_arms`'s table."""
+    rows = [
+        {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category}
+        for r in load_preferences(source, split=split, limit=limit)
+    ]
+    specs, before = arm_specs(config), _baseline(baseline)
+    names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
+    checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)
+    console.print(_checks(checks))
+    for check in checks:
+        if check.error:
+            console.print(f"{check.arm}: {check.error}", highlight=False, markup=False)
+        elif check.template:
+            console.print(f"{check.arm} reads {check.template[:300]!r}", highlight=False, markup=False)
+    if json_out is not None:
+        plain = [{k: _finite(v) for k, v in asdict(check).items()} for check in checks]
+        write_atomically(json_out, json.dumps(plain, indent=1) + "\n")
+    return checks
+
+
+def _baseline(path: Path | None) -> dict[str, list[float]] | None:
+    if path is None:
+        return None
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {row["arm"]: row["quantiles"] for row in rows if row["error"] is None}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--baseline {path}: not the --json of an arms check ({error})") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _checks(checks: Sequence[ArmCheck]) -> Table:
+    table = Table(title=f"arms on {checks[0].pairs} labelled pairs", title_justify="left")
+    columns = (
+        "arm",
+        "accuracy [95 %]",
+        "ties",
+        "abstained",
+        "likes longer",
+        "5 % / median / 95 %",
+        "ms a call",
+        "price",
+        "drift",
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for c in checks:
+        low, middle, high = c.quantiles[0], c.quantiles[2], c.quantiles[4]
+        table.add_row(
+            c.arm, f"{c.accuracy:.2f} [{c.low:.2f}, {c.high:.2f}]", f"{c.ties:.0%}", f"{c.abstained:.0%}", f"{c.longer:.2f}",
+            f"{low:.3g} / {middle:.3g} / {high:.3g}", f"{1000 * c.seconds_per_call:.1f}", f"{c.price:.4g}",
+            "-" if c.drift is None else f"{c.drift:+.2f}",
+        )  # fmt: skip
+    return table

@@ -16,7 +16,7 @@ from reward_router.errors import InputError, LedgerError, RunError
 from reward_router.evaluate import Gold, compare
 from reward_router.ledger import Call, Ledger
 from reward_router.report import gather, training
-from reward_router.routers import LinearThompson
+from reward_router.routers import Fixed, LinearThompson
 
 CATEGORIES = ("sums", "facts", "title")
 VOID = {"meta", "br"}
@@ -36,6 +36,7 @@ class Made:
     held_out: int = 60
     lift: float = 0.2
     failures: int = 0
+    ensemble: bool = False
 
     def write(self) -> Path:
         """Write config.yaml, ledger.sqlite, metrics.jsonl and summary.json."""
@@ -45,11 +46,13 @@ class Made:
         skill_K = np.linspace(0.85, 0.25, k)
         records: list[dict[str, Any]] = []
         with Ledger(self.folder / "ledger.sqlite") as ledger:
-            d = Dispatcher(LinearThompson(k, 4, noise_sd=0.4), self.arms, ledger=ledger)
+            names = [*self.arms, "ensemble"] if self.ensemble else self.arms
+            router = Fixed(k + 1, k) if self.ensemble else LinearThompson(k, 4, noise_sd=0.4)
+            d = Dispatcher(router, names, ledger=ledger)
             records += [self._step(d, t, draw, skill_K) for t in range(self.steps)]
             counted = d.counts()
         config = {
-            "router": {"name": "thompson", "mode": "route"},
+            "router": {"name": "thompson", "mode": "ensemble" if self.ensemble else "route"},
             "policy": {"model": "tiny"},
             "train": {"loss": "dpo"},
         }
@@ -69,17 +72,17 @@ class Made:
         decisions = d.route(context_BD, names, t)
         calls, paid = [], []
         for decision in decisions:
-            audited = draw.random() < self.audit
+            audited = draw.random() < self.audit or self.ensemble
             truth_N = draw.normal(size=4)
             for k, arm in enumerate(self.arms):
                 if arm == decision.name or audited:
-                    status = "ok" if arm == decision.name else "audit"
+                    status = "ok" if arm == decision.name or self.ensemble else "audit"
                     score_N = truth_N * (2 * skill_K[k] - 1) + draw.normal(size=4) * 0.4
                     calls += [
                         Call(decision.id, f"{decision.unit}/0/{i}", arm, float(s), status, 0.01 * (k + 1))
                         for i, s in enumerate(score_N)
                     ]
-            right = float(draw.random() < skill_K[decision.arm])
+            right = float(draw.random() < skill_K[decision.arm % len(self.arms)])
             paid.append((decision.id, right))
             d.record_label(decision.unit, t, right, "gold order")
         d.record_calls(calls)
@@ -89,17 +92,23 @@ class Made:
             d.feedback_many(paid, source="probe")
         else:
             d.feedback_raw_many([(i, v - 3 + 0.05 * t) for i, v in paid], source=self.payoff)
-        mean_BK, sd_BK = d.router.posterior(context_BD.mean(axis=0, keepdims=True))
+        posterior = self._posterior(d, context_BD)
         return {
             "step": t,
-            "arms": {a: sum(x.name == a for x in decisions) for a in self.arms},
-            "probs": dict(zip(self.arms, np.mean([x.probs_K for x in decisions], axis=0).tolist(), strict=True)),
+            "arms": {a: sum(x.name == a for x in decisions) for a in d.arms},
+            "probs": dict(zip(d.arms, np.mean([x.probs_K for x in decisions], axis=0).tolist(), strict=True)),
             "loss": float(0.69 - 0.01 * t + 0.02 * draw.normal()),
             "gold_sampled": float(np.clip(0.3 + 0.01 * t + 0.1 * draw.normal(), 0, 1)) if t % 4 else float("nan"),
             "words": 20.0,
-            "posterior": {a: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, a in enumerate(self.arms)},
+            "posterior": posterior,
             "seconds": {},
         }
+
+    def _posterior(self, d: Dispatcher, context_BD: Any) -> dict[str, list[float]]:
+        if not isinstance(d.router, LinearThompson):
+            return {}
+        mean_BK, sd_BK = d.router.posterior(context_BD.mean(axis=0, keepdims=True))
+        return {a: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, a in enumerate(self.arms)}
 
     def _summary(
         self, records: list[dict[str, Any]], counted: dict[str, Any], draw: np.random.Generator
@@ -185,6 +194,7 @@ def read(folder: Path) -> tuple[Page, str]:
         {"arms": ['<script>alert("x")</script>', "a&b", "ü" * 80], "failures": 2},
         {"payoff": "neg_loss", "steps": 1, "batch": 2},
         {"arms": ["gold"]},
+        {"ensemble": True, "payoff": "neg_loss"},
     ],
     ids=lambda c: " ".join(map(str, c)) or "plain",
 )

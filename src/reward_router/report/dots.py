@@ -44,7 +44,7 @@ def _ruler(frame: Frame, title: str, factor: float = 0.0) -> list[str]:
     """Vertical grid lines with their values below and a title above; ``factor`` 0: per cent."""
     bottom, middle = frame.height - 34, (frame.left + frame.width - frame.right) / 2
     marks = [f'<text x="{middle}" y="18" text-anchor="middle" class="label">{escape(title)}</text>']
-    for value in ticks(frame.low_x, frame.high_x, 4):
+    for value in ticks(frame.low_x, frame.high_x, 6 if factor else 4):
         x, ink = frame.x(value), FAINT if value == 0 and factor else GRID
         text = f"{factor * value:+.4g}".replace("+0", "0") if factor else number_text(value, True)
         marks.append(f'<line x1="{x}" x2="{x}" y1="30" y2="{bottom}" stroke="{ink}"/>')

@@ -135,6 +135,8 @@ def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[f
     notes = {}
     for k, arm in enumerate(e.decisions.arms):
         mine = np.flatnonzero((e.decisions.arm == k) & np.isfinite(value_B))
+        if e.ensemble and not len(mine):
+            continue  # decisions bear the ensemble's name, never an arm's
         x, y = at[mine].tolist(), value_B[mine].tolist()
         lines[arm] = thin(x), thin(trailing(y, SMOOTH))
         dots[arm] = thin(x, DOTS), thin(y, DOTS)
@@ -172,22 +174,23 @@ def agree(e: Evidence) -> str:
     found = agreement(e.calls)
     if not found.responses:
         return ""
-    arms = e.calls.arms
+    asked = np.flatnonzero(np.isfinite(found.ordered_K))
+    arms = [e.calls.arms[k] for k in asked]
     alike = [
-        [None if i == j or not np.isfinite(v) else float(v) for j, v in enumerate(row)]
-        for i, row in enumerate(found.alike_KK)
+        [None if i == j or not np.isfinite(found.alike_KK[i, j]) else float(found.alike_KK[i, j]) for j in asked]
+        for i in asked
     ]
     what = (
         f"On {found.responses:,} responses scored by more than one arm: of the pairs of responses to one prompt that both arms put in an order, the per cent they "
         "order the same way. 50 is chance, 100 is two copies of one judge, below 50 they contradict each other. Routing needs arms that differ. (Counting each pair "
         "both ways, this is also the F1 score between two arms that the LASER paper draws.)"
     )
-    ordered = {a: float(v) for a, v in zip(arms, found.ordered_K, strict=True) if np.isfinite(v)}
+    ordered = dict(zip(arms, found.ordered_K[asked].tolist(), strict=True))
     ties = "Per cent of those pairs that an arm orders at all; the rest it ties (a rule that gives both the same, or two equal responses)."
     return (
         note(what)
         + figure(charts.heatmap(alike, arms, [cut(a, 16) for a in arms], 0.0, 1.0, percent=True))
-        + f"<details><summary>How many pairs each arm orders at all</summary>{note(ties)}{figure(charts.bars(ordered, 'share of pairs ordered', percent=True))}{_pairs(found.pairs_KK.tolist(), arms)}</details>"
+        + f"<details><summary>How many pairs each arm orders at all</summary>{note(ties)}{figure(charts.bars(ordered, 'share of pairs ordered', percent=True))}{_pairs(found.pairs_KK[np.ix_(asked, asked)].tolist(), arms)}</details>"
     )
 
 

@@ -138,7 +138,7 @@ def truth(e: Evidence) -> str:
             paid, right = float(e.decisions.payoff[mine].mean()), float(order_B[mine].mean())
             points.append(charts.Point(paid, right, *_wilson(right, n), f"{cut(arm, 20)} ({n})", arm))
     parts = [f"<p>{escape(_correlation(found, name))}</p>"]
-    if points:
+    if len(points) > 1:
         what = (
             "One point an arm: its mean payoff and how often it put a right answer above a wrong one (50 % is chance), with a 95 % bar and the number of decisions that have "
             "both. Points that rise from left to right: the payoff ranks the arms as truth would. Points that fall: it pays the wrong ones."

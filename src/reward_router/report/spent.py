@@ -50,6 +50,8 @@ def _calls(e: Evidence) -> str:
     priced = bool((np.isfinite(calls.price) & (calls.price != 1.0)).any())
     rows = []
     for k, arm in enumerate(calls.arms):
+        if e.ensemble and arm not in arms:
+            continue  # the name that the ensemble's decisions bear
         row = arms.get(arm, {})
         mean = row.get("mean_payoff")
         head = [cut(arm, 48), f"{row.get('decisions', 0):,}", "-" if mean is None else f"{mean:.2f}"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,7 +24,9 @@ arms_app = typer.Typer(no_args_is_help=True, help="Reward models before a run.")
 app.add_typer(arms_app, name="arms")
 ledger_app = typer.Typer(no_args_is_help=True, help="The durable record of decisions and payoffs.")
 app.add_typer(ledger_app, name="ledger")
-console = Console()
+MAIN = os.environ.get("RANK", "0") == "0"
+"""False on the other processes of an ``accelerate launch``: they say nothing."""
+console = Console(quiet=not MAIN)
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer carries its own copy of click's, or click's itself
@@ -203,6 +206,8 @@ def ledger_export(
 
 def main() -> None:
     """Entry point of ``reward-router``."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:
@@ -223,7 +228,7 @@ def main() -> None:
 
 def _stop(message: str, code: int) -> NoReturn:
     """One line on stderr, from the first process of a launch, and the exit code."""
-    if os.environ.get("RANK", "0") == "0":
+    if MAIN:
         text = f"reward-router: {' '.join(message.split())}"
         Console(stderr=True).print(text, style="red", highlight=False, soft_wrap=True, markup=False)
     sys.exit(code)

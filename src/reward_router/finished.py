@@ -5,6 +5,7 @@ Each function is one command of the command line. Left out: serving the merged m
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -61,7 +62,8 @@ def held_out(
         raise InputError(f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}")
     config = run_config(folder)
     if source is None:
-        own = config.eval.data or (DataConfig(split="dev") if config.data.source == EMBEDDED else None)
+        dev = config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+        own = config.eval.data or dev
         if own is None:
             raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
         return own.model_copy(update={k: v for k, v in given.items() if v is not None})
@@ -103,13 +105,9 @@ def export(folder: Path, out: Path) -> Path:
     policy = config.policy
     base = load_causal_lm(policy.model, dtype=policy.dtype, device="cpu", trust_remote_code=policy.trust_remote_code)
     model = attach_adapters(base, config.train.model_copy(update={"gradient_checkpointing": False}), config.seed)
-    model.load_state_dict(
-        {
-            k.replace(".lora_A.", ".lora_A.policy.").replace(".lora_B.", ".lora_B.policy."): v
-            for k, v in adapter_tensors(folder).items()
-        },
-        strict=False,
-    )
+    named = {re.sub(r"(\.lora_[AB])\.", r"\1.policy.", k): v for k, v in adapter_tensors(folder).items()}
+    if model.load_state_dict(named, strict=False).unexpected_keys:
+        raise InputError(f"{folder}: its adapter does not belong to {policy.model}")
     merged = model.merge_and_unload(adapter_names=["policy"])
     partial = out.with_name(out.name + ".partial")
     with explained(out):

@@ -142,10 +142,9 @@ class Loop:
                 names = sorted(f"{keyed.key(0, 'data', 0, responses[b][n]):x}"[:12] for n in (i, j))
                 units.append(Unit("|".join([example.id, *names]), ((b, (j, i)),)))
                 triples.append((example.prompt, responses[b][j], responses[b][i]))
-        if not triples:
-            return [], np.zeros((0, 2 * self.parts.contexts.dim)), []
-        rows = self.parts.ranks.gather(list(self.parts.contexts.pairs(*map(list, zip(*triples, strict=True)))))
-        return units, np.stack(rows), [1] * len(rows)
+        mine = list(self.parts.contexts.pairs(*map(list, zip(*triples, strict=True)))) if triples else []
+        rows = self.parts.ranks.gather(mine)
+        return units, np.array(rows).reshape(len(rows), 2 * self.parts.contexts.dim), [1] * len(rows)
 
     def route(self, units: Sequence[Unit], context_BD: Float, n_units: list[int], t: int) -> list[Decision]:
         """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
@@ -305,7 +304,7 @@ class Loop:
             "payoffs": len(paid),
             "gold_order": float(np.mean(right)) if right else None,
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
-            "words": float(np.mean([len(r.split()) for group in responses for r in group])),
+            "words": float(np.mean([len(r.split()) for group in responses for r in group] or [0])),
             "failures": len(verdicts.failures),
             "abstained": len(verdicts.abstained),
             "score_seconds": verdicts.seconds,

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from reward_router import config as configuration
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.S | re.M)
@@ -29,6 +31,14 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
     namespace: dict[str, object] = {}
     for code in blocks(page, ("python",)):
         exec(compile(code, page.name, "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_configurations_are_valid(page):
+    for text in blocks(page, ("yaml",)):
+        tree = configuration.parse_yaml(text, page.name)
+        if isinstance(tree, dict) and tree.keys() & configuration.Config.model_fields.keys():
+            configuration.validate(tree, page.name)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

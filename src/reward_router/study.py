@@ -113,7 +113,7 @@ def row(
         "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
         "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
         "finished_after": float(np.mean([s["gold"]["all"]["finished_after"] for s in summaries])),
-        "payoff_gold_r": _mean([s["payoff_gold"]["r"] for s in summaries]),
+        "payoff_gold_r": _mean([None if s["payoff"] == "probe" else s["payoff_gold"]["r"] for s in summaries]),
         "shares": {a: float(np.mean([s["arms"][a]["share"] for s in summaries])) for a in summaries[0]["arms"]},
     }
     if "uniform" in runs:

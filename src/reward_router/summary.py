@@ -110,7 +110,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
     r = summary["payoff_gold"]
-    if r["r"] is not None:
+    if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
         low, high = r["ci95"]
         console.print(
             f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",

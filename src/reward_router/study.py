@@ -125,8 +125,9 @@ def row(
 
 
 def mean_interval(value_SP: Float) -> tuple[float, float, float]:
-    """Mean of (seeds, prompts) with a 95 % interval over both: t(S - 1) sqrt(SE_seeds^2 + SE_prompts^2).
+    """Mean of (seeds, prompts) with a 95 % interval over both: t sqrt(SE_seeds^2 + SE_prompts^2).
 
+    The degrees of freedom are Satterthwaite's.
     One seed: prompts only (the interval then says nothing of training seeds). No seed: NaN.
     """
     from scipy.special import stdtrit
@@ -134,9 +135,10 @@ def mean_interval(value_SP: Float) -> tuple[float, float, float]:
     if value_SP.size == 0:
         return (float("nan"),) * 3
     s, p = value_SP.shape
-    se_prompts = value_SP.mean(axis=0).std(ddof=1) / np.sqrt(p) if p > 1 else 0.0
-    se_seeds = value_SP.mean(axis=1).std(ddof=1) / np.sqrt(s) if s > 1 else 0.0
-    half = float(stdtrit(s - 1, 0.975) if s > 1 else 1.96) * float(np.hypot(se_prompts, se_seeds))
+    prompts = value_SP.mean(axis=0).var(ddof=1) / p if p > 1 else 0.0
+    seeds = value_SP.mean(axis=1).var(ddof=1) / s if s > 1 else 0.0
+    freedom = (prompts + seeds) ** 2 / max(prompts**2 / max(p - 1, 1) + seeds**2 / max(s - 1, 1), 1e-300)
+    half = float(stdtrit(max(freedom, 1.0), 0.975)) * float(np.sqrt(prompts + seeds))
     mean = float(value_SP.mean())
     return mean, mean - half, mean + half
 

@@ -1,0 +1,37 @@
+"""A run small enough for a test: tiny model, three arms of two kinds, a second of work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reward_router import config
+from reward_router.config import Config
+
+TINY = """
+data: {categories: [sums, short, include]}
+policy: {model: tiny, n_responses: 3, max_new_tokens: 8, device: cpu, sample_dtype: float32}
+arms:
+  - {name: short, kind: metric, metric: length, direction: short}
+  - {name: long, kind: metric, metric: length, direction: long}
+  - {name: likely, kind: loglik, model: tiny, reduction: mean}
+router: {name: linucb, unit: prompt}
+context: {kind: hashing, dim: 8}
+pairs: {per_prompt: 2}
+train: {loss: dpo+nll, lr: 1e-3, iterations: 2, batch_prompts: 3, batches_per_iteration: 2}
+eval: {limit: 3}
+"""
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
+    """``tiny("a.b=v", ...)``: the small run with settings; arms of ``misbehaving.py`` are importable."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return lambda *settings: config.load(tiny_yaml, None, settings)

@@ -1,0 +1,138 @@
+"""Killed anywhere, a run that is resumed ends as one that was never interrupted: decisions, payoffs, router, adapter."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reward_router.config import Config
+from reward_router.errors import RunError
+from reward_router.ledger import Ledger
+from reward_router.rundir import RunDir
+
+run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
+LIMIT_S = 500
+
+
+def evidence(out: Path) -> dict[str, Any]:
+    """What must come out bit for bit."""
+    with Ledger(out / "ledger.sqlite", readonly=True) as ledger:
+        d = ledger.decisions()
+    router = np.load(out / "router.npz")
+    return {
+        "decisions": list(zip(d.unit, d.step.tolist(), d.arm.tolist(), d.propensity.tolist(), strict=True)),
+        "payoffs": d.payoff.tobytes(),
+        "router": {name: router[name].tobytes() for name in router.files},
+        "adapter": (out / "policy" / "adapter_model.safetensors").read_bytes(),
+    }
+
+
+def start(config: Path, out: Path) -> subprocess.Popen[str]:
+    resume = ["--resume"] if (out / "config.yaml").is_file() else []
+    command = [sys.executable, "-m", "reward_router.cli", "train", str(config), "--out", str(out), *resume]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+
+
+def until(process: subprocess.Popen[str], out: Path, lines: int) -> None:
+    """Wait for so many steps in the log, or the end."""
+    deadline = time.monotonic() + LIMIT_S
+    while process.poll() is None and len(RunDir(out).read_log()) < lines and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def finish(config: Path, out: Path) -> None:
+    process = start(config, out)
+    _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said
+
+
+def test_killed_and_interrupted_runs_end_alike(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path) -> None:
+    run.train(tiny(), tmp_path / "whole")
+    out = tmp_path / "broken"
+    first = start(tiny_yaml, out)
+    until(first, out, 1)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    assert not (out / "summary.json").exists()
+    second = start(tiny_yaml, out)
+    until(second, out, 2)
+    second.send_signal(signal.SIGINT)
+    _, said = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 130, said
+    assert said.count("\n") == 1
+    assert "--resume" in said
+    finish(tiny_yaml, out)
+    assert evidence(out) == evidence(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_storm_of_kills(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path) -> None:
+    run.train(tiny(), tmp_path / "whole")
+    draw, kills = random.Random(0), 0
+    for attempt in range(100):
+        out = tmp_path / f"broken-{attempt}"
+        while not (out / "summary.json").is_file():
+            process = start(tiny_yaml, out)
+            if kills < 30:
+                until(process, out, draw.randint(0, 3))
+                time.sleep(draw.random() * 0.5)
+                process.kill()
+                kills += 1
+            process.communicate(timeout=LIMIT_S)
+        assert evidence(out) == evidence(tmp_path / "whole")
+        if kills >= 30:
+            return
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    config, out, real = tiny(), tmp_path / "run", safetensors.torch.save_file
+    run.train(config, tmp_path / "whole")
+
+    def full(tensors: Any, path: Path) -> None:
+        if "000002" in str(path) and path.name.startswith("reference"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", full)
+        with pytest.raises(RunError, match=r"No space left on device.*--resume"):
+            run.train(config, out)
+    assert [p.name for p in sorted((out / "checkpoints").iterdir())] == ["000000", "000001"]
+    run.train(config, out, resume=True)
+    assert evidence(out) == evidence(tmp_path / "whole")
+
+
+def test_a_broken_checkpoint_is_passed_over(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config, out = tiny(), tmp_path / "run"
+    run.train(config, tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        real = RunDir.save_checkpoint
+
+        def stop(self: RunDir, number: int, *rest: Any) -> None:
+            real(self, number, *rest)
+            if number == 2:
+                raise RunError("stopped")
+
+        patch.setattr(RunDir, "save_checkpoint", stop)
+        with pytest.raises(RunError):
+            run.train(config, out)
+    victim = out / "checkpoints" / "000002" / "policy.safetensors"
+    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+    run.train(config, out, resume=True)
+    assert evidence(out) == evidence(tmp_path / "whole")

@@ -1,0 +1,59 @@
+"""Two processes are one run: both choose the same arms, one writes, neither waits for ever."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reward_router.config import Config
+from reward_router.ledger import Ledger
+
+pytest.importorskip("accelerate", reason="needs the packages of the extra `train`")
+
+LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings", [[], ["router.unit=batch", "train.loss=kto"], ["router.unit=pair", "train.batch_prompts=1"]]
+)
+def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: list[str]) -> None:
+    tiny()
+    options = [part for s in settings for part in ("--set", s)]
+    command = [
+        sys.executable,
+        "-m",
+        *LAUNCH.split(),
+        "-m",
+        "reward_router.cli",
+        "train",
+        str(tiny_yaml),
+        "--out",
+        "run",
+        *options,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
+    with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
+        decisions, counts = ledger.decisions(), ledger.counts()
+        assert ledger.check().ok
+    assert len(set(zip(decisions.unit, decisions.step.tolist(), strict=True))) == len(decisions.unit)
+    assert sum(counts["calls"].values()) == summary["calls"]["made"] == summary["counts"]["responses"]
+    if not settings:
+        assert len(decisions.unit) == 12
+        assert summary["calls"]["made"] == 36

@@ -1,0 +1,127 @@
+"""The policy: keyed sampling, the merged sampler, the reference, ends of responses, prompts of models without a template."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the packages of the extra `train`")
+
+from reward_router.config import PolicyConfig, TrainConfig  # noqa: E402
+from reward_router.errors import InputError  # noqa: E402
+from reward_router.policy import Policy, Response  # noqa: E402
+
+PROMPTS = ["Say hi.", "Name three fruits that grow on trees."]
+
+
+@pytest.fixture
+def policy() -> Callable[..., Policy]:
+    def make(**settings: object) -> Policy:
+        settings = {"model": "tiny", "device": "cpu", "sample_dtype": "float32", "max_new_tokens": 12} | settings
+        return Policy(PolicyConfig(**settings), TrainConfig(), 0)  # type: ignore[arg-type]
+
+    return make
+
+
+def disturb(policy: Policy, scale: float = 0.3) -> None:
+    """An adapter that changes the logits."""
+    generator = torch.Generator().manual_seed(1)
+    state = {k: torch.randn(v.shape, generator=generator) * scale for k, v in policy.adapter_state().items()}
+    policy.load_adapter(state)
+    policy.sync()
+
+
+def test_the_same_step_draws_the_same_responses(policy: Callable[..., Policy]) -> None:
+    p = policy()
+    first = p.sample(PROMPTS, ["a", "b"], 3, 7)
+    assert p.sample(PROMPTS, ["a", "b"], 3, 7) == first
+    assert p.sample(PROMPTS, ["a", "b"], 3, 8) != first
+    assert p.sample(PROMPTS, ["a", "c"], 3, 7)[1] != first[1]
+    assert p.sample(PROMPTS[1:], ["b"], 3, 7) == first[1:]  # whatever else is in the batch
+    assert len(set(first[0])) > 1
+
+
+def test_the_sampler_is_the_adapted_model(policy: Callable[..., Policy]) -> None:
+    p = policy()
+    batch = p.tokenize(PROMPTS)
+    with torch.no_grad():
+        base = p.sampler.model(**batch).logits  # type: ignore[union-attr]
+        disturb(p)
+        wanted, got = p.model(**batch).logits, p.sampler.model(**batch).logits  # type: ignore[union-attr]
+    real = batch["attention_mask"].bool()
+    assert torch.allclose(wanted[real], got[real], atol=1e-4)
+    assert not torch.allclose(base[real], got[real], atol=1e-2)
+
+
+def test_the_reference_is_a_snapshot(policy: Callable[..., Policy]) -> None:
+    p = policy()
+    disturb(p)
+    p.snapshot_reference()
+    kept = p.adapter_state("policy")
+    disturb(p, 0.1)
+    reference = p.adapter_state("reference")
+    assert all(torch.equal(reference[k], kept[k]) for k in kept)
+    batch = p.tokenize(PROMPTS)
+    with torch.no_grad(), p.using("reference"):
+        under_reference = p.model(**batch).logits
+    p.load_adapter(kept)
+    with torch.no_grad():
+        assert torch.equal(p.model(**batch).logits, under_reference)
+    assert all(x.requires_grad for n, x in p.model.named_parameters() if ".policy." in n)
+
+
+def test_a_response_knows_whether_it_ended(policy: Callable[..., Policy]) -> None:
+    p = policy(max_new_tokens=60, temperature=3.0)
+    flat = [r for group in p.sample(PROMPTS, ["a", "b"], 30, 0) for r in group]
+    assert {r.finished for r in flat} == {True, False}  # near uniform over 259 ids: about one in five ends
+    for r in flat:
+        own = p.tokenizer(str(r), add_special_tokens=False)["input_ids"]
+        assert p.response_ids(r) == ([*own, p.eos] if r.finished else own)
+    assert p.response_ids("plain text")[-1] == p.eos
+    assert Response("x", finished=False) == "x"
+
+
+def test_a_base_model_reads_the_prompt_as_it_is(policy: Callable[..., Policy]) -> None:
+    p = policy(system="")
+    p.tokenizer.chat_template = None
+    prompt = "**Question:** Is it so? Solution:"
+    assert p.render(prompt) == prompt
+    plain = p.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert p.prompt_ids(prompt) == plain  # this tokenizer adds nothing of its own
+    from tokenizers.processors import TemplateProcessing
+
+    bos = p.tokenizer.bos_token
+    p.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, p.tokenizer.bos_token_id)]
+    )
+    assert p.prompt_ids(prompt) == [p.tokenizer.bos_token_id, *plain]
+
+
+def test_long_prompts(policy: Callable[..., Policy]) -> None:
+    p = policy(max_prompt_tokens=60)
+    assert p.takes("short")
+    assert not p.takes("long " * 60)
+    with pytest.raises(InputError, match="max_prompt_tokens allows 60"):
+        p.prompt_ids("long " * 60)
+
+
+def test_embeddings_of_no_prompts(policy: Callable[..., Policy]) -> None:
+    p = policy()
+    assert p.embed([], "last_hidden").shape == (0, 64)
+    rows = p.embed(PROMPTS, "last_hidden")
+    assert np.allclose(rows[0], p.embed(PROMPTS[:1], "last_hidden")[0], atol=1e-5)
+
+
+def test_a_saved_adapter_is_peft_s(policy: Callable[..., Policy], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    p = policy()
+    disturb(p)
+    p.save_pretrained(tmp_path / "policy")
+    assert sorted(f.name for f in (tmp_path / "policy").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    saved = load_file(tmp_path / "policy" / "adapter_model.safetensors")
+    assert saved.keys() == p.adapter_state().keys()

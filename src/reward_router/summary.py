@@ -120,8 +120,11 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
 
 def _arms(summary: dict[str, Any]) -> Table:
     categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
-    table = Table(title=f"who judged ({summary['router']}, unit {summary['unit']})", title_justify="left")
-    for column in ("arm", "share", *categories, "payoff", "calls"):
+    title = f"who judged ({summary['router']}, unit {summary['unit']}): share of decisions, in all and by category"
+    table = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )  # fits 80 columns with 8 categories
+    for column in ("arm", "all", *categories, "payoff", "calls"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, row in summary["arms"].items():
         payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
@@ -132,7 +135,7 @@ def _arms(summary: dict[str, Any]) -> Table:
 
 def gold_table(gold: dict[str, Any], title: str) -> Table:
     """Gold before and after by category, with the interval of the change."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
         table.add_column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():

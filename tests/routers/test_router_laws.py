@@ -18,6 +18,7 @@ from reward_router.routers import (
     LinUCB,
     Priced,
     RoundRobin,
+    Sequential,
     Uniform,
     choose,
 )
@@ -45,6 +46,7 @@ ONE_ARM = ("permutation", "equal")  # these treat one index differently on purpo
 CASES = [
     Case("Uniform", lambda: Uniform(K)),
     Case("RoundRobin", lambda: RoundRobin(K), frozenset(ONE_ARM)),
+    Case("Sequential", lambda: Sequential(K), frozenset(ONE_ARM)),
     Case("Fixed", lambda: Fixed(K, 2), frozenset((*ONE_ARM, "remove 2"))),
     Case("Exp3", lambda: Exp3(K)),
     Case("Exp3 eta=1", lambda: Exp3(K, eta=1.0)),

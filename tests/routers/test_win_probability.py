@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from reward_router.errors import InputError
 from reward_router.routers import LinearThompson, choose, win_probability
-from reward_router.routers.win_probability import mixture_win_probability
+from reward_router.routers.win_probability import _by_even_points, _by_panels, mixture_win_probability
 
 
 def adaptive(mean, sd, weight):
@@ -63,6 +63,34 @@ def test_mixtures_agree_with_adaptive_quadrature(arms):
         np.testing.assert_allclose(p, adaptive(m, s, w), atol=1e-6)
 
 
+@pytest.mark.parametrize("arms", [2, 4, 16])
+def test_even_points_and_panels_agree_with_each_other_and_with_adaptive_quadrature(arms):
+    """Sd ratios on both sides of where even points stop; arms that are hopeless, far apart, without spread."""
+    rng = np.random.default_rng(arms)
+    mean, sd = rng.normal(size=(60, arms)) * 2, 10 ** (rng.uniform(-1, 0, (60, arms)) * np.linspace(0, 4, 60)[:, None])
+    mean[::7, 0], sd[3::9, -1] = 50.0, 0.0
+    p, found = win_probability(mean, sd), _by_even_points(mean, sd)[1]
+    assert 0 < found.sum() < 60
+    panels = _by_panels(mean[..., None], sd[..., None], np.ones((60, arms, 1)))
+    np.testing.assert_allclose(p, panels, atol=1e-7)
+    np.testing.assert_allclose(win_probability(1e6 + mean * 1e3, sd * 1e3), p, atol=1e-7)
+    alone = [win_probability(m[None], s[None])[0] for m, s in zip(mean, sd, strict=True)]
+    np.testing.assert_allclose(alone, p, atol=1e-14)
+    for i in (1, 2, 8, 20):
+        want = adaptive(mean[i][:, None], np.maximum(sd[i], 1e-9)[:, None], np.ones((arms, 1)))
+        np.testing.assert_allclose(p[i], want, atol=1e-6)
+
+
+@pytest.mark.parametrize("arms", [2, 3, 5, 8, 16, 32, 64])
+def test_even_points_are_close_enough_however_many_arms_are_nearly_equal(arms):
+    rng = np.random.default_rng(arms)
+    mean = rng.normal(size=(40, arms)) * np.repeat([0.0, 0.01, 0.1, 0.3], 10)[:, None]
+    sd = 3 ** rng.uniform(-1, 1, (40, arms)) ** np.tile([9, 1], 20)[:, None]
+    p, found = _by_even_points(mean, sd)
+    assert found.all()
+    np.testing.assert_allclose(p, _by_panels(mean[..., None], sd[..., None], np.ones((40, arms, 1))), atol=2e-8)
+
+
 def test_sixty_four_equal_arms_share_exactly():
     np.testing.assert_allclose(win_probability(np.zeros((2, 64)), np.ones((2, 64))), 1 / 64, atol=1e-12)
     np.testing.assert_allclose(win_probability(np.zeros((1, 3)), np.zeros((1, 3))), 1 / 3, atol=1e-12)
@@ -100,7 +128,7 @@ def test_thompson_probabilities_are_the_law_of_drawing_weights():
     p, utilities = router.probs(q), np.empty((3, arms, draws))
     for k in range(arms):
         cov = np.linalg.inv(_precision(router, k, dim))
-        weights = rng.multivariate_normal(router.model.arms[k][0]._live_CD[0], cov, draws)
+        weights = rng.multivariate_normal(router.posterior(np.eye(dim))[0][:, k], cov, draws)
         utilities[:, k] = q @ weights.T
     share = np.stack([(utilities.argmax(axis=1) == k).mean(axis=1) for k in range(arms)], axis=1)
     assert (abs(share - p) <= 5 * np.sqrt(p * (1 - p) / draws) + 1e-9).all()

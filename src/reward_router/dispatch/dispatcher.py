@@ -1,10 +1,5 @@
-"""The dispatcher: routes units, takes payoffs, writes both to the ledger. The only stateful object.
+"""The dispatcher: routes units, takes payoffs, writes both to the ledger (``live``) under one lock. The only stateful object."""
 
-Write first, then apply: an event is committed before the state learns it, both under one lock. Whatever goes wrong in between
-(a full disk, an interrupt) leaves a mark, and the next call rebuilds the state from the ledger.
-"""
-
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,28 +8,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
-from reward_router.dispatch.recording import arm_number, called
+from reward_router.dispatch.live import Live
+from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
 from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.fold import Event, FoldState, Payment, Pull, fold, needs_cost, router_dim
+from reward_router.ledger.fold import FoldState, Payment, Pull, needs_cost
 from reward_router.ledger.rows import (
     Call,
     Changed,
     Decided,
     Failed,
     Labelled,
-    Row,
     digest,
-    pack,
     pack_rows,
-    unpack,
 )
 from reward_router.ledger.store import Ledger
 from reward_router.payoffs import QuantileScaler, finite
 from reward_router.routers.choose import choose
 from reward_router.types import Decision, Int, Router, State
-
-log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -71,78 +62,20 @@ class Dispatcher:
             raise InputError(
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
             )
-        self.router, self.seed, self.snapshot_every = router, int(seed), snapshot_every
+        self.router, self.seed = router, int(seed)
         self.ledger = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = int(getattr(router, "warmup", 0))
-        self._dim = router_dim(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
-        self._state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
+        state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
         self._prices: dict[str, float | None] = inputs.prices(costs, names)
         self._lock = self.ledger.lock
         with self._lock:
-            self._bind(names)
-
-    # state and ledger --------------------------------------------------------------------------------------------------
-
-    def _bind(self, names: list[str]) -> None:
-        scaler = self._state.scaler
-        binding = {
-            "arms": names,
-            "router": type(self.router).__name__,
-            "dim": self._dim,
-            "seed": self.seed,
-            "warmup": self.warmup,
-            "hold_back": self._state.hold_back,
-            "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
-        }
-        known = self.ledger.meta("binding")
-        if known is None:
-            self.ledger.begin(binding, self._state.state_dict(), self._state.head())
-        else:
-            for key, value in binding.items():
-                if known.get(key) != value:
-                    raise InputError(f"{self.ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here")
-        self._rebuild()
-
-    def _rebuild(self) -> None:
-        found = self.ledger.last_snapshot()
-        if found is None:
-            raise LedgerError(f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt")
-        self._applied = -1
-        self._state.load(found[2], found[1], self.ledger)
-        fold(self._state, self.ledger, found[0])
-        self._width = self._dim or self.ledger.width()
-        self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False
-
-    def _fresh(self) -> FoldState:
-        if self._writing:
-            self.ledger.reload()
-        if self._applied != self.ledger.last_seq or self._generation != self.ledger.generation:
-            self._rebuild()
-        self._writing = False
-        return self._state
-
-    def _commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
-        before, self._writing = self._applied, True  # found set: the end of a write was not seen, the file knows
-        self.ledger.append(rows)
-        self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
-        try:
-            self._state.apply(events)
-        except ValueError as error:  # so do InputError and LinAlgError: what a router cannot learn must not stay
-            self.ledger.rewind(before, f"refused by the router: {error}")
-            raise
-        self._applied, self._writing = self.ledger.last_seq, False
-        if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
-            try:
-                self.snapshot()
-            except LedgerError as error:  # the events are safe; only the next opening is slower
-                log.warning("no snapshot at event %d: %s", self.ledger.last_seq, error)
+            self._live = Live(self.ledger, state, {"seed": self.seed, "warmup": self.warmup}, snapshot_every)
 
     def snapshot(self) -> None:
         """Write a verified snapshot now, so that opening this ledger again is fast."""
         with self._lock:
-            state = self._fresh()
-            self.ledger.snapshot(state.state_dict(), state.head())
+            self._live.snapshot()
 
     def close(self) -> None:
         """Write a snapshot and close the ledger."""
@@ -161,14 +94,14 @@ class Dispatcher:
         LedgerError. ``n_units``: how many units a row stands for (a batch-routed step is one decision). O(B K) and the router's.
         """
         with self._lock:
-            state = self._fresh()
-            x = inputs.contexts(contexts, self._width, self.ledger.contexts == "f32")
+            state = self._live.fresh()
+            x = inputs.contexts(contexts, self._live.width, self.ledger.contexts == "f32")
             units, step = inputs.units(unit_ids, len(x)), inputs.step_number(step)
             counts = inputs.unit_counts(n_units, len(x))
             keys = [inputs.decision_key(step, unit) for unit in units]
             known = {key: row for key, (row, _) in self.ledger.find(keys).items()}
             for i in [i for i, key in enumerate(keys) if key in known]:
-                self._same(known[keys[i]], units[i], x[i], int(counts[i]))
+                same_unit(known[keys[i]], units[i], x[i], int(counts[i]))
             fresh = [i for i, key in enumerate(keys) if key not in known]
             if fresh:
                 rows = self._decide(
@@ -176,7 +109,7 @@ class Dispatcher:
                 )
                 self._record(state, rows, x[fresh])
                 known |= {row.id: row for row in rows}
-            return [self._receipt(state, known[key]) for key in keys]
+            return [receipt(state, known[key]) for key in keys]
 
     def _decide(
         self, state: FoldState, x: NDArray[Any], keys: list[bytes], units: list[str], step: int, counts: Int
@@ -197,31 +130,10 @@ class Dispatcher:
         ]  # fmt: skip
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
-        self._commit(rows, [Pull(row.seq, row.arm) for row in rows])
-        self._width = x.shape[1]
-        if self.ledger.contexts == "none" and self._dim is not None:
+        self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
+        self._live.width = x.shape[1]
+        if self.ledger.contexts == "none" and self._live.dim is not None:
             state.open.update(zip((row.seq for row in rows), x, strict=True))
-
-    def _same(self, row: Decided, unit: str, context: NDArray[Any], n_units: int) -> None:
-        kept = digest(context) if row.context is not None and row.context[:1] == b"#" else pack(context)
-        if (row.unit, row.n_units, row.context) != (unit, n_units, kept):
-            raise LedgerError(
-                f"unit {unit!r} was routed in step {row.step} before, with another context or n_units; a (step, unit) is decided once"
-            )
-
-    def _receipt(self, state: FoldState, row: Decided) -> Decision:
-        return Decision(
-            id=row.id.hex(),
-            unit=row.unit,
-            step=row.step,
-            arm=state.present.index(row.arm) if row.arm in state.present else -1,  # -1: removed since
-            name=state.names[row.arm],
-            propensity=row.propensity,
-            probs_K=unpack(row.probs),
-            version=row.version,
-            n_units=row.n_units,
-            forced=bool(row.forced),
-        )
 
     # payoffs -----------------------------------------------------------------------------------------------------------
 
@@ -252,14 +164,14 @@ class Dispatcher:
         raw = None if raw is None else finite(raw, "raw payoff")
         reports = [paying.Report(i, inputs.key_of(i), inputs.payoff(v, kind), raw, source, kind) for i, v in payoffs]
         with self._lock:
-            state = self._fresh()
+            state = self._live.fresh()
             found = self.ledger.find([r.key for r in reports])
             verdicts = paying.sort_out(reports, found)
             new = [r for r, is_new in zip(reports, verdicts, strict=True) if is_new]
             if new:
                 rows = [found[r.key][0] for r in new]
                 events = paying.events(state, new, rows, self.ledger.last_seq + 1)
-                self._commit([e.row if isinstance(e, Payment) else e for e in events], events)
+                self._live.commit([e.row if isinstance(e, Payment) else e for e in events], events)
             return verdicts
 
     # the rest of the record --------------------------------------------------------------------------------------------
@@ -267,24 +179,24 @@ class Dispatcher:
     def record_calls(self, calls: Sequence[Call]) -> None:
         """What the arms were asked, one row a call, all or none. InputError, LedgerError where a call names what is not there."""
         with self._lock:
-            state = self._fresh()
+            state = self._live.fresh()
             seqs = self._seqs([c.decision_id for c in calls])
             at, prices = self.ledger.last_seq + 1, {**self._prices, **state.costs}
-            self._commit([called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
+            self._live.commit([called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
         unit, source, gold = inputs.text(unit_id, "unit id"), inputs.text(source, "source"), finite(value, "label")
         with self._lock:
-            self._fresh()
-            self._commit([Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)])
+            self._live.fresh()
+            self._live.commit([Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)])
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff."""
         with self._lock:
-            state = self._fresh()
+            state = self._live.fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
-            self._commit(
+            self._live.commit(
                 [Failed(self.ledger.last_seq + 1, decision, arm_number(state, arm), inputs.text(reason, "reason"))]
             )
 
@@ -302,7 +214,7 @@ class Dispatcher:
         InputError where the name is taken, or a ``Priced`` router is not told the cost.
         """
         with self._lock:
-            self._fresh()
+            self._live.fresh()
             if inputs.text(name, "arm name") in self.arms:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             if cost is None and needs_cost(self.router):
@@ -312,7 +224,7 @@ class Dispatcher:
     def remove_arm(self, name: str) -> None:
         """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
         with self._lock:
-            self._fresh()
+            self._live.fresh()
             if name not in self.arms or len(self.arms) == 1:
                 raise InputError(f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays")
             self._change("arm_removed", name)
@@ -320,14 +232,14 @@ class Dispatcher:
     def reset_scaler(self) -> None:
         """Forget the raw payoffs seen (the ``per_iteration`` history); the next ones are held back and scaled together again."""
         with self._lock:
-            self._fresh()
+            self._live.fresh()
             self._change("scaler_reset", "")
 
     def _change(self, action: str, name: str, cost: float | None = None) -> None:
         if not (hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")) and action != "scaler_reset":
             raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
         row = Changed(self.ledger.last_seq + 1, action, name, cost)
-        self._commit([row], [row])
+        self._live.commit([row], [row])
 
     # looking -----------------------------------------------------------------------------------------------------------
 
@@ -335,7 +247,7 @@ class Dispatcher:
     def arms(self) -> list[str]:
         """Names of the arms present, in the router's order."""
         with self._lock:
-            state = self._fresh()
+            state = self._live.fresh()
             return [state.names[i] for i in state.present]
 
     @property
@@ -350,4 +262,4 @@ class Dispatcher:
     def state_dict(self) -> State:
         """Router, scaler, warm-up and held-back payoffs, as arrays only."""
         with self._lock:
-            return self._fresh().state_dict()
+            return self._live.fresh().state_dict()

@@ -1,13 +1,16 @@
-"""Calls and arms as callers name them, turned into what the ledger keeps."""
+"""Decisions, calls and arms as callers name them, and as the ledger keeps them."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.dispatch import inputs
-from reward_router.errors import InputError
+from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.fold import FoldState
-from reward_router.ledger.rows import STATUSES, Call, Called
+from reward_router.ledger.rows import DIGEST, STATUSES, Call, Called, Decided, digest, pack, unpack
+from reward_router.types import Decision
 
 
 def called(
@@ -30,3 +33,28 @@ def arm_number(state: FoldState, arm: str | int) -> int:
     if isinstance(arm, int | np.integer) and not isinstance(arm, bool) and 0 <= arm < len(state.present):
         return state.present[arm]
     raise InputError(f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}")
+
+
+def same_unit(row: Decided, unit: str, context: NDArray[Any], n_units: int) -> None:
+    """LedgerError where a unit that was decided comes again as something else."""
+    kept = digest(context) if row.context is not None and row.context[:1] == DIGEST else pack(context)
+    if (row.unit, row.n_units, row.context) != (unit, n_units, kept):
+        raise LedgerError(
+            f"unit {unit!r} was routed in step {row.step} before, with another context or n_units; a (step, unit) is decided once"
+        )
+
+
+def receipt(state: FoldState, row: Decided) -> Decision:
+    """What the caller gets of a recorded decision."""
+    return Decision(
+        id=row.id.hex(),
+        unit=row.unit,
+        step=row.step,
+        arm=state.present.index(row.arm) if row.arm in state.present else -1,  # -1: removed since
+        name=state.names[row.arm],
+        propensity=row.propensity,
+        probs_K=unpack(row.probs),
+        version=row.version,
+        n_units=row.n_units,
+        forced=bool(row.forced),
+    )

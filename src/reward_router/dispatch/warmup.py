@@ -7,12 +7,19 @@ recorded propensity, 1 / (arms the round lacks), is the true probability given t
 off-policy estimate. (A fixed order per round, counted by row, would have made a unit's arm depend on its neighbours.)
 """
 
+from typing import Protocol, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import keyed
-from reward_router.ledger.fold import innermost
 from reward_router.types import AnyFloat, Float, Int, Router
+
+
+class Warming(Protocol):
+    """A router with forced pulls of its own (``warmup`` > 0) that can be asked without them."""
+
+    def probs(self, context_BD: AnyFloat, *, forced: bool) -> Float: ...  # noqa: D102
 
 
 def believed(router: Router, contexts_BD: AnyFloat) -> Float:
@@ -20,15 +27,9 @@ def believed(router: Router, contexts_BD: AnyFloat) -> Float:
 
     Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here decisions are counted.
     """
-    core = innermost(router)
-    own = getattr(core, "warmup", 0)
-    if not own:
+    if not getattr(router, "warmup", 0):
         return router.probs(contexts_BD)
-    core.warmup = 0
-    try:
-        return router.probs(contexts_BD)
-    finally:
-        core.warmup = own
+    return cast(Warming, router).probs(contexts_BD, forced=False)
 
 
 def force(

@@ -48,21 +48,13 @@ class Resizable(Protocol):
 
 def router_dim(router: Router) -> int | None:
     """D of the contexts a router learns from; None where it reads none."""
-    core = innermost(router)
-    dim: int | None = getattr(core, "dim", getattr(getattr(core, "model", None), "dim", None))
+    dim: int | None = getattr(router, "dim", None)
     return dim
 
 
 def needs_cost(router: Router) -> bool:
     """Whether a new arm must come with its cost."""
     return hasattr(router, "costs_K")
-
-
-def innermost(router: Any) -> Any:
-    """The router inside the ones that wrap it (``Priced``)."""
-    while hasattr(router, "router"):
-        router = router.router
-    return router
 
 
 class FoldState:

@@ -11,13 +11,14 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger import columns, schema, snapshots
+from reward_router.ledger import columns, opening, snapshots
 from reward_router.ledger.durability import WalSyncer, take_writer_lock
+from reward_router.ledger.opening import MEMORY
 from reward_router.ledger.reading import advice, explain, paged, tally, to_json
 from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
 from reward_router.types import State
@@ -29,7 +30,6 @@ Durability = Literal["normal", "full"]
 Contexts = Literal["full", "f32", "none"]
 CHUNK = 4096
 FIND = 256
-MEMORY = ":memory:"
 R = TypeVar("R")
 
 
@@ -66,67 +66,25 @@ class Ledger:
         self._tally: Counter[str] | None = None
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
-        with self._explained(), ExitStack() as opening:
-            opening.callback(self._release)
+        with self._explained(), ExitStack() as undo:
+            undo.callback(self._release)
             self._db = self._open()
-            opening.callback(self._db.close)
+            undo.callback(self._db.close)
             self._last = self.reload()
-            opening.pop_all()
+            undo.pop_all()
 
     # opening -----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         if self.path == MEMORY:
-            db = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
-            schema.create(db)
-            return db
+            return opening.memory()
         if self.readonly:
-            return self._open_reader()
+            return opening.reader(self.path)
         self._guard = take_writer_lock(self.path)
-        db = self._connect("rwc")
-        with _closed_on_error(db):
-            db.execute("PRAGMA page_size=8192")  # of a new file; two contexts of 384 numbers fill it
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute(f"PRAGMA synchronous={self.durability.upper()}")
-            db.execute("PRAGMA wal_autocheckpoint=4000")
-            if _is_empty(db):
-                with _transaction(db):
-                    schema.create(db)
-            elif self._version(db) < schema.VERSION:
-                with _transaction(db):
-                    schema.migrate(db)
+        db = opening.writer(self.path, self.durability)
         if self.durability == "normal":
             self._syncer = WalSyncer(self.path)
         return db
-
-    def _open_reader(self) -> sqlite3.Connection:
-        if not Path(self.path).is_file():
-            raise LedgerError(f"{self.path}: no such ledger")
-        db = self._connect("ro")
-        with _closed_on_error(db):
-            if _is_empty(db):
-                raise LedgerError(f"{self.path}: an empty file, not a ledger")
-            if self._version(db) == schema.VERSION:
-                return db
-            copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
-            db.backup(copy)  # an older layout is brought up in a copy: a reader changes nothing
-            schema.migrate(copy)
-        db.close()
-        return copy
-
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        uri = f"{Path(self.path).absolute().as_uri()}?mode={mode}"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
-
-    def _version(self, db: sqlite3.Connection) -> int:
-        if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-            raise LedgerError(f"{self.path}: a SQLite file, but not a ledger")
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > schema.VERSION:
-            raise LedgerError(
-                f"{self.path}: schema {version}, this program knows up to {schema.VERSION}; use a newer one"
-            )
-        return version
 
     def _release(self) -> None:
         if self._syncer is not None:
@@ -183,7 +141,7 @@ class Ledger:
             raise LedgerError(f"{self.path}: opened before a fork; a child process opens its own ledger, readonly")
         if self._syncer is not None and self._syncer.error is not None:
             raise LedgerError(f"{self.path}: the disk failed to keep what was written ({self._syncer.error})")
-        with self.lock, self._explained(), _transaction(self._db):
+        with self.lock, self._explained(), opening.transaction(self._db):
             yield self._db
         if self._syncer is not None:
             self._syncer.mark()
@@ -342,27 +300,3 @@ _FIND = (
     f"SELECT {', '.join('d.' + f for f in (*Decided._fields, 'crc'))}, {', '.join('p.' + f for f in (*Paid._fields, 'crc'))} "
     "FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
 )
-
-
-def _is_empty(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0)
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:
-            with suppress(sqlite3.Error):  # the error that led here is the one to report
-                db.execute("ROLLBACK")
-
-
-@contextmanager
-def _closed_on_error(db: sqlite3.Connection) -> Iterator[None]:
-    with ExitStack() as opening:
-        opening.callback(db.close)
-        yield
-        opening.pop_all()

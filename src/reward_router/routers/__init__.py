@@ -8,6 +8,7 @@ from reward_router.routers.choose import choose
 from reward_router.routers.cost import Priced
 from reward_router.routers.exp3 import Exp3
 from reward_router.routers.linucb import DiscountedLinUCB, LinUCB
+from reward_router.routers.sequential import Sequential
 from reward_router.routers.simple import Fixed, RoundRobin, Uniform
 from reward_router.routers.thompson import LinearThompson
 from reward_router.routers.win_probability import win_probability
@@ -20,6 +21,7 @@ __all__ = [
     "LinearThompson",
     "Priced",
     "RoundRobin",
+    "Sequential",
     "Uniform",
     "choose",
     "win_probability",

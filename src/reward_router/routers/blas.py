@@ -62,7 +62,7 @@ def _routines(letter: str) -> tuple[Callable[..., Array], ...]:
 
 
 def _letter(a_DD: Array) -> str:
-    return "s" if a_DD.dtype == np.float32 else "d"
+    return "s" if a_DD.dtype.char == "f" else "d"
 
 
 def symmetric_vector(a_DD: Array, x_D: Array) -> Array:

@@ -24,7 +24,9 @@ class Penalised(Protocol):
     @property
     def n_arms(self) -> int: ...  # noqa: D102
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float: ...  # noqa: D102
+    def probs(  # noqa: D102
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float: ...
 
     def update(  # noqa: D102
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
@@ -81,12 +83,18 @@ class Priced:
         """Forced pulls of the router inside."""
         return self.router.warmup
 
+    @property
+    def dim(self) -> int | None:
+        """D of the router inside; None where it reads no contexts."""
+        return getattr(self.router, "dim", None)
+
     def _scale(self) -> float:
         return max(float(self.costs_K.max()), 1e-300)
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K) of the router inside at the present price."""
-        return self.router.probs(context_BD, (self.cost_weight + self.price / self._scale()) * self.costs_K)
+    def probs(self, context_BD: AnyFloat, *, forced: bool = True) -> Float:
+        """(B, K) of the router inside at the present price, with or without its forced pulls."""
+        penalty_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
+        return self.router.probs(context_BD, penalty_K, forced=forced)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Let the router learn, then charge each row's arm in order."""

@@ -37,8 +37,11 @@ class Exp3:
         self.sums_K = np.zeros(self.n_arms)
         self.updates = 0
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
-        """(B, K), equal rows. ``penalty_K`` (payoff units a round, see ``Priced``) is charged for every round so far."""
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K), equal rows. ``penalty_K`` (payoff units a round, see ``Priced``) is charged for every round so far.
+
+        ``forced`` changes nothing: there are no forced pulls.
+        """
         rows = len(checks.contexts(context_BD, None))
         sums_K = self.sums_K if penalty_K is None else self.sums_K - self.updates * penalty_K
         return np.tile(self._mix(sums_K), (rows, 1))

@@ -4,8 +4,9 @@ Precision L = lambda I + sum w x x' / noise_var; the covariance is held as ``bas
 
 * *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D) while t < D.
 * *primal form*: once Y would reach 3/4 D rows it is subtracted into a D x D base (lower triangle). Reads cost O(D^2).
-* the newest rows wait in a *tail* of 32 or 64; a full tail is folded in as one block (block Kalman step: two GEMMs and a
-  small Cholesky). Reads see the tail through row-by-row factors that are computed once and cached.
+* the newest rows wait in a *tail* of 32 or 64. Reads see them through row-by-row factors that are computed once and cached.
+  A full tail is folded in at once: below D = 1024, where a product with one vector comes from cache, by those same
+  factors; from there on as one block (block Kalman step: two GEMMs and a small Cholesky).
 
 What is stored is a function of the order of the arm's rows only: not of how calls grouped them, and not of reads. So
 a batch equals its rows one by one bit for bit, and a restored state goes on bit for bit.
@@ -13,6 +14,7 @@ a batch equals its rows one by one bit for bit, and a restored state goes on bit
 
 from collections.abc import Mapping
 from functools import partial
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -20,6 +22,8 @@ from numpy.typing import DTypeLike
 from reward_router.routers import checks
 from reward_router.routers.blas import Array, quadratic_rows, subtract_gram, symmetric_rows, symmetric_vector
 from reward_router.types import Float, State
+
+BLOCK = 32  # tails longer than this are folded in as a block
 
 
 def tail_rows(dim: int) -> int:
@@ -54,7 +58,7 @@ class ArmPosterior:
         self.tail_ND, self.tail_NC = np.zeros((self.size, dim), dtype), np.zeros((self.size, columns))
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
-        self._last: tuple[Array, Array] | None = None
+        self._surprise_NC, self._logs_N = np.zeros((self.size, columns)), np.zeros(self.size)
         self._reset_cache()
 
     def _prior_base(self, dim: int) -> Array:
@@ -63,8 +67,9 @@ class ArmPosterior:
         return base_DD
 
     def _reset_cache(self) -> None:
-        self._seen, self._live_CD, self._last = 0, self.theta_CD.copy(), None
-        self._quad_CC, self._logdet = self.quad_CC.copy(), self.logdet
+        self._seen = 0
+        self._last: tuple[bytes, Array] | None = None
+        self._spread = np.asarray(1 / self.precision, self.dtype)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -80,38 +85,44 @@ class ArmPosterior:
                 self._fold()
 
     def _fold(self) -> None:
-        """Block Kalman step on the whole tail: Sigma -= Y'Y with Y = R^-1 V Sigma, R R' = noise / w + V Sigma V'."""
+        """Take the whole tail in: Sigma -= Y'Y, theta += surprises' Y; reads before it change nothing."""
+        if self.size > BLOCK:
+            y_ND = self._block_step()
+        else:
+            self._catch_up()
+            y_ND = self.factor_TD[self.folded : self.folded + self.size]
+        self.theta_CD = self.theta_CD + self._surprise_NC.T @ y_ND
+        self.quad_CC, self.logdet = self._evidence(self.size)
+        self._absorb(y_ND)
+        self.tail = 0
+        self._reset_cache()
+
+    def _block_step(self) -> Array:
+        """Block Kalman step: Y = R^-1 V Sigma, R R' = noise / w + V Sigma V'; whitened surprises and log scales beside it."""
         gain_ND = self._times_covariance(self.tail_ND)
         inner_NN = (gain_ND @ self.tail_ND.T).astype(np.float64)
         inner_NN = (inner_NN + inner_NN.T) / 2
         inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
         root_NN = np.linalg.cholesky(inner_NN)
         inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
-        surprise_NC = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
-        y_ND = inverse_NN.astype(self.dtype) @ gain_ND
-        self.theta_CD = self.theta_CD + surprise_NC.T @ y_ND
-        self._fold_evidence(surprise_NC, np.log(np.diagonal(root_NN)))
-        self._absorb(y_ND)
-        self.tail = 0
-        self._reset_cache()
+        self._surprise_NC = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
+        self._logs_N = np.log(np.diagonal(root_NN))
+        return np.asarray(inverse_NN.astype(self.dtype) @ gain_ND)
 
     def _times_covariance(self, v_ND: Array) -> Array:
         if self.base_DD is not None:
             return symmetric_rows(self.base_DD, v_ND)
         y_TD = self.factor_TD[: self.folded]
-        return np.asarray(self._scaled(v_ND) - (v_ND @ y_TD.T) @ y_TD)
+        return np.asarray(v_ND * self._spread - (v_ND @ y_TD.T) @ y_TD)
 
-    def _scaled(self, v: Array) -> Array:
-        return np.asarray(v * np.asarray(1 / self.precision, self.dtype))
-
-    def _fold_evidence(self, surprise_NC: Float, logs_N: Float) -> None:
+    def _evidence(self, rows: int) -> tuple[Float, float]:
         """Whitened surprises are the one-step-ahead ones: each row's log density, discounted by ``decay`` a row."""
         if self.decay is None:
-            return
-        fade_N = self.decay ** np.arange(len(logs_N) - 1, -1, -1)
-        keep = self.decay ** len(logs_N)
-        self.quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
-        self.logdet = keep * self.logdet + float(fade_N @ logs_N)
+            return self.quad_CC, self.logdet
+        surprise_NC, keep = self._surprise_NC[:rows], self.decay**rows
+        fade_N = self.decay ** np.arange(rows - 1, -1, -1)
+        quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
+        return quad_CC, keep * self.logdet + float(fade_N @ self._logs_N[:rows])
 
     def _absorb(self, y_ND: Array) -> None:
         if self.base_DD is not None:
@@ -146,51 +157,54 @@ class ArmPosterior:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _catch_up(self) -> None:
-        """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v."""
-        while self._seen < self.tail:
-            v_D, end = self.tail_ND[self._seen], self.folded + self._seen
-            y_TD = self.factor_TD[:end]
-            p_D = self._scaled(v_D) if self.base_DD is None else self._times_base(self.base_DD, v_D)
-            p_D = p_D - (y_TD @ v_D) @ y_TD
-            noise = self.noise_var / self.tail_N[self._seen]
-            scale = float(noise + max(float(v_D @ p_D), 0.0)) ** 0.5
-            surprise_C = (self.tail_NC[self._seen] - self._live_CD @ v_D) / scale
-            self.factor_TD[end] = p_D / scale
-            self._live_CD += surprise_C[:, None] * self.factor_TD[end]
-            if self.decay is not None:
-                self._quad_CC = self.decay * self._quad_CC + np.outer(surprise_C, surprise_C)
-                self._logdet = self.decay * self._logdet + float(np.log(scale))
-            self._seen += 1
+        """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v.
 
-    def _times_base(self, base_DD: Array, x_D: Array) -> Array:
+        Each row's surprise is (payoff - its mean before it) / s, so theta = theta_folded + sum of surprise y.
+        """
+        for row in range(self._seen, self.tail):
+            v_D, end = self.tail_ND[row], self.folded + row
+            y_TD, y_D = self.factor_TD[:end], self.factor_TD[end]
+            z_T = y_TD @ v_D
+            p_D = v_D * self._spread if self.base_DD is None else self._times_base(self.base_DD, v_D, v_D.tobytes())
+            np.subtract(p_D, z_T @ y_TD, out=y_D)
+            scale = sqrt(self.noise_var / float(self.tail_N[row]) + max(float(v_D @ y_D), 0.0))
+            y_D /= scale
+            mean_C = self.theta_CD @ v_D + z_T[self.folded :] @ self._surprise_NC[:row]
+            self._surprise_NC[row] = (self.tail_NC[row] - mean_C) / scale
+            self._logs_N[row] = log(scale)
+        self._seen = self.tail
+
+    def _times_base(self, base_DD: Array, x_D: Array, key: bytes) -> Array:
         """Base times x; the product of the last read is kept, for its context often comes back with a payoff."""
-        if self._last is None or not np.array_equal(self._last[0], x_D):
-            self._last = (x_D.copy(), symmetric_vector(base_DD, x_D))
+        if self._last is None or self._last[0] != key:
+            self._last = (key, symmetric_vector(base_DD, x_D))
         return self._last[1]
 
     def moments(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
         self._catch_up()
-        y_TD = self.factor_TD[: self.folded + self._seen]
-        if len(x_BD) == 1:
-            return self._one(x_BD[0], y_TD)
         if self.base_DD is None:
             var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
         else:
             var_B = quadratic_rows(self.base_DD, x_BD)
-        z_BT = x_BD @ y_TD.T
+        z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
         var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
-        return x_BD @ self._live_CD.T, np.maximum(var_B, 0.0).astype(np.float64)
+        mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
+        return mean_BC, np.maximum(var_B, 0.0).astype(np.float64)
 
-    def _one(self, x_D: Array, y_TD: Array) -> tuple[Float, Float]:
-        z_T = y_TD @ x_D
-        prior = x_D @ x_D / self.precision if self.base_DD is None else self._times_base(self.base_DD, x_D) @ x_D
-        return (self._live_CD @ x_D)[None], np.array([max(float(prior - z_T @ z_T), 0.0)])
+    def one(self, x_D: Array, key: bytes) -> tuple[float, ...]:
+        """The C means and the variance at one row, ``key`` its bytes: what ``moments`` gives, with little overhead."""
+        if self._seen != self.tail:
+            self._catch_up()
+        z_T = self.factor_TD[: self.folded + self.tail] @ x_D
+        prior = x_D @ x_D / self.precision if self.base_DD is None else self._times_base(self.base_DD, x_D, key) @ x_D
+        mean_C = self.theta_CD @ x_D + z_T[self.folded :] @ self._surprise_NC[: self.tail]
+        return (*mean_C.tolist(), max(float(prior - z_T @ z_T), 0.0))
 
     def evidence(self) -> tuple[Float, float]:
         """(C, C) sum of products of whitened surprises and the log determinant, both discounted by ``decay``."""
         self._catch_up()
-        return self._quad_CC, self._logdet
+        return self._evidence(self.tail)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ from numpy.typing import DTypeLike, NDArray
 from reward_router.routers import checks
 from reward_router.routers.decide import even_argmax, forced_K, with_floor
 from reward_router.routers.guard import Guard
-from reward_router.routers.model import LinearModel, ModelOptions, checked_dtype, checked_prior
+from reward_router.routers.model import LinearModel
+from reward_router.routers.model_state import loaded, state_of
+from reward_router.routers.options import ModelOptions, checked_dtype, checked_prior
 from reward_router.types import AnyFloat, Float, Int, State
 
 
@@ -80,12 +82,20 @@ class LinUCB:
         """Number of arms now."""
         return self.model.n_arms
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
-        """(B, K): the best score, ties split; forced pulls first. ``penalty_K`` (payoff units) is subtracted from the scores."""
+    @property
+    def dim(self) -> int:
+        """D, the features of a context."""
+        return self.model.dim
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K): the best score, ties split. ``penalty_K`` (payoff units) is subtracted from the scores.
+
+        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
+        """
         x_BD = self.model.contexts(context_BD)
-        forced = forced_K(self.model.pulls_K, self.warmup)
-        if forced is not None:
-            p_BK = np.tile(forced, (len(x_BD), 1))
+        first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None
+        if first_K is not None:
+            p_BK = np.tile(first_K, (len(x_BD), 1))
         else:
             mean_BK, sd_BK = self.model.moments(x_BD)
             p_BK = even_argmax(mean_BK + self.alpha * sd_BK - (0.0 if penalty_K is None else penalty_K))
@@ -117,12 +127,12 @@ class LinUCB:
     def state_dict(self) -> State:
         """Everything learned, arrays only; goes on bit for bit when restored."""
         guard = {} if self.guard is None else self.guard.state()
-        return {"kind": np.array("LinUCB"), **self.model.state(), **guard}
+        return {"kind": np.array("LinUCB"), **state_of(self.model), **guard}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state is of another kind, size, dtype or set of options."""
         checks.same_kind(state, "LinUCB")
-        model = self.model.loaded(state)
+        model = loaded(self.model, state)
         if self.guard is not None:
             self.guard = self.guard.loaded(state, model.n_arms)
         self.model = model

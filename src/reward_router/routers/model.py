@@ -9,74 +9,22 @@ exact for whatever the mean is by then, so shifting all payoffs shifts nothing e
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
 from reward_router.routers.blas import one_thread
 from reward_router.routers.fading import FadingPosterior
 from reward_router.routers.gaussian import ArmPosterior
-from reward_router.types import AnyFloat, Float, Int, State
+from reward_router.routers.options import ModelOptions
+from reward_router.types import AnyFloat, Float, Int
 
 FLOAT32_LIMIT, FLOAT64_LIMIT = 1e4, 1e12
 Rows = tuple[NDArray[Any], Int, Float]
-
-
-def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """float32 or float64, or InputError."""
-    try:
-        found = np.dtype(dtype)
-    except TypeError as error:
-        raise InputError(f"dtype must be float32 or float64, got {dtype!r}") from error
-    if found not in (np.float32, np.float64):
-        raise InputError(f"dtype must be float32 or float64, got {found}")
-    return found
-
-
-def checked_prior(prior_mean: object, n_arms: int, dim: int) -> Float:
-    """(K, D) finite prior means, zeros for None, or InputError."""
-    if prior_mean is None:
-        return np.zeros((n_arms, dim))
-    prior_KD = checks.contexts(prior_mean, dim).astype(np.float64)
-    if len(prior_KD) != n_arms:
-        raise InputError(f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}")
-    return prior_KD
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOptions:
-    """What the linear routers may switch on; each is described where the routers document their keywords."""
-
-    discount: float = 1.0
-    window: int | None = None
-    huber: float | None = None
-    center: bool = False
-    intercept: float | None = None
-    trust: float | None = None
-    trust_precision: float | None = None
-    trust_discount: float = 0.99
-
-    def __post_init__(self) -> None:
-        """Check every range."""
-        checks.real("discount", self.discount, 0.0, 1.0, above=True)
-        for name in ("huber", "intercept", "trust_precision"):
-            if (value := getattr(self, name)) is not None:
-                checks.real(name, value, 0.0, 1e12, above=True)
-        if self.window is not None:
-            checks.whole("window", self.window, 1, 10**9)
-        if self.trust is not None and not 0 < checks.real("trust", self.trust, 0.0, 1.0) < 1:
-            raise InputError(f"trust is a prior probability strictly between 0 and 1, got {self.trust}")
-        checks.real("trust_discount", self.trust_discount, 0.0, 1.0, above=True)
-
-    @property
-    def fading(self) -> bool:
-        """Whether evidence is ever forgotten."""
-        return self.discount < 1 or self.window is not None
+Component = ArmPosterior | FadingPosterior
 
 
 class LinearModel:
@@ -99,17 +47,18 @@ class LinearModel:
         self.prior_K = list(prior_mean_KD)
         if options.trust is not None:
             self.precisions.append(options.trust_precision or precision)
+        self._limit = FLOAT64_LIMIT * min(self.precisions) * noise_var
         self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
         self.pulls_K = np.zeros(self.n_arms, np.int64)
         self.evidence_K2 = np.zeros((self.n_arms, 2))
         self.width = self.dim + (options.intercept is not None)
         self.clock, self.payoff_sum, self.payoff_weight = 0, 0.0, 0.0
 
-    def _fresh(self, prior_D: Float) -> list[ArmPosterior | FadingPosterior]:
+    def _fresh(self, prior_D: Float) -> list[Component]:
         """One arm's components: the informative one, and with ``trust`` one of mean zero."""
         return [self._component(prior_D if c == 0 else np.zeros(self.dim), p) for c, p in enumerate(self.precisions)]
 
-    def _component(self, prior_D: Float, precision: float) -> ArmPosterior | FadingPosterior:
+    def _component(self, prior_D: Float, precision: float) -> Component:
         options = self.options
         theta_CD = np.zeros((1 + options.center, self.dim + (options.intercept is not None)))
         theta_CD[0, : self.dim] = prior_D
@@ -126,9 +75,8 @@ class LinearModel:
         if self.options.intercept is not None:
             column = np.full((len(x_BD), 1), np.sqrt(self.precisions[0] / self.options.intercept), x_BD.dtype)
             x_BD = np.concatenate([x_BD, column], axis=1)
-        with np.errstate(over="ignore"):
-            worst = float(np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64).max(initial=0.0))
-        if not worst <= FLOAT64_LIMIT * min(self.precisions) * self.noise_var:
+        worst = _longest(x_BD)
+        if not worst <= self._limit:
             checks.finite(x_BD)
             raise InputError(
                 f"a context of norm {worst**0.5:.3g} is too long: |x|^2 / (prior precision x noise variance) may be at most "
@@ -141,30 +89,40 @@ class LinearModel:
         """What ``center`` subtracts: the mean payoff so far (discounted like the evidence), 0 before the first."""
         return self.payoff_sum / self.payoff_weight if self.options.center and self.payoff_weight else 0.0
 
-    def _component_moments(
-        self, arm: ArmPosterior | FadingPosterior, x_BD: NDArray[Any], rounds: int = 1
-    ) -> tuple[Float, Float]:
-        if isinstance(arm, FadingPosterior):
-            mean_BC, var_B = arm.moments(x_BD, self.clock)
+    def _component_moments(self, component: Component, x_BD: NDArray[Any], rounds: int = 1) -> tuple[Float, Float]:
+        if isinstance(component, FadingPosterior):
+            mean_BC, var_B = component.moments(x_BD, self.clock)
         else:
-            mean_BC, var_B = arm.moments(x_BD)
+            mean_BC, var_B = component.moments(x_BD)
+        return self._centred(mean_BC, rounds), np.sqrt(var_B)
+
+    def _centred(self, mean_BC: Float, rounds: int = 1) -> Float:
         mean_B = mean_BC[:, 0]
-        if self.options.center:
-            mean_B = mean_B + self.payoff_mean * (rounds - mean_BC[:, 1])
-        return mean_B, np.sqrt(var_B)
+        return mean_B + self.payoff_mean * (rounds - mean_BC[:, 1]) if self.options.center else mean_B
 
     def components(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float]:
         """Means, sds and weights (B, K, C) of every arm's components at checked rows."""
         shape = (len(x_BD), self.n_arms, len(self.precisions))
-        mean_BKC, sd_BKC, weight_BKC = np.empty(shape), np.empty(shape), np.ones(shape)
-        if len(x_BD):
-            with one_thread():
+        if not len(x_BD):
+            return np.empty(shape), np.empty(shape), np.empty(shape)
+        with one_thread():
+            if len(x_BD) == 1 and not self.options.fading:
+                mean_BKC, sd_BKC = self._one_row(x_BD[0], shape)
+            else:
+                mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
                 for k, arm in enumerate(self.arms):
                     for c, component in enumerate(arm):
                         mean_BKC[:, k, c], sd_BKC[:, k, c] = self._component_moments(component, x_BD)
-                if self.options.trust is not None:
-                    weight_BKC[:] = self.trust_KC()
+            weight_BKC = np.ones(shape)
+            if self.options.trust is not None:
+                weight_BKC[:] = self.trust_KC()
         return mean_BKC, sd_BKC, weight_BKC
+
+    def _one_row(self, x_D: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
+        """``components`` of one row without an array operation per arm that one for all arms can do."""
+        key = x_D.tobytes()
+        read = np.array([c.one(x_D, key) for arm in self.arms for c in arm if isinstance(c, ArmPosterior)])
+        return self._centred(read[:, :-1]).reshape(shape), np.sqrt(read[:, -1]).reshape(shape)
 
     def moments(self, x_BD: NDArray[Any]) -> tuple[Float, Float]:
         """Means and sds (B, K) over all components; the variance between components is part of the sd."""
@@ -251,7 +209,7 @@ class LinearModel:
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
         stamp_B = self.clock + 1 + np.arange(len(y_B))
-        present = np.unique(index_B) if len(index_B) > 1 else index_B
+        present = sorted(set(index_B.tolist()))
         for k in present:
             mine_B = np.flatnonzero(index_B == k) if len(present) > 1 else slice(None)
             for component in self.arms[k]:
@@ -306,54 +264,10 @@ class LinearModel:
         self.evidence_K2 = np.delete(self.evidence_K2, index, axis=0)
         self.n_arms -= 1
 
-    # -- state -----------------------------------------------------------------------------------------------------
 
-    def state(self) -> State:
-        """Everything learned, as copies."""
-        state: State = {
-            "pulls_K": self.pulls_K.copy(),
-            "evidence_K2": self.evidence_K2.copy(),
-            "prior_KD": np.array(self.prior_K),
-            "counts": np.array([self.clock], np.int64),
-            "payoffs": np.array([self.payoff_sum, self.payoff_weight]),
-            "dtype": np.array(self.dtype.name),
-            "setup": self._setup(),
-        }
-        for k, arm in enumerate(self.arms):
-            for c, component in enumerate(arm):
-                state |= {f"{k}/{c}/{name}": value for name, value in component.state().items()}
-        return state
-
-    def _setup(self) -> Float:
-        """What the numbers in a state mean; -1 stands for an option that is off."""
-        o = self.options
-        given = (o.discount, o.window, o.huber, float(o.center), o.intercept, o.trust, o.trust_discount)
-        listed = [-1.0 if value is None else float(value) for value in given]
-        return np.array([*listed, self.noise_var, self.payoff_sd, *self.precisions])
-
-    def loaded(self, state: Mapping[str, NDArray[Any]]) -> "LinearModel":
-        """A new model in this state and with these options; InputError where it does not fit. ``self`` is untouched."""
-        dtype = str(np.asarray(state.get("dtype")))
-        if dtype not in ("float32", "float64"):
-            raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
-        prior_KD = checks.stored(state, "", "prior_KD", np.float64, (None, self.dim))
-        checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
-        if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), self._setup()):
-            raise InputError(
-                "this state was learned under other options (discount, window, huber, center, intercept, trust, noise or "
-                f"precision): {np.asarray(state['setup']).tolist()} against {self._setup().tolist()}"
-            )
-        args = self.precisions[0], self.noise_var, self.payoff_sd, np.dtype(dtype), self.options
-        model = LinearModel(prior_KD, *args)
-        model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
-        model.evidence_K2 = checks.stored(state, "", "evidence_K2", np.float64, (len(prior_KD), 2))
-        model.clock = int(checks.stored(state, "", "counts", np.int64, (1,))[0])
-        model.payoff_sum, model.payoff_weight = checks.stored(state, "", "payoffs", np.float64, (2,)).tolist()
-        read = 0
-        for k, arm in enumerate(model.arms):
-            for c, component in enumerate(arm):
-                component.load(state, f"{k}/{c}/")
-                read += len(component.state_names)
-        if read != sum("/" in name for name in state):
-            raise InputError(f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected")
-        return model
+def _longest(x_BD: NDArray[Any]) -> float:
+    """The largest |x|^2; not finite where an entry is not, or where it overflows."""
+    if len(x_BD) == 1:
+        return float(np.vdot(x_BD, x_BD))
+    with np.errstate(over="ignore"):
+        return float(np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64).max(initial=0.0))

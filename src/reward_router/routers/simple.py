@@ -30,7 +30,7 @@ class Uniform:
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Checks its input and learns nothing."""
-        _checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 
     def add_arm(self) -> int:
         """One arm more, at the end; returns its index."""
@@ -39,7 +39,7 @@ class Uniform:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one."""
-        _removable(index, self.n_arms)
+        removable(index, self.n_arms)
         self.n_arms -= 1
 
     def state_dict(self) -> State:
@@ -78,7 +78,7 @@ class RoundRobin:
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Move on by one arm a row."""
-        _checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
         self.updates += len(np.asarray(arm_B))
 
     def add_arm(self) -> int:
@@ -88,7 +88,7 @@ class RoundRobin:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move up in the order."""
-        _removable(index, self.n_arms)
+        removable(index, self.n_arms)
         self.n_arms -= 1
 
     def state_dict(self) -> State:
@@ -125,7 +125,7 @@ class Fixed:
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Checks its input and learns nothing."""
-        _checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 
     def add_arm(self) -> int:
         """One arm more that is never chosen; returns its index."""
@@ -134,7 +134,7 @@ class Fixed:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; InputError where it is the fixed one."""
-        _removable(index, self.n_arms)
+        removable(index, self.n_arms)
         if index == self.arm:
             raise InputError(f"arm {index} is the fixed arm and cannot be removed")
         self.n_arms, self.arm = self.n_arms - 1, self.arm - (index < self.arm)
@@ -151,7 +151,8 @@ class Fixed:
         self.n_arms, self.arm = n_arms, arm
 
 
-def _checked(context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int) -> None:
+def checked(context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int) -> None:
+    """InputError where an update's rows, arms, payoffs or propensities do not fit."""
     rows = len(checks.contexts(context_BD, None))
     checks.arms(arm_B, rows, n_arms)
     checks.payoffs(payoff_B, rows)
@@ -159,7 +160,8 @@ def _checked(context_BD: object, arm_B: object, payoff_B: object, propensity_B: 
         checks.propensities(propensity_B, rows)
 
 
-def _removable(index: int, n_arms: int) -> None:
+def removable(index: int, n_arms: int) -> None:
+    """InputError where there is no such arm, or only one."""
     checks.whole("arm", index, 0, n_arms - 1)
     if n_arms == 1:
         raise InputError("the last arm cannot be removed: a router needs at least one")

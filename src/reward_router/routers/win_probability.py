@@ -3,17 +3,21 @@
 p_k = integral of f_k(t) prod_{j != k} F_j(t) dt, by Gauss-Legendre panels laid where some arm's density lives: between the
 points where a component starts or stops mattering, each panel is at most ``WIDTH`` times the smallest sd that is active
 there. So nested scales (sd ratios of 1e4 and more) cost more panels, not accuracy. Below ``max_j (m_j - REACH s_j)`` the
-maximum lies with probability under Phi(-REACH); above ``max_j (m_j + REACH s_j)`` likewise.
+maximum lies with probability under Phi(-REACH); above ``max_j (m_j + REACH s_j)`` likewise. Rows whose scales are alike take
+evenly spaced points instead: fewer of them, and nothing to lay out.
 """
 
 from functools import cache
+from math import log, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.types import AnyFloat, Float, Int
 
 REACH, WIDTH, NODES = 6.0, 2.0, 10
+STEP, POINTS = 0.5, 512  # widths of the maximum between even points, and how many points at most
 _FLOOR = 1e-9  # smallest sd against the largest in a row: beyond this ratio a point mass is indistinguishable
 _CELLS = 1_000_000  # node x component values held at a time
 
@@ -40,6 +44,55 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
     rows, n_arms = mean_BKC.shape[:2]
     if n_arms == 1 or not rows:
         return np.ones((rows, n_arms))
+    if mean_BKC.shape[2] > 1:
+        return _by_panels(mean_BKC, sd_BKC, weight_BKC)
+    p_BK, found_B = _by_even_points(mean_BKC[..., 0], sd_BKC[..., 0])
+    if not found_B.all():
+        p_BK[~found_B] = _by_panels(mean_BKC[~found_B], sd_BKC[~found_B], weight_BKC[~found_B])
+    return p_BK
+
+
+def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.bool_]]:
+    """Rows whose scales are alike, by evenly spaced points; which rows those are. The others' are left open.
+
+    The integrand is smooth and vanishes at both ends, so equal weights converge faster than any power of the step h: at worst
+    K equal arms, whose maximum is nearly a Gumbel of scale b = sd / sqrt(2 log K), with error e^(-pi^2 b / h), 3e-9 at h = b / 2.
+    """
+    mean_BK = mean_BK - mean_BK.max(axis=1, keepdims=True)
+    low_B, high_B = (mean_BK - REACH * sd_BK).max(axis=1), (mean_BK + REACH * sd_BK).max(axis=1)
+    live_BK = mean_BK + REACH * sd_BK >= low_B[:, None]
+    finest_B = np.where(live_BK, sd_BK, np.inf).min(axis=1)
+    p_BK, n_arms = np.empty_like(mean_BK), mean_BK.shape[1]
+    apart = STEP / sqrt(2 * log(n_arms))
+    found_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
+    if n_arms * POINTS > _CELLS or not found_B.any():
+        return p_BK, np.zeros_like(found_B)
+    eighths_B = np.ceil((high_B - low_B) / (8 * apart * np.where(found_B, finest_B, np.inf))).astype(np.int64)
+    eighths_B = np.maximum(eighths_B, 1)
+    for eighths in set(eighths_B[found_B].tolist()):
+        row_R = np.flatnonzero(found_B & (eighths_B == eighths))
+        step = max(_CELLS // (8 * eighths * n_arms), 1)
+        for start in range(0, len(row_R), step):
+            part = row_R[start : start + step]
+            sd_RK = np.maximum(sd_BK[part], _FLOOR * finest_B[part, None])
+            p_BK[part] = _even_shares(mean_BK[part], sd_RK, low_B[part], high_B[part], 8 * eighths)
+    return p_BK, found_B
+
+
+def _even_shares(mean_RK: Float, sd_RK: Float, low_R: Float, high_R: Float, points: int) -> Float:
+    from scipy.special import ndtr
+
+    t_RM = low_R[:, None] + (high_R - low_R)[:, None] * ((np.arange(points) + 0.5) / points)
+    z_RMK = np.minimum((t_RM[:, :, None] - mean_RK[:, None]) / sd_RK[:, None], 40.0)  # at least -REACH, by ``low``
+    below_RMK = ndtr(z_RMK)
+    density_RMK = np.exp(-0.5 * z_RMK * z_RMK) / below_RMK
+    p_RK = np.einsum("rm,rmk->rk", below_RMK.prod(axis=2), density_RMK) / sd_RK
+    return np.asarray(p_RK / p_RK.sum(axis=1, keepdims=True))
+
+
+def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
+    """Any rows, by panels as fine as each stretch needs."""
+    rows, n_arms = mean_BKC.shape[:2]
     mean_BKC, sd_BKC = _standardised(mean_BKC, sd_BKC)
     row_M, t_M, dt_M = _nodes(mean_BKC, sd_BKC, weight_BKC)
     p_BK = np.zeros((rows, n_arms))

@@ -1,0 +1,86 @@
+"""The state a dispatcher decides from, kept equal to the fold of its ledger.
+
+Write first, then apply: an event is committed before the state learns it. Whatever goes wrong in between (a full disk, an
+interrupt) leaves a mark, and the next call rebuilds the state from the ledger. The caller holds the ledger's lock.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reward_router.errors import InputError, LedgerError
+from reward_router.ledger.fold import Event, FoldState, fold, router_dim
+from reward_router.ledger.rows import Row
+from reward_router.ledger.store import Ledger
+
+log = logging.getLogger(__name__)
+
+
+class Live:
+    """Binds a state to a ledger: begins the ledger, or brings the state to what the ledger holds.
+
+    ``dim``: D the router reads, None where it reads no contexts; ``width``: D of the contexts so far. InputError where the
+    ledger belongs to another set-up.
+    """
+
+    def __init__(self, ledger: Ledger, state: FoldState, settings: Mapping[str, Any], snapshot_every: int) -> None:
+        """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
+        self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, router_dim(state.router)
+        self._state, scaler = state, state.scaler
+        binding = {
+            "arms": list(state.names),
+            "router": type(state.router).__name__,
+            "dim": self.dim,
+            **settings,
+            "hold_back": state.hold_back,
+            "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
+        }
+        known = ledger.meta("binding")
+        if known is None:
+            ledger.begin(binding, state.state_dict(), state.head())
+        else:
+            for key, value in binding.items():
+                if known.get(key) != value:
+                    raise InputError(f"{ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here")
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        found = self.ledger.last_snapshot()
+        if found is None:
+            raise LedgerError(f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt")
+        self._applied = -1
+        self._state.load(found[2], found[1], self.ledger)
+        fold(self._state, self.ledger, found[0])
+        self.width = self.dim or self.ledger.width()
+        self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False
+
+    def fresh(self) -> FoldState:
+        """The state after the ledger's last event."""
+        if self._writing:
+            self.ledger.reload()
+        if self._applied != self.ledger.last_seq or self._generation != self.ledger.generation:
+            self._rebuild()
+        self._writing = False
+        return self._state
+
+    def commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
+        """Write events and apply what the state needs of them; what the router refuses is put aside again."""
+        before, self._writing = self._applied, True  # found set: the end of a write was not seen, the file knows
+        self.ledger.append(rows)
+        self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
+        try:
+            self._state.apply(events)
+        except ValueError as error:  # so do InputError and LinAlgError: what a router cannot learn must not stay
+            self.ledger.rewind(before, f"refused by the router: {error}")
+            raise
+        self._applied, self._writing = self.ledger.last_seq, False
+        if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
+            try:
+                self.snapshot()
+            except LedgerError as error:  # the events are safe; only the next opening is slower
+                log.warning("no snapshot at event %d: %s", self.ledger.last_seq, error)
+
+    def snapshot(self) -> None:
+        """Write a verified snapshot of the state now."""
+        state = self.fresh()
+        self.ledger.snapshot(state.state_dict(), state.head())

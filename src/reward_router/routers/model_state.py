@@ -1,0 +1,69 @@
+"""A linear model as arrays and back, bit for bit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.routers import checks
+from reward_router.routers.model import LinearModel
+from reward_router.types import Float, State
+
+
+def state_of(model: LinearModel) -> State:
+    """Everything learned, as copies."""
+    state: State = {
+        "pulls_K": model.pulls_K.copy(),
+        "evidence_K2": model.evidence_K2.copy(),
+        "prior_KD": np.array(model.prior_K),
+        "counts": np.array([model.clock], np.int64),
+        "payoffs": np.array([model.payoff_sum, model.payoff_weight]),
+        "dtype": np.array(model.dtype.name),
+        "setup": _setup(model),
+    }
+    for k, arm in enumerate(model.arms):
+        for c, component in enumerate(arm):
+            state |= {f"{k}/{c}/{name}": value for name, value in component.state().items()}
+    return state
+
+
+def _setup(model: LinearModel) -> Float:
+    """What the numbers in a state mean; -1 stands for an option that is off."""
+    o = model.options
+    given = (o.discount, o.window, o.huber, float(o.center), o.intercept, o.trust, o.trust_discount)
+    listed = [-1.0 if value is None else float(value) for value in given]
+    return np.array([*listed, model.noise_var, model.payoff_sd, *model.precisions])
+
+
+def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
+    """A new model in this state and with the options of ``like``, which is untouched; InputError where it does not fit."""
+    dtype = str(np.asarray(state.get("dtype")))
+    if dtype not in ("float32", "float64"):
+        raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
+    prior_KD = checks.stored(state, "", "prior_KD", np.float64, (None, like.dim))
+    checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
+    if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), _setup(like)):
+        raise InputError(
+            "this state was learned under other options (discount, window, huber, center, intercept, trust, noise or "
+            f"precision): {np.asarray(state['setup']).tolist()} against {_setup(like).tolist()}"
+        )
+    args = like.precisions[0], like.noise_var, like.payoff_sd, np.dtype(dtype), like.options
+    model = LinearModel(prior_KD, *args)
+    model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
+    model.evidence_K2 = checks.stored(state, "", "evidence_K2", np.float64, (len(prior_KD), 2))
+    model.clock = int(checks.stored(state, "", "counts", np.int64, (1,))[0])
+    model.payoff_sum, model.payoff_weight = checks.stored(state, "", "payoffs", np.float64, (2,)).tolist()
+    _load_arms(model, state)
+    return model
+
+
+def _load_arms(model: LinearModel, state: Mapping[str, NDArray[Any]]) -> None:
+    read = 0
+    for k, arm in enumerate(model.arms):
+        for c, component in enumerate(arm):
+            component.load(state, f"{k}/{c}/")
+            read += len(component.state_names)
+    if read != sum("/" in name for name in state):
+        raise InputError(f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected")

@@ -131,8 +131,9 @@ def scatter(
     for p in points:
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
         shown += _mark(frame, p, groups.index(p.group), len(groups), percent)
+    taken: list[tuple[float, float]] = []
     for cluster in clusters.values():
-        shown += _labels(frame, cluster, groups, named)
+        shown += _labels(frame, cluster, groups, named, taken)
     return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
 
 
@@ -148,12 +149,17 @@ def _mark(frame: Frame, p: Point, index: int, groups: int, percent: bool) -> lis
     return [f'{bar} stroke-opacity="0.35" stroke-width="1.5"/>', f"{dot}<title>{hover}</title></circle>"]
 
 
-def _labels(frame: Frame, points: Sequence[Point], groups: Sequence[str], named: int) -> list[str]:
-    """Labels to the right of points at one x, pushed apart downwards, each with a thin line to its point."""
-    out, y = [], float(frame.top)
+def _labels(
+    frame: Frame, points: Sequence[Point], groups: Sequence[str], named: int, taken: list[tuple[float, float]]
+) -> list[str]:
+    """Labels to the right of points at one x, pushed down past those already ``taken``, each with a thin line to its point."""
+    out = []
     text_x = max(frame.x(p.x) for p in points) + 11 * len(groups) / 2 + 24
     for p in sorted(points, key=lambda p: -p.y)[:named]:
-        y = max(y + 13, frame.y(p.y) + 4)
+        y = frame.y(p.y) + 4
+        while any(abs(x0 - text_x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken):
+            y += 1
+        taken.append((text_x, y))
         x = _dodged(frame, p, groups.index(p.group), len(groups)) + 5
         out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="#b9c1cb"/>')
         out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')

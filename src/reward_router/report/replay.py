@@ -17,7 +17,7 @@ _GROUPS = {
     "bound": "bound",
 }
 _ORDER = list(_GROUPS)
-_HEAT_ARMS = 40
+_HEAT_ARMS = 24
 _CURVES = ("uniform", "round_robin")
 
 
@@ -55,7 +55,7 @@ _DO = {"arm": "one arm alone", "route": "route", "committee": "ask a committee"}
 
 
 def _gain(v: Json) -> str:
-    return "-" if v["action"] == "arm" else f"{_points(v['gain'])} [{_points(v['ci95'][0])}, {_points(v['ci95'][1])}]"
+    return "-" if v["action"] == "arm" else f"{_points(v['gain'])} {_range(v['ci95'], True)}"
 
 
 def _file(f: Json, index: int) -> str:

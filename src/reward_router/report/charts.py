@@ -132,7 +132,7 @@ def scatter(
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
         shown += _mark(frame, p, groups.index(p.group), len(groups), percent)
     taken: list[tuple[float, float]] = []
-    for cluster in clusters.values():
+    for cluster in sorted(clusters.values(), key=len):
         shown += _labels(frame, cluster, groups, named, taken)
     return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
 

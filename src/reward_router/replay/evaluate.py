@@ -118,6 +118,7 @@ def summarise(
         "missing": _missing(records),
         "features": {"blocks": list(contexts.blocks), "width": contexts.width, "encoder": contexts.note},
         "best_single": records.arms[best],
+        "headroom": float(records.correct_PK.max(axis=1).mean() - accuracy_K[best]),
         "some_right_rows": int((records.correct_PK.max(axis=1) > 0.5).sum()),
         "routers": entries,
         "by": _by_category(records, entries, runs) if settings.by or len(records.categories) > 1 else {},

@@ -1,6 +1,6 @@
 """The terminal's table: accuracy with interval, what it costs, and whether it differs from the best single arm."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +8,7 @@ from rich.table import Table
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
+_WIDE = 130
 _ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "bound": 5}
 
 
@@ -16,7 +17,7 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
     console.print(_header(result), highlight=False, soft_wrap=True)
     for problem in result["problems"]:
         console.print(f"  left out: {problem}", highlight=False, soft_wrap=True, markup=False)
-    console.print(_main_table(result))
+    console.print(_main_table(result, console.width))
     if by_category:
         console.print(_category_table(result))
     if result["official"]:
@@ -26,7 +27,7 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
 
 def _header(result: Json) -> str:
     encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
-    missing = f", {len(result['missing'])} arms missing on some rows" if result["missing"] else ""
+    missing = f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
     return (
         f"[bold]{result['name']}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
@@ -34,34 +35,32 @@ def _header(result: Json) -> str:
     )
 
 
-def _main_table(result: Json) -> Table:
+_COLUMNS: dict[str, Callable[[Json], str]] = {
+    "kind": lambda e: str(e["kind"]),
+    "accuracy": lambda e: f"{100 * e['accuracy']:.1f}",
+    "95 %": lambda e: f"{100 * e['ci95'][0]:.1f}-{100 * e['ci95'][1]:.1f}",
+    "where some right": lambda e: _percent(e["accuracy_some_right"]),
+    "calls": lambda e: f"{e['calls_per_row']:.2f}",
+    "cost": lambda e: f"{e['cost_per_row']:.3g}",
+    "vs best single": lambda e: (
+        f"{100 * e['vs_best_single']['diff']:+.1f}{' (inside)' if e['vs_best_single']['inside'] else ''}"
+    ),
+    "its 95 %": lambda e: "{:+.1f} {:+.1f}".format(*(100 * x for x in e["vs_best_single"]["ci95"])),
+    "regret": lambda e: f"{e['regret']:.0f}",
+}
+_NARROW = ("accuracy", "calls", "vs best single", "its 95 %")
+
+
+def _main_table(result: Json, width: int) -> Table:
+    """Every column where the terminal is wide enough, the four that matter where it is not."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "router",
-        "kind",
-        "accuracy",
-        "95 %",
-        "where some right",
-        "calls",
-        "cost",
-        "vs best single",
-        "95 %",
-        "regret",
-    ):
-        table.add_column(name, justify="left" if name in ("router", "kind") else "right", no_wrap=True)
+    shown = _COLUMNS if width >= _WIDE else {name: _COLUMNS[name] for name in _NARROW}
+    table.add_column("router", no_wrap=True)
+    for name in shown:
+        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
     for label, entry in _rows(result):
-        low, high = entry["vs_best_single"]["ci95"]
         table.add_row(
-            label + (" *" if label == result["best_single"] else ""),
-            entry["kind"],
-            f"{100 * entry['accuracy']:.1f}",
-            f"{100 * entry['ci95'][0]:.1f}-{100 * entry['ci95'][1]:.1f}",
-            _percent(entry["accuracy_some_right"]),
-            f"{entry['calls_per_row']:.2f}",
-            f"{entry['cost_per_row']:.3g}",
-            f"{100 * entry['vs_best_single']['diff']:+.1f}{' (inside)' if entry['vs_best_single']['inside'] else ''}",
-            f"{100 * low:+.1f} {100 * high:+.1f}",
-            f"{entry['regret']:.0f}",
+            label + (" *" if label == result["best_single"] else ""), *(cell(entry) for cell in shown.values())
         )
     table.caption = f"* best in hindsight; (inside): the difference lies inside its interval. {_hidden(result)}"
     return table

@@ -36,7 +36,7 @@ def verdict(result: Json, gains: Mapping[str, Float]) -> Json:
         "action": action,
         "method": method,
         "best_single": best,
-        "headroom": _oracle_gain(result),
+        "headroom": result["headroom"],
         "gain": routers[method]["vs_best_single"]["diff"],
         "ci95": routers[method]["vs_best_single"]["ci95"],
         "lower_bound": float(lower[method]) if method in lower else None,
@@ -70,11 +70,6 @@ def _decide(labels: list[str], lower: Mapping[str, float], routers: Json, best: 
         return "arm", best
     method = max(paying, key=lambda m: routers[m]["accuracy"] - CALL_PRICE * routers[m]["calls_per_row"])
     return "committee" if routers[method]["kind"] in _SEVERAL else "route", method
-
-
-def _oracle_gain(result: Json) -> float | None:
-    oracle = result["routers"].get("oracle")
-    return None if oracle is None else oracle["vs_best_single"]["diff"]
 
 
 def _tied(result: Json) -> list[str]:
@@ -113,11 +108,10 @@ def percent(x: float) -> str:
 def _words(found: Json, result: Json) -> str:
     best = result["routers"][found["best_single"]]
     parts = [_do(found, result)]
-    if found["headroom"] is not None:
-        parts.append(
-            f"At most: always picking an arm that is right would gain {points(found['headroom'])} over the best single arm, "
-            f"{found['best_single']} ({percent(best['accuracy'])})."
-        )
+    parts.append(
+        f"At most: always picking an arm that is right would gain {points(found['headroom'])} over the best single arm, "
+        f"{found['best_single']} ({percent(best['accuracy'])})."
+    )
     parts.append(_now("one-call router", found["best_router"], result))
     parts.append(_now("committee", found["best_committee"], result))
     if found["tied_arms"]:

@@ -44,9 +44,8 @@ def _contents(files: list[Json]) -> str:
     for f in files:
         v = f["verdict"]
         accuracy = _percent(f["routers"][v["best_single"]]["accuracy"])
-        head = "-" if v["headroom"] is None else _points(v["headroom"])
         what = [f["name"], v["best_single"], _DO[v["action"]], v["method"] if v["action"] != "arm" else ""]
-        rows.append([*what, f"{f['rows']:,}", str(len(f["arms"])), accuracy, head, _gain(v)])
+        rows.append([*what, f"{f['rows']:,}", str(len(f["arms"])), accuracy, _points(v["headroom"]), _gain(v)])
     header = ["file", "best single arm", "do", "with", "rows", "arms", "its accuracy", "at most", "gain now [95 %]"]
     return "<h2>All files</h2>" + page.table(header, rows, 4)
 
@@ -76,8 +75,7 @@ def _tiles(f: Json) -> str:
     v = f["verdict"]
     best = f["routers"][v["best_single"]]
     tiles = [(_percent(best["accuracy"]), f"best single arm: {v['best_single']}")]
-    if v["headroom"] is not None:
-        tiles.append((_points(v["headroom"]), "at most, by always picking a right arm"))
+    tiles.append((_points(v["headroom"]), "at most, by always picking a right arm"))
     for key, what in (("best_router", "best one-call router"), ("best_committee", "best committee")):
         if v[key] is not None:
             tiles.append((_points(f["routers"][v[key]]["vs_best_single"]["diff"]), f"{what}: {v[key]}"))

@@ -26,6 +26,7 @@ from reward_router.payoffs import QuantileScaler
 from reward_router.policy import Policy, Prompt
 from reward_router.ranks import Ranks
 from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.loading import check_model
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
@@ -164,7 +165,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     examples, names = load_examples(config.data), arm_names(config)
     check_names(config, examples, names)
     pool = build_pool(config, examples)
-    check_light_arms(config, pool)
+    check_arms(config, pool)
     say(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
     kept = fitting(examples, config.data, policy, say)
@@ -201,10 +202,16 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
         raise InputError(f"arm {ENSEMBLE!r}: router.mode: ensemble uses this name itself; give the arm another")
 
 
-def check_light_arms(config: Config, pool: RewardPool) -> None:
-    """InputError where an arm without weights cannot be built: its import path, its options, a package it needs."""
+def check_arms(config: Config, pool: RewardPool) -> None:
+    """InputError where an arm cannot be had: its import path, its options, a package it needs, or a model that is not there."""
     for spec in arm_specs(config):
-        if source_of(spec) is None and (result := pool.score(spec.name, [], [])).error:
+        source = source_of(spec)
+        if source is not None:
+            try:
+                check_model(source.model, trust_remote_code=source.trust_remote_code)
+            except InputError as error:
+                raise InputError(f"arm {spec.name!r}: {error}") from None
+        elif (result := pool.score(spec.name, [], [])).error:
             raise InputError(f"arm {spec.name!r} cannot be built: {result.error}")
 
 

@@ -54,12 +54,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "calls_all_arms": responses * len(arms),
         "pairs_at_most": pairs,
         "device": device,
-        "seconds": {
-            k: v
-            / speed
-            / (0.8 if device == "this CPU" else 0.4 if k == "train" else 0.15 if device != "this CPU" else 0.8)
-            for k, v in flops.items()
-        },
+        "seconds": {phase: work / speed / efficiency(phase, device) for phase, work in flops.items()},
         "memory_bytes": memory,
     }
 

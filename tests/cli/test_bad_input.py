@@ -70,6 +70,7 @@ CONFIGS = {
     "arm option of its own": (["arms.0={name: x, kind: python, path: 'misbehaving:Arm', colour: red}"], ["colour"]),
     "long prompt": (["policy.max_prompt_tokens=20"], ["max_prompt_tokens", "20"]),
     "policy model": (["policy.model=./no/such/model"], ["./no/such/model"]),
+    "model of an arm": (["arms.likely.model=./no/such/judge"], ["arm 'likely'", "./no/such/judge"]),
     "lora targets": (["train.lora_targets=[nothing_like_it]"], ["nothing_like_it"]),
     "payoff above 1": (["payoff={name: python, path: 'misbehaving:payoff_two'}"], ["2.0", "[0, 1]"]),
     "payoff NaN": (["payoff={name: python, path: 'misbehaving:payoff_nan'}"], ["nan", "[0, 1]"]),

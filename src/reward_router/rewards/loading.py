@@ -60,6 +60,16 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def check_model(name: str, *, trust_remote_code: bool = False) -> None:
+    """InputError where a model cannot be found: its configuration is read, from disk or the Hub, and no weights."""
+    if name == TINY:
+        return
+    from transformers import AutoConfig
+
+    path = resolve_model(name)
+    _or_input_error(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+
+
 def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
     """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
 

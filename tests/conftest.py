@@ -33,5 +33,5 @@ def tiny_yaml(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Config]:
     """``tiny("a.b=v", ...)``: the small run with settings; arms of ``misbehaving.py`` are importable."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "loop"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "loop"))
     return lambda *settings: config.load(tiny_yaml, None, settings)

@@ -22,9 +22,9 @@ def unit_rows(context_BD: AnyFloat) -> Float:
     """
     rows_BD = np.asarray(context_BD, dtype=np.float64)
     _, power_B = np.frexp(np.abs(rows_BD).max(axis=1, keepdims=True, initial=0.0))
-    rows_BD = np.ldexp(rows_BD, -power_B)  # exact, and squares of very small or large numbers stay in range
+    rows_BD = np.asarray(np.ldexp(rows_BD, -power_B))  # exact, and squares of very small or large numbers stay in range
     norm_B = np.linalg.norm(rows_BD, axis=1, keepdims=True)
-    out_BD = np.zeros_like(rows_BD)
+    out_BD: Float = np.zeros(rows_BD.shape)
     np.divide(rows_BD, norm_B, out=out_BD, where=norm_B > 0)
     return out_BD
 

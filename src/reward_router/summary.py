@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from reward_router import config as configuration
-from reward_router.assemble import Parts
+from reward_router.assemble import Parts, arm_specs
 from reward_router.examples import Example
+from reward_router.rewards.loading import model_identity
+from reward_router.rewards.spec import source_of
 from reward_router.show import duration
 
 PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
@@ -29,6 +31,7 @@ def manifest(parts: Parts) -> dict[str, Any]:
         "config": _hash(configuration.dump(parts.config)),
         "data": data_hash(parts.examples),
         "model": model_hash(parts.policy.model.get_base_model()),
+        "arms": {s.name: model_identity(source.model) for s in arm_specs(parts.config) if (source := source_of(s))},
     }
 
 

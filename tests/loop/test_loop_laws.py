@@ -81,3 +81,15 @@ def test_long_prompts_are_skipped_and_counted(tiny: Callable[..., Config], tmp_p
     config = tiny("data.long_prompts=skip", "policy.max_prompt_tokens=90", "eval.limit=1")
     summary = run.train(config, tmp_path / "run")
     assert summary["counts"]["long_prompts"] > 0
+
+
+def test_the_manifest_names_what_has_to_be_equal(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    short = ("train.iterations=1", "train.batches_per_iteration=1", "eval.limit=1")
+    first, again, other = (
+        run.train(tiny(*short, *more), tmp_path / name)["manifest"]
+        for name, more in (("a", ()), ("b", ()), ("c", ("seed=1", "data.categories=[sums]")))
+    )
+    assert first == again
+    assert first["arms"] == {"likely": "tiny"}
+    changed = {key for key in first if first[key] != other[key]}
+    assert changed == {"seed", "config", "data"}

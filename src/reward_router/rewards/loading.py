@@ -6,6 +6,7 @@ cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is 
 code that came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
+import hashlib
 import importlib.util
 import logging
 import os
@@ -68,6 +69,21 @@ def check_model(name: str, *, trust_remote_code: bool = False) -> None:
 
     path = resolve_model(name)
     _or_input_error(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+
+
+def model_identity(name: str) -> str:
+    """What tells these weights from others: a Hub commit, or a hash over a directory's safetensors (sizes and first MiB)."""
+    path = Path(resolve_model(name))
+    if not path.is_dir():
+        from transformers import AutoConfig
+
+        return name if name == TINY else str(getattr(AutoConfig.from_pretrained(str(path)), "_commit_hash", None))
+    total = hashlib.blake2b(digest_size=16)
+    for file in sorted(path.glob("*.safetensors")):
+        total.update(f"{file.name}{file.stat().st_size}".encode())
+        with file.open("rb") as handle:
+            total.update(handle.read(1 << 20))
+    return total.hexdigest()
 
 
 def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:

@@ -19,6 +19,7 @@ from reward_router.replay.spec import parse_options, split_name
 from reward_router.types import Float, Router
 
 Kind = str  # arm | online | one call | committee | K calls | bound
+LASER_BATCH = 16  # prompts that share one decision, as in the paper
 DISCOUNT = 0.995  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows long
 
 
@@ -70,11 +71,18 @@ def _exp3(n_arms: int, dim: int, **options: Any) -> Router:
     return routers.Exp3(n_arms, **options)
 
 
+def _laser(n_arms: int, dim: int, batch: int = LASER_BATCH, **options: Any) -> Router:
+    if batch < 1:
+        raise InputError(f"router laser: batch={batch} prompts, allowed: 1 or more")
+    return routers.LinUCB(n_arms, dim, **options)
+
+
 _ONLINE: dict[str, tuple[Maker, Callable[..., Any]]] = {
     "linucb": (_linucb, routers.LinUCB),
     "thompson": (_thompson, routers.LinearThompson),
     "exp3": (_exp3, routers.Exp3),
     "discounted": (_discounted, routers.DiscountedLinUCB),
+    "laser": (_laser, routers.LinUCB),
 }
 _NOT_OPTIONS = ("n_arms", "dim")
 
@@ -94,7 +102,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
 }
 DEFAULT = (
     *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
-    *("linucb", "discounted", "exp3", "thompson"),
+    *("linucb", "laser", "discounted", "exp3", "thompson"),
     *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
 )
@@ -120,7 +128,7 @@ def _plan(text: str, records: Records) -> Plan:
         return Plan(text, text, "arm")
     name, options = split_name(text)
     if name in _ONLINE:
-        kind, allowed = "online", _constructor_options(_ONLINE[name][1])
+        kind, allowed = "online", _constructor_options(_ONLINE[name][1]) | ({"batch": int} if name == "laser" else {})
     elif name in _CROSSFIT:
         kind, allowed = _CROSSFIT[name][0], _CROSSFIT[name][1]
     elif name in _SCHEDULES or name == "oracle":
@@ -161,8 +169,10 @@ def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, s
         return one_arm_each(records, baselines.oracle(records))
     if found.name in _SCHEDULES:
         return scheduled(records, _SCHEDULES[found.name][1], seed)
-    router = _ONLINE[found.name][0](len(records.arms), contexts.width, **dict(found.options))
-    return online(records, contexts, router, protocol.feedback, seed)
+    options = dict(found.options)
+    router = _ONLINE[found.name][0](len(records.arms), contexts.width, **options)
+    batch = options.get("batch", LASER_BATCH) if found.name == "laser" else 0
+    return online(records, contexts, router, protocol.feedback, seed, batch)
 
 
 def run_crossfit(

@@ -7,7 +7,6 @@ the mean over the router's own distribution there, not of the one draw it learns
 crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` times.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from reward_router.keyed import rng
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.records import Records
-from reward_router.routers import choose
+from reward_router.replay.stream import play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
 
 TIME_BINS = 40
@@ -45,38 +44,29 @@ def rows_by_group(group_P: Int) -> list[Int]:
     return np.split(order_P, np.cumsum(np.bincount(group_P))[:-1])
 
 
-def online(records: Records, contexts: Contexts, router: Router, feedback: Feedback, seed: int) -> Run:
-    """One pass of a learning router over all rows. O(rows) decisions; memory O(P) beside the payoff matrix."""
-    order_G, visit_P = _prompt_order(records, seed), visits(records, seed)
-    groups = rows_by_group(records.group_P)
+def online(records: Records, contexts: Contexts, router: Router, feedback: Feedback, seed: int, batch: int = 0) -> Run:
+    """One pass of a learning router over all rows. O(rows) decisions; memory O(P) beside the payoff matrix.
+
+    ``batch`` prompts share one decision and one payoff (LASER's unit); 0: every row has its own.
+    """
+    visit_P, groups = visits(records, seed), rows_by_group(records.group_P)
+    blocks = [groups[g] for g in _prompt_order(records, seed)]
     context_UD = contexts.online(_first_seen(contexts.unit_P[visit_P]))
-    payoff_PK = feedback.matrix(records, seed)
     uniform_P = rng(seed, "arm", 0, "replay").random(len(records))
-    probs_PK = np.empty(payoff_PK.shape, dtype=np.float32)
-    waiting: deque[tuple[int, Int, Int, Float]] = deque()
-    seen = 0
-    for g in order_G:
-        row_B = groups[g]
-        p_BK = _asked(router, context_UD, contexts.unit_P[row_B])
-        arm_B, propensity_B = choose(p_BK, uniform_P[row_B])
-        probs_PK[row_B] = p_BK
-        seen += len(row_B)
-        waiting.append((seen + feedback.delay, row_B, arm_B, propensity_B))
-        while waiting and waiting[0][0] <= seen:
-            _, due_B, arm_B, propensity_B = waiting.popleft()
-            payoff_B = payoff_PK[due_B, arm_B]
-            told = ~np.isnan(payoff_B)
-            if told.any():
-                context_BD = context_UD[contexts.unit_P[due_B[told]]]
-                router.update(context_BD, arm_B[told], payoff_B[told], propensity_B[told])
-    return _summary(records, probs_PK, visit_P, feedback.extra_calls)
+    probs_PK = np.empty(records.correct_PK.shape, dtype=np.float32)
 
+    def context_of(row_B: Int) -> Float:
+        unit_B = contexts.unit_P[row_B]
+        return context_UD[
+            unit_B[:1] if unit_B[0] == unit_B[-1] else unit_B
+        ]  # rows that share one context are asked once
 
-def _asked(router: Router, context_UD: Float, unit_B: Int) -> Float:
-    """Probabilities of a prompt's rows; rows that share one context are asked once."""
-    if unit_B[0] == unit_B[-1]:
-        return np.repeat(router.probs(context_UD[unit_B[:1]]), len(unit_B), axis=0)
-    return router.probs(context_UD[unit_B])
+    told = feedback.matrix(records, seed), uniform_P, feedback.delay, probs_PK
+    if batch:
+        play_batches(blocks, batch, router, context_of, *told)
+    else:
+        play(blocks, router, context_of, *told)
+    return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
 def _first_seen(unit_V: Int) -> Int:
@@ -85,7 +75,8 @@ def _first_seen(unit_V: Int) -> Int:
     return np.asarray(unit_V[np.sort(first_U)])
 
 
-def _summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
+def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
+    """A run's account from the probabilities at each row and the order of the rows."""
     accuracy_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
     price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
     extra = extra_calls * float(records.price_PK.mean())
@@ -217,7 +208,7 @@ def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int
     visit_P = visits(records, seed)
     probs_PK = np.empty(records.correct_PK.shape)
     probs_PK[visit_P] = probs_of(len(records), len(records.arms))
-    return _summary(records, probs_PK, visit_P, 0)
+    return summary(records, probs_PK, visit_P, 0)
 
 
 def visits(records: Records, seed: int) -> Int:

@@ -1,0 +1,148 @@
+"""Training of the head and the strengths in torch: the losses of BayesianRouter section 3, one small loop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, logsigmoid, normalize
+
+from reward_router.errors import InputError
+from reward_router.keyed import key, rng
+from reward_router.offline.balance import balanced, tuples
+from reward_router.offline.strengths import EPSILON, Strengths
+from reward_router.types import Float, Int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `fit_strengths` was asked for."""
+
+    dim: int
+    lambda_cls: float
+    balance: bool
+    epochs: int
+    lr: float
+    batch: int
+    weight_decay: float
+    patience: int
+    seed: int
+
+
+class Head(nn.Module):
+    """Pair features -> h of unit norm, and the strengths: E_bt used with unit rows, E_cls with a bias an arm."""
+
+    def __init__(self, n_features: int, dim: int, n_arms: int) -> None:
+        """Linear and rows of both E start as Kaiming uniform, as the authors' do."""
+        super().__init__()
+        self.linear = nn.Linear(n_features, dim)
+        self.norm = nn.LayerNorm(dim, eps=EPSILON)
+        self.bt_KD = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(n_arms, dim), a=5**0.5))
+        self.cls_KD = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(n_arms, dim), a=5**0.5))
+        self.cls_bias_K = nn.Parameter(torch.zeros(n_arms))
+
+    def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
+        h_PD = normalize(self.norm(self.linear(features_PF).relu()), dim=-1)
+        return linear(h_PD, normalize(self.bt_KD, dim=-1)), linear(h_PD, self.cls_KD, self.cls_bias_K)
+
+
+def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
+    """- sum over tuples of log sigmoid(s_n - s_n') / scale (L_bt; ``scale`` = number of tuples makes it their mean)."""
+    return -(logsigmoid(s_PK[:, :, None] - s_PK[:, None, :]) * won_PKK).sum() / scale
+
+
+def cls_loss(logit_PK: Tensor, right_PK: Tensor, scale: float) -> Tensor:
+    """Binary cross-entropy of <h, E_cls[n]> + b_n on delta_n, summed over what is not NaN, over ``scale`` (L_cls)."""
+    told_PK = ~right_PK.isnan()
+    each_PK = binary_cross_entropy_with_logits(logit_PK, right_PK.nan_to_num(), reduction="none")
+    return (each_PK * told_PK).sum() / scale
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What pairs teach: tuples of right and wrong arms, and each arm's own mark. Both losses are means over their terms."""
+
+    won_PKK: Tensor
+    right_PK: Tensor
+
+    def loss(self, outputs: tuple[Tensor, Tensor], rows: Tensor, lambda_cls: float) -> Tensor:
+        """L_bt + lambda L_cls of ``rows``, scaled so that the batches of one pass have the whole set's loss as their mean."""
+        share = len(rows) / len(self.right_PK)
+        n_bt, n_cls = float(self.won_PKK.sum()) * share, float((~self.right_PK.isnan()).sum()) * share
+        total = bt_loss(outputs[0], self.won_PKK[rows], max(n_bt, 1.0))
+        if lambda_cls:
+            total = total + lambda_cls * cls_loss(outputs[1], self.right_PK[rows], max(n_cls, 1.0))
+        return total
+
+
+def targets(right_PK: Float, balance: bool, seed: int, what: str = "training") -> Targets:
+    """Targets of some rows; InputError where no pair has a right and a wrong arm."""
+    won_PKK = balanced(right_PK, seed) if balance else tuples(right_PK)
+    if not won_PKK.any():
+        kept = " after balancing wins and losses" if balance else ""
+        raise InputError(f"no {what} pair has one arm right and another wrong{kept}: there is nothing to learn")
+    return Targets(torch.from_numpy(won_PKK), torch.from_numpy(right_PK).float())
+
+
+def batches(n_rows: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Row numbers of one pass, shuffled by (seed, epoch)."""
+    order_P: Int = rng(seed, "order", epoch, "strengths").permutation(n_rows)
+    for start in range(0, n_rows, size):
+        yield torch.from_numpy(order_P[start : start + size])
+
+
+def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int) -> Head:
+    """A head that starts from ``seed`` and the arms' shares of right answers; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
+        head = Head(n_features, dim, right_PK.shape[1])
+    hits_K, told_K = np.nansum(right_PK, axis=0), (~np.isnan(right_PK)).sum(axis=0)
+    head.cls_bias_K.data[:] = torch.from_numpy(np.log((hits_K + 1) / (told_K - hits_K + 1)))
+    return head
+
+
+def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Settings) -> Strengths:
+    """Train on the rows that are not ``dev_P``; the epoch of the lowest dev loss is kept. See `fit_strengths`."""
+    centre_F, scale_F = x_PF[~dev_P].mean(axis=0), x_PF[~dev_P].std(axis=0) + 1e-8
+    scale_F = np.maximum(scale_F, 1e-3 * scale_F.max())
+    x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
+    train_x, dev_x = x[torch.from_numpy(~dev_P)], x[torch.from_numpy(dev_P)]
+    train = targets(right_PK[~dev_P], settings.balance, settings.seed)
+    dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
+    head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    best: dict[str, Any] = {}
+    best_loss, best_epoch = np.inf, 0
+    everyone = torch.arange(len(dev_x))
+    for epoch in range(1, settings.epochs + 1):
+        for rows in batches(len(train_x), settings.batch, settings.seed, epoch):
+            optimiser.zero_grad()
+            train.loss(head(train_x[rows]), rows, settings.lambda_cls).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        with torch.no_grad():
+            dev_loss = float(dev.loss(head(dev_x), everyone, settings.lambda_cls))
+        if dev_loss < best_loss:
+            best_loss, best_epoch = dev_loss, epoch
+            best = {name: value.clone() for name, value in head.state_dict().items()}
+        if epoch - best_epoch >= settings.patience:
+            break
+    if not best:
+        raise InputError(f"the dev loss was never finite with lr={settings.lr}: use a smaller one")
+    return as_strengths(best, centre_F, scale_F, best_loss, best_epoch)
+
+
+def as_strengths(state: dict[str, Any], centre_F: Float, scale_F: Float, dev_loss: float, epoch: int) -> Strengths:
+    """A head's state as numpy float64."""
+    names = {
+        "linear.weight": "weight_DF",
+        "linear.bias": "bias_D",
+        "norm.weight": "gain_D",
+        "norm.bias": "shift_D",
+        **{name: name for name in ("bt_KD", "cls_KD", "cls_bias_K")},
+    }
+    arrays = {ours: state[theirs].detach().cpu().double().numpy() for theirs, ours in names.items()}
+    return Strengths.of({"centre_F": centre_F, "scale_F": scale_F, **arrays}, dev_loss, epoch)

@@ -1,0 +1,162 @@
+"""Reward-model strengths: h = MLP(pair features) of unit norm, s_n = <h, E_bt[n]>, learned from who was right on which pair.
+
+BayesianRouter, section 3: MLP is Linear -> ReLU -> LayerNorm, then h / |h|; E_bt has unit rows, so s is a cosine; E_cls has
+a bias an arm. What is fitted is held in numpy, so that a router needs no torch to read it.
+
+Deviations from the paper: (1) features are centred and scaled by their training mean and spread before the MLP, or else its
+bias drowns features of unit norm; (2) the best epoch is chosen on a dev split of the training prompts, never on the test set;
+(3) E_cls starts with the biases at each arm's own log-odds of being right.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from reward_router.errors import InputError
+from reward_router.features import unit_rows
+from reward_router.keyed import rng
+from reward_router.types import AnyFloat, Float, Int
+
+EPSILON = 1e-5  # torch's LayerNorm
+
+
+@dataclass(frozen=True, eq=False)
+class Strengths:
+    """A fitted encoder head and the strengths of K arms. D features of h, F of a pair; ``bt_KD`` has unit rows.
+
+    ``dev_loss`` is L_bt + lambda L_cls on the dev split at the epoch kept, ``epoch`` counts from 1.
+    """
+
+    centre_F: Float
+    scale_F: Float
+    weight_DF: Float
+    bias_D: Float
+    gain_D: Float
+    shift_D: Float
+    bt_KD: Float
+    cls_KD: Float
+    cls_bias_K: Float
+    dev_loss: float = np.nan
+    epoch: int = 0
+
+    @property
+    def dim(self) -> int:
+        """D, the features of h."""
+        return len(self.bias_D)
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return len(self.bt_KD)
+
+    def encode(self, features_PF: AnyFloat) -> Float:
+        """(P, D) float64 rows h of unit norm. InputError where F differs. O(P F D)."""
+        x_PF = np.asarray(features_PF, dtype=np.float64)
+        if x_PF.ndim != 2 or x_PF.shape[1] != len(self.centre_F):
+            raise InputError(f"pair features must be (P, {len(self.centre_F)}), got {x_PF.shape}")
+        z_PD = np.maximum(((x_PF - self.centre_F) / self.scale_F) @ self.weight_DF.T + self.bias_D, 0.0)
+        spread_P1 = np.sqrt(z_PD.var(axis=1, keepdims=True) + EPSILON)
+        return unit_rows((z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1 * self.gain_D + self.shift_D)
+
+    def scores(self, h_PD: Float) -> Float:
+        """(P, K) cosines s_n = <h, E_bt[n]> in [-1, 1]: which arm to ask, comparable within a row only (BT)."""
+        return np.asarray(h_PD @ self.bt_KD.T)
+
+    def probability(self, h_PD: Float) -> Float:
+        """(P, K) sigmoid(<h, E_cls[n]> + b_n): how likely each arm is right (CLS head)."""
+        return np.asarray(1.0 / (1.0 + np.exp(-(h_PD @ self.cls_KD.T + self.cls_bias_K))))
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Every fitted array by name, for saving."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("dev_loss", "epoch")}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, AnyFloat], dev_loss: float = np.nan, epoch: int = 0) -> "Strengths":
+        """The inverse of `arrays`; rows of ``bt_KD`` are brought to unit norm in float64."""
+        wide = {name: np.asarray(value, dtype=np.float64) for name, value in arrays.items()}
+        wide["bt_KD"] = unit_rows(wide["bt_KD"])
+        return cls(**wide, dev_loss=dev_loss, epoch=epoch)
+
+
+def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
+    """(P, K): 1 where the margin has the label's sign, 0 where the other, NaN where it is 0 or NaN (a tie, an abstention).
+
+    >>> right_of(np.array([[0.5, -1.0, 0.0, np.nan]]), [1]).tolist()
+    [[1.0, 0.0, nan, nan]]
+    """
+    sign_PK = np.sign(margins_PK) * np.asarray(label_P, dtype=np.float64)[:, None]
+    return np.where(np.isnan(sign_PK) | (sign_PK == 0), np.nan, (sign_PK > 0).astype(np.float64))
+
+
+def dev_rows(groups: Int, share: float, seed: int = 0) -> NDArray[np.bool_]:
+    """(P,) True for the rows of about ``share`` of the groups, at least one group on either side. O(P)."""
+    names, index_P = np.unique(groups, return_inverse=True)
+    if not 0 < share < 1:
+        raise InputError(
+            f"dev={share}: a share of the prompts strictly between 0 and 1, or a (P,) array of truth values"
+        )
+    if len(names) < 2:
+        raise InputError("strengths need at least 2 prompts: one side of the dev split would be empty")
+    n_dev = min(max(round(share * len(names)), 1), len(names) - 1)
+    chosen_G = np.zeros(len(names), dtype=bool)
+    chosen_G[rng(seed, "data", 0, "dev").permutation(len(names))[:n_dev]] = True
+    return np.asarray(chosen_G[index_P])
+
+
+def fit_strengths(
+    features_PF: AnyFloat,
+    right_PK: Float,
+    groups: ArrayLike,
+    *,
+    dim: int = 64,
+    lambda_cls: float = 0.2,
+    balance: bool = False,
+    epochs: int = 60,
+    lr: float = 1e-3,
+    batch: int = 128,
+    weight_decay: float = 0.01,
+    patience: int = 8,
+    seed: int = 0,
+    dev: float | NDArray[np.bool_] = 0.1,
+) -> Strengths:
+    """Learn h, E_bt and E_cls by L = L_bt + lambda_cls L_cls, stopped where a dev split of the prompts says so.
+
+    ``features_PF`` as `features.pair_rows` gives them; ``right_PK`` 1 right, 0 wrong, NaN takes no part (see `right_of`);
+    ``groups`` (P,) numbers the prompts: no prompt is on both sides of the split. ``dev``: a share of the prompts, or the dev
+    rows themselves. ``balance``: see `offline.balance`. The same seed gives the same strengths bit for bit on one machine.
+    Raises InputError for shapes, values or options out of range, or where no pair tells two arms apart. Needs torch.
+    O(epochs P (F D + K^2)): 5,000 pairs of 768 features in seconds.
+    """
+    x_PF, group_P = np.asarray(features_PF, dtype=np.float64), np.asarray(groups)
+    _check(x_PF, right_PK, group_P)
+    for name, value, low in (("dim", dim, 2), ("epochs", epochs, 1), ("batch", batch, 1), ("patience", patience, 1)):
+        if value < low:
+            raise InputError(f"{name}={value}: at least {low}")
+    if not (lambda_cls >= 0 and lr > 0 and weight_decay >= 0):
+        raise InputError(
+            f"lambda_cls={lambda_cls}, lr={lr}, weight_decay={weight_decay}: lr above 0, the others at least 0"
+        )
+    dev_P = dev_rows(group_P, dev, seed) if isinstance(dev, float | int) else np.asarray(dev, dtype=bool)
+    if dev_P.shape != group_P.shape or dev_P.all() or not dev_P.any():
+        raise InputError(f"dev must mark some rows and not all, as ({len(group_P)},) truth values, got {dev_P.shape}")
+    from reward_router.offline.learn import Settings, learn
+
+    settings = Settings(dim, lambda_cls, balance, epochs, lr, batch, weight_decay, patience, seed)
+    return learn(x_PF, np.asarray(right_PK, dtype=np.float64), dev_P, settings)
+
+
+def _check(x_PF: Float, right_PK: Float, group_P: NDArray[np.generic]) -> None:
+    if x_PF.ndim != 2 or np.ndim(right_PK) != 2 or not len(x_PF) == len(right_PK) == len(group_P):
+        shapes = f"{x_PF.shape}, {np.shape(right_PK)}, {group_P.shape}"
+        raise InputError(f"strengths need features (P, F), right (P, K) and groups (P,) of one length, got {shapes}")
+    if np.shape(right_PK)[1] < 2:
+        raise InputError(f"strengths compare arms: at least 2 are needed, got {np.shape(right_PK)[1]}")
+    if not np.isfinite(x_PF).all():
+        raise InputError(
+            f"pair features must be finite; row {int(np.flatnonzero(~np.isfinite(x_PF).all(axis=1))[0])} is not"
+        )
+    wrong = ~(np.isnan(right_PK) | (right_PK == 0) | (right_PK == 1))
+    if wrong.any():
+        raise InputError(f"right must be 0, 1 or NaN (a tie or an abstention), found {np.asarray(right_PK)[wrong][0]}")

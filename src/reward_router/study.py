@@ -35,6 +35,7 @@ def variants(config: Config) -> dict[str, list[str]]:
             "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
             "router={name: fixed, arm: random}",
         ],
+        "linucb, a quarter labelled": ["router.name=linucb", "payoff={name: probe, fraction: 0.25}"],
         "linucb, neg_loss": ["router.name=linucb", "payoff={name: neg_loss}"],
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
     }

@@ -36,6 +36,8 @@ from reward_router.training.step import Trainer
 from reward_router.types import Float, RewardModel, Router
 
 ENSEMBLE = "ensemble"
+ONLINE = {"prior_precision": 20.0, "noise_sd": 0.4, "center": True, "intercept": 5.0}
+"""BayesianRouter's online stage where no prior says otherwise, for payoffs in [0, 1]."""
 
 
 @dataclass
@@ -122,6 +124,8 @@ def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> 
         return LinUCB(k, dim, prior_mean=random_start(config, k, dim, seed), **given)
     if config.name == "thompson":
         return LinearThompson(k, dim, **given)
+    if config.name == "bayesian":
+        return build_bayesian(config, arms, dim)
     if config.name == "exp3":
         return Exp3(k, **given)
     if config.name == "laser-exp3":  # the paper's text: learning rate 1 inside the exponent
@@ -131,6 +135,13 @@ def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> 
     if config.name == "fixed":
         return Fixed(k, arms.index(config.arm or ""))
     return Uniform(k)
+
+
+def build_bayesian(config: RouterConfig, arms: list[str], dim: int) -> Router:
+    """BayesianRouter's online stage without a prior: intercept and centred payoffs on (without them the first arm pulled wins)."""
+    names = {"prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window"}
+    given = config.model_dump(include=names, exclude_none=True)
+    return LinearThompson(len(arms), dim, **{**ONLINE, **given})
 
 
 def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | None:
@@ -176,7 +187,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
         pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
     )
     trainer = Trainer(policy, config.train, ranks.accelerator)
-    dim = contexts.dim * (2 if config.router.unit == "pair" else 1)
+    dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
     if ensemble:  # all arms judge, none is chosen: decisions bear the ensemble's name, calls the arms'
         router = RouterConfig(name="fixed", arm=ENSEMBLE, unit=config.router.unit)
         config, names = config.model_copy(update={"router": router}), [*names, ENSEMBLE]

@@ -102,6 +102,7 @@ _LINEAR = {"warmup", "discount", "noise_sd", "window", "huber", "center", "inter
 OPTIONS = {
     "linucb": _LINEAR | {"alpha", "ridge", "explore"},
     "thompson": _LINEAR | {"prior_precision"},
+    "bayesian": (_LINEAR - {"huber"}) | {"prior_precision", "prior", "without", "trust"},
     "exp3": {"gamma", "eta"},
     "laser-exp3": {"gamma"},
 }
@@ -111,7 +112,7 @@ OPTIONS = {
 class RouterConfig(Section):
     """Which bandit chooses, and for which unit. Options left at None take the router's own default."""
 
-    name: Literal["linucb", "thompson", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"] = "linucb"
+    name: Literal["linucb", "thompson", "bayesian", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"] = "linucb"
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
     ensemble: Literal["zscore", "raw"] = "zscore"
@@ -133,6 +134,24 @@ class RouterConfig(Section):
     huber: Positive | None = None
     center: bool | None = None
     intercept: Positive | None = None
+    prior: str | None = Field(default=None, description="folder that `fit-prior` wrote; none: every arm starts at zero")
+    without: Literal["online", "offline", "cls"] | None = Field(
+        default=None,
+        description="the paper's ablations: a prior that never learns, none at all, one fitted without CLS",
+    )
+    trust: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="weight of the prior before the first payoff, against none; 1: believed outright"
+    )
+
+    @model_validator(mode="after")
+    def _bayesian_is_whole(self) -> "RouterConfig":
+        if self.name == "bayesian" and self.unit != "pair":
+            raise ValueError(f"bayesian routes pairs of responses: unit is {self.unit!r}, give unit: pair")
+        if self.prior is None and self.without in ("online", "cls"):
+            raise ValueError(f"without: {self.without} is an ablation of a prior, and prior is not given")
+        if self.prior is None and self.trust is not None:
+            raise ValueError("trust is the weight of a prior, and prior is not given")
+        return self
 
     @model_validator(mode="after")
     def _options_fit_the_router(self) -> "RouterConfig":
@@ -157,7 +176,9 @@ class ContextConfig(Section):
 class PayoffConfig(Section):
     """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
 
-    name: Literal["neg_loss", "improvement", "verifier", "probe", "python"] = "neg_loss"
+    name: Literal["neg_loss", "improvement", "light_advantage", "full_advantage", "verifier", "probe", "python"] = (
+        "neg_loss"
+    )
     path: str | None = Field(default=None, description="module:function of `python`")
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of prompts whose gold is looked up"
@@ -183,6 +204,10 @@ class PairsConfig(Section):
 
     per_prompt: Count = 10
     margin: NonNegative = Field(default=0.0, description="smallest score gap, in the arm's own units")
+    tie: NonNegative | None = Field(
+        default=None,
+        description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
+    )
 
 
 class TrainConfig(Section):
@@ -241,6 +266,26 @@ class Config(Section):
     checkpoint_every: Count = 1
     durability: Literal["normal", "full"] = "normal"
     contexts: Literal["full", "f32", "none"] = "full"
+
+    @property
+    def tie(self) -> float:
+        """Share of an arm's median score gap below which its verdict on a pair is a tie."""
+        return (0.1 if self.router.unit == "pair" else 0.0) if self.pairs.tie is None else self.pairs.tie
+
+    @model_validator(mode="after")
+    def _pairs_are_routed(self) -> "Config":
+        payoff, routed = self.payoff.name, self.router.unit == "pair" and self.router.mode == "route"
+        if self.pairs.tie and not routed:
+            raise ValueError("pairs.tie needs router.unit: pair, where every verdict is about one pair")
+        if payoff not in ("light_advantage", "full_advantage"):
+            return self
+        if not routed:
+            raise ValueError(f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route")
+        if self.train.loss not in ("dpo", "dpo+nll"):
+            raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")
+        if payoff == "full_advantage" and self.noise:
+            raise ValueError("payoff.name: full_advantage asks all arms, noise is put on the chosen one only; drop one")
+        return self
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> "Config":

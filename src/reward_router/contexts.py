@@ -29,6 +29,11 @@ class Contexts:
             return int(self.policy.model.config.hidden_size)
         return self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
 
+    @property
+    def pair_dim(self) -> int:
+        """Features of a pair of responses."""
+        return 2 * self.dim
+
     def prompts(self, prompts: Sequence[Prompt]) -> Float:
         """(B, dim)."""
         if not prompts:

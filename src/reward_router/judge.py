@@ -1,12 +1,13 @@
 """Who judges what: every unit's responses go to the arm that was drawn for it; the fallback answers where that arm cannot.
 
-One call per response of a unit; an ensemble (the baseline) asks all K arms; an audit asks the others as well, for
-agreement figures only. An arm cannot answer when its request fails (raises, NaN of the wrong shape, too slow), or when it
-abstains on a prompt: fewer than two of its scores are numbers, so it orders nothing. The fallback's scores are trained on;
+One call per response of a unit, and one only where several units of an arm hold the same response; an ensemble (the
+baseline) asks all K arms; an audit asks the others as well, for agreement figures only, and ``compare`` for a payoff that
+needs all labels. An arm cannot answer when its request fails (raises, NaN of the wrong shape, too slow), or when it abstains
+on a prompt: fewer than two of its scores are numbers, so it orders nothing. The fallback's scores are trained on;
 what the chosen arm itself said is kept beside them, because the router learns of that arm. What no arm scored stays NaN.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,9 @@ class Unit:
 class Verdicts:
     """``scores``: per unit, per cell, the scores of that cell's responses, and ``own`` what the unit's own arm said of them.
 
-    ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything.
+    ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything;
+    ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
+    ``known``: per arm, its scores by (row, response).
     """
 
     scores: list[list[Float]]
@@ -40,6 +43,9 @@ class Verdicts:
     calls: list[Call] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
+    stand_in: dict[tuple[int, int], str] = field(default_factory=dict)
+    others: dict[int, dict[str, Float]] = field(default_factory=dict)
+    known: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
 
@@ -84,9 +90,35 @@ class Judge:
         if not self.ensemble:
             self._fall_back(asked)
             self._audit(audited, units, decisions, prompts, responses, verdicts)
-        turn = {d.id: i for i, d in enumerate(decisions)}  # which models were in memory is no part of the record
-        verdicts.calls.sort(key=lambda call: turn[call.decision_id or ""])
+        _sort_calls(verdicts, decisions)
         return verdicts
+
+    def compare(
+        self,
+        chosen: Sequence[int],
+        units: Sequence[Unit],
+        decisions: Sequence[Decision],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[str]],
+        verdicts: Verdicts,
+    ) -> None:
+        """Ask every other arm about the first cell of the ``chosen`` units; calls of status ``compared``, K - 1 times two a pair."""
+        broken, calls = {decisions[i].name for i in verdicts.failed}, list[Call]()
+        for arm in self.pool.order(set(self.pool.names) - broken):
+            rows = {i: Unit(units[i].id, units[i].cells[:1]) for i in chosen if decisions[i].name != arm}
+            known = verdicts.known.setdefault(arm, {})
+            seen, missing = set(known), _cells(list(rows.values()), known)
+            score, result = self._score(arm, missing, prompts, responses, verdicts) if missing else ({}, None)
+            known |= score
+            status = "compared" if result is None or result.ok else result.status
+            if result is not None and not result.ok:
+                verdicts.failures.append((decisions[min(rows)].id, arm, f"{result.status}: {result.error}"))
+            for i, unit in rows.items():
+                calls += _calls(decisions[i], arm, unit, known, result, self.costs, status, seen)
+                [(b, cols)] = unit.cells
+                verdicts.others.setdefault(i, {})[arm] = np.array([known[b, n] for n in cols])
+        verdicts.calls += sorted(calls, key=lambda call: self.pool.names.index(str(call.arm)))
+        _sort_calls(verdicts, decisions)
 
     def _ask(self, arm: str, places: Sequence[tuple[int, int]], asked: "_Asked", status: str) -> None:
         """One request to one arm about these cells (unit, cell); a failure is recorded with every decision it concerns."""
@@ -98,9 +130,12 @@ class Judge:
         score, result = self._score(arm, _cells(list(parts.values())), asked.prompts, asked.responses, verdicts)
         if result.ok and self.noise > 0:
             _add_noise(score, self.noise, self.seed, asked.step, arm)
+        if result.ok:
+            verdicts.known.setdefault(arm, {}).update(score)
+        seen: set[tuple[int, int]] = set()
         for i, unit in parts.items():
             verdicts.calls += _calls(
-                decisions[i], arm, unit, score, result, self.costs, status if result.ok else result.status
+                decisions[i], arm, unit, score, result, self.costs, status if result.ok else result.status, seen
             )
             if not result.ok:
                 verdicts.failures.append((decisions[i].id, arm, f"{result.status}: {result.error}"))
@@ -108,6 +143,8 @@ class Judge:
                 continue
             for c, (b, cols) in zip(mine[i], unit.cells, strict=True):
                 verdicts.scores[i][c][:] = [score[b, n] for n in cols]
+                if status == "fallback":
+                    verdicts.stand_in[i, c] = arm
 
     def _score(
         self,
@@ -156,8 +193,9 @@ class Judge:
             if not rows:
                 continue
             score, result = self._score(arm, _cells(rows), prompts, responses, verdicts)
+            seen: set[tuple[int, int]] = set()
             for (i, _), unit in zip(todo, rows, strict=True):
-                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, "audit")
+                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, "audit", seen)
 
     def _ensemble(
         self,
@@ -171,9 +209,9 @@ class Judge:
         totals: dict[tuple[int, int], list[float]] = {}
         for arm in self.pool.names:
             score, result = self._score(arm, _cells(units), prompts, responses, verdicts)
-            status = "ok" if result.ok else result.status
+            status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
             for i, unit in enumerate(units):
-                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, status)
+                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, status, seen)
             if not result.ok and decisions:
                 verdicts.failures.append((decisions[0].id, arm, f"{result.status}: {result.error}"))
                 continue
@@ -211,38 +249,40 @@ def zscores(score: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]
     return {place: (v - mean) / sd if sd > 0 else 0.0 * v for place, v in score.items()}
 
 
-def _cells(units: Sequence[Unit]) -> list[tuple[int, tuple[int, ...]]]:
-    """Rows and response indices that these units need, each response of a row once."""
+def _cells(units: Sequence[Unit], known: Container[tuple[int, int]] = frozenset()) -> list[tuple[int, tuple[int, ...]]]:
+    """Rows and response indices that these units need beyond the ``known`` ones, each response of a row once."""
     rows: dict[int, set[int]] = {}
     for unit in units:
         for b, cols in unit.cells:
-            rows.setdefault(b, set()).update(cols)
-    return [(b, tuple(sorted(cols))) for b, cols in sorted(rows.items())]
+            rows.setdefault(b, set()).update(n for n in cols if (b, n) not in known)
+    return [(b, tuple(sorted(cols))) for b, cols in sorted(rows.items()) if cols]
 
 
 def _calls(
     decision: Decision,
     arm: str,
     unit: Unit,
-    score: dict[tuple[int, int], float],
-    result: ScoreResult,
+    score: Mapping[tuple[int, int], float],
+    result: ScoreResult | None,
     costs: dict[str, float],
     status: str,
+    seen: set[tuple[int, int]],
 ) -> list[Call]:
-    seconds = result.seconds / max(1, result.n_calls)
-    places = [(b, n) for b, cols in unit.cells for n in cols]
-    return [
-        Call(
-            decision.id,
-            f"{unit.id}/{b}/{n}",
-            arm,
-            score[b, n],
-            "abstained" if status == "ok" and np.isnan(score[b, n]) else status,
-            seconds,
-            costs.get(arm, 1.0),
-        )
-        for b, n in places
-    ]
+    """One row a response; those in ``seen`` have theirs already: shared, at no price. ``seen`` takes in the rest."""
+    seconds = result.seconds / max(1, result.n_calls) if result else 0.0
+    calls = []
+    for b, n in [(b, n) for b, cols in unit.cells for n in cols]:
+        said = "abstained" if status == "ok" and np.isnan(score[b, n]) else status
+        effort = ("shared", 0.0, 0.0) if (b, n) in seen else (said, seconds, costs.get(arm, 1.0))
+        calls.append(Call(decision.id, f"{unit.id}/{b}/{n}", arm, score[b, n], *effort))
+        seen.add((b, n))
+    return calls
+
+
+def _sort_calls(verdicts: Verdicts, decisions: Sequence[Decision]) -> None:
+    """By decision: which models were in memory is no part of the record."""
+    turn = {d.id: i for i, d in enumerate(decisions)}
+    verdicts.calls.sort(key=lambda call: turn[call.decision_id or ""])
 
 
 def _add_noise(score: dict[tuple[int, int], float], sd: float, seed: int, step: int, arm: str) -> None:

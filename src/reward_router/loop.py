@@ -10,6 +10,7 @@ payoff in the embedded default (``payoff.name: neg_loss``), quantiles of earlier
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,16 +19,31 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.assemble import Parts
+from reward_router.dispatch import Dispatcher
 from reward_router.examples import Example
 from reward_router.features import pool
 from reward_router.judge import Unit, Verdicts
-from reward_router.pairs import form_pairs
-from reward_router.payoffs import gold_of_best, order_accuracy
+from reward_router.pairs import GapScale, form_pairs, gaps
+from reward_router.payoffs import (
+    agreement,
+    full_advantage,
+    gold_of_best,
+    label_losses,
+    light_advantage,
+    order_accuracy,
+)
+from reward_router.policy import Prompt
+from reward_router.routers import LinearThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult
-from reward_router.types import Decision, Float
+from reward_router.types import Decision, Float, Int
 
 LOG2_TOLERANCE = 1e-6
+RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
+COUNTS = (
+    "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
+    "pairs", "responses",
+)  # fmt: skip
 
 
 @dataclass
@@ -36,12 +52,14 @@ class Outcome:
 
     ``scores`` (the chosen arm's own, NaN where it abstained), ``golds`` (1 right, 0 wrong, NaN unknown) and ``responses`` have
     one entry per prompt of the unit. Losses of pairs that the fallback judged are left out: they say nothing of the chosen arm.
+    ``loss_PK``: of every such pair the loss under each arm's label, NaN where it gives none (``full_advantage`` only).
     """
 
     unit: str
     decision_id: str
     loss_P: list[float] = field(default_factory=list)
     after_P: list[float] = field(default_factory=list)
+    loss_PK: list[list[float]] = field(default_factory=list)
     scores: list[Float] = field(default_factory=list)
     golds: list[Float] = field(default_factory=list)
     responses: list[list[str]] = field(default_factory=list)
@@ -49,7 +67,7 @@ class Outcome:
 
     def merge(self, other: "Outcome") -> None:
         """Add what another process saw of the same decision."""
-        for name in ("loss_P", "after_P", "scores", "golds", "responses"):
+        for name in ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses"):
             getattr(self, name).extend(getattr(other, name))
         self.failed |= other.failed
 
@@ -68,8 +86,14 @@ class Loop:
     ) -> None:
         """``say`` is told what is happening, ``warn`` what the user should change."""
         self.parts, self.config, self.clock, self.say, self.warn = parts, parts.config, clock, say, warn
-        names = ("skipped_prompts", "skipped_steps", "abstained", "uninformative", "no_payoff", "pairs", "responses")
-        self.counts = dict.fromkeys(names, 0)
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.gap_scale = GapScale()
+        if self.config.tie:
+            recorded = parts.dispatcher.ledger.calls()
+            arms = [recorded.arms[k] for k in recorded.arm.tolist()]
+            self.gap_scale.learn(
+                gaps(zip(recorded.decision.tolist(), arms, recorded.status, recorded.score.tolist(), strict=True))
+            )
 
     def step(self, t: int) -> dict[str, Any]:
         """One batch from prompts to router update; returns its line for metrics.jsonl."""
@@ -94,21 +118,28 @@ class Loop:
         with clock.phase("score"):
             audited = self.audited(examples, t)
             verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
+        pairs, owner = self.pairs(units, decisions, verdicts, examples, responses, t)
+        with clock.phase("score"):
+            label_PK = self.labels(owner, units, decisions, prompts, responses, verdicts)
         with clock.phase("route"):
-            parts.dispatcher.record_calls(parts.ranks.gather(verdicts.calls))
+            calls = parts.ranks.gather(verdicts.calls)
+            parts.dispatcher.record_calls(calls)
+            if self.config.tie:
+                self.gap_scale.learn(gaps((c.decision_id, str(c.arm), c.status, c.score) for c in calls))
             for decision_id, arm, reason in parts.ranks.gather(verdicts.failures):
                 parts.dispatcher.record_failure(decision_id, arm, reason)
 
-        pairs, owner = self.pairs(units, verdicts, examples, responses, t)
         self.say(f"training on {len(pairs)} pairs")
         with clock.phase("step"):
+            flipped_P = self.flipped(pairs, label_PK)
             result = parts.trainer.step(pairs)
             after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
             parts.policy.sync()
 
         self.say("payoff")
         with clock.phase("payoff"):
-            outcomes = self.outcomes(units, decisions, verdicts, examples, responses, owner, result, after_P)
+            loss_PK = label_losses(label_PK, result.loss_P, flipped_P) if len(label_PK) else None
+            outcomes = self.outcomes(units, decisions, verdicts, examples, responses, owner, result, after_P, loss_PK)
             paid = self.pay(outcomes, t)
         return self.record(t, decisions, context_BD, verdicts, result, outcomes, paid, responses)
 
@@ -135,16 +166,14 @@ class Loop:
         units, triples = [], []
         for b, example in enumerate(examples):
             draw = keyed.rng(self.config.seed, "pairs", t, example.id)
-            order = np.arange(
-                len(responses[b]), dtype=np.float64
-            )  # any strict order makes every distinct pair a candidate
+            order = np.arange(float(len(responses[b])))  # any strict order makes every distinct pair a candidate
             for i, j in form_pairs(order, responses[b], self.config.pairs.per_prompt, draw):
                 names = sorted(f"{keyed.key(0, 'data', 0, responses[b][n]):x}"[:12] for n in (i, j))
                 units.append(Unit("|".join([example.id, *names]), ((b, (j, i)),)))
                 triples.append((example.prompt, responses[b][j], responses[b][i]))
         mine = list(self.parts.contexts.pairs(*map(list, zip(*triples, strict=True)))) if triples else []
         rows = self.parts.ranks.gather(mine)
-        return units, np.array(rows).reshape(len(rows), 2 * self.parts.contexts.dim), [1] * len(rows)
+        return units, np.array(rows).reshape(len(rows), self.parts.contexts.pair_dim), [1] * len(rows)
 
     def route(self, units: Sequence[Unit], context_BD: Float, n_units: list[int], t: int) -> list[Decision]:
         """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
@@ -164,31 +193,71 @@ class Loop:
     def pairs(
         self,
         units: Sequence[Unit],
+        decisions: Sequence[Decision],
         verdicts: Verdicts,
         examples: Sequence[Example],
         responses: Sequence[Sequence[str]],
         t: int,
     ) -> tuple[list[Pair], list[int]]:
-        """Preference pairs and the unit whose arm ordered each (-1: the fallback); a prompt that gives none is counted."""
-        pairs, owner, skipped = [], [], 0
+        """Preference pairs and the unit whose arm ordered each (-1: the fallback); what gives none is counted."""
+        pairs, owner, empty = [], [], []
         for u, unit in enumerate(units):
             for c, (score_N, (b, cols)) in enumerate(zip(verdicts.scores[u], unit.cells, strict=True)):
                 texts = [responses[b][n] for n in cols]
                 draw = keyed.rng(self.config.seed, "pairs", t, f"{unit.id}/{examples[b].id}")
-                found = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, self.config.pairs.margin)
-                skipped += not found
+                margin = self.margin(verdicts.stand_in.get((u, c), decisions[u].name))
+                found = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, margin)
+                empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x]) for w, x in found]
                 owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
-        judged = sum(len(part) for parts in verdicts.scores for part in parts)
-        counted = {
-            "skipped_prompts": skipped,
-            "pairs": len(pairs),
-            "abstained": len(verdicts.abstained),
-            "responses": judged,
-        }
+        judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
+        counted = {"pairs": len(pairs), "abstained": len(verdicts.abstained), "responses": len(judged)}
+        if self.config.router.unit == "pair":
+            equal = sum(c * (c - 1) // 2 for group in responses for c in Counter(map(str, group)).values())
+            counted |= {"tied_pairs": sum(known for _, known in empty), "equal_pairs": equal}
+            counted["skipped_prompts"] = len(examples) - len({b for unit in units for b, _ in unit.cells})
+        else:
+            counted["skipped_prompts"] = len(empty)
         for name, count in self.parts.ranks.gather(list(counted.items())):
             self.counts[name] += count
         return pairs, owner
+
+    def margin(self, arm: str) -> float:
+        """The score gap up to which this arm's verdict is a tie: a fixed one, or a share of the arm's own usual gap."""
+        return max(self.config.pairs.margin, self.gap_scale.threshold(arm, self.config.tie))
+
+    def labels(
+        self,
+        owner: Sequence[int],
+        units: Sequence[Unit],
+        decisions: Sequence[Decision],
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[str]],
+        verdicts: Verdicts,
+    ) -> Int:
+        """(P, K) for ``full_advantage``: 1 where an arm orders the pair as its judge did, -1 the other way, 0 where it does not.
+
+        It asks all other arms: K - 1 times the calls. (0, 0) for every other payoff. Pairs that the fallback judged are all 0.
+        """
+        if self.config.payoff.name != "full_advantage":
+            return np.zeros((0, 0), np.int64)
+        self.parts.judge.compare([u for u in owner if u >= 0], units, decisions, prompts, responses, verdicts)
+        names = self.parts.dispatcher.arms
+        gap_PK = np.zeros((len(owner), len(names)))
+        for p, u in enumerate(owner):
+            said = {decisions[u].name: verdicts.own[u][0], **verdicts.others.get(u, {})} if u >= 0 else {}
+            gap_PK[p] = [said[name][1] - said[name][0] if name in said else 0.0 for name in names]
+        own_P = [names.index(decisions[u].name) if u >= 0 else 0 for u in owner]
+        return agreement(gap_PK, np.array([self.margin(name) for name in names]), np.array(own_P, np.int64))
+
+    def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
+        """(P,) each pair's loss before the step with its order turned round, NaN where no arm asks for that."""
+        loss_P = np.full(len(pairs), np.nan)
+        if self.config.payoff.name == "full_advantage":
+            at = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
+            turned = [Pair(pairs[p].prompt, pairs[p].rejected, pairs[p].chosen) for p in at]
+            loss_P[at] = self.parts.trainer.losses(turned, pairs)
+        return loss_P
 
     def outcomes(
         self,
@@ -200,16 +269,25 @@ class Loop:
         owner: Sequence[int],
         result: StepResult,
         after_P: Float,
+        loss_PK: Float | None,
     ) -> list[Outcome]:
         """What came of every decision of all processes."""
         mine = []
         for u, (unit, decision) in enumerate(zip(units, decisions, strict=True)):
             texts = [[responses[b][n] for n in cols] for b, cols in unit.cells]
             golds = [examples[b].gold(x) for (b, _), x in zip(unit.cells, texts, strict=True)]
-            outcome = Outcome(unit.id, decision.id, [], [], verdicts.own[u], golds, texts, u in verdicts.failed)
+            outcome = Outcome(
+                unit.id,
+                decision.id,
+                scores=verdicts.own[u],
+                golds=golds,
+                responses=texts,
+                failed=u in verdicts.failed,
+            )
             if not result.skipped:
                 at = [p for p, o in enumerate(owner) if o == u]
                 outcome.loss_P, outcome.after_P = list(result.loss_P[at]), list(after_P[at])
+                outcome.loss_PK = [] if loss_PK is None else loss_PK[at].tolist()
             mine.append(outcome)
         merged: dict[str, Outcome] = {}
         for outcome in self.parts.ranks.gather(mine):
@@ -228,7 +306,10 @@ class Loop:
         payoffs = {o.decision_id: self.payoff(o, t) for o in outcomes}
         known = [(i, v) for i, v in payoffs.items() if v is not None]
         self.counts["no_payoff"] += len(payoffs) - len(known)
-        if name in ("neg_loss", "improvement"):
+        if name == "light_advantage":  # against the mean of the batch: -loss is all it needs of each pair
+            advantage = light_advantage([-v for _, v in known]).tolist()
+            known = [(i, a) for (i, _), a in zip(known, advantage, strict=True)]
+        if name in RAW_PAYOFFS:
             dispatcher.feedback_raw_many(known, source=name)
         else:
             dispatcher.feedback_many(known, source=name)
@@ -239,12 +320,14 @@ class Loop:
         return dict(known)
 
     def payoff(self, outcome: Outcome, t: int) -> float | None:
-        """The configured payoff of one outcome: in [0, 1], except that the two losses are raw (scaled by the dispatcher)."""
+        """The configured payoff of one outcome: in [0, 1], except that losses are raw (scaled by the dispatcher)."""
         config = self.config.payoff
         if outcome.failed:
             return None
-        if config.name in ("neg_loss", "improvement"):
+        if config.name in RAW_PAYOFFS:
             return self._loss_payoff(outcome)
+        if config.name == "full_advantage":
+            return self._full_advantage(outcome)
         if keyed.uniform(self.config.seed, "probe", t, outcome.unit) >= config.fraction:
             return None
         if config.name == "python":
@@ -260,6 +343,14 @@ class Loop:
         after = float(np.mean(outcome.after_P)) if self.config.payoff.name == "improvement" else 0.0
         before = float(np.mean(outcome.loss_P))
         return before - after if self.config.payoff.name == "improvement" else -before
+
+    def _full_advantage(self, outcome: Outcome) -> float | None:
+        """1 or 0; None where no arm disagreed with the judge of the pair, or it had no order to give."""
+        if not outcome.loss_P or self._loss_payoff(outcome) is None:
+            return None
+        [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
+        self.counts["agreed"] += not np.isfinite(sign)
+        return float(sign) if np.isfinite(sign) else None
 
     def _uninformative(self) -> None:
         """Policy = reference: the DPO loss is log 2 whatever the arm said."""
@@ -309,6 +400,7 @@ class Loop:
             "abstained": len(verdicts.abstained),
             "score_seconds": verdicts.seconds,
             "posterior": self._posterior(context_BD, names),
+            "trust": prior_trust(self.parts.dispatcher),
             "seconds": dict(self.clock.seconds),
         }
 
@@ -319,6 +411,14 @@ class Loop:
             return {}
         mean_BK, sd_BK = router.posterior(pool(context_BD))
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
+
+
+def prior_trust(dispatcher: Dispatcher) -> dict[str, float]:
+    """Posterior weight of each arm's informative prior; empty where the router has none that must earn its trust."""
+    router = dispatcher.router
+    if not isinstance(router, LinearThompson) or router.model.options.trust is None:
+        return {}
+    return dict(zip(dispatcher.arms, router.trust().tolist(), strict=True))
 
 
 def _gold_of_choice(score_N: Float, gold_N: Float) -> float | None:

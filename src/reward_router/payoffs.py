@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reward_router.errors import InputError
-from reward_router.types import Float, State
+from reward_router.types import Float, Int, State
 
 MIN_SPREAD = 1e-12
 
@@ -188,16 +188,43 @@ def light_advantage(loss_B: ArrayLike) -> Float:
 def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     """1 where the unit's loss is below the mean over all K arms' labels, 0 where above, NaN (no update) where equal.
 
-    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K) -> (B,).
+    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K) -> (B,). NaN in ``loss_BK``
+    is an arm that gave no label (it tied or abstained): the mean is over the others, and with none of them there is no update.
 
     >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
     [1.0, 0.0]
     """
     own, loss = _losses(own_B), np.asarray(loss_BK, dtype=np.float64)
-    if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or not np.isfinite(loss).all():
-        raise InputError(f"full_advantage: losses of shape {loss.shape}; allowed finite ({own.shape[0]}, K)")
-    gap = loss.mean(axis=1) - own
+    if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or np.isinf(loss).any():
+        raise InputError(
+            f"full_advantage: losses of shape {loss.shape}; allowed ({own.shape[0]}, K) finite, or NaN for no label"
+        )
+    gap = np.nansum(loss - own[:, None], axis=1)  # differences first: equal losses cancel to 0 exactly
     return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
+
+
+def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
+    """How every arm orders each pair against the arm ``own_P`` that judged it: 1 alike, -1 the other way, 0 a tie.
+
+    ``gap_PK``: each arm's score of the one response less that of the other; a gap up to the arm's ``margin_K``, or NaN, is a
+    tie. Where the judging arm ties, its whole row is 0. (P, K), (K,), (P,) -> (P, K).
+
+    >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
+    [[1, -1, 0]]
+    """
+    gap, own = np.asarray(gap_PK, np.float64), np.asarray(own_P, np.int64)
+    sign_PK = np.where(np.abs(gap) > np.asarray(margin_K, np.float64), np.sign(gap), 0.0)
+    return np.asarray(sign_PK * sign_PK[np.arange(len(own)), own][:, None], np.int64)
+
+
+def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float:
+    """(P, K) a pair's loss under every arm's label: its own, that of the order turned round, or NaN where there is none.
+
+    >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
+    [[0.5, 2.0, nan]]
+    """
+    own, flipped = np.asarray(own_P, np.float64)[:, None], np.asarray(flipped_P, np.float64)[:, None]
+    return np.where(label_PK > 0, own, np.where(label_PK < 0, flipped, np.nan))
 
 
 def _losses(loss_B: ArrayLike) -> Float:

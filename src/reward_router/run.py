@@ -178,7 +178,7 @@ class _Run:
         counted = parts.dispatcher.counts()
         by_status = counted["calls"]
         audit = by_status.get("audit", 0)
-        made = sum(by_status.values()) - audit
+        made = sum(by_status.values()) - audit - by_status.get("shared", 0)
         ensemble = bool(parts.judge.ensemble)
         return {
             "router": f"{config.router.ensemble} ensemble" if ensemble else config.router.name,

@@ -55,12 +55,13 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
     category = {e.id: e.category for e in parts.examples}
     unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
+    unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     arms = parts.judge.pool.names if parts.judge.ensemble else parts.dispatcher.arms
     table: dict[str, Any] = {}
     for k, name in enumerate(arms):
         mine = decisions.arm == k if not parts.judge.ensemble else np.zeros(len(decisions.arm), bool)
         paid = decisions.payoff[mine]
-        asked = calls.arm == k
+        asked = (calls.arm == k) & unshared
         table[name] = {
             "decisions": int(mine.sum()),
             "share": float(mine.mean()) if len(mine) else 0.0,

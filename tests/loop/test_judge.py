@@ -78,7 +78,9 @@ def test_shared_responses_of_pairs_are_scored_once() -> None:
     arms, models = pool()
     units = [Unit("p0|ab", ((0, (0, 1)),)), Unit("p0|ac", ((0, (0, 2)),)), Unit("p1|de", ((1, (0, 1)),))]
     got = Judge(arms, {}).judge(units, decisions("x", "x", "y"), PROMPTS, RESPONSES, 0)
-    assert len(got.calls) == 6  # two a pair
+    assert [call.status for call in got.calls] == ["ok", "ok", "shared", "ok", "ok", "ok"]  # "a" is asked about once
+    assert [call.price for call in got.calls] == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    assert got.calls[0].score == got.calls[2].score
     assert (models["x"].asked, models["y"].asked) == (3, 2)
     assert got.scores[0][0][0] == got.scores[1][0][0] == models["x"].table["a"]
 

@@ -46,7 +46,12 @@ def test_a_pair_is_two_calls(tiny: Callable[..., Config], tmp_path: Path) -> Non
     with ledger(tmp_path / "run") as record:
         calls, decisions = record.calls(), record.decisions()
     assert set(Counter(calls.decision.tolist()).values()) == {2}
-    assert summary["calls"]["made"] == 2 * len(decisions.unit)
+    shared = calls.status.count("shared")
+    assert summary["calls"]["made"] == 2 * len(decisions.unit) - shared
+    asked = {(a, d[: d.index("/")].split("|")[0], d.rpartition("/")[2], s) for a, d, s in zip(
+        calls.arm.tolist(), calls.response, decisions.step[np.searchsorted(decisions.seq, calls.decision)].tolist(),
+        strict=True)}  # fmt: skip
+    assert summary["calls"]["made"] == len(asked)  # a response is asked about once an arm and step
     assert len(set(decisions.unit)) == len(decisions.unit)
     assert summary["counts"]["pairs"] <= len(decisions.unit)
 

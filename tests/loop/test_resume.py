@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,9 @@ def evidence(out: Path) -> dict[str, Any]:
     }
 
 
-def start(config: Path, out: Path) -> subprocess.Popen[str]:
-    resume = ["--resume"] if (out / "config.yaml").is_file() else []
-    command = [sys.executable, "-m", "reward_router.cli", "train", str(config), "--out", str(out), *resume]
+def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
+    more = [*(["--resume"] if (out / "config.yaml").is_file() else []), *(x for s in settings for x in ("--set", s))]
+    command = [sys.executable, "-m", "reward_router.cli", "train", str(config), "--out", str(out), *more]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
@@ -51,40 +51,49 @@ def until(process: subprocess.Popen[str], out: Path, lines: int) -> None:
         time.sleep(0.01)
 
 
-def finish(config: Path, out: Path) -> None:
-    process = start(config, out)
+def finish(config: Path, out: Path, settings: Sequence[str] = ()) -> None:
+    process = start(config, out, settings)
     _, said = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0, said
 
 
-def test_killed_and_interrupted_runs_end_alike(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path) -> None:
-    run.train(tiny(), tmp_path / "whole")
+PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs={per_prompt: 3, tie: 0.4}")
+
+
+@pytest.mark.parametrize("settings", [(), pytest.param(PAIRS, marks=pytest.mark.slow)], ids=["prompts", "pairs"])
+def test_killed_and_interrupted_runs_end_alike(
+    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
+) -> None:
+    run.train(tiny(*settings), tmp_path / "whole")
     out = tmp_path / "broken"
-    first = start(tiny_yaml, out)
+    first = start(tiny_yaml, out, settings)
     until(first, out, 1)
     first.kill()
     first.communicate()
     assert first.returncode == -signal.SIGKILL
     assert not (out / "summary.json").exists()
-    second = start(tiny_yaml, out)
+    second = start(tiny_yaml, out, settings)
     until(second, out, 2)
     second.send_signal(signal.SIGINT)
     _, said = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 130, said
     assert said.count("\n") == 1
     assert "--resume" in said
-    finish(tiny_yaml, out)
+    finish(tiny_yaml, out, settings)
     assert evidence(out) == evidence(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_storm_of_kills(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path) -> None:
-    run.train(tiny(), tmp_path / "whole")
+@pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
+def test_a_storm_of_kills(
+    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
+) -> None:
+    run.train(tiny(*settings), tmp_path / "whole")
     draw, kills = random.Random(0), 0
     for attempt in range(100):
         out = tmp_path / f"broken-{attempt}"
         while not (out / "summary.json").is_file():
-            process = start(tiny_yaml, out)
+            process = start(tiny_yaml, out, settings)
             if kills < 30:
                 until(process, out, draw.randint(0, 3))
                 time.sleep(draw.random() * 0.5)
@@ -118,8 +127,11 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     assert evidence(out) == evidence(tmp_path / "whole")
 
 
-def test_a_broken_checkpoint_is_passed_over(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    config, out = tiny(), tmp_path / "run"
+@pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
+def test_a_broken_checkpoint_is_passed_over(
+    tiny: Callable[..., Config], tmp_path: Path, settings: Sequence[str]
+) -> None:
+    config, out = tiny(*settings), tmp_path / "run"
     run.train(config, tmp_path / "whole")
     with pytest.MonkeyPatch.context() as patch:
         real = RunDir.save_checkpoint

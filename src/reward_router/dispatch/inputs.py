@@ -57,7 +57,7 @@ def step_number(step: int) -> int:
 
 def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
     """How many units each row stands for, (B,) of at least 1. InputError otherwise."""
-    counts = np.asarray(n_units)
+    counts = np.asarray(n_units) if rows else np.zeros(0, dtype=np.int64)
     if (
         counts.dtype.kind not in "iu"
         or counts.shape not in ((), (rows,))

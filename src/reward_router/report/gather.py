@@ -19,7 +19,7 @@ from reward_router.rundir import RunDir
 from reward_router.types import Float, Int
 
 Json = dict[str, Any]
-JUDGED = ("ok", "audit", "fallback")
+JUDGED = ("ok", "audit", "fallback", "compared", "shared")
 NAN = float("nan")
 
 

@@ -87,10 +87,13 @@ class Trainer:
             raise RunError(f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}")
         return StepResult(np.zeros(0) if first is None else first, skipped, norm)
 
-    def losses(self, pairs: Sequence[Pair]) -> Float:
-        """Each pair's loss under the present policy, without a step (for the ``improvement`` payoff)."""
+    def losses(self, pairs: Sequence[Pair], batch: Sequence[Pair] | None = None) -> Float:
+        """Each pair's loss under the present policy, without a step (payoffs ``improvement`` and ``full_advantage``).
+
+        ``batch``: the pairs whose mean length counts where ``nll_reduction`` is token; None: these.
+        """
         with torch.no_grad():
-            size, reference = self._size(pairs), self._reference(pairs)
+            size, reference = self._size(pairs if batch is None else batch), self._reference(pairs)
             parts = [self._losses(pairs, rows, reference, size).cpu() for rows in self._micro(len(pairs))]
         return np.asarray(torch.cat(parts).double().numpy()) if parts else np.zeros(0)
 

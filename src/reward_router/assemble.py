@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
+from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
+from reward_router.committee_judge import COMMITTEE, CommitteeJudge
 from reward_router.config import OPTIONS, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts, text_of
 from reward_router.dispatch import Dispatcher
@@ -53,6 +55,12 @@ class Parts:
     trainer: Trainer
     dispatcher: Dispatcher
     long_prompts: int = 0
+    committee: CommitteeJudge | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether a router names arms; false where all judge together or the committee names them itself."""
+        return len(self.dispatcher.arms) == len(self.judge.pool.names)
 
     @property
     def batches_per_iteration(self) -> int:
@@ -188,13 +196,48 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     )
     trainer = Trainer(policy, config.train, ranks.accelerator)
     dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
-    if ensemble:  # all arms judge, none is chosen: decisions bear the ensemble's name, calls the arms'
-        router = RouterConfig(name="fixed", arm=ENSEMBLE, unit=config.router.unit)
-        config, names = config.model_copy(update={"router": router}), [*names, ENSEMBLE]
+    committee = build_committee(config, judge, names, ranks) if config.judge.mode == "committee" else None
+    alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
+    if alone:  # no router names an arm: decisions bear this name, calls the arms'
+        router = RouterConfig(name="fixed", arm=alone, unit=config.router.unit)
+        config, names = config.model_copy(update={"router": router}), [*names, alone]
     elif by_iteration(config.router):
         dim = 1
     dispatcher = build_dispatcher(config, ranks, ledger, names, dim)
-    return Parts(config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept))
+    return Parts(
+        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee
+    )
+
+
+def build_committee(config: Config, judge: Judge, names: list[str], ranks: Ranks) -> CommitteeJudge:
+    """The committee over all arms, unfitted; InputError for costs or a budget that no order of asking could keep."""
+    settings, costs = config.judge, [judge.costs.get(name, 1.0) for name in names]
+    free = [name for name, cost in zip(names, costs, strict=True) if cost <= 0]
+    if free:
+        raise InputError(f"arms.{free[0]}.cost: the committee orders arms by gain per cost; allowed above 0")
+    voters = [cost for name, cost in zip(names, costs, strict=True) if name not in settings.vetoes]
+    if not voters:
+        raise InputError(f"judge.vetoes names all arms ({', '.join(names)}); one must be left to judge")
+    if settings.budget is not None and settings.budget < max(voters):
+        raise InputError(
+            f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the dearest arm costs; allowed that or more"
+        )
+    vetoes = [names.index(name) for name in settings.vetoes]
+    committee = Committee(
+        costs,
+        settings.price,
+        settings.max_calls,
+        gate=settings.gate,
+        vetoes=vetoes,
+        budget=settings.budget,
+        seed=config.seed,
+    )
+    per_unit = 2 if config.router.unit == "pair" else config.policy.n_responses
+    extra = math.inf if settings.labels.extra_calls is None else settings.labels.extra_calls / per_unit
+    labels = settings.labels
+    seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
+    policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
+    return CommitteeJudge(judge, OnlineCommittee(committee, policy), names, settings, config.seed, ranks.gather)
 
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
@@ -206,11 +249,21 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
         )
     if config.payoff.name == "python":
         import_callable(config.payoff.path or "", "payoff.path")
-    for key, arm in (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback)):
+    vetoes = [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
+    for key, arm in (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback), *vetoes):
         if arm is not None and arm not in names:
             raise InputError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
-    if config.router.mode == "ensemble" and ENSEMBLE in names:
-        raise InputError(f"arm {ENSEMBLE!r}: router.mode: ensemble uses this name itself; give the arm another")
+    for key, uses, name in (
+        ("router.mode: ensemble", config.router.mode == "ensemble", ENSEMBLE),
+        ("judge: committee", config.judge.mode == "committee", COMMITTEE),
+    ):
+        if uses and name in names:
+            raise InputError(f"arm {name!r}: {key} uses this name itself; give the arm another")
+    if config.judge.mode == "committee" and (blank := sum(e.verify is None for e in examples)):
+        raise InputError(
+            f"judge: committee learns from gold of prompts drawn at random, and {blank} of {len(examples)} prompts have none; give "
+            "data.answer_kind and an answer column, keep only prompts with answers, or use judge: single"
+        )
 
 
 def check_arms(config: Config, pool: RewardPool) -> None:

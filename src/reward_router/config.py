@@ -199,6 +199,67 @@ class PayoffConfig(Section):
         return self
 
 
+class LabelConfig(Section):
+    """Gold that the committee learns from: a keyed-random share of its units, scored by every arm."""
+
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="share of units whose gold is used")
+    full: Annotated[int, Field(ge=0)] = Field(default=400, description="so many labels are scored by every arm")
+    full_share: Share = Field(default=0.1, description="... and after those this share of them")
+    extra_calls: NonNegative | None = Field(
+        default=None,
+        description="what that may cost in all beyond the judging, in calls (or arms' costs); none: no limit",
+    )
+
+
+class JudgeConfig(Section):
+    """Who judges what was routed: the one arm drawn for it, or the committee, which asks another where that pays.
+
+    ``judge: committee`` is short for ``judge: {mode: committee}``. Costs are the arms' ``cost``, a call each by default.
+    """
+
+    mode: Literal["single", "committee"] = "single"
+    first: str = Field(
+        default="order",
+        description="who names the first arm: `order` (the committee), `router`, or the router by its name",
+    )
+    price: NonNegative = Field(default=0.01, description="accuracy that one more call a response must buy")
+    budget: Positive | None = Field(default=None, description="cost a response to land on; moves the price")
+    max_calls: Count = Field(default=16, description="most arms asked about one unit")
+    gate: Literal["lower95", "mean", "off"] = Field(
+        default="lower95", description="what must be above 0 before the committee plays instead of its best single arm"
+    )
+    quorum: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.5, description="share of (best, other) pairs of responses told apart before asking stops"
+    )
+    labels: LabelConfig = LabelConfig()
+    min_confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
+        default=0.5, description="P(the winner is better) below which a pair is dropped or weighs less"
+    )
+    below: Literal["drop", "weight"] = "drop"
+    vetoes: list[str] = Field(default_factory=list, description="arms that are always asked and can only say no")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        tree = {"mode": given} if isinstance(given, str) else given
+        if isinstance(tree, dict) and tree.get("gate") is False:  # YAML 1.1 reads `off` so
+            return {**tree, "gate": "off"}
+        return tree
+
+    @model_validator(mode="after")
+    def _options_fit_the_mode(self) -> "JudgeConfig":
+        given = sorted(self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)})
+        if self.mode == "single" and given:
+            raise ValueError(f"{given[0]} belongs to mode: committee; in mode: single one arm judges")
+        return self
+
+    def _differs(self, name: str) -> bool:
+        return bool(
+            name != "mode"
+            and getattr(self, name) != JudgeConfig.model_fields[name].get_default(call_default_factory=True)
+        )
+
+
 class PairsConfig(Section):
     """How preference pairs are formed from one prompt's scored responses."""
 
@@ -256,6 +317,7 @@ class Config(Section):
     router: RouterConfig = RouterConfig()
     context: ContextConfig = ContextConfig()
     payoff: PayoffConfig = PayoffConfig()
+    judge: JudgeConfig = JudgeConfig()
     pairs: PairsConfig = PairsConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
@@ -270,7 +332,8 @@ class Config(Section):
     @property
     def tie(self) -> float:
         """Share of an arm's median score gap below which its verdict on a pair is a tie."""
-        return (0.1 if self.router.unit == "pair" else 0.0) if self.pairs.tie is None else self.pairs.tie
+        usual = 0.1 if self.router.unit == "pair" and self.judge.mode == "single" else 0.0
+        return usual if self.pairs.tie is None else self.pairs.tie
 
     @model_validator(mode="after")
     def _pairs_are_routed(self) -> "Config":
@@ -300,6 +363,26 @@ class Config(Section):
         for what, arm in (("router.arm", self.router.arm), ("pool.fallback", self.pool.fallback)):
             if arm is not None and names and arm not in names:
                 raise ValueError(f"{what}={arm!r} is none of the arms {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_committee_can_judge(self) -> "Config":
+        judge, router = self.judge, self.router
+        if judge.mode == "single":
+            return self
+        against = {
+            "router.mode: ensemble": router.mode == "ensemble",
+            "router.unit: batch": router.unit == "batch",
+            "noise": self.noise > 0,
+            "pairs.tie (min_confidence does its work)": bool(self.pairs.tie),
+            "payoff.name: full_advantage": self.payoff.name == "full_advantage",
+        }
+        if wrong := [name for name, there in against.items() if there]:
+            raise ValueError(f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}")
+        if judge.first not in ("order", "router", router.name):
+            raise ValueError(
+                f"judge.first={judge.first!r}; allowed order, or the router ({router.name}, or just router)"
+            )
         return self
 
 

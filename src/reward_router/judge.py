@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reward_router.committee import Ranking
 from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
 from reward_router.policy import Prompt
@@ -34,7 +35,7 @@ class Verdicts:
 
     ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything;
     ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
-    ``known``: per arm, its scores by (row, response).
+    ``known``: per arm, its scores by (row, response). ``rankings``: per (unit, cell), what the committee thinks of its responses.
     """
 
     scores: list[list[Float]]
@@ -48,6 +49,7 @@ class Verdicts:
     known: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
+    rankings: dict[tuple[int, int], Ranking] = field(default_factory=dict)
 
 
 class Judge:
@@ -107,14 +109,14 @@ class Judge:
         for arm in self.pool.order(set(self.pool.names) - broken):
             rows = {i: Unit(units[i].id, units[i].cells[:1]) for i in chosen if decisions[i].name != arm}
             known = verdicts.known.setdefault(arm, {})
-            seen, missing = set(known), _cells(list(rows.values()), known)
-            score, result = self._score(arm, missing, prompts, responses, verdicts) if missing else ({}, None)
+            seen, missing = set(known), cells_of(list(rows.values()), known)
+            score, result = self.score(arm, missing, prompts, responses, verdicts) if missing else ({}, None)
             known |= score
             status = "compared" if result is None or result.ok else result.status
             if result is not None and not result.ok:
                 verdicts.failures.append((decisions[min(rows)].id, arm, f"{result.status}: {result.error}"))
             for i, unit in rows.items():
-                calls += _calls(decisions[i], arm, unit, known, result, self.costs, status, seen)
+                calls += calls_of(decisions[i], arm, unit, known, result, self.costs, status, seen)
                 [(b, cols)] = unit.cells
                 verdicts.others.setdefault(i, {})[arm] = np.array([known[b, n] for n in cols])
         verdicts.calls += sorted(calls, key=lambda call: self.pool.names.index(str(call.arm)))
@@ -127,14 +129,14 @@ class Judge:
         for i, c in places:
             mine.setdefault(i, []).append(c)
         parts = {i: Unit(asked.units[i].id, tuple(asked.units[i].cells[c] for c in cells)) for i, cells in mine.items()}
-        score, result = self._score(arm, _cells(list(parts.values())), asked.prompts, asked.responses, verdicts)
+        score, result = self.score(arm, cells_of(list(parts.values())), asked.prompts, asked.responses, verdicts)
         if result.ok and self.noise > 0:
             _add_noise(score, self.noise, self.seed, asked.step, arm)
         if result.ok:
             verdicts.known.setdefault(arm, {}).update(score)
         seen: set[tuple[int, int]] = set()
         for i, unit in parts.items():
-            verdicts.calls += _calls(
+            verdicts.calls += calls_of(
                 decisions[i], arm, unit, score, result, self.costs, status if result.ok else result.status, seen
             )
             if not result.ok:
@@ -146,7 +148,7 @@ class Judge:
                 if status == "fallback":
                     verdicts.stand_in[i, c] = arm
 
-    def _score(
+    def score(
         self,
         arm: str,
         cells: Sequence[tuple[int, tuple[int, ...]]],
@@ -154,6 +156,7 @@ class Judge:
         responses: Sequence[Sequence[str]],
         verdicts: Verdicts,
     ) -> tuple[dict[tuple[int, int], float], ScoreResult]:
+        """Scores of one arm by (row, response), NaN where it failed or abstained; seconds go to ``verdicts``."""
         self.say(f"scoring {sum(len(c) for _, c in cells)} responses with {arm}")
         result = self.pool.score(
             arm, [prompts[b] for b, _ in cells], [[responses[b][n] for n in cols] for b, cols in cells]
@@ -192,10 +195,10 @@ class Judge:
             rows = [Unit(units[i].id, tuple(c for c in units[i].cells if c[0] == b)) for i, b in todo]
             if not rows:
                 continue
-            score, result = self._score(arm, _cells(rows), prompts, responses, verdicts)
+            score, result = self.score(arm, cells_of(rows), prompts, responses, verdicts)
             seen: set[tuple[int, int]] = set()
             for (i, _), unit in zip(todo, rows, strict=True):
-                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, "audit", seen)
+                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, "audit", seen)
 
     def _ensemble(
         self,
@@ -208,10 +211,10 @@ class Judge:
         """The mean over all arms that answered: of z-scores over this batch, or of raw scores (the paper's)."""
         totals: dict[tuple[int, int], list[float]] = {}
         for arm in self.pool.names:
-            score, result = self._score(arm, _cells(units), prompts, responses, verdicts)
+            score, result = self.score(arm, cells_of(units), prompts, responses, verdicts)
             status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
             for i, unit in enumerate(units):
-                verdicts.calls += _calls(decisions[i], arm, unit, score, result, self.costs, status, seen)
+                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)
             if not result.ok and decisions:
                 verdicts.failures.append((decisions[0].id, arm, f"{result.status}: {result.error}"))
                 continue
@@ -249,7 +252,9 @@ def zscores(score: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]
     return {place: (v - mean) / sd if sd > 0 else 0.0 * v for place, v in score.items()}
 
 
-def _cells(units: Sequence[Unit], known: Container[tuple[int, int]] = frozenset()) -> list[tuple[int, tuple[int, ...]]]:
+def cells_of(
+    units: Sequence[Unit], known: Container[tuple[int, int]] = frozenset()
+) -> list[tuple[int, tuple[int, ...]]]:
     """Rows and response indices that these units need beyond the ``known`` ones, each response of a row once."""
     rows: dict[int, set[int]] = {}
     for unit in units:
@@ -258,7 +263,7 @@ def _cells(units: Sequence[Unit], known: Container[tuple[int, int]] = frozenset(
     return [(b, tuple(sorted(cols))) for b, cols in sorted(rows.items()) if cols]
 
 
-def _calls(
+def calls_of(
     decision: Decision,
     arm: str,
     unit: Unit,

@@ -117,7 +117,10 @@ class Loop:
 
         with clock.phase("score"):
             audited = self.audited(examples, t)
-            verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
+            if parts.committee is not None:
+                verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited)
+            else:
+                verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
         pairs, owner = self.pairs(units, decisions, verdicts, examples, responses, t)
         with clock.phase("score"):
             label_PK = self.labels(owner, units, decisions, prompts, responses, verdicts)
@@ -205,10 +208,14 @@ class Loop:
             for c, (score_N, (b, cols)) in enumerate(zip(verdicts.scores[u], unit.cells, strict=True)):
                 texts = [responses[b][n] for n in cols]
                 draw = keyed.rng(self.config.seed, "pairs", t, f"{unit.id}/{examples[b].id}")
-                margin = self.margin(verdicts.stand_in.get((u, c), decisions[u].name))
-                found = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, margin)
+                if self.parts.committee is not None:
+                    found = self.parts.committee.pairs(verdicts.rankings[u, c], texts, self.config.pairs, draw)
+                else:
+                    margin = self.margin(verdicts.stand_in.get((u, c), decisions[u].name))
+                    ordered = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, margin)
+                    found = [(*pair, 1.0) for pair in ordered]
                 empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
-                pairs += [Pair(examples[b].prompt, texts[w], texts[x]) for w, x in found]
+                pairs += [Pair(examples[b].prompt, texts[w], texts[x], weight) for w, x, weight in found]
                 owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
         judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
         counted = {"pairs": len(pairs), "abstained": len(verdicts.abstained), "responses": len(judged)}
@@ -398,6 +405,7 @@ class Loop:
             "words": float(np.mean([len(r.split()) for group in responses for r in group] or [0])),
             "failures": len(verdicts.failures),
             "abstained": len(verdicts.abstained),
+            "committee": self.parts.committee and self.parts.committee.record(),
             "score_seconds": verdicts.seconds,
             "posterior": self._posterior(context_BD, names),
             "trust": prior_trust(self.parts.dispatcher),
@@ -429,6 +437,8 @@ def _gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
 def describe(record: dict[str, Any]) -> str:
     """One step in one line."""
     arms = ", ".join(f"{name} {n}" for name, n in sorted(record["arms"].items(), key=lambda x: -x[1]) if n)
+    if record.get("committee"):
+        arms += f" ({record['committee']['calls_per_response']:.2f} calls a response)"
     loss = f"loss {record['loss']:.3f}" if record["loss"] is not None else "no step"
     payoff = f"payoff {record['payoff']:+.2f}" if record["payoff"] is not None else "no payoff"
     gold = f", sampled gold {record['gold_sampled']:.2f}" if record["gold_sampled"] is not None else ""

@@ -8,6 +8,7 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.types import Float
 
@@ -18,11 +19,12 @@ def form_pairs(
     per_prompt: int,
     rng: np.random.Generator,
     margin: float = 0.0,
+    allowed_NN: NDArray[np.bool_] | None = None,
 ) -> list[tuple[int, int]]:
     """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``, drawn without replacement.
 
     NaN scores (the arm abstained) and pairs of identical texts are left out; the same two texts are paired once, whichever wins.
-    An empty list means that all responses tie: the prompt teaches nothing and the router is not updated. O(N^2).
+    ``allowed_NN`` (winner, loser) leaves out what somebody does not trust. An empty list means that all responses tie: the prompt teaches nothing and the router is not updated. O(N^2).
 
     >>> form_pairs(np.array([1.0, 2.0]), ["a", "b"], 10, np.random.default_rng(0))
     [(1, 0)]
@@ -32,6 +34,8 @@ def form_pairs(
     for w in range(len(responses)):
         for loser in range(len(responses)):
             texts = frozenset((str(responses[w]), str(responses[loser])))
+            if allowed_NN is not None and not allowed_NN[w, loser]:
+                continue
             if scores_N[w] - scores_N[loser] > margin and len(texts) == 2 and texts not in seen:
                 seen.add(texts)
                 candidates.append((w, loser))

@@ -12,7 +12,7 @@ from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.loop import Loop, describe
 from reward_router.ranks import Ranks
-from reward_router.rundir import RunDir, explained
+from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
 from reward_router.show import Clock, Show
 from reward_router.summary import arms_table, manifest, payoff_gold_correlation, show_summary
 
@@ -141,6 +141,8 @@ class _Run:
                 "reference": policy.adapter_state("reference"),
                 "optimizer": self.parts.trainer.state_dict(),
             }
+            if self.parts.committee is not None:
+                tensors["committee"] = as_tensors(self.parts.committee.state_dict())
             state = {
                 "seq": self.parts.dispatcher.ledger.last_seq,
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
@@ -153,6 +155,8 @@ class _Run:
         self.parts.policy.load_adapter(tensors["policy"], "policy")
         self.parts.policy.load_adapter(tensors["reference"], "reference")
         self.parts.trainer.load_state_dict(tensors["optimizer"])
+        if self.parts.committee is not None:
+            self.parts.committee.load_state_dict(as_arrays(tensors["committee"]))
         self.parts.policy.sync()
         self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
         self.loop.counts.update(state["counts"])
@@ -179,9 +183,8 @@ class _Run:
         by_status = counted["calls"]
         audit = by_status.get("audit", 0)
         made = sum(by_status.values()) - audit - by_status.get("shared", 0)
-        ensemble = bool(parts.judge.ensemble)
         return {
-            "router": f"{config.router.ensemble} ensemble" if ensemble else config.router.name,
+            "router": judged_by(config),
             "unit": config.router.unit,
             "payoff": config.payoff.name,
             "n_arms": len(parts.judge.pool.names),
@@ -194,15 +197,36 @@ class _Run:
             "calls": {
                 "made": made,
                 "audit": audit,
+                "label": by_status.get("label", 0),
                 "all_arms": self.loop.counts["responses"] * len(parts.judge.pool.names),
                 "by_status": by_status,
             },
             "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
+            "committee": self._committee(made),
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
             "manifest": manifest(parts),
         }
+
+    def _committee(self, made: int) -> dict[str, Any] | None:
+        committee, refits = (
+            self.parts.committee,
+            [r for line in self.run.read_log() for r in (line["committee"] or {}).get("refits", [])],
+        )
+        if committee is None:
+            return None
+        calls = made / max(1, self.loop.counts["responses"])
+        return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+
+
+def judged_by(config: Config) -> str:
+    """Who judges, in a few words."""
+    if config.router.mode == "ensemble":
+        return f"{config.router.ensemble} ensemble"
+    if config.judge.mode == "committee":
+        return "committee" if config.judge.first == "order" else f"committee after {config.router.name}"
+    return config.router.name
 
 
 def save_router(path: Path, parts: Parts) -> None:
@@ -226,9 +250,12 @@ def peak_memory() -> float:
 def headline(config: Config, preset: str | None) -> str:
     """The first line of a run: the set-up, and how it differs from the paper's."""
     names = arm_names(config)
-    router = config.router
-    who = f"ensemble ({router.ensemble})" if router.mode == "ensemble" else router.name
-    text = f"{preset or 'run'}: {who} routes each {router.unit} to one of {len(names)} arms, payoff {config.payoff.name}, {config.train.loss}"
+    does = (
+        f"judges each {config.router.unit} with some"
+        if config.judge.mode == "committee"
+        else f"routes each {config.router.unit} to one"
+    )
+    text = f"{preset or 'run'}: {judged_by(config)} {does} of {len(names)} arms, payoff {config.payoff.name}, {config.train.loss}"
     if preset in (None, "default"):
         text += (
             "; the paper's set-up (--preset laser) routes whole batches on the policy's own embedding and learns from -loss, "

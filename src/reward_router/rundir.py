@@ -9,13 +9,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reward_router import config as configuration
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
+from reward_router.types import State
 
 KEEP = 2
 
@@ -152,6 +155,28 @@ class RunDir:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def as_tensors(state: State) -> dict[str, Any]:
+    """Arrays as tensors for a checkpoint, bit for bit; texts become their code points under ``text:NAME``."""
+    import torch
+
+    tensors = {}
+    for name, array in state.items():
+        text = array.dtype.kind == "U"
+        whole = np.ascontiguousarray(array).view(np.int32).reshape(*array.shape, array.itemsize // 4) if text else array
+        tensors[f"text:{name}" if text else name] = torch.from_numpy(np.array(whole))
+    return tensors
+
+
+def as_arrays(tensors: Mapping[str, Any]) -> State:
+    """What `as_tensors` was given."""
+    state: State = {}
+    for name, tensor in tensors.items():
+        array = tensor.numpy()
+        text = name.startswith("text:")
+        state[name.removeprefix("text:")] = array.view(f"<U{array.shape[-1]}")[..., 0] if text else array
+    return state
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -23,6 +23,8 @@ from reward_router.evaluate import Gold
 from reward_router.rundir import write_atomically
 from reward_router.types import Float
 
+LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
+
 
 def variants(config: Config) -> dict[str, list[str]]:
     """Name -> settings on top of the study's configuration."""
@@ -37,6 +39,10 @@ def variants(config: Config) -> dict[str, list[str]]:
         ],
         "linucb, a quarter labelled": ["router.name=linucb", "payoff={name: probe, fraction: 0.25}"],
         "linucb, neg_loss": ["router.name=linucb", "payoff={name: neg_loss}"],
+        "committee": [f"judge={{mode: committee, {LABELS}}}"],
+        "committee, gate mean": [f"judge={{mode: committee, gate: mean, {LABELS}}}"],
+        "linucb, equal calls": ["router.name=linucb", "train.iterations=10"],  # about the calls of the committee's four
+        "committee after linucb": [f"judge={{mode: committee, first: linucb, gate: mean, {LABELS}}}"],
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
     }
     return table | {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}

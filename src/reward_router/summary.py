@@ -56,12 +56,14 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     category = {e.id: e.category for e in parts.examples}
     unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
-    arms = parts.judge.pool.names if parts.judge.ensemble else parts.dispatcher.arms
+    judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
-    for k, name in enumerate(arms):
-        mine = decisions.arm == k if not parts.judge.ensemble else np.zeros(len(decisions.arm), bool)
-        paid = decisions.payoff[mine]
+    for k, name in enumerate(parts.dispatcher.arms if parts.routed else parts.judge.pool.names):
         asked = (calls.arm == k) & unshared
+        mine = decisions.arm == k if parts.routed else np.zeros(len(decisions.arm), bool)
+        if parts.committee is not None:  # several arms a decision: shares are of being asked
+            mine = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
+        paid = decisions.payoff[decisions.arm == k]
         table[name] = {
             "decisions": int(mine.sum()),
             "share": float(mine.mean()) if len(mine) else 0.0,
@@ -103,12 +105,15 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{k} {v:.0f} s ({v / total:.1%})" for k, v in sorted(seconds.items(), key=lambda x: -x[1]) if v >= 0.05
     )
     calls = summary["calls"]
+    label = f" ({calls['label']} of them: labelled responses by all arms)" if calls["label"] else ""
     console.print(f"time     {duration(total)}: {shares}", highlight=False)
     console.print(
-        f"calls    {calls['made']} made, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
+        f"calls    {calls['made']} made{label}, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
         f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
         highlight=False,
     )
+    if summary["committee"]:
+        console.print(committee_line(summary["committee"]), highlight=False)
     left_out = [
         f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
     ]
@@ -122,9 +127,26 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         )
 
 
+def committee_line(c: dict[str, Any]) -> str:
+    """How the committee judged, in two lines."""
+    share, counts, gate = c["asked_share"], c["counts"], c["gate"]
+    first = f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two {share['2']:.0%}, three or more {share['3']:.0%}"
+    state = "votes, not fitted yet" if c["voting"] else f"plays, in the order {', '.join(c['order'])}"
+    if not c["voting"] and not c["playing"]:
+        state = f"gated: {c['order'][-1]} judges alone"
+    if gate:
+        state += f" (gain out of fold {100 * gate['gain']:+.1f} pp, lower bound {100 * gate['lower']:+.1f})"
+    low = f"; {counts['below']} pairs below min_confidence" if counts["below"] else ""
+    return (
+        f"committee {first}\n          {counts['rows']} labels from {counts['labelled']} units, {len(c['refits'])} refits; {state}; "
+        f"price {c['price']:.3g}{low}"
+    )
+
+
 def _arms(summary: dict[str, Any]) -> Table:
     categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
-    title = f"who judged ({summary['router']}, unit {summary['unit']}): share of decisions, in all and by category"
+    what = "share of units in which it was asked" if summary["committee"] else "share of decisions"
+    title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
     table = Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0)
     )  # fits 80 columns with 8 categories

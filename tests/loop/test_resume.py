@@ -1,6 +1,7 @@
 """Killed anywhere, a run that is resumed ends as one that was never interrupted: decisions, payoffs, router, adapter."""
 
 import errno
+import json
 import os
 import random
 import signal
@@ -26,11 +27,13 @@ LIMIT_S = 500
 def evidence(out: Path) -> dict[str, Any]:
     """What must come out bit for bit."""
     with Ledger(out / "ledger.sqlite", readonly=True) as ledger:
-        d = ledger.decisions()
+        d, calls = ledger.decisions(), ledger.calls()
     router = np.load(out / "router.npz")
     return {
         "decisions": list(zip(d.unit, d.step.tolist(), d.arm.tolist(), d.propensity.tolist(), strict=True)),
         "payoffs": d.payoff.tobytes(),
+        "calls": list(zip(calls.response, calls.arm.tolist(), calls.score.tolist(), calls.status, strict=True)),
+        "committee": json.loads((out / "summary.json").read_text())["committee"],
         "router": {name: router[name].tobytes() for name in router.files},
         "adapter": (out / "policy" / "adapter_model.safetensors").read_bytes(),
     }
@@ -57,10 +60,19 @@ def finish(config: Path, out: Path, settings: Sequence[str] = ()) -> None:
     assert process.returncode == 0, said
 
 
+COMMITTEE = (
+    "judge={mode: committee, gate: mean, labels: {fraction: 1.0}}",
+    "train.batch_prompts=16",
+    "train.micro_batch=16",
+)
 PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs={per_prompt: 3, tie: 0.4}")
 
 
-@pytest.mark.parametrize("settings", [(), pytest.param(PAIRS, marks=pytest.mark.slow)], ids=["prompts", "pairs"])
+@pytest.mark.parametrize(
+    "settings",
+    [(), pytest.param(PAIRS, marks=pytest.mark.slow), pytest.param(COMMITTEE, marks=pytest.mark.slow)],
+    ids=["prompts", "pairs", "committee"],
+)
 def test_killed_and_interrupted_runs_end_alike(
     tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:

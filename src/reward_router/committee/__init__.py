@@ -11,7 +11,7 @@ from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.gate import Gate
 from reward_router.committee.labels import LabelPolicy, ask_label, label_value
 from reward_router.committee.online import OnlineCommittee, Refit
-from reward_router.committee.respond import Ranking, judge_responses, pair_weights, rank
+from reward_router.committee.respond import Panel, Ranking, judge_responses, pair_weights, rank
 
 __all__ = [
     "Calibrator",
@@ -20,6 +20,7 @@ __all__ = [
     "Gate",
     "LabelPolicy",
     "OnlineCommittee",
+    "Panel",
     "PricePacer",
     "Ranking",
     "Refit",

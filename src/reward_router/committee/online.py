@@ -16,6 +16,7 @@ from reward_router.committee.budget import PricePacer
 from reward_router.committee.committee import Committee
 from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
+from reward_router.committee.respond import Panel
 from reward_router.committee.stop import sigmoid
 from reward_router.errors import InputError
 from reward_router.types import Float, State
@@ -88,12 +89,19 @@ class OnlineCommittee:
 
     def ballot(self, unit: str, step: int) -> tuple[int, ...]:
         """The arms that vote before the first fit: vetoes, then three drawn by key or ranked by the guess."""
-        voters = self.committee.voters
+        voters, size = self.committee.voters, self._ballot_size()
         if self.guessing:
-            pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:VOTERS]
+            pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:size]
         else:
-            pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:VOTERS]
+            pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:size]
         return (*self.committee.vetoes, *(int(k) for k in voters[pick]))
+
+    def _ballot_size(self) -> int:
+        """Three, or as many as the cap and a budget allow."""
+        committee, size = self.committee, min(VOTERS, self.committee.max_calls)
+        if committee.budget is None:
+            return size
+        return max(1, min(size, int(committee.budget / committee.costs[committee.voters].mean())))
 
     def next(
         self, asked: Mapping[int, float], unit: str, step: int, category: str | None = None, price: float | None = None
@@ -102,6 +110,23 @@ class OnlineCommittee:
         if not self.voting:
             return self.committee.next(asked, category, price)
         return next((arm for arm in self.ballot(unit, step) if arm not in asked), None)
+
+    def panel(
+        self,
+        n_responses: int,
+        unit: str,
+        step: int,
+        category: str | None = None,
+        *,
+        first: int | None = None,
+        quorum: float = 0.5,
+    ) -> Panel:
+        """Judge N responses instead of a pair: the ballot's votes while voting, else the committee at the present price."""
+        if not self.voting:
+            return Panel(self.committee, n_responses, category, price=self.price, first=first, quorum=quorum)
+        votes = dict(zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True))
+        ballot = self.ballot(unit, step)
+        return Panel(self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes)
 
     def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
         """P(a better); while voting the weighted vote (weights of the guess, or one half pseudo-label better than a coin)."""

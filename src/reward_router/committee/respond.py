@@ -5,7 +5,7 @@ fewer than ``quorum`` of the pairs (current best, other) have met the stopping b
 A veto arm's score below 1/2 refuses a response: it loses to every response that is not refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,7 +47,8 @@ def judge_responses(
     """Rank the responses of one prompt, asking arms lazily through ``ask(arm) -> scores_N`` (NaN: abstained).
 
     ``first`` lets a router choose the first arm. ``quorum`` in (0, 1]: 1 also separates the runner-up (best-of-n). ``value_N`` is
-    each response's mean log-odds against the others, NaN where no arm scored it. O(asked N^2).
+    each response's mean log-odds against the others, NaN where no arm scored it. O(asked N^2). To ask many prompts
+    in rounds, an arm at a time, hold one `Panel` a prompt instead.
 
     >>> label = np.arange(60) % 2 == 0
     >>> committee = Committee([1.0]).fit(np.where(label, 1.0, -1.0)[:, None] * np.arange(1, 61)[:, None], label)
@@ -55,17 +56,10 @@ def judge_responses(
     >>> ranking.best, ranking.asked, ranking.calls, bool(ranking.confidence([1], [0])[0] > 0.9)
     (1, (0,), 3, True)
     """
-    if n_responses < 1 or not 0 < quorum <= 1:
-        raise InputError(f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}")
-    table = _Table(committee, n_responses, category, quorum)
-    for veto in committee.vetoes:
-        table.add_veto(veto, ask(veto))
-    at = committee.price if price is None else price
-    arm = table.following(at) if first is None or first in committee.vetoes else first
-    while arm is not None:
-        table.add(arm, ask(arm))
-        arm = table.following(at)
-    return table.ranking()
+    panel = Panel(committee, n_responses, category, price=price, first=first, quorum=quorum)
+    while (arm := panel.next()) is not None:
+        panel.tell(arm, ask(arm))
+    return panel.ranking()
 
 
 def rank(
@@ -98,39 +92,59 @@ def pair_weights(confidence_P: ArrayLike, min_confidence: float, how: str = "dro
     return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
 
 
-class _Table:
-    """The growing evidence on one prompt: calibrated N x N verdicts of each arm asked."""
+class Panel:
+    """The growing evidence on one prompt's N responses: ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` the verdict.
 
-    def __init__(self, committee: Committee, n: int, category: str | None, quorum: float) -> None:
-        self.committee, self.n, self.category, self.quorum = committee, n, category, quorum
+    ``ballot``: these arms judge and nobody else, each by the sign of its margin times ``votes[arm]``, or by its calibrated log-odds where
+    ``votes`` is None. InputError on no responses, a quorum outside (0, 1], or scores of another length.
+    """
+
+    def __init__(
+        self,
+        committee: Committee,
+        n_responses: int,
+        category: str | None = None,
+        *,
+        price: float | None = None,
+        first: int | None = None,
+        quorum: float = 0.5,
+        ballot: Sequence[int] | None = None,
+        votes: Mapping[int, float] | None = None,
+    ) -> None:
+        """Nobody is asked yet."""
+        if n_responses < 1 or not 0 < quorum <= 1:
+            raise InputError(f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}")
+        self.committee, self.n, self.category, self.quorum = committee, n_responses, category, quorum
+        self.price = committee.price if price is None else price
+        self.first = None if first in committee.vetoes else first
+        self.ballot = None if ballot is None else self._with_first(ballot)
+        self.votes = votes
         self.verdict: dict[int, Float] = {}
-        self.asked: list[int] = []
+        self.scores: dict[int, Float] = {}
         self.calls = 0
-        self.refusal_N, self.scored_N = np.zeros(n), np.zeros(n, dtype=bool)
+        self.refusal_N, self.scored_N = np.zeros(n_responses), np.zeros(n_responses, dtype=bool)
 
-    def _scores(self, arm: int, scores: ArrayLike) -> Float:
-        score = np.asarray(scores, dtype=np.float64)
-        if score.shape != (self.n,) or np.isinf(score).any():
-            raise InputError(f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}")
-        self.asked.append(arm)
-        return score
+    def _with_first(self, ballot: Sequence[int]) -> tuple[int, ...]:
+        voters = [arm for arm in ballot if arm not in self.committee.vetoes]
+        if self.first is None:
+            return tuple(voters)
+        return (self.first, *[arm for arm in voters if arm != self.first][: len(voters) - 1])
 
-    def add_veto(self, arm: int, scores: ArrayLike) -> None:
-        score = self._scores(arm, scores)
-        self.calls += int((~np.isnan(score)).sum())
-        trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
-        self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
-
-    def add(self, arm: int, scores: ArrayLike) -> None:
-        score = self._scores(arm, scores)
-        self.calls += self.n
-        self.scored_N |= ~np.isnan(score)
-        self.verdict[arm] = self.committee.pair_log_odds(arm, score[:, None] - score[None, :])
-
-    def following(self, price: float) -> int | None:
+    def next(self) -> int | None:
+        """The arm to ask next, None to stop: vetoes, then the first arm, then who is worth the price. O(asked N^2)."""
+        for veto in self.committee.vetoes:
+            if veto not in self.scores:
+                return veto
         open_N = self.refusal_N == 0
         if open_N.sum() < 2 and self.n > 1 and open_N.any():
             return None
+        if self.ballot is not None:
+            return next((arm for arm in self.ballot if arm not in self.scores), None)
+        if not self.verdict and self.first is not None:
+            return self.first
+        return self._following(open_N)
+
+    def _following(self, open_N: NDArray[np.bool_]) -> int | None:
         if self.n < 2:
             return None if self.verdict else self.committee.following((), self.category)
         arm = self.committee.following(tuple(self.verdict), self.category)
@@ -139,13 +153,35 @@ class _Table:
         log_odds = self.log_odds()
         best = self._best(log_odds)
         rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
-        bound = self.committee.bound(len(self.verdict), price)
+        bound = self.committee.bound(len(self.verdict), self.price)
         decided = np.abs(log_odds[best, rivals]) >= bound
         return None if decided.mean() >= self.quorum else arm
 
+    def tell(self, arm: int, scores: ArrayLike) -> None:
+        """One arm's scores of the N responses, NaN where it abstained. O(N^2)."""
+        score = np.asarray(scores, dtype=np.float64)
+        if score.shape != (self.n,) or np.isinf(score).any():
+            raise InputError(f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}")
+        self.scores[arm] = score
+        if arm in self.committee.vetoes:
+            self.calls += int((~np.isnan(score)).sum())
+            trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
+            self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
+            return
+        self.calls += self.n
+        self.scored_N |= ~np.isnan(score)
+        margin_NN = score[:, None] - score[None, :]
+        if self.votes is None:
+            self.verdict[arm] = self.committee.pair_log_odds(arm, margin_NN)
+        else:
+            self.verdict[arm] = self.votes[arm] * np.sign(np.nan_to_num(margin_NN))
+
     def log_odds(self) -> Float:
+        """(N, N) log-odds that the row's response is better than the column's."""
         out = np.zeros((self.n, self.n))
-        for arm, weight in self.committee.weights(tuple(self.verdict), self.category).items():
+        every = dict.fromkeys(self.verdict, 1.0)
+        weights = every if self.ballot is not None else self.committee.weights(tuple(self.verdict), self.category)
+        for arm, weight in weights.items():
             out += weight * self.verdict[arm]
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
         return np.where(gap != 0, gap, out)
@@ -154,7 +190,8 @@ class _Table:
         return int(np.argmax(log_odds_NN.sum(1) + SURE * (self.scored_N & (self.refusal_N == 0))))
 
     def ranking(self) -> Ranking:
+        """The verdict of the arms asked so far."""
         log_odds = self.log_odds()
         seen = self.scored_N | (self.refusal_N != 0)
         value = np.where(seen, log_odds.sum(1) / max(self.n - 1, 1), np.nan)
-        return Ranking(value, self._best(log_odds), tuple(self.asked), self.calls, self.refusal_N != 0, log_odds)
+        return Ranking(value, self._best(log_odds), tuple(self.scores), self.calls, self.refusal_N != 0, log_odds)

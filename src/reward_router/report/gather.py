@@ -19,7 +19,7 @@ from reward_router.rundir import RunDir
 from reward_router.types import Float, Int
 
 Json = dict[str, Any]
-JUDGED = ("ok", "audit", "fallback", "compared", "shared")
+JUDGED = ("ok", "audit", "fallback", "compared", "shared", "label")
 NAN = float("nan")
 
 
@@ -49,6 +49,11 @@ class Evidence:
     def ensemble(self) -> bool:
         """Whether all arms judged everything, so that nothing was routed."""
         return bool((self.config.get("router") or {}).get("mode") == "ensemble")
+
+    @property
+    def routed(self) -> bool:
+        """Whether a router named arms: its decisions bear arms' names, not the committee's or the ensemble's."""
+        return all(name in self.summary["arms"] for name in self.calls.arms)
 
 
 def read(folder: Path) -> Evidence:

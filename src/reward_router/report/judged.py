@@ -41,6 +41,8 @@ def shares(e: Evidence) -> str:
         return note("There is one arm, so it judged everything.")
     if not len(e.decisions.seq):
         return note("No decision was made.")
+    if not e.routed:
+        return _categories(e)
     forced = int(e.decisions.forced.sum())
     warm = f" {forced:,} of {len(e.decisions.seq):,} decisions were forced by warm-up, which tries every arm before the router may choose."
     parts = [
@@ -92,6 +94,8 @@ def _categories(e: Evidence) -> str:
         "Per cent of a category's decisions that went to each arm; each column adds up to 100. Columns that differ mean the router learnt to send "
         "different kinds of prompt to different judges; equal columns mean one ranking for all."
     )
+    if e.summary.get("committee"):
+        what = "Per cent of a category's units in which each arm was asked; a column adds up to more than 100 where several arms were asked about one unit."
     return note(what) + figure(charts.heatmap(values, e.arms, ["all", *names], 0.0, top, percent=True))
 
 

@@ -50,8 +50,8 @@ def _calls(e: Evidence) -> str:
     priced = bool((np.isfinite(calls.price) & (calls.price != 1.0)).any())
     rows = []
     for k, arm in enumerate(calls.arms):
-        if e.ensemble and arm not in arms:
-            continue  # the name that the ensemble's decisions bear
+        if not e.routed and arm not in arms:
+            continue  # the name that the decisions of an ensemble or a committee bear
         row = arms.get(arm, {})
         mean = row.get("mean_payoff")
         head = [cut(arm, 48), f"{row.get('decisions', 0):,}", "-" if mean is None else f"{mean:.2f}"]
@@ -61,7 +61,8 @@ def _calls(e: Evidence) -> str:
     kinds = ["calls: judged" if s == "ok" else f"calls: {s}" for s in shown]
     header = ["arm", "decisions", "mean payoff", *kinds, "calls in all", "seconds", "ms a call"]
     what = (
-        "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. "
+        "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. Calls for a label score "
+        "labelled responses by the arms that had not been asked, for the committee to learn from. "
         "Seconds leave out the loading of models."
     )
     table = page.table([*header, "price"] if priced else header, rows, 1, [""] * (len(rows) - 1) + ["best"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import RunError
-from reward_router.report import judged, learned, page, spent
+from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.show import duration
 
@@ -44,6 +44,7 @@ def render(evidence: Evidence) -> str:
     sections = [
         ("gold", "Gold before and after", learned.gold(evidence)),
         ("arms", "Who judged", judged.shares(evidence)),
+        ("committee", "How the committee judged", panel.committee(evidence)),
         ("payoffs", "What the router was paid", judged.payoffs(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
         ("training", "What the policy did", learned.training(evidence)),
@@ -92,6 +93,12 @@ def _who(evidence: Evidence) -> str:
     s, arms = evidence.summary, evidence.summary["arms"]
     if evidence.ensemble:
         return f"All {len(arms)} arms (reward models) judged every response; nothing was routed."
+    if s.get("committee"):
+        share, counts = s["committee"]["asked_share"], s["committee"]["counts"]
+        return (
+            f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s was scored by one arm (reward model) and by another only "
+            f"where that was worth its price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, {judged.whole(share['3'])} three or more."
+        )
     if len(arms) == 1:
         return f"One reward model, «{next(iter(arms))}», judged everything; there was nothing to route."
     total = sum(a["decisions"] for a in arms.values())

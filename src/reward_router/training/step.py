@@ -30,11 +30,12 @@ MAX_SKIPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference: the trainer sees texts, never which arm preferred."""
+    """One preference: the trainer sees texts, never which arm preferred. ``weight``: how much of a pair it counts in the step."""
 
     prompt: Prompt
     chosen: str
     rejected: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ class Trainer:
         for rows in micro:
             with nullcontext() if rows is micro[-1] else self.accelerator.no_sync(self.model):
                 loss_M = self._losses(pairs, rows, reference, size)
-                self.accelerator.backward(loss_M.sum() * scale)
+                weight_M = torch.tensor([p.weight for p in pairs[rows]], device=loss_M.device)
+                self.accelerator.backward((weight_M * loss_M).sum() * scale)
             parts.append(loss_M.detach().double().cpu())
         return np.asarray(torch.cat(parts).numpy())
 

@@ -1,0 +1,54 @@
+"""Report section about a committee: how many arms it asked, what it learned from, whether its gate let it play."""
+
+from reward_router.report import charts, page
+from reward_router.report.gather import Evidence, thin
+from reward_router.report.judged import figure, note
+
+
+def committee(e: Evidence) -> str:
+    """Calls a response over time, the gate, and the refits; empty where no committee judged."""
+    c = e.summary.get("committee")
+    if not c:
+        return ""
+    counts, gate = c["counts"], c["gate"]
+    state = f"It ended {'voting, not fitted yet' if c['voting'] else 'playing' if c['playing'] else 'gated: its best single arm judged alone'}"
+    if gate:
+        state += (
+            f"; out of fold it was right on {100 * gate['committee']:.1f} % of the labelled pairs, the best single arm on {100 * gate['single']:.1f} % "
+            f"(gain {100 * gate['gain']:+.1f} points, one-sided lower 95 % bound {100 * gate['lower']:+.1f})"
+        )
+    learned = (
+        f"It learned from {counts['rows']:,} (right, wrong) pairs of {counts['labelled']:,} labelled units; {counts['no_pair']:,} drawn units had no such pair, "
+        f"{counts['not_scored']:,} were not scored by all arms for want of budget. {counts['below']:,} pairs were below the confidence asked for. "
+        f"Price {c['price']:.3g}; order {', '.join(c['order'])}."
+    )
+    return note(state + ".") + note(learned) + _over_time(e) + _refits(e)
+
+
+def _over_time(e: Evidence) -> str:
+    rows = [(r["step"] + 1, r["committee"]["calls_per_response"]) for r in e.records if r.get("committee")]
+    if len(rows) < 2:
+        return ""
+    at = thin(rows)
+    series = {"calls a response": ([x for x, _ in at], [y for _, y in at])}
+    drawn = charts.line(series, "training step", "calls a response")
+    return "<h3>Calls a response over time</h3>" + figure(drawn, fit=True)
+
+
+def _refits(e: Evidence) -> str:
+    refits = e.summary["committee"]["refits"]
+    if not refits:
+        return note("It was never fitted: fewer than ten labelled pairs.")
+    cells = [
+        [
+            f"{r['step'] + 1:,}",
+            f"{r['n_labels']:,}",
+            "plays" if r["playing"] else "gated",
+            r["single"],
+            "-" if r["gain"] is None else f"{100 * r['gain']:+.1f}",
+            "-" if r["lower"] is None else f"{100 * r['lower']:+.1f}",
+        ]
+        for r in refits
+    ]
+    header = ["after step", "labels", "committee", "best single arm", "gain, pp", "lower bound, pp"]
+    return "<h3>Refits</h3>" + page.table(header, cells, 1)

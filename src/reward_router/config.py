@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
 
 ARM_KINDS = ("loglik", "classifier", "embedding", "metric", "python", "gold")
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
@@ -455,6 +457,13 @@ def _list_item(node: list[Any], name: str, setting: str) -> Any:
 
 def load(source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()) -> Config:
     """Read a configuration file, or a preset (``default`` when neither is given), with ``a.b=v`` settings on top."""
+    return validate(*read(source, preset, settings))
+
+
+def read(
+    source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
+    """What `load` validates, as plain data, and its name for messages."""
     if source is not None and preset is not None:
         raise InputError(f"give a config file ({source}) or a preset ({preset}), not both")
     if source is not None:
@@ -472,18 +481,23 @@ def load(source: str | Path | None = None, preset: str | None = None, settings: 
         raise InputError(f"{where}: a mapping of sections is expected, found {type(tree).__name__}")
     for setting in settings:
         _apply(tree, setting)
-    return validate(tree, where)
+    return tree, where
 
 
 def validate(tree: Mapping[str, Any], where: str) -> Config:
     """Plain data to a Config; InputError is one line: the key, the value and what is allowed."""
+    return validated(Config, tree, where)
+
+
+def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> AnySection:
+    """Plain data to any schema; InputError as in `validate`."""
     try:
-        return Config.model_validate(dict(tree))
+        return schema.model_validate(dict(tree))
     except ValidationError as error:
         first = error.errors()[0]
         loc = ".".join(str(p) for p in first["loc"])
         if first["type"] == "extra_forbidden":
-            fields = _fields_at(first["loc"][:-1])
+            fields = _fields_at(schema, first["loc"][:-1])
             raise InputError(f"{where}: unknown key {loc!r}; {nearest(str(first['loc'][-1]), fields)}") from None
         given = first.get("input")
         shown = "" if isinstance(given, dict | list) or first["type"] == "missing" else f" (got {given!r})"
@@ -492,8 +506,8 @@ def validate(tree: Mapping[str, Any], where: str) -> Config:
         raise InputError(f"{where}: {loc + ': ' if loc else ''}{message}{shown}{more}") from None
 
 
-def _fields_at(loc: Sequence[str | int]) -> list[str]:
-    model: Any = Config
+def _fields_at(schema: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    model: Any = schema
     for part in loc:
         if isinstance(part, int):
             continue
@@ -503,7 +517,7 @@ def _fields_at(loc: Sequence[str | int]) -> list[str]:
     return list(model.model_fields)
 
 
-def dump(config: Config) -> str:
+def dump(config: Section) -> str:
     """The resolved configuration as YAML, every default written out."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text

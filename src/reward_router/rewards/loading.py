@@ -108,6 +108,15 @@ def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", t
     )
 
 
+def load_body(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+    """A model without a head (``AutoModel``: causal or encoder, text in, hidden states out), eval mode, no gradients."""
+    if name == TINY:
+        return freeze(tiny_llama()[0].model, dtype, device)
+    from transformers import AutoModel
+
+    return freeze(_pretrained(AutoModel, name, dtype, device, trust_remote_code), dtype, device)
+
+
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model name, left-padded, with a pad token: its EOS where it names none, so mask by mask."""
     if name == TINY:

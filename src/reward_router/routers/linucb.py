@@ -68,7 +68,7 @@ class LinUCB:
         self.alpha, self.explore = checks.real("alpha", alpha, 0.0, 1e6), checks.real("explore", explore, 0.0, 1.0)
         self.warmup = checks.whole("warmup", warmup, 0, 10**6)
         self.model = LinearModel(
-            checked_prior(prior_mean, arms, features),
+            checked_prior(prior_mean, arms, features, intercept),
             checks.real("ridge", ridge, 0.0, 1e12, above=True),
             1.0,
             checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True),
@@ -114,7 +114,8 @@ class LinUCB:
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
-        return self.model.add_arm(None if prior_mean_D is None else checked_prior([prior_mean_D], 1, self.model.dim)[0])
+        given = None if prior_mean_D is None else [prior_mean_D]
+        return self.model.add_arm(checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0])
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""

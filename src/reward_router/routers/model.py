@@ -39,9 +39,10 @@ class LinearModel:
         dtype: np.dtype[Any],
         options: ModelOptions,
     ) -> None:
-        """Arms start at ``prior_mean_KD`` with covariance I / precision."""
+        """Arms start at ``prior_mean_KD`` with covariance I / precision; the intercept's mean, where there is one, is its last."""
         self.n_arms: int = len(prior_mean_KD)
-        self.dim: int = prior_mean_KD.shape[1]
+        self.width: int = prior_mean_KD.shape[1]
+        self.dim: int = self.width - (options.intercept is not None)
         self.noise_var, self.payoff_sd, self.dtype, self.options = noise_var, payoff_sd, dtype, options
         self.precisions = [precision]
         self.prior_K = list(prior_mean_KD)
@@ -51,21 +52,27 @@ class LinearModel:
         self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
         self.pulls_K = np.zeros(self.n_arms, np.int64)
         self.evidence_K2 = np.zeros((self.n_arms, 2))
-        self.width = self.dim + (options.intercept is not None)
         self.clock, self.payoff_sum, self.payoff_weight = 0, 0.0, 0.0
 
     def _fresh(self, prior_D: Float) -> list[Component]:
         """One arm's components: the informative one, and with ``trust`` one of mean zero."""
-        return [self._component(prior_D if c == 0 else np.zeros(self.dim), p) for c, p in enumerate(self.precisions)]
+        return [self._component(prior_D if c == 0 else np.zeros(self.width), p) for c, p in enumerate(self.precisions)]
 
     def _component(self, prior_D: Float, precision: float) -> Component:
         options = self.options
-        theta_CD = np.zeros((1 + options.center, self.dim + (options.intercept is not None)))
-        theta_CD[0, : self.dim] = prior_D
+        theta_CD = np.zeros((1 + options.center, self.width))
+        theta_CD[0] = prior_D
+        if options.intercept is not None:
+            theta_CD[0, -1] /= self._constant
         if options.fading:
             return FadingPosterior(theta_CD, precision, self.noise_var, options.discount, options.window)
         decay = None if options.trust is None else options.trust_discount
         return ArmPosterior(theta_CD, precision, self.noise_var, self.dtype, decay)
+
+    @property
+    def _constant(self) -> float:
+        """The intercept's feature: its variance constant^2 / precision is then 1 / intercept."""
+        return float(np.sqrt(self.precisions[0] / (self.options.intercept or 1.0)))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +80,7 @@ class LinearModel:
         """Checked rows in the state's dtype, with the intercept's column; the norm limit is stated in the error."""
         x_BD = checks.contexts(context_BD, self.dim, look=False)
         if self.options.intercept is not None:
-            column = np.full((len(x_BD), 1), np.sqrt(self.precisions[0] / self.options.intercept), x_BD.dtype)
+            column = np.full((len(x_BD), 1), self._constant, x_BD.dtype)
             x_BD = np.concatenate([x_BD, column], axis=1)
         worst = _longest(x_BD)
         if not worst <= self._limit:
@@ -245,9 +252,9 @@ class LinearModel:
             gain = -0.5 * (payoff - mean_1[0]) ** 2 / (var * self.payoff_sd**2) - 0.5 * np.log(var)
             self.evidence_K2[arm, c] = self.options.trust_discount * self.evidence_K2[arm, c] + gain
 
-    def add_arm(self, prior_D: Float | None) -> int:
+    def add_arm(self, prior_D: Float) -> int:
         """A new arm at its prior; the others are untouched. Returns its index."""
-        self.prior_K.append(np.zeros(self.dim) if prior_D is None else prior_D)
+        self.prior_K.append(prior_D)
         self.arms.append(self._fresh(self.prior_K[-1]))
         self.pulls_K = np.append(self.pulls_K, 0)
         self.evidence_K2 = np.append(self.evidence_K2, [[0.0, 0.0]], axis=0)

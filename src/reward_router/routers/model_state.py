@@ -42,7 +42,10 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
     dtype = str(np.asarray(state.get("dtype")))
     if dtype not in ("float32", "float64"):
         raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
-    prior_KD = checks.stored(state, "", "prior_KD", np.float64, (None, like.dim))
+    stored_KD = checks.stored(state, "", "prior_KD", np.float64, (None, None))
+    if stored_KD.shape[1] not in (like.dim, like.width):  # before intercepts had prior means, D were stored
+        raise InputError(f"state 'prior_KD' must be (K, {like.width}), got {stored_KD.shape}")
+    prior_KD = np.pad(stored_KD, ((0, 0), (0, like.width - stored_KD.shape[1])))
     checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
     if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), _setup(like)):
         raise InputError(

@@ -22,14 +22,18 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def checked_prior(prior_mean: object, n_arms: int, dim: int) -> Float:
-    """(K, D) finite prior means, zeros for None, or InputError."""
+def checked_prior(prior_mean: object, n_arms: int, dim: int, intercept: float | None = None) -> Float:
+    """(K, D) finite prior means, zeros for None, or InputError; with ``intercept`` (K, D + 1), where 0 or the last column is its."""
+    width = dim + (intercept is not None)
+    out_KD = np.zeros((n_arms, width))
     if prior_mean is None:
-        return np.zeros((n_arms, dim))
-    prior_KD = checks.contexts(prior_mean, dim).astype(np.float64)
+        return out_KD
+    given_KD = np.asarray(prior_mean)
+    prior_KD = checks.contexts(given_KD, width if given_KD.shape[-1:] == (width,) else dim).astype(np.float64)
     if len(prior_KD) != n_arms:
         raise InputError(f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}")
-    return prior_KD
+    out_KD[:, : prior_KD.shape[1]] = prior_KD
+    return out_KD
 
 
 @dataclass(frozen=True, slots=True)

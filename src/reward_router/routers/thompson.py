@@ -23,7 +23,8 @@ from reward_router.types import AnyFloat, Float, Int, State
 class LinearThompson:
     """payoff = w_k'x + N(0, noise_sd^2), w_k ~ N(prior_mean_k, I / prior_precision); probs are the exact P(arm k wins).
 
-    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D), None: zeros;
+    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D), None: zeros; (K, D + 1) with
+    ``intercept``: the means of the intercepts last, in payoff units;
     ``prior_precision``, ``noise_sd`` > 0. The extensions are LinUCB's (``discount``, ``window``, ``huber``, ``center``,
     ``intercept``, ``trust`` and its precision and discount, ``safe``, ``margin``, ``explore``, ``warmup``).
 
@@ -61,7 +62,7 @@ class LinearThompson:
         self.explore = checks.real("explore", explore, 0.0, 1.0)
         self.warmup = checks.whole("warmup", warmup, 0, 10**6)
         self.model = LinearModel(
-            checked_prior(prior_mean, arms, features),
+            checked_prior(prior_mean, arms, features, intercept),
             checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True),
             checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True) ** 2,
             1.0,
@@ -113,7 +114,8 @@ class LinearThompson:
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
-        return self.model.add_arm(None if prior_mean_D is None else checked_prior([prior_mean_D], 1, self.model.dim)[0])
+        given = None if prior_mean_D is None else [prior_mean_D]
+        return self.model.add_arm(checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0])
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""

@@ -1,0 +1,1 @@
+"""``reward-router fit-prior``: score preference pairs with every arm, learn strengths, calibrate, save a prior, say how good it is."""

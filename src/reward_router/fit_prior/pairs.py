@@ -1,0 +1,76 @@
+"""Preference pairs of several sources, sampled and cleaned: what is left out is counted by reason."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reward_router.data import PreferenceRecord, load_preferences
+from reward_router.errors import InputError
+from reward_router.keyed import key
+from reward_router.offline.settings import PairSource
+from reward_router.offline.text import prompt_text
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference, its prompt as text; ``id`` is unique over all sources."""
+
+    id: str
+    source: str
+    category: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair], Counter[str]]:
+    """Pairs of every source in order, and how many were left out, by reason.
+
+    Left out: identical responses, an empty side, more than ``max_chars``, and what is beyond ``sample``. InputError where a
+    source has none left. O(rows).
+    """
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    for source in sources:
+        usable: list[Pair] = []
+        for record in load_preferences(
+            source.source, split=source.split, columns=source.columns, config_name=source.name
+        ):
+            pair = _pair(record, source)
+            reason = _unusable(pair, source.max_chars)
+            if reason:
+                dropped[reason] += 1
+            else:
+                usable.append(pair)
+        if not usable:
+            raise InputError(f"data {source.source}: no usable pair; left out: {told(dropped)}")
+        pairs += _sampled(usable, source.sample, seed)
+    return pairs, dropped
+
+
+def told(dropped: Counter[str]) -> str:
+    """The counts in words, '' for none."""
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+
+
+def _pair(record: PreferenceRecord, source: PairSource) -> Pair:
+    name = source.as_source or record.source or source.source.rsplit("/", 1)[-1].split(".")[0]
+    text = prompt_text(record.prompt)
+    return Pair(f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected)
+
+
+def _unusable(pair: Pair, max_chars: int | None) -> str:
+    if not pair.chosen.strip() or not pair.rejected.strip():
+        return "with an empty side"
+    if pair.chosen == pair.rejected:
+        return "with identical responses"
+    too_long = max_chars is not None and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
+    return "longer than max_chars" if too_long else ""
+
+
+def _sampled(pairs: list[Pair], sample: int | None, seed: int) -> list[Pair]:
+    """At most ``sample`` pairs, in file order: those with the smallest keyed hashes, so that a larger sample holds a smaller one."""
+    if sample is None or sample >= len(pairs):
+        return pairs
+    rank = sorted(range(len(pairs)), key=lambda i: key(seed, "data", 0, pairs[i].id))
+    return [pairs[i] for i in sorted(rank[:sample])]

@@ -1,0 +1,157 @@
+"""Every pair scored by every arm once, kept by content: a run that was killed, or another run, goes on where it stopped.
+
+One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, model, its weights, options) and
+holding lines [hash of prompt and response, score]. Scores are written in replay's own format.
+"""
+
+import hashlib
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from reward_router.errors import InputError
+from reward_router.fit_prior.pairs import Pair
+from reward_router.replay.importers import side
+from reward_router.rewards.loading import cache_dir, model_identity
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.python import here_importable
+from reward_router.rewards.spec import ArmSpec, source_of
+from reward_router.rundir import write_atomically
+from reward_router.types import Float
+
+CHUNK = 16  # pairs between two writes
+
+
+def score_pairs(
+    pairs: Sequence[Pair], specs: Sequence[ArmSpec], pool: RewardPool, console: Console, folder: Path | None = None
+) -> tuple[dict[str, Float], dict[str, str]]:
+    """Scores (P, 2) of chosen and rejected by arm, NaN where an arm abstained; and the errors of arms that failed.
+
+    Arms of one model follow each other, so that each model is loaded once. What is in the cache ``folder`` is not scored
+    again; what an arm failed on is NaN and not kept. InputError where fewer than two arms scored anything.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    found: dict[str, Float] = {}
+    failed: dict[str, str] = {}
+    with _progress(console) as progress:
+        for arm in pool.order(by_name):
+            store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
+            task = progress.add_task(f"scoring {arm}", total=len(pairs))
+            error = _fill(store, pairs, arm, pool, lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+            if error:
+                failed[arm] = error
+            found[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
+    useful = [arm for arm, scores_P2 in found.items() if np.isfinite(scores_P2).all(axis=1).any()]
+    if len(useful) < 2:
+        why = "".join(f"; {arm}: {error}" for arm, error in failed.items())
+        raise InputError(f"routing needs 2 arms that score pairs, {', '.join(useful) or 'none'} did{why}")
+    return {arm: found[arm] for arm in by_name}, failed
+
+
+def _fill(store: "ScoreStore", pairs: Sequence[Pair], arm: str, pool: RewardPool, told: Callable[[int], None]) -> str:
+    """Score what the store has not; '' or why the arm failed (it is not asked further after a failure)."""
+    todo = [pair for pair in pairs if not store.has(pair)]
+    told(len(pairs) - len(todo))
+    for start in range(0, len(todo), CHUNK):
+        chunk = todo[start : start + CHUNK]
+        result = pool.score(arm, [p.prompt for p in chunk], [[p.chosen, p.rejected] for p in chunk])
+        if not result.ok:
+            return result.error or result.status
+        store.add(zip(chunk, result.scores_BN.tolist(), strict=True))
+        told(len(pairs) - len(todo) + start + len(chunk))
+    return ""
+
+
+class ScoreStore:
+    """One arm's scores by content. A line that a kill cut short is dropped when the file is read again."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads what is there."""
+        self.path = path
+        self._known: dict[str, float] = {}
+        if path.is_file():
+            self._known = dict(_whole_lines(path))
+
+    def has(self, pair: Pair) -> bool:
+        """Whether both responses are known."""
+        return all(content_key(pair.prompt, r) in self._known for r in (pair.chosen, pair.rejected))
+
+    def pair(self, pair: Pair) -> tuple[float, float]:
+        """Scores of chosen and rejected, NaN where unknown or abstained."""
+        first, second = (self._known.get(content_key(pair.prompt, r), math.nan) for r in (pair.chosen, pair.rejected))
+        return first, second
+
+    def add(self, scored: Iterable[tuple[Pair, Sequence[float]]]) -> None:
+        """Keep scores of [chosen, rejected], appended and flushed."""
+        lines = []
+        for pair, scores in scored:
+            for response, score in zip((pair.chosen, pair.rejected), scores, strict=True):
+                name = content_key(pair.prompt, response)
+                self._known[name] = score
+                lines.append(json.dumps([name, None if math.isnan(score) else score]))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if torn else "") + "\n".join(lines) + "\n")
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, float]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            name, score = json.loads(line)
+        except ValueError:
+            continue
+        yield name, math.nan if score is None else float(score)
+
+
+def content_key(prompt: str, response: str) -> str:
+    """What a score is kept by."""
+    return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).hexdigest()
+
+
+def fingerprint(spec: ArmSpec) -> str:
+    """A hash of what an arm is: kind, options, and its model's weights or its own code. Name and cost do not count."""
+    source = source_of(spec)
+    weights = model_identity(source.model) if source else ""
+    if spec.kind == "python":
+        with here_importable():
+            module = importlib.util.find_spec(str(spec.options.get("path", "")).partition(":")[0])
+        weights = Path(module.origin).read_text(encoding="utf-8") if module and module.origin else ""
+    what = json.dumps([spec.kind, source and source.model, dict(spec.options), weights], sort_keys=True, default=str)
+    return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
+
+
+def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:
+    """The recorded-scores file that ``reward-router replay`` reads; the side of the better response is a coin of the id."""
+    lines = []
+    for i, pair in enumerate(pairs):
+        label = side(pair.id)
+        turn = 1 if label == "a" else -1
+        first, second = (pair.chosen, pair.rejected)[::turn]
+        row = {
+            "id": pair.id, "source": pair.source, "category": pair.category, "prompt": pair.prompt,
+            "response_a": first, "response_b": second, "label": label,
+            "scores": {arm: s_P2[i, ::turn].tolist() for arm, s_P2 in scores.items() if np.isfinite(s_P2[i]).all()},
+        }  # fmt: skip
+        lines.append(json.dumps(row, ensure_ascii=False))
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,178 @@
+"""Pairs of responses to contexts: a language model's states of both, made symmetric, and the head that was learned on them.
+
+    e = Enc(x, y), e' = Enc(x, y');  features = [(e + e') / 2 ; |e - e'|];  h = MLP(features) of unit norm
+
+A causal model gives the state of the last non-pad token, an encoder the mean of its states. Each distinct text is encoded once.
+Deviation from the paper: e and e' have unit norm before they are combined, and so have the features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.features import pair_rows, unit_rows
+from reward_router.offline.strengths import Strengths
+from reward_router.offline.text import Prompt, fit, halves
+from reward_router.rewards import loading
+from reward_router.types import Float
+
+POOLING = ("last", "mean")
+
+
+@dataclass(frozen=True)
+class EncoderId:
+    """Which encoder h was made by: a model's name, the hash of its weights, how its states become one vector."""
+
+    model: str
+    weights: str
+    pooling: str
+    max_tokens: int
+    tuned: bool = False
+
+    def differs(self, other: "EncoderId") -> str:
+        """'' where both give the same features, else which of their properties differ."""
+        same = ("weights", "pooling", "max_tokens") if self.tuned else ("model", "weights", "pooling", "max_tokens")
+        pairs = [(n, getattr(self, n), getattr(other, n)) for n in same]
+        return ", ".join(f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs)
+
+
+class TextEncoder:
+    """(prompt, response) texts to vectors of unit norm by the states of a frozen or tuned model.
+
+    ``pooling`` last, mean, or auto (by the kind of model); ``max_tokens`` of prompt and response together, never more than the
+    model's own limit. InputError where the model cannot be loaded or has no such limit left.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        pooling: str = "auto",
+        max_tokens: int = 1024,
+        batch: int = 16,
+        dtype: str = "auto",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+        name: str | None = None,
+    ) -> None:
+        """Loads the model; ``name`` is what it is called where ``model`` is a folder inside a prior."""
+        where = loading.torch_device(device)
+        self.body: Any = loading.load_body(model, dtype=dtype, device=where, trust_remote_code=trust_remote_code)
+        self.tokenizer: Any = loading.load_tokenizer(model, trust_remote_code=trust_remote_code)
+        self.before, self.after = _specials(self.tokenizer)
+        limit = int(getattr(self.body.config, "max_position_embeddings", None) or max_tokens)
+        self.room = min(max_tokens, limit) - len(self.before) - len(self.after)
+        if self.room < 8:
+            raise InputError(
+                f"encoder {model}: max_tokens={max_tokens} leaves {self.room} tokens for a pair; give more"
+            )
+        self.batch, self.device = batch, where
+        self.pooling = _pooling(pooling, model, self.body)
+        self.id = EncoderId(name or model, loading.model_identity(model), self.pooling, max_tokens, name is not None)
+
+    @property
+    def dim(self) -> int:
+        """Width of one text's vector."""
+        return int(self.body.config.hidden_size)
+
+    def ids(self, prompt: Prompt, response: str) -> list[int]:
+        """Token ids of one text, cut to fit."""
+        parts = [self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in halves(prompt, response)]
+        return [*self.before, *fit(parts[0], parts[1], self.room), *self.after]
+
+    def encode(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Float:
+        """(B, dim) float64 rows of unit norm, one a prompt and its response. One forward of ``batch`` texts at a time."""
+        import torch
+
+        ids = [self.ids(p, r) for p, r in zip(prompts, responses, strict=True)]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # texts of one length together: little padding
+        out_BD = np.zeros((len(ids), self.dim))
+        with torch.no_grad():
+            for start in range(0, len(ids), self.batch):
+                rows = order[start : start + self.batch]
+                out_BD[rows] = self.states([ids[i] for i in rows]).double().cpu().numpy()
+        return unit_rows(out_BD)
+
+    def states(self, ids: Sequence[Sequence[int]]) -> Any:
+        """(B, dim) pooled states of token ids as a float32 tensor, with gradients where they are on."""
+        import torch
+
+        width = max(len(row) for row in ids)
+        tokens = torch.full((len(ids), width), int(self.tokenizer.pad_token_id))
+        mask = torch.zeros(len(ids), width, dtype=torch.long)
+        for i, row in enumerate(ids):
+            tokens[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        states = self.body(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
+        if self.pooling == "last":
+            return states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
+        return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+    def features(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+        """(P, 2 dim) pair features of unit norm; swapping ``first`` and ``second`` changes nothing."""
+        index: dict[tuple[str, str], int] = {}
+        texts: list[tuple[Prompt, str]] = []
+        at: list[int] = []
+        for prompt, response in [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]:
+            place = index.setdefault(halves(prompt, response), len(texts))
+            if place == len(texts):
+                texts.append((prompt, response))
+            at.append(place)
+        rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
+        return pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+
+
+class PairEncoder:
+    """What the router of a prior sees: `TextEncoder.features` through the head that was learned, (P, D) rows of unit norm.
+
+    >>> from reward_router.offline.prior import Prior  # Prior.encoder() and PairEncoder.load(folder) make one
+    """
+
+    def __init__(self, texts: TextEncoder, strengths: Strengths) -> None:
+        """InputError where the head was learned on features of another width."""
+        if len(strengths.centre_F) != 2 * texts.dim:
+            raise InputError(
+                f"encoder {texts.id.model} gives pair features of {2 * texts.dim}, the strengths were learned on "
+                f"{len(strengths.centre_F)}"
+            )
+        self.texts, self.strengths = texts, strengths
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> "PairEncoder":
+        """The encoder of the prior saved in ``folder``; InputError where its weights are not those it was learned with."""
+        from reward_router.offline.prior import load_prior
+
+        return load_prior(folder).encoder(device=device)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.strengths.dim
+
+    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+        """(P, D) float64 rows h of unit norm, independent of the order of the two responses."""
+        if not prompts:
+            return np.zeros((0, self.dim))
+        return self.strengths.encode(self.texts.features(prompts, first, second))
+
+
+def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text."""
+    plain, whole = (tokenizer("a", add_special_tokens=s)["input_ids"] for s in (False, True))
+    start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    return list(whole[:start]), list(whole[start + len(plain) :])
+
+
+def _pooling(pooling: str, model: str, body: Any) -> str:
+    if pooling in POOLING:
+        return pooling
+    if pooling != "auto":
+        raise InputError(f"pooling {pooling!r}; allowed: auto, {', '.join(POOLING)}")
+    layers = body.config
+    bidirectional = getattr(layers, "is_decoder", None) is False and "bert" in str(layers.model_type)
+    return "mean" if bidirectional or model == loading.MINILM else "last"

@@ -1,0 +1,195 @@
+"""The prior as an artifact: a folder of safetensors and JSON that any router loads, and that says what it was made for.
+
+``prior.safetensors`` holds the head and the strengths, ``prior.json`` the arms by name, the encoder and its hash, calibration,
+the training data's hash, metrics, configuration and versions; ``encoder/`` the tuned weights, where there are any.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.offline.calibrate import Calibration
+from reward_router.offline.encoder import EncoderId, PairEncoder, TextEncoder
+from reward_router.offline.strengths import Strengths
+from reward_router.routers import LinearThompson
+from reward_router.rundir import explained, write_atomically
+from reward_router.types import Float
+
+FORMAT = 1
+TRUST = 0.5
+TENSORS, ABOUT, WEIGHTS = "prior.safetensors", "prior.json", "encoder"
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Strengths with their calibration, for arms by name. ``folder`` is where it was saved or loaded, None before."""
+
+    arms: tuple[str, ...]
+    strengths: Strengths
+    calibration: Calibration
+    encoder_id: EncoderId
+    data_hash: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def unknown(self, arms: Sequence[str]) -> list[str]:
+        """Those of ``arms`` that have no strengths here; they start with a zero prior."""
+        return [arm for arm in arms if arm not in self.arms]
+
+    def means(self, arms: Sequence[str]) -> Float:
+        """(K, D + 1) prior means, the intercept last, in payoff units about the mean arm: s (E_bt[n] - mean), b_n.
+
+        The mean is taken over those of ``arms`` that have strengths; the others' rows are zero. InputError where none has.
+        """
+        here = [self.arms.index(arm) for arm in arms if arm in self.arms]
+        if not here:
+            raise InputError(f"the prior has strengths of {', '.join(self.arms)}, and of none of {', '.join(arms)}")
+        rows_KD = np.column_stack([self.calibration.scale * self.strengths.bt_KD, self.calibration.offset_K])[here]
+        out_KD = np.zeros((len(arms), rows_KD.shape[1]))
+        out_KD[[k for k, arm in enumerate(arms) if arm in self.arms]] = rows_KD - rows_KD.mean(axis=0)
+        return out_KD
+
+    def router(self, arms: Sequence[str] | None = None, **options: Any) -> LinearThompson:
+        """A router over contexts h (B, D) that starts at this prior, trusts it by evidence, and centres its payoffs.
+
+        ``arms`` in their order (None: the prior's own); one without strengths starts at the mean arm, with a warning.
+        ``options`` are `LinearThompson`'s keywords and win over the calibrated ones; ``trust=None`` believes the prior outright.
+        """
+        names = list(self.arms if arms is None else arms)
+        if missing := self.unknown(names):
+            warnings.warn(f"no strengths of {', '.join(missing)} in the prior: zero prior", UserWarning, stacklevel=2)
+        c = self.calibration
+        given: dict[str, Any] = {
+            "prior_precision": c.precision,
+            "noise_sd": c.noise_sd,
+            "center": True,
+            "intercept": c.offset_precision,
+            "trust": TRUST,
+            "trust_precision": c.zero_precision,
+        }
+        return LinearThompson(len(names), self.strengths.dim, **({"prior_mean": self.means(names)} | given | options))
+
+    def encoder(self, *, device: str = "auto", batch: int = 16) -> PairEncoder:
+        """The pair encoder of this prior; InputError where the encoder found now is not the one the strengths belong to."""
+        own = self.encoder_id
+        if own.tuned and self.folder is None:
+            raise InputError("this prior was not saved or loaded: its tuned encoder has no folder")
+        model = str(self.folder / WEIGHTS) if own.tuned and self.folder else own.model
+        trusted = bool(dict(self.config.get("encoder") or {}).get("trust_remote_code", False))
+        texts = TextEncoder(
+            model,
+            pooling=own.pooling,
+            max_tokens=own.max_tokens,
+            batch=batch,
+            device=device,
+            trust_remote_code=trusted,
+            name=own.model if own.tuned else None,
+        )
+        _same_encoder(own, texts.id, str(self.folder or "the prior"))
+        return PairEncoder(texts, self.strengths)
+
+
+def save_prior(prior: Prior, folder: str | Path) -> Prior:
+    """Write the artifact; returns the prior with its folder. The tuned encoder's weights are put there before, by their maker."""
+    from safetensors.numpy import save_file
+
+    target = Path(folder)
+    with explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+        arrays = prior.strengths.arrays() | {"offset_K": prior.calibration.offset_K}
+        partial = target / f"{TENSORS}.partial"
+        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
+        partial.rename(target / TENSORS)
+        write_atomically(
+            target / ABOUT, json.dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n"
+        )
+    return Prior(**{**_fields(prior), "folder": target})
+
+
+def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: EncoderId | str | None = None) -> Prior:
+    """Read an artifact. ``arms``: those that will be routed; ``encoder``: the encoder (or its model's name) that will be used.
+
+    InputError where the folder holds no whole prior, where the encoder is another (and in what), or where none of the arms
+    has strengths; arms without strengths among others join with a zero prior and a warning. O(weights), no torch.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    source = Path(folder)
+    try:
+        about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
+        arrays = load_file(source / TENSORS)
+        if about["format"] != FORMAT:
+            raise InputError(f"prior {source}: format {about['format']!r}; this version reads {FORMAT}")
+        if about["tensors"] != _digest(source / TENSORS):
+            raise InputError(f"prior {source}: {TENSORS} is not the file that {ABOUT} was written with")
+        prior = _read(about, arrays, source)
+    except (OSError, KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"prior {source}: not a whole artifact of fit-prior ({type(error).__name__}: {error})"
+        ) from error
+    if isinstance(encoder, str) and encoder != prior.encoder_id.model:
+        raise InputError(f"prior {source} was learned with encoder {prior.encoder_id.model!r}, not with {encoder!r}")
+    if isinstance(encoder, EncoderId):
+        _same_encoder(prior.encoder_id, encoder, str(source))
+    if arms is not None:
+        prior.means(arms)
+        if missing := prior.unknown(arms):
+            warnings.warn(
+                f"prior {source} has no strengths of {', '.join(missing)}: zero prior", UserWarning, stacklevel=2
+            )
+    return prior
+
+
+def _same_encoder(own: EncoderId, other: EncoderId, where: str) -> None:
+    if difference := own.differs(other):
+        raise InputError(f"{where}: the strengths belong to another encoder: {difference}")
+
+
+def _fields(prior: Prior) -> dict[str, Any]:
+    return {name: getattr(prior, name) for name in Prior.__dataclass_fields__}
+
+
+def _about(prior: Prior, tensors: Path) -> dict[str, Any]:
+    calibration = {k: v for k, v in asdict(prior.calibration).items() if k != "offset_K"}
+    return {
+        "format": FORMAT,
+        "arms": list(prior.arms),
+        "encoder": asdict(prior.encoder_id),
+        "calibration": calibration | {"worth": prior.calibration.worth},
+        "intercepts": dict(zip(prior.arms, prior.calibration.offset_K.tolist(), strict=True)),
+        "dim": prior.strengths.dim,
+        "dev_loss": prior.strengths.dev_loss,
+        "epoch": prior.strengths.epoch,
+        "data_hash": prior.data_hash,
+        "tensors": _digest(tensors),
+        "metrics": dict(prior.metrics),
+        "config": dict(prior.config),
+        "versions": dict(prior.versions),
+    }
+
+
+def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Prior:
+    numbers = {k: v for k, v in about["calibration"].items() if k != "worth"}
+    calibration = Calibration(offset_K=arrays.pop("offset_K"), **numbers)
+    strengths = Strengths.of(arrays, about["dev_loss"], about["epoch"])
+    arms = tuple(about["arms"])
+    if not len(arms) == strengths.n_arms == len(calibration.offset_K):
+        raise InputError(f"prior {source}: {len(arms)} arms are named, strengths are of {strengths.n_arms}")
+    return Prior(
+        arms, strengths, calibration, EncoderId(**about["encoder"]), about["data_hash"], about["metrics"], about["config"],
+        about["versions"], source,
+    )  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

@@ -1,0 +1,47 @@
+"""A pair's text as the encoder reads it, and how it is cut where it is too long: the prompt from its middle, the response last.
+
+The form is the authors': literal role names, no chat template, so that one prior serves policies with any template.
+"""
+
+from collections.abc import Mapping, Sequence
+
+Prompt = str | Sequence[Mapping[str, str]]
+_PROMPT_SHARE = 4  # a prompt keeps at least a quarter of the room, however long the response
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """A prompt as one text: a string as it is, messages one a line with their roles, the first user's role left out.
+
+    >>> prompt_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2"}])
+    'Hi\\n<|assistant|>: Yes?\\n<|user|>: 2+2'
+    """
+    if isinstance(prompt, str):
+        return prompt
+    lines = "\n".join(f"<|{turn['role']}|>: {turn['content']}" for turn in prompt)
+    return lines.removeprefix("<|user|>: ")
+
+
+def halves(prompt: Prompt, response: str) -> tuple[str, str]:
+    """What is encoded for one response, in two parts that stand side by side: the prompt's and the response's."""
+    text = prompt_text(prompt)
+    opening = "" if text.startswith("<|system|>: ") else "<|user|>: "
+    return f"{opening}{text}\n", f"<|assistant|>: {response}"
+
+
+def fit(prompt_ids: Sequence[int], response_ids: Sequence[int], room: int) -> list[int]:
+    """Both parts in at most ``room`` tokens: the prompt loses its middle first; a response too long for the rest its own.
+
+    >>> fit([1, 2, 3, 4, 5, 6], [7, 8], 6), fit([1, 2, 3, 4], [5, 6, 7, 8], 4)
+    ([1, 2, 5, 6, 7, 8], [1, 5, 6, 8])
+    """
+    least = min(len(prompt_ids), room // _PROMPT_SHARE)
+    response = without_middle(response_ids, room - least)
+    return without_middle(prompt_ids, room - len(response)) + response
+
+
+def without_middle(ids: Sequence[int], room: int) -> list[int]:
+    """The first and the last tokens, ``room`` in all (one more of the first where it is odd)."""
+    if len(ids) <= room:
+        return list(ids)
+    head = (room + 1) // 2
+    return [*ids[:head], *ids[len(ids) - (room - head) :]]

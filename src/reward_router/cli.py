@@ -93,6 +93,22 @@ def study(
     run_study(set_ or [], out, seeds, only, (int(mine), int(of)), console)
 
 
+@app.command("fit-prior")
+def fit_prior(
+    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")],
+    set_: Settings = None,
+    out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
+    resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
+) -> None:
+    """Learn from labelled pairs what each reward model is good at: a prior that routers start from."""
+    from reward_router.offline import settings
+
+    settled = settings.load(config, set_ or [])
+    from reward_router.fit_prior.run import fit_prior as fit
+
+    fit(settled, out, resume=resume, console=console)
+
+
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="a finished run's directory")]) -> None:
     """Write a run's report again from what its directory holds."""

@@ -90,8 +90,8 @@ def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
     return np.where(np.isnan(sign_PK) | (sign_PK == 0), np.nan, (sign_PK > 0).astype(np.float64))
 
 
-def dev_rows(groups: Int, share: float, seed: int = 0) -> NDArray[np.bool_]:
-    """(P,) True for the rows of about ``share`` of the groups, at least one group on either side. O(P)."""
+def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDArray[np.bool_]:
+    """(P,) True for the rows of about ``share`` of the groups, at least one on either side; ``what`` keys the draw. O(P)."""
     names, index_P = np.unique(groups, return_inverse=True)
     if not 0 < share < 1:
         raise InputError(
@@ -101,7 +101,7 @@ def dev_rows(groups: Int, share: float, seed: int = 0) -> NDArray[np.bool_]:
         raise InputError("strengths need at least 2 prompts: one side of the dev split would be empty")
     n_dev = min(max(round(share * len(names)), 1), len(names) - 1)
     chosen_G = np.zeros(len(names), dtype=bool)
-    chosen_G[rng(seed, "data", 0, "dev").permutation(len(names))[:n_dev]] = True
+    chosen_G[rng(seed, "data", 0, what).permutation(len(names))[:n_dev]] = True
     return np.asarray(chosen_G[index_P])
 
 

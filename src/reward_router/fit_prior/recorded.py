@@ -1,0 +1,126 @@
+"""Recorded scores with their texts and sources: what the strengths are learned from, and which rows are for what."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.offline.strengths import dev_rows
+from reward_router.replay import reading
+from reward_router.replay.columns import collect
+from reward_router.replay.importers import kind, load
+from reward_router.replay.records import Records
+from reward_router.rewards.names import nearest
+
+_MARK = "\x1f"  # the source rides in front of the category while rows become columns
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Records, every row with prompt and responses, and the source each row came from."""
+
+    records: Records
+    source_P: NDArray[np.str_]
+    category_P: NDArray[np.str_]
+    dropped: Counter[str]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt of each row."""
+        return [self.records.prompts[g] for g in self.records.group_P]
+
+    @property
+    def sides(self) -> tuple[list[str], list[str]]:
+        """Response a and b of each row."""
+        first, second = zip(*self.records.responses, strict=True)
+        return list(first), list(second)
+
+    def digest(self) -> str:
+        """A hash of every text, label and score: what a prior was learned from."""
+        total = blake2b(digest_size=16)
+        for text in [*self.records.arms, *self.prompts, *(t for pair in self.records.responses for t in pair)]:
+            total.update(f"{len(text)}:".encode() + text.encode())
+        for array in (self.records.first_PK, self.records.second_PK, self.records.label_P):
+            total.update(np.ascontiguousarray(array).tobytes())
+        return total.hexdigest()
+
+
+def read_recorded(files: Sequence[str]) -> Recorded:
+    """Rows of all files together, in replay's formats; RewardBench results and ledgers one kind at a time.
+
+    Rows without a prompt or a response, with identical or empty ones, are left out and counted. InputError where none is left.
+    """
+    dropped: Counter[str] = Counter()
+    if all(kind(file) == "rows" for file in files):
+        records = collect("scores", _rows(files, dropped))
+        names = [name.split(_MARK, 1) for name in records.categories]
+    else:
+        found = list(load(files))
+        if len(found) > 1:
+            raise InputError(f"scores {', '.join(files)}: files of several kinds; give one kind")
+        records = found[0]
+        if not records.prompts or not records.responses:
+            raise InputError(f"scores {records.name}: prompts and responses are needed on every row, to be encoded")
+        names = [[records.name, category] for category in records.categories]
+    source_P = np.array([names[c][0] for c in records.category_P])
+    category_P = np.array([names[c][1] for c in records.category_P])
+    dropped.update({"broken": records.n_broken} if records.n_broken else {})
+    return Recorded(records, source_P, category_P, dropped)
+
+
+def _rows(files: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, Any]]:
+    for file in files:
+        for where, row in reading.rows(file):
+            if not isinstance(row, Mapping):
+                yield where, row
+                continue
+            reason = _unusable(row)
+            if reason:
+                dropped[reason] += 1
+                continue
+            source = str(row.get("source") or reading.short_name(file))
+            yield where, {**row, "category": f"{source}{_MARK}{row.get('category') or source}"}
+
+
+def _unusable(row: Mapping[str, Any]) -> str:
+    texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
+    if not all(isinstance(text, str) for text in texts):
+        return "without prompt or responses"
+    if not all(str(text).strip() for text in texts):
+        return "with an empty side"
+    return "with identical responses" if texts[1] == texts[2] else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Roles:
+    """(P,) truth values: what a row is for. Prompts never stand on two sides; rows in none were dropped for that reason."""
+
+    train_P: NDArray[np.bool_]
+    dev_P: NDArray[np.bool_]
+    test_P: NDArray[np.bool_]
+    out_P: NDArray[np.bool_]
+
+
+def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, seed: int) -> Roles:
+    """Held-out sources are out of distribution; the rest is split by prompt into test, dev and training."""
+    there = sorted(set(recorded.source_P.tolist()))
+    for name in holdout:
+        if name not in there:
+            raise InputError(f"holdout_sources: no source {name!r}{nearest(name, there)}")
+    group_P = recorded.records.group_P
+    out_P = np.isin(recorded.source_P, list(holdout))
+    inside = np.flatnonzero(~np.isin(group_P, group_P[out_P]))
+    if not len(inside):
+        raise InputError(f"holdout_sources holds out every source ({', '.join(there)}): nothing is left to learn from")
+    test_P, dev_P = np.zeros(len(group_P), bool), np.zeros(len(group_P), bool)
+    test_P[inside] = dev_rows(group_P[inside], test, seed, "test")
+    rest = inside[~test_P[inside]]
+    dev_P[rest] = dev_rows(group_P[rest], dev, seed)
+    train_P = np.zeros(len(group_P), bool)
+    train_P[rest] = ~dev_P[rest]
+    return Roles(train_P, dev_P, test_P, out_P)

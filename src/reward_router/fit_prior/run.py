@@ -1,0 +1,231 @@
+"""``fit-prior`` from end to end: recorded scores (made, or given), features, strengths, calibration, tables, the artifact."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from reward_router import config as configuration
+from reward_router.errors import InputError
+from reward_router.fit_prior.pairs import load_pairs, told
+from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
+from reward_router.fit_prior.scoring import score_pairs, write_rows
+from reward_router.fit_prior.tables import category_table, main_table, measured, methods
+from reward_router.offline.calibrate import Calibration, calibrate
+from reward_router.offline.encoder import TextEncoder
+from reward_router.offline.prior import ABOUT, Prior, save_prior
+from reward_router.offline.settings import PriorConfig
+from reward_router.offline.strengths import Strengths, fit_strengths, right_of
+from reward_router.replay.feedback import parse
+from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.loading import torch_device
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.spec import ArmSpec
+from reward_router.rundir import explained, write_atomically
+from reward_router.types import Float
+
+Json = dict[str, Any]
+SCORES, RESULT = "scores.jsonl", "result.json"
+
+
+def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: Console) -> Prior:
+    """Do everything that ``config`` says and leave the artifact, the scores and the tables in ``out``; returns the prior.
+
+    Killed, it goes on with ``resume``: scores and features that were finished are kept. InputError for bad input.
+    """
+    if config.without == "offline":
+        raise InputError(
+            "without: offline leaves nothing to fit; it is a value for train and replay (a router without a prior)"
+        )
+    payoff = parse(config.payoff)
+    _begin(config, out, resume)
+    files = list(config.scores) or [str(_scored(config, out, console))]
+    recorded = read_recorded(files)
+    if recorded.dropped:
+        console.print(f"left out   {told(recorded.dropped)} rows", highlight=False)
+    role = roles(recorded, config.holdout_sources, config.test, config.dev, config.seed)
+    clock, cpu = time.perf_counter(), time.process_time()
+    fitted = _fitted(config, recorded, role, out, console)
+    payoff_PK = payoff.matrix(recorded.records, config.seed)
+    calibration = calibrate(
+        fitted.h_PD[role.dev_P],
+        fitted.strengths.bt_KD,
+        payoff_PK[role.dev_P],
+        recorded.source_P[role.dev_P],
+        most_worth=float(role.train_P.sum()),
+    )
+    seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
+    prior = Prior(
+        recorded.records.arms, fitted.strengths, calibration, fitted.texts.id, recorded.digest(),
+        config=config.model_dump(mode="json"), versions=_versions(), folder=out,
+    )  # fmt: skip
+    result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
+    metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
+    prior = save_prior(Prior(**{**_fields(prior), "metrics": metrics}), out)
+    write_atomically(out / RESULT, json.dumps(result, indent=1) + "\n")
+    show(result, calibration, console)
+    console.print(
+        f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)", highlight=False
+    )
+    return prior
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What was learned: strengths, the encoder they belong to, h of every row, and the strengths without CLS beside them."""
+
+    strengths: Strengths
+    texts: TextEncoder
+    h_PD: Float
+    features_PF: Float
+    without_cls: Strengths | None
+
+
+def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
+    """The directory with its configuration; InputError where something else lies there."""
+    kept = out / "config.yaml"
+    if (out / ABOUT).exists():
+        raise InputError(f"--out {out} holds a finished prior; give another --out")
+    if resume:
+        if not kept.is_file():
+            raise InputError(f"--resume {out}: nothing was begun here (no config.yaml); leave --resume out")
+        if kept.read_text(encoding="utf-8") != configuration.dump(config):
+            raise InputError(f"--resume {out}: its config.yaml differs from what is asked for; give another --out")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} is not empty; give another --out" + (", or --resume" if kept.is_file() else ""))
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, configuration.dump(config))
+
+
+def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
+    """The file of recorded scores, made now where it is not there."""
+    path = out / SCORES
+    if path.is_file():
+        return path
+    pairs, dropped = load_pairs(config.data, config.seed)
+    note = f"; left out: {told(dropped)}" if dropped else ""
+    console.print(f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}", highlight=False)
+    specs = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+    pool = config.pool
+    device = torch_device(pool.device)
+    arms = RewardPool(
+        {s.name: s for s in specs}, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout
+    )
+    scores, failed = score_pairs(pairs, specs, arms, console)
+    for arm, error in failed.items():
+        console.print(f"arm {arm} failed: {error}", style="yellow", highlight=False, markup=False)
+    write_rows(pairs, scores, path)
+    return path
+
+
+def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console) -> Fitted:
+    """Features of every row, and the strengths learned on the training rows; a tuned encoder's weights go to ``out``."""
+    e = config.encoder
+    texts = TextEncoder(
+        e.model, pooling=e.pooling, max_tokens=e.max_tokens, batch=e.batch, dtype=e.dtype, device=e.device,
+        trust_remote_code=e.trust_remote_code,
+    )  # fmt: skip
+    right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
+    if e.tune != "frozen":
+        from reward_router.offline.tune import tune
+
+        strengths, texts = tune(
+            config, texts, recorded.prompts, recorded.sides, right_PK, role.train_P, role.dev_P, out, console
+        )
+        features_PF = texts.features(recorded.prompts, *recorded.sides)
+        return Fitted(strengths, texts, strengths.encode(features_PF), features_PF, None)
+    features_PF = _features(texts, recorded, out, console)
+    learn = role.train_P | role.dev_P
+
+    def fit(lambda_cls: float) -> Strengths:
+        return fit_strengths(
+            features_PF[learn], right_PK[learn], recorded.records.group_P[learn], lambda_cls=lambda_cls,
+            balance=config.balance, seed=config.seed, dev=role.dev_P[learn], **config.strengths.model_dump(),
+        )  # fmt: skip
+
+    strengths = fit(0.0 if config.without == "cls" else config.lambda_cls)
+    bare = None if config.without == "cls" or config.lambda_cls == 0 else fit(0.0)
+    return Fitted(strengths, texts, strengths.encode(features_PF), features_PF, bare)
+
+
+def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Console) -> Float:
+    """Features of a frozen encoder, kept in ``out`` until the run is finished."""
+    kept = out / f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}.npy".replace("/", "_")
+    if kept.is_file():
+        return np.asarray(np.load(kept, allow_pickle=False))
+    with console.status(f"encoding {len(recorded.records)} pairs with {texts.id.model}"):
+        features_PF = texts.features(recorded.prompts, *recorded.sides)
+    partial = kept.with_suffix(".partial.npy")
+    np.save(partial, features_PF)
+    partial.rename(kept)
+    return features_PF
+
+
+def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted, prior: Prior) -> Json:
+    """The tables as data."""
+    records = recorded.records
+    best_single = int(records.correct_PK[role.train_P].mean(axis=0).argmax())
+    mean_KD = prior.means(records.arms)
+    ours = "w/o CLS" if config.without == "cls" else "ours"
+    choose: dict[str, Callable[[Any], Any]] = {
+        ours: lambda rows: fitted.strengths.scores(fitted.h_PD[rows]).argmax(axis=1),
+        "prior with intercepts": lambda rows: (fitted.h_PD[rows] @ mean_KD[:, :-1].T + mean_KD[:, -1]).argmax(axis=1),
+    }
+    if (bare := fitted.without_cls) is not None:
+        choose = {"w/o CLS": lambda rows: bare.scores(bare.encode(fitted.features_PF[rows])).argmax(axis=1)} | choose
+    sets = {"in distribution": role.test_P, "out of distribution": role.out_P}
+    found = {}
+    for name, mask_P in sets.items():
+        rows = np.flatnonzero(mask_P)
+        if len(rows):
+            picked = {label: pick(rows) for label, pick in choose.items()}
+            table = measured(methods(records, rows, recorded.category_P, picked, best_single))
+            shares = {
+                label: np.bincount(arm_T, minlength=len(records.arms)).tolist() for label, arm_T in picked.items()
+            }
+            found[name] = table | {"chosen": shares, "sources": sorted(set(recorded.source_P[rows].tolist()))}
+    counts = {n: int(getattr(role, f"{n}_P").sum()) for n in ("train", "dev", "test", "out")}
+    return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": found}
+
+
+def show(result: Json, calibration: Calibration, console: Console) -> None:
+    """Print the tables and what the calibration says, in words."""
+    for name, part in result["sets"].items():
+        console.print(main_table(part, name), highlight=False)
+    for name, part in result["sets"].items():
+        if len(part["categories"]) > 1:
+            console.print(category_table(part, name), highlight=False)
+    c = calibration
+    console.print(
+        f"calibrated scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: the prior is worth {c.worth:.0f} pairs; "
+        f"log evidence per dev payoff {c.gain:+.4f} over no strengths",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _short(part: Json) -> Json:
+    """What of a table goes into the artifact."""
+    kept = ("accuracy", "ci95", "some_right", "minus_best_single", "minus_best_single_ci95")
+    return {
+        "rows": part["rows"],
+        "sources": part["sources"],
+        "methods": {name: {k: m[k] for k in kept} for name, m in part["methods"].items()},
+    }
+
+
+def _fields(prior: Prior) -> Json:
+    return {name: getattr(prior, name) for name in Prior.__dataclass_fields__}
+
+
+def _versions() -> dict[str, str]:
+    names = ("reward-router", "torch", "transformers", "numpy", "scipy")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -1,0 +1,179 @@
+"""The paper's own way: the encoder itself learns, whole or by LoRA, together with the head and the strengths.
+
+AdamW with one rate for the encoder and one for the head, falling linearly to 0; a look at the dev split every ``check_every``
+steps, and the best weights seen there are kept (the authors chose their checkpoint on the test set). The features' centre and
+scale are those of the untuned encoder on a sample of the training pairs, and stay.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from reward_router.errors import InputError
+from reward_router.keyed import key, rng
+from reward_router.offline.encoder import TextEncoder
+from reward_router.offline.learn import Head, as_strengths, seeded_head, targets
+from reward_router.offline.prior import WEIGHTS
+from reward_router.offline.settings import EncoderConfig, PriorConfig
+from reward_router.offline.strengths import Strengths
+from reward_router.offline.text import Prompt
+from reward_router.types import Float, Int
+
+SAMPLE = 256  # training pairs that set the features' centre and scale
+HEAD_FASTER = 50.0
+
+
+def tune(
+    config: PriorConfig,
+    texts: TextEncoder,
+    prompts: Sequence[Prompt],
+    sides: tuple[Sequence[str], Sequence[str]],
+    right_PK: Float,
+    train_P: NDArray[np.bool_],
+    dev_P: NDArray[np.bool_],
+    out: Path,
+    console: Console,
+) -> tuple[Strengths, TextEncoder]:
+    """Train encoder, head and strengths on ``train_P``; write the encoder to ``out``/encoder and return it loaded from there.
+
+    ``prompts`` and ``sides`` are texts of P pairs, ``right_PK`` as in `fit_strengths`. One optimiser step costs a forward and a
+    backward of 2 ``batch_pairs`` texts. InputError where the loss is not finite, or no pair tells arms apart.
+    """
+    run = _Run(config, texts, prompts, sides, right_PK, np.flatnonzero(train_P), np.flatnonzero(dev_P))
+    e = config.encoder
+    per_pass = -(-len(run.train_rows) // e.batch_pairs)
+    steps = min(e.epochs * per_pass, e.max_steps or e.epochs * per_pass)
+    body = run.trainable(e)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in body.parameters() if p.requires_grad], "lr": e.lr},
+        {"params": list(run.head.parameters()), "lr": min(e.lr * HEAD_FASTER, config.strengths.lr)},
+    ]
+    learning = [*groups[0]["params"], *groups[1]["params"]]
+    optimiser = torch.optim.AdamW(groups, weight_decay=config.strengths.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / steps)
+    with console.status("tuning the encoder") as status:
+        for step, rows in enumerate(run.batches(e, steps), start=1):
+            optimiser.zero_grad()
+            loss = run.loss(rows)
+            if not torch.isfinite(loss):
+                raise InputError(f"the loss is not finite at step {step} with encoder.lr={e.lr}: use a smaller one")
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(learning, 1.0)
+            optimiser.step()
+            schedule.step()
+            if step % e.check_every == 0 or step == steps:
+                status.update(f"tuning the encoder: step {step} of {steps}, dev loss {run.look(step):.4f}")
+    return run.finished(out)
+
+
+class _Run:
+    """The state of one tuning: encoder, head, targets, and the best weights so far."""
+
+    def __init__(
+        self,
+        config: PriorConfig,
+        texts: TextEncoder,
+        prompts: Sequence[Prompt],
+        sides: tuple[Sequence[str], Sequence[str]],
+        right_PK: Float,
+        train_rows: Int,
+        dev_rows: Int,
+    ) -> None:
+        """Tokenises everything once; features of a sample set centre and scale."""
+        self.config, self.texts, self.train_rows, self.dev_rows = config, texts, train_rows, dev_rows
+        self.ids = [[texts.ids(p, r) for p, r in zip(prompts, side, strict=True)] for side in sides]
+        sample = rng(config.seed, "data", 0, "tune").permutation(train_rows)[:SAMPLE]
+        plain_PF = texts.features(*([column[i] for i in sample] for column in (prompts, *sides)))
+        spread_F = plain_PF.std(axis=0) + 1e-8
+        self.centre_F, self.scale_F = plain_PF.mean(axis=0), np.maximum(spread_F, 1e-3 * spread_F.max())
+        self._centre, self._scale = (torch.tensor(v).float().to(texts.device) for v in (self.centre_F, self.scale_F))
+        lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
+        self.lambda_cls = lambda_cls
+        self.train = targets(right_PK[train_rows], config.balance, config.seed)
+        self.dev = targets(right_PK[dev_rows], config.balance, config.seed, "dev")
+        self.head: Head = seeded_head(2 * texts.dim, config.strengths.dim, right_PK[train_rows], config.seed).to(
+            texts.device
+        )
+        self.best_loss, self.best_step = np.inf, 0
+        self.best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+
+    def trainable(self, e: EncoderConfig) -> Any:
+        """The body with the weights that learn switched on: all of them, or LoRA's on every linear layer."""
+        body = self.texts.body
+        if e.tune == "full":
+            self.texts.body = body.float().requires_grad_(True)
+        else:
+            from peft import LoraConfig, get_peft_model
+
+            adapters = LoraConfig(r=e.lora_r, lora_alpha=int(e.lora_alpha), target_modules="all-linear")
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key(self.config.seed, "init", 0, "lora") % 2**63)
+                self.texts.body = get_peft_model(body, adapters)
+        return self.texts.body.train()
+
+    def batches(self, e: EncoderConfig, steps: int) -> Iterator[Int]:
+        """Places among the training rows, one batch a step, every pass in its own order."""
+        done = 0
+        for epoch in range(e.epochs):
+            order_P = rng(self.config.seed, "order", epoch, "tune").permutation(len(self.train_rows))
+            for start in range(0, len(order_P), e.batch_pairs):
+                if done == steps:
+                    return
+                done += 1
+                yield order_P[start : start + e.batch_pairs]
+
+    def outputs(self, rows: Int) -> tuple[Tensor, Tensor]:
+        """Cosines and logits of rows of the whole data, through encoder and head: `TextEncoder.features` in torch."""
+        first, second = (normalize(self.texts.states([side[i] for i in rows]), dim=-1) for side in self.ids)
+        features = normalize(torch.cat([(first + second) / 2, (first - second).abs()], dim=1), dim=-1)
+        return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
+
+    def loss(self, places: Int) -> Tensor:
+        """The training loss of a batch, by places among the training rows."""
+        outputs = self.outputs(self.train_rows[places])
+        return self.train.loss((outputs[0].cpu(), outputs[1].cpu()), torch.from_numpy(places), self.lambda_cls)
+
+    def look(self, step: int) -> float:
+        """The dev loss now; weights that are the best so far are copied to memory."""
+        self.texts.body.eval()
+        size, count = 2 * self.config.encoder.batch_pairs, len(self.dev_rows)
+        with torch.no_grad():
+            parts = [[o.cpu() for o in self.outputs(self.dev_rows[i : i + size])] for i in range(0, count, size)]
+            whole = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+            loss = float(self.dev.loss(whole, torch.arange(count), self.lambda_cls))
+        if loss < self.best_loss:
+            self.best_loss, self.best_step = loss, step
+            self.best = tuple(
+                {n: v.detach().cpu().clone() for n, v in m.state_dict().items()} for m in (self.texts.body, self.head)
+            )  # type: ignore[assignment]
+        self.texts.body.train()
+        return loss
+
+    def finished(self, out: Path) -> tuple[Strengths, TextEncoder]:
+        """The best weights: strengths in numpy, the encoder written to ``out`` (adapters merged) and read back."""
+        if not self.best[0]:
+            raise InputError(
+                f"the dev loss was never finite with encoder.lr={self.config.encoder.lr}: use a smaller one"
+            )
+        e, body = self.config.encoder, self.texts.body
+        body.load_state_dict(self.best[0])
+        whole = body.merge_and_unload() if e.tune == "lora" else body
+        whole.save_pretrained(out / WEIGHTS, safe_serialization=True)
+        self.texts.tokenizer.save_pretrained(out / WEIGHTS)
+        strengths = as_strengths(self.best[1], self.centre_F, self.scale_F, self.best_loss, self.best_step)
+        again = TextEncoder(
+            str(out / WEIGHTS),
+            pooling=self.texts.pooling,
+            max_tokens=e.max_tokens,
+            batch=e.batch,
+            device=e.device,
+            name=e.model,
+        )
+        return strengths, again

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judge import Judge
 from reward_router.ledger import Ledger
+from reward_router.online import online_prior, online_router
 from reward_router.payoffs import QuantileScaler
 from reward_router.policy import Policy, Prompt
 from reward_router.ranks import Ranks
@@ -37,9 +38,10 @@ from reward_router.routers.sequential import Sequential
 from reward_router.training.step import Trainer
 from reward_router.types import Float, RewardModel, Router
 
+if TYPE_CHECKING:
+    from reward_router.offline.prior import Prior
+
 ENSEMBLE = "ensemble"
-ONLINE = {"prior_precision": 20.0, "noise_sd": 0.4, "center": True, "intercept": 5.0}
-"""BayesianRouter's online stage where no prior says otherwise, for payoffs in [0, 1]."""
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Parts:
     dispatcher: Dispatcher
     long_prompts: int = 0
     committee: CommitteeJudge | None = None
+    prior: "Prior | None" = None
 
     @property
     def routed(self) -> bool:
@@ -124,7 +127,7 @@ class GoldModel:
         return np.stack(rows) if rows else np.zeros((0, 0))
 
 
-def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> Router:
+def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:
     """The configured router; options that are None take its own defaults."""
     k = len(arms)
     given = config.model_dump(include=OPTIONS.get(config.name, set()), exclude_none=True)
@@ -133,7 +136,7 @@ def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> 
     if config.name == "thompson":
         return LinearThompson(k, dim, **given)
     if config.name == "bayesian":
-        return build_bayesian(config, arms, dim)
+        return online_router(config, arms, dim, prior)
     if config.name == "exp3":
         return Exp3(k, **given)
     if config.name == "laser-exp3":  # the paper's text: learning rate 1 inside the exponent
@@ -145,13 +148,6 @@ def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int) -> 
     return Uniform(k)
 
 
-def build_bayesian(config: RouterConfig, arms: list[str], dim: int) -> Router:
-    """BayesianRouter's online stage without a prior: intercept and centred payoffs on (without them the first arm pulled wins)."""
-    names = {"prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window"}
-    given = config.model_dump(include=names, exclude_none=True)
-    return LinearThompson(len(arms), dim, **{**ONLINE, **given})
-
-
 def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | None:
     """theta_0 = b_0 / ridge with b_0 ~ N(0, 1): the paper's text (LASER, Algorithm 1); None: zeros."""
     if config.init == "zeros":
@@ -159,7 +155,9 @@ def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | N
     return keyed.rng(seed, "init", 0, "b").normal(size=(k, dim)) / (config.ridge or 1.0)
 
 
-def build_dispatcher(config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int) -> Dispatcher:
+def build_dispatcher(
+    config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int, prior: "Prior | None" = None
+) -> Dispatcher:
     """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
     if not ranks.main:
         folder = Path(tempfile.mkdtemp(prefix="reward-router-"))
@@ -170,7 +168,7 @@ def build_dispatcher(config: Config, ranks: Ranks, ledger: Path, arms: list[str]
     ranks.wait()  # nobody writes while the others copy
     payoff = config.payoff
     return Dispatcher(
-        build_router(config.router, arms, dim, config.seed),
+        build_router(config.router, arms, dim, config.seed, prior),
         arms,
         ledger=Ledger(ledger, durability=config.durability, contexts=config.contexts),
         seed=config.seed,
@@ -183,12 +181,15 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     """Load everything a run needs; InputError before the first step where something cannot be right."""
     examples, names = load_examples(config.data), arm_names(config)
     check_names(config, examples, names)
+    prior = online_prior(config.router)
+    if prior is not None and (strange := prior.unknown(names)):
+        say(f"warning: {config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
     pool = build_pool(config, examples)
     check_arms(config, pool)
     say(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
     kept = fitting(examples, config.data, policy, say)
-    contexts = Contexts(config.context, policy)
+    contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
     ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
     costs = {s.name: s.cost for s in arm_specs(config)}
     judge = Judge(
@@ -203,9 +204,9 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
         config, names = config.model_copy(update={"router": router}), [*names, alone]
     elif by_iteration(config.router):
         dim = 1
-    dispatcher = build_dispatcher(config, ranks, ledger, names, dim)
+    dispatcher = build_dispatcher(config, ranks, ledger, names, dim, prior)
     return Parts(
-        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee
+        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee, prior
     )
 
 

@@ -1,7 +1,7 @@
 """Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash. Text in, arrays out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,15 +12,27 @@ from reward_router.rewards.loading import MINILM, load_encoder
 from reward_router.types import Float
 
 
+class PairRows(Protocol):
+    """What makes rows of pairs, and how long they are."""
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        ...
+
+    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+        """(P, D) rows of unit norm, independent of the order of the two responses."""
+        ...
+
+
 class Contexts:
     """Prompts, or pairs of responses, to rows of unit norm."""
 
-    def __init__(self, config: ContextConfig, policy: Policy) -> None:
-        """Loads the sentence encoder where one is configured."""
-        self.config, self.policy = config, policy
-        self.encoder: Any = (
-            load_encoder(config.model or MINILM, device=policy.config.device) if config.kind == "sentence" else None
-        )
+    def __init__(self, config: ContextConfig, policy: Policy, of_pairs: PairRows | None = None) -> None:
+        """Loads the sentence encoder where one is configured; ``of_pairs``: a prior's own encoder of pairs."""
+        self.config, self.policy, self.of_pairs = config, policy, of_pairs
+        sentence = config.kind == "sentence" and of_pairs is None
+        self.encoder: Any = load_encoder(config.model or MINILM, device=policy.config.device) if sentence else None
 
     @property
     def dim(self) -> int:
@@ -32,7 +44,7 @@ class Contexts:
     @property
     def pair_dim(self) -> int:
         """Features of a pair of responses."""
-        return 2 * self.dim
+        return 2 * self.dim if self.of_pairs is None else self.of_pairs.dim
 
     def prompts(self, prompts: Sequence[Prompt]) -> Float:
         """(B, dim)."""
@@ -46,7 +58,9 @@ class Contexts:
         return unit_rows(np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False)))
 
     def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
-        """(P, 2 dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""
+        """(P, pair_dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""
+        if self.of_pairs is not None:
+            return self.of_pairs.pairs(prompts, first, second)
         both = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
         index: dict[tuple[str, str], int] = {}
         distinct: list[Prompt] = []

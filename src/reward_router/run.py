@@ -10,11 +10,11 @@ from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
-from reward_router.loop import Loop, describe
+from reward_router.loop import Loop, describe, prior_trust
 from reward_router.ranks import Ranks
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
 from reward_router.show import Clock, Show
-from reward_router.summary import arms_table, manifest, payoff_gold_correlation, show_summary
+from reward_router.summary import arms_table, manifest, payoff_gold_correlation, prior_hash, show_summary
 
 
 def train(
@@ -148,10 +148,15 @@ class _Run:
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
                 "counts": self.loop.counts,
                 "seconds": dict(self.clock.seconds),
+                "prior": prior_hash(self.parts),
             }
             self.run.save_checkpoint(step, tensors, state)
 
     def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
+        if state.get("prior") != prior_hash(self.parts):
+            raise InputError(
+                f"--resume {self.run.path}: {self.config.router.prior} is not the prior this run began with; put that one back"
+            )
         self.parts.policy.load_adapter(tensors["policy"], "policy")
         self.parts.policy.load_adapter(tensors["reference"], "reference")
         self.parts.trainer.load_state_dict(tensors["optimizer"])
@@ -193,6 +198,7 @@ class _Run:
             "gold": compare(self.before["gold"], after["gold"]) if "gold" in after else None,
             "gold_test": compare(self.before["gold_test"], after["gold_test"]) if "gold_test" in after else None,
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
+            "trust": prior_trust(parts.dispatcher),
             "payoff_gold": payoff_gold_correlation(parts),
             "calls": {
                 "made": made,

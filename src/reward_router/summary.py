@@ -30,9 +30,17 @@ def manifest(parts: Parts) -> dict[str, Any]:
         "seed": parts.config.seed,
         "config": _hash(configuration.dump(parts.config)),
         "data": data_hash(parts.examples),
+        "prior": prior_hash(parts),
         "model": model_hash(parts.policy.model.get_base_model()),
         "arms": {s.name: model_identity(source.model) for s in arm_specs(parts.config) if (source := source_of(s))},
     }
+
+
+def prior_hash(parts: Parts) -> str | None:
+    """The hash of the prior's strengths as fit-prior wrote it; None without a prior."""
+    if parts.prior is None or parts.prior.folder is None:
+        return None
+    return file_hash(parts.prior.folder / "prior.safetensors")
 
 
 def data_hash(examples: Sequence[Example]) -> str:
@@ -118,6 +126,9 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    if summary.get("trust"):
+        weights = ", ".join(f"{name} {weight:.0%}" for name, weight in summary["trust"].items())
+        console.print(f"prior    believed at the end: {weights}", highlight=False)
     r = summary["payoff_gold"]
     if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
         low, high = r["ci95"]

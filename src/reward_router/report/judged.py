@@ -126,6 +126,8 @@ def payoffs(e: Evidence) -> str:
 PAYOFFS = {
     "neg_loss": "minus the training loss on the arm's pairs, as in the paper; it rewards agreement with the policy, not truth",
     "improvement": "how much one step lowered the loss on the arm's pairs",
+    "light_advantage": "the batch's mean training loss less the pair's own; like minus the loss, it rewards agreement with the policy",
+    "full_advantage": "1 where the arm's label has a lower training loss than the mean over all arms' labels, else 0; it rewards agreement with the policy",
     "probe": "does the arm put right answers above wrong ones, on a sample of training prompts that have a rule",
     "verifier": "is the response the arm likes best right, by its prompt's rule",
     "python": "a function of the user's",

@@ -12,6 +12,7 @@ from typing import Any
 from reward_router.errors import RunError
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
+from reward_router.report.trust import trust
 from reward_router.show import duration
 
 UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of responses"}
@@ -47,6 +48,7 @@ def render(evidence: Evidence) -> str:
         ("committee", "How the committee judged", panel.committee(evidence)),
         ("payoffs", "What the router was paid", judged.payoffs(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
+        ("trust", "Does the prior hold?", trust(evidence)),
         ("training", "What the policy did", learned.training(evidence)),
         ("truth", "Does the payoff follow gold?", learned.truth(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),

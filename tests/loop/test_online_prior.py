@@ -1,0 +1,141 @@
+"""A run that starts at a prior: encoder, router and ablations are the artifact's, trust is logged, resuming is exact."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from reward_router.config import Config
+from reward_router.errors import InputError, RunError
+from reward_router.ledger import Ledger
+from reward_router.report import training
+from reward_router.rundir import RunDir
+
+run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
+from reward_router.offline.calibrate import Calibration  # noqa: E402
+from reward_router.offline.encoder import TextEncoder  # noqa: E402
+from reward_router.offline.prior import Prior, save_prior  # noqa: E402
+from reward_router.offline.strengths import fit_strengths  # noqa: E402
+
+ARMS = ("likely", "short")  # in another order than the run's, and one of its arms is not there
+
+
+def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, **config: Any) -> Path:
+    encoder, draw = TextEncoder("tiny", max_tokens=64), np.random.default_rng(seed)
+    texts = [[" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)] for _ in range(3)]
+    right = draw.integers(2, size=(40, len(arms))).astype(float)
+    strengths = fit_strengths(encoder.features(*texts), right, np.arange(40), dim=6, epochs=2)
+    calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80)
+    return save_prior(Prior(arms, strengths, calibration, encoder.id, "", {}, config), folder).folder or folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., list[str]]:
+    """Settings of the small run with an artifact as its prior; ``more`` goes into the router."""
+    folder = made(tmp_path / "prior", lambda_cls=0.2)
+    return lambda more="": [
+        f"router={{name: bayesian, unit: pair, prior: '{folder}'{more}}}", "pairs.per_prompt=3", "eval.limit=1", "payoff.hold_back=0",
+    ]  # fmt: skip
+
+
+def decided(out: Path) -> Any:
+    with Ledger(out / "ledger.sqlite", readonly=True) as ledger:
+        return ledger.decisions()
+
+
+def test_a_run_starts_at_its_prior_and_logs_its_trust(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from reward_router.offline.prior import load_prior
+
+    console = Console(record=True, width=300, file=(tmp_path / "said").open("w"))
+    summary = run.train(tiny(*settings()), tmp_path / "run", console=console)
+    d, prior = decided(tmp_path / "run"), load_prior(tmp_path / "prior")
+    assert "warning:" in console.export_text()  # of the arm without strengths
+    with pytest.warns(UserWarning, match="long"):
+        router = prior.router(["short", "long", "likely"], trust=0.9)
+    first = d.step == 0
+    np.testing.assert_allclose(d.probs_BK[first], router.probs(d.context_BD[first]), atol=1e-12)
+    assert d.context_BD.shape[1] == 6
+    np.testing.assert_allclose(np.linalg.norm(d.context_BD, axis=1), 1.0)
+    log = [r["trust"] for r in RunDir(tmp_path / "run").read_log()]
+    assert [set(r) for r in log] == [{"short", "long", "likely"}] * 4
+    assert log[-1] == summary["trust"]
+    assert log[0] != log[-1]
+    assert "Does the prior hold?" in training.write(tmp_path / "run").read_text()
+
+
+def test_the_ablations_are_config_values(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run.train(tiny(*settings(", without: offline")), tmp_path / "offline")
+    start = decided(tmp_path / "offline")
+    assert np.allclose(start.probs_BK[start.step == 0], 1 / 3)  # zero prior, the artifact's encoder
+    assert start.context_BD.shape[1] == 6
+    summary = run.train(tiny(*settings(", without: online")), tmp_path / "online")
+    d = decided(tmp_path / "online")
+    from reward_router.offline.prior import load_prior
+
+    strength_PK = d.context_BD @ load_prior(tmp_path / "prior").strengths.bt_KD.T
+    assert d.arm.tolist() == [{"likely": 2, "short": 0}[ARMS[k]] for k in strength_PK.argmax(axis=1)]
+    assert set(d.propensity) == {1.0}
+    assert summary["trust"] == {}
+
+
+def test_without_cls_needs_a_prior_fitted_so(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"without: cls needs a prior.*lambda_cls=0.2"):
+        run.train(tiny(*settings(", without: cls")), tmp_path / "run")
+    made(tmp_path / "prior", lambda_cls=0.2, without="cls")
+    run.train(tiny(*settings()[1:], f"router={{name: bayesian, unit: pair, without: cls, prior: '{tmp_path / 'prior'}'}}"), tmp_path / "run")  # fmt: skip
+
+
+@pytest.mark.parametrize(("trust", "weights"), [("1", {}), ("0.3", None)])
+def test_trust_is_a_setting(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path, trust: str, weights: Any
+) -> None:
+    config = tiny(*settings(f", trust: {trust}"), "train.iterations=1")
+    summary = run.train(config, tmp_path / "run")
+    assert summary["trust"] == weights if weights is not None else all(0 < w < 1 for w in summary["trust"].values())
+
+
+def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    config, out, save = tiny(*settings()), tmp_path / "run", RunDir.save_checkpoint
+    run.train(config, tmp_path / "whole")
+
+    def stop(self: RunDir, number: int, *rest: Any) -> None:
+        save(self, number, *rest)
+        if number == 2:
+            raise RunError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunDir, "save_checkpoint", stop)
+        with pytest.raises(RunError):
+            run.train(config, out)
+    keep = (tmp_path / "prior" / "prior.safetensors").read_bytes(), (tmp_path / "prior" / "prior.json").read_bytes()
+    made(tmp_path / "prior", seed=1)
+    with pytest.raises(InputError, match="not the prior this run began with"):
+        run.train(config, out, resume=True)
+    for name, data in zip(("prior.safetensors", "prior.json"), keep, strict=True):
+        (tmp_path / "prior" / name).write_bytes(data)
+    run.train(config, out, resume=True)
+    whole, broken = decided(tmp_path / "whole"), decided(out)
+    assert broken.unit == whole.unit
+    for name in ("arm", "propensity", "probs_BK", "payoff", "context_BD"):
+        np.testing.assert_array_equal(getattr(broken, name), getattr(whole, name))
+    a, b = np.load(out / "router.npz"), np.load(tmp_path / "whole" / "router.npz")
+    assert {n: a[n].tobytes() for n in a.files} == {n: b[n].tobytes() for n in b.files}
+
+
+def test_a_folder_without_a_prior_is_refused_in_one_line(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny("router={name: bayesian, unit: pair, prior: nowhere}")
+    with pytest.raises(InputError, match="nowhere") as caught:
+        run.train(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reward_router.errors import InputError
-from reward_router.replay import ope
+from reward_router.replay import estimators, ope
 from reward_router.replay.ope import METHODS, Log, estimate
 from reward_router.replay.rejection import rejection_replay
 from reward_router.routers import Exp3, Fixed, LinUCB
@@ -72,7 +72,34 @@ def test_target_equal_to_one_arm_uses_its_rows_only() -> None:
     log, _ = made(1, adaptive=False)
     e = estimate(log, fixed(log, 2), "snips")
     assert e.value == pytest.approx(log.payoff_T[log.arm_T == 2].mean())
-    assert e.ess == pytest.approx((log.arm_T == 2).sum())
+    assert e.ess == pytest.approx(min((log.arm_T == 2).sum(), 0.2 * len(log)))
+
+
+def test_weights_that_were_possible_count_in_the_effective_sample_size_though_none_was_drawn() -> None:
+    """An arm of probability 1/1000 that was never drawn: the weights drawn are all equal, but uniform cannot be valued from this log."""
+    log, _ = made(1, adaptive=False)
+    rare = replace(log, probs_TK=np.tile([0.4995, 0.4995, 0.001], (800, 1)), arm_T=np.arange(800) % 2)
+    uniform_TK = np.full((800, 3), 1 / 3)
+    for method in ("ips", "snips", "dr"):
+        e = estimate(rare, uniform_TK, method)
+        assert e.ess == pytest.approx(800 / ((2 / 0.4995 + 1 / 0.001) / 9))
+        assert e.high - e.low > 0.5
+
+
+def test_many_logs_at_once_are_each_log_alone() -> None:
+    logs = [made(seed, 120)[0] for seed in range(3)]
+    stacked = {f: np.stack([getattr(log, f) for log in logs]) for f in ("context_TD", "probs_TK", "arm_T", "payoff_T")}
+    model = estimators.past_model(stacked["context_TD"], stacked["arm_T"], stacked["payoff_T"], 3)
+    target_TK = np.tile([0.2, 0.5, 0.3], (120, 1))
+    rows = estimators.terms(
+        np.broadcast_to(target_TK, (3, 120, 3)), stacked["probs_TK"], stacked["arm_T"], stacked["payoff_T"], model
+    )
+    for method, function in estimators.ESTIMATORS.items():
+        value, low, high = function(rows, 0.95)
+        for i, log in enumerate(logs):
+            e = estimate(log, target_TK, method)
+            assert (e.value, e.ess) == pytest.approx((value[i], rows.ess[i]), abs=1e-12)
+            assert (e.low, e.high) == pytest.approx((max(low[i], 0), min(high[i], 1)), abs=1e-12)
 
 
 def test_the_model_of_dr_is_fitted_on_the_past_only() -> None:

@@ -77,14 +77,14 @@ class Columns:
         elif self._responses is not None:
             self._responses.append((first, second))
 
-    def finish(self, official: Mapping[str, Any] | None = None) -> Records:
-        """The columns as arrays; ``InputError`` where no row is usable or fewer than two arms were seen."""
+    def finish(self, official: Mapping[str, Any] | None = None, hint: str = "") -> Records:
+        """The columns as arrays; ``InputError`` where no row is usable or fewer than two arms were seen (``hint``: what to do then)."""
         n = len(self._labels)
         if n == 0:
             why = f"; first: {self._problems[0]}" if self._problems else ""
             raise InputError(f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}")
         if len(self._first) < 2:
-            raise InputError(f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2")
+            raise InputError(f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}")
         arms = tuple(self._first)
         return Records(
             name=self._name,

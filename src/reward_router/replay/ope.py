@@ -1,35 +1,21 @@
 """Off-policy evaluation: what another router would have earned, from the log of one stochastic router that kept its propensities.
 
-Estimand: the mean payoff of a FROZEN target over the logged contexts, (1/T) sum_t sum_k target_tk r_tk. The logger adapts, so rows
-are not independent; but given the past, w_t r_t - v_t has mean 0, which is all the intervals use:
-
-- ``ips``, ``snips``, ``dr``: martingale central limit theorem. The variance is that of the row terms about their mean, which
-  also holds the spread of v_t over contexts and so errs on the wide side; Student's t with ESS - 1 degrees of freedom, and four
-  pseudo-rows of the average effective weight (two right, two wrong; Agresti and Coull) against payoffs near 0 or 1: the
-  interval is the hull of the one with and the one without them.
-- ``dr_stabilised``: rows weighted by the inverse root of the variance expected from the past alone (Hadad et al. 2021; Zhan et al.
-  2021), for loggers that all but stop exploring.
-- ``cs``: empirical-Bernstein confidence sequence for IPS (Waudby-Smith and Ramdas 2024, predictable plug-in): holds at any stopping
-  time for contexts in random order, and is wide.
-
-A target that learns has no frozen estimand: ``rejection.rejection_replay``, on i.i.d. contexts only.
+Estimand: the mean payoff of a FROZEN target over the logged contexts, (1/T) sum_t sum_k target_tk r_tk. The estimators and what their
+intervals rest on: ``estimators``. A target that learns has no frozen estimand: ``rejection.rejection_replay``, on i.i.d. contexts only.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError
+from reward_router.replay import estimators
 from reward_router.types import Float, Int
 
-METHODS = ("ips", "snips", "dr", "dr_stabilised", "cs")
+METHODS = tuple(estimators.ESTIMATORS)
 TRAINED_LOSS = ("neg_loss", "improvement", "light_advantage", "full_advantage")
 FEWEST = 20
-_PSEUDO = 2.0
-_REFITS = 20
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval. ``ess``: effective sample size, (sum w)^2 / sum w^2; under 100 take it as a hint only."""
+    """A value with its 95 % interval. ``ess``: effective sample size (``estimators.Terms.ess``); under 100 take it as a hint only."""
 
     method: str
     value: float
@@ -88,10 +74,15 @@ def estimate(
     keep = ~log.forced_T & ~np.isnan(log.payoff_T)
     rows, target = log.usable(), np.asarray(target_TK, dtype=np.float64)[keep]
     check(rows, target)
-    weight_T = target[np.arange(len(rows)), rows.arm_T] / rows.propensity_T
-    ess = float(weight_T.sum() ** 2 / max(float((weight_T**2).sum()), 1e-300))
-    value, low, high = _ESTIMATORS[method](rows, target, weight_T, level, ess, model_TK)
-    return Estimate(method, value, max(low, 0.0), min(high, 1.0), ess, len(rows), len(log) - len(rows))
+    model_TK = past_model(rows) if model_TK is None else model_TK
+    terms = estimators.terms(target, rows.probs_TK, rows.arm_T, rows.payoff_T, model_TK)
+    value, low, high = (float(x) for x in estimators.ESTIMATORS[method](terms, level))
+    return Estimate(method, value, max(low, 0.0), min(high, 1.0), float(terms.ess), len(rows), len(log) - len(rows))
+
+
+def past_model(log: Log) -> Float:
+    """(T, K) payoff expected of each arm on each row of a log of usable rows, see ``estimators.past_model``."""
+    return estimators.past_model(log.context_TD, log.arm_T, log.payoff_T, len(log.arms))
 
 
 def check(log: Log, target_TK: Float) -> None:
@@ -119,113 +110,3 @@ def check(log: Log, target_TK: Float) -> None:
         )
     if log.payoff_T.min() < 0 or log.payoff_T.max() > 1:
         raise InputError(f"payoffs lie in [{log.payoff_T.min():g}, {log.payoff_T.max():g}], allowed: [0, 1]")
-
-
-def _ips(
-    log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
-) -> tuple[float, float, float]:
-    terms_T = weight_T * log.payoff_T
-    return interval(terms_T, np.ones(len(log)), weight_T, level, ess)
-
-
-def _snips(
-    log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
-) -> tuple[float, float, float]:
-    """Ratio estimator: linearised about its value, the row terms are w (r - value)."""
-    value = float(weight_T @ log.payoff_T / max(float(weight_T.sum()), 1e-300))
-    return interval(value + weight_T * (log.payoff_T - value), np.ones(len(log)), weight_T, level, ess, value)
-
-
-def _dr(
-    log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
-) -> tuple[float, float, float]:
-    return interval(_doubly_robust(log, target, weight_T, model), np.ones(len(log)), weight_T, level, ess)
-
-
-def _dr_stabilised(
-    log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
-) -> tuple[float, float, float]:
-    return interval(_doubly_robust(log, target, weight_T, model), _stabilised(log, target), weight_T, level, ess)
-
-
-def _doubly_robust(log: Log, target: Float, weight_T: Float, model: Float | None) -> Float:
-    """sum_k target_k q_k + w (r - q_arm), q fitted on earlier rows only."""
-    q_TK = past_model(log) if model is None else model
-    own_T = q_TK[np.arange(len(log)), log.arm_T]
-    return np.asarray((target * q_TK).sum(axis=1) + weight_T * (log.payoff_T - own_T))
-
-
-def past_model(log: Log, penalty: float = 1.0) -> Float:
-    """(T, K) payoff expected of each arm on each row by per-arm ridge regression on earlier rows; 1/2 before there are any."""
-    x_TD = np.hstack([np.ones((len(log), 1)), log.context_TD])
-    n_arms, width = log.probs_TK.shape[1], x_TD.shape[1]
-    gram_KDD, moment_KD = np.tile(penalty * np.eye(width), (n_arms, 1, 1)), np.zeros((n_arms, width))
-    q_TK, edges = np.full(log.probs_TK.shape, 0.5), np.linspace(0, len(log), _REFITS + 1).astype(np.int64)
-    for (begin, start), stop in zip(pairwise(edges[:-1]), edges[2:], strict=True):
-        rows = slice(begin, start)
-        np.add.at(gram_KDD, log.arm_T[rows], x_TD[rows, :, None] * x_TD[rows, None, :])
-        np.add.at(moment_KD, log.arm_T[rows], (log.payoff_T[rows] - 0.5)[:, None] * x_TD[rows])
-        weight_KD = np.linalg.solve(gram_KDD, moment_KD[:, :, None])[:, :, 0]
-        q_TK[start:stop] = np.clip(0.5 + x_TD[start:stop] @ weight_KD.T, 0.0, 1.0)
-    return q_TK
-
-
-def _stabilised(log: Log, target: Float) -> Float:
-    """Inverse root of the mean of sum_k target_k^2 / p_k over the rows before: known before the row's own context."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread_T = np.where(target > 0, target**2 / log.probs_TK, 0.0).sum(axis=1)
-    window = max(1, len(log) // 20)
-    total_T = np.concatenate([[0.0], np.cumsum(spread_T)])
-    start_T = np.maximum(np.arange(len(log)) - window, 0)
-    count_T = np.maximum(np.arange(len(log)) - start_T, 1)
-    before_T = (total_T[np.arange(len(log))] - total_T[start_T]) / count_T
-    before_T[0] = spread_T[0]
-    return np.asarray(1.0 / np.sqrt(np.maximum(before_T, 1e-12)))
-
-
-def interval(
-    terms_T: Float, share_T: Float, weight_T: Float, level: float, ess: float, value: float | None = None
-) -> tuple[float, float, float]:
-    """(value, low, high) of the weighted mean of row terms; see the module's first page for what widens it."""
-    from scipy.special import stdtrit
-
-    total, square = float(share_T.sum()), share_T**2
-    value = float(share_T @ terms_T) / total if value is None else value
-    pseudo = float((share_T * weight_T) @ (share_T * weight_T)) / max(float(share_T @ weight_T), 1e-300)
-    more = total + 2 * _PSEUDO * pseudo
-    centre = (float(share_T @ terms_T) + _PSEUDO * pseudo) / more
-    spread = float(square @ (terms_T - centre) ** 2) + _PSEUDO * pseudo**2 * ((1 - centre) ** 2 + centre**2)
-    wide = float(stdtrit(max(ess - 1, 1.0), (1 + level) / 2))
-    plain, half = wide * np.sqrt(float(square @ (terms_T - value) ** 2)) / total, wide * np.sqrt(spread) / more
-    return value, min(centre - half, value - plain), max(centre + half, value + plain)
-
-
-def _cs(
-    log: Log, target: Float, weight_T: Float, level: float, ess: float, model: Float | None
-) -> tuple[float, float, float]:
-    alpha = (1 - level) / 2
-    value = float((weight_T * log.payoff_T).mean())
-    low = _bernstein(weight_T * log.payoff_T, alpha)
-    high = 1.0 - _bernstein(weight_T * (1.0 - log.payoff_T), alpha)
-    return value, min(low, value), max(high, value)
-
-
-def _bernstein(x_T: Float, alpha: float) -> float:
-    """Lower confidence sequence at the last row for the mean of non-negative terms (predictable plug-in empirical Bernstein)."""
-    t = np.arange(1, len(x_T) + 1)
-    mean_T = np.minimum((0.5 + np.cumsum(x_T)) / (t + 1), 1.0)
-    past_T = np.concatenate([[0.5], mean_T[:-1]])
-    square_T = (x_T - past_T) ** 2
-    variance_T = np.concatenate([[0.25], (0.25 + np.cumsum(square_T))[:-1] / t[1:]])
-    bet_T = np.minimum(np.sqrt(2 * np.log(1 / alpha) / (variance_T * t * np.log1p(t))), 0.5)
-    psi_T = -np.log1p(-bet_T) - bet_T
-    return float((bet_T @ x_T - np.log(1 / alpha) - square_T @ psi_T) / bet_T.sum())
-
-
-_ESTIMATORS: dict[str, Callable[[Log, Float, Float, float, float, Float | None], tuple[float, float, float]]] = {
-    "ips": _ips,
-    "snips": _snips,
-    "dr": _dr,
-    "dr_stabilised": _dr_stabilised,
-    "cs": _cs,
-}

@@ -4,7 +4,8 @@ import numpy as np
 
 from reward_router.errors import InputError
 from reward_router.keyed import rng
-from reward_router.replay.ope import FEWEST, Estimate, Log, check, interval
+from reward_router.replay.estimators import Terms, ips
+from reward_router.replay.ope import FEWEST, Estimate, Log, check
 from reward_router.types import Router
 
 
@@ -37,7 +38,7 @@ def rejection_replay(log: Log, router: Router, iid: bool, seed: int = 0, level: 
     if len(kept) < FEWEST:
         raise InputError(f"{len(kept)} rows were kept, needed {FEWEST}: log more decisions, or with more exploration")
     ones = np.ones(len(kept))
-    value, low, high = interval(np.array(kept), ones, ones, level, float(len(kept)))
+    value, low, high = (float(x) for x in ips(Terms(ones, np.array(kept), ones, ones, ones), level))
     return Estimate(
         "rejection", value, max(low, 0.0), min(high, 1.0), float(len(kept)), len(kept), len(log) - len(kept)
     )

@@ -26,27 +26,39 @@ class Item:
     scores_N: Float
 
 
-def items(table: Any, where: str) -> list[Item]:
-    """A score file's columns -> items; ``InputError`` where columns are missing or of different lengths."""
+def items(table: Any, where: str) -> tuple[list[Item], list[tuple[str, str]]]:
+    """A score file's columns -> (items, [(where, what is broken)]); ``InputError`` where columns are missing or of different lengths."""
     needed = ("id", "subset", "scores")
     if not isinstance(table, Mapping) or any(not isinstance(table.get(c), list) for c in needed):
         raise InputError(f"{where}: a RewardBench 2 score file has the columns {', '.join(needed)} and num_correct")
     correct = table.get("num_correct") or [1] * len(table["id"])
-    lengths = {len(table[c]) for c in needed} | {len(correct)}
-    if len(lengths) != 1:
-        raise InputError(f"{where}: columns of different lengths {sorted(lengths)}")
-    return [_item(*row, where) for row in zip(table["id"], table["subset"], correct, table["scores"], strict=True)]
+    columns = {**{c: table[c] for c in needed}, "num_correct": correct}
+    if len({len(c) for c in columns.values()}) != 1:
+        sizes = ", ".join(f"{name} {len(c)}" for name, c in columns.items())
+        raise InputError(f"{where}: columns of different lengths: {sizes}")
+    found: list[Item] = []
+    problems: list[tuple[str, str]] = []
+    for number, row in enumerate(zip(table["id"], table["subset"], correct, table["scores"], strict=True), 1):
+        item = _item(*row)
+        if isinstance(item, str):
+            problems.append((f"{where} item {number}", item))
+        else:
+            found.append(item)
+    return found, problems
 
 
-def _item(name: Any, subset: str, num_correct: int, scores: Sequence[Any], where: str) -> Item:
+def _item(name: Any, subset: Any, num_correct: Any, scores: Any) -> Item | str:
+    """The item, or what is broken."""
     try:
         scores_N = np.array([s[0] if isinstance(s, list) else s for s in scores], dtype=np.float64)
-    except (TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{where}: scores of item {name} are not numbers") from error
-    if not 1 <= num_correct < len(scores_N):
-        raise InputError(
-            f"{where}: item {name} has {num_correct} correct of {len(scores_N)} completions, needed: at least one wrong"
-        )
+    except (TypeError, ValueError, IndexError):
+        return f"scores of {name} are not numbers: {scores!r:.60}"
+    if np.isnan(scores_N).any():
+        return f"scores of {name} hold a NaN or nothing"
+    if num_correct not in range(1, len(scores_N)):
+        return f"{name} has {num_correct} correct of {len(scores_N)} completions, needed: at least one of each"
+    if str(subset).lower() == "ties" and str(name).partition(":")[0] not in ("ref", "tied"):
+        return f"id {name!r} in Ties, allowed: ref:N and tied:N"
     return Item(str(name), str(subset), int(num_correct), scores_N)
 
 
@@ -80,8 +92,6 @@ def ties_score(found: Sequence[Item]) -> float:
     kinds: dict[str, dict[str, tuple[bool, float, float]]] = {"ref": {}, "tied": {}}
     for item in found:
         kind, _, prompt = item.id.partition(":")
-        if kind not in kinds:
-            raise InputError(f"RewardBench 2 Ties: id {item.id!r}, allowed: ref:N and tied:N")
         kinds[kind][prompt] = _margins(item)
     ref, tied = kinds["ref"], kinds["tied"]
     both = sorted(set(ref) & set(tied))

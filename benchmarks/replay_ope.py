@@ -265,12 +265,12 @@ def main() -> None:
     parser.add_argument("--redraws", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--table", nargs="+", type=Path, help="what --json wrote, several runs in turn")
     parser.add_argument("--loggers", nargs="+", choices=list(LOGGERS), default=list(LOGGERS))
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     if args.table:
-        return tables(json.loads(args.table.read_text()))
+        return tables([row for path in args.table for row in json.loads(path.read_text())])
     with ProcessPoolExecutor(args.workers) as pool:
         rows = [r for part in pool.map(_study, jobs(args.files, args.loggers, args.redraws, args.rows)) for r in part]
     if args.json:

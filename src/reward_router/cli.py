@@ -171,7 +171,19 @@ def replay(
     from reward_router.replay.run import replay as run_replay
 
     result = run_replay(
-        files, router, arms, drop_arms, features, payoff, seeds, folds, by, json_out, report_out, console
+        files,
+        router,
+        arms,
+        drop_arms,
+        features,
+        payoff,
+        seeds,
+        folds,
+        by,
+        json_out,
+        report_out,
+        console,
+        os.cpu_count() or 1,
     )
     if report_out is not None:
         from reward_router.report.replay import write

@@ -1,7 +1,6 @@
 """The one function behind ``reward-router replay``: read, evaluate, print, write JSON. The HTML is drawn by the layer above."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +83,11 @@ def replay(
     json_out: Path | None = None,
     report_out: Path | None = None,
     console: Console | None = None,
+    workers: int = 1,
 ) -> Json:
     """What the command line calls: measure, print, and write the JSON file. Returns the result, from which the report is drawn.
 
+    ``workers``: processes to run in, which changes no number; more than 1 needs the caller's ``if __name__ == "__main__"``.
     ``report_out`` is not written here (the report is a layer above); it is only checked before hours are spent.
     """
     if seeds < 1 or folds < 2:
@@ -94,9 +95,7 @@ def replay(
     for out in (json_out, report_out):
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
-    settings = Settings(
-        routers or None, features, feedback.parse(payoff), seeds, folds, by, workers=os.cpu_count() or 1
-    )
+    settings = Settings(routers or None, features, feedback.parse(payoff), seeds, folds, by, workers)
     result = measure(files, Selection(arms, drop_arms), settings, console or Console())
     if json_out is not None:
         json_out.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")

@@ -1,14 +1,16 @@
 """The terminal's table: accuracy with interval, what it costs, and whether it differs from the best single arm."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
-_WIDE = 130
+_WIDE = 132
+_NAME = 14  # a name is cut to no less than this
 _ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "bound": 5}
 
 
@@ -18,10 +20,11 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
     for problem in result["problems"]:
         console.print(f"  left out: {problem}", highlight=False, soft_wrap=True, markup=False)
     console.print(_main_table(result, console.width))
+    console.print(_LEGEND, _hidden(result), highlight=False, markup=False)
     if by_category:
-        console.print(_category_table(result))
+        console.print(_category_table(result, console.width))
     if result["official"]:
-        console.print(_official_table(result))
+        console.print(_official_table(result, console.width))
     console.print(f"Verdict: {result['verdict']['text']}\n", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -29,41 +32,70 @@ def _header(result: Json) -> str:
     encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
     missing = f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
     return (
-        f"[bold]{result['name']}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
+        f"[bold]{escape(result['name'])}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
         + (f"; [bold]{result['broken_rows']} broken rows left out[/bold]" if result["broken_rows"] else "")
     )
 
 
+_VERSUS = "vs best single [95 %]"
+_LEGEND = (
+    "* best arm in hindsight. vs best single: in points; inside: its interval holds zero. "
+    "some right: on the rows where some arm is right, which flatters everybody."
+)
 _COLUMNS: dict[str, Callable[[Json], str]] = {
     "kind": lambda e: str(e["kind"]),
-    "accuracy": lambda e: f"{100 * e['accuracy']:.1f}",
-    "95 %": lambda e: f"{100 * e['ci95'][0]:.1f}-{100 * e['ci95'][1]:.1f}",
-    "where some right": lambda e: _percent(e["accuracy_some_right"]),
+    "accuracy": lambda e: _percent(e["accuracy"]),
+    "95 %": lambda e: f"{_percent(e['ci95'][0])}-{_percent(e['ci95'][1])}",
+    "some right": lambda e: _percent(e["accuracy_some_right"]),
     "calls": lambda e: f"{e['calls_per_row']:.2f}",
     "cost": lambda e: f"{e['cost_per_row']:.3g}",
-    "vs best single": lambda e: (
-        f"{100 * e['vs_best_single']['diff']:+.1f}{' (inside)' if e['vs_best_single']['inside'] else ''}"
-    ),
-    "its 95 %": lambda e: "{:+.1f} {:+.1f}".format(*(100 * x for x in e["vs_best_single"]["ci95"])),
+    _VERSUS: lambda e: _gain(e["vs_best_single"]),
     "regret": lambda e: f"{e['regret']:.0f}",
 }
-_NARROW = ("accuracy", "calls", "vs best single", "its 95 %")
+
+
+def _gain(found: Json) -> str:
+    low, high = found["ci95"]
+    inside = " inside" if found["inside"] else ""
+    return f"{100 * found['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
 
 
 def _main_table(result: Json, width: int) -> Table:
-    """Every column where the terminal is wide enough, the four that matter where it is not."""
+    """Every column where the terminal is wide enough; else those that matter most, and names cut in the middle, never numbers."""
+    entries = list(_rows(result))
+    priced = any(abs(e["cost_per_row"] - e["calls_per_row"]) > 1e-6 for _, e in entries)
+    shown = [name for name in _COLUMNS if width >= _WIDE or name not in ("kind", "95 %", "cost", "regret")]
+    shown = shown if width >= _WIDE or not priced else [*shown[:-1], "cost", shown[-1]]
+    cells = {name: [_COLUMNS[name](e) for _, e in entries] for name in shown}
+    names = [label + (" *" if label == result["best_single"] else "") for label, _ in entries]
+    return _table(names, cells, width, {"kind", _VERSUS})
+
+
+def _table(names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int, left: Container[str] = ()) -> Table:
+    """Names (escaped, cut to the room that is left) and columns of text that are never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = _COLUMNS if width >= _WIDE else {name: _COLUMNS[name] for name in _NARROW}
-    table.add_column("router", no_wrap=True)
-    for name in shown:
-        table.add_column(name, justify="left" if name == "kind" else "right", no_wrap=True)
-    for label, entry in _rows(result):
-        table.add_row(
-            label + (" *" if label == result["best_single"] else ""), *(cell(entry) for cell in shown.values())
-        )
-    table.caption = f"* best in hindsight; (inside): the difference lies inside its interval. {_hidden(result)}"
+    taken = sum(2 + max(map(len, (name, *column))) for name, column in cells.items())
+    room = max(_NAME, width - taken)
+    table.add_column("", no_wrap=True)
+    for name, column in cells.items():
+        least = max(map(len, (name, *column)))
+        table.add_column(escape(name), justify="left" if name in left else "right", no_wrap=True, min_width=least)
+    for row, name in enumerate(names):
+        table.add_row(escape(middle(name, room)), *(column[row] for column in cells.values()))
     return table
+
+
+def middle(name: str, room: int) -> str:
+    """A name shortened in its middle: names of arms differ at either end.
+
+    >>> middle("rubric:Qwen3-8B|rubric=Qwen3-8B", 19)
+    'rubric:Qw…=Qwen3-8B'
+    """
+    if len(name) <= room:
+        return name
+    back = room // 2
+    return f"{name[: room - 1 - back]}…{name[len(name) - back :]}"
 
 
 def _rows(result: Json) -> Iterator[tuple[str, Json]]:
@@ -87,30 +119,38 @@ def _percent(x: float | None) -> str:
     return "-" if x is None else f"{100 * x:.1f}"
 
 
-def _category_table(result: Json) -> Table:
-    labels = [label for label, entry in _rows(result) if entry["kind"] != "arm" or label == result["best_single"]]
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title="by category, accuracy in %", title_justify="left"
-    )
-    table.add_column("router", no_wrap=True)
-    for category, part in result["by"].items():
-        table.add_column(f"{category} ({part['rows']})", justify="right")
-    for label in labels:
-        table.add_row(label, *(f"{100 * part['accuracy'][label]:.1f}" for part in result["by"].values()))
+def _category_table(result: Json, width: int) -> Table:
+    """A line a category, largest first: its best arm, and every method where they fit beside each other, else the ones to know."""
+    parts = dict(sorted(result["by"].items(), key=lambda item: -item[1]["rows"]))
+    verdict = result["verdict"]
+    methods = [m for m, e in _rows(result) if e["kind"] != "arm"]
+    known = [m for m in dict.fromkeys((verdict["best_router"], verdict["best_committee"])) if m is not None]
+    for wanted in (methods, known):
+        cells = {"rows": [str(p["rows"]) for p in parts.values()]}
+        for label, title in {result["best_single"]: "best single", **{m: middle(m, 18) for m in wanted}}.items():
+            cells[title] = [_percent(p["accuracy"][label]) for p in parts.values()]
+        if sum(2 + len(title) for title in cells) + _NAME + 24 <= width:
+            break
+    cells["best arm here"] = [_best_arm(p["accuracy"], result["arms"]) for p in parts.values()]
+    table = _table(list(parts), cells, width)
+    table.title, table.title_justify = "by category, accuracy in %", "left"
     return table
 
 
-def _official_table(result: Json) -> Table:
+def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
+    best = max(arms, key=lambda arm: accuracy[arm])
+    return f"{middle(best, 15)} {_percent(accuracy[best])}"
+
+
+def _official_table(result: Json, width: int) -> Table:
     subsets = sorted({s for scores in result["official"].values() for s in scores})
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title="the benchmark's own metric, in %", title_justify="left"
-    )
-    table.add_column("arm", no_wrap=True)
-    for subset in subsets:
-        table.add_column(subset, justify="right")
-    for arm, scores in result["official"].items():
-        table.add_row(arm, *(_percent(scores.get(subset)) for subset in subsets))
+    cells = {s: [_percent(scores.get(s)) for scores in result["official"].values()] for s in subsets}
+    table = _table(list(result["official"]), cells, width)
+    table.title, table.title_justify = "the benchmark's own metric, in %", "left"
     return table
+
+
+_METHODS = {"dr": "DR 95 %", "snips": "SNIPS 95 %", "cs": "IPS, always valid"}
 
 
 def show_values(found: Json, console: Console) -> None:
@@ -120,18 +160,21 @@ def show_values(found: Json, console: Console) -> None:
             f"{found['name']}, off-policy: {found['refused']}\n", highlight=False, soft_wrap=True, markup=False
         )
         return
-    title = f"{found['name']}: mean payoff ({found['payoff']}) of other routers over the {found['decisions']} logged contexts"
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    table.add_column("target, frozen", no_wrap=True)
-    for name in ("DR", "95 %", "SNIPS", "95 %", "always valid", "ESS", "rows", "left out"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for target, v in found["targets"].items():
-        cells = [c for m in ("dr", "snips") for c in (f"{v[m]['value']:.3f}", _interval(v[m]["ci95"]))]
-        weak = " (few)" if v["ess"] < 100 else ""
-        table.add_row(
-            target, *cells, _interval(v["cs"]["ci95"]), f"{v['ess']:.0f}{weak}", str(v["rows"]), str(v["left_out"])
-        )
-    console.print(table)
+    console.print(
+        f"{found['name']}: mean payoff ({found['payoff']}) of other routers, frozen, over the {found['decisions']} logged contexts",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+    targets = found["targets"]
+    cells: dict[str, list[str]] = {}
+    for method, title in _METHODS.items():
+        if console.width >= _WIDE or method != "snips":
+            cells[title] = [f"{v[method]['value']:.3f} {_interval(v[method]['ci95'])}" for v in targets.values()]
+    cells["ESS"] = [f"{v['ess']:.0f}{' few' if v['ess'] < 100 else '    '}" for v in targets.values()]
+    cells["rows"] = [str(v["rows"]) for v in targets.values()]
+    cells["left out"] = [str(v["left_out"]) for v in targets.values()]
+    console.print(_table(list(targets), cells, console.width))
     if "no_rows" in found:
         console.print(f"No replay of its audits: {found['no_rows']}\n", highlight=False, soft_wrap=True, markup=False)
 

@@ -106,7 +106,7 @@ def heatmap(
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a scatter: its value with an interval in y, a label, and the group that gives its colour."""
+    """One mark of a scatter: its value with an interval in y, a label (written only where ``named``), and the group that gives its colour."""
 
     x: float
     y: float
@@ -114,10 +114,11 @@ class Point:
     high: float
     label: str
     group: str
+    named: bool = True
 
 
 def scatter(
-    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 8
+    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 14
 ) -> str:
     """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label."""
     groups = list(dict.fromkeys(p.group for p in points))
@@ -125,24 +126,24 @@ def scatter(
     xs = [p.x for p in points]
     room = 0.05 * (max(xs) - min(xs))
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
-    frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=460, log_x=log_x, right=190)
+    frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=520, log_x=log_x, right=190)
     shown = axes(frame, x_label, y_label, percent)
     clusters: dict[int, list[Point]] = {}
     for p in points:
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
-        shown += _mark(frame, p, groups.index(p.group), len(groups), percent)
     taken: list[tuple[float, float]] = []
     for cluster in sorted(clusters.values(), key=len):
-        shown += _labels(frame, cluster, groups, named, taken)
+        here = [g for g in groups if any(p.group == g for p in cluster)]
+        at = {g: 11 * (i - (len(here) - 1) / 2) for i, g in enumerate(here)}  # groups at one x stand side by side
+        for p in cluster:
+            shown += _mark(frame, p, round(frame.x(p.x) + at[p.group], 2), groups.index(p.group), percent)
+        labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:named]
+        shown += _labels(frame, labelled, at, taken)
     return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
 
 
-def _dodged(frame: Frame, p: Point, index: int, groups: int) -> float:
-    return round(frame.x(p.x) + 11 * (index - (groups - 1) / 2), 2)
-
-
-def _mark(frame: Frame, p: Point, index: int, groups: int, percent: bool) -> list[str]:
-    x, text = _dodged(frame, p, index, groups), (number_text(v, percent) for v in (p.y, p.low, p.high))
+def _mark(frame: Frame, p: Point, x: float, index: int, percent: bool) -> list[str]:
+    text = (number_text(v, percent) for v in (p.y, p.low, p.high))
     hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
     bar = f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(index)}"'
     dot = f'<circle cx="{x}" cy="{frame.y(p.y)}" r="4.5" fill="{colour(index)}" fill-opacity="0.85" stroke="#fff">'
@@ -150,17 +151,17 @@ def _mark(frame: Frame, p: Point, index: int, groups: int, percent: bool) -> lis
 
 
 def _labels(
-    frame: Frame, points: Sequence[Point], groups: Sequence[str], named: int, taken: list[tuple[float, float]]
+    frame: Frame, points: Sequence[Point], at: Mapping[str, float], taken: list[tuple[float, float]]
 ) -> list[str]:
-    """Labels to the right of points at one x, pushed down past those already ``taken``, each with a thin line to its point."""
-    out = []
-    text_x = max(frame.x(p.x) for p in points) + 11 * len(groups) / 2 + 24
-    for p in sorted(points, key=lambda p: -p.y)[:named]:
+    """Labels to the right of points at one x, highest first, pushed down past those already ``taken``, each with a thin line."""
+    out: list[str] = []
+    text_x = max((frame.x(p.x) for p in points), default=0.0) + max(at.values()) + 30
+    for p in points:
         y = frame.y(p.y) + 4
         while any(abs(x0 - text_x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken):
             y += 1
         taken.append((text_x, y))
-        x = _dodged(frame, p, groups.index(p.group), len(groups)) + 5
+        x = round(frame.x(p.x) + at[p.group] + 5, 2)
         out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="#b9c1cb"/>')
         out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')
     return out

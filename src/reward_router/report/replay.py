@@ -12,12 +12,13 @@ _GROUPS = {
     "arm": "one arm",
     "one call": "one call, chosen",
     "online": "online router",
-    "committee": "sequential committee",
+    "committee": "committee",
     "K calls": "all arms asked",
     "bound": "bound",
 }
 _ORDER = list(_GROUPS)
 _HEAT_ARMS = 24
+_ARMS_SHOWN = 8
 _CURVES = ("uniform", "round_robin")
 
 
@@ -102,48 +103,56 @@ def _ordered(f: Json) -> list[tuple[str, Json]]:
 
 
 def _frontier(f: Json) -> str:
-    points = [
-        charts.Point(e["calls_per_row"], e["accuracy"], e["ci95"][0], e["ci95"][1], label, _GROUPS[e["kind"]])
-        for label, e in _ordered(f)
-        if e["kind"] != "bound"
-    ]
+    """Every method and arm but the bound; the methods and the three best arms carry their names."""
+    entries = [(label, e) for label, e in _ordered(f) if e["kind"] != "bound"]
+    best = [label for label, e in entries if e["kind"] == "arm"][:3]
+    points = []
+    for label, e in entries:
+        low, high = e["ci95"]
+        named = e["kind"] != "arm" or label in best
+        points.append(charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named))
     most = max(p.x for p in points)
     return charts.scatter(points, "calls a row (one call: one arm judges one pair)", "accuracy", log_x=most > 4)
 
 
+_HEADER = [
+    *("method", "kind", "accuracy, % [95 %]", "some right", "calls", "cost"),
+    *("vs best single, pp [95 %]", "", "vs uniform", "regret"),
+]
+
+
 def _table(f: Json) -> str:
-    header = [
-        "method",
-        "kind",
-        "accuracy [95 %]",
-        "where some is right",
-        "calls",
-        "cost",
-        "vs best single [95 %]",
-        "",
-        "vs uniform",
-        "regret",
-    ]
+    """The best arms and every method; weaker arms in a second table that opens on demand."""
+    entries = _ordered(f)
+    weak = [label for label, e in entries if e["kind"] == "arm"][_ARMS_SHOWN:]
+    drawn = [_lines([(label, e) for label, e in entries if label not in weak], f["best_single"])]
+    if weak:
+        rest = _lines([(label, f["routers"][label]) for label in weak], f["best_single"])
+        drawn.append(f"<details><summary>{len(weak)} weaker arms</summary>{rest}</details>")
+    note = (
+        '<p class="note">Green: better than the best single arm beyond its own interval. «inside»: the interval of the difference holds '
+        "zero, so it may be noise. Some right: on the rows where some arm is right, which flatters everybody. Regret in rows, against the best single arm.</p>"
+    )
+    return "".join(drawn) + note
+
+
+def _lines(entries: list[tuple[str, Json]], best_single: str) -> str:
     rows, classes = [], []
-    for label, e in _ordered(f):
+    for label, e in entries:
         best, point = e["vs_best_single"], e["kind"] != "bound"
-        some = "-" if e["accuracy_some_right"] is None else _percent(e["accuracy_some_right"])
+        some = "-" if e["accuracy_some_right"] is None else f"{100 * e['accuracy_some_right']:.1f}"
         sizes = [
-            f"{_percent(e['accuracy'])} {_range(e['ci95'])}",
+            f"{100 * e['accuracy']:.1f} {_range(e['ci95'])}",
             some,
             f"{e['calls_per_row']:.2f}",
             f"{e['cost_per_row']:.3g}",
         ]
-        gain = f"{_points(best['diff'])} {_range(best['ci95'], True)}"
-        rest = ["inside" if best["inside"] else "", _points(e["vs_uniform"]["diff"]), f"{e['regret']:.0f}"]
+        gain = f"{100 * best['diff']:+.1f} {_range(best['ci95'], True)}"
+        rest = ["inside" if best["inside"] else "", f"{100 * e['vs_uniform']['diff']:+.1f}", f"{e['regret']:.0f}"]
         rows.append([label, _GROUPS[e["kind"]], *sizes, gain, *rest])
-        weak = "dim" if e["kind"] == "arm" and label != f["best_single"] else ""
+        weak = "dim" if e["kind"] == "arm" and label != best_single else ""
         classes.append("best" if point and best["diff"] > 0 and not best["inside"] else weak)
-    note = (
-        '<p class="note">Green: better than the best single arm beyond its own interval. «inside»: the difference lies inside its interval, '
-        "so it may be noise. Regret in rows, against the best single arm.</p>"
-    )
-    return page.table(header, rows, 2, classes) + note
+    return page.table(_HEADER, rows, 2, classes)
 
 
 def _heat(f: Json) -> str:

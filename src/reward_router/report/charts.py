@@ -92,7 +92,8 @@ def heatmap(
     left = min(260, 12 + 7 * max((len(r) for r in rows), default=1))
     top = min(190, 22 + 4 * max((len(c) for c in columns), default=1))
     cell = max(26, min(74, (880 - left) // max(1, len(columns))))
-    frame = Frame(0, 1, 0, 1, left + cell * len(columns) + 60, top + 24 * len(rows) + 8)
+    ends = [cell * (j + 0.5) + 5 * len(cut(c, 40)) for j, c in enumerate(columns)]  # where the slanted names end
+    frame = Frame(0, 1, 0, 1, left + round(max([cell * len(columns) + 8, *ends])) + 4, top + 24 * len(rows) + 8)
     marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
     for i, row in enumerate(rows):
         y = top + 24 * i

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reward_router.errors import InputError
 from reward_router.features import pair_rows
 from reward_router.offline.balance import balanced, tuples
-from reward_router.offline.learn import Head, as_strengths, bt_loss, cls_loss
+from reward_router.offline.learn import Head, as_strengths, bt_loss, cls_loss, seeded_head
 from reward_router.offline.strengths import Strengths, dev_rows, fit_strengths, right_of
 
 MARKS = st.lists(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=4, max_size=4), min_size=1, max_size=40)
@@ -162,3 +162,15 @@ def test_bad_input_is_one_clear_line(change: dict[str, object], said: str) -> No
     asked: dict[str, object] = {"features_PF": np.eye(4, 5), "right_PK": np.eye(4, 3), "groups": np.arange(4)} | change
     with pytest.raises(InputError, match=said):
         fit_strengths(**asked)
+
+
+def test_the_start_knows_overall_strength_and_training_cannot_lose_it_on_dev() -> None:
+    draw = np.random.default_rng(0)
+    features = pair_rows(draw.normal(size=(400, 12)), draw.normal(size=(400, 12)))
+    right = (draw.random((400, 4)) < [0.55, 0.9, 0.6, 0.5]).astype(float)
+    strengths = fit_strengths(features[:60], right[:60], np.arange(60), dim=16)
+    chosen = strengths.scores(strengths.encode(features[60:])).argmax(axis=1)
+    assert (chosen == 1).mean() > 0.9
+    level = seeded_head(24, 16, right, 0, level=True)
+    np.testing.assert_allclose(level.bt_KD.detach().sum(dim=1), 0.0, atol=1e-5)
+    np.testing.assert_allclose(level.bt_KD.detach().norm(dim=1), 1.0, atol=1e-5)

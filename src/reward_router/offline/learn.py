@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, logsigmoid, normalize
 
 from reward_router.errors import InputError
+from reward_router.features import unit_rows
 from reward_router.keyed import key, rng
 from reward_router.offline.balance import balanced, tuples
 from reward_router.offline.strengths import EPSILON, Strengths
 from reward_router.types import Float, Int
+
+STRONGEST = 0.9  # of the unit length of a row of E_bt, at most so much says at the start how strong the arm is overall
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,24 @@ def batches(n_rows: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(order_P[start : start + size])
 
 
-def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int) -> Head:
-    """A head that starts from ``seed`` and the arms' shares of right answers; torch's global generator is left as it was."""
+def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False) -> Head:
+    """A head that starts from ``seed`` and the arms' log-odds of being right; torch's global generator is left as it was.
+
+    LayerNorm's output is orthogonal to the vector of ones, its shift starts as that vector: h has the constant component
+    1 / sqrt 2 there, and E_bt starts with the arms' overall strengths along it (``level``: with none, for balanced tuples).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
         head = Head(n_features, dim, right_PK.shape[1])
     hits_K, told_K = np.nansum(right_PK, axis=0), (~np.isnan(right_PK)).sum(axis=0)
-    head.cls_bias_K.data[:] = torch.from_numpy(np.log((hits_K + 1) / (told_K - hits_K + 1)))
+    odds_K = np.log((hits_K + 1) / (told_K - hits_K + 1))
+    about_K = odds_K - odds_K.mean()
+    along_K = torch.from_numpy(0.0 * about_K if level else about_K / max(np.abs(about_K).max() / STRONGEST, 1.0))
+    with torch.no_grad():
+        head.cls_bias_K[:] = torch.from_numpy(odds_K)
+        head.norm.bias.fill_(1.0)
+        across_KD = normalize(head.bt_KD - head.bt_KD.mean(dim=1, keepdim=True), dim=-1)
+        head.bt_KD[:] = (1 - along_K**2).sqrt()[:, None] * across_KD + along_K[:, None] / dim**0.5
     return head
 
 
@@ -113,13 +127,13 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
     train_x, dev_x = x[torch.from_numpy(~dev_P)], x[torch.from_numpy(dev_P)]
     train = targets(right_PK[~dev_P], settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
-    head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed)
+    head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed, settings.balance)
     optimiser = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     best: dict[str, Any] = {}
     best_loss, best_epoch = np.inf, 0
     everyone = torch.arange(len(dev_x))
-    for epoch in range(1, settings.epochs + 1):
-        for rows in batches(len(train_x), settings.batch, settings.seed, epoch):
+    for epoch in range(settings.epochs + 1):
+        for rows in batches(len(train_x), settings.batch, settings.seed, epoch) if epoch else ():
             optimiser.zero_grad()
             train.loss(head(train_x[rows]), rows, settings.lambda_cls).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -145,4 +159,5 @@ def as_strengths(state: dict[str, Any], centre_F: Float, scale_F: Float, dev_los
         **{name: name for name in ("bt_KD", "cls_KD", "cls_bias_K")},
     }
     arrays = {ours: state[theirs].detach().cpu().double().numpy() for theirs, ours in names.items()}
+    arrays["bt_KD"] = unit_rows(arrays["bt_KD"])
     return Strengths.of({"centre_F": centre_F, "scale_F": scale_F, **arrays}, dev_loss, epoch)

@@ -5,7 +5,8 @@ a bias an arm. What is fitted is held in numpy, so that a router needs no torch 
 
 Deviations from the paper: (1) features are centred and scaled by their training mean and spread before the MLP, or else its
 bias drowns features of unit norm; (2) the best epoch is chosen on a dev split of the training prompts, never on the test set;
-(3) E_cls starts with the biases at each arm's own log-odds of being right.
+(3) the start is not blind: E_cls has its biases at each arm's own log-odds of being right, and h a constant component along which
+E_bt starts with the arms' overall strengths (`learn.seeded_head`), so that few pairs do no worse than the best single arm.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ EPSILON = 1e-5  # torch's LayerNorm
 class Strengths:
     """A fitted encoder head and the strengths of K arms. D features of h, F of a pair; ``bt_KD`` has unit rows.
 
-    ``dev_loss`` is L_bt + lambda L_cls on the dev split at the epoch kept, ``epoch`` counts from 1.
+    ``dev_loss`` is L_bt + lambda L_cls on the dev split at the epoch kept, ``epoch`` 0 is the start.
     """
 
     centre_F: Float
@@ -74,9 +75,8 @@ class Strengths:
 
     @classmethod
     def of(cls, arrays: Mapping[str, AnyFloat], dev_loss: float = np.nan, epoch: int = 0) -> "Strengths":
-        """The inverse of `arrays`; rows of ``bt_KD`` are brought to unit norm in float64."""
+        """The inverse of `arrays`, bit for bit."""
         wide = {name: np.asarray(value, dtype=np.float64) for name, value in arrays.items()}
-        wide["bt_KD"] = unit_rows(wide["bt_KD"])
         return cls(**wide, dev_loss=dev_loss, epoch=epoch)
 
 

@@ -98,9 +98,9 @@ class _Run:
         self.lambda_cls = lambda_cls
         self.train = targets(right_PK[train_rows], config.balance, config.seed)
         self.dev = targets(right_PK[dev_rows], config.balance, config.seed, "dev")
-        self.head: Head = seeded_head(2 * texts.dim, config.strengths.dim, right_PK[train_rows], config.seed).to(
-            texts.device
-        )
+        self.head: Head = seeded_head(
+            2 * texts.dim, config.strengths.dim, right_PK[train_rows], config.seed, config.balance
+        ).to(texts.device)
         self.best_loss, self.best_step = np.inf, 0
         self.best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
 

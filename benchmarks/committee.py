@@ -115,16 +115,19 @@ def summary(pool: Pool, result: dict) -> dict:
 
 
 def study(names: list[str], price: float, out: Path | None) -> None:
-    results = {}
+    """One line a pool, then the targets and the table. Pools that ``out`` holds already are not run again."""
+    results = json.loads(out.read_text()) if out and out.is_file() else {}
     for name in names:
-        start = time.process_time()
-        pool = load(name)
-        results[name] = summary(pool, study_pool(pool, price))
-        print(line(name, results[name]), f"cpu {time.process_time() - start:.0f}s", flush=True)
+        if name not in results:
+            start = time.process_time()
+            pool = load(name)
+            results[name] = summary(pool, study_pool(pool, price))
+            print(line(name, results[name]), f"cpu {time.process_time() - start:.0f}s", flush=True)
+            if out:
+                out.write_text(json.dumps(results, indent=1))
+    results = {name: results[name] for name in names}
     print(verdict(results))
     print(table(results))
-    if out:
-        out.write_text(json.dumps(results, indent=1))
 
 
 def line(name: str, r: dict) -> str:

@@ -125,19 +125,29 @@ def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -
     """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm."""
 
     def method(split: Split) -> Verdict:
-        records, train_P, test_P = split.records, split.fit_P, split.test_P
-        names = [records.categories[c] for c in records.category_P]
-        judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
-        alternating_T = (
-            np.arange(len(train_P)) % 2 == 0
-        )  # both sides occur, whatever side the file puts the better response on
-        turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
-        margins_TK = records.margins_PK[train_P] * turned_T[:, None]
-        judge.fit(margins_TK, alternating_T, records.group_P[train_P], [names[p] for p in train_P])
-        prob_T, _, asked_TK = judge.judge(records.margins_PK[test_P], [names[p] for p in test_P])
-        return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
+        judge = fitted_committee(split, price, max_calls, gate)
+        return judged_at(judge, split, price)
 
     return method
+
+
+def fitted_committee(split: Split, price: float, max_calls: int, gate: str) -> Committee:
+    """A committee that learned from the training rows, arms at the file's mean prices."""
+    records, train_P = split.records, split.fit_P
+    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
+    alternating_T = np.arange(len(train_P)) % 2 == 0  # both sides occur, wherever the file puts the better response
+    turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
+    margins_TK = records.margins_PK[train_P] * turned_T[:, None]
+    names = [records.categories[c] for c in records.category_P[train_P]]
+    return judge.fit(margins_TK, alternating_T, records.group_P[train_P], names)
+
+
+def judged_at(judge: Committee, split: Split, price: float) -> Verdict:
+    """The test rows at one price."""
+    records, test_P = split.records, split.test_P
+    names = [records.categories[c] for c in records.category_P[test_P]]
+    prob_T, _, asked_TK = judge.judge(records.margins_PK[test_P], names, price)
+    return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
 
 
 def aggregate(how: str, scores: str = "calibrated", penalty: float = 1.0) -> Callable[[Split], Verdict]:

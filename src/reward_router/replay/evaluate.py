@@ -14,6 +14,7 @@ from reward_router.replay.embed import Contexts, build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
 from reward_router.replay.methods import Plan, Protocol
+from reward_router.replay.price_curve import price_curve
 from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import verdict
@@ -47,7 +48,10 @@ def evaluate(records: Records, settings: Settings) -> Json:
     contexts = build(records, settings.features)
     protocol = Protocol(settings.feedback, min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds))
     runs = run_all(plans, records, contexts, protocol, settings)
-    return summarise(records, contexts, plans, runs, settings)
+    result = summarise(records, contexts, plans, runs, settings)
+    if any(p.kind == "committee" for p in plans):
+        result["price_curve"] = price_curve(records, contexts, protocol.folds)
+    return result
 
 
 def run_all(

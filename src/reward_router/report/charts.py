@@ -119,16 +119,28 @@ class Point:
 
 
 def scatter(
-    points: Sequence[Point], x_label: str, y_label: str, log_x: bool = False, percent: bool = True, named: int = 14
+    points: Sequence[Point],
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    percent: bool = True,
+    named: int = 14,
+    curves: Mapping[str, Series] | None = None,
 ) -> str:
-    """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label."""
-    groups = list(dict.fromkeys(p.group for p in points))
-    ys = [v for p in points for v in (p.low, p.high)]
-    xs = [p.x for p in points]
+    """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label.
+
+    ``curves``: lines behind the points, in the colour of the group of that name.
+    """
+    groups, curves = list(dict.fromkeys(p.group for p in points)), curves or {}
+    ys = [v for p in points for v in (p.low, p.high)] + [float(y) for _, curve in curves.values() for y in curve]
+    xs = [p.x for p in points] + [float(x) for curve, _ in curves.values() for x in curve]
     room = 0.05 * (max(xs) - min(xs))
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
     frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=520, log_x=log_x, right=190)
     shown = axes(frame, x_label, y_label, percent)
+    for name, (x, y) in curves.items():
+        style = f'fill="none" stroke="{colour(groups.index(name))}" stroke-width="2" stroke-opacity="0.6"'
+        shown.append(f'<path d="{_path(frame, x, y)}" {style}><title>{escape(name)}, over all prices</title></path>')
     clusters: dict[int, list[Point]] = {}
     for p in points:
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)

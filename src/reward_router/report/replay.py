@@ -111,8 +111,16 @@ def _frontier(f: Json) -> str:
         low, high = e["ci95"]
         named = e["kind"] != "arm" or label in best
         points.append(charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named))
-    most = max(p.x for p in points)
-    return charts.scatter(points, "calls a row (one call: one arm judges one pair)", "accuracy", log_x=most > 4)
+    curve, group = f.get("price_curve"), _GROUPS["committee"]
+    curves = {group: (curve["calls"], curve["accuracy"])} if curve and any(p.group == group for p in points) else {}
+    most = max([p.x for p in points] + [x for xs, _ in curves.values() for x in xs])
+    label = "calls a row (one call: one arm judges one pair)"
+    note = (
+        '<p class="note">The line is the committee at every price, its gate off: from one call (a second opinion never pays) to free calls.</p>'
+        if curves
+        else ""
+    )
+    return charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves) + note
 
 
 _HEADER = [

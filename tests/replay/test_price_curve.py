@@ -1,0 +1,37 @@
+"""The committee's price curve: what one fit gives at every price, against the same committee asked one price at a time."""
+
+import numpy as np
+import pytest
+
+from reward_router.replay.embed import build
+from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.price_curve import PRICES, price_curve
+from reward_router.replay.records import Records
+from reward_router.report import replay as report
+
+
+def test_calls_rise_as_the_price_falls(records: Records) -> None:
+    curve = price_curve(records, build(records, "none"), 5)
+    assert curve["calls"] == sorted(curve["calls"])
+    assert curve["calls"][0] == 1.0  # at a price of 1 nobody is worth a second call
+    assert curve["calls"][-1] <= len(records.arms)
+    assert np.allclose(curve["cost"], curve["calls"])  # every call of these rows costs 1
+    assert all(0 <= a <= 1 for a in curve["accuracy"])
+
+
+def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -> None:
+    curve = price_curve(records, build(records, "none"), 5)
+    for price in (0.1, 0.01):
+        found = evaluate(records, Settings([f"committee:gate=off,price={price}"], "none", seeds=1))
+        [entry] = [e for e in found["routers"].values() if e["kind"] == "committee"]
+        at = PRICES.index(price)
+        assert entry["accuracy"] == pytest.approx(curve["accuracy"][at])
+        assert entry["calls_per_row"] == pytest.approx(curve["calls"][at])
+
+
+def test_the_report_draws_it_where_a_committee_was_asked_for(records: Records) -> None:
+    with_one, without = (evaluate(records, Settings([name], "none", seeds=1)) for name in ("committee", "majority"))
+    settings = {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}
+    pages = [report.render({"files": [f], "ledgers": [], "settings": settings}) for f in (with_one, without)]
+    assert ["over all prices" in text for text in pages] == [True, False]
+    assert "price_curve" not in without

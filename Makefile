@@ -4,10 +4,17 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-slow check format study clean
+.PHONY: demo demo-bayes test test-slow check format study clean
 
 demo: .venv/.demo
 	$(BIN)/reward-router train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+
+# BayesianRouter: what each arm is good at is learned offline from the policy's own right and wrong answers, then refined online.
+demo-bayes: .venv/.demo
+	$(eval OUT := runs/demo-bayes-$(shell date +%Y%m%d-%H%M%S))
+	$(BIN)/reward-router gold-pairs --preset bayesian-demo --prompts 96 --out $(OUT)/pairs.jsonl
+	$(BIN)/reward-router fit-prior demo --set data.0.source=$(OUT)/pairs.jsonl --out $(OUT)/prior
+	$(BIN)/reward-router train --preset bayesian-demo --set router.prior=$(OUT)/prior --out $(OUT)/run
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow"

@@ -93,6 +93,21 @@ def study(
     run_study(set_ or [], out, seeds, only, (int(mine), int(of)), console)
 
 
+@app.command("gold-pairs")
+def gold_pairs(
+    config: Source = None,
+    preset: Preset = None,
+    set_: Settings = None,
+    out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path("runs/pairs.jsonl"),
+    prompts: Annotated[int, typer.Option(min=1, help="prompts, from the categories in turn")] = 96,
+    per_prompt: Annotated[int, typer.Option(min=1, help="pairs of a prompt, at most")] = 2,
+) -> None:
+    """Preference pairs for fit-prior: the policy's own right answers against its own wrong ones."""
+    from reward_router.gold_pairs import gold_pairs as write
+
+    write(configuration.load(config, preset, set_ or []), out, prompts, per_prompt, console)
+
+
 @app.command("fit-prior")
 def fit_prior(
     config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")],

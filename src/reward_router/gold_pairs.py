@@ -1,0 +1,66 @@
+"""Preference data out of nothing but prompts with gold: the policy's own right answers against its own wrong ones.
+
+What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that will be judged, before any
+training. It costs samples and no human: a rule or a known answer decides. Left out: prompts that the policy always or never
+gets right, which say nothing of an arm; they are counted.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reward_router import keyed
+from reward_router.assemble import fitting
+from reward_router.config import Config
+from reward_router.errors import InputError
+from reward_router.examples import Example, balanced, load_examples
+from reward_router.policy import Policy
+from reward_router.rundir import write_atomically
+
+STEP = 2**40  # no training step has this number: these samples are not those of a run with the same seed
+
+
+def gold_pairs(config: Config, out: Path, prompts: int, per_prompt: int, console: Console) -> int:
+    """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
+
+    ``prompts``: taken from the categories in turn, ``per_prompt``: pairs of each, at most. InputError where no prompt has gold,
+    or no prompt got a right and a wrong answer. ``policy.n_responses`` samples a prompt.
+    """
+    judged = [e for e in load_examples(config.data) if e.verify]
+    if not judged:
+        raise InputError(f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column")
+    policy = Policy(config.policy, config.train, config.seed)
+    examples = balanced(fitting(judged, config.data, policy, console.print), prompts)
+    rows: list[dict[str, Any]] = []
+    with console.status(f"sampling {config.policy.n_responses} responses to {len(examples)} prompts"):
+        found = policy.sample([e.prompt for e in examples], [e.id for e in examples], config.policy.n_responses, STEP)
+    told = 0
+    for example, responses in zip(examples, found, strict=True):
+        mine = pairs_of(example, responses, per_prompt, config.seed)
+        told += bool(mine)
+        rows += mine
+    if not rows:
+        raise InputError(f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    console.print(
+        f"pairs    {len(rows)} of {told} prompts in {out}; {len(examples) - told} prompts were all right or all wrong",
+        highlight=False,
+    )
+    return len(rows)
+
+
+def pairs_of(example: Example, responses: Sequence[str], per_prompt: int, seed: int) -> list[dict[str, Any]]:
+    """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key; empty where all are alike."""
+    texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
+    gold = example.gold(texts).tolist()
+    both = [
+        (r, w) for r, g in zip(texts, gold, strict=True) if g == 1 for w, h in zip(texts, gold, strict=True) if h == 0
+    ]
+    draw = keyed.rng(seed, "pairs", STEP, example.id)
+    kept = sorted(draw.choice(len(both), size=min(per_prompt, len(both)), replace=False).tolist()) if both else []
+    base = {"prompt": example.prompt, "category": example.category, "source": "gold-pairs"}
+    return [{"id": f"{example.id}/{i}", **base, "chosen": both[i][0], "rejected": both[i][1]} for i in kept]

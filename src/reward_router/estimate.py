@@ -29,15 +29,16 @@ def estimate(config: Config) -> dict[str, Any]:
     steps = train.iterations * (train.batches_per_iteration or math.ceil(prompts / train.batch_prompts))
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
-    asked = len(arms) if config.router.mode == "ensemble" else 1
+    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.name == "full_advantage" else 1
     length = prompt_tokens + policy.max_new_tokens
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
+    scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
     size, width = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
     flops = {
         "sample": 2.0 * size * responses * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0 * judge * responses * asked * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        "score": 2.0 * judge * scored * asked * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
         "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch),
     }
     speed, device = throughput(config)
@@ -50,8 +51,8 @@ def estimate(config: Config) -> dict[str, Any]:
     return {
         "steps": steps,
         "responses": responses,
-        "calls": responses * asked,
-        "calls_all_arms": responses * len(arms),
+        "calls": scored * asked,
+        "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
         "seconds": {phase: work / speed / efficiency(phase, device) for phase, work in flops.items()},

@@ -20,6 +20,7 @@ from reward_router.examples import Example, balanced, load_examples
 from reward_router.policy import Policy
 from reward_router.rundir import write_atomically
 
+CHUNK = 16  # prompts sampled at a time
 STEP = 2**40  # no training step has this number: these samples are not those of a run with the same seed
 
 
@@ -35,13 +36,16 @@ def gold_pairs(config: Config, out: Path, prompts: int, per_prompt: int, console
     policy = Policy(config.policy, config.train, config.seed)
     examples = balanced(fitting(judged, config.data, policy, console.print), prompts)
     rows: list[dict[str, Any]] = []
-    with console.status(f"sampling {config.policy.n_responses} responses to {len(examples)} prompts"):
-        found = policy.sample([e.prompt for e in examples], [e.id for e in examples], config.policy.n_responses, STEP)
     told = 0
-    for example, responses in zip(examples, found, strict=True):
-        mine = pairs_of(example, responses, per_prompt, config.seed)
-        told += bool(mine)
-        rows += mine
+    with console.status("sampling") as status:
+        for start in range(0, len(examples), CHUNK):
+            part = examples[start : start + CHUNK]
+            status.update(f"sampling {config.policy.n_responses} responses: prompt {start} of {len(examples)}")
+            found = policy.sample([e.prompt for e in part], [e.id for e in part], config.policy.n_responses, STEP)
+            for example, responses in zip(part, found, strict=True):
+                mine = pairs_of(example, responses, per_prompt, config.seed)
+                told += bool(mine)
+                rows += mine
     if not rows:
         raise InputError(f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -132,3 +132,14 @@ def test_estimates_of_the_papers_runs(policy: str, monkeypatch: pytest.MonkeyPat
     assert 20 < gib["policy"] < 70  # trained in bfloat16, sampled beside it
     assert 10 < gib["reward models"] < 20  # one of 7B at a time
     assert 1 < sum(e["seconds"].values()) / 86400 < 100  # days
+
+
+@pytest.mark.parametrize("payoff", ["probe", "full_advantage"])
+def test_an_estimate_counts_two_calls_a_pair(payoff: str) -> None:
+    estimate = pytest.importorskip("reward_router.estimate", reason="needs the packages of the extra `train`")
+    from reward_router import config
+
+    found = estimate.estimate(config.load(preset="bayesian-demo", settings=[f"payoff.name={payoff}"]))
+    assert found["pairs_at_most"] == 4 * 16 * 2
+    assert found["calls_all_arms"] == 2 * found["pairs_at_most"] * len(estimate.arm_specs(config.load()))
+    assert found["calls"] == (found["calls_all_arms"] if payoff == "full_advantage" else 2 * found["pairs_at_most"])

@@ -20,6 +20,7 @@ from reward_router.ledger import columns, opening, snapshots
 from reward_router.ledger.durability import WalSyncer, take_writer_lock
 from reward_router.ledger.opening import MEMORY
 from reward_router.ledger.reading import advice, explain, paged, tally, to_json
+from reward_router.ledger.recent import Recent
 from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
 from reward_router.types import State
 
@@ -64,6 +65,7 @@ class Ledger:
         self.generation = 0  # goes up when events are taken back
         self._pid = os.getpid()
         self._tally: Counter[str] | None = None
+        self._recent = Recent()
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
         with self._explained(), ExitStack() as undo:
@@ -129,6 +131,7 @@ class Ledger:
                     marks = ",".join("?" * len(mine[0]))
                     db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
             self._last += len(rows)
+            self._recent.note(rows)
             if self._tally is not None:
                 self._tally.update(tally(rows))
 
@@ -173,6 +176,7 @@ class Ledger:
                     db.execute(f"DELETE FROM {table} WHERE seq>?", (seq,))
                 snapshots.drop_after(db, seq)
             self._last, self._tally = seq, None
+            self._recent.clear()
             self.generation += 1
             return moved
 
@@ -190,6 +194,7 @@ class Ledger:
 
     def reload(self) -> int:
         """Ask the file for its newest event; needed after a write whose end was not seen."""
+        self._recent.clear()
         self._last = max(self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values())
         return self._last
 
@@ -227,11 +232,12 @@ class Ledger:
             yield from chunk
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
-        """Decisions by id, each with its payoff where it has one. O(log n) an id."""
-        found: dict[bytes, tuple[Decided, Paid | None]] = {}
+        """Decisions by id, each with its payoff where it has one. O(log n) an id, O(1) for this writer's newest ones."""
         with self.lock, self._explained():
-            for at in range(0, len(ids), FIND):
-                some, n = ids[at : at + FIND], len(Decided._fields) + 1
+            found = self._recent.find(ids)
+            unknown = [key for key in ids if key not in found]
+            for at in range(0, len(unknown), FIND):
+                some, n = unknown[at : at + FIND], len(Decided._fields) + 1
                 for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
                     paid = self.verified(Paid, row[n:]) if row[n] is not None else None
                     found[row[1]] = (self.verified(Decided, row[:n]), paid)

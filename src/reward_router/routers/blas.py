@@ -58,7 +58,7 @@ class one_thread:
 def _routines(letter: str) -> tuple[Callable[..., Array], ...]:
     from scipy.linalg import blas
 
-    return tuple(getattr(blas, letter + name) for name in ("symv", "symm", "trmm", "syrk"))
+    return tuple(getattr(blas, letter + name) for name in ("symv", "symm", "trmm", "syrk", "gemv"))
 
 
 def _letter(a_DD: Array) -> str:
@@ -70,17 +70,60 @@ def symmetric_vector(a_DD: Array, x_D: Array) -> Array:
     return _routines(_letter(a_DD))[0](1.0, a_DD, x_D, lower=1)
 
 
+def symmetric_vectors(a_KDD: Array, x_D: Array) -> Array:
+    """A x of each of K C-ordered matrices that hold their upper triangle: (K, D), bit for bit ``symmetric_vector``'s."""
+    symv, out_KD = _routines(_letter(a_KDD))[0], np.empty(a_KDD.shape[:2], a_KDD.dtype)
+    for out_D, a_DD in zip(out_KD, a_KDD, strict=True):
+        out_D[:] = symv(1.0, a_DD.T, x_D, lower=1)
+    return out_KD
+
+
 def symmetric_rows(a_DD: Array, x_ND: Array) -> Array:
     """(A X')' for C-ordered rows X: (N, D)."""
     return _routines(_letter(a_DD))[1](1.0, a_DD, x_ND.T, side=0, lower=1).T
 
 
-def quadratic_rows(a_DD: Array, x_ND: Array) -> Array:
-    """x'Ax of each row as 2 x'Lx - sum A_ii x_i^2 with L the lower triangle: half the flops of A X'."""
-    product_ND = _routines(_letter(a_DD))[2](1.0, a_DD, x_ND.T, side=0, lower=1).T
-    return np.asarray(2 * np.einsum("nd,nd->n", product_ND, x_ND) - (x_ND * x_ND) @ np.diagonal(a_DD))
+def quadratic_rows(a_KDD: Array, x_ND: Array) -> Array:
+    """x'Ax of each row and each of K C-ordered matrices that hold their upper triangle: (K, N).
+
+    As 2 x'Lx - sum A_ii x_i^2, L the triangle: half the flops of A X'.
+    """
+    trmm, out_KN = _routines(_letter(a_KDD))[2], (x_ND * x_ND) @ np.einsum("kdd->kd", a_KDD).T
+    out_KN = np.negative(out_KN.T)
+    for out_N, a_DD in zip(out_KN, a_KDD, strict=True):
+        product_ND = trmm(2.0, a_DD.T, x_ND.T, side=0, lower=1).T
+        out_N += np.einsum("nd,nd->n", product_ND, x_ND)
+    return out_KN
 
 
 def subtract_gram(a_DD: Array, y_ND: Array) -> Array:
     """A - Y'Y in place, lower triangle only; returns A."""
     return _routines(_letter(a_DD))[3](-1.0, y_ND.T, beta=1.0, c=a_DD, lower=1, overwrite_c=1)
+
+
+def subtract_rows(y_D: Array, a_TD: Array, z_T: Array) -> None:
+    """y - A'z in place, for contiguous y and C-ordered A."""
+    _routines(_letter(a_TD))[4](-1.0, a_TD.T, z_T, beta=1.0, y=y_D, overwrite_y=1)
+
+
+def mirror(a_DD: Array, block: int = 64) -> None:
+    """Copy the upper triangle of a C-ordered matrix to the lower, in place."""
+    for start in range(0, len(a_DD), block):
+        stop = start + block
+        corner_DD = a_DD[start:stop, start:stop]
+        corner_DD[:] = np.triu(corner_DD) + np.triu(corner_DD, 1).T
+        a_DD[stop:, start:stop] = a_DD[start:stop, stop:].T
+
+
+def packed(a_DD: Array) -> Array:
+    """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
+    return np.concatenate([row_D[i:] for i, row_D in enumerate(a_DD.T)])
+
+
+def unpacked(packed_P: Array, dim: int) -> Array:
+    """The Fortran-ordered matrix of ``packed``; its upper triangle is zeros."""
+    a_DD, at = np.zeros((dim, dim), packed_P.dtype), 0
+    for i in range(dim):
+        a_DD[i, i:] = packed_P[at : at + dim - i]
+        at += dim - i
+    return a_DD.T

@@ -19,8 +19,9 @@ from math import log, sqrt
 import numpy as np
 from numpy.typing import DTypeLike
 
+from reward_router.errors import InputError
 from reward_router.routers import checks
-from reward_router.routers.blas import Array, quadratic_rows, subtract_gram, symmetric_rows, symmetric_vector
+from reward_router.routers.blas import Array, packed, quadratic_rows, subtract_gram, subtract_rows, symmetric_rows, symmetric_vector, unpacked
 from reward_router.types import Float, State
 
 BLOCK = 32  # tails longer than this are folded in as a block
@@ -43,7 +44,7 @@ class ArmPosterior:
     what the log evidence keeps at each further row, None: no evidence is kept.
     """
 
-    state_names = ("theta_CD", "base_DD", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
+    state_names = ("theta_CD", "base_P", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
 
     def __init__(
         self, theta_CD: Float, precision: float, noise_var: float, dtype: DTypeLike, decay: float | None
@@ -69,6 +70,7 @@ class ArmPosterior:
     def _reset_cache(self) -> None:
         self._seen = 0
         self._last: tuple[bytes, Array] | None = None
+        self.mirrored = False
         self._spread = np.asarray(1 / self.precision, self.dtype)
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -89,9 +91,9 @@ class ArmPosterior:
         if self.size > BLOCK:
             y_ND = self._block_step()
         else:
-            self._catch_up()
+            self.catch_up()
             y_ND = self.factor_TD[self.folded : self.folded + self.size]
-        self.theta_CD = self.theta_CD + self._surprise_NC.T @ y_ND
+        self.theta_CD += self._surprise_NC.T @ y_ND
         self.quad_CC, self.logdet = self._evidence(self.size)
         self._absorb(y_ND)
         self.tail = 0
@@ -126,7 +128,8 @@ class ArmPosterior:
 
     def _absorb(self, y_ND: Array) -> None:
         if self.base_DD is not None:
-            self.base_DD = subtract_gram(self.base_DD, y_ND)
+            subtract_gram(self.base_DD, y_ND)
+            self.factor_TD[:] = 0.0
             return
         self._room(self.folded + self.size)
         self.factor_TD[self.folded : self.folded + self.size] = y_ND
@@ -144,7 +147,8 @@ class ArmPosterior:
 
     def _to_primal(self) -> None:
         dim = self.factor_TD.shape[1]
-        self.base_DD = subtract_gram(self._prior_base(dim), self.factor_TD[: self.folded])
+        self.base_DD = self._prior_base(dim)
+        subtract_gram(self.base_DD, self.factor_TD[: self.folded])
         self.factor_TD, self.folded = np.zeros((self.size, dim), self.dtype), 0
 
     def promote(self) -> None:
@@ -154,23 +158,39 @@ class ArmPosterior:
         self.base_DD = None if self.base_DD is None else self.base_DD.astype(np.float64)
         self._reset_cache()
 
+    @property
+    def stackable(self) -> bool:
+        """Whether this arm can join a ``Stack``: in the primal form, its tail folded in row by row."""
+        return self.base_DD is not None and self.size <= BLOCK
+
+    def adopted(self, base_DD: Array, factor_ND: Array, theta_CD: Float, surprise_NC: Float) -> None:
+        """Move a primal arm's arrays into these, which are zeros where it has no rows yet (see ``Stack``); nothing else changes."""
+        base_DD[:] = np.transpose(self.base_DD)  # type: ignore[arg-type]
+        factor_ND[: self._seen], theta_CD[:] = self.factor_TD[: self._seen], self.theta_CD
+        surprise_NC[:] = self._surprise_NC
+        self.base_DD, self.factor_TD, self.theta_CD, self._surprise_NC = base_DD.T, factor_ND, theta_CD, surprise_NC
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v.
 
         Each row's surprise is (payoff - its mean before it) / s, so theta = theta_folded + sum of surprise y.
         """
+        base_DD, theta_CD, surprise_NC = self.base_DD, self.theta_CD, self._surprise_NC
         for row in range(self._seen, self.tail):
             v_D, end = self.tail_ND[row], self.folded + row
-            y_TD, y_D = self.factor_TD[:end], self.factor_TD[end]
-            z_T = y_TD @ v_D
-            p_D = v_D * self._spread if self.base_DD is None else self._times_base(self.base_DD, v_D, v_D.tobytes())
-            np.subtract(p_D, z_T @ y_TD, out=y_D)
-            scale = sqrt(self.noise_var / float(self.tail_N[row]) + max(float(v_D @ y_D), 0.0))
-            y_D /= scale
-            mean_C = self.theta_CD @ v_D + z_T[self.folded :] @ self._surprise_NC[:row]
-            self._surprise_NC[row] = (self.tail_NC[row] - mean_C) / scale
+            y_D = self.factor_TD[end]
+            y_D[:] = v_D * self._spread if base_DD is None else self._times_base(base_DD, v_D, v_D.tobytes())
+            mean_C = theta_CD.dot(v_D)
+            if end:
+                y_TD = self.factor_TD[:end]
+                z_T = y_TD.dot(v_D)
+                subtract_rows(y_D, y_TD, z_T)
+                mean_C += z_T[self.folded :].dot(surprise_NC[:row])
+            scale = sqrt(self.noise_var / self.tail_N.item(row) + max(v_D.dot(y_D).item(), 0.0))
+            y_D *= 1 / scale
+            surprise_NC[row] = (self.tail_NC[row] - mean_C) / scale
             self._logs_N[row] = log(scale)
         self._seen = self.tail
 
@@ -180,13 +200,17 @@ class ArmPosterior:
             self._last = (key, symmetric_vector(base_DD, x_D))
         return self._last[1]
 
+    def keep(self, key: bytes, product_D: Array) -> None:
+        """Remember the base's product with the row whose bytes are ``key``."""
+        self._last = (key, product_D)
+
     def moments(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
-        self._catch_up()
+        self.catch_up()
         if self.base_DD is None:
             var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
         else:
-            var_B = quadratic_rows(self.base_DD, x_BD)
+            var_B = quadratic_rows(self.base_DD.T[None], x_BD)[0]
         z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
         var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
         mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
@@ -194,8 +218,7 @@ class ArmPosterior:
 
     def one(self, x_D: Array, key: bytes) -> tuple[float, ...]:
         """The C means and the variance at one row, ``key`` its bytes: what ``moments`` gives, with little overhead."""
-        if self._seen != self.tail:
-            self._catch_up()
+        self.catch_up()
         z_T = self.factor_TD[: self.folded + self.tail] @ x_D
         prior = x_D @ x_D / self.precision if self.base_DD is None else self._times_base(self.base_DD, x_D, key) @ x_D
         mean_C = self.theta_CD @ x_D + z_T[self.folded :] @ self._surprise_NC[: self.tail]
@@ -203,7 +226,7 @@ class ArmPosterior:
 
     def evidence(self) -> tuple[Float, float]:
         """(C, C) sum of products of whitened surprises and the log determinant, both discounted by ``decay``."""
-        self._catch_up()
+        self.catch_up()
         return self._evidence(self.tail)
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -213,7 +236,7 @@ class ArmPosterior:
         dim = self.theta_CD.shape[1]
         return {
             "theta_CD": self.theta_CD.copy(),
-            "base_DD": np.empty((0, dim), self.dtype) if self.base_DD is None else self.base_DD.copy(order="F"),
+            "base_P": np.empty(0, self.dtype) if self.base_DD is None else packed(self.base_DD),
             "factor_TD": self.factor_TD[: self.folded].copy(),
             "tail_ND": self.tail_ND[: self.tail].copy(),
             "tail_NC": self.tail_NC[: self.tail].copy(),
@@ -226,10 +249,12 @@ class ArmPosterior:
         take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
-        base_DD, factor_TD = take("base_DD", self.dtype, (None, dim)), take("factor_TD", self.dtype, (None, dim))
-        checks.whole(f"rows of {prefix}base_DD", len(base_DD), 0 if dual_limit(dim) else dim, dim)
-        self.base_DD = np.asarray(base_DD, order="F") if len(base_DD) == dim else None
-        self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, dual_limit(dim))
+        base_P, factor_TD = take("base_P", self.dtype, (None,)), take("factor_TD", self.dtype, (None, dim))
+        if len(base_P) not in ([0] if dual_limit(dim) else []) + [dim * (dim + 1) // 2]:
+            raise InputError(f"state {prefix}base_P has {len(base_P)} numbers; {dim * (dim + 1) // 2} or none were expected")
+        self.base_DD = unpacked(base_P, dim) if len(base_P) else None
+        most = 0 if self.base_DD is not None else dual_limit(dim)
+        self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, most)
         self.factor_TD = np.concatenate([factor_TD, np.zeros((self.size, dim), self.dtype)])
         tail_ND = take("tail_ND", self.dtype, (None, dim))
         self.tail = checks.whole(f"rows of {prefix}tail_ND", len(tail_ND), 0, self.size - 1)

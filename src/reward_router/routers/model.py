@@ -20,6 +20,7 @@ from reward_router.routers.blas import one_thread
 from reward_router.routers.fading import FadingPosterior
 from reward_router.routers.gaussian import ArmPosterior
 from reward_router.routers.options import ModelOptions
+from reward_router.routers.stack import Stack
 from reward_router.types import AnyFloat, Float, Int
 
 FLOAT32_LIMIT, FLOAT64_LIMIT = 1e4, 1e12
@@ -50,6 +51,7 @@ class LinearModel:
             self.precisions.append(options.trust_precision or precision)
         self._limit = FLOAT64_LIMIT * min(self.precisions) * noise_var
         self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
+        self._stacks: list[Stack] = []
         self.pulls_K = np.zeros(self.n_arms, np.int64)
         self.evidence_K2 = np.zeros((self.n_arms, 2))
         self.clock, self.payoff_sum, self.payoff_weight = 0, 0.0, 0.0
@@ -104,8 +106,8 @@ class LinearModel:
         return self._centred(mean_BC, rounds), np.sqrt(var_B)
 
     def _centred(self, mean_BC: Float, rounds: int = 1) -> Float:
-        mean_B = mean_BC[:, 0]
-        return mean_B + self.payoff_mean * (rounds - mean_BC[:, 1]) if self.options.center else mean_B
+        mean_B = mean_BC[..., 0]
+        return mean_B + self.payoff_mean * (rounds - mean_BC[..., 1]) if self.options.center else mean_B
 
     def components(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float]:
         """Means, sds and weights (B, K, C) of every arm's components at checked rows."""
@@ -113,7 +115,9 @@ class LinearModel:
         if not len(x_BD):
             return np.empty(shape), np.empty(shape), np.empty(shape)
         with one_thread():
-            if len(x_BD) == 1 and not self.options.fading:
+            if stacks := self._stacked():
+                mean_BKC, sd_BKC = self._from_stacks(stacks, x_BD, shape)
+            elif len(x_BD) == 1 and not self.options.fading:
                 mean_BKC, sd_BKC = self._one_row(x_BD[0], shape)
             else:
                 mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
@@ -124,6 +128,24 @@ class LinearModel:
             if self.options.trust is not None:
                 weight_BKC[:] = self.trust_KC()
         return mean_BKC, sd_BKC, weight_BKC
+
+    def _stacked(self) -> list[Stack]:
+        """The arms side by side, a stack a component; none while an arm is in its dual form, and where evidence fades."""
+        if not self._stacks and all(isinstance(c, ArmPosterior) and c.stackable for arm in self.arms for c in arm):
+            columns = zip(*self.arms, strict=True)
+            self._stacks = [Stack([c for c in column if isinstance(c, ArmPosterior)]) for column in columns]
+        return self._stacks
+
+    def _from_stacks(self, stacks: list[Stack], x_BD: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
+        mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
+        for c, stack in enumerate(stacks):
+            if len(x_BD) == 1:
+                mean_KC, var_K = stack.one(x_BD[0])
+                mean_BKC[0, :, c], sd_BKC[0, :, c] = self._centred(mean_KC), np.sqrt(var_K)
+            else:
+                mean_BKR, var_BK = stack.rows(x_BD)
+                mean_BKC[:, :, c], sd_BKC[:, :, c] = self._centred(mean_BKR), np.sqrt(var_BK)
+        return mean_BKC, sd_BKC
 
     def _one_row(self, x_D: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
         """``components`` of one row without an array operation per arm that one for all arms can do."""
@@ -201,7 +223,7 @@ class LinearModel:
             RuntimeWarning,
             stacklevel=4,
         )
-        self.dtype = np.dtype(np.float64)
+        self.dtype, self._stacks = np.dtype(np.float64), []
         for arm in self.arms:
             for component in arm:
                 if isinstance(component, ArmPosterior):
@@ -216,15 +238,19 @@ class LinearModel:
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
         stamp_B = self.clock + 1 + np.arange(len(y_B))
-        present = sorted(set(index_B.tolist()))
-        for k in present:
-            mine_B = np.flatnonzero(index_B == k) if len(present) > 1 else slice(None)
+        arm_U, count_U = np.unique(index_B, return_counts=True)
+        if len(arm_U) > 1:  # each arm's rows together, in order
+            order_B = np.argsort(index_B, kind="stable")
+            x_BD, y_BC, weight_B, stamp_B = x_BD[order_B], y_BC[order_B], weight_B[order_B], stamp_B[order_B]
+        start = 0
+        for k, count in zip(arm_U.tolist(), count_U.tolist(), strict=True):
+            mine, start = slice(start, start + count), start + count
             for component in self.arms[k]:
                 if isinstance(component, FadingPosterior):
-                    component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B], stamp_B[mine_B])
+                    component.add(x_BD[mine], y_BC[mine], weight_B[mine], stamp_B[mine])
                 else:
-                    component.add(x_BD[mine_B], y_BC[mine_B], weight_B[mine_B])
-            self.pulls_K[k] += len(y_B[mine_B])
+                    component.add(x_BD[mine], y_BC[mine], weight_B[mine])
+        self.pulls_K[arm_U] += count_U
         self.clock += len(y_B)
         for y in y_B.tolist():
             self.payoff_sum = self.options.discount * self.payoff_sum + y
@@ -256,6 +282,7 @@ class LinearModel:
         """A new arm at its prior; the others are untouched. Returns its index."""
         self.prior_K.append(prior_D)
         self.arms.append(self._fresh(self.prior_K[-1]))
+        self._stacks = []
         self.pulls_K = np.append(self.pulls_K, 0)
         self.evidence_K2 = np.append(self.evidence_K2, [[0.0, 0.0]], axis=0)
         self.n_arms += 1
@@ -267,6 +294,7 @@ class LinearModel:
         if self.n_arms == 1:
             raise InputError("the last arm cannot be removed: a router needs at least one")
         del self.arms[index], self.prior_K[index]
+        self._stacks = []
         self.pulls_K = np.delete(self.pulls_K, index)
         self.evidence_K2 = np.delete(self.evidence_K2, index, axis=0)
         self.n_arms -= 1

@@ -83,17 +83,10 @@ def symmetric_rows(a_DD: Array, x_ND: Array) -> Array:
     return _routines(_letter(a_DD))[1](1.0, a_DD, x_ND.T, side=0, lower=1).T
 
 
-def quadratic_rows(a_KDD: Array, x_ND: Array) -> Array:
-    """x'Ax of each row and each of K C-ordered matrices that hold their upper triangle: (K, N).
-
-    As 2 x'Lx - sum A_ii x_i^2, L the triangle: half the flops of A X'.
-    """
-    trmm, out_KN = _routines(_letter(a_KDD))[2], (x_ND * x_ND) @ np.einsum("kdd->kd", a_KDD).T
-    out_KN = np.negative(out_KN.T)
-    for out_N, a_DD in zip(out_KN, a_KDD, strict=True):
-        product_ND = trmm(2.0, a_DD.T, x_ND.T, side=0, lower=1).T
-        out_N += np.einsum("nd,nd->n", product_ND, x_ND)
-    return out_KN
+def quadratic_rows(a_DD: Array, x_ND: Array, square_ND: Array) -> Array:
+    """x'Ax of each row as 2 x'Lx - sum A_ii x_i^2 with L the lower triangle: half the flops of A X'."""
+    product_ND = _routines(_letter(a_DD))[2](2.0, a_DD, x_ND.T, side=0, lower=1).T
+    return np.asarray(np.einsum("nd,nd->n", product_ND, x_ND) - square_ND @ np.diagonal(a_DD))
 
 
 def subtract_gram(a_DD: Array, y_ND: Array) -> Array:

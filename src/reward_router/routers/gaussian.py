@@ -21,7 +21,16 @@ from numpy.typing import DTypeLike
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
-from reward_router.routers.blas import Array, packed, quadratic_rows, subtract_gram, subtract_rows, symmetric_rows, symmetric_vector, unpacked
+from reward_router.routers.blas import (
+    Array,
+    packed,
+    quadratic_rows,
+    subtract_gram,
+    subtract_rows,
+    symmetric_rows,
+    symmetric_vector,
+    unpacked,
+)
 from reward_router.types import Float, State
 
 BLOCK = 32  # tails longer than this are folded in as a block
@@ -210,7 +219,7 @@ class ArmPosterior:
         if self.base_DD is None:
             var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
         else:
-            var_B = quadratic_rows(self.base_DD.T[None], x_BD)[0]
+            var_B = quadratic_rows(self.base_DD, x_BD, x_BD * x_BD)
         z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
         var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
         mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
@@ -251,7 +260,9 @@ class ArmPosterior:
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
         base_P, factor_TD = take("base_P", self.dtype, (None,)), take("factor_TD", self.dtype, (None, dim))
         if len(base_P) not in ([0] if dual_limit(dim) else []) + [dim * (dim + 1) // 2]:
-            raise InputError(f"state {prefix}base_P has {len(base_P)} numbers; {dim * (dim + 1) // 2} or none were expected")
+            raise InputError(
+                f"state {prefix}base_P has {len(base_P)} numbers; {dim * (dim + 1) // 2} or none were expected"
+            )
         self.base_DD = unpacked(base_P, dim) if len(base_P) else None
         most = 0 if self.base_DD is not None else dual_limit(dim)
         self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, most)

@@ -36,7 +36,8 @@ class Stack:
 
     def one(self, x_D: Array) -> tuple[Float, Float]:
         """Means (K, C) and variances (K,) at one row."""
-        self._catch_up()
+        for arm in self.arms:
+            arm.catch_up()
         k, size, dim = self.factor_KND.shape
         z_KN = (self.factor_KND.reshape(-1, dim) @ x_D).reshape(k, size)
         var_K = self._quadratic(x_D) - np.einsum("kn,kn->k", z_KN, z_KN)
@@ -46,17 +47,16 @@ class Stack:
 
     def rows(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, K, C) and variances (B, K)."""
-        self._catch_up()
-        most = max(arm.tail for arm in self.arms)
-        z_KBN = np.matmul(x_BD, self.factor_KND[:, :most].transpose(0, 2, 1))
-        var_KB = quadratic_rows(self.base_KDD, x_BD) - np.einsum("kbn,kbn->kb", z_KBN, z_KBN)
-        mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, x_BD.shape[1]).T).reshape(len(x_BD), len(self.arms), -1)
-        mean_BKC += np.matmul(z_KBN, self.surprise_KNC[:, :most]).transpose(1, 0, 2)
-        return mean_BKC, np.maximum(var_KB, 0.0).T.astype(np.float64)
-
-    def _catch_up(self) -> None:
-        for arm in self.arms:
-            arm.catch_up()
+        k, columns, dim = self.theta_KCD.shape
+        mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, dim).T).reshape(len(x_BD), k, columns)
+        square_BD, var_BK = x_BD * x_BD, np.empty((len(x_BD), k))
+        for each, arm in enumerate(self.arms):
+            arm.catch_up()  # brings this arm's matrix close
+            prior_B = quadratic_rows(self.base_KDD[each].T, x_BD, square_BD)
+            z_BN = x_BD @ self.factor_KND[each, : arm.tail].T
+            var_BK[:, each] = prior_B - np.einsum("bn,bn->b", z_BN, z_BN)
+            mean_BKC[:, each] += z_BN @ self.surprise_KNC[each, : arm.tail]
+        return mean_BKC, np.maximum(var_BK, 0.0)
 
     def _quadratic(self, x_D: Array) -> Array:
         k, dim = self.base_KDD.shape[:2]

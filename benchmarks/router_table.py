@@ -12,7 +12,10 @@ def ms(value):
 
 
 def cell(value):
-    return value if isinstance(value, str) else f"{ms(value['select'])} / {ms(value['update'])}"
+    if isinstance(value, str):
+        return value
+    update = value["update"]
+    return f"{ms(value['select'])} / {update if isinstance(update, str) else ms(update)}"
 
 
 def table(head, rows):
@@ -33,17 +36,19 @@ def own_rows(rows):
         floors = {"f64": found["floor64"], "f32": found["floor32"]}
         for name, value in found["ours"].items():
             if isinstance(value, str):
-                yield [f"{dim}", f"{arms}", name, "", value, "", "", "", "", ""]
+                yield [f"{dim}", f"{arms}", name, "", value, "", "", "", "", "", ""]
                 continue
             for form, t in value.items():
                 if t:
                     floor = floors[name[-3:]]
                     yield [f"{dim}", f"{arms}", name, form, ms(floor), ms(t["select"]), f"{t['select'] / floor:.2f}",
-                           ms(t["pair"]), f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)", ms(t["bulk"]) if t["bulk"] else "-"]  # fmt: skip
+                           ms(t["pair"]), f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)", ms(t["bulk"]) if t["bulk"] else "-",
+                           f"{t['gib']:.2f}" if "gib" in t else ""]  # fmt: skip
 
 
 def total(value):
-    return None if isinstance(value, str) else value["select"] + value["update"]
+    """Select + update; None where one of them was not measured."""
+    return None if isinstance(value, str) or isinstance(value["update"], str) else value["select"] + value["update"]
 
 
 def ratio(mine, theirs):
@@ -56,6 +61,19 @@ def pair(found, name):
     return None if isinstance(value, str) else value["primal"]["pair"]
 
 
+def over_floor(found, name):
+    value = found["ours"][name]
+    return "-" if isinstance(value, str) else f"{value['primal']['select'] / found['floor' + name[-2:]]:.2f}"
+
+
+def cheaper(found, name):
+    """How much cheaper a decision of 64 in one call is than one alone: dual, primal."""
+    value = found["ours"][name]
+    if isinstance(value, str):
+        return "-"
+    return ", ".join(f"{t['select'] / t['batch']:.1f}x" for t in value.values() if t)
+
+
 def ratio_rows(rows):
     for dim, arms, found in rows:
         p = {name: total(value) for name, value in found["peers"].items()}
@@ -63,8 +81,9 @@ def ratio_rows(rows):
         ucb, ucb32, ts = (pair(found, n) for n in ("LinUCB f64", "LinUCB f32", "LinearThompson f64"))
         batch = {n: v["primal"]["batch"] for n, v in found["ours"].items() if not isinstance(v, str)}
         same = f"{batch['LinearThompson f64'] / batch['LinUCB f64']:.2f}" if "LinearThompson f64" in batch else "-"
-        yield [f"{dim}", f"{arms}", ratio(ucb, [p["mabwiser_ucb"]]), ratio(ucb, f64), ratio(ucb32, [p["contextualbandits_ucb32"]]),
-               ratio(ts, [p["mabwiser_ts"]]), ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same]  # fmt: skip
+        yield [f"{dim}", f"{arms}", over_floor(found, "LinUCB f64"), over_floor(found, "LinUCB f32"), ratio(ucb, [p["mabwiser_ucb"]]),
+               ratio(ucb, f64), ratio(ucb32, [p["contextualbandits_ucb32"]]), ratio(ts, [p["mabwiser_ts"]]),
+               ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same, cheaper(found, "LinUCB f64")]  # fmt: skip
 
 
 def markdown(rows, date=None):
@@ -80,7 +99,7 @@ def markdown(rows, date=None):
         "(the fold of a full tail is in the bulk figure, not in this median). `batch`: per decision of 64 in one call, and how "
         "much cheaper than alone. `bulk`: per row of one arm's update of two tails, folds included.",
         "",
-        table(["d", "K", "router", "form", "floor", "select", "select / floor", "pair", "batch", "bulk"], own_rows(rows)),
+        table(["d", "K", "router", "form", "floor", "select", "select / floor", "pair", "batch", "bulk", "GiB held"], own_rows(rows)),
         "",
         "## Peers, select / update",
         "Vowpal Wabbit is approximate (SGD, no confidence ellipsoid) and parses text: listed for scale, not compared.",
@@ -88,8 +107,11 @@ def markdown(rows, date=None):
         table(["d", "K", *names], ([f"{d}", f"{k}", *(cell(c["peers"][n]) for n in names)] for d, k, c in rows)),
         "",
         "## Ratios of select + update (peer over ours, primal form, same precision)",
-        table(["d", "K", "MABWiser LinUCB", "best exact f64 LinUCB", "contextualbandits f32", "MABWiser LinTS",
-               "best other exact TS", "Thompson / LinUCB, batch of 64"], ratio_rows(rows)),
+        "The first two columns are select over the floor, ours in float64 and float32; the last is how much cheaper one of 64 decisions in "
+        "one call is than one alone, in the dual and the primal form. \"-\": a peer that was cut off is not compared with.",
+        "",
+        table(["d", "K", "x floor, f64", "x floor, f32", "MABWiser LinUCB", "best exact f64 LinUCB", "contextualbandits f32",
+               "MABWiser LinTS", "best other exact TS", "Thompson / LinUCB, batch of 64", "64 in one call"], ratio_rows(rows)),
         "",
     ]  # fmt: skip
     return "\n".join(head)

@@ -1,12 +1,16 @@
 """Select and update times of the linear routers against their peers and the memory-bandwidth floor, all in one run.
 
-    python benchmarks/routers.py --peers PYTHON [--out benchmarks/results-routers.md] [--only 384x4,1024x4] [--max-gib 5]
+    python benchmarks/routers.py --peers PYTHON [--out benchmarks/results-routers.md] [--only 384x4,1024x4] [--cap 20] [--max-gib 5]
 
 PYTHON is an interpreter with the ``peers`` extra installed (often this one); without it the peers' columns say so. One BLAS
 thread; medians of CPU time, because shared machines make wall time meaningless; the floor is measured in the same run: the
 time of one dot product that reads K d^2 numbers. Every cell starts from arms that have seen rows; "primal" means every arm
-is past its dual form (as after d observations), put there directly at the largest sizes. A cell is capped in time (at least
-3 repeats); one that needs more memory than ``--max-gib`` is not run and the table says what it needs.
+is past its dual form (as after d observations), put there directly. A peer's cell, its import and set-up included, ends after
+``--cap`` seconds of wall time: "over" stands for what was not measured by then. What needs more memory than ``--max-gib`` (ours) or
+``--peer-gib`` is not run and the table says what it needs. The cells also go, as JSON lines, to standard output: ``--merge`` takes
+them back. The whole grid takes about 15 minutes on a quiet core:
+
+    python benchmarks/routers.py --peers PYTHON --seconds 0.3 --cap 12 --max-gib 9 --peer-gib 12 --out benchmarks/results-routers.md
 """
 
 import argparse
@@ -48,7 +52,7 @@ def to_primal(router, x, y):
         if component.base_DD is None:
             component._to_primal()
         count = tail_rows(x.shape[1]) // 2
-        component.tail = 0
+        component.tail, component.factor_TD[:] = 0, 0.0
         component._reset_cache()
         component.add(x[:count].astype(component.dtype), y[:count, None], np.ones(count))
 
@@ -87,24 +91,32 @@ def ours(dim, arms, seconds, max_gib):
             router.update(x[: rows - part], a[: rows - part], y[: rows - part])
         dual = stages(router, x, a, y, seconds / 2) if dual_limit(dim) > 128 else None
         to_primal(router, x, y)
-        found[name] = {"dual": dual, "primal": stages(router, x, a, y, seconds)}
+        found[name] = {"dual": dual, "primal": stages(router, x, a, y, seconds) | {"gib": resident_gib()}}
         del router
     return found
 
 
-def peer(python, name, dim, arms, seconds, max_gib):
+def resident_gib():
+    """Memory this process holds now."""
+    with open("/proc/self/statm") as found:
+        return int(found.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def peer(python, name, dim, arms, seconds, cap, max_gib):
     """One peer's cell in its own process, or the reason why there is none."""
     gib = BYTES[name] * arms * dim * dim / 2**30
     if gib > max_gib:
-        return f"needs {gib:.0f} GiB" + (": does not fit in 20" if gib > 20 else "")
+        return f"needs {gib:.0f} GiB: does not fit in {max_gib:.0f}"
     command = [python, str(Path(__file__).with_name("router_peers.py")), name, str(dim), str(arms), str(seconds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 60 * seconds)
-    except subprocess.TimeoutExpired:
-        return f"over {60 + 60 * seconds:.0f} s"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=cap)
+    except subprocess.TimeoutExpired as late:
+        lines = (late.stdout or b"").decode().split()
+        return {"select": json.loads(lines[-1]), "update": f"over {cap:.0f} s"} if lines else f"over {cap:.0f} s"
     if done.returncode:
         return done.stderr.strip().splitlines()[-1][:60] if done.stderr.strip() else f"exit {done.returncode}"
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    select, update = map(json.loads, done.stdout.split())
+    return {"select": select, "update": update}
 
 
 def main():
@@ -112,6 +124,7 @@ def main():
     parser.add_argument("--peers", default=sys.executable)
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--cap", type=float, default=60.0)
     parser.add_argument("--max-gib", type=float, default=20.0)
     parser.add_argument("--peer-gib", type=float, default=20.0)
     parser.add_argument("--merge", nargs="*", default=[], help="outputs of earlier runs whose cells join the table")
@@ -122,7 +135,7 @@ def main():
     for dim, arms in sizes:
         cell = {"floor64": floor_ms(dim, arms, "f8"), "floor32": floor_ms(dim, arms, "f4")}
         cell["ours"] = ours(dim, arms, given.seconds, given.max_gib)
-        cell["peers"] = {n: peer(given.peers, n, dim, arms, given.seconds, given.peer_gib) for n in NAMES}
+        cell["peers"] = {n: peer(given.peers, n, dim, arms, given.seconds, given.cap, given.peer_gib) for n in NAMES}
         rows.append((dim, arms, cell))
         print(json.dumps([dim, arms, cell]), flush=True)
     if given.out:

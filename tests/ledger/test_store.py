@@ -301,3 +301,20 @@ def test_a_file_that_is_no_ledger_or_too_new_is_refused(tmp_path):
     for readonly in (False, True):
         with pytest.raises(LedgerError, match="schema 99"):
             Ledger(tmp_path / "l", readonly=readonly)
+
+
+def test_decisions_are_found_alike_at_hand_and_in_the_file(tmp_path, monkeypatch):
+    """With room for 8 of 40 decisions: new, old, paid and unpaid ones, before and after events are taken back."""
+    monkeypatch.setattr("reward_router.ledger.recent.KEEP", 8)
+    with Ledger(tmp_path / "l") as ledger, Ledger(tmp_path / "l", readonly=True) as reader:
+        d = fill(ledger)
+        ids = [event.id for event in ledger.events(types=[Decided])]
+        assert len(ledger._recent.find(ids)) == 8
+        assert ledger.find(ids) == reader.find(ids)
+        late = ids[0].hex() if ledger.find(ids[:1])[ids[0]][1] is None else ids[1].hex()
+        assert d.feedback(late, 0.5)
+        assert not d.feedback(late, 0.5)
+        assert ledger.find(ids) == reader.find(ids)
+        ledger.rewind(ledger.last_seq - 9, "test")
+        assert ledger.find(ids) == reader.find(ids)
+        assert len(ledger.find(ids)) < len(ids)

@@ -123,8 +123,9 @@ def test_variance_along_a_context_shrinks_with_data_along_it(make):
         mean, sd = router.posterior(x)
         assert sd[0, 0] < last
         last = sd[0, 0]
-    assert (router.posterior(x)[1][0, 1] == router.posterior(x)[1][0, 1]).all()
-    assert mean[0, 1] == 0
+    assert (mean[0, 1], sd[0, 1]) == tuple(
+        float(m[0, 1]) for m in make(2, 5).posterior(x)
+    )  # the other arm is at its prior
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,6 @@ def test_payoff_shifts_change_nothing_where_centring_is_on(keywords, shift):
     for i in range(1, 200, 20):
         plain.update(x[i : i + 20], a[i : i + 20], y[i : i + 20])
         shifted.update(x[i : i + 20], a[i : i + 20], y[i : i + 20] + shift)
-    if "huber" in keywords or ("trust" in keywords and "discount" in keywords):
-        return  # the first payoff is judged against a mean that does not exist yet
     np.testing.assert_allclose(shifted.probs(x), plain.probs(x), atol=1e-8)
     np.testing.assert_allclose(shifted.posterior(x)[0] - shift, plain.posterior(x)[0], atol=1e-8)
 

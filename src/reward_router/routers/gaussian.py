@@ -242,7 +242,6 @@ class ArmPosterior:
 
     def state(self) -> State:
         """Copies of what is stored; never the caches."""
-        dim = self.theta_CD.shape[1]
         return {
             "theta_CD": self.theta_CD.copy(),
             "base_P": np.empty(0, self.dtype) if self.base_DD is None else packed(self.base_DD),

@@ -59,7 +59,6 @@ class Stack:
         return mean_BKC, np.maximum(var_BK, 0.0)
 
     def _quadratic(self, x_D: Array) -> Array:
-        k, dim = self.base_KDD.shape[:2]
         if not self.wide:
             product_KD, key = symmetric_vectors(self.base_KDD, x_D), x_D.tobytes()
             for arm, product_D in zip(self.arms, product_KD, strict=True):
@@ -69,4 +68,4 @@ class Stack:
             if not arm.mirrored:
                 mirror(base_DD)
                 arm.mirrored = True
-        return np.asarray(self.base_KDD.reshape(k, -1) @ np.multiply.outer(x_D, x_D).ravel())
+        return np.asarray(self.base_KDD.reshape(len(self.arms), -1) @ np.multiply.outer(x_D, x_D).ravel())

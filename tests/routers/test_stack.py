@@ -104,3 +104,17 @@ def test_blas_runs_on_one_thread_inside_a_call_and_as_before_outside():
     finally:
         for (_, put), count in zip(found, before, strict=True):
             put(count)
+
+
+@pytest.mark.parametrize("rows", [3, 900])
+def test_a_state_with_whole_matrices_loads_as_one_with_triangles(rows):
+    """As states were written before triangles were packed; dual arms have no matrix."""
+    router, x = taught(60, rows=rows)
+    state = router.state_dict()
+    for k in range(5):
+        packed = state.pop(f"{k}/0/base_P")
+        state[f"{k}/0/base_DD"] = blas.unpacked(packed, 60) if len(packed) else np.empty((0, 60))
+    again = LinUCB(5, 60, ridge=0.1, warmup=0)
+    again.load_state_dict(state)
+    assert (again.probs(x[:9]) == router.probs(x[:9])).all()
+    assert all(again.state_dict()[name].tobytes() == value.tobytes() for name, value in router.state_dict().items())

@@ -110,7 +110,7 @@ def mirror(a_DD: Array, block: int = 64) -> None:
 
 def packed(a_DD: Array) -> Array:
     """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
-    return np.concatenate([row_D[i:] for i, row_D in enumerate(a_DD.T)])
+    return np.concatenate([np.empty(0, a_DD.dtype), *(row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)]))])
 
 
 def unpacked(packed_P: Array, dim: int) -> Array:

@@ -257,7 +257,11 @@ class ArmPosterior:
         take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
-        base_P, factor_TD = take("base_P", self.dtype, (None,)), take("factor_TD", self.dtype, (None, dim))
+        if prefix + "base_DD" in state:  # as states held it before: the matrix whole
+            base_P = packed(np.asarray(take("base_DD", self.dtype, (None, dim)), order="F"))
+        else:
+            base_P = take("base_P", self.dtype, (None,))
+        factor_TD = take("factor_TD", self.dtype, (None, dim))
         if len(base_P) not in ([0] if dual_limit(dim) else []) + [dim * (dim + 1) // 2]:
             raise InputError(
                 f"state {prefix}base_P has {len(base_P)} numbers; {dim * (dim + 1) // 2} or none were expected"

@@ -103,8 +103,8 @@ def test_the_weight_is_bayes_rule_on_the_payoffs() -> None:
     arm_B, y_B = draw.integers(ARMS, size=12), draw.normal(size=12)
     one = Anchored(LinearThompson(ARMS, DIM + 1, None, 400.0, NOISE), weight_KD)
     router = TrustedThompson(one, LinearThompson(ARMS, DIM + 1, None, 20.0, NOISE), 0.5)
-    for i in range(12):
-        router.update(x_BD[i : i + 1], arm_B[i : i + 1], y_B[i : i + 1])
+    for part in (slice(0, 1), slice(1, 7), slice(7, 12)):  # however the rows are cut into batches
+        router.update(x_BD[part], arm_B[part], y_B[part])
     ratio = 0.0
     for mean_KD, precision, sign in ((weight_KD, 400.0, 1), (np.zeros_like(weight_KD), 20.0, -1)):
         for k in range(ARMS):

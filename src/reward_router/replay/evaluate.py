@@ -14,6 +14,7 @@ from reward_router.replay.embed import Contexts, build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
 from reward_router.replay.methods import Plan, Protocol
+from reward_router.replay.offline_stage import from_artifact
 from reward_router.replay.price_curve import price_curve
 from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
@@ -46,12 +47,20 @@ def evaluate(records: Records, settings: Settings) -> Json:
     """Every method on one file. Seconds for thousands of rows: see docs/replay.md."""
     plans = methods.plan(settings.routers, records)
     contexts = build(records, settings.features)
-    protocol = Protocol(settings.feedback, min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds))
+    folds, repeats = min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds)
+    priors = {p.prior: from_artifact(p.prior, records) for p in plans if p.prior is not None}
+    protocol = Protocol(settings.feedback, folds, repeats, _pairs(plans, records, settings.features), priors)
     runs = run_all(plans, records, contexts, protocol, settings)
     result = summarise(records, contexts, plans, runs, settings)
     if any(p.kind == "committee" for p in plans):
         result["price_curve"] = price_curve(records, contexts, protocol.folds)
     return result
+
+
+def _pairs(plans: Sequence[Plan], records: Records, features: str) -> Contexts | None:
+    """Contexts of pairs where strengths are learned, responses are recorded and nobody chose other features."""
+    wanted = features == "auto" and records.responses and any(p.learns_strengths for p in plans)
+    return build(records, "pair") if wanted else None
 
 
 def run_all(
@@ -72,7 +81,11 @@ def run_all(
             else:
                 for label, judged in result.items():
                     foldings[label].append(judged)
-    return found | {label: [averaged(repeats)] for label, repeats in foldings.items()}
+    learnt = {
+        p.label for p in fitted if p.kind == "online"
+    }  # their repeats differ by order as well: resampled like runs
+    one_each = {label: [averaged([j]) for j in repeats] for label, repeats in foldings.items() if label in learnt}
+    return found | {label: [averaged(repeats)] for label, repeats in foldings.items()} | one_each
 
 
 def _mapped(
@@ -94,7 +107,7 @@ def _run_jobs(jobs: Sequence[Job], records: Records, contexts: Contexts, protoco
     with one_thread():
         for plans, number in jobs:
             if plans[0].cross_fitted:
-                done.append(methods.run_crossfit(plans, records, contexts, protocol.folds, number))
+                done.append(methods.run_crossfit(plans, records, contexts, protocol, number))
             else:
                 done.append((plans[0].label, methods.run(plans[0], records, contexts, protocol, number)))
     return done

@@ -1,8 +1,8 @@
 """Every name ``--router`` knows: what it is, which options it takes, how it is run. Arms go by their own names."""
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from reward_router import routers
 from reward_router.errors import InputError
-from reward_router.replay import baselines
+from reward_router.replay import baselines, bayesian
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
+from reward_router.replay.offline_stage import Fitted
 from reward_router.replay.protocols import Judged, Method, Run, crossfit, one_arm_each, online, scheduled
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
@@ -35,12 +36,23 @@ class Plan:
     @property
     def learns_online(self) -> bool:
         """Whether it is run once a seed."""
-        return self.kind == "online"
+        return self.kind == "online" and not self.cross_fitted
 
     @property
     def cross_fitted(self) -> bool:
         """Whether it learns on other folds."""
-        return self.name in _CROSSFIT
+        return self.name in _CROSSFIT and self.prior is None
+
+    @property
+    def prior(self) -> str | None:
+        """The folder of a prior artifact, where strengths come from there."""
+        found = dict(self.options).get("prior")
+        return str(found) if found else None
+
+    @property
+    def learns_strengths(self) -> bool:
+        """Whether it has BayesianRouter's offline stage."""
+        return self.name in _BAYES and self.prior is None
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Protocol:
     feedback: Feedback
     folds: int
     repeats: int
+    pairs: Contexts | None = None
+    priors: Mapping[str, Fitted] = field(default_factory=dict)
 
 
 Maker = Callable[..., Router]
@@ -86,6 +100,13 @@ _ONLINE: dict[str, tuple[Maker, Callable[..., Any]]] = {
 }
 _NOT_OPTIONS = ("n_arms", "dim")
 
+_STRENGTHS = {"dim": int, "lambda_cls": float, "balance": bool, "prior": str}
+
+_BAYES: dict[str, Callable[..., bayesian.Variant]] = {
+    "bayesian": bayesian.bayesian,
+    "weighted_score": bayesian.weighted_score,
+}
+
 _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "best_train": ("one call", {}, lambda: baselines.best_train),
     "category_best": ("one call", {}, lambda: baselines.category_best),
@@ -99,6 +120,8 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "median": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("median", **o)),
     "wco": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("wco", **o)),
     "uwo": ("K calls", {"scores": str, "penalty": float}, lambda **o: baselines.aggregate("uwo", **o)),
+    "bayesian": ("online", {"without": str, "trust": float, **_STRENGTHS}, _BAYES["bayesian"]),
+    "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
 DEFAULT = (
     *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
@@ -137,7 +160,10 @@ def _plan(text: str, records: Records) -> Plan:
         close = get_close_matches(name, [*names(), *records.arms], 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(f"unknown router {name!r}{hint} allowed: {', '.join(names())}, or an arm of {records.name}")
-    found = Plan(text, name, kind, tuple(parse_options(f"router {name}", options, allowed).items()))
+    chosen = parse_options(f"router {name}", options, allowed)
+    if name == "bayesian" and chosen.get("without") == "online":
+        kind = "one call"
+    found = Plan(text, name, kind, tuple(chosen.items()))
     _try(found)
     return found
 
@@ -170,17 +196,20 @@ def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, s
     if found.name in _SCHEDULES:
         return scheduled(records, _SCHEDULES[found.name][1], seed)
     options = dict(found.options)
+    if found.prior is not None:
+        variant = _BAYES[found.name](**options)
+        return variant.run(protocol.priors[found.prior], records, contexts, protocol.feedback, seed)
     router = _ONLINE[found.name][0](len(records.arms), contexts.width, **options)
     batch = options.get("batch", LASER_BATCH) if found.name == "laser" else 0
     return online(records, contexts, router, protocol.feedback, seed, batch)
 
 
 def run_crossfit(
-    plans: Sequence[Plan], records: Records, contexts: Contexts, n_folds: int, repeat: int
+    plans: Sequence[Plan], records: Records, contexts: Contexts, protocol: Protocol, repeat: int
 ) -> dict[str, Judged]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
     chosen = {p.label: _CROSSFIT[p.name][2](**dict(p.options)) for p in plans}
-    return crossfit(records, contexts, chosen, n_folds, repeat)
+    return crossfit(records, contexts, chosen, protocol.folds, repeat, protocol.feedback, protocol.pairs)
 
 
 def _uniform(n_rows: int, n_arms: int) -> Float:

@@ -7,9 +7,10 @@ the mean over the router's own distribution there, not of the one draw it learns
 crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` times.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from reward_router.replay.records import Records
 from reward_router.replay.stream import play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
 
+CORRECT = Feedback("correct")
 TIME_BINS = 40
 ENOUGH_ROWS = 50_000
 
@@ -133,12 +135,25 @@ def folds(group_P: Int, n_folds: int, repeat: int) -> Iterator[tuple[Int, Int]]:
 
 @dataclass(frozen=True)
 class Split:
-    """One fold: all rows, and which of them are for training and which are judged. What methods share is computed once."""
+    """One fold: all rows, and which of them are for training and which are judged. What methods share is computed once.
+
+    ``feedback`` and ``repeat`` are for methods with an online stage on the judged rows; ``pairs``: contexts of pairs, where there are any.
+    """
 
     records: Records
     contexts: Contexts
     train_P: Int
     test_P: Int
+    feedback: Feedback = CORRECT
+    repeat: int = 0
+    pairs: Contexts | None = None
+    shared: dict[Hashable, Any] = field(default_factory=dict)
+
+    @cached_property
+    def pair_features_PF(self) -> Float:
+        """What strengths are learned from, unreduced: of the pair where the responses are recorded, else of the prompt or category."""
+        chosen = self.pairs or self.contexts
+        return np.hstack([chosen.fixed_UF, chosen.learned_UE])[chosen.unit_P]
 
     @cached_property
     def context_PD(self) -> Float:
@@ -172,13 +187,19 @@ class Judged:
 
 
 def crossfit(
-    records: Records, contexts: Contexts, methods: Mapping[str, Method], n_folds: int, repeat: int
+    records: Records,
+    contexts: Contexts,
+    methods: Mapping[str, Method],
+    n_folds: int,
+    repeat: int,
+    feedback: Feedback = CORRECT,
+    pairs: Contexts | None = None,
 ) -> dict[str, Judged]:
     """Each method by its label: every row judged by what was learned on other prompts."""
     n_rows, n_arms = records.margins_PK.shape
     found = {label: Judged(np.zeros(n_rows), np.zeros(n_arms), 0.0) for label in methods}
     for train_P, test_P in folds(records.group_P, n_folds, repeat):
-        split = Split(records, contexts, train_P, test_P)
+        split = Split(records, contexts, train_P, test_P, feedback, repeat, pairs)
         price_TK = records.price_PK[test_P]
         for label, method in methods.items():
             so_far = found[label]

@@ -43,7 +43,8 @@ def measure(files: Sequence[str], selection: Selection, settings: Settings, cons
     plain, ledgers = [f for f in files if kind(f) != "ledger"], [f for f in files if kind(f) == "ledger"]
     valued = [_valued(Path(f)) for f in ledgers]
     with_rows = plain + [f for f, v in zip(ledgers, valued, strict=True) if "no_rows" not in v]
-    keep_responses = bool({"pair", "lengths"} & set(blocks))
+    strengths = any(name.startswith(("bayesian", "weighted_score")) for name in settings.routers or ())
+    keep_responses = bool({"pair", "lengths"} & set(blocks)) or ("auto" in blocks and strengths)
     results = []
     for records in load(with_rows, _prompt_limit(blocks), keep_responses):
         result = evaluate(records.select(selection.keep, selection.drop), settings)

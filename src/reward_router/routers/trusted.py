@@ -11,6 +11,7 @@ stream the largest of many wide draws wins, whatever the prior says. A prior art
 (another data set, another judge), so here the mixture is joint: every payoff of any arm speaks for or against the prior.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,17 +125,27 @@ class TrustedThompson:
         return trust * self.informed.probs(context_BD) + (1 - trust) * self.plain.probs(context_BD)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Weigh the two by how well they foresaw the payoffs, rows together, then let both learn."""
+        """Row by row: weigh the two by how well they foresaw the payoff, then let both learn it.
+
+        Rows of one batch are not independent given the posterior before it, least of all under a wide prior.
+        """
+        checks.arms(arm_B, len(self.plain.model.contexts(context_BD)), self.n_arms)
+        checks.payoffs(payoff_B, len(arm_B))  # everything is checked before anything is learned
+        if propensity_B is not None:
+            checks.propensities(propensity_B, len(arm_B))
+        for row in range(len(payoff_B)):
+            part = slice(row, row + 1)
+            self._learn(context_BD[part], arm_B[part], payoff_B[part])
+
+    def _learn(self, x_1D: AnyFloat, arm_1: Int, payoff_1: Float) -> None:
         noise = self.informed.router.model.noise_var, self.plain.model.noise_var
-        gain = _log_density(*self.informed.posterior(context_BD), noise[0], arm_B, payoff_B)
-        gain -= _log_density(*self.plain.posterior(context_BD), noise[1], arm_B, payoff_B)
-        self.informed.update(context_BD, arm_B, payoff_B, propensity_B)
-        self.plain.update(context_BD, arm_B, payoff_B, propensity_B)
-        if (
-            self.seen or not self.plain.model.options.center
-        ):  # the first payoff is the mean: it says nothing about an arm
+        gain = _log_density(*self.informed.posterior(x_1D), noise[0], arm_1, payoff_1)
+        gain -= _log_density(*self.plain.posterior(x_1D), noise[1], arm_1, payoff_1)
+        self.informed.update(x_1D, arm_1, payoff_1)
+        self.plain.update(x_1D, arm_1, payoff_1)
+        if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
             self.log_odds += gain
-        self.seen += len(payoff_B)
+        self.seen += 1
 
     def state_dict(self) -> State:
         """Both routers' states and the weight, arrays only."""
@@ -152,8 +163,8 @@ class TrustedThompson:
         self.log_odds, self.seen = float(state["weight"][0]), int(state["weight"][1])
 
 
-def _log_density(mean_BK: Float, sd_BK: Float, noise_var: float, arm_B: Int, payoff_B: Float) -> float:
-    """Sum of log N(payoff; mean, posterior variance + noise variance) at the arms pulled, up to a constant."""
-    row_B = np.arange(len(arm_B))
-    var_B = sd_BK[row_B, arm_B] ** 2 + noise_var
-    return float(-0.5 * (np.log(var_B) + (payoff_B - mean_BK[row_B, arm_B]) ** 2 / var_B).sum())
+def _log_density(mean_1K: Float, sd_1K: Float, noise_var: float, arm_1: Int, payoff_1: Float) -> float:
+    """log N(payoff; mean, posterior variance + noise variance) at the arm pulled, up to a constant."""
+    arm = int(arm_1[0])
+    var = float(sd_1K[0, arm]) ** 2 + noise_var
+    return -0.5 * (math.log(var) + (float(payoff_1[0]) - float(mean_1K[0, arm])) ** 2 / var)

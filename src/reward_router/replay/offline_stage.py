@@ -1,0 +1,130 @@
+"""BayesianRouter's offline stage for one fold, or from an artifact: encoded rows, strengths, and the calibrated prior.
+
+On a fold the strengths learn from the training rows and stop on a dev split of their prompts; the same dev split calibrates the
+prior for the payoff used online. The judged rows' labels are not read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.replay.protocols import Split
+from reward_router.replay.records import Records
+from reward_router.routers import LinearThompson
+from reward_router.routers.trusted import Anchored, TrustedThompson
+from reward_router.types import Float, Router
+
+DEV = 0.2  # of the training prompts
+NO_PRIOR_PRECISION, NO_PRIOR_NOISE, NO_PRIOR_INTERCEPT = (
+    20.0,
+    0.4,
+    5.0,
+)  # as router `bayesian` of `train` without a prior
+TRUST = 0.5  # .9 keeps more of a good prior, and lets a stale one cost more than its fifth on streams of tens of rows
+_LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the offline stage gives one fold: encoded rows, raw strengths and the calibrated prior in payoff units."""
+
+    h_PD: Float
+    score_PK: Float
+    strength_KD: Float
+    offset_K: Float
+    precision: float
+    offset_precision: float
+    noise_sd: float
+
+
+def offline_stage(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
+    """Strengths and calibrated prior from the training rows alone; shared by the methods of a split that ask for the same."""
+    wanted = ("bayesian", dim, lambda_cls, balance)
+    if wanted not in split.shared:
+        split.shared[wanted] = _fit(split, dim, lambda_cls, balance)
+    found: Fitted = split.shared[wanted]
+    return found
+
+
+def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
+    from reward_router.offline.calibrate import calibrate
+    from reward_router.offline.strengths import dev_rows, fit_strengths, right_of
+
+    records, fit_P = split.records, split.fit_P
+    features_PF = split.pair_features_PF
+    right_TK = right_of(records.margins_PK[fit_P], records.label_P[fit_P])
+    group_T = records.group_P[fit_P]
+    dev_T = dev_rows(group_T, DEV, split.repeat)
+    strengths = fit_strengths(
+        features_PF[fit_P],
+        right_TK,
+        group_T,
+        dim=dim,
+        lambda_cls=lambda_cls,
+        balance=balance,
+        seed=split.repeat,
+        dev=dev_T,
+    )
+    h_PD = strengths.encode(features_PF)
+    told = replace(split.feedback, fraction=1.0, delay=0).matrix(records, split.repeat)
+    dev_P = fit_P[dev_T]
+    found = calibrate(h_PD[dev_P], strengths.bt_KD, told[dev_P], records.category_P[dev_P], float((~dev_T).sum()))
+    centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)
+    return Fitted(
+        h_PD=h_PD,
+        score_PK=strengths.scores(h_PD),
+        strength_KD=max(found.scale, _LEAST_SCALE) * centred_KD,
+        offset_K=found.offset_K,
+        precision=found.precision,
+        offset_precision=found.offset_precision,
+        noise_sd=found.noise_sd,
+    )
+
+
+def with_prior(fitted: Fitted, trust: float = TRUST) -> Router:
+    """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1."""
+    n_arms, dim = fitted.strength_KD.shape
+    zero = LinearThompson(
+        n_arms, dim, None, fitted.precision, fitted.noise_sd, center=True, intercept=fitted.offset_precision
+    )
+    informed = Anchored(zero, fitted.strength_KD, fitted.offset_K)
+    return informed if trust == 1 else TrustedThompson(informed, no_prior(fitted, fitted.noise_sd), trust)
+
+
+def no_prior(fitted: Fitted, noise_sd: float = NO_PRIOR_NOISE, precision: float = NO_PRIOR_PRECISION) -> LinearThompson:
+    """Thompson sampling from the zero prior at its own precision, on the same encoding."""
+    n_arms, dim = fitted.strength_KD.shape
+    return LinearThompson(n_arms, dim, None, precision, noise_sd, center=True, intercept=NO_PRIOR_INTERCEPT)
+
+
+def from_artifact(folder: str, records: Records) -> Fitted:
+    """The prior that ``fit-prior`` wrote, on rows with prompts and responses; arms it does not know start at the mean arm, with a warning.
+
+    InputError where no arm is known, the rows have no texts, or the encoder is not the one the strengths belong to. Needs torch.
+    """
+    from reward_router.offline.prior import load_prior
+
+    prior = load_prior(folder, records.arms)
+    if not (records.prompts and records.responses):
+        raise InputError(
+            f"{records.name}: prior={folder} encodes pairs: prompt, response_a and response_b are needed on every row"
+        )
+    first, second = zip(*records.responses, strict=True)
+    h_PD = prior.encoder().pairs([records.prompts[g] for g in records.group_P], first, second)
+    bt_KD, means_KD = _rows(prior.arms, prior.strengths.bt_KD, records.arms), prior.means(records.arms)
+    found = prior.calibration
+    strength_KD = means_KD[:, :-1] if found.scale > _LEAST_SCALE else _LEAST_SCALE * bt_KD
+    return Fitted(
+        h_PD, h_PD @ bt_KD.T, strength_KD, means_KD[:, -1], found.precision, found.offset_precision, found.noise_sd
+    )
+
+
+def _rows(known: Sequence[str], bt_KD: Float, arms: Sequence[str]) -> Float:
+    """Strengths of ``arms`` about their mean; zero for an arm that is not known."""
+    here = [k for k, arm in enumerate(arms) if arm in known]
+    chosen_KD = bt_KD[[known.index(arms[k]) for k in here]]
+    out_KD = np.zeros((len(arms), bt_KD.shape[1]))
+    out_KD[here] = chosen_KD - chosen_KD.mean(axis=0)
+    return out_KD

@@ -1,0 +1,52 @@
+"""The paper's simple rival: offline strength and online score, weighted."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.routers import LinearThompson
+from reward_router.routers.win_probability import win_probability
+from reward_router.types import AnyFloat, Float, Int, State
+
+
+def best_of(score_TK: Float) -> Float:
+    """(T, K): all mass on the highest score, ties (1e-12) split evenly."""
+    best_TK = (score_TK >= score_TK.max(axis=1, keepdims=True) - 1e-12).astype(np.float64)
+    return np.asarray(best_TK / best_TK.sum(axis=1, keepdims=True))
+
+
+class WeightedScore:
+    """P(arm has the highest a x offline strength + (1 - a) x draw of its zero-prior posterior); learns as Thompson does."""
+
+    def __init__(self, online: LinearThompson, offline_KD: Float, a: float) -> None:
+        """``offline_KD``: rows whose products with a context are the offline strengths in payoff units."""
+        self.online, self.offline_KD, self.a = online, offline_KD, a
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms."""
+        return self.online.n_arms
+
+    def probs(self, context_BD: AnyFloat) -> Float:
+        """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths."""
+        offline_BK = np.asarray(context_BD @ self.offline_KD.T)
+        if self.a == 1:
+            return best_of(offline_BK)
+        if self.a == 0:
+            return self.online.probs(context_BD)
+        mean_BK, sd_BK = self.online.posterior(context_BD)
+        return win_probability(self.a * offline_BK + (1 - self.a) * mean_BK, (1 - self.a) * sd_BK)
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """The online part learns."""
+        self.online.update(context_BD, arm_B, payoff_B, propensity_B)
+
+    def state_dict(self) -> State:
+        """The online part's."""
+        return self.online.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """The online part's."""
+        self.online.load_state_dict(state)

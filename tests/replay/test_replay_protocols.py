@@ -126,7 +126,11 @@ def test_rows_by_group() -> None:
 
 def test_crossfit_methods_never_see_a_test_label(records: Records) -> None:
     """Turning round the labels of one fold's test rows leaves what is decided there unchanged (accuracy becomes 1 - accuracy)."""
-    chosen = {name: methods._CROSSFIT[name][2]() for name in methods._CROSSFIT if name != "committee"}
+    paid = (
+        "committee",
+        *methods._BAYES,
+    )  # they are paid on the judged rows; what reaches their prior: test_replay_bayesian
+    chosen = {name: methods._CROSSFIT[name][2]() for name in methods._CROSSFIT if name not in paid}
     train_P, test_P = next(folds(records.group_P, 5, 0))
     contexts = embed.build(records, "category")
     before = {n: m(Split(records, contexts, train_P, test_P)) for n, m in chosen.items()}

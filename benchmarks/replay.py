@@ -2,9 +2,10 @@
 
     python benchmarks/replay.py files [--seeds 20] [--drop-arms GLOB] FILE...    every default router, seconds and peak memory
     python benchmarks/replay.py stream [--rows 1000000] [--arms 13]              a synthetic file that is read row by row
-    python benchmarks/replay.py table RESULT.json                                the tables of docs/replay.md from --json
+    python benchmarks/replay.py table RESULT.json... [--into docs/replay.md]     the tables of docs/replay.md from --json
 
-Embeddings are cached by the first run (REWARD_ROUTER_CACHE): run twice to time without them.
+What results-replay.md reports, on a machine that does nothing else: files $REWARD_ROUTER_DATA/replay/*.jsonl.gz (the folder), and
+files --drop-arms 'judge*' $REWARD_ROUTER_DATA/replay/rewardmath.jsonl.gz (13 arms, 2,925 rows). Embeddings are cached by the first run (REWARD_ROUTER_CACHE): run twice to time without them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from rich.console import Console
 from reward_router.replay.evaluate import Settings
 from reward_router.replay.run import Selection, measure
 
+BEGIN, END = "<!-- results: written by benchmarks/replay.py table -->", "<!-- end of results -->"
 STREAMED = ["uniform", "exp3", "best_train", "category_best", "majority", "weighted_vote", "mean", "stacking", "oracle"]
 
 
@@ -74,46 +77,75 @@ def stream(n_rows: int, n_arms: int) -> None:
         timed([str(path)], Settings(STREAMED, "none", seeds=1), Selection())
 
 
-def table(path: Path) -> None:
-    """Markdown: a summary line a file, then every method of every file."""
-    files = json.loads(path.read_text())["files"]
-    print(
-        "| file | rows / prompts / arms | best single arm | at most | best one-call router | best committee | do |\n|---|---|---|---|---|---|---|"
+def table(paths: list[Path]) -> str:
+    """Markdown: a line a file, accuracy of every method on every file, the verdicts."""
+    files = [f for path in paths for f in json.loads(path.read_text())["files"]]
+    head = (
+        "| file | rows / prompts / arms | best single arm | at most | best one-call router | best committee | do |\n"
+        + "|---" * 7
+        + "|"
     )
-    for f in files:
-        v, routers = f["verdict"], f["routers"]
-        best = f"{v['best_single']} {100 * routers[v['best_single']]['accuracy']:.1f}"
-        cells = [
-            f"{f['rows']} / {f['prompts']} / {len(f['arms'])}",
-            best,
-            f"{100 * v['headroom']:+.1f}",
-            _gain(v["best_router"], routers),
-            _gain(v["best_committee"], routers, True),
-        ]
-        print(
-            f"| {f['name']} | {' | '.join(cells)} | {'one arm' if v['action'] == 'arm' else v['action'] + ': ' + v['method']} |"
-        )
-    for f in files:
-        print(
-            f"\n**{f['name']}**: {f['verdict']['text']}\n\n| method | accuracy | where some right | calls | vs best single | regret |\n|---|---|---|---|---|---|"
-        )
-        for label, e in sorted(f["routers"].items(), key=lambda item: (item[1]["kind"] != "arm", -item[1]["accuracy"])):
-            if e["kind"] != "arm" or label in sorted(f["arms"], key=lambda a: -f["routers"][a]["accuracy"])[:3]:
-                low, high = e["ci95"]
-                print(
-                    f"| {label} | {100 * e['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {100 * e['accuracy_some_right']:.1f} | {e['calls_per_row']:.2f} | {_diff(e)} | {e['regret']:.0f} |"
-                )
+    lines = [head, *(_line(f) for f in files), "", *_matrix(files), ""]
+    return "\n".join([*lines, *(f"- **{f['name']}**: {f['verdict']['text']}" for f in files)])
 
 
-def _diff(e: dict[str, Any]) -> str:
-    best = e["vs_best_single"]
-    return f"{100 * best['diff']:+.1f} [{100 * best['ci95'][0]:+.1f}, {100 * best['ci95'][1]:+.1f}]{' inside' if best['inside'] else ''}"
+def _line(f: dict[str, Any]) -> str:
+    v, routers = f["verdict"], f["routers"]
+    cells = [
+        f"{f['rows']} / {f['prompts']} / {len(f['arms'])}",
+        f"{v['best_single']} {_accuracy(routers[v['best_single']])}",
+        f"{100 * v['headroom']:+.1f}",
+        _gain(v["best_router"], routers),
+        _gain(v["best_committee"], routers),
+        "one arm" if v["action"] == "arm" else f"{v['action']}: {v['method']}",
+    ]
+    return f"| {f['name']} | {' | '.join(cells)} |"
 
 
-def _gain(label: str | None, routers: dict[str, Any], calls: bool = False) -> str:
+def _accuracy(e: dict[str, Any]) -> str:
+    return f"{100 * e['accuracy']:.1f} [{100 * e['ci95'][0]:.1f}, {100 * e['ci95'][1]:.1f}]"
+
+
+def _gain(label: str | None, routers: dict[str, Any]) -> str:
+    """Accuracy, calls where they are more than one, and the difference to the best single arm."""
     if label is None:
         return "-"
-    return f"{label} {_diff(routers[label])}" + (f" at {routers[label]['calls_per_row']:.2f} calls" if calls else "")
+    best, calls = routers[label]["vs_best_single"], routers[label]["calls_per_row"]
+    asked = f" @ {calls:.3g}" if calls > 1 else ""
+    inside = " inside" if best["inside"] else ""
+    low, high = best["ci95"]
+    return f"{label} {100 * routers[label]['accuracy']:.1f}{asked}, {100 * best['diff']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{inside}"
+
+
+def _matrix(files: list[dict[str, Any]]) -> Iterator[str]:
+    """Methods by files. Bold: above the best single arm beyond the interval of the difference; ~: inside it."""
+    yield "| accuracy in % | " + " | ".join(f["name"] for f in files) + " |"
+    yield "|---" * (len(files) + 1) + "|"
+    yield (
+        "| best single arm | "
+        + " | ".join(f"{100 * f['routers'][f['best_single']]['accuracy']:.1f}" for f in files)
+        + " |"
+    )
+    labels = dict.fromkeys(label for f in files for label, e in f["routers"].items() if e["kind"] != "arm")
+    for label in labels:
+        yield f"| {label} | " + " | ".join(_cell(f["routers"].get(label)) for f in files) + " |"
+
+
+def _cell(e: dict[str, Any] | None) -> str:
+    if e is None:
+        return "-"
+    text, best = f"{100 * e['accuracy']:.1f}", e["vs_best_single"]
+    text += f" @ {e['calls_per_row']:.2f}" if e["kind"] == "committee" else ""
+    return f"~{text}" if best["inside"] else f"**{text}**" if best["diff"] > 0 and e["kind"] != "bound" else text
+
+
+def into(page: Path, text: str) -> None:
+    """Put ``text`` between the page's two markers."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise SystemExit(f"{page}: needs the lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -127,10 +159,13 @@ def main() -> None:
     long = commands.add_parser("stream")
     long.add_argument("--rows", type=int, default=1_000_000)
     long.add_argument("--arms", type=int, default=13)
-    commands.add_parser("table").add_argument("result", type=Path)
+    shown = commands.add_parser("table")
+    shown.add_argument("results", nargs="+", type=Path)
+    shown.add_argument("--into", type=Path, help="a page with the two markers")
     args = parser.parse_args()
     if args.command == "table":
-        table(args.result)
+        text = table(args.results)
+        into(args.into, text) if args.into else print(text)
     elif args.command == "stream":
         stream(args.rows, args.arms)
     else:

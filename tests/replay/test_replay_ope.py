@@ -222,3 +222,39 @@ def test_a_ledger_becomes_a_log(tmp_path: Path) -> None:
     marked = ledger_log(tmp_path / "ledger.sqlite", fallback="missing")
     assert np.isnan(marked.payoff_T).sum() == 4
     assert 0 < estimate(log, fixed(log, 0), "snips").value < 1
+
+
+def test_a_batch_routed_step_is_one_decision_with_its_mean_payoff(tmp_path: Path) -> None:
+    from reward_router.dispatch import Dispatcher
+    from reward_router.ledger import Ledger
+    from reward_router.replay.ledger_log import ledger_log
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        dispatcher = Dispatcher(Exp3(3), list(ARMS), ledger=ledger)
+        for step in range(30):
+            (d,) = dispatcher.route(np.ones((1, 2)), [f"batch-{step}"], step=step, n_units=16)
+            dispatcher.feedback(d.id, MEANS[d.arm], source="probe")
+    log = ledger_log(tmp_path / "ledger.sqlite")
+    assert len(log) == 30
+    assert log.payoff_T.tolist() == MEANS[log.arm_T].tolist()
+    assert estimate(log, fixed(log, 0), "snips").rows == 30
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
+    [(("neg_loss",), "themselves trained"), (("probe", "verifier"), "exactly one kind"), ((), "exactly one kind")],
+)
+def test_ledgers_whose_payoffs_cannot_be_compared_are_refused(
+    tmp_path: Path, sources: tuple[str, ...], says: str
+) -> None:
+    from reward_router.dispatch import Dispatcher
+    from reward_router.ledger import Ledger
+    from reward_router.replay.ledger_log import values
+
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        dispatcher = Dispatcher(Exp3(2), ["x", "y"], ledger=ledger)
+        for step in range(40):
+            (d,) = dispatcher.route(np.ones((1, 1)), [f"u{step}"], step=step)
+            if sources:
+                dispatcher.feedback(d.id, 0.5, source=sources[step % len(sources)])
+    assert says in values(tmp_path / "ledger.sqlite")["refused"]

@@ -18,6 +18,7 @@ from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.intervals import bootstrap, interval, simultaneous, simultaneous_confidence
 from reward_router.replay.records import Records
 from reward_router.replay.run import Selection, measure, replay
+from reward_router.replay.table import show
 from reward_router.report import replay as report
 
 Rows = list[dict[str, Any]]
@@ -197,6 +198,24 @@ def test_replay_writes_json_and_prints(rows: Rows, write_rows: Writer, tmp_path:
     assert "Verdict:" in text
     assert "by category" in text
     assert made["schema"] == 1
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_a_narrow_terminal_cuts_names_and_never_numbers(records: Records, width: int) -> None:
+    arms = tuple(f"[judge{k}]:some-organisation/some-very-long-model-name-{k}|rubric" for k in range(4))
+    made = evaluate(
+        replace(records, arms=arms), Settings(routers=["uniform", "majority"], features="category", seeds=1)
+    )
+    console = Console(record=True, width=width)
+    show(made, console, by_category=True)
+    lines = console.export_text().splitlines()
+    for label, entry in made["routers"].items():
+        low, high = entry["vs_best_single"]["ci95"]
+        shown = f"{100 * entry['vs_best_single']['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]"
+        (line,) = [x for x in lines if x.startswith(label[:6]) and x.rstrip().removesuffix(" inside").find(shown) > 0]
+        assert f"{100 * entry['accuracy']:.1f}" in line
+        assert f"{entry['calls_per_row']:.2f}" in line
+    assert sum("best arm here" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(

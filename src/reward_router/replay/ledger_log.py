@@ -42,7 +42,7 @@ def ledger_log(path: Path, fallback: str = "action") -> Log:
 
 
 def values(path: Path, fallback: str = "action") -> dict[str, Any]:
-    """JSON-ready values of each arm alone, of uniform choice and of the logger itself by every method, or why there are none."""
+    """JSON-ready values (cut to [0, 1]) of each arm alone, of uniform choice and of the logger itself by every method, or why there are none."""
     try:
         log = ledger_log(path, fallback)
         targets = {arm: np.tile(np.eye(len(log.arms))[k], (len(log), 1)) for k, arm in enumerate(log.arms)}
@@ -62,5 +62,5 @@ def _methods(log: Log, target_TK: Float, model_TK: Float) -> dict[str, Any]:
         "ess": best.ess,
         "rows": best.rows,
         "left_out": best.left_out,
-        **{m: {"value": e.value, "ci95": (e.low, e.high)} for m, e in done.items()},
+        **{m: {"value": min(max(e.value, 0.0), 1.0), "ci95": (e.low, e.high)} for m, e in done.items()},
     }

@@ -172,7 +172,8 @@ def show_values(found: Json, console: Console) -> None:
         if console.width >= _WIDE or method != "snips":
             cells[title] = [f"{v[method]['value']:.3f} {_interval(v[method]['ci95'])}" for v in targets.values()]
     cells["ESS"] = [f"{v['ess']:.0f}{' few' if v['ess'] < 100 else '    '}" for v in targets.values()]
-    cells["rows"] = [str(v["rows"]) for v in targets.values()]
+    if console.width >= _WIDE:
+        cells["rows"] = [str(v["rows"]) for v in targets.values()]
     cells["left out"] = [str(v["left_out"]) for v in targets.values()]
     console.print(_table(list(targets), cells, console.width))
     if "no_rows" in found:

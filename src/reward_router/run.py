@@ -208,21 +208,19 @@ class _Run:
                 "by_status": by_status,
             },
             "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
-            "committee": self._committee(made),
+            "committee": self._committee(made - by_status.get("label", 0)),
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
             "manifest": manifest(parts),
         }
 
-    def _committee(self, made: int) -> dict[str, Any] | None:
-        committee, refits = (
-            self.parts.committee,
-            [r for line in self.run.read_log() for r in (line["committee"] or {}).get("refits", [])],
-        )
+    def _committee(self, judged: int) -> dict[str, Any] | None:
+        committee = self.parts.committee
         if committee is None:
             return None
-        calls = made / max(1, self.loop.counts["responses"])
+        refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
+        calls = judged / max(1, self.loop.counts["responses"])
         return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
 
 

@@ -25,6 +25,7 @@ LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --
         ["router.unit=batch", "train.loss=kto"],
         ["router.unit=pair", "train.batch_prompts=1"],
         ["router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs.tie=0.4"],
+        ["judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 40}}", "train.batch_prompts=16"],
     ],
 )
 def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: list[str]) -> None:
@@ -60,7 +61,11 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
         assert ledger.check().ok
     assert len(set(zip(decisions.unit, decisions.step.tolist(), strict=True))) == len(decisions.unit)
     assert sum(n for status, n in counts["calls"].items() if status != "shared") == summary["calls"]["made"]
-    if not any("pair" in s for s in settings):  # two arms may be asked about a response that two pairs share
+    if summary["committee"]:
+        assert summary["committee"]["refits"]
+        assert summary["committee"]["counts"]["units"] == len(decisions.unit) == 64
+        assert 0 < summary["calls"]["label"] <= 40
+    elif not any("pair" in s for s in settings):  # two arms may be asked about a response that two pairs share
         assert summary["calls"]["made"] == summary["counts"]["responses"]
     if not settings:
         assert len(decisions.unit) == 12

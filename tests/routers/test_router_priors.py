@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from reward_router.errors import InputError
 from reward_router.online import NO_PRIOR, TRUST
 from reward_router.payoffs import full_advantage, neg_loss, order_accuracy
 from reward_router.routers import LinearThompson, choose
+from reward_router.routers.strongest import Strongest
 
 
 def cosines(seed, arms=5, dim=8):
@@ -139,3 +141,24 @@ def test_a_stale_prior_costs_at_most_a_fifth_and_a_good_one_keeps_nine_tenths(se
     assert lost.mean() <= slack * lost.std(ddof=1)
     assert extra.mean() <= slack * extra.std(ddof=1)
     assert (none - outright).mean() > 2 * (none - outright).std(ddof=1) / np.sqrt(seeds)  # there is a gain to keep
+
+
+def test_without_online_is_the_argmax_of_the_strengths_for_ever():
+    draw = np.random.default_rng(0)
+    strengths, x = draw.normal(size=(4, 6)), draw.normal(size=(50, 6))
+    router = Strongest([strengths[0], None, strengths[1], strengths[1]])
+    before = router.probs(x)
+    first = x @ strengths[0] > x @ strengths[1]
+    assert np.array_equal(before[first], np.tile([1.0, 0, 0, 0], (first.sum(), 1)))
+    assert np.array_equal(before[~first], np.tile([0.0, 0, 0.5, 0.5], ((~first).sum(), 1)))  # equal arms share
+    router.update(x, np.full(50, 1), np.ones(50))
+    assert np.array_equal(router.probs(x), before)
+    again = Strongest([np.zeros(6), None, np.zeros(6), np.zeros(6)])
+    again.load_state_dict(router.state_dict())
+    assert np.array_equal(again.probs(x), before)
+
+
+@pytest.mark.parametrize("rows", [[], [None, None], [[1.0], [1.0, 2.0]], [[np.nan]]])
+def test_strengths_that_are_none_are_refused(rows):
+    with pytest.raises(InputError, match="strengths of at least one arm"):
+        Strongest(rows)

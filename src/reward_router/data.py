@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, TypeVar
 
 from reward_router import keyed
@@ -68,14 +69,14 @@ def load_prompts(
     mapping = check_mapping(columns, ("id", "prompt", "category", "answer"))
     fields = template_fields(template)
 
-    def make(place: str, row: Row) -> PromptRecord:
+    def make(place: str, row: Row) -> list[PromptRecord]:
         prompt: Prompt = ""
         if template is None or "prompt" in fields:
             prompt = _prompt(required(row, "prompt", mapping, place), place)
         if template is not None:
             prompt = _wrapped(prompt, lambda text: fill(template, row, mapping, text, place), place)
         name, category, answer = (optional(row, what, mapping, place) for what in ("id", "category", "answer"))
-        return PromptRecord(name or "", _checked(prompt, place), category or "", answer)
+        return [PromptRecord(name or "", _checked(prompt, place), category or "", answer)]
 
     return _load(path_or_name, split, config_name, make, categories, limit)
 
@@ -88,16 +89,35 @@ def load_preferences(
     limit: int | None = None,
     config_name: str | None = None,
     categories: Sequence[str] | None = None,
+    preference: str | None = None,
 ) -> list[PreferenceRecord]:
     """Preference pairs {prompt, chosen, rejected, source?, category?, id?}, from the same places as `load_prompts`.
 
     ``chosen`` and ``rejected`` are texts or message lists that end in one assistant turn. Without a prompt column the prompt is
-    what both have in common at their start (TRL's implicit prompt). Options and errors as in `load_prompts`. O(rows).
+    what both have in common at their start (TRL's implicit prompt). A list of texts is several responses: every chosen is paired
+    with every rejected. ``preference`` names a column of signed numbers: below 0 ``chosen`` is the better one, above 0 ``rejected``,
+    0 is a tie and left out. Options and errors as in `load_prompts`. O(rows).
     """
     mapping = check_mapping(columns, ("id", "prompt", "chosen", "rejected", "source", "category"))
+    if preference is not None:
+        mapping["preference"] = preference
 
-    def make(place: str, row: Row) -> PreferenceRecord:
+    def make(place: str, row: Row) -> list[PreferenceRecord]:
         chosen, rejected = (required(row, what, mapping, place) for what in ("chosen", "rejected"))
+        if preference is not None:
+            sign = _number(required(row, "preference", mapping, place), preference, place)
+            if sign == 0:
+                return []
+            chosen, rejected = (rejected, chosen) if sign > 0 else (chosen, rejected)
+        if _several(chosen) or _several(rejected):
+            return [
+                r
+                for better, worse in product(*map(_listed, (chosen, rejected)))
+                for r in pair(place, row, better, worse)
+            ]
+        return pair(place, row, chosen, rejected)
+
+    def pair(place: str, row: Row, chosen: Any, rejected: Any) -> list[PreferenceRecord]:
         if "prompt" in mapping or "prompt" in row:
             start = required(row, "prompt", mapping, place)
         else:
@@ -105,7 +125,7 @@ def load_preferences(
             chosen, rejected = chosen[len(start) :], rejected[len(start) :]
         better, worse = _response(chosen, start, "chosen", place), _response(rejected, start, "rejected", place)
         name, source, category = (optional(row, what, mapping, place) or "" for what in ("id", "source", "category"))
-        return PreferenceRecord(name, _checked(_prompt(start, place), place), better, worse, source, category)
+        return [PreferenceRecord(name, _checked(_prompt(start, place), place), better, worse, source, category)]
 
     return _load(path_or_name, split, config_name, make, categories, limit)
 
@@ -114,7 +134,7 @@ def _load(
     source: str,
     split: str,
     config_name: str | None,
-    make: Callable[[str, Row], Record],
+    make: Callable[[str, Row], list[Record]],
     categories: Sequence[str] | None,
     limit: int | None,
 ) -> list[Record]:
@@ -125,17 +145,43 @@ def _load(
     first_at: dict[str, str] = {}
     seen: set[str] = set()
     for place, row in read_rows(source, name, config_name):
-        record = make(place, row)
-        seen.add(record.category)
-        wanted = categories is None or record.category in categories
-        if wanted and low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < high:
-            records.append(_named(record, first_at, place))
-        if len(records) == limit:
+        for record in _numbered(make(place, row)):
+            seen.add(record.category)
+            wanted = categories is None or record.category in categories
+            if wanted and low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < high:
+                records.append(_named(record, first_at, place))
+        if limit is not None and len(records) >= limit:
+            del records[limit:]
             break
     if not records:
         why = f"; categories there are: {', '.join(sorted(seen))}" if categories and seen else ""
         raise InputError(f"data {source}, split {split!r}: no rows{why}")
     return records
+
+
+def _numbered(records: list[Record]) -> list[Record]:
+    """Several pairs of one row share its id, each with its number behind it."""
+    if len(records) < 2:
+        return records
+    return [replace(r, id=f"{r.id}-{i}") if r.id else r for i, r in enumerate(records, start=1)]
+
+
+def _several(value: Any) -> bool:
+    """A list of texts: several responses, not messages."""
+    return isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(v, str) for v in value)
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if _several(value) else [value]
+
+
+def _number(value: Any, column: str, place: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"data {place}: column {column!r} must be a number (below 0: chosen is better), found {value!r}"
+        ) from None
 
 
 def _named(record: Record, first_at: dict[str, str], place: str) -> Record:

@@ -87,3 +87,20 @@ def test_shared_preferences_load_whole() -> None:
     for path in Path(DATA, "preferences").glob("*.jsonl.gz"):
         records = load_preferences(str(path))
         assert len({r.id for r in records}) == len(records) > 10
+
+
+def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "prompt": "p", "chosen": ["c1", "c2"], "rejected": ["r1", "r2", "r3"], "score": -2},
+        {"id": "b", "prompt": "p", "chosen": "x", "rejected": "y", "score": 3},
+        {"id": "c", "prompt": "p", "chosen": "x", "rejected": "y", "score": 0},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = load_preferences(str(file), preference="score")
+    assert len(found) == 7
+    assert {(r.chosen, r.rejected) for r in found[:6]} == {(c, r) for c in ("c1", "c2") for r in ("r1", "r2", "r3")}
+    assert len({r.id for r in found}) == 7
+    assert (found[6].chosen, found[6].rejected) == ("y", "x")
+    with pytest.raises(InputError, match="column 'prompt' must be a number"):
+        load_preferences(str(file), preference="prompt")

@@ -34,7 +34,11 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
     for source in sources:
         usable: list[Pair] = []
         for record in load_preferences(
-            source.source, split=source.split, columns=source.columns, config_name=source.name
+            source.source,
+            split=source.split,
+            columns=source.columns,
+            config_name=source.name,
+            preference=source.preference,
         ):
             pair = _pair(record, source)
             reason = _unusable(pair, source.max_chars)

@@ -22,6 +22,9 @@ class PairSource(Section):
     name: str | None = Field(default=None, description="configuration name of a Hub data set")
     split: str = "train"
     columns: dict[str, str] = Field(default_factory=dict, description="our name -> the data's column")
+    preference: str | None = Field(
+        default=None, description="column that says which is better: below 0 chosen, above 0 rejected, 0 a tie left out"
+    )
     as_source: str | None = Field(default=None, description="the source's name in tables; none: the data's own")
     sample: Count | None = Field(default=None, description="at most so many pairs, drawn by seed; none: all")
     max_chars: Count | None = Field(

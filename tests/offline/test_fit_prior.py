@@ -292,5 +292,6 @@ def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
     RewardPool({a.name: ArmSpec(a.name, a.kind, a.model, a.options) for a in paper.arms})
     assert (paper.lambda_cls, paper.encoder.lr, paper.encoder.batch_pairs, paper.encoder.epochs) == (0.2, 2e-5, 8, 2)
     assert paper.encoder.tune == "full"
+    assert paper.data[0].preference == "overall_preference"
     assert set(paper.holdout_sources) < {source.as_source for source in paper.data}
     assert settings.load("demo").encoder.tune == "frozen"

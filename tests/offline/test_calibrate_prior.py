@@ -81,6 +81,15 @@ def test_sources_that_disagree_loosen_the_intercepts() -> None:
     assert loose.offset_precision < 40 < same.offset_precision
 
 
+def test_intercepts_that_are_noise_are_shrunk_away() -> None:
+    draw = np.random.default_rng(0)
+    h, bt = unit_rows(draw.normal(size=(60, 12))), unit_rows(draw.normal(size=(5, 12)))
+    size = [np.abs(calibrate(h, bt, draw.integers(2, size=(60, 5)).astype(float)).offset_K).max() for _ in range(40)]
+    assert np.mean(size) < 0.03
+    h, bt, y = drawn(0.8, 50.0, 0.2)
+    np.testing.assert_allclose(calibrate(h, bt, y).offset_K, np.linspace(-0.2, 0.2, 4), atol=0.08)
+
+
 def test_bad_input_is_one_clear_line() -> None:
     h, bt, y = drawn(0.8, 50.0, 0.2, n=20)
     with pytest.raises(InputError, match=r"payoff \(P, K\)"):

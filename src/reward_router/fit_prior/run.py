@@ -32,6 +32,7 @@ from reward_router.rundir import explained, write_atomically
 from reward_router.types import Float
 
 Json = dict[str, Any]
+WIDE = 150  # figures are never cut: a narrow terminal wraps the lines
 SCORES, RESULT = "scores.jsonl", "result.json"
 
 
@@ -199,10 +200,10 @@ def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted
 def show(result: Json, calibration: Calibration, console: Console) -> None:
     """Print the tables and what the calibration says, in words."""
     for name, part in result["sets"].items():
-        console.print(main_table(part, name), highlight=False)
+        console.print(main_table(part, name), highlight=False, width=max(console.width, WIDE), crop=False)
     for name, part in result["sets"].items():
         if len(part["categories"]) > 1:
-            console.print(category_table(part, name), highlight=False)
+            console.print(category_table(part, name), highlight=False, width=max(console.width, WIDE), crop=False)
     c = calibration
     console.print(
         f"calibrated scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: the prior is worth {c.worth:.0f} pairs; "

@@ -2,7 +2,7 @@
 
 Arm n's payoff on pair i is y = s <h_i, E_n> + b_n + <h_i, u_n> + e with u_n ~ N(0, I / lambda0), e ~ N(0, sigma^2) and E the rows of
 E_bt less their mean (BT fixes them only up to a common vector). Given r = 1 / (lambda0 sigma^2) the rest is closed form: s and
-b_n by generalised least squares, sigma^2 from the residuals; r is a 1-D search. 1 / r is how many pairs the prior is worth, and it
+b_n by generalised least squares (b_n shrunk by its own noise), sigma^2 from the residuals; r is a 1-D search. 1 / r is how many pairs the prior is worth, and it
 is held between 1 and the pairs it was learned on: neither drowned nor a dogma. O(K (P D^2 + D^3)) once, then O(K P D) a step.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
 from reward_router.errors import InputError
@@ -84,17 +84,28 @@ def calibrate(
     r, scale, offset_K, variance, evidence = _searched(arms, True, most_worth)
     zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, most_worth)
     rows = int(told_PK.sum())
+    offset_K = _shrunk(
+        offset_K, np.array([variance / max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]), told_PK
+    )
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
         scale=scale,
         precision=1.0 / (r * variance),
         noise_sd=float(np.sqrt(variance)),
-        offset_K=offset_K - offset_K.mean(),
+        offset_K=offset_K,
         offset_precision=_between(residual_PK, sources, variance, most_worth),
         zero_precision=1.0 / (zero_r * zero_variance),
         gain=(evidence - zero_evidence) / rows,
         rows=rows,
     )
+
+
+def _shrunk(offset_K: Float, noise_J: Float, told_PK: NDArray[np.bool_]) -> Float:
+    """Intercepts about their mean, times the share of their spread that their estimates' noise does not explain (James-Stein)."""
+    heard_K = told_PK.any(axis=0)
+    about_K = np.where(heard_K, offset_K - offset_K[heard_K].mean(), 0.0)
+    spread = float((about_K**2).sum()) / max(int(heard_K.sum()) - 1, 1)
+    return np.asarray(about_K * max(0.0, 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0))
 
 
 def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:

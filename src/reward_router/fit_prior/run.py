@@ -60,7 +60,7 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
         fitted.strengths.bt_KD,
         payoff_PK[role.dev_P],
         recorded.source_P[role.dev_P],
-        most_worth=float(role.train_P.sum()),
+        most_worth=float(role.dev_P.sum()),
     )
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(

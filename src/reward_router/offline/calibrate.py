@@ -3,7 +3,7 @@
 Arm n's payoff on pair i is y = s <h_i, E_n> + b_n + <h_i, u_n> + e with u_n ~ N(0, I / lambda0), e ~ N(0, sigma^2) and E the rows of
 E_bt less their mean (BT fixes them only up to a common vector). Given r = 1 / (lambda0 sigma^2) the rest is closed form: s and
 b_n by generalised least squares (b_n shrunk by its own noise), sigma^2 from the residuals; r is a 1-D search. 1 / r is how many pairs the prior is worth, and it
-is held between 1 and the pairs it was learned on: neither drowned nor a dogma. O(K (P D^2 + D^3)) once, then O(K P D) a step.
+is held between 1 and ``most_worth``, what the dev rows can tell: neither drowned nor a dogma. O(K (P D^2 + D^3)) once, then O(K P D) a step.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
 LEAST_NOISE = 1e-3
+ZERO_WORTH = 4.0
+"""Pairs that a zero prior may be worth: few dev rows cannot tell equal arms from unequal ones, and a router must stay able to learn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def calibrate(
     """Fit the prior's numbers on dev rows: ``payoff_PK`` in [0, 1] of the kind used online, NaN where an arm has none.
 
     ``sources`` (P,) names where a row comes from: how much arms' intercepts differ between sources sets their precision.
-    ``most_worth`` caps what the prior is worth in pairs: the training pairs. InputError for shapes, or fewer than 2 payoffs an arm
+    ``most_worth`` caps what the prior is worth in pairs: beyond the dev pairs the evidence is flat. InputError for shapes, or fewer than 2 payoffs an arm
     on average. A scale that comes out negative is 0: the strengths told nothing.
     """
     if h_PD.ndim != 2 or payoff_PK.shape != (len(h_PD), len(bt_KD)) or bt_KD.shape[1] != h_PD.shape[1]:
@@ -82,7 +84,7 @@ def calibrate(
     mean = float(payoff_PK[told_PK].mean())
     arms = [_arm(h_PD[t], payoff_PK[t, k] - mean, f_PK[t, k]) for k, t in enumerate(told_PK.T)]
     r, scale, offset_K, variance, evidence = _searched(arms, True, most_worth)
-    zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, most_worth)
+    zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, min(most_worth, ZERO_WORTH))
     rows = int(told_PK.sum())
     offset_K = _shrunk(
         offset_K, np.array([variance / max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]), told_PK

@@ -23,7 +23,7 @@ from reward_router.rundir import explained, write_atomically
 from reward_router.types import Float
 
 FORMAT = 1
-TRUST = 0.5
+TRUST = 0.9
 TENSORS, ABOUT, WEIGHTS = "prior.safetensors", "prior.json", "encoder"
 
 

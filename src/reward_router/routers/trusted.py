@@ -125,27 +125,32 @@ class TrustedThompson:
         return trust * self.informed.probs(context_BD) + (1 - trust) * self.plain.probs(context_BD)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Row by row: weigh the two by how well they foresaw the payoff, then let both learn it.
+        """One context and arm after the other: weigh the two by how well they foresaw the mean payoff, then let both learn.
 
-        Rows of one batch are not independent given the posterior before it, least of all under a wide prior.
+        Rows are not independent given the posterior before the batch, least of all under a wide prior; and rows that share
+        context and arm (pairs of one prompt) share what is peculiar to it, so they are one witness, not several.
         """
-        checks.arms(arm_B, len(self.plain.model.contexts(context_BD)), self.n_arms)
+        x_BD = self.plain.model.contexts(context_BD)
+        arm_B = checks.arms(arm_B, len(x_BD), self.n_arms)
         checks.payoffs(payoff_B, len(arm_B))  # everything is checked before anything is learned
         if propensity_B is not None:
             checks.propensities(propensity_B, len(arm_B))
-        for row in range(len(payoff_B)):
-            part = slice(row, row + 1)
-            self._learn(context_BD[part], arm_B[part], payoff_B[part])
+        alike: dict[tuple[int, bytes], list[int]] = {}
+        for row, arm in enumerate(arm_B.tolist()):
+            alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
+        for rows in alike.values():
+            self._learn(context_BD[rows], arm_B[rows], payoff_B[rows])
 
-    def _learn(self, x_1D: AnyFloat, arm_1: Int, payoff_1: Float) -> None:
+    def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
         noise = self.informed.router.model.noise_var, self.plain.model.noise_var
-        gain = _log_density(*self.informed.posterior(x_1D), noise[0], arm_1, payoff_1)
-        gain -= _log_density(*self.plain.posterior(x_1D), noise[1], arm_1, payoff_1)
-        self.informed.update(x_1D, arm_1, payoff_1)
-        self.plain.update(x_1D, arm_1, payoff_1)
+        arm, payoff = int(arm_B[0]), float(payoff_B.mean())
+        gain = _log_density(*self.informed.posterior(x_BD[:1]), noise[0], arm, payoff)
+        gain -= _log_density(*self.plain.posterior(x_BD[:1]), noise[1], arm, payoff)
+        self.informed.update(x_BD, arm_B, payoff_B)
+        self.plain.update(x_BD, arm_B, payoff_B)
         if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
             self.log_odds += gain
-        self.seen += 1
+        self.seen += len(payoff_B)
 
     def state_dict(self) -> State:
         """Both routers' states and the weight, arrays only."""
@@ -163,8 +168,7 @@ class TrustedThompson:
         self.log_odds, self.seen = float(state["weight"][0]), int(state["weight"][1])
 
 
-def _log_density(mean_1K: Float, sd_1K: Float, noise_var: float, arm_1: Int, payoff_1: Float) -> float:
-    """log N(payoff; mean, posterior variance + noise variance) at the arm pulled, up to a constant."""
-    arm = int(arm_1[0])
+def _log_density(mean_1K: Float, sd_1K: Float, noise_var: float, arm: int, payoff: float) -> float:
+    """log N(payoff; mean, posterior variance + noise variance) of one arm, up to a constant."""
     var = float(sd_1K[0, arm]) ** 2 + noise_var
-    return -0.5 * (math.log(var) + (float(payoff_1[0]) - float(mean_1K[0, arm])) ** 2 / var)
+    return -0.5 * (math.log(var) + (payoff - float(mean_1K[0, arm])) ** 2 / var)

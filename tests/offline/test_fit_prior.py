@@ -295,3 +295,23 @@ def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
     assert paper.data[0].preference == "overall_preference"
     assert set(paper.holdout_sources) < {source.as_source for source in paper.data}
     assert settings.load("demo").encoder.tune == "frozen"
+
+
+def test_an_arm_that_abstains_nearly_always_is_not_believed(tmp_path: Path) -> None:
+    """Right on the 16 of 240 pairs it speaks about: less use than an arm that is right on two thirds of all."""
+    draw = np.random.default_rng(0)
+    made = [
+        {
+            "id": str(i), "prompt": f"question {i}", "response_a": f"yes {i}", "response_b": f"no {i}", "label": "a",
+            "scores": {"rare": [1.0, 0.0] if i % 15 == 0 else [None, None], "fair": [float(draw.random() < 2 / 3), 0.5]},
+        }
+        for i in range(240)
+    ]  # fmt: skip
+    scores = written(tmp_path / "scores.jsonl", made)
+    settled = config(tmp_path, data=[], arms=[], scores=[str(scores)], holdout_sources=[])
+    prior = fit_prior(settled, tmp_path / "prior", console=QUIET)
+    h_PD = prior.encoder().pairs([f"question {i}" for i in range(240)], ["yes"] * 240, ["no"] * 240)
+    rare, fair = prior.arms.index("rare"), prior.arms.index("fair")
+    mean_PK = h_PD @ prior.means(prior.arms)[:, :-1].T + prior.means(prior.arms)[:, -1]
+    assert prior.strengths.scores(h_PD)[:, fair].mean() > prior.strengths.scores(h_PD)[:, rare].mean()
+    assert (mean_PK[:, fair] >= mean_PK[:, rare]).all()

@@ -40,6 +40,11 @@ class Recorded:
         first, second = zip(*self.records.responses, strict=True)
         return list(first), list(second)
 
+    @property
+    def abstained_PK(self) -> NDArray[np.bool_]:
+        """Where an arm said nothing of a pair, or was not asked: worth 1/2, as in replay, and never right."""
+        return np.isnan(self.records.margins_PK)
+
     def digest(self) -> str:
         """A hash of every text, label and score: what a prior was learned from."""
         total = blake2b(digest_size=16)

@@ -54,7 +54,7 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
     role = roles(recorded, config.holdout_sources, config.test, config.dev, config.seed)
     clock, cpu = time.perf_counter(), time.process_time()
     fitted = _fitted(config, recorded, role, out, console)
-    payoff_PK = payoff.matrix(recorded.records, config.seed)
+    payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
     calibration = calibrate(
         fitted.h_PD[role.dev_P],
         fitted.strengths.bt_KD,
@@ -135,6 +135,7 @@ def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, con
         trust_remote_code=e.trust_remote_code,
     )  # fmt: skip
     right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
+    right_PK[recorded.abstained_PK] = 0.0  # the paper's delta: who says nothing does not agree with the truth
     if e.tune != "frozen":
         from reward_router.offline.tune import tune
 

@@ -30,6 +30,8 @@ def estimate(config: Config) -> dict[str, Any]:
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
     asked = len(arms) if config.router.mode == "ensemble" or config.payoff.name == "full_advantage" else 1
+    committee = config.judge.mode == "committee"
+    asked = min(config.judge.max_calls, len(arms)) if committee else asked
     length = prompt_tokens + policy.max_new_tokens
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
@@ -52,6 +54,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "steps": steps,
         "responses": responses,
         "calls": scored * asked,
+        "calls_at_most": committee,
         "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
@@ -112,7 +115,8 @@ def show_estimate(config: Config, console: Console) -> None:
     console.print(
         f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs", highlight=False
     )
-    console.print(f"calls    {e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
+    most = "at most " if e["calls_at_most"] else ""
+    console.print(f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
     console.print(
         f"time     about {duration(total)} on {e['device']}: {parts}; evaluations not counted", highlight=False
     )

@@ -143,3 +143,17 @@ def test_an_estimate_counts_two_calls_a_pair(payoff: str) -> None:
     assert found["pairs_at_most"] == 4 * 16 * 2
     assert found["calls_all_arms"] == 2 * found["pairs_at_most"] * len(estimate.arm_specs(config.load()))
     assert found["calls"] == (found["calls_all_arms"] if payoff == "full_advantage" else 2 * found["pairs_at_most"])
+
+
+def test_an_estimate_of_a_committee_is_an_upper_bound() -> None:
+    estimate = pytest.importorskip("reward_router.estimate", reason="needs the packages of the extra `train`")
+    from reward_router import config
+
+    one, most, two = (
+        estimate.estimate(config.load(settings=more))
+        for more in ((), ["judge=committee"], ["judge={mode: committee, max_calls: 2}"])
+    )
+    assert most["calls"] == most["calls_all_arms"] == one["calls_all_arms"]
+    assert two["calls"] == 2 * one["calls"]
+    assert most["calls_at_most"]
+    assert not one["calls_at_most"]

@@ -28,24 +28,30 @@ class Clock:
             self.seconds[name] += time.perf_counter() - start
 
 
+def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0) -> Progress:
+    """A progress bar that says what is done, for how long, and what is left; silent where there is no terminal."""
+    return Progress(
+        what,
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        speed_estimate_period=speed_estimate_period,
+    )
+
+
 class Show:
     """A progress bar on a terminal, a line per step elsewhere."""
 
     def __init__(self, console: Console, total: int, clock: Clock) -> None:
         """``total``: steps of the run, evaluations counted as one each."""
         self.console, self.clock, self.total = console, clock, total
-        self.progress = Progress(
-            TextColumn("[bold]{task.fields[what]}", justify="left"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-            speed_estimate_period=3600,
-        )
+        what = TextColumn("[bold]{task.fields[what]}", justify="left")
+        self.progress = bar(console, what, speed_estimate_period=3600)
         self.task = self.progress.add_task("run", total=total, what="starting")
         self.done = 0
         self.started = time.perf_counter()

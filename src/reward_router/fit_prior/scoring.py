@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
@@ -23,6 +23,7 @@ from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
+from reward_router.show import bar
 from reward_router.types import Float
 
 CHUNK = 16  # pairs between two writes
@@ -39,7 +40,7 @@ def score_pairs(
     by_name = {spec.name: spec for spec in specs}
     found: dict[str, Float] = {}
     failed: dict[str, str] = {}
-    with _progress(console) as progress:
+    with bar(console, TextColumn("{task.description}")) as progress:
         for arm in pool.order(by_name):
             store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
             task = progress.add_task(f"scoring {arm}", total=len(pairs))
@@ -141,17 +142,3 @@ def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> N
         }  # fmt: skip
         lines.append(json.dumps(row, ensure_ascii=False))
     write_atomically(path, "\n".join(lines) + "\n")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

@@ -24,6 +24,7 @@ from reward_router.rundir import write_atomically
 from reward_router.types import Float
 
 LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
+TEN_STEPS = "train.iterations=10"  # one arm a prompt: as many calls as the committee's four steps (about 976)
 
 
 def variants(config: Config) -> dict[str, list[str]]:
@@ -41,11 +42,13 @@ def variants(config: Config) -> dict[str, list[str]]:
         "linucb, neg_loss": ["router.name=linucb", "payoff={name: neg_loss}"],
         "committee": [f"judge={{mode: committee, {LABELS}}}"],
         "committee, gate mean": [f"judge={{mode: committee, gate: mean, {LABELS}}}"],
-        "linucb, equal calls": ["router.name=linucb", "train.iterations=10"],  # about the calls of the committee's four
+        "linucb, equal calls": ["router.name=linucb", TEN_STEPS],
+        "ensemble, equal calls": ["router={name: uniform, mode: ensemble}", "train.batch_prompts=6"],  # six of sixteen
         "committee after linucb": [f"judge={{mode: committee, first: linucb, gate: mean, {LABELS}}}"],
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
     }
-    return table | {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}
+    single = {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}
+    return table | single | {f"{name}, equal calls": [*settings, TEN_STEPS] for name, settings in single.items()}
 
 
 def study(

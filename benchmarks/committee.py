@@ -1,4 +1,4 @@
-"""The committee on recorded scores: `python benchmarks/committee.py study|transfer|online|cost`.
+"""The committee on recorded scores: `python benchmarks/committee.py study|transfer|online|gates|cost`.
 
 Settings were fixed in docs/log-committee.md before the first look; needs REWARD_ROUTER_DATA.
 """
@@ -13,13 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from committee_baselines import METHODS
+from committee_gates import gates
 from committee_pools import POOLS, Pool, load
 from committee_streams import STREAMS, cost, online, transfer
 from reward_router.committee import Committee
+from reward_router.committee.gate import opens
 from reward_router.committee.labelled import assign_folds
 
 REPEATS, FOLDS, BOOTSTRAPS = 3, 5, 2000
-GATES = {"committee": "lower95", "committee mean": "mean", "committee ungated": "off"}
+GATES = {
+    "committee": "lower95",
+    "committee noninferior": "noninferior",
+    "committee mean": "mean",
+    "committee ungated": "off",
+}
 
 
 def credit(answer_P: np.ndarray, sign_P: np.ndarray) -> np.ndarray:
@@ -33,7 +40,7 @@ def study_pool(pool: Pool, price: float) -> dict:
     right = {name: np.zeros((REPEATS, n)) for name in names}
     calls = {name: np.full((REPEATS, n), float(METHODS[name][1] or len(pool.arms))) for name in METHODS}
     calls |= {name: np.zeros((REPEATS, n)) for name in GATES}
-    posterior, opened = {name: np.zeros((REPEATS, n)) for name in GATES}, []
+    posterior, opened = {name: np.zeros((REPEATS, n)) for name in GATES}, {name: [] for name in GATES}
     for repeat in range(REPEATS):
         fold = assign_folds(pool.group_P, FOLDS, repeat)
         for f in range(FOLDS):
@@ -41,19 +48,23 @@ def study_pool(pool: Pool, price: float) -> dict:
             for name, (method, _) in METHODS.items():
                 right[name][repeat, test] = credit(method(pool, train, test), pool.sign_P[test])
             committee = fitted(pool, train, price)
-            opened.append(committee.playing)
             for name, rule in GATES.items():
                 committee.gate_rule = rule
-                committee.gate = replace(
-                    committee.gate, open=committee.gate.gain > 0 if rule == "mean" else committee.gate.lower > 0
-                )
+                gate = committee.gate
+                committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower))
+                opened[name].append(committee.playing)
                 prob, n_calls, _ = committee.judge(
                     pool.margins_PK[test], [pool.category_P[i] for i in np.flatnonzero(test)]
                 )
                 right[name][repeat, test] = credit(prob - 0.5, pool.sign_P[test])
                 calls[name][repeat, test] = n_calls
                 posterior[name][repeat, test] = prob
-    return {"right": right, "calls": calls, "posterior": posterior, "open": float(np.mean(opened))}
+    return {
+        "right": right,
+        "calls": calls,
+        "posterior": posterior,
+        "open": {g: float(np.mean(o)) for g, o in opened.items()},
+    }
 
 
 def fitted(pool: Pool, train: np.ndarray, price: float) -> Committee:
@@ -193,7 +204,7 @@ def table(results: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["study", "transfer", "online", "cost"])
+    parser.add_argument("what", choices=["study", "transfer", "online", "gates", "cost"])
     parser.add_argument("--pools", default=",".join(POOLS))
     parser.add_argument("--price", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
@@ -201,12 +212,15 @@ def main() -> None:
     parser.add_argument("--start", default="vote")
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--orders", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=100)
     args = parser.parse_args()
     if args.what == "study":
         study(args.pools.split(","), args.price, args.out)
     elif args.what == "online":
         names = tuple(args.pools.split(",")) if args.pools != ",".join(POOLS) else STREAMS
         online(names, args.orders, args.share, args.gate, args.start)
+    elif args.what == "gates":
+        gates(args.draws)
     else:
         print("\n".join(transfer() if args.what == "transfer" else cost()))
 

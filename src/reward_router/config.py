@@ -227,8 +227,8 @@ class JudgeConfig(Section):
     price: NonNegative = Field(default=0.01, description="accuracy that one more call a response must buy")
     budget: Positive | None = Field(default=None, description="cost a response to land on; moves the price")
     max_calls: Count = Field(default=16, description="most arms asked about one unit")
-    gate: Literal["lower95", "mean", "off"] = Field(
-        default="lower95", description="what must be above 0 before the committee plays instead of its best single arm"
+    gate: Literal["lower95", "noninferior", "mean", "off"] = Field(
+        default="lower95", description="the test its gain must pass before the committee plays, not its best single arm"
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5, description="share of (best, other) pairs of responses told apart before asking stops"

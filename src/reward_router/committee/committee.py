@@ -32,8 +32,8 @@ class Committee:
 
     ``costs`` (K,) is what one judgement of each arm costs, in any unit, all > 0 (calls: ones); ``price`` is the accuracy one unit of
     cost must buy (.01: one percentage point a call); ``max_calls`` caps the arms asked on one pair. ``gate`` is "lower95" (the
-    best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence), "mean" (until it
-    is above it at all) or "off".
+    best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence), "noninferior" (until it is
+    above it at all, and less than a point below it with that confidence), "mean" (until it is above it at all) or "off".
     ``vetoes`` are arms (indices) that are always asked where they apply and can only refuse a side. With a ``budget`` (cost an
     item, vetoes not counted) the price is paced to spend it: `judge` takes its rows as a stream, `pacer` serves live decisions.
 

@@ -16,7 +16,9 @@ from reward_router.types import Float, Int
 
 OUTER_FOLDS = 5
 REPEATS = 2
-RULES = {"lower95": 1.645, "mean": 0.0}
+RULES = ("lower95", "noninferior", "mean")
+Z95 = 1.645
+MARGIN = 0.01  # of non-inferiority: the accuracy that may be lost with confidence at most 95 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,24 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
 
 
+def opens(rule: str, gain: float, lower: float) -> bool:
+    """Whether a rule lets the committee play, given its gain out of fold and the gain's one-sided lower 95 % bound.
+
+    >>> [opens(rule, 0.012, -0.004) for rule in RULES]
+    [False, True, True]
+    """
+    if rule == "lower95":
+        return lower > 0
+    return gain > 0 and (rule == "mean" or lower > -MARGIN)
+
+
 def nested_gate(
     data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, rule: str = "lower95", signed: bool = False
 ) -> Gate:
     """Repeated grouped cross-validation of the whole procedure against the best single arm, both chosen inside.
 
-    ``rule`` "lower95": open iff the one-sided lower 95 % bound of the gain is above 0; "mean": iff the gain is.
+    ``rule`` "lower95": open iff the one-sided lower 95 % bound of the gain is above 0; "mean": iff the gain is; "noninferior": iff the gain
+    is, and the bound is above -1 percentage point.
     """
     drawn = data.take(data.random_P)
     ours, single, calls = (np.zeros(len(drawn.label_P)) for _ in range(3))
@@ -79,13 +93,11 @@ def nested_gate(
             parts = _held_out(data, held, cost_K, max_calls, price, seed, signed)
             for total, part in zip((ours, single, calls), parts, strict=True):
                 total[held[data.random_P]] += part / REPEATS
-    gain = ours - single
-    error = max(clustered_error(gain, drawn.group_P), 0.5 / len(gain))
-    lower = float(gain.mean()) - RULES["lower95"] * error
-    opened = float(gain.mean()) - RULES[rule] * error > 0
-    return Gate(
-        opened, float(ours.mean()), float(single.mean()), float(gain.mean()), lower, float(calls.mean()), len(gain)
-    )
+    gain_P = ours - single
+    gain, error = float(gain_P.mean()), max(clustered_error(gain_P, drawn.group_P), 0.5 / len(gain_P))
+    lower = gain - Z95 * error
+    means = float(ours.mean()), float(single.mean())
+    return Gate(opens(rule, gain, lower), *means, gain, lower, float(calls.mean()), len(gain_P))
 
 
 def signed_wins(data: Labelled, source_P: Int, cost_K: Float, max_calls: int, price: float, seed: int) -> Gate | None:
@@ -113,7 +125,7 @@ def signed_wins(data: Labelled, source_P: Int, cost_K: Float, max_calls: int, pr
     safe, signed_right = np.concatenate(safe_rows), np.concatenate(signed_rows)
     group = np.concatenate([data.group_P[(source_P == source) & rows] for source in sources])
     gain = float((signed_right - safe).mean())
-    lower = gain - RULES["lower95"] * max(clustered_error(signed_right - safe, group), 0.5 / len(group))
+    lower = gain - Z95 * max(clustered_error(signed_right - safe, group), 0.5 / len(group))
     mean_calls = float(np.concatenate(calls).mean())
     return Gate(
         lower > 0 and min(gains) >= 0,

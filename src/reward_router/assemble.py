@@ -211,7 +211,8 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
 
 
 def build_committee(config: Config, judge: Judge, names: list[str], ranks: Ranks) -> CommitteeJudge:
-    """The committee over all arms, unfitted; InputError for costs or a budget that no order of asking could keep."""
+    """The committee over all arms but the one that labels, unfitted; InputError for costs or a budget that no order could keep."""
+    names = [name for name in names if name != config.judge.labels.arm]
     settings, costs = config.judge, [judge.costs.get(name, 1.0) for name in names]
     free = [name for name, cost in zip(names, costs, strict=True) if cost <= 0]
     if free:
@@ -238,7 +239,9 @@ def build_committee(config: Config, judge: Judge, names: list[str], ranks: Ranks
     labels = settings.labels
     seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
     policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
-    return CommitteeJudge(judge, OnlineCommittee(committee, policy), names, settings, config.seed, ranks.gather)
+    return CommitteeJudge(
+        judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, ranks.gather
+    )
 
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
@@ -251,7 +254,8 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
     if config.payoff.name == "python":
         import_callable(config.payoff.path or "", "payoff.path")
     vetoes = [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
-    for key, arm in (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback), *vetoes):
+    known = (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback))
+    for key, arm in (*known, ("judge.labels.by", config.judge.labels.arm), *vetoes):
         if arm is not None and arm not in names:
             raise InputError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
     for key, uses, name in (
@@ -260,10 +264,11 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
     ):
         if uses and name in names:
             raise InputError(f"arm {name!r}: {key} uses this name itself; give the arm another")
-    if config.judge.mode == "committee" and (blank := sum(e.verify is None for e in examples)):
+    by_gold = config.judge.mode == "committee" and config.judge.labels.arm is None
+    if by_gold and (blank := sum(e.verify is None for e in examples)):
         raise InputError(
             f"judge: committee learns from gold of prompts drawn at random, and {blank} of {len(examples)} prompts have none; give "
-            "data.answer_kind and an answer column, keep only prompts with answers, or use judge: single"
+            "data.answer_kind and an answer column, keep only prompts with answers, let an arm label (judge.labels.by), or use judge: single"
         )
 
 

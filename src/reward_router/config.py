@@ -201,16 +201,32 @@ class PayoffConfig(Section):
         return self
 
 
-class LabelConfig(Section):
-    """Gold that the committee learns from: a keyed-random share of its units, scored by every arm."""
+GOLD = "gold"
 
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="share of units whose gold is used")
+
+class LabelConfig(Section):
+    """What the committee learns from: labels of a keyed-random share of its units, scored by every arm."""
+
+    by: str = Field(
+        default=GOLD,
+        description="`gold` (the verifier), or an arm, a strong judge that is then no member of the committee",
+    )
+    start: Literal["vote", "dawid_skene"] = Field(
+        default="vote",
+        description="who judges before labels: arms drawn by key, or those that agree best on 50 pairs scored by all arms",
+    )
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="share of units that are labelled")
     full: Annotated[int, Field(ge=0)] = Field(default=400, description="so many labels are scored by every arm")
     full_share: Share = Field(default=0.1, description="... and after those this share of them")
     extra_calls: NonNegative | None = Field(
         default=None,
         description="what that may cost in all beyond the judging, in calls (or arms' costs); none: no limit",
     )
+
+    @property
+    def arm(self) -> str | None:
+        """The arm that labels; None where gold does."""
+        return None if self.by == GOLD else self.by
 
 
 class JudgeConfig(Section):
@@ -381,8 +397,17 @@ class Config(Section):
             "pairs.tie (min_confidence does its work)": bool(self.pairs.tie),
             "payoff.name: full_advantage": self.payoff.name == "full_advantage",
         }
+        if judge.labels.arm and judge.first != "order":
+            raise ValueError(
+                f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name any arm, the one that labels too"
+            )
         if wrong := [name for name, there in against.items() if there]:
             raise ValueError(f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}")
+        taken = [*judge.vetoes, *([self.pool.fallback] if self.pool.fallback else [])]
+        if judge.labels.arm in taken:
+            raise ValueError(
+                f"judge.labels.by={judge.labels.by!r} only labels; it cannot be a veto or pool.fallback, too"
+            )
         if judge.first not in ("order", "router", router.name):
             raise ValueError(
                 f"judge.first={judge.first!r}; allowed order, or the router ({router.name}, or just router)"

@@ -188,11 +188,12 @@ class _Run:
         by_status = counted["calls"]
         audit = by_status.get("audit", 0)
         made = sum(by_status.values()) - audit - by_status.get("shared", 0)
+        n_arms = len(parts.committee.names if parts.committee else parts.judge.pool.names)
         return {
             "router": judged_by(config),
             "unit": config.router.unit,
             "payoff": config.payoff.name,
-            "n_arms": len(parts.judge.pool.names),
+            "n_arms": n_arms,
             "steps": parts.steps,
             "arms": arms_table(parts),
             "gold": compare(self.before["gold"], after["gold"]) if "gold" in after else None,
@@ -204,7 +205,7 @@ class _Run:
                 "made": made,
                 "audit": audit,
                 "label": by_status.get("label", 0),
-                "all_arms": self.loop.counts["responses"] * len(parts.judge.pool.names),
+                "all_arms": self.loop.counts["responses"] * n_arms,
                 "by_status": by_status,
             },
             "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},

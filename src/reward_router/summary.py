@@ -113,7 +113,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{k} {v:.0f} s ({v / total:.1%})" for k, v in sorted(seconds.items(), key=lambda x: -x[1]) if v >= 0.05
     )
     calls = summary["calls"]
-    label = f" ({calls['label']} of them: labelled responses by all arms)" if calls["label"] else ""
+    label = f" ({calls['label']} of them for labels)" if calls["label"] else ""
     console.print(f"time     {duration(total)}: {shares}", highlight=False)
     console.print(
         f"calls    {calls['made']} made{label}, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "

@@ -161,10 +161,20 @@ class OnlineCommittee:
             self._pacer = self.committee.pacer()
             self._pacer.load_state_dict(self._spending)
 
-    def scores_all(self, asked: Sequence[int], unit: str, step: int) -> bool:
-        """Whether a labelled decision is scored by the remaining arms too; counts what that costs."""
-        rest = [k for k in range(self.committee.n_arms) if k not in asked]
-        cost = float(self.committee.costs[rest].sum())
+    def rest_cost(self, asked: Sequence[int]) -> float:
+        """What asking all arms costs beyond those asked."""
+        return float(self.committee.costs[[k for k in range(self.committee.n_arms) if k not in asked]].sum())
+
+    def scores_unlabelled(self, asked: Sequence[int]) -> bool:
+        """Whether a decision without a label is scored by the remaining arms too, for the label-free start; counts what that costs."""
+        cost = self.rest_cost(asked)
+        wanted = self.wants_unlabelled() and self.extra_cost + cost <= self.policy.extra_cost
+        self.extra_cost += cost if wanted else 0.0
+        return wanted
+
+    def scores_all(self, asked: Sequence[int], unit: str, step: int, label_cost: float = 0.0) -> bool:
+        """Whether a labelled decision is scored by the remaining arms too; counts what that and the label cost."""
+        cost = self.rest_cost(asked) + label_cost
         wanted = self.policy.scores_all(unit, step, self.store.n_random, self.extra_cost, cost)
         self.extra_cost += cost if wanted else 0.0
         return wanted

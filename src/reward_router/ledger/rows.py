@@ -22,7 +22,7 @@ DIGEST = b"#"  # first byte of a context that was not kept, only its digest
 STATUSES = ("ok", "failed", "timeout", "abstained", "audit", "fallback", "compared", "shared", "label")
 """``compared``: asked beside the chosen arm because the payoff needs all labels. ``shared``: no new call, the arm had scored
 this very response for another unit of the step; it costs nothing and is kept so that a decision's verdict is whole.
-``label``: a labelled response by an arm the committee had not asked, so that it may learn from all."""
+``label``: for the committee to learn from: a response by an arm it had not asked, or by the arm that labels."""
 
 
 class Decided(NamedTuple):

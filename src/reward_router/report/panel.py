@@ -18,7 +18,7 @@ def committee(e: Evidence) -> str:
             f"(gain {100 * gate['gain']:+.1f} points, one-sided lower 95 % bound {100 * gate['lower']:+.1f})"
         )
     learned = (
-        f"It learned from {counts['rows']:,} (right, wrong) pairs of {counts['labelled']:,} labelled units; {counts['no_pair']:,} drawn units had no such pair, "
+        f"It learned from {counts['rows']:,} (better, worse) pairs of {counts['labelled']:,} labelled units; {counts['no_pair']:,} drawn units had no such pair, "
         f"{counts['not_scored']:,} were not scored by all arms for want of budget. {counts['below']:,} pairs were below the confidence asked for. "
         f"Price {c['price']:.3g}; order {', '.join(c['order'])}."
     )

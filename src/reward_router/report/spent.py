@@ -64,8 +64,8 @@ def _calls(e: Evidence) -> str:
     kinds = ["calls: judged" if s == "ok" else f"calls: {s}" for s in shown]
     header = ["arm", "decisions", "mean payoff", *kinds, "calls in all", "seconds", "ms a call"]
     what = (
-        "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. Calls for a label score "
-        "labelled responses by the arms that had not been asked, for the committee to learn from. "
+        "One call is one arm scoring one response. Audits serve this report only: neither router nor training sees them. Calls for a label are "
+        "for the committee to learn from: labelled responses by the arms that had not been asked, and by the arm that labels. "
         "Seconds leave out the loading of models."
     )
     table = page.table([*header, "price"] if priced else header, rows, 1, [""] * (len(rows) - 1) + ["best"])

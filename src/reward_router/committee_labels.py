@@ -1,0 +1,159 @@
+"""What a committee learns from in a run: labels of a keyed-random share of its units, by gold or by a strong judge outside it.
+
+A label is a (better, worse) pair of a unit's responses, scored by all K arms within the stated extra cost. Gold costs nothing, so
+it is looked up first; a judge is asked only about units whose label all arms may score. With a label-free start, all arms score the first
+units, labelled or not. Every process of a run sees all labels and all costs in one order, so all hold the same committee.
+Leaves out: labels that come later (a person's).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reward_router import keyed
+from reward_router.committee import OnlineCommittee, Refit
+from reward_router.committee.online import UNLABELLED
+from reward_router.committee_table import Table
+from reward_router.config import LabelConfig
+from reward_router.examples import Example
+from reward_router.types import Float
+
+Sides = list[tuple[int, int, bool]]
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One (better, worse) pair of responses with the margins of all K arms, sides drawn by key."""
+
+    margins_K: list[float]
+    label: bool
+    group: str
+    category: str
+
+
+class Learner:
+    """Draws units, has them labelled and scored by all arms, and hands the rows to the committee.
+
+    ``counts`` are added to: units labelled; ``no_pair``: drawn in vain; ``not_scored``: by all, for want of budget; label rows.
+    """
+
+    def __init__(
+        self,
+        online: OnlineCommittee,
+        settings: LabelConfig,
+        counts: dict[str, int],
+        seed: int = 0,
+        gather: Callable[[list[Any]], list[Any]] = lambda items: items,
+    ) -> None:
+        """``gather`` joins lists over processes."""
+        self.online, self.settings, self.counts, self.seed, self.gather = online, settings, counts, seed, gather
+
+    def learn(self, table: Table, examples: Sequence[Example], step: int) -> list[Refit]:
+        """Labels of this step's units, those of all processes in one order; the refits they led to."""
+        self._start(table, step)
+        drawn = [i for i, unit in enumerate(table.units) if self.online.policy.draws(unit.id, step)]
+        judge = self.settings.arm
+        told, bought = self._judged(table, drawn, judge, step) if judge else self._gold(table, drawn, examples, step)
+        table.ask_all(table.missing(told), "label")
+        rows = self.gather([row for i, sides in told.items() for row in _rows(table, i, sides, examples)])
+        counted = {"labelled": len(told), "no_pair": bought - len(told), "not_scored": len(drawn) - bought}
+        for name, n in self.gather(list(counted.items())):
+            self.counts[name] += n
+        self.counts["rows"] += len(rows)
+        added = [self.online.add_label(r.margins_K, r.label, r.group, step, r.category) for r in rows]
+        return [refit for refit in added if refit is not None]
+
+    def _gold(
+        self, table: Table, drawn: Sequence[int], examples: Sequence[Example], step: int
+    ) -> tuple[dict[int, Sides], int]:
+        """Units whose gold orders responses and that all arms may score; how many were not refused for want of budget."""
+        found = {}
+        for i in drawn:
+            [(b, _)] = table.units[i].cells
+            if sides := self._sides(table, i, examples[b].gold(table.texts(i)), step):
+                found[i] = sides
+        paid = self._paid(table, list(found), step)
+        return {i: found[i] for i in paid}, len(drawn) - len(found) + len(paid)
+
+    def _judged(self, table: Table, drawn: Sequence[int], name: str, step: int) -> tuple[dict[int, Sides], int]:
+        """The same by a judge: asked about units that all arms may score; where it orders nothing, the others are spared."""
+        paid = self._paid(table, drawn, step, table.asker.costs.get(name, 1.0))
+        said = table.labels(name, paid)
+        told = {i: sides for i in paid if (sides := self._sides(table, i, said[i], step))}
+        for asked in self.gather([tuple(table.scores[i]) for i in paid if i not in told]):
+            self.online.extra_cost -= self.online.rest_cost(asked)
+        return told, len(paid)
+
+    def _paid(self, table: Table, places: Sequence[int], step: int, label_cost: float = 0.0) -> list[int]:
+        """Those of these units that all arms may score, decided in the order of all processes' units."""
+        offered = self.gather([(table.units[i].id, tuple(table.scores[i])) for i in places])
+        bought = {unit for unit, asked in offered if self.online.scores_all(asked, unit, step, label_cost)}
+        return [i for i in places if table.units[i].id in bought]
+
+    def _sides(self, table: Table, i: int, value_N: Float, step: int) -> Sides:
+        """(better, worse, is better side a) for as many disjoint pairs of different texts as the unit's responses give."""
+        draw = keyed.rng(self.seed, "label", step, table.units[i].id)
+        pairs = (better_worse if self.settings.arm else right_wrong)(value_N, distinct(table.texts(i)), draw)
+        return [(w, x, bool(side)) for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)]
+
+    def _start(self, table: Table, step: int) -> None:
+        """Disjoint pairs scored by all arms, without a label, until the label-free start has enough."""
+        if not self.online.wants_unlabelled():
+            return
+        pairs = [_any_pairs(self.seed, step, unit.id, table.texts(i)) for i, unit in enumerate(table.units)]
+        offered = self.gather([(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)])
+        chosen, room = set(), UNLABELLED - len(self.online.unlabelled)
+        for unit, asked, n in offered:
+            if room > 0 and n and self.online.scores_unlabelled(asked):
+                chosen.add(unit)
+                room -= n
+        mine = [i for i, unit in enumerate(table.units) if unit.id in chosen]
+        table.ask_all(table.missing(mine), "label")
+        for margins in self.gather([m for i in mine for m in _margins(table, i, pairs[i])]):
+            if self.online.wants_unlabelled():
+                self.online.add_unlabelled(margins)
+
+
+def distinct(texts: Sequence[str]) -> list[int]:
+    """Index of the first response of each text, in order."""
+    return list({text: n for n, text in reversed(list(enumerate(texts)))}.values())
+
+
+def right_wrong(gold_N: Float, among: Sequence[int], draw: np.random.Generator) -> list[tuple[int, int]]:
+    """Disjoint pairs of a response of gold 1 and one of gold 0, matched at random."""
+    right, wrong = ([n for n in among if gold_N[n] == value] for value in (1.0, 0.0))
+    draw.shuffle(right)
+    draw.shuffle(wrong)
+    return list(zip(right, wrong, strict=False))
+
+
+def better_worse(value_N: Float, among: Sequence[int], draw: np.random.Generator) -> list[tuple[int, int]]:
+    """Disjoint (better, worse) pairs, matched at random, not by how far they are apart; ties and NaN give none. O(N^2)."""
+    free = [int(n) for n in draw.permutation(np.array(among, dtype=np.int64)) if np.isfinite(value_N[n])]
+    pairs = []
+    while free:
+        one = free.pop(0)
+        other = next((n for n in free if value_N[n] != value_N[one]), None)
+        if other is not None:
+            free.remove(other)
+            pairs.append((one, other) if value_N[one] > value_N[other] else (other, one))
+    return pairs
+
+
+def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
+    order = keyed.rng(seed, "pairs", step, f"start/{unit}").permutation(np.array(distinct(texts))).tolist()
+    return list(zip(order[::2], order[1::2], strict=False))
+
+
+def _margins(table: Table, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:
+    scores_KN = table.scores_KN(i)
+    return [(scores_KN[:, one] - scores_KN[:, other]).tolist() for one, other in pairs]
+
+
+def _rows(table: Table, i: int, sides: Sides, examples: Sequence[Example]) -> list[LabelRow]:
+    [(b, _)] = table.units[i].cells
+    margins = _margins(table, i, [(w, x) if side else (x, w) for w, x, side in sides])
+    where = examples[b].id, examples[b].category
+    return [LabelRow(m, side, *where) for m, (_, _, side) in zip(margins, sides, strict=True)]

@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--pools", default=",".join(POOLS))
     parser.add_argument("--price", type=float, default=0.01)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--gate", default="lower95")
+    parser.add_argument("--gate", default="lower95", help="one or more, with commas")
     parser.add_argument("--start", default="vote")
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--orders", type=int, default=5)
@@ -218,7 +218,7 @@ def main() -> None:
         study(args.pools.split(","), args.price, args.out)
     elif args.what == "online":
         names = tuple(args.pools.split(",")) if args.pools != ",".join(POOLS) else STREAMS
-        online(names, args.orders, args.share, args.gate, args.start)
+        online(names, args.orders, args.share, args.gate.split(","), args.start)
     elif args.what == "gates":
         gates(args.draws)
     else:

@@ -1,6 +1,8 @@
 """Transfer between sources, online streams and cost figures of the committee."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from committee_baselines import best_single, weighted_vote
 from committee_pools import Pool, load
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
+from reward_router.committee.gate import opens
 
 STREAMS = ("rewardmath_rm13", "rewardmath_all31", "rb2_k1", "rb2_all18", "merged4")
 LAST = 500
@@ -67,12 +70,16 @@ def transfer() -> list[str]:
     return lines
 
 
-def stream(pool: Pool, seed: int, share: float, gate: str, start: str = "vote") -> dict[str, np.ndarray]:
-    """One order of one pool's rows: right answers and cost a row, labels drawn by key, all arms scored on the labelled ones."""
+def stream(pool: Pool, seed: int, share: float, gates: Sequence[str], start: str = "vote") -> dict[str, dict]:
+    """One order of one pool's rows, labels drawn by key and scored by all arms: per gate, right answers and calls a row.
+
+    Labels are drawn at random, so what is learned does not depend on who played: one pass serves all gates.
+    """
     order = keyed.rng(seed, "data", 0, pool.name).permutation(len(pool.label_P))
     policy = LabelPolicy(share=share, seed=seed)
-    online = OnlineCommittee(Committee(np.ones(len(pool.arms)), gate=gate, seed=seed), policy, start)
-    right, calls, waiting = np.zeros(len(order)), np.zeros(len(order)), []
+    online = OnlineCommittee(Committee(np.ones(len(pool.arms)), seed=seed), policy, start)
+    right, calls = ({gate: np.zeros(len(order)) for gate in gates} for _ in range(2))
+    waiting = []
     for step, p in enumerate(order):
         waiting.append(step)
         unit = f"{pool.name}:{p}"
@@ -84,54 +91,67 @@ def stream(pool: Pool, seed: int, share: float, gate: str, start: str = "vote") 
             waiting = []
             online.add_label(pool.margins_PK[p], bool(pool.label_P[p]), str(pool.group_P[p]), step, pool.category_P[p])
     decide(online, pool, order, waiting, right, calls)
+    extra = online.extra_cost / len(order)
     return {
-        "order": order,
-        "right": right,
-        "calls": calls,
-        "extra": np.array(online.extra_cost),
-        "refits": np.array(len(online.refits)),
-        "playing": np.array(online.committee.playing),
+        gate: {
+            "order": order,
+            "right": right[gate],
+            "calls": calls[gate],
+            "extra": extra,
+            "playing": plays(online, gate),
+        }
+        for gate in gates
     }
 
 
-def decide(
-    online: OnlineCommittee, pool: Pool, order: np.ndarray, steps: list[int], right: np.ndarray, calls: np.ndarray
-) -> None:
+def plays(online: OnlineCommittee, rule: str) -> bool:
+    """Set the committee's gate to a rule; whether it is open."""
+    committee, gate = online.committee, online.committee.gate
+    committee.gate_rule = rule
+    if gate is not None:
+        committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower))
+    return committee.playing
+
+
+def decide(online: OnlineCommittee, pool: Pool, order: np.ndarray, steps: list[int], right: dict, calls: dict) -> None:
     if not steps:
         return
     rows = order[steps]
-    if online.voting:
-        for step, p in zip(steps, rows, strict=True):
-            ballot = online.ballot(f"{pool.name}:{p}", step)
-            prob = online.posterior({k: pool.margins_PK[p, k] for k in ballot})
-            right[step], calls[step] = credit(np.array(prob - 0.5), pool.sign_P[p]), len(ballot)
-        return
-    prob, n_calls, _ = online.committee.judge(pool.margins_PK[rows], [pool.category_P[p] for p in rows])
-    right[steps], calls[steps] = credit(prob - 0.5, pool.sign_P[rows]), n_calls
+    for gate in right:
+        plays(online, gate)
+        if online.voting:
+            for step, p in zip(steps, rows, strict=True):
+                ballot = online.ballot(f"{pool.name}:{p}", step)
+                prob = online.posterior({k: pool.margins_PK[p, k] for k in ballot})
+                right[gate][step], calls[gate][step] = credit(np.array(prob - 0.5), pool.sign_P[p]), len(ballot)
+        else:
+            prob, n_calls, _ = online.committee.judge(pool.margins_PK[rows], [pool.category_P[p] for p in rows])
+            right[gate][steps], calls[gate][steps] = credit(prob - 0.5, pool.sign_P[rows]), n_calls
+    plays(online, "lower95")
 
 
-def online(names: tuple[str, ...], orders: int, share: float, gate: str, start: str) -> list[str]:
-    lines = []
+def online(names: tuple[str, ...], orders: int, share: float, gates: Sequence[str], start: str) -> None:
+    """One line a stream and gate."""
     for name in names:
         pool, begin = load(name), time.process_time()
         credit_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(pool.margins_PK)) * pool.sign_P[:, None]
         best = credit_PK[:, int(np.argmax(credit_PK.mean(0)))]
-        runs = [stream(pool, seed, share, gate, start) for seed in range(orders)]
-        total = np.array([(r["right"] - best[r["order"]]).mean() for r in runs])
-        late = [(r["right"] - best[r["order"]])[-LAST:] for r in runs]
-        rows = [r["order"][-LAST:] for r in runs]
-        low, high = late_interval(late, [pool.group_P[i] for i in rows])
-        calls, extra = (
-            np.mean([r["calls"][-LAST:].mean() for r in runs]),
-            np.mean([r["extra"] for r in runs]) / len(best),
-        )
-        lines.append(
-            f"{name:17s} {gate} {start}: last {LAST} {np.mean(late):+.4f} [{low:+.4f},{high:+.4f}] a run {np.round([x.mean() for x in late], 3).tolist()}, "
-            f"cumulative {total.mean():+.4f}, calls at the end {calls:.2f}, scored for labels {extra:.2f} a decision, playing {np.mean([r['playing'] for r in runs]):.0%}, "
-            f"cpu {time.process_time() - begin:.0f}s"
-        )
-        print(lines[-1], flush=True)
-    return lines
+        runs = [stream(pool, seed, share, gates, start) for seed in range(orders)]
+        for gate in gates:
+            print(online_line(name, gate, start, [run[gate] for run in runs], best, pool.group_P), flush=True)
+        print(f"{name:17s} cpu {time.process_time() - begin:.0f}s", flush=True)
+
+
+def online_line(name: str, gate: str, start: str, runs: list[dict], best: np.ndarray, group_P: np.ndarray) -> str:
+    total = np.mean([(r["right"] - best[r["order"]]).mean() for r in runs])
+    late = [(r["right"] - best[r["order"]])[-LAST:] for r in runs]
+    low, high = late_interval(late, [group_P[r["order"][-LAST:]] for r in runs])
+    calls = np.mean([r["calls"][-LAST:].mean() for r in runs])
+    return (
+        f"{name:17s} {gate} {start}: last {LAST} {np.mean(late):+.4f} [{low:+.4f},{high:+.4f}] a run {np.round([x.mean() for x in late], 3).tolist()}, "
+        f"cumulative {total:+.4f}, calls at the end {calls:.2f}, scored for labels {np.mean([r['extra'] for r in runs]):.2f} a decision, "
+        f"playing {np.mean([r['playing'] for r in runs]):.0%}"
+    )
 
 
 def late_interval(late: list[np.ndarray], groups: list[np.ndarray], draws: int = 2000) -> tuple[float, float]:

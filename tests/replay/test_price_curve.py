@@ -1,5 +1,7 @@
 """The committee's price curve: what one fit gives at every price, against the same committee asked one price at a time."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from reward_router.replay.embed import build
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.price_curve import PRICES, price_curve
 from reward_router.replay.records import Records
+from reward_router.report import charts
 from reward_router.report import replay as report
 
 
@@ -35,3 +38,18 @@ def test_the_report_draws_it_where_a_committee_was_asked_for(records: Records) -
     pages = [report.render({"files": [f], "ledgers": [], "settings": settings}) for f in (with_one, without)]
     assert ["over all prices" in text for text in pages] == [True, False]
     assert "price_curve" not in without
+
+
+def test_no_curve_runs_through_a_name() -> None:
+    x, y = [1.0, 2.0, 3.0, 4.0], [0.6, 0.8, 0.79, 0.78]
+    for at in range(4):
+        drawn = charts.scatter(
+            [charts.Point(x[at], y[at], 0.5, 0.9, "committee", "c", True)], "x", "y", curves={"c": (x, y)}
+        )
+        [(left, baseline)] = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="small">committee<', drawn)
+        [path] = re.findall(r'<path d="M([^"]*)"', drawn)
+        corner = np.array([pair.split() for pair in path.split("L")], dtype=float)
+        over = np.linspace(float(left), float(left) + 55, 50)
+        over = over[over <= corner[-1, 0]]
+        height = np.interp(over, corner[:, 0], corner[:, 1])
+        assert not ((height > float(baseline) - 10) & (height < float(baseline) + 2)).any()

@@ -7,6 +7,7 @@ pattern changes. Every mark carries a ``<title>``, which browsers show on hover.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 from reward_router.report.frame import (
     FAINT,
@@ -138,6 +139,7 @@ def scatter(
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
     frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=520, log_x=log_x, right=190)
     shown = axes(frame, x_label, y_label, percent)
+    lines = [[(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()]
     for name, (x, y) in curves.items():
         style = f'fill="none" stroke="{colour(groups.index(name))}" stroke-width="2" stroke-opacity="0.6"'
         shown.append(f'<path d="{_path(frame, x, y)}" {style}><title>{escape(name)}, over all prices</title></path>')
@@ -151,7 +153,7 @@ def scatter(
         for p in cluster:
             shown += _mark(frame, p, round(frame.x(p.x) + at[p.group], 2), groups.index(p.group), percent)
         labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:named]
-        shown += _labels(frame, labelled, at, taken)
+        shown += _labels(frame, labelled, at, taken, lines)
     return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
 
 
@@ -164,20 +166,38 @@ def _mark(frame: Frame, p: Point, x: float, index: int, percent: bool) -> list[s
 
 
 def _labels(
-    frame: Frame, points: Sequence[Point], at: Mapping[str, float], taken: list[tuple[float, float]]
+    frame: Frame,
+    points: Sequence[Point],
+    at: Mapping[str, float],
+    taken: list[tuple[float, float]],
+    lines: Sequence[Sequence[tuple[float, float]]],
 ) -> list[str]:
-    """Labels to the right of points at one x, highest first, pushed down past those already ``taken``, each with a thin line."""
+    """Labels to the right of points at one x, highest first, pushed down past ``taken`` ones and off the ``lines``, each with a thin line."""
     out: list[str] = []
     text_x = max((frame.x(p.x) for p in points), default=0.0) + max(at.values()) + 30
     for p in points:
         y = frame.y(p.y) + 4
-        while any(abs(x0 - text_x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken):
+        end = text_x + 7 * len(cut(p.label, 28))
+        while any(abs(x0 - text_x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken) or any(
+            _through(line, text_x, end, y - 12, y + 5) for line in lines
+        ):
             y += 1
         taken.append((text_x, y))
         x = round(frame.x(p.x) + at[p.group] + 5, 2)
         out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="#b9c1cb"/>')
         out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')
     return out
+
+
+def _through(line: Sequence[tuple[float, float]], left: float, right: float, top: float, bottom: float) -> bool:
+    """Whether a line of points (pixels) passes through a box."""
+    for (x0, y0), (x1, y1) in pairwise(sorted(line)):
+        if x1 >= left and x0 <= right:
+            run = (x1 - x0) or 1.0
+            ends = [y0 + (y1 - y0) * (x - x0) / run for x in (max(left, x0), min(right, x1))]
+            if min(ends) <= bottom and max(ends) >= top:
+                return True
+    return False
 
 
 def bars(

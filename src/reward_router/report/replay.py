@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.report import charts, page
+from reward_router.report.judged import figure
 
 Json = dict[str, Any]
 _GROUPS = {
@@ -120,7 +121,7 @@ def _frontier(f: Json) -> str:
         if curves
         else ""
     )
-    return charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves) + note
+    return figure(charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)) + note
 
 
 _HEADER = [
@@ -171,12 +172,12 @@ def _heat(f: Json) -> str:
         values = [[p["accuracy"][a] for p in f["by"].values()] for a in arms]
         parts += [
             "<h3>Accuracy of the arms by category, in %</h3>",
-            charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True),
+            figure(charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True)),
         ]
     index = [f["arms"].index(a) for a in arms]
     for key, name in (("kappa", "Cohen's kappa"), ("f1", "F1 of «a is better»")):
         matrix = [[f["agreement"][key][i][j] for j in index] for i in index]
-        drawn = charts.heatmap(matrix, arms, arms, 0.0, 1.0)
+        drawn = figure(charts.heatmap(matrix, arms, arms, 0.0, 1.0))
         parts.append(
             f"<details{' open' if key == 'kappa' and len(arms) <= 18 else ''}><summary>Agreement of the arms: {escape(name)}</summary>{drawn}</details>"
         )
@@ -193,11 +194,11 @@ def _online(f: Json) -> str:
     regret = {label: (rows, e["regret_over_time"]) for label, e in routers.items()}
     parts = [
         "<h3>Regret of the online routers</h3>",
-        charts.line(regret, "rows seen", "regret against the best arm, in rows"),
+        figure(charts.line(regret, "rows seen", "regret against the best arm, in rows"), fit=True),
     ]
     learning = sorted((x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"])
     for i, label in enumerate(learning):
-        drawn = charts.shares(rows, _shares(routers[label], f["arms"]), "rows seen")
+        drawn = figure(charts.shares(rows, _shares(routers[label], f["arms"]), "rows seen"), fit=True)
         opened = " open" if i == 0 else ""
         parts.append(
             f"<details{opened}><summary>Shares of the arms over time: {escape(label)}</summary>{drawn}</details>"

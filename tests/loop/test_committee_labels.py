@@ -240,6 +240,21 @@ def test_a_run_that_an_arm_labels_resumes_bit_for_bit(tiny: Callable[..., Config
     assert summary["committee"]["refits"]
 
 
+def test_the_bayesian_router_may_name_the_first_arm_of_a_pair(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny(
+        "router={name: bayesian, unit: pair}", "payoff.name=probe", "train.batch_prompts=12", "train.micro_batch=16", "eval.limit=1",
+        "judge={mode: committee, gate: mean, first: bayesian, labels: {fraction: 1.0}}",
+    )  # fmt: skip
+    summary = run.train(config, tmp_path / "run")
+    assert summary["committee"]["refits"]
+    with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
+        decisions, calls = ledger.decisions(), ledger.calls()
+    named = dict(zip(decisions.seq.tolist(), decisions.arm.tolist(), strict=True))
+    own = {d for d, arm in zip(calls.decision.tolist(), calls.arm.tolist(), strict=True) if named[d] == arm}
+    assert own == set(named)  # every pair was judged by the arm the router named, some by others too
+    assert len(set(named.values())) > 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

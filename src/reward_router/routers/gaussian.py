@@ -79,7 +79,7 @@ class ArmPosterior:
     def _reset_cache(self) -> None:
         self._seen = 0
         self._last: tuple[bytes, Array] | None = None
-        self.mirrored = False
+        self.mirrored = self.screened = False  # copies of the base that a Stack and a Screen keep
         self._spread = np.asarray(1 / self.precision, self.dtype)
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class ArmPosterior:
         inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
         root_NN = np.linalg.cholesky(inner_NN)
         inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
-        self._surprise_NC = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
+        self._surprise_NC[:] = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
         self._logs_N = np.log(np.diagonal(root_NN))
         return np.asarray(inverse_NN.astype(self.dtype) @ gain_ND)
 
@@ -169,8 +169,8 @@ class ArmPosterior:
 
     @property
     def stackable(self) -> bool:
-        """Whether this arm can join a ``Stack``: in the primal form, its tail folded in row by row."""
-        return self.base_DD is not None and self.size <= BLOCK
+        """Whether this arm can join a ``Stack``: in the primal form."""
+        return self.base_DD is not None
 
     def adopted(self, base_DD: Array, factor_ND: Array, theta_CD: Float, surprise_NC: Float) -> None:
         """Move a primal arm's arrays into these, which are zeros where it has no rows yet (see ``Stack``); nothing else changes."""
@@ -217,11 +217,11 @@ class ArmPosterior:
         """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
         self.catch_up()
         if self.base_DD is None:
-            var_B = np.einsum("bd,bd->b", x_BD, x_BD) / self.precision
+            var_B = np.vecdot(x_BD, x_BD) / self.precision
         else:
             var_B = quadratic_rows(self.base_DD, x_BD, x_BD * x_BD)
         z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
-        var_B = var_B - np.einsum("bt,bt->b", z_BT, z_BT)
+        var_B = var_B - np.vecdot(z_BT, z_BT)
         mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
         return mean_BC, np.maximum(var_B, 0.0).astype(np.float64)
 

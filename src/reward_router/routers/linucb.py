@@ -18,6 +18,8 @@ from reward_router.routers.model_state import loaded, state_of
 from reward_router.routers.options import ModelOptions, checked_dtype, checked_prior
 from reward_router.types import AnyFloat, Float, Int, State
 
+SLACK = 1e-9  # more than the rounding of float64 and than what counts as a tie
+
 
 class LinUCB:
     """argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x), theta_k = A_k^-1 b_k, A_k = ridge I + sum x x' (LASER eq. 2, 3).
@@ -97,10 +99,30 @@ class LinUCB:
         if first_K is not None:
             p_BK = np.tile(first_K, (len(x_BD), 1))
         else:
-            mean_BK, sd_BK = self.model.moments(x_BD)
-            p_BK = even_argmax(mean_BK + self.alpha * sd_BK - (0.0 if penalty_K is None else penalty_K))
+            p_BK = even_argmax(self._scores(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K))
         p_BK = with_floor(p_BK, self.explore)
         return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
+
+    def _scores(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
+        """(B, K) upper bounds less the penalty. Where float32 bounds tell: -inf for an arm that cannot be best, no bonus for one that is."""
+        bounds = self.model.bounds(x_BD)
+        if bounds is None:
+            return self._bonus(*self.model.moments(x_BD)) - penalty_K
+        level_BK, low_BK, high_BK = bounds[0] - penalty_K, bounds[1], bounds[2]
+        reach_B = (level_BK + self.alpha * low_BK).max(axis=1)
+        reach_B -= SLACK * (1.0 + np.abs(reach_B))
+        open_BK = ~(level_BK + self.alpha * high_BK < reach_B[:, None])  # NaN, an unknown bound, leaves an arm in
+        score_BK = np.where(open_BK, level_BK, -np.inf)
+        close_BK = open_BK & (open_BK.sum(axis=1) > 1)[:, None]
+        if np.count_nonzero(close_BK) > close_BK.size // 4:  # arms as good as equal: all at once is cheaper
+            return self._bonus(*self.model.moments(x_BD)) - penalty_K
+        for k in np.flatnonzero(close_BK.any(axis=0)).tolist():
+            row_R = np.flatnonzero(close_BK[:, k])
+            score_BK[row_R, k] = self._bonus(*self.model.alone(k, x_BD[row_R])) - penalty_K[k]
+        return score_BK
+
+    def _bonus(self, mean_BK: Float, sd_BK: Float) -> Float:
+        return mean_BK + self.alpha * sd_BK
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sqrt(x'A^-1 x), without alpha: (B, K) each."""

@@ -157,6 +157,23 @@ class LinearModel:
         """Means and sds (B, K) over all components; the variance between components is part of the sd."""
         return self._collapsed(*self.components(x_BD))
 
+    def bounds(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float] | None:
+        """Means, lower and upper bounds of the sds (B, K), cheaper than ``moments``; None where they would not be.
+
+        An upper bound may be NaN: not known. See ``Screen``; ``alone`` gives the numbers themselves.
+        """
+        large = self.dtype == np.float32 and self.width >= 2048  # chosen for its size: no second copy
+        if large or len(self.precisions) > 1 or not (stacks := self._stacked()) or not stacks[0].screens(len(x_BD)):
+            return None
+        with one_thread():
+            mean_BKC, low_BK, high_BK = stacks[0].bounds(x_BD)
+        return self._centred(mean_BKC), np.sqrt(low_BK), np.sqrt(np.maximum(high_BK, 0.0))
+
+    def alone(self, arm: int, x_BD: NDArray[Any]) -> tuple[Float, Float]:
+        """Mean and sd (B,) of one arm without a mixture at checked rows."""
+        with one_thread():
+            return self._component_moments(self.arms[arm][0], x_BD)
+
     def _collapsed(self, mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Float]:
         if mean_BKC.shape[-1] == 1:
             return mean_BKC[..., 0], sd_BKC[..., 0]

@@ -6,7 +6,9 @@ alone, and what the arms store never depends on it:
 * few arms, whose matrices stay in cache: half of each matrix through ``symv``, kept for the payoff that often follows;
 * more (``WIDE`` bytes): x'Ax = <A, xx'>, one product of the K x D^2 stack with the outer product. It streams memory at the
   machine's bandwidth, where K short triangular products reach a half of it or less; the upper triangles it reads too are
-  mirrored after an arm's fold, at the next read.
+  mirrored after an arm's fold, at the next read; from ``LONG`` features on ``symv`` is as fast again.
+
+Who only wants the best of the arms asks for ``bounds``, which come from float32 (see ``Screen``).
 """
 
 from collections.abc import Sequence
@@ -15,13 +17,14 @@ import numpy as np
 
 from reward_router.routers.blas import Array, mirror, quadratic_rows, symmetric_vectors
 from reward_router.routers.gaussian import ArmPosterior
+from reward_router.routers.screen import Screen
 from reward_router.types import Float
 
-WIDE = 20_000_000
+CACHED, WIDE, LONG = 6_000_000, 20_000_000, 1024
 
 
 class Stack:
-    """The arrays of K primal arms of one dimension below 1024, adopted one by one so that memory never doubles."""
+    """The arrays of K primal arms of one dimension, adopted one by one so that memory never doubles."""
 
     def __init__(self, arms: Sequence[ArmPosterior]) -> None:
         """Adopt the arms' arrays. O(K D^2) once."""
@@ -30,33 +33,47 @@ class Stack:
         self.base_KDD = np.empty((k, dim, dim), first.dtype)
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
         self.theta_KCD, self.surprise_KNC = np.empty((k, columns, dim)), np.zeros((k, size, columns))
-        self.wide = self.base_KDD.nbytes >= WIDE
+        self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
+        self.screen: Screen | None = None
         for each, arm in enumerate(arms):
             arm.adopted(self.base_KDD[each], self.factor_KND[each], self.theta_KCD[each], self.surprise_KNC[each])
 
     def one(self, x_D: Array) -> tuple[Float, Float]:
         """Means (K, C) and variances (K,) at one row."""
-        for arm in self.arms:
-            arm.catch_up()
-        k, size, dim = self.factor_KND.shape
-        z_KN = (self.factor_KND.reshape(-1, dim) @ x_D).reshape(k, size)
-        var_K = self._quadratic(x_D) - np.einsum("kn,kn->k", z_KN, z_KN)
-        mean_KC = (self.theta_KCD.reshape(-1, dim) @ x_D).reshape(k, -1)
-        mean_KC += np.einsum("kn,knc->kc", z_KN, self.surprise_KNC)
-        return mean_KC, np.maximum(var_K, 0.0).astype(np.float64)
+        mean_1KC, less_1K = self._tails(x_D[None])
+        return mean_1KC[0], np.maximum(self._quadratic(x_D) - less_1K[0], 0.0).astype(np.float64)
 
     def rows(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, K, C) and variances (B, K)."""
-        k, columns, dim = self.theta_KCD.shape
-        mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, dim).T).reshape(len(x_BD), k, columns)
-        square_BD, var_BK = x_BD * x_BD, np.empty((len(x_BD), k))
+        square_BD, base_BK = x_BD * x_BD, np.empty((len(x_BD), len(self.arms)))
         for each, arm in enumerate(self.arms):
             arm.catch_up()  # brings this arm's matrix close
-            prior_B = quadratic_rows(self.base_KDD[each].T, x_BD, square_BD)
-            z_BN = x_BD @ self.factor_KND[each, : arm.tail].T
-            var_BK[:, each] = prior_B - np.einsum("bn,bn->b", z_BN, z_BN)
-            mean_BKC[:, each] += z_BN @ self.surprise_KNC[each, : arm.tail]
-        return mean_BKC, np.maximum(var_BK, 0.0)
+            base_BK[:, each] = quadratic_rows(self.base_KDD[each].T, x_BD, square_BD)
+        mean_BKC, less_BK = self._tails(x_BD)
+        return mean_BKC, np.maximum(base_BK - less_BK, 0.0)
+
+    def screens(self, rows: int) -> bool:
+        """Whether ``bounds`` of so many rows costs less than the numbers themselves."""
+        return rows > 1 or (rows == 1 and self.base_KDD.nbytes >= CACHED)
+
+    def bounds(self, x_BD: Array) -> tuple[Float, Float, Float]:
+        """Means (B, K, C), lower and upper bounds of the variances (B, K); an upper one may be NaN: unknown."""
+        self.screen = self.screen or Screen(self.arms, self.base_KDD.shape[1])
+        mean_BKC, less_BK = self._tails(x_BD)
+        base_BK, error_BK = self.screen.quadratic(x_BD)
+        var_BK = base_BK - less_BK
+        return mean_BKC, np.fmax(var_BK - error_BK, 0.0), var_BK + error_BK
+
+    def _tails(self, x_BD: Array) -> tuple[Float, Float]:
+        """Means (B, K, C), and what the rows not folded in yet take off the variances (B, K)."""
+        for arm in self.arms:
+            arm.catch_up()
+        k, columns, dim = self.theta_KCD.shape
+        most = max(arm.tail for arm in self.arms)
+        z_KBN = np.matmul(x_BD, self.factor_KND[:, :most].transpose(0, 2, 1))
+        mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, dim).T).reshape(len(x_BD), k, columns)
+        mean_BKC += np.matmul(z_KBN, self.surprise_KNC[:, :most]).transpose(1, 0, 2)
+        return mean_BKC, np.einsum("kbn,kbn->bk", z_KBN, z_KBN)
 
     def _quadratic(self, x_D: Array) -> Array:
         if not self.wide:

@@ -6,7 +6,8 @@ speed of float32 products. What a router learns, and the posterior it reports, n
 
 The bound is the standard one for inner products (Higham, Accuracy and Stability of Numerical Algorithms, 3.1): a sum of products
 in whatever order, each number rounded before, errs by at most gamma_m |x|'|A||x| <= gamma_m |x|^2 |A|_F, gamma_m = m u / (1 - m u),
-u = 2^-24, with m roundings on the longest way to the result.
+u = 2^-24, with m roundings on the longest way to the result. A stands for the arm's matrix less its mean eigenvalue, which is added back in
+float64: the norm is then that of what was learned, and not of the prior.
 """
 
 from collections.abc import Sequence
@@ -30,8 +31,8 @@ class Screen:
         self.arms, self.dim = list(arms), dim
         self.starts = range(0, dim, BLOCK)
         self.panels = [np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), np.float32) for i in self.starts]
-        self.norm_K = np.zeros(len(self.arms))
-        self.half_RR = np.triu(np.ones((BLOCK, BLOCK), np.float32)) - 0.5 * np.eye(BLOCK, dtype=np.float32)
+        self.norm_K, self.shift_K = np.zeros(len(self.arms)), np.zeros(len(self.arms))
+        self.above_RR = np.triu(np.ones((BLOCK, BLOCK), np.float32), 1)
         roundings = BLOCK + dim + len(self.starts) + 4
         self.gamma = roundings * UNIT / (1 - roundings * UNIT)
 
@@ -43,8 +44,8 @@ class Screen:
                 if not arm.screened:
                     self._copy(each, arm)
             parts = [self._rows(x_BD[start : start + step]) for start in range(0, len(x_BD), step)]
-            square_B = np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64)
-            return np.concatenate(parts), self.gamma * square_B[:, None] * self.norm_K + SMALLEST
+            square_B1 = np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64)[:, None]
+            return np.concatenate(parts) + square_B1 * self.shift_K, self.gamma * square_B1 * self.norm_K + SMALLEST
 
     def _rows(self, x_BD: Array) -> Float:
         x_BD = x_BD.astype(np.float32)
@@ -55,12 +56,17 @@ class Screen:
         return found_KB.T.astype(np.float64)
 
     def _copy(self, each: int, arm: ArmPosterior) -> None:
-        """Renew one arm's half (half of the diagonal, nothing below it) and its Frobenius norm, rounded up."""
+        """Renew one arm's half (half of the diagonal, nothing below it), its shift and its Frobenius norm, rounded up."""
         upper_DD = np.transpose(arm.base_DD)  # type: ignore[arg-type]
-        square = 0.5 * float(np.square(np.diagonal(upper_DD), dtype=np.float64).sum())
+        diagonal_D = np.diagonal(upper_DD).astype(np.float64)
+        self.shift_K[each] = shift = diagonal_D.mean()
+        half_D = 0.5 * (diagonal_D - shift)
+        square = 2 * float(half_D @ half_D)
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             panel_RN, rows = panel_KRN[each], panel_KRN.shape[1]
             panel_RN[:] = upper_DD[start : start + rows, start:]
-            panel_RN[:, :rows] *= self.half_RR[:rows, :rows]
+            corner_RR = panel_RN[:, :rows]
+            corner_RR *= self.above_RR[:rows, :rows]
+            corner_RR[np.diag_indices(rows)] = half_D[start : start + rows]
             square += 2 * float(np.vdot(panel_RN, panel_RN))
         self.norm_K[each], arm.screened = 1.01 * square**0.5, True

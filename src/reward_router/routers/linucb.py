@@ -4,24 +4,22 @@ Deviations from the paper's text: ties are split evenly (argmax takes the first)
 pulls instead of at random.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from reward_router.routers import checks
-from reward_router.routers.decide import even_argmax, forced_K, with_floor
-from reward_router.routers.guard import Guard
+from reward_router.routers.decide import even_argmax
+from reward_router.routers.linear import LinearRouter
 from reward_router.routers.model import LinearModel
-from reward_router.routers.model_state import loaded, state_of
 from reward_router.routers.options import ModelOptions, checked_dtype, checked_prior
-from reward_router.types import AnyFloat, Float, Int, State
+from reward_router.types import AnyFloat, Float
 
 SLACK = 1e-9  # more than the rounding of float64 and than what counts as a tie
 
 
-class LinUCB:
+class LinUCB(LinearRouter):
     """argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x), theta_k = A_k^-1 b_k, A_k = ridge I + sum x x' (LASER eq. 2, 3).
 
     Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``alpha`` >= 0; ``ridge`` > 0; ``warmup``: payoffs
@@ -40,6 +38,8 @@ class LinUCB:
     >>> router.probs(np.ones((1, 1)))
     array([[0., 1.]])
     """
+
+    kind = "LinUCB"
 
     def __init__(
         self,
@@ -67,9 +67,8 @@ class LinUCB:
         """InputError names the argument that is out of range."""
         arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
         features = checks.whole("dim", dim, 1, checks.MAX_DIM)
-        self.alpha, self.explore = checks.real("alpha", alpha, 0.0, 1e6), checks.real("explore", explore, 0.0, 1.0)
-        self.warmup = checks.whole("warmup", warmup, 0, 10**6)
-        self.model = LinearModel(
+        self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
+        model = LinearModel(
             checked_prior(prior_mean, arms, features, intercept),
             checks.real("ridge", ridge, 0.0, 1e12, above=True),
             1.0,
@@ -77,31 +76,11 @@ class LinUCB:
             checked_dtype(dtype),
             ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount),
         )
-        self.guard = None if safe is None else Guard(safe, margin, arms, self.model.width)
+        super().__init__(model, explore, warmup, safe, margin)
 
-    @property
-    def n_arms(self) -> int:
-        """Number of arms now."""
-        return self.model.n_arms
-
-    @property
-    def dim(self) -> int:
-        """D, the features of a context."""
-        return self.model.dim
-
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
-        """(B, K): the best score, ties split. ``penalty_K`` (payoff units) is subtracted from the scores.
-
-        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
-        """
-        x_BD = self.model.contexts(context_BD)
-        first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None
-        if first_K is not None:
-            p_BK = np.tile(first_K, (len(x_BD), 1))
-        else:
-            p_BK = even_argmax(self._scores(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K))
-        p_BK = with_floor(p_BK, self.explore)
-        return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
+    def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
+        """The best score, ties split."""
+        return even_argmax(self._scores(x_BD, penalty_K))
 
     def _scores(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """(B, K) upper bounds less the penalty. Where float32 bounds tell: -inf for an arm that cannot be best, no bonus for one that is."""
@@ -123,42 +102,6 @@ class LinUCB:
 
     def _bonus(self, mean_BK: Float, sd_BK: Float) -> Float:
         return mean_BK + self.alpha * sd_BK
-
-    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sqrt(x'A^-1 x), without alpha: (B, K) each."""
-        return self.model.moments(self.model.contexts(context_BD))
-
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
-        rows = self.model.update(context_BD, arm_B, payoff_B, propensity_B)
-        if self.guard is not None:
-            self.guard.note(*rows)
-
-    def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
-        """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
-        given = None if prior_mean_D is None else [prior_mean_D]
-        return self.model.add_arm(checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0])
-
-    def remove_arm(self, index: int) -> None:
-        """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""
-        if self.guard is not None:
-            self.guard.check_removal(index)
-        self.model.remove_arm(index)
-        if self.guard is not None:
-            self.guard.removed(index)
-
-    def state_dict(self) -> State:
-        """Everything learned, arrays only; goes on bit for bit when restored."""
-        guard = {} if self.guard is None else self.guard.state()
-        return {"kind": np.array("LinUCB"), **state_of(self.model), **guard}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError (and no change) where the state is of another kind, size, dtype or set of options."""
-        checks.same_kind(state, "LinUCB")
-        model = loaded(self.model, state)
-        if self.guard is not None:
-            self.guard = self.guard.loaded(state, model.n_arms)
-        self.model = model
 
 
 class DiscountedLinUCB(LinUCB):

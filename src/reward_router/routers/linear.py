@@ -1,0 +1,93 @@
+"""What LinUCB and LinearThompson have in common: a ``LinearModel``, forced pulls, a floor, a guard, arms that come and go, states."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.routers import checks
+from reward_router.routers.decide import forced_K, with_floor
+from reward_router.routers.guard import Guard
+from reward_router.routers.model import LinearModel
+from reward_router.routers.model_state import loaded, state_of
+from reward_router.routers.options import checked_prior
+from reward_router.types import AnyFloat, Float, Int, State
+
+
+class LinearRouter(ABC):
+    """A router over a ``LinearModel``; a subclass says in ``_decided`` what it makes of the posterior, and names its states ``kind``."""
+
+    kind: str
+
+    def __init__(self, model: LinearModel, explore: float, warmup: int, safe: int | None, margin: float) -> None:
+        """InputError names the argument that is out of range."""
+        self.model = model
+        self.explore = checks.real("explore", explore, 0.0, 1.0)
+        self.warmup = checks.whole("warmup", warmup, 0, 10**6)
+        self.guard = None if safe is None else Guard(safe, margin, model.n_arms, model.width)
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms now."""
+        return self.model.n_arms
+
+    @property
+    def dim(self) -> int:
+        """D, the features of a context."""
+        return self.model.dim
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from the arms' utilities.
+
+        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
+        """
+        x_BD = self.model.contexts(context_BD)
+        first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None
+        if first_K is not None:
+            p_BK = np.tile(first_K, (len(x_BD), 1))
+        else:
+            p_BK = self._decided(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K)
+        p_BK = with_floor(p_BK, self.explore)
+        return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
+
+    @abstractmethod
+    def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
+        """(B, K) probabilities at checked rows, before the floor and the guard."""
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds of x'theta (B, K): sd = sqrt(x'L^-1 x), L the precision; LinUCB's alpha is no part of it."""
+        return self.model.moments(self.model.contexts(context_BD))
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
+        rows = self.model.update(context_BD, arm_B, payoff_B, propensity_B)
+        if self.guard is not None:
+            self.guard.note(*rows)
+
+    def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
+        """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
+        given = None if prior_mean_D is None else [prior_mean_D]
+        return self.model.add_arm(checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0])
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""
+        if self.guard is not None:
+            self.guard.check_removal(index)
+        self.model.remove_arm(index)
+        if self.guard is not None:
+            self.guard.removed(index)
+
+    def state_dict(self) -> State:
+        """Everything learned, arrays only; goes on bit for bit when restored."""
+        guard = {} if self.guard is None else self.guard.state()
+        return {"kind": np.array(self.kind), **state_of(self.model), **guard}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore; InputError (and no change) where the state is of another kind, size, dtype or set of options."""
+        checks.same_kind(state, self.kind)
+        model = loaded(self.model, state)
+        if self.guard is not None:
+            self.guard = self.guard.loaded(state, model.n_arms)
+        self.model = model

@@ -59,7 +59,7 @@ def test_features_are_symmetric_and_tell_responses_apart() -> None:
 
 def test_long_texts_fit_the_model_and_keep_the_response() -> None:
     encoder = TextEncoder("tiny", max_tokens=40)
-    ids = encoder.ids("a" * 500, "the answer")
+    ids = encoder.tokens(["a" * 500], ["the answer"])[0]
     assert len(ids) == 40
     assert encoder.tokenizer.decode(ids).endswith("<|assistant|>: the answer")
 

@@ -79,19 +79,22 @@ class TextEncoder:
         """Width of one text's vector."""
         return int(self.body.config.hidden_size)
 
-    def ids(self, prompt: Prompt, response: str) -> list[int]:
-        """Token ids of one text, cut to fit."""
-        parts = [self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in halves(prompt, response)]
-        return [*self.before, *fit(parts[0], parts[1], self.room), *self.after]
+    def tokens(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut to fit; a part that several texts share is tokenised once, all parts in one call."""
+        texts = [halves(p, r) for p, r in zip(prompts, responses, strict=True)]
+        parts = list(dict.fromkeys(part for text in texts for part in text))
+        found = self.tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"] if parts else []
+        ids = dict(zip(parts, found, strict=True))
+        return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
 
     def encode(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Float:
         """(B, dim) float64 rows of unit norm, one a prompt and its response. One forward of ``batch`` texts at a time."""
         import torch
 
-        ids = [self.ids(p, r) for p, r in zip(prompts, responses, strict=True)]
+        ids = self.tokens(prompts, responses)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # texts of one length together: little padding
         out_BD = np.zeros((len(ids), self.dim))
-        with torch.no_grad():
+        with torch.inference_mode():
             for start in range(0, len(ids), self.batch):
                 rows = order[start : start + self.batch]
                 out_BD[rows] = self.states([ids[i] for i in rows]).double().cpu().numpy()

@@ -88,7 +88,7 @@ class _Run:
     ) -> None:
         """Tokenises everything once; features of a sample set centre and scale."""
         self.config, self.texts, self.train_rows, self.dev_rows = config, texts, train_rows, dev_rows
-        self.ids = [[texts.ids(p, r) for p, r in zip(prompts, side, strict=True)] for side in sides]
+        self.ids = [texts.tokens(prompts, side) for side in sides]
         sample = rng(config.seed, "data", 0, "tune").permutation(train_rows)[:SAMPLE]
         plain_PF = texts.features(*([column[i] for i in sample] for column in (prompts, *sides)))
         spread_F = plain_PF.std(axis=0) + 1e-8

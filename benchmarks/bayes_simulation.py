@@ -1,7 +1,7 @@
 """BayesianRouter's controlled simulation: recorded labels as the online stream, each stage left out in turn.
 
     python benchmarks/bayes_simulation.py FILE [--scenario in|out|drift|stale]... [--train-source NAME,...] [--features auto|prompt|pair]
-                                          [--drop-arms GLOB] [--shuffles 20] [--json OUT]
+                                          [--drop-arms GLOB] [--shuffles 20] [--trust W]... [--json OUT]
 
 in     half of the prompts (by the shuffle's own key) for the offline stage, the other half is the stream
 out    the rows of --train-source for the offline stage, the rows of all other sources are the stream
@@ -16,8 +16,9 @@ import argparse
 import gzip
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,19 @@ def permuted(fitted: Fitted, right_K: Float) -> Fitted:
     )
 
 
-def routers(fitted: Fitted) -> dict[str, tuple[Callable[[], Router], int]]:
-    """Everything that learns on the stream, and how many prompts share a decision."""
+def routers(fitted: Fitted, weights: Sequence[float]) -> dict[str, tuple[Callable[[], Router], int]]:
+    """Everything that learns on the stream, and how many prompts share a decision; ``weights``: trusts beside the default."""
     n_arms, dim = fitted.strength_KD.shape
     return {
         "ours": (lambda: with_prior(fitted), 0),
-        "ours, trust=1": (lambda: with_prior(fitted, 1.0), 0),
+        **{f"ours, trust={w:g}": (partial(with_prior, fitted, w), 0) for w in weights},
         "w/o offline": (lambda: no_prior(fitted), 0),
         "weighted_score a=0.5": (lambda: WeightedScore(no_prior(fitted), fitted.strength_KD, 0.5), 0),
         "LASER (LinUCB per 16 prompts)": (lambda: LinUCB(n_arms, dim), 16),
     }
 
 
-def one_shuffle(split: Split, shuffle: int, scenario: str) -> dict[str, tuple[Float, Float]]:
+def one_shuffle(split: Split, shuffle: int, scenario: str, weights: Sequence[float]) -> dict[str, tuple[Float, Float]]:
     """(T,) accuracies in the order of the stream, and (T,) which rows have an arm that is right, by method."""
     fitted, without_cls = (offline_stage(split, 64, weight, False) for weight in (0.2, 0.0))
     right_PK = split.records.correct_PK
@@ -102,7 +103,7 @@ def one_shuffle(split: Split, shuffle: int, scenario: str) -> dict[str, tuple[Fl
         fitted, without_cls = (permuted(f, right_PK[split.train_P].mean(axis=0)) for f in (fitted, without_cls))
     blocks = ordered(split, shuffle, scenario == "drift")
     visit_V = np.searchsorted(split.test_P, np.concatenate(blocks))
-    runs = routers(fitted) | {"ours w/o CLS": (lambda: with_prior(without_cls), 0)}
+    runs = routers(fitted, weights) | {"ours w/o CLS": (lambda: with_prior(without_cls), 0)}
     found = {
         name: (
             bayesian.one_pass(
@@ -137,9 +138,9 @@ def by_source(records: Records, source_P: list[str], names: str) -> tuple[Int, I
     return np.flatnonzero(train_P), np.flatnonzero(~shared_P)
 
 
-def simulate(kept: list[Split], n_shuffles: int, scenario: str) -> Json:
+def simulate(kept: list[Split], n_shuffles: int, scenario: str, weights: Sequence[float]) -> Json:
     """All shuffles of one scenario -> accuracies, regrets, ratios to no prior, curves."""
-    shuffles = [one_shuffle(kept[shuffle % len(kept)], shuffle, scenario) for shuffle in range(n_shuffles)]
+    shuffles = [one_shuffle(kept[shuffle % len(kept)], shuffle, scenario, weights) for shuffle in range(n_shuffles)]
     rows = {"stream_rows": len(kept[0].test_P), "offline_rows": len(kept[0].train_P)}
     return summary(shuffles, kept[0].records.arms) | rows | {"features": list(kept[0].contexts.blocks)}
 
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--drop-arms")
     parser.add_argument("--with-responses", action="store_true", help="only rows whose responses are recorded")
     parser.add_argument("--shuffles", type=int, default=20)
+    parser.add_argument("--trust", action="append", type=float, help="weights of the prior beside the default one")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     records, source_P = read(args.file, args.with_responses)
@@ -220,7 +222,7 @@ def main() -> None:
         out = scenario == "out"
         if out not in kept:
             kept[out] = splits(records, source_P, args, out)
-        done[scenario] = simulate(kept[out], args.shuffles, scenario)
+        done[scenario] = simulate(kept[out], args.shuffles, scenario, args.trust or [1.0])
         show(scenario, done[scenario])
         print(f"\n{time.process_time() - cpu:.0f} s CPU, {time.perf_counter() - wall:.0f} s wall", flush=True)
     if args.json:

@@ -20,16 +20,15 @@ import numpy as np
 from reward_router import Dispatcher, Ledger, LinearThompson
 from reward_router.features import unit_rows
 from reward_router.ledger.rows import Call
-from reward_router.online import NO_PRIOR, TRUST
 from reward_router.pairs import GapScale, gaps
+from reward_router.routers.trusted import NO_PRIOR, trusted
 
 
 def measure(arms, dim, trust, pairs, steps):
     """CPU ms a pair by stage, and wall ms in all."""
     draw = np.random.default_rng(0)
-    prior = 0.1 * draw.normal(size=(arms, dim)) if trust else None
-    doubt = {"trust": TRUST, "trust_precision": 20.0} if trust else {}
-    router = LinearThompson(arms, dim, prior, **{**NO_PRIOR, **doubt})
+    prior = 0.1 * draw.normal(size=(arms, dim + 1))
+    router = trusted(prior, 200.0, 0.4, 50.0) if trust else LinearThompson(arms, dim, **NO_PRIOR)
     names, scale, spent = [f"arm {k}" for k in range(arms)], GapScale(), np.zeros(4)
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = Dispatcher(router, names, ledger=Ledger(Path(folder) / "ledger.sqlite"))

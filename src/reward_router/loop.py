@@ -33,7 +33,7 @@ from reward_router.payoffs import (
     order_accuracy,
 )
 from reward_router.policy import Prompt
-from reward_router.routers import LinearThompson
+from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult
 from reward_router.types import Decision, Float, Int
@@ -421,12 +421,10 @@ class Loop:
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
 
 
-def prior_trust(dispatcher: Dispatcher) -> dict[str, float]:
-    """Posterior weight of each arm's informative prior; empty where the router has none that must earn its trust."""
+def prior_trust(dispatcher: Dispatcher) -> float | None:
+    """Posterior weight of the informative prior; None where the router has none that must earn its trust."""
     router = dispatcher.router
-    if not isinstance(router, LinearThompson) or router.model.options.trust is None:
-        return {}
-    return dict(zip(dispatcher.arms, router.trust().tolist(), strict=True))
+    return router.trust if isinstance(router, TrustedThompson) else None
 
 
 def _gold_of_choice(score_N: Float, gold_N: Float) -> float | None:

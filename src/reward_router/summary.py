@@ -126,9 +126,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
-    if summary.get("trust"):
-        weights = ", ".join(f"{name} {weight:.0%}" for name, weight in summary["trust"].items())
-        console.print(f"prior    believed at the end: {weights}", highlight=False)
+    if summary.get("trust") is not None:
+        console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
     r = summary["payoff_gold"]
     if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
         low, high = r["ci95"]

@@ -62,7 +62,8 @@ def test_a_run_starts_at_its_prior_and_logs_its_trust(
     assert d.context_BD.shape[1] == 6
     np.testing.assert_allclose(np.linalg.norm(d.context_BD, axis=1), 1.0)
     log = [r["trust"] for r in RunDir(tmp_path / "run").read_log()]
-    assert [set(r) for r in log] == [{"short", "long", "likely"}] * 4
+    assert all(0 < weight < 1 for weight in log)
+    assert len(log) == 4
     assert log[-1] == summary["trust"]
     assert log[0] != log[-1]
     assert "Does the prior hold?" in training.write(tmp_path / "run").read_text()
@@ -82,7 +83,7 @@ def test_the_ablations_are_config_values(
     strength_PK = d.context_BD @ load_prior(tmp_path / "prior").strengths.bt_KD.T
     assert d.arm.tolist() == [{"likely": 2, "short": 0}[ARMS[k]] for k in strength_PK.argmax(axis=1)]
     assert set(d.propensity) == {1.0}
-    assert summary["trust"] == {}
+    assert summary["trust"] is None
 
 
 def test_without_cls_needs_a_prior_fitted_so(
@@ -94,13 +95,13 @@ def test_without_cls_needs_a_prior_fitted_so(
     run.train(tiny(*settings()[1:], f"router={{name: bayesian, unit: pair, without: cls, prior: '{tmp_path / 'prior'}'}}"), tmp_path / "run")  # fmt: skip
 
 
-@pytest.mark.parametrize(("trust", "weights"), [("1", {}), ("0.3", None)])
+@pytest.mark.parametrize(("trust", "logged"), [("1", False), ("0.3", True)])
 def test_trust_is_a_setting(
-    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path, trust: str, weights: Any
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path, trust: str, logged: bool
 ) -> None:
     config = tiny(*settings(f", trust: {trust}"), "train.iterations=1")
     summary = run.train(config, tmp_path / "run")
-    assert summary["trust"] == weights if weights is not None else all(0 < w < 1 for w in summary["trust"].values())
+    assert (summary["trust"] is not None) == logged
 
 
 def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(

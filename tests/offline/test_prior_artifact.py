@@ -14,7 +14,6 @@ from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import EncoderId, PairEncoder, TextEncoder
 from reward_router.offline.prior import Prior, load_prior, save_prior
 from reward_router.offline.strengths import fit_strengths
-from reward_router.routers import LinearThompson
 
 ARMS = ("alpha", "beta", "gamma")
 WORDS = ("red", "green", "blue", "seven", "nine", "to", "and", "of")
@@ -68,23 +67,23 @@ def test_the_encoder_of_an_artifact_gives_unit_rows_that_do_not_know_the_order(m
 
 def test_the_router_starts_at_the_prior_in_payoff_units(made: Prior) -> None:
     h = unit_rows(np.random.default_rng(1).normal(size=(5, 6)))
-    router = made.router(trust=None)
+    router = made.router(trust=1)
     mean, sd = router.posterior(h)
     c = made.calibration
     centred = made.strengths.bt_KD - made.strengths.bt_KD.mean(axis=0)
     np.testing.assert_allclose(mean, c.scale * h @ centred.T + c.offset_K, atol=1e-12)
     np.testing.assert_allclose(sd, np.sqrt(1 / c.precision + 1 / c.offset_precision))
-    assert made.router().trust() == pytest.approx(0.9)
-    assert isinstance(made.router(noise_sd=1.0), LinearThompson)
+    assert made.router().trust == pytest.approx(0.9)
+    assert made.router(noise_sd=1.0).informed.router.model.noise_var == 1.0
 
 
 def test_arms_are_found_by_name_and_new_ones_start_in_the_middle(made: Prior) -> None:
     h = unit_rows(np.random.default_rng(1).normal(size=(5, 6)))
-    own, _ = made.router(trust=None).posterior(h)
-    turned, _ = made.router(ARMS[::-1], trust=None).posterior(h)
+    own, _ = made.router(trust=1).posterior(h)
+    turned, _ = made.router(ARMS[::-1], trust=1).posterior(h)
     np.testing.assert_allclose(own, turned[:, ::-1])
     with pytest.warns(UserWarning, match="no strengths of delta"):
-        router = made.router([*ARMS, "delta"], trust=None)
+        router = made.router([*ARMS, "delta"], trust=1)
     more, _ = router.posterior(h)
     np.testing.assert_allclose(more[:, :3], own)
     np.testing.assert_allclose(more[:, 3], 0.0, atol=1e-12)

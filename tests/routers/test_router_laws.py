@@ -22,9 +22,11 @@ from reward_router.routers import (
     Uniform,
     choose,
 )
+from reward_router.routers.trusted import trusted
 
 K, D = 4, 6
 PRIOR = np.random.default_rng(5).normal(size=(K, D)) * 0.2
+PRIOR_AND_MEAN = np.column_stack([PRIOR, np.linspace(-0.1, 0.1, K)])
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ CASES = [
     sampled("Thompson trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5, trust_precision=2.0),
     sampled("Thompson trust fading", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5, discount=0.95, center=True),
     sampled("Thompson guard", ONE_ARM, safe=1, margin=0.5),
+    Case("trusted", lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), frozenset(("permutation", "equal"))),
+    Case(
+        "trusted fading",
+        lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, discount=0.95, warmup=2),
+        frozenset(("permutation", "equal")),
+    ),
+    Case("anchored", lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, trust=1.0), frozenset(("permutation", "equal"))),
+    Case(
+        "priced trusted", lambda: Priced(trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), np.arange(K) / K), frozenset(ONE_ARM)
+    ),
     Case("priced LinUCB", lambda: Priced(LinUCB(K, D), np.arange(K) / K, 0.1, budget=0.4), frozenset(ONE_ARM)),
     Case("priced Exp3", lambda: Priced(Exp3(K), np.arange(K) / K, budget=0.4), frozenset(ONE_ARM)),
 ]
@@ -264,7 +276,7 @@ def test_everything_stays_finite_after_a_million_updates(case):
 def _stays_finite(case, total):
     """Huber weights and fading evidence look at every row before it is learned: a twentieth of the updates there."""
     router = case.make()
-    if any(word in case.name for word in ("huber", "fading")):
+    if any(word in case.name for word in ("huber", "fading", "trusted")):
         total //= 20
     x, a, y, p = events(1000)
     for _ in range(max(total // 1000, 1)):

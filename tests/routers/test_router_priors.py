@@ -5,10 +5,10 @@ import pytest
 from scipy.stats import binom
 
 from reward_router.errors import InputError
-from reward_router.online import NO_PRIOR, TRUST
 from reward_router.payoffs import full_advantage, neg_loss, order_accuracy
 from reward_router.routers import LinearThompson, choose
 from reward_router.routers.strongest import Strongest
+from reward_router.routers.trusted import NO_PRIOR, trusted
 
 
 def cosines(seed, arms=5, dim=8):
@@ -114,17 +114,16 @@ def regret(router, seed, steps=640, batch=16, arms=4, dim=16):
 
 def kinds():
     """None at its own lambda0, a good prior believed outright, and good and stale ones that have to earn their trust."""
-    informed = {**NO_PRIOR, "prior_precision": 200.0}
-    doubted = {**informed, "trust": TRUST, "trust_precision": NO_PRIOR["prior_precision"]}
 
-    def centred(mean):
-        return mean - mean.mean(axis=0)
+    def told(mean, **options):
+        centred = np.column_stack([mean - mean.mean(axis=0), np.zeros(len(mean))])
+        return trusted(centred, 200.0, NO_PRIOR["noise_sd"], NO_PRIOR["intercept"], **options)
 
     return {
         "none": lambda mean: LinearThompson(*mean.shape, **NO_PRIOR),
-        "outright": lambda mean: LinearThompson(*mean.shape, centred(mean), **informed),
-        "good": lambda mean: LinearThompson(*mean.shape, centred(mean), **doubted),
-        "stale": lambda mean: LinearThompson(*mean.shape, np.roll(centred(mean), 1, axis=0), **doubted),
+        "outright": lambda mean: told(mean, trust=1.0),
+        "good": told,
+        "stale": lambda mean: told(np.roll(mean, 1, axis=0)),
     }
 
 

@@ -18,12 +18,12 @@ from reward_router.errors import InputError
 from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import EncoderId, PairEncoder, TextEncoder
 from reward_router.offline.strengths import Strengths
-from reward_router.routers import LinearThompson
+from reward_router.routers.anchored import Anchored
+from reward_router.routers.trusted import TrustedThompson, trusted
 from reward_router.rundir import explained, write_atomically
 from reward_router.types import Float
 
 FORMAT = 1
-TRUST = 0.9
 TENSORS, ABOUT, WEIGHTS = "prior.safetensors", "prior.json", "encoder"
 
 
@@ -58,25 +58,20 @@ class Prior:
         out_KD[[k for k, arm in enumerate(arms) if arm in self.arms]] = rows_KD - rows_KD.mean(axis=0)
         return out_KD
 
-    def router(self, arms: Sequence[str] | None = None, **options: Any) -> LinearThompson:
+    def router(self, arms: Sequence[str] | None = None, **options: Any) -> TrustedThompson | Anchored:
         """A router over contexts h (B, D) that starts at this prior, trusts it by evidence, and centres its payoffs.
 
         ``arms`` in their order (None: the prior's own); one without strengths starts at the mean arm, with a warning.
-        ``options`` are `LinearThompson`'s keywords and win over the calibrated ones; ``trust=None`` believes the prior outright.
+        ``options`` are those of `routers.trusted.trusted` and win over the calibrated ones; ``trust=1`` believes the prior outright.
         """
         names = list(self.arms if arms is None else arms)
         if missing := self.unknown(names):
             warnings.warn(f"no strengths of {', '.join(missing)} in the prior: zero prior", UserWarning, stacklevel=2)
         c = self.calibration
         given: dict[str, Any] = {
-            "prior_precision": c.precision,
-            "noise_sd": c.noise_sd,
-            "center": True,
-            "intercept": c.offset_precision,
-            "trust": TRUST,
-            "trust_precision": c.zero_precision,
-        }
-        return LinearThompson(len(names), self.strengths.dim, **({"prior_mean": self.means(names)} | given | options))
+            "precision": c.precision, "noise_sd": c.noise_sd, "intercept": c.offset_precision, "zero_precision": c.zero_precision,
+        }  # fmt: skip
+        return trusted(self.means(names), **(given | options))
 
     def encoder(self, *, device: str = "auto", batch: int = 16) -> PairEncoder:
         """The pair encoder of this prior; InputError where the encoder found now is not the one the strengths belong to."""

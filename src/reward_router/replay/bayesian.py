@@ -19,11 +19,12 @@ from reward_router.errors import InputError
 from reward_router.keyed import rng
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.offline_stage import TRUST, Fitted, no_prior, offline_stage, with_prior
+from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
 from reward_router.replay.protocols import Run, Split, rows_by_group, summary, visits
 from reward_router.replay.records import Records
 from reward_router.replay.stream import play, play_batches
 from reward_router.replay.weighted import WeightedScore, best_of
+from reward_router.routers.trusted import TRUST
 from reward_router.types import Float, Int, Router
 
 ABLATIONS = ("online", "offline", "cls")

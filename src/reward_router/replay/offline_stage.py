@@ -14,16 +14,10 @@ from reward_router.offline.calibrate import Calibration
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
-from reward_router.routers.trusted import Anchored, TrustedThompson
+from reward_router.routers.trusted import NO_PRIOR, TRUST, trusted
 from reward_router.types import Float, Int, Router
 
 DEV = 0.2  # of the training prompts
-NO_PRIOR_PRECISION, NO_PRIOR_NOISE, NO_PRIOR_INTERCEPT = (
-    20.0,
-    0.4,
-    5.0,
-)  # as router `bayesian` of `train` without a prior
-TRUST = 0.5  # .9 keeps more of a good prior, and lets a stale one cost more than its fifth on streams of tens of rows
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
 
 
@@ -120,18 +114,13 @@ def _calibrated(h_RD: Float, bt_KD: Float, payoff_RK: Float, unit_R: Int, catego
 
 def with_prior(fitted: Fitted, trust: float = TRUST) -> Router:
     """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1."""
-    n_arms, dim = fitted.strength_KD.shape
-    zero = LinearThompson(
-        n_arms, dim, None, fitted.precision, fitted.noise_sd, center=True, intercept=fitted.offset_precision
-    )
-    informed = Anchored(zero, fitted.strength_KD, fitted.offset_K)
-    return informed if trust == 1 else TrustedThompson(informed, no_prior(fitted, fitted.noise_sd), trust)
+    prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
+    return trusted(prior_KC, fitted.precision, fitted.noise_sd, fitted.offset_precision, trust=trust)
 
 
-def no_prior(fitted: Fitted, noise_sd: float = NO_PRIOR_NOISE, precision: float = NO_PRIOR_PRECISION) -> LinearThompson:
+def no_prior(fitted: Fitted) -> LinearThompson:
     """Thompson sampling from the zero prior at its own precision, on the same encoding."""
-    n_arms, dim = fitted.strength_KD.shape
-    return LinearThompson(n_arms, dim, None, precision, noise_sd, center=True, intercept=NO_PRIOR_INTERCEPT)
+    return LinearThompson(*fitted.strength_KD.shape, **NO_PRIOR)
 
 
 def from_artifact(folder: str, records: Records) -> Fitted:

@@ -1,17 +1,11 @@
-"""A prior that is believed or not as a whole, and payoffs centred on what it leaves unexplained.
-
-:class:`Anchored`. A centred prior says how arms differ, not how high payoffs are, so payoffs are centred. Centred on their plain
-running mean they are not what the prior speaks of: the better it is, the better the arms it picks, the higher that mean, and every
-picked arm disappoints while the others keep their promise. So the mean is taken of payoff - prior(x, arm).
-
-:class:`TrustedThompson`. Two Thompson posteriors and one weight, by Bayes' rule on the payoffs.
+"""A prior that is believed or not as a whole: two Thompson posteriors and one weight, by Bayes' rule on the payoffs.
 
 ``LinearThompson(trust=...)`` has a weight an arm, so an arm never pulled keeps its whole zero prior: with many arms and a short
 stream the largest of many wide draws wins, whatever the prior says. A prior artifact is good or stale for all arms together
 (another data set, another judge), so here the mixture is joint: every payoff of any arm speaks for or against the prior.
+:func:`trusted` is what `train`, `replay` and a loaded prior use (docs/adr/0006).
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,64 +14,45 @@ from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
-from reward_router.routers.options import checked_prior
+from reward_router.routers.anchored import Anchored, log_density
 from reward_router.routers.thompson import LinearThompson
-from reward_router.routers.win_probability import win_probability
 from reward_router.types import AnyFloat, Float, Int, State
 
+TRUST = 0.95
+"""Weight of a prior before the first payoff: keeps .96 of a good one's gain, a stale one costs 1.04 times no prior (docs/bayesian-router.md)."""
+NO_PRIOR: dict[str, Any] = {"prior_precision": 20.0, "noise_sd": 0.4, "center": True, "intercept": 5.0}
+"""`LinearThompson` without a prior, payoffs in [0, 1]: arms differ by about .2 in a context's direction, .45 in their means."""
 
-class Anchored:
-    """Thompson sampling about a prior mean: ``router`` (zero prior) learns payoff - prior(x, arm), prior = x'prior_k + offset_k.
 
-    Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is that of the differences, so a
-    constant added to all payoffs changes nothing and a prior that is right is never contradicted. Costs B K D more a read.
+def trusted(
+    prior_KC: Float,
+    precision: float,
+    noise_sd: float,
+    intercept: float,
+    *,
+    trust: float = TRUST,
+    zero_precision: float = NO_PRIOR["prior_precision"],
+    center: bool = True,
+    warmup: int = 0,
+    discount: float = 1.0,
+    window: int | None = None,
+) -> "TrustedThompson | Anchored":
+    """Thompson sampling from a prior that has to earn its trust, or is believed outright where ``trust`` is 1.
+
+    ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last, known to within ``precision``
+    and ``intercept`` (precisions of one weight and of the intercept). The alternative is a zero prior of ``zero_precision``,
+    with a wide intercept. The other options are `LinearThompson`'s. InputError for anything out of range.
     """
-
-    def __init__(self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None) -> None:
-        """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units. InputError for another shape."""
-        self.router = router
-        self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
-        self.offset_K = np.zeros(router.n_arms) if offset_K is None else np.asarray(offset_K, dtype=np.float64)
-        if self.offset_K.shape != (router.n_arms,):
-            raise InputError(f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}")
-
-    @property
-    def n_arms(self) -> int:
-        """Number of arms."""
-        return self.router.n_arms
-
-    @property
-    def dim(self) -> int:
-        """D, the features of a context."""
-        return self.router.dim
-
-    def prior(self, context_BD: AnyFloat) -> Float:
-        """(B, K) prior means of the payoffs."""
-        return np.asarray(np.asarray(context_BD, np.float64) @ self.prior_KD.T + self.offset_K)
-
-    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sds (B, K) of the expected payoffs."""
-        mean_BK, sd_BK = self.router.posterior(context_BD)
-        return mean_BK + self.prior(context_BD), sd_BK
-
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K) exact P(arm wins)."""
-        return win_probability(*self.posterior(context_BD))
-
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Learn what the prior left unexplained."""
-        expected_B = self.prior(context_BD)[np.arange(len(arm_B)), arm_B]
-        self.router.update(context_BD, arm_B, payoff_B - expected_B, propensity_B)
-
-    def state_dict(self) -> State:
-        """The learning router's state and the prior, arrays only."""
-        return {**self.router.state_dict(), "anchor_KD": self.prior_KD.copy(), "offset_K": self.offset_K.copy()}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError where the state does not fit."""
-        prior_KD = checked_prior(state["anchor_KD"], self.n_arms, self.dim)
-        self.router.load_state_dict({k: v for k, v in state.items() if k not in ("anchor_KD", "offset_K")})
-        self.prior_KD, self.offset_K = prior_KD, np.array(state["offset_K"], dtype=np.float64)
+    shared: dict[str, Any] = {
+        "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
+    }  # fmt: skip
+    (n_arms, width), wide = prior_KC.shape, NO_PRIOR["intercept"]
+    near = LinearThompson(n_arms, width - 1, None, precision, intercept=intercept, **shared)
+    informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
+    if trust == 1:
+        return informed
+    plain = LinearThompson(n_arms, width - 1, None, zero_precision, intercept=wide, **shared)
+    return TrustedThompson(informed, plain, trust)
 
 
 class TrustedThompson:
@@ -85,7 +60,7 @@ class TrustedThompson:
 
     ``informed`` knows the prior, ``plain`` does not; both are fed every payoff; ``trust`` in (0, 1) is t before the
     first. log t / (1 - t) grows by the log ratio of their one-step-ahead predictive densities N(mean, posterior
-    variance + noise variance). Cost: both routers' reads, and one read more an update.
+    variance + noise variance). Cost: both routers' reads, and one arm's read of both an update.
 
     >>> informed = Anchored(LinearThompson(2, 1, None, 100.0, 0.5, center=True), np.array([[0.2], [-0.2]]))
     >>> router = TrustedThompson(informed, LinearThompson(2, 1, None, 16.0, 0.5, center=True))
@@ -93,11 +68,15 @@ class TrustedThompson:
     True
     """
 
-    def __init__(self, informed: Anchored, plain: LinearThompson, trust: float = 0.5) -> None:
-        """InputError where the two differ in shape or trust is out of range."""
+    def __init__(self, informed: Anchored, plain: LinearThompson, trust: float = TRUST) -> None:
+        """InputError where the two differ in shape or warm-up, or trust is out of range."""
         if (informed.n_arms, informed.dim) != (plain.n_arms, plain.dim):
             raise InputError(
                 f"informed has {informed.n_arms} arms and {informed.dim} features, plain {plain.n_arms} and {plain.dim}"
+            )
+        if informed.warmup != plain.warmup:
+            raise InputError(
+                f"informed has {informed.warmup} forced pulls an arm, plain {plain.warmup}: give both the same"
             )
         if not 0 < checks.real("trust", trust, 0.0, 1.0) < 1:
             raise InputError(f"trust is a prior probability strictly between 0 and 1, got {trust}")
@@ -111,18 +90,36 @@ class TrustedThompson:
         return self.informed.n_arms
 
     @property
+    def dim(self) -> int:
+        """D, the features of a context."""
+        return self.informed.dim
+
+    @property
+    def warmup(self) -> int:
+        """Forced pulls an arm."""
+        return self.plain.warmup
+
+    @property
     def trust(self) -> float:
         """Posterior probability that the prior is good."""
         return float(1 / (1 + np.exp(-np.clip(self.log_odds, -700, 700))))
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K) exact probabilities of the mixture."""
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K) exact probabilities of the mixture. ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         trust = self.trust
         if trust > 1 - 1e-9:
-            return self.informed.probs(context_BD)
+            return self.informed.probs(context_BD, penalty_K, forced=forced)
+        plain_BK = self.plain.probs(context_BD, penalty_K, forced=forced)
         if trust < 1e-9:
-            return self.plain.probs(context_BD)
-        return trust * self.informed.probs(context_BD) + (1 - trust) * self.plain.probs(context_BD)
+            return plain_BK
+        return trust * self.informed.probs(context_BD, penalty_K, forced=forced) + (1 - trust) * plain_BK
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (B, K) of the mixture; the variance between the two is part of the sd."""
+        (near_BK, near_sd_BK), (wide_BK, wide_sd_BK) = (r.posterior(context_BD) for r in (self.informed, self.plain))
+        t = self.trust
+        var_BK = t * near_sd_BK**2 + (1 - t) * wide_sd_BK**2 + t * (1 - t) * (near_BK - wide_BK) ** 2
+        return t * near_BK + (1 - t) * wide_BK, np.sqrt(var_BK)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """One context and arm after the other: weigh the two by how well they foresaw the mean payoff, then let both learn.
@@ -131,26 +128,36 @@ class TrustedThompson:
         context and arm (pairs of one prompt) share what is peculiar to it, so they are one witness, not several.
         """
         x_BD = self.plain.model.contexts(context_BD)
-        arm_B = checks.arms(arm_B, len(x_BD), self.n_arms)
-        checks.payoffs(payoff_B, len(arm_B))  # everything is checked before anything is learned
+        self.informed.router.model.contexts(context_BD)
+        given_BD = np.asarray(context_BD, np.float64)
+        index_B, y_B = checks.arms(arm_B, len(x_BD), self.n_arms), checks.payoffs(payoff_B, len(x_BD))
         if propensity_B is not None:
-            checks.propensities(propensity_B, len(arm_B))
+            checks.propensities(propensity_B, len(x_BD))  # everything is checked before anything is learned
         alike: dict[tuple[int, bytes], list[int]] = {}
-        for row, arm in enumerate(arm_B.tolist()):
+        for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
         for rows in alike.values():
-            self._learn(context_BD[rows], arm_B[rows], payoff_B[rows])
+            self._learn(given_BD[rows], index_B[rows], y_B[rows])
 
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
-        noise = self.informed.router.model.noise_var, self.plain.model.noise_var
-        arm, payoff = int(arm_B[0]), float(payoff_B.mean())
-        gain = _log_density(*self.informed.posterior(x_BD[:1]), noise[0], arm, payoff)
-        gain -= _log_density(*self.plain.posterior(x_BD[:1]), noise[1], arm, payoff)
+        arm, payoff, model = int(arm_B[0]), float(payoff_B.mean()), self.plain.model
+        gain = self.informed.foresight(x_BD[:1], arm, payoff)
+        gain -= log_density(*model.total(arm, model.contexts(x_BD[:1])[0], 1), model.noise_var, payoff)
         self.informed.update(x_BD, arm_B, payoff_B)
         self.plain.update(x_BD, arm_B, payoff_B)
-        if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
+        if self.seen or not model.options.center:  # the first payoff is the mean: it says nothing
             self.log_odds += gain
         self.seen += len(payoff_B)
+
+    def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
+        """A new arm, at the mean arm or at given means; returns its index."""
+        self.informed.add_arm(prior_mean_D)
+        return self.plain.add_arm()
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; the others and the trust keep what they learned bit for bit."""
+        self.informed.remove_arm(index)
+        self.plain.remove_arm(index)
 
     def state_dict(self) -> State:
         """Both routers' states and the weight, arrays only."""
@@ -159,16 +166,20 @@ class TrustedThompson:
         return {"kind": np.array("TrustedThompson"), "weight": np.array([self.log_odds, self.seen]), **state}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError where the state does not fit."""
+        """Restore; InputError (and no change) where the state does not fit."""
         checks.same_kind(state, "TrustedThompson")
-        for name, router in (("informed", self.informed), ("plain", self.plain)):
-            router.load_state_dict(
-                {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-            )
-        self.log_odds, self.seen = float(state["weight"][0]), int(state["weight"][1])
-
-
-def _log_density(mean_1K: Float, sd_1K: Float, noise_var: float, arm: int, payoff: float) -> float:
-    """log N(payoff; mean, posterior variance + noise variance) of one arm, up to a constant."""
-    var = float(sd_1K[0, arm]) ** 2 + noise_var
-    return -0.5 * (math.log(var) + (payoff - float(mean_1K[0, arm])) ** 2 / var)
+        weight = checks.stored(state, "", "weight", np.float64, (2,))
+        near, wide = (
+            {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+            for name in ("informed", "plain")
+        )
+        arms = len(checks.stored(near, "", "pulls_K", np.int64, (None,)))
+        checks.stored(wide, "", "pulls_K", np.int64, (arms,))
+        before = self.informed.state_dict()
+        self.informed.load_state_dict(near)
+        try:
+            self.plain.load_state_dict(wide)
+        except InputError:
+            self.informed.load_state_dict(before)
+            raise
+        self.log_odds, self.seen = float(weight[0]), int(weight[1])

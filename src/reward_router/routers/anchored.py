@@ -1,0 +1,116 @@
+"""Thompson sampling about a prior mean, payoffs centred on what that prior leaves unexplained.
+
+A centred prior says how arms differ, not how high payoffs are, so payoffs are centred. Centred on their plain running mean they
+are not what the prior speaks of: the better it is, the better the arms it picks, the higher that mean, and every picked arm
+disappoints while the others keep their promise. So the mean is taken of payoff - prior(x, arm).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.routers import checks
+from reward_router.routers.decide import forced_K
+from reward_router.routers.options import checked_prior
+from reward_router.routers.thompson import LinearThompson
+from reward_router.routers.win_probability import win_probability
+from reward_router.types import AnyFloat, Float, Int, State
+
+
+class Anchored:
+    """Thompson sampling about a prior mean: ``router`` (zero prior) learns payoff - prior(x, arm), prior = x'prior_k + offset_k.
+
+    Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is that of the differences, so a
+    constant added to all payoffs changes nothing and a prior that is right is never contradicted. Costs B K D more a read.
+    """
+
+    def __init__(self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None) -> None:
+        """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units. InputError for another shape."""
+        self.router = router
+        self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
+        self.offset_K = np.zeros(router.n_arms) if offset_K is None else np.array(offset_K, dtype=np.float64)
+        if self.offset_K.shape != (router.n_arms,):
+            raise InputError(f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}")
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms."""
+        return self.router.n_arms
+
+    @property
+    def dim(self) -> int:
+        """D, the features of a context."""
+        return self.router.dim
+
+    @property
+    def warmup(self) -> int:
+        """Forced pulls an arm."""
+        return self.router.warmup
+
+    def prior(self, context_BD: AnyFloat) -> Float:
+        """(B, K) prior means of the payoffs; an arm's column does not depend on which others there are, bit for bit."""
+        x_BD = np.asarray(context_BD, np.float64)
+        columns = [
+            (x_BD * row_D).sum(axis=1) + offset for row_D, offset in zip(self.prior_KD, self.offset_K, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (B, K) of the expected payoffs."""
+        mean_BK, sd_BK = self.router.posterior(context_BD)
+        return mean_BK + self.prior(context_BD), sd_BK
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K) exact P(arm wins). ``penalty_K`` and ``forced`` as for `LinearThompson`."""
+        mean_BK, sd_BK = self.posterior(context_BD)
+        first_K = forced_K(self.router.model.pulls_K, self.warmup) if forced and self.warmup else None
+        if first_K is not None:
+            return np.tile(first_K, (len(mean_BK), 1))
+        return win_probability(mean_BK if penalty_K is None else mean_BK - penalty_K, sd_BK)
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Learn what the prior left unexplained."""
+        rows = len(self.router.model.contexts(context_BD))
+        index_B, y_B = checks.arms(arm_B, rows, self.n_arms), checks.payoffs(payoff_B, rows)
+        expected_B = self.prior(context_BD)[np.arange(rows), index_B]
+        self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
+
+    def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
+        """log N(payoff; mean, posterior variance + noise variance) of one arm at one context, up to a constant. O(D^2)."""
+        model = self.router.model
+        prior = float((np.asarray(x_1D[0], np.float64) * self.prior_KD[arm]).sum() + self.offset_K[arm])
+        return log_density(*model.total(arm, model.contexts(x_1D)[0], 1), model.noise_var, payoff - prior)
+
+    def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
+        """A new arm, at the mean arm or at given means; returns its index."""
+        row_1D = checked_prior(None if prior_mean_D is None else [prior_mean_D], 1, self.dim)
+        self.prior_KD, self.offset_K = np.concatenate([self.prior_KD, row_1D]), np.append(self.offset_K, 0.0)
+        return self.router.add_arm()
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; the others keep what they learned bit for bit."""
+        self.router.remove_arm(index)
+        self.prior_KD, self.offset_K = np.delete(self.prior_KD, index, axis=0), np.delete(self.offset_K, index)
+
+    def state_dict(self) -> State:
+        """The learning router's state and the prior, arrays only."""
+        return {**self.router.state_dict(), "anchor_KD": self.prior_KD.copy(), "offset_K": self.offset_K.copy()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore; InputError (and no change) where the state does not fit."""
+        prior_KD = checks.stored(state, "", "anchor_KD", np.float64, (None, self.dim))
+        offset_K = checks.stored(state, "", "offset_K", np.float64, (len(prior_KD),))
+        inner = {k: v for k, v in state.items() if k not in ("anchor_KD", "offset_K")}
+        checks.stored(inner, "", "pulls_K", np.int64, (len(prior_KD),))
+        self.router.load_state_dict(inner)
+        self.prior_KD, self.offset_K = prior_KD, offset_K
+
+
+def log_density(mean: float, sd: float, noise_var: float, payoff: float) -> float:
+    """log N(payoff; mean, sd^2 + noise variance) up to a constant: how well a payoff was foreseen."""
+    var = sd**2 + noise_var
+    return -0.5 * (math.log(var) + (payoff - mean) ** 2 / var)

@@ -56,7 +56,7 @@ def test_a_run_starts_at_its_prior_and_logs_its_trust(
     d, prior = decided(tmp_path / "run"), load_prior(tmp_path / "prior")
     assert "warning:" in console.export_text()  # of the arm without strengths
     with pytest.warns(UserWarning, match="long"):
-        router = prior.router(["short", "long", "likely"], trust=0.9)
+        router = prior.router(["short", "long", "likely"])
     first = d.step == 0
     np.testing.assert_allclose(d.probs_BK[first], router.probs(d.context_BD[first]), atol=1e-12)
     assert d.context_BD.shape[1] == 6

@@ -73,7 +73,7 @@ def test_the_router_starts_at_the_prior_in_payoff_units(made: Prior) -> None:
     centred = made.strengths.bt_KD - made.strengths.bt_KD.mean(axis=0)
     np.testing.assert_allclose(mean, c.scale * h @ centred.T + c.offset_K, atol=1e-12)
     np.testing.assert_allclose(sd, np.sqrt(1 / c.precision + 1 / c.offset_precision))
-    assert made.router().trust == pytest.approx(0.9)
+    assert made.router().trust == pytest.approx(0.95)
     assert made.router(noise_sd=1.0).informed.router.model.noise_var == 1.0
 
 

@@ -94,7 +94,7 @@ def test_a_run_repeats_bit_for_bit(records: Records) -> None:
 
 def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
     """Arms of the prior permuted so that the best one is taken for the worst; what that may cost: tests of TrustedThompson."""
-    copies = [{**row, "prompt": f"{copy} {row['prompt']}"} for copy in range(3) for row in rows]
+    copies = [{**row, "prompt": f"{copy} {row['prompt']}"} for copy in range(6) for row in rows]
     split = split_of(collect("longer", ((str(i), row) for i, row in enumerate(copies))))
     fitted = offline_stage(split, *SMALL)
     rank = split.records.correct_PK.mean(axis=0).argsort()

@@ -18,7 +18,8 @@ from reward_router.fit_prior.pairs import load_pairs, told
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, measured, methods
-from reward_router.offline.calibrate import Calibration, calibrate
+from reward_router.offline.apart import calibrate_apart
+from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import TextEncoder
 from reward_router.offline.prior import ABOUT, Prior, save_prior
 from reward_router.offline.settings import PriorConfig
@@ -55,12 +56,9 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
     clock, cpu = time.perf_counter(), time.process_time()
     fitted = _fitted(config, recorded, role, out, console)
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
-    calibration = calibrate(
-        fitted.h_PD[role.dev_P],
-        fitted.strengths.bt_KD,
-        payoff_PK[role.dev_P],
-        recorded.source_P[role.dev_P],
-        most_worth=float(role.dev_P.sum()),
+    dev = np.flatnonzero(role.dev_P)
+    calibration = calibrate_apart(
+        fitted.h_PD[dev], fitted.strengths.bt_KD, payoff_PK[dev], dev, recorded.source_P[dev], float(len(dev))
     )
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(

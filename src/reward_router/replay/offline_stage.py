@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.offline.calibrate import Calibration
+from reward_router.offline.apart import calibrate_apart
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
 from reward_router.routers.trusted import NO_PRIOR, TRUST, trusted
-from reward_router.types import Float, Int, Router
+from reward_router.types import Float, Router
 
 DEV = 0.2  # of the training prompts
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
@@ -65,13 +65,9 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
     told = replace(split.feedback, fraction=1.0, delay=0).matrix(records, split.repeat)
     dev_P = fit_P[dev_T]
     unit_P = (split.pairs or split.contexts).unit_P
-    found = _calibrated(
-        h_PD[dev_P],
-        strengths.bt_KD,
-        told[dev_P],
-        unit_P[dev_P],
-        records.category_P[dev_P],
-        len(np.unique(unit_P[fit_P])),
+    contexts = float(len(np.unique(unit_P[fit_P])))  # worth no more than those it was learned on
+    found = calibrate_apart(
+        h_PD[dev_P], strengths.bt_KD, told[dev_P], unit_P[dev_P], records.category_P[dev_P], contexts
     )
     centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)
     return Fitted(
@@ -82,33 +78,6 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
         precision=found.precision,
         offset_precision=found.offset_precision,
         noise_sd=found.noise_sd,
-    )
-
-
-def _calibrated(h_RD: Float, bt_KD: Float, payoff_RK: Float, unit_R: Int, category_R: Int, n_units: int) -> Calibration:
-    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise from the payoffs as they are.
-
-    A pair that is hard for every arm is no reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
-    (K - 1) / K of their own variance, which is put back). Rows of one context are one row: what is peculiar to a prompt is not
-    an effect of its features.
-    """
-    from reward_router.offline.calibrate import calibrate
-
-    told_RK = ~np.isnan(payoff_RK)
-    mean_R = np.where(told_RK, payoff_RK, 0.0).sum(axis=1) / np.maximum(told_RK.sum(axis=1), 1)
-    _, first_U, at_R = np.unique(unit_R, return_index=True, return_inverse=True)
-    about_UK, count_UK = np.zeros((2, len(first_U), len(bt_KD)))
-    np.add.at(about_UK, at_R, np.where(told_RK, payoff_RK - mean_R[:, None], 0.0))
-    np.add.at(count_UK, at_R, told_RK)
-    about_UK = np.where(count_UK > 0, about_UK / np.maximum(count_UK, 1), np.nan)
-    apart = calibrate(h_RD[first_U], bt_KD, about_UK, category_R[first_U], n_units)
-    noise_sd = calibrate(h_RD, bt_KD, payoff_RK, category_R, n_units).noise_sd
-    most = n_units / noise_sd**2  # worth no more than the contexts it was learned on
-    return replace(
-        apart,
-        precision=min(apart.precision * (1 - 1 / len(bt_KD)), most),
-        offset_precision=min(apart.offset_precision, most),
-        noise_sd=noise_sd,
     )
 
 

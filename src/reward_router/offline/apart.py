@@ -1,0 +1,37 @@
+"""The calibration that the product uses: how arms differ on a pair, not how hard the pair is, and one context counts once."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reward_router.offline.calibrate import Calibration, calibrate
+from reward_router.types import Float, Int
+
+
+def calibrate_apart(
+    h_RD: Float, bt_KD: Float, payoff_RK: Float, unit_R: Int, sources: ArrayLike | None, most_worth: float
+) -> Calibration:
+    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise from the payoffs as they are.
+
+    A pair that is hard for every arm is no reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
+    (K - 1) / K of their own variance, which is put back). ``unit_R`` numbers the contexts: rows of one context are one row, what
+    is peculiar to a prompt is not an effect of its features. ``most_worth`` in pairs, as in `calibrate`, which has the errors and the cost.
+    """
+    told_RK = ~np.isnan(payoff_RK)
+    mean_R = np.where(told_RK, payoff_RK, 0.0).sum(axis=1) / np.maximum(told_RK.sum(axis=1), 1)
+    _, first_U, at_R = np.unique(unit_R, return_index=True, return_inverse=True)
+    about_UK, count_UK = np.zeros((2, len(first_U), len(bt_KD)))
+    np.add.at(about_UK, at_R, np.where(told_RK, payoff_RK - mean_R[:, None], 0.0))
+    np.add.at(count_UK, at_R, told_RK)
+    about_UK = np.where(count_UK > 0, about_UK / np.maximum(count_UK, 1), np.nan)
+    source_R = np.zeros(len(h_RD)) if sources is None else np.asarray(sources)
+    apart = calibrate(h_RD[first_U], bt_KD, about_UK, source_R[first_U], most_worth)
+    noise_sd = calibrate(h_RD, bt_KD, payoff_RK, source_R, most_worth).noise_sd
+    most = most_worth / noise_sd**2
+    return replace(
+        apart,
+        precision=min(apart.precision * (1 - 1 / len(bt_KD)), most),
+        offset_precision=min(apart.offset_precision, most),
+        noise_sd=noise_sd,
+    )

@@ -40,8 +40,6 @@ def test_the_bounds_hold_in_exact_arithmetic(dim, ridge, dtype):
     assert router.model.bounds(rows) is not None
     arms = [arm[0] for arm in router.model.arms]
     checked = screen.Screen(arms, dim)
-    for arm in arms:
-        arm.screened = False
     found, error = checked.quadratic(rows)
     assert (error < 0.1 * np.einsum("bd,bd->b", rows, rows)[:, None] / ridge).all()
     for k, arm in enumerate(arms):

@@ -99,15 +99,6 @@ def subtract_rows(y_D: Array, a_TD: Array, z_T: Array) -> None:
     _routines(_letter(a_TD))[4](-1.0, a_TD.T, z_T, beta=1.0, y=y_D, overwrite_y=1)
 
 
-def mirror(a_DD: Array, block: int = 64) -> None:
-    """Copy the upper triangle of a C-ordered matrix to the lower, in place."""
-    for start in range(0, len(a_DD), block):
-        stop = start + block
-        corner_DD = a_DD[start:stop, start:stop]
-        corner_DD[:] = np.triu(corner_DD) + np.triu(corner_DD, 1).T
-        a_DD[stop:, start:stop] = a_DD[start:stop, stop:].T
-
-
 def packed(a_DD: Array) -> Array:
     """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
     return np.concatenate([np.empty(0, a_DD.dtype), *(row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)]))])

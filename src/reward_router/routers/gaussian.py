@@ -69,6 +69,7 @@ class ArmPosterior:
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
         self._surprise_NC, self._logs_N = np.zeros((self.size, columns)), np.zeros(self.size)
+        self.folds = 0  # changes of the base so far: copies of it are renewed after one
         self._reset_cache()
 
     def _prior_base(self, dim: int) -> Array:
@@ -79,7 +80,7 @@ class ArmPosterior:
     def _reset_cache(self) -> None:
         self._seen = 0
         self._last: tuple[bytes, Array] | None = None
-        self.mirrored = self.screened = False  # copies of the base that a Stack and a Screen keep
+        self.folds += 1
         self._spread = np.asarray(1 / self.precision, self.dtype)
 
     # -- writing ---------------------------------------------------------------------------------------------------

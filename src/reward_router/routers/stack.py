@@ -4,9 +4,8 @@ A copy of nothing: the arms keep their own arrays as views into these. Reads onl
 alone, and what the arms store never depends on it:
 
 * few arms, whose matrices stay in cache: half of each matrix through ``symv``, kept for the payoff that often follows;
-* more (``WIDE`` bytes): x'Ax = <A, xx'>, one product of the K x D^2 stack with the outer product. It streams memory at the
-  machine's bandwidth, where K short triangular products reach a half of it or less; the upper triangles it reads too are
-  mirrored after an arm's fold, at the next read; from ``LONG`` features on ``symv`` is as fast again.
+* more (``WIDE`` bytes, fewer than ``LONG`` features): copies of the halves, made after an arm's fold at the next read of one row (see ``Halves``).
+  They stream memory at the machine's bandwidth, which K triangular products do not.
 
 Who only wants the best of the arms asks for ``bounds``, which come from float32 (see ``Screen``).
 """
@@ -15,12 +14,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reward_router.routers.blas import Array, mirror, quadratic_rows, symmetric_vectors
+from reward_router.routers.blas import Array, quadratic_rows, symmetric_vectors
 from reward_router.routers.gaussian import ArmPosterior
+from reward_router.routers.halves import Halves
 from reward_router.routers.screen import Screen
 from reward_router.types import Float
 
-CACHED, WIDE, LONG = 6_000_000, 20_000_000, 1024
+CACHED, WIDE, LONG = 6_000_000, 10_000_000, 2048
 
 
 class Stack:
@@ -34,6 +34,7 @@ class Stack:
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
         self.theta_KCD, self.surprise_KNC = np.empty((k, columns, dim)), np.zeros((k, size, columns))
         self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
+        self.halves: Halves | None = None
         self.screen: Screen | None = None
         for each, arm in enumerate(arms):
             arm.adopted(self.base_KDD[each], self.factor_KND[each], self.theta_KCD[each], self.surprise_KNC[each])
@@ -81,8 +82,6 @@ class Stack:
             for arm, product_D in zip(self.arms, product_KD, strict=True):
                 arm.keep(key, product_D)
             return np.asarray(product_KD @ x_D)
-        for arm, base_DD in zip(self.arms, self.base_KDD, strict=True):
-            if not arm.mirrored:
-                mirror(base_DD)
-                arm.mirrored = True
-        return np.asarray(self.base_KDD.reshape(len(self.arms), -1) @ np.multiply.outer(x_D, x_D).ravel())
+        self.halves = self.halves or Halves(self.arms, self.base_KDD.shape[1], self.base_KDD.dtype)
+        self.halves.renew()
+        return self.halves.one(x_D)

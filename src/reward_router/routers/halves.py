@@ -1,0 +1,76 @@
+"""Halves of K symmetric matrices, laid out so that x'A_k x of all arms streams through memory once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from reward_router.routers.blas import Array
+from reward_router.routers.gaussian import ArmPosterior
+from reward_router.types import Float
+
+BLOCK, TEMPORARY = 96, 2_000_000  # rows of a block; numbers in the largest temporary array
+CACHED = 18_000_000  # bytes of all halves up to which reading them again is not bound by memory
+
+
+class Halves:
+    """Copies of the upper triangles of primal arms' matrices, less their mean eigenvalue: K D (D + BLOCK) / 2 numbers.
+
+    Block rows from the diagonal to the right, all arms of a block row side by side; half of the diagonal, nothing below it. The
+    mean eigenvalue (``shift_K``) is kept in float64: what is copied is what was learned, and not the prior.
+    """
+
+    def __init__(self, arms: Sequence[ArmPosterior], dim: int, dtype: DTypeLike) -> None:
+        """Room for the copies; ``renew`` makes them."""
+        self.arms, self.dim, self.dtype = list(arms), dim, np.dtype(dtype)
+        self.starts = range(0, dim, BLOCK)
+        self.panels = [np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), self.dtype) for i in self.starts]
+        self.norm_K, self.shift_K = np.zeros(len(self.arms)), np.zeros(len(self.arms))
+        self._folds = [-1] * len(self.arms)
+        self._above_RR = np.triu(np.ones((BLOCK, BLOCK), self.dtype), 1)
+
+    def renew(self) -> None:
+        """Copy the matrices that have changed. O(D^2 / 2) an arm, once for every fold."""
+        for each, arm in enumerate(self.arms):
+            if self._folds[each] != arm.folds:
+                self._copy(each, np.transpose(arm.base_DD))  # type: ignore[arg-type]
+                self._folds[each] = arm.folds
+
+    def _copy(self, each: int, upper_DD: Array) -> None:
+        """One arm's half, its shift, and the Frobenius norm of the rest, rounded up."""
+        diagonal_D = np.diagonal(upper_DD).astype(np.float64)
+        self.shift_K[each] = shift = diagonal_D.mean()
+        half_D = 0.5 * (diagonal_D - shift)
+        square = 2 * float(half_D @ half_D)
+        for start, panel_KRN in zip(self.starts, self.panels, strict=True):
+            panel_RN, rows = panel_KRN[each], panel_KRN.shape[1]
+            panel_RN[:] = upper_DD[start : start + rows, start:]
+            corner_RR = panel_RN[:, :rows]
+            corner_RR *= self._above_RR[:rows, :rows]
+            corner_RR[np.diag_indices(rows)] = half_D[start : start + rows]
+            square += 2 * float(np.vdot(panel_RN, panel_RN))
+        self.norm_K[each] = 1.01 * square**0.5
+
+    def one(self, x_D: Array) -> Float:
+        """x'A_k x (K,). What does not fit in cache: each half times the outer product of x with itself, as fast as memory gives it."""
+        found_K = self.shift_K * float(np.vdot(x_D, x_D))
+        if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
+            return np.asarray(found_K + self.rows(x_D[None])[0])
+        twice_D = x_D + x_D
+        for start, panel_KRN in zip(self.starts, self.panels, strict=True):
+            outer_RN = np.multiply.outer(x_D[start : start + BLOCK], twice_D[start:])
+            found_K += panel_KRN.reshape(len(self.arms), -1) @ outer_RN.ravel()
+        return found_K
+
+    def rows(self, x_BD: Array) -> Float:
+        """x'(A_k - shift_k I) x (B, K) in this dtype: no sum is longer than D + BLOCK + one for each block."""
+        step = max(1, TEMPORARY // (len(self.arms) * self.dim))
+        parts = [self._rows(x_BD[start : start + step].astype(self.dtype)) for start in range(0, len(x_BD), step)]
+        return np.concatenate(parts).astype(np.float64)
+
+    def _rows(self, x_BD: Array) -> Array:
+        twice_BD, found_KB = x_BD + x_BD, np.zeros((len(self.arms), len(x_BD)), self.dtype)
+        for start, panel_KRN in zip(self.starts, self.panels, strict=True):
+            left_KBN = np.matmul(x_BD[:, start : start + BLOCK], panel_KRN)
+            found_KB += np.vecdot(left_KBN, twice_BD[:, start:])
+        return found_KB.T

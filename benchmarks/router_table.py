@@ -86,6 +86,52 @@ def ratio_rows(rows):
                ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same, cheaper(found, "LinUCB f64")]  # fmt: skip
 
 
+def sizes(found):
+    """(met, missed) in words, from [(size, figure, whether it is met)]; None: not measured."""
+    words = [
+        ", ".join(f"{size} ({figure:.{figure < 10:d}f})" for size, figure, met in found if met is side) for side in (True, False)
+    ]
+    return [w or "none" for w in words] if any(met for *_, met in found) or words[1] else ["not measured", ""]
+
+
+def target_rows(rows):
+    """Each speed target, where it is met and where it is missed, with the figure."""
+    columns = list(zip(*ratio_rows(rows), strict=True))
+    names = [f"{d} x {k}" for d, k in zip(*columns[:2], strict=True)]
+    dims = [int(d) for d in columns[0]]
+
+    def judged(column, fits, keep=lambda d: True):
+        read = [c.rstrip("x") for c in columns[column]]
+        return sizes(
+            [(n, float(c), fits(float(c))) for n, d, c in zip(names, dims, read, strict=True) if c != "-" and keep(d)]
+        )
+
+    def alone(form):
+        parts = [c.split(", ") for c in columns[10]]
+        read = [(n, float(p[form].rstrip("x"))) for n, p in zip(names, parts, strict=True) if len(p) == 2]
+        return sizes([(n, x, x >= 4) for n, x in read])
+
+    dual = [(n, d, c["floor64"] / c["ours"]["LinUCB f64"]["dual"]["select"]) for n, d, (*_, c) in zip(names, dims, rows, strict=True)
+            if not isinstance(c["ours"]["LinUCB f64"], str) and c["ours"]["LinUCB f64"]["dual"]]  # fmt: skip
+    yield ["LinUCB, select + update: 20x MABWiser", *judged(4, lambda x: x >= 20)]
+    yield ["LinUCB: 4x the best exact peer, float64", *judged(5, lambda x: x >= 4)]
+    yield ["LinUCB: 4x the best exact peer, float32", *judged(6, lambda x: x >= 4)]
+    yield ["Thompson: 4x the best exact peer but MABWiser", *judged(8, lambda x: x >= 4)]
+    yield ["Thompson: 20x MABWiser", *judged(7, lambda x: x >= 20)]
+    yield ["LinUCB, select at most 1.5x the floor, float64", *judged(2, lambda x: x <= 1.5)]
+    yield ["the same, float32", *judged(3, lambda x: x <= 1.5)]
+    yield [
+        "dual form under the floor: 5x at 1024, 30x at 4096",
+        *sizes([(n, x, x >= (5 if d == 1024 else 30)) for n, d, x in dual if d >= 1024]),
+    ]
+    yield ["64 in one call 4x cheaper each, dual form", *alone(0)]
+    yield ["64 in one call 4x cheaper each, primal form", *alone(-1)]
+    yield [
+        "Thompson at LinUCB's cost within 1.3x, batch of 64, d >= 1024",
+        *judged(9, lambda x: x <= 1.3, lambda d: d >= 1024),
+    ]
+
+
 def markdown(rows, date=None):
     names = list(rows[0][2]["peers"])
     head = [
@@ -93,6 +139,9 @@ def markdown(rows, date=None):
         "",
         f"{processor()}, {os.cpu_count()} vCPU, one BLAS thread, numpy {np.__version__}, Python {platform.python_version()}, load "
         f"average {os.getloadavg()[0]:.1f} at the end. Milliseconds of CPU time, medians, `benchmarks/routers.py`.",
+        "",
+        "## Against the targets",
+        table(["target", "met at d x K", "missed at d x K"], target_rows(rows)),
         "",
         "## Ours",
         "`floor`: one pass over K d^2 numbers of that dtype, measured beside it. `pair`: select + update alternating, one row each "

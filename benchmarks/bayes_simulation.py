@@ -1,7 +1,8 @@
 """BayesianRouter's controlled simulation: recorded labels as the online stream, each stage left out in turn.
 
     python benchmarks/bayes_simulation.py FILE [--scenario in|out|drift|stale]... [--train-source NAME,...] [--features auto|prompt|pair]
-                                          [--drop-arms GLOB] [--shuffles 20] [--trust W]... [--json OUT]
+                                          [--drop-arms GLOB] [--shuffles 20] [--trust W]... [--payoff correct]
+                                          [--json OUT]
 
 in     half of the prompts (by the shuffle's own key) for the offline stage, the other half is the stream
 out    the rows of --train-source for the offline stage, the rows of all other sources are the stream
@@ -28,12 +29,13 @@ from reward_router.keyed import rng
 from reward_router.replay import baselines, bayesian
 from reward_router.replay.columns import collect
 from reward_router.replay.embed import build
-from reward_router.replay.feedback import Feedback
+from reward_router.replay.feedback import parse
 from reward_router.replay.offline_stage import Fitted, no_prior, offline_stage, with_prior
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.replay.weighted import WeightedScore, best_of
-from reward_router.routers import LinUCB
+from reward_router.routers import LinearThompson, LinUCB
+from reward_router.routers.trusted import NO_PRIOR
 from reward_router.types import Float, Int, Router
 
 POINTS, SPLITS = 40, 4  # points of a curve; how many splits the shuffles take turns with
@@ -90,9 +92,16 @@ def routers(fitted: Fitted, weights: Sequence[float]) -> dict[str, tuple[Callabl
         "ours": (lambda: with_prior(fitted), 0),
         **{f"ours, trust={w:g}": (partial(with_prior, fitted, w), 0) for w in weights},
         "w/o offline": (lambda: no_prior(fitted), 0),
+        "no strengths, calibrated lambda0": (partial(flat, fitted), 0),
         "weighted_score a=0.5": (lambda: WeightedScore(no_prior(fitted), fitted.strength_KD, 0.5), 0),
         "LASER (LinUCB per 16 prompts)": (lambda: LinUCB(n_arms, dim), 16),
     }
+
+
+def flat(fitted: Fitted) -> LinearThompson:
+    """A zero prior as tight as the calibrated one, wide intercepts: what of a prior's worth is not in its strengths."""
+    told = NO_PRIOR | {"prior_precision": fitted.precision, "noise_sd": fitted.noise_sd}
+    return LinearThompson(*fitted.strength_KD.shape, **told)
 
 
 def one_shuffle(split: Split, shuffle: int, scenario: str, weights: Sequence[float]) -> dict[str, tuple[Float, Float]]:
@@ -128,7 +137,7 @@ def splits(records: Records, source_P: list[str], args: argparse.Namespace, out:
     contexts = build(records, features)
     keys = [0] if out else range(min(SPLITS, args.shuffles))
     rows = [by_source(records, source_P, args.train_source) if out else halves(records, key) for key in keys]
-    return [Split(records, contexts, *r, Feedback("correct"), key) for key, r in zip(keys, rows, strict=True)]
+    return [Split(records, contexts, *r, parse(args.payoff), key) for key, r in zip(keys, rows, strict=True)]
 
 
 def by_source(records: Records, source_P: list[str], names: str) -> tuple[Int, Int]:
@@ -212,6 +221,9 @@ def main() -> None:
     parser.add_argument("--with-responses", action="store_true", help="only rows whose responses are recorded")
     parser.add_argument("--shuffles", type=int, default=20)
     parser.add_argument("--trust", action="append", type=float, help="weights of the prior beside the default one")
+    parser.add_argument(
+        "--payoff", default="correct", help="what routers learn from, in replay's words; accuracy is always truth"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     records, source_P = read(args.file, args.with_responses)

@@ -21,6 +21,7 @@ from reward_router.offline import settings
 from reward_router.offline.encoder import PairEncoder
 from reward_router.offline.prior import load_prior
 from reward_router.offline.settings import PairSource, PriorConfig
+from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.importers import load
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
@@ -90,6 +91,28 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     assert set(outside["methods"]) >= {"majority", "random", "w/o CLS", "ours", "oracle", "best single (training)"}
     assert result["sets"]["in distribution"]["methods"]["oracle"]["calls"] == 3
     assert sum(result["rows"].values()) <= 60
+
+
+def test_an_artifact_is_replayed_on_recorded_scores(tmp_path: Path) -> None:
+    """The file the prior came from and one of more arms: its strengths choose, an arm that it does not know joins with a warning."""
+    out = tmp_path / "out"
+    fit_prior(config(tmp_path, holdout_sources=[]), out, console=QUIET)
+    [records] = load([str(out / "scores.jsonl")])
+    names = [f"bayesian:{key}prior={out}" for key in ("", "without=online,", "without=offline,", "trust=1,")]
+    found = evaluate(records, Settings([*names, "uniform"], seeds=3, folds=3))["routers"]
+    prior = load_prior(out)
+    h_PD = prior.encoder().pairs([records.prompts[g] for g in records.group_P], *zip(*records.responses, strict=True))
+    best_P = prior.strengths.scores(h_PD).argmax(axis=1)
+    right = records.correct_PK[np.arange(len(records)), best_P].mean()
+    assert found[names[1]]["accuracy"] == pytest.approx(right)
+    assert found[names[0]]["accuracy"] > found[names[2]]["accuracy"] > found["uniform"]["accuracy"]
+    wider = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    for row in wider:
+        row["scores"]["newcomer"] = [0.0, 1.0]
+    [more] = load([str(written(tmp_path / "wider.jsonl", wider))])
+    with pytest.warns(UserWarning, match="no strengths of newcomer"):
+        told = evaluate(more, Settings([names[0]], seeds=1, folds=2))["routers"]
+    assert 0 < told[names[0]]["accuracy"] < 1
 
 
 def test_the_same_seed_gives_the_same_prior_and_scores_are_used_as_they_are(tmp_path: Path) -> None:
@@ -222,6 +245,7 @@ def test_two_hundred_steps_of_tuning_learn_what_is_in_the_text(tmp_path: Path) -
         ({"without": "cls"}, None),
         ({"balance": True}, None),
         ({"without": "offline"}, "nothing to fit"),
+        ({"without": "online"}, "without: online changes nothing here"),
         ({"payoff": "corect"}, "allowed: correct, agreement"),
         ({"encoder": {"model": "no/such-model"}}, "cannot be loaded"),
     ],

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import math
 from collections.abc import Callable
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from reward_router.errors import InputError
 from reward_router.replay import reading
 from reward_router.replay.columns import collect, group_key
+from reward_router.replay.evaluate import Settings
 from reward_router.replay.importers import load
 from reward_router.replay.records import Records, credit
+from reward_router.replay.run import Selection, measure
 
 Rows = list[dict[str, Any]]
 Writer = Callable[..., Path]
@@ -89,6 +93,17 @@ def test_broken_rows_are_named_with_their_line_and_counted(rows: Rows, write_row
     assert found.n_broken == 5
     assert len(found) == len(rows) - 5
     assert [p.split(": ")[0] for p in found.problems] == [f"made.jsonl line {n}" for n in (4, 6, 8, 10, 12)]
+
+
+def test_pairs_of_identical_responses_are_left_out_and_counted(rows: Rows, write_rows: Writer) -> None:
+    for row in rows[:4]:
+        row["response_b"] = row["response_a"]
+    path, console = write_rows(rows), Console(record=True, width=300, quiet=False, file=io.StringIO())
+    found = only(path)
+    assert (found.n_identical, found.n_broken, len(found)) == (4, 0, len(rows) - 4)
+    told = measure([str(path)], Selection(), Settings(["uniform"], "category", seeds=1, folds=2), console)
+    assert told["files"][0]["identical_rows"] == 4
+    assert "4 rows of identical responses left out" in console.export_text()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,10 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
         raise InputError(
             "without: offline leaves nothing to fit; it is a value for train and replay (a router without a prior)"
         )
+    if config.without == "online":
+        raise InputError(
+            "without: online changes nothing here; it is a value for train and replay (the strongest arm of a prior), leave it out"
+        )
     payoff = parse(config.payoff)
     _begin(config, out, resume)
     files = list(config.scores) or [str(_scored(config, out, console))]

@@ -34,7 +34,7 @@ class Columns:
         self._prompts: list[str] | None = []
         self._responses: list[tuple[str, str]] | None = [] if keep_responses else None
         self._problems: list[str] = []
-        self._broken = 0
+        self._broken = self._identical = 0
 
     def broken(self, where: str, why: str) -> None:
         """Count a row that cannot be used; the first 20 are named."""
@@ -43,7 +43,14 @@ class Columns:
             self._problems.append(f"{where}: {why}")
 
     def add(self, row: Mapping[str, Any], where: str) -> None:
-        """Take one row {id, prompt, label, scores, verdicts, ...}; a broken one is counted, a wrong length raises ``InputError``."""
+        """Take one row {id, prompt, label, scores, verdicts, ...}; a broken one is counted, a wrong length raises ``InputError``.
+
+        A pair of identical responses is counted apart and left out: no label can be right about it.
+        """
+        first, second = row.get("response_a"), row.get("response_b")
+        if first is not None and first == second:
+            self._identical += 1
+            return None
         if row.get("label") not in _SIDES:
             return self.broken(where, f"label {row.get('label')!r}, allowed: a, b")
         cells = _cells(row, where)
@@ -100,6 +107,7 @@ class Columns:
             responses=tuple(self._responses or ()),
             problems=tuple(self._problems),
             n_broken=self._broken,
+            n_identical=self._identical,
             official=official or {},
         )
 

@@ -130,6 +130,7 @@ def summarise(
         "rows": len(records),
         "prompts": records.n_groups,
         "broken_rows": records.n_broken,
+        "identical_rows": records.n_identical,
         "problems": list(records.problems),
         "arms": list(records.arms),
         "missing": _missing(records),

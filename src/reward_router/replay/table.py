@@ -35,6 +35,7 @@ def _header(result: Json) -> str:
         f"[bold]{escape(result['name'])}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
         + (f"; [bold]{result['broken_rows']} broken rows left out[/bold]" if result["broken_rows"] else "")
+        + (f"; {result['identical_rows']} rows of identical responses left out" if result["identical_rows"] else "")
     )
 
 

@@ -303,3 +303,13 @@ def test_real_files_agree_with_an_independent_study(file: str, arms: str | None,
     (found,) = made["files"]
     assert found["routers"][found["best_single"]]["accuracy"] == pytest.approx(best, abs=5.1e-4)
     assert found["routers"]["weighted_vote"]["accuracy"] == pytest.approx(weighted, abs=0.011)
+
+
+def test_categories_have_both_denominators_and_they_add_up(records: Records) -> None:
+    found = evaluate(records, Settings(["uniform", "oracle", "majority"], "category", seeds=1, folds=2, by="category"))
+    parts = found["by"].values()
+    for name, entry in found["routers"].items():
+        for part, over in (("accuracy", "rows"), ("accuracy_some_right", "some_right_rows")):
+            total = sum(p[over] * p[part][name] for p in parts) / sum(p[over] for p in parts)
+            assert total == pytest.approx(entry[part])
+    assert all(p["accuracy_some_right"]["oracle"] == 1.0 for p in parts)

@@ -198,13 +198,23 @@ def _missing(records: Records) -> dict[str, float]:
 
 
 def _by_category(records: Records, entries: Json, runs: Mapping[str, Sequence[Run]]) -> Json:
-    """Accuracy of each method in each category, with the number of rows."""
-    n_c = len(records.categories)
-    rows_C = np.bincount(records.category_P, minlength=n_c)
-    table: Json = {c: {"rows": int(n), "accuracy": {}} for c, n in zip(records.categories, rows_C, strict=True) if n}
-    for label in entries:
-        mean_P = np.mean([r.accuracy_P for r in runs[label]], axis=0)
-        for c, total in zip(records.categories, np.bincount(records.category_P, mean_P, n_c), strict=True):
-            if c in table:
-                table[c]["accuracy"][label] = float(total) / table[c]["rows"]
+    """Accuracy of each method in each category, over all its rows and over those where some arm is right, with their numbers."""
+    some_P = (records.correct_PK.max(axis=1) > 0.5).astype(np.float64)
+    counts = {name: _summed(records, part_P) for name, part_P in (("rows", None), ("some_right_rows", some_P))}
+    there = [c for c, n in enumerate(counts["rows"]) if n]
+    table: Json = {records.categories[c]: {name: int(n[c]) for name, n in counts.items()} for c in there}
+    for part, over, weight_P in (("accuracy", "rows", None), ("accuracy_some_right", "some_right_rows", some_P)):
+        for c in there:
+            table[records.categories[c]][part] = {}
+        for label in entries:
+            mean_P = np.mean([r.accuracy_P for r in runs[label]], axis=0)
+            sums = _summed(records, mean_P if weight_P is None else mean_P * weight_P)
+            for c in there:
+                n = counts[over][c]
+                table[records.categories[c]][part][label] = float(sums[c] / n) if n else None
     return table
+
+
+def _summed(records: Records, value_P: Float | None) -> Float:
+    """(C,) sums of a row's value by category, None: counts."""
+    return np.bincount(records.category_P, value_P, len(records.categories)).astype(np.float64)

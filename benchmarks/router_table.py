@@ -89,7 +89,8 @@ def ratio_rows(rows):
 def sizes(found):
     """(met, missed) in words, from [(size, figure, whether it is met)]; None: not measured."""
     words = [
-        ", ".join(f"{size} ({figure:.{figure < 10:d}f})" for size, figure, met in found if met is side) for side in (True, False)
+        ", ".join(f"{size} ({figure:.{figure < 10:d}f})" for size, figure, met in found if met is side)
+        for side in (True, False)
     ]
     return [w or "none" for w in words] if any(met for *_, met in found) or words[1] else ["not measured", ""]
 

@@ -23,7 +23,10 @@ _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the offline stage gives one fold: encoded rows, raw strengths and the calibrated prior in payoff units."""
+    """What the offline stage gives one fold: encoded rows, raw strengths and the calibrated prior in payoff units.
+
+    ``zero_precision``: lambda0 without strengths, the default's unless an artifact brings its own.
+    """
 
     h_PD: Float
     score_PK: Float
@@ -32,6 +35,7 @@ class Fitted:
     precision: float
     offset_precision: float
     noise_sd: float
+    zero_precision: float = NO_PRIOR["prior_precision"]
 
 
 def offline_stage(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
@@ -84,12 +88,13 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
 def with_prior(fitted: Fitted, trust: float = TRUST) -> Router:
     """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1."""
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
-    return trusted(prior_KC, fitted.precision, fitted.noise_sd, fitted.offset_precision, trust=trust)
+    known = fitted.precision, fitted.noise_sd, fitted.offset_precision
+    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision)
 
 
 def no_prior(fitted: Fitted) -> LinearThompson:
     """Thompson sampling from the zero prior at its own precision, on the same encoding."""
-    return LinearThompson(*fitted.strength_KD.shape, **NO_PRIOR)
+    return LinearThompson(*fitted.strength_KD.shape, **(NO_PRIOR | {"prior_precision": fitted.zero_precision}))
 
 
 def from_artifact(folder: str, records: Records) -> Fitted:
@@ -110,7 +115,14 @@ def from_artifact(folder: str, records: Records) -> Fitted:
     found = prior.calibration
     strength_KD = means_KD[:, :-1] if found.scale > _LEAST_SCALE else _LEAST_SCALE * bt_KD
     return Fitted(
-        h_PD, h_PD @ bt_KD.T, strength_KD, means_KD[:, -1], found.precision, found.offset_precision, found.noise_sd
+        h_PD,
+        h_PD @ bt_KD.T,
+        strength_KD,
+        means_KD[:, -1],
+        found.precision,
+        found.offset_precision,
+        found.noise_sd,
+        found.zero_precision,
     )
 
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
-from reward_router.committee_judge import COMMITTEE, CommitteeJudge
 from reward_router.config import OPTIONS, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts, text_of
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
-from reward_router.judge import Judge
+from reward_router.judging.committee import COMMITTEE, CommitteeJudge
+from reward_router.judging.judge import Judge
 from reward_router.ledger import Ledger
 from reward_router.online import online_prior, online_router
 from reward_router.payoffs import QuantileScaler

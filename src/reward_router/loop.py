@@ -22,7 +22,7 @@ from reward_router.assemble import Parts
 from reward_router.dispatch import Dispatcher
 from reward_router.examples import Example
 from reward_router.features import pool
-from reward_router.judge import Unit, Verdicts
+from reward_router.judging.judge import Unit, Verdicts
 from reward_router.pairs import GapScale, form_pairs, gaps
 from reward_router.payoffs import (
     agreement,

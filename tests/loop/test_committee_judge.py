@@ -19,8 +19,8 @@ from reward_router.types import Decision, Float
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
 from reward_router import run
-from reward_router.committee_judge import CommitteeJudge
-from reward_router.judge import Judge, Unit
+from reward_router.judging.committee import CommitteeJudge
+from reward_router.judging.judge import Judge, Unit
 from reward_router.rewards.pool import RewardPool
 from reward_router.rundir import RunDir, as_arrays, as_tensors
 

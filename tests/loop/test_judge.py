@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
-from reward_router.judge import Judge, Unit, zscores
+from reward_router.judging.judge import Judge, Unit, zscores
 from reward_router.rewards.pool import RewardPool
 from reward_router.types import Decision, Float
 

@@ -15,9 +15,9 @@ import numpy as np
 from reward_router import keyed
 from reward_router.committee import OnlineCommittee, Refit
 from reward_router.committee.online import UNLABELLED
-from reward_router.committee_table import Table
 from reward_router.config import LabelConfig
 from reward_router.examples import Example
+from reward_router.judging.table import Table
 from reward_router.types import Float
 
 Sides = list[tuple[int, int, bool]]

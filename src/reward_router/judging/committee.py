@@ -1,7 +1,7 @@
 """The committee as the judge of a run: arms are asked in rounds, each unit going on only where another opinion pays.
 
 In a round every open unit names the arm it wants next, and each arm is asked once about all units that want it, so that a model is
-loaded and batched once a round. After the rounds the committee learns from labels (`committee_labels`). Every process of a run sees
+loaded and batched once a round. After the rounds the committee learns from labels (`labels`). Every process of a run sees
 all costs in one order, so all hold the same committee.
 """
 
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee import OnlineCommittee, Panel, Ranking, Refit, pair_weights
-from reward_router.committee_labels import Learner
-from reward_router.committee_table import Table
 from reward_router.config import JudgeConfig, PairsConfig
 from reward_router.examples import Example
-from reward_router.judge import Judge, Unit, Verdicts
+from reward_router.judging.judge import Judge, Unit, Verdicts
+from reward_router.judging.labels import Learner
+from reward_router.judging.table import Table
 from reward_router.pairs import form_pairs
 from reward_router.types import Decision, State
 

@@ -99,6 +99,18 @@ def test_arms_that_cannot_be_told_apart_are_read_all_at_once(monkeypatch):
     assert (router.probs(x) == 0.25).all()
 
 
+def test_choices_after_arms_have_come_and_gone(monkeypatch):
+    """The arms stay, the stack and what it copied are new."""
+    router, x = taught(40)
+    rng = np.random.default_rng(3)
+    for change in (router.add_arm, lambda: router.remove_arm(6), lambda: router.remove_arm(0)):
+        router.probs(x[:5])
+        change()
+        router.update(x[:90], rng.integers(0, router.n_arms, 90), rng.random(90))
+        assert (router.probs(x[:50]) == unscreened(router, x[:50], monkeypatch)).all()
+    assert router.model.bounds(router.model.contexts(x[:2])) is not None
+
+
 def test_what_float32_cannot_hold_is_left_to_float64(monkeypatch):
     router, x = taught(40, ridge=1e-60, scale=1e-31)
     x_BD = router.model.contexts(x[:9])

@@ -9,7 +9,11 @@ from reward_router.routers.blas import Array
 from reward_router.routers.gaussian import ArmPosterior
 from reward_router.types import Float
 
-BLOCK, TEMPORARY = 96, 2_000_000  # rows of a block; numbers in the largest temporary array
+BLOCK, ROWS, TEMPORARY = (
+    96,
+    64,
+    2_000_000,
+)  # rows of a block and of a batch read at once; numbers in the largest temporary array
 CACHED = 18_000_000  # bytes of all halves up to which reading them again is not bound by memory
 
 
@@ -64,13 +68,16 @@ class Halves:
 
     def rows(self, x_BD: Array) -> Float:
         """x'(A_k - shift_k I) x (B, K) in this dtype: no sum is longer than D + BLOCK + one for each block."""
-        step = max(1, TEMPORARY // (len(self.arms) * self.dim))
-        parts = [self._rows(x_BD[start : start + step].astype(self.dtype)) for start in range(0, len(x_BD), step)]
-        return np.concatenate(parts).astype(np.float64)
+        found_BK, arms = np.empty((len(x_BD), len(self.arms))), max(1, TEMPORARY // (ROWS * self.dim))
+        for row in range(0, len(x_BD), ROWS):
+            few_BD = x_BD[row : row + ROWS].astype(self.dtype)
+            for arm in range(0, len(self.arms), arms):
+                found_BK[row : row + ROWS, arm : arm + arms] = self._some(few_BD, slice(arm, arm + arms)).T
+        return found_BK
 
-    def _rows(self, x_BD: Array) -> Array:
-        twice_BD, found_KB = x_BD + x_BD, np.zeros((len(self.arms), len(x_BD)), self.dtype)
+    def _some(self, x_BD: Array, arms: slice) -> Array:
+        twice_BD, found_KB = x_BD + x_BD, np.zeros((len(self.arms[arms]), len(x_BD)), self.dtype)
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
-            left_KBN = np.matmul(x_BD[:, start : start + BLOCK], panel_KRN)
+            left_KBN = np.matmul(x_BD[:, start : start + BLOCK], panel_KRN[arms])
             found_KB += np.vecdot(left_KBN, twice_BD[:, start:])
-        return found_KB.T
+        return found_KB

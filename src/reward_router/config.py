@@ -362,7 +362,7 @@ class Config(Section):
             return self
         if not routed:
             raise ValueError(
-                f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route, judge: single"
+                f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route"
             )
         if self.train.loss not in ("dpo", "dpo+nll"):
             raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")

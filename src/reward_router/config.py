@@ -361,9 +361,7 @@ class Config(Section):
         if payoff not in ("light_advantage", "full_advantage"):
             return self
         if not routed:
-            raise ValueError(
-                f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route"
-            )
+            raise ValueError(f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route")
         if self.train.loss not in ("dpo", "dpo+nll"):
             raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")
         if payoff == "full_advantage" and self.noise:

@@ -1,7 +1,6 @@
 """The committee as a judge: rounds against the one-prompt rule, labels, failures, vetoes, several processes, resuming."""
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee, rank
 from reward_router.config import Config, JudgeConfig, PairsConfig
-from reward_router.errors import InputError, RunError
+from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.ledger import Ledger
 from reward_router.types import Decision, Float
@@ -22,7 +21,7 @@ from reward_router import run
 from reward_router.judging.committee import CommitteeJudge
 from reward_router.judging.judge import Judge, Unit
 from reward_router.rewards.pool import RewardPool
-from reward_router.rundir import RunDir, as_arrays, as_tensors
+from reward_router.rundir import as_arrays, as_tensors
 
 N, ARMS = 4, ["a", "b", "c"]
 STRENGTH = {"a": 1.5, "b": 1.0, "c": 0.6}
@@ -194,32 +193,15 @@ def test_unsure_pairs_are_dropped_or_weigh_less() -> None:
     assert drop.counts["below"] == weigh.counts["below"] == len(weighed) - len(kept) > 0
 
 
-def test_two_processes_hold_the_same_committee() -> None:
-    box: dict[int, list[Any]] = {}
-    barrier, states = threading.Barrier(2), {}
-
-    def gather_for(me: int) -> Callable[[list[Any]], list[Any]]:
-        def gather(items: list[Any]) -> list[Any]:
-            box[me] = items
-            barrier.wait(30)
-            both = box[0] + box[1]
-            barrier.wait(30)
-            return both
-
-        return gather
-
-    def work(me: int) -> None:
-        j, _ = judge(policy=LabelPolicy(share=0.7, extra_cost=25.0), gather=gather_for(me))
+def test_two_processes_hold_the_same_committee(two_processes: Callable[..., dict[int, Any]]) -> None:
+    def work(me: int, gather: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
+        j, _ = judge(policy=LabelPolicy(share=0.7, extra_cost=25.0), gather=gather)
         for t in range(4):
             step(j, range(20 * t + me, 20 * t + 20, 2), t)
             j.record()
-        states[me] = j.state_dict()
+        return j.state_dict()
 
-    threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    states = two_processes(work)
     assert states[0].keys() == states[1].keys()
     assert all(np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f") for k in states[0])
     assert states[0]["judged"][0] == 80
@@ -267,21 +249,11 @@ def evidence(out: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("first", ["order", "linucb"])
 def test_a_run_judged_by_a_committee_resumes_bit_for_bit(
-    tiny: Callable[..., Config], tmp_path: Path, first: str
+    tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path, first: str
 ) -> None:
     config, out = tiny(*COMMITTEE, f"judge.first={first}"), tmp_path / "run"
     summary = run.train(config, tmp_path / "whole")
-    with pytest.MonkeyPatch.context() as patch:
-        real = RunDir.save_checkpoint
-
-        def stop(self: RunDir, number: int, *rest: Any) -> None:
-            real(self, number, *rest)
-            if number == 3:
-                raise RunError("stopped")
-
-        patch.setattr(RunDir, "save_checkpoint", stop)
-        with pytest.raises(RunError):
-            run.train(config, out)
+    stopped_run(config, out, 3)
     run.train(config, out, resume=True)
     assert evidence(out) == evidence(tmp_path / "whole")
     assert summary["committee"]["refits"]

@@ -1,7 +1,6 @@
 """What a committee learns from in a run: a strong judge's labels, the label-free start, and the budget while it learns."""
 
 import json
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.config import Config, JudgeConfig
-from reward_router.errors import InputError, RunError
+from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.ledger import Ledger
 from reward_router.types import Decision, Float
@@ -23,7 +22,6 @@ from reward_router.judging.committee import CommitteeJudge
 from reward_router.judging.judge import Judge, Unit
 from reward_router.judging.labels import better_worse
 from reward_router.rewards.pool import RewardPool
-from reward_router.rundir import RunDir
 
 N, ARMS, STRONG = 4, ["a", "b", "c", "d"], "strong"
 SIGNAL = {"a": 1.5, "b": 1.0, "c": 0.6, "d": 0.0, STRONG: 8.0}
@@ -150,32 +148,15 @@ def test_the_label_free_start_asks_all_until_fifty_pairs_and_then_follows_agreem
     assert dear.online.extra_cost == 7
 
 
-def test_two_processes_learn_the_same() -> None:
-    box: dict[int, list[Any]] = {}
-    barrier, states = threading.Barrier(2), {}
-
-    def gather_for(me: int) -> Callable[[list[Any]], list[Any]]:
-        def gather(items: list[Any]) -> list[Any]:
-            box[me] = items
-            barrier.wait(30)
-            both = box[0] + box[1]
-            barrier.wait(30)
-            return both
-
-        return gather
-
-    def work(me: int) -> None:
+def test_two_processes_learn_the_same(two_processes: Callable[..., dict[int, Any]]) -> None:
+    def work(me: int, gather: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
         policy = LabelPolicy(share=0.6, extra_cost=150.0)
-        j = judge({STRONG: "tie" if me else ""}, policy, gather_for(me), by=STRONG, start="dawid_skene")
+        j = judge({STRONG: "tie" if me else ""}, policy, gather, by=STRONG, start="dawid_skene")
         for t in range(3):
             step(j, range(20 * t + me, 20 * t + 20, 2), t)
-        states[me] = j.state_dict()
+        return j.state_dict()
 
-    threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    states = two_processes(work)
     assert all(np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f") for k in states[0])
     assert len(states[0]["unlabelled"]) == 50
     assert len(states[0]["store.labels"]) > 10
@@ -209,24 +190,16 @@ def evidence(out: Path) -> dict[str, Any]:
     }
 
 
-def test_a_run_that_an_arm_labels_resumes_bit_for_bit(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_run_that_an_arm_labels_resumes_bit_for_bit(
+    tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path
+) -> None:
     config = tiny(
         "judge={mode: committee, gate: mean, labels: {by: likely, fraction: 1.0, start: dawid_skene, extra_calls: 150}}",
         "arms.likely.cost=3", "train.batch_prompts=16", "train.micro_batch=16", "payoff.name=neg_loss", "eval.limit=1",
     )  # fmt: skip
     out = tmp_path / "run"
     summary = run.train(config, tmp_path / "whole")
-    with pytest.MonkeyPatch.context() as patch:
-        real = RunDir.save_checkpoint
-
-        def stop(self: RunDir, number: int, *rest: Any) -> None:
-            real(self, number, *rest)
-            if number == 3:
-                raise RunError("stopped")
-
-        patch.setattr(RunDir, "save_checkpoint", stop)
-        with pytest.raises(RunError):
-            run.train(config, out)
+    stopped_run(config, out, 3)
     run.train(config, out, resume=True)
     told = evidence(out)
     assert str(told) == str(evidence(tmp_path / "whole"))  # NaN and all

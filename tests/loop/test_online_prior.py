@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from reward_router.config import Config
-from reward_router.errors import InputError, RunError
+from reward_router.errors import InputError
 from reward_router.ledger import Ledger
 from reward_router.report import training
 from reward_router.rundir import RunDir
@@ -105,20 +105,14 @@ def test_trust_is_a_setting(
 
 
 def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
-    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+    tiny: Callable[..., Config],
+    settings: Callable[..., list[str]],
+    stopped_run: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
-    config, out, save = tiny(*settings()), tmp_path / "run", RunDir.save_checkpoint
+    config, out = tiny(*settings()), tmp_path / "run"
     run.train(config, tmp_path / "whole")
-
-    def stop(self: RunDir, number: int, *rest: Any) -> None:
-        save(self, number, *rest)
-        if number == 2:
-            raise RunError("stopped")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunDir, "save_checkpoint", stop)
-        with pytest.raises(RunError):
-            run.train(config, out)
+    stopped_run(config, out, 2)
     keep = (tmp_path / "prior" / "prior.safetensors").read_bytes(), (tmp_path / "prior" / "prior.json").read_bytes()
     made(tmp_path / "prior", seed=1)
     with pytest.raises(InputError, match="not the prior this run began with"):

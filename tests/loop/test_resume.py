@@ -141,21 +141,11 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
 
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
 def test_a_broken_checkpoint_is_passed_over(
-    tiny: Callable[..., Config], tmp_path: Path, settings: Sequence[str]
+    tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path, settings: Sequence[str]
 ) -> None:
     config, out = tiny(*settings), tmp_path / "run"
     run.train(config, tmp_path / "whole")
-    with pytest.MonkeyPatch.context() as patch:
-        real = RunDir.save_checkpoint
-
-        def stop(self: RunDir, number: int, *rest: Any) -> None:
-            real(self, number, *rest)
-            if number == 2:
-                raise RunError("stopped")
-
-        patch.setattr(RunDir, "save_checkpoint", stop)
-        with pytest.raises(RunError):
-            run.train(config, out)
+    stopped_run(config, out, 2)
     victim = out / "checkpoints" / "000002" / "policy.safetensors"
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     run.train(config, out, resume=True)

@@ -83,7 +83,7 @@ class Judge:
         verdicts = Verdicts([[np.full(len(cols), np.nan) for _, cols in u.cells] for u in units])
         asked = _Asked(units, decisions, prompts, responses, verdicts, step)
         if self.ensemble:
-            self._ensemble(units, decisions, prompts, responses, verdicts)
+            self._ensemble(asked)
         else:
             for arm in self.pool.order({d.name for d in decisions}):
                 mine = [(i, c) for i, d in enumerate(decisions) if d.name == arm for c in range(len(units[i].cells))]
@@ -91,7 +91,7 @@ class Judge:
         verdicts.own = [[part.copy() for part in parts] for parts in verdicts.scores]
         if not self.ensemble:
             self._fall_back(asked)
-            self._audit(audited, units, decisions, prompts, responses, verdicts)
+            self._audit(audited, asked)
         _sort_calls(verdicts, decisions)
         return verdicts
 
@@ -179,39 +179,26 @@ class Judge:
                 self._ask(arm, mine, asked, "fallback")
                 todo = [(i, c) for i, c in todo if _silent(verdicts.scores[i][c])]
 
-    def _audit(
-        self,
-        audited: frozenset[int],
-        units: Sequence[Unit],
-        decisions: Sequence[Decision],
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[str]],
-        verdicts: Verdicts,
-    ) -> None:
+    def _audit(self, audited: frozenset[int], asked: "_Asked") -> None:
         """All arms on the audited rows; calls counted as audits, seen by neither router nor trainer."""
+        units, decisions, verdicts = asked.units, asked.decisions, asked.verdicts
         own = {(i, b) for i, unit in enumerate(units) for b, _ in unit.cells if b in audited}
         for arm in self.pool.names if own else []:
             todo = sorted((i, b) for i, b in own if decisions[i].name != arm)
             rows = [Unit(units[i].id, tuple(c for c in units[i].cells if c[0] == b)) for i, b in todo]
             if not rows:
                 continue
-            score, result = self.score(arm, cells_of(rows), prompts, responses, verdicts)
+            score, result = self.score(arm, cells_of(rows), asked.prompts, asked.responses, verdicts)
             seen: set[tuple[int, int]] = set()
             for (i, _), unit in zip(todo, rows, strict=True):
                 verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, "audit", seen)
 
-    def _ensemble(
-        self,
-        units: Sequence[Unit],
-        decisions: Sequence[Decision],
-        prompts: Sequence[Prompt],
-        responses: Sequence[Sequence[str]],
-        verdicts: Verdicts,
-    ) -> None:
+    def _ensemble(self, asked: "_Asked") -> None:
         """The mean over all arms that answered: of z-scores over this batch, or of raw scores (the paper's)."""
+        units, decisions, verdicts = asked.units, asked.decisions, asked.verdicts
         totals: dict[tuple[int, int], list[float]] = {}
         for arm in self.pool.names:
-            score, result = self.score(arm, cells_of(units), prompts, responses, verdicts)
+            score, result = self.score(arm, cells_of(units), asked.prompts, asked.responses, verdicts)
             status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
             for i, unit in enumerate(units):
                 verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)

@@ -1,5 +1,6 @@
 """A run small enough for a test: tiny model, three arms of two kinds, a second of work."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 
 from reward_router import config
 from reward_router.config import Config
+
+# Before torch or NumPy is loaded, and for every process a test starts. Each worker of pytest-xdist has one core: with a second
+# OpenMP thread the workers spin for each other's cores, and the tests take twice the CPU time, a step ten to a hundred times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = """
 data: {categories: [sums, short, include]}

@@ -5,12 +5,12 @@ elsewhere the rule of the kind reads the whole text. An unreadable answer is Non
 """
 
 import re
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Literal, get_args
 
 from reward_router.errors import InputError
+from reward_router.math_equal import equal
 
 AnswerKind = Literal["number", "yes_no", "letter", "math", "exact"]
 
@@ -131,14 +131,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _math_equal(given: str, gold: str) -> bool:
-    try:
-        import math_verify
-    except ModuleNotFoundError:
-        raise InputError("answer kind 'math' needs math-verify: pip install 'math-verify'") from None
-    # Its time limits are signals, which exist in the main thread only.
-    seconds = 5 if threading.current_thread() is threading.main_thread() else 0
-    parsed = [math_verify.parse(f"${text}$", parsing_timeout=seconds) for text in (gold, given)]
-    return bool(all(parsed) and math_verify.verify(parsed[0], parsed[1], timeout_seconds=seconds))
+    return equal(f"${gold}$", f"${given}$") == 1.0
 
 
 def _exact(text: str) -> str | None:

@@ -58,7 +58,6 @@ class Parts:
     dispatcher: Dispatcher
     long_prompts: int = 0
     committee: CommitteeJudge | None = None
-    prior: "Prior | None" = None
 
     @property
     def routed(self) -> bool:
@@ -181,7 +180,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     """Load everything a run needs; InputError before the first step where something cannot be right."""
     examples, names = load_examples(config.data), arm_names(config)
     check_names(config, examples, names)
-    prior = online_prior(config.router)
+    prior = online_prior(config.router, config.payoff.name)
     if prior is not None and (strange := prior.unknown(names)):
         say(f"warning: {config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
     pool = build_pool(config, examples)
@@ -206,7 +205,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
         dim = 1
     dispatcher = build_dispatcher(config, ranks, ledger, names, dim, prior)
     return Parts(
-        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee, prior
+        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee
     )
 
 

@@ -6,6 +6,7 @@ Without a prior all arms start at zero, on the plain pair features of the run's 
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reward_router.config import RouterConfig
@@ -18,12 +19,15 @@ from reward_router.types import Router
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
 
+RIGHT_OR_WRONG = ("probe", "verifier")
+"""Payoffs whose level is that of ``payoff: correct`` in ``fit-prior``."""
 OPTIONS = ("prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window")
 
 
-def online_prior(config: RouterConfig) -> "Prior | None":
+def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
     """The artifact that ``router.prior`` names, None where it names none.
 
+    Where ``payoff`` is not what the artifact was calibrated for (right or wrong), its level of payoffs is left out.
     InputError where the folder holds no whole prior, or where ``without: cls`` is asked of one that was fitted with CLS.
     """
     if config.prior is None:
@@ -37,7 +41,9 @@ def online_prior(config: RouterConfig) -> "Prior | None":
             f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} has lambda_cls={weight}; "
             "fit one with fit-prior --set without=cls"
         )
-    return prior
+    if payoff in RIGHT_OR_WRONG and prior.config.get("payoff", "correct") == "correct":
+        return prior
+    return replace(prior, calibration=replace(prior.calibration, level=None))
 
 
 def online_router(config: RouterConfig, arms: Sequence[str], dim: int, prior: "Prior | None") -> Router:

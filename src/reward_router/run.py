@@ -37,6 +37,10 @@ def train(
     state = ranks.once(lambda: rewind(run) if resume else run.begin(config))
     if state is not None:
         clock = Clock(state["seconds"])
+        if state.get("prior") != prior_hash(config):
+            raise InputError(
+                f"--resume {out}: {config.router.prior} is not the prior this run began with; put that one back"
+            )
     parts = None
     try:
         with clock.phase("load"):
@@ -148,15 +152,11 @@ class _Run:
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
                 "counts": self.loop.counts,
                 "seconds": dict(self.clock.seconds),
-                "prior": prior_hash(self.parts),
+                "prior": prior_hash(self.config),
             }
             self.run.save_checkpoint(step, tensors, state)
 
     def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
-        if state.get("prior") != prior_hash(self.parts):
-            raise InputError(
-                f"--resume {self.run.path}: {self.config.router.prior} is not the prior this run began with; put that one back"
-            )
         self.parts.policy.load_adapter(tensors["policy"], "policy")
         self.parts.policy.load_adapter(tensors["reference"], "reference")
         self.parts.trainer.load_state_dict(tensors["optimizer"])

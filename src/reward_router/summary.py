@@ -30,17 +30,16 @@ def manifest(parts: Parts) -> dict[str, Any]:
         "seed": parts.config.seed,
         "config": _hash(configuration.dump(parts.config)),
         "data": data_hash(parts.examples),
-        "prior": prior_hash(parts),
+        "prior": prior_hash(parts.config),
         "model": model_hash(parts.policy.model.get_base_model()),
         "arms": {s.name: model_identity(source.model) for s in arm_specs(parts.config) if (source := source_of(s))},
     }
 
 
-def prior_hash(parts: Parts) -> str | None:
-    """The hash of the prior's strengths as fit-prior wrote it; None without a prior."""
-    if parts.prior is None or parts.prior.folder is None:
-        return None
-    return file_hash(parts.prior.folder / "prior.safetensors")
+def prior_hash(config: configuration.Config) -> str | None:
+    """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
+    tensors = Path(config.router.prior or "") / "prior.safetensors"
+    return file_hash(tensors) if config.router.prior and tensors.is_file() else None
 
 
 def data_hash(examples: Sequence[Example]) -> str:

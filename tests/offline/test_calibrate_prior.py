@@ -6,7 +6,7 @@ from scipy.stats import multivariate_normal
 
 from reward_router.errors import InputError
 from reward_router.features import unit_rows
-from reward_router.offline.calibrate import _arm, _profile, calibrate
+from reward_router.offline.calibrate import LEVEL_SD, _arm, _profile, calibrate, level_of
 
 
 def drawn(scale: float, precision: float, noise: float, seed: int = 0, n: int = 1500, k: int = 4, d: int = 12):
@@ -96,3 +96,21 @@ def test_bad_input_is_one_clear_line() -> None:
         calibrate(h, bt, y[:-1])
     with pytest.raises(InputError, match="larger dev share"):
         calibrate(h, bt, np.full_like(y, np.nan))
+
+
+def test_the_level_is_the_mean_arms_and_its_sd_knows_sources_and_rows() -> None:
+    draw = np.random.default_rng(0)
+    payoff = draw.normal(0.6, 0.2, size=(4000, 3))
+    mean, sd = level_of(payoff)
+    assert mean == pytest.approx(payoff.mean())
+    assert sd == pytest.approx(LEVEL_SD, rel=0.01)  # one source says nothing about others
+    source = np.arange(4000) % 40
+    moved = payoff + draw.normal(0, 0.3, size=(40, 1))[source]
+    assert level_of(moved, source)[1] == pytest.approx(0.3, rel=0.25)
+    assert level_of(payoff, source)[1] == pytest.approx(LEVEL_SD * np.sqrt(2 / 41), rel=0.25)  # forty sources agree
+    assert level_of(payoff[:4])[1] > level_of(payoff[:400])[1] > LEVEL_SD
+    holes = payoff.copy()
+    holes[:2000, 0], holes[3000:] = np.nan, np.nan
+    assert level_of(holes)[0] == pytest.approx(np.nanmean(holes, axis=1)[:3000].mean())
+    with pytest.raises(InputError, match="every row is NaN"):
+        level_of(np.full((3, 2), np.nan))

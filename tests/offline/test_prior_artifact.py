@@ -33,7 +33,7 @@ def made() -> Prior:
     features = encoder.features(*texts(60))
     right = np.random.default_rng(0).integers(2, size=(60, 3)).astype(float)
     strengths = fit_strengths(features, right, np.arange(60), dim=6, epochs=2)
-    calibration = Calibration(0.7, 40.0, 0.4, np.array([-0.1, 0.0, 0.1]), 25.0, 10.0, 0.01, 180)
+    calibration = Calibration(0.7, 40.0, 0.4, np.array([-0.1, 0.0, 0.1]), 25.0, 10.0, 0.01, 180, (0.6, 0.1))
     return Prior(ARMS, strengths, calibration, encoder.id, "abc", {"dev": 0.7}, {"seed": 0}, {"numpy": np.__version__})
 
 
@@ -49,6 +49,18 @@ def test_what_is_saved_is_what_is_loaded(made: Prior, tmp_path: Path) -> None:
     names = [f.name for f in fields(Calibration) if f.name != "offset_K"]
     assert [getattr(again.calibration, n) for n in names] == [getattr(made.calibration, n) for n in names]
     np.testing.assert_array_equal(again.calibration.offset_K, made.calibration.offset_K)
+
+
+def test_an_artifact_without_a_level_is_loaded(made: Prior, tmp_path: Path) -> None:
+    """As they were written before the level was kept."""
+    save_prior(made, tmp_path)
+    about = json.loads((tmp_path / "prior.json").read_text())
+    del about["calibration"]["level"]
+    (tmp_path / "prior.json").write_text(json.dumps(about))
+    prior = load_prior(tmp_path)
+    assert prior.calibration.level is None
+    h = unit_rows(np.random.default_rng(1).normal(size=(5, 6)))
+    np.testing.assert_allclose(prior.router().probs(h), made.router().probs(h))  # nothing was paid: no level to compare
 
 
 def test_the_encoder_of_an_artifact_gives_unit_rows_that_do_not_know_the_order(made: Prior, tmp_path: Path) -> None:

@@ -84,41 +84,56 @@ def test_a_stale_prior_costs_little_and_a_good_one_keeps_its_gain() -> None:
     assert mean_regret(informed, None, True) > 1.5 * nothing  # without trust a stale prior is a dogma
 
 
-def test_probabilities_are_the_mixture_of_the_two() -> None:
+def test_probabilities_and_moments_are_the_mixture_of_the_parts() -> None:
     weight_KD, x_BD = world(0)
     x_BD = with_one(x_BD[:20])
-    router = TrustedThompson(informed(weight_KD), plain(), 0.3)
+    tight = LinearThompson(ARMS, DIM + 1, None, 90.0, NOISE, center=True)
+    router = TrustedThompson(informed(weight_KD), plain(), 0.3, tight)
     router.update(x_BD[:5], np.zeros(5, np.int64), np.full(5, 0.5))
-    expected = router.trust * router.informed.probs(x_BD) + (1 - router.trust) * router.plain.probs(x_BD)
+    parts = [router.informed, router.plain, tight]
+    expected = sum(w * part.probs(x_BD) for w, part in zip(router.weight_M, parts, strict=True))
     np.testing.assert_allclose(router.probs(x_BD), expected)
     np.testing.assert_allclose(router.probs(x_BD).sum(axis=1), 1.0)
+    mean_BK, sd_BK = router.posterior(x_BD)
+    moments = [part.posterior(x_BD) for part in parts]
+    np.testing.assert_allclose(mean_BK, sum(w * m for w, (m, _) in zip(router.weight_M, moments, strict=True)))
+    second = sum(w * (m**2 + s**2) for w, (m, s) in zip(router.weight_M, moments, strict=True))
+    np.testing.assert_allclose(sd_BK**2, second - mean_BK**2)
 
 
-def test_the_weight_is_bayes_rule_on_the_payoffs() -> None:
-    """Without centring: the ratio of joint Gaussian densities of all payoffs, arm by arm."""
+@pytest.mark.parametrize("named", [False, True])
+def test_the_weights_are_bayes_rule_on_the_payoffs(named: bool) -> None:
+    """Without centring: in proportion to the joint Gaussian densities of all payoffs, arm by arm."""
+    from scipy.special import log_softmax
     from scipy.stats import multivariate_normal
 
     weight_KD, x_BD = world(1)
     x_BD, draw = with_one(x_BD[:12]), rng(0, "noise", 1, "t")
     arm_B, y_B = draw.integers(ARMS, size=12), draw.normal(size=12)
     one = Anchored(LinearThompson(ARMS, DIM + 1, None, 400.0, NOISE), weight_KD)
-    router = TrustedThompson(one, LinearThompson(ARMS, DIM + 1, None, 20.0, NOISE), 0.5)
+    zero = [LinearThompson(ARMS, DIM + 1, None, precision, NOISE) for precision in (20.0, 90.0)]
+    router = TrustedThompson(one, zero[0], 0.6, zero[1] if named else None)
     for part in (slice(0, 1), slice(1, 7), slice(7, 12)):  # however the rows are cut into batches
         router.update(x_BD[part], arm_B[part], y_B[part])
-    ratio = 0.0
-    for mean_KD, precision, sign in ((weight_KD, 400.0, 1), (np.zeros_like(weight_KD), 20.0, -1)):
+    nothing_KD, start = np.zeros_like(weight_KD), [0.6, 0.04, 0.36] if named else [0.6, 0.4]
+    believed = zip((weight_KD, nothing_KD, nothing_KD), (400.0, 20.0, 90.0), start, strict=False)
+    joint = []
+    for mean_KD, precision, weight in believed:
+        joint.append(np.log(weight))
         for k in range(ARMS):
             x = x_BD[arm_B == k]
             if len(x):
                 cov = x @ x.T / precision + NOISE**2 * np.eye(len(x))
-                ratio += sign * multivariate_normal.logpdf(y_B[arm_B == k], x @ mean_KD[k], cov)
-    assert router.log_odds == pytest.approx(ratio)
+                joint[-1] += multivariate_normal.logpdf(y_B[arm_B == k], x @ mean_KD[k], cov)
+    np.testing.assert_allclose(router.log_weight_M, log_softmax(joint), rtol=1e-9)
+    assert router.trust == router.weight_M[0]
 
 
-def test_state_goes_on_bit_for_bit() -> None:
+@pytest.mark.parametrize("nameless", [lambda: None, plain])
+def test_state_goes_on_bit_for_bit(nameless) -> None:  # type: ignore[no-untyped-def]
     weight_KD, x_BD = world(2)
     x_BD = with_one(x_BD)
-    one, two = (TrustedThompson(informed(weight_KD), plain(), 0.5) for _ in range(2))
+    one, two = (TrustedThompson(informed(weight_KD), plain(), 0.5, nameless()) for _ in range(2))
     for i in range(10):
         one.update(x_BD[i : i + 1], np.array([i % ARMS]), np.array([0.1 * i]))
     two.load_state_dict(one.state_dict())
@@ -126,6 +141,9 @@ def test_state_goes_on_bit_for_bit() -> None:
     assert one.trust == two.trust
     with pytest.raises(InputError):
         one.load_state_dict(plain().state_dict())
+    other = TrustedThompson(informed(weight_KD), plain(), 0.5, plain() if nameless() is None else None)
+    with pytest.raises(InputError, match="log_weight_M"):
+        other.load_state_dict(one.state_dict())
 
 
 def test_bad_input_is_named() -> None:

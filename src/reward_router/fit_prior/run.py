@@ -26,7 +26,7 @@ from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.replay.feedback import parse
 from reward_router.rewards.defaults import default_arms
-from reward_router.rewards.loading import torch_device
+from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rundir import explained, write_atomically
@@ -52,6 +52,7 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
         )
     payoff = parse(config.payoff)
     _begin(config, out, resume)
+    config = _settled(config)
     files = list(config.scores) or [str(_scored(config, out, console))]
     recorded = read_recorded(files)
     if recorded.dropped:
@@ -89,6 +90,15 @@ class Fitted:
     h_PD: Float
     features_PF: Float
     without_cls: Strengths | None
+
+
+def _settled(config: PriorConfig) -> PriorConfig:
+    """The configuration with a frozen encoder's dtype by name: whoever loads the artifact encodes in the same."""
+    e = config.encoder
+    if e.tune != "frozen":
+        return config
+    known = e.model_copy(update={"dtype": frozen_dtype(e.dtype, e.device)})
+    return config.model_copy(update={"encoder": known})
 
 
 def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
@@ -162,7 +172,8 @@ def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, con
 
 def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Console) -> Float:
     """Features of a frozen encoder, kept in ``out`` until the run is finished."""
-    kept = out / f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}.npy".replace("/", "_")
+    name = f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}-{texts.body.dtype}.npy"
+    kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
     with console.status(f"encoding {len(recorded.records)} pairs with {texts.id.model}"):

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reward_router.offline.calibrate import Calibration, calibrate
+from reward_router.offline.calibrate import Calibration, calibrate, level_of
 from reward_router.types import Float, Int
 
 
 def calibrate_apart(
     h_RD: Float, bt_KD: Float, payoff_RK: Float, unit_R: Int, sources: ArrayLike | None, most_worth: float
 ) -> Calibration:
-    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise from the payoffs as they are.
+    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise and level from the payoffs as they are.
 
     A pair that is hard for every arm is no reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
     (K - 1) / K of their own variance, which is put back). ``unit_R`` numbers the contexts: rows of one context are one row, what
@@ -34,4 +34,5 @@ def calibrate_apart(
         precision=min(apart.precision * (1 - 1 / len(bt_KD)), most),
         offset_precision=min(apart.offset_precision, most),
         noise_sd=noise_sd,
+        level=level_of(payoff_RK, source_R),
     )

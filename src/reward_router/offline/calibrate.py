@@ -20,6 +20,9 @@ LEAST_NOISE = 1e-3
 ZERO_WORTH = 4.0
 """Pairs that a zero prior may be worth: few dev rows cannot tell equal arms from unequal ones, and a router must stay able to learn."""
 
+LEVEL_SD = 0.1
+"""How far the mean payoff of another source may lie, before any source is seen."""
+
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
@@ -27,7 +30,8 @@ class Calibration:
 
     ``precision`` is lambda0 of the weights, ``offset_precision`` that of the intercepts, ``noise_sd`` sigma. ``zero_precision`` is
     lambda0 of a router without strengths (s = 0), fitted the same way. ``gain`` is the log evidence per dev payoff that the
-    strengths add over it. ``worth`` = lambda0 sigma^2, in pairs.
+    strengths add over it. ``worth`` = lambda0 sigma^2, in pairs. ``level``: mean payoff of the mean arm and how well it is
+    known on other data (None: not at all).
     """
 
     scale: float
@@ -38,6 +42,7 @@ class Calibration:
     zero_precision: float
     gain: float
     rows: int
+    level: tuple[float, float] | None = None
 
     @property
     def worth(self) -> float:
@@ -165,3 +170,28 @@ def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
         means.append(np.nansum(here_PK, axis=0)[told_K > 0] / told_K[told_K > 0])
         counts.append(told_K[told_K > 0])
     return np.concatenate(means), np.concatenate(counts)
+
+
+def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float, float]:
+    """(mean, sd) of the level: the rows' mean payoffs over arms, and how far another source's may lie from their mean.
+
+    The variance between sources beyond their sampling error, with two pseudo-sources at `LEVEL_SD`^2, plus the mean's squared
+    standard error. Rows without a payoff do not count; NaN = an arm without. InputError where no row has one.
+    """
+    told_PK = ~np.isnan(payoff_PK)
+    heard_P = told_PK.any(axis=1)
+    if not heard_P.any():
+        raise InputError("no payoff to take the level from: every row is NaN")
+    mean_P = np.nansum(payoff_PK[heard_P], axis=1) / told_PK[heard_P].sum(axis=1)
+    source_P = (
+        np.zeros(len(mean_P), int)
+        if sources is None
+        else np.unique(np.asarray(sources)[heard_P], return_inverse=True)[1]
+    )
+    count_S = np.bincount(source_P)
+    means_S = np.bincount(source_P, mean_P) / count_S
+    noise = float(mean_P.var())
+    between = float(means_S.var(ddof=1)) - float((noise / count_S).mean()) if len(count_S) > 1 else 0.0
+    free = len(count_S) - 1
+    spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
+    return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))

@@ -70,6 +70,7 @@ class Prior:
         c = self.calibration
         given: dict[str, Any] = {
             "precision": c.precision, "noise_sd": c.noise_sd, "intercept": c.offset_precision, "zero_precision": c.zero_precision,
+            "level": c.level,
         }  # fmt: skip
         return trusted(self.means(names), **(given | options))
 
@@ -79,14 +80,15 @@ class Prior:
         if own.tuned and self.folder is None:
             raise InputError("this prior was not saved or loaded: its tuned encoder has no folder")
         model = str(self.folder / WEIGHTS) if own.tuned and self.folder else own.model
-        trusted = bool(dict(self.config.get("encoder") or {}).get("trust_remote_code", False))
+        fitted = dict(self.config.get("encoder") or {})
         texts = TextEncoder(
             model,
             pooling=own.pooling,
             max_tokens=own.max_tokens,
             batch=batch,
+            dtype=fitted.get("dtype", "auto"),
             device=device,
-            trust_remote_code=trusted,
+            trust_remote_code=bool(fitted.get("trust_remote_code", False)),
             name=own.model if own.tuned else None,
         )
         _same_encoder(own, texts.id, str(self.folder or "the prior"))
@@ -175,7 +177,10 @@ def _about(prior: Prior, tensors: Path) -> dict[str, Any]:
 
 def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Prior:
     numbers = {k: v for k, v in about["calibration"].items() if k != "worth"}
-    calibration = Calibration(offset_K=arrays.pop("offset_K"), **numbers)
+    level = numbers.pop("level", None)
+    calibration = Calibration(
+        offset_K=arrays.pop("offset_K"), level=None if level is None else (float(level[0]), float(level[1])), **numbers
+    )
     strengths = Strengths.of(arrays, about["dev_loss"], about["epoch"])
     arms = tuple(about["arms"])
     if not len(arms) == strengths.n_arms == len(calibration.offset_K):

@@ -42,7 +42,10 @@ class EncoderConfig(Section):
     )
     max_tokens: Annotated[int, Field(ge=16)] = 1024
     batch: Count = Field(default=16, description="texts a forward pass of a frozen encoder")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="auto: bfloat16 on a GPU, and for a frozen encoder on a CPU that multiplies it itself",
+    )
     device: str = "auto"
     trust_remote_code: bool = False
     lr: Positive = Field(default=2e-5, description="of the encoder's own weights, where they are tuned")

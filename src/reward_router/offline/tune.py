@@ -173,6 +173,7 @@ class _Run:
             pooling=self.texts.pooling,
             max_tokens=e.max_tokens,
             batch=e.batch,
+            dtype=e.dtype,
             device=e.device,
             name=e.model,
         )

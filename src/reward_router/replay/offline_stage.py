@@ -36,6 +36,7 @@ class Fitted:
     offset_precision: float
     noise_sd: float
     zero_precision: float = NO_PRIOR["prior_precision"]
+    level: tuple[float, float] | None = None
 
 
 def offline_stage(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
@@ -82,6 +83,7 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
         precision=found.precision,
         offset_precision=found.offset_precision,
         noise_sd=found.noise_sd,
+        level=found.level,
     )
 
 
@@ -89,7 +91,7 @@ def with_prior(fitted: Fitted, trust: float = TRUST) -> Router:
     """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1."""
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     known = fitted.precision, fitted.noise_sd, fitted.offset_precision
-    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision)
+    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision, level=fitted.level)
 
 
 def no_prior(fitted: Fitted) -> LinearThompson:
@@ -123,6 +125,7 @@ def from_artifact(folder: str, records: Records) -> Fitted:
         found.offset_precision,
         found.noise_sd,
         found.zero_precision,
+        found.level,
     )
 
 

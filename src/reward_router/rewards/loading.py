@@ -168,6 +168,19 @@ def torch_dtype(dtype: str, device: str = "cpu") -> Any:
     return getattr(torch, dtype)
 
 
+def frozen_dtype(dtype: str, device: str = "auto") -> str:
+    """The dtype in which a model that is only read computes: as named; auto on a CPU that multiplies bfloat16 itself is bfloat16.
+
+    Where the processor does not (no AVX512-BF16, no AMX), auto stays float32 on a CPU: bfloat16 is slower there.
+    """
+    import torch
+
+    if dtype != "auto" or torch_device(device) != "cpu":
+        return str(torch_dtype(dtype, torch_device(device))).removeprefix("torch.")
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+
+
 def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
     """The model on its device, in eval mode, no gradients."""
     where = torch_device(device)

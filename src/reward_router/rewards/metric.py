@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reward_router.errors import InputError
+from reward_router.math_equal import equal
 from reward_router.rewards import text
 from reward_router.rewards.names import check_options, nearest
 from reward_router.rewards.template import Prompt, user_text
@@ -19,6 +20,7 @@ from reward_router.types import Float
 
 TextScore = Callable[[str, str], float]
 """(prompt, response) -> score, NaN = abstained."""
+LONGEST = 2000  # characters of a response that are read as mathematics, from its end
 
 
 def _rouge_l(part: Literal["f1", "precision", "recall"] = "f1") -> TextScore:
@@ -76,8 +78,8 @@ def _math_verify() -> TextScore:
     from reward_router.rewards.grammar import needs
 
     with needs("math_verify", "math-verify"):
-        from math_verify import parse, verify
-    return _MathVerify(parse, verify)
+        import math_verify  # noqa: F401
+    return _math_score
 
 
 def _quire() -> TextScore:
@@ -132,24 +134,11 @@ class Metric:
         return scores_BN
 
 
-class _MathVerify:
-    """The package's own time limits use signals, which work in the main thread only: they are off, texts are cut instead."""
-
-    longest = 2000
-
-    def __init__(self, parse: Callable[..., list[Any]], verify: Callable[..., bool]) -> None:
-        self._parse, self._verify = parse, verify
-
-    def __call__(self, prompt: str, response: str) -> float:
-        latex = re.findall(r"\$([^$]+)\$", prompt)
-        asked = text.expression(prompt) or (latex[0] if len(latex) == 1 else None)
-        gold = self._read(f"${asked}$") if asked else []
-        if not gold or not getattr(gold[0], "is_number", False):
-            return math.nan
-        return float(self._verify(gold, self._read(response[-self.longest :]), timeout_seconds=None))
-
-    def _read(self, source: str) -> list[Any]:
-        return self._parse(source, parsing_timeout=None)
+def _math_score(prompt: str, response: str) -> float:
+    """Whether the response's end holds what the prompt asks for; NaN where that is no number."""
+    latex = re.findall(r"\$([^$]+)\$", prompt)
+    asked = text.expression(prompt) or (latex[0] if len(latex) == 1 else None)
+    return equal(f"${asked}$", response[-LONGEST:], number=True) if asked else math.nan
 
 
 def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:

@@ -1,9 +1,11 @@
-"""A prior that is believed or not as a whole: two Thompson posteriors and one weight, by Bayes' rule on the payoffs.
+"""A prior that is believed or not as a whole: Thompson posteriors with and without it, weighed by Bayes' rule on the payoffs.
 
 ``LinearThompson(trust=...)`` has a weight an arm, so an arm never pulled keeps its whole zero prior: with many arms and a short
 stream the largest of many wide draws wins, whatever the prior says. A prior artifact is good or stale for all arms together
 (another data set, another judge), so here the mixture is joint: every payoff of any arm speaks for or against the prior.
-:func:`trusted` is what `train`, `replay` and a loaded prior use (docs/adr/0006).
+What a stale prior is weighed against matters: a wide zero prior foresees each new arm so badly that a tight prior wins even where
+it names the wrong arms. So the mixture holds a nameless prior too, as sure of how much arms differ as the informed one, and
+silent about which is which. :func:`trusted` is what `train`, `replay` and a loaded prior use (docs/adr/0006, 0007).
 """
 
 from collections.abc import Mapping
@@ -11,15 +13,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
 from reward_router.routers.anchored import Anchored, log_density
+from reward_router.routers.model import LinearModel
 from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
 TRUST = 0.95
 """Weight of a prior before the first payoff: keeps .96 of a good one's gain, a stale one costs 1.04 times no prior (docs/bayesian-router.md)."""
+WIDE = 0.1
+"""Of what is left beside the trust, the share of the wide zero prior; the nameless one has the others."""
+NEGLIGIBLE = 1e-9
+"""A part of the mixture with less weight is not asked."""
 NO_PRIOR: dict[str, Any] = {"prior_precision": 20.0, "noise_sd": 0.4, "center": True, "intercept": 5.0}
 """`LinearThompson` without a prior, payoffs in [0, 1]: arms differ by about .2 in a context's direction, .45 in their means."""
 
@@ -32,6 +40,7 @@ def trusted(
     *,
     trust: float = TRUST,
     zero_precision: float = NO_PRIOR["prior_precision"],
+    level: tuple[float, float] | None = None,
     center: bool = True,
     warmup: int = 0,
     discount: float = 1.0,
@@ -40,8 +49,9 @@ def trusted(
     """Thompson sampling from a prior that has to earn its trust, or is believed outright where ``trust`` is 1.
 
     ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last, known to within ``precision``
-    and ``intercept`` (precisions of one weight and of the intercept). The alternative is a zero prior of ``zero_precision``,
-    with a wide intercept. The other options are `LinearThompson`'s. InputError for anything out of range.
+    and ``intercept`` (precisions of one weight and of the intercept). The alternatives are a zero prior of ``zero_precision``
+    with a wide intercept, and the nameless one: about 0, with the variance that an arm drawn at random has under the prior.
+    ``level``: mean payoff of the mean arm, and how well it is known; used where payoffs are centred. The other options are `LinearThompson`'s. InputError for anything out of range.
     """
     shared: dict[str, Any] = {
         "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
@@ -52,15 +62,20 @@ def trusted(
     if trust == 1:
         return informed
     plain = LinearThompson(n_arms, width - 1, None, zero_precision, intercept=wide, **shared)
-    return TrustedThompson(informed, plain, trust)
+    spread_C = (prior_KC**2).mean(axis=0)
+    weights, constant = 1 / precision + float(spread_C[:-1].mean()), 1 / intercept + float(spread_C[-1])
+    nameless = LinearThompson(n_arms, width - 1, None, 1 / weights, intercept=1 / constant, **shared)
+    return TrustedThompson(informed, plain, trust, nameless, level if center else None)
 
 
 class TrustedThompson:
-    """P(arm wins) = t P(wins | informed) + (1 - t) P(wins | plain), t the posterior probability that the prior is good.
+    """P(arm wins) = sum_m w_m P(wins | m) over m = informed, plain and (where given) nameless.
 
-    ``informed`` knows the prior, ``plain`` does not; both are fed every payoff; ``trust`` in (0, 1) is t before the
-    first. log t / (1 - t) grows by the log ratio of their one-step-ahead predictive densities N(mean, posterior
-    variance + noise variance). Cost: both routers' reads, and one arm's read of both an update.
+    ``informed`` knows the prior, ``plain`` and ``nameless`` do not; all are fed every payoff. ``trust`` in (0, 1) is informed's
+    weight before the first; of the rest nameless has nine tenths, plain one (all of it where there is no nameless). log w_m grows by the log of m's one-step-ahead predictive density
+    N(mean, posterior variance + noise variance), and for centred payoffs holds m's density of the running mean too where
+    ``level`` (mean, sd) is given: arms that all disappoint alike look right about each other, and only the level tells.
+    Cost: every router's reads, and one arm's read of each an update.
 
     >>> informed = Anchored(LinearThompson(2, 1, None, 100.0, 0.5, center=True), np.array([[0.2], [-0.2]]))
     >>> router = TrustedThompson(informed, LinearThompson(2, 1, None, 16.0, 0.5, center=True))
@@ -68,21 +83,43 @@ class TrustedThompson:
     True
     """
 
-    def __init__(self, informed: Anchored, plain: LinearThompson, trust: float = TRUST) -> None:
-        """InputError where the two differ in shape or warm-up, or trust is out of range."""
-        if (informed.n_arms, informed.dim) != (plain.n_arms, plain.dim):
-            raise InputError(
-                f"informed has {informed.n_arms} arms and {informed.dim} features, plain {plain.n_arms} and {plain.dim}"
-            )
-        if informed.warmup != plain.warmup:
-            raise InputError(
-                f"informed has {informed.warmup} forced pulls an arm, plain {plain.warmup}: give both the same"
-            )
+    def __init__(
+        self,
+        informed: Anchored,
+        plain: LinearThompson,
+        trust: float = TRUST,
+        nameless: LinearThompson | None = None,
+        level: tuple[float, float] | None = None,
+    ) -> None:
+        """InputError where they differ in shape or warm-up, or trust or level is out of range."""
+        others = {"plain": plain} | ({} if nameless is None else {"nameless": nameless})
+        for name, other in others.items():
+            if (informed.n_arms, informed.dim) != (other.n_arms, other.dim):
+                raise InputError(
+                    f"informed has {informed.n_arms} arms and {informed.dim} features, "
+                    f"{name} {other.n_arms} and {other.dim}"
+                )
+            if informed.warmup != other.warmup:
+                raise InputError(
+                    f"informed has {informed.warmup} forced pulls an arm, {name} {other.warmup}: give both the same"
+                )
         if not 0 < checks.real("trust", trust, 0.0, 1.0) < 1:
             raise InputError(f"trust is a prior probability strictly between 0 and 1, got {trust}")
-        self.informed, self.plain = informed, plain
-        self.log_odds = float(np.log(trust / (1 - trust)))
+        if level is not None:
+            if not plain.model.options.center:
+                raise InputError(
+                    "a level is for centred payoffs (center=True): without, every payoff speaks of it already"
+                )
+            level = checks.real("level", level[0], -1e6, 1e6), checks.real("the level's sd", level[1], 0.0, 1e6)
+        self.informed, self.others, self.level = informed, others, level
+        rest = 1 - trust
+        self.log_weight_M = np.log([trust, rest] if nameless is None else [trust, rest * WIDE, rest * (1 - WIDE)])
         self.seen = 0
+
+    @property
+    def plain(self) -> LinearThompson:
+        """The wide zero prior."""
+        return self.others["plain"]
 
     @property
     def n_arms(self) -> int:
@@ -100,34 +137,49 @@ class TrustedThompson:
         return self.plain.warmup
 
     @property
+    def weight_M(self) -> Float:
+        """Posterior probabilities of informed, plain and (where given) nameless."""
+        if self.level is None or not self.seen:
+            return np.asarray(np.exp(self.log_weight_M))
+        models = [self.informed.router.model, *(other.model for other in self.others.values())]
+        log_M = self.log_weight_M + np.array([_foreseen_mean(model, *self.level) for model in models])
+        return np.asarray(np.exp(log_M - logsumexp(log_M)))
+
+    @property
     def trust(self) -> float:
         """Posterior probability that the prior is good."""
-        return float(1 / (1 + np.exp(-np.clip(self.log_odds, -700, 700))))
+        return float(self.weight_M[0])
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
         """(B, K) exact probabilities of the mixture. ``penalty_K`` and ``forced`` as for `LinearThompson`."""
-        trust = self.trust
-        if trust > 1 - 1e-9:
-            return self.informed.probs(context_BD, penalty_K, forced=forced)
-        plain_BK = self.plain.probs(context_BD, penalty_K, forced=forced)
-        if trust < 1e-9:
-            return plain_BK
-        return trust * self.informed.probs(context_BD, penalty_K, forced=forced) + (1 - trust) * plain_BK
+        counts_M = self.weight_M > NEGLIGIBLE  # what has no weight is not asked
+        weight_M = np.where(counts_M, self.weight_M, 0.0)
+        parts = [
+            (w / weight_M.sum()) * router.probs(context_BD, penalty_K, forced=forced)
+            for w, router in zip(weight_M, self._routers, strict=True)
+            if w > 0
+        ]
+        return np.asarray(sum(parts[1:], parts[0]))
+
+    @property
+    def _routers(self) -> list[Anchored | LinearThompson]:
+        return [self.informed, *self.others.values()]
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sds (B, K) of the mixture; the variance between the two is part of the sd."""
-        (near_BK, near_sd_BK), (wide_BK, wide_sd_BK) = (r.posterior(context_BD) for r in (self.informed, self.plain))
-        t = self.trust
-        var_BK = t * near_sd_BK**2 + (1 - t) * wide_sd_BK**2 + t * (1 - t) * (near_BK - wide_BK) ** 2
-        return t * near_BK + (1 - t) * wide_BK, np.sqrt(var_BK)
+        """Means and sds (B, K) of the mixture; the variance between its parts is part of the sd."""
+        found = [router.posterior(context_BD) for router in self._routers]
+        mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
+        mean_BK = np.tensordot(self.weight_M, mean_MBK, 1)
+        return mean_BK, np.sqrt(np.tensordot(self.weight_M, sd_MBK**2 + (mean_MBK - mean_BK) ** 2, 1))
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """One context and arm after the other: weigh the two by how well they foresaw the mean payoff, then let both learn.
+        """One context and arm after the other: weigh the parts by how well they foresaw the mean payoff, then let all learn.
 
         Rows are not independent given the posterior before the batch, least of all under a wide prior; and rows that share
         context and arm (pairs of one prompt) share what is peculiar to it, so they are one witness, not several.
         """
-        x_BD = self.plain.model.contexts(context_BD)
+        for other in self.others.values():
+            x_BD = other.model.contexts(context_BD)
         self.informed.router.model.contexts(context_BD)
         given_BD = np.asarray(context_BD, np.float64)
         index_B, y_B = checks.arms(arm_B, len(x_BD), self.n_arms), checks.payoffs(payoff_B, len(x_BD))
@@ -140,46 +192,64 @@ class TrustedThompson:
             self._learn(given_BD[rows], index_B[rows], y_B[rows])
 
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
-        arm, payoff, model = int(arm_B[0]), float(payoff_B.mean()), self.plain.model
-        gain = self.informed.foresight(x_BD[:1], arm, payoff)
-        gain -= log_density(*model.total(arm, model.contexts(x_BD[:1])[0], 1), model.noise_var, payoff)
-        self.informed.update(x_BD, arm_B, payoff_B)
-        self.plain.update(x_BD, arm_B, payoff_B)
-        if self.seen or not model.options.center:  # the first payoff is the mean: it says nothing
-            self.log_odds += gain
+        arm, payoff = int(arm_B[0]), float(payoff_B.mean())
+        foreseen = [self.informed.foresight(x_BD[:1], arm, payoff)]
+        for other in self.others.values():
+            model = other.model
+            foreseen.append(log_density(*model.total(arm, model.contexts(x_BD[:1])[0], 1), model.noise_var, payoff))
+        for router in self._routers:
+            router.update(x_BD, arm_B, payoff_B)
+        if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
+            log_M = self.log_weight_M + np.array(foreseen)
+            self.log_weight_M = np.asarray(log_M - logsumexp(log_M))
         self.seen += len(payoff_B)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
-        self.informed.add_arm(prior_mean_D)
-        return self.plain.add_arm()
+        for other in self.others.values():
+            other.add_arm()
+        return self.informed.add_arm(prior_mean_D)
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; the others and the trust keep what they learned bit for bit."""
-        self.informed.remove_arm(index)
-        self.plain.remove_arm(index)
+        for router in self._routers:
+            router.remove_arm(index)
 
     def state_dict(self) -> State:
-        """Both routers' states and the weight, arrays only."""
-        parts = {"informed": self.informed.state_dict(), "plain": self.plain.state_dict()}
+        """The states of all parts and their weights, arrays only."""
+        parts = {"informed": self.informed.state_dict()} | {n: other.state_dict() for n, other in self.others.items()}
         state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
-        return {"kind": np.array("TrustedThompson"), "weight": np.array([self.log_odds, self.seen]), **state}
+        weights = {"log_weight_M": self.log_weight_M.copy(), "seen": np.array([self.seen])}
+        return {"kind": np.array("TrustedThompson"), **weights, **state}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state does not fit."""
         checks.same_kind(state, "TrustedThompson")
-        weight = checks.stored(state, "", "weight", np.float64, (2,))
-        near, wide = (
-            {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
-            for name in ("informed", "plain")
-        )
-        arms = len(checks.stored(near, "", "pulls_K", np.int64, (None,)))
-        checks.stored(wide, "", "pulls_K", np.int64, (arms,))
-        before = self.informed.state_dict()
-        self.informed.load_state_dict(near)
+        log_weight_M = checks.stored(state, "", "log_weight_M", np.float64, (1 + len(self.others),))
+        seen = checks.stored(state, "", "seen", np.int64, (1,))
+        parts = {
+            name: {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+            for name in ("informed", *self.others)
+        }
+        arms = len(checks.stored(parts["informed"], "", "pulls_K", np.int64, (None,)))
+        before = [router.state_dict() for router in self._routers]
         try:
-            self.plain.load_state_dict(wide)
+            for part, router in zip(parts.values(), self._routers, strict=True):
+                checks.stored(part, "", "pulls_K", np.int64, (arms,))
+                router.load_state_dict(part)
         except InputError:
-            self.informed.load_state_dict(before)
+            for own, router in zip(before, self._routers, strict=True):
+                router.load_state_dict(own)
             raise
-        self.log_odds, self.seen = float(weight[0]), int(weight[1])
+        self.log_weight_M, self.seen = log_weight_M, int(seen[0])
+
+
+def _foreseen_mean(model: LinearModel, level: float, level_sd: float) -> float:
+    """log density, up to a constant, of the running mean that ``model`` centres on.
+
+    Its variance: how well the level is known, noise, and what the arms that were pulled are worth by the model's own prior.
+    """
+    share_K = model.pulls_K / model.pulls_K.sum()
+    arm = 1 / model.precisions[0] + (1 / model.options.intercept if model.options.intercept else 0.0)
+    variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * float(share_K @ share_K)
+    return log_density(level, float(np.sqrt(variance)), 0.0, model.payoff_mean)

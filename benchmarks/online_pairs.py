@@ -28,7 +28,7 @@ def measure(arms, dim, trust, pairs, steps):
     """CPU ms a pair by stage, and wall ms in all."""
     draw = np.random.default_rng(0)
     prior = 0.1 * draw.normal(size=(arms, dim + 1))
-    router = trusted(prior, 200.0, 0.4, 50.0) if trust else LinearThompson(arms, dim, **NO_PRIOR)
+    router = trusted(prior, 200.0, 0.4, 50.0, level=(0.6, 0.1)) if trust else LinearThompson(arms, dim, **NO_PRIOR)
     names, scale, spent = [f"arm {k}" for k in range(arms)], GapScale(), np.zeros(4)
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = Dispatcher(router, names, ledger=Ledger(Path(folder) / "ledger.sqlite"))

@@ -28,7 +28,7 @@ def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, **config: An
     texts = [[" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)] for _ in range(3)]
     right = draw.integers(2, size=(40, len(arms))).astype(float)
     strengths = fit_strengths(encoder.features(*texts), right, np.arange(40), dim=6, epochs=2)
-    calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80)
+    calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80, (0.6, 0.1))
     return save_prior(Prior(arms, strengths, calibration, encoder.id, "", {}, config), folder).folder or folder
 
 
@@ -67,6 +67,22 @@ def test_a_run_starts_at_its_prior_and_logs_its_trust(
     assert log[-1] == summary["trust"]
     assert log[0] != log[-1]
     assert "Does the prior hold?" in training.write(tmp_path / "run").read_text()
+
+
+@pytest.mark.parametrize(
+    ("payoff", "fitted", "known"),
+    [("probe", "correct", True), ("verifier", "correct", True), ("neg_loss", "correct", False), ("probe", "agreement:others=1", False)],
+)  # fmt: skip
+def test_the_level_belongs_to_the_payoff_it_was_measured_on(
+    tiny: Callable[..., Config], tmp_path: Path, payoff: str, fitted: str, known: bool
+) -> None:
+    from reward_router.online import online_prior
+
+    folder = made(tmp_path / "prior", payoff=fitted)
+    prior = online_prior(tiny(f"router={{name: bayesian, unit: pair, prior: '{folder}'}}").router, payoff)
+    assert prior is not None
+    assert prior.calibration.level == ((0.6, 0.1) if known else None)
+    assert prior.router(ARMS).level == prior.calibration.level
 
 
 def test_the_ablations_are_config_values(

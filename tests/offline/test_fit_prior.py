@@ -23,6 +23,7 @@ from reward_router.offline.prior import load_prior
 from reward_router.offline.settings import PairSource, PriorConfig
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.importers import load
+from reward_router.rewards.loading import frozen_dtype
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 
@@ -80,6 +81,12 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     assert again.data_hash == prior.data_hash != ""
     assert again.router().n_arms == 3
     assert PairEncoder.load(out).pairs(["p"], ["a"], ["b"]).shape == (1, 8)
+    dtype = again.config["encoder"]["dtype"]  # by name: another machine's auto would give other features
+    assert dtype == frozen_dtype("auto", "cpu") != "auto"
+    assert str(again.encoder(device="cpu").texts.body.dtype) == f"torch.{dtype}"
+    level, sd = again.calibration.level or (0.0, 0.0)
+    assert 0 < level < 1
+    assert 0 < sd < 0.5
     (records,) = load([str(out / "scores.jsonl")])
     assert records.arms == ("short", "thorough", "readable")
     assert len(records) == 60

@@ -131,3 +131,16 @@ def test_smollm2_converts_and_answers(tmp_path, monkeypatch):
     inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = tokenizer.decode(model.generate(**inputs, max_new_tokens=12, do_sample=False)[0])
     assert "Paris" in answer
+
+
+def test_auto_is_bfloat16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, dtype in (
+        ({"amx_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"avx2": True}, "float32"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found, raising=False)
+        assert loading.frozen_dtype("auto", "cpu") == dtype
+    assert loading.frozen_dtype("float16", "cpu") == "float16"
+    with pytest.raises(InputError, match="dtype 'float31'"):
+        loading.frozen_dtype("float31", "cpu")

@@ -117,7 +117,8 @@ def kinds():
 
     def told(mean, **options):
         centred = np.column_stack([mean - mean.mean(axis=0), np.zeros(len(mean))])
-        return trusted(centred, 200.0, NO_PRIOR["noise_sd"], NO_PRIOR["intercept"], **options)
+        level = (0.5, 0.1)  # of the payoffs below, as an offline stage would know it
+        return trusted(centred, 200.0, NO_PRIOR["noise_sd"], NO_PRIOR["intercept"], level=level, **options)
 
     return {
         "none": lambda mean: LinearThompson(*mean.shape, **NO_PRIOR),

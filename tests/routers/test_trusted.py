@@ -129,6 +129,24 @@ def test_the_weights_are_bayes_rule_on_the_payoffs(named: bool) -> None:
     assert router.trust == router.weight_M[0]
 
 
+def test_arms_that_all_disappoint_alike_are_told_by_the_level_and_by_nothing_else() -> None:
+    """The prior calls arms 0 and 1 good and only they are pulled: that both pay little says nothing once payoffs are centred."""
+    weight_KD = np.zeros((ARMS, DIM + 1))
+    weight_KD[:2, -1], weight_KD[2:, -1] = 0.3, -0.2
+    x_BD = with_one(world(6)[1][:60])
+    trust = {}
+    for level in (None, (0.5, 0.05), (0.5, 10.0)):
+        router = TrustedThompson(informed(weight_KD), plain(), 0.9, None, level)
+        router.update(x_BD, np.arange(60) % 2, 0.3 + 0.4 * np.resize([1.0, -1.0, -1.0, 1.0], 60))
+        trust[level] = router.trust
+    assert trust[None] > 0.9
+    assert trust[0.5, 0.05] < 0.01
+    assert trust[0.5, 10.0] == pytest.approx(trust[None], abs=0.05)  # a level that is not known says nothing
+    good = TrustedThompson(informed(weight_KD), plain(), 0.9, None, (0.5, 0.05))
+    good.update(x_BD, np.arange(60) % 2, 0.8 + 0.4 * np.resize([1.0, -1.0, -1.0, 1.0], 60))
+    assert good.trust > 0.9
+
+
 @pytest.mark.parametrize("nameless", [lambda: None, plain])
 def test_state_goes_on_bit_for_bit(nameless) -> None:  # type: ignore[no-untyped-def]
     weight_KD, x_BD = world(2)
@@ -151,6 +169,13 @@ def test_bad_input_is_named() -> None:
         TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), LinearThompson(2, DIM + 1))
     with pytest.raises(InputError, match="strictly between 0 and 1"):
         TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 1.0)
+    with pytest.raises(InputError, match="nameless 2 and 7"):
+        TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 0.5, LinearThompson(2, DIM + 1))
+    with pytest.raises(InputError, match="the level's sd"):
+        TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 0.5, None, (0.5, -1.0))
+    bare = LinearThompson(ARMS, DIM + 1, None, 20.0, NOISE)
+    with pytest.raises(InputError, match="centred payoffs"):
+        TrustedThompson(Anchored(bare, np.zeros((ARMS, DIM + 1))), bare, 0.5, None, (0.5, 0.1))
     with pytest.raises(InputError, match="one number an arm"):
         Anchored(plain(), np.zeros((ARMS, DIM + 1)), np.zeros(2))
 

@@ -255,19 +255,20 @@ class LinearModel:
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
         stamp_B = self.clock + 1 + np.arange(len(y_B))
-        arm_U, count_U = np.unique(index_B, return_counts=True)
+        count_K = np.bincount(index_B, minlength=self.n_arms)
+        arm_U = np.flatnonzero(count_K)
         if len(arm_U) > 1:  # each arm's rows together, in order
             order_B = np.argsort(index_B, kind="stable")
             x_BD, y_BC, weight_B, stamp_B = x_BD[order_B], y_BC[order_B], weight_B[order_B], stamp_B[order_B]
         start = 0
-        for k, count in zip(arm_U.tolist(), count_U.tolist(), strict=True):
+        for k, count in zip(arm_U.tolist(), count_K[arm_U].tolist(), strict=True):
             mine, start = slice(start, start + count), start + count
             for component in self.arms[k]:
                 if isinstance(component, FadingPosterior):
                     component.add(x_BD[mine], y_BC[mine], weight_B[mine], stamp_B[mine])
                 else:
                     component.add(x_BD[mine], y_BC[mine], weight_B[mine])
-        self.pulls_K[arm_U] += count_U
+        self.pulls_K += count_K
         self.clock += len(y_B)
         for y in y_B.tolist():
             self.payoff_sum = self.options.discount * self.payoff_sum + y

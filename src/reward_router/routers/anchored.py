@@ -5,7 +5,6 @@ are not what the prior speaks of: the better it is, the better the arms it picks
 disappoints while the others keep their promise. So the mean is taken of payoff - prior(x, arm).
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,7 +82,7 @@ class Anchored:
         """log N(payoff; mean, posterior variance + noise variance) of one arm at one context, up to a constant. O(D^2)."""
         model = self.router.model
         prior = float((np.asarray(x_1D[0], np.float64) * self.prior_KD[arm]).sum() + self.offset_K[arm])
-        return log_density(*model.total(arm, model.contexts(x_1D)[0], 1), model.noise_var, payoff - prior)
+        return model.foresight(model.contexts(x_1D), arm, payoff - prior)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
@@ -108,9 +107,3 @@ class Anchored:
         checks.stored(inner, "", "pulls_K", np.int64, (len(prior_KD),))
         self.router.load_state_dict(inner)
         self.prior_KD, self.offset_K = prior_KD, offset_K
-
-
-def log_density(mean: float, sd: float, noise_var: float, payoff: float) -> float:
-    """log N(payoff; mean, sd^2 + noise variance) up to a constant: how well a payoff was foreseen."""
-    var = sd**2 + noise_var
-    return -0.5 * (math.log(var) + (payoff - mean) ** 2 / var)

@@ -9,6 +9,7 @@ exact for whatever the mean is by then, so shifting all payoffs shifts nothing e
 """
 
 import warnings
+from math import log
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,19 @@ class LinearModel:
         mean, sd = self._collapsed(mean_C, sd_C, weight_KC[arm][None, None])
         return float(mean[0, 0]), float(sd[0, 0])
 
+    def foresight(self, x_1D: NDArray[Any], arm: int, payoff: float) -> float:
+        """How well one arm without a mixture foresaw a payoff at a checked row: `log_density`.
+
+        The product with the covariance that this takes is kept for the update with the same row.
+        """
+        component = self.arms[arm][0]
+        with one_thread():
+            if isinstance(component, ArmPosterior):
+                *mean_C, var = component.one(x_1D[0], x_1D[0].tobytes())
+                return log_density(float(self._centred(np.array(mean_C))), var, self.noise_var, payoff)
+            mean_1, sd_1 = self._component_moments(component, x_1D)
+        return log_density(float(mean_1[0]), float(sd_1[0]) ** 2, self.noise_var, payoff)
+
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> Rows:
@@ -324,3 +338,9 @@ def _longest(x_BD: NDArray[Any]) -> float:
         return float(np.vdot(x_BD, x_BD))
     with np.errstate(over="ignore"):
         return float(np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64).max(initial=0.0))
+
+
+def log_density(mean: float, variance: float, noise_var: float, payoff: float) -> float:
+    """log N(payoff; mean, variance + noise variance) up to a constant: how well a payoff was foreseen."""
+    total = variance + noise_var
+    return -0.5 * (log(total) + (payoff - mean) ** 2 / total)

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
-from reward_router.routers.anchored import Anchored, log_density
-from reward_router.routers.model import LinearModel
+from reward_router.routers.anchored import Anchored
+from reward_router.routers.model import LinearModel, log_density
 from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
@@ -143,7 +142,7 @@ class TrustedThompson:
             return np.asarray(np.exp(self.log_weight_M))
         models = [self.informed.router.model, *(other.model for other in self.others.values())]
         log_M = self.log_weight_M + np.array([_foreseen_mean(model, *self.level) for model in models])
-        return np.asarray(np.exp(log_M - logsumexp(log_M)))
+        return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 
     @property
     def trust(self) -> float:
@@ -169,8 +168,11 @@ class TrustedThompson:
         """Means and sds (B, K) of the mixture; the variance between its parts is part of the sd."""
         found = [router.posterior(context_BD) for router in self._routers]
         mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
-        mean_BK = np.tensordot(self.weight_M, mean_MBK, 1)
-        return mean_BK, np.sqrt(np.tensordot(self.weight_M, sd_MBK**2 + (mean_MBK - mean_BK) ** 2, 1))
+        weight_M11 = self.weight_M[
+            :, None, None
+        ]  # sums of elements, not products of matrices: an arm's do not depend on the others
+        mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
+        return mean_BK, np.sqrt((weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0))
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """One context and arm after the other: weigh the parts by how well they foresaw the mean payoff, then let all learn.
@@ -193,15 +195,16 @@ class TrustedThompson:
 
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
         arm, payoff = int(arm_B[0]), float(payoff_B.mean())
-        foreseen = [self.informed.foresight(x_BD[:1], arm, payoff)]
-        for other in self.others.values():
-            model = other.model
-            foreseen.append(log_density(*model.total(arm, model.contexts(x_BD[:1])[0], 1), model.noise_var, payoff))
+        zero = [other.model for other in self.others.values()]
+        foreseen = [
+            self.informed.foresight(x_BD[:1], arm, payoff),
+            *(model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in zero),
+        ]
         for router in self._routers:
             router.update(x_BD, arm_B, payoff_B)
         if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
             log_M = self.log_weight_M + np.array(foreseen)
-            self.log_weight_M = np.asarray(log_M - logsumexp(log_M))
+            self.log_weight_M = np.asarray(log_M - np.logaddexp.reduce(log_M))
         self.seen += len(payoff_B)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
@@ -252,4 +255,4 @@ def _foreseen_mean(model: LinearModel, level: float, level_sd: float) -> float:
     share_K = model.pulls_K / model.pulls_K.sum()
     arm = 1 / model.precisions[0] + (1 / model.options.intercept if model.options.intercept else 0.0)
     variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * float(share_K @ share_K)
-    return log_density(level, float(np.sqrt(variance)), 0.0, model.payoff_mean)
+    return log_density(level, variance, 0.0, model.payoff_mean)

@@ -1,6 +1,6 @@
 """The offline stage after scoring, by parts: tokenising and encoding, strengths, calibration; CPU and wall seconds.
 
-    OMP_NUM_THREADS=2 python benchmarks/offline_cost.py [--pairs 5000] [--arms 7] [--dtype float32|bfloat16] [--max-chars N]
+    OMP_NUM_THREADS=2 python benchmarks/offline_cost.py [--pairs 5000] [--arms 7] [--dtype auto|float32|bfloat16] [--max-chars N]
 
 Texts are a keyed sample of all of $REWARD_ROUTER_DATA/preferences, or made up of words in lengths like theirs where that is not
 set. Which arm is right is made up: a linear rule of the features and chance. Encoder: MiniLM, frozen, 256 tokens (its own limit).
@@ -21,6 +21,7 @@ from reward_router.offline.calibrate import calibrate
 from reward_router.offline.encoder import TextEncoder
 from reward_router.offline.settings import PairSource
 from reward_router.offline.strengths import dev_rows, fit_strengths
+from reward_router.rewards.loading import frozen_dtype
 
 
 def real(folder: Path, count: int, max_chars: int | None) -> list[Pair]:
@@ -53,17 +54,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--arms", type=int, default=7)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", default="auto", help="auto: what fit-prior takes on this machine")
     parser.add_argument("--max-chars", type=int)
     args = parser.parse_args()
     folder = os.environ.get("REWARD_ROUTER_DATA")
     pairs = real(Path(folder) / "preferences", args.pairs, args.max_chars) if folder else made_up(args.pairs)
-    texts = TextEncoder("all-minilm-l6-v2", max_tokens=256, dtype=args.dtype)
+    dtype = frozen_dtype(args.dtype, "cpu")
+    texts = TextEncoder("all-minilm-l6-v2", max_tokens=256, dtype=dtype, device="cpu")
     prompts, first, second = ([getattr(p, n) for p in pairs] for n in ("prompt", "chosen", "rejected"))
     distinct = dict.fromkeys([*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)])
-    print(
-        f"{len(pairs)} pairs, {'real' if folder else 'made up'}, {len(distinct)} texts, {args.arms} arms, {args.dtype}"
-    )
+    print(f"{len(pairs)} pairs, {'real' if folder else 'made up'}, {len(distinct)} texts, {args.arms} arms, {dtype}")
     timed("all", lambda: stage(texts, args.arms, prompts, first, second))
 
 

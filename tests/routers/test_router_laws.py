@@ -78,6 +78,11 @@ CASES = [
         lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, discount=0.95, warmup=2),
         frozenset(("permutation", "equal")),
     ),
+    Case(
+        "trusted level",
+        lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, level=(0.6, 0.1)),
+        frozenset(("permutation", "equal")),
+    ),
     Case("anchored", lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, trust=1.0), frozenset(("permutation", "equal"))),
     Case(
         "priced trusted", lambda: Priced(trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), np.arange(K) / K), frozenset(ONE_ARM)

@@ -50,7 +50,8 @@ def trusted(
     ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last, known to within ``precision``
     and ``intercept`` (precisions of one weight and of the intercept). The alternatives are a zero prior of ``zero_precision``
     with a wide intercept, and the nameless one: about 0, with the variance that an arm drawn at random has under the prior.
-    ``level``: mean payoff of the mean arm, and how well it is known; used where payoffs are centred. The other options are `LinearThompson`'s. InputError for anything out of range.
+    ``level``: mean payoff of the mean arm, and how well it is known; used where payoffs are centred. The other options are
+    `LinearThompson`'s. InputError for anything out of range.
     """
     shared: dict[str, Any] = {
         "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
@@ -71,10 +72,11 @@ class TrustedThompson:
     """P(arm wins) = sum_m w_m P(wins | m) over m = informed, plain and (where given) nameless.
 
     ``informed`` knows the prior, ``plain`` and ``nameless`` do not; all are fed every payoff. ``trust`` in (0, 1) is informed's
-    weight before the first; of the rest nameless has nine tenths, plain one (all of it where there is no nameless). log w_m grows by the log of m's one-step-ahead predictive density
-    N(mean, posterior variance + noise variance), and for centred payoffs holds m's density of the running mean too where
-    ``level`` (mean, sd) is given: arms that all disappoint alike look right about each other, and only the level tells.
-    Cost: every router's reads, and one arm's read of each an update.
+    weight before the first; of the rest nameless has nine tenths, plain one (all of it where there is no nameless). log w_m
+    grows by the log of m's one-step-ahead predictive density N(mean, posterior variance + noise variance). Where ``level``
+    (mean, sd) is given it holds m's density of the running mean too, once and not for each payoff: payoffs are centred, arms
+    that all disappoint alike look right about each other, and only the level tells. Cost: every router's reads, and one arm's
+    read of each an update.
 
     >>> informed = Anchored(LinearThompson(2, 1, None, 100.0, 0.5, center=True), np.array([[0.2], [-0.2]]))
     >>> router = TrustedThompson(informed, LinearThompson(2, 1, None, 16.0, 0.5, center=True))
@@ -113,7 +115,7 @@ class TrustedThompson:
         self.informed, self.others, self.level = informed, others, level
         rest = 1 - trust
         self.log_weight_M = np.log([trust, rest] if nameless is None else [trust, rest * WIDE, rest * (1 - WIDE)])
-        self.seen = 0
+        self.seen, self.squares = 0, 0  # payoffs, and the sum over arms, gone ones too, of their payoffs squared
 
     @property
     def plain(self) -> LinearThompson:
@@ -141,7 +143,8 @@ class TrustedThompson:
         if self.level is None or not self.seen:
             return np.asarray(np.exp(self.log_weight_M))
         models = [self.informed.router.model, *(other.model for other in self.others.values())]
-        log_M = self.log_weight_M + np.array([_foreseen_mean(model, *self.level) for model in models])
+        alike = self.squares / self.seen**2
+        log_M = self.log_weight_M + np.array([_foreseen_mean(model, alike, *self.level) for model in models])
         return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 
     @property
@@ -168,9 +171,8 @@ class TrustedThompson:
         """Means and sds (B, K) of the mixture; the variance between its parts is part of the sd."""
         found = [router.posterior(context_BD) for router in self._routers]
         mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
-        weight_M11 = self.weight_M[
-            :, None, None
-        ]  # sums of elements, not products of matrices: an arm's do not depend on the others
+        weight_M11 = self.weight_M[:, None, None]
+        # sums, no products of matrices: an arm's digits depend on no other arm
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
         return mean_BK, np.sqrt((weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0))
 
@@ -200,12 +202,14 @@ class TrustedThompson:
             self.informed.foresight(x_BD[:1], arm, payoff),
             *(model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in zero),
         ]
+        rows = len(payoff_B)
+        self.squares += rows * (2 * int(self.plain.model.pulls_K[arm]) + rows)
         for router in self._routers:
             router.update(x_BD, arm_B, payoff_B)
         if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
             log_M = self.log_weight_M + np.array(foreseen)
             self.log_weight_M = np.asarray(log_M - np.logaddexp.reduce(log_M))
-        self.seen += len(payoff_B)
+        self.seen += rows
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
@@ -222,14 +226,14 @@ class TrustedThompson:
         """The states of all parts and their weights, arrays only."""
         parts = {"informed": self.informed.state_dict()} | {n: other.state_dict() for n, other in self.others.items()}
         state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
-        weights = {"log_weight_M": self.log_weight_M.copy(), "seen": np.array([self.seen])}
+        weights = {"log_weight_M": self.log_weight_M.copy(), "seen": np.array([self.seen, self.squares])}
         return {"kind": np.array("TrustedThompson"), **weights, **state}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state does not fit."""
         checks.same_kind(state, "TrustedThompson")
         log_weight_M = checks.stored(state, "", "log_weight_M", np.float64, (1 + len(self.others),))
-        seen = checks.stored(state, "", "seen", np.int64, (1,))
+        seen = checks.stored(state, "", "seen", np.int64, (2,))
         parts = {
             name: {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
             for name in ("informed", *self.others)
@@ -244,15 +248,15 @@ class TrustedThompson:
             for own, router in zip(before, self._routers, strict=True):
                 router.load_state_dict(own)
             raise
-        self.log_weight_M, self.seen = log_weight_M, int(seen[0])
+        self.log_weight_M, (self.seen, self.squares) = log_weight_M, seen.tolist()
 
 
-def _foreseen_mean(model: LinearModel, level: float, level_sd: float) -> float:
+def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: float) -> float:
     """log density, up to a constant, of the running mean that ``model`` centres on.
 
-    Its variance: how well the level is known, noise, and what the arms that were pulled are worth by the model's own prior.
+    Its variance: how well the level is known, noise, and what the arms pulled are worth by the model's own prior; ``alike``: the
+    chance that two payoffs are of the same arm.
     """
-    share_K = model.pulls_K / model.pulls_K.sum()
     arm = 1 / model.precisions[0] + (1 / model.options.intercept if model.options.intercept else 0.0)
-    variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * float(share_K @ share_K)
+    variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * alike
     return log_density(level, variance, 0.0, model.payoff_mean)

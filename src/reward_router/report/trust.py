@@ -13,8 +13,8 @@ def trust(e: Evidence) -> str:
     lines = {"prior": ([r["step"] + 1 for r in records], [r["trust"] for r in records])}
     last = whole(records[-1]["trust"])
     what = (
-        "The prior, learned offline, is weighed against no prior at all by how well either foresaw the payoffs of this run, all arms together. A line that falls to zero: "
-        "what was learned offline does not hold here, and the router goes on as if it had never been told. A line that stays where it began: too few payoffs to say."
+        "The prior, learned offline, is weighed against priors that do not know which arm is which, by how well each foresaw the payoffs of this run, all arms together. A line that falls to zero: "
+        "what was learned offline does not hold here, and the router goes on from what it has seen itself. A line that stays where it began: too few payoffs to say."
     )
     drawn = panels(
         lines, "training step", "weight of the prior", notes={"prior": f"{last} at the end"}, within=(0.0, 1.0)

@@ -1,6 +1,5 @@
 """Prompts of a run with their gold: a rule, a known answer, or none."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from reward_router.answers import grade
 from reward_router.config import DataConfig, nearest
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
+from reward_router.math_equal import check_package
 from reward_router.tasks import Task, generate, verify
 from reward_router.types import Float
 
@@ -38,8 +38,8 @@ class Example:
 
 def load_examples(config: DataConfig, split: str | None = None) -> list[Example]:
     """The prompts a data section names. InputError: nothing there, an unknown category, a duplicate id."""
-    if config.answer_kind == "math" and importlib.util.find_spec("math_verify") is None:
-        raise InputError("data.answer_kind: math needs math-verify: pip install math-verify")
+    if config.answer_kind == "math":
+        check_package("data.answer_kind: math")
     if config.source == EMBEDDED:
         examples = [_of_task(t) for t in generate(_embedded_split(split or config.split))]
     else:

@@ -32,8 +32,8 @@ class _Asked:
     def __call__(self, question: dict[str, Any]) -> Any:
         """Its answer, None where it died over the question. One question at a time."""
         with self._lock:
-            ours = self._process is not None and self._owner == os.getpid()  # a forked child shares no pipe
-            if not ours or self._process is None or self._process.poll() is not None:
+            mine = self._owner == os.getpid()  # a forked child must not share its parent's pipe
+            if self._process is None or not mine or self._process.poll() is not None:
                 self._start()
             answer = self._exchange(json.dumps(question))
             if not answer:
@@ -41,8 +41,7 @@ class _Asked:
             return json.loads(answer)["equal"] if answer else None
 
     def _start(self) -> None:
-        if find_spec("math_verify") is None:
-            raise InputError("comparing mathematics needs math-verify: pip install 'math-verify'")
+        check_package("comparing mathematics")
         command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
@@ -91,6 +90,12 @@ def equal(gold: str, given: str, *, number: bool = False) -> float:
     """
     answer = _ask({"gold": gold, "given": given, "number": number, "seconds": SECONDS})
     return 0.0 if answer is None else math.nan if answer == "unreadable" else float(answer)
+
+
+def check_package(what: str) -> None:
+    """InputError that says ``what`` needs math-verify, where it is not installed; nothing is imported."""
+    if find_spec("math_verify") is None:
+        raise InputError(f"{what} needs math-verify: pip install math-verify")
 
 
 def serve() -> None:

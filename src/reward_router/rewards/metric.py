@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.math_equal import equal
+from reward_router.math_equal import check_package, equal
 from reward_router.rewards import text
 from reward_router.rewards.names import check_options, nearest
 from reward_router.rewards.template import Prompt, user_text
@@ -75,10 +75,7 @@ def _keywords() -> TextScore:
 
 def _math_verify() -> TextScore:
     """As ``arithmetic``, read and compared by the package math-verify: LaTeX, fractions, boxed answers."""
-    from reward_router.rewards.grammar import needs
-
-    with needs("math_verify", "math-verify"):
-        import math_verify  # noqa: F401
+    check_package("metric math_verify")
     return _math_score
 
 

@@ -142,9 +142,8 @@ class TrustedThompson:
         """Posterior probabilities of informed, plain and (where given) nameless."""
         if self.level is None or not self.seen:
             return np.asarray(np.exp(self.log_weight_M))
-        models = [self.informed.router.model, *(other.model for other in self.others.values())]
         alike = self.squares / self.seen**2
-        log_M = self.log_weight_M + np.array([_foreseen_mean(model, alike, *self.level) for model in models])
+        log_M = self.log_weight_M + np.array([_foreseen_mean(model, alike, *self.level) for model in self._models])
         return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 
     @property
@@ -154,8 +153,8 @@ class TrustedThompson:
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
         """(B, K) exact probabilities of the mixture. ``penalty_K`` and ``forced`` as for `LinearThompson`."""
-        counts_M = self.weight_M > NEGLIGIBLE  # what has no weight is not asked
-        weight_M = np.where(counts_M, self.weight_M, 0.0)
+        weight_M = self.weight_M
+        weight_M[weight_M <= NEGLIGIBLE] = 0.0  # what has no weight is not asked
         parts = [
             (w / weight_M.sum()) * router.probs(context_BD, penalty_K, forced=forced)
             for w, router in zip(weight_M, self._routers, strict=True)
@@ -166,6 +165,10 @@ class TrustedThompson:
     @property
     def _routers(self) -> list[Anchored | LinearThompson]:
         return [self.informed, *self.others.values()]
+
+    @property
+    def _models(self) -> list[LinearModel]:
+        return [self.informed.router.model, *(other.model for other in self.others.values())]
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (B, K) of the mixture; the variance between its parts is part of the sd."""
@@ -182,10 +185,9 @@ class TrustedThompson:
         Rows are not independent given the posterior before the batch, least of all under a wide prior; and rows that share
         context and arm (pairs of one prompt) share what is peculiar to it, so they are one witness, not several.
         """
-        for other in self.others.values():
-            x_BD = other.model.contexts(context_BD)
-        self.informed.router.model.contexts(context_BD)
-        given_BD = np.asarray(context_BD, np.float64)
+        for model in self._models:
+            model.contexts(context_BD)
+        x_BD = np.asarray(context_BD, np.float64)
         index_B, y_B = checks.arms(arm_B, len(x_BD), self.n_arms), checks.payoffs(payoff_B, len(x_BD))
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))  # everything is checked before anything is learned
@@ -193,15 +195,12 @@ class TrustedThompson:
         for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
         for rows in alike.values():
-            self._learn(given_BD[rows], index_B[rows], y_B[rows])
+            self._learn(x_BD[rows], index_B[rows], y_B[rows])
 
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
         arm, payoff = int(arm_B[0]), float(payoff_B.mean())
-        zero = [other.model for other in self.others.values()]
-        foreseen = [
-            self.informed.foresight(x_BD[:1], arm, payoff),
-            *(model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in zero),
-        ]
+        foreseen = [self.informed.foresight(x_BD[:1], arm, payoff)]
+        foreseen += [model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]]
         rows = len(payoff_B)
         self.squares += rows * (2 * int(self.plain.model.pulls_K[arm]) + rows)
         for router in self._routers:

@@ -1,12 +1,14 @@
 """The policy: the language model being aligned. It samples, embeds prompts for the router, and keeps its LoRA adapters.
 
 Two copies of the weights: the trained one (float32, with adapters) and a sampler that receives ``W + B A`` before each
-round. Sampling is transformers' own ``generate`` with three changes that leave its law as it is:
+round. Sampling is a plain decoding loop around the model's forward, with four differences from ``generate`` that leave
+its law as it is:
 
 1. a prompt is prefilled once and its cache repeated for the N responses;
 2. tokens are drawn by inverse CDF from uniforms keyed by (seed, step, prompt, response): a step that is run again draws
    the same responses, and (up to the rounding of a batch's shape) so does another process with another shard;
-3. the output layer sees contiguous input (torch otherwise expands the vocabulary matrix once per row of the batch).
+3. the output layer sees contiguous input (torch otherwise expands the vocabulary matrix once per row of the batch);
+4. a response that has ended leaves the batch, so that time goes with the tokens made and not with the longest response.
 
 vLLM takes the sampler's place with ``engine: vllm``: the adapter is written and re-loaded before each round.
 Left out: policies over several devices (use TRL, OpenRLHF or verl for those; see docs).
@@ -28,6 +30,8 @@ from reward_router.errors import InputError, RunError
 from reward_router.keyed import rng
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
 from reward_router.types import Float
+
+KEEP_SHARE = 0.8  # rows still going, as a share of the batch, at which the ended ones leave it
 
 Messages = list[dict[str, str]]
 Prompt = str | Messages
@@ -237,9 +241,6 @@ class TransformersSampler:
         """``model``: the base weights, in the sampling dtype; :meth:`sync` adds the adapter."""
         self.model, self.policy = model, policy
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-        model.generation_config = type(model.generation_config)(
-            eos_token_id=policy.eos, pad_token_id=policy.tokenizer.pad_token_id
-        )
 
     def sync(self) -> None:
         """weights := W + scaling B A for every adapted layer."""
@@ -269,21 +270,50 @@ class TransformersSampler:
         self, prompts: list[Prompt], ids: list[str], n: int, step: int, temperature: float, limit: int
     ) -> list[list[Response]]:
         batch = self.policy.tokenize(prompts)
-        width = batch["input_ids"].shape[1]
-        draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit, width)
+        draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit)
         with torch.inference_mode():
-            cache = self._prefill(batch, n) if n > 1 and width > 1 else None
-            tokens = self.model.generate(
-                **{k: v.repeat_interleave(n, 0) for k, v in batch.items()},
-                past_key_values=cache,
-                max_new_tokens=limit,
-                do_sample=False,
-                logits_processor=[draws] if temperature > 0 else [],
-            )
-        texts = self.policy.tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
-        ended = (tokens[:, width:] == self.policy.eos).any(1).tolist()
+            tokens_BT = self._decode(batch, n, limit, draws)
+        texts = self.policy.tokenizer.batch_decode(tokens_BT, skip_special_tokens=True)
+        ended = (tokens_BT == self.policy.eos).any(1).tolist()
         made = [Response(text, end) for text, end in zip(texts, ended, strict=True)]
         return [made[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+    def _decode(self, batch: dict[str, Tensor], n: int, limit: int, draws: "_KeyedDraws") -> Tensor:
+        """(B N, limit) new tokens, EOS and then padding after the end of each response.
+
+        A response that has ended costs nothing from then on: once a fifth of the rows have ended they leave the batch.
+        """
+        ids_BT = batch["input_ids"].repeat_interleave(n, 0)
+        mask_BT = batch["attention_mask"].repeat_interleave(n, 0)
+        out_BT = torch.full((len(ids_BT), limit), int(self.policy.tokenizer.pad_token_id), device=ids_BT.device)
+        cache = self._prefill(batch, n) if ids_BT.shape[1] > 1 else None
+        position_B = mask_BT.sum(1) - 1
+        token_B, rows_B = ids_BT[:, -1], torch.arange(len(ids_BT), device=ids_BT.device)
+        ended_B = torch.zeros_like(rows_B, dtype=torch.bool)
+        for t in range(limit):
+            result = self.model(
+                input_ids=token_B[:, None],
+                attention_mask=mask_BT,
+                position_ids=position_B[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = result.past_key_values
+            token_B = draws.next(result.logits[:, -1], rows_B, t)
+            out_BT[rows_B[~ended_B], t] = token_B[~ended_B]
+            ended_B |= token_B == self.policy.eos
+            alive = int((~ended_B).sum())
+            if alive == 0:
+                break
+            if alive <= KEEP_SHARE * len(rows_B):
+                kept = torch.nonzero(~ended_B)[:, 0]
+                cache.batch_select_indices(kept)
+                mask_BT, position_B, rows_B, token_B = (x[kept] for x in (mask_BT, position_B, rows_B, token_B))
+                ended_B = ended_B[kept]
+            mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], 1)
+            position_B = position_B + 1
+        return out_BT
 
     def _prefill(self, batch: dict[str, Tensor], n: int) -> Any:
         """The key-value cache of all prompt tokens but the last, repeated for n responses."""
@@ -299,24 +329,28 @@ class TransformersSampler:
 
 
 class _KeyedDraws:
-    """A logits processor that draws one token a row by inverse CDF and leaves only that token possible."""
+    """The next token of each row by inverse CDF, from uniforms keyed by (seed, step, prompt, response); greedy at 0."""
 
-    def __init__(
-        self, policy: Policy, ids: list[str], n: int, step: int, temperature: float, limit: int, width: int
-    ) -> None:
-        self.temperature, self.top_p, self.width = temperature, policy.config.top_p, width
-        uniforms = [rng(policy.seed, "sample", step, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
-        self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
+    def __init__(self, policy: Policy, ids: list[str], n: int, step: int, temperature: float, limit: int) -> None:
+        self.temperature, self.top_p = temperature, policy.config.top_p
+        if temperature > 0:
+            keys = [f"{i}/{j}" for i in ids for j in range(n)]
+            uniforms = [rng(policy.seed, "sample", step, key).random(limit) for key in keys]
+            self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        u_B = self.uniform_BT[:, input_ids.shape[1] - self.width]
+    def next(self, logits_BV: Tensor, rows_B: Tensor, t: int) -> Tensor:
+        """(B,) token ids; ``rows_B``: which responses these rows are, ``t``: the token's place in the response."""
+        if self.temperature == 0:
+            return logits_BV.argmax(-1)
+        u_B = self.uniform_BT[rows_B, t]
+        scaled_BV = logits_BV.float() / self.temperature
         if self.top_p < 1:
-            scores = _nucleus(scores / self.temperature, self.top_p) * self.temperature
-        p_BV = torch.softmax(scores.float() / self.temperature, -1)
-        cdf_BV = p_BV.cumsum(-1)
-        token_B = torch.searchsorted(cdf_BV, (u_B.float() * cdf_BV[:, -1])[:, None], right=True)
-        token_B = token_B.clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, float("-inf")).scatter_(1, token_B, 0.0)
+            scaled_BV = _nucleus(scaled_BV, self.top_p)
+        cdf_BV = torch.softmax(scaled_BV, -1).cumsum(-1)
+        # A float32 uniform can round up to 1 and land behind the last token that has any probability.
+        place_B = torch.minimum(u_B.float() * cdf_BV[:, -1], torch.nextafter(cdf_BV[:, -1], cdf_BV.new_zeros(())))
+        token_B = torch.searchsorted(cdf_BV, place_B[:, None], right=True)[:, 0]
+        return token_B.clamp(max=logits_BV.shape[1] - 1)
 
 
 def _nucleus(scores: Tensor, top_p: float) -> Tensor:

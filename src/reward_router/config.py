@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
-ARM_KINDS = ("loglik", "classifier", "embedding", "metric", "python", "gold")
+ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "python", "gold")
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
@@ -78,7 +78,7 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "metric", "python", "gold"]
+    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "python", "gold"]
     model: str | None = None
     cost: NonNegative = 1.0
 

@@ -402,9 +402,9 @@ class Loop:
         loss_P = gather(result.loss_P.tolist())
         probs = dict(gather([(d.id, d.probs_K.tolist()) for d in decisions]))
         words = gather([len(r.split()) for group in responses for r in group])
-        seconds: Counter[str] = Counter()
+        seconds: dict[str, float] = {}
         for arm, spent in gather(list(verdicts.seconds.items())):
-            seconds[arm] += spent
+            seconds[arm] = seconds.get(arm, 0.0) + spent
         right = [r for o in outcomes if not o.failed and (r := o.mean(order_accuracy)) is not None]
         return {
             "step": t,
@@ -424,7 +424,7 @@ class Loop:
             "abstained": len(gather(list(verdicts.abstained))),
             "resting": sorted(self.parts.dispatcher.resting),
             "committee": self.parts.committee and self.parts.committee.record(),
-            "score_seconds": dict(seconds),
+            "score_seconds": seconds,
             "posterior": self._posterior(context_BD, names),
             "trust": prior_trust(self.parts.dispatcher),
             "seconds": dict(self.clock.seconds),

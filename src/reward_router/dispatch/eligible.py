@@ -44,12 +44,14 @@ def among(
     one read of the router a distinct row of ``allowed_BK``.
     """
     ask = router.probs if forced else partial(believed, router)
-    restricted_B = ~allowed_BK.all(axis=1) & allowed_BK.any(axis=1)
+    restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
     if not restricted_B.any():
         return _spread(ask(context_BD), len(allowed_BK))
     probs_BK = np.empty(allowed_BK.shape)
     if not restricted_B.all():
-        probs_BK[~restricted_B] = _spread(ask(_part(context_BD, ~restricted_B)), int((~restricted_B).sum()))
+        probs_BK[~restricted_B] = _spread(
+            ask(_part(context_BD, np.logical_not(restricted_B))), int((~restricted_B).sum())
+        )
     masks, which_R = np.unique(allowed_BK[restricted_B], axis=0, return_inverse=True)
     rows_R = np.flatnonzero(restricted_B)
     for number, allowed_K in enumerate(masks):
@@ -72,7 +74,7 @@ def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Fl
         even_BK = np.where(np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]], named_BK, even_BK)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_BK = kept_BK / total_B1
-    return np.where(total_B1 > 0, scaled_BK, even_BK)
+    return np.asarray(np.where(total_B1 > 0, scaled_BK, even_BK))
 
 
 def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool) -> Float:

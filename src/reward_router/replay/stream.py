@@ -51,8 +51,11 @@ def play(
 
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
         x_BD = context_of(row_B)
-        restricted = there_PK is not None and not there_PK[row_B].all()
-        p_BK = among(router, x_BD, there_PK[row_B], forced=True) if restricted else router.probs(x_BD)
+        there_BK = None if there_PK is None else there_PK[row_B]
+        if there_BK is None or there_BK.all():
+            p_BK = router.probs(x_BD)
+        else:
+            p_BK = among(router, x_BD, there_BK, forced=True)
         if len(p_BK) < len(row_B):
             p_BK = np.repeat(p_BK, len(row_B), axis=0)
         return p_BK, *choose(p_BK, uniform_P[row_B])
@@ -100,11 +103,10 @@ def play_batches(
 
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
         x_1D = contexts[int(row_B[0])]
-        restricted = there_PK is not None and not there_PK[row_B].all()
-        if not restricted:
+        there_BK = None if there_PK is None else there_PK[row_B]
+        if there_BK is None or there_BK.all():
             p_1K = router.probs(x_1D)
             return np.repeat(p_1K, len(row_B), axis=0), *choose(p_1K, uniform_P[row_B[:1]])
-        there_BK = there_PK[row_B]
         count_K = there_BK.sum(axis=0)
         p_1K = among(router, x_1D, (count_K == count_K.max())[None], forced=True)
         p_BK = np.repeat(p_1K, len(row_B), axis=0)

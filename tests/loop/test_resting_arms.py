@@ -118,6 +118,23 @@ def test_a_run_that_was_stopped_and_resumed_ends_as_one_that_was_not(
     assert tables[0]["dead"]["rested"] > 0
 
 
+def test_a_run_begun_before_there_was_a_breaker_goes_on(
+    tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path
+) -> None:
+    config, out = tiny(ARMS, *SHORT), tmp_path / "run"
+    stopped_run(config, out, 2)
+    kept = out / "config.yaml"
+    lines, inside = [], False
+    for line in kept.read_text(encoding="utf-8").splitlines(keepends=True):
+        inside = line.startswith("  breaker:") or (inside and line.startswith("    "))
+        lines += [] if inside else [line]
+    kept.write_text("".join(lines), encoding="utf-8")
+    assert "breaker" not in kept.read_text(encoding="utf-8")
+    with pytest.raises(InputError, match=r"pool\.breaker"):
+        run.train(tiny(ARMS, *SHORT, "pool.breaker=off"), out, resume=True)
+    assert run.train(config, out, resume=True)["steps"] == 4
+
+
 @pytest.mark.parametrize(
     "bad", ["{pause: 41}", "{pause: 20, longest: 10}", "{failures: 0}", "{recent: 11}", "sometimes"]
 )

@@ -277,7 +277,10 @@ class Dispatcher:
 
     @property
     def resting(self) -> dict[str, int]:
-        """Arms that rest, by name, with the number of decisions until each is asked again; 0: the next one, or it is being asked."""
+        """Arms that rest, by name, with the number of decisions until each is asked again (0: the next one may be its probe).
+
+        While an answer to a probe is awaited: until it is asked once more.
+        """
         with self._lock:
             state = self._live.fresh()
             breaker = state.breaker

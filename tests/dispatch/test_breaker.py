@@ -179,6 +179,16 @@ def test_an_abstention_is_an_answer_and_a_call_that_failed_is_none() -> None:
     assert list(d.resting) == [NAMES[DEAD]]
 
 
+def test_an_arm_that_fails_on_some_responses_of_a_decision_works() -> None:
+    d = Dispatcher(Fixed(K, DEAD), NAMES)
+    for step in range(12):
+        [decision] = d.route(contexts(step, 1), ["u"], step)
+        scores = [Call(decision.id, "r0", decision.name, 1.0), Call(decision.id, "r1", decision.name, np.nan, "failed")]
+        d.record_calls(scores)
+        d.record_failure(decision.id, decision.name, "one row")
+        assert d.resting == {}
+
+
 def test_late_payoffs_of_before_do_not_end_a_rest_and_a_fallbacks_payoff_is_no_answer() -> None:
     d = Dispatcher(Fixed(K, DEAD), NAMES)
     early = d.route(contexts(0, 3), ["x", "y", "z"], 0)

@@ -6,7 +6,8 @@ decision that goes to the arm. An answer ends the rest and forgets the failures.
 
 What was answered is ordered by the decision it belongs to, not by its time of arrival: late payoffs and late failures of
 decisions made before a rest change nothing of it. An answer is a call that did not fail, or a payoff of a decision whose own arm
-did not fail; an abstention is an answer. Nothing here reads a clock, a generator or a file.
+did not fail; an abstention is an answer. Where an arm answered about some responses of a decision and failed on others, it
+answered. Nothing here reads a clock, a generator or a file.
 """
 
 from bisect import bisect_left
@@ -21,6 +22,7 @@ from reward_router.errors import InputError
 from reward_router.types import State
 
 MOST_PAUSE = 40
+PAID, FAILED, CALLED = 0, 1, 2  # what is known of an arm and a decision; the later outweighs the earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class _Circuit:
     rested: int = 0
     present: int = 1
     position: list[int] = field(default_factory=list)
-    failed: list[bool] = field(default_factory=list)
+    outcome: list[int] = field(default_factory=list)
 
 
 NUMBERS = ("floor", "level", "until", "probe", "pull", "pull_clock", "failure", "rested", "present")
@@ -146,14 +148,14 @@ class Breaker:
         mine.pull, mine.pull_clock = seq, self.clock
         self.clock, self.last = self.clock + 1, seq
 
-    def answered(self, arm: int, position: int) -> None:
-        """The arm answered about the decision with seq ``position``."""
+    def answered(self, arm: int, position: int, outcome: int = CALLED) -> None:
+        """The arm answered about the decision with seq ``position``; ``outcome`` PAID: so a payoff says, not a call."""
         circuit = self.circuits[arm]
         if circuit.level:
-            if position > circuit.floor and circuit.failure != position:
+            if position > circuit.floor and (outcome == CALLED or circuit.failure != position):
                 self._close(arm, position)
         elif position > circuit.floor:
-            self._note(circuit, position, False)
+            self._note(circuit, position, outcome)
 
     def failed(self, arm: int, position: int) -> None:
         """The arm failed about the decision with seq ``position``, or at event ``position`` where it belongs to none."""
@@ -163,9 +165,9 @@ class Breaker:
         circuit.failure = max(circuit.failure, position)
         if circuit.level:
             self._rest(arm, position)
-        elif self._note(circuit, position, True):
+        elif self._note(circuit, position, FAILED):
             circuit.position.clear()
-            circuit.failed.clear()
+            circuit.outcome.clear()
             self._rest(arm, position)
 
     def added(self, arm: int) -> None:
@@ -191,25 +193,25 @@ class Breaker:
         self.resting.discard(arm)
         self._all_rest()
 
-    def _note(self, circuit: _Circuit, position: int, failed: bool) -> bool:
-        """Enter an outcome at its place; a failure outweighs an answer about the same decision. True: the arm is to rest."""
-        places, outcomes = circuit.position, circuit.failed
+    def _note(self, circuit: _Circuit, position: int, outcome: int) -> bool:
+        """Enter an outcome at its place among the decisions. True: the arm is to rest."""
+        places, outcomes, rule = circuit.position, circuit.outcome, self.rule
         at = bisect_left(places, position)
         if at < len(places) and places[at] == position:
-            if outcomes[at] or not failed:
+            if outcomes[at] >= outcome:
                 return False
-            outcomes[at] = True
+            outcomes[at] = outcome
         else:
             places.insert(at, position)
-            outcomes.insert(at, failed)
-            if len(places) > max(self.rule.window, self.rule.failures):
+            outcomes.insert(at, outcome)
+            if len(places) > max(rule.window, rule.failures):
                 del places[0], outcomes[0]
-        if not failed:
+        if outcome != FAILED:
             return False
-        running = outcomes[-self.rule.failures :]
-        return (len(running) == self.rule.failures and all(running)) or sum(
-            outcomes[-self.rule.window :]
-        ) >= self.rule.recent
+        running = outcomes[-rule.failures :]
+        if len(running) == rule.failures and all(each == FAILED for each in running):
+            return True
+        return outcomes[-rule.window :].count(FAILED) >= rule.recent
 
     def _rest(self, arm: int, position: int) -> None:
         circuit = self.circuits[arm]
@@ -244,7 +246,7 @@ class Breaker:
         outcomes = np.full((2, len(self.circuits), wide), -1, dtype=np.int64)
         for k, circuit in enumerate(self.circuits):
             outcomes[0, k, : len(circuit.position)] = circuit.position
-            outcomes[1, k, : len(circuit.failed)] = circuit.failed
+            outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
         rows = [[getattr(circuit, name) for name in NUMBERS] for circuit in self.circuits]
         return {
             "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
@@ -256,7 +258,7 @@ class Breaker:
         """Restore, to the number."""
         self.clock, self.last, self.since = state["clock"].tolist()
         self.circuits = [_Circuit(**dict(zip(NUMBERS, row, strict=True))) for row in state["circuits"].tolist()]
-        for circuit, position, failed in zip(self.circuits, *state["outcomes"].tolist(), strict=True):
-            known = [place for place in position if place >= 0]
-            circuit.position, circuit.failed = known, [bool(f) for f in failed[: len(known)]]
+        for circuit, position, outcome in zip(self.circuits, *state["outcomes"].tolist(), strict=True):
+            circuit.position = [place for place in position if place >= 0]
+            circuit.outcome = outcome[: len(circuit.position)]
         self.resting = {k for k, circuit in enumerate(self.circuits) if circuit.level}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.breaker import Breaker, BreakerRule
+from reward_router.ledger.breaker import CALLED, PAID, Breaker, BreakerRule
 from reward_router.ledger.reading import paged
 from reward_router.ledger.rows import ALL_RESTING, DIGEST, Called, Changed, Decided, Failed, Paid, Released, unpack
 from reward_router.ledger.store import CHUNK, Ledger
@@ -37,11 +37,12 @@ class Pull(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the state needs of a call that did not fail. ``decision`` None: it belongs to none."""
+    """What the state needs of a call that did not fail, or of a payoff. ``decision`` None: it belongs to none."""
 
     seq: int
     decision: int | None
     arm: int
+    outcome: int = CALLED
 
     @property
     def position(self) -> int:
@@ -140,9 +141,9 @@ class FoldState:
         elif isinstance(event, Failed):
             breaker.failed(event.arm, event.seq if event.decision is None else event.decision)
         elif isinstance(event, Answer):
-            breaker.answered(event.arm, event.position)
+            breaker.answered(event.arm, event.position, event.outcome)
         elif isinstance(event, Payment):
-            breaker.answered(event.arm, event.row.decision)
+            breaker.answered(event.arm, event.row.decision, PAID)
         elif isinstance(event, Changed) and event.action == ALL_RESTING:
             breaker.stopped()
         elif isinstance(event, Changed) and event.action == "arm_added":
@@ -266,7 +267,7 @@ class FoldState:
         names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
         paid = "SELECT p.seq, p.decision, d.arm FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
         streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
-        streams.append(iter([Answer(*row) for row in ledger.query(paid)]))
+        streams.append(iter([Answer(*row, PAID) for row in ledger.query(paid)]))
         streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
         for event in heapq.merge(*streams, key=_seq):
             if _seq(event) > upto:
@@ -294,7 +295,7 @@ def _answers(ledger: Ledger, after: int) -> Iterator[Answer]:
     silent = ",".join(f"'{status}'" for status in SILENT)
     sql = f"SELECT seq, decision, arm FROM calls WHERE seq>? AND status NOT IN ({silent}) ORDER BY seq LIMIT {CHUNK}"
     for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
-        yield from map(Answer._make, chunk)
+        yield from (Answer(*row) for row in chunk)
 
 
 def _seq(event: Any) -> int:

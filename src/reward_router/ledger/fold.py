@@ -267,7 +267,7 @@ class FoldState:
         names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
         paid = "SELECT p.seq, p.decision, d.arm FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
         streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
-        streams.append(iter([Answer(*row, PAID) for row in ledger.query(paid)]))
+        streams.append(iter([Answer(seq, decision, arm, PAID) for seq, decision, arm in ledger.query(paid)]))
         streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
         for event in heapq.merge(*streams, key=_seq):
             if _seq(event) > upto:
@@ -295,7 +295,7 @@ def _answers(ledger: Ledger, after: int) -> Iterator[Answer]:
     silent = ",".join(f"'{status}'" for status in SILENT)
     sql = f"SELECT seq, decision, arm FROM calls WHERE seq>? AND status NOT IN ({silent}) ORDER BY seq LIMIT {CHUNK}"
     for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
-        yield from (Answer(*row) for row in chunk)
+        yield from (Answer(seq, decision, arm) for seq, decision, arm in chunk)
 
 
 def _seq(event: Any) -> int:

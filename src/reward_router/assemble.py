@@ -16,9 +16,9 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
-from reward_router.config import OPTIONS, Config, DataConfig, RouterConfig
+from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts, text_of
-from reward_router.dispatch import Dispatcher
+from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
@@ -166,6 +166,7 @@ def build_dispatcher(
         ledger = folder / "ledger.sqlite"
     ranks.wait()  # nobody writes while the others copy
     payoff = config.payoff
+    first = [config.pool.fallback] if config.pool.fallback else []
     return Dispatcher(
         build_router(config.router, arms, dim, config.seed, prior),
         arms,
@@ -173,7 +174,14 @@ def build_dispatcher(
         seed=config.seed,
         scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
         hold_back=payoff.hold_back,
+        breaker=breaker_rule(config.pool.breaker),
+        fallback=list(dict.fromkeys([*first, *arms])),
     )
+
+
+def breaker_rule(config: BreakerConfig) -> BreakerRule | None:
+    """The configured rule; None where no arm is to rest."""
+    return BreakerRule(**config.model_dump(exclude={"enabled"})) if config.enabled else None
 
 
 def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:

@@ -88,6 +88,40 @@ class ArmConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class BreakerConfig(Section):
+    """When an arm that fails rests, and when it is asked again; pauses are counted in decisions of the run.
+
+    ``breaker: off`` (or ``false``) is short for ``breaker: {enabled: false}``: a failing arm is asked as often as the router likes.
+    """
+
+    enabled: bool = True
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=2, description="failures running, and the arm rests")
+    recent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=6, description="or so many failures among its last `window` answers"
+    )
+    window: Annotated[int, Field(ge=1, le=1000)] = 10
+    pause: Annotated[int, Field(ge=1, le=40)] = Field(default=10, description="decisions of the first pause")
+    growth: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=4.0, description="how much longer the next pause is, where the probe that ends one fails"
+    )
+    longest: Annotated[int, Field(ge=1, le=40)] = Field(default=40, description="decisions of the longest pause")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            return {"enabled": given}
+        return {"enabled": given == "on"} if given in ("on", "off") else given
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "BreakerConfig":
+        if self.pause > self.longest:
+            raise ValueError(f"pause={self.pause} is longer than longest={self.longest}; allowed at most that")
+        if self.recent > self.window:
+            raise ValueError(f"recent={self.recent} of window={self.window}; allowed at most the window")
+        return self
+
+
 class PoolConfig(Section):
     """How reward models are held: at most ``resident`` at a time, the least recently used leaves."""
 
@@ -97,6 +131,9 @@ class PoolConfig(Section):
     timeout: Positive | None = Field(default=None, description="seconds one scoring call of an arm may take")
     fallback: str | None = Field(
         default=None, description="arm that judges where the chosen one fails; none: the next arm"
+    )
+    breaker: BreakerConfig = Field(
+        default=BreakerConfig(), description="when an arm that fails rests and is asked again; `off`: never"
     )
 
 

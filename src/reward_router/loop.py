@@ -20,6 +20,7 @@ import numpy as np
 from reward_router import keyed
 from reward_router.assemble import Parts
 from reward_router.dispatch import Dispatcher
+from reward_router.errors import RunError
 from reward_router.examples import Example
 from reward_router.features import pool
 from reward_router.judging.judge import Unit, Verdicts
@@ -116,11 +117,11 @@ class Loop:
             decisions = self.route(units, context_BD, n_units, t)
 
         with clock.phase("score"):
-            audited = self.audited(examples, t)
+            audited, resting = self.audited(examples, t), self.resting()
             if parts.committee is not None:
-                verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited)
+                verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited, resting)
             else:
-                verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
+                verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited, resting)
         pairs, owner = self.pairs(units, decisions, verdicts, examples, responses, t)
         with clock.phase("score"):
             label_PK = self.labels(owner, units, decisions, prompts, responses, verdicts)
@@ -129,8 +130,12 @@ class Loop:
             parts.dispatcher.record_calls(calls)
             if self.config.tie:
                 self.gap_scale.learn(gaps((c.decision_id, str(c.arm), c.status, c.score) for c in calls))
-            for decision_id, arm, reason in parts.ranks.gather(verdicts.failures):
+            nobody = self.all_rest()  # an answer recorded just now has ended its arm's rest
+            failures = parts.ranks.gather(verdicts.failures)
+            for decision_id, arm, reason in failures:
                 parts.dispatcher.record_failure(decision_id, arm, reason)
+        if failures and nobody:
+            raise RunError(nobody_judges(t, failures))
 
         self.say(f"training on {len(pairs)} pairs")
         with clock.phase("step"):
@@ -185,6 +190,15 @@ class Loop:
         ids = list(dict.fromkeys(self.parts.ranks.gather([u.id for u in units])))
         by_unit = {d.unit: d for d in self.parts.dispatcher.route(context_BD, ids, t, n_units=n_units)}
         return [by_unit[u.id] for u in units]
+
+    def resting(self) -> frozenset[str]:
+        """Arms that rest and are asked by no decision but their own; none where all rest: then everyone is asked in turn."""
+        waits = {} if self.all_rest() else self.parts.dispatcher.resting
+        return frozenset(name for name, wait in waits.items() if wait > 0)
+
+    def all_rest(self) -> bool:
+        """Whether every arm rests."""
+        return set(self.parts.judge.pool.names) <= self.parts.dispatcher.resting.keys()
 
     def audited(self, examples: Sequence[Example], t: int) -> frozenset[int]:
         """Rows that every arm scores as well."""
@@ -386,14 +400,17 @@ class Loop:
         names, gather = self.parts.dispatcher.arms, self.parts.ranks.gather
         decided = list(dict(gather([(d.id, d.name) for d in decisions])).values())
         loss_P = gather(result.loss_P.tolist())
+        probs = dict(gather([(d.id, d.probs_K.tolist()) for d in decisions]))
+        words = gather([len(r.split()) for group in responses for r in group])
+        seconds: dict[str, float] = {}
+        for arm, spent in gather(list(verdicts.seconds.items())):
+            seconds[arm] = seconds.get(arm, 0.0) + spent
         right = [r for o in outcomes if not o.failed and (r := o.mean(order_accuracy)) is not None]
         return {
             "step": t,
             "iteration": t // self.parts.batches_per_iteration,
             "arms": {name: decided.count(name) for name in names},
-            "probs": dict(zip(names, np.mean([d.probs_K for d in decisions], axis=0).tolist(), strict=True))
-            if decisions
-            else {},
+            "probs": dict(zip(names, np.mean(list(probs.values()), axis=0).tolist(), strict=True)) if probs else {},
             "loss": float(np.mean(loss_P)) if loss_P and np.isfinite(loss_P).all() else None,
             "pairs": len(loss_P),
             "skipped": result.skipped,
@@ -402,11 +419,12 @@ class Loop:
             "payoffs": len(paid),
             "gold_order": float(np.mean(right)) if right else None,
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
-            "words": float(np.mean([len(r.split()) for group in responses for r in group] or [0])),
-            "failures": len(verdicts.failures),
-            "abstained": len(verdicts.abstained),
+            "words": float(np.mean(words or [0])),
+            "failures": len(gather(verdicts.failures)),
+            "abstained": len(gather(list(verdicts.abstained))),
+            "resting": sorted(self.parts.dispatcher.resting),
             "committee": self.parts.committee and self.parts.committee.record(),
-            "score_seconds": verdicts.seconds,
+            "score_seconds": seconds,
             "posterior": self._posterior(context_BD, names),
             "trust": prior_trust(self.parts.dispatcher),
             "seconds": dict(self.clock.seconds),
@@ -419,6 +437,16 @@ class Loop:
             return {}
         mean_BK, sd_BK = router.posterior(pool(context_BD))
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
+
+
+def nobody_judges(t: int, failures: Sequence[tuple[str, str, str]]) -> str:
+    """Why a run stops where all arms rest and none of them answered when asked again."""
+    reasons = {arm: reason for _, arm, reason in failures}
+    told = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(reasons.items()))
+    return (
+        f"step {t + 1}: all arms failed again and again and none answered when asked in turn, so nobody can judge ({told}); "
+        "put one back and go on with --resume"
+    )
 
 
 def prior_trust(dispatcher: Dispatcher) -> float | None:

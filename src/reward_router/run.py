@@ -111,7 +111,9 @@ class _Run:
                 if self.parts.ranks.main:
                     self.run.log(record)
                 self.show.advance(describe(record))
-                due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"]
+                # a run that may stop at the next step, for want of judges, goes on from here
+                stuck = set(self.parts.judge.pool.names) <= set(record["resting"])
+                due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or stuck
                 if due and t + 1 < self.parts.steps:
                     self._checkpoint(t + 1)
             after = self._measure_all("after")

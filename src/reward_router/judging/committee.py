@@ -57,13 +57,15 @@ class CommitteeJudge:
         responses: Sequence[Sequence[str]],
         step: int,
         audited: frozenset[int] = frozenset(),
+        resting: frozenset[str] = frozenset(),
     ) -> Verdicts:
         """Calibrated scores for every unit and, per unit, the ranking with its confidences; then labels and refits.
 
         All processes must call it alike often. One request an arm and round; ``audited`` rows are scored by the other arms, too.
+        ``resting``: arms that failed lately and are asked by nobody but the decisions that name them.
         """
         prompts = [e.prompt for e in examples]
-        table = Table(self.asker, self.online, self.names, units, decisions, prompts, responses)
+        table = Table(self.asker, self.online, self.names, units, decisions, prompts, responses, resting)
         table.panels = [self._panel(table, i, examples, step) for i in range(len(units))]
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")

@@ -106,9 +106,9 @@ def _who(evidence: Evidence) -> str:
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
-    name = max(arms, key=lambda a: arms[a]["decisions"])
+    name = max(arms, key=lambda a: judged.judged_share(s, a) or 0.0)
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
-    return f"The reward model that judged most is «{name}»: {judged.whole(arms[name]['share'])} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
+    return f"The reward model that judged most is «{name}»: {judged.whole(judged.judged_share(s, name) or 0.0)} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
 
 
 def _cost(s: Json) -> str:

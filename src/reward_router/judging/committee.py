@@ -57,8 +57,9 @@ class CommitteeJudge:
         responses: Sequence[Sequence[str]],
         step: int,
         audited: frozenset[int] = frozenset(),
+        learn: bool = True,
     ) -> Verdicts:
-        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then labels and refits.
+        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then, if it is to ``learn``, labels and refits.
 
         All processes must call it alike often. One request an arm and round; ``audited`` rows are scored by the other arms, too.
         """
@@ -72,7 +73,7 @@ class CommitteeJudge:
         table.settle()
         table.ask_all(table.missing(i for i, u in enumerate(units) if u.cells[0][0] in audited), "audit", keep=False)
         self._spend(asked)
-        self.refits = self.learner.learn(table, examples, step)
+        self.refits = self.learner.learn(table, examples, step) if learn else []
         return table.verdicts
 
     def _panel(self, table: Table, i: int, examples: Sequence[Example], step: int) -> Panel:

@@ -244,9 +244,7 @@ def build_committee(
     labels = settings.labels
     seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
     policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
-    return CommitteeJudge(
-        judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, gather
-    )
+    return CommitteeJudge(judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, gather)
 
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:

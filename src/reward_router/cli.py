@@ -306,7 +306,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _stop("interrupted; a training run goes on from its last checkpoint with --resume", INTERRUPTED)
+        _stop(
+            "interrupted; a training run goes on from its last checkpoint with --resume, others go on when run again",
+            INTERRUPTED,
+        )
     sys.exit(code or 0)
 
 

@@ -132,6 +132,10 @@ def _check(config: Config, files: Files) -> None:
             "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
             "--set context.kind=sentence (or hashing)"
         )
+    if payoff == "python" and importlib.util.find_spec("torch") is None:
+        raise InputError(
+            "payoff.name: python hands over what a training run does; it needs pip install 'reward-router[train]'"
+        )
     for name in names:
         if name in table.RESERVED:
             raise InputError(f"arm {name!r}: bestofn's table has a row of this name; give the arm another")
@@ -266,11 +270,10 @@ class _Work:
         return routed, panels
 
     def _default_committee(self, names: Sequence[str]) -> Config | None:
-        """A committee for comparison, with as much gold as the router has; None where none can be had."""
+        """A committee for comparison, with as much gold as a routed arm's payoff reads; None where none can be had."""
         costs = [spec.cost for spec in arm_specs(self.config)]
-        if len(names) < 2 or not self.teaches or self.config.payoff.name not in ("probe", "verifier"):
-            return None
-        if min(costs, default=1.0) <= 0:
+        known = any(np.isfinite(item.gold_N).any() for item in self.learned_from)
+        if len(names) < 2 or not known or min(costs, default=1.0) <= 0:
             return None
         labels = LabelConfig(fraction=self.config.payoff.fraction)
         return self.config.model_copy(update={"judge": JudgeConfig(mode="committee", labels=labels)})
@@ -422,6 +425,8 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     prompts, calls = result["prompts"], result["calls"]
     if result["methods"]:
         console.print(table.shown(result))
+        for line in (table.WORDS, table.notes(result["best_single"])):
+            console.print(line, style="dim", highlight=False, markup=False)
         if unknown := prompts["test"] - prompts["measured"]:
             console.print(f"{unknown} prompts without gold are chosen for and left out of the table", highlight=False)
     else:
@@ -431,6 +436,7 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
         f"calls    {calls['per_response']:.2f} a response: {calls['choosing']} to choose for {prompts['test']} prompts, after "
         f"{calls['learning']}{labels} to learn from {prompts['train']}",
         highlight=False,
+        soft_wrap=True,
     )
     if calls["comparison"]:
         made, seconds = sum(calls["made_now"].values()), sum(calls["seconds_now"].values())
@@ -438,5 +444,6 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
             f"         the comparison with every arm asked for {calls['comparison']} more (--no-compare leaves them out); "
             f"{made} scores were made now, in {seconds:.1f} s, the others were kept",
             highlight=False,
+            soft_wrap=True,
         )
     console.print(f"best     {out}", highlight=False, markup=False)

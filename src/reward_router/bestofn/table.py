@@ -21,15 +21,10 @@ from reward_router.types import Float
 ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE = "routed", "random", "mean", "committee", "oracle"
 SAMPLE, PERFECT = "no judge", "perfect router"
 RESERVED = (ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE, SAMPLE, PERFECT)
-SAYS = {
-    ROUTED: "one arm a prompt, the router's",
-    RANDOM: "one arm a prompt, each alike often",
-    MEAN: "the mean of all arms' z-scores",
-    COMMITTEE: "another arm where that pays",
-    SAMPLE: "any response, no arm asked",
-    PERFECT: "the best arm of each prompt, in hindsight",
-    ORACLE: "the best response, in hindsight",
-}
+WORDS = (
+    "routed: one arm a prompt, the router's. random: any arm, each alike often. mean: of all arms' z-scores. committee: asks another "
+    "arm where that pays. no judge: any response. perfect router: the best arm of each prompt, oracle: the best response, both in hindsight."
+)
 
 ArmScores = Mapping[str, Sequence[Float]]
 """By arm, per prompt its scores of the N responses."""
@@ -153,12 +148,11 @@ def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, A
 def shown(result: Mapping[str, Any]) -> Table:
     """The table for a terminal."""
     best, rows = result["best_single"], result["methods"]
-    against = "best single arm here" if best["train"] is None else "best single arm"
     table = Table(
         title=f"{_measure_word(result)} on {result['prompts']['measured']} prompts that nothing was learned from",
         title_justify="left",
     )
-    for column in ("who judges", "gold [95 %]", f"against the {against} [95 %]", "calls a response"):
+    for column in ("who judges", "gold [95 %]", "less best single [95 %]", "calls"):
         table.add_column(column, justify="left" if column == "who judges" else "right")
     for name in _order(rows):
         row = rows[name]
@@ -185,10 +179,16 @@ def _order(rows: Mapping[str, Any]) -> list[str]:
 
 
 def _called(name: str, best: Mapping[str, Any]) -> str:
-    if name in SAYS:
-        return f"{name} ({SAYS[name]})"
-    notes = [
-        *(["the best single arm, by the train prompts"] if name == best["train"] else []),
-        *(["the best here, in hindsight"] if name == best["test"] and name != best["train"] else []),
-    ]
-    return f"{name} ({'; '.join(notes)})" if notes else name
+    """A row's name, with a mark on the best single arms."""
+    if name == best["train"]:
+        return f"{name} *"
+    return f"{name} (*)" if name == best["test"] else name
+
+
+def notes(best: Mapping[str, Any]) -> str:
+    """What the marks of the table mean."""
+    here = f"(*) {best['test']}: the best here, in hindsight"
+    if best["train"] is None:
+        return f"{here}; differences are to it, for no train prompt tells the best arm beforehand"
+    named = f"* {best['train']}: the best single arm by the train prompts; differences are to it"
+    return named if best["train"] == best["test"] else f"{named}. {here}"

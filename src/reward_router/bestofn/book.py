@@ -58,7 +58,7 @@ class ScoreBook(RewardPool):
         known = self._pages(arm)
         keys = [[content_key(prompt, r) for r in row] for prompt, row in zip(prompts, responses, strict=True)]
         todo = [b for b, row in enumerate(keys) if any(key not in known for key in row)]
-        self.tick(sum(len(row) for b, row in enumerate(keys) if b not in set(todo)))
+        self.tick(sum(map(len, keys)) - sum(len(keys[b]) for b in todo))
         seconds = loading = 0.0
         for start in range(0, len(todo), CHUNK):
             rows = todo[start : start + CHUNK]

@@ -18,6 +18,7 @@ from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts, text_of
+from reward_router.data import Prompt
 from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
@@ -26,7 +27,6 @@ from reward_router.judging.judge import Judge
 from reward_router.ledger import Ledger
 from reward_router.online import online_prior, online_router
 from reward_router.payoffs import QuantileScaler
-from reward_router.policy import Policy, Prompt
 from reward_router.ranks import Ranks
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.loading import check_model
@@ -35,11 +35,12 @@ from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
-from reward_router.training.step import Trainer
 from reward_router.types import Float, RewardModel, Router
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
+    from reward_router.policy import Policy
+    from reward_router.training.step import Trainer
 
 ENSEMBLE = "ensemble"
 
@@ -51,10 +52,10 @@ class Parts:
     config: Config
     ranks: Ranks
     examples: list[Example]
-    policy: Policy
+    policy: "Policy"
     contexts: Contexts
     judge: Judge
-    trainer: Trainer
+    trainer: "Trainer"
     dispatcher: Dispatcher
     long_prompts: int = 0
     committee: CommitteeJudge | None = None
@@ -186,6 +187,9 @@ def breaker_rule(config: BreakerConfig) -> BreakerRule | None:
 
 def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
     """Load everything a run needs; InputError before the first step where something cannot be right."""
+    from reward_router.policy import Policy
+    from reward_router.training.step import Trainer
+
     examples, names = load_examples(config.data), arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
@@ -204,7 +208,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     )
     trainer = Trainer(policy, config.train, ranks.accelerator)
     dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
-    committee = build_committee(config, judge, names, ranks) if config.judge.mode == "committee" else None
+    committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
     alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
     if alone:  # no router names an arm: decisions bear this name, calls the arms'
         router = RouterConfig(name="fixed", arm=alone, unit=config.router.unit)
@@ -217,7 +221,9 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     )
 
 
-def build_committee(config: Config, judge: Judge, names: list[str], ranks: Ranks) -> CommitteeJudge:
+def build_committee(
+    config: Config, judge: Judge, names: list[str], gather: Callable[[list[Any]], list[Any]]
+) -> CommitteeJudge:
     """The committee over all arms but the one that labels, unfitted; InputError for costs or a budget that no order could keep."""
     names = [name for name in names if name != config.judge.labels.arm]
     settings, costs = config.judge, [judge.costs.get(name, 1.0) for name in names]
@@ -246,9 +252,7 @@ def build_committee(config: Config, judge: Judge, names: list[str], ranks: Ranks
     labels = settings.labels
     seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
     policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
-    return CommitteeJudge(
-        judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, ranks.gather
-    )
+    return CommitteeJudge(judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, gather)
 
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
@@ -292,7 +296,7 @@ def check_arms(config: Config, pool: RewardPool) -> None:
             raise InputError(f"arm {spec.name!r} cannot be built: {result.error}")
 
 
-def fitting(examples: list[Example], data: DataConfig, policy: Policy, say: Callable[[str], None]) -> list[Example]:
+def fitting(examples: list[Example], data: DataConfig, policy: "Policy", say: Callable[[str], None]) -> list[Example]:
     """The examples whose prompts the policy takes; a longer one is an InputError unless ``long_prompts: skip``."""
     if data.long_prompts == "refuse":
         for example in examples:

@@ -77,6 +77,47 @@ def train(
 
 
 @app.command()
+def bestofn(
+    config: Source = None,
+    preset: Preset = None,
+    set_: Settings = None,
+    responses: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="rows {prompt, responses, golds?, answer?}; none: the policy samples"),
+    ] = None,
+    train_file: Annotated[str | None, typer.Option("--train", metavar="FILE", help="such rows to learn from")] = None,
+    test_file: Annotated[str | None, typer.Option("--test", metavar="FILE", help="such rows to choose for")] = None,
+    run: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="sample from this finished run's policy")] = None,
+    out: Annotated[Path, typer.Option(metavar="BEST.jsonl", help="the best response to each prompt")] = Path(
+        "runs/best.jsonl"
+    ),
+    json_out: Annotated[Path | None, typer.Option("--json", metavar="RESULT.json", help="the table as data")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="runs of the router")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="prompts to learn from, and to choose for, at most")] = None,
+    measure: Annotated[str | None, typer.Option(help="gold, f1, rouge_l or exact")] = None,
+    compare: Annotated[bool, typer.Option(help="score everything with every arm, for the table")] = True,
+) -> None:
+    """Best of n: the reward model that the router picks chooses one of n responses to each prompt; nobody is trained."""
+    settings = [*(set_ or []), *([f"measure={measure}"] if measure else [])]
+    settled = configuration.load(config, preset, settings)
+    from reward_router.bestofn.run import Files
+    from reward_router.bestofn.run import bestofn as choose
+
+    files = Files(responses, train_file, test_file)
+    choose(
+        settled,
+        out,
+        files=files,
+        run=run,
+        seeds=seeds,
+        limit=limit,
+        compared=compare,
+        json_out=json_out,
+        console=console,
+    )
+
+
+@app.command()
 def study(
     out: Annotated[Path, typer.Option(help="a directory; finished runs in it are kept")] = Path("study"),
     seeds: Annotated[int, typer.Option(min=1, help="training seeds of each variant")] = 5,
@@ -265,7 +306,10 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        _stop("interrupted; a training run goes on from its last checkpoint with --resume", INTERRUPTED)
+        _stop(
+            "interrupted; a training run goes on from its last checkpoint with --resume, others go on when run again",
+            INTERRUPTED,
+        )
     sys.exit(code or 0)
 
 

@@ -361,6 +361,14 @@ class EvalConfig(Section):
     )
 
 
+class SplitConfig(Section):
+    """How ``bestofn`` divides prompts: the router learns on the first part and chooses, frozen, for the rest."""
+
+    train: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5, description="share of prompts that the router learns from, drawn by the prompt; 0: none"
+    )
+
+
 class Config(Section):
     """A whole run. See ``configs/default.yaml`` for one that works on a laptop."""
 
@@ -383,6 +391,12 @@ class Config(Section):
     checkpoint_every: Count = 1
     durability: Literal["normal", "full"] = "normal"
     contexts: Literal["full", "f32", "none"] = "full"
+    split: SplitConfig | None = Field(
+        default=None, description="of `bestofn`; none: data to learn from and eval.data to choose for, or halves"
+    )
+    measure: Literal["gold", "f1", "rouge_l", "exact"] | None = Field(
+        default=None, description="how `bestofn` measures a response; none: gold (golds of the rows, else the rule)"
+    )
 
     @property
     def tie(self) -> float:

@@ -1,15 +1,19 @@
 """Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash. Text in, arrays out."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from reward_router.config import ContextConfig
+from reward_router.data import Prompt
+from reward_router.errors import InputError
 from reward_router.features import hash_rows, pair_rows, unit_rows
-from reward_router.policy import Policy, Prompt
 from reward_router.rewards.loading import MINILM, load_encoder
 from reward_router.types import Float
+
+if TYPE_CHECKING:
+    from reward_router.policy import Policy
 
 
 class PairRows(Protocol):
@@ -28,11 +32,30 @@ class PairRows(Protocol):
 class Contexts:
     """Prompts, or pairs of responses, to rows of unit norm."""
 
-    def __init__(self, config: ContextConfig, policy: Policy, of_pairs: PairRows | None = None) -> None:
-        """Loads the sentence encoder where one is configured; ``of_pairs``: a prior's own encoder of pairs."""
-        self.config, self.policy, self.of_pairs = config, policy, of_pairs
+    def __init__(
+        self,
+        config: ContextConfig,
+        policy: "Policy | None",
+        of_pairs: PairRows | None = None,
+        device: str = "auto",
+    ) -> None:
+        """Loads the sentence encoder where one is configured; ``of_pairs``: a prior's own encoder of pairs.
+
+        Without a policy the sentence encoder goes to ``device``; InputError where the policy itself is to embed.
+        """
+        if policy is None and config.kind == "policy" and of_pairs is None:
+            raise InputError("context.kind: policy needs the policy, and there is none here; use sentence or hashing")
+        self.config, self._policy, self.of_pairs = config, policy, of_pairs
         sentence = config.kind == "sentence" and of_pairs is None
-        self.encoder: Any = load_encoder(config.model or MINILM, device=policy.config.device) if sentence else None
+        where = policy.config.device if policy else device
+        self.encoder: Any = load_encoder(config.model or MINILM, device=where) if sentence else None
+
+    @property
+    def policy(self) -> "Policy":
+        """The policy that embeds; InputError where there is none."""
+        if self._policy is None:
+            raise InputError("context.kind: policy needs the policy, and there is none here; use sentence or hashing")
+        return self._policy
 
     @property
     def dim(self) -> int:

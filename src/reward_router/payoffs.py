@@ -237,19 +237,20 @@ def _losses(loss_B: ArrayLike) -> Float:
 
 
 def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
-    """Share of (right, wrong) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
+    """Share of (better, worse) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
 
-    The ``probe`` payoff: does the arm tell right from wrong here? None where gold is all equal or unknown (NaN): nothing
-    can be learned. O(N^2).
+    The ``probe`` payoff: does the arm tell right from wrong here? Gold is 1 and 0, or any numbers: every pair of unequal gold
+    counts once. None where gold is all equal or unknown (NaN): nothing can be learned. O(N^2).
 
     >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
     1.0
     """
     score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
-    gap_RW = score_N[gold_N == 1][:, None] - score_N[gold_N == 0][None, :]
-    if gap_RW.size == 0:
+    better_NN = gold_N[:, None] > gold_N[None, :]
+    gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
+    if gap_P.size == 0:
         return None
-    return float(np.mean((gap_RW > 0) + 0.5 * ((gap_RW == 0) | np.isnan(gap_RW))))
+    return float(np.mean((gap_P > 0) + 0.5 * ((gap_P == 0) | np.isnan(gap_P))))
 
 
 def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:

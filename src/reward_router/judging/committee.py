@@ -58,8 +58,9 @@ class CommitteeJudge:
         step: int,
         audited: frozenset[int] = frozenset(),
         resting: frozenset[str] = frozenset(),
+        learn: bool = True,
     ) -> Verdicts:
-        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then labels and refits.
+        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then, if it is to ``learn``, labels and refits.
 
         All processes must call it alike often. One request an arm and round; ``audited`` rows are scored by the other arms, too.
         ``resting``: arms that failed lately and are asked by nobody but the decisions that name them.
@@ -74,7 +75,7 @@ class CommitteeJudge:
         table.settle()
         table.ask_all(table.missing(i for i, u in enumerate(units) if u.cells[0][0] in audited), "audit", keep=False)
         self._spend(asked)
-        self.refits = self.learner.learn(table, examples, step)
+        self.refits = self.learner.learn(table, examples, step) if learn else []
         return table.verdicts
 
     def _panel(self, table: Table, i: int, examples: Sequence[Example], step: int) -> Panel:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reward_router.committee import Ranking
+from reward_router.data import Prompt
 from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
-from reward_router.policy import Prompt
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.types import Decision, Float

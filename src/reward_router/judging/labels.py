@@ -95,7 +95,8 @@ class Learner:
     def _sides(self, table: Table, i: int, value_N: Float, step: int) -> Sides:
         """(better, worse, is better side a) for as many disjoint pairs of different texts as the unit's responses give."""
         draw = keyed.rng(self.seed, "label", step, table.units[i].id)
-        pairs = (better_worse if self.settings.arm else right_wrong)(value_N, distinct(table.texts(i)), draw)
+        graded = self.settings.arm is not None or not set(value_N[np.isfinite(value_N)].tolist()) <= {0.0, 1.0}
+        pairs = (better_worse if graded else right_wrong)(value_N, distinct(table.texts(i)), draw)
         return [(w, x, bool(side)) for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)]
 
     def _start(self, table: Table, step: int) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reward_router.committee import OnlineCommittee, Panel
+from reward_router.data import Prompt
 from reward_router.judging.judge import Judge, Unit, Verdicts, calls_of, cells_of
 from reward_router.ledger.rows import Call
-from reward_router.policy import Prompt
 from reward_router.types import Decision, Float
 
 

@@ -1,0 +1,231 @@
+"""Prompts with n responses each and their gold, read from a file, and which of them are learned from.
+
+A row is {prompt, responses: [...], answer?, golds?: [...], category?, id?, split?}. Gold of a response is, by ``measure``:
+its number in ``golds``, else the verdict of ``data.answer_kind`` on ``answer``, else the rule of the embedded prompt; or F1,
+ROUGE-L or exact match with ``answer``. NaN where there is none of these.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from reward_router import keyed
+from reward_router.answers import grade
+from reward_router.bestofn.measures import MEASURES, measured, references
+from reward_router.columns import as_text, required
+from reward_router.config import Config, DataConfig
+from reward_router.contexts import text_of
+from reward_router.data import PromptRecord, load_prompts
+from reward_router.errors import InputError
+from reward_router.examples import EMBEDDED, Example, balanced
+from reward_router.rows import Placed, Row, read_rows
+from reward_router.tasks import generate, verify
+from reward_router.types import Float
+
+EITHER = "train+test"
+_OURS = ("responses", "golds", "split")
+
+
+@dataclass(frozen=True, eq=False)
+class Item(Example):
+    """A prompt with its ``responses`` and their ``gold_N`` in [0, 1], NaN unknown; ``side``: train or test where the data says it."""
+
+    responses: tuple[str, ...] = ()
+    gold_N: Float = field(default_factory=lambda: np.zeros(0))
+    side: str | None = None
+
+    def gold(self, responses: Sequence[str]) -> Float:
+        """(N,) gold of texts among this prompt's own responses, NaN for others."""
+        known = dict(zip(self.responses, self.gold_N.tolist(), strict=True))
+        return np.array([known.get(r, np.nan) for r in responses], dtype=np.float64)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the gold of every response is known."""
+        return bool(np.isfinite(self.gold_N).all())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The prompts that are learned from, and those that are chosen for."""
+
+    train: list[Item]
+    test: list[Item]
+
+
+def read_responses(source: str, config: Config, side: str | None = None) -> list[Item]:
+    """The rows of a file (or Hub data set) of responses, in order. O(rows).
+
+    ``data.columns`` maps our names to the file's. InputError for no rows, an id given twice, fewer than two responses, and golds
+    that are not one number in [0, 1] (or null) a response; each names the row.
+    """
+    data, columns = config.data, config.data.columns
+    asked = {ours: theirs for ours, theirs in columns.items() if ours not in _OURS}
+    records = load_prompts(source, split=EITHER, columns=asked, template=data.template)
+    rows = list(read_rows(source, EITHER))
+    if len(rows) != len(records):
+        raise InputError(f"data {source}: {len(rows)} rows, but {len(records)} of them hold a prompt that can be read")
+    rules = _embedded_rules() if data.source == EMBEDDED else {}
+    items = [_item(placed, record, config, rules, side) for placed, record in zip(rows, records, strict=True)]
+    if _measure(config) != "gold" and not any(item.measured for item in items):
+        raise InputError(f"data {source}: measure {config.measure} compares with `answer`, and no row has one")
+    return items
+
+
+def _item(
+    placed: Placed, record: PromptRecord, config: Config, rules: Mapping[str, Callable[[str], bool]], side: str | None
+) -> Item:
+    place, row = placed
+    columns = config.data.columns
+    responses = _responses(row, columns, place)
+    verify_one = _rule(record, config.data, rules)
+    answer = row.get(columns.get("answer", "answer"), record.answer)
+    gold_N = _gold(responses, _golds(row, columns, len(responses), place), answer, verify_one, _measure(config))
+    said = as_text(row.get(columns.get("split", "split")))
+    return Item(
+        record.id, record.prompt, record.category, verify_one, responses, _alike(responses, gold_N), side or said
+    )
+
+
+def _measure(config: Config) -> str:
+    return config.measure or "gold"
+
+
+def _responses(row: Row, columns: Mapping[str, str], place: str) -> tuple[str, ...]:
+    given = required(row, "responses", {k: v for k, v in columns.items() if k == "responses"}, place)
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InputError(f"data {place}: responses is {str(given)[:60]!r}; a list of texts is expected")
+    if len(given) < 2:
+        count = "an empty list" if not given else "one response only, so there is nothing to choose"
+        raise InputError(f"data {place}: responses is {count}; best of n needs 2 or more a prompt")
+    return tuple(_response(one, n, place) for n, one in enumerate(given))
+
+
+def _response(value: Any, n: int, place: str) -> str:
+    """A response as text: it may be a plain value, or a list of one assistant turn."""
+    if isinstance(value, str | bool | int | float):
+        return value if isinstance(value, str) else str(value)
+    turns = [value] if isinstance(value, Mapping) else value
+    if isinstance(turns, Sequence) and len(turns) == 1 and isinstance(turns[0], Mapping):
+        content = turns[0].get("content")
+        if turns[0].get("role") == "assistant" and isinstance(content, str):
+            return content
+    raise InputError(
+        f"data {place}: response {n} is {str(value)[:60]!r}; allowed a text, or one turn {{role: assistant, content: text}}"
+    )
+
+
+def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | None:
+    """The row's own golds, None where it has none."""
+    name = columns.get("golds", "golds")
+    if row.get(name) is None:
+        if name != "golds" and name not in row:
+            required(row, "golds", {"golds": name}, place)
+        return None
+    given = row[name]
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != n:
+        count = f"{len(given)} numbers" if isinstance(given, list | tuple) else repr(given)[:60]
+        raise InputError(f"data {place}: {name} is {count} for {n} responses; one number in [0, 1] or null a response")
+    gold_N = np.full(n, np.nan)
+    for i, value in enumerate(given):
+        if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
+            raise InputError(f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null")
+        gold_N[i] = np.nan if value is None else float(value)
+    return gold_N
+
+
+def _embedded_rules() -> dict[str, Callable[[str], bool]]:
+    """Prompt -> rule, of all embedded prompts."""
+    tasks = [task for split in SPLITS for task in generate(split)]
+    return {task.prompt: partial(verify, task) for task in tasks}
+
+
+def _rule(
+    record: PromptRecord, data: DataConfig, rules: Mapping[str, Callable[[str], bool]]
+) -> Callable[[str], bool] | None:
+    """What says whether a response is right: the answer by its kind, or the embedded prompt's own rule."""
+    if data.answer_kind is not None and record.answer is not None:
+        kind, answer = data.answer_kind, record.answer
+        try:
+            grade(kind, "", answer)
+        except InputError as error:
+            raise InputError(f"prompt {record.id}: {error}") from None
+        return lambda response: grade(kind, response, answer)
+    return rules.get(text_of(record.prompt))
+
+
+def gold_of(responses: Sequence[str], answer: Any, rule: Callable[[str], bool] | None, measure: str) -> Float:
+    """(N,) gold by ``measure``; NaN where there is no answer, or no rule. O(total text)."""
+    return _gold(responses, None, answer, rule, measure)
+
+
+def _gold(
+    responses: Sequence[str], golds_N: Float | None, answer: Any, rule: Callable[[str], bool] | None, measure: str
+) -> Float:
+    if measure in MEASURES:
+        right = references(answer)
+        return np.array([measured(measure, r, right) if right else np.nan for r in responses])
+    if golds_N is not None:
+        return golds_N
+    return np.array([np.nan if rule is None else float(rule(r)) for r in responses])
+
+
+def _alike(responses: Sequence[str], gold_N: Float) -> Float:
+    """Equal texts have equal gold: the mean of what was given for them."""
+    texts = np.array(responses, dtype=object)
+    return np.array([float(np.mean(gold_N[texts == text])) for text in responses])
+
+
+# which are learned from -------------------------------------------------------------------------------------------------
+
+
+def divide(items: Sequence[Item], config: Config) -> Sides:
+    """By what the rows themselves say, else by the share ``split.train``, drawn by the prompt: one prompt, one side.
+
+    InputError where nothing is left to choose for.
+    """
+    share = config.split.train if config.split else 0.5
+
+    def learns(item: Item) -> bool:
+        if item.side is not None:
+            return item.side == "train"
+        return keyed.uniform(config.seed, "data", 0, f"bestofn/{text_of(item.prompt)}") < share
+
+    train = [item for item in items if learns(item)]
+    test = [item for item in items if not learns(item)]
+    if not test:
+        raise InputError(
+            f"all {len(items)} prompts are to be learned from and none is left to choose for; "
+            f"split.train is {share}, or every row says split: train"
+        )
+    return Sides(train, test)
+
+
+def two_files(train: str, test: str, config: Config) -> Sides:
+    """One file to learn from, another to choose for; InputError where an id is in both."""
+    sides = Sides(read_responses(train, config, "train"), read_responses(test, config, "test"))
+    both = {item.id for item in sides.train} & {item.id for item in sides.test}
+    if both:
+        raise InputError(
+            f"id {min(both)!r} is in {train} and in {test}; a prompt that is learned from is not chosen for"
+        )
+    return sides
+
+
+def limited(sides: Sides, limit: int | None) -> Sides:
+    """At most so many prompts on each side, from the categories in turn."""
+    return Sides(_first(sides.train, limit), _first(sides.test, limit))
+
+
+def _first(items: Sequence[Item], limit: int | None) -> list[Item]:
+    kept = {id(item) for item in balanced(items, limit)}
+    return [item for item in items if id(item) in kept]
+
+
+def shared_prompts(sides: Sides) -> int:
+    """How many prompts are word for word on both sides."""
+    seen = {text_of(item.prompt) for item in sides.train}
+    return sum(text_of(item.prompt) in seen for item in sides.test)

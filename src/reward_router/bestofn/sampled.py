@@ -1,0 +1,183 @@
+"""Prompts with n responses each from the policy itself, kept in a folder, and the policy's own loss on a response.
+
+The prompts are those of ``train``: ``data`` to learn from and ``eval.data`` to choose for; with ``split`` given, ``data`` alone,
+divided by it. Samples are the base policy's, or those of a finished run's adapter.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reward_router import config as configuration
+from reward_router.assemble import fitting
+from reward_router.bestofn.measures import MEASURES
+from reward_router.bestofn.rows import Item, Sides, divide, gold_of, limited
+from reward_router.config import Config, DataConfig
+from reward_router.data import Prompt, load_prompts
+from reward_router.errors import InputError
+from reward_router.examples import EMBEDDED, Example, load_examples
+from reward_router.finished import adapter_tensors, run_config
+from reward_router.policy import Policy, Response
+from reward_router.rewards.prefix import TokenScorer
+from reward_router.rundir import explained
+
+STEP = 2**41  # no training step, and not gold-pairs' either: these samples are best-of-n's own
+CHUNK = 16  # prompts sampled between two writes
+PROMPTS = 160  # on each side, where neither --limit nor eval.limit says otherwise
+
+
+def load_policy(config: Config, run: Path | None) -> Policy:
+    """The configured policy, with the adapter of a finished run where one is named; InputError where the two do not fit."""
+    if run is not None and run_config(run).policy.model != config.policy.model:
+        raise InputError(
+            f"--run {run} trained {run_config(run).policy.model}, and policy.model is {config.policy.model}; "
+            "give that run's config.yaml as CONFIG"
+        )
+    policy = Policy(config.policy, config.train, config.seed)
+    if run is not None:
+        policy.load_adapter(adapter_tensors(run))
+        policy.sync()
+    return policy
+
+
+def sampled(
+    config: Config,
+    policy: Policy,
+    limit: int | None,
+    run: Path | None,
+    folder: Path,
+    say: Callable[[str], None],
+    tick: Callable[[int, int], None],
+) -> Sides:
+    """``policy.n_responses`` samples for every prompt of both sides. ``tick`` is told prompts done and in all."""
+    most = limit or config.eval.limit or PROMPTS
+    held_out = None if config.split else _held_out(config)
+    if held_out is None:
+        bare = [_bare(e) for e in _fitting(config.data, policy, say)]
+        sides = divide(bare, config)
+        answers = _answers(config, config.data)
+    else:
+        learned = [_bare(e) for e in _fitting(config.data, policy, say)]
+        sides = Sides(learned, [_bare(e) for e in _fitting(held_out, policy, say)])
+        answers = _answers(config, config.data) | _answers(config, held_out)
+        _apart(sides)
+    sides = limited(sides, most)
+    store = _Samples(folder / f"samples-{_digest(config, run)}.jsonl")
+    items = [*sides.train, *sides.test]
+    texts = list(_draw(config, policy, items, store, tick))
+    full = [_full(item, group, answers, config) for item, group in zip(items, texts, strict=True)]
+    if config.measure in MEASURES and not any(item.measured for item in full):
+        raise InputError(f"measure {config.measure} compares with an answer's text, and {config.data.source} has none")
+    return Sides(full[: len(sides.train)], full[len(sides.train) :])
+
+
+def _held_out(config: Config) -> DataConfig | None:
+    """What ``train`` holds out: ``eval.data``, or the dev split of the embedded prompts."""
+    if config.eval.data is not None:
+        return config.eval.data
+    return config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+
+
+def _fitting(data: DataConfig, policy: Policy, say: Callable[[str], None]) -> list[Example]:
+    return fitting(load_examples(data), data, policy, say)
+
+
+def _bare(example: Example) -> Item:
+    return Item(example.id, example.prompt, example.category, example.verify)
+
+
+def _apart(sides: Sides) -> None:
+    both = {item.id for item in sides.train} & {item.id for item in sides.test}
+    if both:
+        raise InputError(
+            f"prompt {min(both)!r} is in data and in eval.data; give other prompts to choose for, or split: {{train: 0.5}}"
+        )
+
+
+def _answers(config: Config, data: DataConfig) -> dict[str, str]:
+    """Prompt id -> answer text, for measures that compare texts."""
+    if config.measure not in MEASURES or data.source == EMBEDDED:
+        return {}
+    records = load_prompts(
+        data.source, split=data.split, columns=data.columns, template=data.template, limit=data.limit,
+        config_name=data.name, categories=data.categories,
+    )  # fmt: skip
+    return {record.id: record.answer for record in records if record.answer is not None}
+
+
+def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], config: Config) -> Item:
+    gold_N = gold_of(responses, answers.get(item.id), item.verify, config.measure or "gold")
+    return Item(item.id, item.prompt, item.category, item.verify, tuple(responses), gold_N, item.side)
+
+
+def _draw(
+    config: Config, policy: Policy, items: Sequence[Item], store: "_Samples", tick: Callable[[int, int], None]
+) -> Iterator[list[Response]]:
+    """Samples of every item, in fixed groups: a group that is kept whole is not drawn again."""
+    for start in range(0, len(items), CHUNK):
+        part = items[start : start + CHUNK]
+        ids = [item.id for item in part]
+        kept = store.get(ids)
+        if kept is None:
+            kept = policy.sample([item.prompt for item in part], ids, config.policy.n_responses, STEP)
+            store.add(ids, kept)
+        yield from kept
+        tick(min(start + CHUNK, len(items)), len(items))
+
+
+def _digest(config: Config, run: Path | None) -> str:
+    """What decides the samples: policy, seed, prompts' sections, and the adapter."""
+    what = "".join(configuration.dump(part) for part in (config.policy, config.data, config.eval, config.train))
+    total = hashlib.blake2b(f"{config.seed}:{what}".encode(), digest_size=8)
+    if run is not None:
+        total.update((run / "policy" / "adapter_model.safetensors").read_bytes())
+    return total.hexdigest()
+
+
+class _Samples:
+    """Groups of samples in an append-only file; a line that a kill cut short is left out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[tuple[str, ...], list[list[Response]]] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            groups = [[Response(text, ended) for text, ended in group] for group in entry["responses"]]
+            self._known[tuple(entry["ids"])] = groups
+
+    def get(self, ids: Sequence[str]) -> list[list[Response]] | None:
+        return self._known.get(tuple(ids))
+
+    def add(self, ids: Sequence[str], groups: Sequence[Sequence[Response]]) -> None:
+        texts = [[(str(r), r.finished) for r in group] for group in groups]
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+            with self.path.open("a", encoding="utf-8") as file:
+                line = json.dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
+                file.write(("\n" if torn else "") + line + "\n")
+
+
+class OwnLoss:
+    """Mean negative log-likelihood a token of a response under the policy, EOS included: LASER's payoff for best of n, unscaled."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Runs nothing."""
+        self.policy = policy
+        self._scorer = TokenScorer(policy.model.get_base_model())
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
+        """One number a response; each prompt is run once."""
+        policy = self.policy
+        ids = [policy.prompt_ids(prompt) for prompt in prompts]
+        tokens = [[policy.response_ids(response)] for response in responses]
+        with policy.using("policy"):
+            found = self._scorer.logprobs(ids, tokens)
+        return [-float(np.mean(row[0])) if len(row[0]) else 0.0 for row in found]

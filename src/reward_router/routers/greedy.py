@@ -1,0 +1,65 @@
+"""A learned router, frozen: it takes the arm it thinks best and learns nothing more."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.routers.simple import checked
+from reward_router.types import AnyFloat, Float, Int, Router, State
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """What tells the expected payoff of each arm, without a bonus for what is not known."""
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (B, K)."""
+        ...
+
+
+class Greedy:
+    """The arm of the highest expected payoff under ``router``, ties split evenly; of its probability where it expects none.
+
+    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3). What it is told is checked and
+    forgotten. It reads ``router`` and never changes it.
+
+    >>> from reward_router.routers.simple import Uniform
+    >>> Greedy(Uniform(2)).probs(np.zeros((1, 3)))
+    array([[0.5, 0.5]])
+    """
+
+    warmup = 0
+
+    def __init__(self, router: Router) -> None:
+        """``router``: what was learned."""
+        self.router = router
+        self.dim: int | None = getattr(router, "dim", None)
+
+    @property
+    def n_arms(self) -> int:
+        """K."""
+        return self.router.n_arms
+
+    def probs(self, context_BD: AnyFloat) -> Float:
+        """(B, K), the whole probability on the best arm."""
+        value_BK = (
+            self.router.posterior(context_BD)[0]
+            if isinstance(self.router, Posterior)
+            else self.router.probs(context_BD)
+        )
+        best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
+        return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Checks its input and learns nothing."""
+        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+
+    def state_dict(self) -> State:
+        """The router's own."""
+        return self.router.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore the router's own; as it does."""
+        self.router.load_state_dict(state)

@@ -1,0 +1,85 @@
+"""Rows that cannot be right: one line that names the row and what is allowed, and nothing is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reward_router.bestofn.rows import read_responses
+from reward_router.bestofn.run import Files, bestofn
+from reward_router.config import Config
+from reward_router.errors import InputError
+
+GOOD = {"id": "a", "prompt": "Say hi.", "responses": ["hi", "hello"], "golds": [1, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"responses": ["hi"], "golds": [1]}, "line 2: responses is one response only, so there is nothing to choose"),
+        ({"responses": [], "golds": []}, "line 2: responses is an empty list"),
+        ({"responses": "hi"}, "line 2: responses is 'hi'; a list of texts"),
+        ({"responses": None}, "line 2: column 'responses' is null"),
+        ({"responses": ["hi", {"role": "user", "content": "x"}]}, "line 2: response 1 is .*role: assistant"),
+        ({"golds": [1]}, "line 2: golds is 1 numbers for 2 responses"),
+        ({"golds": 1}, "line 2: golds is 1 for 2 responses"),
+        ({"golds": [1, 7]}, r"line 2: golds\[1\] is 7; allowed a number in \[0, 1\]"),
+        ({"golds": [1, "yes"]}, r"line 2: golds\[1\] is 'yes'"),
+        ({"golds": [1, float("nan")]}, r"golds\[1\] is nan"),
+        ({"id": "a"}, "id 'a' was given before"),
+        ({"prompt": " "}, "line 2: the prompt is empty"),
+    ],
+)
+def test_a_bad_row_is_named(
+    change: dict[str, Any], message: str, write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+) -> None:
+    file = write([GOOD, {**GOOD, "id": "b", **change}])
+    with pytest.raises(InputError, match=message):
+        bestofn(settled(), tmp_path / "best.jsonl", files=Files(file))
+    assert not (tmp_path / "best.jsonl").exists()
+
+
+def test_no_row_at_all(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match="no rows"):
+        read_responses(write([]), settled())
+
+
+def test_numbers_and_turns_are_texts(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+    turn = [{"role": "assistant", "content": "four"}]
+    [item] = read_responses(write([{"prompt": "2 + 2?", "responses": [4, turn, turn[0], True]}]), settled())
+    assert item.responses == ("4", "four", "four", "True")
+    assert not item.measured
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["router.unit=batch"], "router.unit: batch"),
+        (["router={name: uniform, mode: ensemble}"], "the row `mean`"),
+        (["router={name: round_robin, per: iteration}"], "per: decision"),
+        (["payoff.name=neg_loss"], "payoff.name=probe"),
+        (["payoff.name=improvement"], "use probe, verifier, python or neg_loss"),
+        (["context.kind=policy"], "context.kind=sentence"),
+        (["noise=0.1"], "noise: 0"),
+        (["arms.easy.name=oracle"], "'oracle'.*another"),
+        (["pool.fallback=who"], "pool.fallback='who' is none of the arms"),
+        (["split={train: 0.999999}"], "none is left to choose for"),
+        (["measure=f1"], "measure f1 compares with `answer`"),
+    ],
+)
+def test_settings_without_meaning_are_refused(
+    settings: list[str], message: str, write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        bestofn(settled(*settings), tmp_path / "best.jsonl", files=Files(write([GOOD])))
+
+
+def test_files_that_do_not_go_together(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+    with pytest.raises(InputError, match="belong together"):
+        Files(train="x.jsonl")
+    with pytest.raises(InputError, match="not both"):
+        Files("r.jsonl", "x.jsonl", "y.jsonl")
+    one, two = write([GOOD], "one.jsonl"), write([GOOD], "two.jsonl")
+    with pytest.raises(InputError, match="id 'a' is in"):
+        bestofn(settled(), Path(one).parent / "best.jsonl", files=Files(train=one, test=two))

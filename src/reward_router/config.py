@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward_router.errors import InputError
+from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -286,6 +287,11 @@ class PairsConfig(Section):
     tie: NonNegative | None = Field(
         default=None,
         description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
+    )
+    truncated: Truncated = Field(
+        default="lose",
+        description="responses that policy.max_new_tokens cut: below every finished one whatever the arm says and equal to each "
+        "other (lose), in no pair (drop), or as any other (keep)",
     )
 
 

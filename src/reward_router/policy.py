@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reward_router.config import PolicyConfig, TrainConfig
@@ -47,6 +48,15 @@ class Response(str):
         made = super().__new__(cls, text)
         made.finished = finished
         return made
+
+
+def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) whether each response came to its own end; a plain text did.
+
+    >>> finished(["yes", Response("no, bec", finished=False)]).tolist()
+    [True, False]
+    """
+    return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)
 
 
 class Policy:

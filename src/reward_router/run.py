@@ -193,6 +193,7 @@ class _Run:
             "router": judged_by(config),
             "unit": config.router.unit,
             "payoff": config.payoff.name,
+            "truncated": config.pairs.truncated,
             "n_arms": n_arms,
             "steps": parts.steps,
             "arms": arms_table(parts),

@@ -20,6 +20,12 @@ from reward_router.show import duration
 
 PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
+TRUNCATED = {
+    "lose": "each loses to every finished one",
+    "drop": "they make no pairs",
+    "keep": "they are judged as any other (pairs.truncated: keep)",
+}
+
 
 def manifest(parts: Parts) -> dict[str, Any]:
     """Versions, seed and hashes: what has to be equal for a run to come out equal."""
@@ -122,9 +128,14 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if summary["committee"]:
         console.print(committee_line(summary["committee"]), highlight=False)
     left_out = [
-        f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
+        f"{v} {k.replace('_', ' ')}"
+        for k, v in summary["counts"].items()
+        if v and k not in ("pairs", "responses", "truncated")
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    if cut := summary["counts"]["truncated"]:
+        fate = TRUNCATED[summary["truncated"]]
+        console.print(f"cut      {cut} sampled responses by the token limit; {fate}", highlight=False)
     if summary.get("trust") is not None:
         console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
     r = summary["payoff_gold"]

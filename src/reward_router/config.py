@@ -296,7 +296,7 @@ class PairsConfig(Section):
 
 
 class TrainConfig(Section):
-    """The optimiser: one step a batch, LoRA, the loss of the paper by default."""
+    """The optimiser: LoRA, the loss of the paper, and one step a batch at one learning rate by default."""
 
     loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
     beta: Positive = 0.1
@@ -305,6 +305,13 @@ class TrainConfig(Section):
     desirable_weight: Positive = 1.0
     undesirable_weight: Positive = 1.0
     lr: Positive = 5e-6
+    warmup: NonNegative = Field(
+        default=0.0,
+        description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how lr falls from the end of the warm-up to the end of the run"
+    )
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     lora_r: Count = 16
@@ -313,9 +320,20 @@ class TrainConfig(Section):
     iterations: Count = 10
     batch_prompts: Count = 16
     batches_per_iteration: Count | None = Field(default=None, description="none: one pass over the prompts")
-    steps_per_batch: Count = 1
+    steps_per_batch: Count = Field(default=1, description="optimiser epochs over a batch's pairs")
+    mini_batch: Count | None = Field(
+        default=None, description="pairs an optimiser step, of all processes together; none: all of the batch's"
+    )
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise ValueError(
+                f"warmup={self.warmup} is neither a share below 1 nor a whole number of optimiser steps; allowed either"
+            )
+        return self
 
 
 class EvalConfig(Section):

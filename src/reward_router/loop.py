@@ -135,7 +135,7 @@ class Loop:
         self.say(f"training on {len(pairs)} pairs")
         with clock.phase("step"):
             flipped_P = self.flipped(pairs, label_PK)
-            result = parts.trainer.step(pairs)
+            result = parts.trainer.step(pairs, t)
             after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
             parts.policy.sync()
 
@@ -418,6 +418,7 @@ class Loop:
             "loss": float(np.mean(loss_P)) if loss_P and np.isfinite(loss_P).all() else None,
             "pairs": len(loss_P),
             "skipped": result.skipped,
+            "lr": list(result.lr_S),
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "payoff": float(np.mean(list(paid.values()))) if paid else None,
             "payoffs": len(paid),

@@ -75,6 +75,11 @@ class Parts:
         """Batches of the whole run."""
         return self.config.train.iterations * self.batches_per_iteration
 
+    def routed_ids(self) -> set[str]:
+        """Ids of the prompts that some step of the run routes. O(prompts) a step, one pass at most."""
+        one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        return {e.id for t in range(min(self.steps, one_pass)) for e in self.batch(t)}
+
     def batch(self, t: int) -> list[Example]:
         """The prompts of step t: passes over the data, each in its own keyed order; no prompt twice in a batch."""
         size, total = self.config.train.batch_prompts, len(self.examples)

@@ -337,15 +337,38 @@ class TrainConfig(Section):
 
 
 class EvalConfig(Section):
-    """Gold on the dev split before and after; greedy unless a temperature is given."""
+    """Gold on held-out prompts before and after, and looks at train prompts that decide which adapter is kept."""
 
     data: DataConfig | None = None
     limit: Count | None = None
     max_new_tokens: Count | None = None
-    batch: Count = 64
+    batch: Count = Field(default=64, description="responses at a time")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+    )
+    greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
+    )
+    look: Count = Field(default=48, description="train prompts of a look; those that are not routed come first")
+    look_samples: Count = Field(default=2, description="responses a prompt of a look, at policy.temperature")
+    look_every: Count = Field(default=2, description="steps from one look to the next; the last step has one, too")
+    patience: Count | None = Field(
+        default=None,
+        description="with keep: best, looks without a better one after which the run ends early; none: never",
+    )
     test: DataConfig | None = Field(
         default=None, description="an out-of-distribution set, measured after the run as well"
     )
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> "EvalConfig":
+        if not self.samples and not self.greedy:
+            raise ValueError(
+                "samples: 0 and greedy: false leave nothing to measure; allowed samples above 0, or greedy: true"
+            )
+        return self
 
 
 class Config(Section):

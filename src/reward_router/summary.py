@@ -14,6 +14,7 @@ from rich.table import Table
 from reward_router import config as configuration
 from reward_router.assemble import Parts, arm_specs
 from reward_router.examples import Example
+from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.rewards.loading import model_identity
 from reward_router.rewards.spec import source_of
 from reward_router.show import duration
@@ -108,10 +109,11 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
     console.print(_arms(summary))
-    if summary["gold"] is not None:
-        console.print(gold_table(summary["gold"], "gold on held-out prompts, greedy"))
-    if summary.get("gold_test") is not None:
-        console.print(gold_table(summary["gold_test"], "gold on the test set, greedy"))
+    for title, table in gold_tables(summary):
+        console.print(gold_table(table, title))
+        console.print(finished_line(table), highlight=False)
+    if summary.get("kept") is not None:
+        console.print(kept_line(summary["kept"]), highlight=False)
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(

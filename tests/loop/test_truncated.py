@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reward_router import keyed
@@ -17,7 +17,7 @@ scores = st.one_of(st.just(float("nan")), st.floats(-3, 3), st.sampled_from([0.0
 scored = st.lists(st.tuples(scores, st.booleans()), max_size=8)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scored, st.sampled_from(["lose", "drop", "keep"]), st.sampled_from([0.0, 0.5]))
 def test_every_pair_that_may_be_is_there_and_no_other(
     rows: list[tuple[float, bool]], truncated: Any, margin: float
@@ -36,7 +36,7 @@ def test_every_pair_that_may_be_is_there_and_no_other(
     assert set(found) == wanted
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scored)
 def test_rewards_put_cut_responses_below_finished_ones(rows: list[tuple[float, bool]]) -> None:
     score_BN = np.array([[s for s, _ in rows]]).reshape(1, len(rows))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs the packages of the extra `train`")
@@ -31,7 +31,7 @@ BATCHES = [
 ]
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(0, 0.99), st.sampled_from(["constant", "linear", "cosine"]), st.integers(1, 9), st.integers(1, 9))
 def test_rates_rise_then_fall_between_zero_and_lr(warmup: float, kind: Any, batches: int, per_batch: int) -> None:
     schedule = Schedule(2.0, warmup, kind, batches, per_batch)

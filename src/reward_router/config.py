@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward_router.errors import InputError
+from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -324,10 +325,15 @@ class PairsConfig(Section):
         default=None,
         description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
     )
+    truncated: Truncated = Field(
+        default="lose",
+        description="responses that policy.max_new_tokens cut: below every finished one whatever the arm says and equal to each "
+        "other (lose), in no pair (drop), or as any other (keep)",
+    )
 
 
 class TrainConfig(Section):
-    """The optimiser: one step a batch, LoRA, the loss of the paper by default."""
+    """The optimiser: LoRA, the loss of the paper, and one step a batch at one learning rate by default."""
 
     loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
     beta: Positive = 0.1
@@ -336,6 +342,13 @@ class TrainConfig(Section):
     desirable_weight: Positive = 1.0
     undesirable_weight: Positive = 1.0
     lr: Positive = 5e-6
+    warmup: NonNegative = Field(
+        default=0.0,
+        description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how lr falls from the end of the warm-up to the end of the run"
+    )
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     lora_r: Count = 16
@@ -344,21 +357,59 @@ class TrainConfig(Section):
     iterations: Count = 10
     batch_prompts: Count = 16
     batches_per_iteration: Count | None = Field(default=None, description="none: one pass over the prompts")
-    steps_per_batch: Count = 1
+    steps_per_batch: Count = Field(default=1, description="optimiser epochs over a batch's pairs")
+    mini_batch: Count | None = Field(
+        default=None, description="pairs an optimiser step, of all processes together; none: all of the batch's"
+    )
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
+    share_prompts: bool = Field(
+        default=True,
+        description="responses to one prompt in one row, where the model's attention allows it: the same loss in fewer tokens",
+    )
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise ValueError(
+                f"warmup={self.warmup} is neither a share below 1 nor a whole number of optimiser steps; allowed either"
+            )
+        return self
 
 
 class EvalConfig(Section):
-    """Gold on the dev split before and after; greedy unless a temperature is given."""
+    """Gold on held-out prompts before and after, and looks at train prompts that decide which adapter is kept."""
 
     data: DataConfig | None = None
     limit: Count | None = None
     max_new_tokens: Count | None = None
-    batch: Count = 64
+    batch: Count = Field(default=64, description="responses at a time")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+    )
+    greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
+    )
+    look: Count = Field(default=48, description="train prompts of a look; those that are not routed come first")
+    look_samples: Count = Field(default=2, description="responses a prompt of a look, at policy.temperature")
+    look_every: Count = Field(default=2, description="steps from one look to the next; the last step has one, too")
+    patience: Count | None = Field(
+        default=None,
+        description="with keep: best, looks without a better one after which the run ends early; none: never",
+    )
     test: DataConfig | None = Field(
         default=None, description="an out-of-distribution set, measured after the run as well"
     )
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> "EvalConfig":
+        if not self.samples and not self.greedy:
+            raise ValueError(
+                "samples: 0 and greedy: false leave nothing to measure; allowed samples above 0, or greedy: true"
+            )
+        return self
 
 
 class SplitConfig(Section):

@@ -24,7 +24,7 @@ from reward_router.errors import RunError
 from reward_router.examples import Example
 from reward_router.features import pool
 from reward_router.judging.judge import Unit, Verdicts
-from reward_router.pairs import GapScale, form_pairs, gaps
+from reward_router.pairs import GapScale, fixed_by_the_cut, form_pairs, gaps
 from reward_router.payoffs import (
     agreement,
     full_advantage,
@@ -33,7 +33,7 @@ from reward_router.payoffs import (
     light_advantage,
     order_accuracy,
 )
-from reward_router.policy import Prompt
+from reward_router.policy import Prompt, finished
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult
@@ -43,7 +43,7 @@ LOG2_TOLERANCE = 1e-6
 RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
 COUNTS = (
     "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
-    "pairs", "responses",
+    "truncated", "pairs", "responses",
 )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ class Loop:
         self.say(f"training on {len(pairs)} pairs")
         with clock.phase("step"):
             flipped_P = self.flipped(pairs, label_PK)
-            result = parts.trainer.step(pairs)
+            result = parts.trainer.step(pairs, t)
             after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
             parts.policy.sync()
 
@@ -175,7 +175,8 @@ class Loop:
         for b, example in enumerate(examples):
             draw = keyed.rng(self.config.seed, "pairs", t, example.id)
             order = np.arange(float(len(responses[b])))  # any strict order makes every distinct pair a candidate
-            for i, j in form_pairs(order, responses[b], self.config.pairs.per_prompt, draw):
+            for pair in self.ordered(order, responses[b], draw):
+                j, i = sorted(pair)  # a pair is looked at the same way round whoever wins it
                 names = sorted(f"{keyed.key(0, 'data', 0, responses[b][n]):x}"[:12] for n in (i, j))
                 units.append(Unit("|".join([example.id, *names]), ((b, (j, i)),)))
                 triples.append((example.prompt, responses[b][j], responses[b][i]))
@@ -216,7 +217,10 @@ class Loop:
         responses: Sequence[Sequence[str]],
         t: int,
     ) -> tuple[list[Pair], list[int]]:
-        """Preference pairs and the unit whose arm ordered each (-1: the fallback); what gives none is counted."""
+        """Preference pairs and the unit whose arm ordered each (-1: the fallback, or the rule on cut responses).
+
+        What gives no pair is counted.
+        """
         pairs, owner, empty = [], [], []
         for u, unit in enumerate(units):
             for c, (score_N, (b, cols)) in enumerate(zip(verdicts.scores[u], unit.cells, strict=True)):
@@ -226,13 +230,20 @@ class Loop:
                     found = self.parts.committee.pairs(verdicts.rankings[u, c], texts, self.config.pairs, draw)
                 else:
                     margin = self.margin(verdicts.stand_in.get((u, c), decisions[u].name))
-                    ordered = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, margin)
-                    found = [(*pair, 1.0) for pair in ordered]
+                    found = [(*pair, 1.0) for pair in self.ordered(score_N, texts, draw, margin)]
                 empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x], weight) for w, x, weight in found]
-                owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
+                # what the fallback ordered, or the rule on cut responses, says nothing of this unit's arm
+                silent = u in verdicts.failed or (u, c) in verdicts.abstained
+                fixed_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
+                owner += [-1 if silent or fixed_NN[w, x] else u for w, x, _ in found]
         judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
-        counted = {"pairs": len(pairs), "abstained": len(verdicts.abstained), "responses": len(judged)}
+        counted = {
+            "pairs": len(pairs),
+            "abstained": len(verdicts.abstained),
+            "responses": len(judged),
+            "truncated": int(sum((~finished(group)).sum() for group in responses)),
+        }
         if self.config.router.unit == "pair":
             equal = sum(c * (c - 1) // 2 for group in responses for c in Counter(map(str, group)).values())
             counted |= {"tied_pairs": sum(known for _, known in empty), "equal_pairs": equal}
@@ -242,6 +253,16 @@ class Loop:
         for name, count in self.parts.ranks.gather(list(counted.items())):
             self.counts[name] += count
         return pairs, owner
+
+    def ordered(
+        self, score_N: Float, texts: Sequence[str], draw: np.random.Generator, margin: float = 0.0
+    ) -> list[tuple[int, int]]:
+        """(winner, loser) pairs of one prompt's responses as the configuration wants them."""
+        limits = self.config.pairs
+        ended_N = finished(texts)
+        return form_pairs(
+            score_N, texts, limits.per_prompt, draw, margin, finished_N=ended_N, truncated=limits.truncated
+        )
 
     def margin(self, arm: str) -> float:
         """The score gap up to which this arm's verdict is a tie: a fixed one, or a share of the arm's own usual gap."""
@@ -414,12 +435,14 @@ class Loop:
             "loss": float(np.mean(loss_P)) if loss_P and np.isfinite(loss_P).all() else None,
             "pairs": len(loss_P),
             "skipped": result.skipped,
+            "lr": list(result.lr_S),
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "payoff": float(np.mean(list(paid.values()))) if paid else None,
             "payoffs": len(paid),
             "gold_order": float(np.mean(right)) if right else None,
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
             "words": float(np.mean(words or [0])),
+            "truncated": sum(gather([int((~finished(group)).sum()) for group in responses])),
             "failures": len(gather(verdicts.failures)),
             "abstained": len(gather(list(verdicts.abstained))),
             "resting": sorted(self.parts.dispatcher.resting),

@@ -19,15 +19,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reward_router.config import PolicyConfig, TrainConfig
 from reward_router.errors import InputError, RunError
-from reward_router.keyed import rng
+from reward_router.keyed import Purpose, rng
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
 from reward_router.types import Float
 
@@ -51,6 +52,26 @@ class Response(str):
         made = super().__new__(cls, text)
         made.finished = finished
         return made
+
+
+class Stream(NamedTuple):
+    """Which uniforms responses are drawn from: each response's own, keyed by this, its prompt's id and its number."""
+
+    seed: int
+    purpose: Purpose
+    step: int
+
+
+TRIAL = Stream(0, "eval", 0)
+
+
+def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) whether each response came to its own end; a plain text did.
+
+    >>> finished(["yes", Response("no, bec", finished=False)]).tolist()
+    [True, False]
+    """
+    return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)
 
 
 class Policy:
@@ -81,12 +102,23 @@ class Policy:
 
     def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[Response]]:
         """N sampled responses per prompt at the configured temperature; drawn again alike for the same step and ids."""
-        return self.sampler.generate(prompts, ids, n, step, self.config.temperature, self.config.max_new_tokens)
+        stream = Stream(self.seed, "sample", step)
+        return self.sampler.generate(prompts, ids, n, stream, self.config.temperature, self.config.max_new_tokens)
+
+    def trial(
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, max_new_tokens: int | None = None
+    ) -> list[list[Response]]:
+        """N responses per prompt as in :meth:`sample`, for measuring: alike for the same ids whatever the seed or the step.
+
+        Two policies, or two runs, then differ by what they learned and not by their luck.
+        """
+        limit = max_new_tokens or self.config.max_new_tokens
+        return self.sampler.generate(prompts, ids, n, TRIAL, self.config.temperature, limit)
 
     def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[Response]:
         """One greedy response per prompt."""
         limit = max_new_tokens or self.config.max_new_tokens
-        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, 0, 0.0, limit)]
+        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, TRIAL, 0.0, limit)]
 
     def embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         """(B, D) embeddings of prompts under the live policy: last_hidden (paper), mean_hidden or mean_input."""
@@ -252,7 +284,7 @@ class TransformersSampler:
                     own[f"{name}.weight"].copy_(weight)
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         """Responses as texts; prompts of similar length are generated together."""
         lengths = [len(self.policy.prompt_ids(p)) for p in prompts]
@@ -261,16 +293,16 @@ class TransformersSampler:
         out: list[list[Response]] = [[] for _ in prompts]
         for start in range(0, len(order), per_call):
             rows = order[start : start + per_call]
-            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, step, temperature, limit)
+            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, stream, temperature, limit)
             for i, group in zip(rows, texts, strict=True):
                 out[i] = group
         return out
 
     def _call(
-        self, prompts: list[Prompt], ids: list[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: list[Prompt], ids: list[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         batch = self.policy.tokenize(prompts)
-        draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit)
+        draws = _KeyedDraws(self.policy, ids, n, stream, temperature, limit)
         with torch.inference_mode():
             tokens_BT = self._decode(batch, n, limit, draws)
         texts = self.policy.tokenizer.batch_decode(tokens_BT, skip_special_tokens=True)
@@ -331,11 +363,10 @@ class TransformersSampler:
 class _KeyedDraws:
     """The next token of each row by inverse CDF, from uniforms keyed by (seed, step, prompt, response); greedy at 0."""
 
-    def __init__(self, policy: Policy, ids: list[str], n: int, step: int, temperature: float, limit: int) -> None:
+    def __init__(self, policy: Policy, ids: list[str], n: int, stream: Stream, temperature: float, limit: int) -> None:
         self.temperature, self.top_p = temperature, policy.config.top_p
         if temperature > 0:
-            keys = [f"{i}/{j}" for i in ids for j in range(n)]
-            uniforms = [rng(policy.seed, "sample", step, key).random(limit) for key in keys]
+            uniforms = [rng(*stream, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
             self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
 
     def next(self, logits_BV: Tensor, rows_B: Tensor, t: int) -> Tensor:
@@ -387,13 +418,13 @@ class VLLMSampler:
         self.policy.save_pretrained(Path(self.folder.name) / str(self.version))
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         """Responses as texts; every prompt has its own keyed seed."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
-        seeds = [int(rng(self.policy.seed, "sample", step, i).integers(2**31)) for i in ids]
+        seeds = [int(rng(*stream, i).integers(2**31)) for i in ids]
         params = [
             SamplingParams(n=n, temperature=temperature, top_p=self.policy.config.top_p, max_tokens=limit, seed=seed)
             for seed in seeds

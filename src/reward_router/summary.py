@@ -15,6 +15,7 @@ from rich.table import Table
 from reward_router import config as configuration
 from reward_router.assemble import Parts, arm_specs
 from reward_router.examples import Example
+from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
 from reward_router.rewards.loading import model_identity
@@ -22,6 +23,12 @@ from reward_router.rewards.spec import source_of
 from reward_router.show import duration
 
 PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+TRUNCATED = {
+    "lose": "each loses to every finished one",
+    "drop": "they make no pairs",
+    "keep": "they are judged as any other (pairs.truncated: keep)",
+}
 
 
 def manifest(parts: Parts) -> dict[str, Any]:
@@ -151,10 +158,11 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
     console.print(_arms(summary))
-    if summary["gold"] is not None:
-        console.print(gold_table(summary["gold"], "gold on held-out prompts, greedy"))
-    if summary.get("gold_test") is not None:
-        console.print(gold_table(summary["gold_test"], "gold on the test set, greedy"))
+    for title, table in gold_tables(summary):
+        console.print(gold_table(table, title))
+        console.print(finished_line(table), highlight=False)
+    if summary.get("kept") is not None:
+        console.print(kept_line(summary["kept"]), highlight=False)
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
@@ -171,9 +179,14 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if summary["committee"]:
         console.print(committee_line(summary["committee"]), highlight=False)
     left_out = [
-        f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
+        f"{v} {k.replace('_', ' ')}"
+        for k, v in summary["counts"].items()
+        if v and k not in ("pairs", "responses", "truncated")
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    if cut := summary["counts"]["truncated"]:
+        fate = TRUNCATED[summary["truncated"]]
+        console.print(f"cut      {cut} sampled responses by the token limit; {fate}", highlight=False)
     if summary.get("trust") is not None:
         console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
     r = summary["payoff_gold"]

@@ -29,6 +29,7 @@ COUNTS = {
     "skipped_prompts": "prompts without a pair: all responses tied or equal, so there was nothing to learn from",
     "tied_pairs": "pairs whose two scores were too close for their arm to call: not trained on",
     "equal_pairs": "pairs of equal responses, which nobody was asked about",
+    "truncated": "sampled responses that the token limit cut (pairs.truncated says what became of them)",
     "agreed": "pairs without a payoff because all arms agreed on them",
     "skipped_steps": "training steps skipped: no pairs, or a loss that was not a number",
     "uninformative": "losses that say nothing of the arm (policy still equal to its reference), not given to the router",

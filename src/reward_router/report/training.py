@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import RunError
+from reward_router.headline import headline_gold
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.report.trust import trust
@@ -67,11 +68,11 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence; then who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
     sentences = [_who(evidence), _cost(s)]
-    if s.get("gold"):
+    if headline_gold(s):
         sentences.append(
             "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
         )
-    return _gold_sentence(s.get("gold"), s["steps"]), [x for x in sentences if x]
+    return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
@@ -125,7 +126,7 @@ def _cost(s: Json) -> str:
 
 
 def _tiles(s: Json) -> str:
-    tiles, gold, calls = [], (s.get("gold") or {}).get("all"), s["calls"]
+    tiles, gold, calls = [], (headline_gold(s) or {}).get("all"), s["calls"]
     if gold:
         low, high = gold["ci95"]
         span = f", 95 % interval {100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""

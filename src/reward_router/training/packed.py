@@ -7,7 +7,7 @@ takes no mask of its own (flash attention); they are given one row a response (:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class Packed:
     token_R: Tensor
     lengths: list[int]
     text_B: list[int]
+
+    def to(self, device: Any) -> "Packed":
+        """The same with its tensors on a device."""
+        names = ("input_ids", "attention_mask", "position_ids", "predictor_R", "token_R")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
 
 def can_pack(model: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """With every later addition switched off a run is what it was before there was any: these figures were recorded then.
 
-Arms and counts are exact. Losses are compared to 1e-4, because another processor's matrix products round otherwise.
+The prompts are those of that time, when the split ``train`` held what is now ``train`` and ``fit``. Arms and counts are exact. Losses are compared to 1e-4, because another processor's matrix products round otherwise.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ import pytest
 from reward_router.config import Config
 from reward_router.ledger import Ledger
 from reward_router.rundir import RunDir
+from reward_router.tasks import generator
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
 
@@ -20,6 +21,13 @@ COMMITTEE = ("judge={mode: committee, gate: mean, labels: {fraction: 1.0}}", "tr
 TWO_STEPS = ("train.steps_per_batch=2", "train.loss=dpo", "payoff.name=improvement")
 
 
+@pytest.fixture
+def _splits_of_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = generator.split_of
+    monkeypatch.setattr(generator, "split_of", lambda item: "train" if now(item) == "fit" else now(item))
+
+
+@pytest.mark.usefixtures("_splits_of_that_time")
 @pytest.mark.parametrize(
     ("settings", "arms", "calls", "pairs", "losses"),
     [

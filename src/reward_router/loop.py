@@ -42,7 +42,7 @@ LOG2_TOLERANCE = 1e-6
 RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
 COUNTS = (
     "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
-    "pairs", "responses",
+    "pairs", "responses", "failed_rows",
 )  # fmt: skip
 
 
@@ -216,9 +216,11 @@ class Loop:
                     found = [(*pair, 1.0) for pair in ordered]
                 empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x], weight) for w, x, weight in found]
-                owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
+                by_other = u in verdicts.failed or (u, c) in verdicts.abstained or (u, c) in verdicts.failed_cells
+                owner += [-1 if by_other else u] * len(found)
         judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
         counted = {"pairs": len(pairs), "abstained": len(verdicts.abstained), "responses": len(judged)}
+        counted["failed_rows"] = len(verdicts.row_failures)
         if self.config.router.unit == "pair":
             equal = sum(c * (c - 1) // 2 for group in responses for c in Counter(map(str, group)).values())
             counted |= {"tied_pairs": sum(known for _, known in empty), "equal_pairs": equal}
@@ -281,12 +283,15 @@ class Loop:
         """What came of every decision of all processes."""
         mine = []
         for u, (unit, decision) in enumerate(zip(units, decisions, strict=True)):
-            texts = [[responses[b][n] for n in cols] for b, cols in unit.cells]
-            golds = [examples[b].gold(x) for (b, _), x in zip(unit.cells, texts, strict=True)]
+            # a row that the arm failed on says nothing of it, unlike one that it abstained from
+            told = [c for c in range(len(unit.cells)) if u in verdicts.failed or (u, c) not in verdicts.failed_cells]
+            cells = [unit.cells[c] for c in told]
+            texts = [[responses[b][n] for n in cols] for b, cols in cells]
+            golds = [examples[b].gold(x) for (b, _), x in zip(cells, texts, strict=True)]
             outcome = Outcome(
                 unit.id,
                 decision.id,
-                scores=verdicts.own[u],
+                scores=[verdicts.own[u][c] for c in told],
                 golds=golds,
                 responses=texts,
                 failed=u in verdicts.failed,
@@ -404,6 +409,7 @@ class Loop:
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
             "words": float(np.mean([len(r.split()) for group in responses for r in group] or [0])),
             "failures": len(verdicts.failures),
+            "failed_rows": len(verdicts.row_failures),
             "abstained": len(verdicts.abstained),
             "committee": self.parts.committee and self.parts.committee.record(),
             "score_seconds": verdicts.seconds,

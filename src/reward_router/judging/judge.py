@@ -185,7 +185,9 @@ class Judge:
         verdicts, decisions = asked.verdicts, asked.decisions
         todo = [(i, c) for i, parts in enumerate(verdicts.scores) for c, part in enumerate(parts) if _silent(part)]
         whole = {i for i, unit in enumerate(asked.units) if _all_failed(i, unit, verdicts)}
-        verdicts.failed |= whole  # a decision none of whose rows its arm could answer teaches as little as a failed request
+        verdicts.failed |= (
+            whole  # a decision none of whose rows its arm could answer teaches as little as a failed request
+        )
         verdicts.abstained = {(i, c) for i, c in todo if i not in verdicts.failed} - verdicts.failed_cells
         broken = {arm for _, arm, _ in verdicts.failures}
         first = [self.fallback] if self.fallback else []

@@ -130,4 +130,3 @@ def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
         wrong.setdefault(b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected")
     scores_BN[list(wrong)] = np.nan
     return scores_BN, wrong
-

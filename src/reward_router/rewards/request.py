@@ -8,7 +8,7 @@ after one descent to a single row and `SPREAD` more rows.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,9 +122,7 @@ class Request:
         refused: bool = False,
     ) -> ScoreResult:
         """No answer: every score NaN."""
-        return ScoreResult(
-            arm, *self._blank(), seconds, load_seconds, status, error, *self._counts(), refused=refused
-        )
+        return ScoreResult(arm, *self._blank(), seconds, load_seconds, status, error, *self._counts(), refused=refused)
 
     def _blank(self) -> tuple[Float, NDArray[np.bool_]]:
         shape = (len(self.row_B), max((len(c) for c in self.column_BN), default=0))

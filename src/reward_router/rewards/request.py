@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.errors import InputError
 from reward_router.rewards.answer import NotScores, read_rows
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
@@ -143,31 +144,48 @@ class _Asking:
         self.errors: dict[int, BaseException] = {}
         self.asked, self.answered = 0, False
         self.first: BaseException | None = None
+        self.settled: set[int] = set()
 
     def ask(self, rows: list[int]) -> None:
         """Scores of these rows into ``wide_UN``, or their errors. Halves are asked depth first: the way to one row is short."""
         waiting = [rows] if rows else []
-        while waiting:
-            part = waiting.pop()
+        while waiting and self.asked < MOST_REQUESTS:
+            part = [u for u in waiting.pop() if u not in self.settled]
+            if not part:
+                continue
             error = self._once(part)
             if error is None:
                 continue
-            if len(part) > 1 and self.asked < MOST_REQUESTS:
+            if len(part) > 1:
                 middle = (len(part) + 1) // 2
                 waiting += [part[middle:], part[:middle]]
                 continue
-            self.errors |= dict.fromkeys(part, error)
-            left = [u for others in waiting for u in others]
-            if self.asked >= MOST_REQUESTS or self._dead(sorted(left)):
-                self.errors |= {u: error for u in left if u not in self.errors}
+            self._fail(part[0], error)
+            left = sorted(u for others in waiting for u in others if u not in self.settled)
+            if self._dead(left):
+                for u in left:
+                    self._fail(u, error)
                 return
+        given_up = NotScores(f"given up after {self.asked} requests, many of which failed")
+        for u in (u for others in waiting for u in others):
+            self._fail(u, given_up)
+
+    def _fail(self, row: int, error: BaseException) -> None:
+        if row not in self.settled:
+            self.errors[row] = error
+            self.settled.add(row)
 
     def _dead(self, left: list[int]) -> bool:
         """Whether nothing was answered so far and rows spread over the rest fail alone as well. Few rows are all asked."""
         if self.answered or len(left) < SPREAD:
             return False
         spread = {left[(i * (len(left) - 1)) // (SPREAD - 1)] for i in range(SPREAD)}
-        return all(self._once([u]) is not None for u in sorted(spread, reverse=True))
+        for u in sorted(spread, reverse=True):
+            error = self._once([u])
+            if error is None:
+                return False
+            self._fail(u, error)
+        return True
 
     def _once(self, rows: list[int]) -> BaseException | None:
         """Ask about these rows together; the error where that gave nothing. Single wrong rows of a good answer are kept apart."""
@@ -183,6 +201,7 @@ class _Asking:
             self.first = self.first or error
             return error
         self.answered = True
+        self.settled.update(rows)
         self.wide_UN[rows, :width] = scores_BN
         self.errors |= {rows[b]: NotScores(why) for b, why in wrong.items()}
         return None
@@ -194,7 +213,10 @@ def told(error: BaseException) -> str:
     while trace is not None:
         place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
         trace = trace.tb_next
-    said = " ".join(str(error).split())[:300]
+    said = " ".join(str(error).split())
+    if isinstance(error, InputError):  # says itself what, where and what is allowed
+        return said
+    said = said[:300]
     if isinstance(error, NotScores):  # found here, not raised by the arm: the place would be ours
         return f"ValueError: {said}"
     return f"{type(error).__name__}: {said}{place}"

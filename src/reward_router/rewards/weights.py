@@ -34,6 +34,7 @@ def load_whole(
     import transformers
 
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
+    options["ignore_mismatched_sizes"] = True  # so that they are named here; they are refused below
     foreign = _own_head(path) if head == "classifier" else None
     if foreign is not None:
         options["num_labels"] = foreign[1]
@@ -118,7 +119,8 @@ def _own_head(path: str) -> tuple[str, int] | None:
     shapes: dict[str, list[int]] = {}
     for file in _files(path) if Path(path).is_dir() else []:
         with safe_open(file, framework="pt") as tensors:
-            shapes |= {key: tensors.get_slice(key).get_shape() for key in tensors.keys() if "head" in key or key.startswith("score.")}  # fmt: skip  # noqa: SIM118
+            heads = [key for key in list(tensors.keys()) if "head" in key or key.startswith("score.")]
+            shapes |= {key: tensors.get_slice(key).get_shape() for key in heads}
     if "score.weight" in shapes:
         return None
     for prefix in OWN_HEADS:

@@ -20,6 +20,7 @@ arms:
   - {name: short, kind: metric, metric: length, direction: short}
   - {name: long, kind: metric, metric: length, direction: long}
   - {name: likely, kind: loglik, model: tiny, reduction: mean}
+pool: {unready: warn}
 router: {name: linucb, unit: prompt}
 context: {kind: hashing, dim: 8}
 pairs: {per_prompt: 2, truncated: keep} # nearly all of its responses are cut

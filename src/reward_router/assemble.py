@@ -29,7 +29,6 @@ from reward_router.online import online_prior, online_router
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
 from reward_router.rewards.defaults import default_arms
-from reward_router.rewards.loading import check_model
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
@@ -40,7 +39,7 @@ from reward_router.types import Float, RewardModel, Router
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
-    from reward_router.policy import Policy
+    from reward_router.policy import Policy, PolicyText
     from reward_router.training.step import Trainer
 
 ENSEMBLE = "ensemble"
@@ -210,23 +209,28 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     from reward_router.policy import Policy
     from reward_router.training.step import Trainer
 
+    fresh = not ledger.exists()  # a run that goes on has met its arms already
     examples, names = load_examples(config.data), arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
     if prior is not None and (strange := prior.unknown(names)):
         say(f"warning: {config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
     pool = build_pool(config, examples)
-    check_arms(config, pool)
+    check_arms(arm_specs(config), pool)
+    text = check_policy(config)
+    fits = fitting(examples, config.data, text, say)
+    check_prompts(config, text, fits)
+    check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
+    answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
     say(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
-    kept = fitting(examples, config.data, policy, say)
     contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
     ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
     costs = {s.name: s.cost for s in arm_specs(config)}
     judge = Judge(
         pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
     )
-    trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(kept)), config.seed)
+    trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed)
     dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
     committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
     alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
@@ -237,7 +241,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
         dim = 1
     dispatcher = build_dispatcher(config, ranks, ledger, names, dim, prior)
     return Parts(
-        config, ranks, kept, policy, contexts, judge, trainer, dispatcher, len(examples) - len(kept), committee
+        config, ranks, fits, policy, contexts, judge, trainer, dispatcher, len(examples) - len(fits), committee
     )
 
 
@@ -275,6 +279,13 @@ def build_committee(
     return CommitteeJudge(judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, gather)
 
 
+def steps_of(config: Config, prompts: int) -> int:
+    """Batches of a whole run."""
+    return config.train.iterations * (
+        config.train.batches_per_iteration or math.ceil(prompts / config.train.batch_prompts)
+    )
+
+
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
     """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
     if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
@@ -303,28 +314,34 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
         )
 
 
-def check_arms(config: Config, pool: RewardPool) -> None:
-    """InputError where an arm cannot be had: its import path, its options, a package it needs, or a model that is not there."""
-    for spec in arm_specs(config):
-        source = source_of(spec)
-        if source is not None:
-            try:
-                check_model(source.model, trust_remote_code=source.trust_remote_code)
-            except InputError as error:
-                raise InputError(f"arm {spec.name!r}: {error}") from None
-        elif (result := pool.score(spec.name, [], [])).error:
+def check_arms(specs: Sequence[ArmSpec], pool: RewardPool) -> None:
+    """InputError where an arm cannot be had: its import path, its options, a package it needs, a model or its weights."""
+    from reward_router.preflight import check_models
+
+    check_models(specs)
+    for spec in specs:
+        if source_of(spec) is None and (result := pool.score(spec.name, [], [])).error:
             raise InputError(f"arm {spec.name!r} cannot be built: {result.error}")
 
 
-def fitting(examples: list[Example], data: DataConfig, policy: "Policy", say: Callable[[str], None]) -> list[Example]:
+def fitting(
+    examples: list[Example], data: DataConfig, policy: "Policy | PolicyText", say: Callable[[str], None]
+) -> list[Example]:
     """The examples whose prompts the policy takes; a longer one is an InputError unless ``long_prompts: skip``."""
     if data.long_prompts == "refuse":
         for example in examples:
             policy.prompt_ids(example.prompt)
         return examples
-    kept, limit = [e for e in examples if policy.takes(e.prompt)], policy.config.max_prompt_tokens
+    from reward_router.policy import PolicyText
+
+    text = policy if isinstance(policy, PolicyText) else policy.text
+    kept, limit = [e for e in examples if text.takes(e.prompt)], text.limit
     if not kept:
-        raise InputError(f"data {data.source}: no prompt is within policy.max_prompt_tokens={limit}")
+        most = policy.config.max_prompt_tokens
+        least = (
+            f"policy.max_prompt_tokens={most}" if limit == most else f"{limit} tokens, what the policy's context leaves"
+        )
+        raise InputError(f"data {data.source}: no prompt is within {least}")
     if len(kept) < len(examples):
         say(f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out")
     return kept

@@ -68,8 +68,9 @@ def train(
 
     console.print(run.headline(settled, name), highlight=False)
     if dry_run:
-        from reward_router.estimate import show_estimate
+        from reward_router.estimate import check_all, show_estimate
 
+        check_all(settled, out, lambda what: console.print(what, highlight=False, markup=False))
         show_estimate(settled, console)
         return
     if run.train(settled, out, resume=resume, console=console):  # nothing on the other processes of a launch
@@ -258,12 +259,14 @@ def arms_check(
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
     set_: Settings = None,
 ) -> None:
-    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift."""
+    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
     from reward_router.finished import check_config
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    check_config(settled, data, split, limit, baseline, json_out, console)
+    checks = check_config(settled, data, split, limit, baseline, json_out, console)
+    if any(check.failed == check.pairs for check in checks):
+        raise typer.Exit(1)
 
 
 @ledger_app.command("check")

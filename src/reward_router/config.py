@@ -129,7 +129,13 @@ class PoolConfig(Section):
     resident: Count = 2
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     device: str = "auto"
-    timeout: Positive | None = Field(default=None, description="seconds one scoring call of an arm may take")
+    timeout: Positive | None = Field(
+        default=300.0, description="seconds one request to an arm may take; null: no limit"
+    )
+    unready: Literal["refuse", "warn"] = Field(
+        default="refuse",
+        description="what becomes of a run with an arm that cannot answer a real row before the first step",
+    )
     fallback: str | None = Field(
         default=None, description="arm that judges where the chosen one fails; none: the next arm"
     )

@@ -6,14 +6,17 @@ over 80 % of the speed of a matrix product measured now. It is an estimate of an
 
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from reward_router.assemble import arm_specs
+from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms, check_names, fitting, steps_of
 from reward_router.config import Config
 from reward_router.contexts import text_of
 from reward_router.examples import EMBEDDED, balanced, load_examples
+from reward_router.preflight import answer_one_row, at_hand, check_disk, check_policy, check_prompts, disk_bytes
 from reward_router.show import duration
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
@@ -120,6 +123,49 @@ def throughput(config: Config) -> tuple[float, str]:
         a @ a.T @ a
         best = min(best, time.perf_counter() - start)
     return 4 * 512 * 512 * 1024 / best, "this CPU"
+
+
+def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
+    """What `assemble` checks before the first step, without loading the policy; InputError where the run could not start.
+
+    Models that are not on this disk, and arms too large for half of its free memory, are named and not asked.
+    """
+    examples = load_examples(config.data)
+    check_names(config, examples, arm_names(config))
+    specs, pool = arm_specs(config), build_pool(config, examples)
+    absent = sorted({m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)})
+    if absent:
+        say(f"not checked, for not being on this disk: {', '.join(absent)}")
+    here = [s for s in specs if s.model not in absent]
+    check_arms(here, pool)
+    if config.policy.model not in absent:
+        text = check_policy(config)
+        examples = fitting(examples, config.data, text, say)
+        check_prompts(config, text, examples)
+    check_disk(out, disk_bytes(config, steps_of(config, len(examples)), len(examples)))
+    large = [s.name for s in here if weight_bytes(s.model) > free_memory() / 2]
+    if large:
+        say(f"not asked about a real prompt, for want of memory now: {', '.join(large)}")
+    answer_one_row(config, pool, [s for s in here if s.name not in large], examples, say)
+
+
+def weight_bytes(model: str | None) -> int:
+    """Bytes of a local model's safetensors; 0 where there are none."""
+    from reward_router.rewards.loading import resolve_model
+
+    folder = Path(resolve_model(model)) if model else None
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+
+
+def free_memory() -> float:
+    """Bytes of main memory that programs can have now; no limit where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = sizes.get("MemAvailable")
+    return float(known.split()[0]) * 1024 if known else math.inf
 
 
 def show_estimate(config: Config, console: Console) -> None:

@@ -142,7 +142,10 @@ def check_config(
     json_out: Path | None,
     console: Console,
 ) -> list[ArmCheck]:
-    """Every arm of a configuration (kind gold left out) on labelled pairs: prints `rewards.check.check_arms`'s table."""
+    """Every arm of a configuration (kind gold left out) on labelled pairs: prints `rewards.check.check_arms`'s table.
+
+    InputError, after the table, where an arm cannot be had as it is configured: weights that are missing, an output to be chosen.
+    """
     rows = [
         {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category}
         for r in load_preferences(source, split=split, limit=limit)
@@ -153,12 +156,17 @@ def check_config(
     console.print(_checks(checks))
     for check in checks:
         if check.error:
-            console.print(f"{check.arm}: {check.error}", highlight=False, markup=False)
-        elif check.template:
+            some = f"{check.failed} of {check.pairs} rows failed, e.g. " if check.failed < check.pairs else ""
+            console.print(f"{check.arm}: {some}{check.error}", highlight=False, markup=False)
+        if check.template:
             console.print(f"{check.arm} reads {check.template[:300]!r}", highlight=False, markup=False)
     if json_out is not None:
         plain = [{k: _finite(v) for k, v in asdict(check).items()} for check in checks]
         write_atomically(json_out, json.dumps(plain, indent=1) + "\n")
+    refused = [f"arm {check.arm!r}: {check.error}" for check in checks if check.refused]
+    if refused:
+        more = f" [and {len(refused) - 1} more]" if len(refused) > 1 else ""
+        raise InputError(refused[0] + more)
     return checks
 
 
@@ -167,7 +175,7 @@ def _baseline(path: Path | None) -> dict[str, list[float]] | None:
         return None
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return {row["arm"]: row["quantiles"] for row in rows if row["error"] is None}
+        return {row["arm"]: row["quantiles"] for row in rows if None not in row["quantiles"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--baseline {path}: not the --json of an arms check ({error})") from None
 

@@ -43,7 +43,7 @@ LOG2_TOLERANCE = 1e-6
 RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
 COUNTS = (
     "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
-    "truncated", "pairs", "responses",
+    "truncated", "pairs", "responses", "failed_rows",
 )  # fmt: skip
 
 
@@ -234,15 +234,16 @@ class Loop:
                 empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x], weight) for w, x, weight in found]
                 # what the fallback ordered, or the rule on cut responses, says nothing of this unit's arm
-                silent = u in verdicts.failed or (u, c) in verdicts.abstained
+                by_other = u in verdicts.failed or (u, c) in verdicts.abstained or (u, c) in verdicts.failed_cells
                 fixed_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
-                owner += [-1 if silent or fixed_NN[w, x] else u for w, x, _ in found]
+                owner += [-1 if by_other or fixed_NN[w, x] else u for w, x, _ in found]
         judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
         counted = {
             "pairs": len(pairs),
             "abstained": len(verdicts.abstained),
             "responses": len(judged),
             "truncated": int(sum((~finished(group)).sum() for group in responses)),
+            "failed_rows": len(verdicts.row_failures),
         }
         if self.config.router.unit == "pair":
             equal = sum(c * (c - 1) // 2 for group in responses for c in Counter(map(str, group)).values())
@@ -316,12 +317,15 @@ class Loop:
         """What came of every decision of all processes."""
         mine = []
         for u, (unit, decision) in enumerate(zip(units, decisions, strict=True)):
-            texts = [[responses[b][n] for n in cols] for b, cols in unit.cells]
-            golds = [examples[b].gold(x) for (b, _), x in zip(unit.cells, texts, strict=True)]
+            # a row that the arm failed on says nothing of it, unlike one that it abstained from
+            told = [c for c in range(len(unit.cells)) if u in verdicts.failed or (u, c) not in verdicts.failed_cells]
+            cells = [unit.cells[c] for c in told]
+            texts = [[responses[b][n] for n in cols] for b, cols in cells]
+            golds = [examples[b].gold(x) for (b, _), x in zip(cells, texts, strict=True)]
             outcome = Outcome(
                 unit.id,
                 decision.id,
-                scores=verdicts.own[u],
+                scores=[verdicts.own[u][c] for c in told],
                 golds=golds,
                 responses=texts,
                 failed=u in verdicts.failed,
@@ -444,6 +448,7 @@ class Loop:
             "words": float(np.mean(words or [0])),
             "truncated": sum(gather([int((~finished(group)).sum()) for group in responses])),
             "failures": len(gather(verdicts.failures)),
+            "failed_rows": len(gather(verdicts.row_failures)),
             "abstained": len(gather(list(verdicts.abstained))),
             "resting": sorted(self.parts.dispatcher.resting),
             "committee": self.parts.committee and self.parts.committee.record(),

@@ -30,6 +30,7 @@ from reward_router.config import PolicyConfig, TrainConfig
 from reward_router.errors import InputError, RunError
 from reward_router.keyed import Purpose, rng
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
+from reward_router.rewards.weights import context_of
 from reward_router.types import Float
 
 KEEP_SHARE = 0.8  # rows still going, as a share of the batch, at which the ended ones leave it
@@ -74,6 +75,82 @@ def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)
 
 
+class PolicyText:
+    """How a policy reads a prompt: its tokenizer, its template, its limits. Needs no weights, so that a dry run can ask it."""
+
+    def __init__(self, config: PolicyConfig, tokenizer: Any, context: int | None) -> None:
+        """``context``: tokens that the model can read, prompt and response together; None: it names no limit.
+
+        InputError for a tokenizer without an EOS token, or a context that leaves no room for a prompt.
+        """
+        self.config, self.tokenizer, self.context = config, tokenizer, context
+        if tokenizer.eos_token_id is None:
+            raise InputError(
+                f"policy.model={config.model!r}: its tokenizer has no EOS token, so no response could end; name one "
+                "(eos_token in tokenizer_config.json), or give a policy that has one"
+            )
+        if self.limit < 1:
+            raise InputError(
+                f"policy.max_new_tokens={config.max_new_tokens} leaves no room for a prompt in the {context} tokens that "
+                f"{config.model} can read; allowed less than {context}"
+            )
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a prompt: ``policy.max_prompt_tokens``, and what a whole response leaves of the context."""
+        most = self.config.max_prompt_tokens
+        return most if self.context is None else min(most, self.context - self.config.max_new_tokens)
+
+    @property
+    def eos(self) -> int:
+        """The token that ends a turn."""
+        return int(self.tokenizer.eos_token_id)
+
+    def render(self, prompt: Prompt) -> str:
+        """The prompt up to where the response starts. InputError where the chat template refuses its messages."""
+        from jinja2 import TemplateError
+
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        added = self.config.system is not None and messages[0]["role"] != "system"
+        if added:
+            messages = [{"role": "system", "content": str(self.config.system)}, *messages]
+        if self.tokenizer.chat_template is None:
+            return "\n".join(m["content"] for m in messages if m["content"])
+        try:
+            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(m["role"] for m in messages)
+            allowed = "policy.system: null adds no system turn" if added else "give prompts in roles that it knows"
+            raise InputError(
+                f"policy.model={self.config.model!r}: its chat template refuses a prompt with the roles {roles}: {error} ({allowed})"
+            ) from None
+        return text
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Token ids of a rendered prompt; InputError where it is longer than `limit`."""
+        ids = self._ids(prompt)
+        if len(ids) > self.limit:
+            most = self.config.max_prompt_tokens
+            allows = (
+                f"policy.max_prompt_tokens allows {most}"
+                if self.limit == most
+                else f"{self.config.model} reads {self.context}, less policy.max_new_tokens={self.config.max_new_tokens} that is {self.limit}"
+            )
+            raise InputError(
+                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens; {allows} (data.long_prompts: skip leaves such prompts out)"
+            )
+        return ids
+
+    def takes(self, prompt: Prompt) -> bool:
+        """Whether a prompt is within `limit`."""
+        return len(self._ids(prompt)) <= self.limit
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        bare = self.tokenizer.chat_template is None  # a template writes its own BOS; a base model's tokenizer adds it
+        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=bare)["input_ids"]
+        return ids[:-1] if bare and len(ids) > 1 and ids[-1] == self.eos else ids
+
+
 class Policy:
     """A causal LM with a trained LoRA adapter ``policy`` and a frozen one ``reference``."""
 
@@ -84,6 +161,7 @@ class Policy:
         self.device = torch_device(config.device)
         self.tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
         base = self._load(config.dtype)
+        self.text = PolicyText(config, self.tokenizer, context_of(base.config))
         self.model = attach_adapters(base, train, seed)
         self.sampler: TransformersSampler | VLLMSampler
         if config.engine == "vllm":
@@ -144,32 +222,15 @@ class Policy:
 
     def render(self, prompt: Prompt) -> str:
         """The prompt in the policy's chat template, up to where the response starts; as it is where there is no template."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        if self.config.system is not None and messages[0]["role"] != "system":
-            messages = [{"role": "system", "content": self.config.system}, *messages]
-        if self.tokenizer.chat_template is None:
-            return "\n".join(m["content"] for m in messages if m["content"])
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return text
+        return self.text.render(prompt)
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Token ids of a rendered prompt; InputError where it is longer than ``policy.max_prompt_tokens``."""
-        ids, limit = self._rendered_ids(prompt), self.config.max_prompt_tokens
-        if len(ids) > limit:
-            raise InputError(
-                f"prompt {str(prompt)[:60]!r} has {len(ids)} tokens; policy.max_prompt_tokens allows {limit} "
-                "(data.long_prompts: skip leaves such prompts out)"
-            )
-        return ids
+        """Token ids of a rendered prompt; InputError where it is longer than the policy takes (`PolicyText.limit`)."""
+        return self.text.prompt_ids(prompt)
 
     def takes(self, prompt: Prompt) -> bool:
-        """Whether a prompt is within ``policy.max_prompt_tokens``."""
-        return len(self._rendered_ids(prompt)) <= self.config.max_prompt_tokens
-
-    def _rendered_ids(self, prompt: Prompt) -> list[int]:
-        bare = self.tokenizer.chat_template is None  # a template writes its own BOS; a base model's tokenizer adds it
-        ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=bare)["input_ids"]
-        return ids[:-1] if bare and len(ids) > 1 and ids[-1] == self.eos else ids
+        """Whether a prompt is within ``policy.max_prompt_tokens`` and leaves room for a response in the model's context."""
+        return self.text.takes(prompt)
 
     def response_ids(self, response: str) -> list[int]:
         """Token ids of a response and its EOS, so that the policy is taught to stop; no EOS where the limit cut it."""
@@ -179,7 +240,7 @@ class Policy:
     @property
     def eos(self) -> int:
         """The token that ends a turn."""
-        return int(self.tokenizer.eos_token_id)
+        return self.text.eos
 
     def tokenize(self, prompts: Sequence[Prompt]) -> dict[str, Tensor]:
         """Rendered prompts as left-padded tensors on the policy's device."""
@@ -377,11 +438,22 @@ class _KeyedDraws:
         scaled_BV = logits_BV.float() / self.temperature
         if self.top_p < 1:
             scaled_BV = _nucleus(scaled_BV, self.top_p)
-        cdf_BV = torch.softmax(scaled_BV, -1).cumsum(-1)
-        # A float32 uniform can round up to 1 and land behind the last token that has any probability.
-        place_B = torch.minimum(u_B.float() * cdf_BV[:, -1], torch.nextafter(cdf_BV[:, -1], cdf_BV.new_zeros(())))
-        token_B = torch.searchsorted(cdf_BV, place_B[:, None], right=True)[:, 0]
-        return token_B.clamp(max=logits_BV.shape[1] - 1)
+        p_BV = torch.softmax(scaled_BV, -1)
+        return drawn(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
+
+
+def drawn(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
+    """(B, 1) tokens by inverse CDF, never one of probability 0.
+
+    A uniform that rounds to 1 in float32 would lie beyond the last token that has a probability, and the last of the vocabulary would be
+    drawn: the target stays below the whole mass. A sum whose rounding steps over a token of probability 0 gives the likeliest one.
+    """
+    total_B = cdf_BV[:, -1]
+    below_B = torch.nextafter(total_B, torch.zeros_like(total_B))
+    target_B = torch.minimum(u_B.float() * total_B, below_B)
+    token_B = torch.searchsorted(cdf_BV, target_B[:, None], right=True).clamp(max=p_BV.shape[1] - 1)
+    impossible_B = p_BV.gather(1, token_B) == 0
+    return torch.where(impossible_B, p_BV.argmax(1, keepdim=True), token_B)
 
 
 def _nucleus(scores: Tensor, top_p: float) -> Tensor:

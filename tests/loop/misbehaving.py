@@ -22,6 +22,8 @@ class Arm:
             return lengths
         if self.how == "raise":
             raise RuntimeError("the model server\nis away")
+        if self.how == "away":
+            raise ConnectionError("503 Service Unavailable")
         if self.how == "sleep":
             time.sleep(60.0)
         wrong = {
@@ -62,3 +64,12 @@ def payoff_raises(outcome: Any) -> float:
 
 def payoff_half(outcome: Any) -> float | None:
     return 0.5 if outcome.unit else None
+
+
+class Half:
+    """Cannot read every second prompt: those whose length is even."""
+
+    def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
+        if any(len(str(prompt)) % 2 == 0 for prompt in prompts):
+            raise ValueError("cannot read this prompt")
+        return np.array([[float(len(r)) for r in group] for group in responses])

@@ -90,11 +90,14 @@ def test_a_failure_is_data_and_never_a_score(answer, says, timeout):
     assert "\n" not in result.error
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_program_passes_through(error):
-    pool, _ = given(raising(error()))
-    with pytest.raises(error):
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_person_may_interrupt_an_arm_and_an_arm_may_not_end_the_program(timeout):
+    pool, _ = given(raising(KeyboardInterrupt()), timeout=timeout)
+    with pytest.raises(KeyboardInterrupt):
         pool.score("arm", ["a"], [["x"]])
+    pool, _ = given(raising(SystemExit(3)), timeout=timeout)
+    result = pool.score("arm", ["a"], [["x"]])
+    assert (result.status, result.error[:13]) == ("failed", "SystemExit: 3")
 
 
 def test_nan_is_abstention_not_failure():

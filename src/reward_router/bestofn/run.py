@@ -167,7 +167,7 @@ class _Work:
             shown_path = files.responses or f"{files.train} and {files.test}"
             self._say(f"read {len(self.sides.train)} + {len(self.sides.test)} prompts of {shown_path}")
         self.pool = build_pool(config, [])
-        check_arms(config, self.pool)
+        check_arms(arm_specs(config), self.pool)
         if not files.given:
             from reward_router.bestofn.sampled import OwnLoss, load_policy, sampled
 

@@ -24,6 +24,7 @@ from reward_router.offline.encoder import TextEncoder
 from reward_router.offline.prior import ABOUT, Prior, save_prior
 from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
+from reward_router.preflight import check_models
 from reward_router.replay.feedback import parse
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.loading import frozen_dtype, torch_device
@@ -132,6 +133,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     arms = RewardPool(
         {s.name: s for s in specs}, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout
     )
+    check_models(specs)
     scores, failed = score_pairs(pairs, specs, arms, console)
     for arm, error in failed.items():
         console.print(f"arm {arm} failed: {error}", style="yellow", highlight=False, markup=False)

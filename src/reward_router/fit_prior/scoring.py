@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,9 @@ def score_pairs(
         for arm in pool.order(by_name):
             store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
             task = progress.add_task(f"scoring {arm}", total=len(pairs))
-            error = _fill(store, pairs, arm, pool, lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+            has_weights = source_of(by_name[arm]) is not None
+            show = partial(progress.update, task)
+            error = _fill(store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights)  # type: ignore[misc]
             if error:
                 failed[arm] = error
             found[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
@@ -55,17 +59,35 @@ def score_pairs(
     return {arm: found[arm] for arm in by_name}, failed
 
 
-def _fill(store: "ScoreStore", pairs: Sequence[Pair], arm: str, pool: RewardPool, told: Callable[[int], None]) -> str:
-    """Score what the store has not; '' or why the arm failed (it is not asked further after a failure)."""
+def _fill(
+    store: "ScoreStore",
+    pairs: Sequence[Pair],
+    arm: str,
+    pool: RewardPool,
+    told: Callable[[int], None],
+    has_weights: bool = False,
+) -> str:
+    """Score what the store has not; '' or why the arm failed (it is not asked further after a request that failed as a whole).
+
+    Rows that it failed on are not kept: they are asked again next time. InputError where its checkpoint cannot be used.
+    """
     todo = [pair for pair in pairs if not store.has(pair)]
+    lost: Counter[str] = Counter()
     told(len(pairs) - len(todo))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
         result = pool.score(arm, [p.prompt for p in chunk], [[p.chosen, p.rejected] for p in chunk])
+        if result.refused and has_weights:
+            raise InputError(f"arm {arm!r}: {result.error}")
         if not result.ok:
             return result.error or result.status
-        store.add(zip(chunk, result.scores_BN.tolist(), strict=True))
+        rows = zip(chunk, result.scores_BN.tolist(), strict=True)
+        store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
+        lost.update(result.row_errors.values())
         told(len(pairs) - len(todo) + start + len(chunk))
+    if lost:
+        reason, _ = lost.most_common(1)[0]
+        return f"{lost.total()} of {len(pairs)} rows, e.g. {reason}"
     return ""
 
 

@@ -33,9 +33,13 @@ class Unit:
 class Verdicts:
     """``scores``: per unit, per cell, the scores of that cell's responses, and ``own`` what the unit's own arm said of them.
 
-    ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything;
-    ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
-    ``known``: per arm, its scores by (row, response). ``resting``: arms asked by no decision but their own. ``rankings``: per (unit, cell), what the committee thinks of its responses.
+    ``failed``: units whose own arm failed, in the whole request or on every cell of theirs; ``failures``: (decision, arm, reason) of
+    requests that failed as a whole, ``row_failures`` the same of single rows of a request that was answered otherwise, and
+    ``failed_cells`` the (unit, cell) of which their own arm failed on the row.
+    ``failed_rows``: arm -> rows of the batch that it failed on -> why. ``abstained``: (unit, cell) of which their own arm said too
+    little to order anything; ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
+    ``known``: per arm, its scores by (row, response). ``resting``: arms asked by no decision but their own.
+    ``rankings``: per (unit, cell), what the committee thinks of its responses.
     """
 
     scores: list[list[Float]]
@@ -43,7 +47,10 @@ class Verdicts:
     abstained: set[tuple[int, int]] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
+    row_failures: list[tuple[str, str, str]] = field(default_factory=list)
     failed: set[int] = field(default_factory=set)
+    failed_cells: set[tuple[int, int]] = field(default_factory=set)
+    failed_rows: dict[str, dict[int, str]] = field(default_factory=dict)
     stand_in: dict[tuple[int, int], str] = field(default_factory=dict)
     others: dict[int, dict[str, Float]] = field(default_factory=dict)
     known: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
@@ -111,7 +118,7 @@ class Judge:
         verdicts: Verdicts,
     ) -> None:
         """Ask every other arm about the first cell of the ``chosen`` units; calls of status ``compared``, K - 1 times two a pair."""
-        broken, calls = {decisions[i].name for i in verdicts.failed} | verdicts.resting, list[Call]()
+        broken, calls = {arm for _, arm, _ in verdicts.failures} | verdicts.resting, list[Call]()
         for arm in self.pool.order(set(self.pool.names) - broken):
             rows = {i: Unit(units[i].id, units[i].cells[:1]) for i in chosen if decisions[i].name != arm}
             known = verdicts.known.setdefault(arm, {})
@@ -121,8 +128,10 @@ class Judge:
             status = "compared" if result is None or result.ok else result.status
             if result is not None and not result.ok:
                 verdicts.failures.append((decisions[min(rows)].id, arm, f"{result.status}: {result.error}"))
+            failed = verdicts.failed_rows.get(arm, {})
             for i, unit in rows.items():
-                calls += calls_of(decisions[i], arm, unit, known, result, self.costs, status, seen)
+                calls += calls_of(decisions[i], arm, unit, known, result, self.costs, status, seen, failed)
+                note_rows(verdicts, decisions[i], arm, unit)
                 [(b, cols)] = unit.cells
                 verdicts.others.setdefault(i, {})[arm] = np.array([known[b, n] for n in cols])
         verdicts.calls += sorted(calls, key=lambda call: self.pool.names.index(str(call.arm)))
@@ -142,15 +151,19 @@ class Judge:
         if result.ok:
             verdicts.known.setdefault(arm, {}).update(score)
         seen: set[tuple[int, int]] = set()
+        failed = verdicts.failed_rows.get(arm, {})
         for i, unit in parts.items():
-            verdicts.calls += calls_of(
-                decisions[i], arm, unit, score, result, self.costs, status if result.ok else result.status, seen
-            )
+            said = status if result.ok else result.status
+            verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, said, seen, failed)
             if not result.ok:
                 verdicts.failures.append((decisions[i].id, arm, f"{result.status}: {result.error}"))
                 verdicts.failed |= {i} if decisions[i].name == arm else set()
                 continue
+            note_rows(verdicts, decisions[i], arm, unit)
             for c, (b, cols) in zip(mine[i], unit.cells, strict=True):
+                if b in failed:
+                    verdicts.failed_cells |= {(i, c)} if decisions[i].name == arm else set()
+                    continue
                 verdicts.scores[i][c][:] = [score[b, n] for n in cols]
                 if status == "fallback":
                     verdicts.stand_in[i, c] = arm
@@ -170,6 +183,8 @@ class Judge:
         )
         verdicts.seconds[arm] = verdicts.seconds.get(arm, 0.0) + result.seconds
         verdicts.load_seconds += result.load_seconds
+        failed = {cells[i][0]: why for i, why in result.row_errors.items()}
+        verdicts.failed_rows.setdefault(arm, {}).update(failed)
         pairs = ((i, b, j, n) for i, (b, cols) in enumerate(cells) for j, n in enumerate(cols))
         return {(b, n): float(result.scores_BN[i, j]) for i, b, j, n in pairs}, result
 
@@ -177,8 +192,11 @@ class Judge:
         """Other arms judge where the chosen one failed or abstained: the configured fallback, then the others in turn."""
         verdicts, decisions = asked.verdicts, asked.decisions
         todo = [(i, c) for i, parts in enumerate(verdicts.scores) for c, part in enumerate(parts) if _silent(part)]
-        verdicts.abstained = {(i, c) for i, c in todo if i not in verdicts.failed}
-        broken = {decisions[i].name for i in verdicts.failed} | verdicts.resting
+        whole = {i for i, unit in enumerate(asked.units) if _all_failed(i, unit, verdicts)}
+        # a decision none of whose rows its arm could answer teaches as little as a failed request
+        verdicts.failed |= whole
+        verdicts.abstained = {(i, c) for i, c in todo if i not in verdicts.failed} - verdicts.failed_cells
+        broken = {arm for _, arm, _ in verdicts.failures} | verdicts.resting
         first = [self.fallback] if self.fallback else []
         for arm in dict.fromkeys([*first, *self.pool.names]):
             mine = [(i, c) for i, c in todo if decisions[i].name != arm]
@@ -199,6 +217,8 @@ class Judge:
             status, seen = "audit" if result.ok else result.status, set[tuple[int, int]]()
             for (i, _), unit in zip(todo, rows, strict=True):
                 verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)
+                if result.ok:
+                    note_rows(verdicts, decisions[i], arm, unit)
             if not result.ok:
                 reason = f"{result.status}: {result.error}"
                 verdicts.failures += [(decisions[i].id, arm, reason) for i in dict.fromkeys(i for i, _ in todo)]
@@ -210,8 +230,10 @@ class Judge:
         for arm in [name for name in self.pool.names if name not in asked.verdicts.resting]:
             score, result = self.score(arm, cells_of(units), asked.prompts, asked.responses, verdicts)
             status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
+            failed = verdicts.failed_rows.get(arm, {})
             for i, unit in enumerate(units):
-                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)
+                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen, failed)
+                note_rows(verdicts, decisions[i], arm, unit)
             if not result.ok and decisions:
                 verdicts.failures.append((decisions[0].id, arm, f"{result.status}: {result.error}"))
                 continue
@@ -238,6 +260,16 @@ class _Asked:
 def _silent(score_N: Float) -> bool:
     """Whether these scores order nothing: fewer than two of them are numbers."""
     return int(np.isfinite(score_N).sum()) < 2
+
+
+def _all_failed(i: int, unit: Unit, verdicts: Verdicts) -> bool:
+    return bool(unit.cells) and all((i, c) in verdicts.failed_cells for c in range(len(unit.cells)))
+
+
+def note_rows(verdicts: Verdicts, decision: Decision, arm: str, unit: Unit) -> None:
+    """Write down the rows of this unit that the arm failed on, beside the requests that failed as a whole."""
+    failed = verdicts.failed_rows.get(arm, {})
+    verdicts.row_failures += [(decision.id, arm, failed[b]) for b, _ in unit.cells if b in failed]
 
 
 def zscores(score: dict[tuple[int, int], float]) -> dict[tuple[int, int], float]:
@@ -269,12 +301,17 @@ def calls_of(
     costs: dict[str, float],
     status: str,
     seen: set[tuple[int, int]],
+    failed: Container[int] = (),
 ) -> list[Call]:
-    """One row a response; those in ``seen`` have theirs already: shared, at no price. ``seen`` takes in the rest."""
+    """One row a response; those in ``seen`` have theirs already: shared, at no price. ``seen`` takes in the rest.
+
+    ``failed``: rows of the batch that the arm could not answer; their calls bear that status.
+    """
     seconds = result.seconds / max(1, result.n_calls) if result else 0.0
     calls = []
     for b, n in [(b, n) for b, cols in unit.cells for n in cols]:
         said = "abstained" if status == "ok" and np.isnan(score[b, n]) else status
+        said = "failed" if b in failed else said
         effort = ("shared", 0.0, 0.0) if (b, n) in seen else (said, seconds, costs.get(arm, 1.0))
         calls.append(Call(decision.id, f"{unit.id}/{b}/{n}", arm, score[b, n], *effort))
         seen.add((b, n))

@@ -7,7 +7,7 @@ import numpy as np
 
 from reward_router.committee import OnlineCommittee, Panel
 from reward_router.data import Prompt
-from reward_router.judging.judge import Judge, Unit, Verdicts, calls_of, cells_of
+from reward_router.judging.judge import Judge, Unit, Verdicts, calls_of, cells_of, note_rows
 from reward_router.ledger.rows import Call
 from reward_router.types import Decision, Float
 
@@ -102,14 +102,19 @@ class Table:
         score, result = ({**known, **answer[0]}, answer[1]) if answer else (known, None)
         if result is None or result.ok:
             known.update(score)
+        failed = self.verdicts.failed_rows.get(name, {})
         for i in places:
             unit, decision = self.units[i], self.decisions[i]
             kind = status if result is None or result.ok else result.status
-            made = calls_of(decision, name, unit, score, result, asker.costs, kind, seen)
+            made = calls_of(decision, name, unit, score, result, asker.costs, kind, seen, failed)
+            note_rows(self.verdicts, decision, name, unit)
             if result is not None and not result.ok:
                 self.verdicts.failures.append((decision.id, name, f"{result.status}: {result.error}"))
                 self.verdicts.failed |= {i} if decision.name == name else set()
             [(b, cols)] = unit.cells
+            if b in failed and decision.name == name:
+                self.verdicts.failed_cells.add((i, 0))
+                self.verdicts.failed.add(i)
             said.append((i, made, np.array([score[b, n] for n in cols])))
         return said
 

@@ -34,6 +34,7 @@ COUNTS = {
     "skipped_steps": "training steps skipped: no pairs, or a loss that was not a number",
     "uninformative": "losses that say nothing of the arm (policy still equal to its reference), not given to the router",
     "no_payoff": "decisions without a payoff: outside the sampled fraction, without right and wrong answers, or failed",
+    "failed_rows": "rows that an arm failed on though it answered others: another arm judged them",
     "arm_failures": "failures of an arm, audits among them: where it was to judge another did, the router was told nothing",
 }
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.request import ScoreResult
 from reward_router.types import Float, RewardModel
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -27,7 +29,8 @@ class ArmCheck:
     ``abstained`` are shares of all pairs; ``quantiles`` of the scores at 5, 25, 50, 75, 95 %; ``seconds_per_call`` wall time
     after loading; ``price`` of the whole sample (cost times calls); ``longer`` the share of untied judgements that favour
     the longer response (0.5: no taste for length); ``drift`` the shift of the median since the baseline, in baseline
-    interquartile ranges (None without baseline); ``template`` the first pair as the model reads it ('' where it reads text).
+    interquartile ranges (None without baseline); ``failed`` pairs that the arm could not answer though it answered others, ``error``
+    why (the first of them, or of all), ``refused`` whether it cannot be had as it is configured; ``template`` the first pair as the model reads it ('' where it reads text).
     """
 
     arm: str
@@ -46,6 +49,8 @@ class ArmCheck:
     drift: float | None
     template: str
     error: str | None
+    failed: int = 0
+    refused: bool = False
 
 
 def check_arms(
@@ -112,7 +117,7 @@ def _check(
         high=high,
         by_category=_by_category(rows, hit_P, judged_P),
         ties=float((gap_P == 0).mean()),
-        abstained=float((~judged_P).mean()),
+        abstained=_abstained(result, judged_P),
         longer=_longer(rows, gap_P),
         quantiles=quantiles,
         seconds_per_call=result.seconds / max(result.n_calls, 1),
@@ -120,8 +125,17 @@ def _check(
         price=cost * result.n_calls,
         drift=_drift(quantiles, before),
         template=_template(pool, arm, rows[0]) if result.ok else "",
-        error=result.error,
+        error=result.error or next(iter(result.row_errors.values()), None),
+        failed=len(result.row_errors) if result.ok else len(rows),
+        refused=result.refused,
     )
+
+
+def _abstained(result: ScoreResult, judged_P: NDArray[np.bool_]) -> float:
+    """The share of pairs without a verdict; a row that failed is no abstention."""
+    silent_P = ~judged_P
+    silent_P[list(result.row_errors)] = False
+    return float(silent_P.mean())
 
 
 def _by_category(rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any) -> dict[str, float]:

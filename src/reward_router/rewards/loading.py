@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.rewards import weights
 from reward_router.rewards.tiny import tiny_llama, tiny_tokenizer
 
 TINY = "tiny"
@@ -61,14 +62,29 @@ def resolve_model(name: str) -> str:
     return name
 
 
-def check_model(name: str, *, trust_remote_code: bool = False) -> None:
-    """InputError where a model cannot be found: its configuration is read, from disk or the Hub, and no weights."""
+def check_model(name: str, *, trust_remote_code: bool = False, head: weights.Head | None = None) -> None:
+    """InputError where a model cannot be found: its configuration is read, from disk or the Hub.
+
+    With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights are held.
+    """
     if name == TINY:
         return
     from transformers import AutoConfig
 
     path = resolve_model(name)
-    _or_input_error(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+    config = _or_input_error(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+    if head is not None and Path(path).is_dir() and getattr(config, "quantization_config", None) is None:
+        skeleton(name, head, trust_remote_code=trust_remote_code)
+
+
+def skeleton(name: str, head: weights.Head, *, trust_remote_code: bool = False) -> Any:
+    """The model without its weights' memory, after the same checks as the model itself."""
+    if name == TINY:
+        return tiny_llama()[0]
+    path = resolve_model(name)
+    return _or_input_error(
+        name, lambda: weights.load_whole(head, name, path, trust_remote_code=trust_remote_code, meta=True)
+    )
 
 
 def model_identity(name: str) -> str:
@@ -99,27 +115,26 @@ def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", tr
     """
     if name == TINY:
         return freeze(tiny_llama()[0], dtype, device)
-    from transformers import AutoModelForCausalLM
-
-    return freeze(_pretrained(AutoModelForCausalLM, name, dtype, device, trust_remote_code), dtype, device)
+    return _pretrained("causal", name, dtype, device, trust_remote_code)
 
 
 def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
-    """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`."""
-    from transformers import AutoModelForSequenceClassification
+    """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`.
 
-    return freeze(
-        _pretrained(AutoModelForSequenceClassification, name, dtype, device, trust_remote_code), dtype, device
-    )
+    Its head multiplies in float32 whatever the dtype, and may be another project's (`weights.OWN_HEADS`).
+    """
+    if name == TINY:
+        raise InputError(f"model {TINY!r} has no reward head; it is a language model (kind: loglik)")
+    model = _pretrained("classifier", name, dtype, device, trust_remote_code)
+    weights.reward_head_in_float32(model, resolve_model(name))
+    return model
 
 
 def load_body(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
     """A model without a head (``AutoModel``: causal or encoder, text in, hidden states out), eval mode, no gradients."""
     if name == TINY:
         return freeze(tiny_llama()[0].model, dtype, device)
-    from transformers import AutoModel
-
-    return freeze(_pretrained(AutoModel, name, dtype, device, trust_remote_code), dtype, device)
+    return _pretrained("body", name, dtype, device, trust_remote_code)
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
@@ -132,7 +147,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
     tokenizer = _or_input_error(
         name, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, padding_side="left")
     )
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -144,6 +159,8 @@ def load_encoder(name: str, *, dtype: str = "float32", device: str = "cpu", trus
     where = torch_device(device)
     options = {"use_safetensors": True, "dtype": torch_dtype(dtype, where)}
     path = resolve_model(name)
+    if (Path(path) / "config.json").is_file():
+        check_model(name, trust_remote_code=trust_remote_code, head="body")
     model = _or_input_error(
         name, lambda: SentenceTransformer(path, device=where, trust_remote_code=trust_remote_code, model_kwargs=options)
     )
@@ -151,10 +168,17 @@ def load_encoder(name: str, *, dtype: str = "float32", device: str = "cpu", trus
 
 
 def torch_device(device: str) -> str:
-    """The torch device of a config value; auto = the first GPU where there is one."""
+    """The torch device of a config value; auto = the first GPU where there is one. InputError for one that is not here."""
     import torch
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        said = str(error).splitlines()[0]
+        raise InputError(f"device {device!r} is not here: {said} (allowed: auto, cpu, cuda, cuda:0, ...)") from None
+    return device
 
 
 def torch_dtype(dtype: str, device: str = "cpu") -> Any:
@@ -187,18 +211,28 @@ def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
     return model.to(device=where, dtype=torch_dtype(dtype, where)).eval().requires_grad_(False)
 
 
-def _pretrained(auto: Any, name: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
+def _pretrained(head: weights.Head, name: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
+    """A whole checkpoint on its device, every weight from the file and finite."""
     chosen, path = torch_dtype(dtype, torch_device(device)), resolve_model(name)
-    return _or_input_error(
-        name,
-        lambda: auto.from_pretrained(path, dtype=chosen, use_safetensors=True, trust_remote_code=trust_remote_code),
-    )
+
+    def load() -> Any:
+        whole = weights.load_whole(head, name, path, dtype=chosen, trust_remote_code=trust_remote_code)
+        return freeze(whole, dtype, device)
+
+    model = _or_input_error(name, load)
+    weights.check_finite(name, model)
+    return model
 
 
 def _or_input_error(name: str, load: Callable[[], Any]) -> Any:
+    """What ``load`` returns. A checkpoint and its code are foreign: whatever they raise is bad input, told in one line."""
     try:
         return load()
-    except (OSError, ValueError, KeyError) as error:
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"model {name!r} cannot be loaded: not enough memory for it") from None
+    except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         allowed = f"a local directory with safetensors, a Hub name, or one of {', '.join(EMBEDDED)}"
         raise InputError(f"model {name!r} cannot be loaded: {said} (allowed: {allowed})") from error
@@ -236,9 +270,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     """De-quantise a GGUF to float32 safetensors with its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, dtype="float32", local_files_only=True
+    model, info = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, dtype="float32", local_files_only=True, output_loading_info=True
     )
+    if info["missing_keys"]:
+        raise InputError(f"{gguf.name} lacks the weights {', '.join(sorted(info['missing_keys'])[:6])}")
     # transformers refuses to save a model that it still believes to be quantised
     del model.config.quantization_config
     model.hf_quantizer = None

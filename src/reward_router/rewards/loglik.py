@@ -17,6 +17,7 @@ import numpy as np
 
 from reward_router.errors import InputError
 from reward_router.rewards import template as chat
+from reward_router.rewards.weights import context_of
 from reward_router.types import Float
 
 REDUCTIONS = ("sum", "mean", "pmi", "pmi_sum")
@@ -55,7 +56,7 @@ class LogLik:
             raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
         self.tokenizer, self.reduction = tokenizer, reduction
         self.template = chat.check_template(tokenizer, chat_template, "the log-likelihood arm's tokenizer")
-        self.max_length = max_length or int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+        self.max_length = max_length or (context_of(model.config) or 2**31)
         self._scorer = TokenScorer(model, batch_tokens=batch_tokens, share=share)
 
     @property

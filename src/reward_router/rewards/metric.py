@@ -15,6 +15,7 @@ from reward_router.errors import InputError
 from reward_router.math_equal import check_package, equal
 from reward_router.rewards import text
 from reward_router.rewards.names import check_options, nearest
+from reward_router.rewards.regex import TooSlow, search
 from reward_router.rewards.template import Prompt, user_text
 from reward_router.types import Float
 
@@ -48,12 +49,26 @@ def _readability() -> TextScore:
 
 
 def _regex(pattern: str, expect: bool = True) -> TextScore:
-    """1 where the pattern is found in the response (or, with ``expect: false``, is not), else 0."""
+    """1 where the pattern is found in the response (or, with ``expect: false``, is not), else 0.
+
+    A response on which the search takes too long is that row's failure.
+    """
     try:
-        compiled = re.compile(pattern)
-    except re.error as error:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError, TypeError) as error:
         raise InputError(f"metric regex: pattern {pattern!r} is no regular expression: {error}") from error
-    return lambda _, response: float((compiled.search(response) is not None) == expect)
+    slow: set[str] = set()  # texts that were too much once are not tried again when a request is split
+
+    def score(_: str, response: str) -> float:
+        if response in slow:
+            raise TooSlow(f"pattern {pattern!r} took too long on this response before")
+        try:
+            return float(search(pattern, response) == expect)
+        except TooSlow:
+            slow.add(response)
+            raise
+
+    return score
 
 
 def _json(keys: Sequence[str] = ()) -> TextScore:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from reward_router.errors import InputError
 from reward_router.keyed import rng
+from reward_router.rewards.answer import NotScores, read_rows
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
 
@@ -30,7 +29,10 @@ class Noisy:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """The arm's (B, N) scores with noise; NaN stays NaN."""
-        scores_BN = np.array(self.model.score(prompts, responses), dtype=np.float64)
+        width = max((len(row) for row in responses), default=0)
+        scores_BN, wrong = read_rows(self.model.score(prompts, responses), len(prompts), width)
+        if wrong:
+            raise NotScores(next(iter(wrong.values())))
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 unit = f"{self.name}\x1f{prompt!r}\x1f{response}"

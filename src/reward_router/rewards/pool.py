@@ -1,8 +1,9 @@
 """All arms of a run behind one door: loaded when first asked, few at a time, failures returned as data.
 
-An arm is foreign code: whatever it raises, returns in the wrong shape or takes too long over becomes a `ScoreResult` that
-says so, never a score. Only what ends the program (KeyboardInterrupt, SystemExit) passes through. Leaves out: retries,
-fallback (the loop's), and stopping a thread that overran (Python cannot): its arm stays busy until it returns.
+An arm is foreign code: whatever it raises (``sys.exit`` too), returns in the wrong shape or takes too long over becomes a
+`ScoreResult` that says so, never a score; where it can answer other rows, only the rows that it cannot answer fail. What a person asks
+for (KeyboardInterrupt) passes through. Leaves out: the fallback (the loop's), and stopping a thread that overran (Python cannot): its
+arm stays busy until it returns.
 """
 
 import gc
@@ -15,7 +16,7 @@ from typing import Any
 
 from reward_router.errors import InputError
 from reward_router.rewards.names import nearest
-from reward_router.rewards.request import Request, ScoreResult
+from reward_router.rewards.request import Request, ScoreResult, told
 from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, source_of
 from reward_router.rewards.template import Prompt
 from reward_router.types import RewardModel
@@ -88,9 +89,12 @@ class RewardPool:
             return ask.failed(arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0)
         with _Caught() as loading:
             loading.value = self.load(arm)
+        if loading.interrupt is not None:
+            raise loading.interrupt
         if loading.error is not None:
             self._forget(arm)
-            return ask.failed(arm, "failed", _told(loading.error), 0.0, loading.seconds)
+            refused = isinstance(loading.error, InputError)
+            return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
         ragged = arm in self._specs and self._specs[arm].kind != "python"
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:
@@ -98,8 +102,9 @@ class RewardPool:
                 arm, "timeout", f"took longer than {self.timeout} s", self.timeout or 0.0, loading.seconds
             )
         if scoring.error is not None:
-            return ask.failed(arm, "failed", _told(scoring.error), scoring.seconds, loading.seconds)
-        return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
+            return ask.failed(arm, "failed", told(scoring.error), scoring.seconds, loading.seconds)
+        scores_UN, errors = scoring.value
+        return ask.result(arm, scores_UN, scoring.seconds, loading.seconds, errors)
 
     def order(self, arms: Iterable[str]) -> list[str]:
         """The arms in the order that loads least: those in memory first, then arms of one model together, else as configured.
@@ -143,22 +148,23 @@ class RewardPool:
 
         if self.timeout is None:
             body()
-            return caught
+            return _or_interrupted(caught)
         thread = threading.Thread(target=body, name=f"arm {arm}", daemon=True)
         thread.start()
         thread.join(self.timeout)
         if thread.is_alive():
             self._overran[arm] = thread
             return None
-        return caught
+        return _or_interrupted(caught)
 
 
 class _Caught:
-    """A block whose exceptions become data, timed; what ends the program is not caught."""
+    """A block whose exceptions become data, timed; a KeyboardInterrupt is kept apart, for whoever waits to raise it."""
 
     def __init__(self) -> None:
         self.value: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.interrupt: KeyboardInterrupt | None = None
         self.seconds = 0.0
 
     def __enter__(self) -> "_Caught":
@@ -169,17 +175,18 @@ class _Caught:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self.seconds = time.perf_counter() - self._start
-        self.error = error if isinstance(error, Exception) else None
-        return self.error is not None
+        if isinstance(error, KeyboardInterrupt):
+            self.interrupt = error
+        else:
+            self.error = error
+        return True
 
 
-def _told(error: Exception) -> str:
-    """Class, message and place of an arm's exception in one line."""
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{place}"
+def _or_interrupted(caught: _Caught) -> _Caught:
+    """What was caught; a KeyboardInterrupt goes on to the caller."""
+    if caught.interrupt is not None:
+        raise caught.interrupt
+    return caught
 
 
 def _free_memory() -> None:

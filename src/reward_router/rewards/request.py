@@ -1,17 +1,28 @@
-"""One request to an arm and what came of it: de-duplication on the way in, checks on the way out."""
+"""One request to an arm and what came of it: de-duplication on the way in, checks on the way out, a row at a time where it fails.
+
+What an arm raises or returns for one prompt (a row) is that row's failure: the request is split in halves and asked again, until the
+rows that fail stand alone. Splitting is bounded: `MOST_REQUESTS` in all, and an arm that answers nothing at all is given up
+after one descent to a single row and `SPREAD` more rows.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.errors import InputError
+from reward_router.rewards.answer import NotScores, read_rows
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
 
 Status = Literal["ok", "failed", "timeout"]
+MOST_REQUESTS = 100
+"""Most requests that one question to an arm may lead to."""
+SPREAD = 5
+"""Rows over the rest that are asked about alone before an arm that answered nothing is held to be dead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +30,10 @@ class ScoreResult:
     """What came of asking one arm: scores, or why there are none.
 
     ``scores_BN`` is NaN where the arm abstained or a row is shorter than the longest; ``mask_BN`` is True where a response
-    exists. ``status`` is ok, failed or timeout; unless ok, every score is NaN and ``error`` says why. ``seconds`` is wall
-    time of scoring, ``load_seconds`` of loading before it. ``n_calls`` counts responses asked for (the unit of cost),
-    ``n_unique`` those that were computed after de-duplication.
+    exists. ``status`` is ok, failed or timeout; unless ok, every score is NaN and ``error`` says why. ``row_errors`` says by row
+    why the arm could not answer that prompt though it answered others. ``refused``: the arm cannot be had at all as it is
+    configured (bad input). ``seconds`` is wall time of scoring, ``load_seconds`` of loading before it. ``n_calls`` counts responses
+    asked for (the unit of cost), ``n_unique`` those that were computed after de-duplication.
     """
 
     arm: str
@@ -33,6 +45,8 @@ class ScoreResult:
     error: str | None
     n_calls: int
     n_unique: int
+    row_errors: Mapping[int, str] = field(default_factory=dict)
+    refused: bool = False
 
     @property
     def ok(self) -> bool:
@@ -41,8 +55,10 @@ class ScoreResult:
 
     @property
     def abstained_B(self) -> NDArray[np.bool_]:
-        """Per prompt: no response got a score."""
-        return np.asarray(~np.isfinite(self.scores_BN).any(axis=1))
+        """Per prompt: no response got a score, and the row did not fail either."""
+        silent_B = np.asarray(~np.isfinite(self.scores_BN).any(axis=1))
+        silent_B[list(self.row_errors)] = False
+        return silent_B
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,38 +86,44 @@ class Request:
         ]
         return cls(distinct, [list(texts) for texts in known], row_B, column_BN)
 
-    def run(self, model: RewardModel, ragged: bool) -> Float:
-        """The arm's scores of the distinct responses, checked; a model that needs equal rows is asked once per row length."""
-        wide_UN = np.full((len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan)
-        lengths = [0] if ragged else sorted({len(r) for r in self.responses})
-        for length in lengths:
-            rows = [u for u, r in enumerate(self.responses) if ragged or len(r) == length]
-            texts = [self.responses[u] for u in rows]
-            width = max((len(r) for r in texts), default=0)
-            if width:
-                got = np.asarray(model.score([self.prompts[u] for u in rows], texts), dtype=np.float64)
-                if got.shape != (len(rows), width):
-                    raise ValueError(f"scores have shape {got.shape}, expected {(len(rows), width)}")
-                wide_UN[rows, :width] = got
-        if np.isinf(wide_UN).any():
-            u, n = np.argwhere(np.isinf(wide_UN))[0]
-            raise ValueError(
-                f"score of response {n} to prompt {u} is {wide_UN[u, n]}; a finite number or NaN is expected"
-            )
-        return wide_UN
+    def run(self, model: RewardModel, ragged: bool) -> tuple[Float, dict[int, str]]:
+        """The arm's scores of the distinct responses, and the rows that failed; what no row was answered for is raised.
 
-    def result(self, arm: str, wide_UN: Float, seconds: float, load_seconds: float) -> ScoreResult:
-        """The answer, put back in the places asked about."""
+        A model that needs equal rows is asked once per row length.
+        """
+        wide_UN = np.full((len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan)
+        asking = _Asking(self, model, wide_UN)
+        asked = [u for u, r in enumerate(self.responses) if r]
+        if ragged:
+            asking.ask(asked)
+        else:
+            for length in sorted({len(self.responses[u]) for u in asked}):
+                asking.ask([u for u in asked if len(self.responses[u]) == length])
+        if asked and len(asking.errors) == len(asked):
+            raise asking.first or asking.errors[asked[0]]
+        return wide_UN, {u: told(error) for u, error in asking.errors.items()}
+
+    def result(
+        self, arm: str, wide_UN: Float, seconds: float, load_seconds: float, errors: Mapping[int, str] | None = None
+    ) -> ScoreResult:
+        """The answer, put back in the places asked about; ``errors`` by distinct row."""
         scores_BN, mask_BN = self._blank()
         for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
             scores_BN[b, : len(columns)] = wide_UN[r, columns]
-        return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "ok", None, *self._counts())
+        failed = {b: errors[r] for b, r in enumerate(self.row_B) if r in errors} if errors else {}
+        return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "ok", None, *self._counts(), failed)
 
     def failed(
-        self, arm: str, status: Literal["failed", "timeout"], error: str, seconds: float, load_seconds: float
+        self,
+        arm: str,
+        status: Literal["failed", "timeout"],
+        error: str,
+        seconds: float,
+        load_seconds: float,
+        refused: bool = False,
     ) -> ScoreResult:
         """No answer: every score NaN."""
-        return ScoreResult(arm, *self._blank(), seconds, load_seconds, status, error, *self._counts())
+        return ScoreResult(arm, *self._blank(), seconds, load_seconds, status, error, *self._counts(), refused=refused)
 
     def _blank(self) -> tuple[Float, NDArray[np.bool_]]:
         shape = (len(self.row_B), max((len(c) for c in self.column_BN), default=0))
@@ -112,6 +134,92 @@ class Request:
 
     def _counts(self) -> tuple[int, int]:
         return sum(map(len, self.column_BN)), sum(map(len, self.responses))
+
+
+class _Asking:
+    """One question to one arm, asked again in halves where it fails."""
+
+    def __init__(self, request: Request, model: RewardModel, wide_UN: Float) -> None:
+        self.request, self.model, self.wide_UN = request, model, wide_UN
+        self.errors: dict[int, BaseException] = {}
+        self.asked, self.answered = 0, False
+        self.first: BaseException | None = None
+        self.settled: set[int] = set()
+
+    def ask(self, rows: list[int]) -> None:
+        """Scores of these rows into ``wide_UN``, or their errors. Halves are asked depth first: the way to one row is short."""
+        waiting = [rows] if rows else []
+        while waiting and self.asked < MOST_REQUESTS:
+            part = [u for u in waiting.pop() if u not in self.settled]
+            if not part:
+                continue
+            error = self._once(part)
+            if error is None:
+                continue
+            if len(part) > 1:
+                middle = (len(part) + 1) // 2
+                waiting += [part[middle:], part[:middle]]
+                continue
+            self._fail(part[0], error)
+            left = sorted(u for others in waiting for u in others if u not in self.settled)
+            if self._dead(left):
+                for u in left:
+                    self._fail(u, error)
+                return
+        given_up = NotScores(f"given up after {self.asked} requests, many of which failed")
+        for u in (u for others in waiting for u in others):
+            self._fail(u, given_up)
+
+    def _fail(self, row: int, error: BaseException) -> None:
+        if row not in self.settled:
+            self.errors[row] = error
+            self.settled.add(row)
+
+    def _dead(self, left: list[int]) -> bool:
+        """Whether nothing was answered so far and rows spread over the rest fail alone as well. Few rows are all asked."""
+        if self.answered or len(left) < SPREAD:
+            return False
+        spread = {left[(i * (len(left) - 1)) // (SPREAD - 1)] for i in range(SPREAD)}
+        for u in sorted(spread, reverse=True):
+            error = self._once([u])
+            if error is None:
+                return False
+            self._fail(u, error)
+        return True
+
+    def _once(self, rows: list[int]) -> BaseException | None:
+        """Ask about these rows together; the error where that gave nothing. Single wrong rows of a good answer are kept apart."""
+        self.asked += 1
+        texts = [self.request.responses[u] for u in rows]
+        width = max(map(len, texts))
+        try:
+            answer = self.model.score([self.request.prompts[u] for u in rows], texts)
+            scores_BN, wrong = read_rows(answer, len(rows), width)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an arm is foreign code: even its sys.exit is its own failure
+            self.first = self.first or error
+            return error
+        self.answered = True
+        self.settled.update(rows)
+        self.wide_UN[rows, :width] = scores_BN
+        self.errors |= {rows[b]: NotScores(why) for b, why in wrong.items()}
+        return None
+
+
+def told(error: BaseException) -> str:
+    """Class, message and place of an arm's exception in one line."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
+        trace = trace.tb_next
+    said = " ".join(str(error).split())
+    if isinstance(error, InputError):  # says itself what, where and what is allowed
+        return said
+    said = said[:300]
+    if isinstance(error, NotScores):  # found here, not raised by the arm: the place would be ours
+        return f"ValueError: {said}"
+    return f"{type(error).__name__}: {said}{place}"
 
 
 def _key(prompt: Prompt) -> str:

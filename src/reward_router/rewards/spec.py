@@ -14,6 +14,7 @@ from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options, nearest
 from reward_router.rewards.noise import Noisy
 from reward_router.rewards.python import load_python
+from reward_router.rewards.weights import Head as HeadOf
 from reward_router.types import RewardModel
 
 
@@ -85,6 +86,8 @@ KINDS: dict[str, _Kind] = {
     "metric": _Kind(_metric, Metric),
     "python": _Kind(_python, load_python),
 }
+HEADS: dict[str, HeadOf] = {"causal": "causal", "classifier": "classifier", "encoder": "body"}
+"""What each loader needs of a checkpoint."""
 _EVERY = ("noise", "noise_seed")
 _WEIGHTS = ("dtype", "trust_remote_code")
 

@@ -207,6 +207,7 @@ def breaker_rule(config: BreakerConfig) -> BreakerRule | None:
 def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
     """Load everything a run needs; InputError before the first step where something cannot be right."""
     from reward_router.policy import Policy
+    from reward_router.preflight import answer_one_row, check_disk, check_policy, check_prompts, disk_bytes
     from reward_router.training.step import Trainer
 
     fresh = not ledger.exists()  # a run that goes on has met its arms already

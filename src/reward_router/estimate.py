@@ -14,7 +14,7 @@ from reward_router.assemble import arm_specs
 from reward_router.config import Config
 from reward_router.contexts import text_of
 from reward_router.examples import load_examples
-from reward_router.show import duration
+from reward_router.show import duration, say
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
@@ -112,12 +112,8 @@ def show_estimate(config: Config, console: Console) -> None:
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
     memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
-    console.print(
-        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs", highlight=False
-    )
+    say(console, f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs")
     most = "at most " if e["calls_at_most"] else ""
-    console.print(f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
-    console.print(
-        f"time     about {duration(total)} on {e['device']}: {parts}; evaluations not counted", highlight=False
-    )
-    console.print(f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}", highlight=False)
+    say(console, f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})")
+    say(console, f"time     about {duration(total)} on {e['device']}: {parts}; evaluations not counted")
+    say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")

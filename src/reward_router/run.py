@@ -13,7 +13,7 @@ from reward_router.examples import Example, balanced, load_examples
 from reward_router.loop import Loop, describe, prior_trust
 from reward_router.ranks import Ranks
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
-from reward_router.show import Clock, Show
+from reward_router.show import Clock, Show, plain_console, say
 from reward_router.summary import arms_table, manifest, payoff_gold_correlation, prior_hash, show_summary
 
 
@@ -33,7 +33,7 @@ def train(
     run, clock = RunDir(out), Clock()
     run.check(config, resume)
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
-    console = console if console and ranks.main else Console(quiet=True)
+    console = console if console and ranks.main else plain_console(quiet=True)
     state = ranks.once(lambda: rewind(run) if resume else run.begin(config))
     if state is not None:
         clock = Clock(state["seconds"])
@@ -44,9 +44,7 @@ def train(
     parts = None
     try:
         with clock.phase("load"):
-            parts = assemble(
-                config, run.ledger, ranks, lambda what: console.print(f"[dim]{what}[/dim]", highlight=False)
-            )
+            parts = assemble(config, run.ledger, ranks, lambda what: say(console, what, "dim"))
             going = _Run(run, parts, clock, console, before or {})
         return going.go(state)
     except InputError:
@@ -90,7 +88,7 @@ class _Run:
         return self.config.data.model_copy(update={"split": "dev"}) if self.config.data.source == "embedded" else None
 
     def _warn(self, what: str) -> None:
-        self.console.print(f"[yellow]{what}[/yellow]", highlight=False)
+        say(self.console, what, "yellow")
 
     def _examples(self, data: DataConfig | None) -> list[Example]:
         if data is None:
@@ -102,7 +100,7 @@ class _Run:
         with self.show:
             if state is not None:
                 self._restore(state, self.run.load_tensors(state))
-                self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
+                say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
             else:
                 self.before = self.before or self._measure_all("before")
                 self._checkpoint(0)

@@ -18,6 +18,7 @@ import numpy as np
 from reward_router import config as configuration
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
+from reward_router.strict_json import dumps
 from reward_router.types import State
 
 KEEP = 2
@@ -88,7 +89,7 @@ class RunDir:
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=True) + "\n")
+            file.write(dumps(record) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a torn last line is left out."""
@@ -103,7 +104,7 @@ class RunDir:
     def trim_log(self, step: int) -> None:
         """Drop what was logged after a checkpoint: those steps are run again."""
         kept = [r for r in self.read_log() if r.get("step", -1) < step]
-        write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept))
+        write_atomically(self.metrics, "".join(dumps(r) + "\n" for r in kept))
 
     def save_checkpoint(self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
         """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
@@ -120,7 +121,7 @@ class RunDir:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             sums = {p.name: _digest(p) for p in sorted(partial.glob("*.safetensors"))}
-            write_atomically(partial / "state.json", json.dumps({**state, "step": step, "sums": sums}))
+            write_atomically(partial / "state.json", dumps({**state, "step": step, "sums": sums}))
             for file in partial.iterdir():
                 _sync(file)
             shutil.rmtree(final, ignore_errors=True)
@@ -153,7 +154,7 @@ class RunDir:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
-        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+        write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from reward_router import config as configuration
 from reward_router.assemble import arm_names
@@ -21,6 +20,8 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold
 from reward_router.rundir import write_atomically
+from reward_router.show import Table, heading, show_table
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
@@ -72,13 +73,13 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     folder = out / name.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "") / f"seed-{config.seed}"
     if (folder / "summary.json").is_file():
         return
-    console.rule(f"{name}, seed {config.seed}")
+    heading(console, f"{name}, seed {config.seed}")
     resume = (folder / "config.yaml").is_file()
     summary = train(config, folder, resume=resume, console=console, before=_before(out))
-    write_atomically(folder / "variant.json", json.dumps({"variant": name, "seed": config.seed}))
+    write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
     if _before(out) is None:
         first = summary["gold_rows"]["gold"]["before"]
-        write_atomically(out / "before.json", json.dumps({"gold": first, "model": summary["manifest"]["model"]}))
+        write_atomically(out / "before.json", dumps({"gold": first, "model": summary["manifest"]["model"]}))
 
 
 def _before(out: Path) -> dict[str, Gold] | None:
@@ -96,8 +97,8 @@ def tabulate(out: Path, console: Console) -> dict[str, Any]:
     changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
     rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
     result = {"variants": dict(sorted(rows.items(), key=lambda x: -x[1]["after"]))}
-    write_atomically(out / "study.json", json.dumps(result, indent=2) + "\n")
-    console.print(_table(result["variants"]))
+    write_atomically(out / "study.json", dumps(result, indent=2) + "\n")
+    show_table(console, _table(result["variants"]))
     return result
 
 
@@ -163,7 +164,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
-    table = Table(title="gold on held-out prompts", title_justify="left")
+    table = Table("gold on held-out prompts")
     for column in (
         "variant",
         "seeds",
@@ -174,11 +175,11 @@ def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
         "calls",
         "payoff~gold",
     ):
-        table.add_column(column, justify="left" if column == "variant" else "right")
+        table.column(column, justify="left" if column == "variant" else "right")
     for name, r in rows.items():
         r_gold = "-" if r["payoff_gold_r"] is None else f"{r['payoff_gold_r']:+.2f}"
         against = _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
-        table.add_row(
+        table.row(
             name, str(r["seeds"]), f"{r['before']:.3f}", f"{r['after']:.3f}", _interval_text(r, "change"), against,
             f"{r['calls']:.0f}", r_gold,
         )  # fmt: skip

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from reward_router import config as configuration
 from reward_router.assemble import Parts, arm_specs
 from reward_router.examples import Example
 from reward_router.rewards.loading import model_identity
 from reward_router.rewards.spec import source_of
-from reward_router.show import duration
+from reward_router.show import Table, duration, say, show_table
 
 PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
@@ -101,11 +100,11 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
-    console.print(_arms(summary))
+    show_table(console, _arms(summary))
     if summary["gold"] is not None:
-        console.print(gold_table(summary["gold"], "gold on held-out prompts, greedy"))
+        show_table(console, gold_table(summary["gold"], "gold on held-out prompts, greedy"))
     if summary.get("gold_test") is not None:
-        console.print(gold_table(summary["gold_test"], "gold on the test set, greedy"))
+        show_table(console, gold_table(summary["gold_test"], "gold on the test set, greedy"))
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
@@ -113,26 +112,26 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     )
     calls = summary["calls"]
     label = f" ({calls['label']} of them for labels)" if calls["label"] else ""
-    console.print(f"time     {duration(total)}: {shares}", highlight=False)
-    console.print(
+    say(console, f"time     {duration(total)}: {shares}")
+    say(
+        console,
         f"calls    {calls['made']} made{label}, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
         f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
-        highlight=False,
     )
     if summary["committee"]:
-        console.print(committee_line(summary["committee"]), highlight=False)
+        say(console, committee_line(summary["committee"]), lines=True)
     left_out = [
         f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
     ]
-    console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    say(console, f"left out {', '.join(left_out) or 'nothing'}")
     if summary.get("trust") is not None:
-        console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
+        say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
     if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
         low, high = r["ci95"]
-        console.print(
+        say(
+            console,
             f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
-            highlight=False,
         )
 
 
@@ -156,26 +155,24 @@ def _arms(summary: dict[str, Any]) -> Table:
     categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
     what = "share of units in which it was asked" if summary["committee"] else "share of decisions"
     title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
-    table = Table(
-        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0)
-    )  # fits 80 columns with 8 categories
+    table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
     for column in ("arm", "all", *categories, "payoff", "calls"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        table.column(column, justify="left" if column == "arm" else "right")
     for name, row in summary["arms"].items():
         payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
         by = [f"{row['share_by_category'].get(c, 0.0):.0%}" for c in categories]
-        table.add_row(name, f"{row['share']:.0%}", *by, payoff, str(row["calls"]))
+        table.row(name, f"{row['share']:.0%}", *by, payoff, str(row["calls"]))
     return table
 
 
 def gold_table(gold: dict[str, Any], title: str) -> Table:
     """Gold before and after by category, with the interval of the change."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title, box=None, padding=(0, 2, 0, 0))
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
-        table.add_column(column, justify="left" if column == "category" else "right")
+        table.column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():
         low, high = row["ci95"]
-        table.add_row(
+        table.row(
             name,
             str(row["n"]),
             f"{row['before']:.2f}",

@@ -4,7 +4,6 @@ Nothing is measured again: every figure comes from summary.json, metrics.jsonl, 
 """
 
 import html
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.report.trust import trust
 from reward_router.show import duration
+from reward_router.strict_json import dumps
 
 UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of responses"}
 
@@ -157,7 +157,7 @@ def _at(tree: Any, *keys: str) -> Any:
 
 
 def _setup(evidence: Evidence) -> str:
-    manifest = json.dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
+    manifest = dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
     return (
         '<p class="note">The resolved configuration runs again with <code>reward-router train config.yaml --out NEW</code>; with equal versions, '
         "hashes and thread count the decisions come out equal.</p>"

@@ -176,9 +176,18 @@ def build_dispatcher(
     )
 
 
-def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
-    """Load everything a run needs; InputError before the first step where something cannot be right."""
-    examples, names = load_examples(config.data), arm_names(config)
+def assemble(
+    config: Config,
+    ledger: Path,
+    ranks: Ranks,
+    say: Callable[[str], None],
+    examples: list[Example] | None = None,
+) -> Parts:
+    """Load everything a run needs; InputError before the first step where something cannot be right.
+
+    ``examples``: the prompts of ``config.data`` where they are read already.
+    """
+    examples, names = load_examples(config.data) if examples is None else examples, arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
     if prior is not None and (strange := prior.unknown(names)):

@@ -58,6 +58,10 @@ def train(
     set_: Settings = None,
     out: Annotated[Path, typer.Option(help="the run's directory")] = Path("runs/latest"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(help="with --resume: go on though data, weights, code or versions changed, and record it"),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
@@ -72,7 +76,9 @@ def train(
 
         show_estimate(settled, console)
         return
-    if run.train(settled, out, resume=resume, console=console):  # nothing on the other processes of a launch
+    if run.train(
+        settled, out, resume=resume, accept_changes=accept_changes, console=console
+    ):  # nothing on the other processes of a launch
         say(console, f"report   {training.write(out)}")
 
 

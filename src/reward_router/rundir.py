@@ -34,6 +34,7 @@ class RunDir:
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.manifest = path / "manifest.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
         self._made: list[Path] | None = None
@@ -55,12 +56,30 @@ class RunDir:
             hint = ", or --resume to go on with it" if what == "an unfinished run" else ""
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
 
-    def begin(self, config: Config) -> None:
-        """Make the directory with the resolved configuration in it."""
+    def begin(self, config: Config, manifest: Mapping[str, Any] | None = None) -> None:
+        """Make the directory with the resolved configuration in it, and the manifest of what the run begins with."""
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", configuration.dump(config))
+        if manifest is not None:
+            self.write_manifest(manifest)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Keep what the run is made of beside its options."""
+        write_atomically(self.manifest, dumps(manifest, indent=2) + "\n")
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What `write_manifest` kept; None for a run that began before there were manifests. InputError for no JSON."""
+        if not self.manifest.is_file():
+            return None
+        try:
+            found = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self.manifest}: not JSON ({error}); the manifest of a run is expected") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.manifest}: a JSON object is expected, found {type(found).__name__}")
+        return found
 
     def abandon(self) -> None:
         """Take back what :meth:`begin` made: the run never started. Does nothing where this object began none."""
@@ -74,10 +93,7 @@ class RunDir:
                 parent.rmdir()
 
     def _same(self, before: str, now: str) -> None:
-        old, new = (
-            _flat(configuration.parse_yaml(before, "config.yaml")),
-            _flat(configuration.parse_yaml(now, "config")),
-        )
+        old, new = _flat(self._with_defaults(before)), _flat(configuration.parse_yaml(now, "config"))
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if changed:
             k = changed[0]
@@ -85,6 +101,19 @@ class RunDir:
             raise InputError(
                 f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} here{more}; a run goes on unchanged"
             )
+
+    def _with_defaults(self, before: str) -> Any:
+        """The options a run began with; keys that came with a later version of this program stand at their defaults."""
+        tree = configuration.parse_yaml(before, "config.yaml")
+        try:
+            whole = configuration.validate(tree, "config.yaml")
+        except (
+            InputError,
+            TypeError,
+            ValueError,
+        ):  # written by hand, or with a key that is gone: compared as it stands
+            return tree
+        return configuration.parse_yaml(configuration.dump(whole), "config.yaml")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

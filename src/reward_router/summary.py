@@ -1,49 +1,14 @@
 """What a finished run says of itself: summary.json, and the table on the terminal."""
 
 import hashlib
-import platform
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from reward_router import config as configuration
-from reward_router.assemble import Parts, arm_specs
-from reward_router.examples import Example
-from reward_router.rewards.loading import model_identity
-from reward_router.rewards.spec import source_of
+from reward_router.assemble import Parts
+from reward_router.changes import told
 from reward_router.show import Table, duration, say, show_table
-
-PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
-
-
-def manifest(parts: Parts) -> dict[str, Any]:
-    """Versions, seed and hashes: what has to be equal for a run to come out equal."""
-    return {
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "machine": f"{platform.machine()} {platform.system()}",
-        "threads": _threads(),
-        "seed": parts.config.seed,
-        "config": _hash(configuration.dump(parts.config)),
-        "data": data_hash(parts.examples),
-        "prior": prior_hash(parts.config),
-        "model": model_hash(parts.policy.model.get_base_model()),
-        "arms": {s.name: model_identity(source.model) for s in arm_specs(parts.config) if (source := source_of(s))},
-    }
-
-
-def prior_hash(config: configuration.Config) -> str | None:
-    """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
-    tensors = Path(config.router.prior or "") / "prior.safetensors"
-    return file_hash(tensors) if config.router.prior and tensors.is_file() else None
-
-
-def data_hash(examples: Sequence[Example]) -> str:
-    """One hash of all prompts in order."""
-    return _hash("\x1e".join(f"{e.id}\x1f{e.category}\x1f{e.prompt}" for e in examples))
 
 
 def model_hash(model: Any) -> str:
@@ -124,6 +89,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
     ]
     say(console, f"left out {', '.join(left_out) or 'nothing'}")
+    for accepted in summary.get("accepted_changes", []):
+        say(console, f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}", "yellow")
     if summary.get("trust") is not None:
         say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
@@ -181,26 +148,3 @@ def gold_table(gold: dict[str, Any], title: str) -> Table:
             f"[{low:+.2f}, {high:+.2f}]",
         )
     return table
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """BLAKE2 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from reward_router.changes import told
 from reward_router.errors import RunError
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -67,6 +68,11 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence; then who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
     sentences = [_who(evidence), _cost(s)]
+    sentences += [
+        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
+        "are of two different runs."
+        for accepted in s.get("accepted_changes") or []
+    ]
     if s.get("gold"):
         sentences.append(
             "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."

@@ -24,6 +24,7 @@ from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
 from reward_router.ledger import Ledger
+from reward_router.limits import within
 from reward_router.online import online_prior, online_router
 from reward_router.payoffs import QuantileScaler
 from reward_router.policy import Policy, Prompt
@@ -313,12 +314,15 @@ def by_iteration(config: RouterConfig) -> bool:
 
 
 def checked_payoff(path: str) -> Callable[[Any], float | None]:
-    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1]."""
+    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1].
+
+    RunError where one call takes longer than `limits.SECONDS`.
+    """
     function = import_callable(path, "payoff.path")
 
     def payoff(outcome: Any) -> float | None:
         try:
-            value = function(outcome)
+            value = within(lambda: function(outcome), f"payoff.path={path!r}")
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
         if value is None:

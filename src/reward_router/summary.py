@@ -25,7 +25,7 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     """Per arm: share of decisions overall and per category, mean payoff, calls."""
     decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
     category = {e.id: e.category for e in parts.examples}
-    unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
+    unit_category = np.array([category.get(prompt_of(u, parts.config.router.unit), "") for u in decisions.unit])
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
@@ -44,6 +44,15 @@ def arms_table(parts: Parts) -> dict[str, Any]:
             "calls": int(asked.sum()),
         }
     return table
+
+
+def prompt_of(unit: str, kind: str) -> str:
+    """The id of the prompt that a unit belongs to: a pair's ends in the marks of its two responses; ids may hold ``|``.
+
+    >>> prompt_of("a|b|0f3c|77aa", "pair"), prompt_of("a|b", "prompt")
+    ('a|b', 'a|b')
+    """
+    return unit.rsplit("|", 2)[0] if kind == "pair" else unit
 
 
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:

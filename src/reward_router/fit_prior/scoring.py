@@ -1,11 +1,10 @@
 """Every pair scored by every arm once, kept by content: a run that was killed, or another run, goes on where it stopped.
 
-One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, model, its weights, options) and
+One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, weights, options, code) and
 holding lines [hash of prompt and response, score]. Scores are written in replay's own format.
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +18,8 @@ from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
 from reward_router.replay.rewardbench1 import side
-from reward_router.rewards.loading import model_identity
+from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
 from reward_router.show import bar, visible
@@ -119,14 +117,11 @@ def content_key(prompt: str, response: str) -> str:
 
 
 def fingerprint(spec: ArmSpec) -> str:
-    """A hash of what an arm is: kind, options, and its model's weights or its own code. Name and cost do not count."""
+    """A hash of what an arm is: kind, options, its model's weights, and the code that makes its scores. Name and cost do not count."""
     source = source_of(spec)
-    weights = model_identity(source.model) if source else ""
-    if spec.kind == "python":
-        with here_importable():
-            module = importlib.util.find_spec(str(spec.options.get("path", "")).partition(":")[0])
-        weights = Path(module.origin).read_text(encoding="utf-8") if module and module.origin else ""
-    what = json.dumps([spec.kind, source and source.model, dict(spec.options), weights], sort_keys=True, default=str)
+    what = json.dumps(
+        [spec.kind, source and source.model, dict(spec.options), arm_identity(spec)], sort_keys=True, default=str
+    )
     return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
 
 

@@ -26,6 +26,8 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
     if result["official"]:
         show_table(console, _official_table(result, console.width))
     say(console, f"Verdict: {result['verdict']['text']}", wrap=False)
+    if result["verdict"]["named"]:
+        say(console, f"Named beforehand: {', '.join(result['verdict']['named'])}.", wrap=False)
     console.line()
 
 

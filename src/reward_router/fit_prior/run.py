@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +13,9 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
-from reward_router.fit_prior.pairs import load_pairs, told
+from reward_router.fit_prior.pairs import Pair, load_pairs, pairs_digest, told
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
-from reward_router.fit_prior.scoring import score_pairs, write_rows
+from reward_router.fit_prior.scoring import fingerprint, score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, measured, methods
 from reward_router.offline.apart import calibrate_apart
 from reward_router.offline.calibrate import Calibration
@@ -28,7 +28,7 @@ from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import RunDir, explained, write_atomically
 from reward_router.show import say, show_table, status
 from reward_router.strict_json import dumps
 from reward_router.types import Float
@@ -120,12 +120,13 @@ def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
 def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     """The file of recorded scores, made now where it is not there."""
     path = out / SCORES
+    pairs, dropped = load_pairs(config.data, config.seed)
+    specs = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+    _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
-    pairs, dropped = load_pairs(config.data, config.seed)
     note = f"; left out: {told(dropped)}" if dropped else ""
     say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
-    specs = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
     pool = config.pool
     device = torch_device(pool.device)
     arms = RewardPool(
@@ -136,6 +137,24 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
         say(console, f"arm {arm} failed: {error}", "yellow")
     write_rows(pairs, scores, path)
     return path
+
+
+def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -> None:
+    """Note what the scores are made of, or InputError where this directory was begun with other pairs or arms."""
+    made = {"pairs": pairs_digest(pairs), "arms": {spec.name: fingerprint(spec) for spec in specs}}
+    manifest = RunDir(out)
+    kept = manifest.read_manifest()
+    if kept is None:
+        manifest.write_manifest(made)
+        return
+    arms = kept.get("arms", {})
+    changed = ["the pairs"] if kept.get("pairs") != made["pairs"] else []
+    changed += [f"arm {spec.name!r}" for spec in specs if arms.get(spec.name) != fingerprint(spec)]
+    if changed:
+        raise InputError(
+            f"--resume {out}: {', '.join(changed)} changed since it was begun; give another --out (scores are kept by content: "
+            "only what changed is scored again)"
+        )
 
 
 def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console) -> Fitted:

@@ -6,10 +6,12 @@ work with ``part=(0, 2)`` and ``part=(1, 2)``.
 """
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
@@ -70,7 +72,7 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     from reward_router.run import train
 
     config = configuration.load(None, "study", settings)
-    folder = out / name.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "") / f"seed-{config.seed}"
+    folder = out / folder_name(name) / f"seed-{config.seed}"
     if (folder / "summary.json").is_file():
         return
     heading(console, f"{name}, seed {config.seed}")
@@ -80,6 +82,19 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     if _before(out) is None:
         first = summary["gold_rows"]["gold"]["before"]
         write_atomically(out / "before.json", dumps({"gold": first, "model": summary["manifest"]["model"]}))
+
+
+def folder_name(variant: str) -> str:
+    """A folder for a variant, one level deep whatever its arms are called, and short enough for any file system.
+
+    >>> folder_name("linucb, equal calls"), folder_name("only judge/v2")
+    ('linucb-equal-calls', 'only-judge%2Fv2')
+    """
+    plain = variant.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
+    name = "".join(c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace") for c in plain)
+    if len(name.encode()) <= 200 and not name.startswith("."):
+        return name
+    return f"{name.strip('.')[:40]}-{hashlib.blake2b(variant.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
 def _before(out: Path) -> dict[str, Gold] | None:

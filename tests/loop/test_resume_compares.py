@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def set_up(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "my_arm.py").write_text("from my_part import worth\n" + ARM.format(worth="worth"), encoding="utf-8")
     (tmp_path / "my_part.py").write_text("worth = 1.0\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    for module in ("my_arm", "my_part"):  # of an earlier test, imported from its own folder
+        monkeypatch.delitem(sys.modules, module, raising=False)
     classifier(tmp_path / "rm")
     arms = "[{name: mine, kind: python, path: 'my_arm:Arm'}, {name: 'rm [v2]', kind: classifier, model: rm}]"
     data = "data={source: prompts.jsonl, answer_kind: number}"

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from reward_router import __version__
 from reward_router import config as configuration
 from reward_router.errors import InputError, RewardRouterError
+from reward_router.show import plain_console, say
 
 app = typer.Typer(
     name="reward-router",
@@ -26,7 +26,7 @@ ledger_app = typer.Typer(no_args_is_help=True, help="The durable record of decis
 app.add_typer(ledger_app, name="ledger")
 MAIN = os.environ.get("RANK", "0") == "0"
 """False on the other processes of an ``accelerate launch``: they say nothing."""
-console = Console(quiet=not MAIN)
+console = plain_console(quiet=not MAIN)
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer carries its own copy of click's, or click's itself
@@ -38,7 +38,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", he
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"reward-router {__version__}", highlight=False)
+        say(console, f"reward-router {__version__}")
         raise typer.Exit
 
 
@@ -58,6 +58,10 @@ def train(
     set_: Settings = None,
     out: Annotated[Path, typer.Option(help="the run's directory")] = Path("runs/latest"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(help="with --resume: go on though data, weights, code or versions changed, and record it"),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
@@ -66,15 +70,17 @@ def train(
     from reward_router import run
     from reward_router.report import training
 
-    console.print(run.headline(settled, name), highlight=False)
+    say(console, run.headline(settled, name))
     if dry_run:
         from reward_router.estimate import check_all, show_estimate
 
-        check_all(settled, out, lambda what: console.print(what, highlight=False, markup=False))
+        check_all(settled, out, lambda what: say(console, what))
         show_estimate(settled, console)
         return
-    if run.train(settled, out, resume=resume, console=console):  # nothing on the other processes of a launch
-        console.print(f"report   {training.write(out)}", highlight=False)
+    if run.train(
+        settled, out, resume=resume, accept_changes=accept_changes, console=console
+    ):  # nothing on the other processes of a launch
+        say(console, f"report   {training.write(out)}")
 
 
 @app.command()
@@ -171,7 +177,7 @@ def report(folder: Annotated[Path, typer.Argument(help="a finished run's directo
     """Write a run's report again from what its directory holds."""
     from reward_router.report import training
 
-    console.print(f"report   {training.write(folder)}", highlight=False)
+    say(console, f"report   {training.write(folder)}")
 
 
 @app.command("eval")
@@ -203,7 +209,7 @@ def export(
     """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
     from reward_router.finished import export as merge
 
-    console.print(f"model    {merge(run, out)}", highlight=False)
+    say(console, f"model    {merge(run, out)}")
 
 
 @app.command()
@@ -246,7 +252,7 @@ def replay(
         from reward_router.report.replay import write
 
         write(result, report_out)
-        console.print(f"report   {report_out}", highlight=False)
+        say(console, f"report   {report_out}")
 
 
 @arms_app.command("check")
@@ -275,7 +281,7 @@ def ledger_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="a le
     from reward_router.ledger import check_ledger
 
     found = check_ledger(file)
-    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    say(console, str(found), wrap=False, lines=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -288,7 +294,7 @@ def ledger_export(
     """Save every readable event of a ledger."""
     from reward_router.ledger import export_ledger
 
-    console.print(str(export_ledger(file, out)), highlight=False, markup=False, soft_wrap=True)
+    say(console, str(export_ledger(file, out)), wrap=False, lines=True)
 
 
 def main() -> None:
@@ -301,7 +307,7 @@ def main() -> None:
         _stop(str(error), error.exit_code)
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            console.print(str(error), markup=False, highlight=False)
+            say(console, str(error), lines=True)
             sys.exit(0)
         _stop(f"{error.format_message()} (see reward-router --help)", 2)
     except OSError as error:
@@ -320,7 +326,7 @@ def _stop(message: str, code: int) -> NoReturn:
     """One line on stderr, from the first process of a launch, and the exit code."""
     if MAIN:
         text = f"reward-router: {' '.join(message.split())}"
-        Console(stderr=True).print(text, style="red", highlight=False, soft_wrap=True, markup=False)
+        say(plain_console(stderr=True), text, "red", wrap=False)
     sys.exit(code)
 
 

@@ -19,12 +19,16 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell."""
+    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell.
+
+    ``truth``: what it goes by, as text: two prompts that differ in it alone are different prompts.
+    """
 
     id: str
     prompt: Prompt
     category: str
     verify: Callable[[str], bool] | None
+    truth: str = ""
 
     def gold(self, responses: Sequence[str]) -> Float:
         """(N,) 1.0 right, 0.0 wrong, NaN where there is no gold."""
@@ -72,7 +76,7 @@ def _records(config: DataConfig, split: str | None) -> list[PromptRecord]:
 
 
 def _of_task(task: Task) -> Example:
-    return Example(task.id, task.prompt, task.category, partial(verify, task))
+    return Example(task.id, task.prompt, task.category, partial(verify, task), repr(task))
 
 
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
@@ -83,7 +87,7 @@ def _of_record(record: PromptRecord, config: DataConfig) -> Example:
         grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
     except InputError as error:
         raise InputError(f"data {config.source}, prompt {record.id}: {error}") from None
-    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer))
+    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer), f"{kind}: {answer}")
 
 
 def _graded(kind: str, answer: str, response: str) -> bool:

@@ -19,6 +19,7 @@ from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rewards.template import Prompt
 from reward_router.rundir import explained
+from reward_router.strict_json import dumps
 
 CHUNK = 16  # prompts between two writes
 
@@ -101,7 +102,7 @@ class ScoreBook(RewardPool):
         path = self._path(arm)
         if path is None:
             return
-        lines = [json.dumps([key, None if math.isnan(score) else score]) for key, score in fresh.items()]
+        lines = [dumps([key, score]) for key, score in fresh.items()]
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             torn = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")

@@ -86,7 +86,13 @@ def _item(
     gold_N = _gold(responses, _golds(row, columns, len(responses), place), answer, verify_one, _measure(config))
     said = as_text(row.get(columns.get("split", "split")))
     return Item(
-        record.id, record.prompt, record.category, verify_one, responses, _alike(responses, gold_N), side or said
+        record.id,
+        record.prompt,
+        record.category,
+        verify_one,
+        responses=responses,
+        gold_N=_alike(responses, gold_N),
+        side=side or said,
     )
 
 

@@ -1,5 +1,6 @@
 """Preference pairs of several sources, sampled and cleaned: what is left out is counted by reason."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
             raise InputError(f"data {source.source}: no usable pair; left out: {told(dropped)}")
         pairs += _sampled(usable, source.sample, seed)
     return pairs, dropped
+
+
+def pairs_digest(pairs: Sequence[Pair]) -> str:
+    """How many pairs, and one hash of all of them in order."""
+    total = hashlib.blake2b(digest_size=16)
+    for pair in pairs:
+        parts = (pair.id, pair.source, pair.category, pair.prompt, pair.chosen, pair.rejected)
+        total.update("\x1f".join(parts).encode(errors="surrogatepass") + b"\x1e")
+    return f"{len(pairs)} pairs, {total.hexdigest()}"
 
 
 def told(dropped: Counter[str]) -> str:

@@ -1,11 +1,10 @@
 """Every pair scored by every arm once, kept by content: a run that was killed, or another run, goes on where it stopped.
 
-One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, model, its weights, options) and
+One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, weights, options, code) and
 holding lines [hash of prompt and response, score]. Scores are written in replay's own format.
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 from collections import Counter
@@ -17,15 +16,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import TextColumn
 
+from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
 from reward_router.replay.rewardbench1 import side
-from reward_router.rewards.loading import cache_dir, model_identity
+from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
-from reward_router.show import bar
+from reward_router.show import bar, visible
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 CHUNK = 16  # pairs between two writes
@@ -42,10 +42,10 @@ def score_pairs(
     by_name = {spec.name: spec for spec in specs}
     found: dict[str, Float] = {}
     failed: dict[str, str] = {}
-    with bar(console, TextColumn("{task.description}")) as progress:
+    with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
             store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
-            task = progress.add_task(f"scoring {arm}", total=len(pairs))
+            task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(by_name[arm]) is not None
             show = partial(progress.update, task)
             error = _fill(store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights)  # type: ignore[misc]
@@ -117,7 +117,7 @@ class ScoreStore:
             for response, score in zip((pair.chosen, pair.rejected), scores, strict=True):
                 name = content_key(pair.prompt, response)
                 self._known[name] = score
-                lines.append(json.dumps([name, None if math.isnan(score) else score]))
+                lines.append(dumps([name, score]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
         with self.path.open("a", encoding="utf-8") as file:
@@ -139,14 +139,11 @@ def content_key(prompt: str, response: str) -> str:
 
 
 def fingerprint(spec: ArmSpec) -> str:
-    """A hash of what an arm is: kind, options, and its model's weights or its own code. Name and cost do not count."""
+    """A hash of what an arm is: kind, options, its model's weights, and the code that makes its scores. Name and cost do not count."""
     source = source_of(spec)
-    weights = model_identity(source.model) if source else ""
-    if spec.kind == "python":
-        with here_importable():
-            module = importlib.util.find_spec(str(spec.options.get("path", "")).partition(":")[0])
-        weights = Path(module.origin).read_text(encoding="utf-8") if module and module.origin else ""
-    what = json.dumps([spec.kind, source and source.model, dict(spec.options), weights], sort_keys=True, default=str)
+    what = json.dumps(
+        [spec.kind, source and source.model, dict(spec.options), arm_identity(spec)], sort_keys=True, default=str
+    )
     return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
 
 
@@ -162,5 +159,5 @@ def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> N
             "response_a": first, "response_b": second, "label": label,
             "scores": {arm: s_P2[i, ::turn].tolist() for arm, s_P2 in scores.items() if np.isfinite(s_P2[i]).all()},
         }  # fmt: skip
-        lines.append(json.dumps(row, ensure_ascii=False))
+        lines.append(dumps(row, ensure_ascii=False))
     write_atomically(path, "\n".join(lines) + "\n")

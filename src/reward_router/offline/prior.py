@@ -21,6 +21,7 @@ from reward_router.offline.strengths import Strengths
 from reward_router.routers.anchored import Anchored
 from reward_router.routers.trusted import TrustedThompson, trusted
 from reward_router.rundir import explained, write_atomically
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 FORMAT = 1
@@ -106,9 +107,7 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
         partial = target / f"{TENSORS}.partial"
         save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
         partial.rename(target / TENSORS)
-        write_atomically(
-            target / ABOUT, json.dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n"
-        )
+        write_atomically(target / ABOUT, dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n")
     return Prior(**{**_fields(prior), "folder": target})
 
 

@@ -151,7 +151,7 @@ def summarise(
         "official": dict(records.official),
     }
     gains = {p.label: replicates[p.label] - best_R for p in plans if p.kind not in ("arm", "bound")}
-    result["verdict"] = verdict(result, gains)
+    result["verdict"] = verdict(result, gains, settings.routers or ())
     return result
 
 

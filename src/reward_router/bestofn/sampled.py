@@ -88,7 +88,7 @@ def _fitting(data: DataConfig, policy: Policy, say: Callable[[str], None]) -> li
 
 
 def _bare(example: Example) -> Item:
-    return Item(example.id, example.prompt, example.category, example.verify)
+    return Item(example.id, example.prompt, example.category, example.verify, example.truth)
 
 
 def _apart(sides: Sides) -> None:

@@ -51,7 +51,7 @@ def variants(config: Config) -> dict[str, list[str]]:
         "committee after linucb": [f"judge={{mode: committee, first: linucb, gate: mean, {LABELS}}}"],
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
     }
-    single = {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}
+    single = {f"only {arm}": [f"router={{name: fixed, arm: {json.dumps(arm)}}}"] for arm in arm_names(config)}
     return table | single | {f"{name}, equal calls": [*settings, TEN_STEPS] for name, settings in single.items()}
 
 

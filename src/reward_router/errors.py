@@ -19,3 +19,7 @@ class LedgerError(RewardRouterError):
 
 class RunError(RewardRouterError):
     """A run had to stop; its state is saved and `--resume` goes on."""
+
+
+class DataWarning(UserWarning):
+    """Rows of a data set were left out: how many, and why. The command line prints it as one line."""

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reward_router import __version__
 from reward_router import config as configuration
-from reward_router.errors import InputError, RewardRouterError
+from reward_router.errors import DataWarning, InputError, RewardRouterError
 
 app = typer.Typer(
     name="reward-router",
@@ -137,19 +137,22 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="JSONL, Parquet, Hub name or `embedded`; none: the run's dev set"),
+        typer.Argument(metavar="[DATA]", help="a file, a Hub name or `embedded`; none: the run's dev set"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")] = None,
     answer_kind: Annotated[str | None, typer.Option(help="number, yes_no, letter, math or exact")] = None,
     column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")] = None,
     template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
     """Measure a run's adapter: gold on a data set before and after, greedy, with intervals."""
     from reward_router.finished import evaluate as measure
     from reward_router.finished import held_out
 
-    section = held_out(run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template)
+    section = held_out(
+        run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template, name=name
+    )
     measure(run, section, limit, console)
 
 
@@ -166,7 +169,7 @@ def export(
 
 @app.command()
 def replay(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: JSONL, Parquet or a ledger")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")],
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
     ] = None,
@@ -215,14 +218,20 @@ def arms_check(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many pairs")] = None,
     baseline: Annotated[Path | None, typer.Option(help="the --json of an earlier check: shows drift")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. chosen=response_0")] = None,
+    preference: Annotated[str | None, typer.Option(help="the column that says which response is better")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift."""
-    from reward_router.finished import check_config
+    from reward_router.finished import check_config, column_mapping
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    check_config(settled, data, split, limit, baseline, json_out, console)
+    mapping = column_mapping(column or [])
+    check_config(
+        settled, data, split, limit, baseline, json_out, console, columns=mapping, preference=preference, name=name
+    )
 
 
 @ledger_app.command("check")
@@ -251,6 +260,9 @@ def main() -> None:
     """Entry point of ``reward-router``."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
+    warnings.simplefilter("always", DataWarning)
+    others = warnings.showwarning
+    warnings.showwarning = lambda what, *where, **more: _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:
@@ -267,6 +279,13 @@ def main() -> None:
     if code == INTERRUPTED:
         _stop("interrupted; a training run goes on from its last checkpoint with --resume", INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _note(what: Warning | str) -> None:
+    """What was left out of the data, as one line on stderr, from the first process of a launch."""
+    if MAIN:
+        text = f"reward-router: {' '.join(str(what).split())}"
+        Console(stderr=True).print(text, style="yellow", highlight=False, soft_wrap=True, markup=False)
 
 
 def _stop(message: str, code: int) -> NoReturn:

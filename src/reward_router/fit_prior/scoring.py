@@ -17,7 +17,7 @@ from rich.progress import TextColumn
 
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
-from reward_router.replay.rewardbench1 import side
+from reward_router.replay.fields import side
 from reward_router.rewards.loading import cache_dir, model_identity
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.python import here_importable

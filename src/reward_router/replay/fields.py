@@ -147,7 +147,8 @@ def _by_arm(value: Any, what: str) -> Json:
             return _unique([(item[0], item[1]) for item in found], what)
         if all(isinstance(item, Mapping) for item in found):
             return _unique([_named(item, what) for item in found], what)
-    raise Unreadable(f"{what} are {chat.shown(value)!r}, allowed: {{arm: [score of a, score of b]}}")
+    allowed = "{arm: [score of a, score of b]}" if what == "scores" else "{arm: a, b or tie}"
+    raise Unreadable(f"{what} are {chat.shown(value)!r}, allowed: {allowed}")
 
 
 def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> Json:
@@ -205,7 +206,7 @@ def number(value: Any) -> float:
     try:
         found = float(value)
     except OverflowError:
-        found = math.copysign(math.inf, value)  # an integer beyond every float
+        found = math.inf if value > 0 else -math.inf  # an integer beyond every float
     return min(max(found, -LARGEST), LARGEST)
 
 

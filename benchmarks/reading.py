@@ -128,18 +128,18 @@ def compared(path: Path, repeats: int) -> str:
     found: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
     for _ in range(repeats):
         for which in found:
-            done = subprocess.run([sys.executable, __file__, "--one", which, str(path)], capture_output=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", which, str(path)], capture_output=True, check=True
+            )
             found[which].append(json.loads(done.stdout))
     rows = {run["rows"] for runs in found.values() for run in runs}
     assert len(rows) == 1, f"{path.name}: {rows}"
     pairs = zip(found["ours"], found["plain"], strict=True)
     ratio = statistics.median(one["cpu"] / other["cpu"] for one, other in pairs)
     cells = [path.name.removeprefix("rows."), f"{path.stat().st_size / 2**20:,.0f}"]
-    for which in ("plain", "ours"):
-        cells.append(f"{min(run['cpu'] for run in found[which]):.2f}")
+    cells += [f"{min(run['cpu'] for run in found[which]):.2f}" for which in ("plain", "ours")]
     cells.append(f"{ratio:.2f}")
-    for which in ("plain", "ours"):
-        cells.append(f"{max(run['mib'] for run in found[which]):,.0f}")
+    cells += [f"{max(run['mib'] for run in found[which]):,.0f}" for which in ("plain", "ours")]
     return f"| {' | '.join(cells)} |"
 
 
@@ -158,7 +158,9 @@ def main() -> None:
         folder = given.folder or Path(made)
         if not (folder / "rows.parquet").is_file():
             write(folder, given.rows)
-        print(f"{given.rows:,} rows, {given.repeats} repeats in turn; Python {platform.python_version()}, {os.cpu_count()} CPUs")
+        print(
+            f"{given.rows:,} rows, {given.repeats} repeats in turn; Python {platform.python_version()}, {os.cpu_count()} CPUs"
+        )
         print("| format | MiB | plain, CPU s | ours, CPU s | ratio | plain, MiB held | ours, MiB held |")
         print("|---|---|---|---|---|---|---|")
         for name in FORMATS:

@@ -169,7 +169,9 @@ def export(
 
 @app.command()
 def replay(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+    ],
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
     ] = None,
@@ -262,7 +264,9 @@ def main() -> None:
         warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
     warnings.simplefilter("always", DataWarning)
     others = warnings.showwarning
-    warnings.showwarning = lambda what, *where, **more: _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
+    warnings.showwarning = lambda what, *where, **more: (
+        _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
+    )
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:

@@ -238,7 +238,9 @@ class _Reading:
         """The record with a unique id: its own, else its content's hash, numbered from the second time on."""
         first_at = self.first_at
         if record.id in first_at:
-            raise InputError(f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; ids are unique")
+            raise InputError(
+                f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; ids are unique"
+            )
         if not record.id:
             digest = name = _digest(record)
             count = 1

@@ -153,9 +153,7 @@ def check_config(
         preference=preference or config.data.preference,
         config_name=name,
     )
-    rows = [
-        {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records
-    ]
+    rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
     specs, before = arm_specs(config), _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
     checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)

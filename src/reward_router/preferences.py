@@ -39,7 +39,18 @@ _NAMED_PAIRS = (
     ("good", "bad"),
     ("pos", "neg"),
 )
-_STEMS = ("response", "answer", "output", "completion", "conversation", "generation", "summary", "text", "candidate", "human_ref")
+_STEMS = (
+    "response",
+    "answer",
+    "output",
+    "completion",
+    "conversation",
+    "generation",
+    "summary",
+    "text",
+    "candidate",
+    "human_ref",
+)
 _ENDS = (("_a", "_b", None), ("_0", "_1", 0), ("_1", "_2", 1), ("1", "2", 1), ("0", "1", 0), ("a", "b", None))
 _LABELS = (
     "label", "winner", "labels", "better_response_id", "overall_preference", "preference_strength", "preference", "better",
@@ -84,7 +95,9 @@ def pairs_of(row: Row, mapping: Mapping[str, str], preference: str | None, place
             if found:
                 return found
     first, second = (required(row, name, mapping, place) for name in ("chosen", "rejected"))
-    said = "a" if preference is None else _said(required(row, "preference", {"preference": preference}, place), preference)
+    said = (
+        "a" if preference is None else _said(required(row, "preference", {"preference": preference}, place), preference)
+    )
     return list(_paired(row, held, mapping, place, first, second, said, preference or ""))
 
 
@@ -306,7 +319,8 @@ def _ends_like(turns: Sequence[Message], start: Sequence[Message]) -> bool:
     """Whether a conversation's beginning is the prompt, perhaps with a system turn before it that the prompt left out."""
     rest = turns[1:] if len(turns) == len(start) + 1 and turns[0]["role"] == "system" else turns
     return len(rest) == len(start) and all(
-        a["role"] == b["role"] and a["content"].strip() == b["content"].strip() for a, b in zip(rest, start, strict=True)
+        a["role"] == b["role"] and a["content"].strip() == b["content"].strip()
+        for a, b in zip(rest, start, strict=True)
     )
 
 

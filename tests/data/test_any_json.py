@@ -15,9 +15,24 @@ from reward_router.replay.importers import load
 
 U, A, B = ({"role": r, "content": c} for r, c in [("user", "p"), ("assistant", "one"), ("assistant", "two")])
 TEXTS = st.text(st.characters(codec=None), max_size=8) | st.sampled_from(
-    ["", "a", "A>B", "tie", "\ud83d", "x\udc00", '{"role": "user"}', '[{"role": "user", "content": 3}]', "[1, 2]", "nan", "1e999", '"\\ud83d"']
+    [
+        "",
+        "a",
+        "A>B",
+        "tie",
+        "\ud83d",
+        "x\udc00",
+        '{"role": "user"}',
+        '[{"role": "user", "content": 3}]',
+        "[1, 2]",
+        "nan",
+        "1e999",
+        '"\\ud83d"',
+    ]
 )
-NUMBERS = st.sampled_from([0, 1, 2, -1, 0.5, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400), 1e308, -0.0])
+NUMBERS = st.sampled_from(
+    [0, 1, 2, -1, 0.5, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400), 1e308, -0.0]
+)
 KEYS = st.sampled_from(
     ["role", "content", "from", "value", "type", "text", "a", "b", "chosen", "rejected", "x", "y", "tool_calls", "function", "name",
      "arguments", "messages", "rank", "score", "response", "judgment", "decision", "scores", "ground_truth", "images"]
@@ -27,7 +42,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | TEXTS, inner, max_size=3),
     max_leaves=8,
 )
-SCORED = {"id": "q", "prompt": "p", "response_a": "one", "response_b": "two", "label": "a", "scores": {"x": [1, 0], "y": [0, 1]}}
+SCORED = {
+    "id": "q",
+    "prompt": "p",
+    "response_a": "one",
+    "response_b": "two",
+    "label": "a",
+    "scores": {"x": [1, 0], "y": [0, 1]},
+}
 PREFERENCES: list[dict[str, Any]] = [
     {"id": "q", "prompt": "p", "chosen": "one", "rejected": "two", "category": "c", "source": "s"},
     {"prompt": [U], "chosen": [A], "rejected": [B], "system": "s", "images": []},
@@ -58,7 +80,9 @@ RECORDED: list[dict[str, Any]] = [
     {"pair_id": "7", "question": "p", "response_A": "one", "response_B": "two", "label": "A>B", "judgments": [{"judgment": {"scores": [1, 0]}}, {"decision": "B>A"}]},
     {"id": "7", "prompt": "p", "chosen": ["one"], "rejected": ["two"], "score_chosen": [1], "score_rejected": [0]},
 ]  # fmt: skip
-MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+MANY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def tried(path: Path, rows: list[Any], read: Any) -> None:

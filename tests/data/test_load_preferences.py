@@ -150,7 +150,9 @@ def test_what_a_preference_column_says(tmp_path: Path, column: str, values: list
 @pytest.mark.parametrize("values", [[0, 0], [1, 2], [0, 1, 2], [2, 3]])
 def test_numbers_that_say_two_things_are_refused(tmp_path: Path, values: list[int]) -> None:
     rows = [{"prompt": f"p{i}", "chosen": "one", "rejected": "two", "which": v} for i, v in enumerate(values)]
-    with pytest.raises(InputError, match="column 'which' holds .*what they say is open; write preference: which:CONVENTION"):
+    with pytest.raises(
+        InputError, match=r"column 'which' holds .*what they say is open; write preference: which:CONVENTION"
+    ):
         load(tmp_path / "a.jsonl", *rows, preference="which")
 
 

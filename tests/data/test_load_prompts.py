@@ -58,9 +58,7 @@ def test_messages(tmp_path: Path) -> None:
     assert [r.prompt for r in wrapped] == ["<hi>", [system, {"role": "user", "content": "<hi>"}]]
 
 
-@pytest.mark.parametrize(
-    "prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"x": 1}]
-)
+@pytest.mark.parametrize("prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"x": 1}])
 def test_what_is_no_prompt(tmp_path: Path, prompt: Any) -> None:
     with pytest.raises(InputError, match="line 1: prompt must be a text or a list of"):
         load_prompts(write(tmp_path / "a.jsonl", {"prompt": prompt}))
@@ -96,7 +94,9 @@ def test_empty_prompts_and_data_sets_are_refused(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_read_are_left_out_named_and_counted(tmp_path: Path) -> None:
     rows = [{"prompt": f"question {i}"} for i in range(5)]
     source = write(tmp_path / "a.jsonl", *rows[:3], {"prompt": ""}, {"prompt": "x", "images": ["a.png"]}, *rows[3:])
-    with pytest.warns(DataWarning, match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty"):
+    with pytest.warns(
+        DataWarning, match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty"
+    ):
         found = load_prompts(source)
     assert [r.prompt for r in found] == [row["prompt"] for row in rows]
 

@@ -199,7 +199,14 @@ def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
     path = tmp_path / "a"
     pq.write_table(pa.table(columns), path)
     (_, first), (_, second) = read_rows(str(path))
-    assert first == {"id": 1, "long": "a", "coded": "x", "scores": {"m": [1.0, 2.0]}, "turns": turns[0], "inner": {"map": {"k": 1}}}
+    assert first == {
+        "id": 1,
+        "long": "a",
+        "coded": "x",
+        "scores": {"m": [1.0, 2.0]},
+        "turns": turns[0],
+        "inner": {"map": {"k": 1}},
+    }
     assert second["inner"] == {"map": {}}
 
 
@@ -230,7 +237,7 @@ def test_the_message_names_the_likely_cause(tmp_path: Path) -> None:
 
 
 def test_an_array_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    rows = [{"id": i, "prompt": "word, \"]}[{ " * (i % 997), "more": [[i], {"x": None}]} for i in range(3000)]
+    rows = [{"id": i, "prompt": 'word, "]}[{ ' * (i % 997), "more": [[i], {"x": None}]} for i in range(3000)]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, indent=1))
     found = list(read_rows(str(path)))

@@ -70,6 +70,6 @@ def test_commands_of_the_table_exist() -> None:
 
     from reward_router.cli import app
 
-    known = {name for name in typer.main.get_command(app).commands}
+    known = set(typer.main.get_command(app).commands)
     told = {name.split()[0] for name in re.findall(r"`([a-z-]+(?: [a-z]+)?)`", PAGE.partition("## Containers")[0])}
     assert {"train", "gold-pairs", "eval", "arms", "fit-prior", "replay"} <= known & (told | {"arms"})

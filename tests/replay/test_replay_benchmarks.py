@@ -24,7 +24,8 @@ def test_rewardbench2_items_of_one_id_in_two_subsets_stay_two(tmp_path: Path) ->
     right, wrong = [3, 0, 0, 0], [0, 3, 3, 3]
     about = {"id": ["7", "7"], "subset": ["Factuality", "Math"], "num_correct": [1, 1]}
     files = [
-        saved(tmp_path / name, {**about, "scores": scores}) for name, scores in (("x.json", [right, wrong]), ("y.json", [wrong, right]))
+        saved(tmp_path / name, {**about, "scores": scores})
+        for name, scores in (("x.json", [right, wrong]), ("y.json", [wrong, right]))
     ]
     (found,) = load(files)
     assert accuracy(found) == {"x": 0.5, "y": 0.5}
@@ -46,7 +47,13 @@ def test_rewardbench2_an_item_twice_is_refused_and_other_completions_are_not_joi
 def test_rewardbench2_results_of_judges_are_verdicts_of_items(tmp_path: Path) -> None:
     judge: dict[str, Any] = {"id": [], "subset": [], "num_correct": [], "scores": [], "results": []}
     for i, result in enumerate([1, 0, 1, 0.25]):
-        for name, value in (("id", str(i)), ("subset", "Math"), ("num_correct", 1), ("scores", None), ("results", result)):
+        for name, value in (
+            ("id", str(i)),
+            ("subset", "Math"),
+            ("num_correct", 1),
+            ("scores", None),
+            ("results", result),
+        ):
             judge[name].append(value)
     model = {**judge, "scores": [[2, 1, 0, 0], [2, 1, 0, 0], [1, 2, 0, 0], [2, 2, 1, 0]], "results": [1, 1, 0, 0.5]}
     (found,) = load([saved(tmp_path / "judge.json", judge), saved(tmp_path / "model.json", model)])
@@ -61,16 +68,31 @@ def test_rewardbench1_scores_and_results_in_every_layout(tmp_path: Path, layout:
     files = []
     for model, values in scores.items():
         rows = [
-            {"id": i, "subset": "s", "prompt": f"<{model}> {i}", "text_chosen": f"good {i}", "text_rejected": f"bad {i}"}
-            | ({"results": v} if model == "judge" else {"scores_chosen": v[0], "scores_rejected": v[1], "results": int(v[0] > v[1])})
+            {
+                "id": i,
+                "subset": "s",
+                "prompt": f"<{model}> {i}",
+                "text_chosen": f"good {i}",
+                "text_rejected": f"bad {i}",
+            }
+            | (
+                {"results": v}
+                if model == "judge"
+                else {"scores_chosen": v[0], "scores_rejected": v[1], "results": int(v[0] > v[1])}
+            )
             for i, v in enumerate(values)
         ]
         table = {name: [row[name] for row in rows] for name in rows[0]} | {"model": model}
         indent = 4 if layout == "columns over lines" else None
-        text = "\n".join(map(json.dumps, rows)) if layout == "lines" else json.dumps(table, indent=indent, sort_keys=True)
+        text = (
+            "\n".join(map(json.dumps, rows)) if layout == "lines" else json.dumps(table, indent=indent, sort_keys=True)
+        )
         files.append(saved(tmp_path / f"{model}.json", text))
     (found,) = load(files)
-    assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {"rm": [1, 0, 0.5], "judge": [1, 0, 0.5]}
+    assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {
+        "rm": [1, 0, 0.5],
+        "judge": [1, 0, 0.5],
+    }
 
 
 def test_rewardbench1_bare_numbers_and_summaries(tmp_path: Path) -> None:
@@ -80,7 +102,9 @@ def test_rewardbench1_bare_numbers_and_summaries(tmp_path: Path) -> None:
     ]
     (found,) = load(files)
     assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {"x": [1, 0], "y": [0, 1]}
-    summary = saved(tmp_path / "m.json", {"model": "m", "chat_template": "tulu", "alpacaeval-easy": 0.9, "math-prm": 0.8})
+    summary = saved(
+        tmp_path / "m.json", {"model": "m", "chat_template": "tulu", "alpacaeval-easy": 0.9, "math-prm": 0.8}
+    )
     with pytest.raises(InputError, match=r"summary .*; give the file of scores"):
         list(load([summary]))
 
@@ -112,7 +136,8 @@ def test_rmbench_items_become_nine_rows(tmp_path: Path) -> None:
     item = {"id": "chat/1", "prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}
     scores = {"x": ([3, 2, 1], [0.5, 1.5, 2.5]), "y": ([[1], [1], [1]], [[0], [1], [2]])}
     files = [
-        saved(tmp_path / f"{arm}.json", [{**item, "score_chosen": c, "score_rejected": r}]) for arm, (c, r) in scores.items()
+        saved(tmp_path / f"{arm}.json", [{**item, "score_chosen": c, "score_rejected": r}])
+        for arm, (c, r) in scores.items()
     ]
     (found,) = load(files)
     assert (len(found), found.n_groups, found.categories) == (9, 1, ("chat",))
@@ -149,5 +174,7 @@ def test_labels_that_say_two_things_are_refused(tmp_path: Path, labels: list[int
 def test_more_than_half_broken_is_refused(tmp_path: Path) -> None:
     good = {"id": "q", "label": "a", "scores": {"x": [1, 0], "y": [0, 1]}}
     rows = [good, {**good, "label": "?"}, {**good, "scores": {"x": [1, 2, 3]}}]
-    with pytest.raises(InputError, match=r"2 of 3 rows cannot be read, more than half; first: x\.jsonl line 2: label '\?'"):
+    with pytest.raises(
+        InputError, match=r"2 of 3 rows cannot be read, more than half; first: x\.jsonl line 2: label '\?'"
+    ):
         list(load([saved(tmp_path / "x.jsonl", "\n".join(map(json.dumps, rows)))]))

@@ -79,11 +79,17 @@ def read_recorded(files: Sequence[str]) -> Recorded:
         names = [[records.name, category] for category in records.categories]
     source_P = np.array([names[c][0] for c in records.category_P])
     category_P = np.array([names[c][1] for c in records.category_P])
-    counts = {"broken": records.n_broken, "with identical responses": records.n_identical, "whose label is a tie": records.n_ties}
+    counts = {
+        "broken": records.n_broken,
+        "with identical responses": records.n_identical,
+        "whose label is a tie": records.n_ties,
+    }
     dropped.update({reason: count for reason, count in counts.items() if count})
     lost, read = dropped["broken"] + dropped[_WITHOUT_TEXTS], len(records) + sum(dropped.values())
     if 2 * lost > read:
-        raise InputError(f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: {_told(dropped)}")
+        raise InputError(
+            f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: {_told(dropped)}"
+        )
     dropped += Counter()  # what was only looked up leaves
     return Recorded(records, source_P, category_P, dropped)
 

@@ -23,7 +23,8 @@ class PairSource(Section):
     split: str = "train"
     columns: dict[str, str] = Field(default_factory=dict, description="our name -> the data's column")
     preference: str | None = Field(
-        default=None, description="column that says which is better: labels, an index, or signed numbers (below 0 chosen, 0 a tie)"
+        default=None,
+        description="column that says which is better: labels, an index, or signed numbers (below 0 chosen, 0 a tie)",
     )
     as_source: str | None = Field(default=None, description="the source's name in tables; none: the data's own")
     sample: Count | None = Field(default=None, description="at most so many pairs, drawn by seed; none: all")

@@ -138,7 +138,6 @@ class Columns:
             official=official or {},
         )
 
-
     def _sides(self) -> NDArray[np.int8]:
         """+1 where a is right, -1 where b is; numbers read as the whole column says."""
         label_P = np.frombuffer(self._labels, np.int8).copy()
@@ -150,7 +149,9 @@ class Columns:
             self._numbers.settle()
         except InputError:
             shown = ", ".join(f"{n:g}" for n in sorted(self._numbers.seen))
-            raise InputError(f"{self._name}: labels are {shown}: which side they mean is open; write a, b and tie") from None
+            raise InputError(
+                f"{self._name}: labels are {shown}: which side they mean is open; write a, b and tie"
+            ) from None
         for number in self._numbers.seen:
             label_P[label_P == _CODES[number]] = _SIDES[self._numbers.side(number)]
         return label_P
@@ -178,11 +179,9 @@ def collect(
 
 def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Scores of a and b by arm; an arm that abstained is left out."""
-    cells = {arm: _VERDICTS[verdict] for arm, verdict in row["verdicts"].items()}
-    for arm, (first, second) in row["scores"].items():
-        if not (math.isnan(first) or math.isnan(second)):
-            cells[arm] = (first, second)
-    return cells
+    verdicts = {arm: _VERDICTS[verdict] for arm, verdict in row["verdicts"].items()}
+    scores = {arm: pair for arm, pair in row["scores"].items() if not any(map(math.isnan, pair))}
+    return verdicts | scores
 
 
 def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:

@@ -1,11 +1,11 @@
 """One recorded row in the form the rest of this package works on, out of the forms people have.
 
-    id, prompt, response_a, response_b   texts or None; messages become text, as fit-prior's encoder reads them
-    label                                a, b, tie, or a number whose meaning the whole column tells
-    scores {arm: [of a, of b]}           also {arm: {a, b}}, {arm: {chosen, rejected}}, pairs of [arm, scores], JSON text,
-                                         a list of {arm, a, b}, and flat columns ARM:a and ARM:b
-    verdicts {arm: label}                also flat columns ARM:verdict
-    cost, category, source               as they are
+id, prompt, response_a, response_b   texts or None; messages become text, as fit-prior's encoder reads them
+label                                a, b, tie, or a number whose meaning the whole column tells
+scores {arm: [of a, of b]}           also {arm: {a, b}}, {arm: {chosen, rejected}}, pairs of [arm, scores], JSON text,
+                                     a list of {arm, a, b}, and flat columns ARM:a and ARM:b
+verdicts {arm: label}                also flat columns ARM:verdict
+cost, category, source               as they are
 """
 
 import hashlib
@@ -82,7 +82,9 @@ def _sides(
         if isinstance(row.get("label"), bool) or row.get("label") is None:
             raise Unreadable(f"label {row.get('label')!r}, allowed: {labels.ALLOWED}")
         label_of = "label"
-    first, second = (None if text is None else preferences.response(text, prompt or "", "a response") for text in responses)
+    first, second = (
+        None if text is None else preferences.response(text, prompt or "", "a response") for text in responses
+    )
     if label_of is None:
         return first, second, None
     label = preferences.one_hot(row, held) if label_of == "winner_model_a" else _label(row[label_of], label_of)

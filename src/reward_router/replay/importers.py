@@ -103,4 +103,3 @@ def _merged(name: str, files: Sequence[str], keep_prompts: int | None, keep_resp
     for where, row in items.items():
         columns.add(row, where)
     return columns.finish(official, _HINT, lines=lines)
-

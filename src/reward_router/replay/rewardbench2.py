@@ -71,7 +71,9 @@ def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], in
         for key, item in own.items():
             for pair, scores in [_whole(item)] if key in bare else pairs(item):
                 label = side(pair)
-                row = rows.setdefault(pair, {"id": pair, "label": label, "category": f"rb2/{item.subset}", "scores": {}})
+                row = rows.setdefault(
+                    pair, {"id": pair, "label": label, "category": f"rb2/{item.subset}", "scores": {}}
+                )
                 row["scores"][arm] = scores if label == "a" else scores[::-1]
     return rows, problems, read, official
 

@@ -115,4 +115,8 @@ class Request:
 
 
 def _key(prompt: Prompt) -> str:
-    return "s" + prompt if isinstance(prompt, str) else "m" + json.dumps([dict(m) for m in prompt], sort_keys=True, default=str)
+    return (
+        "s" + prompt
+        if isinstance(prompt, str)
+        else "m" + json.dumps([dict(m) for m in prompt], sort_keys=True, default=str)
+    )

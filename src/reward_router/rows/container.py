@@ -17,9 +17,7 @@ from reward_router.errors import InputError
 Kind = Literal["lines", "document", "csv", "parquet", "sqlite"]
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
-FORMATS = (
-    ".jsonl, .json, .csv, each also as .gz, .parquet, .sqlite (a ledger), or a Hub data set (owner/name, owner/name:split)"
-)
+FORMATS = ".jsonl, .json, .csv, each also as .gz, .parquet, .sqlite (a ledger), or a Hub data set (owner/name, owner/name:split)"
 HEAD = 1 << 16
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),

@@ -162,7 +162,9 @@ class _Document:
                 else:
                     yield from self._table(table)
         if in_array:
-            raise InputError(f"data {self.name}: cannot be read after row {number}: the array does not end (a cut file?)")
+            raise InputError(
+                f"data {self.name}: cannot be read after row {number}: the array does not end (a cut file?)"
+            )
 
     def _table(self, table: Iterator[dict[str, Any]]) -> Iterator[Placed]:
         for number, row in enumerate(table, start=1):

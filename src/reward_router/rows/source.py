@@ -58,14 +58,16 @@ def _rows(container: Container, name: str) -> Iterator[Placed]:
         case "parquet":
             return parquet_rows(container.path, name)
         case "sqlite":
-            raise InputError(f"data {name}: an SQLite database (a ledger?), which holds no such rows; allowed: {FORMATS}")
+            raise InputError(
+                f"data {name}: an SQLite database (a ledger?), which holds no such rows; allowed: {FORMATS}"
+            )
 
 
 def _explained(container: Container, name: str) -> Iterator[Placed]:
     """The rows; InputError, with the last place, where the file stops being readable."""
     place = "the start"
     try:
-        for place, row in _rows(container, name):  # noqa: UP028
+        for place, row in _rows(container, name):
             yield place, row
     except UnicodeDecodeError as error:
         raise InputError(

@@ -1,9 +1,9 @@
 """One JSON object that holds many rows: a table of columns, a list under a name, splits, what pandas writes.
 
-    {"id": [0, 1], "prompt": ["a", "b"], "model": "m"}        columns; what is no list is the same on every row
-    {"id": {"0": 7, "1": 8}, "prompt": {"0": "a", "1": "b"}}  pandas' to_json
-    {"data": [{...}, {...}]}, {"rows": [{"row": {...}}]}      a list under a name (the Hub's viewer writes the second)
-    {"train": [{...}], "test": [{...}]}                       splits
+{"id": [0, 1], "prompt": ["a", "b"], "model": "m"}        columns; what is no list is the same on every row
+{"id": {"0": 7, "1": 8}, "prompt": {"0": "a", "1": "b"}}  pandas' to_json
+{"data": [{...}, {...}]}, {"rows": [{"row": {...}}]}      a list under a name (the Hub's viewer writes the second)
+{"train": [{...}], "test": [{...}]}                       splits
 """
 
 from collections.abc import Iterator

@@ -290,6 +290,8 @@ def _prompt_of(row: Row, mapping: Mapping[str, str], place: str) -> Prompt:
 
 
 def _checked(prompt: Prompt) -> Prompt:
+    if not prompt:
+        raise Unreadable("the prompt is empty")
     if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
         raise Unreadable("the prompt ends with an assistant turn; it must end with the user's or a tool's")
     if not (prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip():

@@ -136,7 +136,8 @@ def _two(row: Row, held: Held, mapping: Mapping[str, str], preference: str | Non
     column = preference or label_column(row, held, (first, second))
     if column is None:
         raise Unreadable(f"columns {first} and {second} are there, and none that says which is better; give preference")
-    said = one_hot(row, held) if column == "winner_model_a" else _said(required(row, column, {}, place), column)
+    hot = column == "winner_model_a" and "winner_model_a" in held and "winner_model_b" in held
+    said = one_hot(row, held) if hot else _said(required(row, column, {}, place), column)
     if "human_ref_a" in held and column == "labels" and isinstance(said, float):
         said = {1.0: "a", 0.0: "b"}.get(said, said)
     return list(_paired(row, held, mapping, place, row[first], row[second], said, column, counted_from))
@@ -163,7 +164,8 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
     """
     for name in _LABELS:
         column = held.get(name)
-        if column is not None and column not in not_these:
+        beside = name == "chosen" and "rejected" in held  # then it is a response, not a label
+        if column is not None and column not in not_these and not beside:
             return column
     return "winner_model_a" if "winner_model_a" in held and "winner_model_b" in held else None
 

@@ -55,7 +55,7 @@ class Container:
         """The content from its start, unpacked."""
         if not self.gz:
             return self.path.open("rb")
-        return io.BufferedReader(gzip.open(self.path, "rb"), HEAD)  # type: ignore[type-var]
+        return io.BufferedReader(gzip.open(self.path, "rb"), HEAD)
 
     def text(self, newline: str | None = None) -> IO[str]:
         """The content as text; UnicodeDecodeError while it is read where it is no such text."""

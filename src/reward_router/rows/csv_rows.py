@@ -33,7 +33,7 @@ def csv_rows(container: Container, name: str) -> Iterator[tuple[str, dict[str, A
                 if cells:
                     yield place, Broken(f"{len(cells)} cells, the header has {width}")
                 continue
-            row: dict[str, Any] = dict(zip(header, cells, strict=True))
+            row: dict[str, Any] = dict(zip(header, cells, strict=False))  # as many as were counted
             if "" in cells:
                 row = {column: cell or None for column, cell in row.items()}
             if unnamed:

@@ -5,7 +5,7 @@ A document is parsed while it is read, so an array of a million rows is never he
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from reward_router.errors import InputError
@@ -15,19 +15,27 @@ from reward_router.rows.tables import rows_of
 
 Placed = tuple[str, Row | Broken]
 
+Scan = Callable[[str, int], tuple[Any, int]]
+
 CHUNK = 1 << 20
+CHECKED = 1000
 _LEAST_ROOM = 32  # an error this near to the end of what was read may be a value that was cut there
 _BETWEEN = re.compile(r"[\s,]*")
 _SHOWN = 60
 
 
 class Decoder:
-    """JSON text to values. What the last value got wrong without being unreadable is in ``clash``: one key, two values."""
+    """JSON text to values: (text, place) -> (value, place after it).
+
+    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two values. ``quick`` does not, and the last
+    value counts; it reads what follows the first `CHECKED` rows, since a writer that repeats keys does it from the start.
+    """
 
     def __init__(self) -> None:
-        """Builds the scanner, C code where Python has it."""
+        """Builds the scanners, C code where Python has it."""
         self.clash: str | None = None
-        self.scan = json.JSONDecoder(object_pairs_hook=self._object).scan_once
+        self.scan: Scan = json.JSONDecoder(object_pairs_hook=self._object).scan_once  # type: ignore[attr-defined]
+        self.quick: Scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
@@ -46,49 +54,41 @@ class Decoder:
             return Broken(f"a JSON object is expected, found {_kind(value)}")
         if surrogates and (where := half_surrogate(value)) is not None:
             return Broken(f"{where} holds half a surrogate pair (a cut emoji?), which is no text")
-        return value
+        return value  # type: ignore[no-any-return]
 
 
 def line_rows(container: Container, name: str) -> Iterator[Placed]:
     """(place, row) of every line that is not blank. A first line that is a whole table of columns gives the table's rows."""
     decoder = Decoder()
-    number = 0
+    scan = decoder.scan
+    row: Row | Broken | None
     for number, raw in enumerate(_lines(container), start=1):
-        row = _line(raw, decoder)
+        if number == CHECKED:
+            scan = decoder.quick
+        try:
+            text = raw.decode()
+            row, end = scan(text, 0)
+            simple = type(row) is dict and decoder.clash is None and end >= len(text) - 1
+            if not simple or (b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw)):
+                row = _slowly(raw, decoder)
+        except (ValueError, StopIteration, RecursionError):
+            row = _slowly(raw, decoder)
         if row is None:
             continue
-        place = f"{name} line {number}"
         if number == 1 and type(row) is dict and (table := rows_of(row, name)) is not None:
             yield from ((f"{name} item {i}", item) for i, item in enumerate(table, start=1))
         else:
-            yield place, row
+            yield f"{name} line {number}", row
 
 
-def _lines(container: Container) -> Iterator[bytes]:
+def _lines(container: Container) -> Iterable[bytes]:
+    """The lines as UTF-8, without a byte order mark."""
     if container.encoding.startswith(("utf-16", "utf-32")):
-        with container.text(newline="\n") as file:
-            for line in file:
-                yield line.encode()
-        return
-    with container.bytes() as stream:
-        first = stream.readline()
-        if first:
-            yield first.removeprefix(b"\xef\xbb\xbf")
-        yield from stream
-
-
-def _line(raw: bytes, decoder: Decoder) -> Row | Broken | None:
-    """One line's row; None where it is blank."""
-    try:
-        text = raw.decode()
-        value, end = decoder.scan(text, 0)
-        if end < len(text) - 1 and text[end:].strip():
-            raise json.JSONDecodeError("Extra data", text, end)
-    except (ValueError, StopIteration, RecursionError):
-        return _slowly(raw, decoder)
-    if decoder.clash is None and type(value) is dict and b"\\" not in raw:
-        return value  # type: ignore[no-any-return]
-    return decoder.checked(value, b"\\ud" in raw or b"\\uD" in raw)
+        return (line.encode() for line in container.text(newline="\n"))
+    stream = container.bytes()
+    if container.encoding == "utf-8-sig":
+        stream.read(3)
+    return stream
 
 
 def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:
@@ -143,28 +143,62 @@ class _Document:
         self.text, self.at = self.text[self.at :] + chunk, 0
 
     def rows(self) -> Iterator[Placed]:
+        """(place, row) of everything in the document."""
         in_array, number = False, 0
         while self._skip():
             sign = self.text[self.at]
             if not in_array and sign == "[":
                 in_array = True
                 self.at += 1
-            elif in_array and sign == "]":
+                continue
+            if in_array and sign == "]":
                 in_array = False
                 self.at += 1
+                continue
+            if in_array and sign == "{":
+                for place, row in self._objects(number):
+                    number += 1
+                    yield place, row
+            if not self._skip() or self.text[self.at] == "]":
+                continue
+            line = self.line
+            value = self._value()
+            number += 1
+            table = None if in_array or type(value) is not dict else rows_of(value, self.name)
+            if table is None:
+                row = self.decoder.checked(value, self.surrogates)
+                at_line = f" (line {line})" if isinstance(row, Broken) else ""
+                yield f"{self.name} row {number}{at_line}", row
             else:
-                line = self.line
-                value = self._value()
-                number += 1
-                table = None if in_array or type(value) is not dict else rows_of(value, self.name)
-                if table is None:
-                    yield f"{self.name} row {number} (line {line})", self.decoder.checked(value, self.surrogates)
-                else:
-                    yield from self._table(table)
+                yield from self._table(table)
         if in_array:
             raise InputError(
                 f"data {self.name}: cannot be read after row {number}: the array does not end (a cut file?)"
             )
+
+    def _objects(self, number: int) -> Iterator[Placed]:
+        """The objects that follow one another in what was read, the fast way; stops before whatever is something else."""
+        text, at = self.text, self.at
+        decoder, surrogates = self.decoder, self.surrogates
+        scan = decoder.scan if number < CHECKED else decoder.quick
+        decoder.clash = None
+        place = f"{self.name} row "
+        while text.startswith("{", at):
+            try:
+                row, end = scan(text, at)
+            except (ValueError, StopIteration, RecursionError):
+                decoder.clash = None
+                break
+            if surrogates or decoder.clash is not None:
+                row = decoder.checked(row, surrogates)
+            number += 1
+            yield f"{place}{number}", row
+            if text.startswith((", {", ",\n{"), end):
+                at = end + 2
+            else:
+                found = _BETWEEN.match(text, end)
+                at = found.end() if found else end
+        self._move(at)
 
     def _table(self, table: Iterator[dict[str, Any]]) -> Iterator[Placed]:
         for number, row in enumerate(table, start=1):

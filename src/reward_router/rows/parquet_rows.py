@@ -39,7 +39,8 @@ def _plain(batch: Any) -> list[dict[str, Any] | Broken]:
 
 def _one(batch: Any) -> dict[str, Any] | Broken:
     try:
-        return _objects(batch)[0]
+        made: dict[str, Any] = _objects(batch)[0]
+        return made
     except (ValueError, KeyError) as error:
         return Broken(f"cannot be read: {' '.join(str(error).split())[:120]}")
 

@@ -37,8 +37,7 @@ def read_rows(
     container = opened(path, name)
     if config_name is not None:
         raise InputError(f"data {name}: name={config_name!r} chooses a configuration of a Hub data set, not of a file")
-    rows = _explained(container, name)
-    return rows if split is None else _in_split(rows, name, split)
+    return _explained(container, name, split)
 
 
 def is_hub_name(source: str) -> bool:
@@ -63,43 +62,59 @@ def _rows(container: Container, name: str) -> Iterator[Placed]:
             )
 
 
-def _explained(container: Container, name: str) -> Iterator[Placed]:
-    """The rows; InputError, with the last place, where the file stops being readable."""
+def _explained(container: Container, name: str, split: str | None) -> Iterator[Placed]:
+    """The rows of a split; InputError, with the last place, where the file stops being readable."""
+    wanted = _Wanted(split or "train", name)
+    everything = split is None
+    train = everything or split == "train"
     place = "the start"
     try:
         for place, row in _rows(container, name):
-            yield place, row
+            # Most rows: no column says which split they are of. Whose a broken row is cannot be known.
+            if everything or type(row) is Broken or (train and "split" not in row):
+                wanted.kept += 1
+                yield place, row
+            elif wanted.takes(row):
+                yield place, row
     except UnicodeDecodeError as error:
         raise InputError(
             f"data {name}: cannot be read after {place}: not {error.encoding} text (byte {error.start}: {error.reason})"
         ) from None
     except (EOFError, zlib.error, OSError, csv.Error) as error:
         raise InputError(f"data {name}: cannot be read after {place}: {error}") from None
+    wanted.check()
 
 
-def _in_split(rows: Iterator[Placed], source: str, split: str) -> Iterator[Placed]:
-    wanted = [_slice(part, source) for part in split.split("+")]
-    names = {name.casefold() for name, _, _ in wanted}
-    plain = all(low == 0 and high == float("inf") for _, low, high in wanted)
-    seen: dict[str, int] = {}
-    kept = 0
-    for place, row in rows:
-        if isinstance(row, Broken):
-            yield place, row  # whose it is cannot be known
-            continue
+class _Wanted:
+    """Which rows belong to a split of a file: by the name in their ``split`` column, ``train`` without it, and by their number."""
+
+    def __init__(self, split: str, source: str) -> None:
+        self.split, self.source = split, source
+        self.parts = [_slice(part, source) for part in split.split("+")]
+        self.seen: dict[str, int] = {}
+        self.kept = 0
+
+    def takes(self, row: Row) -> bool:
+        """Whether the next row is wanted."""
         given = row.get("split")
         name = "train" if given is None else str(given).casefold()
-        at = seen[name] = seen.get(name, -1) + 1
-        if name in names and (plain or any(name == part.casefold() and low <= at < high for part, low, high in wanted)):
-            kept += 1
-            yield place, row
-    if seen and not kept:
-        there = ", ".join(f"{name} ({last + 1} rows)" for name, last in sorted(seen.items()))
-        raise InputError(f"data {source}: no row of split {split!r}; there are: {there}")
+        at = self.seen.get(name, 0)
+        self.seen[name] = at + 1
+        for part, low, high in self.parts:
+            if name == part and low <= at < high:
+                self.kept += 1
+                return True
+        return False
+
+    def check(self) -> None:
+        """InputError where there were rows and none was wanted."""
+        if self.seen and not self.kept:
+            there = ", ".join(f"{name} ({count} rows)" for name, count in sorted(self.seen.items()))
+            raise InputError(f"data {self.source}: no row of split {self.split!r}; there are: {there}")
 
 
 def _slice(part: str, source: str) -> tuple[str, int, float]:
     found = _SLICE.fullmatch(part)
     if found is None:
         raise InputError(f"data {source}: split {part!r} of a file is a name, or a slice of rows as in train[100:200]")
-    return found["name"], int(found["low"] or 0), float(found["high"] or "inf")
+    return found["name"].casefold(), int(found["low"] or 0), float(found["high"] or "inf")

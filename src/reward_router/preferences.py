@@ -136,10 +136,11 @@ def _two(row: Row, held: Held, mapping: Mapping[str, str], preference: str | Non
     column = preference or label_column(row, held, (first, second))
     if column is None:
         raise Unreadable(f"columns {first} and {second} are there, and none that says which is better; give preference")
+    said: labels.Side | float
     hot = column == "winner_model_a" and "winner_model_a" in held and "winner_model_b" in held
     said = one_hot(row, held) if hot else _said(required(row, column, {}, place), column)
     if "human_ref_a" in held and column == "labels" and isinstance(said, float):
-        said = {1.0: "a", 0.0: "b"}.get(said, said)
+        said = "a" if said == 1 else "b" if said == 0 else said
     return list(_paired(row, held, mapping, place, row[first], row[second], said, column, counted_from))
 
 
@@ -201,6 +202,7 @@ def _listed(row: Row, held: Held, mapping: Mapping[str, str], preference: str | 
 
 def _numbers(row: Row, held: Held, items: Sequence[Any]) -> list[float] | None:
     """A number for each item, higher is better; None where there is none."""
+    names: Sequence[str]
     for names, turn in ((_SCORES, 1.0), (_RANKS, -1.0)):
         for name in names:
             if name in held and isinstance(row[held[name]], list | tuple):

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from reward_router import chat, labels, preferences
 from reward_router.chat import Unreadable
@@ -53,9 +53,10 @@ def recorded(row: Mapping[str, Any]) -> Json:
     }  # fmt: skip
 
 
-def side(name: str) -> str:
+def side(name: str) -> Literal["a", "b"]:
     """Where the better response stands: a fixed coin of the item's name, so that no position can be learned."""
-    return "ab"[hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1]
+    coin = hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1
+    return "b" if coin else "a"
 
 
 def _prompt(row: Mapping[str, Any], held: Mapping[str, str]) -> preferences.Prompt | None:

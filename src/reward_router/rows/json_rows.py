@@ -54,7 +54,7 @@ class Decoder:
             return Broken(f"a JSON object is expected, found {_kind(value)}")
         if surrogates and (where := half_surrogate(value)) is not None:
             return Broken(f"{where} holds half a surrogate pair (a cut emoji?), which is no text")
-        return value  # type: ignore[no-any-return]
+        return value
 
 
 def line_rows(container: Container, name: str) -> Iterator[Placed]:

@@ -71,7 +71,7 @@ def _explained(container: Container, name: str, split: str | None) -> Iterator[P
     try:
         for place, row in _rows(container, name):
             # Most rows: no column says which split they are of. Whose a broken row is cannot be known.
-            if everything or type(row) is Broken or (train and "split" not in row):
+            if everything or isinstance(row, Broken) or (train and "split" not in row):
                 wanted.kept += 1
                 yield place, row
             elif wanted.takes(row):

@@ -21,8 +21,8 @@ def parquet_rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any] | 
     try:
         with pq.ParquetFile(path) as table:
             for batch in table.iter_batches(batch_size=BATCH):
-                for row in _plain(batch):
-                    number += 1
+                first = number + 1
+                for number, row in enumerate(_plain(batch), start=first):
                     yield f"{name} row {number}", row
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
@@ -49,8 +49,8 @@ def _objects(batch: Any) -> list[Any]:
     import pyarrow as pa
 
     if any(_holds_map(field.type, pa) for field in batch.schema):
-        return list(batch.to_pylist(maps_as_pydicts="strict"))
-    return list(batch.to_pylist())
+        return batch.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
+    return batch.to_pylist()  # type: ignore[no-any-return]
 
 
 def _holds_map(kind: Any, pa: Any) -> bool:

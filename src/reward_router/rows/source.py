@@ -67,12 +67,12 @@ def _explained(container: Container, name: str, split: str | None) -> Iterator[P
     wanted = _Wanted(split or "train", name)
     everything = split is None
     train = everything or split == "train"
-    place = "the start"
+    place, kept = "the start", 0
     try:
         for place, row in _rows(container, name):
-            # Most rows: no column says which split they are of. Whose a broken row is cannot be known.
-            if everything or isinstance(row, Broken) or (train and "split" not in row):
-                wanted.kept += 1
+            # Most rows have no column that says which split they are of. Whose a broken row is cannot be known.
+            if everything or (train and "split" not in row) or isinstance(row, Broken):
+                kept += 1
                 yield place, row
             elif wanted.takes(row):
                 yield place, row
@@ -82,6 +82,7 @@ def _explained(container: Container, name: str, split: str | None) -> Iterator[P
         ) from None
     except (EOFError, zlib.error, OSError, csv.Error) as error:
         raise InputError(f"data {name}: cannot be read after {place}: {error}") from None
+    wanted.kept += kept
     wanted.check()
 
 

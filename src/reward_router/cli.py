@@ -10,7 +10,7 @@ import typer
 
 from reward_router import __version__
 from reward_router import config as configuration
-from reward_router.errors import InputError, RewardRouterError
+from reward_router.errors import DataWarning, InputError, RewardRouterError
 from reward_router.show import plain_console, say
 
 app = typer.Typer(
@@ -185,19 +185,22 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="JSONL, Parquet, Hub name or `embedded`; none: the run's dev set"),
+        typer.Argument(metavar="[DATA]", help="a file, a Hub name or `embedded`; none: the run's dev set"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")] = None,
     answer_kind: Annotated[str | None, typer.Option(help="number, yes_no, letter, math or exact")] = None,
     column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")] = None,
     template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
     """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
     from reward_router.finished import evaluate as measure
     from reward_router.finished import held_out
 
-    section = held_out(run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template)
+    section = held_out(
+        run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template, name=name
+    )
     measure(run, section, limit, console)
 
 
@@ -214,7 +217,9 @@ def export(
 
 @app.command()
 def replay(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: JSONL, Parquet or a ledger")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+    ],
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
     ] = None,
@@ -263,14 +268,20 @@ def arms_check(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many pairs")] = None,
     baseline: Annotated[Path | None, typer.Option(help="the --json of an earlier check: shows drift")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. chosen=response_0")] = None,
+    preference: Annotated[str | None, typer.Option(help="the column that says which response is better")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
-    from reward_router.finished import check_config
+    from reward_router.finished import check_config, column_mapping
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    checks = check_config(settled, data, split, limit, baseline, json_out, console)
+    mapping = column_mapping(column or [])
+    checks = check_config(
+        settled, data, split, limit, baseline, json_out, console, columns=mapping, preference=preference, name=name
+    )
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)
 
@@ -301,6 +312,11 @@ def main() -> None:
     """Entry point of ``reward-router``."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
+    warnings.simplefilter("default", DataWarning)  # once, though a data set may be read twice
+    others = warnings.showwarning
+    warnings.showwarning = lambda what, *where, **more: (
+        _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
+    )
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:
@@ -320,6 +336,13 @@ def main() -> None:
             INTERRUPTED,
         )
     sys.exit(code or 0)
+
+
+def _note(what: Warning | str) -> None:
+    """What was left out of the data, as one line on stderr, from the first process of a launch."""
+    if MAIN:
+        text = f"reward-router: {' '.join(str(what).split())}"
+        say(plain_console(stderr=True), text, "yellow", wrap=False)
 
 
 def _stop(message: str, code: int) -> NoReturn:

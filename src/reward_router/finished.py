@@ -6,7 +6,7 @@ Each function is one command of the command line. Left out: serving the merged m
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
@@ -27,9 +27,12 @@ from reward_router.policy import Policy, attach_adapters
 from reward_router.ranks import Ranks
 from reward_router.rewards.check import ArmCheck, check_arms
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer
+from reward_router.rows import Broken, read_rows
 from reward_router.rundir import RunDir, explained, write_atomically
 from reward_router.show import Table, say, show_table
 from reward_router.summary import gold_table
+
+_PAIR_COLUMNS = ("id", "prompt", "chosen", "rejected", "source", "category")
 
 
 def run_config(folder: Path) -> Config:
@@ -50,15 +53,14 @@ def held_out(
     answer_kind: str | None = None,
     columns: Sequence[str] = (),
     template: str | None = None,
+    name: str | None = None,
 ) -> DataConfig:
     """The data to measure a run on: its own dev set where ``source`` is None, else a file, a Hub name or ``embedded``.
 
     ``columns``: OURS=THEIRS. InputError for an unknown answer kind, or an option without a data set.
     """
     given: dict[str, Any] = {"split": split, "answer_kind": answer_kind, "template": template}
-    mapping = dict(pair.partition("=")[::2] for pair in columns)
-    if not all(mapping.values()):
-        raise InputError(f"--column {columns[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    mapping = column_mapping(columns)
     if answer_kind is not None and answer_kind not in get_args(AnswerKind):
         raise InputError(f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}")
     config = run_config(folder)
@@ -69,7 +71,15 @@ def held_out(
             raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
         return own.model_copy(update={k: v for k, v in given.items() if v is not None})
     given["split"] = split or ("dev" if source == EMBEDDED else "train")
-    return DataConfig(source=source, columns=mapping, **given)
+    return DataConfig(source=source, name=name, columns=mapping, **given)
+
+
+def column_mapping(columns: Sequence[str]) -> dict[str, str]:
+    """``OURS=THEIRS`` words as a mapping; InputError for a word of another form."""
+    mapping = dict(pair.partition("=")[::2] for pair in columns)
+    if not all(mapping.values()):
+        raise InputError(f"--column {columns[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    return mapping
 
 
 def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console) -> dict[str, Any]:
@@ -141,15 +151,25 @@ def check_config(
     baseline: Path | None,
     json_out: Path | None,
     console: Console,
+    *,
+    columns: Mapping[str, str] | None = None,
+    preference: str | None = None,
+    name: str | None = None,
 ) -> list[ArmCheck]:
     """Every arm of a configuration (kind gold left out) on labelled pairs: prints `rewards.check.check_arms`'s table.
 
+    ``columns`` and ``preference`` say how the pairs are read; what they leave out is taken from the configuration's data section.
     InputError, after the table, where an arm cannot be had as it is configured: weights that are missing, an output to be chosen.
     """
-    rows = [
-        {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category}
-        for r in load_preferences(source, split=split, limit=limit)
-    ]
+    records = load_preferences(
+        source,
+        split=split,
+        limit=limit,
+        columns={**_columns_there(config.data.columns, source, split, name), **(columns or {})},
+        preference=preference or config.data.preference,
+        config_name=name,
+    )
+    rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
     specs, before = arm_specs(config), _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
     checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)
@@ -168,6 +188,15 @@ def check_config(
         more = f" [and {len(refused) - 1} more]" if len(refused) > 1 else ""
         raise InputError(refused[0] + more)
     return checks
+
+
+def _columns_there(columns: Mapping[str, str], source: str, split: str, name: str | None) -> dict[str, str]:
+    """The configuration's mapping as far as these pairs have its columns: it may speak of the prompts a run trains on."""
+    known = {ours: theirs for ours, theirs in columns.items() if ours in _PAIR_COLUMNS}
+    if not known:
+        return {}
+    first = next((row for _, row in read_rows(source, split, name) if not isinstance(row, Broken)), {})
+    return {ours: theirs for ours, theirs in known.items() if theirs in first or theirs.split(".")[0] in first}
 
 
 def _baseline(path: Path | None) -> dict[str, list[float]] | None:

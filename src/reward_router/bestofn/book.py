@@ -124,7 +124,7 @@ class ScoreBook(RewardPool):
 def content_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read that)."""
     cut = "" if getattr(response, "finished", True) else "cut"
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
     return hashlib.blake2b(f"{len(text)}:{text}{response}\x1f{cut}".encode(), digest_size=16).hexdigest()
 
 

@@ -1,6 +1,8 @@
 """``fit-prior`` from end to end: recorded scores (made, or given), features, strengths, calibration, tables, the artifact."""
 
+import contextlib
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from reward_router.offline.prior import ABOUT, Prior, save_prior
 from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
-from reward_router.replay.feedback import parse
+from reward_router.replay.feedback import Feedback, parse
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
@@ -53,8 +55,17 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
             "without: online changes nothing here; it is a value for train and replay (the strongest arm of a prior), leave it out"
         )
     payoff = parse(config.payoff)
-    _begin(config, out, resume)
-    config = _settled(config)
+    made = _begin(config, out, resume)
+    try:
+        return _fit(_settled(config), payoff, out, console)
+    except InputError:
+        if not resume and not (out / SCORES).is_file():
+            _abandon(out, made)  # nothing was begun that could go on
+        raise
+
+
+def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> Prior:
+    """The work itself, in a directory that was begun."""
     files = list(config.scores) or [str(_scored(config, out, console))]
     recorded = read_recorded(files)
     if recorded.dropped:
@@ -101,8 +112,8 @@ def _settled(config: PriorConfig) -> PriorConfig:
     return config.model_copy(update={"encoder": known})
 
 
-def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
-    """The directory with its configuration; InputError where something else lies there."""
+def _begin(config: PriorConfig, out: Path, resume: bool) -> list[Path]:
+    """The directory with its configuration; returns the folders that were made for it. InputError where something else lies there."""
     kept = out / "config.yaml"
     if (out / ABOUT).exists():
         raise InputError(f"--out {out} holds a finished prior; give another --out")
@@ -113,9 +124,21 @@ def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
             raise InputError(f"--resume {out}: its config.yaml differs from what is asked for; give another --out")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} is not empty; give another --out" + (", or --resume" if kept.is_file() else ""))
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, configuration.dump(config))
+    return made
+
+
+def _abandon(out: Path, made: list[Path]) -> None:
+    """Take back what `_begin` made: bad input leaves nothing behind."""
+    shutil.rmtree(out, ignore_errors=True)
+    if out not in made:
+        out.mkdir()  # it was there before, empty
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # by now it holds something else
+            folder.rmdir()
 
 
 def _scored(config: PriorConfig, out: Path, console: Console) -> Path:

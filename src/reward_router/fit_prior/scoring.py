@@ -19,7 +19,7 @@ from rich.progress import TextColumn
 from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
-from reward_router.replay.rewardbench1 import side
+from reward_router.replay.fields import side
 from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of

@@ -137,6 +137,7 @@ def summarise(
         "prompts": records.n_groups,
         "broken_rows": records.n_broken,
         "identical_rows": records.n_identical,
+        "tied_rows": records.n_ties,
         "problems": list(records.problems),
         "arms": list(records.arms),
         "missing": _missing(records),

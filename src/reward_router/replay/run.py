@@ -12,8 +12,8 @@ from reward_router.replay import embed, feedback, ledger_log
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.importers import kind, load
 from reward_router.replay.ledger_rows import ledger_rows
-from reward_router.replay.reading import FORMATS
 from reward_router.replay.table import show, show_values
+from reward_router.rows import FORMATS
 from reward_router.show import plain_console
 from reward_router.strict_json import dumps
 

@@ -39,6 +39,7 @@ def _header(result: Json) -> str:
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
         + (f"; {result['broken_rows']} broken rows left out" if result["broken_rows"] else "")
         + (f"; {result['identical_rows']} rows of identical responses left out" if result["identical_rows"] else "")
+        + (f"; {result['tied_rows']} rows whose label is a tie left out" if result["tied_rows"] else "")
     )
 
 

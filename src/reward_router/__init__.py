@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reward_router.committee import Committee
     from reward_router.dispatch import Dispatcher
+    from reward_router.errors import AllArmsResting
     from reward_router.ledger import Ledger
     from reward_router.payoffs import QuantileScaler
     from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform, choose
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "AllArmsResting": "errors",
     "Committee": "committee",
     "Decision": "types",
     "Dispatcher": "dispatch",
@@ -33,6 +35,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AllArmsResting",
     "Committee",
     "Decision",
     "Dispatcher",

@@ -16,10 +16,10 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
-from reward_router.config import OPTIONS, Config, DataConfig, RouterConfig
+from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
 from reward_router.contexts import Contexts, text_of
 from reward_router.data import Prompt
-from reward_router.dispatch import Dispatcher
+from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
@@ -35,6 +35,7 @@ from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
+from reward_router.training.schedule import Schedule
 from reward_router.types import Float, RewardModel, Router
 
 if TYPE_CHECKING:
@@ -68,13 +69,17 @@ class Parts:
     @property
     def batches_per_iteration(self) -> int:
         """Batches after which the reference moves."""
-        whole_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
-        return self.config.train.batches_per_iteration or whole_pass
+        return batches_per_iteration(self.config.train, len(self.examples))
 
     @property
     def steps(self) -> int:
         """Batches of the whole run."""
         return self.config.train.iterations * self.batches_per_iteration
+
+    def routed_ids(self) -> set[str]:
+        """Ids of the prompts that some step of the run routes. O(prompts) a step, one pass at most."""
+        one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        return {e.id for t in range(min(self.steps, one_pass)) for e in self.batch(t)}
 
     def batch(self, t: int) -> list[Example]:
         """The prompts of step t: passes over the data, each in its own keyed order; no prompt twice in a batch."""
@@ -88,6 +93,21 @@ class Parts:
     def python_payoff(self) -> Callable[[Any], float | None]:
         """The function that ``payoff.path`` names, its values checked."""
         return checked_payoff(self.config.payoff.path or "")
+
+
+def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
+    """As configured, or those of one pass over so many prompts."""
+    return train.batches_per_iteration or math.ceil(prompts / train.batch_prompts)
+
+
+def schedule_of(config: Config, prompts: int) -> Schedule:
+    """The learning rates of a run over so many prompts."""
+    train = config.train
+    per_prompt = min(config.pairs.per_prompt, math.comb(config.policy.n_responses, 2))
+    most_pairs = min(train.batch_prompts, prompts) * per_prompt
+    mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
+    batches = train.iterations * batches_per_iteration(train, prompts)
+    return Schedule(train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches)
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
@@ -167,6 +187,7 @@ def build_dispatcher(
         ledger = folder / "ledger.sqlite"
     ranks.wait()  # nobody writes while the others copy
     payoff = config.payoff
+    first = [config.pool.fallback] if config.pool.fallback else []
     return Dispatcher(
         build_router(config.router, arms, dim, config.seed, prior),
         arms,
@@ -174,7 +195,14 @@ def build_dispatcher(
         seed=config.seed,
         scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
         hold_back=payoff.hold_back,
+        breaker=breaker_rule(config.pool.breaker),
+        fallback=list(dict.fromkeys([*first, *arms])),
     )
+
+
+def breaker_rule(config: BreakerConfig) -> BreakerRule | None:
+    """The configured rule; None where no arm is to rest."""
+    return BreakerRule(**config.model_dump(exclude={"enabled"})) if config.enabled else None
 
 
 def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
@@ -198,7 +226,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
     judge = Judge(
         pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
     )
-    trainer = Trainer(policy, config.train, ranks.accelerator)
+    trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(kept)), config.seed)
     dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
     committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
     alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None

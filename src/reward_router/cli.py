@@ -186,7 +186,7 @@ def evaluate(
     template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
 ) -> None:
-    """Measure a run's adapter: gold on a data set before and after, greedy, with intervals."""
+    """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
     from reward_router.finished import evaluate as measure
     from reward_router.finished import held_out
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reward_router.errors import InputError
+from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -23,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
-ARM_KINDS = ("loglik", "classifier", "embedding", "metric", "python", "gold")
+ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "python", "gold")
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
@@ -78,7 +79,7 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "metric", "python", "gold"]
+    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "python", "gold"]
     model: str | None = None
     cost: NonNegative = 1.0
 
@@ -86,6 +87,40 @@ class ArmConfig(BaseModel):
     def options(self) -> dict[str, Any]:
         """The kind's own options, as written."""
         return dict(self.model_extra or {})
+
+
+class BreakerConfig(Section):
+    """When an arm that fails rests, and when it is asked again; pauses are counted in decisions of the run.
+
+    ``breaker: off`` (or ``false``) is short for ``breaker: {enabled: false}``: a failing arm is asked as often as the router likes.
+    """
+
+    enabled: bool = True
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=2, description="failures running, and the arm rests")
+    recent: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=6, description="or so many failures among its last `window` answers"
+    )
+    window: Annotated[int, Field(ge=1, le=1000)] = 10
+    pause: Annotated[int, Field(ge=1, le=40)] = Field(default=10, description="decisions of the first pause")
+    growth: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=4.0, description="how much longer the next pause is, where the probe that ends one fails"
+    )
+    longest: Annotated[int, Field(ge=1, le=40)] = Field(default=40, description="decisions of the longest pause")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            return {"enabled": given}
+        return {"enabled": given == "on"} if given in ("on", "off") else given
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "BreakerConfig":
+        if self.pause > self.longest:
+            raise ValueError(f"pause={self.pause} is longer than longest={self.longest}; allowed at most that")
+        if self.recent > self.window:
+            raise ValueError(f"recent={self.recent} of window={self.window}; allowed at most the window")
+        return self
 
 
 class PoolConfig(Section):
@@ -97,6 +132,9 @@ class PoolConfig(Section):
     timeout: Positive | None = Field(default=None, description="seconds one scoring call of an arm may take")
     fallback: str | None = Field(
         default=None, description="arm that judges where the chosen one fails; none: the next arm"
+    )
+    breaker: BreakerConfig = Field(
+        default=BreakerConfig(), description="when an arm that fails rests and is asked again; `off`: never"
     )
 
 
@@ -287,10 +325,15 @@ class PairsConfig(Section):
         default=None,
         description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
     )
+    truncated: Truncated = Field(
+        default="lose",
+        description="responses that policy.max_new_tokens cut: below every finished one whatever the arm says and equal to each "
+        "other (lose), in no pair (drop), or as any other (keep)",
+    )
 
 
 class TrainConfig(Section):
-    """The optimiser: one step a batch, LoRA, the loss of the paper by default."""
+    """The optimiser: LoRA, the loss of the paper, and one step a batch at one learning rate by default."""
 
     loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
     beta: Positive = 0.1
@@ -299,6 +342,13 @@ class TrainConfig(Section):
     desirable_weight: Positive = 1.0
     undesirable_weight: Positive = 1.0
     lr: Positive = 5e-6
+    warmup: NonNegative = Field(
+        default=0.0,
+        description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant", description="how lr falls from the end of the warm-up to the end of the run"
+    )
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     lora_r: Count = 16
@@ -307,21 +357,59 @@ class TrainConfig(Section):
     iterations: Count = 10
     batch_prompts: Count = 16
     batches_per_iteration: Count | None = Field(default=None, description="none: one pass over the prompts")
-    steps_per_batch: Count = 1
+    steps_per_batch: Count = Field(default=1, description="optimiser epochs over a batch's pairs")
+    mini_batch: Count | None = Field(
+        default=None, description="pairs an optimiser step, of all processes together; none: all of the batch's"
+    )
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
+    share_prompts: bool = Field(
+        default=True,
+        description="responses to one prompt in one row, where the model's attention allows it: the same loss in fewer tokens",
+    )
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
+        if self.warmup > 1 and self.warmup != int(self.warmup):
+            raise ValueError(
+                f"warmup={self.warmup} is neither a share below 1 nor a whole number of optimiser steps; allowed either"
+            )
+        return self
 
 
 class EvalConfig(Section):
-    """Gold on the dev split before and after; greedy unless a temperature is given."""
+    """Gold on held-out prompts before and after, and looks at train prompts that decide which adapter is kept."""
 
     data: DataConfig | None = None
     limit: Count | None = None
     max_new_tokens: Count | None = None
-    batch: Count = 64
+    batch: Count = Field(default=64, description="responses at a time")
+    samples: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+    )
+    greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
+    )
+    look: Count = Field(default=48, description="train prompts of a look; those that are not routed come first")
+    look_samples: Count = Field(default=2, description="responses a prompt of a look, at policy.temperature")
+    look_every: Count = Field(default=2, description="steps from one look to the next; the last step has one, too")
+    patience: Count | None = Field(
+        default=None,
+        description="with keep: best, looks without a better one after which the run ends early; none: never",
+    )
     test: DataConfig | None = Field(
         default=None, description="an out-of-distribution set, measured after the run as well"
     )
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> "EvalConfig":
+        if not self.samples and not self.greedy:
+            raise ValueError(
+                "samples: 0 and greedy: false leave nothing to measure; allowed samples above 0, or greedy: true"
+            )
+        return self
 
 
 class SplitConfig(Section):

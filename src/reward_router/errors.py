@@ -19,3 +19,7 @@ class LedgerError(RewardRouterError):
 
 class RunError(RewardRouterError):
     """A run had to stop; its state is saved and `--resume` goes on."""
+
+
+class AllArmsResting(RunError):
+    """Every arm failed and rests, so there is nobody to route to; the ledger knows, and the next call asks one of them again."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from reward_router.assemble import arm_specs
 from reward_router.config import Config
 from reward_router.contexts import text_of
-from reward_router.examples import load_examples
+from reward_router.examples import EMBEDDED, balanced, load_examples
 from reward_router.show import duration
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
@@ -41,7 +41,8 @@ def estimate(config: Config) -> dict[str, Any]:
     flops = {
         "sample": 2.0 * size * responses * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
         "score": 2.0 * judge * scored * asked * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch),
+        "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
+        "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
     speed, device = throughput(config)
     held = sorted(heavy, reverse=True)[: config.pool.resident]
@@ -61,6 +62,21 @@ def estimate(config: Config) -> dict[str, Any]:
         "seconds": {phase: work / speed / efficiency(phase, device) for phase, work in flops.items()},
         "memory_bytes": memory,
     }
+
+
+def evaluated(config: Config, steps: int) -> int:
+    """Responses that are generated only to be measured: before and after, held out and test, and the looks."""
+    settings = config.eval
+    own = config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+    total = 0
+    for data in (settings.data or own, settings.test):
+        if data is not None:
+            prompts = len(balanced(load_examples(data), settings.limit))
+            total += 2 * prompts * (settings.samples + settings.greedy)
+    if settings.keep == "best":
+        looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
+        total += looks * settings.look * settings.look_samples
+    return total
 
 
 def efficiency(phase: str, device: str) -> float:
@@ -117,7 +133,5 @@ def show_estimate(config: Config, console: Console) -> None:
     )
     most = "at most " if e["calls_at_most"] else ""
     console.print(f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
-    console.print(
-        f"time     about {duration(total)} on {e['device']}: {parts}; evaluations not counted", highlight=False
-    )
+    console.print(f"time     about {duration(total)} on {e['device']}: {parts}", highlight=False)
     console.print(f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}", highlight=False)

@@ -1,4 +1,8 @@
-"""Gold before and after: greedy responses to held-out prompts, judged by their rules, with a paired interval."""
+"""Gold before and after on held-out prompts, judged by their rules, with a paired interval: greedy, and as the policy is used.
+
+Under sampling (k responses a prompt at the training temperature) gold is what training optimises, and less noisy than one greedy
+response a prompt. Before and after are drawn from the same uniforms. Intervals are over prompts: the k of a prompt are averaged first.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +12,7 @@ import numpy as np
 
 from reward_router.examples import Example
 from reward_router.keyed import rng
-from reward_router.policy import Policy
+from reward_router.policy import Policy, finished
 from reward_router.ranks import Ranks
 from reward_router.types import Float
 
@@ -17,7 +21,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Gold:
-    """Right (1) or wrong (0) per prompt, and whether the response ended by itself."""
+    """Per prompt the share of its responses that was right, and that ended by itself; of one greedy response 1 or 0."""
 
     ids: list[str]
     categories: list[str]
@@ -36,18 +40,29 @@ def measure(
     max_new_tokens: int | None,
     batch: int,
     tick: Callable[[int, int], None] = lambda done, total: None,
+    samples: int = 0,
 ) -> Gold:
-    """Greedy gold on ``examples`` under the policy's present weights, shared out over the processes."""
+    """Gold on ``examples`` under the policy's present weights, shared out over the processes.
+
+    ``samples``: responses a prompt at the policy's temperature (`Policy.trial`); 0: one greedy response. ``batch``: responses at
+    a time. ``tick(done, total)``: prompts of this process.
+    """
     mine = ranks.shard(list(examples))
     mine.sort(key=lambda e: len(str(e.prompt)))
     rows: list[tuple[str, str, float, float]] = []
     limit = max_new_tokens or policy.config.max_new_tokens
-    for start in range(0, len(mine), batch):
-        part = mine[start : start + batch]
-        for example, response in zip(part, policy.answer([e.prompt for e in part], limit), strict=True):
-            gold = float(example.gold([response])[0])
-            rows.append((example.id, example.category, gold, float(response.finished)))
-        tick(min(start + batch, len(mine)), len(mine))
+    together = max(1, batch // max(samples, 1))
+    for start in range(0, len(mine), together):
+        part = mine[start : start + together]
+        prompts = [e.prompt for e in part]
+        if samples:
+            groups = policy.trial(prompts, [e.id for e in part], samples, limit)
+        else:
+            groups = [[response] for response in policy.answer(prompts, limit)]
+        for example, group in zip(part, groups, strict=True):
+            gold, ended = float(example.gold(group).mean()), float(finished(group).mean())
+            rows.append((example.id, example.category, gold, ended))
+        tick(min(start + together, len(mine)), len(mine))
     rows = sorted(ranks.gather(rows))
     ids, categories, right, finished_B = (list(c) for c in zip(*rows, strict=True))
     return Gold(ids, categories, right, finished_B)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
@@ -12,12 +11,10 @@ from reward_router.config import DataConfig, nearest
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.math_equal import check_package
-from reward_router.tasks import Task, generate, verify
+from reward_router.tasks import SPLITS, Split, Task, generate, verify
 from reward_router.types import Float
 
 EMBEDDED = "embedded"
-Split = Literal["train", "dev", "test"]
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from reward_router.assemble import arm_specs, build_pool, fitting
 from reward_router.config import Config, DataConfig
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
-from reward_router.evaluate import compare, measure
+from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import EMBEDDED, balanced, load_examples
+from reward_router.headline import GOLD, GOLD_SAMPLED, finished_line
 from reward_router.policy import Policy, attach_adapters
 from reward_router.ranks import Ranks
 from reward_router.rewards.check import ArmCheck, check_arms
@@ -72,7 +73,10 @@ def held_out(
 
 
 def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console) -> dict[str, Any]:
-    """Gold of the base model and of the run's adapter on ``data``, greedy: `evaluate.compare`'s table, printed and returned."""
+    """Gold of the base model and of the run's adapter on ``data``, as the run measured its own, printed and returned.
+
+    Keys ``gold_sampled`` (``eval.samples`` a prompt) and ``gold`` (greedy), each a table of `evaluate.compare`.
+    """
     config = run_config(folder)
     examples = [e for e in load_examples(data) if e.verify]
     if not examples:
@@ -80,13 +84,24 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
     policy = Policy(config.policy, config.train, config.seed)
     chosen = balanced(fitting(examples, data, policy, console.print), limit)
     ranks, settings = Ranks("cpu" if config.policy.device == "cpu" else "auto"), config.eval
-    before = measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch)
+    kinds = {GOLD_SAMPLED: settings.samples} if settings.samples else {}
+    kinds |= {GOLD: 0} if settings.greedy else {}
+
+    def gold() -> dict[str, Gold]:
+        return {
+            kind: measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch, samples=samples)
+            for kind, samples in kinds.items()
+        }
+
+    before = gold()
     policy.load_adapter(adapter_tensors(folder))
     policy.sync()
-    after = measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch)
-    table = compare(before, after)
-    console.print(gold_table(table, f"gold on {data.source}, {data.split}, greedy"))
-    return table
+    tables = {kind: compare(before[kind], after) for kind, after in gold().items()}
+    for kind, table in tables.items():
+        how = f"under sampling, {settings.samples} a prompt" if kind == GOLD_SAMPLED else "greedy"
+        console.print(gold_table(table, f"gold on {data.source}, {data.split}, {how}"))
+        console.print(finished_line(table), highlight=False)
+    return tables
 
 
 def adapter_tensors(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,21 @@ from typing import Literal
 import numpy as np
 
 Purpose = Literal[
-    "arm", "warmup", "audit", "label", "pairs", "sample", "probe", "noise", "data", "init", "order", "bootstrap"
+    "arm",
+    "warmup",
+    "audit",
+    "label",
+    "pairs",
+    "sample",
+    "probe",
+    "noise",
+    "data",
+    "init",
+    "order",
+    "bootstrap",
+    "minibatch",
+    "eval",
+    "look",
 ]
 
 

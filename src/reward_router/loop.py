@@ -20,10 +20,11 @@ import numpy as np
 from reward_router import keyed
 from reward_router.assemble import Parts
 from reward_router.dispatch import Dispatcher
+from reward_router.errors import RunError
 from reward_router.examples import Example
 from reward_router.features import pool
 from reward_router.judging.judge import Unit, Verdicts
-from reward_router.pairs import GapScale, form_pairs, gaps
+from reward_router.pairs import GapScale, fixed_by_the_cut, form_pairs, gaps
 from reward_router.payoffs import (
     agreement,
     full_advantage,
@@ -32,7 +33,7 @@ from reward_router.payoffs import (
     light_advantage,
     order_accuracy,
 )
-from reward_router.policy import Prompt
+from reward_router.policy import Prompt, finished
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult
@@ -42,7 +43,7 @@ LOG2_TOLERANCE = 1e-6
 RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
 COUNTS = (
     "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
-    "pairs", "responses",
+    "truncated", "pairs", "responses",
 )  # fmt: skip
 
 
@@ -116,11 +117,11 @@ class Loop:
             decisions = self.route(units, context_BD, n_units, t)
 
         with clock.phase("score"):
-            audited = self.audited(examples, t)
+            audited, resting = self.audited(examples, t), self.resting()
             if parts.committee is not None:
-                verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited)
+                verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited, resting)
             else:
-                verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited)
+                verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited, resting)
         pairs, owner = self.pairs(units, decisions, verdicts, examples, responses, t)
         with clock.phase("score"):
             label_PK = self.labels(owner, units, decisions, prompts, responses, verdicts)
@@ -129,13 +130,17 @@ class Loop:
             parts.dispatcher.record_calls(calls)
             if self.config.tie:
                 self.gap_scale.learn(gaps((c.decision_id, str(c.arm), c.status, c.score) for c in calls))
-            for decision_id, arm, reason in parts.ranks.gather(verdicts.failures):
+            nobody = self.all_rest()  # an answer recorded just now has ended its arm's rest
+            failures = parts.ranks.gather(verdicts.failures)
+            for decision_id, arm, reason in failures:
                 parts.dispatcher.record_failure(decision_id, arm, reason)
+        if failures and nobody:
+            raise RunError(nobody_judges(t, failures))
 
         self.say(f"training on {len(pairs)} pairs")
         with clock.phase("step"):
             flipped_P = self.flipped(pairs, label_PK)
-            result = parts.trainer.step(pairs)
+            result = parts.trainer.step(pairs, t)
             after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
             parts.policy.sync()
 
@@ -170,7 +175,8 @@ class Loop:
         for b, example in enumerate(examples):
             draw = keyed.rng(self.config.seed, "pairs", t, example.id)
             order = np.arange(float(len(responses[b])))  # any strict order makes every distinct pair a candidate
-            for i, j in form_pairs(order, responses[b], self.config.pairs.per_prompt, draw):
+            for pair in self.ordered(order, responses[b], draw):
+                j, i = sorted(pair)  # a pair is looked at the same way round whoever wins it
                 names = sorted(f"{keyed.key(0, 'data', 0, responses[b][n]):x}"[:12] for n in (i, j))
                 units.append(Unit("|".join([example.id, *names]), ((b, (j, i)),)))
                 triples.append((example.prompt, responses[b][j], responses[b][i]))
@@ -185,6 +191,15 @@ class Loop:
         ids = list(dict.fromkeys(self.parts.ranks.gather([u.id for u in units])))
         by_unit = {d.unit: d for d in self.parts.dispatcher.route(context_BD, ids, t, n_units=n_units)}
         return [by_unit[u.id] for u in units]
+
+    def resting(self) -> frozenset[str]:
+        """Arms that rest and are asked by no decision but their own; none where all rest: then everyone is asked in turn."""
+        waits = {} if self.all_rest() else self.parts.dispatcher.resting
+        return frozenset(name for name, wait in waits.items() if wait > 0)
+
+    def all_rest(self) -> bool:
+        """Whether every arm rests."""
+        return set(self.parts.judge.pool.names) <= self.parts.dispatcher.resting.keys()
 
     def audited(self, examples: Sequence[Example], t: int) -> frozenset[int]:
         """Rows that every arm scores as well."""
@@ -202,7 +217,10 @@ class Loop:
         responses: Sequence[Sequence[str]],
         t: int,
     ) -> tuple[list[Pair], list[int]]:
-        """Preference pairs and the unit whose arm ordered each (-1: the fallback); what gives none is counted."""
+        """Preference pairs and the unit whose arm ordered each (-1: the fallback, or the rule on cut responses).
+
+        What gives no pair is counted.
+        """
         pairs, owner, empty = [], [], []
         for u, unit in enumerate(units):
             for c, (score_N, (b, cols)) in enumerate(zip(verdicts.scores[u], unit.cells, strict=True)):
@@ -212,13 +230,20 @@ class Loop:
                     found = self.parts.committee.pairs(verdicts.rankings[u, c], texts, self.config.pairs, draw)
                 else:
                     margin = self.margin(verdicts.stand_in.get((u, c), decisions[u].name))
-                    ordered = form_pairs(score_N, texts, self.config.pairs.per_prompt, draw, margin)
-                    found = [(*pair, 1.0) for pair in ordered]
+                    found = [(*pair, 1.0) for pair in self.ordered(score_N, texts, draw, margin)]
                 empty += [] if found else [(b, bool(np.isfinite(score_N).all()))]
                 pairs += [Pair(examples[b].prompt, texts[w], texts[x], weight) for w, x, weight in found]
-                owner += [-1 if u in verdicts.failed or (u, c) in verdicts.abstained else u] * len(found)
+                # what the fallback ordered, or the rule on cut responses, says nothing of this unit's arm
+                silent = u in verdicts.failed or (u, c) in verdicts.abstained
+                fixed_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
+                owner += [-1 if silent or fixed_NN[w, x] else u for w, x, _ in found]
         judged = {(b, n) for unit in units for b, cols in unit.cells for n in cols}
-        counted = {"pairs": len(pairs), "abstained": len(verdicts.abstained), "responses": len(judged)}
+        counted = {
+            "pairs": len(pairs),
+            "abstained": len(verdicts.abstained),
+            "responses": len(judged),
+            "truncated": int(sum((~finished(group)).sum() for group in responses)),
+        }
         if self.config.router.unit == "pair":
             equal = sum(c * (c - 1) // 2 for group in responses for c in Counter(map(str, group)).values())
             counted |= {"tied_pairs": sum(known for _, known in empty), "equal_pairs": equal}
@@ -228,6 +253,16 @@ class Loop:
         for name, count in self.parts.ranks.gather(list(counted.items())):
             self.counts[name] += count
         return pairs, owner
+
+    def ordered(
+        self, score_N: Float, texts: Sequence[str], draw: np.random.Generator, margin: float = 0.0
+    ) -> list[tuple[int, int]]:
+        """(winner, loser) pairs of one prompt's responses as the configuration wants them."""
+        limits = self.config.pairs
+        ended_N = finished(texts)
+        return form_pairs(
+            score_N, texts, limits.per_prompt, draw, margin, finished_N=ended_N, truncated=limits.truncated
+        )
 
     def margin(self, arm: str) -> float:
         """The score gap up to which this arm's verdict is a tie: a fixed one, or a share of the arm's own usual gap."""
@@ -386,27 +421,33 @@ class Loop:
         names, gather = self.parts.dispatcher.arms, self.parts.ranks.gather
         decided = list(dict(gather([(d.id, d.name) for d in decisions])).values())
         loss_P = gather(result.loss_P.tolist())
+        probs = dict(gather([(d.id, d.probs_K.tolist()) for d in decisions]))
+        words = gather([len(r.split()) for group in responses for r in group])
+        seconds: dict[str, float] = {}
+        for arm, spent in gather(list(verdicts.seconds.items())):
+            seconds[arm] = seconds.get(arm, 0.0) + spent
         right = [r for o in outcomes if not o.failed and (r := o.mean(order_accuracy)) is not None]
         return {
             "step": t,
             "iteration": t // self.parts.batches_per_iteration,
             "arms": {name: decided.count(name) for name in names},
-            "probs": dict(zip(names, np.mean([d.probs_K for d in decisions], axis=0).tolist(), strict=True))
-            if decisions
-            else {},
+            "probs": dict(zip(names, np.mean(list(probs.values()), axis=0).tolist(), strict=True)) if probs else {},
             "loss": float(np.mean(loss_P)) if loss_P and np.isfinite(loss_P).all() else None,
             "pairs": len(loss_P),
             "skipped": result.skipped,
+            "lr": list(result.lr_S),
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
             "payoff": float(np.mean(list(paid.values()))) if paid else None,
             "payoffs": len(paid),
             "gold_order": float(np.mean(right)) if right else None,
             "gold_sampled": float(np.nanmean(gold)) if np.isfinite(gold).any() else None,
-            "words": float(np.mean([len(r.split()) for group in responses for r in group] or [0])),
-            "failures": len(verdicts.failures),
-            "abstained": len(verdicts.abstained),
+            "words": float(np.mean(words or [0])),
+            "truncated": sum(gather([int((~finished(group)).sum()) for group in responses])),
+            "failures": len(gather(verdicts.failures)),
+            "abstained": len(gather(list(verdicts.abstained))),
+            "resting": sorted(self.parts.dispatcher.resting),
             "committee": self.parts.committee and self.parts.committee.record(),
-            "score_seconds": verdicts.seconds,
+            "score_seconds": seconds,
             "posterior": self._posterior(context_BD, names),
             "trust": prior_trust(self.parts.dispatcher),
             "seconds": dict(self.clock.seconds),
@@ -419,6 +460,16 @@ class Loop:
             return {}
         mean_BK, sd_BK = router.posterior(pool(context_BD))
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}
+
+
+def nobody_judges(t: int, failures: Sequence[tuple[str, str, str]]) -> str:
+    """Why a run stops where all arms rest and none of them answered when asked again."""
+    reasons = {arm: reason for _, arm, reason in failures}
+    told = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(reasons.items()))
+    return (
+        f"step {t + 1}: all arms failed again and again and none answered when asked in turn, so nobody can judge ({told}); "
+        "put one back and go on with --resume"
+    )
 
 
 def prior_trust(dispatcher: Dispatcher) -> float | None:

@@ -1,12 +1,14 @@
 """The policy: the language model being aligned. It samples, embeds prompts for the router, and keeps its LoRA adapters.
 
 Two copies of the weights: the trained one (float32, with adapters) and a sampler that receives ``W + B A`` before each
-round. Sampling is transformers' own ``generate`` with three changes that leave its law as it is:
+round. Sampling is a plain decoding loop around the model's forward, with four differences from ``generate`` that leave
+its law as it is:
 
 1. a prompt is prefilled once and its cache repeated for the N responses;
 2. tokens are drawn by inverse CDF from uniforms keyed by (seed, step, prompt, response): a step that is run again draws
    the same responses, and (up to the rounding of a batch's shape) so does another process with another shard;
-3. the output layer sees contiguous input (torch otherwise expands the vocabulary matrix once per row of the batch).
+3. the output layer sees contiguous input (torch otherwise expands the vocabulary matrix once per row of the batch);
+4. a response that has ended leaves the batch, so that time goes with the tokens made and not with the longest response.
 
 vLLM takes the sampler's place with ``engine: vllm``: the adapter is written and re-loaded before each round.
 Left out: policies over several devices (use TRL, OpenRLHF or verl for those; see docs).
@@ -17,17 +19,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reward_router.config import PolicyConfig, TrainConfig
 from reward_router.errors import InputError, RunError
-from reward_router.keyed import rng
+from reward_router.keyed import Purpose, rng
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
 from reward_router.types import Float
+
+KEEP_SHARE = 0.8  # rows still going, as a share of the batch, at which the ended ones leave it
 
 Messages = list[dict[str, str]]
 Prompt = str | Messages
@@ -47,6 +52,26 @@ class Response(str):
         made = super().__new__(cls, text)
         made.finished = finished
         return made
+
+
+class Stream(NamedTuple):
+    """Which uniforms responses are drawn from: each response's own, keyed by this, its prompt's id and its number."""
+
+    seed: int
+    purpose: Purpose
+    step: int
+
+
+TRIAL = Stream(0, "eval", 0)
+
+
+def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) whether each response came to its own end; a plain text did.
+
+    >>> finished(["yes", Response("no, bec", finished=False)]).tolist()
+    [True, False]
+    """
+    return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)
 
 
 class Policy:
@@ -77,12 +102,23 @@ class Policy:
 
     def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[Response]]:
         """N sampled responses per prompt at the configured temperature; drawn again alike for the same step and ids."""
-        return self.sampler.generate(prompts, ids, n, step, self.config.temperature, self.config.max_new_tokens)
+        stream = Stream(self.seed, "sample", step)
+        return self.sampler.generate(prompts, ids, n, stream, self.config.temperature, self.config.max_new_tokens)
+
+    def trial(
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, max_new_tokens: int | None = None
+    ) -> list[list[Response]]:
+        """N responses per prompt as in :meth:`sample`, for measuring: alike for the same ids whatever the seed or the step.
+
+        Two policies, or two runs, then differ by what they learned and not by their luck.
+        """
+        limit = max_new_tokens or self.config.max_new_tokens
+        return self.sampler.generate(prompts, ids, n, TRIAL, self.config.temperature, limit)
 
     def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[Response]:
         """One greedy response per prompt."""
         limit = max_new_tokens or self.config.max_new_tokens
-        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, 0, 0.0, limit)]
+        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, TRIAL, 0.0, limit)]
 
     def embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         """(B, D) embeddings of prompts under the live policy: last_hidden (paper), mean_hidden or mean_input."""
@@ -237,9 +273,6 @@ class TransformersSampler:
         """``model``: the base weights, in the sampling dtype; :meth:`sync` adds the adapter."""
         self.model, self.policy = model, policy
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
-        model.generation_config = type(model.generation_config)(
-            eos_token_id=policy.eos, pad_token_id=policy.tokenizer.pad_token_id
-        )
 
     def sync(self) -> None:
         """weights := W + scaling B A for every adapted layer."""
@@ -251,7 +284,7 @@ class TransformersSampler:
                     own[f"{name}.weight"].copy_(weight)
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         """Responses as texts; prompts of similar length are generated together."""
         lengths = [len(self.policy.prompt_ids(p)) for p in prompts]
@@ -260,30 +293,59 @@ class TransformersSampler:
         out: list[list[Response]] = [[] for _ in prompts]
         for start in range(0, len(order), per_call):
             rows = order[start : start + per_call]
-            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, step, temperature, limit)
+            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, stream, temperature, limit)
             for i, group in zip(rows, texts, strict=True):
                 out[i] = group
         return out
 
     def _call(
-        self, prompts: list[Prompt], ids: list[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: list[Prompt], ids: list[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         batch = self.policy.tokenize(prompts)
-        width = batch["input_ids"].shape[1]
-        draws = _KeyedDraws(self.policy, ids, n, step, temperature, limit, width)
+        draws = _KeyedDraws(self.policy, ids, n, stream, temperature, limit)
         with torch.inference_mode():
-            cache = self._prefill(batch, n) if n > 1 and width > 1 else None
-            tokens = self.model.generate(
-                **{k: v.repeat_interleave(n, 0) for k, v in batch.items()},
-                past_key_values=cache,
-                max_new_tokens=limit,
-                do_sample=False,
-                logits_processor=[draws] if temperature > 0 else [],
-            )
-        texts = self.policy.tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
-        ended = (tokens[:, width:] == self.policy.eos).any(1).tolist()
+            tokens_BT = self._decode(batch, n, limit, draws)
+        texts = self.policy.tokenizer.batch_decode(tokens_BT, skip_special_tokens=True)
+        ended = (tokens_BT == self.policy.eos).any(1).tolist()
         made = [Response(text, end) for text, end in zip(texts, ended, strict=True)]
         return [made[i * n : (i + 1) * n] for i in range(len(prompts))]
+
+    def _decode(self, batch: dict[str, Tensor], n: int, limit: int, draws: "_KeyedDraws") -> Tensor:
+        """(B N, limit) new tokens, EOS and then padding after the end of each response.
+
+        A response that has ended costs nothing from then on: once a fifth of the rows have ended they leave the batch.
+        """
+        ids_BT = batch["input_ids"].repeat_interleave(n, 0)
+        mask_BT = batch["attention_mask"].repeat_interleave(n, 0)
+        out_BT = torch.full((len(ids_BT), limit), int(self.policy.tokenizer.pad_token_id), device=ids_BT.device)
+        cache = self._prefill(batch, n) if ids_BT.shape[1] > 1 else None
+        position_B = mask_BT.sum(1) - 1
+        token_B, rows_B = ids_BT[:, -1], torch.arange(len(ids_BT), device=ids_BT.device)
+        ended_B = torch.zeros_like(rows_B, dtype=torch.bool)
+        for t in range(limit):
+            result = self.model(
+                input_ids=token_B[:, None],
+                attention_mask=mask_BT,
+                position_ids=position_B[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = result.past_key_values
+            token_B = draws.next(result.logits[:, -1], rows_B, t)
+            out_BT[rows_B[~ended_B], t] = token_B[~ended_B]
+            ended_B |= token_B == self.policy.eos
+            alive = int((~ended_B).sum())
+            if alive == 0:
+                break
+            if alive <= KEEP_SHARE * len(rows_B):
+                kept = torch.nonzero(~ended_B)[:, 0]
+                cache.batch_select_indices(kept)
+                mask_BT, position_B, rows_B, token_B = (x[kept] for x in (mask_BT, position_B, rows_B, token_B))
+                ended_B = ended_B[kept]
+            mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], 1)
+            position_B = position_B + 1
+        return out_BT
 
     def _prefill(self, batch: dict[str, Tensor], n: int) -> Any:
         """The key-value cache of all prompt tokens but the last, repeated for n responses."""
@@ -299,24 +361,27 @@ class TransformersSampler:
 
 
 class _KeyedDraws:
-    """A logits processor that draws one token a row by inverse CDF and leaves only that token possible."""
+    """The next token of each row by inverse CDF, from uniforms keyed by (seed, step, prompt, response); greedy at 0."""
 
-    def __init__(
-        self, policy: Policy, ids: list[str], n: int, step: int, temperature: float, limit: int, width: int
-    ) -> None:
-        self.temperature, self.top_p, self.width = temperature, policy.config.top_p, width
-        uniforms = [rng(policy.seed, "sample", step, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
-        self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
+    def __init__(self, policy: Policy, ids: list[str], n: int, stream: Stream, temperature: float, limit: int) -> None:
+        self.temperature, self.top_p = temperature, policy.config.top_p
+        if temperature > 0:
+            uniforms = [rng(*stream, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
+            self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        u_B = self.uniform_BT[:, input_ids.shape[1] - self.width]
+    def next(self, logits_BV: Tensor, rows_B: Tensor, t: int) -> Tensor:
+        """(B,) token ids; ``rows_B``: which responses these rows are, ``t``: the token's place in the response."""
+        if self.temperature == 0:
+            return logits_BV.argmax(-1)
+        u_B = self.uniform_BT[rows_B, t]
+        scaled_BV = logits_BV.float() / self.temperature
         if self.top_p < 1:
-            scores = _nucleus(scores / self.temperature, self.top_p) * self.temperature
-        p_BV = torch.softmax(scores.float() / self.temperature, -1)
-        cdf_BV = p_BV.cumsum(-1)
-        token_B = torch.searchsorted(cdf_BV, (u_B.float() * cdf_BV[:, -1])[:, None], right=True)
-        token_B = token_B.clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, float("-inf")).scatter_(1, token_B, 0.0)
+            scaled_BV = _nucleus(scaled_BV, self.top_p)
+        cdf_BV = torch.softmax(scaled_BV, -1).cumsum(-1)
+        # A float32 uniform can round up to 1 and land behind the last token that has any probability.
+        place_B = torch.minimum(u_B.float() * cdf_BV[:, -1], torch.nextafter(cdf_BV[:, -1], cdf_BV.new_zeros(())))
+        token_B = torch.searchsorted(cdf_BV, place_B[:, None], right=True)[:, 0]
+        return token_B.clamp(max=logits_BV.shape[1] - 1)
 
 
 def _nucleus(scores: Tensor, top_p: float) -> Tensor:
@@ -353,13 +418,13 @@ class VLLMSampler:
         self.policy.save_pretrained(Path(self.folder.name) / str(self.version))
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int, temperature: float, limit: int
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
     ) -> list[list[Response]]:
         """Responses as texts; every prompt has its own keyed seed."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
-        seeds = [int(rng(self.policy.seed, "sample", step, i).integers(2**31)) for i in ids]
+        seeds = [int(rng(*stream, i).integers(2**31)) for i in ids]
         params = [
             SamplingParams(n=n, temperature=temperature, top_p=self.policy.config.top_p, max_tokens=limit, seed=seed)
             for seed in seeds

@@ -1,4 +1,4 @@
-"""One run from configuration to report: begin or resume, gold before, the steps, gold after, summary."""
+"""One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
+from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe, prior_trust
 from reward_router.ranks import Ranks
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
@@ -25,7 +27,7 @@ def train(
     console: Console | None = None,
     before: dict[str, Gold] | None = None,
 ) -> dict[str, Any]:
-    """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already.
+    """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already, by kind.
 
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
     never been interrupted. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
@@ -79,12 +81,28 @@ class _Run:
         self.console = console
         self.held_out = self._examples(self.config.eval.data or self._dev())
         self.test = self._examples(self.config.eval.test)
-        evaluations = 2 * (bool(self.held_out) + bool(self.test))
-        self.show = Show(self.console, parts.steps + evaluations, clock)
+        self.looks = self._make_looks() if self.config.eval.keep == "best" else None
+        looks = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1)) if self.looks else 0
+        self.show = Show(self.console, {"step": parts.steps, "look": looks, **dict.fromkeys(self.kinds(), 2)}, clock)
         self.loop = Loop(parts, clock, self.show.say, self._warn)
         parts.judge.say = self.show.say
-        self.before = before
-        self.first = 0
+        self.before = {kind: gold for kind, gold in before.items() if kind in self.kinds()}
+        self.first = self.done = 0
+
+    def kinds(self) -> dict[str, tuple[list[Example], int]]:
+        """Kinds of gold this run measures: name in the summary -> prompts and samples of each (0: one greedy response)."""
+        settings = self.config.eval
+        sets = {GOLD: self.held_out, "gold_test": self.test}
+        kinds = {name: (examples, 0) for name, examples in sets.items() if examples and settings.greedy}
+        if settings.samples:
+            kinds |= {f"{name}_sampled": (examples, settings.samples) for name, examples in sets.items() if examples}
+        return kinds
+
+    def _make_looks(self) -> Looks:
+        parts, config = self.parts, self.config
+        held_out = [e.prompt for e in (*self.held_out, *self.test)]
+        chosen = look_prompts(parts.examples, parts.routed_ids(), held_out, config.eval.look)
+        return Looks(config, chosen, parts.policy, parts.ranks)
 
     def _dev(self) -> DataConfig | None:
         return self.config.data.model_copy(update={"split": "dev"}) if self.config.data.source == "embedded" else None
@@ -104,34 +122,71 @@ class _Run:
                 self._restore(state, self.run.load_tensors(state))
                 self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
             else:
-                self.before = self.before or self._measure_all("before")
+                self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
+                self._look(0)
                 self._checkpoint(0)
             for t in range(self.first, self.parts.steps):
-                record = self.loop.step(t)
-                if self.parts.ranks.main:
-                    self.run.log(record)
-                self.show.advance(describe(record))
-                due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"]
-                if due and t + 1 < self.parts.steps:
-                    self._checkpoint(t + 1)
-            after = self._measure_all("after")
+                if self.looks is not None and self.looks.stopped:
+                    break
+                self._step(t)
+            after = self._after()
         return self._finish(after)
 
-    def _measure_all(self, when: str) -> dict[str, Gold]:
-        sets = {"gold": self.held_out, "gold_test": self.test}
-        return {name: self._measure(examples, when) for name, examples in sets.items() if examples}
+    def _step(self, t: int) -> None:
+        record = self.loop.step(t)
+        self.done = t + 1
+        self.show.advance(describe(record))
+        record["look"] = self._look(t + 1)
+        if self.parts.ranks.main:
+            self.run.log(record)
+        # a run that may stop at the next step, for want of judges, goes on from here
+        stuck = set(self.parts.judge.pool.names) <= set(record["resting"])
+        due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or stuck
+        if due and t + 1 < self.parts.steps:
+            self._checkpoint(t + 1)
 
-    def _measure(self, examples: list[Example], when: str) -> Gold:
+    def _look(self, step: int) -> dict[str, Any] | None:
+        """A look after ``step`` steps where one is due: its entry for the log."""
+        if self.looks is None or not self.looks.due(step, self.parts.steps):
+            return None
+
         def tick(done: int, total: int) -> None:
-            self.show.say(f"gold {when} training: {done}/{total} held-out prompts answered")
+            self.show.say(f"looking at train prompts: {done}/{total} answered")
+
+        with self.clock.phase("eval"):
+            entry = self.looks.look(step, tick)
+        if self.looks.stopped and step < self.parts.steps:
+            self.console.print(f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better")
+        base = "" if step == 0 else f" (base model {entry['base']:.3f}, best {entry['best']:.3f})"
+        self.show.advance(f"look after step {step}: gold {entry['gold']:.3f} on train prompts{base}", "look")
+        return entry
+
+    def _after(self) -> dict[str, Gold]:
+        """Gold of the adapter that is kept; of the base model it is known."""
+        if self.looks is not None and self.looks.settle().step == 0:
+            for kind in self.kinds():
+                self.show.skip(kind)
+            return dict(self.before)
+        return self._measure_all("after", list(self.kinds()))
+
+    def _measure_all(self, when: str, kinds: list[str]) -> dict[str, Gold]:
+        return {kind: self._measure(kind, when) for kind in kinds}
+
+    def _measure(self, kind: str, when: str) -> Gold:
+        examples, samples = self.kinds()[kind]
+        how = f"{samples} samples each" if samples else "greedy"
+
+        def tick(done: int, total: int) -> None:
+            self.show.say(f"gold {when} training: {done}/{total} held-out prompts answered, {how}")
 
         tick(0, len(examples))
         settings = self.config.eval
         with self.clock.phase("eval"):
-            gold = measure(self.parts.policy, examples, self.parts.ranks, settings.max_new_tokens, settings.batch, tick)
-        self.show.advance(
-            f"gold {when} training: {sum(gold.right) / len(gold.right):.3f} of {len(gold.right)} held-out prompts"
-        )
+            gold = measure(
+                self.parts.policy, examples, self.parts.ranks, settings.max_new_tokens, settings.batch, tick, samples
+            )
+        share = sum(gold.right) / len(gold.right)
+        self.show.advance(f"gold {when} training: {share:.3f} of {len(gold.right)} held-out prompts, {how}", kind)
         return gold
 
     def _checkpoint(self, step: int) -> None:
@@ -147,7 +202,10 @@ class _Run:
             }
             if self.parts.committee is not None:
                 tensors["committee"] = as_tensors(self.parts.committee.state_dict())
+            if self.looks is not None:
+                tensors["best"] = self.looks.adapter
             state = {
+                "looks": self.looks.state_dict() if self.looks is not None else None,
                 "seq": self.parts.dispatcher.ledger.last_seq,
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
                 "counts": self.loop.counts,
@@ -165,9 +223,15 @@ class _Run:
         self.parts.policy.sync()
         self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
         self.loop.counts.update(state["counts"])
-        self.first = state["step"]
-        for _ in range(self.first + len(self.before)):
+        self.first = self.done = state["step"]
+        for _ in range(self.first):
             self.show.skip()
+        for kind in self.before:
+            self.show.skip(kind)
+        if self.looks is not None:
+            self.looks.load_state_dict(state["looks"], tensors["best"])
+            for _ in self.looks.looks:
+                self.show.skip("look")
 
     def _finish(self, after: dict[str, Gold]) -> dict[str, Any]:
         if not self.parts.ranks.main:
@@ -193,12 +257,16 @@ class _Run:
             "router": judged_by(config),
             "unit": config.router.unit,
             "payoff": config.payoff.name,
+            "truncated": config.pairs.truncated,
             "n_arms": n_arms,
-            "steps": parts.steps,
+            "steps": self.done,
+            "planned_steps": parts.steps,
+            "kept": self.looks.summary() if self.looks is not None else None,
             "arms": arms_table(parts),
-            "gold": compare(self.before["gold"], after["gold"]) if "gold" in after else None,
-            "gold_test": compare(self.before["gold_test"], after["gold_test"]) if "gold_test" in after else None,
+            **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
+            **{kind: compare(self.before[kind], gold) for kind, gold in after.items()},
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
+            "samples": config.eval.samples,
             "trust": prior_trust(parts.dispatcher),
             "payoff_gold": payoff_gold_correlation(parts),
             "calls": {

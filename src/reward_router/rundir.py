@@ -74,7 +74,7 @@ class RunDir:
 
     def _same(self, before: str, now: str) -> None:
         old, new = (
-            _flat(configuration.parse_yaml(before, "config.yaml")),
+            _flat(configuration.parse_yaml(_resolved(before), "config.yaml")),
             _flat(configuration.parse_yaml(now, "config")),
         )
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
@@ -219,6 +219,14 @@ def _sync(path: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _resolved(text: str) -> str:
+    """A kept configuration with the defaults of keys that came after it."""
+    try:
+        return configuration.dump(configuration.validate(configuration.parse_yaml(text, "config.yaml"), "config.yaml"))
+    except InputError:
+        return text  # the comparison names what is different
 
 
 def _flat(tree: Any, at: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -45,19 +45,24 @@ def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0)
 
 
 class Show:
-    """A progress bar on a terminal, a line per step elsewhere."""
+    """A progress bar on a terminal, a line per step elsewhere.
 
-    def __init__(self, console: Console, total: int, clock: Clock) -> None:
-        """``total``: steps of the run, evaluations counted as one each."""
-        self.console, self.clock, self.total = console, clock, total
+    What is left is reckoned by kind of work (a step, a look, an evaluation), each at the mean time of those done so far.
+    """
+
+    def __init__(self, console: Console, plan: Mapping[str, int], clock: Clock) -> None:
+        """``plan``: kind of work -> how often it is to be done; ``step`` is one of them."""
+        self.console, self.clock, self.left = console, clock, dict(plan)
+        total = sum(plan.values())
         what = TextColumn("[bold]{task.fields[what]}", justify="left")
         self.progress = bar(console, what, speed_estimate_period=3600)
         self.task = self.progress.add_task("run", total=total, what="starting")
-        self.done = 0
-        self.started = time.perf_counter()
+        self.spent: dict[str, list[float]] = {}
+        self.started = self.last = time.perf_counter()
 
     def __enter__(self) -> "Show":
         self.progress.start()
+        self.last = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,18 +72,29 @@ class Show:
         """What is happening now."""
         self.progress.update(self.task, what=what)
 
-    def skip(self) -> None:
-        """A step that an earlier process did."""
-        self.total -= 1
+    def skip(self, kind: str = "step") -> None:
+        """Work that an earlier process did, or that is not needed."""
+        self.left[kind] -= 1
         self.progress.update(self.task, advance=1)
 
-    def advance(self, line: str) -> None:
-        """One step done; its line, with an estimate of what is left."""
-        self.done += 1
+    def advance(self, line: str, kind: str = "step") -> None:
+        """One piece of work done; its line, with an estimate of what is left."""
+        now = time.perf_counter()
+        self.spent.setdefault(kind, []).append(now - self.last)
+        self.last = now
+        self.left[kind] -= 1
         self.progress.update(self.task, advance=1)
-        spent = time.perf_counter() - self.started
-        left = spent / self.done * (self.total - self.done)
-        self.console.print(f"{line}  [dim]{duration(spent)} gone, about {duration(left)} left[/dim]", highlight=False)
+        gone, left = duration(now - self.started), duration(self.remaining())
+        self.console.print(f"{line}  [dim]{gone} gone, about {left} left[/dim]", highlight=False)
+
+    def remaining(self) -> float:
+        """Seconds that the work left will take; a kind not seen yet is taken for the mean of all work so far."""
+        every = [seconds for times in self.spent.values() for seconds in times]
+        return sum(n * _mean(self.spent.get(kind) or every) for kind, n in self.left.items())
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ work with ``part=(0, 2)`` and ``part=(1, 2)``.
 
 import fnmatch
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold
+from reward_router.headline import GOLD, GOLD_SAMPLED
 from reward_router.rundir import write_atomically
 from reward_router.types import Float
 
@@ -76,14 +77,18 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     resume = (folder / "config.yaml").is_file()
     summary = train(config, folder, resume=resume, console=console, before=_before(out))
     write_atomically(folder / "variant.json", json.dumps({"variant": name, "seed": config.seed}))
-    if _before(out) is None:
-        first = summary["gold_rows"]["gold"]["before"]
-        write_atomically(out / "before.json", json.dumps({"gold": first, "model": summary["manifest"]["model"]}))
+    if summary["gold_rows"].keys() - (_before(out) or {}).keys():
+        first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
+        write_atomically(out / "before.json", json.dumps({**first, "model": summary["manifest"]["model"]}))
 
 
 def _before(out: Path) -> dict[str, Gold] | None:
+    """What an earlier run measured of the base model, by kind of gold."""
     path = out / "before.json"
-    return {"gold": Gold(**json.loads(path.read_text(encoding="utf-8"))["gold"])} if path.is_file() else None
+    if not path.is_file():
+        return None
+    kinds = json.loads(path.read_text(encoding="utf-8"))
+    return {kind: Gold(**rows) for kind, rows in kinds.items() if kind != "model"}
 
 
 def tabulate(out: Path, console: Console) -> dict[str, Any]:
@@ -102,9 +107,15 @@ def tabulate(out: Path, console: Console) -> dict[str, Any]:
 
 
 def changes_SP(by_seed: Mapping[int, dict[str, Any]]) -> Float:
-    """(S, P) gold after minus before, per seed and held-out prompt."""
-    rows = [s["gold_rows"]["gold"] for _, s in sorted(by_seed.items())]
+    """(S, P) gold after minus before, per seed and held-out prompt: sampled where every seed has it, else greedy."""
+    kind = _kind(by_seed.values())
+    rows = [s["gold_rows"][kind] for _, s in sorted(by_seed.items())]
     return np.array([np.subtract(r["after"]["right"], r["before"]["right"]) for r in rows])
+
+
+def _kind(summaries: Collection[Mapping[str, Any]]) -> str:
+    """The kind of gold that all of these runs measured: sampled where they can all show it."""
+    return GOLD_SAMPLED if all(GOLD_SAMPLED in s["gold_rows"] for s in summaries) else GOLD
 
 
 def row(
@@ -115,18 +126,20 @@ def row(
 ) -> dict[str, Any]:
     """One line of the study's table."""
     summaries = list(by_seed.values())
+    kind = _kind(summaries)
     result = {
         "seeds": len(summaries),
-        "before": float(np.mean([s["gold"]["all"]["before"] for s in summaries])),
-        "after": float(np.mean([s["gold"]["all"]["after"] for s in summaries])),
+        "kind": kind,
+        "before": float(np.mean([s[kind]["all"]["before"] for s in summaries])),
+        "after": float(np.mean([s[kind]["all"]["after"] for s in summaries])),
         **_named("change", mean_interval(change_SP)),
         "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
         "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
-        "finished_after": float(np.mean([s["gold"]["all"]["finished_after"] for s in summaries])),
+        "finished_after": float(np.mean([s[kind]["all"]["finished_after"] for s in summaries])),
         "payoff_gold_r": _mean([None if s["payoff"] == "probe" else s["payoff_gold"]["r"] for s in summaries]),
         "shares": {a: float(np.mean([s["arms"][a]["share"] for s in summaries])) for a in summaries[0]["arms"]},
     }
-    if "uniform" in runs:
+    if "uniform" in runs and _kind(runs["uniform"].values()) == kind:
         common = sorted(by_seed.keys() & runs["uniform"].keys())
         mine, other = sorted(by_seed), sorted(runs["uniform"])
         gap = change_SP[[mine.index(s) for s in common]] - changes["uniform"][[other.index(s) for s in common]]
@@ -163,7 +176,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
-    table = Table(title="gold on held-out prompts", title_justify="left")
+    kinds = {r["kind"] for r in rows.values()}
+    how = {GOLD_SAMPLED: "under sampling", GOLD: "greedy"}
+    title = f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}" if kinds else "no runs"
+    table = Table(title=title, title_justify="left")
     for column in (
         "variant",
         "seeds",

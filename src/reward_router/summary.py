@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,11 +15,20 @@ from rich.table import Table
 from reward_router import config as configuration
 from reward_router.assemble import Parts, arm_specs
 from reward_router.examples import Example
+from reward_router.headline import finished_line, gold_tables, kept_line
+from reward_router.ledger.columns import Calls, Decisions
+from reward_router.ledger.rows import Failed
 from reward_router.rewards.loading import model_identity
 from reward_router.rewards.spec import source_of
 from reward_router.show import duration
 
 PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
+
+TRUNCATED = {
+    "lose": "each loses to every finished one",
+    "drop": "they make no pairs",
+    "keep": "they are judged as any other (pairs.truncated: keep)",
+}
 
 
 def manifest(parts: Parts) -> dict[str, Any]:
@@ -58,8 +68,15 @@ def model_hash(model: Any) -> str:
 
 
 def arms_table(parts: Parts) -> dict[str, Any]:
-    """Per arm: share of decisions overall and per category, mean payoff, calls."""
+    """Per arm: share of decisions and of units it judged, overall and per category; mean payoff, calls, failures and rest.
+
+    ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds) its own, a fallback's too.
+    ``failed``: its failures. ``rested``: decisions that were made while it rested.
+    """
     decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
+    failures = Counter(f.arm for f in parts.dispatcher.ledger.rows(Failed, ""))
+    rested = parts.dispatcher.rested
+    judges = who_judged(decisions, calls)
     category = {e.id: e.category for e in parts.examples}
     unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
@@ -71,6 +88,8 @@ def arms_table(parts: Parts) -> dict[str, Any]:
         if parts.committee is not None:  # several arms a decision: shares are of being asked
             mine = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
         paid = decisions.payoff[decisions.arm == k]
+        own = np.isin(decisions.seq, sorted(judges.get(k, ())))
+        names = sorted({c for c in unit_category if c})
         table[name] = {
             "decisions": int(mine.sum()),
             "share": float(mine.mean()) if len(mine) else 0.0,
@@ -78,8 +97,45 @@ def arms_table(parts: Parts) -> dict[str, Any]:
             "mean_payoff": float(np.nanmean(paid)) if np.isfinite(paid).any() else None,
             "payoffs": int(np.isfinite(paid).sum()),
             "calls": int(asked.sum()),
+            "asked": len(set(calls.decision[asked].tolist())),
+            "judged": int(own.sum()),
+            "judged_share": float(own.mean()) if len(own) else 0.0,
+            "judged_share_by_category": {c: float(own[unit_category == c].mean()) for c in names},
+            "failed": failures[k],
+            "rested": rested.get(name, 0),
         }
     return table
+
+
+def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
+    """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
+
+    An arm orders the responses to a prompt where at least two of its scores are numbers. Where all arms judge together, or a
+    committee does, every arm asked that did so has judged. O(calls).
+    """
+    said: dict[tuple[int, str], dict[int, set[str]]] = {}
+    numbers: Counter[tuple[int, str, int]] = Counter()
+    finite = np.isfinite(calls.score).tolist()
+    rows = zip(calls.decision.tolist(), calls.response, calls.arm.tolist(), calls.status, finite, strict=True)
+    for decision, response, arm, status, known in rows:
+        if known and status in ("ok", "fallback", "shared"):
+            cell = decision, response.rpartition("/")[0]
+            said.setdefault(cell, {}).setdefault(arm, set()).add(status)
+            numbers[*cell, arm] += 1
+    drawn = dict(zip(decisions.seq.tolist(), decisions.arm.tolist(), strict=True))
+    known_arms = set(calls.arm.tolist())
+    found: dict[int, set[int]] = {}
+    for cell, by_arm in said.items():
+        able = [arm for arm in by_arm if numbers[*cell, arm] >= 2]
+        own = drawn.get(cell[0])
+        stand_ins = [arm for arm in able if "fallback" in by_arm[arm]] or [
+            arm for arm in able if "ok" not in by_arm[arm]
+        ]
+        together = own not in known_arms or any("ok" in by_arm[arm] for arm in able if arm != own)
+        chosen = able if together else [own] if own in able else stand_ins[:1]
+        for arm in chosen:
+            found.setdefault(arm, set()).add(cell[0])
+    return found
 
 
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
@@ -102,10 +158,11 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
     console.print(_arms(summary))
-    if summary["gold"] is not None:
-        console.print(gold_table(summary["gold"], "gold on held-out prompts, greedy"))
-    if summary.get("gold_test") is not None:
-        console.print(gold_table(summary["gold_test"], "gold on the test set, greedy"))
+    for title, table in gold_tables(summary):
+        console.print(gold_table(table, title))
+        console.print(finished_line(table), highlight=False)
+    if summary.get("kept") is not None:
+        console.print(kept_line(summary["kept"]), highlight=False)
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
@@ -122,9 +179,14 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if summary["committee"]:
         console.print(committee_line(summary["committee"]), highlight=False)
     left_out = [
-        f"{v} {k.replace('_', ' ')}" for k, v in summary["counts"].items() if v and k not in ("pairs", "responses")
+        f"{v} {k.replace('_', ' ')}"
+        for k, v in summary["counts"].items()
+        if v and k not in ("pairs", "responses", "truncated")
     ]
     console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    if cut := summary["counts"]["truncated"]:
+        fate = TRUNCATED[summary["truncated"]]
+        console.print(f"cut      {cut} sampled responses by the token limit; {fate}", highlight=False)
     if summary.get("trust") is not None:
         console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
     r = summary["payoff_gold"]
@@ -154,17 +216,23 @@ def committee_line(c: dict[str, Any]) -> str:
 
 def _arms(summary: dict[str, Any]) -> Table:
     categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
-    what = "share of units in which it was asked" if summary["committee"] else "share of decisions"
+    rows = summary["arms"].values()
+    failing = any(row.get("failed") or row.get("rested") for row in rows)
+    share, by_category = "judged_share", "judged_share_by_category"
+    if summary["committee"] or any(share not in row for row in rows):
+        share, by_category = "share", "share_by_category"
+    what = "share of units in which it was asked" if summary["committee"] else "share of units"
     title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
     table = Table(
         title=title, title_justify="left", box=None, padding=(0, 1, 0, 0)
     )  # fits 80 columns with 8 categories
-    for column in ("arm", "all", *categories, "payoff", "calls"):
+    counts = ("asked", "judged", "failed", "rested") if failing else ()
+    for column in ("arm", "all", *categories, "payoff", "calls", *counts):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for name, row in summary["arms"].items():
         payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
-        by = [f"{row['share_by_category'].get(c, 0.0):.0%}" for c in categories]
-        table.add_row(name, f"{row['share']:.0%}", *by, payoff, str(row["calls"]))
+        by = [f"{row[by_category].get(c, 0.0):.0%}" for c in categories]
+        table.add_row(name, f"{row[share]:.0%}", *by, payoff, str(row["calls"]), *(str(row[c]) for c in counts))
     return table
 
 

@@ -14,7 +14,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ Float = NDArray[np.float64]
 AnyFloat = NDArray[np.float64] | NDArray[np.float32]
 Int = NDArray[np.int64]
 State = dict[str, NDArray[Any]]
+Truncated = Literal["lose", "drop", "keep"]
+"""What becomes of a response that the token limit cut: it loses to every finished one, makes no pair, or counts as any other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ CONFIGS = {
     "set without value": (["train.lr"], ["section.key=value"]),
     "a missing data file": (["data.source=none.jsonl", "data.categories=null"], ["none.jsonl", "no such file"]),
     "unknown category": (["data.categories=[summs]"], ["did you mean 'sums'"]),
-    "unknown split": (["data.split=eval"], ["train, dev, test"]),
+    "unknown split": (["data.split=eval"], ["train, fit, dev, test"]),
     "unknown metric": (["arms.0.metric=lenght"], ["lenght", "length"]),
     "unknown arm option": (["arms.0.taste=1"], ["taste"]),
     "payoff module": (["payoff={name: python, path: 'nowhere:f'}"], ["nowhere"]),

@@ -6,7 +6,7 @@ import sys
 import reward_router
 
 NAMES = {
-    "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger", "LinearThompson", "LinUCB", "QuantileScaler",
+    "AllArmsResting", "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger", "LinearThompson", "LinUCB", "QuantileScaler",
     "RewardModel", "RoundRobin", "Uniform", "choose", "__version__",
 }  # fmt: skip
 

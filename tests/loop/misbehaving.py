@@ -33,6 +33,17 @@ class Arm:
         return wrong.get(self.how, lengths)
 
 
+class Served:
+    """Scores by length while its server is up."""
+
+    up = True
+
+    def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
+        if not self.up:
+            raise ConnectionError("503 Service Unavailable")
+        return np.array([[float(len(r)) for r in group] for group in responses])
+
+
 def payoff_two(outcome: Any) -> float:
     return 2.0
 

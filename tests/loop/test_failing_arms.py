@@ -30,7 +30,7 @@ def arms(*names: str) -> str:
 def test_failures_are_data(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny(
         arms(*FAILING, "nan", "length"), "router={name: round_robin}", "train.batch_prompts=6", "pool.timeout=3",
-        "pool.fallback=length", "payoff.hold_back=0", "eval.limit=2",
+        "pool.fallback=length", "pool.breaker=off", "payoff.hold_back=0", "eval.limit=2",
     )  # fmt: skip
     summary = run.train(config, tmp_path / "run")
     with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
@@ -76,8 +76,8 @@ def test_an_abstention_is_valued_as_such(tiny: Callable[..., Config], tmp_path: 
     assert all(np.isnan(s).all() for outcome in monkey["seen"] for s in outcome.scores)
 
 
-def test_all_arms_failing_ends_all_the_same(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    summary = run.train(tiny(arms("raise", "short"), "eval.limit=1"), tmp_path / "run")
+def test_without_the_breaker_all_arms_failing_ends_all_the_same(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    summary = run.train(tiny(arms("raise", "short"), "eval.limit=1", "pool.breaker=off"), tmp_path / "run")
     assert summary["counts"]["pairs"] == 0
     assert summary["counts"]["skipped_prompts"] == summary["counts"]["no_payoff"] == 12
     assert all(a["payoffs"] == 0 for a in summary["arms"].values())

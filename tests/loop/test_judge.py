@@ -74,6 +74,32 @@ def test_noise_is_keyed_and_of_the_stated_size() -> None:
     assert np.array_equal(scored(0, 0.0), clean)
 
 
+def test_an_arm_asked_as_itself_and_as_fallback_has_two_draws_of_noise() -> None:
+    texts = [["a", "bb", "ccc"], ["a", "bb", "ccc"]]
+    table = {"x": Table({"a": 1.0, "bb": 2.0, "ccc": 4.0}), "half": Table({})}
+    judge = Judge(RewardPool({}, models=dict(table)), {}, fallback="x", noise=0.4, seed=3)
+    got = judge.judge(WHOLE, decisions("x", "half"), PROMPTS, texts, 0)
+    alone = judge.judge(WHOLE[:1], decisions("x"), PROMPTS, texts, 0)
+    assert got.scores[0][0].tolist() == alone.scores[0][0].tolist()  # what it says in its own right is unchanged
+    clean = (np.array([1.0, 2.0, 4.0]) - 7 / 3) / np.std([1.0, 2.0, 4.0])
+    assert not np.isclose(got.scores[0][0] - clean, got.scores[1][0] - clean).any()
+
+
+def test_a_failed_audit_is_a_failure() -> None:
+    class Down:
+        def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
+            raise ConnectionError("503")
+
+    models = {"x": Table({r: float(len(r)) for group in RESPONSES for r in group}), "down": Down()}
+    judge = Judge(RewardPool({}, models=dict(models)), {})
+    got = judge.judge(WHOLE, decisions("x", "x"), PROMPTS, RESPONSES, 0, audited=frozenset({0, 1}))
+    assert [(i, arm) for i, arm, _ in got.failures] == [(f"{i:032x}", "down") for i in range(2)]
+    assert {call.status for call in got.calls if call.arm == "down"} == {"failed"}
+    assert got.failed == set()  # the arms that were to judge did
+    rest = judge.judge(WHOLE, decisions("x", "x"), PROMPTS, RESPONSES, 0, frozenset({0, 1}), frozenset({"down"}))
+    assert {call.arm for call in rest.calls} == {"x"}
+
+
 def test_shared_responses_of_pairs_are_scored_once() -> None:
     arms, models = pool()
     units = [Unit("p0|ab", ((0, (0, 1)),)), Unit("p0|ac", ((0, (0, 2)),)), Unit("p1|de", ((1, (0, 1)),))]

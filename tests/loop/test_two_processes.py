@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reward_router.config import Config
@@ -14,6 +15,11 @@ from reward_router.ledger import Ledger
 
 pytest.importorskip("accelerate", reason="needs the packages of the extra `train`")
 
+DEAD = (
+    "arms=[{name: dead, kind: python, path: 'misbehaving:Arm', how: raise}, "
+    "{name: short, kind: metric, metric: length, direction: short}, "
+    "{name: long, kind: metric, metric: length, direction: long}]"
+)
 LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
 
 
@@ -24,6 +30,7 @@ LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --
         [],
         ["router.unit=batch", "train.loss=kto"],
         ["router.unit=pair", "train.batch_prompts=1"],
+        [DEAD, "train.batch_prompts=6", "router.unit=prompt"],
         ["router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs.tie=0.4"],
         ["judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 40}}", "train.batch_prompts=16"],
     ],
@@ -43,10 +50,11 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
         "run",
         *options,
     ]
+    path = [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))},
         capture_output=True,
         text=True,
         timeout=500,
@@ -59,8 +67,20 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
     with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
         decisions, counts = ledger.decisions(), ledger.counts()
         assert ledger.check().ok
+        n_failures = counts["failures"]
+    # what is logged of a step is of all processes
+    for record in map(json.loads, lines):
+        logged = [record["probs"].get(name, 0.0) for name in decisions.arms]
+        np.testing.assert_allclose(
+            logged, decisions.probs_BK[decisions.step == record["step"]].mean(axis=0), atol=1e-12
+        )
+    assert sum(json.loads(line)["failures"] for line in lines) == n_failures
     assert len(set(zip(decisions.unit, decisions.step.tolist(), strict=True))) == len(decisions.unit)
     assert sum(n for status, n in counts["calls"].items() if status != "shared") == summary["calls"]["made"]
+    if DEAD in settings:
+        assert 0 < summary["arms"]["dead"]["failed"] == n_failures < 10
+        assert summary["arms"]["dead"]["rested"] > 10
+        return
     if summary["committee"]:
         assert summary["committee"]["refits"]
         assert summary["committee"]["counts"]["units"] == len(decisions.unit) == 64

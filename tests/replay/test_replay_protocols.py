@@ -70,8 +70,28 @@ def test_sparse_labels_reach_the_router_at_their_rate(records: Records) -> None:
     assert abs(len(told(spy)) / len(records) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / len(records))
 
 
-def test_missing_scores_teach_nothing(records: Records) -> None:
+class Drawn(Spy):
+    """Notes the arms and propensities it was told of."""
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        assert propensity_B is not None
+        self.events += [("told", [pair]) for pair in zip(arm_B.tolist(), propensity_B.tolist(), strict=True)]
+
+
+def test_missing_scores_are_drawn_by_nobody(records: Records) -> None:
+    """Where the one arm that a router wants has no score, the others judge alike, and that is the propensity it is told."""
     records.first_PK[::2, 0] = np.nan
+    spy = Drawn(4)
+    run = online(records, embed.build(records, "none"), spy, CORRECT, seed=0)
+    pairs = [pair for what, values in spy.events if what == "told" for pair in values]
+    assert sum(pair == (0, 1.0) for pair in pairs) == len(records) // 2
+    assert len(pairs) == len(records)
+    assert all(arm > 0 and p == pytest.approx(1 / 3) for arm, p in pairs if (arm, p) != (0, 1.0))
+    assert run.share_K == pytest.approx([0.5, 1 / 6, 1 / 6, 1 / 6])
+
+
+def test_rows_that_nobody_scored_teach_nothing(records: Records) -> None:
+    records.first_PK[::2] = np.nan
     spy = Spy(4)
     online(records, embed.build(records, "none"), spy, CORRECT, seed=0)
     assert len(told(spy)) == len(records) // 2

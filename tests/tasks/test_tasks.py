@@ -1,5 +1,6 @@
 """Laws of the generated instructions: splits share no content, ids are stable, checks are data, gold answers pass."""
 
+import itertools
 import json
 
 import pytest
@@ -7,16 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.tasks import CATEGORIES, Task, facts, generate, sentences, topics, verify, verify_check
+from reward_router.tasks import CATEGORIES, SPLITS, Task, facts, generate, sentences, topics, verify, verify_check
 from reward_router.tasks.generator import split_of
 
-SPLITS = ("train", "dev", "test")
 TASKS = {split: generate(split) for split in SPLITS}
 EVERY = [task for split in SPLITS for task in TASKS[split]]
 
 
 def test_enough_tasks_in_every_category_and_split():
-    for split, least, least_each in (("train", 400, 50), ("dev", 160, 20), ("test", 160, 20)):
+    for split, least, least_each in (("train", 400, 50), ("fit", 160, 20), ("dev", 160, 20), ("test", 160, 20)):
         assert len(TASKS[split]) >= least
         for category in CATEGORIES:
             assert sum(task.category == category for task in TASKS[split]) >= least_each, (split, category)
@@ -51,8 +51,8 @@ def test_sums_of_two_splits_share_no_pair_in_either_order():
         }
         for split in SPLITS
     }
-    assert pairs["train"].isdisjoint(pairs["dev"] | pairs["test"])
-    assert pairs["dev"].isdisjoint(pairs["test"])
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert pairs[one].isdisjoint(pairs[other]), (one, other)
 
 
 @settings(max_examples=20, deadline=None)
@@ -90,7 +90,7 @@ def test_impossible_sizes_are_refused_with_the_limit(bad):
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(InputError, match="train, dev, test"):
+    with pytest.raises(InputError, match="train, fit, dev, test"):
         generate("valid")
 
 

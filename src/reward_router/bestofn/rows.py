@@ -20,9 +20,9 @@ from reward_router.config import Config, DataConfig
 from reward_router.contexts import text_of
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, SPLITS, Example, balanced
+from reward_router.examples import EMBEDDED, Example, balanced
 from reward_router.rows import Placed, Row, read_rows
-from reward_router.tasks import generate, verify
+from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float
 
 EITHER = "train+test"

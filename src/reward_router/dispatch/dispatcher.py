@@ -8,12 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
+from reward_router.dispatch.eligible import rested
 from reward_router.dispatch.live import Live
 from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
 from reward_router.dispatch.warmup import believed, force
-from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.fold import FoldState, Payment, Pull, needs_cost
+from reward_router.errors import AllArmsResting, InputError, LedgerError
+from reward_router.ledger.breaker import USUAL, BreakerRule
+from reward_router.ledger.fold import FoldState, Payment, Pull, answers, needs_cost
 from reward_router.ledger.rows import (
+    ALL_RESTING,
     Call,
     Changed,
     Decided,
@@ -35,7 +38,9 @@ class Dispatcher:
     snapshot plus the events after it; InputError where its arms, router, dim, seed or settings are not these. ``scaler``
     brings raw payoffs to [0, 1]; the first ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together.
     ``costs``: the price of one call of each arm, put on recorded calls that name none (a router pays through ``Priced``).
-    ``snapshot_every``: events between snapshots.
+    ``snapshot_every``: events between snapshots. ``breaker``: when an arm that fails (``record_failure``) rests and is probed
+    again; None: never. ``fallback``: names of arms in the order in which they judge while all arms rest; the first that works
+    also judges where the router's whole probability is on resting arms. Empty: then ``route`` raises AllArmsResting.
 
     >>> from reward_router.routers.simple import Uniform
     >>> d = Dispatcher(Uniform(2), ["a", "b"])
@@ -55,6 +60,8 @@ class Dispatcher:
         hold_back: int | None = None,
         costs: Sequence[float] | None = None,
         snapshot_every: int = 10_000,
+        breaker: BreakerRule | None = USUAL,
+        fallback: Sequence[str] = (),
     ) -> None:
         """Bind the router to the ledger: begin it, or bring the router to the state the ledger holds."""
         names = inputs.names(arms, router.n_arms)
@@ -66,7 +73,8 @@ class Dispatcher:
         self.ledger = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = int(getattr(router, "warmup", 0))
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
-        state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold)
+        state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker)
+        self._fallback = inputs.fallback(fallback, names)
         self._prices: dict[str, float | None] = inputs.prices(costs, names)
         self._lock = self.ledger.lock
         with self._lock:
@@ -92,6 +100,7 @@ class Dispatcher:
 
         The same call again returns the recorded decisions; a unit that was routed in this step with another context is a
         LedgerError. ``n_units``: how many units a row stands for (a batch-routed step is one decision). O(B K) and the router's.
+        An arm that rests has probability 0, but for one row a call once its pause is over; AllArmsResting where all rest.
         """
         with self._lock:
             state = self._live.fresh()
@@ -115,7 +124,17 @@ class Dispatcher:
         self, state: FoldState, x: NDArray[Any], keys: list[bytes], units: list[str], step: int, counts: Int
     ) -> list[Decided]:
         pulls_K = state.pulls[state.present]
-        probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
+        if state.breaker is not None and state.breaker.resting:
+            order = [state.names.index(name) for name in self._fallback if name in state.names]
+            try:
+                probs_BK, forced_B = rested(
+                    self.router, x, state.breaker, state.present, pulls_K, self.seed, step, units, order
+                )
+            except AllArmsResting:
+                self._change(ALL_RESTING, "")  # so that the next call asks again
+                raise
+        else:
+            probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         arm_B, propensity_B = choose(probs_BK, u_B)
         first, p_B, n_B, forced = self.ledger.last_seq + 1, propensity_B.tolist(), counts.tolist(), forced_B.tolist()
@@ -182,7 +201,8 @@ class Dispatcher:
             state = self._live.fresh()
             seqs = self._seqs([c.decision_id for c in calls])
             at, prices = self.ledger.last_seq + 1, {**self._prices, **state.costs}
-            self._live.commit([called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)])
+            rows = [called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)]
+            self._live.commit(rows, answers(rows))
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
@@ -192,13 +212,17 @@ class Dispatcher:
             self._live.commit([Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)])
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
-        """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff."""
+        """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
+
+        Several failures running, or among its last answers, and the arm rests (``breaker``). A call that the caller gave up or
+        an arm that had nothing to say did not fail: report neither here.
+        """
         with self._lock:
             state = self._live.fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
-            self._live.commit(
-                [Failed(self.ledger.last_seq + 1, decision, arm_number(state, arm), inputs.text(reason, "reason"))]
-            )
+            number, why = arm_number(state, arm), inputs.text(reason, "reason")
+            row = Failed(self.ledger.last_seq + 1, decision, number, why)
+            self._live.commit([row], [row])
 
     def _seqs(self, ids: Sequence[str | None]) -> dict[str, int]:
         keys = {i: inputs.key_of(i) for i in ids if i}
@@ -236,7 +260,8 @@ class Dispatcher:
             self._change("scaler_reset", "")
 
     def _change(self, action: str, name: str, cost: float | None = None) -> None:
-        if not (hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")) and action != "scaler_reset":
+        resizable = hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")
+        if action in ("arm_added", "arm_removed") and not resizable:
             raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
         row = Changed(self.ledger.last_seq + 1, action, name, cost)
         self._live.commit([row], [row])
@@ -249,6 +274,25 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             return [state.names[i] for i in state.present]
+
+    @property
+    def resting(self) -> dict[str, int]:
+        """Arms that rest, by name, with the number of decisions until each is asked again (0: the next one may be its probe).
+
+        While an answer to a probe is awaited: until it is asked once more.
+        """
+        with self._lock:
+            state = self._live.fresh()
+            breaker = state.breaker
+            return {} if breaker is None else {state.names[k]: breaker.waits(k) for k in sorted(breaker.resting)}
+
+    @property
+    def rested(self) -> dict[str, int]:
+        """Every name that ever was an arm, with the number of decisions that were made while it rested."""
+        with self._lock:
+            state = self._live.fresh()
+            counts = [0] * len(state.names) if state.breaker is None else state.breaker.rested_K()
+            return dict(zip(state.names, counts, strict=True))
 
     @property
     def pending(self) -> list[str]:

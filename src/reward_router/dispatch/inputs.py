@@ -86,6 +86,13 @@ def prices(costs: Sequence[float] | None, arms: Sequence[str]) -> dict[str, floa
     return dict(zip(arms, given, strict=True))
 
 
+def fallback(order: Sequence[str], arms: Sequence[str]) -> list[str]:
+    """Names of arms, each once. InputError otherwise."""
+    if isinstance(order, str) or len(set(order)) != len(order) or not set(order) <= set(arms):
+        raise InputError(f"fallback {order!r}; allowed names of the arms {list(arms)}, none twice")
+    return list(order)
+
+
 def text(value: str, what: str) -> str:
     """Any Unicode text. InputError where it is no string or holds half of a surrogate pair."""
     if not isinstance(value, str):

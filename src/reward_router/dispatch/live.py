@@ -32,6 +32,7 @@ class Live:
             "router": type(state.router).__name__,
             "dim": self.dim,
             **settings,
+            "breaker": None if state.breaker is None else state.breaker.rule.as_list(),
             "hold_back": state.hold_back,
             "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
         }
@@ -39,6 +40,9 @@ class Live:
         if known is None:
             ledger.begin(binding, state.state_dict(), state.head())
         else:
+            if "breaker" not in known:  # begun before there was one
+                ledger.bind({**known, "breaker": binding["breaker"]})
+                known["breaker"] = binding["breaker"]
             for key, value in binding.items():
                 if known.get(key) != value:
                     raise InputError(f"{ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here")
@@ -49,7 +53,7 @@ class Live:
         if found is None:
             raise LedgerError(f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt")
         self._applied = -1
-        self._state.load(found[2], found[1], self.ledger)
+        self._state.load(found[2], found[1], self.ledger, found[0])
         fold(self._state, self.ledger, found[0])
         self.width = self.dim or self.ledger.width()
         self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False

@@ -33,10 +33,21 @@ def believed(router: Router, contexts_BD: AnyFloat) -> Float:
 
 
 def force(
-    probs_BK: Float, pulls_K: Int, warmup: int, seed: int, step: int, units: list[str]
+    probs_BK: Float,
+    pulls_K: Int,
+    warmup: int,
+    seed: int,
+    step: int,
+    units: list[str],
+    allowed_K: NDArray[np.bool_] | None = None,
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Probabilities with the forced rows put in, and which rows those are. O(B K); the input is not changed."""
+    """Probabilities with the forced rows put in, and which rows those are. O(B K); the input is not changed.
+
+    ``allowed_K``: the arms that may be drawn, None: all; the others lack nothing until they come back.
+    """
     forced_B = np.zeros(len(units), dtype=bool)
+    if allowed_K is not None:
+        pulls_K = np.where(allowed_K, pulls_K, np.iinfo(np.int64).max)
     left = int(np.maximum(warmup - pulls_K, 0).sum())
     if not left:
         return probs_BK, forced_B

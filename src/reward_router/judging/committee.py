@@ -18,7 +18,8 @@ from reward_router.examples import Example
 from reward_router.judging.judge import Judge, Unit, Verdicts
 from reward_router.judging.labels import Learner
 from reward_router.judging.table import Table
-from reward_router.pairs import form_pairs
+from reward_router.pairs import fixed_by_the_cut, form_pairs
+from reward_router.policy import finished
 from reward_router.types import Decision, State
 
 COUNTS = ("units", "asked_1", "asked_2", "asked_3", "labelled", "no_pair", "not_scored", "rows", "below")
@@ -57,14 +58,16 @@ class CommitteeJudge:
         responses: Sequence[Sequence[str]],
         step: int,
         audited: frozenset[int] = frozenset(),
+        resting: frozenset[str] = frozenset(),
         learn: bool = True,
     ) -> Verdicts:
         """Calibrated scores for every unit and, per unit, the ranking with its confidences; then, if it is to ``learn``, labels and refits.
 
         All processes must call it alike often. One request an arm and round; ``audited`` rows are scored by the other arms, too.
+        ``resting``: arms that failed lately and are asked by nobody but the decisions that name them.
         """
         prompts = [e.prompt for e in examples]
-        table = Table(self.asker, self.online, self.names, units, decisions, prompts, responses)
+        table = Table(self.asker, self.online, self.names, units, decisions, prompts, responses, resting)
         table.panels = [self._panel(table, i, examples, step) for i in range(len(units))]
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")
@@ -99,18 +102,27 @@ class CommitteeJudge:
     def pairs(
         self, ranking: Ranking, texts: Sequence[str], limits: PairsConfig, draw: np.random.Generator
     ) -> list[tuple[int, int, float]]:
-        """(winner, loser, weight) of one unit: `form_pairs` on the calibrated values, unsure pairs left out or weighing less."""
+        """(winner, loser, weight) of one unit: `form_pairs` on the calibrated values, unsure pairs left out or weighing less.
+
+        A pair of a finished and a cut response needs no confidence where cut ones lose: it weighs 1.
+        """
         settings, n = self.settings, len(texts)
         winner, loser = np.divmod(np.arange(n * n), n)
+        finished_N = finished(texts)
         sure_NN = ranking.confidence(winner, loser).reshape(n, n)
-        ordered = form_pairs(ranking.value_N, texts, n * n, draw, limits.margin)
-        if settings.below == "drop":
-            found = form_pairs(
-                ranking.value_N, texts, limits.per_prompt, draw, limits.margin, sure_NN >= settings.min_confidence
+        sure_NN[fixed_by_the_cut(finished_N, limits.truncated)] = 1.0
+
+        def ordered(most: int, allowed_NN: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
+            return form_pairs(
+                ranking.value_N, texts, most, draw, limits.margin, allowed_NN, finished_N, limits.truncated
             )
-            self._below += sum(bool(sure_NN[pair] < settings.min_confidence) for pair in ordered)
+
+        if settings.below == "drop":
+            every = ordered(n * n)
+            found = ordered(limits.per_prompt, sure_NN >= settings.min_confidence)
+            self._below += sum(bool(sure_NN[pair] < settings.min_confidence) for pair in every)
             return [(w, x, 1.0) for w, x in found]
-        found = form_pairs(ranking.value_N, texts, limits.per_prompt, draw, limits.margin)
+        found = ordered(limits.per_prompt)
         weight_P, low = pair_weights([sure_NN[pair] for pair in found], settings.min_confidence, "weight")
         self._below += low
         return [(w, x, float(weight)) for (w, x), weight in zip(found, weight_P, strict=True)]

@@ -35,7 +35,7 @@ class Verdicts:
 
     ``failed``: units whose own arm failed. ``abstained``: (unit, cell) of which their own arm said too little to order anything;
     ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
-    ``known``: per arm, its scores by (row, response). ``rankings``: per (unit, cell), what the committee thinks of its responses.
+    ``known``: per arm, its scores by (row, response). ``resting``: arms asked by no decision but their own. ``rankings``: per (unit, cell), what the committee thinks of its responses.
     """
 
     scores: list[list[Float]]
@@ -49,6 +49,7 @@ class Verdicts:
     known: dict[str, dict[tuple[int, int], float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
+    resting: frozenset[str] = frozenset()
     rankings: dict[tuple[int, int], Ranking] = field(default_factory=dict)
 
 
@@ -78,10 +79,15 @@ class Judge:
         responses: Sequence[Sequence[str]],
         step: int,
         audited: frozenset[int] = frozenset(),
+        resting: frozenset[str] = frozenset(),
     ) -> Verdicts:
-        """Scores for every cell of every unit; one request an arm. ``audited``: rows that all other arms score too."""
+        """Scores for every cell of every unit; one request an arm. ``audited``: rows that all other arms score too.
+
+        ``resting``: arms that failed lately and are asked by nobody but the decisions that name them.
+        """
         verdicts = Verdicts([[np.full(len(cols), np.nan) for _, cols in u.cells] for u in units])
         asked = _Asked(units, decisions, prompts, responses, verdicts, step)
+        verdicts.resting = resting
         if self.ensemble:
             self._ensemble(asked)
         else:
@@ -105,7 +111,7 @@ class Judge:
         verdicts: Verdicts,
     ) -> None:
         """Ask every other arm about the first cell of the ``chosen`` units; calls of status ``compared``, K - 1 times two a pair."""
-        broken, calls = {decisions[i].name for i in verdicts.failed}, list[Call]()
+        broken, calls = {decisions[i].name for i in verdicts.failed} | verdicts.resting, list[Call]()
         for arm in self.pool.order(set(self.pool.names) - broken):
             rows = {i: Unit(units[i].id, units[i].cells[:1]) for i in chosen if decisions[i].name != arm}
             known = verdicts.known.setdefault(arm, {})
@@ -131,7 +137,8 @@ class Judge:
         parts = {i: Unit(asked.units[i].id, tuple(asked.units[i].cells[c] for c in cells)) for i, cells in mine.items()}
         score, result = self.score(arm, cells_of(list(parts.values())), asked.prompts, asked.responses, verdicts)
         if result.ok and self.noise > 0:
-            _add_noise(score, self.noise, self.seed, asked.step, arm)
+            # what it is asked about in another's stead has noise of its own
+            _add_noise(score, self.noise, self.seed, asked.step, arm if status == "ok" else f"{arm}\x1f{status}")
         if result.ok:
             verdicts.known.setdefault(arm, {}).update(score)
         seen: set[tuple[int, int]] = set()
@@ -171,7 +178,7 @@ class Judge:
         verdicts, decisions = asked.verdicts, asked.decisions
         todo = [(i, c) for i, parts in enumerate(verdicts.scores) for c, part in enumerate(parts) if _silent(part)]
         verdicts.abstained = {(i, c) for i, c in todo if i not in verdicts.failed}
-        broken = {decisions[i].name for i in verdicts.failed}
+        broken = {decisions[i].name for i in verdicts.failed} | verdicts.resting
         first = [self.fallback] if self.fallback else []
         for arm in dict.fromkeys([*first, *self.pool.names]):
             mine = [(i, c) for i, c in todo if decisions[i].name != arm]
@@ -183,21 +190,24 @@ class Judge:
         """All arms on the audited rows; calls counted as audits, seen by neither router nor trainer."""
         units, decisions, verdicts = asked.units, asked.decisions, asked.verdicts
         own = {(i, b) for i, unit in enumerate(units) for b, _ in unit.cells if b in audited}
-        for arm in self.pool.names if own else []:
+        for arm in [name for name in self.pool.names if own and name not in asked.verdicts.resting]:
             todo = sorted((i, b) for i, b in own if decisions[i].name != arm)
             rows = [Unit(units[i].id, tuple(c for c in units[i].cells if c[0] == b)) for i, b in todo]
             if not rows:
                 continue
             score, result = self.score(arm, cells_of(rows), asked.prompts, asked.responses, verdicts)
-            seen: set[tuple[int, int]] = set()
+            status, seen = "audit" if result.ok else result.status, set[tuple[int, int]]()
             for (i, _), unit in zip(todo, rows, strict=True):
-                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, "audit", seen)
+                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)
+            if not result.ok:
+                reason = f"{result.status}: {result.error}"
+                verdicts.failures += [(decisions[i].id, arm, reason) for i in dict.fromkeys(i for i, _ in todo)]
 
     def _ensemble(self, asked: "_Asked") -> None:
         """The mean over all arms that answered: of z-scores over this batch, or of raw scores (the paper's)."""
         units, decisions, verdicts = asked.units, asked.decisions, asked.verdicts
         totals: dict[tuple[int, int], list[float]] = {}
-        for arm in self.pool.names:
+        for arm in [name for name in self.pool.names if name not in asked.verdicts.resting]:
             score, result = self.score(arm, cells_of(units), asked.prompts, asked.responses, verdicts)
             status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
             for i, unit in enumerate(units):

@@ -14,7 +14,10 @@ from reward_router.types import Decision, Float
 
 @dataclass
 class Table:
-    """Units of one cell each before the K arms ``names``; ``scores``: per unit, arm -> (N,) scores; ``panels``: per unit, who is next."""
+    """Units of one cell each before the K arms ``names``; ``scores``: per unit, arm -> (N,) scores; ``panels``: per unit, who is next.
+
+    ``resting``: arms that are asked by nobody but the decisions that name them; to the others they have nothing to say.
+    """
 
     asker: Judge
     online: OnlineCommittee
@@ -23,6 +26,7 @@ class Table:
     decisions: Sequence[Decision]
     prompts: Sequence[Prompt]
     responses: Sequence[Sequence[str]]
+    resting: frozenset[str] = frozenset()
     panels: list[Panel] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -34,16 +38,22 @@ class Table:
         """Arm -> the units that want it next; empty where nobody wants more."""
         found: dict[int, list[int]] = {}
         for i, panel in enumerate(self.panels):
-            if (arm := panel.next()) is not None:
+            while (arm := panel.next()) is not None and self._rests(i, arm):
+                panel.tell(arm, np.full(panel.n, np.nan))
+            if arm is not None:
                 found.setdefault(arm, []).append(i)
         return found
+
+    def _rests(self, i: int, arm: int) -> bool:
+        name = self.names[arm]
+        return name in self.resting and self.decisions[i].name != name
 
     def missing(self, places: Iterable[int]) -> dict[int, list[int]]:
         """Arm -> those of these units that it was not asked about."""
         found: dict[int, list[int]] = {}
         for i in places:
             for arm in range(len(self.names)):
-                if arm not in self.scores[i]:
+                if arm not in self.scores[i] and not self._rests(i, arm):
                     found.setdefault(arm, []).append(i)
         return found
 
@@ -77,6 +87,8 @@ class Table:
 
     def labels(self, name: str, places: Sequence[int]) -> dict[int, Float]:
         """Unit -> (N,) scores of an arm outside the committee; calls of status ``label``. NaN where it failed or abstained."""
+        if name in self.resting:
+            return {i: np.full(len(self.texts(i)), np.nan) for i in places}
         found = self._ask(name, places, "label") if places else []
         for _, made, _ in found:
             self.verdicts.calls += made
@@ -104,7 +116,7 @@ class Table:
     def fall_back(self, fallback: str | None) -> None:
         """Where all who were asked failed or abstained, others judge in turn: the configured fallback first."""
         names, vetoes = self.names, self.online.committee.vetoes
-        broken = {name for _, name, _ in self.verdicts.failures}
+        broken = {name for _, name, _ in self.verdicts.failures} | self.resting
         for name in dict.fromkeys([*([fallback] if fallback else []), *names]):
             arm = names.index(name)
             todo = [i for i, panel in enumerate(self.panels) if _silent(panel) and arm not in self.scores[i]]

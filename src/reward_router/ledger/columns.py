@@ -157,7 +157,7 @@ def _floats(column: tuple[Any, ...]) -> Float:
 def _probs(ledger: "Ledger", seq: Int, blobs: tuple[bytes, ...], names: list[str]) -> Float:
     out = np.zeros((len(seq), len(names)))
     present = list((ledger.meta("binding") or {}).get("arms", []))
-    edges = ledger.rows(Changed, "WHERE action!='scaler_reset' ORDER BY seq")
+    edges = ledger.rows(Changed, "WHERE action IN ('arm_added', 'arm_removed') ORDER BY seq")
     start = 0
     for change in [*edges, None]:
         stop = len(seq) if change is None else int(np.searchsorted(seq, change.seq))

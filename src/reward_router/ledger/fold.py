@@ -1,4 +1,4 @@
-"""State = fold(apply, events): the router, the scaler, the warm-up counts and the payoffs held back.
+"""State = fold(apply, events): the router, the scaler, the warm-up counts, the payoffs held back and which arms rest.
 
 Live running and reopening a ledger go through the same ``apply_*`` with the same groups of payoffs, which is why they agree bit
 for bit. Nothing here reads a clock, a generator or a file.
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
+from reward_router.ledger.breaker import CALLED, PAID, Breaker, BreakerRule
 from reward_router.ledger.reading import paged
-from reward_router.ledger.rows import DIGEST, Changed, Decided, Paid, Released, unpack
+from reward_router.ledger.rows import ALL_RESTING, DIGEST, Called, Changed, Decided, Failed, Paid, Released, unpack
 from reward_router.ledger.store import CHUNK, Ledger
 from reward_router.payoffs import QuantileScaler
 from reward_router.types import Float, Int, Router, State
@@ -35,7 +36,28 @@ class Pull(NamedTuple):
     arm: int
 
 
-Event = Payment | Pull | Released | Changed
+class Answer(NamedTuple):
+    """What the state needs of a call that did not fail, or of a payoff. ``decision`` None: it belongs to none."""
+
+    seq: int
+    decision: int | None
+    arm: int
+    outcome: int = CALLED
+
+    @property
+    def position(self) -> int:
+        """Where it belongs among the decisions."""
+        return self.seq if self.decision is None else self.decision
+
+
+Event = Payment | Pull | Released | Changed | Failed | Answer
+SILENT = ("failed", "timeout", "shared")
+"""Calls that are no answer: the first two failed, the third was not made."""
+
+
+def answers(calls: Iterable[Called]) -> list[Answer]:
+    """The calls that are answers."""
+    return [Answer(call.seq, call.decision, call.arm) for call in calls if call.status not in SILENT]
 
 
 class Resizable(Protocol):
@@ -60,8 +82,15 @@ def needs_cost(router: Router) -> bool:
 class FoldState:
     """Everything the dispatcher decides from. ``present`` are the numbers of the router's arms, in its order."""
 
-    def __init__(self, router: Router, scaler: QuantileScaler, names: list[str], hold_back: int) -> None:
-        """The state before the first event."""
+    def __init__(
+        self,
+        router: Router,
+        scaler: QuantileScaler,
+        names: list[str],
+        hold_back: int,
+        rule: BreakerRule | None = None,
+    ) -> None:
+        """The state before the first event. ``rule`` None: no arm ever rests."""
         self.router, self.scaler, self.hold_back = router, scaler, hold_back
         self.names = list(names)
         self.costs: dict[str, float | None] = {}
@@ -70,6 +99,7 @@ class FoldState:
         self.version = 0
         self.released = len(scaler) >= hold_back
         self.held: list[Payment] = []
+        self.breaker = None if rule is None else Breaker(rule, len(names))
         self.open: dict[int, NDArray[Any]] = {}  # contexts of decisions without payoff, where the ledger keeps none
 
     @property
@@ -90,15 +120,41 @@ class FoldState:
                 group.append(event)
             elif isinstance(event, Pull):
                 self.pulls[event.arm] += 1
+                self._break(event)
             elif isinstance(event, Released):
                 self.release(event)
-            else:
+            elif isinstance(event, Changed):
                 self.changed(event)
+                self._break(event)
+            else:
+                self._break(event)
         if group:
             self.paid(group)
 
+    def _break(self, event: Event) -> None:
+        """What an event means for the breaker."""
+        breaker = self.breaker
+        if breaker is None:
+            return
+        if isinstance(event, Pull):
+            breaker.pulled(event.arm, event.seq)
+        elif isinstance(event, Failed):
+            breaker.failed(event.arm, event.seq if event.decision is None else event.decision)
+        elif isinstance(event, Answer):
+            breaker.answered(event.arm, event.position, event.outcome)
+        elif isinstance(event, Payment):
+            breaker.answered(event.arm, event.row.decision, PAID)
+        elif isinstance(event, Changed) and event.action == ALL_RESTING:
+            breaker.stopped()
+        elif isinstance(event, Changed) and event.action == "arm_added":
+            breaker.added(self.names.index(event.name))
+        elif isinstance(event, Changed) and event.action == "arm_removed":
+            breaker.removed(self.names.index(event.name))
+
     def paid(self, group: list[Payment]) -> None:
         """Apply payoffs that were given together: one update of the router, or held back."""
+        for payment in group:
+            self._break(payment)
         waiting = [p for p in group if p.row.scaled is None]
         self.held += waiting
         ready = [p for p in group if p.row.scaled is not None]
@@ -120,6 +176,8 @@ class FoldState:
 
     def changed(self, row: Changed) -> None:
         """An arm came or went, or the scaler starts afresh."""
+        if row.action == ALL_RESTING:
+            return
         if row.action == "scaler_reset":
             self.scaler.reset()
             self.released = self.hold_back == 0
@@ -173,14 +231,16 @@ class FoldState:
         state["open"] = np.array(list(self.open), dtype=np.int64)
         if self.open:
             state["open_contexts"] = np.stack(list(self.open.values()))
+        if self.breaker is not None:
+            state |= {f"breaker/{k}": v for k, v in self.breaker.state_dict().items()}
         return state
 
     def head(self) -> dict[str, Any]:
         """The names, and the costs that came with an arm."""
         return {"names": self.names, "costs": self.costs}
 
-    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Ledger) -> None:
-        """Take a snapshot's state; InputError where the router's does not fit."""
+    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Ledger, seq: int) -> None:
+        """Take the state of a snapshot as of event ``seq``; InputError where the router's does not fit."""
         try:
             self.router.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("router/")})
         except (ValueError, KeyError) as error:
@@ -194,13 +254,48 @@ class FoldState:
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
         marks = ",".join(map(str, state["held"].tolist()))
         self.held = _payments(self, ledger, f"p.seq IN ({marks})", ())
+        if self.breaker is not None:
+            kept = {k[8:]: v for k, v in state.items() if k.startswith("breaker/")}
+            self.breaker = Breaker(self.breaker.rule, len((ledger.meta("binding") or {}).get("arms", self.names)))
+            if kept:
+                self.breaker.load_state_dict(kept)
+            else:  # written before there was a breaker
+                self._fold_breaker(ledger, seq)
+
+    def _fold_breaker(self, ledger: Ledger, upto: int) -> None:
+        """The breaker as of event ``upto``, from the events alone."""
+        names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
+        paid = "SELECT p.seq, p.decision, d.arm FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
+        streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
+        streams.append(iter([Answer(seq, decision, arm, PAID) for seq, decision, arm in ledger.query(paid)]))
+        streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
+        for event in heapq.merge(*streams, key=_seq):
+            if _seq(event) > upto:
+                break
+            if isinstance(event, Changed) and event.action == "arm_added" and event.name not in self.names:
+                self.names.append(event.name)
+            self._break(event)
+        self.names = names
 
 
 def fold(state: FoldState, ledger: Ledger, after: int) -> None:
     """Apply every event with seq > ``after``, in order and in the groups in which they were given. O(events)."""
     rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
-    streams: tuple[Iterator[Event], ...] = (_pulls(ledger, after), _payment_stream(state, ledger, after), rest)
+    streams: list[Iterator[Event]] = [_pulls(ledger, after), _payment_stream(state, ledger, after), rest]
+    if state.breaker is not None:
+        streams += _breaker_streams(ledger, after)
     state.apply(heapq.merge(*streams, key=_seq))
+
+
+def _breaker_streams(ledger: Ledger, after: int) -> list[Iterator[Event]]:
+    return [cast(Iterator[Event], ledger.events(after, [Failed])), _answers(ledger, after)]
+
+
+def _answers(ledger: Ledger, after: int) -> Iterator[Answer]:
+    silent = ",".join(f"'{status}'" for status in SILENT)
+    sql = f"SELECT seq, decision, arm FROM calls WHERE seq>? AND status NOT IN ({silent}) ORDER BY seq LIMIT {CHUNK}"
+    for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
+        yield from (Answer(seq, decision, arm) for seq, decision, arm in chunk)
 
 
 def _seq(event: Any) -> int:

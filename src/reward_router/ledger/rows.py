@@ -25,6 +25,10 @@ this very response for another unit of the step; it costs nothing and is kept so
 ``label``: for the committee to learn from: a response by an arm it had not asked, or by the arm that labels."""
 
 
+ALL_RESTING = "all_resting"
+"""A change of no arm: all rested, so nothing could be routed and the caller was told."""
+
+
 class Decided(NamedTuple):
     """A unit was given an arm: the receipt that payoffs name."""
 
@@ -109,7 +113,7 @@ class Failed(NamedTuple):
 class Changed(NamedTuple):
     """An arm came (at a ``cost`` a call, None: none named) or went, or the scaler's history was reset.
 
-    ``action``: arm_added, arm_removed or scaler_reset.
+    ``action``: arm_added, arm_removed, scaler_reset or all_resting.
     """
 
     seq: int

@@ -116,6 +116,11 @@ class Ledger:
             db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
             snapshots.write(db, self._last, state, head)
 
+    def bind(self, binding: Mapping[str, Any]) -> None:
+        """Keep what the ledger is bound to in place of what it was bound to before."""
+        with self.transaction() as db:
+            db.execute("UPDATE meta SET value=? WHERE key='binding'", (json.dumps(dict(binding)),))
+
     def append(self, rows: Sequence[Row]) -> None:
         """Write events in one transaction; their ``seq`` continue ``last_seq``. LedgerError, and nothing written, otherwise."""
         with self.lock:

@@ -35,20 +35,25 @@ def _one_call(split: Split, arm_T: Int) -> Verdict:
     return split.records.correct_PK[split.test_P, arm_T], asked_TK
 
 
+def _best_there(split: Split, value_TK: Float) -> Verdict:
+    """The arm of the highest value among those with a score on the row."""
+    return _one_call(split, split.records.eligible(value_TK, split.test_P).argmax(axis=1))
+
+
 def best_train(split: Split) -> Verdict:
     """The arm most often right on the training folds."""
-    best = int(split.records.correct_PK[split.train_P].mean(axis=0).argmax())
-    return _one_call(split, np.full(len(split.test_P), best))
+    accuracy_K = split.records.correct_PK[split.train_P].mean(axis=0)
+    return _best_there(split, np.tile(accuracy_K, (len(split.test_P), 1)))
 
 
 def category_best(split: Split) -> Verdict:
     """The arm most often right in the row's category on the training folds; an unseen category gets the overall best."""
     correct_PK, category_P = split.records.correct_PK, split.records.category_P
     train_category = category_P[split.train_P]
-    arm_of = np.full(len(split.records.categories), int(correct_PK[split.train_P].mean(axis=0).argmax()))
+    accuracy_CK = np.tile(correct_PK[split.train_P].mean(axis=0), (len(split.records.categories), 1))
     for c in np.unique(train_category):
-        arm_of[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0).argmax()
-    return _one_call(split, arm_of[category_P[split.test_P]])
+        accuracy_CK[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0)
+    return _best_there(split, accuracy_CK[category_P[split.test_P]])
 
 
 def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
@@ -57,7 +62,7 @@ def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
     def method(split: Split) -> Verdict:
         x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
         weight_DK = fit_logistic(x_PD[split.fit_P], split.records.correct_PK[split.fit_P], penalty)
-        return _one_call(split, (x_PD[split.test_P] @ weight_DK).argmax(axis=1))
+        return _best_there(split, x_PD[split.test_P] @ weight_DK)
 
     return method
 
@@ -69,7 +74,7 @@ def ridge(penalty: float = 10.0) -> Callable[[Split], Verdict]:
         x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
         x_TD, y_TK = x_PD[split.fit_P], split.records.correct_PK[split.fit_P]
         gram_DD = x_TD.T @ x_TD + penalty * _free_intercept(x_TD.shape[1])
-        return _one_call(split, (x_PD[split.test_P] @ np.linalg.solve(gram_DD, x_TD.T @ y_TK)).argmax(axis=1))
+        return _best_there(split, x_PD[split.test_P] @ np.linalg.solve(gram_DD, x_TD.T @ y_TK))
 
     return method
 
@@ -198,4 +203,4 @@ _REDUCE: dict[str, Callable[[Float, float], Float]] = {
 
 def oracle(records: Records) -> Int:
     """(P,) an arm that is right wherever some arm is. A bound, not a method: it knows the label."""
-    return np.asarray(records.correct_PK.argmax(axis=1))
+    return np.asarray(records.eligible(records.correct_PK).argmax(axis=1))

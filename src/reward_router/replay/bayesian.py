@@ -45,14 +45,14 @@ class Variant:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
         if self.router is None:
-            return _routed(split, best_of(fitted.score_PK[split.test_P]))
+            return _routed(split, best_of(split.records.eligible(fitted.score_PK[split.test_P], split.test_P)))
         return _learned(split, fitted, self.router)
 
     def run(self, fitted: Fitted, records: Records, contexts: Contexts, feedback: Feedback, seed: int) -> Run:
         """One run over the whole file from an artifact, as other online routers have it."""
         visit_P = visits(records, seed)
         if self.router is None:
-            return summary(records, best_of(fitted.score_PK), visit_P, 0)
+            return summary(records, best_of(records.eligible(fitted.score_PK)), visit_P, 0)
         everything = Split(records, contexts, np.zeros(0, np.int64), np.arange(len(records)), feedback, seed)
         groups = rows_by_group(records.group_P)
         _, first_V = np.unique(records.group_P[visit_P], return_index=True)
@@ -128,7 +128,7 @@ def one_pass(split: Split, h_PD: Float, router: Router, blocks: Sequence[Int], s
 
     probs_PK = np.zeros(records.correct_PK.shape)
     uniform_P = rng(seed, "arm", 1, "bayesian").random(len(records))
-    told = split.feedback.matrix(records, seed), uniform_P, split.feedback.delay, probs_PK
+    told = split.feedback.matrix(records, seed), uniform_P, split.feedback.delay, probs_PK, records.there_PK
     if batch:
         play_batches(blocks, batch, router, context_of, *told)
     else:

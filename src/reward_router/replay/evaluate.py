@@ -120,10 +120,16 @@ def summarise(
     boot = bootstrap(records.group_P)
     replicates = {p.label: boot.replicate([r.accuracy_P for r in runs[p.label]]) for p in plans}
     best_R = best_single({arm: replicates[arm] for arm in records.arms})
-    uniform_R = boot.replicate([records.correct_PK.mean(axis=1)])
+    even_P = records.correct_PK.mean(axis=1)
+    if records.there_PK is not None:  # the arms with a score there, as the router of that name
+        even_P = np.mean(records.correct_PK, axis=1, where=records.there_PK)
+    uniform_R = boot.replicate([even_P])
     accuracy_K = records.correct_PK.mean(axis=0)
     best = int(accuracy_K.argmax())
-    reference = {"best": (float(accuracy_K[best]), best_R), "uniform": (float(accuracy_K.mean()), uniform_R)}
+    reference = {
+        "best": (float(accuracy_K[best]), best_R),
+        "uniform": (float(even_P.mean() if records.there_PK is not None else accuracy_K.mean()), uniform_R),
+    }
     entries = {p.label: _entry(p, runs[p.label], records, boot, replicates[p.label], reference) for p in plans}
     result: Json = {
         "name": records.name,

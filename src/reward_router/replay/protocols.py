@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.committee.calibrate import Calibrator
+from reward_router.dispatch.eligible import masked
 from reward_router.keyed import rng
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
@@ -63,7 +64,7 @@ def online(records: Records, contexts: Contexts, router: Router, feedback: Feedb
             unit_B[:1] if unit_B[0] == unit_B[-1] else unit_B
         ]  # rows that share one context are asked once
 
-    told = feedback.matrix(records, seed), uniform_P, feedback.delay, probs_PK
+    told = feedback.matrix(records, seed), uniform_P, feedback.delay, probs_PK, records.there_PK
     if batch:
         play_batches(blocks, batch, router, context_of, *told)
     else:
@@ -229,6 +230,8 @@ def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int
     visit_P = visits(records, seed)
     probs_PK = np.empty(records.correct_PK.shape)
     probs_PK[visit_P] = probs_of(len(records), len(records.arms))
+    if records.there_PK is not None:
+        probs_PK = masked(probs_PK, records.there_PK)
     return summary(records, probs_PK, visit_P, 0)
 
 

@@ -58,6 +58,21 @@ class Records:
         return self.first_PK - self.second_PK
 
     @cached_property
+    def there_PK(self) -> NDArray[np.bool_] | None:
+        """(P, K) which arms may be drawn on a row: those with a score there, all where none has; None: all arms everywhere."""
+        there_PK = ~np.isnan(self.margins_PK)
+        if there_PK.all():
+            return None
+        there_PK[~there_PK.any(axis=1)] = True
+        return there_PK
+
+    def eligible(self, value_PK: Float, rows_P: Int | None = None) -> Float:
+        """Values an arm, all rows or those of ``rows_P``, with -inf where an arm cannot be drawn: for an argmax."""
+        if self.there_PK is None:
+            return value_PK
+        return np.where(self.there_PK if rows_P is None else self.there_PK[rows_P], value_PK, -np.inf)
+
+    @cached_property
     def correct_PK(self) -> Float:
         """1 right, 1/2 tie or abstained, 0 wrong."""
         return credit(self.margins_PK, self.label_P[:, None])

@@ -1,10 +1,14 @@
-"""A stream of recorded rows: blocks decided together, payoffs released late; and LASER, one decision a batch of prompts."""
+"""A stream of recorded rows: blocks decided together, payoffs released late; and LASER, one decision a batch of prompts.
+
+An arm without a score on a row is not eligible there: it draws no decision, and the others' probabilities are renormalised.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from reward_router.dispatch.eligible import Mask, among, masked
 from reward_router.features import pool
 from reward_router.routers import choose
 from reward_router.types import AnyFloat, Float, Int, Router
@@ -38,11 +42,20 @@ def play(
     uniform_P: Float,
     delay: int,
     probs_PK: AnyFloat,
+    there_PK: Mask | None = None,
 ) -> None:
-    """A router over blocks, one decision a row; ``context_of(rows)`` gives (B, D), or (1, D) that all rows share. NaN teaches nothing."""
+    """A router over blocks, one decision a row; ``context_of(rows)`` gives (B, D), or (1, D) that all rows share. NaN teaches nothing.
+
+    ``there_PK``: the arms that have a score on each row, None: all everywhere. A row that has none is decided as if it had all.
+    """
 
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
-        p_BK = router.probs(context_of(row_B))
+        x_BD = context_of(row_B)
+        there_BK = None if there_PK is None else there_PK[row_B]
+        if there_BK is None or there_BK.all():
+            p_BK = router.probs(x_BD)
+        else:
+            p_BK = among(router, x_BD, there_BK, forced=True)
         if len(p_BK) < len(row_B):
             p_BK = np.repeat(p_BK, len(row_B), axis=0)
         return p_BK, *choose(p_BK, uniform_P[row_B])
@@ -67,10 +80,13 @@ def play_batches(
     uniform_P: Float,
     delay: int,
     probs_PK: AnyFloat,
+    there_PK: Mask | None = None,
 ) -> None:
     """LASER's unit: ``size`` prompts share one decision, on the mean of their contexts, and one payoff, the mean over their rows.
 
-    ``context_of(rows)`` as in :func:`play`, asked once a prompt; the payoff is the mean of what the batch's rows paid.
+    ``context_of(rows)`` as in :func:`play`, asked once a prompt; the payoff is the mean of what the batch's rows paid. ``there_PK``:
+    the batch is decided among the arms that have a score on the most of its rows; on a row where the decided arm has none, the
+    others share its probability.
     """
 
     def pooled(row_B: Int, first_B: Int) -> Float:
@@ -86,9 +102,17 @@ def play_batches(
             yield row_B
 
     def decide(row_B: Int) -> tuple[Float, Int, Float]:
-        p_1K = router.probs(contexts[int(row_B[0])])
-        arm_1, propensity_1 = choose(p_1K, uniform_P[row_B[:1]])
-        return np.repeat(p_1K, len(row_B), axis=0), arm_1, propensity_1
+        x_1D = contexts[int(row_B[0])]
+        there_BK = None if there_PK is None else there_PK[row_B]
+        if there_BK is None or there_BK.all():
+            p_1K = router.probs(x_1D)
+            return np.repeat(p_1K, len(row_B), axis=0), *choose(p_1K, uniform_P[row_B[:1]])
+        count_K = there_BK.sum(axis=0)
+        p_1K = among(router, x_1D, (count_K == count_K.max())[None], forced=True)
+        p_BK = np.repeat(p_1K, len(row_B), axis=0)
+        known_B = there_BK.any(axis=1)
+        p_BK[known_B] = masked(p_BK[known_B], there_BK[known_B])
+        return p_BK, *choose(p_1K, uniform_P[row_B[:1]])
 
     def learn(row_B: Int, arm_1: Int, propensity_1: Float) -> None:
         payoff_B = payoff_PK[row_B, arm_1[0]]

@@ -29,15 +29,16 @@ class WeightedScore:
         """Number of arms."""
         return self.online.n_arms
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths."""
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
+        """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths. ``penalty_K`` is taken off the scores."""
         offline_BK = np.asarray(context_BD @ self.offline_KD.T)
+        less_K = 0.0 if penalty_K is None else penalty_K
         if self.a == 1:
-            return best_of(offline_BK)
+            return best_of(offline_BK - less_K)
         if self.a == 0:
-            return self.online.probs(context_BD)
+            return self.online.probs(context_BD, penalty_K)
         mean_BK, sd_BK = self.online.posterior(context_BD)
-        return win_probability(self.a * offline_BK + (1 - self.a) * mean_BK, (1 - self.a) * sd_BK)
+        return win_probability(self.a * offline_BK + (1 - self.a) * mean_BK - less_K, (1 - self.a) * sd_BK)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """The online part learns."""

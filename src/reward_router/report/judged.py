@@ -81,6 +81,14 @@ def _over_time(e: Evidence, key: str, y_label: str, more: str) -> list[str]:
     return [note(what), figure(charts.shares(x, drawn, "training step", y_label), fit=True)]
 
 
+def judged_share(summary: Json, arm: str, category: str | None = None) -> float | None:
+    """Share of the units that the arm judged, drawn or as a stand-in; of decisions where the summary knows no better."""
+    row = summary["arms"][arm]
+    kind = "share" if summary.get("committee") or "judged_share" not in row else "judged_share"
+    found = row.get(kind) if category is None else (row.get(f"{kind}_by_category") or {}).get(category)
+    return None if found is None else float(found)
+
+
 def _categories(e: Evidence) -> str:
     arms = e.summary["arms"]
     names = sorted({c for row in arms.values() for c in row.get("share_by_category") or {}})
@@ -88,10 +96,10 @@ def _categories(e: Evidence) -> str:
         return note(
             "Not shown: a decision here covers a whole batch of mixed categories, or the prompts carry no category."
         )
-    values = [[arms[a].get("share"), *((arms[a]["share_by_category"]).get(c) for c in names)] for a in e.arms]
+    values = [[judged_share(e.summary, a), *(judged_share(e.summary, a, c) for c in names)] for a in e.arms]
     top = max([v for row in values for v in row if v is not None] + [0.3])
     what = (
-        "Per cent of a category's decisions that went to each arm; each column adds up to 100. Columns that differ mean the router learnt to send "
+        "Per cent of a category's decisions that each arm judged; each column adds up to 100. Columns that differ mean the router learnt to send "
         "different kinds of prompt to different judges; equal columns mean one ranking for all."
     )
     if e.summary.get("committee"):

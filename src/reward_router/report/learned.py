@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from reward_router.headline import gold_tables, kept_line
 from reward_router.report import charts, page
 from reward_router.report.dots import Change, changes, ranked, trend
 from reward_router.report.frame import cut
@@ -19,20 +20,26 @@ def percent(value: float) -> str:
 
 def gold(e: Evidence) -> str:
     """Gold before and after per category, on the held-out and on the test prompts."""
-    sets = (("gold", ""), ("gold_test", "<h3>On the test set</h3>"))
-    parts = [title + _gold(e.summary[key]) for key, title in sets if e.summary.get(key)]
+    tables = gold_tables(e.summary)
+    one = len(tables) == 1
+    parts = [("" if one else f"<h3>{escape(title)}</h3>") + _gold(table, title) for title, table in tables]
+    kept = e.summary.get("kept")
+    parts += [note(escape(kept_line(kept).removeprefix("kept ").strip()))] if kept and tables else []
     return "".join(parts) or note("Not measured: no held-out prompts that come with a rule to check answers by.")
 
 
-def _gold(table: Json) -> str:
+def _gold(table: Json, title: str) -> str:
     order = ["all", *(name for name in table if name != "all")]
     rows = [
         Change(f"{n} ({table[n]['n']})", table[n]["before"], table[n]["after"], table[n]["diff"], *table[n]["ci95"])
         for n in order
     ]
     many = len(rows) > 2
+    answers = (
+        "Greedy answers" if title.endswith("greedy") else "Answers as the policy is used, several samples a prompt,"
+    )
     what = (
-        "Greedy answers to prompts never trained on, checked by each prompt's own rule; number of prompts in brackets. The bar on the right is a paired 95 % bootstrap "
+        f"{answers} to prompts never trained on, checked by each prompt's own rule; number of prompts in brackets. The bar on the right is a paired 95 % bootstrap "
         "interval over these prompts: green or orange where it leaves zero out, grey where it holds it."
     )
     luck = (

@@ -29,11 +29,12 @@ COUNTS = {
     "skipped_prompts": "prompts without a pair: all responses tied or equal, so there was nothing to learn from",
     "tied_pairs": "pairs whose two scores were too close for their arm to call: not trained on",
     "equal_pairs": "pairs of equal responses, which nobody was asked about",
+    "truncated": "sampled responses that the token limit cut (pairs.truncated says what became of them)",
     "agreed": "pairs without a payoff because all arms agreed on them",
     "skipped_steps": "training steps skipped: no pairs, or a loss that was not a number",
     "uninformative": "losses that say nothing of the arm (policy still equal to its reference), not given to the router",
     "no_payoff": "decisions without a payoff: outside the sampled fraction, without right and wrong answers, or failed",
-    "arm_failures": "failures of an arm: another arm judged in its place, the router was told nothing",
+    "arm_failures": "failures of an arm, audits among them: where it was to judge another did, the router was told nothing",
 }
 
 
@@ -98,4 +99,19 @@ def left_out(e: Evidence) -> str:
         if reasons
         else ""
     )
-    return trained + page.table(["times", "what"], rows, 2) + (f"<h3>Failures of arms</h3>{failed}" if failed else "")
+    failed = f"<h3>Failures of arms</h3>{_rests(e)}{failed}" if failed else ""
+    return trained + page.table(["times", "what"], rows, 2) + failed
+
+
+def _rests(e: Evidence) -> str:
+    """Per arm: units asked about and judged, failures, and decisions made while it rested."""
+    kinds = ("asked", "judged", "failed", "rested")
+    known = {arm: row for arm, row in e.summary["arms"].items() if all(kind in row for kind in kinds)}
+    if not known:
+        return ""
+    what = (
+        "An arm that fails again and again rests: it gets no decision but a probe now and then, until it answers. Asked: units it was asked about. "
+        "Judged: units whose verdict is its own, also where it stood in for another. Rested: decisions that were made while it rested."
+    )
+    rows = [[cut(arm, 48), *(f"{row[kind]:,}" for kind in kinds)] for arm, row in known.items()]
+    return note(what) + page.table(["arm", *kinds], rows, 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import RunError
+from reward_router.headline import headline_gold
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.report.trust import trust
@@ -67,11 +68,11 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence; then who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
     sentences = [_who(evidence), _cost(s)]
-    if s.get("gold"):
+    if headline_gold(s):
         sentences.append(
             "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
         )
-    return _gold_sentence(s.get("gold"), s["steps"]), [x for x in sentences if x]
+    return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
@@ -106,9 +107,9 @@ def _who(evidence: Evidence) -> str:
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
-    name = max(arms, key=lambda a: arms[a]["decisions"])
+    name = max(arms, key=lambda a: judged.judged_share(s, a) or 0.0)
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
-    return f"The reward model that judged most is «{name}»: {judged.whole(arms[name]['share'])} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
+    return f"The reward model that judged most is «{name}»: {judged.whole(judged.judged_share(s, name) or 0.0)} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
 
 
 def _cost(s: Json) -> str:
@@ -125,7 +126,7 @@ def _cost(s: Json) -> str:
 
 
 def _tiles(s: Json) -> str:
-    tiles, gold, calls = [], (s.get("gold") or {}).get("all"), s["calls"]
+    tiles, gold, calls = [], (headline_gold(s) or {}).get("all"), s["calls"]
     if gold:
         low, high = gold["ci95"]
         span = f", 95 % interval {100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""

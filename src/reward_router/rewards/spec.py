@@ -8,6 +8,7 @@ from reward_router.errors import InputError
 from reward_router.rewards import loading
 from reward_router.rewards.classifier import Classifier
 from reward_router.rewards.embedding import Embedding
+from reward_router.rewards.head import Head
 from reward_router.rewards.loglik import REDUCTIONS, LogLik
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options, nearest
@@ -55,6 +56,10 @@ def _embedding(loaded: Any, **options: Any) -> RewardModel:
     return Embedding(loaded, **options)
 
 
+def _head(loaded: Any, **options: Any) -> RewardModel:
+    return Head(loaded, **options)
+
+
 def _metric(_: Any, **options: Any) -> RewardModel:
     return Metric(**options)
 
@@ -76,6 +81,7 @@ KINDS: dict[str, _Kind] = {
     "loglik": _Kind(_loglik, LogLik, "causal", ("model", "tokenizer", "share")),
     "classifier": _Kind(_classifier, Classifier, "classifier", ("model", "tokenizer")),
     "embedding": _Kind(_embedding, Embedding, "encoder", ("encoder",), loading.MINILM),
+    "head": _Kind(_head, Head, "encoder", ("encoder",), loading.MINILM),
     "metric": _Kind(_metric, Metric),
     "python": _Kind(_python, load_python),
 }

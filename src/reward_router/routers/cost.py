@@ -91,9 +91,11 @@ class Priced:
     def _scale(self) -> float:
         return max(float(self.costs_K.max()), 1e-300)
 
-    def probs(self, context_BD: AnyFloat, *, forced: bool = True) -> Float:
-        """(B, K) of the router inside at the present price, with or without its forced pulls."""
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K) of the router inside at the present price and a further penalty, with or without its forced pulls."""
+        more_K = penalty_K
         penalty_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
+        penalty_K = penalty_K if more_K is None else penalty_K + more_K
         return self.router.probs(context_BD, penalty_K, forced=forced)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:

@@ -32,10 +32,11 @@ class Strongest:
         self.known_K = np.array([row is not None for row in strength_KD])
         self.strength_KD = np.array([np.zeros(self.dim) if row is None else row for row in strength_KD], np.float64)
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K): the whole probability on the strongest arm. O(B K D)."""
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
+        """(B, K): the whole probability on the strongest arm, strengths less the penalty. O(B K D)."""
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
         score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
+        score_BK = score_BK if penalty_K is None else score_BK - penalty_K
         best_BK = score_BK == score_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
 

@@ -1,6 +1,6 @@
 """The embedded default's instructions: generated, split by content, and verified by rules (pure Python)."""
 
-from reward_router.tasks.generator import CATEGORIES, Split, Task, generate, verify
+from reward_router.tasks.generator import CATEGORIES, SPLITS, Split, Task, generate, verify
 from reward_router.tasks.verifiers import verify_check
 
-__all__ = ["CATEGORIES", "Split", "Task", "generate", "verify", "verify_check"]
+__all__ = ["CATEGORIES", "SPLITS", "Split", "Task", "generate", "verify", "verify_check"]

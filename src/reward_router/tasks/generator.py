@@ -19,7 +19,8 @@ from reward_router.keyed import uniform
 from reward_router.tasks import facts, sentences, topics
 from reward_router.tasks.verifiers import verify_check, words
 
-Split = Literal["train", "dev", "test"]
+Split = Literal["train", "fit", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "fit", "dev", "test")
 Check = dict[str, Any]
 T = TypeVar("T")
 
@@ -56,9 +57,14 @@ def _pick(options: Sequence[T], purpose: str, item: str) -> T:
 
 
 def split_of(item: str) -> Split:
-    """The split a content item belongs to: 60 % train, 20 % dev, 20 % test, by its hash alone."""
+    """The split a content item belongs to, by its hash alone: 40 % train, 20 % fit, 20 % dev, 20 % test.
+
+    ``fit`` is what reward models and priors are learned from, so that no run trains on prompts whose truth they have seen.
+    """
     place = _hash("split", item)
-    return "train" if place < 0.6 else "dev" if place < 0.8 else "test"
+    if place < 0.4:
+        return "train"
+    return "fit" if place < 0.6 else "dev" if place < 0.8 else "test"
 
 
 def _task(category: str, prompt: str, check: Check, answer: str | None = None) -> Task:
@@ -227,8 +233,8 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
     >>> [task.category for task in generate("train", n=2)]
     ['facts', 'sums']
     """
-    if split not in ("train", "dev", "test"):
-        raise InputError(f"unknown split {split!r}; allowed: train, dev, test")
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
     pools = [sorted(_pool(name, split), key=lambda task: uniform(seed, "data", 1, task.id)) for name in CATEGORIES]
     tasks = [task for task in chain.from_iterable(zip_longest(*pools)) if task is not None]
     if n is not None and not 1 <= n <= len(tasks):

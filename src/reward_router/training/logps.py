@@ -29,8 +29,14 @@ def response_logps(
     if not mask_BT.any():
         return logps_BT, mask_BT
     logits_RV = _response_logits(model, input_ids, attention_mask, mask_BT)
-    logps_R: Tensor = _TokenLogp.apply(logits_RV, input_ids[mask_BT])  # type: ignore[no-untyped-call]
+    logps_R = token_logps(logits_RV, input_ids[mask_BT])
     return logps_BT.masked_scatter(mask_BT, logps_R), mask_BT
+
+
+def token_logps(logits_RV: Tensor, token_R: Tensor) -> Tensor:
+    """(R,) float32 log-probability of each row's token, with gradient; one copy of the logits is kept for it."""
+    logps_R: Tensor = _TokenLogp.apply(logits_RV, token_R)  # type: ignore[no-untyped-call]
+    return logps_R
 
 
 def _response_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, mask_BT: Tensor) -> Tensor:
@@ -40,7 +46,7 @@ def _response_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor
     def cut(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][predicts_BT], *args[1:])
 
-    handle = _output_layer(model).register_forward_pre_hook(cut)
+    handle = output_layer(model).register_forward_pre_hook(cut)
     try:
         output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
@@ -49,7 +55,8 @@ def _response_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor
     return logits_RV
 
 
-def _output_layer(model: nn.Module) -> nn.Module:
+def output_layer(model: nn.Module) -> nn.Module:
+    """The layer that turns states into logits, inside whatever wraps the model."""
     inner: Any = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     layer: nn.Module = inner.get_output_embeddings()
     return layer

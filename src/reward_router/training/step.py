@@ -1,15 +1,16 @@
-"""One optimiser step on a batch of preference pairs: LoRA, micro-batches, the reference as an adapter.
+"""Optimiser steps on a batch of preference pairs: LoRA, mini- and micro-batches, the reference as an adapter.
 
 Prompt tokens are masked, response tokens and EOS are trained (no EOS where the token limit cut the response). The loss that
-becomes the payoff is the forward before the step (PAPERS: ``neg_loss``). Runs alone or under ``accelerate launch``: the step
-is on the mean over the pairs of all processes, of which some may have none; every process must call :meth:`Trainer.step` and
-:meth:`Trainer.losses` the same number of times. Left out: full fine-tuning, learning-rate schedules.
+becomes the payoff is the forward before the first step, of all pairs (PAPERS: ``neg_loss``). A batch may be gone through
+several times, in mini-batches drawn by key, as iterative DPO is run; the reference is computed once. Runs alone or under
+``accelerate launch``: a step is on the mean over the pairs of all processes, of which some may have none; every process must
+call :meth:`Trainer.step` and :meth:`Trainer.losses` the same number of times. Left out: full fine-tuning.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
@@ -20,9 +21,12 @@ from torch import Tensor
 
 from reward_router.config import TrainConfig
 from reward_router.errors import RunError
+from reward_router.keyed import rng
 from reward_router.policy import Policy, Prompt
 from reward_router.training.logps import response_logps
 from reward_router.training.losses import dpo, kto, kto_kl, nll
+from reward_router.training.packed import can_pack, pack, packed_logps
+from reward_router.training.schedule import Schedule
 from reward_router.types import Float
 
 MAX_SKIPS = 3
@@ -40,11 +44,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """``loss_P``: each pair's loss before the step (nats). ``skipped``: the loss was not finite and no step was taken."""
+    """``loss_P``: each pair's loss before the first step (nats). ``skipped``: a loss was not finite and its step was not taken.
+
+    ``grad_norm``: of the last step. ``lr_S``: the learning rate of each of the S optimiser steps that were taken.
+    """
 
     loss_P: Float
     skipped: bool
     grad_norm: float
+    lr_S: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +68,70 @@ _NO_PAIR = Pair("nothing", "nothing", "")
 class Trainer:
     """AdamW on the policy's LoRA parameters."""
 
-    def __init__(self, policy: Policy, config: TrainConfig, accelerator: Any) -> None:
-        """``accelerator``: an ``accelerate.Accelerator``; it places the model and averages gradients."""
+    def __init__(
+        self, policy: Policy, config: TrainConfig, accelerator: Any, schedule: Schedule | None = None, seed: int = 0
+    ) -> None:
+        """``accelerator``: an ``accelerate.Accelerator``; it places the model and averages gradients.
+
+        ``schedule``: the rates of the run (None: ``train.lr`` throughout). ``seed`` keys the order of mini-batches.
+        """
         self.policy, self.config, self.accelerator = policy, config, accelerator
+        self.schedule, self.seed = schedule or Schedule(config.lr), seed
         self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(policy.model, optimizer)
         self.skips = 0
+        self.packs = config.share_prompts and can_pack(policy.model.get_base_model())
 
-    def step(self, pairs: Sequence[Pair]) -> StepResult:
-        """``steps_per_batch`` optimiser steps on these pairs; RunError after three batches in a row with a loss that is not finite.
+    def step(self, pairs: Sequence[Pair], batch: int = 0) -> StepResult:
+        """``steps_per_batch`` passes over the pairs of batch number ``batch``, an optimiser step a mini-batch.
 
-        Cost: (1 + [the loss has a reference] + 2 steps_per_batch) forward-equivalents over all tokens of the pairs.
+        RunError after three batches in a row with a loss that is not finite. Cost over all tokens of the pairs, in forwards:
+        2 ``steps_per_batch``, 1 where the loss has a reference, 1 more where there are several mini-batches.
         """
         size, reference = self._size(pairs), self._reference(pairs)
+        plan = self._plan(len(pairs), size.pairs, batch)
         first: Float | None = None
-        norm = 0.0
-        for _ in range(self.config.steps_per_batch):
-            loss_P, norm = self._descend(pairs, reference, size)
+        if len(plan) > self.config.steps_per_batch:  # later mini-batches see a policy that earlier ones have moved
+            with torch.no_grad():
+                first = self._forward(pairs, reference, size)
+            reference = replace(reference, same=False)
+        norm, lrs = 0.0, list[float]()
+        for done, part in enumerate(plan):
+            lr = self.schedule.rate(batch, done / len(plan))
+            loss_P, norm = self._descend(
+                [pairs[i] for i in part.rows], reference.of(part.rows), replace(size, pairs=part.pairs), lr
+            )
             first = loss_P if first is None else first
+            reference = replace(reference, same=False)  # where it was the policy's own, the first pass has filled it in
             self.policy.at_reference = False
             if not math.isfinite(norm):
                 break
+            lrs += [lr] if part.pairs else []
         skipped = not math.isfinite(norm)
         self.skips = self.skips + 1 if skipped else 0
         if self.skips >= MAX_SKIPS:
             raise RunError(f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}")
-        return StepResult(np.zeros(0) if first is None else first, skipped, norm)
+        return StepResult(np.zeros(0) if first is None else first, skipped, norm, tuple(lrs))
+
+    def _plan(self, mine: int, total: int, batch: int) -> "list[_Part]":
+        """The optimiser steps of a batch in order; all processes see the same ones, each with its own share of the pairs.
+
+        Mini-batches are as even as they can be: 17 pairs in fours are 4, 4, 3, 3 and 3. Each pass shuffles anew, by key.
+        """
+        size = self.config.mini_batch
+        number = math.ceil(total / size) if size else 1
+        if number <= 1:
+            return [_Part(list(range(mine)), total)] * self.config.steps_per_batch
+        counts: list[int] = gather_object([mine])
+        start = sum(counts[: self.accelerator.process_index])
+        parts = []
+        for epoch in range(self.config.steps_per_batch):
+            order = rng(self.seed, "minibatch", batch, str(epoch)).permutation(total)
+            for chosen in np.array_split(order, number):
+                own = sorted(int(i) - start for i in chosen if start <= i < start + mine)
+                parts.append(_Part(own, len(chosen)))
+        return parts
 
     def losses(self, pairs: Sequence[Pair], batch: Sequence[Pair] | None = None) -> Float:
         """Each pair's loss under the present policy, without a step (payoffs ``improvement`` and ``full_advantage``).
@@ -95,7 +140,10 @@ class Trainer:
         """
         with torch.no_grad():
             size, reference = self._size(pairs if batch is None else batch), self._reference(pairs)
-            parts = [self._losses(pairs, rows, reference, size).cpu() for rows in self._micro(len(pairs))]
+            return self._forward(pairs, reference, size)
+
+    def _forward(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size") -> Float:
+        parts = [self._losses(pairs, rows, reference, size).detach().cpu() for rows in self._micro(len(pairs))]
         return np.asarray(torch.cat(parts).double().numpy()) if parts else np.zeros(0)
 
     def _size(self, pairs: Sequence[Pair]) -> "_Size":
@@ -105,8 +153,8 @@ class Trainer:
         total, tokens_total = self.accelerator.reduce(mine, "sum").tolist()
         return _Size(int(total), tokens_total / max(total, 1.0))
 
-    def _descend(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size") -> tuple[Float, float]:
-        """One step on the mean loss over the pairs of all processes; (loss_P, gradient norm), NaN norm = no step."""
+    def _descend(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size", lr: float) -> tuple[Float, float]:
+        """One step on the mean loss over ``size.pairs`` pairs of all processes; (loss_P, gradient norm), NaN norm = no step."""
         if size.pairs == 0:
             return np.zeros(0), 0.0
         self.model.train()
@@ -118,6 +166,8 @@ class Trainer:
         if float(self.accelerator.reduce(finite, "sum")) < self.accelerator.num_processes:
             self.optimizer.zero_grad()
             return loss_P, math.nan
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.optimizer.step()
         return loss_P, float(norm)
 
@@ -140,7 +190,7 @@ class Trainer:
     def _losses(self, pairs: Sequence[Pair], rows: slice, reference: "_Reference", size: "_Size") -> Tensor:
         """Losses of one micro-batch, with gradient where it is enabled."""
         part = pairs[rows]
-        token_BT, mask_BT = self._logps(self.model, self._encode([*part], "both"))
+        token_BT, mask_BT = self._both(self.model, part)
         sums_B = (token_BT * mask_BT).sum(1)
         chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
         if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
@@ -175,12 +225,14 @@ class Trainer:
         empty = torch.zeros(len(pairs), device=self.accelerator.device)
         if self.config.loss == "nll":
             return _Reference(empty, empty, empty.sum(), False)
-        if self.policy.at_reference and self.config.steps_per_batch == 1 and self.config.loss != "kto":
+        once = self.config.steps_per_batch == 1 or self.config.mini_batch is not None
+        if self.policy.at_reference and once and self.config.loss != "kto":
             return _Reference(empty, empty.clone(), empty.sum(), True)
         chosen, rejected = [empty[:0]], [empty[:0]]
         with torch.no_grad(), self.policy.using("reference"):
             for rows in self._micro(len(pairs)):
-                sums_B = self._sums(self.policy.model, self._encode([*pairs[rows]], "both"))
+                token_BT, mask_BT = self._both(self.policy.model, pairs[rows])
+                sums_B = (token_BT * mask_BT).sum(1)
                 chosen.append(sums_B[: len(sums_B) // 2])
                 rejected.append(sums_B[len(sums_B) // 2 :])
         return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs), False)
@@ -203,6 +255,16 @@ class Trainer:
     def _micro(self, n: int) -> Iterator[slice]:
         for start in range(0, n, self.config.micro_batch):
             yield slice(start, start + self.config.micro_batch)
+
+    def _both(self, model: Any, pairs: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and mask of all chosen, then all rejected responses; a prompt's responses share its row."""
+        if not self.packs:
+            return self._logps(model, self._encode(pairs, "both"))
+        texts = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
+        ids = [(self.policy.prompt_ids(prompt), self.policy.response_ids(response)) for prompt, response in texts]
+        dtype = next(self.policy.model.parameters()).dtype
+        packed = pack(ids, int(self.policy.tokenizer.pad_token_id), dtype)
+        return packed_logps(model, packed.to(self.accelerator.device))
 
     def _sums(self, model: Any, batch: _Batch) -> Tensor:
         token_BT, mask_BT = self._logps(model, batch)
@@ -266,3 +328,18 @@ class _Reference:
     rejected_P: Tensor
     kl: Tensor
     same: bool
+
+    def of(self, rows: Sequence[int]) -> "_Reference":
+        """The same of some pairs; the tensors themselves where these are all of them in order."""
+        if len(rows) == len(self.chosen_P):
+            return self
+        at = torch.tensor(rows, dtype=torch.long, device=self.chosen_P.device)
+        return _Reference(self.chosen_P[at], self.rejected_P[at], self.kl, self.same)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One optimiser step: this process's pairs by number, and how many all processes bring."""
+
+    rows: list[int]
+    pairs: int

@@ -1,0 +1,151 @@
+"""Probabilities among the arms that may be drawn: the one place where an arm that rests, or has no score, is masked.
+
+A router that chooses by utility (LinUCB, Thompson, Exp3, ...) is asked with the utilities of the others lowered out of sight, so its
+choice among the rest is its own. Then the others' probability is set to 0 and the row renormalised; where that leaves nothing
+(round robin's turn, a fixed arm) the arm named for it judges, or each of the rest alike. Where every arm may be drawn, the
+router's probabilities are passed on untouched.
+"""
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.dispatch.warmup import believed, force
+from reward_router.errors import AllArmsResting
+from reward_router.ledger.breaker import Breaker
+from reward_router.types import AnyFloat, Float, Int, Router
+
+Mask = NDArray[np.bool_]
+OUT_OF_SIGHT = 1e9  # payoff units: far below whatever an arm may promise
+
+
+class ByUtility(Protocol):
+    """A router whose utilities can be lowered arm by arm."""
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float, **forced: bool) -> Float: ...  # noqa: D102
+
+
+def by_utility(router: Router) -> bool:
+    """Whether the router takes a penalty an arm."""
+    return "penalty_K" in inspect.signature(router.probs).parameters
+
+
+def among(
+    router: Router, context_BD: AnyFloat, allowed_BK: Mask, stand_in: int | None = None, *, forced: bool = False
+) -> Float:
+    """(B, K) probabilities among the arms allowed at each row, rows sum to 1; ``forced``: with the router's own forced pulls.
+
+    ``context_BD`` may be one row that all share. ``stand_in``: the arm that judges where the router's whole probability lies on
+    arms that are not allowed; None: the allowed ones alike. A row that allows no arm is left as the router gives it. O(B K) and
+    one read of the router a distinct row of ``allowed_BK``.
+    """
+    ask = router.probs if forced else partial(believed, router)
+    restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
+    if not restricted_B.any():
+        return _spread(ask(context_BD), len(allowed_BK))
+    probs_BK = np.empty(allowed_BK.shape)
+    if not restricted_B.all():
+        probs_BK[~restricted_B] = _spread(
+            ask(_part(context_BD, np.logical_not(restricted_B))), int((~restricted_B).sum())
+        )
+    masks, which_R = np.unique(allowed_BK[restricted_B], axis=0, return_inverse=True)
+    rows_R = np.flatnonzero(restricted_B)
+    for number, allowed_K in enumerate(masks):
+        rows = rows_R[which_R.reshape(-1) == number]
+        chosen_B = np.zeros(len(allowed_BK), dtype=bool)
+        chosen_B[rows] = True
+        asked = _lowered(router, _part(context_BD, chosen_B), allowed_K, forced)
+        probs_BK[rows] = _spread(masked(asked, allowed_K[None], stand_in), len(rows))
+    return probs_BK
+
+
+def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Float:
+    """Probabilities with those of arms that are not allowed at 0, renormalised; see ``among`` for rows with nothing left."""
+    kept_BK = np.where(allowed_BK, probs_BK, 0.0)
+    total_B1 = kept_BK.sum(axis=1, keepdims=True)
+    even_BK = allowed_BK / np.maximum(allowed_BK.sum(axis=1, keepdims=True), 1)
+    if stand_in is not None:
+        named_BK = np.zeros_like(kept_BK)
+        named_BK[:, stand_in] = 1.0
+        even_BK = np.where(np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]], named_BK, even_BK)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled_BK = kept_BK / total_B1
+    return np.asarray(np.where(total_B1 > 0, scaled_BK, even_BK))
+
+
+def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool) -> Float:
+    """The router's probabilities with the other arms out of sight; forced pulls of arms that are not allowed are passed over."""
+    if not by_utility(router):
+        return router.probs(context_BD) if forced else believed(router, context_BD)
+    asked, penalty_K = cast(ByUtility, router), np.where(allowed_K, 0.0, OUT_OF_SIGHT)
+    if not getattr(router, "warmup", 0):
+        return asked.probs(context_BD, penalty_K)
+    if forced:
+        probs_BK = asked.probs(context_BD, penalty_K)
+        if (probs_BK[:, allowed_K].sum(axis=1) > 0).all():
+            return probs_BK
+    return asked.probs(context_BD, penalty_K, forced=False)
+
+
+def _part(context_BD: AnyFloat, chosen_B: Mask) -> AnyFloat:
+    return context_BD if len(context_BD) < len(chosen_B) else context_BD[chosen_B]
+
+
+def _spread(probs_BK: Float, rows: int) -> Float:
+    return np.repeat(probs_BK, rows, axis=0) if len(probs_BK) < rows else probs_BK
+
+
+def rested(
+    router: Router,
+    context_BD: NDArray[Any],
+    breaker: Breaker,
+    present: Sequence[int],
+    pulls_K: Int,
+    seed: int,
+    step: int,
+    units: list[str],
+    fallback: Sequence[int],
+) -> tuple[Float, Mask]:
+    """Probabilities of a call in which some arm rests, and which rows warm-up forced.
+
+    An arm whose pause ends at a row of the call is probed there: that row is its own, with probability 1, and no other row of the
+    call. An arm that was never drawn is probed only where the router would draw it (a fixed router's others are not). While all
+    arms rest, the one whose pause is over, or whose probe is under way, judges the call; else the first of ``fallback`` that has not
+    failed since; else AllArmsResting.
+    """
+    rows = len(units)
+    allowed_K = np.array([arm not in breaker.resting for arm in present])
+    if not allowed_K.any():
+        probs_BK = np.zeros((rows, len(present)))
+        probs_BK[:, present.index(_last_resort(breaker, present, fallback))] = 1.0
+        return probs_BK, np.zeros(rows, dtype=bool)
+    stand_in = next((present.index(arm) for arm in fallback if arm in present and arm not in breaker.resting), None)
+    probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
+    probs_BK, forced_B = force(probs_BK, pulls_K, int(getattr(router, "warmup", 0)), seed, step, units, allowed_K)
+    probs_BK = probs_BK.copy()
+    taken: set[int] = set()
+    for k in np.flatnonzero(~allowed_K).tolist():
+        row = next((i for i in range(breaker.waits(present[k]), rows) if i not in taken), None)
+        if row is None:
+            continue
+        if not breaker.drawn(present[k]) and believed(router, context_BD[row : row + 1])[0, k] == 0:
+            continue
+        taken.add(row)
+        probs_BK[row], forced_B[row] = np.eye(len(present))[k], False
+    return probs_BK, forced_B
+
+
+def _last_resort(breaker: Breaker, present: Sequence[int], fallback: Sequence[int]) -> int:
+    """The arm that judges while all rest."""
+    ready = [arm for arm in present if breaker.waits(arm) == 0 or breaker.probing(arm)]
+    order = [arm for arm in fallback if arm in present and not breaker.tried(arm)]
+    if not [*order, *ready]:
+        raise AllArmsResting(
+            "all arms failed and rest, so nothing can be routed; see the ledger's failures for why, and try again once one is back: "
+            "the next call asks the arm whose pause ends first"
+        )
+    return [*order, *ready][0]

@@ -1,0 +1,42 @@
+"""What a summary says first: which gold a run is judged by, and which adapter it kept, in words. Needs no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+GOLD, GOLD_SAMPLED = "gold", "gold_sampled"
+"""Keys of a summary: gold of one greedy response a held-out prompt, and of several sampled ones."""
+
+
+def gold_tables(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Every gold table of a run with its title, the headline first: held out before test, sampled before greedy."""
+    how = {"_sampled": f"under sampling, {summary.get('samples')} a prompt", "": "greedy"}
+    named = [("gold", "gold on held-out prompts"), ("gold_test", "gold on the test set")]
+    kinds = [(f"{key}{end}", f"{what}, {how[end]}") for key, what in named for end in how]
+    return [(title, summary[kind]) for kind, title in kinds if summary.get(kind) is not None]
+
+
+def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The gold table a run is judged by: under sampling where it was measured so, else greedy; None without held-out gold."""
+    return summary.get(GOLD_SAMPLED) or summary.get(GOLD)
+
+
+def finished_line(table: Mapping[str, Any]) -> str:
+    """How many responses of a gold table ended by themselves."""
+    row = table["all"]
+    return f"         ended by themselves: {row['finished_before']:.0%} before, {row['finished_after']:.0%} after"
+
+
+def kept_line(kept: Mapping[str, Any]) -> str:
+    """Which step's adapter was kept, and why, in plain words."""
+    where = f"a look at {kept['prompts']} train prompts, {kept['samples']} samples each"
+    early = f"; stopped early after step {kept['last_step']}" if kept["stopped_early"] else ""
+    if kept["step"] == 0:
+        return (
+            "kept     nothing was gained: the adapter of step 0, the base model, was kept\n"
+            f"         ({where}: {kept['base']:.3f} of the base model, no step above it{early})"
+        )
+    last = "" if kept["step"] == kept["last_step"] else f", {kept['last']:.3f} of the last step, {kept['last_step']}"
+    return (
+        f"kept     the adapter of step {kept['step']}\n"
+        f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of the base model{last}{early})"
+    )

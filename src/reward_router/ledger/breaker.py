@@ -1,0 +1,264 @@
+"""Which arms rest: a circuit breaker per arm, folded from the ledger's decisions, answers and failures.
+
+An arm that fails several times running, or in most of its recent answers, rests: it gets no decision. A pause is counted in
+decisions (of all arms) from the last one the arm was given, grows with every probe that fails, and ends with one probe: one
+decision that goes to the arm. An answer ends the rest and forgets the failures.
+
+What was answered is ordered by the decision it belongs to, not by its time of arrival: late payoffs and late failures of
+decisions made before a rest change nothing of it. An answer is a call that did not fail, or a payoff of a decision whose own arm
+did not fail; an abstention is an answer. Where an arm answered about some responses of a decision and failed on others, it
+answered. Nothing here reads a clock, a generator or a file.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.errors import InputError
+from reward_router.types import State
+
+MOST_PAUSE = 40
+PAID, FAILED, CALLED = 0, 1, 2  # what is known of an arm and a decision; the later outweighs the earlier
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerRule:
+    """When an arm rests, and for how long.
+
+    ``failures``: so many failures running, or ``recent`` among its last ``window`` answers, and it rests. ``pause``: decisions of
+    the first pause; each probe that fails makes it ``growth`` times longer, up to ``longest``, at most 40.
+
+    >>> [BreakerRule().pause_at(level) for level in (1, 2, 3)]
+    [10, 40, 40]
+    """
+
+    failures: int = 2
+    recent: int = 6
+    window: int = 10
+    pause: int = 10
+    growth: float = 4.0
+    longest: int = MOST_PAUSE
+
+    def __post_init__(self) -> None:
+        """InputError names the number that is out of range."""
+        counts = {"failures": self.failures, "recent": self.recent, "window": self.window, "pause": self.pause}
+        for name, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
+                raise InputError(f"breaker: {name}={value!r}; allowed a whole number from 1 to 1000")
+        if not self.pause <= self.longest <= MOST_PAUSE:
+            raise InputError(
+                f"breaker: longest={self.longest!r}; allowed from pause={self.pause} to {MOST_PAUSE} decisions"
+            )
+        if not 1 <= self.growth <= 1000:
+            raise InputError(f"breaker: growth={self.growth!r}; allowed from 1 to 1000")
+        if self.recent > self.window:
+            raise InputError(f"breaker: recent={self.recent} of window={self.window}; allowed at most the window")
+
+    def pause_at(self, level: int) -> int:
+        """Decisions of the ``level``-th pause, from 1."""
+        if self.growth == 1:
+            return self.pause
+        steps = min(level - 1, 10)  # growth ** 10 is beyond the longest pause, or so near 1 that it hardly grows
+        return int(min(self.pause * self.growth**steps, self.longest))
+
+    def as_list(self) -> list[float]:
+        """The numbers, as a ledger is bound to them."""
+        return list(astuple(self))
+
+
+USUAL = BreakerRule()
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """One arm. ``level`` 0: it works; n: it is in its n-th pause. ``until``: the decision before which it is not probed.
+
+    ``floor``: what was decided up to there says nothing any more. ``probe``: the decision of a probe whose answer is awaited, -1
+    none. ``pull`` and ``pull_clock``: seq and number of the last decision it was given. ``failure``: decision of its last failure.
+    """
+
+    floor: int = 0
+    level: int = 0
+    until: int = 0
+    probe: int = -1
+    pull: int = -1
+    pull_clock: int = 0
+    failure: int = -1
+    rested: int = 0
+    present: int = 1
+    position: list[int] = field(default_factory=list)
+    outcome: list[int] = field(default_factory=list)
+
+
+NUMBERS = ("floor", "level", "until", "probe", "pull", "pull_clock", "failure", "rested", "present")
+
+
+class Breaker:
+    """The circuits of all arms by their numbers in the ledger; every change is one event's."""
+
+    def __init__(self, rule: BreakerRule, n_arms: int) -> None:
+        """All arms work."""
+        self.rule = rule
+        self.clock, self.last, self.since = (
+            0,
+            0,
+            -1,
+        )  # decisions so far, seq of the newest, seq when the last arm began to rest
+        self.circuits = [_Circuit() for _ in range(n_arms)]
+        self.resting: set[int] = set()
+
+    # reading -----------------------------------------------------------------------------------------------------------
+
+    def waits(self, arm: int) -> int:
+        """How many decisions from now the arm is probed; 0: the next one may go to it, unless it is being probed."""
+        circuit = self.circuits[arm]
+        until = circuit.until if circuit.probe < 0 else circuit.probe + self.rule.longest
+        return max(until - self.clock, 0)
+
+    def probing(self, arm: int) -> bool:
+        """Whether a probe of the arm is under way."""
+        return self.circuits[arm].probe >= 0
+
+    def drawn(self, arm: int) -> bool:
+        """Whether the arm was ever given a decision."""
+        return self.circuits[arm].pull >= 0
+
+    def tried(self, arm: int) -> bool:
+        """Whether the arm has failed since all arms rest."""
+        return self.since >= 0 and self.circuits[arm].failure > self.since
+
+    def rested_K(self) -> list[int]:
+        """Per arm, decisions that were made while it rested."""
+        return [circuit.rested for circuit in self.circuits]
+
+    # events ------------------------------------------------------------------------------------------------------------
+
+    def pulled(self, arm: int, seq: int) -> None:
+        """A decision was made."""
+        for other in self.resting:
+            if other != arm:
+                self.circuits[other].rested += 1
+        mine = self.circuits[arm]
+        if mine.level:
+            mine.probe = self.clock
+        mine.pull, mine.pull_clock = seq, self.clock
+        self.clock, self.last = self.clock + 1, seq
+
+    def answered(self, arm: int, position: int, outcome: int = CALLED) -> None:
+        """The arm answered about the decision with seq ``position``; ``outcome`` PAID: so a payoff says, not a call."""
+        circuit = self.circuits[arm]
+        if circuit.level:
+            if position > circuit.floor and (outcome == CALLED or circuit.failure != position):
+                self._close(arm, position)
+        elif position > circuit.floor:
+            self._note(circuit, position, outcome)
+
+    def failed(self, arm: int, position: int) -> None:
+        """The arm failed about the decision with seq ``position``, or at event ``position`` where it belongs to none."""
+        circuit = self.circuits[arm]
+        if position <= circuit.floor:
+            return
+        circuit.failure = max(circuit.failure, position)
+        if circuit.level:
+            self._rest(arm, position)
+        elif self._note(circuit, position, FAILED):
+            circuit.position.clear()
+            circuit.outcome.clear()
+            self._rest(arm, position)
+
+    def added(self, arm: int) -> None:
+        """An arm came, or came back: it works."""
+        if arm == len(self.circuits):
+            self.circuits.append(_Circuit())
+        self._fresh(arm, True)
+
+    def removed(self, arm: int) -> None:
+        """An arm went."""
+        self._fresh(arm, False)
+
+    def stopped(self) -> None:
+        """Nobody could judge, and the caller was told: the arm whose pause ends first is asked next."""
+        if self.resting:
+            soonest = min(self.resting, key=lambda arm: (self.waits(arm), arm))
+            self.circuits[soonest].until, self.circuits[soonest].probe = self.clock, -1
+            self.since = self.last
+
+    def _fresh(self, arm: int, present: bool) -> None:
+        rested = self.circuits[arm].rested
+        self.circuits[arm] = _Circuit(floor=self.last, rested=rested, present=int(present))
+        self.resting.discard(arm)
+        self._all_rest()
+
+    def _note(self, circuit: _Circuit, position: int, outcome: int) -> bool:
+        """Enter an outcome at its place among the decisions. True: the arm is to rest."""
+        places, outcomes, rule = circuit.position, circuit.outcome, self.rule
+        at = bisect_left(places, position)
+        if at < len(places) and places[at] == position:
+            if outcomes[at] >= outcome:
+                return False
+            outcomes[at] = outcome
+        else:
+            places.insert(at, position)
+            outcomes.insert(at, outcome)
+            if len(places) > max(rule.window, rule.failures):
+                del places[0], outcomes[0]
+        if outcome != FAILED:
+            return False
+        running = outcomes[-rule.failures :]
+        if len(running) == rule.failures and all(each == FAILED for each in running):
+            return True
+        return outcomes[-rule.window :].count(FAILED) >= rule.recent
+
+    def _rest(self, arm: int, position: int) -> None:
+        circuit = self.circuits[arm]
+        circuit.level += 1
+        # what is under way was asked before this was known, but for a later probe
+        circuit.floor = circuit.pull - 1 if circuit.probe >= 0 and circuit.pull > position else max(self.last, position)
+        asked = circuit.pull_clock + 1 if circuit.pull >= position else self.clock
+        circuit.until = asked + self.rule.pause_at(circuit.level)
+        if circuit.pull <= position:
+            circuit.probe = -1
+        self.resting.add(arm)
+        self._all_rest()
+
+    def _close(self, arm: int, position: int) -> None:
+        circuit = self.circuits[arm]
+        circuit.level, circuit.probe, circuit.floor = 0, -1, position
+        self.resting.discard(arm)
+        self._all_rest()
+
+    def _all_rest(self) -> None:
+        rest = all(circuit.level or not circuit.present for circuit in self.circuits)
+        if not rest:
+            self.since = -1
+        elif self.since < 0:
+            self.since = self.last
+
+    # as arrays ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Every number, as arrays: one row an arm, and the outcomes that are remembered, -1 where there is none."""
+        wide = max(self.rule.window, self.rule.failures)
+        outcomes = np.full((2, len(self.circuits), wide), -1, dtype=np.int64)
+        for k, circuit in enumerate(self.circuits):
+            outcomes[0, k, : len(circuit.position)] = circuit.position
+            outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
+        rows = [[getattr(circuit, name) for name in NUMBERS] for circuit in self.circuits]
+        return {
+            "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
+            "circuits": np.array(rows, dtype=np.int64).reshape(len(rows), len(NUMBERS)),
+            "outcomes": outcomes,
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore, to the number."""
+        self.clock, self.last, self.since = state["clock"].tolist()
+        self.circuits = [_Circuit(**dict(zip(NUMBERS, row, strict=True))) for row in state["circuits"].tolist()]
+        for circuit, position, outcome in zip(self.circuits, *state["outcomes"].tolist(), strict=True):
+            circuit.position = [place for place in position if place >= 0]
+            circuit.outcome = outcome[: len(circuit.position)]
+        self.resting = {k for k, circuit in enumerate(self.circuits) if circuit.level}

@@ -1,0 +1,108 @@
+"""A small learned reward model: a linear head on the vectors of a frozen sentence encoder.
+
+    r(x, y) = <w, [e(y) ; c e(x) * e(y) ; e(x, y)]>,  P(y better than y') = sigmoid(r(x, y) - r(x, y'))    (Bradley-Terry)
+
+e is the encoder's unit vector of the response, of the prompt, and of both together; the product says how the response
+relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact holds one or more heads on one encoder, a few
+kB each. Arms on the same encoder share its weights in memory. Left out: tuning the encoder (use a classifier for that).
+"""
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.rewards.names import nearest
+from reward_router.rewards.template import Prompt, user_text
+from reward_router.types import Float
+
+FORMAT = 1
+TENSORS, ABOUT = "heads.safetensors", "heads.json"
+PRODUCT_SCALE = 20.0  # products of unit vectors are small: brought to the size of the vectors themselves
+
+
+def packaged_heads() -> list[str]:
+    """Names of the artifacts that come with the package."""
+    folder = resources.files("reward_router") / "artifacts"
+    found = [p.name for p in folder.iterdir() if (p / ABOUT).is_file()] if folder.is_dir() else []
+    return sorted(found)
+
+
+def heads_folder(weights: str) -> Path:
+    """The folder of an artifact: a path, or a packaged name; InputError where it is neither."""
+    if Path(weights).is_dir():
+        return Path(weights)
+    if weights in packaged_heads():
+        return Path(str(resources.files("reward_router") / "artifacts" / weights))
+    raise InputError(
+        f"weights={weights!r} is neither a folder that fit-arm wrote nor one of {', '.join(packaged_heads()) or 'none'}"
+    )
+
+
+def read_heads(weights: str) -> tuple[dict[str, Float], dict[str, Any]]:
+    """(F,) weights by head, and what the artifact says of itself; InputError where it is not whole."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    folder = heads_folder(weights)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        tensors = load_file(folder / TENSORS)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error})") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"weights={weights!r}: this version reads format {FORMAT} of fit-arm's artifacts")
+    return {name: np.asarray(row, np.float64) for name, row in tensors.items()}, about
+
+
+def features(encoder: Any, prompts: Sequence[str], responses: Sequence[str], batch_size: int = 64) -> Float:
+    """(B, 3 D) features of prompts with one response each. Each distinct text is encoded once."""
+    both = [f"{prompt}\n{response}" for prompt, response in zip(prompts, responses, strict=True)]
+    texts = list(dict.fromkeys([*prompts, *responses, *both]))
+    rows_XD = np.asarray(
+        encoder.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False), np.float64
+    )
+    unit_XD = rows_XD / np.maximum(np.linalg.norm(rows_XD, axis=1, keepdims=True), 1e-12)
+    place = {text: i for i, text in enumerate(texts)}
+    prompt_BD, response_BD, both_BD = (unit_XD[[place[t] for t in part]] for part in (prompts, responses, both))
+    return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
+
+
+class Head:
+    """Scores by one head of an artifact. The prompt is its last user message; a blank response is abstained from.
+
+    Cost: two short texts through the encoder a response, and one a prompt.
+    """
+
+    def __init__(self, encoder: Any, *, weights: str, head: str | None = None, batch_size: int = 64) -> None:
+        """``encoder``: the sentence encoder the head was learned on; ``head``: its name, where the artifact holds several."""
+        rows, self.about = read_heads(weights)
+        if head is None and len(rows) > 1:
+            raise InputError(f"weights={weights!r} holds several heads; give head: one of {', '.join(sorted(rows))}")
+        name = head or next(iter(rows))
+        if name not in rows:
+            raise InputError(f"weights={weights!r} has no head {name!r}{nearest(name, rows)}")
+        self.encoder, self.weight_F, self.batch_size = encoder, rows[name], batch_size
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, N) scores, NaN where a row is shorter than the longest or a response is blank."""
+        scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
+        asked = [user_text(prompt) for prompt in prompts]
+        cells = [(b, n) for b, row in enumerate(responses) for n, text in enumerate(row) if text.strip()]
+        if not cells:
+            return scores_BN
+        rows_CF = features(
+            self.encoder, [asked[b] for b, _ in cells], [str(responses[b][n]) for b, n in cells], self.batch_size
+        )
+        if rows_CF.shape[1] != len(self.weight_F):
+            raise InputError(
+                f"the encoder gives {rows_CF.shape[1]} features and the head was learned on {len(self.weight_F)}: "
+                f"it belongs to {self.about.get('encoder')!r}"
+            )
+        for (b, n), value in zip(cells, rows_CF @ self.weight_F, strict=True):
+            scores_BN[b, n] = value
+        return scores_BN

@@ -1,0 +1,144 @@
+"""Gold as the policy is used: sampled alike for every run, averaged over a prompt's samples, and first in every table."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from reward_router import show
+from reward_router.config import Config, PolicyConfig, TrainConfig
+from reward_router.errors import InputError
+from reward_router.evaluate import Gold, compare, measure
+from reward_router.examples import Example
+from reward_router.headline import GOLD, GOLD_SAMPLED, gold_tables, headline_gold
+
+run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
+
+
+def test_draws_are_those_of_every_run() -> None:
+    from reward_router.policy import Policy
+
+    prompts, ids = ["Say hi.", "Name a fruit."], ["a", "b"]
+    settings = PolicyConfig(model="tiny", device="cpu", max_new_tokens=6, sample_dtype="float32")
+    first, second = (Policy(settings, TrainConfig(), seed) for seed in (0, 1))
+    assert first.trial(prompts, ids, 3) == second.trial(prompts, ids, 3) == first.trial(prompts, ids, 3)
+    assert first.sample(prompts, ids, 3, 0) != second.sample(prompts, ids, 3, 0)
+    assert first.trial(prompts, ids, 3) != first.sample(prompts, ids, 3, 0)
+
+
+def test_gold_is_the_mean_over_a_prompt_s_samples() -> None:
+    from reward_router.policy import Policy
+    from reward_router.ranks import Ranks
+
+    settings = PolicyConfig(model="tiny", device="cpu", max_new_tokens=4, sample_dtype="float32")
+    policy = Policy(settings, TrainConfig(), 0)
+    examples = [Example(f"e{i}", f"Say {i}.", "odd" if i % 2 else "even", lambda r: len(r) % 2 == 0) for i in range(5)]
+    gold = measure(policy, examples, Ranks("cpu"), None, 4, samples=3)
+    assert gold.ids == [e.id for e in examples]
+    for e, right, ended in zip(examples, gold.right, gold.finished, strict=True):
+        [responses] = policy.trial([e.prompt], [e.id], 3)
+        assert right == pytest.approx(np.mean([len(r) % 2 == 0 for r in responses]))
+        assert ended == pytest.approx(np.mean([r.finished for r in responses]))
+
+
+def test_a_run_measures_both_kinds_and_shares_what_is_known(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts]))
+    settings = ("eval.limit=4", "eval.samples=2", "train.iterations=1", "train.lr=1e-2")
+    first = run.train(tiny(*settings), tmp_path / "first")
+    assert {"n", "before", "after", "diff", "ci95", "finished_before", "finished_after"} <= first["gold_sampled"][
+        "all"
+    ].keys()
+    assert set(first["gold_sampled"]) == {"all", "sums", "short", "include"}
+    assert headline_gold(first) == first["gold_sampled"]
+    assert [title for title, _ in gold_tables(first)] == [
+        "gold on held-out prompts, under sampling, 2 a prompt", "gold on held-out prompts, greedy",
+    ]  # fmt: skip
+    measured = []
+    real = run.measure
+
+    def counted(*args: Any) -> Gold:
+        measured.append(args[-1])
+        return real(*args)
+
+    monkeypatch.setattr(run, "measure", counted)
+    before = {kind: Gold(**rows["before"]) for kind, rows in first["gold_rows"].items()}
+    del before[GOLD]
+    other = run.train(tiny(*settings, "seed=3"), tmp_path / "other", before=before)
+    assert measured == [0, 0, 2]  # greedy before; greedy and sampled after
+    assert other["gold_rows"][GOLD]["before"] == first["gold_rows"][GOLD]["before"]
+    only = run.train(tiny(*settings, "eval.greedy=false"), tmp_path / "only")
+    assert only["gold"] is None
+    assert only["gold_rows"] == {GOLD_SAMPLED: first["gold_rows"][GOLD_SAMPLED]}
+    with pytest.raises(InputError, match="nothing to measure"):
+        tiny("eval.samples=0", "eval.greedy=false")
+    again = tmp_path / "printed"
+    with again.open("w") as file:
+        from reward_router.summary import show_summary
+
+        show_summary(first, Console(file=file, width=120))
+    text = again.read_text()
+    assert text.index("under sampling") < text.index("greedy")
+    assert "ended by themselves" in text
+
+
+def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> None:
+    from reward_router.study import tabulate
+
+    def gold(right: float) -> Gold:
+        return Gold(["a", "b"], ["", ""], [right, right], [1.0, 1.0])
+
+    for name, shift in (("linucb", 0.25), ("uniform", 0.0)):
+        pairs = {GOLD: (gold(0.0), gold(1.0)), GOLD_SAMPLED: (gold(0.25), gold(0.5 + shift))}
+        summary = {
+            **{kind: compare(*two) for kind, two in pairs.items()},
+            "gold_rows": {k: {"before": b.to_json(), "after": a.to_json()} for k, (b, a) in pairs.items()},
+            "calls": {"made": 1}, "seconds": {"step": 1.0}, "payoff": "probe", "arms": {"x": {"share": 1.0}},
+        }  # fmt: skip
+        folder = tmp_path / name / "seed-0"
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "variant.json").write_text(json.dumps({"variant": name, "seed": 0}))
+    console = Console(record=True, width=160, file=(tmp_path / "said").open("w"))
+    rows = tabulate(tmp_path, console)["variants"]
+    assert (rows["linucb"]["before"], rows["linucb"]["after"]) == (0.25, 0.75)
+    assert rows["linucb"]["vs_uniform"] == pytest.approx(0.25)
+    assert "under sampling" in console.export_text()
+
+
+def test_what_is_left_is_reckoned_by_kind_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(show.time, "perf_counter", lambda: now[0])
+    with show.Show(Console(quiet=True), {"step": 4, "gold": 2, "look": 1}, show.Clock()) as shown:
+        for kind, seconds in (("gold", 30.0), ("step", 8.0), ("step", 12.0)):
+            now[0] += seconds
+            shown.advance("", kind)
+        assert shown.remaining() == pytest.approx(2 * 10 + 30 + 50 / 3)
+        shown.skip("look")
+        assert shown.remaining() == pytest.approx(2 * 10 + 30)
+
+
+def test_an_estimate_counts_what_is_measured() -> None:
+    from reward_router import config, estimate
+
+    greedy, sampled, looked = (
+        estimate.evaluated(config.load(settings=["eval.limit=10", *more]), 8)
+        for more in (
+            ["eval.samples=0", "eval.greedy=true", "eval.keep=last"],
+            ["eval.samples=3", "eval.greedy=false", "eval.keep=last"],
+            [
+                "eval.samples=0",
+                "eval.greedy=true",
+                "eval.keep=best",
+                "eval.look=5",
+                "eval.look_samples=2",
+                "eval.look_every=3",
+            ],
+        )
+    )
+    assert (greedy, sampled, looked) == (20, 60, 20 + 4 * 5 * 2)

@@ -232,7 +232,7 @@ def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], No
         pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
     )
     trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed)
-    dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
+    dim = contexts.of_unit(config.router.unit)
     committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
     alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
     if alone:  # no router names an arm: decisions bear this name, calls the arms'

@@ -191,8 +191,10 @@ class RouterConfig(Section):
 
     @model_validator(mode="after")
     def _bayesian_is_whole(self) -> "RouterConfig":
-        if self.name == "bayesian" and self.unit != "pair":
-            raise ValueError(f"bayesian routes pairs of responses: unit is {self.unit!r}, give unit: pair")
+        if self.name == "bayesian" and self.unit == "batch":
+            raise ValueError(
+                "bayesian routes prompts, or pairs of responses: unit is 'batch', give unit: prompt or pair"
+            )
         if self.prior is None and self.without in ("online", "cls"):
             raise ValueError(f"without: {self.without} is an ablation of a prior, and prior is not given")
         if self.prior is None and self.trust is not None:

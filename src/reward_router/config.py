@@ -328,6 +328,10 @@ class PairsConfig(Section):
     """How preference pairs are formed from one prompt's scored responses."""
 
     per_prompt: Count = 10
+    pick: Literal["random", "widest"] = Field(
+        default="random",
+        description="which of a prompt's pairs: drawn (the paper), or those with the widest score gaps",
+    )
     margin: NonNegative = Field(default=0.0, description="smallest score gap, in the arm's own units")
     tie: NonNegative | None = Field(
         default=None,

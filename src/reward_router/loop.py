@@ -264,7 +264,14 @@ class Loop:
         limits = self.config.pairs
         ended_N = finished(texts)
         return form_pairs(
-            score_N, texts, limits.per_prompt, draw, margin, finished_N=ended_N, truncated=limits.truncated
+            score_N,
+            texts,
+            limits.per_prompt,
+            draw,
+            margin,
+            finished_N=ended_N,
+            truncated=limits.truncated,
+            pick=limits.pick,
         )
 
     def margin(self, arm: str) -> float:

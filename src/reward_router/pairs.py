@@ -9,11 +9,14 @@ trained without an end (TRL's ``missing_eos_penalty`` and ``mask_truncated_compl
 
 from bisect import insort
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reward_router.types import Float, Truncated
+
+Pick = Literal["random", "widest"]
 
 
 def form_pairs(
@@ -25,9 +28,12 @@ def form_pairs(
     allowed_NN: NDArray[np.bool_] | None = None,
     finished_N: NDArray[np.bool_] | None = None,
     truncated: Truncated = "lose",
+    pick: Pick = "random",
 ) -> list[tuple[int, int]]:
-    """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``, drawn without replacement.
+    """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``.
 
+    ``pick``: drawn without replacement (``random``), or those with the widest gaps (``widest``), of which one that a cut response
+    loses is wider than any between finished ones.
     NaN scores (the arm abstained) and pairs of identical texts are left out; the same two texts are paired once, whichever wins.
     ``allowed_NN`` (winner, loser) leaves out what somebody does not trust. ``finished_N``: False where the token limit cut a
     response (None: nowhere); ``truncated`` says what becomes of those (`beats`). An empty list means that all responses tie: the
@@ -51,8 +57,24 @@ def form_pairs(
                 candidates.append((w, loser))
     if len(candidates) <= per_prompt:
         return candidates
+    if pick == "widest":
+        return _widest(candidates, scores_N, finished_N)[:per_prompt]
     kept = rng.choice(len(candidates), size=per_prompt, replace=False)
     return [candidates[i] for i in sorted(kept)]
+
+
+def _widest(
+    candidates: Sequence[tuple[int, int]], scores_N: Float, finished_N: NDArray[np.bool_] | None
+) -> list[tuple[int, int]]:
+    """Candidates by falling score gap; where the loser was cut, first, and by the winner's score. Ties keep their order."""
+
+    def width(pair: tuple[int, int]) -> tuple[bool, float]:
+        winner, loser = pair
+        cut = finished_N is not None and not finished_N[loser] and bool(finished_N[winner])
+        gap = scores_N[winner] if cut else scores_N[winner] - scores_N[loser]
+        return cut, float(np.nan_to_num(gap, nan=-np.inf))
+
+    return sorted(candidates, key=width, reverse=True)
 
 
 def beats(

@@ -114,7 +114,7 @@ class CommitteeJudge:
 
         def ordered(most: int, allowed_NN: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
             return form_pairs(
-                ranking.value_N, texts, most, draw, limits.margin, allowed_NN, finished_N, limits.truncated
+                ranking.value_N, texts, most, draw, limits.margin, allowed_NN, finished_N, limits.truncated, limits.pick
             )
 
         if settings.below == "drop":

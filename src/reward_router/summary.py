@@ -14,6 +14,7 @@ from rich.table import Table
 
 from reward_router import config as configuration
 from reward_router.assemble import Parts, arm_specs
+from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.ledger.columns import Calls, Decisions
@@ -48,8 +49,15 @@ def manifest(parts: Parts) -> dict[str, Any]:
 
 def prior_hash(config: configuration.Config) -> str | None:
     """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
-    tensors = Path(config.router.prior or "") / "prior.safetensors"
-    return file_hash(tensors) if config.router.prior and tensors.is_file() else None
+    if config.router.prior is None:
+        return None
+    from reward_router.offline.prior import TENSORS, prior_folder
+
+    try:
+        tensors = prior_folder(config.router.prior) / TENSORS
+    except InputError:
+        return None
+    return file_hash(tensors) if tensors.is_file() else None
 
 
 def data_hash(examples: Sequence[Example]) -> str:

@@ -23,13 +23,18 @@ from reward_router.offline.strengths import fit_strengths  # noqa: E402
 ARMS = ("likely", "short")  # in another order than the run's, and one of its arms is not there
 
 
-def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, **config: Any) -> Path:
+def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, prints: Any = None, **config: Any) -> Path:
     encoder, draw = TextEncoder("tiny", max_tokens=64), np.random.default_rng(seed)
     texts = [[" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)] for _ in range(3)]
     right = draw.integers(2, size=(40, len(arms))).astype(float)
     strengths = fit_strengths(encoder.features(*texts), right, np.arange(40), dim=6, epochs=2)
     calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80, (0.6, 0.1))
-    return save_prior(Prior(arms, strengths, calibration, encoder.id, "", {}, config), folder).folder or folder
+    return (
+        save_prior(
+            Prior(arms, strengths, calibration, encoder.id, "", {}, config, fingerprints=prints or {}), folder
+        ).folder
+        or folder
+    )
 
 
 @pytest.fixture
@@ -219,6 +224,58 @@ def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
         np.testing.assert_array_equal(getattr(broken, name), getattr(whole, name))
     a, b = np.load(out / "router.npz"), np.load(tmp_path / "whole" / "router.npz")
     assert {n: a[n].tobytes() for n in a.files} == {n: b[n].tobytes() for n in b.files}
+
+
+def fingerprints(config: Config) -> dict[str, str]:
+    from reward_router.assemble import arm_specs
+    from reward_router.rewards.fingerprint import fingerprint
+
+    return {spec.name: fingerprint(spec) for spec in arm_specs(config)}
+
+
+@pytest.mark.parametrize("command", ["train", "dry run", "bestofn"])
+def test_a_prior_learned_with_other_arms_is_refused_in_one_line(
+    tiny: Callable[..., Config], tmp_path: Path, command: str
+) -> None:
+    from reward_router.bestofn.run import bestofn
+    from reward_router.estimate import check_all
+
+    said: list[str] = []
+    do: dict[str, Callable[[Config], Any]] = {
+        "train": lambda config: run.train(config, tmp_path / "run"),
+        "dry run": lambda config: check_all(config, tmp_path / "run", said.append),
+        "bestofn": lambda config: bestofn(config, tmp_path / "best.jsonl", limit=3),
+    }
+    folder = made(tmp_path / "prior", prints=fingerprints(tiny()))
+    router = f"router={{name: bayesian, unit: prompt, prior: '{folder}'}}"
+    known = [router, "payoff.name=probe", "train.iterations=1", "train.batches_per_iteration=1", "eval.limit=1"]
+    with pytest.raises(InputError, match=r"another arm 'short'.*make prior.*router\.prior: none") as caught:
+        do[command](tiny(*known, "arms.short.direction=long"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    do[command](
+        tiny(*known, "arms.long.direction=short", "arms.short.cost=7")
+    )  # no strengths of long; a price is no difference
+    assert not any("which arms" in line for line in said)
+
+
+def test_a_prior_that_does_not_say_its_arms_is_believed_with_a_warning(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from reward_router.assemble import arm_specs, prior_warnings
+    from reward_router.online import online_prior
+
+    config = tiny(*settings())
+    prior = online_prior(config.router, "probe")
+    assert prior is not None
+    first, second = prior_warnings(config, prior, arm_specs(config))
+    assert "does not say which arms" in first
+    assert "no strengths of long" in second
+
+
+def test_none_is_no_prior(tiny: Callable[..., Config]) -> None:
+    router = tiny("router={name: bayesian, unit: prompt, prior: none}").router
+    assert router == tiny("router={name: bayesian, unit: prompt}").router
 
 
 def test_a_folder_without_a_prior_is_refused_in_one_line(tiny: Callable[..., Config], tmp_path: Path) -> None:

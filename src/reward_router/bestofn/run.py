@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
-from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms
+from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms, prior_warnings
 from reward_router.bestofn import table
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item, Sides, divide, limited, read_responses, shared_prompts, two_files
@@ -179,8 +179,8 @@ class _Work:
         if any(arm.kind == "gold" for arm in config.arms):
             self.pool = build_pool(config, [*self.learned_from, *self.chosen_for])
         self.prior = prior
-        if prior is not None and (strange := prior.unknown(arm_names(config))):
-            self._warn(f"{config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
+        for warning in prior_warnings(config, prior, arm_specs(config)) if prior is not None else ():
+            self._warn(warning)
         self._now("embedding")
         self._embed(policy, prior)
 

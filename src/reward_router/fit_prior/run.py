@@ -4,7 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
+from reward_router.fit_prior.card import card_text
 from reward_router.fit_prior.pairs import load_pairs, told
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
@@ -27,6 +28,7 @@ from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.replay.feedback import parse
 from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
@@ -35,7 +37,7 @@ from reward_router.types import Float
 
 Json = dict[str, Any]
 WIDE = 150  # figures are never cut: a narrow terminal wraps the lines
-SCORES, RESULT = "scores.jsonl", "result.json"
+SCORES, RESULT, CARD = "scores.jsonl", "result.json", "CARD.md"
 
 
 def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: Console) -> Prior:
@@ -69,11 +71,12 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(
         recorded.records.arms, fitted.strengths, calibration, fitted.texts.id, recorded.digest(),
-        config=config.model_dump(mode="json"), versions=_versions(), folder=out,
+        config=config.model_dump(mode="json"), versions=_versions(), folder=out, fingerprints=_fingerprints(config),
     )  # fmt: skip
     result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
-    prior = save_prior(Prior(**{**_fields(prior), "metrics": metrics}), out)
+    prior = save_prior(replace(prior, metrics=metrics), out)
+    write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, json.dumps(result, indent=1) + "\n")
     show(result, calibration, console)
     console.print(
@@ -127,8 +130,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     pairs, dropped = load_pairs(config.data, config.seed)
     note = f"; left out: {told(dropped)}" if dropped else ""
     console.print(f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}", highlight=False)
-    specs = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
-    pool = config.pool
+    specs, pool = _specs(config), config.pool
     device = torch_device(pool.device)
     arms = RewardPool(
         {s.name: s for s in specs}, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout
@@ -239,8 +241,14 @@ def _short(part: Json) -> Json:
     }
 
 
-def _fields(prior: Prior) -> Json:
-    return {name: getattr(prior, name) for name in Prior.__dataclass_fields__}
+def _specs(config: PriorConfig) -> list[ArmSpec]:
+    """The arms that score, the embedded ones where none are listed."""
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+
+
+def _fingerprints(config: PriorConfig) -> dict[str, str]:
+    """What each arm is, by name; nothing where its scores were recorded by somebody else."""
+    return {} if config.scores else {spec.name: fingerprint(spec) for spec in _specs(config)}
 
 
 def _versions() -> dict[str, str]:

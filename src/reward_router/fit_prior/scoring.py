@@ -5,7 +5,6 @@ holding lines [hash of prompt and response, score]. Scores are written in replay
 """
 
 import hashlib
-import importlib.util
 import json
 import math
 from collections import Counter
@@ -20,9 +19,9 @@ from rich.progress import TextColumn
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
 from reward_router.replay.rewardbench1 import side
-from reward_router.rewards.loading import cache_dir, model_identity
+from reward_router.rewards.fingerprint import fingerprint
+from reward_router.rewards.loading import cache_dir
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
 from reward_router.show import bar
@@ -136,18 +135,6 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, float]]:
 def content_key(prompt: str, response: str) -> str:
     """What a score is kept by."""
     return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).hexdigest()
-
-
-def fingerprint(spec: ArmSpec) -> str:
-    """A hash of what an arm is: kind, options, and its model's weights or its own code. Name and cost do not count."""
-    source = source_of(spec)
-    weights = model_identity(source.model) if source else ""
-    if spec.kind == "python":
-        with here_importable():
-            module = importlib.util.find_spec(str(spec.options.get("path", "")).partition(":")[0])
-        weights = Path(module.origin).read_text(encoding="utf-8") if module and module.origin else ""
-    what = json.dumps([spec.kind, source and source.model, dict(spec.options), weights], sort_keys=True, default=str)
-    return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
 
 
 def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:

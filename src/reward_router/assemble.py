@@ -25,6 +25,7 @@ from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
 from reward_router.ledger import Ledger
+from reward_router.limits import within
 from reward_router.online import online_prior, online_router, same_arms
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
@@ -213,14 +214,23 @@ def breaker_rule(config: BreakerConfig) -> BreakerRule | None:
     return BreakerRule(**config.model_dump(exclude={"enabled"})) if config.enabled else None
 
 
-def assemble(config: Config, ledger: Path, ranks: Ranks, say: Callable[[str], None]) -> Parts:
-    """Load everything a run needs; InputError before the first step where something cannot be right."""
+def assemble(
+    config: Config,
+    ledger: Path,
+    ranks: Ranks,
+    say: Callable[[str], None],
+    examples: list[Example] | None = None,
+) -> Parts:
+    """Load everything a run needs; InputError before the first step where something cannot be right.
+
+    ``examples``: the prompts of ``config.data`` where they are read already.
+    """
     from reward_router.policy import Policy
     from reward_router.preflight import answer_one_row, check_disk, check_policy, check_prompts, disk_bytes
     from reward_router.training.step import Trainer
 
     fresh = not ledger.exists()  # a run that goes on has met its arms already
-    examples, names = load_examples(config.data), arm_names(config)
+    examples, names = load_examples(config.data) if examples is None else examples, arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
     if prior is not None:
@@ -364,12 +374,15 @@ def by_iteration(config: RouterConfig) -> bool:
 
 
 def checked_payoff(path: str) -> Callable[[Any], float | None]:
-    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1]."""
+    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1].
+
+    RunError where one call takes longer than `limits.SECONDS`.
+    """
     function = import_callable(path, "payoff.path")
 
     def payoff(outcome: Any) -> float | None:
         try:
-            value = function(outcome)
+            value = within(lambda: function(outcome), f"payoff.path={path!r}")
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
         if value is None:

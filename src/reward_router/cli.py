@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from reward_router import __version__
 from reward_router import config as configuration
-from reward_router.errors import InputError, RewardRouterError
+from reward_router.errors import DataWarning, InputError, RewardRouterError
+from reward_router.show import plain_console, say
 
 app = typer.Typer(
     name="reward-router",
@@ -26,7 +26,7 @@ ledger_app = typer.Typer(no_args_is_help=True, help="The durable record of decis
 app.add_typer(ledger_app, name="ledger")
 MAIN = os.environ.get("RANK", "0") == "0"
 """False on the other processes of an ``accelerate launch``: they say nothing."""
-console = Console(quiet=not MAIN)
+console = plain_console(quiet=not MAIN)
 
 INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__bases__[0]  # typer carries its own copy of click's, or click's itself
@@ -38,7 +38,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", he
 
 def _version(wanted: bool) -> None:
     if wanted:
-        console.print(f"reward-router {__version__}", highlight=False)
+        say(console, f"reward-router {__version__}")
         raise typer.Exit
 
 
@@ -58,6 +58,10 @@ def train(
     set_: Settings = None,
     out: Annotated[Path, typer.Option(help="the run's directory")] = Path("runs/latest"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(help="with --resume: go on though data, weights, code or versions changed, and record it"),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
@@ -66,15 +70,17 @@ def train(
     from reward_router import run
     from reward_router.report import training
 
-    console.print(run.headline(settled, name), highlight=False)
+    say(console, run.headline(settled, name))
     if dry_run:
         from reward_router.estimate import check_all, show_estimate
 
-        check_all(settled, out, lambda what: console.print(what, highlight=False, markup=False))
+        check_all(settled, out, lambda what: say(console, what))
         show_estimate(settled, console)
         return
-    if run.train(settled, out, resume=resume, console=console):  # nothing on the other processes of a launch
-        console.print(f"report   {training.write(out)}", highlight=False)
+    if run.train(
+        settled, out, resume=resume, accept_changes=accept_changes, console=console
+    ):  # nothing on the other processes of a launch
+        say(console, f"report   {training.write(out)}")
 
 
 @app.command()
@@ -192,7 +198,7 @@ def report(folder: Annotated[Path, typer.Argument(help="a finished run's directo
     """Write a run's report again from what its directory holds."""
     from reward_router.report import training
 
-    console.print(f"report   {training.write(folder)}", highlight=False)
+    say(console, f"report   {training.write(folder)}")
 
 
 @app.command("eval")
@@ -200,19 +206,22 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="JSONL, Parquet, Hub name or `embedded`; none: the run's dev set"),
+        typer.Argument(metavar="[DATA]", help="a file, a Hub name or `embedded`; none: the run's dev set"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")] = None,
     answer_kind: Annotated[str | None, typer.Option(help="number, yes_no, letter, math or exact")] = None,
     column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")] = None,
     template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
     """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
     from reward_router.finished import evaluate as measure
     from reward_router.finished import held_out
 
-    section = held_out(run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template)
+    section = held_out(
+        run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template, name=name
+    )
     measure(run, section, limit, console)
 
 
@@ -224,12 +233,14 @@ def export(
     """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
     from reward_router.finished import export as merge
 
-    console.print(f"model    {merge(run, out)}", highlight=False)
+    say(console, f"model    {merge(run, out)}")
 
 
 @app.command()
 def replay(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="recorded scores: JSONL, Parquet or a ledger")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+    ],
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
     ] = None,
@@ -267,7 +278,7 @@ def replay(
         from reward_router.report.replay import write
 
         write(result, report_out)
-        console.print(f"report   {report_out}", highlight=False)
+        say(console, f"report   {report_out}")
 
 
 @arms_app.command("check")
@@ -278,14 +289,20 @@ def arms_check(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many pairs")] = None,
     baseline: Annotated[Path | None, typer.Option(help="the --json of an earlier check: shows drift")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
+    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. chosen=response_0")] = None,
+    preference: Annotated[str | None, typer.Option(help="the column that says which response is better")] = None,
+    name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
-    from reward_router.finished import check_config
+    from reward_router.finished import check_config, column_mapping
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    checks = check_config(settled, data, split, limit, baseline, json_out, console)
+    mapping = column_mapping(column or [])
+    checks = check_config(
+        settled, data, split, limit, baseline, json_out, console, columns=mapping, preference=preference, name=name
+    )
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)
 
@@ -296,7 +313,7 @@ def ledger_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="a le
     from reward_router.ledger import check_ledger
 
     found = check_ledger(file)
-    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    say(console, str(found), wrap=False, lines=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -309,20 +326,25 @@ def ledger_export(
     """Save every readable event of a ledger."""
     from reward_router.ledger import export_ledger
 
-    console.print(str(export_ledger(file, out)), highlight=False, markup=False, soft_wrap=True)
+    say(console, str(export_ledger(file, out)), wrap=False, lines=True)
 
 
 def main() -> None:
     """Entry point of ``reward-router``."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
+    warnings.simplefilter("default", DataWarning)  # once, though a data set may be read twice
+    others = warnings.showwarning
+    warnings.showwarning = lambda what, *where, **more: (
+        _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
+    )
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:
         _stop(str(error), error.exit_code)
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            console.print(str(error), markup=False, highlight=False)
+            say(console, str(error), lines=True)
             sys.exit(0)
         _stop(f"{error.format_message()} (see reward-router --help)", 2)
     except OSError as error:
@@ -337,11 +359,18 @@ def main() -> None:
     sys.exit(code or 0)
 
 
+def _note(what: Warning | str) -> None:
+    """What was left out of the data, as one line on stderr, from the first process of a launch."""
+    if MAIN:
+        text = f"reward-router: {' '.join(str(what).split())}"
+        say(plain_console(stderr=True), text, "yellow", wrap=False)
+
+
 def _stop(message: str, code: int) -> NoReturn:
     """One line on stderr, from the first process of a launch, and the exit code."""
     if MAIN:
         text = f"reward-router: {' '.join(message.split())}"
-        Console(stderr=True).print(text, style="red", highlight=False, soft_wrap=True, markup=False)
+        say(plain_console(stderr=True), text, "red", wrap=False)
     sys.exit(code)
 
 

@@ -68,7 +68,7 @@ def _reach(row: Row, column: str, place: str) -> Any:
     for part in rest:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
-        elif _is_list(value) and part.isdigit() and int(part) < len(value):
+        elif _is_list(value) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         elif value is not None:
             raise InputError(f"data {place}: column {head!r} has no {part!r} on the way {column!r}")

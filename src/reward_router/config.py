@@ -35,13 +35,17 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Where prompts come from: ``embedded`` (generated), a JSONL(.gz) or Parquet file, or a Hub data set."""
+    """Where prompts come from: ``embedded`` (generated), a file (JSON lines or array, CSV, each also gzipped, Parquet), or the Hub."""
 
     source: str = "embedded"
     name: str | None = Field(default=None, description="configuration name of a Hub data set, e.g. `main` of gsm8k")
     split: str = "train"
     columns: dict[str, str] = Field(
-        default_factory=dict, description="our name -> the data's column (prompt, answer, category, id)"
+        default_factory=dict,
+        description="our name -> the data's column (prompt, answer, category, id; for `arms check` also chosen, rejected, source)",
+    )
+    preference: str | None = Field(
+        default=None, description="for `arms check`: the column that says which response is better (see docs/data.md)"
     )
     template: str | None = Field(default=None, description="prompt template with {column} fields")
     limit: Count | None = None

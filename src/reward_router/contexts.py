@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from reward_router import chat
 from reward_router.config import ContextConfig
 from reward_router.data import Prompt
 from reward_router.errors import InputError
@@ -119,7 +120,7 @@ class Contexts:
 
 def text_of(prompt: Prompt) -> str:
     """A prompt as plain text."""
-    return prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
+    return prompt if isinstance(prompt, str) else "\n".join(chat.text_of(m) for m in prompt)
 
 
 def _answered(prompt: Prompt, response: str) -> Prompt:

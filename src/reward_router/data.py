@@ -1,25 +1,27 @@
 """Prompts and preferences as records, from files or the Hub, with column mapping and a prompt template.
 
-A prompt is text or a list of messages; a single user message becomes its text. TRL's column names are accepted as they are
-(``prompt``, ``chosen``, ``rejected``, implicit prompts too); any other column is reached by mapping. Left out: images, tools.
+A prompt is text or a list of messages; a single user message becomes its text. The forms that are read are listed in
+``docs/data.md``; any other column is reached by mapping. A row that cannot be read is left out, counted and named.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, TypeVar
 
-from reward_router import keyed
+from reward_router import chat, keyed, preferences
+from reward_router.chat import Unreadable
 from reward_router.columns import check_mapping, fill, optional, required, template_fields
 from reward_router.errors import InputError
-from reward_router.rows import Row, read_rows
+from reward_router.labels import Numbers, named
+from reward_router.preferences import Pair, Prompt
+from reward_router.rows import Broken, Row, Tally, read_rows
 
-Prompt = str | list[dict[str, str]]
+__all__ = ["PreferenceRecord", "Prompt", "PromptRecord", "load_preferences", "load_prompts", "wrapped"]
 
-_ROLES = ("system", "user", "assistant", "tool")
 _FOLD = re.compile(r"(?P<split>.+)#(?P<low>\d+(?:\.\d+)?):(?P<high>\d+(?:\.\d+)?)")
+_CONVERSATIONS = ("messages", "conversations", "conversation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +58,38 @@ def load_prompts(
     limit: int | None = None,
     config_name: str | None = None,
     categories: Sequence[str] | None = None,
+    tally: Tally | None = None,
 ) -> list[PromptRecord]:
-    """Prompts of a JSONL(.gz) or Parquet file or a Hub data set, in order.
+    """Prompts of a file or a Hub data set, in order: JSON lines, a JSON array, CSV, each also gzipped, or Parquet.
 
     ``columns`` maps our names (id, prompt, category, answer) to the data's; a path such as ``conversation.0.content`` reaches
     into lists and objects. ``template`` is a text with ``{column}`` fields (ours or the data's; ``{{`` is a brace); a list
     fills in as lettered choices, one a line. Of a multi-turn prompt it wraps the last user turn. ``split`` as in `read_rows`,
     and ``NAME#A:B`` keeps the rows whose prompt hashes into percent A to B: a stable random split, a prompt never on both
     sides. ``categories`` keeps these only; ``limit`` then keeps the first so many. Ids not given are hashes of the prompt.
-    Raises InputError naming file, line and the columns there are; also for an empty result or an id given twice. O(rows).
+    A row that cannot be read is left out: a `DataWarning` names the first and counts them, or ``tally`` where it is given.
+    Raises InputError where more than half of the rows cannot be read (naming file, line and the columns there are), for an
+    empty result or an id given twice. O(rows).
     """
     mapping = check_mapping(columns, ("id", "prompt", "category", "answer"))
     fields = template_fields(template)
 
-    def make(place: str, row: Row) -> list[PromptRecord]:
+    def make(place: str, row: Row) -> Iterator[PromptRecord]:
+        chat.no_media(row)
         prompt: Prompt = ""
         if template is None or "prompt" in fields:
-            prompt = _prompt(required(row, "prompt", mapping, place), place)
+            prompt = _prompt_of(row, mapping, place)
         if template is not None:
-            prompt = _wrapped(prompt, lambda text: fill(template, row, mapping, text, place), place)
+            prompt = wrapped(prompt, lambda text: fill(template, row, mapping, text, place))
         name, category, answer = (optional(row, what, mapping, place) for what in ("id", "category", "answer"))
-        return [PromptRecord(name or "", _checked(prompt, place), category or "", answer)]
+        if answer is None and "answer" not in mapping:
+            answer = optional({"answer": preferences.ground_truth(row)}, "answer", {}, place)
+        yield PromptRecord(name or "", _checked(prompt), category or "", answer)
 
-    return _load(path_or_name, split, config_name, make, categories, limit)
+    counted = tally or Tally(path_or_name)
+    reading = _Reading(path_or_name, split, config_name, categories, limit, counted)
+    records = [reading.named(record, place) for place, record in reading.records(make)]
+    return reading.finished(records, tally is None)
 
 
 def load_preferences(
@@ -90,113 +101,166 @@ def load_preferences(
     config_name: str | None = None,
     categories: Sequence[str] | None = None,
     preference: str | None = None,
+    tally: Tally | None = None,
 ) -> list[PreferenceRecord]:
     """Preference pairs {prompt, chosen, rejected, source?, category?, id?}, from the same places as `load_prompts`.
 
-    ``chosen`` and ``rejected`` are texts or message lists that end in one assistant turn. Without a prompt column the prompt is
-    what both have in common at their start (TRL's implicit prompt). A list of texts is several responses: every chosen is paired
-    with every rejected. ``preference`` names a column of signed numbers: below 0 ``chosen`` is the better one, above 0 ``rejected``,
-    0 is a tie and left out. Options and errors as in `load_prompts`. O(rows).
+    The forms of `reward_router.preferences` are recognised by their columns. ``chosen`` and ``rejected`` are texts or message
+    lists that end in one assistant turn. Without a prompt column the prompt is what both have in common at their start (TRL's
+    implicit prompt). A list of texts is several responses: every chosen is paired with every rejected. ``preference`` names the
+    column that says which is better: labels, an index, or signed numbers (below 0 ``chosen`` is the better one, above 0
+    ``rejected``, 0 is a tie); where its numbers leave open which of these, ``COLUMN:index0``, ``:index1``, ``:first`` or ``:signed``
+    says it. Ties and pairs of identical responses are left out and counted. Options and errors as in `load_prompts`. O(rows).
     """
     mapping = check_mapping(columns, ("id", "prompt", "chosen", "rejected", "source", "category"))
-    if preference is not None:
-        mapping["preference"] = preference
+    numbers: dict[str, Numbers] = {}
+    convention: str | None = None
 
-    def make(place: str, row: Row) -> list[PreferenceRecord]:
-        chosen, rejected = (required(row, what, mapping, place) for what in ("chosen", "rejected"))
+    def make(place: str, row: Row) -> Iterator[_Draft]:
+        nonlocal convention
+        column = preference
         if preference is not None:
-            sign = _number(required(row, "preference", mapping, place), preference, place)
-            if sign == 0:
-                return []
-            chosen, rejected = (rejected, chosen) if sign > 0 else (chosen, rejected)
-        if _several(chosen) or _several(rejected):
-            return [
-                r
-                for better, worse in product(*map(_listed, (chosen, rejected)))
-                for r in pair(place, row, better, worse)
-            ]
-        return pair(place, row, chosen, rejected)
-
-    def pair(place: str, row: Row, chosen: Any, rejected: Any) -> list[PreferenceRecord]:
-        if "prompt" in mapping or "prompt" in row:
-            start = required(row, "prompt", mapping, place)
-        else:
-            start = _common_start(chosen, rejected)
-            chosen, rejected = chosen[len(start) :], rejected[len(start) :]
-        better, worse = _response(chosen, start, "chosen", place), _response(rejected, start, "rejected", place)
+            column, convention = named(preference, row)
         name, source, category = (optional(row, what, mapping, place) or "" for what in ("id", "source", "category"))
-        return [PreferenceRecord(name, _checked(_prompt(start, place), place), better, worse, source, category)]
+        found = preferences.pairs_of(row, mapping, column, place)
+        for number, pair in enumerate(found, start=1):
+            _checked(pair.prompt)
+            if isinstance(pair.said, float):
+                known = numbers.setdefault(pair.column, Numbers(pair.column, convention, pair.counted_from))
+                known.seen.add(pair.said)
+            own = f"{name}-{number}" if name and len(found) > 1 else name
+            yield _Draft(pair, own, pair.prompt, source, category)
 
-    return _load(path_or_name, split, config_name, make, categories, limit)
-
-
-def _load(
-    source: str,
-    split: str,
-    config_name: str | None,
-    make: Callable[[str, Row], list[Record]],
-    categories: Sequence[str] | None,
-    limit: int | None,
-) -> list[Record]:
-    if limit is not None and limit < 1:
-        raise InputError(f"data limit={limit}: at least 1, or none for all")
-    name, low, high = _fold(split)
-    records: list[Record] = []
-    first_at: dict[str, str] = {}
-    seen: set[str] = set()
-    for place, row in read_rows(source, name, config_name):
-        for record in _numbered(make(place, row)):
-            seen.add(record.category)
-            wanted = categories is None or record.category in categories
-            if wanted and low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < high:
-                records.append(_named(record, first_at, place))
-        if limit is not None and len(records) >= limit:
-            del records[limit:]
-            break
-    if not records:
-        why = f"; categories there are: {', '.join(sorted(seen))}" if categories and seen else ""
-        raise InputError(f"data {source}, split {split!r}: no rows{why}")
-    return records
+    counted = tally or Tally(path_or_name)
+    reading = _Reading(path_or_name, split, config_name, categories, limit, counted)
+    drafts = list(reading.records(make))
+    for column in numbers.values():
+        _settle(column, path_or_name, preference)
+    records = []
+    for place, draft in drafts:
+        try:
+            record = draft.record(numbers)
+        except ValueError:
+            counted.broken(f"data {place}: {draft.pair.column} is {draft.pair.said}, which says nothing there")
+            continue
+        if record is None:
+            counted.ties += 1
+        elif record.chosen == record.rejected:
+            counted.identical += 1
+        else:
+            records.append(reading.named(record, place))
+    return reading.finished(records, tally is None)
 
 
-def _numbered(records: list[Record]) -> list[Record]:
-    """Several pairs of one row share its id, each with its number behind it."""
-    if len(records) < 2:
-        return records
-    return [replace(r, id=f"{r.id}-{i}") if r.id else r for i, r in enumerate(records, start=1)]
-
-
-def _several(value: Any) -> bool:
-    """A list of texts: several responses, not messages."""
-    return isinstance(value, Sequence) and not isinstance(value, str) and any(isinstance(v, str) for v in value)
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if _several(value) else [value]
-
-
-def _number(value: Any, column: str, place: str) -> float:
+def _settle(column: Numbers, source: str, preference: str | None) -> None:
+    """What the numbers of a column mean; a column that the user named may be signed, so that 0 alone is no index."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"data {place}: column {column!r} must be a number (below 0: chosen is better), found {value!r}"
-        ) from None
+        column.settle(named_index=preference is None or _sounds_like_an_index(column.column))
+    except InputError as error:
+        raise InputError(f"data {source}: {error}") from None
 
 
-def _named(record: Record, first_at: dict[str, str], place: str) -> Record:
-    """The record with a unique id: its own, else its content's hash, numbered from the second time on."""
-    if record.id in first_at:
-        raise InputError(f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; ids are unique")
-    if not record.id:
-        digest = name = _digest(record)
-        count = 1
-        while name in first_at:
-            count += 1
-            name = f"{digest}-{count}"
-        record = replace(record, id=name)
-    first_at[record.id] = place
-    return record
+def _sounds_like_an_index(column: str) -> bool:
+    return re.search(r"(_id|index|idx|winner|label|choice|chosen)s?$", column.casefold()) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A pair before it is known what the numbers of its label column mean."""
+
+    pair: Pair
+    id: str
+    prompt: Prompt
+    source: str
+    category: str
+
+    def record(self, numbers: Mapping[str, Numbers]) -> PreferenceRecord | None:
+        """The preference; None for a tie."""
+        said = self.pair.said
+        side = numbers[self.pair.column].side(said) if isinstance(said, float) else said
+        if side == "tie":
+            return None
+        better, worse = (self.pair.first, self.pair.second) if side == "a" else (self.pair.second, self.pair.first)
+        return PreferenceRecord(self.id, self.prompt, better, worse, self.source, self.category)
+
+
+class _Reading:
+    """One pass over a source: which rows are wanted, what was lost, and that no id stands twice."""
+
+    def __init__(
+        self, source: str, split: str, config_name: str | None, categories: Sequence[str] | None, limit: int | None,
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        if limit is not None and limit < 1:
+            raise InputError(f"data limit={limit}: at least 1, or none for all")
+        self.source, self.config_name, self.categories, self.limit = source, config_name, categories, limit
+        self.split, self.low, self.high = _fold(split)
+        self.asked = split
+        self.tally = tally
+        self.seen: set[str] = set()
+        self.first_at: dict[str, str] = {}
+
+    def records(self, make: Callable[[str, Row], Iterator[Any]]) -> Iterator[tuple[str, Any]]:
+        """(place, record) of the rows that are wanted, until the limit; what cannot be read is counted."""
+        kept = 0
+        for place, row in read_rows(self.source, self.split, self.config_name):
+            self.tally.read += 1
+            for record in self._of_row(place, row, make):
+                self.seen.add(record.category)
+                if not self._wanted(record):
+                    continue
+                kept += 1
+                yield place, record
+                if kept == self.limit:
+                    return
+
+    def _of_row(self, place: str, row: Row | Broken, make: Callable[[str, Row], Iterator[Any]]) -> list[Any]:
+        try:
+            if isinstance(row, Broken):
+                raise Unreadable(str(row))
+            return list(make(place, row))
+        except Unreadable as error:
+            self.tally.broken(f"data {place}: {error}")
+        except InputError as error:  # it names the place itself
+            self.tally.broken(str(error))
+        except RecursionError:
+            self.tally.broken(f"data {place}: nested too deeply")
+        return []
+
+    def _wanted(self, record: Any) -> bool:
+        if self.categories is not None and record.category not in self.categories:
+            return False
+        if self.low == 0 and self.high == 100:
+            return True
+        return self.low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < self.high
+
+    def named(self, record: Record, place: str) -> Record:
+        """The record with a unique id: its own, else its content's hash, numbered from the second time on."""
+        first_at = self.first_at
+        if record.id in first_at:
+            raise InputError(
+                f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; ids are unique"
+            )
+        if not record.id:
+            digest = name = _digest(record)
+            count = 1
+            while name in first_at:
+                count += 1
+                name = f"{digest}-{count}"
+            record = replace(record, id=name)
+        first_at[record.id] = place
+        return record
+
+    def finished(self, records: list[Record], tell: bool) -> list[Record]:
+        """The records; InputError where too much was lost or none is left. ``tell``: warn of what was left out."""
+        self.tally.check()
+        if not records:
+            there = f"; categories there are: {', '.join(sorted(self.seen))}" if self.categories and self.seen else ""
+            left_out = f"; {told}" if (told := self.tally.told()) else ""
+            raise InputError(f"data {self.source}, split {self.asked!r}: no rows{there}{left_out}")
+        if tell:
+            self.tally.tell()
+        return records
 
 
 def _digest(content: object) -> str:
@@ -213,62 +277,33 @@ def _fold(split: str) -> tuple[str, float, float]:
     return found["split"], low, high
 
 
-def _prompt(value: Any, place: str) -> Prompt:
-    if isinstance(value, str):
-        return value
-    turns = _messages(value, "prompt", place)
-    return turns[0]["content"] if len(turns) == 1 and turns[0]["role"] == "user" else turns
+def _prompt_of(row: Row, mapping: Mapping[str, str], place: str) -> Prompt:
+    """The prompt column, or the conversation that a row has instead; what the assistant said last there is no prompt."""
+    if "prompt" not in mapping and row.get("prompt") is None:
+        column = next((name for name in _CONVERSATIONS if chat.is_messages(row.get(name))), None)
+        if column is not None:
+            turns = chat.messages(row[column], column)
+            while len(turns) > 1 and turns[-1]["role"] == "assistant":
+                turns = turns[:-1]
+            return preferences.prompt(turns, column)
+    return preferences.prompt(required(row, "prompt", mapping, place), "prompt")
 
 
-def _checked(prompt: Prompt, place: str) -> Prompt:
+def _checked(prompt: Prompt) -> Prompt:
+    if not prompt:
+        raise Unreadable("the prompt is empty")
     if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
-        raise InputError(
-            f"data {place}: the prompt ends with an assistant turn; it must end with the user's or a tool's"
-        )
+        raise Unreadable("the prompt ends with an assistant turn; it must end with the user's or a tool's")
     if not (prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip():
-        raise InputError(f"data {place}: the prompt is empty")
+        raise Unreadable("the prompt is empty")
     return prompt
 
 
-def _wrapped(prompt: Prompt, wrap: Callable[[str], str], place: str) -> Prompt:
+def wrapped(prompt: Prompt, wrap: Callable[[str], str]) -> Prompt:
     """The prompt with its text, or its last user turn, passed through ``wrap``."""
     if isinstance(prompt, str):
         return wrap(prompt)
     last = max((i for i, turn in enumerate(prompt) if turn["role"] == "user"), default=None)
     if last is None:
-        raise InputError(f"data {place}: the template wraps the last user turn, and the prompt has none")
+        raise Unreadable("the template wraps the last user turn, and the prompt has none")
     return [turn | {"content": wrap(turn["content"])} if i == last else turn for i, turn in enumerate(prompt)]
-
-
-def _messages(value: Any, what: str, place: str) -> list[dict[str, str]]:
-    shape = f"a text or a list of {{role: {'|'.join(_ROLES)}, content: text}}"
-    if not isinstance(value, Sequence) or not value:
-        raise InputError(f"data {place}: {what} must be {shape}, found {str(value)[:60]!r}")
-    turns = []
-    for turn in value:
-        role, content = (turn.get("role"), turn.get("content")) if isinstance(turn, Mapping) else (None, None)
-        if role not in _ROLES or not isinstance(content, str):
-            raise InputError(f"data {place}: {what} must be {shape}, found the turn {str(turn)[:60]!r}")
-        turns.append({"role": str(role), "content": content})
-    return turns
-
-
-def _response(value: Any, start: Any, what: str, place: str) -> str:
-    if isinstance(value, str | bool | int | float):
-        return str(value)  # "True" and "42" are answers that some writers of JSON turn into values
-    turns = _messages(value, what, place)
-    if not isinstance(start, str) and turns[: len(start)] == _messages(start, "prompt", place):
-        turns = turns[len(start) :]  # the whole conversation was given
-    if len(turns) != 1 or turns[0]["role"] != "assistant":
-        raise InputError(f"data {place}: {what} must be one assistant turn after the prompt, found {len(turns)} turns")
-    return turns[0]["content"]
-
-
-def _common_start(chosen: Any, rejected: Any) -> Any:
-    """What both start with: whole turns of messages, whole words of texts."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    same = next((i for i, (a, b) in pairs if a != b), min(len(chosen), len(rejected)))
-    if isinstance(chosen, str):
-        space = re.search(r"\s\S*$", chosen[:same])
-        same = space.start() if space else 0
-    return chosen[:same]

@@ -23,3 +23,7 @@ class RunError(RewardRouterError):
 
 class AllArmsResting(RunError):
     """Every arm failed and rests, so there is nobody to route to; the ledger knows, and the next call asks one of them again."""
+
+
+class DataWarning(UserWarning):
+    """Rows of a data set were left out: how many, and why. The command line prints it as one line."""

@@ -24,10 +24,11 @@ from reward_router.assemble import (
 )
 from reward_router.config import Config
 from reward_router.contexts import text_of
-from reward_router.examples import EMBEDDED, balanced, load_examples
+from reward_router.examples import balanced, load_examples
+from reward_router.manifest import dev_set
 from reward_router.online import online_prior
 from reward_router.preflight import answer_one_row, at_hand, check_disk, check_policy, check_prompts, disk_bytes
-from reward_router.show import duration
+from reward_router.show import duration, say
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
@@ -80,9 +81,8 @@ def estimate(config: Config) -> dict[str, Any]:
 def evaluated(config: Config, steps: int) -> int:
     """Responses that are generated only to be measured: before and after, held out and test, and the looks."""
     settings = config.eval
-    own = config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
     total = 0
-    for data in (settings.data or own, settings.test):
+    for data in (dev_set(config), settings.test):
         if data is not None:
             prompts = len(balanced(load_examples(data), settings.limit))
             total += 2 * prompts * (settings.samples + settings.greedy)
@@ -187,10 +187,8 @@ def show_estimate(config: Config, console: Console) -> None:
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
     memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
-    console.print(
-        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs", highlight=False
-    )
+    say(console, f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs")
     most = "at most " if e["calls_at_most"] else ""
-    console.print(f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})", highlight=False)
-    console.print(f"time     about {duration(total)} on {e['device']}: {parts}", highlight=False)
-    console.print(f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}", highlight=False)
+    say(console, f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})")
+    say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
+    say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")

@@ -7,10 +7,12 @@ from functools import partial
 import numpy as np
 
 from reward_router.answers import grade
+from reward_router.columns import fill, template_fields
 from reward_router.config import DataConfig, nearest
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.math_equal import check_package
+from reward_router.rows import Tally
 from reward_router.tasks import SPLITS, Split, Task, generate, verify
 from reward_router.types import Float
 
@@ -19,12 +21,16 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell."""
+    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell.
+
+    ``truth``: what it goes by, as text: two prompts that differ in it alone are different prompts.
+    """
 
     id: str
     prompt: Prompt
     category: str
     verify: Callable[[str], bool] | None
+    truth: str = ""
 
     def gold(self, responses: Sequence[str]) -> Float:
         """(N,) 1.0 right, 0.0 wrong, NaN where there is no gold."""
@@ -38,15 +44,18 @@ def load_examples(config: DataConfig, split: str | None = None) -> list[Example]
     if config.answer_kind == "math":
         check_package("data.answer_kind: math")
     if config.source == EMBEDDED:
-        examples = [_of_task(t) for t in generate(_embedded_split(split or config.split))]
+        _only_what_embedded_prompts_have(config)
+        examples = [_of_task(t, config.template) for t in generate(_embedded_split(split or config.split))]
     else:
-        examples = [_of_record(r, config) for r in _records(config, split)]
+        examples = _of_file(config, split)
     if config.categories is not None and config.source == EMBEDDED:
         known = sorted({e.category for e in examples})
         for name in config.categories:
             if name not in known:
                 raise InputError(f"data.categories: {name!r} is no category of {config.source}; {nearest(name, known)}")
         examples = [e for e in examples if e.category in config.categories]
+    if config.source == EMBEDDED and config.limit is not None:
+        examples = examples[: config.limit]
     if not examples:
         raise InputError(f"data.source={config.source}: no prompts are left; a run needs at least one")
     return examples
@@ -59,7 +68,30 @@ def _embedded_split(split: str) -> Split:
     raise InputError(f"data.split={split!r}: the embedded prompts have the splits {', '.join(SPLITS)}")
 
 
-def _records(config: DataConfig, split: str | None) -> list[PromptRecord]:
+def _only_what_embedded_prompts_have(config: DataConfig) -> None:
+    """InputError for keys that say how to read a data set: the embedded prompts are made, with rules of their own."""
+    for key in ("columns", "answer_kind", "name", "preference"):
+        if getattr(config, key):
+            raise InputError(
+                f"data.{key}: the embedded prompts bring their own columns and rules; leave it out, or give data.source"
+            )
+
+
+def _of_file(config: DataConfig, split: str | None) -> list[Example]:
+    """The prompts of a file or a Hub data set; one whose gold cannot be read is lost like a row that cannot be."""
+    tally = Tally(config.source)
+    examples = []
+    for record in _records(config, split, tally):
+        try:
+            examples.append(_of_record(record, config))
+        except InputError as error:
+            tally.broken(str(error))
+    tally.check()
+    tally.tell()
+    return examples
+
+
+def _records(config: DataConfig, split: str | None, tally: Tally) -> list[PromptRecord]:
     return load_prompts(
         config.source,
         split=split or config.split,
@@ -68,11 +100,17 @@ def _records(config: DataConfig, split: str | None) -> list[PromptRecord]:
         limit=config.limit,
         config_name=config.name,
         categories=config.categories,
+        tally=tally,
     )
 
 
-def _of_task(task: Task) -> Example:
-    return Example(task.id, task.prompt, task.category, partial(verify, task))
+def _of_task(task: Task, template: str | None) -> Example:
+    prompt = task.prompt
+    if template is not None:
+        template_fields(template)
+        row = {"prompt": task.prompt, "category": task.category, "id": task.id}
+        prompt = fill(template, row, {}, task.prompt, f"prompt {task.id}")
+    return Example(task.id, prompt, task.category, partial(verify, task), repr(task))
 
 
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
@@ -83,7 +121,7 @@ def _of_record(record: PromptRecord, config: DataConfig) -> Example:
         grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
     except InputError as error:
         raise InputError(f"data {config.source}, prompt {record.id}: {error}") from None
-    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer))
+    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer), f"{kind}: {answer}")
 
 
 def _graded(kind: str, answer: str, response: str) -> bool:

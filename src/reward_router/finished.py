@@ -4,18 +4,17 @@ Each function is one command of the command line. Left out: serving the merged m
 """
 
 import json
-import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.table import Table
 
 from reward_router import config as configuration
+from reward_router import strict_json
 from reward_router.answers import AnswerKind
 from reward_router.assemble import arm_specs, build_pool, fitting
 from reward_router.config import Config, DataConfig
@@ -28,8 +27,12 @@ from reward_router.policy import Policy, attach_adapters
 from reward_router.ranks import Ranks
 from reward_router.rewards.check import ArmCheck, check_arms
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer
+from reward_router.rows import Broken, read_rows
 from reward_router.rundir import RunDir, explained, write_atomically
+from reward_router.show import Table, say, show_table
 from reward_router.summary import gold_table
+
+_PAIR_COLUMNS = ("id", "prompt", "chosen", "rejected", "source", "category")
 
 
 def run_config(folder: Path) -> Config:
@@ -50,15 +53,14 @@ def held_out(
     answer_kind: str | None = None,
     columns: Sequence[str] = (),
     template: str | None = None,
+    name: str | None = None,
 ) -> DataConfig:
     """The data to measure a run on: its own dev set where ``source`` is None, else a file, a Hub name or ``embedded``.
 
     ``columns``: OURS=THEIRS. InputError for an unknown answer kind, or an option without a data set.
     """
     given: dict[str, Any] = {"split": split, "answer_kind": answer_kind, "template": template}
-    mapping = dict(pair.partition("=")[::2] for pair in columns)
-    if not all(mapping.values()):
-        raise InputError(f"--column {columns[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    mapping = column_mapping(columns)
     if answer_kind is not None and answer_kind not in get_args(AnswerKind):
         raise InputError(f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}")
     config = run_config(folder)
@@ -69,7 +71,15 @@ def held_out(
             raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
         return own.model_copy(update={k: v for k, v in given.items() if v is not None})
     given["split"] = split or ("dev" if source == EMBEDDED else "train")
-    return DataConfig(source=source, columns=mapping, **given)
+    return DataConfig(source=source, name=name, columns=mapping, **given)
+
+
+def column_mapping(columns: Sequence[str]) -> dict[str, str]:
+    """``OURS=THEIRS`` words as a mapping; InputError for a word of another form."""
+    mapping = dict(pair.partition("=")[::2] for pair in columns)
+    if not all(mapping.values()):
+        raise InputError(f"--column {columns[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    return mapping
 
 
 def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console) -> dict[str, Any]:
@@ -82,7 +92,7 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
     if not examples:
         raise InputError(f"data {data.source} has no gold: give --answer-kind, and an answer column")
     policy = Policy(config.policy, config.train, config.seed)
-    chosen = balanced(fitting(examples, data, policy, console.print), limit)
+    chosen = balanced(fitting(examples, data, policy, lambda note: say(console, note)), limit)
     ranks, settings = Ranks("cpu" if config.policy.device == "cpu" else "auto"), config.eval
     kinds = {GOLD_SAMPLED: settings.samples} if settings.samples else {}
     kinds |= {GOLD: 0} if settings.greedy else {}
@@ -99,8 +109,8 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
     tables = {kind: compare(before[kind], after) for kind, after in gold().items()}
     for kind, table in tables.items():
         how = f"under sampling, {settings.samples} a prompt" if kind == GOLD_SAMPLED else "greedy"
-        console.print(gold_table(table, f"gold on {data.source}, {data.split}, {how}"))
-        console.print(finished_line(table), highlight=False)
+        show_table(console, gold_table(table, f"gold on {data.source}, {data.split}, {how}"))
+        say(console, finished_line(table))
     return tables
 
 
@@ -141,33 +151,52 @@ def check_config(
     baseline: Path | None,
     json_out: Path | None,
     console: Console,
+    *,
+    columns: Mapping[str, str] | None = None,
+    preference: str | None = None,
+    name: str | None = None,
 ) -> list[ArmCheck]:
     """Every arm of a configuration (kind gold left out) on labelled pairs: prints `rewards.check.check_arms`'s table.
 
+    ``columns`` and ``preference`` say how the pairs are read; what they leave out is taken from the configuration's data section.
     InputError, after the table, where an arm cannot be had as it is configured: weights that are missing, an output to be chosen.
     """
-    rows = [
-        {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category}
-        for r in load_preferences(source, split=split, limit=limit)
-    ]
+    records = load_preferences(
+        source,
+        split=split,
+        limit=limit,
+        columns={**_columns_there(config.data.columns, source, split, name), **(columns or {})},
+        preference=preference or config.data.preference,
+        config_name=name,
+    )
+    rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
     specs, before = arm_specs(config), _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
     checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)
-    console.print(_checks(checks))
+    show_table(console, _checks(checks))
     for check in checks:
         if check.error:
             some = f"{check.failed} of {check.pairs} rows failed, e.g. " if check.failed < check.pairs else ""
-            console.print(f"{check.arm}: {some}{check.error}", highlight=False, markup=False)
+            say(console, f"{check.arm}: {some}{check.error}")
         if check.template:
-            console.print(f"{check.arm} reads {check.template[:300]!r}", highlight=False, markup=False)
+            say(console, f"{check.arm} reads {check.template[:300]!r}")
     if json_out is not None:
-        plain = [{k: _finite(v) for k, v in asdict(check).items()} for check in checks]
-        write_atomically(json_out, json.dumps(plain, indent=1) + "\n")
+        found = [asdict(check) for check in checks]
+        write_atomically(json_out, strict_json.dumps(found, indent=1) + "\n")
     refused = [f"arm {check.arm!r}: {check.error}" for check in checks if check.refused]
     if refused:
         more = f" [and {len(refused) - 1} more]" if len(refused) > 1 else ""
         raise InputError(refused[0] + more)
     return checks
+
+
+def _columns_there(columns: Mapping[str, str], source: str, split: str, name: str | None) -> dict[str, str]:
+    """The configuration's mapping as far as these pairs have its columns: it may speak of the prompts a run trains on."""
+    known = {ours: theirs for ours, theirs in columns.items() if ours in _PAIR_COLUMNS}
+    if not known:
+        return {}
+    first = next((row for _, row in read_rows(source, split, name) if not isinstance(row, Broken)), {})
+    return {ours: theirs for ours, theirs in known.items() if theirs in first or theirs.split(".")[0] in first}
 
 
 def _baseline(path: Path | None) -> dict[str, list[float]] | None:
@@ -180,14 +209,8 @@ def _baseline(path: Path | None) -> dict[str, list[float]] | None:
         raise InputError(f"--baseline {path}: not the --json of an arms check ({error})") from None
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _checks(checks: Sequence[ArmCheck]) -> Table:
-    table = Table(title=f"arms on {checks[0].pairs} labelled pairs", title_justify="left")
+    table = Table(f"arms on {checks[0].pairs} labelled pairs")
     columns = (
         "arm",
         "accuracy [95 %]",
@@ -200,10 +223,10 @@ def _checks(checks: Sequence[ArmCheck]) -> Table:
         "drift",
     )
     for column in columns:
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        table.column(column, justify="left" if column == "arm" else "right")
     for c in checks:
         low, middle, high = c.quantiles[0], c.quantiles[2], c.quantiles[4]
-        table.add_row(
+        table.row(
             c.arm, f"{c.accuracy:.2f} [{c.low:.2f}, {c.high:.2f}]", f"{c.ties:.0%}", f"{c.abstained:.0%}", f"{c.longer:.2f}",
             f"{low:.3g} / {middle:.3g} / {high:.3g}", f"{1000 * c.seconds_per_call:.1f}", f"{c.price:.4g}",
             "-" if c.drift is None else f"{c.drift:+.2f}",

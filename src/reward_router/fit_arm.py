@@ -7,7 +7,6 @@ and the accuracy that the card states is that of prompts the head had not seen. 
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from scipy.optimize import minimize
 
 from reward_router import keyed
@@ -27,6 +25,8 @@ from reward_router.rewards.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
 from reward_router.rundir import explained, write_atomically
+from reward_router.show import Table, show_table
+from reward_router.strict_json import dumps
 from reward_router.types import Float, Int
 
 RIDGES = (0.01, 0.1, 1.0)
@@ -82,7 +82,7 @@ def fit_arm(
         "heads": {name: card for name, (_, card) in fitted.items()},
     }
     _write(out, {name: weight_F for name, (weight_F, _) in fitted.items()}, about)
-    console.print(_table(about))
+    show_table(console, _table(about))
     return about
 
 
@@ -195,7 +195,7 @@ def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) ->
         partial = out / f"{TENSORS}.partial"
         save_file({name: row_F.astype(np.float32) for name, row_F in weights.items()}, partial)
         partial.rename(out / TENSORS)
-        write_atomically(out / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(out / ABOUT, dumps(about, indent=1, ensure_ascii=False) + "\n")
         write_atomically(out / "CARD.md", card_text(about))
 
 
@@ -228,9 +228,9 @@ def _cell(found: Mapping[str, Any] | None) -> str:
 
 def _table(about: Mapping[str, Any]) -> Table:
     categories = sorted({c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]})
-    table = Table(title="right on unseen prompts (prompts)", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
-        table.add_column(column, justify="left" if column == "head" else "right")
+        table.column(column, justify="left" if column == "head" else "right")
     for name, head in about["heads"].items():
-        table.add_row(name, *(_cell(head["accuracy_on_unseen_prompts"].get(c)) for c in categories))
+        table.row(name, *(_cell(head["accuracy_on_unseen_prompts"].get(c)) for c in categories))
     return table

@@ -5,7 +5,6 @@ training. It costs samples and no human: a rule or a known answer decides. Left 
 gets right, which say nothing of an arm; they are counted.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from reward_router.errors import InputError
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.policy import Policy
 from reward_router.rundir import write_atomically
+from reward_router.show import say, status
+from reward_router.strict_json import dumps
 
 CHUNK = 16  # prompts sampled at a time
 STEP = 2**40  # no training step has this number: these samples are not those of a run with the same seed
@@ -34,13 +35,13 @@ def gold_pairs(config: Config, out: Path, prompts: int, per_prompt: int, console
     if not judged:
         raise InputError(f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column")
     policy = Policy(config.policy, config.train, config.seed)
-    examples = balanced(fitting(judged, config.data, policy, console.print), prompts)
+    examples = balanced(fitting(judged, config.data, policy, lambda note: say(console, note)), prompts)
     rows: list[dict[str, Any]] = []
     told = 0
-    with console.status("sampling") as status:
+    with status(console, "sampling") as now:
         for start in range(0, len(examples), CHUNK):
             part = examples[start : start + CHUNK]
-            status.update(f"sampling {config.policy.n_responses} responses: prompt {start} of {len(examples)}")
+            now(f"sampling {config.policy.n_responses} responses: prompt {start} of {len(examples)}")
             found = policy.sample([e.prompt for e in part], [e.id for e in part], config.policy.n_responses, STEP)
             for example, responses in zip(part, found, strict=True):
                 mine = pairs_of(example, responses, per_prompt, config.seed)
@@ -49,10 +50,10 @@ def gold_pairs(config: Config, out: Path, prompts: int, per_prompt: int, console
     if not rows:
         raise InputError(f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    console.print(
+    write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    say(
+        console,
         f"pairs    {len(rows)} of {told} prompts in {out}; {len(examples) - told} prompts were all right or all wrong",
-        highlight=False,
     )
     return len(rows)
 

@@ -19,6 +19,7 @@ from typing import Any
 from reward_router.errors import InputError
 
 SECONDS, GIB = 5, 3
+START_SECONDS = 300.0  # importing the package, on a machine that is busy with other things
 
 
 class _Asked:
@@ -50,8 +51,16 @@ class _Asked:
             self._end()
             raise InputError('math-verify does not start: python -c "import math_verify" says why')
 
-    def _read(self) -> str:
-        return self._process.stdout.readline() if self._process and self._process.stdout else ""
+    def _read(self, seconds: float = START_SECONDS) -> str:
+        """The next line; empty where there is none in time, and the process is ended then."""
+        if self._process is None or self._process.stdout is None:
+            return ""
+        watch = threading.Timer(seconds, self._process.kill)
+        watch.start()
+        try:
+            return self._process.stdout.readline()
+        finally:
+            watch.cancel()
 
     def _exchange(self, line: str) -> str:
         try:

@@ -31,7 +31,7 @@ class QuantileScaler:
     the quantiles, ``warmup`` or ``window`` are out of range or a value is not finite.
 
     >>> s = QuantileScaler(warmup=2)
-    >>> [s.scale(v) for v in (0.0, 1.0, 0.5, 9.0)]
+    >>> [round(s.scale(v), 6) for v in (0.0, 1.0, 0.5, 9.0)]
     [0.5, 0.5, 0.5, 1.0]
     """
 

@@ -1,22 +1,26 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from reward_router.assemble import Parts, arm_names, assemble, fitting
+from reward_router.changes import differences, told
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.ledger import Ledger
 from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe, prior_trust
+from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.ranks import Ranks
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
-from reward_router.show import Clock, Show
-from reward_router.summary import arms_table, manifest, payoff_gold_correlation, prior_hash, show_summary
+from reward_router.show import Clock, Show, plain_console, say
+from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary
 
 
 def train(
@@ -24,31 +28,36 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    accept_changes: bool = False,
     console: Console | None = None,
     before: dict[str, Gold] | None = None,
 ) -> dict[str, Any]:
     """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already, by kind.
 
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
-    never been interrupted. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
+    never been interrupted. What the run is made of (prompts, weights, code, versions) must be what it began with, else it is
+    refused; ``accept_changes`` goes on all the same and records what changed. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
     """
     run, clock = RunDir(out), Clock()
+    if accept_changes and not resume:
+        raise InputError("--accept-changes says what --resume may go on with; give both, or neither")
     run.check(config, resume)
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
-    console = console if console and ranks.main else Console(quiet=True)
-    state = ranks.once(lambda: rewind(run) if resume else run.begin(config))
+    console = console if console and ranks.main else plain_console(quiet=True)
+    with clock.phase("load"):
+        examples = load_examples(config.data)
+    if resume:
+        state, note = ranks.once(lambda: _resumed(run, config, examples, accept_changes))
+        if note:
+            say(console, note, "yellow")
+    else:
+        state = ranks.once(lambda: run.begin(config, manifest(config, examples)))
     if state is not None:
         clock = Clock(state["seconds"])
-        if state.get("prior") != prior_hash(config):
-            raise InputError(
-                f"--resume {out}: {config.router.prior} is not the prior this run began with; put that one back"
-            )
     parts = None
     try:
         with clock.phase("load"):
-            parts = assemble(
-                config, run.ledger, ranks, lambda what: console.print(f"[dim]{what}[/dim]", highlight=False)
-            )
+            parts = assemble(config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples)
             going = _Run(run, parts, clock, console, before or {})
         return going.go(state)
     except InputError:
@@ -60,10 +69,44 @@ def train(
             parts.dispatcher.ledger.close()
 
 
+def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool) -> tuple[dict[str, Any] | None, str]:
+    """The checkpoint to go on from, and what the user should know; nothing is touched where the run is refused."""
+    now, kept = manifest(config, examples), run.read_manifest()
+    changes = {} if kept is None else differences(kept, now)
+    if kept is None and (last := _last_state(run)) is not None and last.get("prior") != now["prior"]:
+        changes = {"prior": [last.get("prior"), now["prior"]]}
+    if changes and not accept:
+        raise InputError(
+            f"--resume {run.path}: {told(changes)}; put it back, or give --accept-changes to go on with it"
+        )
+    state = rewind(run)
+    accepted = list((kept or {}).get("accepted", []))
+    if changes:
+        accepted.append({"step": state["step"] if state else 0, "changes": changes})
+        with Ledger(run.ledger) as ledger:
+            ledger.remember("accepted_changes", accepted)
+    if kept is None or changes:
+        run.write_manifest({**now, "accepted": accepted} if accepted else now)
+    note = f"note: {told(changes)}; going on as told, and the report says so" if changes else ""
+    if kept is None:
+        note = note or (
+            f"note: {run.path} began before manifests were kept: whether its prompts, weights or versions changed since "
+            "then cannot be told"
+        )
+    return state, note
+
+
+def _last_state(run: RunDir) -> dict[str, Any] | None:
+    """The newest checkpoint's state, whole or not; None where there is none."""
+    found = run.checkpoints()
+    if not found:
+        return None
+    state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
+    return state
+
+
 def rewind(run: RunDir) -> dict[str, Any] | None:
     """The newest checkpoint's state; what came after it leaves ledger and log: those steps are run again."""
-    from reward_router.ledger import Ledger
-
     if not run.ledger.exists():
         if run.checkpoints():
             raise InputError(f"--resume {run.path}: {run.ledger.name} is missing; the run cannot go on without it")
@@ -79,7 +122,7 @@ class _Run:
     def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console, before: dict[str, Gold]) -> None:
         self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
         self.console = console
-        self.held_out = self._examples(self.config.eval.data or self._dev())
+        self.held_out = self._examples(dev_set(self.config))
         self.test = self._examples(self.config.eval.test)
         self.looks = self._make_looks() if self.config.eval.keep == "best" else None
         looks = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1)) if self.looks else 0
@@ -104,11 +147,8 @@ class _Run:
         chosen = look_prompts(parts.examples, parts.routed_ids(), held_out, config.eval.look)
         return Looks(config, chosen, parts.policy, parts.ranks)
 
-    def _dev(self) -> DataConfig | None:
-        return self.config.data.model_copy(update={"split": "dev"}) if self.config.data.source == "embedded" else None
-
     def _warn(self, what: str) -> None:
-        self.console.print(f"[yellow]{what}[/yellow]", highlight=False)
+        say(self.console, what, "yellow")
 
     def _examples(self, data: DataConfig | None) -> list[Example]:
         if data is None:
@@ -120,7 +160,7 @@ class _Run:
         with self.show:
             if state is not None:
                 self._restore(state, self.run.load_tensors(state))
-                self.console.print(f"resumed after step {self.first} of {self.parts.steps}", highlight=False)
+                say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
             else:
                 self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
                 self._look(0)
@@ -156,7 +196,7 @@ class _Run:
         with self.clock.phase("eval"):
             entry = self.looks.look(step, tick)
         if self.looks.stopped and step < self.parts.steps:
-            self.console.print(f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better")
+            say(self.console, f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better")
         base = "" if step == 0 else f" (base model {entry['base']:.3f}, best {entry['best']:.3f})"
         self.show.advance(f"look after step {step}: gold {entry['gold']:.3f} on train prompts{base}", "look")
         return entry
@@ -210,7 +250,7 @@ class _Run:
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
                 "counts": self.loop.counts,
                 "seconds": dict(self.clock.seconds),
-                "prior": prior_hash(self.config),
+                "prior": prior_digest(self.config),
             }
             self.run.save_checkpoint(step, tensors, state)
 
@@ -248,6 +288,8 @@ class _Run:
 
     def _summary(self, after: dict[str, Gold]) -> dict[str, Any]:
         parts, config = self.parts, self.config
+        made_of = self.run.read_manifest() or {}
+        accepted = made_of.pop("accepted", [])
         counted = parts.dispatcher.counts()
         by_status = counted["calls"]
         audit = by_status.get("audit", 0)
@@ -281,7 +323,8 @@ class _Run:
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
-            "manifest": manifest(parts),
+            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model())},
+            "accepted_changes": accepted,
         }
 
     def _committee(self, judged: int) -> dict[str, Any] | None:

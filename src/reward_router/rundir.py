@@ -18,6 +18,7 @@ import numpy as np
 from reward_router import config as configuration
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
+from reward_router.strict_json import dumps
 from reward_router.types import State
 
 KEEP = 2
@@ -33,6 +34,7 @@ class RunDir:
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.manifest = path / "manifest.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
         self._made: list[Path] | None = None
@@ -54,12 +56,30 @@ class RunDir:
             hint = ", or --resume to go on with it" if what == "an unfinished run" else ""
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
 
-    def begin(self, config: Config) -> None:
-        """Make the directory with the resolved configuration in it."""
+    def begin(self, config: Config, manifest: Mapping[str, Any] | None = None) -> None:
+        """Make the directory with the resolved configuration in it, and the manifest of what the run begins with."""
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "config.yaml", configuration.dump(config))
+        if manifest is not None:
+            self.write_manifest(manifest)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Keep what the run is made of beside its options."""
+        write_atomically(self.manifest, dumps(manifest, indent=2) + "\n")
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """What `write_manifest` kept; None for a run that began before there were manifests. InputError for no JSON."""
+        if not self.manifest.is_file():
+            return None
+        try:
+            found = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self.manifest}: not JSON ({error}); the manifest of a run is expected") from None
+        if not isinstance(found, dict):
+            raise InputError(f"{self.manifest}: a JSON object is expected, found {type(found).__name__}")
+        return found
 
     def abandon(self) -> None:
         """Take back what :meth:`begin` made: the run never started. Does nothing where this object began none."""
@@ -73,10 +93,7 @@ class RunDir:
                 parent.rmdir()
 
     def _same(self, before: str, now: str) -> None:
-        old, new = (
-            _flat(configuration.parse_yaml(_resolved(before), "config.yaml")),
-            _flat(configuration.parse_yaml(now, "config")),
-        )
+        old, new = _flat(self._with_defaults(before)), _flat(configuration.parse_yaml(now, "config"))
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if changed:
             k = changed[0]
@@ -85,10 +102,23 @@ class RunDir:
                 f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} here{more}; a run goes on unchanged"
             )
 
+    def _with_defaults(self, before: str) -> Any:
+        """The options a run began with; keys that came with a later version of this program stand at their defaults."""
+        tree = configuration.parse_yaml(before, "config.yaml")
+        try:
+            whole = configuration.validate(tree, "config.yaml")
+        except (
+            InputError,
+            TypeError,
+            ValueError,
+        ):  # written by hand, or with a key that is gone: compared as it stands
+            return tree
+        return configuration.parse_yaml(configuration.dump(whole), "config.yaml")
+
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with explained(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, allow_nan=True) + "\n")
+            file.write(dumps(record) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a torn last line is left out."""
@@ -103,7 +133,7 @@ class RunDir:
     def trim_log(self, step: int) -> None:
         """Drop what was logged after a checkpoint: those steps are run again."""
         kept = [r for r in self.read_log() if r.get("step", -1) < step]
-        write_atomically(self.metrics, "".join(json.dumps(r) + "\n" for r in kept))
+        write_atomically(self.metrics, "".join(dumps(r) + "\n" for r in kept))
 
     def save_checkpoint(self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
         """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
@@ -120,7 +150,7 @@ class RunDir:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
             sums = {p.name: _digest(p) for p in sorted(partial.glob("*.safetensors"))}
-            write_atomically(partial / "state.json", json.dumps({**state, "step": step, "sums": sums}))
+            write_atomically(partial / "state.json", dumps({**state, "step": step, "sums": sums}))
             for file in partial.iterdir():
                 _sync(file)
             shutil.rmtree(final, ignore_errors=True)
@@ -153,7 +183,7 @@ class RunDir:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
-        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+        write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 
@@ -219,14 +249,6 @@ def _sync(path: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _resolved(text: str) -> str:
-    """A kept configuration with the defaults of keys that came after it."""
-    try:
-        return configuration.dump(configuration.validate(configuration.parse_yaml(text, "config.yaml"), "config.yaml"))
-    except InputError:
-        return text  # the comparison names what is different
 
 
 def _flat(tree: Any, at: str = "") -> dict[str, Any]:

@@ -6,14 +6,15 @@ work with ``part=(0, 2)`` and ``part=(1, 2)``.
 """
 
 import fnmatch
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from reward_router import config as configuration
 from reward_router.assemble import arm_names
@@ -22,6 +23,8 @@ from reward_router.errors import InputError
 from reward_router.evaluate import Gold
 from reward_router.headline import GOLD, GOLD_SAMPLED
 from reward_router.rundir import write_atomically
+from reward_router.show import Table, heading, show_table
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
@@ -48,7 +51,7 @@ def variants(config: Config) -> dict[str, list[str]]:
         "committee after linucb": [f"judge={{mode: committee, first: linucb, gate: mean, {LABELS}}}"],
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
     }
-    single = {f"only {arm}": [f"router={{name: fixed, arm: '{arm}'}}"] for arm in arm_names(config)}
+    single = {f"only {arm}": [f"router={{name: fixed, arm: {json.dumps(arm)}}}"] for arm in arm_names(config)}
     return table | single | {f"{name}, equal calls": [*settings, TEN_STEPS] for name, settings in single.items()}
 
 
@@ -70,16 +73,29 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     from reward_router.run import train
 
     config = configuration.load(None, "study", settings)
-    folder = out / name.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "") / f"seed-{config.seed}"
+    folder = out / folder_name(name) / f"seed-{config.seed}"
     if (folder / "summary.json").is_file():
         return
-    console.rule(f"{name}, seed {config.seed}")
+    heading(console, f"{name}, seed {config.seed}")
     resume = (folder / "config.yaml").is_file()
     summary = train(config, folder, resume=resume, console=console, before=_before(out))
-    write_atomically(folder / "variant.json", json.dumps({"variant": name, "seed": config.seed}))
+    write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
     if summary["gold_rows"].keys() - (_before(out) or {}).keys():
         first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
-        write_atomically(out / "before.json", json.dumps({**first, "model": summary["manifest"]["model"]}))
+        write_atomically(out / "before.json", dumps({**first, "model": summary["manifest"]["model"]}))
+
+
+def folder_name(variant: str) -> str:
+    """A folder for a variant, one level deep whatever its arms are called, and short enough for any file system.
+
+    >>> folder_name("linucb, equal calls"), folder_name("only judge/v2")
+    ('linucb-equal-calls', 'only-judge%2Fv2')
+    """
+    plain = variant.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
+    name = "".join(c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace") for c in plain)
+    if len(name.encode()) <= 200 and not name.startswith("."):
+        return name
+    return f"{name.strip('.')[:40]}-{hashlib.blake2b(variant.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
 def _before(out: Path) -> dict[str, Gold] | None:
@@ -101,8 +117,8 @@ def tabulate(out: Path, console: Console) -> dict[str, Any]:
     changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
     rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
     result = {"variants": dict(sorted(rows.items(), key=lambda x: -x[1]["after"]))}
-    write_atomically(out / "study.json", json.dumps(result, indent=2) + "\n")
-    console.print(_table(result["variants"]))
+    write_atomically(out / "study.json", dumps(result, indent=2) + "\n")
+    show_table(console, _table(result["variants"]))
     return result
 
 
@@ -179,7 +195,7 @@ def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
     kinds = {r["kind"] for r in rows.values()}
     how = {GOLD_SAMPLED: "under sampling", GOLD: "greedy"}
     title = f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}" if kinds else "no runs"
-    table = Table(title=title, title_justify="left")
+    table = Table(title)
     for column in (
         "variant",
         "seeds",
@@ -190,11 +206,11 @@ def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
         "calls",
         "payoff~gold",
     ):
-        table.add_column(column, justify="left" if column == "variant" else "right")
+        table.column(column, justify="left" if column == "variant" else "right")
     for name, r in rows.items():
         r_gold = "-" if r["payoff_gold_r"] is None else f"{r['payoff_gold_r']:+.2f}"
         against = _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
-        table.add_row(
+        table.row(
             name, str(r["seeds"]), f"{r['before']:.3f}", f"{r['after']:.3f}", _interval_text(r, "change"), against,
             f"{r['calls']:.0f}", r_gold,
         )  # fmt: skip

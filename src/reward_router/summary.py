@@ -1,68 +1,24 @@
 """What a finished run says of itself: summary.json, and the table on the terminal."""
 
 import hashlib
-import platform
 from collections import Counter
-from collections.abc import Sequence
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from reward_router import config as configuration
-from reward_router.assemble import Parts, arm_specs
-from reward_router.errors import InputError
-from reward_router.examples import Example
+from reward_router.assemble import Parts
+from reward_router.changes import told
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
-from reward_router.rewards.loading import model_identity
-from reward_router.rewards.spec import source_of
-from reward_router.show import duration
-
-PACKAGES = ("reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers")
+from reward_router.show import Table, duration, say, show_table
 
 TRUNCATED = {
     "lose": "each loses to every finished one",
     "drop": "they make no pairs",
     "keep": "they are judged as any other (pairs.truncated: keep)",
 }
-
-
-def manifest(parts: Parts) -> dict[str, Any]:
-    """Versions, seed and hashes: what has to be equal for a run to come out equal."""
-    return {
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "machine": f"{platform.machine()} {platform.system()}",
-        "threads": _threads(),
-        "seed": parts.config.seed,
-        "config": _hash(configuration.dump(parts.config)),
-        "data": data_hash(parts.examples),
-        "prior": prior_hash(parts.config),
-        "model": model_hash(parts.policy.model.get_base_model()),
-        "arms": {s.name: model_identity(source.model) for s in arm_specs(parts.config) if (source := source_of(s))},
-    }
-
-
-def prior_hash(config: configuration.Config) -> str | None:
-    """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
-    if config.router.prior is None:
-        return None
-    from reward_router.offline.prior import TENSORS, prior_folder
-
-    try:
-        tensors = prior_folder(config.router.prior) / TENSORS
-    except InputError:
-        return None
-    return file_hash(tensors) if tensors.is_file() else None
-
-
-def data_hash(examples: Sequence[Example]) -> str:
-    """One hash of all prompts in order."""
-    return _hash("\x1e".join(f"{e.id}\x1f{e.category}\x1f{e.prompt}" for e in examples))
 
 
 def model_hash(model: Any) -> str:
@@ -86,7 +42,7 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
     category = {e.id: e.category for e in parts.examples}
-    unit_category = np.array([category.get(u.split("|")[0], "") for u in decisions.unit])
+    unit_category = np.array([category.get(prompt_of(u, parts.config.router.unit), "") for u in decisions.unit])
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
@@ -146,6 +102,15 @@ def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     return found
 
 
+def prompt_of(unit: str, kind: str) -> str:
+    """The id of the prompt that a unit belongs to: a pair's ends in the marks of its two responses; ids may hold ``|``.
+
+    >>> prompt_of("a|b|0f3c|77aa", "pair"), prompt_of("a|b", "prompt")
+    ('a|b', 'a|b')
+    """
+    return unit.rsplit("|", 2)[0] if kind == "pair" else unit
+
+
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
     """Correlation of the payoff used with gold (does the arm order right above wrong), over decisions that have both."""
     decisions, labels = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.labels()
@@ -165,12 +130,12 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The tables a run ends with."""
-    console.print(_arms(summary))
+    show_table(console, _arms(summary))
     for title, table in gold_tables(summary):
-        console.print(gold_table(table, title))
-        console.print(finished_line(table), highlight=False)
+        show_table(console, gold_table(table, title))
+        say(console, finished_line(table))
     if summary.get("kept") is not None:
-        console.print(kept_line(summary["kept"]), highlight=False)
+        say(console, kept_line(summary["kept"]), lines=True)
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
@@ -178,31 +143,32 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     )
     calls = summary["calls"]
     label = f" ({calls['label']} of them for labels)" if calls["label"] else ""
-    console.print(f"time     {duration(total)}: {shares}", highlight=False)
-    console.print(
+    say(console, f"time     {duration(total)}: {shares}")
+    say(
+        console,
         f"calls    {calls['made']} made{label}, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
         f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
-        highlight=False,
     )
     if summary["committee"]:
-        console.print(committee_line(summary["committee"]), highlight=False)
+        say(console, committee_line(summary["committee"]), lines=True)
     left_out = [
         f"{v} {k.replace('_', ' ')}"
         for k, v in summary["counts"].items()
         if v and k not in ("pairs", "responses", "truncated")
     ]
-    console.print(f"left out {', '.join(left_out) or 'nothing'}", highlight=False)
+    say(console, f"left out {', '.join(left_out) or 'nothing'}")
     if cut := summary["counts"]["truncated"]:
-        fate = TRUNCATED[summary["truncated"]]
-        console.print(f"cut      {cut} sampled responses by the token limit; {fate}", highlight=False)
+        say(console, f"cut      {cut} sampled responses by the token limit; {TRUNCATED[summary['truncated']]}")
+    for accepted in summary.get("accepted_changes", []):
+        say(console, f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}", "yellow")
     if summary.get("trust") is not None:
-        console.print(f"prior    believed at the end: {summary['trust']:.0%}", highlight=False)
+        say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
     if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
         low, high = r["ci95"]
-        console.print(
+        say(
+            console,
             f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
-            highlight=False,
         )
 
 
@@ -231,27 +197,25 @@ def _arms(summary: dict[str, Any]) -> Table:
         share, by_category = "share", "share_by_category"
     what = "share of units in which it was asked" if summary["committee"] else "share of units"
     title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
-    table = Table(
-        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0)
-    )  # fits 80 columns with 8 categories
+    table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
     counts = ("asked", "judged", "failed", "rested") if failing else ()
     for column in ("arm", "all", *categories, "payoff", "calls", *counts):
-        table.add_column(column, justify="left" if column == "arm" else "right")
+        table.column(column, justify="left" if column == "arm" else "right")
     for name, row in summary["arms"].items():
         payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
         by = [f"{row[by_category].get(c, 0.0):.0%}" for c in categories]
-        table.add_row(name, f"{row[share]:.0%}", *by, payoff, str(row["calls"]), *(str(row[c]) for c in counts))
+        table.row(name, f"{row[share]:.0%}", *by, payoff, str(row["calls"]), *(str(row[c]) for c in counts))
     return table
 
 
 def gold_table(gold: dict[str, Any], title: str) -> Table:
     """Gold before and after by category, with the interval of the change."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title, box=None, padding=(0, 2, 0, 0))
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
-        table.add_column(column, justify="left" if column == "category" else "right")
+        table.column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():
         low, high = row["ci95"]
-        table.add_row(
+        table.row(
             name,
             str(row["n"]),
             f"{row['before']:.2f}",
@@ -260,26 +224,3 @@ def gold_table(gold: dict[str, Any], title: str) -> Table:
             f"[{low:+.2f}, {high:+.2f}]",
         )
     return table
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
-
-
-def _hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """BLAKE2 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

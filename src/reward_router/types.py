@@ -73,6 +73,19 @@ class Router(Protocol):
         ...
 
 
+def reads_contexts(router: Router) -> bool:
+    """Whether a router may learn from contexts: every one does whose class does not say ``reads_contexts = False``.
+
+    What a class says holds for its own ``update``; a subclass with another one says it again, or reads them.
+    """
+    for kind in type(router).__mro__:
+        if "reads_contexts" in vars(kind):
+            return bool(router.reads_contexts)  # type: ignore[attr-defined]
+        if "update" in vars(kind):
+            return True
+    return True
+
+
 @runtime_checkable
 class RewardModel(Protocol):
     """An arm: scores responses. Higher is better, comparable within this arm only, NaN where it abstains."""

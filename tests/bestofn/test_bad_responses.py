@@ -1,5 +1,7 @@
 """Rows that cannot be right: one line that names the row and what is allowed, and nothing is written."""
 
+import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,17 @@ def test_numbers_and_turns_are_texts(write: Callable[..., str], settled: Callabl
     [item] = read_responses(write([{"prompt": "2 + 2?", "responses": [4, turn, turn[0], True]}]), settled())
     assert item.responses == ("4", "four", "four", "True")
     assert not item.measured
+
+
+def test_responses_in_the_forms_of_the_one_reader(settled: Callable[..., Config], tmp_path: Path) -> None:
+    """Lists as JSON text in a CSV cell; a prompt as messages, and a response as the conversation it ends."""
+    asked = [{"from": "human", "value": "2 + 2?"}]
+    said = [json.dumps([[*asked, {"from": "gpt", "value": answer}] for answer in ("four", "five")]), "[1, 0]"]
+    file = tmp_path / "rows.csv"
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([["prompt", "responses", "golds"], [json.dumps(asked), *said]])
+    [item] = read_responses(str(file), settled())
+    assert (item.prompt, item.responses, item.gold_N.tolist()) == ("2 + 2?", ("four", "five"), [1.0, 0.0])
 
 
 @pytest.mark.parametrize(

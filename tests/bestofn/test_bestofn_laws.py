@@ -248,7 +248,7 @@ bestofn(settled, Path({str(tmp_path / "best.jsonl")!r}), files=Files({write(made
 def test_ties_count_their_mean_and_silence_any() -> None:
     from reward_router.bestofn.rows import Item
 
-    item = Item("a", "p", "", None, ("x", "y", "z"), np.array([1.0, 0.0, 0.0]))
+    item = Item("a", "p", "", None, responses=("x", "y", "z"), gold_N=np.array([1.0, 0.0, 0.0]))
     assert gold_of_choices([np.array([2.0, 2.0, 1.0])], [item]).tolist() == [0.5]
     assert gold_of_choices([np.full(3, np.nan)], [item]).tolist() == pytest.approx([1 / 3])
     picks = [pick(np.array([2.0, 2.0, 1.0]), 0, f"u{i}") for i in range(200)]

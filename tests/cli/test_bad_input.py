@@ -109,7 +109,7 @@ def test_configurations(name: str, command: Cli, tiny: Callable[..., Config], ti
 
 DATA = {
     "empty": ("", ["no rows"]),
-    "broken": ('{"prompt": "x", "answer": "1"}\n{"prompt": \n', ["line 2"]),
+    "broken": ('{"prompt": "x", "answer": "1"}\n{"prompt": \n{"prompt"\n', ["2 of 3 rows", "line 2"]),
     "without prompt": ('{"text": "x"}\n', ["prompt", "text"]),
     "unreadable gold": ('{"prompt": "x", "answer": "none"}\n', ["'none'", "number"]),
     "the same id twice": (

@@ -30,7 +30,8 @@ FILES: dict[str, tuple[str, list[str]]] = {
     "one score": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": 1.5, "y": [1, 2]})), ["line 1", "scores of x", "1.5"]),
     "neither scores nor verdicts": ("".join(json.dumps(r) + "\n" for r in with_(scores={})), ["neither scores nor verdicts"]),
     "empty": ("", ["no usable row"]),
-    "not JSON": ("id,label\n1,a\n", ["line 1", "not JSON"]),
+    "CSV without scores": ("id,label\n1,a\n", ["line 2", "neither scores nor verdicts"]),
+    "not JSON": ("{id: 1}\n", ["line 1", "not JSON"]),
 }  # fmt: skip
 
 OPTIONS: dict[str, tuple[list[str], list[str]]] = {

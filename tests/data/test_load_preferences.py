@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from reward_router.chat import Reply
 from reward_router.data import PreferenceRecord, load_preferences
-from reward_router.errors import InputError
+from reward_router.errors import DataWarning, InputError
 
 DATA = os.environ.get("REWARD_ROUTER_DATA", "")
 USER, GOOD, BAD = (
@@ -74,6 +75,13 @@ def test_json_values_as_responses_are_their_text(tmp_path: Path) -> None:
         ({"prompt": "x", "chosen": [GOOD, BAD], "rejected": [BAD]}, "chosen must be one assistant turn .*found 2"),
         ({"prompt": "x", "chosen": [USER], "rejected": [BAD]}, "chosen must be one assistant turn"),
         ({"chosen": "yes", "rejected": "no"}, "the prompt is empty"),
+        ({"prompt": "x", "chosen": "a", "rejected": "b", "images": ["x.png"]}, "the row has images, which no arm here"),
+        (
+            {"prompt": "x", "chosen": [{"role": "assistant", "content": [{"type": "image_url"}]}], "rejected": "b"},
+            "chosen has a part of type 'image_url', which no arm here can read",
+        ),
+        ({"prompt": "x", "response_a": "a", "response_b": "b"}, "none that says which is better"),
+        ({"prompt": "x", "response_a": "a", "response_b": "b", "label": "A wins"}, "must be a number .* or a label"),
         ({"prompt": "x", "chosen": {"a": 1}, "rejected": "b"}, "chosen must be a text or a list"),
     ],
 )
@@ -97,10 +105,61 @@ def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(
     ]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = load_preferences(str(file), preference="score")
+    with pytest.warns(DataWarning, match="1 pair without a better response"):
+        found = load_preferences(str(file), preference="score")
     assert len(found) == 7
     assert {(r.chosen, r.rejected) for r in found[:6]} == {(c, r) for c in ("c1", "c2") for r in ("r1", "r2", "r3")}
     assert len({r.id for r in found}) == 7
     assert (found[6].chosen, found[6].rejected) == ("y", "x")
     with pytest.raises(InputError, match="column 'prompt' must be a number"):
         load_preferences(str(file), preference="prompt")
+
+
+def test_identical_pairs_are_no_loss(tmp_path: Path) -> None:
+    same = {"chosen": [USER, GOOD], "rejected": [USER, GOOD]}
+    with pytest.warns(DataWarning, match="3 pairs of identical responses left out"):
+        assert len(load(tmp_path / "a.jsonl", same, same, same, {"chosen": [USER, GOOD], "rejected": [USER, BAD]})) == 1
+    with pytest.raises(InputError, match="no rows; 1 pair of identical responses left out"):
+        load(tmp_path / "b.jsonl", same)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "firsts"),
+    [
+        ("better_response_id", [0, 1], [True, False]),
+        ("better_response_id", [0, 0], [True, True]),
+        ("which", [0, 1], [True, False]),
+        ("which", ["0", "1"], [True, False]),
+        ("which", [-1, 1], [True, False]),
+        ("which", [-3, 2], [True, False]),
+        ("which:first", [1, 0], [True, False]),
+        ("which:first", [True, False], [True, False]),
+        ("which:index1", [1, 2], [True, False]),
+        ("which:signed", [1, 2], [False, False]),
+        ("which", ["A>B", "B>A"], [True, False]),
+        ("which", ["model_a", "Model B"], [True, False]),
+    ],
+)
+def test_what_a_preference_column_says(tmp_path: Path, column: str, values: list[Any], firsts: list[bool]) -> None:
+    name = column.partition(":")[0]
+    rows = [{"prompt": f"p{i}", "x": "one", "y": "two", name: v} for i, v in enumerate(values)]
+    found = load(tmp_path / "a.jsonl", *rows, columns={"chosen": "x", "rejected": "y"}, preference=column)
+    assert [r.chosen == "one" for r in found] == firsts
+
+
+@pytest.mark.parametrize("values", [[0, 0], [1, 2], [0, 1, 2], [2, 3]])
+def test_numbers_that_say_two_things_are_refused(tmp_path: Path, values: list[int]) -> None:
+    rows = [{"prompt": f"p{i}", "chosen": "one", "rejected": "two", "which": v} for i, v in enumerate(values)]
+    with pytest.raises(
+        InputError, match=r"column 'which' holds .*what they say is open; write preference: which:CONVENTION"
+    ):
+        load(tmp_path / "a.jsonl", *rows, preference="which")
+
+
+def test_tool_calls_are_kept_for_templates_and_are_json_text_elsewhere(tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+    [record] = load(tmp_path / "a.jsonl", {"prompt": "Weather?", "chosen": [turn], "rejected": "I do not know."})
+    assert record.chosen == '{"name": "weather", "arguments": {"city": "Oslo"}}'
+    assert isinstance(record.chosen, Reply)
+    assert record.chosen.message["tool_calls"][0]["function"]["arguments"] == {"city": "Oslo"}

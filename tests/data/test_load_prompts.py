@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reward_router.columns import fill
 from reward_router.data import PromptRecord, load_prompts
-from reward_router.errors import InputError
+from reward_router.errors import DataWarning, InputError
 
 DATA = os.environ.get("REWARD_ROUTER_DATA", "")
 
@@ -58,9 +58,7 @@ def test_messages(tmp_path: Path) -> None:
     assert [r.prompt for r in wrapped] == ["<hi>", [system, {"role": "user", "content": "<hi>"}]]
 
 
-@pytest.mark.parametrize(
-    "prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"role": "user", "content": "x"}]
-)
+@pytest.mark.parametrize("prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"x": 1}])
 def test_what_is_no_prompt(tmp_path: Path, prompt: Any) -> None:
     with pytest.raises(InputError, match="line 1: prompt must be a text or a list of"):
         load_prompts(write(tmp_path / "a.jsonl", {"prompt": prompt}))
@@ -83,7 +81,7 @@ def test_unknown_columns_list_what_there_is(tmp_path: Path) -> None:
 
 def test_empty_prompts_and_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2: the prompt is empty"):
-        load_prompts(write(tmp_path / "a.jsonl", {"prompt": "x"}, {"prompt": " \n"}))
+        load_prompts(write(tmp_path / "a.jsonl", {"prompt": "x"}, {"prompt": " \n"}, {"prompt": ""}))
     with pytest.raises(InputError, match="no rows"):
         load_prompts(write(tmp_path / "b.jsonl"))
     source = write(tmp_path / "c.jsonl", {"prompt": "x", "category": "math"}, {"prompt": "y", "category": "code"})
@@ -91,6 +89,16 @@ def test_empty_prompts_and_data_sets_are_refused(tmp_path: Path) -> None:
         load_prompts(source, categories=["chat"])
     with pytest.raises(InputError, match="limit=0"):
         load_prompts(source, limit=0)
+
+
+def test_rows_that_cannot_be_read_are_left_out_named_and_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {i}"} for i in range(5)]
+    source = write(tmp_path / "a.jsonl", *rows[:3], {"prompt": ""}, {"prompt": "x", "images": ["a.png"]}, *rows[3:])
+    with pytest.warns(
+        DataWarning, match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty"
+    ):
+        found = load_prompts(source)
+    assert [r.prompt for r in found] == [row["prompt"] for row in rows]
 
 
 def test_categories_then_limit(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError
 from reward_router.ledger import Call, Ledger
-from reward_router.replay import importers, rewardbench1, rewardbench2
+from reward_router.replay import fields, importers, reading, rewardbench2
 from reward_router.replay.records import Records
 from reward_router.routers import Uniform
 
@@ -114,7 +114,7 @@ def test_one_model_alone_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_better_side_is_a_coin() -> None:
-    sides = [rewardbench1.side(f"item {i}") for i in range(2000)]
+    sides = [fields.side(f"item {i}") for i in range(2000)]
     assert abs(sides.count("a") / 2000 - 0.5) < 4 * 0.5 / np.sqrt(2000)
 
 
@@ -180,8 +180,8 @@ def best_of_four_by_the_book(table: dict[str, Any], subset: str) -> float:
 def test_rewardbench2_official_metric_is_the_published_one(tmp_path: Path, seed: int) -> None:
     path = score_file(tmp_path / "arm.json", seed, 40)
     table = json.loads(Path(path).read_text())
-    items, problems = rewardbench2.items(table, "arm")
-    found = rewardbench2.official(items)
+    items, problems = rewardbench2.items(reading.rows(path), "arm")
+    found = rewardbench2.official_scores(items)
     assert problems == []
     expected = {s: best_of_four_by_the_book(table, s) for s in ("Math", "Factuality")} | {
         "Ties": ties_by_the_book(table)
@@ -238,9 +238,11 @@ def test_a_constant_reward_model_scores_nothing_in_ties_but_does_not_crash() -> 
         ),
     ],
 )
-def test_bad_score_files_are_refused(table: Any, says: str) -> None:
+def test_bad_score_files_are_refused(tmp_path: Path, table: Any, says: str) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(table))
     with pytest.raises(InputError, match=says):
-        rewardbench2.items(table, "scores.json")
+        rewardbench2.items(reading.rows(str(path)), "scores.json")
 
 
 @pytest.mark.parametrize(

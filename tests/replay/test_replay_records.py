@@ -84,7 +84,7 @@ def test_broken_rows_are_named_with_their_line_and_counted(rows: Rows, write_row
     path = write_rows(rows)
     lines = path.read_text().splitlines()
     lines[3] = lines[3][:40]
-    lines[5] = json.dumps({**rows[5], "label": "c"})
+    lines[5] = json.dumps({**rows[5], "label": "d"})
     lines[7] = json.dumps({**rows[7], "scores": {}})
     lines[9] = json.dumps({**rows[9], "scores": {"poor": ["much", "little"]}})
     lines[11] = "[1, 2]"

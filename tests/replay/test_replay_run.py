@@ -15,7 +15,8 @@ from rich.console import Console
 from reward_router.errors import InputError
 from reward_router.replay.agreement import kappa_f1
 from reward_router.replay.evaluate import Settings, evaluate
-from reward_router.replay.intervals import bootstrap, interval, simultaneous, simultaneous_confidence
+from reward_router.replay.intervals import bootstrap, confidences, interval, lower_bounds
+from reward_router.replay.methods import DEFAULT, comparisons
 from reward_router.replay.records import Records
 from reward_router.replay.run import Selection, measure, replay
 from reward_router.replay.table import show
@@ -139,11 +140,36 @@ def test_simultaneous_bounds_hold_for_the_winner() -> None:
         gain_PM = draw.normal(size=(150, 20))
         weight_RP = draw.multinomial(150, np.full(150, 1 / 150), size=300) / 150
         gain_RM, point_M = weight_RP @ gain_PM, gain_PM.mean(axis=0)
-        wins += bool(simultaneous(gain_RM, point_M).max() > 0)
+        lower_M = lower_bounds(gain_RM, point_M, np.full(20, 20.0), 150)
+        wins += bool(lower_M.max() > 0)
         own += interval(gain_RM[:, point_M.argmax()])[0] > 0
-        assert (simultaneous_confidence(gain_RM, point_M) >= 0.95).any() == (simultaneous(gain_RM, point_M) > 0).any()
+        sure_M = confidences(gain_RM, point_M, np.full(20, 20.0), 150)
+        assert ((sure_M > 0.95) == (lower_M > 0)).all()
     assert wins / 200 < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
     assert own > 2 * wins
+
+
+def test_what_is_said_of_a_method_does_not_change_with_the_others() -> None:
+    """Shares of the error sum to at most one whatever is listed, and a name's share is its own."""
+    for labels in (list(DEFAULT), ["linucb"], ["linucb", "exp3"], ["linucb", "linucb:alpha=2", "mean"]):
+        routing = [m for m in labels if m not in ("uniform", "round_robin", "best_train", "oracle")]
+        assert sum(1 / n for n in comparisons(routing)) <= 1 + 1e-12
+    alone, beside = comparisons(["linucb"])[0], comparisons(["exp3", "linucb", "mean:scores=raw"])[1]
+    assert alone == beside
+    assert comparisons(["linucb", "linucb:alpha=2"]) == [2 * alone, 2 * alone]
+
+
+def test_one_more_router_leaves_the_verdict_as_it_was(records: Records) -> None:
+    """A method that is no better adds a row to the table and not a word to the verdict, and who was named is said."""
+    few = evaluate(records, Settings(routers=["category_best"], features="category", seeds=2))["verdict"]
+    more = evaluate(records, Settings(routers=["category_best", "best_train"], features="category", seeds=2))["verdict"]
+    third = evaluate(records, Settings(routers=["exp3", "category_best"], features="category", seeds=2))["verdict"]
+    assert few["text"] == more["text"] == third["text"]
+    assert few["confidence"] == third["confidence"]
+    assert "Bonferroni" in few["text"]
+    assert "category_best, named beforehand" in few["text"]
+    assert third["named"] == ["exp3", "category_best"]
+    assert evaluate(records, Settings(routers=None, features="category", seeds=2))["verdict"]["named"] == []
 
 
 def test_kappa_and_f1_by_hand() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reward_router.rewards import fingerprint as module
+from reward_router.rewards import identity
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.spec import ArmSpec
 
@@ -52,15 +52,14 @@ def test_a_local_model_counts_by_its_weights_and_not_by_its_place(tmp_path: Path
 
 def test_a_packaged_model_counts_by_the_file_it_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by its conversion, which another version of the converter writes otherwise."""
-    file = tmp_path / "model.gguf"
+    file, moved = tmp_path / "model.gguf", tmp_path / "elsewhere.gguf"
     file.write_bytes(b"weights")
-    monkeypatch.setattr(module, "packaged_source", lambda name: file)
-    monkeypatch.setattr(module, "model_identity", lambda name: pytest.fail("the conversion was asked"))
+    monkeypatch.setattr(identity, "packaged_source", lambda name: file)
+    monkeypatch.setattr(identity, "resolve_model", lambda name: pytest.fail("the conversion was asked for"))
     spec = ArmSpec("m", "loglik", "smollm2-135m-instruct")
     before = fingerprint(spec)
-    moved = tmp_path / "elsewhere.gguf"
     shutil.copy(file, moved)
-    monkeypatch.setattr(module, "packaged_source", lambda name: moved)
+    monkeypatch.setattr(identity, "packaged_source", lambda name: moved)
     assert fingerprint(spec) == before
     moved.write_bytes(b"Weights")
     assert fingerprint(spec) != before

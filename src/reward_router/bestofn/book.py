@@ -19,6 +19,7 @@ from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rewards.template import Prompt
 from reward_router.rundir import explained
+from reward_router.strict_json import dumps
 
 CHUNK = 16  # prompts between two writes
 
@@ -101,7 +102,7 @@ class ScoreBook(RewardPool):
         path = self._path(arm)
         if path is None:
             return
-        lines = [json.dumps([key, None if math.isnan(score) else score]) for key, score in fresh.items()]
+        lines = [dumps([key, score]) for key, score in fresh.items()]
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             torn = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
@@ -123,7 +124,7 @@ class ScoreBook(RewardPool):
 def content_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read that)."""
     cut = "" if getattr(response, "finished", True) else "cut"
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
     return hashlib.blake2b(f"{len(text)}:{text}{response}\x1f{cut}".encode(), digest_size=16).hexdigest()
 
 

@@ -5,6 +5,7 @@ its number in ``golds``, else the verdict of ``data.answer_kind`` on ``answer``,
 ROUGE-L or exact match with ``answer``. NaN where there is none of these.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from reward_router import keyed
+from reward_router import keyed, preferences
 from reward_router.answers import grade
 from reward_router.bestofn.measures import MEASURES, measured, references
+from reward_router.chat import Unreadable
 from reward_router.columns import as_text, required
 from reward_router.config import Config, DataConfig
 from reward_router.contexts import text_of
-from reward_router.data import PromptRecord, load_prompts
+from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
-from reward_router.rows import Placed, Row, read_rows
+from reward_router.rows import Broken, Row, Tally, read_rows
 from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float
 
@@ -64,10 +66,11 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
     """
     data, columns = config.data, config.data.columns
     asked = {ours: theirs for ours, theirs in columns.items() if ours not in _OURS}
-    records = load_prompts(source, split=EITHER, columns=asked, template=data.template)
-    rows = list(read_rows(source, EITHER))
-    if len(rows) != len(records):
-        raise InputError(f"data {source}: {len(rows)} rows, but {len(records)} of them hold a prompt that can be read")
+    tally = Tally(source)
+    records = load_prompts(source, split=EITHER, columns=asked, template=data.template, tally=tally)
+    if tally.first is not None:  # every prompt is to get its best response: none is left out
+        raise InputError(tally.first)
+    rows = [(place, row) for place, row in read_rows(source, EITHER) if not isinstance(row, Broken)]
     rules = _embedded_rules() if data.source == EMBEDDED else {}
     items = [_item(placed, record, config, rules, side) for placed, record in zip(rows, records, strict=True)]
     if _measure(config) != "gold" and not any(item.measured for item in items):
@@ -76,17 +79,27 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
 
 
 def _item(
-    placed: Placed, record: PromptRecord, config: Config, rules: Mapping[str, Callable[[str], bool]], side: str | None
+    placed: tuple[str, Row],
+    record: PromptRecord,
+    config: Config,
+    rules: Mapping[str, Callable[[str], bool]],
+    side: str | None,
 ) -> Item:
     place, row = placed
     columns = config.data.columns
-    responses = _responses(row, columns, place)
+    responses = _responses(row, columns, record.prompt, place)
     verify_one = _rule(record, config.data, rules)
     answer = row.get(columns.get("answer", "answer"), record.answer)
     gold_N = _gold(responses, _golds(row, columns, len(responses), place), answer, verify_one, _measure(config))
     said = as_text(row.get(columns.get("split", "split")))
     return Item(
-        record.id, record.prompt, record.category, verify_one, responses, _alike(responses, gold_N), side or said
+        record.id,
+        record.prompt,
+        record.category,
+        verify_one,
+        responses=responses,
+        gold_N=_alike(responses, gold_N),
+        side=side or said,
     )
 
 
@@ -94,28 +107,36 @@ def _measure(config: Config) -> str:
     return config.measure or "gold"
 
 
-def _responses(row: Row, columns: Mapping[str, str], place: str) -> tuple[str, ...]:
-    given = required(row, "responses", {k: v for k, v in columns.items() if k == "responses"}, place)
+def _responses(row: Row, columns: Mapping[str, str], prompt: Prompt, place: str) -> tuple[str, ...]:
+    mapping = {k: v for k, v in columns.items() if k == "responses"}
+    given = _list(required(row, "responses", mapping, place))
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise InputError(f"data {place}: responses is {str(given)[:60]!r}; a list of texts is expected")
     if len(given) < 2:
         count = "an empty list" if not given else "one response only, so there is nothing to choose"
         raise InputError(f"data {place}: responses is {count}; best of n needs 2 or more a prompt")
-    return tuple(_response(one, n, place) for n, one in enumerate(given))
+    return tuple(_response(one, n, prompt, place) for n, one in enumerate(given))
 
 
-def _response(value: Any, n: int, place: str) -> str:
-    """A response as text: it may be a plain value, or a list of one assistant turn."""
-    if isinstance(value, str | bool | int | float):
-        return value if isinstance(value, str) else str(value)
-    turns = [value] if isinstance(value, Mapping) else value
-    if isinstance(turns, Sequence) and len(turns) == 1 and isinstance(turns[0], Mapping):
-        content = turns[0].get("content")
-        if turns[0].get("role") == "assistant" and isinstance(content, str):
-            return content
-    raise InputError(
-        f"data {place}: response {n} is {str(value)[:60]!r}; allowed a text, or one turn {{role: assistant, content: text}}"
-    )
+def _list(value: Any) -> Any:
+    """A list that was given as JSON text, as CSV holds it, as that list; everything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _response(value: Any, n: int, prompt: Prompt, place: str) -> str:
+    """A response in any form that the reader knows: a text, an assistant's turn, the whole conversation, tool calls."""
+    try:
+        return preferences.response(value, prompt, "it")
+    except Unreadable as error:
+        raise InputError(
+            f"data {place}: response {n} is {str(value)[:60]!r}: {error}; allowed a text, or one turn "
+            "{role: assistant, content: text}"
+        ) from None
 
 
 def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | None:
@@ -125,7 +146,7 @@ def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | 
         if name != "golds" and name not in row:
             required(row, "golds", {"golds": name}, place)
         return None
-    given = row[name]
+    given = _list(row[name])
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != n:
         count = f"{len(given)} numbers" if isinstance(given, list | tuple) else repr(given)[:60]
         raise InputError(f"data {place}: {name} is {count} for {n} responses; one number in [0, 1] or null a response")

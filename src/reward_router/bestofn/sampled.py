@@ -7,6 +7,7 @@ divided by it. Samples are the base policy's, or those of a finished run's adapt
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from reward_router.finished import adapter_tensors, run_config
 from reward_router.policy import Policy, Response
 from reward_router.rewards.prefix import TokenScorer
 from reward_router.rundir import explained
+from reward_router.strict_json import dumps
 
 STEP = 2**41  # no training step, and not gold-pairs' either: these samples are best-of-n's own
 CHUNK = 16  # prompts sampled between two writes
@@ -86,7 +88,7 @@ def _fitting(data: DataConfig, policy: Policy, say: Callable[[str], None]) -> li
 
 
 def _bare(example: Example) -> Item:
-    return Item(example.id, example.prompt, example.category, example.verify)
+    return Item(example.id, example.prompt, example.category, example.verify, example.truth)
 
 
 def _apart(sides: Sides) -> None:
@@ -110,7 +112,7 @@ def _answers(config: Config, data: DataConfig) -> dict[str, str]:
 
 def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], config: Config) -> Item:
     gold_N = gold_of(responses, answers.get(item.id), item.verify, config.measure or "gold")
-    return Item(item.id, item.prompt, item.category, item.verify, tuple(responses), gold_N, item.side)
+    return replace(item, responses=tuple(responses), gold_N=gold_N)
 
 
 def _draw(
@@ -161,7 +163,7 @@ class _Samples:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
             with self.path.open("a", encoding="utf-8") as file:
-                line = json.dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
+                line = dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
                 file.write(("\n" if torn else "") + line + "\n")
 
 

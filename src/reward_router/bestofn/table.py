@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from reward_router.bestofn.rows import Item
 from reward_router.bestofn.ways import gold_of_choices
 from reward_router.contexts import text_of
 from reward_router.replay.intervals import Bootstrap, bootstrap, interval
+from reward_router.show import Table
 from reward_router.types import Float
 
 ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE = "routed", "random", "mean", "committee", "oracle"
@@ -148,19 +147,17 @@ def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, A
 def shown(result: Mapping[str, Any]) -> Table:
     """The table for a terminal."""
     best, rows = result["best_single"], result["methods"]
-    table = Table(
-        title=f"{_measure_word(result)} on {result['prompts']['measured']} prompts that nothing was learned from",
-        title_justify="left",
-    )
+    measured = result["prompts"]["measured"]
+    table = Table(f"{_measure_word(result)} on {measured} prompts that nothing was learned from")
     for column in ("who judges", "gold [95 %]", "less best single [95 %]", "calls"):
-        table.add_column(column, justify="left" if column == "who judges" else "right")
+        table.column(column, justify="left" if column == "who judges" else "right")
     for name in _order(rows):
         row = rows[name]
         low, high = row["ci95"]
         below, above = row["vs_best_single_ci95"]
         gap = "" if name == best["against"] else f"{row['vs_best_single']:+.3f} [{below:+.3f}, {above:+.3f}]"
-        table.add_row(
-            Text(_called(name, best)), f"{row['gold']:.3f} [{low:.3f}, {high:.3f}]", gap,
+        table.row(
+            _called(name, best), f"{row['gold']:.3f} [{low:.3f}, {high:.3f}]", gap,
             f"{row['calls_per_response']:.2f}",
         )  # fmt: skip
     return table

@@ -28,7 +28,7 @@ from reward_router.ledger.rows import (
 from reward_router.ledger.store import Ledger
 from reward_router.payoffs import QuantileScaler, finite
 from reward_router.routers.choose import choose
-from reward_router.types import Decision, Int, Router, State
+from reward_router.types import Decision, Int, Router, State, reads_contexts
 
 
 class Dispatcher:
@@ -151,7 +151,7 @@ class Dispatcher:
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
         self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
         self._live.width = x.shape[1]
-        if self.ledger.contexts == "none" and self._live.dim is not None:
+        if self.ledger.contexts == "none" and reads_contexts(self.router):
             state.open.update(zip((row.seq for row in rows), x, strict=True))
 
     # payoffs -----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Live:
         self._applied = -1
         self._state.load(found[2], found[1], self.ledger, found[0])
         fold(self._state, self.ledger, found[0])
-        self.width = self.dim or self.ledger.width()
+        self.width = self.dim or self.ledger.width() or self._state.width
         self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False
 
     def fresh(self) -> FoldState:
@@ -74,8 +74,8 @@ class Live:
         self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
         try:
             self._state.apply(events)
-        except ValueError as error:  # so do InputError and LinAlgError: what a router cannot learn must not stay
-            self.ledger.rewind(before, f"refused by the router: {error}")
+        except BaseException as error:  # whatever a router raises: what it cannot learn must not stay, or no fold ends
+            self.ledger.rewind(before, f"refused by the router: {type(error).__name__}: {error}")
             raise
         self._applied, self._writing = self.ledger.last_seq, False
         if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:

@@ -1,5 +1,6 @@
 """Preference pairs of several sources, sampled and cleaned: what is left out is counted by reason."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from reward_router.errors import InputError
 from reward_router.keyed import key
 from reward_router.offline.settings import PairSource
 from reward_router.offline.text import prompt_text
+from reward_router.rows import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +28,24 @@ class Pair:
 def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair], Counter[str]]:
     """Pairs of every source in order, and how many were left out, by reason.
 
-    Left out: identical responses, an empty side, more than ``max_chars``, and what is beyond ``sample``. InputError where a
-    source has none left. O(rows).
+    Left out: rows that cannot be read, ties, identical responses, an empty side, more than ``max_chars``, and what is beyond
+    ``sample``. InputError where a source has none left, or where more than half of its rows cannot be read. O(rows).
     """
     pairs: list[Pair] = []
     dropped: Counter[str] = Counter()
     for source in sources:
         usable: list[Pair] = []
-        for record in load_preferences(
+        tally = Tally(source.source)
+        records = load_preferences(
             source.source,
             split=source.split,
             columns=source.columns,
             config_name=source.name,
             preference=source.preference,
-        ):
+            tally=tally,
+        )
+        dropped += _left_out(tally)
+        for record in records:
             pair = _pair(record, source)
             reason = _unusable(pair, source.max_chars)
             if reason:
@@ -50,6 +56,25 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
             raise InputError(f"data {source.source}: no usable pair; left out: {told(dropped)}")
         pairs += _sampled(usable, source.sample, seed)
     return pairs, dropped
+
+
+def pairs_digest(pairs: Sequence[Pair]) -> str:
+    """How many pairs, and one hash of all of them in order."""
+    total = hashlib.blake2b(digest_size=16)
+    for pair in pairs:
+        parts = (pair.id, pair.source, pair.category, pair.prompt, pair.chosen, pair.rejected)
+        total.update("\x1f".join(parts).encode(errors="surrogatepass") + b"\x1e")
+    return f"{len(pairs)} pairs, {total.hexdigest()}"
+
+
+def _left_out(tally: Tally) -> Counter[str]:
+    """What the reader left out already, by reason."""
+    counts = {
+        "with identical responses": tally.identical,
+        "without a better response (ties)": tally.ties,
+        f"that cannot be read (first: {tally.first})": tally.lost,
+    }
+    return Counter({reason: count for reason, count in counts.items() if count})
 
 
 def told(dropped: Counter[str]) -> str:
@@ -66,8 +91,6 @@ def _pair(record: PreferenceRecord, source: PairSource) -> Pair:
 def _unusable(pair: Pair, max_chars: int | None) -> str:
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "with an empty side"
-    if pair.chosen == pair.rejected:
-        return "with identical responses"
     too_long = max_chars is not None and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
     return "longer than max_chars" if too_long else ""
 

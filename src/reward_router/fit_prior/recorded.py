@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.chat import Unreadable
 from reward_router.errors import InputError
 from reward_router.offline.strengths import dev_rows
 from reward_router.replay import reading
 from reward_router.replay.columns import collect
+from reward_router.replay.fields import recorded as in_our_form
 from reward_router.replay.importers import kind, load
 from reward_router.replay.records import Records
 from reward_router.rewards.names import nearest
+from reward_router.rows import Broken
 
+_WITHOUT_TEXTS = "without prompt or responses"
 _MARK = "\x1f"  # the source rides in front of the category while rows become columns
 
 
@@ -58,7 +62,8 @@ class Recorded:
 def read_recorded(files: Sequence[str]) -> Recorded:
     """Rows of all files together, in replay's formats; RewardBench results and ledgers one kind at a time.
 
-    Rows without a prompt or a response, with identical or empty ones, are left out and counted. InputError where none is left.
+    Rows without a prompt or a response, with identical or empty ones, are left out and counted. InputError where none is left, or
+    where more than half cannot be read.
     """
     dropped: Counter[str] = Counter()
     if all(kind(file) == "rows" for file in files):
@@ -74,7 +79,18 @@ def read_recorded(files: Sequence[str]) -> Recorded:
         names = [[records.name, category] for category in records.categories]
     source_P = np.array([names[c][0] for c in records.category_P])
     category_P = np.array([names[c][1] for c in records.category_P])
-    dropped.update({"broken": records.n_broken} if records.n_broken else {})
+    counts = {
+        "broken": records.n_broken,
+        "with identical responses": records.n_identical,
+        "whose label is a tie": records.n_ties,
+    }
+    dropped.update({reason: count for reason, count in counts.items() if count})
+    lost, read = dropped["broken"] + dropped[_WITHOUT_TEXTS], len(records) + sum(dropped.values())
+    if 2 * lost > read:
+        raise InputError(
+            f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: {_told(dropped)}"
+        )
+    dropped += Counter()  # what was only looked up leaves
     return Recorded(records, source_P, category_P, dropped)
 
 
@@ -84,21 +100,28 @@ def _rows(files: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, An
             if not isinstance(row, Mapping):
                 yield where, row
                 continue
-            reason = _unusable(row)
+            try:
+                known = in_our_form(row)
+            except (Unreadable, RecursionError) as error:
+                yield where, Broken(error)
+                continue
+            reason = _unusable(known)
             if reason:
                 dropped[reason] += 1
                 continue
-            source = str(row.get("source") or reading.short_name(file))
-            yield where, {**row, "category": f"{source}{_MARK}{row.get('category') or source}"}
+            source = known["source"] or reading.short_name(file)
+            yield where, {**known, "category": f"{source}{_MARK}{known['category'] or source}"}
 
 
 def _unusable(row: Mapping[str, Any]) -> str:
     texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
     if not all(isinstance(text, str) for text in texts):
-        return "without prompt or responses"
-    if not all(str(text).strip() for text in texts):
-        return "with an empty side"
-    return "with identical responses" if texts[1] == texts[2] else ""
+        return _WITHOUT_TEXTS
+    return "" if all(str(text).strip() for text in texts) else "with an empty side"
+
+
+def _told(dropped: Counter[str]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()) if n)
 
 
 @dataclass(frozen=True, eq=False)

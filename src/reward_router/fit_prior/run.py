@@ -1,9 +1,10 @@
 """``fit-prior`` from end to end: recorded scores (made, or given), features, strengths, calibration, tables, the artifact."""
 
-import json
+import contextlib
 import platform
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 from reward_router import config as configuration
 from reward_router.errors import InputError
 from reward_router.fit_prior.card import card_text
-from reward_router.fit_prior.pairs import load_pairs, told
+from reward_router.fit_prior.pairs import Pair, load_pairs, pairs_digest, told
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, measured, methods
@@ -26,13 +27,15 @@ from reward_router.offline.prior import ABOUT, Prior, save_prior
 from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
-from reward_router.replay.feedback import parse
+from reward_router.replay.feedback import Feedback, parse
 from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
-from reward_router.rundir import explained, write_atomically
+from reward_router.rundir import RunDir, explained, write_atomically
+from reward_router.show import say, show_table, status
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 Json = dict[str, Any]
@@ -54,12 +57,21 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
             "without: online changes nothing here; it is a value for train and replay (the strongest arm of a prior), leave it out"
         )
     payoff = parse(config.payoff)
-    _begin(config, out, resume)
-    config = _settled(config)
+    made = _begin(config, out, resume)
+    try:
+        return _fit(_settled(config), payoff, out, console)
+    except InputError:
+        if not resume and not (out / SCORES).is_file():
+            _abandon(out, made)  # nothing was begun that could go on
+        raise
+
+
+def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> Prior:
+    """The work itself, in a directory that was begun."""
     files = list(config.scores) or [str(_scored(config, out, console))]
     recorded = read_recorded(files)
     if recorded.dropped:
-        console.print(f"left out   {told(recorded.dropped)} rows", highlight=False)
+        say(console, f"left out   {told(recorded.dropped)} rows")
     role = roles(recorded, config.holdout_sources, config.test, config.dev, config.seed)
     clock, cpu = time.perf_counter(), time.process_time()
     fitted = _fitted(config, recorded, role, out, console)
@@ -77,11 +89,9 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
     prior = save_prior(replace(prior, metrics=metrics), out)
     write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
-    write_atomically(out / RESULT, json.dumps(result, indent=1) + "\n")
+    write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
     show(result, calibration, console)
-    console.print(
-        f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)", highlight=False
-    )
+    say(console, f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)")
     return prior
 
 
@@ -105,8 +115,8 @@ def _settled(config: PriorConfig) -> PriorConfig:
     return config.model_copy(update={"encoder": known})
 
 
-def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
-    """The directory with its configuration; InputError where something else lies there."""
+def _begin(config: PriorConfig, out: Path, resume: bool) -> list[Path]:
+    """The directory with its configuration; returns the folders that were made for it. InputError where something else lies there."""
     kept = out / "config.yaml"
     if (out / ABOUT).exists():
         raise InputError(f"--out {out} holds a finished prior; give another --out")
@@ -117,20 +127,34 @@ def _begin(config: PriorConfig, out: Path, resume: bool) -> None:
             raise InputError(f"--resume {out}: its config.yaml differs from what is asked for; give another --out")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} is not empty; give another --out" + (", or --resume" if kept.is_file() else ""))
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, configuration.dump(config))
+    return made
+
+
+def _abandon(out: Path, made: list[Path]) -> None:
+    """Take back what `_begin` made: bad input leaves nothing behind."""
+    shutil.rmtree(out, ignore_errors=True)
+    if out not in made:
+        out.mkdir()  # it was there before, empty
+    for folder in made[1:]:
+        with contextlib.suppress(OSError):  # by now it holds something else
+            folder.rmdir()
 
 
 def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     """The file of recorded scores, made now where it is not there."""
     path = out / SCORES
+    pairs, dropped = load_pairs(config.data, config.seed)
+    specs = _specs(config)
+    _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
-    pairs, dropped = load_pairs(config.data, config.seed)
     note = f"; left out: {told(dropped)}" if dropped else ""
-    console.print(f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}", highlight=False)
-    specs, pool = _specs(config), config.pool
+    say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
+    pool = config.pool
     device = torch_device(pool.device)
     arms = RewardPool(
         {s.name: s for s in specs}, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout
@@ -138,9 +162,27 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     check_models(specs)
     scores, failed = score_pairs(pairs, specs, arms, console)
     for arm, error in failed.items():
-        console.print(f"arm {arm} failed: {error}", style="yellow", highlight=False, markup=False)
+        say(console, f"arm {arm} failed: {error}", "yellow")
     write_rows(pairs, scores, path)
     return path
+
+
+def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -> None:
+    """Note what the scores are made of, or InputError where this directory was begun with other pairs or arms."""
+    made = {"pairs": pairs_digest(pairs), "arms": {spec.name: fingerprint(spec) for spec in specs}}
+    manifest = RunDir(out)
+    kept = manifest.read_manifest()
+    if kept is None:
+        manifest.write_manifest(made)
+        return
+    arms = kept.get("arms", {})
+    changed = ["the pairs"] if kept.get("pairs") != made["pairs"] else []
+    changed += [f"arm {spec.name!r}" for spec in specs if arms.get(spec.name) != fingerprint(spec)]
+    if changed:
+        raise InputError(
+            f"--resume {out}: {', '.join(changed)} changed since it was begun; give another --out (scores are kept by content: "
+            "only what changed is scored again)"
+        )
 
 
 def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console) -> Fitted:
@@ -180,7 +222,7 @@ def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Consol
     kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
-    with console.status(f"encoding {len(recorded.records)} pairs with {texts.id.model}"):
+    with status(console, f"encoding {len(recorded.records)} pairs with {texts.id.model}"):
         features_PF = texts.features(recorded.prompts, *recorded.sides)
     partial = kept.with_suffix(".partial.npy")
     np.save(partial, features_PF)
@@ -218,16 +260,16 @@ def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted
 def show(result: Json, calibration: Calibration, console: Console) -> None:
     """Print the tables and what the calibration says, in words."""
     for name, part in result["sets"].items():
-        console.print(main_table(part, name), highlight=False, width=max(console.width, WIDE), crop=False)
+        show_table(console, main_table(part, name), width=WIDE)
     for name, part in result["sets"].items():
         if len(part["categories"]) > 1:
-            console.print(category_table(part, name), highlight=False, width=max(console.width, WIDE), crop=False)
+            show_table(console, category_table(part, name), width=WIDE)
     c = calibration
-    console.print(
+    say(
+        console,
         f"calibrated scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: the prior is worth {c.worth:.0f} pairs; "
         f"log evidence per dev payoff {c.gain:+.4f} over no strengths",
-        highlight=False,
-        soft_wrap=True,
+        wrap=False,
     )
 
 

@@ -1,6 +1,6 @@
 """Every pair scored by every arm once, kept by content: a run that was killed, or another run, goes on where it stopped.
 
-One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, model, its weights, options) and
+One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, weights, options, code) and
 holding lines [hash of prompt and response, score]. Scores are written in replay's own format.
 """
 
@@ -16,15 +16,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import TextColumn
 
+from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
-from reward_router.replay.rewardbench1 import side
+from reward_router.replay.fields import side
 from reward_router.rewards.fingerprint import fingerprint
-from reward_router.rewards.loading import cache_dir
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
-from reward_router.show import bar
+from reward_router.show import bar, visible
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 CHUNK = 16  # pairs between two writes
@@ -41,10 +42,10 @@ def score_pairs(
     by_name = {spec.name: spec for spec in specs}
     found: dict[str, Float] = {}
     failed: dict[str, str] = {}
-    with bar(console, TextColumn("{task.description}")) as progress:
+    with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
             store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
-            task = progress.add_task(f"scoring {arm}", total=len(pairs))
+            task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(by_name[arm]) is not None
             show = partial(progress.update, task)
             error = _fill(store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights)  # type: ignore[misc]
@@ -116,7 +117,7 @@ class ScoreStore:
             for response, score in zip((pair.chosen, pair.rejected), scores, strict=True):
                 name = content_key(pair.prompt, response)
                 self._known[name] = score
-                lines.append(json.dumps([name, None if math.isnan(score) else score]))
+                lines.append(dumps([name, score]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
         with self.path.open("a", encoding="utf-8") as file:
@@ -149,5 +150,5 @@ def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> N
             "response_a": first, "response_b": second, "label": label,
             "scores": {arm: s_P2[i, ::turn].tolist() for arm, s_P2 in scores.items() if np.isfinite(s_P2[i]).all()},
         }  # fmt: skip
-        lines.append(json.dumps(row, ensure_ascii=False))
+        lines.append(dumps(row, ensure_ascii=False))
     write_atomically(path, "\n".join(lines) + "\n")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from reward_router.replay.intervals import bootstrap, interval
 from reward_router.replay.records import Records
+from reward_router.show import Table
 from reward_router.types import Float, Int
 
 Json = dict[str, Any]
@@ -83,12 +83,12 @@ def measured(found: Methods, against: str = "best single (training)") -> Json:
 
 def main_table(result: Json, title: str) -> Table:
     """Methods in rows: accuracy over all rows and over those some arm has right, with intervals and the paired difference."""
-    table = Table(title=f"{title}: {result['rows']} pairs, {result['prompts']} prompts", title_justify="left", box=None)
+    table = Table(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
     for column in ("", "calls", "all rows [95 %]", f"some arm right ({result['some_right']})", "- best single [95 %]"):
-        table.add_column(column, justify="left" if not column else "right", no_wrap=True)
+        table.column(column, justify="left" if not column else "right", no_wrap=True)
     for name, m in result["methods"].items():
         low, high = m["ci95"]
-        table.add_row(
+        table.row(
             name, f"{m['calls']:g}", f"{100 * m['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
             "-" if m["some_right"] is None else f"{100 * m['some_right']:.1f}",
             "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in (m["minus_best_single"], *m["minus_best_single_ci95"]))),
@@ -99,10 +99,10 @@ def main_table(result: Json, title: str) -> Table:
 def category_table(result: Json, title: str, most: int = 12) -> Table:
     """Accuracy in per cent by category, the ``most`` largest categories."""
     shown = sorted(result["categories"], key=lambda c: -result["categories"][c])[:most]
-    table = Table(title=f"{title}, by category", title_justify="left", box=None)
+    table = Table(f"{title}, by category", box=None)
     for column in ("category", "pairs", *result["methods"]):
-        table.add_column(column, justify="left" if column == "category" else "right")
+        table.column(column, justify="left" if column == "category" else "right")
     for category in shown:
         cells = [f"{100 * m['by_category'][category]:.0f}" for m in result["methods"].values()]
-        table.add_row(category, str(result["categories"][category]), *cells)
+        table.row(category, str(result["categories"][category]), *cells)
     return table

@@ -17,7 +17,7 @@ from reward_router.ledger.reading import paged
 from reward_router.ledger.rows import ALL_RESTING, DIGEST, Called, Changed, Decided, Failed, Paid, Released, unpack
 from reward_router.ledger.store import CHUNK, Ledger
 from reward_router.payoffs import QuantileScaler
-from reward_router.types import Float, Int, Router, State
+from reward_router.types import Float, Int, Router, State, reads_contexts
 
 
 class Payment(NamedTuple):
@@ -209,13 +209,18 @@ class FoldState:
     def context_of(self, decision: int, blob: bytes | None) -> NDArray[Any] | None:
         """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
 
-        None where it is lost; a router without ``dim`` reads no context and gets a placeholder.
+        None where it is lost: nothing is put in its place. A router that says it reads none gets a row of zeros.
         """
         if blob is not None and blob[:1] != DIGEST:
             return unpack(blob)
-        if router_dim(self.router) is None:
+        if not reads_contexts(self.router):
             return np.zeros(1)
         return self.open.get(decision)
+
+    @property
+    def width(self) -> int | None:
+        """D of the contexts in memory; None where there are none."""
+        return len(next(iter(self.open.values()))) if self.open else None
 
     # as arrays ---------------------------------------------------------------------------------------------------------
 

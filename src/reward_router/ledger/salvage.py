@@ -17,6 +17,7 @@ from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import pages, schema, snapshots
 from reward_router.ledger.reading import OutOfOrder, paged
 from reward_router.ledger.rows import DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
+from reward_router.strict_json import dumps
 
 CHUNK = 4096
 FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError, OutOfOrder)
@@ -196,7 +197,7 @@ def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     records = (record(row, names) for row in heapq.merge(*streams, key=lambda row: row.seq))
     if target.suffix == ".jsonl":
         with target.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+            file.writelines(dumps(each, ensure_ascii=False) + "\n" for each in records)
     else:
         _write_parquet(records, target)
     reader.close()

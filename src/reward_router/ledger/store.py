@@ -22,6 +22,7 @@ from reward_router.ledger.opening import MEMORY
 from reward_router.ledger.reading import advice, explain, paged, tally, to_json
 from reward_router.ledger.recent import Recent
 from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
+from reward_router.strict_json import dumps
 from reward_router.types import State
 
 if TYPE_CHECKING:
@@ -225,6 +226,12 @@ class Ledger:
         """A named JSON value kept beside the events (None where absent)."""
         found = self.query("SELECT value FROM meta WHERE key=?", (key,))
         return json.loads(found[0][0]) if found else None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON value by name beside the events, in the place of an earlier one of this name."""
+        with self.transaction() as db:
+            db.execute("DELETE FROM meta WHERE key=?", (key,))
+            db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 
     def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
         """Events with seq > ``after`` in order, read in chunks; ``types`` of ``ledger.rows`` (None: all)."""

@@ -22,6 +22,7 @@ from reward_router.offline.strengths import Strengths
 from reward_router.routers.anchored import Anchored
 from reward_router.routers.trusted import TrustedThompson, trusted
 from reward_router.rundir import explained, write_atomically
+from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 FORMAT = 1
@@ -116,9 +117,7 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
         partial = target / f"{TENSORS}.partial"
         save_file(narrow, partial)
         partial.rename(target / TENSORS)
-        write_atomically(
-            target / ABOUT, json.dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n"
-        )
+        write_atomically(target / ABOUT, dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n")
     return replace(prior, folder=target)
 
 

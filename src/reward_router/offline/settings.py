@@ -16,14 +16,15 @@ Ablation = Literal["cls", "offline", "online"]
 
 
 class PairSource(Section):
-    """Preference pairs: prompt, chosen, rejected, source?, category? from a JSONL(.gz) or Parquet file or the Hub."""
+    """Preference pairs: prompt, chosen, rejected, source?, category? from a file of any kind that is read, or the Hub."""
 
     source: str
     name: str | None = Field(default=None, description="configuration name of a Hub data set")
     split: str = "train"
     columns: dict[str, str] = Field(default_factory=dict, description="our name -> the data's column")
     preference: str | None = Field(
-        default=None, description="column that says which is better: below 0 chosen, above 0 rejected, 0 a tie left out"
+        default=None,
+        description="column that says which is better: labels, an index, or signed numbers (below 0 chosen, 0 a tie)",
     )
     as_source: str | None = Field(default=None, description="the source's name in tables; none: the data's own")
     sample: Count | None = Field(default=None, description="at most so many pairs, drawn by seed; none: all")

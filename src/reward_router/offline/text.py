@@ -4,8 +4,11 @@ The form is the authors': literal role names, no chat template, so that one prio
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-Prompt = str | Sequence[Mapping[str, str]]
+from reward_router.chat import text_of
+
+Prompt = str | Sequence[Mapping[str, Any]]
 _PROMPT_SHARE = 4  # a prompt keeps at least a quarter of the room, however long the response
 
 
@@ -17,7 +20,7 @@ def prompt_text(prompt: Prompt) -> str:
     """
     if isinstance(prompt, str):
         return prompt
-    lines = "\n".join(f"<|{turn['role']}|>: {turn['content']}" for turn in prompt)
+    lines = "\n".join(f"<|{turn['role']}|>: {text_of(turn)}" for turn in prompt)
     return lines.removeprefix("<|user|>: ")
 
 

@@ -24,6 +24,7 @@ from reward_router.offline.prior import WEIGHTS
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
 from reward_router.offline.text import Prompt
+from reward_router.show import status
 from reward_router.types import Float, Int
 
 SAMPLE = 256  # training pairs that set the features' centre and scale
@@ -58,7 +59,7 @@ def tune(
     learning = [*groups[0]["params"], *groups[1]["params"]]
     optimiser = torch.optim.AdamW(groups, weight_decay=config.strengths.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / steps)
-    with console.status("tuning the encoder") as status:
+    with status(console, "tuning the encoder") as now:
         for step, rows in enumerate(run.batches(e, steps), start=1):
             optimiser.zero_grad()
             loss = run.loss(rows)
@@ -69,7 +70,7 @@ def tune(
             optimiser.step()
             schedule.step()
             if step % e.check_every == 0 or step == steps:
-                status.update(f"tuning the encoder: step {step} of {steps}, dev loss {run.look(step):.4f}")
+                now(f"tuning the encoder: step {step} of {steps}, dev loss {run.look(step):.4f}")
     return run.finished(out)
 
 

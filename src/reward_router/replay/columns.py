@@ -6,15 +6,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reward_router import chat
+from reward_router.chat import Unreadable
 from reward_router.errors import InputError
+from reward_router.labels import Numbers
+from reward_router.replay.fields import recorded
 from reward_router.replay.records import Records
 from reward_router.types import Float
 
 _SIDES = {"a": 1, "b": -1}
+_CODES = {-1.0: 9, 0.0: 10, 1.0: 11, 2.0: 12}  # labels that are numbers wait here until the whole column is known
 _VERDICTS = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5)}
 _NAMED_PROBLEMS = 20
-_LARGEST = 1e30  # what an infinite score (a log of 0) becomes: margins and means stay finite
 
 
 class Columns:
@@ -34,7 +39,8 @@ class Columns:
         self._prompts: list[str] | None = []
         self._responses: list[tuple[str, str]] | None = [] if keep_responses else None
         self._problems: list[str] = []
-        self._broken = self._identical = 0
+        self._broken = self._identical = self._ties = 0
+        self._numbers = Numbers("label")
 
     def broken(self, where: str, why: str) -> None:
         """Count a row that cannot be used; the first 20 are named."""
@@ -43,31 +49,40 @@ class Columns:
             self._problems.append(f"{where}: {why}")
 
     def add(self, row: Mapping[str, Any], where: str) -> None:
-        """Take one row {id, prompt, label, scores, verdicts, ...}; a broken one is counted, a wrong length raises ``InputError``.
+        """Take one row {id, prompt, label, scores, verdicts, ...} in any form of `fields`; a broken one is counted.
 
-        A pair of identical responses is counted apart and left out: no label can be right about it.
+        A pair of identical responses is counted apart and left out, as is a tie: no label can be right about it.
         """
-        first, second = row.get("response_a"), row.get("response_b")
+        try:
+            known = recorded(row)
+        except (Unreadable, RecursionError) as error:
+            return self.broken(where, "nested too deeply" if isinstance(error, RecursionError) else str(error))
+        first, second, label = known["response_a"], known["response_b"], known["label"]
         if first is not None and first == second:
             self._identical += 1
             return None
-        if row.get("label") not in _SIDES:
+        if label in ("tie", 0.5, 1.5):
+            self._ties += 1
+            return None
+        if isinstance(label, float) and label not in _CODES:
             return self.broken(where, f"label {row.get('label')!r}, allowed: a, b")
-        cells = _cells(row, where)
-        if isinstance(cells, str):
-            return self.broken(where, cells)
-        prices = _prices(row.get("cost"), cells)
+        cells = _cells(known)
+        if not cells:
+            return self.broken(where, "neither scores nor verdicts")
+        prices = _prices(known["cost"], cells)
         if isinstance(prices, str):
             return self.broken(where, prices)
         n = len(self._labels)
-        for arm, (first, second) in cells.items():
-            _put(self._first, arm, n, first, math.nan)
-            _put(self._second, arm, n, second, math.nan)
+        for arm, (one, other) in cells.items():
+            _put(self._first, arm, n, one, math.nan)
+            _put(self._second, arm, n, other, math.nan)
         for arm, price in prices.items():
             _put(self._cost, arm, n, price, 1.0)
-        self._labels.append(_SIDES[row["label"]])
-        self._note_texts(row, where)
-        self._categories.append(_number(self._category_of, str(row.get("category") or "all")))
+        if isinstance(label, float):
+            self._numbers.seen.add(label)
+        self._labels.append(_CODES[label] if isinstance(label, float) else _SIDES[label])
+        self._note_texts(known, where)
+        self._categories.append(_number(self._category_of, known["category"] or "all"))
 
     def _note_texts(self, row: Mapping[str, Any], where: str) -> None:
         prompt = row.get("prompt")
@@ -84,12 +99,23 @@ class Columns:
         elif self._responses is not None:
             self._responses.append((first, second))
 
-    def finish(self, official: Mapping[str, Any] | None = None, hint: str = "") -> Records:
-        """The columns as arrays; ``InputError`` where no row is usable or fewer than two arms were seen (``hint``: what to do then)."""
+    def finish(self, official: Mapping[str, Any] | None = None, hint: str = "", lines: int = 0) -> Records:
+        """The columns as arrays; ``lines``: how many rows were read where several made one.
+
+        ``InputError`` where no row is usable, more than half were lost, the labels are open to two readings, or fewer than two arms
+        were seen (``hint``: what to do then).
+        """
         n = len(self._labels)
+        left_out = self._identical + self._ties
         if n == 0:
             why = f"; first: {self._problems[0]}" if self._problems else ""
+            why += f"; {left_out} identical or tied pairs were left out" if left_out else ""
             raise InputError(f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}")
+        read = max(n + self._broken + left_out, lines)
+        if 2 * self._broken > read:
+            raise InputError(
+                f"{self._name}: {self._broken} of {read} rows cannot be read, more than half; first: {self._problems[0]}"
+            )
         if len(self._first) < 2:
             raise InputError(f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}")
         arms = tuple(self._first)
@@ -98,7 +124,7 @@ class Columns:
             arms=arms,
             first_PK=_matrix(self._first, arms, n, math.nan),
             second_PK=_matrix(self._second, arms, n, math.nan),
-            label_P=np.frombuffer(self._labels, np.int8).copy(),
+            label_P=self._sides(),
             group_P=np.frombuffer(self._groups, np.int64).copy(),
             category_P=np.frombuffer(self._categories, np.int64).copy(),
             categories=tuple(self._category_of),
@@ -108,8 +134,27 @@ class Columns:
             problems=tuple(self._problems),
             n_broken=self._broken,
             n_identical=self._identical,
+            n_ties=self._ties,
             official=official or {},
         )
+
+    def _sides(self) -> NDArray[np.int8]:
+        """+1 where a is right, -1 where b is; numbers read as the whole column says."""
+        label_P = np.frombuffer(self._labels, np.int8).copy()
+        if not self._numbers.seen:
+            return label_P
+        if min(self._numbers.seen) < 0:
+            raise InputError(f"{self._name}: labels are numbers below 0: which side they mean is open; write a and b")
+        try:
+            self._numbers.settle()
+        except InputError:
+            shown = ", ".join(f"{n:g}" for n in sorted(self._numbers.seen))
+            raise InputError(
+                f"{self._name}: labels are {shown}: which side they mean is open; write a, b and tie"
+            ) from None
+        for number in self._numbers.seen:
+            label_P[label_P == _CODES[number]] = _SIDES[self._numbers.side(number)]
+        return label_P
 
 
 def group_key(prompt: str | None, row_id: str | None, where: str) -> str:
@@ -132,31 +177,21 @@ def collect(
     return columns.finish()
 
 
-def _cells(row: Mapping[str, Any], where: str) -> dict[str, tuple[float, float]] | str:
-    cells: dict[str, tuple[float, float]] = {}
-    for arm, verdict in (row.get("verdicts") or {}).items():
-        if verdict not in _VERDICTS:
-            return f"verdict {verdict!r} of {arm}, allowed: a, b, tie"
-        cells[arm] = _VERDICTS[verdict]
-    for arm, pair in (row.get("scores") or {}).items():
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise InputError(f"{where}: scores of {arm} are {pair!r}, allowed: [score of a, score of b]")
-        try:
-            first, second = (math.nan if x is None else min(max(float(x), -_LARGEST), _LARGEST) for x in pair)
-        except (TypeError, ValueError):
-            return f"scores of {arm} are not numbers: {pair!r}"
-        if not (math.isnan(first) or math.isnan(second)):
-            cells[arm] = (first, second)
-    return cells or "neither scores nor verdicts"
+def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Scores of a and b by arm; an arm that abstained is left out."""
+    verdicts = {arm: _VERDICTS[verdict] for arm, verdict in row["verdicts"].items()}
+    scores = {arm: pair for arm, pair in row["scores"].items() if not any(map(math.isnan, pair))}
+    return verdicts | scores
 
 
 def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
     named = cost if isinstance(cost, Mapping) else {} if cost is None else dict.fromkeys(cells, cost)
     try:
-        prices = {arm: float(price) for arm, price in named.items() if arm in cells}
-    except (TypeError, ValueError):
-        return f"cost {cost!r} is no number"
-    return prices if all(0 <= p < math.inf for p in prices.values()) else f"cost {cost!r}, allowed: 0 or more"
+        prices = {arm: float(price) for arm, price in named.items() if arm in cells and price is not None}
+    except (TypeError, ValueError, OverflowError):
+        return f"cost {chat.shown(cost)!r} is no number"
+    right = all(0 <= p < math.inf for p in prices.values())
+    return prices if right else f"cost {chat.shown(cost)!r}, allowed: 0 or more"
 
 
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:

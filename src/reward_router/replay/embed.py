@@ -13,11 +13,11 @@ import importlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.features import hash_rows, pair_rows, unit_rows
 from reward_router.replay.records import Records
@@ -177,14 +177,6 @@ def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
         torch.set_num_threads(threads)
         if bars:
             logging.enable_progress_bar()
-
-
-def cache_dir() -> Path:
-    """``REWARD_ROUTER_CACHE``, else ``XDG_CACHE_HOME``/reward-router, else ~/.cache/reward-router."""
-    named = os.environ.get("REWARD_ROUTER_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reward-router"
 
 
 def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:

@@ -137,6 +137,7 @@ def summarise(
         "prompts": records.n_groups,
         "broken_rows": records.n_broken,
         "identical_rows": records.n_identical,
+        "tied_rows": records.n_ties,
         "problems": list(records.problems),
         "arms": list(records.arms),
         "missing": _missing(records),
@@ -151,7 +152,7 @@ def summarise(
         "official": dict(records.official),
     }
     gains = {p.label: replicates[p.label] - best_R for p in plans if p.kind not in ("arm", "bound")}
-    result["verdict"] = verdict(result, gains)
+    result["verdict"] = verdict(result, gains, settings.routers or ())
     return result
 
 

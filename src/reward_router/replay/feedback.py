@@ -14,6 +14,7 @@ import numpy as np
 
 from reward_router.errors import InputError
 from reward_router.keyed import rng
+from reward_router.limits import within
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
 from reward_router.types import Float, Int
@@ -43,7 +44,8 @@ class Feedback:
     def matrix(self, records: Records, seed: int) -> Float:
         """(P, K) payoff that each arm would earn on each row in run ``seed``; NaN: no payoff comes. O(P K others)."""
         if self.custom is not None:
-            payoff_PK = _checked(self.custom(records), records)
+            custom = self.custom
+            payoff_PK = _checked(within(lambda: custom(records), f"payoff {self.kind}"), records)
         elif self.kind == "agreement":
             payoff_PK = _agreement(records, self.others, seed)
         else:

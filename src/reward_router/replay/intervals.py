@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from reward_router.keyed import rng
 from reward_router.types import Float, Int
@@ -70,23 +71,25 @@ def best_single(arm_replicates: Mapping[str, Float]) -> Float:
     return np.asarray(np.max(np.stack(list(arm_replicates.values())), axis=0))
 
 
-def simultaneous(gain_RM: Float, point_M: Float, level: float = 0.95) -> Float:
-    """(M,) lower bounds that hold for all M methods at once: the table's winner is chosen after looking.
+def lower_bounds(gain_RM: Float, point_M: Float, tests_M: Float, prompts: int, level: float = 0.95) -> Float:
+    """(M,) one-sided lower bounds of M gains, each corrected for ``tests_M`` comparisons (Bonferroni).
 
-    The largest studentised deviation over the methods in each replicate (max-t) widens every bound alike. Where the replicates
-    lie below the point estimate (the hindsight best gains from luck in each of them) the bound is moved down by that as well.
+    A bound is made of its own method's replicates alone: which others were compared enters through ``tests_M`` only. Student's
+    t with ``prompts`` - 1 degrees of freedom. Where the replicates lie below the point estimate (the hindsight best gains from
+    luck in each of them) the bound is moved down by that as well.
     """
-    worst_R, scale_M, shift_M = _max_t(gain_RM, point_M)
-    return np.asarray(point_M + shift_M - np.quantile(worst_R, level) * scale_M)
+    scale_M, shift_M = _spread(gain_RM, point_M)
+    width_M = -stdtrit(max(prompts - 1, 1), (1 - level) / tests_M)
+    return np.asarray(point_M + shift_M - width_M * scale_M)
 
 
-def simultaneous_confidence(gain_RM: Float, point_M: Float) -> Float:
-    """(M,) largest level at which the bound of :func:`simultaneous` stays above 0."""
-    worst_R, scale_M, shift_M = _max_t(gain_RM, point_M)
-    return np.asarray((worst_R[:, None] < (point_M + shift_M) / scale_M).mean(axis=0))
+def confidences(gain_RM: Float, point_M: Float, tests_M: Float, prompts: int) -> Float:
+    """(M,) largest level at which the bound of :func:`lower_bounds` stays above 0; 0 where none does."""
+    scale_M, shift_M = _spread(gain_RM, point_M)
+    tail_M = stdtr(max(prompts - 1, 1), -(point_M + shift_M) / scale_M)
+    return np.asarray(np.maximum(1 - tests_M * tail_M, 0.0))
 
 
-def _max_t(gain_RM: Float, point_M: Float) -> tuple[Float, Float, Float]:
+def _spread(gain_RM: Float, point_M: Float) -> tuple[Float, Float]:
     centre_M = gain_RM.mean(axis=0)
-    scale_M = np.maximum(gain_RM.std(axis=0), 1e-12)
-    return ((gain_RM - centre_M) / scale_M).max(axis=1), scale_M, np.minimum(centre_M - point_M, 0.0)
+    return np.maximum(gain_RM.std(axis=0), 1e-12), np.minimum(centre_M - point_M, 0.0)

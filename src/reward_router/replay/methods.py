@@ -1,6 +1,7 @@
 """Every name ``--router`` knows: what it is, which options it takes, how it is run. Arms go by their own names."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -129,6 +130,23 @@ DEFAULT = (
     *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
 )
+
+
+NOT_ROUTING = ("uniform", "round_robin", "best_train", "oracle")
+"""What a verdict never recommends: baselines and the bound."""
+
+
+def comparisons(labels: Sequence[str]) -> list[int]:
+    """For each method of a table by how many comparisons its claim is corrected, so that all claims together hold at 95 %.
+
+    The error is shared equally among the names that replay knows (arms, baselines and the bound aside), listed or not, and a name's
+    share among its variants: those of the full table, or those listed where they are more. So what is said of a method does
+    not change with the other names that stand in the table.
+    """
+    known = [name for name in names() if name not in NOT_ROUTING]
+    listed, usual = (Counter(split_name(text)[0] for text in given) for given in (labels, DEFAULT))
+    variants = [max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)]
+    return [len(known) * count for count in variants]
 
 
 def names() -> list[str]:

@@ -24,7 +24,8 @@ class Records:
 
     ``label_P`` is +1 where a is right, -1 where b is. ``group_P`` numbers the prompts 0..G-1, ``category_P`` indexes ``categories``.
     ``prompts`` holds one text a group and ``responses`` one pair of texts a row, both empty where they were not kept.
-    ``n_broken`` and ``n_identical`` rows were left out: unusable ones (the first are in ``problems``), and pairs of one response twice.
+    ``n_broken``, ``n_identical`` and ``n_ties`` rows were left out: unusable ones (the first are in ``problems``), pairs of one
+    response twice, and rows whose label is a tie.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Records:
     problems: tuple[str, ...] = ()
     n_broken: int = 0
     n_identical: int = 0
+    n_ties: int = 0
     official: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -1,79 +1,128 @@
-"""RewardBench 1 outputs of several models (``<model>_outputs.jsonl``, one JSON object a line) joined item by item.
+"""RewardBench 1 results of several models joined item by item: lines, or the leaderboard's one JSON of columns.
 
-A line holds prompt, scores_chosen, scores_rejected, text_chosen, text_rejected and the data set's own columns: subset and id in the
-core set, chosen and rejected (the bare answers) nearly always. ``prompt`` and ``text_*`` went through the model's own chat template,
-so they differ from model to model and cannot say which item a line is. An item is the same in two files where id and subset agree;
-without an id, where the bare answers agree; without those, where the line number does, and then all files must be equally long.
+A row holds prompt, scores_chosen, scores_rejected, text_chosen, text_rejected and the data set's own columns: subset and id in the
+core set, chosen and rejected (the bare answers) nearly always. A generative judge has ``results`` (1 right, 0 wrong, 0.5 a tie) in the
+place of scores; ``rewardbench --save_all`` writes nothing but the two numbers, as chosen and rejected. ``prompt`` and ``text_*`` went
+through the model's own chat template, so they differ from model to model and cannot say which item a row is. An item is the same in
+two files where id and subset agree; without an id, where the bare answers agree; without those, where the row's number does, and then
+all files must be equally long.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reward_router.chat import shown
 from reward_router.errors import InputError
 from reward_router.replay import reading
+from reward_router.replay.fields import number, side
 
 Json = dict[str, Any]
 Problem = tuple[str, str]
 _NEEDED = {"scores_chosen", "scores_rejected"}
+_ABOUT = {"model", "model_type", "chat_template", "ref_model", "tokenizer"}
 
 
-def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem]]:
-    """({item: row as in our own files}, [(where, what is broken)]) of ``files``, arm -> path. O(lines), all items are held.
+def is_verdict(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a generative judge's: a result, and the texts or the data set's columns, but no scores."""
+    texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
+    return "results" in row and texts and "num_correct" not in row and not _NEEDED & set(row) and "scores" not in row
 
-    ``InputError`` where lines can be told apart by nothing but their number and the files are of different lengths.
+
+def is_bare(row: Mapping[str, Any]) -> bool:
+    """Whether a row is the pair of numbers that ``--save_all`` writes.
+
+    >>> is_bare({"chosen": 1.5, "rejected": -0.5}), is_bare({"chosen": "yes", "rejected": "no"})
+    (True, False)
+    """
+    return set(row) == {"chosen", "rejected"} and all(_number(row[name]) is not None for name in row)
+
+
+def is_summary(row: Mapping[str, Any]) -> bool:
+    """Whether a row is the leaderboard's summary of a model: nothing but a number a subset.
+
+    >>> is_summary({"model": "m", "alpacaeval-easy": 0.9, "math-prm": 0.5})
+    True
+    """
+    figures = [name for name in row if name not in _ABOUT]
+    return "model" in row and len(figures) > 0 and all(isinstance(row[name], float) for name in figures)
+
+
+def credit_of(result: Any) -> float | None:
+    """What a generative judge's result says: 1 right, 0 wrong, anything between a tie (1/2); None where it is no result."""
+    found = _number(result)
+    if found is None or not 0 <= found <= 1:
+        return None
+    return found if found in (0.0, 1.0) else 0.5
+
+
+def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], int]:
+    """({item: row as in our own files}, [(where, what is broken)], rows read) of ``files``, arm -> path. O(rows), all are held.
+
+    ``InputError`` where rows can be told apart by nothing but their number and the files are of different lengths.
     """
     items: dict[str, Json] = {}
     problems: list[Problem] = []
     lengths: dict[str, int] = {}
+    read = 0
     for arm, source in files.items():
-        for key, row in _keyed(source, lengths, problems):
-            pair = [_number(row["scores_chosen"]), _number(row["scores_rejected"])]
+        for key, row, pair in _keyed(source, lengths, problems):
+            read += 1
             if key not in items:
                 items[key] = _item(row, key)
             items[key]["scores"][arm] = _sided(pair, items[key]["label"])
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {n} lines" for name, n in lengths.items())
         raise InputError(f"{counts} without id or chosen and rejected: lines cannot be joined by their number")
-    return items, problems
+    return items, problems, read + len(problems)
 
 
-def _keyed(source: str, lengths: dict[str, int], problems: list[Problem]) -> Iterator[tuple[str, Json]]:
-    """(item, line) of one file; what is broken goes to ``problems``, the number of lines known by their number alone to ``lengths``."""
+def _keyed(
+    source: str, lengths: dict[str, int], problems: list[Problem]
+) -> Iterator[tuple[str, Json, tuple[float, float]]]:
+    """(item, row, [score of chosen, of rejected]) of one file; what is broken goes to ``problems``.
+
+    The number of rows that are known by their number alone goes to ``lengths``.
+    """
     seen: dict[str, int] = {}
-    for number, (where, row) in enumerate(reading.rows(source), 1):
-        why = _broken(row)
+    for count, (where, row) in enumerate(reading.rows(source), 1):
+        pair = row if isinstance(row, str) else _pair(row)
         key = None if isinstance(row, str) else _key(row)
         if key is None:
             name = reading.short_name(source)
             lengths[name] = lengths.get(name, 0) + 1
-        if why is not None:
-            problems.append((where, why))
+        if isinstance(pair, str):
+            problems.append((where, pair))
             continue
-        key = key or f"line {number}"
+        key = key or f"line {count}"
         seen[key] = seen.get(key, 0) + 1
-        yield key if seen[key] == 1 else f"{key}#{seen[key]}", row
+        yield key if seen[key] == 1 else f"{key}#{seen[key]}", row, pair
 
 
-def _broken(row: Any) -> str | None:
-    if isinstance(row, str):
-        return row
-    if not isinstance(row, Mapping) or not set(row) >= _NEEDED:
-        return "no scores_chosen and scores_rejected"
-    for name in sorted(_NEEDED):
-        if _number(row[name]) is None:
-            return f"{name} is {row[name]!r}, allowed: a number"
-    return None
+def _pair(row: Mapping[str, Any]) -> tuple[float, float] | str:
+    """Scores of chosen and rejected, a judge's result as 1 and 0; or what is broken."""
+    names = ("chosen", "rejected") if is_bare(row) else ("scores_chosen", "scores_rejected")
+    if not set(row) >= set(names):
+        credit = credit_of(row.get("results"))
+        if credit is None:
+            return "no scores_chosen and scores_rejected, and no results between 0 and 1"
+        return credit, 1 - credit
+    found = [_number(row[name]) for name in names]
+    for name, value in zip(names, found, strict=True):
+        if value is None:
+            return f"{name} is {shown(row[name])!r}, allowed: a number"
+    return found[0] or 0.0, found[1] or 0.0
 
 
-def _key(row: Any) -> str | None:
-    if not isinstance(row, Mapping):
+def _key(row: Mapping[str, Any]) -> str | None:
+    if is_bare(row):
         return None
     if row.get("id") is not None:
         return f"{row.get('subset', '')}:{row['id']}"
     if row.get("chosen") is not None and row.get("rejected") is not None:
-        bare = json.dumps([row["chosen"], row["rejected"]], sort_keys=True)
+        bare = json.dumps([row["chosen"], row["rejected"]], sort_keys=True, default=str)
         return hashlib.blake2b(bare.encode(), digest_size=12).hexdigest()
     return None
 
@@ -81,20 +130,16 @@ def _key(row: Any) -> str | None:
 def _item(row: Mapping[str, Any], key: str) -> Json:
     label = side(key)
     texts = [
-        text(row[bare] if row.get(bare) is not None else row.get(f"text_{bare}")) for bare in ("chosen", "rejected")
+        text(row[bare] if row.get(bare) is not None and not is_bare(row) else row.get(f"text_{bare}"))
+        for bare in ("chosen", "rejected")
     ]
     first, second = _sided(texts, label)
     about = {"id": key, "prompt": text(row.get("prompt")), "category": row.get("subset")}
     return {**about, "label": label, "response_a": first, "response_b": second, "scores": {}}
 
 
-def side(name: str) -> str:
-    """Where the better response stands: a fixed coin of the item's name, so that no position can be learned."""
-    return "ab"[hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1]
-
-
-def _sided(pair: list[Any], label: str) -> list[Any]:
-    return pair if label == "a" else pair[::-1]
+def _sided(pair: Any, label: str) -> list[Any]:
+    return list(pair) if label == "a" else list(pair[::-1])
 
 
 def text(value: Any) -> str | None:
@@ -111,4 +156,7 @@ def text(value: Any) -> str | None:
 def _number(score: Any) -> float | None:
     """A score, alone or in a list of one (some reward models write it so); None where it is no number."""
     value = score[0] if isinstance(score, list) and len(score) == 1 else score
-    return float(value) if isinstance(value, int | float) and value == value else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    found = number(value)
+    return None if math.isnan(found) else found

@@ -1,6 +1,5 @@
 """The one function behind ``reward-router replay``: read, evaluate, print, write JSON. The HTML is drawn by the layer above."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from reward_router.replay import embed, feedback, ledger_log
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.importers import kind, load
 from reward_router.replay.ledger_rows import ledger_rows
-from reward_router.replay.reading import FORMATS
 from reward_router.replay.table import show, show_values
+from reward_router.rows import FORMATS
+from reward_router.show import plain_console
+from reward_router.strict_json import dumps
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -97,9 +98,9 @@ def replay(
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
     settings = Settings(routers or None, features, feedback.parse(payoff), seeds, folds, by, workers)
-    result = measure(files, Selection(arms, drop_arms), settings, console or Console())
+    result = measure(files, Selection(arms, drop_arms), settings, console or plain_console())
     if json_out is not None:
-        json_out.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+        json_out.write_text(dumps(result, indent=1), encoding="utf-8")
     return result
 
 

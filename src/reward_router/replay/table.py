@@ -4,8 +4,8 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+from reward_router.show import Table, literal, say, show_table
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
@@ -16,26 +16,30 @@ _ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "b
 
 def show(result: Json, console: Console, by_category: bool = False) -> None:
     """Print one file: header, table, verdict; a table by category on request."""
-    console.print(_header(result), highlight=False, soft_wrap=True)
+    say(console, _header(result), wrap=False)
     for problem in result["problems"]:
-        console.print(f"  left out: {problem}", highlight=False, soft_wrap=True, markup=False)
-    console.print(_main_table(result, console.width))
-    console.print(_LEGEND, _hidden(result), highlight=False, markup=False)
+        say(console, f"  left out: {problem}", wrap=False)
+    show_table(console, _main_table(result, console.width))
+    say(console, f"{_LEGEND} {_hidden(result)}")
     if by_category:
-        console.print(_category_table(result, console.width))
+        show_table(console, _category_table(result, console.width))
     if result["official"]:
-        console.print(_official_table(result, console.width))
-    console.print(f"Verdict: {result['verdict']['text']}\n", highlight=False, soft_wrap=True, markup=False)
+        show_table(console, _official_table(result, console.width))
+    say(console, f"Verdict: {result['verdict']['text']}", wrap=False)
+    if result["verdict"]["named"]:
+        say(console, f"Named beforehand: {', '.join(result['verdict']['named'])}.", wrap=False)
+    console.line()
 
 
 def _header(result: Json) -> str:
     encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
     missing = f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
     return (
-        f"[bold]{escape(result['name'])}[/bold]: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
+        f"{result['name']}: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
-        + (f"; [bold]{result['broken_rows']} broken rows left out[/bold]" if result["broken_rows"] else "")
+        + (f"; {result['broken_rows']} broken rows left out" if result["broken_rows"] else "")
         + (f"; {result['identical_rows']} rows of identical responses left out" if result["identical_rows"] else "")
+        + (f"; {result['tied_rows']} rows whose label is a tie left out" if result["tied_rows"] else "")
     )
 
 
@@ -78,12 +82,12 @@ def _table(names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int,
     table = Table(box=None, pad_edge=False, header_style="bold")
     taken = sum(2 + max(map(len, (name, *column))) for name, column in cells.items())
     room = max(_NAME, width - taken)
-    table.add_column("", no_wrap=True)
+    table.column("", no_wrap=True)
     for name, column in cells.items():
         least = max(map(len, (name, *column)))
-        table.add_column(escape(name), justify="left" if name in left else "right", no_wrap=True, min_width=least)
+        table.column(name, justify="left" if name in left else "right", no_wrap=True, min_width=least)
     for row, name in enumerate(names):
-        table.add_row(escape(middle(name, room)), *(column[row] for column in cells.values()))
+        table.row(middle(name, room), *(column[row] for column in cells.values()))
     return table
 
 
@@ -134,7 +138,7 @@ def _category_table(result: Json, width: int) -> Table:
             break
     cells["best arm here"] = [_best_arm(p["accuracy"], result["arms"]) for p in parts.values()]
     table = _table(list(parts), cells, width)
-    table.title, table.title_justify = "by category, accuracy in %", "left"
+    table.title = literal("by category, accuracy in %", "italic")
     return table
 
 
@@ -147,7 +151,7 @@ def _official_table(result: Json, width: int) -> Table:
     subsets = sorted({s for scores in result["official"].values() for s in scores})
     cells = {s: [_percent(scores.get(s)) for scores in result["official"].values()] for s in subsets}
     table = _table(list(result["official"]), cells, width)
-    table.title, table.title_justify = "the benchmark's own metric, in %", "left"
+    table.title = literal("the benchmark's own metric, in %", "italic")
     return table
 
 
@@ -157,15 +161,13 @@ _METHODS = {"dr": "DR 95 %", "snips": "SNIPS 95 %", "cs": "IPS, always valid"}
 def show_values(found: Json, console: Console) -> None:
     """Print a ledger's off-policy values, or why there are none."""
     if "refused" in found:
-        console.print(
-            f"{found['name']}, off-policy: {found['refused']}\n", highlight=False, soft_wrap=True, markup=False
-        )
+        say(console, f"{found['name']}, off-policy: {found['refused']}", wrap=False)
+        console.line()
         return
-    console.print(
+    say(
+        console,
         f"{found['name']}: mean payoff ({found['payoff']}) of other routers, frozen, over the {found['decisions']} logged contexts",
-        highlight=False,
-        soft_wrap=True,
-        markup=False,
+        wrap=False,
     )
     targets = found["targets"]
     cells: dict[str, list[str]] = {}
@@ -176,9 +178,10 @@ def show_values(found: Json, console: Console) -> None:
     if console.width >= _WIDE:
         cells["rows"] = [str(v["rows"]) for v in targets.values()]
     cells["left out"] = [str(v["left_out"]) for v in targets.values()]
-    console.print(_table(list(targets), cells, console.width))
+    show_table(console, _table(list(targets), cells, console.width))
     if "no_rows" in found:
-        console.print(f"No replay of its audits: {found['no_rows']}\n", highlight=False, soft_wrap=True, markup=False)
+        say(console, f"No replay of its audits: {found['no_rows']}", wrap=False)
+        console.line()
 
 
 def _interval(pair: tuple[float, float]) -> str:

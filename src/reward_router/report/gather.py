@@ -16,6 +16,7 @@ from reward_router.ledger import Ledger
 from reward_router.ledger.columns import Calls, Decisions, Labels
 from reward_router.ledger.rows import Failed
 from reward_router.rundir import RunDir
+from reward_router.strict_json import finite
 from reward_router.types import Float, Int
 
 Json = dict[str, Any]
@@ -91,15 +92,6 @@ def _summary(path: Path) -> Json:
     if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
         raise InputError(f"{path}: not a run's summary (no 'arms'); a finished training run's is")
     return found
-
-
-def finite(value: Any) -> Any:
-    """The same data with None for every number that is NaN or infinite."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def thin(items: Sequence[Any], limit: int = 400) -> list[Any]:

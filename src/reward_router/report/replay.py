@@ -253,7 +253,7 @@ def _reading() -> str:
         "<h2>How to read this</h2><p>Accuracy: right 1, tie 1/2, wrong 0, on all rows; «where some arm is right» leaves out the rows on which every arm errs. "
         "Cross-fitted methods are judged on prompts they did not learn from. Online routers see only the payoff of the arm they chose, in a random order of prompts; "
         "their accuracy is a mean over runs, and their interval includes the spread between runs. The best single arm is chosen in hindsight, again in every bootstrap "
-        "replicate, so its luck is part of each difference. The verdict's confidence allows for having compared all methods. The bound is not a method: it knows the label.</p>"
+        "replicate, so its luck is part of each difference. The verdict's confidence is corrected for all methods that replay knows (Bonferroni), whichever were listed; those listed with --router count as named beforehand. The bound is not a method: it knows the label.</p>"
     )
 
 

@@ -4,17 +4,18 @@ Nothing is measured again: every figure comes from summary.json, metrics.jsonl, 
 """
 
 import html
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from reward_router.changes import told
 from reward_router.errors import RunError
 from reward_router.headline import headline_gold
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.report.trust import trust
 from reward_router.show import duration
+from reward_router.strict_json import dumps
 
 UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of responses"}
 
@@ -68,6 +69,11 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence; then who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
     sentences = [_who(evidence), _cost(s)]
+    sentences += [
+        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
+        "are of two different runs."
+        for accepted in s.get("accepted_changes") or []
+    ]
     if headline_gold(s):
         sentences.append(
             "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
@@ -158,7 +164,7 @@ def _at(tree: Any, *keys: str) -> Any:
 
 
 def _setup(evidence: Evidence) -> str:
-    manifest = json.dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
+    manifest = dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
     return (
         '<p class="note">The resolved configuration runs again with <code>reward-router train config.yaml --out NEW</code>; with equal versions, '
         "hashes and thread count the decisions come out equal.</p>"

@@ -101,7 +101,7 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
 def _check(
     pool: RewardPool, arm: str, rows: Sequence[Mapping[str, Any]], cost: float, before: Sequence[float] | None
 ) -> ArmCheck:
-    result = pool.score(arm, [r["prompt"] for r in rows], [[str(r["chosen"]), str(r["rejected"])] for r in rows])
+    result = pool.score(arm, [r["prompt"] for r in rows], [[_text(r["chosen"]), _text(r["rejected"])] for r in rows])
     gap_P = result.scores_BN[:, 0] - result.scores_BN[:, 1]
     judged_P = np.isfinite(gap_P)
     hit_P = np.where(gap_P > 0, 1.0, np.where(gap_P == 0, 0.5, 0.0))
@@ -138,6 +138,11 @@ def _abstained(result: ScoreResult, judged_P: NDArray[np.bool_]) -> float:
     return float(silent_P.mean())
 
 
+def _text(response: Any) -> str:
+    """A response as text, the very object where it is one: a `chat.Reply` keeps its tool calls."""
+    return response if isinstance(response, str) else str(response)
+
+
 def _by_category(rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any) -> dict[str, float]:
     names = np.array([str(row.get("category") or "") for row in rows])
     return {str(name): float(hit_P[judged_P & (names == name)].mean()) for name in sorted(set(names[judged_P])) if name}
@@ -159,4 +164,4 @@ def _drift(now: Sequence[float], before: Sequence[float] | None) -> float | None
 def _template(pool: RewardPool, arm: str, row: Mapping[str, Any]) -> str:
     model: RewardModel = pool.load(arm)
     render = getattr(getattr(model, "model", None), "render", None) or getattr(model, "render", None)
-    return str(render(row["prompt"], str(row["chosen"]))) if callable(render) else ""
+    return str(render(row["prompt"], _text(row["chosen"]))) if callable(render) else ""

@@ -165,9 +165,8 @@ class Classifier:
         """The text that is scored, to look at."""
         if self.pairs:
             return f"{chat.user_text(prompt)} {self.tokenizer.sep_token} {response}"
-        return chat.render(
-            self.tokenizer, [*chat.messages(prompt), _assistant(response)], self.template, generate=False
-        )
+        conversation = [*chat.messages(prompt), chat.answered(response)]
+        return chat.render(self.tokenizer, conversation, self.template, generate=False)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) logits, NaN where a row is shorter than the longest or a conversation does not fit the model."""
@@ -235,7 +234,3 @@ class Classifier:
             raise InputError(
                 f"the model's own code ({name}) fails on a short row: {type(error).__name__}: {said}"
             ) from error
-
-
-def _assistant(response: str) -> dict[str, str]:
-    return {"role": "assistant", "content": response}

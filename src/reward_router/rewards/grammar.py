@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.rewards.text import words
+from reward_router.words import words
 
 
 @contextmanager

@@ -7,7 +7,6 @@ relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact h
 kB each. Arms on the same encoder share its weights in memory. Left out: tuning the encoder (use a classifier for that).
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,15 +28,6 @@ PRODUCT_SCALE = 20.0  # products of unit vectors are small: brought to the size 
 def heads_folder(weights: str) -> Path:
     """The folder of an artifact: a path, or a packaged name; InputError where it is neither."""
     return folder_of(weights, ABOUT, "weights", "fit-arm")
-
-
-def heads_digest(weights: str) -> str:
-    """A hash of an artifact's weights, wherever it lies; InputError where there is none."""
-    file = heads_folder(weights) / TENSORS
-    try:
-        return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
-    except OSError as error:
-        raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error.strerror})") from error
 
 
 def about_heads(weights: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.rewards import weights
 from reward_router.rewards.tiny import tiny_llama, tiny_tokenizer
@@ -29,15 +30,6 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 _HUB = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct", MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
 _STALE_S = 3600.0
 _log = logging.getLogger(__name__)
-
-
-def cache_dir() -> Path:
-    """Where converted models live: ``$REWARD_ROUTER_CACHE``, else ``reward-router`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    own = os.environ.get("REWARD_ROUTER_CACHE")
-    if own:
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "reward-router"
 
 
 def resolve_model(name: str) -> str:

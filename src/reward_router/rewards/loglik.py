@@ -66,7 +66,9 @@ class LogLik:
 
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
-        return self._prompt_text(chat.messages(prompt)) + response + str(self.tokenizer.eos_token)
+        asked = chat.messages(prompt)
+        answer = chat.continuation(self.tokenizer, asked, response, self.template)
+        return self._prompt_text(asked) + answer + str(self.tokenizer.eos_token)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores, rows shorter than the longest padded with NaN; NaN too where a response does not fit the model.
@@ -85,7 +87,11 @@ class LogLik:
         texts = [self._prompt_text(chat.messages(p)) for p in prompts]
         ids = [chat.prompt_tokens(self.tokenizer, text) for text in texts]
         unique = [list(dict.fromkeys(row)) for row in responses]
-        tokens = [chat.response_tokens(self.tokenizer, *row) for row in zip(texts, ids, unique, strict=True)]
+        written = [
+            [chat.continuation(self.tokenizer, chat.messages(p), r, self.template) for r in row]
+            for p, row in zip(prompts, unique, strict=True)
+        ]
+        tokens = [chat.response_tokens(self.tokenizer, *row) for row in zip(texts, ids, written, strict=True)]
         fits = [[len(p) + len(t) <= self.max_length for t in row] for p, row in zip(ids, tokens, strict=True)]
         asked = [[t if ok else [] for t, ok in zip(*row, strict=True)] for row in zip(tokens, fits, strict=True)]
         values = self._scorer.logprobs(ids, asked)
@@ -108,5 +114,5 @@ class LogLik:
             for row in zip(values, tokens, strict=True)
         ]
 
-    def _prompt_text(self, messages: list[dict[str, str]]) -> str:
+    def _prompt_text(self, messages: list[dict[str, Any]]) -> str:
         return chat.render(self.tokenizer, messages, self.template, generate=True)

@@ -18,6 +18,7 @@ from reward_router.rewards.names import check_options, nearest
 from reward_router.rewards.regex import TooSlow, search
 from reward_router.rewards.template import Prompt, user_text
 from reward_router.types import Float
+from reward_router.words import words
 
 TextScore = Callable[[str, str], float]
 """(prompt, response) -> score, NaN = abstained."""
@@ -38,9 +39,9 @@ def _length(direction: Literal["short", "long", "target"] = "short", target: int
             "metric length: target (a number of words) belongs to direction: target, and direction: target needs it"
         )
     if target is not None:
-        return lambda _, response: -abs(len(text.words(response)) - float(target))
+        return lambda _, response: -abs(len(words(response)) - float(target))
     sign = -1.0 if direction == "short" else 1.0
-    return lambda _, response: sign * len(text.words(response))
+    return lambda _, response: sign * len(words(response))
 
 
 def _readability() -> TextScore:

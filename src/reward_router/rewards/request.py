@@ -223,4 +223,8 @@ def told(error: BaseException) -> str:
 
 
 def _key(prompt: Prompt) -> str:
-    return "s" + prompt if isinstance(prompt, str) else "m" + json.dumps([dict(m) for m in prompt], sort_keys=True)
+    return (
+        "s" + prompt
+        if isinstance(prompt, str)
+        else "m" + json.dumps([dict(m) for m in prompt], sort_keys=True, default=str)
+    )

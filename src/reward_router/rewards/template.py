@@ -7,16 +7,17 @@ was trained on, never with the policy's.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reward_router.chat import Reply, text_of
 from reward_router.errors import InputError
 
-Prompt = str | Sequence[Mapping[str, str]]
-"""One user message, or messages with ``role`` and ``content``."""
+Prompt = str | Sequence[Mapping[str, Any]]
+"""One user message, or messages with ``role`` and ``content``, and tool calls where they were made."""
 
 PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"
 """``chat_template: plain``: for language models that know no chat format."""
 
 
-def messages(prompt: Prompt) -> list[dict[str, str]]:
+def messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The prompt as chat messages, copied.
 
     >>> messages("Hello")
@@ -24,7 +25,16 @@ def messages(prompt: Prompt) -> list[dict[str, str]]:
     """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    return [{"role": str(m["role"]), "content": str(m["content"])} for m in prompt]
+    return [{**m, "role": str(m["role"]), "content": str(m["content"])} for m in prompt]
+
+
+def answered(response: str) -> dict[str, Any]:
+    """A response as the assistant's message, with the tool calls of a `Reply`.
+
+    >>> answered("Oslo")
+    {'role': 'assistant', 'content': 'Oslo'}
+    """
+    return response.message if isinstance(response, Reply) else {"role": "assistant", "content": str(response)}
 
 
 def user_text(prompt: Prompt) -> str:
@@ -49,18 +59,50 @@ def check_template(tokenizer: Any, chat_template: str | None, name: str) -> str 
     return chat_template
 
 
-def render(tokenizer: Any, chat: list[dict[str, str]], template: str | None, *, generate: bool) -> str:
-    """The chat as the model's text; ``generate`` opens the assistant's turn. InputError where the template refuses it."""
+def render(tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, generate: bool) -> str:
+    """The chat as the model's text; ``generate`` opens the assistant's turn. InputError where the template refuses it.
+
+    Tool calls are written as the template writes them; where it knows none, they stand in the content as JSON text.
+    """
     from jinja2 import TemplateError
 
     try:
-        text = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=generate, **({"chat_template": template} if template else {})
-        )
+        return _rendered(tokenizer, _with_calls_shown(tokenizer, chat, template), template, generate)
     except TemplateError as error:
         roles = [m["role"] for m in chat]
         raise InputError(f"the chat template refuses messages with roles {roles}: {error}") from error
-    return str(text)
+
+
+def _rendered(tokenizer: Any, chat: list[dict[str, Any]], template: str | None, generate: bool) -> str:
+    given = {"chat_template": template} if template else {}
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **given))
+
+
+def _with_calls_shown(tokenizer: Any, chat: list[dict[str, Any]], template: str | None) -> list[dict[str, Any]]:
+    """The chat, its tool calls turned into content where the template passes over them or cannot take them."""
+    if not any("tool_calls" in message for message in chat):
+        return chat
+    from jinja2 import TemplateError
+
+    silent = [{key: value for key, value in message.items() if key != "tool_calls"} for message in chat]
+    try:
+        if _rendered(tokenizer, chat, template, False) != _rendered(tokenizer, silent, template, False):
+            return chat
+    except (TemplateError, TypeError, ValueError):
+        pass
+    return [{**bare, "content": text_of(whole)} for bare, whole in zip(silent, chat, strict=True)]
+
+
+def continuation(tokenizer: Any, chat: list[dict[str, Any]], response: str, template: str | None) -> str:
+    """What a language model writes after the prompt for this response: its text, or its tool calls in the template's own words."""
+    if not isinstance(response, Reply):
+        return response
+    before = render(tokenizer, chat, template, generate=True)
+    whole = render(tokenizer, [*chat, answered(response)], template, generate=False)
+    if not whole.startswith(before):
+        return str(response)
+    written = whole[len(before) :].rstrip()
+    return written.removesuffix(str(tokenizer.eos_token)) if tokenizer.eos_token else written
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:

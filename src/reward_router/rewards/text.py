@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+from reward_router.words import words
+
 _SENTENCE_END = re.compile(r"[.!?]+(?=\s|$)")
 _QUOTED = re.compile(r'"([^"]{1,60})"|“([^”]{1,60})”')
 _NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
@@ -24,15 +25,6 @@ _PHRASES = (
     (re.compile(rf"\bmultiply ({_NUMBER}) by ({_NUMBER})", re.I), "{0} * {1}"),
     (re.compile(rf"\bdivide ({_NUMBER}) by ({_NUMBER})", re.I), "{0} / {1}"),
 )
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, hyphens and apostrophes kept inside.
-
-    >>> words("It's well-known: 3 words")
-    ["It's", 'well-known', '3', 'words']
-    """
-    return _WORD.findall(text)
 
 
 def lcs_length(a: Sequence[Any], b: Sequence[Any]) -> int:

@@ -32,9 +32,12 @@ def real(name: str, value: object, low: float, high: float, *, above: bool = Fal
 
 
 def contexts(context_BD: object, dim: int | None, *, look: bool = True) -> NDArray[Any]:
-    """(B, dim) numbers as they came (float32 or float64), finite unless ``look`` is off; ``dim=None``: any width."""
+    """(B, dim) numbers as they came (float32 or float64), finite unless ``look`` is off; ``dim=None``: any width.
+
+    Whole numbers and truth values (one-hot) become float64, as the dispatcher takes them.
+    """
     x_BD = np.asarray(context_BD)
-    if x_BD.dtype.kind not in "fiu":
+    if x_BD.dtype.kind not in "fiub":
         raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
     if x_BD.ndim != 2 or (dim is not None and x_BD.shape[1] != dim):
         raise InputError(f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}")
@@ -68,7 +71,7 @@ def arms(arm_B: object, rows: int, n_arms: int) -> Int:
 def payoffs(payoff_B: object, rows: int, low: float = -MAX_PAYOFF, high: float = MAX_PAYOFF) -> Float:
     """(B,) finite payoffs in [low, high], or InputError."""
     y_B = np.asarray(payoff_B)
-    if y_B.shape != (rows,) or y_B.dtype.kind not in "fiu":
+    if y_B.shape != (rows,) or y_B.dtype.kind not in "fiub":
         raise InputError(f"one payoff a context row is needed: {rows} rows, payoffs {y_B.dtype} of shape {y_B.shape}")
     y_B = y_B.astype(np.float64)
     ok_B = (y_B >= low) & (y_B <= high)

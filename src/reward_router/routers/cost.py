@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.routers import checks
-from reward_router.types import AnyFloat, Float, Int, State
+from reward_router.types import AnyFloat, Float, Int, State, reads_contexts
 
 
 class Penalised(Protocol):
@@ -82,6 +82,11 @@ class Priced:
     def warmup(self) -> int:
         """Forced pulls of the router inside."""
         return self.router.warmup
+
+    @property
+    def reads_contexts(self) -> bool:
+        """Whether the router inside learns from contexts."""
+        return reads_contexts(self.router)
 
     @property
     def dim(self) -> int | None:

@@ -28,6 +28,7 @@ class Exp3:
     """
 
     warmup = 0
+    reads_contexts = False
 
     def __init__(self, n_arms: int, gamma: float = 0.1, eta: float | None = None) -> None:
         """K in [1, 100000], gamma in (0, 1], eta in (0, 1000] or None."""

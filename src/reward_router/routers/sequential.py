@@ -20,6 +20,7 @@ class Sequential:
     """
 
     warmup = 0
+    reads_contexts = False
 
     def __init__(self, n_arms: int) -> None:
         """K arms in [1, 100000], in the order of the configuration."""

@@ -19,6 +19,7 @@ class Uniform:
     """
 
     warmup = 0
+    reads_contexts = False
 
     def __init__(self, n_arms: int) -> None:
         """K in [1, 100000]."""
@@ -63,6 +64,7 @@ class RoundRobin:
     """
 
     warmup = 0
+    reads_contexts = False
 
     def __init__(self, n_arms: int) -> None:
         """K in [1, 100000]."""
@@ -111,6 +113,7 @@ class Fixed:
     """
 
     warmup = 0
+    reads_contexts = False
 
     def __init__(self, n_arms: int, arm: int) -> None:
         """K in [1, 100000] and the arm in [0, K)."""

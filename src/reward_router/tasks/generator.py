@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeVar
 from reward_router.errors import InputError
 from reward_router.keyed import uniform
 from reward_router.tasks import facts, sentences, topics
-from reward_router.tasks.verifiers import verify_check, words
+from reward_router.tasks.verifiers import verify_check
+from reward_router.words import words
 
 Split = Literal["train", "fit", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "fit", "dev", "test")

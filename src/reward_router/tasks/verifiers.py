@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.words import words
 
 Check = Mapping[str, Any]
 
-_WORD = re.compile(r"[A-Za-z0-9]+(?:['’\-][A-Za-z0-9]+)*")
 _NUMBER = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?=\s|$)")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|e\.g|i\.e|etc|vs|[A-Z])\.(?=\s)")
@@ -26,15 +26,6 @@ _TITLE_SMALL = frozenset(
     ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "by", "for", "with", "from", "as", "into")
 )
 _CLOSERS = "\"'”’)*_ \n\t"
-
-
-def words(text: str) -> list[str]:
-    """The words of a text: runs of letters and digits, hyphens and apostrophes kept inside.
-
-    >>> words("Don't stop -- it's a well-known song!")
-    ["Don't", 'stop', "it's", 'a', 'well-known', 'song']
-    """
-    return _WORD.findall(text)
 
 
 def sentence_count(text: str) -> int:

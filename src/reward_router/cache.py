@@ -1,0 +1,13 @@
+"""Where what was computed once is kept between runs: converted models, embeddings, scores."""
+
+import os
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """``$REWARD_ROUTER_CACHE``, else ``reward-router`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``~`` is the home directory."""
+    own = os.environ.get("REWARD_ROUTER_CACHE")
+    if own:
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "reward-router"

@@ -1,0 +1,217 @@
+"""Chat messages as people write them, as the one form that templates read: role, content as text, tool calls.
+
+Taken: a list of messages, one message alone, both also as JSON text; ``role``/``content`` or ``from``/``value``; content as parts
+of text; the roles of other projects (human, gpt, model, developer, ...). A part that is no text is refused by name: an arm would
+read a hole in its place. Left out: reasoning kept beside the content.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reward_router.rows.json_rows import half_surrogate
+
+Message = dict[str, Any]
+"""``role`` and ``content``, both text; ``tool_calls``, ``name`` and ``tool_call_id`` where they were given."""
+
+ROLES = ("system", "user", "assistant", "tool")
+_ALIASES = {
+    "human": "user",
+    "prompter": "user",
+    "customer": "user",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+    "chatbot": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "ai": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "developer": "system",
+    "function": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+    "observation": "tool",
+    "ipython": "tool",
+}
+_CALLING = ("function_call", "tool_call")
+_TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+"""Columns whose content no arm here can read."""
+SHAPE = f"a text or a list of {{role: {'|'.join(ROLES)}, content: text}}"
+_SHOWN = 60
+
+
+class Unreadable(ValueError):
+    """Why something is no message; the caller knows the place."""
+
+
+class Reply(str):
+    """A response as text, with the ``message`` it was: an arm with a chat template renders that one.
+
+    Its text is the content and, behind it, the tool calls as JSON: what an arm without a template reads.
+    """
+
+    message: Message
+
+    def __new__(cls, message: Message) -> "Reply":
+        """The text of ``message``."""
+        made = super().__new__(cls, text_of(message))
+        made.message = message
+        return made
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """A message's content, its tool calls behind it as JSON text.
+
+    >>> text_of({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]})
+    '{"name": "f", "arguments": {"x": 1}}'
+    """
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    return "\n".join([*([message["content"]] if message["content"] or not calls else []), *calls])
+
+
+def messages(value: Any, what: str) -> list[Message]:
+    """The messages that ``value`` is, at least one; `Unreadable` says what is wrong with ``what``.
+
+    >>> messages('[{"from": "human", "value": "Hi"}]', "prompt")
+    [{'role': 'user', 'content': 'Hi'}]
+    """
+    found = parsed(value)
+    if isinstance(found, Mapping) and ("role" in found or "from" in found):
+        found = [found]
+    if not _is_list(found) or not found:
+        raise Unreadable(f"{what} must be {SHAPE}, found {shown(found)!r}")
+    return [_message(turn, what) for turn in found]
+
+
+def is_messages(value: Any) -> bool:
+    """Whether ``value`` is meant as messages: a message, a list that begins with one, or either as JSON text."""
+    found = parsed(value)
+    first = found[0] if _is_list(found) and found else found
+    return isinstance(first, Mapping) and ("role" in first or "from" in first)
+
+
+def parsed(value: Any) -> Any:
+    """Messages that were given as JSON text as objects; everything else as it is.
+
+    >>> parsed('{"role": "user", "content": "Hi"}'), parsed("[1, 2]")
+    ({'role': 'user', 'content': 'Hi'}, '[1, 2]')
+    """
+    if not isinstance(value, str) or value[:1] not in "[{ \n" or not ('"role"' in value or '"from"' in value):
+        return value
+    found = _json(value)
+    first = found[0] if isinstance(found, list) and found else found
+    return found if isinstance(first, dict) and ("role" in first or "from" in first) else value
+
+
+def _message(turn: Any, what: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
+    given = turn.get("role") if turn.get("role") is not None else turn.get("from")
+    name = given.strip().casefold() if isinstance(given, str) else ""
+    role = _ALIASES.get(name, name)
+    if role not in ROLES:
+        raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
+    _no_media(turn, what)
+    content = turn.get("content") if turn.get("content") is not None else turn.get("value")
+    calls = _calls(turn.get("tool_calls") or turn.get("function_call"), what)
+    if name in _CALLING and not calls:
+        calls, content = _calls(content, what), None
+    if content is None and not calls:
+        raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
+    message: Message = {"role": role, "content": "" if content is None else content_text(content, what)}
+    if calls:
+        message["tool_calls"] = calls
+    for key in ("name", "tool_call_id"):
+        if isinstance(turn.get(key), str):
+            message[key] = turn[key]
+    return message
+
+
+def content_text(content: Any, what: str) -> str:
+    """A message's content as text; `Unreadable` names a part that is none.
+
+    >>> content_text([{"type": "text", "text": "Name "}, {"type": "text", "text": "a city"}], "prompt")
+    'Name a city'
+    """
+    if isinstance(content, str):
+        return content
+    if isinstance(content, Mapping):
+        return _part(content, what)
+    if _is_list(content):
+        return "".join(_part(part, what) for part in content)
+    raise Unreadable(f"{what} must be {SHAPE}, found the content {shown(content)!r}")
+
+
+def _part(part: Any, what: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
+    if (kind is None or kind in _TEXT_PARTS) and isinstance(text, str):
+        return text
+    named = f"of type {kind!r}" if isinstance(kind, str) else f"{shown(part)!r}"
+    raise Unreadable(f"{what} has a part {named}, which no arm here can read")
+
+
+def no_media(row: Mapping[str, Any]) -> None:
+    """`Unreadable` where a row carries images, videos or sound: its text alone is another question."""
+    _no_media(row, "the row")
+
+
+def _no_media(holder: Mapping[str, Any], what: str) -> None:
+    for column in MEDIA:
+        value = holder.get(column)
+        if value is not None and value is not False and value != "" and value != [] and value != "[]" and value != {}:
+            raise Unreadable(f"{what} has {column}, which no arm here can read")
+
+
+def _calls(value: Any, what: str) -> list[dict[str, Any]]:
+    """Tool calls in the form templates read: {type: function, function: {name, arguments}}; [] for none."""
+    found = _json(value) if isinstance(value, str) else value
+    if found is None or found == [] or found == "":
+        return []
+    calls = [found] if isinstance(found, Mapping) else found
+    if not _is_list(calls):
+        raise Unreadable(f"{what} has tool calls that are none: {shown(value)!r}")
+    return [_call(call, what) for call in calls]
+
+
+def _call(call: Any, what: str) -> dict[str, Any]:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise Unreadable(f"{what} has a tool call without a name: {shown(call)!r}")
+    arguments = function.get("arguments", function.get("parameters"))
+    arguments = _json(arguments) if isinstance(arguments, str) else arguments
+    made: dict[str, Any] = {"type": "function", "function": {"name": function["name"], "arguments": arguments or {}}}
+    if isinstance(call.get("id"), str):
+        made["id"] = call["id"]
+    return made
+
+
+def _json(text: str) -> Any:
+    """What the text says as JSON, else the text; `Unreadable` where an escape in it is half a surrogate pair."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if "\\u" in text and half_surrogate(found) is not None:
+        raise Unreadable("JSON text holds half a surrogate pair (a cut emoji?), which is no text")
+    return found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def shown(value: Any) -> str:
+    """The start of a value, for a message."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_SHOWN:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        return str(value)[:_SHOWN]
+    except (ValueError, RecursionError):
+        return type(value).__name__

@@ -1,0 +1,146 @@
+"""Which of two responses is the better one: labels in the spellings that data sets use, read as a, b or tie.
+
+A text says it by itself (``A>B``, ``model_a``, ``[[A]]``, ``tie``). A number does not: 1 is the second response where numbers
+count from 0, the first where they count from 1, and a preference for the second where its sign is meant. `Numbers` looks at all
+numbers of a column before it says which; what stays open is refused.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from reward_router.errors import InputError
+
+Side = Literal["a", "b", "tie"]
+ALLOWED = "a, b, tie, A>B, model_a, 0 or 1"
+CONVENTIONS = ("index0", "index1", "first", "signed")
+"""index0: 0 is the first response, 1 the second. index1: 1 and 2. first: 1 (or true) says the first is better, 0 the second.
+signed: below 0 the first, above 0 the second, 0 a tie."""
+
+_MARKS = re.compile(r"[\s\[\](){}_.:\"'*\\-]+")
+_WORDS = re.compile(r"(?:boxed)?(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?")
+_FIRST = ("a", "a>b", "a>>b", "b<a", "b<<a", "first", "left")
+_SECOND = ("b", "b>a", "b>>a", "a<b", "a<<b", "second", "right")
+_TIE = ("tie", "tied", "c", "a=b", "b=a", "a==b", "tiebothbad", "bothbad", "equal", "same", "draw", "neither", "both")
+_BY_NAME = {
+    "better_response_id": "index0",
+    "safer_response_id": "index0",
+    "overall_preference": "signed",
+    "preference_strength": "signed",
+}
+
+
+def read(label: Any) -> Side | float:
+    """A label as a side, or as the number it is; ValueError where it is neither.
+
+    >>> [read(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]
+    ['a', 'b', 'tie', 'b', 1.0, 0.0]
+    """
+    if isinstance(label, str):
+        side = _text(label)
+        if side is not None:
+            return side
+        bare = label.strip()
+        bare = bare if re.fullmatch(r"[-+]?\d{1,9}(\.\d{1,9})?", bare) else _digit(label)
+        return float(bare)
+    if isinstance(label, bool) or not isinstance(label, int | float):
+        raise ValueError("no label")
+    try:
+        number = float(label)
+    except OverflowError:
+        raise ValueError("no label") from None
+    if not math.isfinite(number):
+        raise ValueError("no label")
+    return number
+
+
+def _text(label: str) -> Side | None:
+    if len(label) > 40:
+        return None
+    bare = _MARKS.sub("", label.casefold())
+    bare = bare[_end(bare) :] or bare
+    if bare in _FIRST:
+        return "a"
+    if bare in _SECOND:
+        return "b"
+    return "tie" if bare in _TIE else None
+
+
+def _end(bare: str) -> int:
+    found = _WORDS.match(bare)
+    return found.end() if found else 0
+
+
+def _digit(label: str) -> str:
+    """``response_1`` as ``1``; ValueError elsewhere."""
+    bare = _MARKS.sub("", label.casefold())
+    rest = bare[_end(bare) :]
+    if not re.fullmatch(r"[012]", rest):
+        raise ValueError("no label")
+    return rest
+
+
+class Numbers:
+    """The numbers of one label column, and what they mean once all are seen."""
+
+    def __init__(self, column: str, convention: str | None = None, counted_from: int | None = None) -> None:
+        """``convention``: one of `CONVENTIONS`, None to find out; ``counted_from``: 1 where the responses are called 1 and 2."""
+        self.column = column
+        self.convention = convention or _BY_NAME.get(column.rpartition(".")[2].casefold())
+        self.counted_from = counted_from
+        self.seen: set[float] = set()
+
+    def settle(self, named_index: bool = True) -> None:
+        """Find the convention; InputError where the numbers leave it open. ``named_index``: 0 alone is an index, not a tie."""
+        if self.convention is not None or not self.seen:
+            return
+        self.convention = self._found(named_index)
+
+    def _found(self, named_index: bool) -> str:
+        whole = {n for n in self.seen if n not in (0.5, 1.5)}
+        if min(self.seen) < 0 and self.seen != {-1.0, 0.0}:
+            return "signed"
+        if self.counted_from == 1 and whole <= {1.0, 2.0}:
+            return "index1"
+        if whole <= {0.0, 1.0} and (named_index or whole == {0.0, 1.0}):
+            return "index0"
+        if whole == {1.0, 2.0} and named_index:
+            return "index1"
+        shown = ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
+        raise InputError(
+            f"column {self.column!r} holds {shown}: what they say is open; write preference: {self.column}:CONVENTION with "
+            "index0 (0 the first response, 1 the second), index1 (1 and 2), first (1: the first is better) or signed "
+            "(below 0 the first, above 0 the second)"
+        )
+
+    def side(self, number: float) -> Side:
+        """What a number says under the convention that was found; ValueError where it says nothing there."""
+        match self.convention:
+            case "signed":
+                return "tie" if number == 0 else "a" if number < 0 else "b"
+            case "first":
+                middle, low, high = 0.5, 1.0, 0.0
+            case "index1":
+                middle, low, high = 1.5, 1.0, 2.0
+            case _:
+                middle, low, high = 0.5, 0.0, 1.0
+        if number == middle:
+            return "tie"
+        if not min(low, high) <= number <= max(low, high):
+            raise ValueError("no label")
+        return "a" if abs(number - low) < abs(number - high) else "b"
+
+
+def named(column: str, there: Iterable[str]) -> tuple[str, str | None]:
+    """(column, convention) of ``COLUMN:CONVENTION``, or of a column alone.
+
+    >>> named("better:signed", ["better"]), named("better", ["better"])
+    (('better', 'signed'), ('better', None))
+    """
+    name, colon, convention = column.rpartition(":")
+    if not colon or column in set(there):
+        return column, None
+    if convention not in CONVENTIONS:
+        raise InputError(f"preference {column!r}: {convention!r} is no convention; allowed: {', '.join(CONVENTIONS)}")
+    return name, convention

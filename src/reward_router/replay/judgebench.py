@@ -1,0 +1,90 @@
+"""JudgeBench's judge outputs: one file a judge, one pair a line with the judgments of one or two games.
+
+The second game has the responses in the other order, so its decision is turned round (``compute_final_metrics``): two games that
+agree, or one against a tie, give the verdict; two that contradict each other give a tie. A reward model writes its scores.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reward_router import labels
+from reward_router.columns import as_text
+from reward_router.replay import reading
+from reward_router.replay.fields import number
+
+Json = dict[str, Any]
+Problem = tuple[str, str]
+_TURNED = {"a": "b", "b": "a", "tie": "tie"}
+_POINTS = {"a": 1, "b": -1, "tie": 0}
+
+
+def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], int]:
+    """({pair: row as in our own files}, [(where, what is broken)], rows read) of ``files``, arm -> path. All pairs are held."""
+    items: dict[str, Json] = {}
+    problems: list[Problem] = []
+    read = 0
+    for arm, source in files.items():
+        for where, row in reading.rows(source):
+            read += 1
+            why = str(row) if isinstance(row, str) else _add(row, arm, items)
+            if why:
+                problems.append((where, why))
+    return items, problems, read
+
+
+def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
+    """Take one line; what is broken, '' where nothing is."""
+    judgments = row.get("judgments")
+    name = row.get("pair_id") if row.get("pair_id") is not None else row.get("id")
+    if name is None or not isinstance(judgments, list) or not judgments:
+        return "no pair_id, or no judgments"
+    cell = _cell(judgments)
+    if cell is None:
+        return "no judgment that can be read"
+    key = str(as_text(name))
+    item = items.setdefault(key, _item(row, key))
+    for field in ("response_a", "response_b", "label"):
+        given = _item(row, key)[field]
+        if given is not None and item[field] is not None and given != item[field]:
+            return f"pair {key} has another {field} than in the files before"
+    if arm in item["scores"] or arm in item["verdicts"]:
+        return f"pair {key} stands twice"
+    kind = "verdicts" if isinstance(cell, str) else "scores"
+    item[kind][arm] = cell
+    return ""
+
+
+def _item(row: Mapping[str, Any], key: str) -> Json:
+    first, second = (row.get(name, row.get(name.lower())) for name in ("response_A", "response_B"))
+    return {
+        "id": key, "prompt": row.get("question", row.get("prompt")), "response_a": first, "response_b": second,
+        "label": row.get("label"), "category": row.get("source"), "scores": {}, "verdicts": {},
+    }  # fmt: skip
+
+
+def _cell(judgments: list[Any]) -> list[float] | str | None:
+    """[score of a, score of b], or a verdict; None where neither game says anything."""
+    first = judgments[0]
+    scores = first.get("judgment", {}) if isinstance(first, Mapping) else {}
+    scores = scores.get("scores") if isinstance(scores, Mapping) else None
+    if isinstance(scores, list) and len(scores) == 2:
+        try:
+            return [number(score) for score in scores]
+        except (TypeError, ValueError):
+            return None
+    said = [_decision(game) for game in judgments[:2]]
+    if len(said) == 2 and said[1] is not None:
+        said[1] = _TURNED[said[1]]
+    points = [_POINTS[side] for side in said if side is not None]
+    if not points:
+        return None
+    total = sum(points)
+    return "a" if total > 0 else "b" if total < 0 else "tie"
+
+
+def _decision(game: Any) -> str | None:
+    try:
+        found = labels.read(game.get("decision")) if isinstance(game, Mapping) else None
+    except ValueError:
+        return None
+    return found if isinstance(found, str) else None

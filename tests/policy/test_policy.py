@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="needs the packages of the extra `tr
 
 from reward_router.config import PolicyConfig, TrainConfig  # noqa: E402
 from reward_router.errors import InputError  # noqa: E402
-from reward_router.policy import Policy, Response  # noqa: E402
+from reward_router.policy import Policy  # noqa: E402
+from reward_router.responses import Response  # noqa: E402
 
 PROMPTS = ["Say hi.", "Name three fruits that grow on trees."]
 

@@ -235,17 +235,3 @@ def test_a_run_routes_to_a_learned_arm(tiny: Callable[..., Config], artifact: Pa
     config = tiny(f"arms={arms}")
     assert arm_specs(config)[0].options == {"weights": str(artifact), "head": "kind"}
     assert build_pool(config, []).score("a", ["x"], [["tea please", "tea"]]).ok
-
-
-def test_what_is_shipped_is_found_in_the_package() -> None:
-    from importlib import resources
-
-    from reward_router.artifacts import packaged
-
-    assert "embedded-heads" in packaged("heads.json")
-    folder = resources.files("reward_router.artifacts") / "embedded-heads"
-    assert {"CARD.md", "heads.json", "heads.safetensors"} <= {p.name for p in folder.iterdir()}
-    rows, about = read_heads("embedded-heads")
-    assert sorted(rows) == ["brief", "content", "marks"]
-    assert {len(row) for row in rows.values()} == {3 * 384}
-    assert about["encoder"] == "all-minilm-l6-v2"

@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM = false
 # How much data the packaged reward models and the packaged prior are learned from.
 HEADS_PAIRS ?= 12
 HEADS_SAMPLES ?= 8
-PRIOR_PROMPTS ?= all
+PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 

@@ -1,6 +1,7 @@
 """Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash. Text in, arrays out."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -80,6 +81,22 @@ class Contexts:
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
         return unit_rows(np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False)))
+
+    def groups(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, pair_dim) of prompts with their responses: the mean of the contexts of each prompt's pairs of different responses.
+
+        A linear router's forecast at the mean is the mean of its forecasts for the pairs, so a prior learned on pairs says of
+        a prompt what it says of its pairs on average. It is not brought to unit norm: that would change the forecast. Where
+        all responses are equal, the one with itself is the pair. Each prompt is encoded by itself, so that a row does not
+        depend on which other prompts are there.
+        """
+        rows_BD = np.zeros((len(prompts), self.pair_dim))
+        for b, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
+            different = list(dict.fromkeys(texts))
+            pairs = list(combinations(different, 2)) or [(different[0], different[0])]
+            first, second = (list(side) for side in zip(*pairs, strict=True))
+            rows_BD[b] = self.pairs([prompt] * len(pairs), first, second).mean(axis=0)
+        return rows_BD
 
     def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
         """(P, pair_dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""

@@ -26,7 +26,7 @@ from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
 from reward_router.ledger import Ledger
 from reward_router.limits import within
-from reward_router.online import online_prior, online_router
+from reward_router.online import online_prior, online_router, same_arms
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
 from reward_router.rewards.defaults import default_arms
@@ -188,6 +188,15 @@ def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | N
     return keyed.rng(seed, "init", 0, "b").normal(size=(k, dim)) / (config.ridge or 1.0)
 
 
+def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> list[str]:
+    """What a run with this prior should know of its arms; InputError where an arm is not the one the prior was learned with."""
+    given = config.router.prior or ""
+    found = [same_arms(prior, specs, given)]
+    if strange := prior.unknown(arm_names(config)):
+        found.append(f"{given} has no strengths of {', '.join(strange)}; they start with a zero prior")
+    return [warning for warning in found if warning]
+
+
 def build_dispatcher(
     config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int, prior: "Prior | None" = None
 ) -> Dispatcher:
@@ -237,8 +246,9 @@ def assemble(
     examples, names = load_examples(config.data) if examples is None else examples, arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
-    if prior is not None and (strange := prior.unknown(names)):
-        say(f"warning: {config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
+    if prior is not None:
+        for warning in prior_warnings(config, prior, arm_specs(config)):
+            say(f"warning: {warning}")
     pool = build_pool(config, examples)
     check_arms(arm_specs(config), pool)
     text = check_policy(config)
@@ -255,7 +265,7 @@ def assemble(
         pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
     )
     trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed)
-    dim = contexts.pair_dim if config.router.unit == "pair" else contexts.dim
+    dim = contexts.of_unit(config.router.unit)
     committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
     alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
     if alone:  # no router names an arm: decisions bear this name, calls the arms'

@@ -156,6 +156,27 @@ def gold_pairs(
     write(configuration.load(config, preset, set_ or []), out, prompts, per_prompt, console)
 
 
+@app.command("fit-arm")
+def fit_arm(
+    data: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="preferences: prompt, chosen, rejected, category?")
+    ],
+    out: Annotated[Path, typer.Option(help="the artifact's directory: weights of an arm of kind head")],
+    head: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=category,...", help="what a head learns from; may be repeated; none: one, of all"),
+    ] = None,
+    encoder: Annotated[str, typer.Option(metavar="MODEL", help="the frozen sentence encoder")] = "all-minilm-l6-v2",
+    seed: Annotated[int, typer.Option(min=0, help="of the folds of prompts")] = 0,
+) -> None:
+    """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence encoder."""
+    from reward_router.fit_arm import fit_arm as fit
+    from reward_router.fit_arm import parse_heads
+
+    fit(data, out, parse_heads(head or []), encoder=encoder, seed=seed, console=console)
+    console.print(f"heads    {out}", highlight=False, markup=False)
+
+
 @app.command("fit-prior")
 def fit_prior(
     config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")],

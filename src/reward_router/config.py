@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
 from reward_router.types import Truncated
@@ -184,7 +184,10 @@ class RouterConfig(Section):
     huber: Positive | None = None
     center: bool | None = None
     intercept: Positive | None = None
-    prior: str | None = Field(default=None, description="folder that `fit-prior` wrote; none: every arm starts at zero")
+    prior: str | None = Field(
+        default=None,
+        description="folder that `fit-prior` wrote, or a packaged prior's name; none: every arm starts at zero",
+    )
     without: Literal["online", "offline", "cls"] | None = Field(
         default=None,
         description="the paper's ablations: a prior that never learns, none at all, one fitted without CLS",
@@ -193,10 +196,17 @@ class RouterConfig(Section):
         default=None, description="weight of the prior before the first payoff, against none; 1: believed outright"
     )
 
+    @field_validator("prior", mode="before")
+    @classmethod
+    def _none_is_no_prior(cls, given: Any) -> Any:
+        return None if given == "none" else given
+
     @model_validator(mode="after")
     def _bayesian_is_whole(self) -> "RouterConfig":
-        if self.name == "bayesian" and self.unit != "pair":
-            raise ValueError(f"bayesian routes pairs of responses: unit is {self.unit!r}, give unit: pair")
+        if self.name == "bayesian" and self.unit == "batch":
+            raise ValueError(
+                "bayesian routes prompts, or pairs of responses: unit is 'batch', give unit: prompt or pair"
+            )
         if self.prior is None and self.without in ("online", "cls"):
             raise ValueError(f"without: {self.without} is an ablation of a prior, and prior is not given")
         if self.prior is None and self.trust is not None:

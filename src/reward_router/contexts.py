@@ -66,6 +66,10 @@ class Contexts:
             return int(self.policy.model.config.hidden_size)
         return self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
 
+    def of_unit(self, unit: str) -> int:
+        """Features of what a router sees for ``unit``: of a pair, or of a prompt, which a prior sees through its pairs."""
+        return self.pair_dim if unit == "pair" or self.of_pairs is not None else self.dim
+
     @property
     def pair_dim(self) -> int:
         """Features of a pair of responses."""

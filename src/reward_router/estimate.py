@@ -12,11 +12,21 @@ from typing import Any
 
 from rich.console import Console
 
-from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms, check_names, fitting, steps_of
+from reward_router.assemble import (
+    arm_names,
+    arm_specs,
+    build_pool,
+    check_arms,
+    check_names,
+    fitting,
+    prior_warnings,
+    steps_of,
+)
 from reward_router.config import Config
 from reward_router.contexts import text_of
 from reward_router.examples import balanced, load_examples
 from reward_router.manifest import dev_set
+from reward_router.online import online_prior
 from reward_router.preflight import answer_one_row, at_hand, check_disk, check_policy, check_prompts, disk_bytes
 from reward_router.show import duration, say
 
@@ -149,6 +159,9 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
     here = [s for s in specs if s.model not in absent]
     check_arms(here, pool)
+    if (prior := online_prior(config.router, config.payoff.name)) is not None:
+        for warning in prior_warnings(config, prior, here):
+            say(f"warning: {warning}")
     if config.policy.model not in absent:
         text = check_policy(config)
         examples = fitting(examples, config.data, text, say)

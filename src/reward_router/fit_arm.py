@@ -23,6 +23,7 @@ from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
 from reward_router.rewards.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
+from reward_router.rewards.names import nearest
 from reward_router.rundir import explained, write_atomically
 from reward_router.show import Table, show_table
 from reward_router.strict_json import dumps
@@ -70,7 +71,7 @@ def fit_arm(
     for name, categories in wanted.items():
         for category in categories:
             if category not in known:
-                raise InputError(f"--head {name}: no pair has the category {category!r}; there are {', '.join(known)}")
+                raise InputError(f"--head {name}: no pair has the category {category!r}{nearest(category, known)}")
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
         "format": FORMAT,
@@ -83,6 +84,20 @@ def fit_arm(
     _write(out, {name: weight_F for name, (weight_F, _) in fitted.items()}, about)
     show_table(console, _table(about))
     return about
+
+
+def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
+    """NAME=category,category texts to the categories each head learns from; InputError for one that is written otherwise."""
+    heads: dict[str, list[str]] = {}
+    for text in given:
+        name, _, listed = text.partition("=")
+        categories = [category.strip() for category in listed.split(",") if category.strip()]
+        if not name.strip() or not categories:
+            raise InputError(f"--head {text!r}: write it as NAME=category,category")
+        if name.strip() in heads:
+            raise InputError(f"--head {name.strip()}: given twice; every head has its own name")
+        heads[name.strip()] = categories
+    return heads
 
 
 def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:

@@ -170,7 +170,7 @@ class Loop:
     def prompt_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, D) what the router sees of whole prompts: each prompt's own row, or the mean over its pairs of responses.
 
-        The latter where the router knows pairs only: ``unit: pair``.
+        The latter where the router knows pairs only: ``unit: pair``, or a prior.
         """
         contexts = self.parts.contexts
         by_pairs = self.config.router.unit == "pair" or contexts.of_pairs is not None

@@ -8,13 +8,14 @@ import hashlib
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from reward_router import config as configuration
 from reward_router.assemble import arm_specs
 from reward_router.config import Config, DataConfig
+from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
+from reward_router.offline.prior import TENSORS, prior_folder
 from reward_router.rewards.identity import arm_identity, weights_identity
 from reward_router.rewards.loading import MINILM
 from reward_router.rewards.spec import ArmSpec
@@ -64,8 +65,13 @@ def data_digest(examples: Sequence[Example]) -> str:
 
 def prior_digest(config: Config) -> str | None:
     """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
-    tensors = Path(config.router.prior or "") / "prior.safetensors"
-    if not config.router.prior or not tensors.is_file():
+    if config.router.prior is None:
+        return None
+    try:
+        tensors = prior_folder(config.router.prior) / TENSORS
+    except InputError:
+        return None
+    if not tensors.is_file():
         return None
     with tensors.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from reward_router.config import RouterConfig
 from reward_router.errors import InputError
+from reward_router.rewards.fingerprint import fingerprint
+from reward_router.rewards.spec import ArmSpec
 from reward_router.routers import LinearThompson
 from reward_router.routers.strongest import Strongest
 from reward_router.routers.trusted import NO_PRIOR, TRUST
@@ -44,6 +46,23 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
     if payoff in RIGHT_OR_WRONG and prior.config.get("payoff", "correct") == "correct":
         return prior
     return replace(prior, calibration=replace(prior.calibration, level=None))
+
+
+def same_arms(prior: "Prior", specs: Sequence[ArmSpec], given: str) -> str:
+    """InputError where an arm of a run is not the one of that name the prior (``given``) was learned with.
+
+    Returns a warning where the prior does not say what its arms were, else ''. An arm of another name is none of its arms.
+    """
+    if not prior.fingerprints:
+        return f"{given} does not say which arms it was learned with; they are taken to be those of the same names"
+    for spec in specs:
+        learned = prior.fingerprints.get(spec.name)
+        if learned is not None and learned != fingerprint(spec):
+            raise InputError(
+                f"router.prior={given!r} was learned with another arm {spec.name!r} than this run's (its model, options or code "
+                "differ); learn it again (make prior for the packaged one, or reward-router fit-prior), or use router.prior: none"
+            )
+    return ""
 
 
 def online_router(config: RouterConfig, arms: Sequence[str], dim: int, prior: "Prior | None") -> Router:

@@ -28,31 +28,37 @@ from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
-TEN_STEPS = "train.iterations=10"  # one arm a prompt: as many calls as the committee's four steps (about 976)
+LINUCB = "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, center: true, intercept: 1.0}"
+EQUAL_CALLS = "train.batches_per_iteration=20"  # one arm a prompt: about as many calls as the committee's eight steps
 
 
 def variants(config: Config) -> dict[str, list[str]]:
     """Name -> settings on top of the study's configuration."""
     table = {
-        "linucb": ["router.name=linucb"],
+        "default": [],
         "uniform": ["router={name: uniform, unit: prompt}"],
-        "ensemble": ["router={name: uniform, mode: ensemble}"],
         "verifier (control)": ["arms=[{name: gold, kind: gold}]", "router={name: fixed, arm: gold}"],
         "random labels (control)": [
             "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
             "router={name: fixed, arm: random}",
         ],
-        "linucb, a quarter labelled": ["router.name=linucb", "payoff={name: probe, fraction: 0.25}"],
-        "linucb, neg_loss": ["router.name=linucb", "payoff={name: neg_loss}"],
+        "no prior": ["router.prior=none"],
+        "linucb": [LINUCB],
+        "ensemble": ["router={name: uniform, mode: ensemble}"],
+        "linucb, a quarter labelled": [LINUCB, "payoff={name: probe, fraction: 0.25}"],
+        "linucb, neg_loss": [LINUCB, "payoff={name: neg_loss}"],
         "committee": [f"judge={{mode: committee, {LABELS}}}"],
         "committee, gate mean": [f"judge={{mode: committee, gate: mean, {LABELS}}}"],
-        "linucb, equal calls": ["router.name=linucb", TEN_STEPS],
-        "ensemble, equal calls": ["router={name: uniform, mode: ensemble}", "train.batch_prompts=6"],  # six of sixteen
-        "committee after linucb": [f"judge={{mode: committee, first: linucb, gate: mean, {LABELS}}}"],
+        "default, equal calls": [EQUAL_CALLS],
+        "ensemble, equal calls": ["router={name: uniform, mode: ensemble}", "train.batch_prompts=3"],  # three of eight
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
+        "cut responses judged as any": ["pairs.truncated=keep"],
+        "pairs drawn": ["pairs.pick=random"],
+        "no warm-up, constant rate": ["train.warmup=0", "train.schedule=constant"],
+        "last adapter": ["eval.keep=last"],
     }
     single = {f"only {arm}": [f"router={{name: fixed, arm: {json.dumps(arm)}}}"] for arm in arm_names(config)}
-    return table | single | {f"{name}, equal calls": [*settings, TEN_STEPS] for name, settings in single.items()}
+    return table | single | {f"{name}, equal calls": [*settings, EQUAL_CALLS] for name, settings in single.items()}
 
 
 def study(

@@ -15,7 +15,7 @@ ARMS = """
 arms:
   - {name: short, kind: metric, metric: length, direction: short}
   - {name: long, kind: metric, metric: length, direction: long}
-  - {name: easy, kind: metric, metric: readability}
+  - {name: seven, kind: metric, metric: regex, pattern: "7"}
 router: {name: linucb, alpha: 0.1, ridge: 0.1, center: true, intercept: 1.0}
 context: {kind: hashing, dim: 64}
 payoff: {name: probe}

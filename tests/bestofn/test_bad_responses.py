@@ -75,7 +75,7 @@ def test_responses_in_the_forms_of_the_one_reader(settled: Callable[..., Config]
         (["payoff.name=improvement"], "use probe, verifier, python or neg_loss"),
         (["context.kind=policy"], "context.kind=sentence"),
         (["noise=0.1"], "noise: 0"),
-        (["arms.easy.name=oracle"], "'oracle'.*another"),
+        (["arms.seven.name=oracle"], "'oracle'.*another"),
         (["pool.fallback=who"], "pool.fallback='who' is none of the arms"),
         (["split={train: 0.999999}"], "none is left to choose for"),
         (["measure=f1"], "measure f1 compares with `answer`"),

@@ -43,7 +43,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory, made: Made, arms_yaml: str
 def test_no_method_passes_its_bounds(learned: tuple[dict[str, Any], Path]) -> None:
     methods = learned[0]["methods"]
     gold = {name: row["gold"] for name, row in methods.items()}
-    arms = [gold[name] for name in ("short", "long", "easy")]
+    arms = [gold[name] for name in ("short", "long", "seven")]
     assert all(value <= gold["oracle"] + EPS for value in gold.values())
     assert all(value <= gold["perfect router"] + EPS for value in [gold["routed"], *arms])
     assert min(arms) - EPS <= gold["random"] <= max(arms) + EPS
@@ -94,7 +94,7 @@ def test_a_row_of_best_is_what_its_arm_says(learned: tuple[dict[str, Any], Path]
         assert texts[row["index"]] == row["response"]
         assert row["asked"] == [row["arm"]]
         sizes = [len(text.split()) for text in texts]
-        if row["arm"] != "easy":
+        if row["arm"] != "seven":
             assert row["score"] == (max(sizes) if row["arm"] == "long" else -min(sizes))
 
 
@@ -109,10 +109,10 @@ def test_the_same_seed_gives_the_same_file(write: Write, settled: Settled, tmp_p
 
 
 def test_a_router_fixed_on_an_arm_is_that_arm(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
-    conf = settled("router={name: fixed, arm: easy}")
+    conf = settled("router={name: fixed, arm: seven}")
     result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(60))))
-    assert result["methods"]["routed"]["gold"] == result["methods"]["easy"]["gold"]
-    assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} == {"easy"}
+    assert result["methods"]["routed"]["gold"] == result["methods"]["seven"]["gold"]
+    assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} == {"seven"}
 
 
 def test_one_arm_alone(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
@@ -193,7 +193,7 @@ def test_graded_gold_teaches(write: Write, settled: Settled, tmp_path: Path, mad
     conf = settled("measure=f1", "payoff.name=verifier")
     methods = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(rows)))["methods"]
     assert methods["oracle"]["gold"] == 1.0
-    assert methods["routed"]["gold"] > max(methods[name]["gold"] for name in ("short", "long", "easy"))
+    assert methods["routed"]["gold"] > max(methods[name]["gold"] for name in ("short", "long", "seven"))
     assert 0 < methods["no judge"]["gold"] < 1
 
 

@@ -59,7 +59,7 @@ CONFIGS = {
         ["router.without", "'online', 'offline' or 'cls'", "'onlin'"],
     ),
     "ablation of nothing": (["router={name: bayesian, unit: pair, without: cls}"], ["without: cls", "prior"]),
-    "bayesian per prompt": (["router={name: bayesian, unit: prompt}"], ["bayesian routes pairs", "'prompt'"]),
+    "bayesian per batch": (["router={name: bayesian, unit: batch}"], ["bayesian routes prompts", "'batch'"]),
     "trust in nothing": (["router={name: bayesian, unit: pair, trust: 0.5}"], ["trust", "prior is not given"]),
     "tie per prompt": (["pairs.tie=0.1"], ["pairs.tie", "router.unit: pair"]),
     "advantage per prompt": (["payoff.name=light_advantage"], ["light_advantage", "router.unit: pair"]),

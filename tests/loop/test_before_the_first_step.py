@@ -106,12 +106,12 @@ def test_a_policy_that_lacks_weights_or_is_a_reward_model(
 
 
 def test_a_tokenizer_of_another_model(tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path) -> None:
-    from transformers import LlamaForCausalLM
+    from reward_router.rewards.tiny import tiny_tokenizer
 
-    folder = saved()
-    small = LlamaForCausalLM.from_pretrained(folder)
-    small.resize_token_embeddings(200)
-    small.save_pretrained(folder)
+    folder, tokenizer = saved(), tiny_tokenizer()
+    tokenizer.add_tokens(["<turn>"])
+    tokenizer.chat_template = "<turn>{{ messages[-1]['content'] }}"
+    tokenizer.save_pretrained(folder)
     refused(tiny(f"policy.model={folder}"), tmp_path / "run", "do not belong together")
 
 
@@ -163,4 +163,7 @@ def test_a_row_that_an_arm_cannot_answer_is_judged_by_another(tiny: Callable[...
     assert summary["counts"]["failed_rows"] == failed / 3
     assert counts["failures"] == summary["counts"]["abstained"] == 0
     assert list(calls.status).count("fallback") == failed
-    assert int(np.isfinite(decisions.payoff).sum()) == len(decisions.payoff) - failed / 3
+    lost = {d for d, s in zip(calls.decision.tolist(), calls.status, strict=True) if s == "failed"}
+    paid = {d for d, x in zip(decisions.seq.tolist(), decisions.payoff.tolist(), strict=True) if np.isfinite(x)}
+    assert paid
+    assert not paid & lost

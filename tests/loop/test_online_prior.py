@@ -23,21 +23,26 @@ from reward_router.offline.strengths import fit_strengths  # noqa: E402
 ARMS = ("likely", "short")  # in another order than the run's, and one of its arms is not there
 
 
-def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, **config: Any) -> Path:
+def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, prints: Any = None, **config: Any) -> Path:
     encoder, draw = TextEncoder("tiny", max_tokens=64), np.random.default_rng(seed)
     texts = [[" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)] for _ in range(3)]
     right = draw.integers(2, size=(40, len(arms))).astype(float)
     strengths = fit_strengths(encoder.features(*texts), right, np.arange(40), dim=6, epochs=2)
     calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80, (0.6, 0.1))
-    return save_prior(Prior(arms, strengths, calibration, encoder.id, "", {}, config), folder).folder or folder
+    return (
+        save_prior(
+            Prior(arms, strengths, calibration, encoder.id, "", {}, config, fingerprints=prints or {}), folder
+        ).folder
+        or folder
+    )
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., list[str]]:
     """Settings of the small run with an artifact as its prior; ``more`` goes into the router."""
     folder = made(tmp_path / "prior", lambda_cls=0.2)
-    return lambda more="": [
-        f"router={{name: bayesian, unit: pair, prior: '{folder}'{more}}}", "pairs.per_prompt=3", "eval.limit=1", "payoff.hold_back=0",
+    return lambda more="", unit="pair": [
+        f"router={{name: bayesian, unit: {unit}, prior: '{folder}'{more}}}", "pairs.per_prompt=3", "eval.limit=1", "payoff.hold_back=0",
     ]  # fmt: skip
 
 
@@ -85,6 +90,81 @@ def test_the_level_belongs_to_the_payoff_it_was_measured_on(
     assert prior.router(ARMS).level == prior.calibration.level
 
 
+class Kept:
+    """Responses of the policy's own samples, as the loop saw them: prompt by prompt, step by step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from reward_router.contexts import Contexts
+
+        self.prompts: list[Any] = []
+        self.responses: list[list[str]] = []
+        real = Contexts.groups
+
+        def groups(contexts: Any, prompts: Any, responses: Any) -> Any:
+            self.prompts += prompts
+            self.responses += responses
+            return real(contexts, prompts, responses)
+
+        monkeypatch.setattr(Contexts, "groups", groups)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    return Kept(monkeypatch)
+
+
+def test_a_prompt_is_seen_through_its_pairs(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path, kept: Kept
+) -> None:
+    from reward_router.offline.prior import load_prior
+
+    summary = run.train(tiny(*settings(unit="prompt")), tmp_path / "run")
+    d, prior = decided(tmp_path / "run"), load_prior(tmp_path / "prior")
+    assert len(d.unit) == len(kept.prompts) == 12
+    assert d.context_BD.shape[1] == 6
+    pairs = prior.encoder(device="cpu")
+    for row_D, prompt, texts in zip(d.context_BD, kept.prompts, kept.responses, strict=True):
+        different = sorted(set(map(str, texts)))  # in another order than the run's: pairs have none
+        two = [(a, b) for i, a in enumerate(different) for b in different[i + 1 :]] or [(different[0],) * 2]
+        h_PD = np.concatenate([pairs.pairs([prompt], [a], [b]) for a, b in two])
+        np.testing.assert_allclose(row_D, h_PD.mean(axis=0), atol=1e-5)
+    norm_B = np.linalg.norm(d.context_BD, axis=1)
+    assert (norm_B < 1 - 1e-6).any()  # a mean of different unit rows, left as it is
+    assert (norm_B < 1 + 1e-9).all()
+    with pytest.warns(UserWarning, match="long"):
+        router = prior.router(["short", "long", "likely"])
+    first = d.step == 0
+    np.testing.assert_allclose(d.probs_BK[first], router.probs(d.context_BD[first]), atol=1e-12)
+    assert 0 < summary["trust"] < 1
+
+
+def test_a_forecast_for_a_prompt_is_the_mean_of_those_for_its_pairs(
+    settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from reward_router.config import ContextConfig
+    from reward_router.contexts import Contexts
+    from reward_router.offline.prior import load_prior
+
+    settings()
+    prior = load_prior(tmp_path / "prior")
+    contexts = Contexts(ContextConfig(kind="hashing"), None, prior.encoder(device="cpu"))
+    prompts, texts = ["one", "two"], [["a", "b", "a", "c"], ["same", "same"]]
+    group_BD = contexts.groups(prompts, texts)
+    mean_KD = prior.means(ARMS)
+    pairs_PD = contexts.pairs(["one"] * 3, ["a", "a", "b"], ["b", "c", "c"])
+    expected_K = (pairs_PD @ mean_KD[:, :-1].T + mean_KD[:, -1]).mean(axis=0)
+    np.testing.assert_allclose(group_BD[0] @ mean_KD[:, :-1].T + mean_KD[:, -1], expected_K, atol=1e-6)
+    np.testing.assert_allclose(group_BD[1], contexts.pairs(["two"], ["same"], ["same"])[0], atol=1e-6)
+    assert contexts.groups([], []).shape == (0, contexts.pair_dim)
+
+
+def test_without_a_prior_a_prompt_is_seen_as_ever(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    run.train(tiny("router={name: bayesian, unit: prompt}", "eval.limit=1"), tmp_path / "run")
+    d = decided(tmp_path / "run")
+    assert d.context_BD.shape[1] == 8
+    np.testing.assert_allclose(np.linalg.norm(d.context_BD, axis=1), 1.0)
+
+
 def test_the_ablations_are_config_values(
     tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -120,13 +200,15 @@ def test_trust_is_a_setting(
     assert (summary["trust"] is not None) == logged
 
 
+@pytest.mark.parametrize("unit", ["pair", "prompt"])
 def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
     tiny: Callable[..., Config],
     settings: Callable[..., list[str]],
     stopped_run: Callable[..., None],
     tmp_path: Path,
+    unit: str,
 ) -> None:
-    config, out = tiny(*settings()), tmp_path / "run"
+    config, out = tiny(*settings(unit=unit)), tmp_path / "run"
     run.train(config, tmp_path / "whole")
     stopped_run(config, out, 2)
     keep = (tmp_path / "prior" / "prior.safetensors").read_bytes(), (tmp_path / "prior" / "prior.json").read_bytes()
@@ -142,6 +224,58 @@ def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
         np.testing.assert_array_equal(getattr(broken, name), getattr(whole, name))
     a, b = np.load(out / "router.npz"), np.load(tmp_path / "whole" / "router.npz")
     assert {n: a[n].tobytes() for n in a.files} == {n: b[n].tobytes() for n in b.files}
+
+
+def fingerprints(config: Config) -> dict[str, str]:
+    from reward_router.assemble import arm_specs
+    from reward_router.rewards.fingerprint import fingerprint
+
+    return {spec.name: fingerprint(spec) for spec in arm_specs(config)}
+
+
+@pytest.mark.parametrize("command", ["train", "dry run", "bestofn"])
+def test_a_prior_learned_with_other_arms_is_refused_in_one_line(
+    tiny: Callable[..., Config], tmp_path: Path, command: str
+) -> None:
+    from reward_router.bestofn.run import bestofn
+    from reward_router.estimate import check_all
+
+    said: list[str] = []
+    do: dict[str, Callable[[Config], Any]] = {
+        "train": lambda config: run.train(config, tmp_path / "run"),
+        "dry run": lambda config: check_all(config, tmp_path / "run", said.append),
+        "bestofn": lambda config: bestofn(config, tmp_path / "best.jsonl", limit=3),
+    }
+    folder = made(tmp_path / "prior", prints=fingerprints(tiny()))
+    router = f"router={{name: bayesian, unit: prompt, prior: '{folder}'}}"
+    known = [router, "payoff.name=probe", "train.iterations=1", "train.batches_per_iteration=1", "eval.limit=1"]
+    with pytest.raises(InputError, match=r"another arm 'short'.*make prior.*router\.prior: none") as caught:
+        do[command](tiny(*known, "arms.short.direction=long"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    do[command](
+        tiny(*known, "arms.long.direction=short", "arms.short.cost=7")
+    )  # no strengths of long; a price is no difference
+    assert not any("which arms" in line for line in said)
+
+
+def test_a_prior_that_does_not_say_its_arms_is_believed_with_a_warning(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    from reward_router.assemble import arm_specs, prior_warnings
+    from reward_router.online import online_prior
+
+    config = tiny(*settings())
+    prior = online_prior(config.router, "probe")
+    assert prior is not None
+    first, second = prior_warnings(config, prior, arm_specs(config))
+    assert "does not say which arms" in first
+    assert "no strengths of long" in second
+
+
+def test_none_is_no_prior(tiny: Callable[..., Config]) -> None:
+    router = tiny("router={name: bayesian, unit: prompt, prior: none}").router
+    assert router == tiny("router={name: bayesian, unit: prompt}").router
 
 
 def test_a_folder_without_a_prior_is_refused_in_one_line(tiny: Callable[..., Config], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from reward_router.offline.prior import load_prior
 from reward_router.offline.settings import PairSource, PriorConfig
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.importers import load
+from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
@@ -91,10 +92,16 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     assert records.arms == ("short", "thorough", "readable")
     assert len(records) == 60
     np.testing.assert_array_equal(records.correct_PK[:, 0], 1 - records.correct_PK[:, 1])
+    assert again.fingerprints == {spec.name: fingerprint(spec) for spec in SPECS}
+    card = (out / "CARD.md").read_text()
+    assert all(f"| {name} | `{value}` |" in card for name, value in again.fingerprints.items())
+    assert "60 preference pairs" in card
+    assert "brief 20, essay 20, wordy 20" in card
     result = json.loads((out / "result.json").read_text())
     outside = result["sets"]["out of distribution"]
     assert outside["sources"] == ["essay"]
     assert outside["methods"]["thorough"]["accuracy"] == 1.0
+    assert "| thorough | 100.0 [100.0, 100.0] | 100 |" in card
     assert set(outside["methods"]) >= {"majority", "random", "w/o CLS", "ours", "oracle", "best single (training)"}
     assert result["sets"]["in distribution"]["methods"]["oracle"]["calls"] == 3
     assert sum(result["rows"].values()) <= 60

@@ -1,5 +1,6 @@
 """The artifact: what is saved is what is loaded, what does not belong is refused by name, and the router starts where it says."""
 
+import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -34,21 +35,65 @@ def made() -> Prior:
     right = np.random.default_rng(0).integers(2, size=(60, 3)).astype(float)
     strengths = fit_strengths(features, right, np.arange(60), dim=6, epochs=2)
     calibration = Calibration(0.7, 40.0, 0.4, np.array([-0.1, 0.0, 0.1]), 25.0, 10.0, 0.01, 180, (0.6, 0.1))
-    return Prior(ARMS, strengths, calibration, encoder.id, "abc", {"dev": 0.7}, {"seed": 0}, {"numpy": np.__version__})
+    return Prior(
+        ARMS,
+        strengths,
+        calibration,
+        encoder.id,
+        "abc",
+        {"dev": 0.7},
+        {"seed": 0},
+        {"numpy": np.__version__},
+        fingerprints={"alpha": "metric-1"},
+    )
 
 
 def test_what_is_saved_is_what_is_loaded(made: Prior, tmp_path: Path) -> None:
     saved = save_prior(made, tmp_path / "prior")
     again = load_prior(tmp_path / "prior")
     assert saved.folder == again.folder
-    for name, value in made.strengths.arrays().items():
+    for name, value in saved.strengths.arrays().items():
         np.testing.assert_array_equal(value, again.strengths.arrays()[name])
+        assert value.dtype == again.strengths.arrays()[name].dtype == np.float64
+        np.testing.assert_allclose(value, made.strengths.arrays()[name], rtol=1e-6, atol=1e-9)
     assert again.arms == ARMS
     assert again.encoder_id == made.encoder_id
     assert (again.data_hash, again.metrics, again.config) == ("abc", {"dev": 0.7}, {"seed": 0})
+    assert again.fingerprints == made.fingerprints != {}
     names = [f.name for f in fields(Calibration) if f.name != "offset_K"]
     assert [getattr(again.calibration, n) for n in names] == [getattr(made.calibration, n) for n in names]
-    np.testing.assert_array_equal(again.calibration.offset_K, made.calibration.offset_K)
+    np.testing.assert_array_equal(again.calibration.offset_K, saved.calibration.offset_K)
+    np.testing.assert_allclose(again.calibration.offset_K, made.calibration.offset_K, rtol=1e-6)
+
+
+def test_a_shipped_size_is_tens_of_kilobytes(tmp_path: Path) -> None:
+    """MiniLM's features and dim 16, as the packaged prior has them."""
+    draw = np.random.default_rng(0)
+    strengths = fit_strengths(draw.normal(size=(60, 768)), np.eye(60, 7), np.arange(60), dim=16, epochs=0, dev=0.5)
+    calibration = Calibration(0.7, 40.0, 0.4, np.zeros(7), 25.0, 10.0, 0.01, 180, (0.6, 0.1))
+    encoder = EncoderId("all-minilm-l6-v2", "w", "mean", 256)
+    save_prior(Prior(tuple("abcdefg"), strengths, calibration, encoder), tmp_path)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 80_000
+    assert {value.dtype for value in load_file(tmp_path / "prior.safetensors").values()} == {np.dtype(np.float32)}
+
+
+def test_an_artifact_as_it_was_before_loads(made: Prior, tmp_path: Path) -> None:
+    """Float64 arrays, no fingerprints."""
+    save_prior(made, tmp_path)
+    tensors = tmp_path / "prior.safetensors"
+    save_file({name: value.astype(np.float64) for name, value in load_file(tensors).items()}, tensors)
+    about = json.loads((tmp_path / "prior.json").read_text())
+    del about["fingerprints"]
+    about["tensors"] = hashlib.blake2b(tensors.read_bytes(), digest_size=16).hexdigest()
+    (tmp_path / "prior.json").write_text(json.dumps(about))
+    prior = load_prior(tmp_path)
+    assert prior.fingerprints == {}
+    assert prior.router().n_arms == 3
+
+
+def test_a_name_that_is_neither_a_folder_nor_packaged_is_one_clear_line() -> None:
+    with pytest.raises(InputError, match="prior='nowhere' is neither a folder that fit-prior wrote nor a packaged one"):
+        load_prior("nowhere")
 
 
 def test_an_artifact_without_a_level_is_loaded(made: Prior, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_decoder_scores_a_row_as_it_does_alone(pad, batch_tokens):
     tokenizer = tiny_tokenizer()
     pad_id = {"none": None, "own": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id}[pad]
     alone = llama_classifier(pad_id)
-    got = Classifier(llama_classifier(pad_id), tokenizer, batch_tokens=batch_tokens).score(PROMPTS, RESPONSES)
+    got = Classifier(llama_classifier(pad_id), tokenizer, logit=0, batch_tokens=batch_tokens).score(PROMPTS, RESPONSES)
     for b, (prompt, row) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         for n, response in enumerate(row):
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -100,7 +100,7 @@ def test_classifier_options_are_checked():
     model, tokenizer = llama_classifier(None), tiny_tokenizer()
     with pytest.raises(InputError, match="logit is 2; the classifier has 2"):
         Classifier(model, tokenizer, logit=2)
-    assert np.isnan(Classifier(model, tokenizer).score(["p" * 200], [["x"]])).all()
+    assert np.isnan(Classifier(model, tokenizer, logit=0).score(["p" * 200], [["x"]])).all()
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="chat template"):
         Classifier(model, tokenizer)

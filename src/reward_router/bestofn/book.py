@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from reward_router import __version__
-from reward_router.fit_prior.scoring import fingerprint
+from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec

@@ -8,7 +8,7 @@ ROUGE-L or exact match with ``answer``. NaN where there is none of these.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -71,8 +71,7 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
     if tally.first is not None:  # every prompt is to get its best response: none is left out
         raise InputError(tally.first)
     rows = [(place, row) for place, row in read_rows(source, EITHER) if not isinstance(row, Broken)]
-    rules = _embedded_rules() if data.source == EMBEDDED else {}
-    items = [_item(placed, record, config, rules, side) for placed, record in zip(rows, records, strict=True)]
+    items = [_item(placed, record, config, side) for placed, record in zip(rows, records, strict=True)]
     if _measure(config) != "gold" and not any(item.measured for item in items):
         raise InputError(f"data {source}: measure {config.measure} compares with `answer`, and no row has one")
     return items
@@ -82,15 +81,15 @@ def _item(
     placed: tuple[str, Row],
     record: PromptRecord,
     config: Config,
-    rules: Mapping[str, Callable[[str], bool]],
     side: str | None,
 ) -> Item:
     place, row = placed
     columns = config.data.columns
     responses = _responses(row, columns, record.prompt, place)
-    verify_one = _rule(record, config.data, rules)
+    golds_N = _golds(row, columns, len(responses), place)
+    verify_one = _rule(record, config.data) if golds_N is None else None
     answer = row.get(columns.get("answer", "answer"), record.answer)
-    gold_N = _gold(responses, _golds(row, columns, len(responses), place), answer, verify_one, _measure(config))
+    gold_N = _gold(responses, golds_N, answer, verify_one, _measure(config))
     said = as_text(row.get(columns.get("split", "split")))
     return Item(
         record.id,
@@ -158,15 +157,14 @@ def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | 
     return gold_N
 
 
+@cache
 def _embedded_rules() -> dict[str, Callable[[str], bool]]:
     """Prompt -> rule, of all embedded prompts."""
     tasks = [task for split in SPLITS for task in generate(split)]
     return {task.prompt: partial(verify, task) for task in tasks}
 
 
-def _rule(
-    record: PromptRecord, data: DataConfig, rules: Mapping[str, Callable[[str], bool]]
-) -> Callable[[str], bool] | None:
+def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | None:
     """What says whether a response is right: the answer by its kind, or the embedded prompt's own rule."""
     if data.answer_kind is not None and record.answer is not None:
         kind, answer = data.answer_kind, record.answer
@@ -175,7 +173,7 @@ def _rule(
         except InputError as error:
             raise InputError(f"prompt {record.id}: {error}") from None
         return lambda response: grade(kind, response, answer)
-    return rules.get(text_of(record.prompt))
+    return _embedded_rules().get(text_of(record.prompt)) if data.source == EMBEDDED else None
 
 
 def gold_of(responses: Sequence[str], answer: Any, rule: Callable[[str], bool] | None, measure: str) -> Float:

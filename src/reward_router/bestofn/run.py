@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
-from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms
+from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms, prior_warnings
 from reward_router.bestofn import table
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item, Sides, divide, limited, read_responses, shared_prompts, two_files
@@ -179,8 +179,8 @@ class _Work:
         if any(arm.kind == "gold" for arm in config.arms):
             self.pool = build_pool(config, [*self.learned_from, *self.chosen_for])
         self.prior = prior
-        if prior is not None and (strange := prior.unknown(arm_names(config))):
-            self._warn(f"{config.router.prior} has no strengths of {', '.join(strange)}; they start with a zero prior")
+        for warning in prior_warnings(config, prior, arm_specs(config)) if prior is not None else ():
+            self._warn(warning)
         self._now("embedding")
         self._embed(policy, prior)
 
@@ -212,16 +212,22 @@ class _Work:
             )
 
     def _embed(self, policy: Any, prior: Prior | None) -> None:
-        """Contexts of both sides: of the prompt, or (``unit: pair``) the mean over its pairs of responses."""
+        """Contexts of both sides: of the prompt, or the mean over its pairs of responses (``unit: pair``, or a prior)."""
         config = self.config
         section = config.context if policy is not None else _without_policy(config.context)
         encoder = prior.encoder(device=config.policy.device) if prior else None
         contexts = Contexts(section, policy, encoder, device=config.policy.device)
-        pairs = config.router.unit == "pair"
-        self.dim = contexts.pair_dim if pairs else contexts.dim
+        self.dim = contexts.of_unit(config.router.unit)
         self.context_kind = "prior" if prior else section.kind
-        embed = _of_pairs if pairs else _of_prompts
-        self.train_BD, self.test_BD = (embed(contexts, items) for items in (self.learned_from, self.chosen_for))
+        by_pairs = config.router.unit == "pair" or prior is not None
+
+        def embed(items: Sequence[Item]) -> Float:
+            prompts = [item.prompt for item in items]
+            return (
+                contexts.groups(prompts, [item.responses for item in items]) if by_pairs else contexts.prompts(prompts)
+            )
+
+        self.train_BD, self.test_BD = embed(self.learned_from), embed(self.chosen_for)
 
     # scoring, learning, choosing ---------------------------------------------------------------------------------------
 
@@ -399,25 +405,6 @@ def _without_policy(section: ContextConfig) -> ContextConfig:
         return section
     installed = all(importlib.util.find_spec(module) is not None for module in SENTENCE_MODULES)
     return section.model_copy(update={"kind": "sentence" if installed else "hashing"})
-
-
-def _of_prompts(contexts: Contexts, items: Sequence[Item]) -> Float:
-    return contexts.prompts([item.prompt for item in items])
-
-
-def _of_pairs(contexts: Contexts, items: Sequence[Item]) -> Float:
-    """(B, D) the mean of the contexts of a prompt's pairs of different responses.
-
-    A linear router's forecast at the mean is the mean of its forecasts for the pairs, so a prior learned on pairs says of the prompt
-    what it says of its pairs on average. It is not brought to unit norm: that would change the forecast.
-    """
-    rows_BD = np.zeros((len(items), contexts.pair_dim))
-    for b, item in enumerate(items):
-        texts = list(dict.fromkeys(item.responses))
-        pairs = [(one, two) for i, one in enumerate(texts) for two in texts[i + 1 :]] or [(texts[0], texts[0])]
-        first, second = (list(side) for side in zip(*pairs, strict=True))
-        rows_BD[b] = contexts.pairs([item.prompt] * len(pairs), first, second).mean(axis=0)
-    return rows_BD
 
 
 def _tell(result: dict[str, Any], out: Path, console: Console) -> None:

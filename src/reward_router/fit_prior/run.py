@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
+from reward_router.fit_prior.card import card_text
 from reward_router.fit_prior.pairs import Pair, load_pairs, pairs_digest, told
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
-from reward_router.fit_prior.scoring import fingerprint, score_pairs, write_rows
+from reward_router.fit_prior.scoring import score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, measured, methods
 from reward_router.offline.apart import calibrate_apart
 from reward_router.offline.calibrate import Calibration
@@ -28,6 +29,7 @@ from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.replay.feedback import Feedback, parse
 from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
@@ -38,7 +40,7 @@ from reward_router.types import Float
 
 Json = dict[str, Any]
 WIDE = 150  # figures are never cut: a narrow terminal wraps the lines
-SCORES, RESULT = "scores.jsonl", "result.json"
+SCORES, RESULT, CARD = "scores.jsonl", "result.json", "CARD.md"
 
 
 def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: Console) -> Prior:
@@ -81,11 +83,12 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(
         recorded.records.arms, fitted.strengths, calibration, fitted.texts.id, recorded.digest(),
-        config=config.model_dump(mode="json"), versions=_versions(), folder=out,
+        config=config.model_dump(mode="json"), versions=_versions(), folder=out, fingerprints=_fingerprints(config),
     )  # fmt: skip
     result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
-    prior = save_prior(Prior(**{**_fields(prior), "metrics": metrics}), out)
+    prior = save_prior(replace(prior, metrics=metrics), out)
+    write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
     show(result, calibration, console)
     say(console, f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)")
@@ -145,7 +148,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     """The file of recorded scores, made now where it is not there."""
     path = out / SCORES
     pairs, dropped = load_pairs(config.data, config.seed)
-    specs = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+    specs = _specs(config)
     _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
@@ -280,8 +283,14 @@ def _short(part: Json) -> Json:
     }
 
 
-def _fields(prior: Prior) -> Json:
-    return {name: getattr(prior, name) for name in Prior.__dataclass_fields__}
+def _specs(config: PriorConfig) -> list[ArmSpec]:
+    """The arms that score, the embedded ones where none are listed."""
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+
+
+def _fingerprints(config: PriorConfig) -> dict[str, str]:
+    """What each arm is, by name; nothing where its scores were recorded by somebody else."""
+    return {} if config.scores else {spec.name: fingerprint(spec) for spec in _specs(config)}
 
 
 def _versions() -> dict[str, str]:

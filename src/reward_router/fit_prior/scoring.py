@@ -20,7 +20,7 @@ from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
 from reward_router.replay.fields import side
-from reward_router.rewards.identity import arm_identity
+from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
@@ -136,15 +136,6 @@ def _whole_lines(path: Path) -> Iterator[tuple[str, float]]:
 def content_key(prompt: str, response: str) -> str:
     """What a score is kept by."""
     return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).hexdigest()
-
-
-def fingerprint(spec: ArmSpec) -> str:
-    """A hash of what an arm is: kind, options, its model's weights, and the code that makes its scores. Name and cost do not count."""
-    source = source_of(spec)
-    what = json.dumps(
-        [spec.kind, source and source.model, dict(spec.options), arm_identity(spec)], sort_keys=True, default=str
-    )
-    return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
 
 
 def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:

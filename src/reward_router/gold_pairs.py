@@ -17,7 +17,8 @@ from reward_router.assemble import fitting
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example, balanced, load_examples
-from reward_router.policy import Policy, finished
+from reward_router.policy import Policy
+from reward_router.responses import finished
 from reward_router.rundir import write_atomically
 from reward_router.show import bar, say
 from reward_router.strict_json import dumps

@@ -6,9 +6,9 @@ export TOKENIZERS_PARALLELISM = false
 
 # How much data the packaged reward models and the packaged prior are learned from.
 HEADS_PAIRS ?= 12
-PRIOR_PROMPTS ?= 96
-PRIOR_PAIRS ?= 8
-SAMPLES ?= 8
+HEADS_SAMPLES ?= 8
+PRIOR_PROMPTS ?= 320
+PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
 .PHONY: demo demo-bayes heads prior test test-slow check format study clean
@@ -27,7 +27,7 @@ demo-bayes: .venv/.demo
 # three heads. Written over what the package ships; the card says how good they are.
 heads: .venv/.demo
 	$(eval OUT := runs/heads-$(shell date +%Y%m%d-%H%M%S))
-	$(BIN)/reward-router gold-pairs --split fit --prompts all --per-prompt $(HEADS_PAIRS) --set policy.n_responses=$(SAMPLES) --out $(OUT)/heads-pairs.jsonl
+	$(BIN)/reward-router gold-pairs --split fit --prompts all --per-prompt $(HEADS_PAIRS) --set seed=4242 --set policy.n_responses=$(HEADS_SAMPLES) --out $(OUT)/heads-pairs.jsonl
 	$(BIN)/reward-router fit-arm $(OUT)/heads-pairs.jsonl --head marks=question,exclaim --head brief=short,title --head content=include,number \
 		--out $(ARTIFACTS)/embedded-heads
 
@@ -35,7 +35,7 @@ heads: .venv/.demo
 # the arms it was learned with: after `make heads`, or after any change of a default arm, it has to be made again.
 prior: .venv/.demo
 	$(eval OUT := runs/prior-$(shell date +%Y%m%d-%H%M%S))
-	$(BIN)/reward-router gold-pairs --prompts $(PRIOR_PROMPTS) --per-prompt $(PRIOR_PAIRS) --set policy.n_responses=$(SAMPLES) --out $(OUT)/prior-pairs.jsonl
+	$(BIN)/reward-router gold-pairs --prompts $(PRIOR_PROMPTS) --per-prompt $(PRIOR_PAIRS) --out $(OUT)/prior-pairs.jsonl
 	$(BIN)/reward-router fit-prior embedded --set data.0.source=$(OUT)/prior-pairs.jsonl --out $(OUT)/prior
 	mkdir -p $(ARTIFACTS)/embedded-prior
 	cp $(OUT)/prior/prior.json $(OUT)/prior/prior.safetensors $(OUT)/prior/CARD.md $(ARTIFACTS)/embedded-prior/

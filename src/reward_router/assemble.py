@@ -141,10 +141,23 @@ class GoldModel:
         """``examples``: the prompts it can judge."""
         self.examples = {text_of(e.prompt): e for e in examples}
 
+    def add(self, examples: Sequence[Example]) -> None:
+        """More prompts that it can judge."""
+        self.examples |= {text_of(e.prompt): e for e in examples}
+
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) gold."""
         rows = [self.examples[text_of(p)].gold(group) for p, group in zip(prompts, responses, strict=True)]
         return np.stack(rows) if rows else np.zeros((0, 0))
+
+
+def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
+    """Let the arms of kind gold judge these prompts, too."""
+    for name in parts.judge.pool.names:
+        if any(arm.name == name and arm.kind == "gold" for arm in parts.config.arms):
+            model = parts.judge.pool.load(name)
+            assert isinstance(model, GoldModel)
+            model.add(examples)
 
 
 def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:

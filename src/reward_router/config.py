@@ -412,6 +412,11 @@ class EvalConfig(Section):
         default=3, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
     )
     greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
+    best_of: bool = Field(
+        default=False,
+        description="whether the router, frozen, also chooses among the `samples` responses to each held-out prompt: one call a "
+        "response; nothing where there is one response to choose from, or where no router names single arms",
+    )
     keep: Literal["last", "best"] = Field(
         default="last",
         description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",

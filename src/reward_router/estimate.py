@@ -49,12 +49,13 @@ def estimate(config: Config) -> dict[str, Any]:
     length = prompt_tokens + policy.max_new_tokens
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
+    chosen = best_of_responses(config)
     size, width = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
     flops = {
         "sample": 2.0 * size * responses * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0 * judge * scored * asked * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        "score": 2.0 * judge * (scored * asked + chosen) * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
         "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
@@ -70,6 +71,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "responses": responses,
         "calls": scored * asked,
         "calls_at_most": committee,
+        "calls_best_of": chosen,
         "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
@@ -90,6 +92,15 @@ def evaluated(config: Config, steps: int) -> int:
         looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
         total += looks * settings.look * settings.look_samples
     return total
+
+
+def best_of_responses(config: Config) -> int:
+    """Responses to held-out prompts that an arm scores for `eval.best_of`, before training and after."""
+    settings, data = config.eval, dev_set(config)
+    routed = config.router.mode == "route" and config.judge.mode == "single"
+    if not settings.best_of or settings.samples < 2 or data is None or not routed:
+        return 0
+    return 2 * len(balanced(load_examples(data), settings.limit)) * settings.samples
 
 
 def efficiency(phase: str, device: str) -> float:
@@ -189,6 +200,7 @@ def show_estimate(config: Config, console: Console) -> None:
     memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
     say(console, f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs")
     most = "at most " if e["calls_at_most"] else ""
-    say(console, f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']})")
+    more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
+    say(console, f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}")
     say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")

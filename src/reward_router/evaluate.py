@@ -14,7 +14,7 @@ from reward_router.examples import Example
 from reward_router.keyed import rng
 from reward_router.policy import Policy
 from reward_router.ranks import Ranks
-from reward_router.responses import finished
+from reward_router.responses import Response, finished
 from reward_router.types import Float
 
 DRAWS = 2000
@@ -42,11 +42,12 @@ def measure(
     batch: int,
     tick: Callable[[int, int], None] = lambda done, total: None,
     samples: int = 0,
+    seen: Callable[[Example, Sequence[Response]], None] = lambda example, responses: None,
 ) -> Gold:
     """Gold on ``examples`` under the policy's present weights, shared out over the processes.
 
     ``samples``: responses a prompt at the policy's temperature (`Policy.trial`); 0: one greedy response. ``batch``: responses at
-    a time. ``tick(done, total)``: prompts of this process.
+    a time. ``tick(done, total)``: prompts of this process; ``seen`` is given each of them with its responses.
     """
     mine = ranks.shard(list(examples))
     mine.sort(key=lambda e: len(str(e.prompt)))
@@ -63,6 +64,7 @@ def measure(
         for example, group in zip(part, groups, strict=True):
             gold, ended = float(example.gold(group).mean()), float(finished(group).mean())
             rows.append((example.id, example.category, gold, ended))
+            seen(example, group)
         tick(min(start + together, len(mine)), len(mine))
     rows = sorted(ranks.gather(rows))
     ids, categories, right, finished_B = (list(c) for c in zip(*rows, strict=True))

@@ -5,6 +5,8 @@ from typing import Any
 
 GOLD, GOLD_SAMPLED = "gold", "gold_sampled"
 """Keys of a summary: gold of one greedy response a held-out prompt, and of several sampled ones."""
+BEST_OF = "best_of"
+"""Key of a summary: what the frozen router chose among the sampled responses, before training and after."""
 
 
 def gold_tables(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -24,6 +26,12 @@ def finished_line(table: Mapping[str, Any]) -> str:
     """How many responses of a gold table ended by themselves."""
     row = table["all"]
     return f"         ended by themselves: {row['finished_before']:.0%} before, {row['finished_after']:.0%} after"
+
+
+def best_of_line(found: Mapping[str, Any], when: str) -> str:
+    """Gold of what the frozen router chose among the samples, beside a random choice and the best one; ``when``: before, after."""
+    ends = f"a random choice {found['random']:.3f}, the best of them {found['oracle']:.3f}"
+    return f"best of {found['samples']} {when} training: gold {found['gold']:.3f} by one arm a prompt, {ends}"
 
 
 def kept_line(kept: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import Parts
+from reward_router.assemble import Parts, by_iteration
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import RunError
 from reward_router.examples import Example
@@ -158,17 +158,24 @@ class Loop:
         self, examples: Sequence[Example], responses: Sequence[Sequence[str]], t: int
     ) -> tuple[list[Unit], Float, list[int]]:
         """This process's units, the contexts of what all processes route, and how many prompts each row stands for."""
-        contexts, gather = self.parts.contexts, self.parts.ranks.gather
+        gather = self.parts.ranks.gather
         whole = [(b, tuple(range(len(responses[b])))) for b in range(len(examples))]
         if self.config.router.unit == "pair":
             return self.pair_units(examples, responses, t)
-        prompts = [e.prompt for e in examples]
-        mine = contexts.prompts(prompts) if contexts.of_pairs is None else contexts.groups(prompts, responses)
-        rows = gather(list(mine))
+        rows = gather(list(self.prompt_rows([e.prompt for e in examples], responses)))
         if self.config.router.unit == "batch":
             return [Unit(f"batch-{t}", tuple(whole))], pool(np.stack(rows)), [len(rows)]
         units = [Unit(e.id, (cell,)) for e, cell in zip(examples, whole, strict=True)]
         return units, np.stack(rows), [1] * len(rows)
+
+    def prompt_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, D) what the router sees of whole prompts: each prompt's own row, or the mean over its pairs of responses.
+
+        The latter where the router knows pairs only: ``unit: pair``, or a prior.
+        """
+        contexts = self.parts.contexts
+        by_pairs = self.config.router.unit == "pair" or contexts.of_pairs is not None
+        return contexts.groups(prompts, responses) if by_pairs else contexts.prompts(prompts)
 
     def pair_units(
         self, examples: Sequence[Example], responses: Sequence[Sequence[str]], t: int
@@ -189,11 +196,16 @@ class Loop:
 
     def route(self, units: Sequence[Unit], context_BD: Float, n_units: list[int], t: int) -> list[Decision]:
         """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
-        if self.config.router.name == "round_robin" and self.config.router.per == "iteration":
-            context_BD = np.full((len(context_BD), 1), float(t // self.parts.batches_per_iteration))
+        context_BD = self.seen(context_BD, t)
         ids = list(dict.fromkeys(self.parts.ranks.gather([u.id for u in units])))
         by_unit = {d.unit: d for d in self.parts.dispatcher.route(context_BD, ids, t, n_units=n_units)}
         return [by_unit[u.id] for u in units]
+
+    def seen(self, context_BD: Float, t: int) -> Float:
+        """(B, D) contexts as the router takes them at step t: one that goes by the iteration sees its number alone."""
+        if not by_iteration(self.config.router):
+            return context_BD
+        return np.full((len(context_BD), 1), float(t // self.parts.batches_per_iteration))
 
     def resting(self) -> frozenset[str]:
         """Arms that rest and are asked by no decision but their own; none where all rest: then everyone is asked in turn."""
@@ -388,7 +400,7 @@ class Loop:
             return None
         if config.name == "python":
             return self.parts.python_payoff(outcome)
-        return outcome.mean(order_accuracy if config.name == "probe" else _gold_of_choice)
+        return outcome.mean(order_accuracy if config.name == "probe" else gold_of_choice)
 
     def _loss_payoff(self, outcome: Outcome) -> float | None:
         if not outcome.loss_P:
@@ -493,7 +505,7 @@ def prior_trust(dispatcher: Dispatcher) -> float | None:
     return router.trust if isinstance(router, TrustedThompson) else None
 
 
-def _gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
+def gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
     """Gold of the response the arm would pick; one that abstains picks any of them alike."""
     return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)
 

@@ -1,18 +1,20 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from reward_router.assemble import Parts, arm_names, assemble, fitting
+from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
+from reward_router.best_of import best_of
 from reward_router.changes import differences, told
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
-from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
 from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe, prior_trust
@@ -126,10 +128,18 @@ class _Run:
         self.test = self._examples(self.config.eval.test)
         self.looks = self._make_looks() if self.config.eval.keep == "best" else None
         looks = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1)) if self.looks else 0
-        self.show = Show(self.console, {"step": parts.steps, "look": looks, **dict.fromkeys(self.kinds(), 2)}, clock)
+        settings, single = self.config.eval, parts.routed and parts.committee is None
+        self.chooses = settings.best_of and settings.samples > 1 and bool(self.held_out) and single
+        self.answers: list[tuple[Example, list[str]]] = []
+        self.best_of: dict[str, Any] = {}
+        if self.chooses:
+            know_gold(parts, self.held_out)
+        plan = {"step": parts.steps, "look": looks, **dict.fromkeys(self.kinds(), 2)}
+        self.show = Show(self.console, plan | ({BEST_OF: 2} if self.chooses else {}), clock)
         self.loop = Loop(parts, clock, self.show.say, self._warn)
         parts.judge.say = self.show.say
-        self.before = {kind: gold for kind, gold in before.items() if kind in self.kinds()}
+        wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
+        self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
 
     def kinds(self) -> dict[str, tuple[list[Example], int]]:
@@ -163,6 +173,7 @@ class _Run:
                 say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
             else:
                 self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
+                self._choose("before", 0)
                 self._look(0)
                 self._checkpoint(0)
             for t in range(self.first, self.parts.steps):
@@ -203,11 +214,25 @@ class _Run:
 
     def _after(self) -> dict[str, Gold]:
         """Gold of the adapter that is kept; of the base model it is known."""
-        if self.looks is not None and self.looks.settle().step == 0:
-            for kind in self.kinds():
+        after, base = dict(self.before), self.looks is not None and self.looks.settle().step == 0
+        lost = {GOLD_SAMPLED} if self.chooses and not self.answers else set()  # by a resume; drawn again alike
+        for kind in self.kinds():
+            if base and kind not in lost:
                 self.show.skip(kind)
-            return dict(self.before)
-        return self._measure_all("after", list(self.kinds()))
+            else:
+                after[kind] = self._measure(kind, "after")
+        self._choose("after", self.done)
+        return after
+
+    def _choose(self, when: str, step: int) -> None:
+        """Best of n among the sampled responses to the held-out prompts, where it is asked for."""
+        if not self.chooses:
+            return
+        self.show.say(f"best of {self.config.eval.samples} {when} training")
+        with self.clock.phase("eval"):
+            found = best_of(self.loop, self.answers, step)
+        self.best_of[when] = found
+        self.show.advance(best_of_line(found, when), BEST_OF)
 
     def _measure_all(self, when: str, kinds: list[str]) -> dict[str, Gold]:
         return {kind: self._measure(kind, when) for kind in kinds}
@@ -219,11 +244,23 @@ class _Run:
         def tick(done: int, total: int) -> None:
             self.show.say(f"gold {when} training: {done}/{total} held-out prompts answered, {how}")
 
+        def keep(example: Example, responses: Sequence[str]) -> None:
+            if kind == GOLD_SAMPLED and self.chooses:
+                self.answers.append((example, list(responses)))
+
+        self.answers = [] if kind == GOLD_SAMPLED else self.answers
         tick(0, len(examples))
         settings = self.config.eval
         with self.clock.phase("eval"):
             gold = measure(
-                self.parts.policy, examples, self.parts.ranks, settings.max_new_tokens, settings.batch, tick, samples
+                self.parts.policy,
+                examples,
+                self.parts.ranks,
+                settings.max_new_tokens,
+                settings.batch,
+                tick,
+                samples,
+                keep,
             )
         share = sum(gold.right) / len(gold.right)
         self.show.advance(f"gold {when} training: {share:.3f} of {len(gold.right)} held-out prompts, {how}", kind)
@@ -248,6 +285,7 @@ class _Run:
                 "looks": self.looks.state_dict() if self.looks is not None else None,
                 "seq": self.parts.dispatcher.ledger.last_seq,
                 "before": {name: gold.to_json() for name, gold in self.before.items()},
+                "best_of": self.best_of,
                 "counts": self.loop.counts,
                 "seconds": dict(self.clock.seconds),
                 "prior": prior_digest(self.config),
@@ -262,11 +300,12 @@ class _Run:
             self.parts.committee.load_state_dict(as_arrays(tensors["committee"]))
         self.parts.policy.sync()
         self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
+        self.best_of = state.get("best_of", {})
         self.loop.counts.update(state["counts"])
         self.first = self.done = state["step"]
         for _ in range(self.first):
             self.show.skip()
-        for kind in self.before:
+        for kind in (*self.before, *([BEST_OF] if self.best_of else [])):
             self.show.skip(kind)
         if self.looks is not None:
             self.looks.load_state_dict(state["looks"], tensors["best"])
@@ -309,12 +348,14 @@ class _Run:
             **{kind: compare(self.before[kind], gold) for kind, gold in after.items()},
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
             "samples": config.eval.samples,
+            "best_of": self.best_of or None,
             "trust": prior_trust(parts.dispatcher),
             "payoff_gold": payoff_gold_correlation(parts),
             "calls": {
                 "made": made,
                 "audit": audit,
                 "label": by_status.get("label", 0),
+                "best_of": sum(found["calls"] for found in self.best_of.values()),
                 "all_arms": self.loop.counts["responses"] * n_arms,
                 "by_status": by_status,
             },

@@ -266,7 +266,7 @@ class Cut(str):
 def test_a_cut_response_is_not_chosen() -> None:
     from reward_router.bestofn.rows import Item
 
-    item = Item("a", "p", "", None, (Cut("x"), "y", "z"), np.array([1.0, 0.0, 0.5]), "lose")
+    item = Item("a", "p", "", None, responses=(Cut("x"), "y", "z"), gold_N=np.array([1.0, 0.0, 0.5]), cut="lose")
     scores = np.array([9.0, 1.0, 2.0])
     assert pick(scores, item, 0) == 2
     assert gold_of_choices([scores], [item]).tolist() == [0.5]

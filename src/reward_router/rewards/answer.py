@@ -125,7 +125,7 @@ def _float(value: Any) -> float:
 
 def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
     """Rows that hold an infinite score become NaN; it is no abstention and no number to compare with."""
-    wrong = {}
+    wrong: dict[int, str] = {}
     for b, n in np.argwhere(np.isinf(scores_BN)).tolist():
         wrong.setdefault(b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected")
     scores_BN[list(wrong)] = np.nan

@@ -24,6 +24,7 @@ from reward_router.contexts import text_of
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
+from reward_router.responses import finished
 from reward_router.rows import Broken, Row, Tally, read_rows
 from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float, Truncated
@@ -53,7 +54,7 @@ class Item(Example):
     @property
     def open_N(self) -> NDArray[np.bool_]:
         """(N,) which responses may be chosen: not a cut one where another ended by itself."""
-        ended_N = np.array([getattr(r, "finished", True) for r in self.responses], dtype=bool)
+        ended_N = finished(self.responses)
         return ended_N if self.cut != "keep" and ended_N.any() else np.ones(len(ended_N), dtype=bool)
 
     @property

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,22 +258,19 @@ def test_ties_count_their_mean_and_silence_any() -> None:
     assert picks.count(2) == 0
 
 
-class Cut(str):
-    """A response that the token limit cut."""
-
-    finished = False
-
-
 def test_a_cut_response_is_not_chosen() -> None:
     from reward_router.bestofn.rows import Item
+    from reward_router.responses import Response
 
-    item = Item("a", "p", "", None, responses=(Cut("x"), "y", "z"), gold_N=np.array([1.0, 0.0, 0.5]), cut="lose")
+    cut = partial(Response, finished=False)
+
+    item = Item("a", "p", "", None, responses=(cut("x"), "y", "z"), gold_N=np.array([1.0, 0.0, 0.5]), cut="lose")
     scores = np.array([9.0, 1.0, 2.0])
     assert pick(scores, item, 0) == 2
     assert gold_of_choices([scores], [item]).tolist() == [0.5]
     assert gold_of_choices([np.array([9.0, np.nan, np.nan])], [item]).tolist() == [0.25]
     assert pick(scores, replace(item, cut="keep"), 0) == 0
-    assert pick(scores, replace(item, responses=(Cut("x"), Cut("y"), Cut("z"))), 0) == 0  # there is no other
+    assert pick(scores, replace(item, responses=(cut("x"), cut("y"), cut("z"))), 0) == 0  # there is no other
 
 
 def test_an_arm_that_never_answered_is_not_chosen(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
@@ -288,6 +286,30 @@ def test_an_arm_that_never_answered_is_not_chosen(write: Write, settled: Settled
     assert result["failed"]["away"].startswith("failed")
     assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} == {"short", "long"}
     assert result["methods"]["routed"]["calls_per_response"] == 1.0
+
+
+def test_a_row_that_an_arm_cannot_answer_is_no_score(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
+    (tmp_path / "picky_arm.py").write_text(
+        "class Picky:\n    def score(self, prompts, responses):\n        if any('number 7' in p for p in prompts):\n"
+        "            raise RuntimeError('not this one')\n        return [[len(r) for r in row] for row in responses]\n",
+        encoding="utf-8",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        arms = "{name: short, kind: metric, metric: length}, {name: picky, kind: python, path: 'picky_arm:Picky'}"
+        conf, file = settled(f"arms=[{arms}]"), Files(write(made(40)))
+        first, second = (bestofn(conf, tmp_path / "best.jsonl", files=file) for _ in range(2))
+    rows = made(40)
+    assert first["failed"] == {}
+    assert first["calls"]["made_now"]["picky"] == sum(
+        len(set(row["responses"])) for row in rows if "number 7" not in row["prompt"]
+    )
+    assert second["calls"]["made_now"] == {"short": 0, "picky": 0}
+    assert first["methods"] == second["methods"]
+    [kept] = (tmp_path / "best.kept" / "scores").glob("python-*.jsonl")
+    assert "null" not in kept.read_text(encoding="utf-8")  # what failed is not kept as an abstention
 
 
 def test_the_mean_is_blind_to_each_arms_scale() -> None:

@@ -44,6 +44,7 @@ class ScoreBook(RewardPool):
         self.made, self.spent = dict.fromkeys(pool.names, 0), dict.fromkeys(pool.names, 0.0)
         self._specs_by_name = {spec.name: spec for spec in specs}
         self._known: dict[str, dict[str, float]] = {}
+        self._unanswered: dict[str, dict[str, str]] = {name: {} for name in pool.names}
 
     @property
     def names(self) -> list[str]:
@@ -58,16 +59,20 @@ class ScoreBook(RewardPool):
         """What the arm says of every response; it is asked about new ones only, ``CHUNK`` prompts at a time."""
         known = self._pages(arm)
         keys = [[content_key(prompt, r) for r in row] for prompt, row in zip(prompts, responses, strict=True)]
-        todo = [b for b, row in enumerate(keys) if any(key not in known for key in row)]
+        tried = self._unanswered[arm]
+        todo = [b for b, row in enumerate(keys) if any(key not in known and key not in tried for key in row)]
         self.tick(sum(map(len, keys)) - sum(len(keys[b]) for b in todo))
         seconds = loading = 0.0
         for start in range(0, len(todo), CHUNK):
             rows = todo[start : start + CHUNK]
             result = self.pool.score(arm, [prompts[b] for b in rows], [responses[b] for b in rows])
             seconds, loading = seconds + result.seconds, loading + result.load_seconds
-            if not result.ok:
+            if result.ok:
+                self._keep(arm, rows, keys, result)
+            elif any(key in known for row in keys for key in row):  # it answered others: these are what fails
+                tried |= {key: result.error or result.status for b in rows for key in keys[b]}
+            else:
                 return self._result(arm, keys, known, seconds, loading, result)
-            self._keep(arm, rows, keys, result)
             self.tick(sum(len(keys[b]) for b in rows))
         return self._result(arm, keys, known, seconds, loading, None)
 
@@ -85,15 +90,20 @@ class ScoreBook(RewardPool):
         for b, row in enumerate(keys):
             mask_BN[b, : len(row)] = True
             if failed is None:
-                scores_BN[b, : len(row)] = [known[key] for key in row]
+                scores_BN[b, : len(row)] = [known.get(key, np.nan) for key in row]
         self.spent[arm] += seconds
+        tried = self._unanswered[arm]
+        row_errors = {b: tried[key] for b, row in enumerate(keys) for key in row if key in tried and key not in known}
         status, error = (failed.status, failed.error) if failed else ("ok", None)
         n_calls, n_unique = int(mask_BN.sum()), len({key for row in keys for key in row})
-        return ScoreResult(arm, scores_BN, mask_BN, seconds, loading, status, error, n_calls, n_unique)
+        return ScoreResult(arm, scores_BN, mask_BN, seconds, loading, status, error, n_calls, n_unique, row_errors)
 
     def _keep(self, arm: str, rows: Sequence[int], keys: Sequence[Sequence[str]], result: ScoreResult) -> None:
         fresh: dict[str, float] = {}
         for i, b in enumerate(rows):
+            if i in result.row_errors:  # no score, and not asked again by this process
+                self._unanswered[arm] |= dict.fromkeys(keys[b], result.row_errors[i])
+                continue
             fresh |= dict(zip(keys[b], result.scores_BN[i].tolist(), strict=False))
         known = self._known[arm]
         fresh = {key: score for key, score in fresh.items() if key not in known}

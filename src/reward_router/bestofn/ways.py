@@ -191,14 +191,22 @@ class Way:
         units = [Unit(item.id, ((b, tuple(range(len(item.responses)))),)) for b, item in enumerate(batch)]
         prompts, responses = [item.prompt for item in batch], [item.responses for item in batch]
         decisions = dispatcher.route(context_BD, [unit.id for unit in units], step)
+        resting = self._resting(dispatcher)
         if self.committee is not None:
-            verdicts = self.committee.judge(units, decisions, batch, responses, step, learn=learn)
+            verdicts = self.committee.judge(units, decisions, batch, responses, step, resting=resting, learn=learn)
         else:
-            verdicts = self.judge.judge(units, decisions, prompts, responses, step)
+            verdicts = self.judge.judge(units, decisions, prompts, responses, step, resting=resting)
         dispatcher.record_calls(verdicts.calls)
         for decision_id, arm, reason in verdicts.failures:
             dispatcher.record_failure(decision_id, arm, reason)
         return units, decisions, verdicts
+
+    def _resting(self, dispatcher: Dispatcher) -> frozenset[str]:
+        """Arms that failed lately and are asked by no decision but their own; none where all rest."""
+        waits = dispatcher.resting
+        if set(self.names) <= waits.keys():
+            return frozenset()
+        return frozenset(name for name, wait in waits.items() if wait > 0)
 
     def _dispatcher(self, router: Router, part: str) -> Dispatcher:
         """A ledger of its own for learning and for choosing: the second one's router is another."""

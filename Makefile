@@ -4,7 +4,14 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo demo-bayes test test-slow check format study clean
+# How much data the packaged reward models and the packaged prior are learned from.
+HEADS_PAIRS ?= 12
+HEADS_SAMPLES ?= 8
+PRIOR_PROMPTS ?= 320
+PRIOR_PAIRS ?= 4
+ARTIFACTS := src/reward_router/artifacts
+
+.PHONY: demo demo-bayes heads prior test test-slow check format study clean
 
 demo: .venv/.demo
 	$(BIN)/reward-router train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -15,6 +22,23 @@ demo-bayes: .venv/.demo
 	$(BIN)/reward-router gold-pairs --preset bayesian-demo --prompts 96 --out $(OUT)/pairs.jsonl
 	$(BIN)/reward-router fit-prior demo --set data.0.source=$(OUT)/pairs.jsonl --out $(OUT)/prior
 	$(BIN)/reward-router train --preset bayesian-demo --set router.prior=$(OUT)/prior --out $(OUT)/run
+
+# The learned arms of the embedded default: the policy's own right and wrong answers to all prompts of the split `fit`, then
+# three heads. Written over what the package ships; the card says how good they are.
+heads: .venv/.demo
+	$(eval OUT := runs/heads-$(shell date +%Y%m%d-%H%M%S))
+	$(BIN)/reward-router gold-pairs --split fit --prompts all --per-prompt $(HEADS_PAIRS) --set seed=4242 --set policy.n_responses=$(HEADS_SAMPLES) --out $(OUT)/heads-pairs.jsonl
+	$(BIN)/reward-router fit-arm $(OUT)/heads-pairs.jsonl --head marks=question,exclaim --head brief=short,title --head content=include,number \
+		--out $(ARTIFACTS)/embedded-heads
+
+# The packaged prior of the embedded default: which arm is right on which of the policy's own answers to train prompts. It belongs to
+# the arms it was learned with: after `make heads`, or after any change of a default arm, it has to be made again.
+prior: .venv/.demo
+	$(eval OUT := runs/prior-$(shell date +%Y%m%d-%H%M%S))
+	$(BIN)/reward-router gold-pairs --prompts $(PRIOR_PROMPTS) --per-prompt $(PRIOR_PAIRS) --out $(OUT)/prior-pairs.jsonl
+	$(BIN)/reward-router fit-prior embedded --set data.0.source=$(OUT)/prior-pairs.jsonl --out $(OUT)/prior
+	mkdir -p $(ARTIFACTS)/embedded-prior
+	cp $(OUT)/prior/prior.json $(OUT)/prior/prior.safetensors $(OUT)/prior/CARD.md $(ARTIFACTS)/embedded-prior/
 
 test: .venv/.dev
 	$(BIN)/pytest -n 2 -m "not slow"

@@ -133,6 +133,7 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
 def candidate_arms() -> dict[str, Any]:
     """The default arms, and rules that were tried beside them, by name."""
     from reward_router.rewards.defaults import default_arms
+    from reward_router.rewards.loading import SMOLLM2
     from reward_router.rewards.spec import ArmSpec
 
     rules = {
@@ -142,7 +143,12 @@ def candidate_arms() -> dict[str, Any]:
         "digits": {"metric": "regex", "pattern": r"\d"},
         "capitals": {"metric": "regex", "pattern": r"^\W*[A-Z]\w*(\W+([A-Z]\w*|[a-z]{1,4}))*\W*$"},
     }
-    arms = [*default_arms(), *(ArmSpec(name, "metric", options=options) for name, options in rules.items())]
+    plain = [
+        ArmSpec("pmi", "loglik", SMOLLM2, {"reduction": "pmi"}),
+        ArmSpec("arithmetic", "metric", options={"metric": "arithmetic"}),
+        ArmSpec("short", "metric", options={"metric": "length", "direction": "short"}),
+    ]
+    arms = [*default_arms(), *plain, *(ArmSpec(name, "metric", options=options) for name, options in rules.items())]
     return {arm.name: arm for arm in arms}
 
 

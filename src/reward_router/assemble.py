@@ -354,9 +354,10 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
 
 def check_arms(specs: Sequence[ArmSpec], pool: RewardPool) -> None:
     """InputError where an arm cannot be had: its import path, its options, a package it needs, a model or its weights."""
-    from reward_router.preflight import check_models
+    if any(source_of(spec) is not None for spec in specs):  # arms without weights need no torch
+        from reward_router.preflight import check_models
 
-    check_models(specs)
+        check_models(specs)
     for spec in specs:
         if source_of(spec) is None and (result := pool.score(spec.name, [], [])).error:
             raise InputError(f"arm {spec.name!r} cannot be built: {result.error}")

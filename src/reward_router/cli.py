@@ -150,13 +150,20 @@ def gold_pairs(
     preset: Preset = None,
     set_: Settings = None,
     out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path("runs/pairs.jsonl"),
-    prompts: Annotated[int, typer.Option(min=1, help="prompts, from the categories in turn")] = 96,
+    prompts: Annotated[
+        str, typer.Option(metavar="NUMBER", help="prompts, from the categories in turn; or `all`")
+    ] = "96",
     per_prompt: Annotated[int, typer.Option(min=1, help="pairs of a prompt, at most")] = 2,
+    split: Annotated[str | None, typer.Option(help="of the data; none: the configuration's")] = None,
 ) -> None:
-    """Preference pairs for fit-prior: the policy's own right answers against its own wrong ones."""
+    """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own wrong ones."""
     from reward_router.gold_pairs import gold_pairs as write
 
-    write(configuration.load(config, preset, set_ or []), out, prompts, per_prompt, console)
+    if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
+        raise InputError(f"--prompts {prompts!r}: a number of 1 or more, or all")
+    settings = [*(set_ or []), *([f"data.split={split}"] if split is not None else [])]
+    most = None if prompts == "all" else int(prompts)
+    write(configuration.load(config, preset, settings), out, most, per_prompt, console)
 
 
 @app.command("fit-arm")
@@ -177,7 +184,7 @@ def fit_arm(
     from reward_router.fit_arm import parse_heads
 
     fit(data, out, parse_heads(head or []), encoder=encoder, seed=seed, console=console)
-    console.print(f"heads    {out}", highlight=False, markup=False)
+    say(console, f"heads    {out}")
 
 
 @app.command("fit-prior")

@@ -12,8 +12,9 @@ import numpy as np
 
 from reward_router.examples import Example
 from reward_router.keyed import rng
-from reward_router.policy import Policy, Response, finished
+from reward_router.policy import Policy
 from reward_router.ranks import Ranks
+from reward_router.responses import Response, finished
 from reward_router.types import Float
 
 DRAWS = 2000

@@ -137,7 +137,7 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
         mean, n = _by_prompt(margins[ridge], rows, rows.category_P == category)
         half = 1.96 * math.sqrt(max(mean * (1 - mean), 1e-9) / n)
         accuracy[category] = {"accuracy": round(mean, 3), "prompts": n, "half_width": round(half, 3)}
-    length = float(np.corrcoef(margins[ridge][mine_P], rows.words_P[mine_P])[0, 1]) if mine_P.sum() > 2 else math.nan
+    length = _correlation(margins[ridge][mine_P], rows.words_P[mine_P])
     card = {
         "learned_from": list(categories),
         "pairs": int(mine_P.sum()),
@@ -147,6 +147,12 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
         "correlation_with_length": round(length, 3) if math.isfinite(length) else None,
     }
     return weight_F, card
+
+
+def _correlation(one_P: Float, two_P: Float) -> float:
+    """Pearson's, NaN where one of the two does not vary."""
+    varies = len(one_P) > 2 and one_P.std() > 0 and two_P.std() > 0
+    return float(np.corrcoef(one_P, two_P)[0, 1]) if varies else math.nan
 
 
 def _out_of_fold(rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float) -> Float:

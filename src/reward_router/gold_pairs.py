@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import TextColumn
 
 from reward_router import keyed
 from reward_router.assemble import fitting
@@ -17,44 +18,52 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.policy import Policy
+from reward_router.responses import finished
 from reward_router.rundir import write_atomically
-from reward_router.show import say, status
+from reward_router.show import bar, say
 from reward_router.strict_json import dumps
 
 CHUNK = 16  # prompts sampled at a time
 STEP = 2**40  # no training step has this number: these samples are not those of a run with the same seed
 
 
-def gold_pairs(config: Config, out: Path, prompts: int, per_prompt: int, console: Console) -> int:
+def gold_pairs(config: Config, out: Path, prompts: int | None, per_prompt: int, console: Console) -> int:
     """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
 
-    ``prompts``: taken from the categories in turn, ``per_prompt``: pairs of each, at most. InputError where no prompt has gold,
-    or no prompt got a right and a wrong answer. ``policy.n_responses`` samples a prompt.
+    ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of each, at most.
+    ``policy.n_responses`` samples a prompt; cut ones are left out unless ``pairs.truncated: keep``, for no arm decides about
+    them in a run. InputError where no prompt has gold, or no prompt got a right and a wrong answer.
     """
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:
         raise InputError(f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column")
-    policy = Policy(config.policy, config.train, config.seed)
+    policy, n = Policy(config.policy, config.train, config.seed), config.policy.n_responses
     examples = balanced(fitting(judged, config.data, policy, lambda note: say(console, note)), prompts)
+    keep_cut = config.pairs.truncated == "keep"
     rows: list[dict[str, Any]] = []
-    told = 0
-    with status(console, "sampling") as now:
+    told = cut = 0
+    with bar(console, TextColumn(f"sampling {n} responses a prompt", markup=False)) as progress:
+        task = progress.add_task("prompts", total=len(examples))
         for start in range(0, len(examples), CHUNK):
             part = examples[start : start + CHUNK]
-            now(f"sampling {config.policy.n_responses} responses: prompt {start} of {len(examples)}")
-            found = policy.sample([e.prompt for e in part], [e.id for e in part], config.policy.n_responses, STEP)
+            found = policy.sample([e.prompt for e in part], [e.id for e in part], n, STEP)
             for example, responses in zip(part, found, strict=True):
-                mine = pairs_of(example, responses, per_prompt, config.seed)
+                ended = [r for r, whole in zip(responses, finished(responses), strict=True) if whole or keep_cut]
+                mine = pairs_of(example, ended, per_prompt, config.seed)
+                cut += len(responses) - len(ended)
                 told += bool(mine)
                 rows += mine
+            progress.update(task, completed=start + len(part))
+    left_out = f"{cut} of {n * len(examples)} responses were cut by policy.max_new_tokens and left out"
     if not rows:
-        raise InputError(f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer")
+        why = f" ({left_out})" if cut else ""
+        raise InputError(
+            f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer{why}"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    say(
-        console,
-        f"pairs    {len(rows)} of {told} prompts in {out}; {len(examples) - told} prompts were all right or all wrong",
-    )
+    alike = f"{len(examples) - told} prompts were all right or all wrong"
+    say(console, f"pairs    {len(rows)} of {told} prompts in {out}; {alike}{f'; {left_out}' if cut else ''}")
     return len(rows)
 
 

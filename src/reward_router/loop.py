@@ -33,7 +33,8 @@ from reward_router.payoffs import (
     light_advantage,
     order_accuracy,
 )
-from reward_router.policy import Prompt, finished
+from reward_router.policy import Prompt
+from reward_router.responses import finished
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult

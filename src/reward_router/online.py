@@ -56,7 +56,7 @@ def same_arms(prior: "Prior", specs: Sequence[ArmSpec], given: str) -> str:
     if not prior.fingerprints:
         return f"{given} does not say which arms it was learned with; they are taken to be those of the same names"
     for spec in specs:
-        learned = prior.fingerprints.get(spec.name)
+        learned = prior.fingerprints.get(spec.name) if spec.name in prior.arms else None
         if learned is not None and learned != fingerprint(spec):
             raise InputError(
                 f"router.prior={given!r} was learned with another arm {spec.name!r} than this run's (its model, options or code "

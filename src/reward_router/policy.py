@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reward_router.config import PolicyConfig, TrainConfig
 from reward_router.errors import InputError, RunError
 from reward_router.keyed import Purpose, rng
+from reward_router.responses import Response
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer, torch_device
 from reward_router.rewards.weights import context_of
 from reward_router.types import Float
@@ -37,22 +37,6 @@ KEEP_SHARE = 0.8  # rows still going, as a share of the batch, at which the ende
 
 Messages = list[dict[str, str]]
 Prompt = str | Messages
-
-
-class Response(str):
-    """A response that knows whether the model ended it itself (``finished``) or the token limit cut it.
-
-    >>> Response("Paris.", finished=False).finished, Response("Paris.") == "Paris."
-    (False, True)
-    """
-
-    finished: bool
-
-    def __new__(cls, text: str, finished: bool = True) -> "Response":
-        """Text and whether its end is the model's own."""
-        made = super().__new__(cls, text)
-        made.finished = finished
-        return made
 
 
 class Stream(NamedTuple):
@@ -64,15 +48,6 @@ class Stream(NamedTuple):
 
 
 TRIAL = Stream(0, "eval", 0)
-
-
-def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
-    """(N,) whether each response came to its own end; a plain text did.
-
-    >>> finished(["yes", Response("no, bec", finished=False)]).tolist()
-    [True, False]
-    """
-    return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)
 
 
 class PolicyText:

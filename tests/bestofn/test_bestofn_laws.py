@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +252,42 @@ def test_ties_count_their_mean_and_silence_any() -> None:
     item = Item("a", "p", "", None, responses=("x", "y", "z"), gold_N=np.array([1.0, 0.0, 0.0]))
     assert gold_of_choices([np.array([2.0, 2.0, 1.0])], [item]).tolist() == [0.5]
     assert gold_of_choices([np.full(3, np.nan)], [item]).tolist() == pytest.approx([1 / 3])
-    picks = [pick(np.array([2.0, 2.0, 1.0]), 0, f"u{i}") for i in range(200)]
+    picks = [pick(np.array([2.0, 2.0, 1.0]), replace(item, id=f"u{i}"), 0) for i in range(200)]
     assert 60 < picks.count(0) < 140
     assert picks.count(2) == 0
+
+
+class Cut(str):
+    """A response that the token limit cut."""
+
+    finished = False
+
+
+def test_a_cut_response_is_not_chosen() -> None:
+    from reward_router.bestofn.rows import Item
+
+    item = Item("a", "p", "", None, responses=(Cut("x"), "y", "z"), gold_N=np.array([1.0, 0.0, 0.5]), cut="lose")
+    scores = np.array([9.0, 1.0, 2.0])
+    assert pick(scores, item, 0) == 2
+    assert gold_of_choices([scores], [item]).tolist() == [0.5]
+    assert gold_of_choices([np.array([9.0, np.nan, np.nan])], [item]).tolist() == [0.25]
+    assert pick(scores, replace(item, cut="keep"), 0) == 0
+    assert pick(scores, replace(item, responses=(Cut("x"), Cut("y"), Cut("z"))), 0) == 0  # there is no other
+
+
+def test_an_arm_that_never_answered_is_not_chosen(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+    (tmp_path / "dead_arm.py").write_text(
+        "class Dead:\n    def score(self, prompts, responses):\n        raise RuntimeError('away')\n", encoding="utf-8"
+    )
+    arms = "{name: %s, kind: metric, metric: length, direction: %s}"
+    listed = [arms % ("short", "short"), arms % ("long", "long"), "{name: away, kind: python, path: 'dead_arm:Dead'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        conf = settled(f"arms=[{', '.join(listed)}]")
+        result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(60))))
+    assert result["failed"]["away"].startswith("failed")
+    assert {row["arm"] for row in chosen(tmp_path / "best.jsonl")} == {"short", "long"}
+    assert result["methods"]["routed"]["calls_per_response"] == 1.0
 
 
 def test_the_mean_is_blind_to_each_arms_scale() -> None:

@@ -226,6 +226,7 @@ def test_the_state_survives_a_checkpoint_bit_for_bit() -> None:
 # whole runs ----------------------------------------------------------------------------------------------------------
 
 COMMITTEE = [
+    "data.categories=[short, include]",  # the tiny model is right now and then, so that there are labels
     "judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 60}, min_confidence: 0.55}",
     "train.batch_prompts=16",
     "train.micro_batch=16",

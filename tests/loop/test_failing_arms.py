@@ -94,9 +94,9 @@ def bad_losses(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> N
     """Losses of the steps that ``bad`` names become NaN."""
     calls, original, real_step = {"step": -1}, step.dpo, step.Trainer.step
 
-    def count(self: Any, pairs: Any) -> Any:
+    def count(self: Any, pairs: Any, batch: int = 0) -> Any:
         calls["step"] += 1
-        return real_step(self, pairs)
+        return real_step(self, pairs, batch)
 
     monkeypatch.setattr(step.Trainer, "step", count)
     monkeypatch.setattr(step, "dpo", lambda *a: original(*a) * (math.nan if bad(calls["step"]) else 1.0))

@@ -53,3 +53,43 @@ def test_a_policy_that_is_never_right_is_told_so(
     with pytest.raises(InputError, match="none got a right and a wrong answer"):
         gold.gold_pairs(tiny(), tmp_path / "pairs.jsonl", 3, 2, Console(quiet=True))
     assert not (tmp_path / "pairs.jsonl").exists()
+
+
+def test_cut_responses_are_left_out_unless_they_are_kept(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a run the rule on cut responses decides their pairs, so no arm learns from them."""
+    from reward_router.policy import Response
+
+    sampled = ["2", Response("4", finished=False), Response("3", finished=False), "1"]
+    monkeypatch.setattr(gold, "load_examples", lambda data: [EXAMPLE])
+    monkeypatch.setattr(gold.Policy, "sample", lambda self, prompts, ids, n, step: [sampled])
+    for rule, most in (("lose", 1), ("drop", 1), ("keep", 4)):
+        out = tmp_path / f"{rule}.jsonl"
+        n = gold.gold_pairs(tiny(f"pairs.truncated={rule}"), out, None, 9, Console(quiet=True))
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+        assert n == len(rows) == most
+    monkeypatch.setattr(gold.Policy, "sample", lambda self, prompts, ids, n, step: [sampled[:3]])
+    with pytest.raises(InputError, match="2 of 3 responses were cut"):
+        gold.gold_pairs(tiny("pairs.truncated=lose"), tmp_path / "no.jsonl", None, 9, Console(quiet=True))
+
+
+def test_the_split_and_all_prompts_are_options(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from reward_router.cli import app
+
+    asked = []
+    monkeypatch.setattr(
+        gold, "gold_pairs", lambda config, out, prompts, *rest: asked.append((config.data.split, prompts))
+    )
+    run = CliRunner().invoke
+    assert run(app, ["gold-pairs", str(tiny_yaml), "--split", "fit", "--prompts", "all"]).exit_code == 0
+    assert run(app, ["gold-pairs", str(tiny_yaml), "--prompts", "5000"]).exit_code == 0
+    assert asked == [("fit", None), ("train", 5000)]
+    for wrong in ("0", "-1", "some"):
+        found = run(app, ["gold-pairs", str(tiny_yaml), f"--prompts={wrong}"])
+        assert isinstance(found.exception, InputError)
+        assert "a number of 1 or more, or all" in str(found.exception)

@@ -20,7 +20,7 @@ from reward_router.training.step import Pair, Trainer  # noqa: E402
 
 PAIRS = (
     "router={name: bayesian, unit: pair}",
-    "pairs={per_prompt: 3, tie: 0.4}",
+    "pairs={per_prompt: 3, tie: 0.4, truncated: keep}",
     "eval.limit=1",
     "train.batch_prompts=4",
 )
@@ -41,11 +41,11 @@ def watched(config: Config, out: Path) -> tuple[Seen, dict[str, Any]]:
 
     seen, step, outcomes = Seen(), Trainer.step, Loop.outcomes
 
-    def measured(self: Trainer, pairs: Any) -> Any:
+    def measured(self: Trainer, pairs: Any, batch: int = 0) -> Any:
         turned = [Pair(p.prompt, p.rejected, p.chosen) for p in pairs]
         both = zip(pairs, turned, strict=True)
         seen.losses.append([(float(self.losses([p])[0]), float(self.losses([q])[0])) for p, q in both])
-        return step(self, pairs)
+        return step(self, pairs, batch)
 
     def kept(self: Any, *args: Any) -> Any:
         seen.outcomes.append(outcomes(self, *args))

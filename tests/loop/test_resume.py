@@ -76,6 +76,7 @@ PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "p
 def test_killed_and_interrupted_runs_end_alike(
     tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:
+    settings = (*settings, "train.iterations=8")  # long enough that a busy machine cannot finish before the signal
     run.train(tiny(*settings), tmp_path / "whole")
     out = tmp_path / "broken"
     first = start(tiny_yaml, out, settings)

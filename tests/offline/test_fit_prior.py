@@ -319,7 +319,7 @@ def test_the_command_resumes_and_refuses_what_is_finished(tmp_path: Path, monkey
 
 
 def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
-    assert settings.packaged() == ["bayesian-llama3", "demo"]
+    assert settings.packaged() == ["bayesian-llama3", "demo", "embedded"]
     paper = settings.load("bayesian-llama3")
     assert [a.model for a in paper.arms] == [
         "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",

@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch", reason="needs the packages of the extra `tr
 
 from reward_router.config import PolicyConfig, TrainConfig  # noqa: E402
 from reward_router.errors import InputError  # noqa: E402
-from reward_router.policy import Policy, Response  # noqa: E402
+from reward_router.policy import Policy  # noqa: E402
+from reward_router.responses import Response  # noqa: E402
 
 PROMPTS = ["Say hi.", "Name three fruits that grow on trees."]
 
@@ -145,3 +146,32 @@ def test_no_token_of_probability_0_is_drawn() -> None:
     inside = (u_B * p_BV.cumsum(-1)[:, -1]).float()[1::2]  # elsewhere the draw is the plain inverse of the distribution
     plain = torch.searchsorted(p_BV.cumsum(-1)[1::2], inside[:, None], right=True)
     assert (token_B[1::2] == plain).float().mean() > 0.999
+
+
+def test_responses_leave_the_batch_when_they_end_and_nothing_else_changes(policy: Callable[..., Policy]) -> None:
+    """Against one forward over the whole text for every token: no cache, no batch, no response that leaves."""
+    from reward_router.keyed import rng
+
+    p = policy(max_new_tokens=30)
+    model = p.sampler.model  # type: ignore[union-attr]
+    bias = torch.zeros(model.get_output_embeddings().out_features)
+    bias[p.eos] = 1.5  # so that responses end at different places
+    layer = model.get_output_embeddings()
+    layer.bias = torch.nn.Parameter(bias)
+    groups = p.sample(PROMPTS, ["a", "b"], 8, 3)
+    assert 0 < sum(response.finished for group in groups for response in group) < 16
+
+    for prompt, name, group in zip(PROMPTS, ["a", "b"], groups, strict=True):
+        for n, response in enumerate(group):
+            uniforms = rng(0, "sample", 3, f"{name}/{n}").random(30)
+            ids = p.prompt_ids(prompt)
+            made: list[int] = []
+            for u in uniforms:
+                with torch.no_grad():
+                    logits_V = model(input_ids=torch.tensor([[*ids, *made]])).logits[0, -1]
+                cdf_V = torch.softmax(logits_V.double() / p.config.temperature, -1).cumsum(-1)
+                made.append(int(torch.searchsorted(cdf_V, torch.tensor(u * float(cdf_V[-1])), right=True)))
+                if made[-1] == p.eos:
+                    break
+            assert response == p.tokenizer.decode(made, skip_special_tokens=True)
+            assert response.finished == (made[-1] == p.eos)

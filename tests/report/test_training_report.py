@@ -280,7 +280,7 @@ REAL: dict[str, Any] = {
     "arms": [{"name": n, "kind": "metric", "metric": "length", "direction": n} for n in ("short", "long")],
     "context": {"kind": "hashing", "dim": 8},
     "payoff": {"name": "neg_loss"},
-    "pairs": {"per_prompt": 2},
+    "pairs": {"per_prompt": 2, "truncated": "keep"},
     "train": {"loss": "dpo+nll", "lr": 1e-3, "iterations": 1, "batch_prompts": 4, "batches_per_iteration": 3},
     "eval": {"limit": 8},
     "audit": 0.9,

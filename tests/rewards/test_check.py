@@ -72,23 +72,23 @@ def test_bad_samples_are_named(rows, says):
         check_arms(pool(), rows)
 
 
-def test_default_arms_are_valid_distinct_and_of_three_kinds():
+def test_default_arms_are_valid_distinct_and_of_four_kinds():
     arms = default_arms()
     for arm in arms:
         check_spec(arm)
     assert len({a.name for a in arms}) == len(arms) >= 6
-    assert len({a.kind for a in arms}) >= 3
+    assert {a.kind for a in arms} == {"loglik", "embedding", "metric", "head"}
 
 
 def test_default_arms_without_the_grammar_packages(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     assert [a.name for a in default_arms()] == [
         "likelihood",
-        "pmi",
         "relevance",
-        "arithmetic",
-        "short",
         "thorough",
+        "marks",
+        "brief",
+        "content",
     ]
 
 
@@ -102,9 +102,13 @@ def test_default_arms_judge_real_text():
             "chosen": "The capital of France is Paris.",
             "rejected": "I like cake.",
         },
-        {"prompt": "What is 23 + 54?", "chosen": "23 + 54 is 77.", "rejected": "It is 50."},
+        {
+            "prompt": "Write a sentence about tea with a number.",
+            "chosen": "I drink 3 cups of tea.",
+            "rejected": "I like it.",
+        },
     ]
     checks = {c.arm: c for c in check_arms(own, rows)}
     assert all(c.error is None for c in checks.values())
-    assert checks["pmi"].accuracy == checks["relevance"].accuracy == checks["arithmetic"].accuracy == 1
+    assert checks["likelihood"].accuracy == checks["relevance"].accuracy == checks["content"].accuracy == 1
     assert own.loads == 2

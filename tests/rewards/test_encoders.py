@@ -103,7 +103,7 @@ def test_classifier_options_are_checked():
     assert np.isnan(Classifier(model, tokenizer, logit=0).score(["p" * 200], [["x"]])).all()
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="chat template"):
-        Classifier(model, tokenizer)
+        Classifier(model, tokenizer, logit=0)
 
 
 class Letters:

@@ -1,6 +1,7 @@
 """What tells an arm from another: weights and code, not names, prices or time stamps."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArmSpec:
     (package / "deep.py").write_text("from mine_for_identity import arm\nvalue = 1\n", encoding="utf-8")  # a circle
     (tmp_path / "table.txt").write_text("1", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    for module in [name for name in sys.modules if name.startswith("mine_for_identity")]:
+        monkeypatch.delitem(sys.modules, module)  # of an earlier test, found in its own folder
     options = {"path": "mine_for_identity.arm:Arm", "table": "table.txt", "long": "x" * 5000, "null": "a\0b"}
     return ArmSpec("mine", "python", None, options)
 

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="needs the packages of the extra `tr
 
 from reward_router import keyed  # noqa: E402
 from reward_router.config import Config, PolicyConfig, TrainConfig  # noqa: E402
-from reward_router.policy import Policy, Response  # noqa: E402
+from reward_router.policy import Policy  # noqa: E402
 from reward_router.ranks import Ranks  # noqa: E402
+from reward_router.responses import Response  # noqa: E402
 from reward_router.training.schedule import Schedule  # noqa: E402
 from reward_router.training.step import Pair, Trainer  # noqa: E402
 

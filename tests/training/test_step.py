@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
 from reward_router.config import PolicyConfig, TrainConfig  # noqa: E402
-from reward_router.policy import Policy, Response  # noqa: E402
+from reward_router.policy import Policy  # noqa: E402
 from reward_router.ranks import Ranks  # noqa: E402
+from reward_router.responses import Response  # noqa: E402
 from reward_router.training.step import Pair, Trainer, mismatched  # noqa: E402
 
 PAIRS = [

@@ -12,6 +12,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router import keyed, preferences
 from reward_router.answers import grade
@@ -25,7 +26,7 @@ from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
 from reward_router.rows import Broken, Row, Tally, read_rows
 from reward_router.tasks import SPLITS, generate, verify
-from reward_router.types import Float
+from reward_router.types import Float, Truncated
 
 EITHER = "train+test"
 _OURS = ("responses", "golds", "split")
@@ -33,16 +34,27 @@ _OURS = ("responses", "golds", "split")
 
 @dataclass(frozen=True, eq=False)
 class Item(Example):
-    """A prompt with its ``responses`` and their ``gold_N`` in [0, 1], NaN unknown; ``side``: train or test where the data says it."""
+    """A prompt with its ``responses`` and their ``gold_N`` in [0, 1], NaN unknown.
+
+    ``cut``: whether responses that the token limit cut may be chosen (``pairs.truncated``). ``side``: train or test where the
+    data says it.
+    """
 
     responses: tuple[str, ...] = ()
     gold_N: Float = field(default_factory=lambda: np.zeros(0))
+    cut: Truncated = "keep"
     side: str | None = None
 
     def gold(self, responses: Sequence[str]) -> Float:
         """(N,) gold of texts among this prompt's own responses, NaN for others."""
         known = dict(zip(self.responses, self.gold_N.tolist(), strict=True))
         return np.array([known.get(r, np.nan) for r in responses], dtype=np.float64)
+
+    @property
+    def open_N(self) -> NDArray[np.bool_]:
+        """(N,) which responses may be chosen: not a cut one where another ended by itself."""
+        ended_N = np.array([getattr(r, "finished", True) for r in self.responses], dtype=bool)
+        return ended_N if self.cut != "keep" and ended_N.any() else np.ones(len(ended_N), dtype=bool)
 
     @property
     def measured(self) -> bool:

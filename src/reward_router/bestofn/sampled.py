@@ -21,7 +21,8 @@ from reward_router.data import Prompt, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
 from reward_router.finished import adapter_tensors, run_config
-from reward_router.policy import Policy, Response
+from reward_router.policy import Policy
+from reward_router.responses import Response
 from reward_router.rewards.prefix import TokenScorer
 from reward_router.rundir import explained
 from reward_router.strict_json import dumps
@@ -112,7 +113,7 @@ def _answers(config: Config, data: DataConfig) -> dict[str, str]:
 
 def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], config: Config) -> Item:
     gold_N = gold_of(responses, answers.get(item.id), item.verify, config.measure or "gold")
-    return replace(item, responses=tuple(responses), gold_N=gold_N)
+    return replace(item, responses=tuple(responses), gold_N=gold_N, cut=config.pairs.truncated)
 
 
 def _draw(

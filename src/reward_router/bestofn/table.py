@@ -105,7 +105,7 @@ def compare(
         Method(RANDOM, [arms_KP.mean(axis=0)], 1.0),
         *(Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()),
         Method(MEAN, [mean_P], float(len(golds))),
-        Method(SAMPLE, [np.array([item.gold_N.mean() for item in kept])], 0.0),
+        Method(SAMPLE, [np.array([item.gold_N[item.open_N].mean() for item in kept])], 0.0),
         Method(PERFECT, [arms_KP.max(axis=0)], 1.0),
         Method(ORACLE, [np.array([item.gold_N.max() for item in kept])], 0.0),
     ]

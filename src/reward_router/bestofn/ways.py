@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import build_committee, build_router, checked_payoff
+from reward_router.assemble import breaker_rule, build_committee, build_router, checked_payoff
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item
 from reward_router.config import Config, RouterConfig
@@ -92,6 +92,7 @@ class Way:
         self.router: Router = build_router(routed, self.arms, dim, config.seed, prior)
         self._python = checked_payoff(config.payoff.path or "") if config.payoff.name == "python" else None
         self._ledgers: list[Dispatcher] = []
+        self._answers: dict[str, int] = {}  # by arm: how often it answered; -1: it failed and never answered
 
     def _committee(self) -> CommitteeJudge:
         prompt = RouterConfig(name="fixed", arm=COMMITTEE)  # every unit is a prompt with all of its responses
@@ -128,6 +129,8 @@ class Way:
         name = self.config.payoff.name
         for u, (item, decision) in enumerate(zip(batch, decisions, strict=True)):
             learned.shares[decision.name] = learned.shares.get(decision.name, 0) + 1
+            before = self._answers.get(decision.name, -1)
+            self._answers[decision.name] = before if u in verdicts.failed else max(before, 0) + 1
             right = order_accuracy(verdicts.own[u][0], item.gold_N)
             if right is not None and u not in verdicts.failed:
                 dispatcher.record_label(decision.unit, t, right, "gold order")  # for the report; no router reads it
@@ -149,19 +152,20 @@ class Way:
             return self._python(_outcome(item, decision, own_N))
         if config.name == "probe":
             return order_accuracy(own_N, item.gold_N)
-        return gold_of_best(spoken(own_N), item.gold_N)
+        return gold_of_best(spoken(own_N, item), item.gold_N)
 
     def _neg_loss(self, item: Item, own_N: Float) -> float | None:
         if self.loss is None or not np.isfinite(own_N).any():
             return None
-        [loss] = self.loss([item.prompt], [item.responses[int(np.nanargmax(own_N))]])
+        [loss] = self.loss([item.prompt], [item.responses[int(np.nanargmax(spoken(own_N, item)))]])
         return -loss
 
     # choosing ----------------------------------------------------------------------------------------------------------
 
     def choose(self, items: Sequence[Item], context_BD: Float) -> Chosen:
         """The best response to every test prompt, by the frozen router's greedy arm or the committee that has learned."""
-        dispatcher = self._dispatcher(Greedy(self.router), "test")
+        dead = [k for k, name in enumerate(self.arms) if self._answers.get(name, 0) < 0]
+        dispatcher = self._dispatcher(Greedy(self.router, dead), "test")
         _, decisions, verdicts = self._judged(dispatcher, items, context_BD, CHOOSE, False)
         asked: dict[str, list[str]] = {d.id: [] for d in decisions}
         calls = [call for call in verdicts.calls if call.status not in NOT_ASKED]
@@ -175,7 +179,7 @@ class Way:
             [d.name for d in decisions],
             [asked[d.id] for d in decisions],
             scores,
-            [pick(score_N, self.config.seed, item.id) for score_N, item in zip(scores, items, strict=True)],
+            [pick(score_N, item, self.config.seed) for score_N, item in zip(scores, items, strict=True)],
             gold_of_choices(scores, items),
             len(calls),
             sum(len(item.responses) for item in items),
@@ -211,6 +215,8 @@ class Way:
             seed=config.seed,
             scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
             hold_back=payoff.hold_back,
+            breaker=breaker_rule(config.pool.breaker),
+            fallback=list(dict.fromkeys([*([config.pool.fallback] if config.pool.fallback else []), *self.arms])),
         )
         self._ledgers.append(made)
         return made
@@ -221,22 +227,24 @@ class Way:
             dispatcher.close()
 
 
-def spoken(score_N: Float) -> Float:
-    """The scores, or all alike where the arm abstained from every response: any of them is then as good."""
-    return score_N if np.isfinite(score_N).any() else np.zeros_like(score_N)
+def spoken(score_N: Float, item: Item) -> Float:
+    """The scores of the responses that may be chosen, NaN for others; all alike where the arm abstained from every one of them."""
+    open_N = item.open_N
+    known_N = open_N & np.isfinite(score_N)
+    return np.where(known_N, score_N, np.nan) if known_N.any() else np.where(open_N, 0.0, np.nan)
 
 
 def gold_of_choices(scores: Sequence[Float], items: Sequence[Item]) -> Float:
     """(B,) gold of the responses with the best score, their mean where several share it; NaN where gold is unknown."""
-    found = [gold_of_best(spoken(score_N), item.gold_N) for score_N, item in zip(scores, items, strict=True)]
+    found = [gold_of_best(spoken(score_N, item), item.gold_N) for score_N, item in zip(scores, items, strict=True)]
     return np.array([np.nan if value is None else value for value in found])
 
 
-def pick(score_N: Float, seed: int, unit: str) -> int:
+def pick(score_N: Float, item: Item, seed: int) -> int:
     """The index of the best response; drawn by key among those that share the best score, so that places do not count."""
-    score_N = spoken(score_N)
-    best = np.flatnonzero(score_N == np.nanmax(score_N))
-    return int(best[int(keyed.uniform(seed, "order", 0, f"bestofn/{unit}") * len(best))])
+    value_N = spoken(score_N, item)
+    best = np.flatnonzero(value_N == np.nanmax(value_N))
+    return int(best[int(keyed.uniform(seed, "order", 0, f"bestofn/{item.id}") * len(best))])
 
 
 def _outcome(item: Item, decision: Decision, own_N: Float) -> Any:

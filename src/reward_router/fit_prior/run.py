@@ -190,7 +190,7 @@ def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, con
     e = config.encoder
     texts = TextEncoder(
         e.model, pooling=e.pooling, max_tokens=e.max_tokens, batch=e.batch, dtype=e.dtype, device=e.device,
-        trust_remote_code=e.trust_remote_code,
+        trust_remote_code=e.trust_remote_code, with_prompt=e.with_prompt,
     )  # fmt: skip
     right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
     right_PK[recorded.abstained_PK] = 0.0  # the paper's delta: who says nothing does not agree with the truth
@@ -218,7 +218,7 @@ def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, con
 
 def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Console) -> Float:
     """Features of a frozen encoder, kept in ``out`` until the run is finished."""
-    name = f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}-{texts.body.dtype}.npy"
+    name = f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}-{texts.body.dtype}-{texts.width}.npy"
     kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))

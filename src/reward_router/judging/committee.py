@@ -19,7 +19,7 @@ from reward_router.judging.judge import Judge, Unit, Verdicts
 from reward_router.judging.labels import Learner
 from reward_router.judging.table import Table
 from reward_router.pairs import fixed_by_the_cut, form_pairs
-from reward_router.policy import finished
+from reward_router.responses import finished
 from reward_router.types import Decision, State
 
 COUNTS = ("units", "asked_1", "asked_2", "asked_3", "labelled", "no_pair", "not_scored", "rows", "below")

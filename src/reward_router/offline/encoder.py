@@ -2,7 +2,8 @@
 
     e = Enc(x, y), e' = Enc(x, y');  features = [(e + e') / 2 ; |e - e'|];  h = MLP(features) of unit norm
 
-A causal model gives the state of the last non-pad token, an encoder the mean of its states. Each distinct text is encoded once.
+Where the encoder is asked for the prompt's own vector, Enc(x) stands beside them, so that few pairs are enough to tell kinds of
+prompts apart. A causal model gives the state of the last non-pad token, an encoder the mean of its states. Each distinct text is encoded once.
 Deviation from the paper: e and e' have unit norm before they are combined, and so have the features.
 """
 
@@ -16,7 +17,7 @@ import numpy as np
 from reward_router.errors import InputError
 from reward_router.features import pair_rows, unit_rows
 from reward_router.offline.strengths import Strengths
-from reward_router.offline.text import Prompt, fit, halves
+from reward_router.offline.text import Prompt, fit, halves, prompt_text
 from reward_router.rewards import loading
 from reward_router.types import Float
 
@@ -32,10 +33,12 @@ class EncoderId:
     pooling: str
     max_tokens: int
     tuned: bool = False
+    with_prompt: bool = False
 
     def differs(self, other: "EncoderId") -> str:
         """'' where both give the same features, else which of their properties differ."""
-        same = ("weights", "pooling", "max_tokens") if self.tuned else ("model", "weights", "pooling", "max_tokens")
+        same: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
+        same = same if self.tuned else ("model", *same)
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in same]
         return ", ".join(f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs)
 
@@ -58,8 +61,12 @@ class TextEncoder:
         device: str = "auto",
         trust_remote_code: bool = False,
         name: str | None = None,
+        with_prompt: bool = False,
     ) -> None:
-        """Loads the model; ``name`` is what it is called where ``model`` is a folder inside a prior."""
+        """Loads the model; ``name`` is what it is called where ``model`` is a folder inside a prior.
+
+        ``with_prompt``: features of a pair hold the prompt's own vector, too.
+        """
         where = loading.torch_device(device)
         self.body: Any = loading.load_body(model, dtype=dtype, device=where, trust_remote_code=trust_remote_code)
         self.tokenizer: Any = loading.load_tokenizer(model, trust_remote_code=trust_remote_code)
@@ -72,12 +79,18 @@ class TextEncoder:
             )
         self.batch, self.device = batch, where
         self.pooling = _pooling(pooling, model, self.body)
-        self.id = EncoderId(name or model, loading.model_identity(model), self.pooling, max_tokens, name is not None)
+        weights = loading.model_identity(model)
+        self.id = EncoderId(name or model, weights, self.pooling, max_tokens, name is not None, with_prompt)
 
     @property
     def dim(self) -> int:
         """Width of one text's vector."""
         return int(self.body.config.hidden_size)
+
+    @property
+    def width(self) -> int:
+        """Features of a pair."""
+        return (3 if self.id.with_prompt else 2) * self.dim
 
     def tokens(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, cut to fit; a part that several texts share is tokenised once, all parts in one call."""
@@ -117,7 +130,7 @@ class TextEncoder:
         return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
     def features(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
-        """(P, 2 dim) pair features of unit norm; swapping ``first`` and ``second`` changes nothing."""
+        """(P, width) pair features; swapping ``first`` and ``second`` changes nothing. The prompt's vector, if wanted, comes last."""
         index: dict[tuple[str, str], int] = {}
         texts: list[tuple[Prompt, str]] = []
         at: list[int] = []
@@ -127,7 +140,13 @@ class TextEncoder:
                 texts.append((prompt, response))
             at.append(place)
         rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
-        return pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+        pairs_PF = pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+        if not self.id.with_prompt:
+            return pairs_PF
+        distinct = list(dict.fromkeys(map(prompt_text, prompts)))
+        prompt_XD = self.encode(distinct, [""] * len(distinct))
+        number = {text: x for x, text in enumerate(distinct)}
+        return np.concatenate([pairs_PF, prompt_XD[[number[prompt_text(p)] for p in prompts]]], axis=1)
 
 
 class PairEncoder:
@@ -138,9 +157,9 @@ class PairEncoder:
 
     def __init__(self, texts: TextEncoder, strengths: Strengths) -> None:
         """InputError where the head was learned on features of another width."""
-        if len(strengths.centre_F) != 2 * texts.dim:
+        if len(strengths.centre_F) != texts.width:
             raise InputError(
-                f"encoder {texts.id.model} gives pair features of {2 * texts.dim}, the strengths were learned on "
+                f"encoder {texts.id.model} gives pair features of {texts.width}, the strengths were learned on "
                 f"{len(strengths.centre_F)}"
             )
         self.texts, self.strengths = texts, strengths

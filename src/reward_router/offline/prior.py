@@ -96,6 +96,7 @@ class Prior:
             device=device,
             trust_remote_code=bool(fitted.get("trust_remote_code", False)),
             name=own.model if own.tuned else None,
+            with_prompt=own.with_prompt,
         )
         _same_encoder(own, texts.id, str(self.folder or "the prior"))
         return PairEncoder(texts, self.strengths)

@@ -42,6 +42,10 @@ class EncoderConfig(Section):
         default="auto", description="last non-pad token of a causal model, mean of an encoder"
     )
     max_tokens: Annotated[int, Field(ge=16)] = 1024
+    with_prompt: bool = Field(
+        default=False,
+        description="the prompt's own vector beside those of the pair: kinds of prompts are told apart sooner",
+    )
     batch: Count = Field(default=16, description="texts a forward pass of a frozen encoder")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
@@ -56,6 +60,12 @@ class EncoderConfig(Section):
     check_every: Count = Field(default=500, description="steps between looks at the dev split")
     lora_r: Count = 16
     lora_alpha: Positive = 32
+
+    @model_validator(mode="after")
+    def _the_prompt_stands_still(self) -> "EncoderConfig":
+        if self.with_prompt and self.tune != "frozen":
+            raise ValueError(f"with_prompt needs tune: frozen, not {self.tune}: tuning learns from pairs alone")
+        return self
 
 
 class StrengthsConfig(Section):

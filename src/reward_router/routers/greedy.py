@@ -1,6 +1,6 @@
 """A learned router, frozen: it takes the arm it thinks best and learns nothing more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,7 +22,8 @@ class Posterior(Protocol):
 class Greedy:
     """The arm of the highest expected payoff under ``router``, ties split evenly; of its probability where it expects none.
 
-    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3). What it is told is checked and
+    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3). ``dead``: indices of arms that
+    never answered while it learned: nothing is known of them, and they are not chosen. What it is told is checked and
     forgotten. It reads ``router`` and never changes it.
 
     >>> from reward_router.routers.simple import Uniform
@@ -32,9 +33,10 @@ class Greedy:
 
     warmup = 0
 
-    def __init__(self, router: Router) -> None:
-        """``router``: what was learned."""
+    def __init__(self, router: Router, dead: Sequence[int] = ()) -> None:
+        """``router``: what was learned; where every arm is dead, none is left out."""
         self.router = router
+        self.dead = list(dead) if len(set(dead)) < router.n_arms else []
         self.dim: int | None = getattr(router, "dim", None)
 
     @property
@@ -49,6 +51,8 @@ class Greedy:
             if isinstance(self.router, Posterior)
             else self.router.probs(context_BD)
         )
+        value_BK = np.array(value_BK)
+        value_BK[:, self.dead] = -np.inf
         best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
 

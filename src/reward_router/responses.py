@@ -1,0 +1,31 @@
+"""A sampled response: a text that knows whether it came to its own end. Needs no torch, so that whoever chooses among texts can ask."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Response(str):
+    """A response that knows whether the model ended it itself (``finished``) or the token limit cut it.
+
+    >>> Response("Paris.", finished=False).finished, Response("Paris.") == "Paris."
+    (False, True)
+    """
+
+    finished: bool
+
+    def __new__(cls, text: str, finished: bool = True) -> "Response":
+        """Text and whether its end is the model's own."""
+        made = super().__new__(cls, text)
+        made.finished = finished
+        return made
+
+
+def finished(responses: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) whether each response came to its own end; a plain text did.
+
+    >>> finished(["yes", Response("no, bec", finished=False)]).tolist()
+    [True, False]
+    """
+    return np.array([not isinstance(r, Response) or r.finished for r in responses], dtype=bool)

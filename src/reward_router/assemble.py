@@ -421,11 +421,15 @@ def import_callable(path: str, key: str) -> Callable[..., Any]:
         raise InputError(f"{key}={path!r}: write it as module:function")
     try:
         with here_importable():
-            found = getattr(importlib.import_module(module), name)
+            holder = importlib.import_module(module)
     except (ImportError, SyntaxError, ValueError) as error:
         raise InputError(f"{key}={path!r}: {error}") from None
-    except AttributeError:
-        raise InputError(f"{key}={path!r}: module {module} has no {name!r}") from None
+    except Exception as error:  # the module is the user's: whatever it raises while it is imported is its own
+        said = " ".join(str(error).split())
+        raise InputError(f"{key}={path!r} cannot be imported: {type(error).__name__}: {said}") from error
+    found = getattr(holder, name, None)
+    if found is None:
+        raise InputError(f"{key}={path!r}: module {module} has no {name!r}")
     if not callable(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters):
         raise InputError(f"{key}={path!r} is not a function of one argument")
     return found  # type: ignore[no-any-return]

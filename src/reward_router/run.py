@@ -1,6 +1,5 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from reward_router.loop import Loop, describe, prior_trust
 from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.ranks import Ranks
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
-from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
+from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.show import Clock, Show, plain_console, say
 from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary
 
@@ -106,12 +105,9 @@ def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool)
 
 
 def _last_state(run: RunDir) -> dict[str, Any] | None:
-    """The newest checkpoint's state, whole or not; None where there is none."""
+    """The newest checkpoint's state, its tensors whole or not; None where there is none."""
     found = run.checkpoints()
-    if not found:
-        return None
-    state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-    return state
+    return read_state(found[-1]) if found else None
 
 
 def rewind(run: RunDir) -> dict[str, Any] | None:

@@ -233,11 +233,14 @@ def assemble(
     ranks: Ranks,
     say: Callable[[str], None],
     examples: list[Example] | None = None,
+    begin: Callable[[str], None] | None = None,
 ) -> Parts:
     """Load everything a run needs; InputError before the first step where something cannot be right.
 
-    ``examples``: the prompts of ``config.data`` where they are read already.
+    ``say`` is told what a user should know; ``begin`` (none: ``say``, too) what is being loaded. ``examples``: the prompts of
+    ``config.data`` where they are read already.
     """
+    begin = begin or say
     from reward_router.policy import Policy
     from reward_router.preflight import answer_one_row, check_disk, check_policy, check_prompts, disk_bytes
     from reward_router.training.step import Trainer
@@ -255,8 +258,9 @@ def assemble(
     fits = fitting(examples, config.data, text, say)
     check_prompts(config, text, fits)
     check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
+    begin(f"asking {len(names)} arms about a real prompt")
     answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
-    say(f"loading {config.policy.model}")
+    begin(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
     contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
     ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
@@ -417,11 +421,15 @@ def import_callable(path: str, key: str) -> Callable[..., Any]:
         raise InputError(f"{key}={path!r}: write it as module:function")
     try:
         with here_importable():
-            found = getattr(importlib.import_module(module), name)
+            holder = importlib.import_module(module)
     except (ImportError, SyntaxError, ValueError) as error:
         raise InputError(f"{key}={path!r}: {error}") from None
-    except AttributeError:
-        raise InputError(f"{key}={path!r}: module {module} has no {name!r}") from None
+    except Exception as error:  # the module is the user's: whatever it raises while it is imported is its own
+        said = " ".join(str(error).split())
+        raise InputError(f"{key}={path!r} cannot be imported: {type(error).__name__}: {said}") from error
+    found = getattr(holder, name, None)
+    if found is None:
+        raise InputError(f"{key}={path!r}: module {module} has no {name!r}")
     if not callable(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters):
         raise InputError(f"{key}={path!r} is not a function of one argument")
     return found  # type: ignore[no-any-return]

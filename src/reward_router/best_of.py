@@ -50,6 +50,7 @@ def best_of(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
     decisions = _decisions(loop, [unit.id for unit in units], loop.prompt_rows(prompts, responses), step)
 
     verdicts = parts.judge.judge(units, decisions, prompts, responses, NO_STEP + step, resting=loop.resting())
+    loop.loading = verdicts.load_seconds
     picks = []
     for (example, group), decision, [score_N] in zip(answered, decisions, verdicts.scores, strict=True):
         gold_N = example.gold(group)

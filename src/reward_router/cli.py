@@ -2,15 +2,14 @@
 
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from reward_router import __version__
+from reward_router import __version__, quiet
 from reward_router import config as configuration
-from reward_router.errors import DataWarning, InputError, RewardRouterError
+from reward_router.errors import InputError, RewardRouterError
 from reward_router.show import plain_console, say
 
 app = typer.Typer(
@@ -47,8 +46,12 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and stop")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VARIABLE}=1)")
+    ] = False,
 ) -> None:
     """Options before the command."""
+    quiet.hush(_note, verbose)
 
 
 @app.command()
@@ -338,13 +341,6 @@ def ledger_export(
 
 def main() -> None:
     """Entry point of ``reward-router``."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)  # libraries' notes to their own callers
-    warnings.simplefilter("default", DataWarning)  # once, though a data set may be read twice
-    others = warnings.showwarning
-    warnings.showwarning = lambda what, *where, **more: (
-        _note(what) if isinstance(what, DataWarning) else others(what, *where, **more)
-    )
     try:
         code = app(standalone_mode=False)
     except RewardRouterError as error:
@@ -366,10 +362,10 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-def _note(what: Warning | str) -> None:
-    """What was left out of the data, as one line on stderr, from the first process of a launch."""
+def _note(what: str) -> None:
+    """What a user should read, such as what was left out of the data: one line on stderr, from the first process of a launch."""
     if MAIN:
-        text = f"reward-router: {' '.join(str(what).split())}"
+        text = f"reward-router: {' '.join(what.split())}"
         say(plain_console(stderr=True), text, "yellow", wrap=False)
 
 

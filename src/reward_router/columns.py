@@ -34,7 +34,7 @@ def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any
     """
     column = mapping.get(name, name)
     value = _reach(row, column, place)
-    if value is None:
+    if is_missing(value):
         state = "is null" if column in row else "does not exist"
         there = ", ".join(map(str, row)) or "none"
         hint = "" if name in mapping else f"; map it with columns: {{{name}: COLUMN}}"
@@ -52,11 +52,22 @@ def optional(row: Row, name: str, mapping: Mapping[str, str], place: str) -> str
 
 def as_text(value: Any) -> str | None:
     """A cell as text: scalars plainly (``true``/``false``), lists and objects as JSON, null as None."""
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return value
+    if is_missing(value):
+        return None
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: null, or NaN, which pandas puts where there was nothing.
+
+    >>> is_missing(None), is_missing(float("nan")), is_missing("")
+    (True, True, False)
+    """
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def _reach(row: Row, column: str, place: str) -> Any:

@@ -127,7 +127,7 @@ def load_preferences(
             _checked(pair.prompt)
             if isinstance(pair.said, float):
                 known = numbers.setdefault(pair.column, Numbers(pair.column, convention, pair.counted_from))
-                known.seen.add(pair.said)
+                known.note(pair.said)
             own = f"{name}-{number}" if name and len(found) > 1 else name
             yield _Draft(pair, own, pair.prompt, source, category)
 

@@ -18,6 +18,7 @@ CONVENTIONS = ("index0", "index1", "first", "signed")
 """index0: 0 is the first response, 1 the second. index1: 1 and 2. first: 1 (or true) says the first is better, 0 the second.
 signed: below 0 the first, above 0 the second, 0 a tie."""
 
+_INDEX = re.compile(r"(_id|index|idx)$")
 _MARKS = re.compile(r"[\s\[\](){}_.:\"'*\\-]+")
 _WORDS = re.compile(r"(?:boxed)?(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?")
 _FIRST = ("a", "a>b", "a>>b", "b<a", "b<<a", "first", "left")
@@ -29,6 +30,10 @@ _BY_NAME = {
     "overall_preference": "signed",
     "preference_strength": "signed",
 }
+
+
+class Truth(float):
+    """A truth value in a label column: 1.0 or 0.0, of which nobody knows which response it means."""
 
 
 def read(label: Any) -> Side | float:
@@ -90,6 +95,12 @@ class Numbers:
         self.convention = convention or _BY_NAME.get(column.rpartition(".")[2].casefold())
         self.counted_from = counted_from
         self.seen: set[float] = set()
+        self.truths = False
+
+    def note(self, number: float) -> None:
+        """One more number of the column."""
+        self.truths |= isinstance(number, Truth)
+        self.seen.add(float(number))
 
     def settle(self, named_index: bool = True) -> None:
         """Find the convention; InputError where the numbers leave it open. ``named_index``: 0 alone is an index, not a tie."""
@@ -99,6 +110,8 @@ class Numbers:
 
     def _found(self, named_index: bool) -> str:
         whole = {n for n in self.seen if n not in (0.5, 1.5)}
+        if self.truths or (whole == {1.0} and self.counted_from is None and not self._is_index()):
+            raise self._open()  # all 1: the second of 0 and 1, the first of 1 and 2, or "the first is better"
         if min(self.seen) < 0 and self.seen != {-1.0, 0.0}:
             return "signed"
         if self.counted_from == 1 and whole <= {1.0, 2.0}:
@@ -107,10 +120,16 @@ class Numbers:
             return "index0"
         if whole == {1.0, 2.0} and named_index:
             return "index1"
-        shown = ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
-        raise InputError(
+        raise self._open()
+
+    def _is_index(self) -> bool:
+        return _INDEX.search(self.column.casefold()) is not None
+
+    def _open(self) -> InputError:
+        shown = "true and false" if self.truths else ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
+        return InputError(
             f"column {self.column!r} holds {shown}: what they say is open; write preference: {self.column}:CONVENTION with "
-            "index0 (0 the first response, 1 the second), index1 (1 and 2), first (1: the first is better) or signed "
+            "index0 (0 the first response, 1 the second), index1 (1 and 2), first (1 or true: the first is better) or signed "
             "(below 0 the first, above 0 the second)"
         )
 

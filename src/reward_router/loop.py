@@ -89,6 +89,7 @@ class Loop:
         """``say`` is told what is happening, ``warn`` what the user should change."""
         self.parts, self.config, self.clock, self.say, self.warn = parts, parts.config, clock, say, warn
         self.counts = dict.fromkeys(COUNTS, 0)
+        self.loading = 0.0  # seconds that the last verdicts took to load models
         self.gap_scale = GapScale()
         if self.config.tie:
             recorded = parts.dispatcher.ledger.calls()
@@ -123,6 +124,7 @@ class Loop:
                 verdicts = parts.committee.judge(units, decisions, examples, responses, t, audited, resting)
             else:
                 verdicts = parts.judge.judge(units, decisions, prompts, responses, t, audited, resting)
+        self.loading = verdicts.load_seconds
         pairs, owner = self.pairs(units, decisions, verdicts, examples, responses, t)
         with clock.phase("score"):
             label_PK = self.labels(owner, units, decisions, prompts, responses, verdicts)
@@ -518,4 +520,4 @@ def describe(record: dict[str, Any]) -> str:
     loss = f"loss {record['loss']:.3f}" if record["loss"] is not None else "no step"
     payoff = f"payoff {record['payoff']:+.2f}" if record["payoff"] is not None else "no payoff"
     gold = f", sampled gold {record['gold_sampled']:.2f}" if record["gold_sampled"] is not None else ""
-    return f"step {record['step'] + 1}: {arms}; {record['pairs']} pairs, {loss}, {payoff}{gold}"
+    return f"step {record['step'] + 1}: {record['pairs']} pairs, {loss}, {payoff}{gold}; {arms}"

@@ -83,8 +83,6 @@ class PolicyText:
 
     def render(self, prompt: Prompt) -> str:
         """The prompt up to where the response starts. InputError where the chat template refuses its messages."""
-        from jinja2 import TemplateError
-
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         added = self.config.system is not None and messages[0]["role"] != "system"
         if added:
@@ -93,11 +91,11 @@ class PolicyText:
             return "\n".join(m["content"] for m in messages if m["content"])
         try:
             text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+        except Exception as error:  # a template is foreign code, and there may be several of them with none to choose
             roles = ", ".join(m["role"] for m in messages)
             allowed = "policy.system: null adds no system turn" if added else "give prompts in roles that it knows"
             raise InputError(
-                f"policy.model={self.config.model!r}: its chat template refuses a prompt with the roles {roles}: {error} ({allowed})"
+                f"policy.model={self.config.model!r}: its chat template refuses a prompt with the roles {roles}: {_in_one_line(error)} ({allowed})"
             ) from None
         return text
 
@@ -124,6 +122,11 @@ class PolicyText:
         bare = self.tokenizer.chat_template is None  # a template writes its own BOS; a base model's tokenizer adds it
         ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=bare)["input_ids"]
         return ids[:-1] if bare and len(ids) > 1 and ids[-1] == self.eos else ids
+
+
+def _in_one_line(error: Exception) -> str:
+    """What a foreign exception says, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class Policy:

@@ -11,6 +11,7 @@
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -18,7 +19,7 @@ from typing import Any
 
 from reward_router import chat, labels
 from reward_router.chat import Message, Unreadable
-from reward_router.columns import required
+from reward_router.columns import is_missing, required
 from reward_router.rows import Row
 
 Prompt = str | list[Message]
@@ -87,7 +88,7 @@ def pairs_of(row: Row, mapping: Mapping[str, str], preference: str | None, place
     ``mapping``: our name -> the data's column. ``preference``: a column that says which is better.
     """
     chat.no_media(row)
-    held = {name.casefold(): name for name in row if isinstance(name, str) and row[name] is not None}
+    held = {name.casefold(): name for name in row if isinstance(name, str) and not is_missing(row[name])}
     mapped = "chosen" in mapping or "rejected" in mapping
     if not mapped and not ("chosen" in row and "rejected" in row):
         for form in (_named_pair, _swift, _listed, _two):
@@ -193,9 +194,9 @@ def _listed(row: Row, held: Held, mapping: Mapping[str, str], preference: str | 
     texts = [_item_text(item) for item in items]
     found: list[Pair] = []
     for i, j in combinations(range(len(items)), 2):
-        gap = numbers[i] - numbers[j]
-        better, worse = (i, j) if gap > 0 else (j, i)
-        said: labels.Side = "tie" if gap == 0 else "a"
+        # compared, not subtracted: two infinite scores are a tie and have no difference
+        better, worse = (i, j) if numbers[i] > numbers[j] else (j, i)
+        said: labels.Side = "tie" if numbers[i] == numbers[j] else "a"
         found += _paired(row, held, mapping, place, texts[better], texts[worse], said, "")
     return found
 
@@ -235,7 +236,7 @@ def _number(value: Any, column: str) -> float:
 def _said(value: Any, column: str) -> labels.Side | float:
     try:
         if isinstance(value, bool):
-            return float(value)  # what true says is open, and asked of the column as a whole
+            return labels.Truth(value)  # what true says is open, and asked of the column as a whole
         return labels.read(value)
     except ValueError:
         raise Unreadable(
@@ -361,6 +362,8 @@ def _simple(turns: list[Message]) -> Prompt:
 def response(value: Any, start: Prompt, what: str) -> str:
     """A response as text, a `chat.Reply` where it holds tool calls; `Unreadable` where it is not one assistant's turn."""
     found = chat.parsed(value)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise Unreadable(f"{what} is {found}, which is no text")
     if isinstance(found, str | bool | int | float):
         return str(found) if not isinstance(found, str) else found  # "True" and "42" are answers that JSON makes values
     if _is_parts(found):

@@ -49,6 +49,12 @@ def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example])
     own = model_config(config.policy.model, config.policy.trust_remote_code)
     size = getattr(own.get_text_config(), "vocab_size", None)
     longest = 0
+    pad = text.tokenizer.pad_token_id
+    if size is not None and pad is not None and pad >= size:
+        raise InputError(
+            f"policy.model={config.policy.model!r}: its pad token {text.tokenizer.pad_token!r} has the number {pad}, its embeddings have "
+            f"{size}: it was added to the tokenizer alone; name a pad_token that the model has, as its EOS, or none"
+        )
     for example in examples:
         ids = text.prompt_ids(example.prompt)
         longest = max(longest, len(ids))

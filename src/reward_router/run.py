@@ -1,12 +1,13 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from reward_router import config as configuration
+from reward_router.artifacts import shipped_study
 from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
 from reward_router.best_of import best_of
 from reward_router.changes import differences, told
@@ -20,7 +21,8 @@ from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe, prior_trust
 from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.ranks import Ranks
-from reward_router.rundir import RunDir, as_arrays, as_tensors, explained
+from reward_router.reckon import chosen_cost, measured_cost, step_cost
+from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.show import Clock, Show, plain_console, say
 from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary
 
@@ -56,12 +58,16 @@ def train(
         state = ranks.once(lambda: run.begin(config, manifest(config, examples)))
     if state is not None:
         clock = Clock(state["seconds"])
-    parts = None
+    parts, show = None, Show(console, {}, clock)
     try:
-        with clock.phase("load"):
-            parts = assemble(config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples)
-            going = _Run(run, parts, clock, console, before or {})
-        return going.go(state)
+        with show:
+            with clock.phase("load"):
+                parts = assemble(
+                    config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples, show.begin
+                )
+                going = _Run(run, parts, clock, show, before or {})
+            after = going.go(state)
+        return going.finish(after)
     except InputError:
         if not run.metrics.is_file():
             run.abandon()
@@ -99,12 +105,9 @@ def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool)
 
 
 def _last_state(run: RunDir) -> dict[str, Any] | None:
-    """The newest checkpoint's state, whole or not; None where there is none."""
+    """The newest checkpoint's state, its tensors whole or not; None where there is none."""
     found = run.checkpoints()
-    if not found:
-        return None
-    state: dict[str, Any] = json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))
-    return state
+    return read_state(found[-1]) if found else None
 
 
 def rewind(run: RunDir) -> dict[str, Any] | None:
@@ -121,26 +124,41 @@ def rewind(run: RunDir) -> dict[str, Any] | None:
 
 
 class _Run:
-    def __init__(self, run: RunDir, parts: Parts, clock: Clock, console: Console, before: dict[str, Gold]) -> None:
+    def __init__(self, run: RunDir, parts: Parts, clock: Clock, show: Show, before: dict[str, Gold]) -> None:
         self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
-        self.console = console
+        self.show, self.console = show, show.console
         self.held_out = self._examples(dev_set(self.config))
         self.test = self._examples(self.config.eval.test)
         self.looks = self._make_looks() if self.config.eval.keep == "best" else None
-        looks = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1)) if self.looks else 0
         settings, single = self.config.eval, parts.routed and parts.committee is None
         self.chooses = settings.best_of and settings.samples > 1 and bool(self.held_out) and single
         self.answers: list[tuple[Example, list[str]]] = []
         self.best_of: dict[str, Any] = {}
         if self.chooses:
             know_gold(parts, self.held_out)
-        plan = {"step": parts.steps, "look": looks, **dict.fromkeys(self.kinds(), 2)}
-        self.show = Show(self.console, plan | ({BEST_OF: 2} if self.chooses else {}), clock)
+        self.show.expect(*self._plan())
         self.loop = Loop(parts, clock, self.show.say, self._warn)
         parts.judge.say = self.show.say
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
+
+    def _plan(self) -> tuple[dict[str, int], dict[str, float]]:
+        """How often each kind of work is to be done, and how much work it is."""
+        parts, config = self.parts, self.config
+        plan, costs = {"step": parts.steps}, {"step": step_cost(config, parts.examples)}
+        if self.looks is not None:
+            plan["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
+            costs["look"] = measured_cost(config, len(self.looks.examples), config.eval.look_samples)
+        for kind, (examples, samples) in self.kinds().items():
+            plan[kind], costs[kind] = 2, measured_cost(config, len(examples), samples)
+        if self.chooses:
+            plan[BEST_OF], costs[BEST_OF] = 2, chosen_cost(config, self.held_out)
+        return plan, costs
+
+    def _once(self) -> float:
+        """Seconds of the last verdicts that went into loading models which now stay."""
+        return self.loop.loading if self.parts.judge.pool.stays else 0.0
 
     def kinds(self) -> dict[str, tuple[list[Example], int]]:
         """Kinds of gold this run measures: name in the summary -> prompts and samples of each (0: one greedy response)."""
@@ -166,27 +184,28 @@ class _Run:
         judged = [e for e in load_examples(data) if e.verify]
         return balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit) if judged else []
 
-    def go(self, state: dict[str, Any] | None) -> dict[str, Any]:
-        with self.show:
-            if state is not None:
-                self._restore(state, self.run.load_tensors(state))
-                say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
-            else:
-                self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
-                self._choose("before", 0)
-                self._look(0)
-                self._checkpoint(0)
-            for t in range(self.first, self.parts.steps):
-                if self.looks is not None and self.looks.stopped:
-                    break
-                self._step(t)
-            after = self._after()
-        return self._finish(after)
+    def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
+        """Everything up to gold after training, which it returns."""
+        if state is not None:
+            self._restore(state, self.run.load_tensors(state))
+            say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
+        else:
+            for kind in self.before:
+                self.show.skip(kind)
+            self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
+            self._choose("before", 0)
+            self._look(0)
+            self._checkpoint(0)
+        for t in range(self.first, self.parts.steps):
+            if self.looks is not None and self.looks.stopped:
+                break
+            self._step(t)
+        return self._after()
 
     def _step(self, t: int) -> None:
         record = self.loop.step(t)
         self.done = t + 1
-        self.show.advance(describe(record))
+        self.show.advance(describe(record), once=self._once())
         record["look"] = self._look(t + 1)
         if self.parts.ranks.main:
             self.run.log(record)
@@ -232,7 +251,7 @@ class _Run:
         with self.clock.phase("eval"):
             found = best_of(self.loop, self.answers, step)
         self.best_of[when] = found
-        self.show.advance(best_of_line(found, when), BEST_OF)
+        self.show.advance(best_of_line(found, when), BEST_OF, self._once())
 
     def _measure_all(self, when: str, kinds: list[str]) -> dict[str, Gold]:
         return {kind: self._measure(kind, when) for kind in kinds}
@@ -242,7 +261,7 @@ class _Run:
         how = f"{samples} samples each" if samples else "greedy"
 
         def tick(done: int, total: int) -> None:
-            self.show.say(f"gold {when} training: {done}/{total} held-out prompts answered, {how}")
+            self.show.say(f"gold {when} training: {done}/{total} prompts")
 
         def keep(example: Example, responses: Sequence[str]) -> None:
             if kind == GOLD_SAMPLED and self.chooses:
@@ -312,7 +331,8 @@ class _Run:
             for _ in self.looks.looks:
                 self.show.skip("look")
 
-    def _finish(self, after: dict[str, Gold]) -> dict[str, Any]:
+    def finish(self, after: dict[str, Gold]) -> dict[str, Any]:
+        """Write what the run made, and say it."""
         if not self.parts.ranks.main:
             return {}
         with explained(self.run.adapter):
@@ -349,6 +369,7 @@ class _Run:
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
+            "study": shipped_study() if is_default(config) else None,
             "trust": prior_trust(parts.dispatcher),
             "payoff_gold": payoff_gold_correlation(parts),
             "calls": {
@@ -375,6 +396,12 @@ class _Run:
         refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
         calls = judged / max(1, self.loop.counts["responses"])
         return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+
+
+def is_default(config: Config) -> bool:
+    """Whether this is the embedded default, with any seed."""
+    default = configuration.load()
+    return config.model_copy(update={"seed": default.seed}) == default
 
 
 def judged_by(config: Config) -> str:

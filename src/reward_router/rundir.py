@@ -47,7 +47,11 @@ class RunDir:
                 raise InputError(f"--resume {self.path}: this run is finished; its figures are in {self.summary}")
             if not kept.is_file():
                 raise InputError(f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out")
-            self._same(kept.read_text(encoding="utf-8"), configuration.dump(config))
+            try:
+                before = kept.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"--resume {self.path}: {kept.name} cannot be read: {error}") from None
+            self._same(before, configuration.dump(config))
         elif self.path.exists() and (
             not self.path.is_dir() or any(p.suffix != ".partial" for p in self.path.iterdir())
         ):
@@ -125,7 +129,7 @@ class RunDir:
         if not self.metrics.is_file():
             return []
         records = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 records.append(json.loads(line))
         return records
@@ -168,7 +172,9 @@ class RunDir:
     def newest_checkpoint(self, last_seq: int) -> dict[str, Any] | None:
         """State of the newest checkpoint that is whole and not ahead of the ledger's event ``last_seq``; None: there is none."""
         for folder in reversed(self.checkpoints()):
-            state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            state = read_state(folder)
+            if state is None:
+                continue
             sums = {folder / name: digest for name, digest in state["sums"].items()}
             if state["seq"] <= last_seq and all(p.is_file() and _digest(p) == digest for p, digest in sums.items()):
                 return state
@@ -185,6 +191,16 @@ class RunDir:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def read_state(checkpoint: Path) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None where its state.json is damaged, so that an older one may serve."""
+    try:
+        state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(state, dict) and {"step", "seq", "sums"} <= state.keys()
+    return state if whole else None
 
 
 def as_tensors(state: State) -> dict[str, Any]:

@@ -7,17 +7,32 @@ so ``[/short]`` or ``:smile:`` in a name stands there as it was written.
 import time
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.box import HEAVY_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.status import Status
+from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+WIDE = 100
+"""Columns from which on the display has a bar."""
+BOX = 80
+"""Columns of the box that a run ends with."""
 PHASES = ("load", "eval", "sample", "embed", "route", "score", "step", "payoff", "audit", "checkpoint")
 
 
@@ -82,6 +97,16 @@ def show_table(console: Console, table: "Table", *, width: int | None = None) ->
         console.print(table, width=max(console.width, width), crop=False)
 
 
+def show_box(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print (what, in words) rows in one box, 80 columns wide or as wide as a narrower terminal; line breaks in words stay."""
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, text in rows:
+        grid.add_row(literal(visible(name), "bold"), literal(text))
+    console.print(Panel(grid, title=literal(visible(title)), title_align="left", width=min(BOX, console.width)))
+
+
 def heading(console: Console, text: str) -> None:
     """A rule across the console with a title in it."""
     console.rule(literal(visible(text)))
@@ -128,20 +153,47 @@ def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0)
 
 
 class Show:
-    """A progress bar on a terminal, a line per step elsewhere.
+    """One line at the bottom of a terminal: what is going on, how far the run is, what is left. A line per piece of work elsewhere.
 
-    What is left is reckoned by kind of work (a step, a look, an evaluation), each at the mean time of those done so far.
+    What is left is reckoned by kind of work (a step, a look, an evaluation): `time_left`. The line and what is printed above it
+    are cut to the terminal's width and never wrap; everything is in metrics.jsonl.
     """
 
-    def __init__(self, console: Console, plan: Mapping[str, int], clock: Clock) -> None:
-        """``plan``: kind of work -> how often it is to be done; ``step`` is one of them."""
-        self.console, self.clock, self.left = console, clock, dict(plan)
-        total = sum(plan.values())
-        what = TextColumn("{task.fields[what]}", style="bold", justify="left", markup=False)
-        self.progress = bar(console, what, speed_estimate_period=3600)
-        self.task = self.progress.add_task("run", total=total, what="starting")
+    def __init__(
+        self,
+        console: Console,
+        plan: Mapping[str, int],
+        clock: Clock,
+        costs: Mapping[str, float] | None = None,
+    ) -> None:
+        """``plan``: kind of work -> how often it is to be done; ``costs``: kind -> work in one piece, in any unit."""
+        self.console, self.clock = console, clock
+        self.left, self.costs = dict(plan), dict(costs or {})
         self.spent: dict[str, list[float]] = {}
         self.started = self.last = time.perf_counter()
+        self.progress = self._display()
+        self.task = self.progress.add_task("run", total=sum(plan.values()) or None, what="starting")
+
+    def _display(self) -> Progress:
+        """As wide as the terminal: the text takes what the others leave, and is cut."""
+        wide = self.console.width >= WIDE
+        text = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        return Progress(
+            TextColumn("{task.fields[what]}", style="bold", markup=False, table_column=text),
+            *([BarColumn(bar_width=24)] if wide else []),
+            MofNCompleteColumn(),
+            _TimeLeft(self),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            expand=True,
+        )
+
+    def expect(self, plan: Mapping[str, int], costs: Mapping[str, float]) -> None:
+        """What is to be done, once it is known; the time until now belongs to none of it."""
+        self.left, self.costs = dict(plan), dict(costs)
+        self.last = time.perf_counter()
+        self.progress.update(self.task, total=sum(plan.values()))
 
     def __enter__(self) -> "Show":
         self.progress.start()
@@ -155,29 +207,85 @@ class Show:
         """What is happening now."""
         self.progress.update(self.task, what=visible(what))
 
+    def begin(self, what: str) -> None:
+        """As `say`, for what takes long and comes seldom: a line of its own where there is no terminal."""
+        if self.console.is_terminal:
+            self.say(what)
+        else:
+            say(self.console, what, "dim", wrap=False)
+
     def skip(self, kind: str = "step") -> None:
         """Work that an earlier process did, or that is not needed."""
         self.left[kind] -= 1
         self.progress.update(self.task, advance=1)
 
-    def advance(self, line: str, kind: str = "step") -> None:
-        """One piece of work done; its line, with an estimate of what is left."""
+    def advance(self, line: str, kind: str = "step", once: float = 0.0) -> None:
+        """One piece of work done; its line, with an estimate of what is left.
+
+        ``once``: seconds of it that no other piece will take (models were loaded that stay in memory).
+        """
         now = time.perf_counter()
-        self.spent.setdefault(kind, []).append(now - self.last)
+        self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
         self.last = now
         self.left[kind] -= 1
         self.progress.update(self.task, advance=1)
-        gone, left = duration(now - self.started), duration(self.remaining())
-        say(self.console, f"{line}  ", faint=f"{gone} gone, about {left} left")
+        if self.console.is_terminal:
+            cut = literal(visible(line))
+            self.console.print(cut, no_wrap=True, overflow="ellipsis", crop=True)
+        else:
+            gone, left = duration(now - self.started), duration(self.remaining())
+            say(self.console, f"{line}  ", faint=f"{gone} gone, about {left} left", wrap=False)
 
     def remaining(self) -> float:
-        """Seconds that the work left will take; a kind not seen yet is taken for the mean of all work so far."""
-        every = [seconds for times in self.spent.values() for seconds in times]
-        return sum(n * _mean(self.spent.get(kind) or every) for kind, n in self.left.items())
+        """Seconds that the work left will take, counted from the last piece done."""
+        return time_left(self.left, self.spent, self.costs)
+
+    def times(self) -> str:
+        """How long it has been, and about how long it will be, for the display."""
+        now = time.perf_counter()
+        if not self.spent:
+            return f"{minutes(now - self.started)} gone"
+        left = max(self.remaining() - (now - self.last), 0.0)
+        return f"{minutes(now - self.started)} gone, about {minutes(left)} left"
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+class _TimeLeft(ProgressColumn):
+    """`Show.times`, as the display is drawn."""
+
+    def __init__(self, shown: Show) -> None:
+        super().__init__(table_column=Column(no_wrap=True, justify="right"))
+        self.shown = shown
+
+    def render(self, task: Task) -> Text:
+        """The text of now."""
+        return Text(self.shown.times(), style="dim")
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as a clock shows them.
+
+    >>> minutes(75.2), minutes(3725)
+    ('1:15', '1:02:05')
+    """
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def time_left(todo: Mapping[str, int], spent: Mapping[str, Sequence[float]], costs: Mapping[str, float]) -> float:
+    """Seconds that the work left will take. O(pieces done).
+
+    ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``: kind -> work in one piece (1
+    where it is not named). A kind that was seen takes what it took, the first time left out as soon as there is another: models
+    are loaded and caches filled then. One that was not seen takes its cost at the speed of all that was.
+
+    >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
+    12.0
+    """
+    usual = {kind: sum(times[1:] or times) / len(times[1:] or times) for kind, times in spent.items() if times}
+    work = sum(costs.get(kind, 1.0) for kind in usual)
+    speed = sum(usual.values()) / work if work else 0.0
+    return sum(n * usual.get(kind, speed * costs.get(kind, 1.0)) for kind, n in todo.items())
 
 
 def duration(seconds: float) -> str:

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from reward_router.assemble import Parts
 from reward_router.changes import told
+from reward_router.facts import NEXT, facts, share_keys
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
-from reward_router.show import Table, duration, say, show_table
+from reward_router.show import Table, duration, say, show_box, show_table
 
 TRUNCATED = {
     "lose": "each loses to every finished one",
@@ -129,7 +130,7 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
-    """The tables a run ends with."""
+    """The tables a run ends with, and the box under them."""
     show_table(console, _arms(summary))
     for title, table in gold_tables(summary):
         show_table(console, gold_table(table, title))
@@ -170,6 +171,12 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
             console,
             f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
         )
+    show_facts(summary, console)
+
+
+def show_facts(summary: dict[str, Any], console: Console) -> None:
+    """The box that a run ends with: what came of it, and what to do next."""
+    show_box(console, "what came of it", [*facts(summary), ("next", NEXT)])
 
 
 def committee_line(c: dict[str, Any]) -> str:
@@ -192,9 +199,7 @@ def _arms(summary: dict[str, Any]) -> Table:
     categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
     rows = summary["arms"].values()
     failing = any(row.get("failed") or row.get("rested") for row in rows)
-    share, by_category = "judged_share", "judged_share_by_category"
-    if summary["committee"] or any(share not in row for row in rows):
-        share, by_category = "share", "share_by_category"
+    share, by_category = share_keys(summary)
     what = "share of units in which it was asked" if summary["committee"] else "share of units"
     title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
     table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories

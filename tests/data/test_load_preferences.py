@@ -115,6 +115,15 @@ def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(
         load_preferences(str(file), preference="prompt")
 
 
+def test_two_infinite_scores_are_a_tie(tmp_path: Path) -> None:
+    row = {"prompt": "p", "responses": ["x", "y", "z"], "scores": [float("-inf"), float("-inf"), 0.0]}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    with pytest.warns(DataWarning, match="1 pair without a better response"):
+        found = load_preferences(str(file))
+    assert [(r.chosen, r.rejected) for r in found] == [("z", "x"), ("z", "y")]
+
+
 def test_identical_pairs_are_no_loss(tmp_path: Path) -> None:
     same = {"chosen": [USER, GOOD], "rejected": [USER, GOOD]}
     with pytest.warns(DataWarning, match="3 pairs of identical responses left out"):
@@ -145,6 +154,36 @@ def test_what_a_preference_column_says(tmp_path: Path, column: str, values: list
     rows = [{"prompt": f"p{i}", "x": "one", "y": "two", name: v} for i, v in enumerate(values)]
     found = load(tmp_path / "a.jsonl", *rows, columns={"chosen": "x", "rejected": "y"}, preference=column)
     assert [r.chosen == "one" for r in found] == firsts
+
+
+@pytest.mark.parametrize(
+    ("values", "says"), [([True, False], "true and false"), ([1, 1], "1: what"), ([True, True], "true")]
+)
+def test_labels_of_two_responses_that_say_two_things_are_refused(tmp_path: Path, values: list[Any], says: str) -> None:
+    rows = [{"prompt": f"p{i}", "response_a": "one", "response_b": "two", "label": v} for i, v in enumerate(values)]
+    with pytest.raises(InputError, match=f"column 'label' holds .*{says}.*write preference: label:CONVENTION"):
+        load(tmp_path / "a.jsonl", *rows)
+    found = load(tmp_path / "a.jsonl", *rows, preference="label:first")
+    assert [r.chosen == "one" for r in found] == [bool(v) for v in values]
+
+
+def test_one_is_the_second_index_and_the_first_of_two_that_are_counted_from_one(tmp_path: Path) -> None:
+    row = {"prompt": "p", "response_0": "one", "response_1": "two", "winner_index": 1}
+    assert load(tmp_path / "a.jsonl", row)[0].chosen == "two"
+    row = {"prompt": "p", "response_1": "one", "response_2": "two", "label": 1}
+    assert load(tmp_path / "a.jsonl", row)[0].chosen == "one"
+
+
+def test_nan_is_a_missing_value(tmp_path: Path) -> None:
+    nan = float("nan")
+    rows = [{"id": nan, "prompt": f"p{i}", "chosen": "x", "rejected": "y", "category": nan} for i in range(3)]
+    rows.append({"prompt": "p", "chosen": nan, "rejected": "y"})
+    with pytest.warns(DataWarning, match="1 of 4 rows cannot be read .*'chosen' is null"):
+        found = load(tmp_path / "a.jsonl", *rows)
+    assert [r.category for r in found] == [""] * 3
+    two = {"prompt": "p", "response_a": "x", "response_b": nan, "label": "a"}
+    with pytest.raises(InputError, match="more than half"):
+        load(tmp_path / "b.jsonl", two)
 
 
 @pytest.mark.parametrize("values", [[0, 0], [1, 2], [0, 1, 2], [2, 3]])

@@ -115,6 +115,27 @@ def test_a_tokenizer_of_another_model(tiny: Callable[..., Config], saved: Callab
     refused(tiny(f"policy.model={folder}"), tmp_path / "run", "do not belong together")
 
 
+def test_a_pad_token_that_only_the_tokenizer_knows(
+    tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path
+) -> None:
+    from reward_router.rewards.tiny import tiny_tokenizer
+
+    folder, tokenizer = saved(), tiny_tokenizer()
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    refused(tiny(f"policy.model={folder}"), tmp_path / "run", r"pad token '\[PAD\]' has the number")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ 1 + messages[0]['content'] }}", "{{ messages[0]['content'].x.y }}", "{% if %}"]
+)
+def test_a_template_that_fails_in_its_own_way(
+    tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path, template: str
+) -> None:
+    folder = saved(template=template)
+    refused(tiny(f"policy.model={folder}"), tmp_path / "run", "its chat template refuses a prompt")
+
+
 def test_an_arm_without_a_head_and_an_arm_that_answers_nothing(
     tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from reward_router import show
 from reward_router.config import Config, PolicyConfig, TrainConfig
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
@@ -109,18 +108,6 @@ def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> Non
     assert (rows["linucb"]["before"], rows["linucb"]["after"]) == (0.25, 0.75)
     assert rows["linucb"]["vs_uniform"] == pytest.approx(0.25)
     assert "under sampling" in console.export_text()
-
-
-def test_what_is_left_is_reckoned_by_kind_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(show.time, "perf_counter", lambda: now[0])
-    with show.Show(Console(quiet=True), {"step": 4, "gold": 2, "look": 1}, show.Clock()) as shown:
-        for kind, seconds in (("gold", 30.0), ("step", 8.0), ("step", 12.0)):
-            now[0] += seconds
-            shown.advance("", kind)
-        assert shown.remaining() == pytest.approx(2 * 10 + 30 + 50 / 3)
-        shown.skip("look")
-        assert shown.remaining() == pytest.approx(2 * 10 + 30)
 
 
 def test_an_estimate_counts_what_is_measured() -> None:

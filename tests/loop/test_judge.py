@@ -132,3 +132,31 @@ def test_without_a_fallback_the_first_that_answers() -> None:
     assert got.scores[0][0].tolist() == [models["y"].table[r] for r in RESPONSES[0]]
     nobody = Judge(RewardPool({}, models={"none": Table({})}), {})
     assert np.isnan(nobody.judge(WHOLE, decisions("none", "none"), PROMPTS, RESPONSES, 0).scores[0][0]).all()
+
+
+class Picky(Table):
+    """Raises on the first prompt."""
+
+    def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
+        if "p0" in prompts:
+            raise ValueError("cannot read p0")
+        return super().score(prompts, responses)
+
+
+@pytest.mark.parametrize("unit", ["prompt", "batch"])
+def test_a_row_that_fails_is_judged_by_the_fallback_and_the_others_keep_their_scores(unit: str) -> None:
+    models = pool()[1]
+    picky = Picky({r: float(len(r)) for group in RESPONSES for r in group})
+    judge = Judge(RewardPool({}, models={"picky": picky, **models}), {}, fallback="z")
+    units = WHOLE if unit == "prompt" else [Unit("batch-0", ((0, (0, 1, 2)), (1, (0, 1, 2))))]
+    got = judge.judge(units, decisions(*["picky"] * len(units)), PROMPTS, RESPONSES, 0)
+    scores, own = ([part for parts in cells for part in parts] for cells in (got.scores, got.own))
+    assert scores[0].tolist() == [models["z"].table[r] for r in RESPONSES[0]]
+    assert np.isnan(own[0]).all()
+    assert scores[1].tolist() == own[1].tolist() == [4.0, 1.0, 2.0]
+    assert (got.failures, got.abstained, got.stand_in) == ([], set(), {(0, 0): "z"})
+    assert [(arm, why.split(":")[0]) for _, arm, why in got.row_failures] == [("picky", "ValueError")]
+    assert got.failed_cells == {(0, 0)}
+    assert got.failed == ({0} if unit == "prompt" else set())  # a batch was judged in part: it has a payoff
+    statuses = [call.status for call in got.calls]
+    assert [statuses.count(s) for s in ("failed", "fallback", "ok")] == [3, 3, 3]

@@ -13,6 +13,7 @@ import pytest
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.ledger import Ledger
+from reward_router.rundir import RunDir
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
 from reward_router import manifest as manifests  # noqa: E402
@@ -200,3 +201,29 @@ def test_the_manifest_is_there_before_the_first_step(
     assert not (out / "metrics.jsonl").exists()
     assert {"torch", "transformers", "numpy", "reward-router"} <= set(found["versions"])
     assert sqlite3.connect(out / "ledger.sqlite").execute("SELECT count(*) FROM decisions").fetchone() == (0,)
+
+
+def test_a_damaged_state_of_the_newest_checkpoint_leaves_the_older_one(
+    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    stopped_run(set_up(), out, 2)
+    checkpoints = RunDir(out).checkpoints()
+    assert [p.name for p in checkpoints] == ["000001", "000002"]
+    state = checkpoints[-1] / "state.json"
+    for damaged in (b"", state.read_bytes()[:20], b"\xff\xfe", b"[]"):
+        state.write_bytes(damaged)
+        found = RunDir(out).newest_checkpoint(2**60)
+        assert found is not None
+        assert found["step"] == 1
+    assert run.train(set_up(), out, resume=True)["steps"] == 3
+
+
+def test_a_configuration_that_cannot_be_read_is_one_line(
+    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    stopped_run(set_up(), out, 1)
+    (out / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"config\.yaml cannot be read"):
+        run.train(set_up(), out, resume=True)

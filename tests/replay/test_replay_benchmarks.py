@@ -46,7 +46,7 @@ def test_rewardbench2_an_item_twice_is_refused_and_other_completions_are_not_joi
 
 def test_rewardbench2_results_of_judges_are_verdicts_of_items(tmp_path: Path) -> None:
     judge: dict[str, Any] = {"id": [], "subset": [], "num_correct": [], "scores": [], "results": []}
-    for i, result in enumerate([1, 0, 1, 0.25]):
+    for i, result in enumerate([1, False, True, 0.25]):
         for name, value in (
             ("id", str(i)),
             ("subset", "Math"),
@@ -142,6 +142,18 @@ def test_rmbench_items_become_nine_rows(tmp_path: Path) -> None:
     (found,) = load(files)
     assert (len(found), found.n_groups, found.categories) == (9, 1, ("chat",))
     assert accuracy(found) == {"x": 6 / 9, "y": 0.5}
+
+
+def test_rmbench_items_of_one_id_in_two_domains_stay_two(tmp_path: Path) -> None:
+    def item(domain: str, right: bool) -> dict[str, Any]:
+        scores = {"score_chosen": [int(right)], "score_rejected": [int(not right)]}
+        return {"id": 1, "prompt": domain, "chosen": ["a"], "rejected": ["b"], "domain": domain, **scores}
+
+    both = saved(tmp_path / "x.json", [item("chat", True), item("math", False)])
+    other = saved(tmp_path / "y.json", [item("math", True)])
+    (found,) = load([both, other])
+    assert (len(found), found.n_broken, found.categories) == (2, 0, ("chat", "math"))
+    assert found.correct_PK.tolist() == [[1.0, 0.5], [0.0, 1.0]]
 
 
 @pytest.mark.parametrize(

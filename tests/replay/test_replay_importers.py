@@ -83,6 +83,18 @@ def test_the_same_item_twice_in_a_file_stays_two_items(tmp_path: Path) -> None:
     assert by_arm(found) == {"one": [1.0, 0.0], "two": [0.0, 1.0]}
 
 
+def test_a_broken_first_of_two_rows_does_not_move_the_second(tmp_path: Path) -> None:
+    files = []
+    for name, scores in (("one", [("high", 1.0), *ONE[1:2]]), ("two", TWO[:2])):
+        path = tmp_path / f"{name}_outputs.jsonl"
+        rows = [{"id": 7, "subset": "s", "prompt": "p", "scores_chosen": c, "scores_rejected": r} for c, r in scores]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        files.append(str(path))
+    (found,) = importers.load(files)
+    assert found.n_broken == 1
+    assert sorted(map(tuple, found.correct_PK.tolist())) == [(0.0, 1.0), (0.5, 0.0)]
+
+
 def test_broken_rewardbench1_lines_are_named_and_leave_the_other_models_alone(tmp_path: Path) -> None:
     one = outputs(tmp_path / "one_outputs.jsonl", [*ONE[:2], ("high", 1.0), ONE[3]])
     two = Path(outputs(tmp_path / "two_outputs.jsonl", TWO))

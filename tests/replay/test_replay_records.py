@@ -74,6 +74,45 @@ def test_verdicts_ties_and_missing_arms() -> None:
     assert found.prompts == ()
 
 
+def test_verdicts_of_chosen_and_rejected_follow_them_to_their_sides() -> None:
+    made = [
+        {
+            "id": f"q{i}", "prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}",
+            "verdicts": {"right": "a", "wrong": "model_b" if i % 2 else "B>A", "named": "chosen", "open": "tie", "other": "Rejected"},
+            "scores": {"listed": [1, 0], "lettered": {"a": 1, "b": 0}, "by role": {"chosen": 1, "rejected": 0}},
+        }
+        for i in range(12)
+    ]  # fmt: skip
+    found = collect("made", [(str(i), r) for i, r in enumerate(made)])
+    assert len(set(found.label_P.tolist())) == 2  # the better response stands on either side
+    shares = dict(zip(found.arms, found.correct_PK.mean(axis=0).tolist(), strict=True))
+    assert shares == {
+        "right": 1.0,
+        "wrong": 0.0,
+        "named": 1.0,
+        "open": 0.5,
+        "other": 0.0,
+        "listed": 1.0,
+        "lettered": 1.0,
+        "by role": 1.0,
+    }
+
+
+def test_a_missing_prompt_is_none_and_joins_no_others() -> None:
+    nan = float("nan")
+    made = [
+        {"id": i, "prompt": nan, "category": nan, "label": "a", "scores": {"x": [1, 0], "y": [0, 1]}} for i in range(3)
+    ]
+    found = collect("made", [(str(i), r) for i, r in enumerate(made)])
+    assert (found.n_groups, found.categories, found.prompts) == (3, ("all",), ())
+
+
+def test_a_verdict_chosen_needs_a_side() -> None:
+    made = [{"id": str(i), "label": "b", "verdicts": {"x": "chosen", "y": "rejected"}} for i in range(3)]
+    found = collect("made", [(str(i), r) for i, r in enumerate(made)])
+    assert found.correct_PK.tolist() == [[1.0, 0.0]] * 3
+
+
 def test_group_is_the_prompt_else_the_id_without_its_last_part() -> None:
     assert group_key("hello", "x-1", "w") == group_key("hello", "y-2", "v")
     assert group_key(None, "file:10-2", "w") == group_key(None, "file:10-0", "v")

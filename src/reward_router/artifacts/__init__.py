@@ -1,7 +1,9 @@
 """What comes with the package: small reward models and a prior, each a folder with a card, and how they are found by name."""
 
+import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from reward_router.errors import InputError
 
@@ -20,3 +22,15 @@ def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
         return Path(str(resources.files("reward_router.artifacts") / given))
     known = ", ".join(packaged(marker)) or "none"
     raise InputError(f"{key}={given!r} is neither a folder that {maker} wrote nor a packaged one ({known})")
+
+
+def shipped_study() -> dict[str, Any] | None:
+    """What the default set-up and others came to over several seeds, as it was measured for this version; None where it was not.
+
+    Keys ``machine``, ``seeds`` and ``variants``: name -> ``change`` of gold and its ``ci95``.
+    """
+    path = Path(str(resources.files("reward_router.artifacts") / "study.json"))
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -117,7 +117,10 @@ class Columns:
                 f"{self._name}: {self._broken} of {read} rows cannot be read, more than half; first: {self._problems[0]}"
             )
         if len(self._first) < 2:
-            raise InputError(f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}")
+            lost = f"; {self._broken} rows cannot be read, first: {self._problems[0]}" if self._problems else ""
+            raise InputError(
+                f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}{lost}"
+            )
         arms = tuple(self._first)
         return Records(
             name=self._name,

@@ -4,7 +4,7 @@ id, prompt, response_a, response_b   texts or None; messages become text, as fit
 label                                a, b, tie, or a number whose meaning the whole column tells
 scores {arm: [of a, of b]}           also {arm: {a, b}}, {arm: {chosen, rejected}}, pairs of [arm, scores], JSON text,
                                      a list of {arm, a, b}, and flat columns ARM:a and ARM:b
-verdicts {arm: label}                also flat columns ARM:verdict
+verdicts {arm: label}                also flat columns ARM:verdict; a is the chosen one where the row has chosen and rejected
 cost, category, source               as they are
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from reward_router import chat, labels, preferences
 from reward_router.chat import Unreadable
-from reward_router.columns import as_text
+from reward_router.columns import as_text, is_missing
 from reward_router.offline.text import prompt_text
 
 Json = dict[str, Any]
@@ -25,6 +25,8 @@ LARGEST = 1e30  # what an infinite score (a log of 0) becomes: margins and means
 _PROMPTS = ("prompt", "question", "instruction", "query", "context", "history", "input")
 _IDS = ("id", "pair_id", "question_id", "prompt_id")
 _SIDES = (("a", "b"), ("A", "B"), ("response_a", "response_b"), ("first", "second"), ("0", "1"))
+_ROLES = ("chosen", "rejected")
+_TURNED: dict[labels.Side, labels.Side] = {"a": "b", "b": "a", "tie": "tie"}
 _ARM_NAMES = ("arm", "model", "name", "judge", "judge_model", "reward_model")
 
 
@@ -34,7 +36,7 @@ def recorded(row: Mapping[str, Any]) -> Json:
     >>> recorded({"id": 7, "label": "A>B", "scores": {"x": {"a": "1.5", "b": 0}}})["scores"]
     {'x': (1.5, 0.0)}
     """
-    held = {key.casefold(): key for key, value in row.items() if isinstance(key, str) and value is not None}
+    held = {key.casefold(): key for key, value in row.items() if isinstance(key, str) and not is_missing(value)}
     prompt = _prompt(row, held)
     first, second, label = _sides(row, held, prompt)
     name = next((as_text(row[held[column]]) for column in _IDS if column in held), None)
@@ -45,7 +47,7 @@ def recorded(row: Mapping[str, Any]) -> Json:
         scores, verdicts, cost = _cells(row, held, "a" if chosen_first else "b", turned=not chosen_first)
     else:
         scores, verdicts, cost = _cells(row, held, label, turned=False)
-    category = row.get("category") if row.get("category") is not None else row.get("subset")
+    category = row.get("subset") if is_missing(row.get("category")) else row.get("category")
     return {
         "id": name, "prompt": None if prompt is None else prompt_text(prompt), "response_a": first, "response_b": second,
         "label": label, "scores": scores, "verdicts": verdicts, "cost": cost, "category": as_text(category),
@@ -109,15 +111,24 @@ def _cells(
     if scores is None and verdicts is None:
         scores, verdicts, cost = _flat(row, cost)
     pairs = {arm: _pair(value, arm, label) for arm, value in _by_arm(scores, "scores").items() if value is not None}
-    said = {arm: _verdict(value, arm) for arm, value in _by_arm(verdicts, "verdicts").items() if value is not None}
+    given = {arm: value for arm, value in _by_arm(verdicts, "verdicts").items() if value is not None}
+    said = {arm: _verdict(value, arm, label) for arm, value in given.items()}
     if turned:
         pairs = {arm: _swapped(pair, _by_arm(scores, "scores")[arm]) for arm, pair in pairs.items()}
+        said = {arm: side if _by_role(given[arm]) else _TURNED[side] for arm, side in said.items()}
     return pairs, said, _json(cost)
 
 
+def _by_role(verdict: Any) -> bool:
+    """Whether a verdict names the better response by what it is, so that it was put on its side already."""
+    return isinstance(verdict, str) and verdict.strip().casefold() in _ROLES
+
+
 def _swapped(pair: tuple[float, float], given: Any) -> tuple[float, float]:
-    """[chosen, rejected] as (a, b); what named its sides was put in order already."""
-    return pair if isinstance(_json(given), Mapping) else pair[::-1]
+    """[chosen, rejected] as (a, b), also where they are called a and b; by their own names they were put in order already."""
+    found = _json(given)
+    by_role = isinstance(found, Mapping) and _places(found) is None
+    return pair if by_role else pair[::-1]
 
 
 def _flat(row: Mapping[str, Any], cost: Any) -> tuple[Json, Json, Any]:
@@ -183,13 +194,18 @@ def _pair(value: Any, arm: str, label: labels.Side | float) -> tuple[float, floa
 
 
 def _sided(found: Mapping[str, Any], label: labels.Side | float) -> list[Any] | None:
-    for first, second in _SIDES:
-        if first in found and second in found:
-            return [found[first], found[second]]
+    places = _places(found)
+    if places is not None:
+        return [found[name] for name in places]
     if "chosen" in found and "rejected" in found and label in ("a", "b"):
         pair = [found["chosen"], found["rejected"]]
         return pair if label == "a" else pair[::-1]
     return None
+
+
+def _places(found: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The two names that say where a response stands; None where none do."""
+    return next(((first, second) for first, second in _SIDES if first in found and second in found), None)
 
 
 def number(value: Any) -> float:
@@ -213,13 +229,17 @@ def number(value: Any) -> float:
     return min(max(found, -LARGEST), LARGEST)
 
 
-def _verdict(value: Any, arm: str) -> labels.Side:
+def _verdict(value: Any, arm: str, label: labels.Side | float) -> labels.Side:
+    """The side that a verdict names; ``chosen`` and ``rejected`` where the label says which side they stand on."""
+    if _by_role(value) and label in ("a", "b"):
+        chosen: labels.Side = "a" if label == "a" else "b"
+        return chosen if value.strip().casefold() == "chosen" else _TURNED[chosen]
     try:
         said = labels.read(value)
     except ValueError:
         said = math.nan
     if isinstance(said, float):
-        raise Unreadable(f"verdict {chat.shown(value)!r} of {arm}, allowed: a, b, tie, A>B, model_a")
+        raise Unreadable(f"verdict {chat.shown(value)!r} of {arm}, allowed: a, b, tie, A>B, model_a, chosen")
     return said
 
 

@@ -52,7 +52,7 @@ def is_summary(row: Mapping[str, Any]) -> bool:
 
 def credit_of(result: Any) -> float | None:
     """What a generative judge's result says: 1 right, 0 wrong, anything between a tie (1/2); None where it is no result."""
-    found = _number(result)
+    found = float(result) if isinstance(result, bool) else _number(result)
     if found is None or not 0 <= found <= 1:
         return None
     return found if found in (0.0, 1.0) else 0.5
@@ -93,11 +93,11 @@ def _keyed(
         if key is None:
             name = reading.short_name(source)
             lengths[name] = lengths.get(name, 0) + 1
+        key = key or f"line {count}"
+        seen[key] = seen.get(key, 0) + 1  # a broken row counts: the next of its name is the second in every file
         if isinstance(pair, str):
             problems.append((where, pair))
             continue
-        key = key or f"line {count}"
-        seen[key] = seen.get(key, 0) + 1
         yield key if seen[key] == 1 else f"{key}#{seen[key]}", row, pair
 
 

@@ -43,9 +43,12 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
         return "as many scores as responses are needed"
     name = str(as_text(row["id"]))
     domain = as_text(row.get("domain")) or name.partition("/")[0]
+    item_name = (
+        name if name.startswith(f"{domain}/") else f"{domain}/{name}"
+    )  # ids alone may come again in other domains
     for i, better in enumerate(chosen):
         for j, worse in enumerate(rejected):
-            key = f"{name}-{i}x{j}"
+            key = f"{item_name}-{i}x{j}"
             label = side(key)
             item = items.setdefault(key, _item(row, key, domain, label, (_at(texts[0], i), _at(texts[1], j))))
             if arm in item["scores"]:

@@ -22,22 +22,29 @@ class Change:
     high: float | None
 
 
-def changes(rows: Sequence[Change]) -> str:
-    """Left, where each row stood before (ring) and after (disc); right, the change in points with its interval."""
+def changes(
+    rows: Sequence[Change],
+    ends: tuple[str, str] = ("before", "after"),
+    what: str = "gold before and after training, with the change and its 95 % interval",
+) -> str:
+    """Left, where each row stood before (ring) and after (disc); right, the change in points with its interval.
+
+    ``ends``: what ring and disc are called; ``what``: the drawing in words.
+    """
     height = 46 + ROW * len(rows) + 40
-    ends = [v for r in rows for v in (r.diff, r.low, r.high) if v is not None] + [-0.05, 0.05]
-    reach = max(abs(min(ends)), abs(max(ends))) * 1.05
+    moves = [v for r in rows for v in (r.diff, r.low, r.high) if v is not None] + [-0.05, 0.05]
+    reach = max(abs(min(moves)), abs(max(moves))) * 1.05
     high = max([r.before for r in rows] + [r.after for r in rows] + [0.1])
     left = 24 + 7 * min(26, max(len(r.label) for r in rows))
     stand = Frame(0.0, min(1.0, high * 1.1), 0, 1, left + 680, height, left=left, right=380)
     moved = Frame(-reach, reach, 0, 1, left + 680, height, left=left + 350, right=60)
     marks = [
-        *_ruler(stand, "share right (ring: before, disc: after)"),
+        *_ruler(stand, f"share right (ring: {ends[0]}, disc: {ends[1]})"),
         *_ruler(moved, "change, percentage points", 100.0),
     ]
     for i, row in enumerate(rows):
-        marks += _change(row, 34 + ROW * i + ROW // 2, stand, moved, bold=i == 0)
-    return svg(stand, marks, "gold before and after training, with the change and its 95 % interval")
+        marks += _change(row, 34 + ROW * i + ROW // 2, stand, moved, ends, bold=i == 0)
+    return svg(stand, marks, what)
 
 
 def _ruler(frame: Frame, title: str, factor: float = 0.0) -> list[str]:
@@ -52,7 +59,7 @@ def _ruler(frame: Frame, title: str, factor: float = 0.0) -> list[str]:
     return marks
 
 
-def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list[str]:
+def _change(row: Change, y: int, stand: Frame, moved: Frame, ends: tuple[str, str], bold: bool) -> list[str]:
     sure = row.low is not None and row.high is not None and (row.low > 0 or row.high < 0)
     ink = (RISE if row.diff > 0 else FALL) if sure else FAINT
     a, b, c, weight = (
@@ -62,7 +69,7 @@ def _change(row: Change, y: int, stand: Frame, moved: Frame, bold: bool) -> list
         ' style="font-weight:600"' if bold else "",
     )
     span = "" if row.low is None or row.high is None else f", 95 % {100 * row.low:+.1f} to {100 * row.high:+.1f}"
-    hover = f"{escape(row.label)}: {number_text(row.before, True)} before, {number_text(row.after, True)} after, {100 * row.diff:+.1f} points{span}"
+    hover = f"{escape(row.label)}: {number_text(row.before, True)} {ends[0]}, {number_text(row.after, True)} {ends[1]}, {100 * row.diff:+.1f} points{span}"
     marks = [
         f'<text x="{stand.left - 10}" y="{y + 4}" text-anchor="end" class="small"{weight}>{escape(cut(row.label, 26))}</text>',
         f'<line x1="{a}" x2="{b}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="3" stroke-opacity="0.5"/>',

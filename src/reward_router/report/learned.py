@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from reward_router.headline import gold_tables, kept_line
+from reward_router.headline import BEST_OF, gold_tables, kept_line
 from reward_router.report import charts, page
 from reward_router.report.dots import Change, changes, ranked, trend
 from reward_router.report.frame import cut
@@ -70,6 +70,63 @@ def _gold(table: Json, title: str) -> str:
         + page.table(header, cells, 1, classes)
         + (note(ended) if ended else "")
     )
+
+
+def best_of(e: Evidence) -> str:
+    """What the frozen router chose among the policy's own samples, before training and after; who it trusted for what."""
+    found = e.summary.get(BEST_OF)
+    if not found:
+        return ""
+    samples = next(iter(found.values()))["samples"]
+    what = (
+        f"Each held-out prompt has {samples} sampled answers. The router, frozen, named one arm a prompt, and that arm picked one of them: one call an answer, "
+        "nobody learned from it. A random pick is right as often as the samples are on average; no pick can beat the best of them. The bar is the paired 95 % interval over prompts."
+    )
+    rows = [
+        Change(f"{when} training", row["random"], row["gold"], row["diff"], *row["ci95"]) for when, row in found.items()
+    ]
+    drawn = changes(
+        rows,
+        ("a random pick", "the arm's pick"),
+        "gold of the arm's pick against a random one, before and after training",
+    )
+    header = [
+        "",
+        "prompts",
+        "random pick",
+        "the arm's pick",
+        "best possible",
+        "difference, points",
+        "95 % interval",
+        "calls",
+    ]
+    cells = [
+        [
+            f"{when} training",
+            str(row["prompts"]),
+            percent(row["random"]),
+            percent(row["gold"]),
+            percent(row["oracle"]),
+            f"{100 * row['diff']:+.1f}",
+            _span(row["ci95"]),
+            f"{row['calls']:,}",
+        ]
+        for when, row in found.items()
+    ]
+    classes = [_class(row["ci95"]) for row in found.values()]
+    return note(what) + figure(drawn) + page.table(header, cells, 1, classes) + _chosen(found)
+
+
+def _chosen(found: Json) -> str:
+    """The arms' shares by category, before and after."""
+    parts = []
+    for when, row in found.items():
+        groups = row["by_category"]
+        arms = [arm for arm, share in groups["all"]["shares"].items() if share]
+        shares = [[group["shares"][arm] for arm in arms] for group in groups.values()]
+        parts.append(f"<h3>Who picked, {when} training</h3>")
+        parts.append(figure(charts.heatmap(shares, list(groups), arms, 0.0, 1.0, percent=True)))
+    return "".join(parts)
 
 
 def _span(ci: list[float | None]) -> str:

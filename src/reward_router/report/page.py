@@ -16,6 +16,7 @@ p{margin:6px 0 10px;max-width:92ch}.sub{color:var(--faint)}.note{color:var(--fai
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:10px 0;width:100%}
 th,td{padding:4px 8px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;font-variant-numeric:tabular-nums}
 th{background:var(--tint);font-weight:600;position:sticky;top:0}td:first-child,th:first-child,td.t,th.t{text-align:left}
+.facts td{white-space:normal;vertical-align:top}.facts td:first-child{white-space:nowrap;font-weight:600}
 tr.best td{background:#f3faf6}tr.worse td{background:#fdf2ec}tr.dim td{color:var(--faint)}
 svg{max-width:100%;height:auto;display:block;margin:6px 0}svg .small{font-size:11.5px;fill:var(--ink)}svg .label{font-size:12.5px;fill:var(--faint)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;font-size:12.5px;margin:0 0 8px 62px}.key{display:inline-flex;align-items:center;gap:6px}
@@ -56,6 +57,12 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> str:
         + "".join(f'<div class="tile"><b>{escape(v)}</b><span>{escape(c)}</span></div>' for v, c in pairs)
         + "</div>"
     )
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """What a run says in a few lines: a name and a sentence each."""
+    lines = (f'<tr><td class="t">{escape(name)}</td><td class="t">{escape(text)}</td></tr>' for name, text in rows)
+    return f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
 
 
 def verdict(headline: str, sentences: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from reward_router.changes import told
 from reward_router.errors import RunError
+from reward_router.facts import facts
 from reward_router.headline import headline_gold
 from reward_router.report import judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -46,6 +47,7 @@ def render(evidence: Evidence) -> str:
     s = evidence.summary
     sections = [
         ("gold", "Gold before and after", learned.gold(evidence)),
+        ("best-of", "Best of n: who is right about the policy's own samples?", learned.best_of(evidence)),
         ("arms", "Who judged", judged.shares(evidence)),
         ("committee", "How the committee judged", panel.committee(evidence)),
         ("payoffs", "What the router was paid", judged.payoffs(evidence)),
@@ -60,7 +62,7 @@ def render(evidence: Evidence) -> str:
     ]
     there = [(key, title, body) for key, title, body in sections if body]
     nav = "".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
-    body = [page.verdict(*headline(evidence)), _tiles(s), f"<nav>{nav}</nav>"]
+    body = [page.verdict(*headline(evidence)), _tiles(s), page.facts(facts(s)), f"<nav>{nav}</nav>"]
     body += [f'<h2 id="{key}">{html.escape(title)}</h2>{text}' for key, title, text in there]
     return page.page(f"Training run: {evidence.folder.resolve().name}", _lead(evidence), [*body, _words()])
 

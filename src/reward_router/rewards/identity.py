@@ -143,7 +143,7 @@ def _imported(text: str, spec: ModuleSpec) -> list[str]:
 def _found(module: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
+    except Exception:  # a package's own code runs, to look inside it; building the arm says what is wrong
         return None
 
 

@@ -64,6 +64,11 @@ class RewardPool:
         """The arms, in the order of the configuration."""
         return [*self._specs, *self._given]
 
+    @property
+    def stays(self) -> bool:
+        """Whether every model stays in memory once it is loaded."""
+        return len({source for source in self._sources.values() if source is not None}) <= self.resident
+
     def load(self, arm: str) -> RewardModel:
         """The arm's reward model, loaded now if it is not; InputError where that fails, so a run can stop before it starts."""
         if arm in self._given:

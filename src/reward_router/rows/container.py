@@ -35,6 +35,7 @@ _OTHERS = (
     (b"\x89PNG", "an image"),
     (b"\xff\xd8\xff", "an image"),
     (b"%PDF", "a PDF document"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch it with git lfs pull"),
     (b"\x80\x04\x95", "a Python pickle, which is never opened; save it as JSON lines"),
 )
 _SEPARATORS = ",;\t"
@@ -91,6 +92,12 @@ def opened(path: Path, label: str) -> Container:
     for magic, what in _OTHERS:
         if head.startswith(magic):
             raise InputError(f"data {label}: {what}; allowed: {FORMATS}")
+    if gz and head.startswith(b"\x1f\x8b"):
+        raise InputError(f"data {label}: gzip inside gzip; unpack it once")
+    if head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise InputError(
+            f"data {label}: a web page, not the data (a download that needed a login?); allowed: {FORMATS}"
+        )
     if path.suffix == ".parquet" and b"\x00" in head:
         raise InputError(f"data {label}: not readable as Parquet: it does not begin as a Parquet file does")
     return _text_container(path, gz, head, label)

@@ -1,0 +1,136 @@
+"""What a finished run says in a few lines, on the terminal and at the top of its report. Reads the summary alone; needs no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold
+from reward_router.show import duration
+
+Json = Mapping[str, Any]
+NEXT = (
+    "with your own prompts, policy and arms (the README has a my.yaml):\n"
+    "  reward-router train my.yaml --out runs/mine\n"
+    "would routing pay on scores that you have?\n"
+    "  reward-router replay scores.jsonl --report replay.html"
+)
+
+
+def facts(summary: Json) -> list[tuple[str, str]]:
+    """(what, in words) in the order in which a reader asks; what a run does not know is left out."""
+    rows = [
+        ("gold", gold(summary)),
+        ("kept", kept(summary)),
+        ("same calls", same_calls(summary)),
+        ("trusted", trusted(summary)),
+        (f"best of {summary.get('samples')}", best_of(summary)),
+        ("calls", calls(summary)),
+        ("time", duration(sum(v or 0.0 for v in summary["seconds"].values()))),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+def gold(summary: Json) -> str:
+    """Gold before and after with its interval, and what that means."""
+    table = headline_gold(summary)
+    if table is None:
+        return ""
+    row = table["all"]
+    how = f"{summary.get('samples')} samples each" if summary.get(GOLD_SAMPLED) else "greedy"
+    moved = f"from {row['before']:.3f} to {row['after']:.3f} on {row['n']} held-out prompts, {how}"
+    return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
+
+
+def meaning(summary: Json, ci95: list[float | None]) -> str:
+    """Better, worse, or neither, in words."""
+    low, high = ci95
+    if summary.get("kept") and summary["kept"]["step"] == 0:
+        return "nothing was gained, so the base model was kept"
+    if low is None or high is None or not (low > 0 or high < 0):
+        return "no difference shown"
+    return "better" if low > 0 else "worse"
+
+
+def span(ci95: list[float | None] | None) -> str:
+    """A 95 % interval in brackets, nothing where there is none."""
+    if ci95 is None or any(end is None or end != end for end in ci95):
+        return ""
+    return f" [{ci95[0]:+.3f}, {ci95[1]:+.3f}]"
+
+
+def kept(summary: Json) -> str:
+    """Which adapter the run ends with."""
+    found = summary.get("kept")
+    if not found:
+        return f"the adapter of the last step, {summary['steps']}"
+    if found["step"] == 0:
+        return f"the base model: no step of {found['last_step']} looked better on {found['prompts']} train prompts"
+    looked = f"{found['gold']:.3f} on {found['prompts']} train prompts, {found['base']:.3f} of the base model"
+    return f"the adapter of step {found['step']} of {found['last_step']} ({looked})"
+
+
+def same_calls(summary: Json) -> str:
+    """What others make of as many calls, from the study that comes with the package; of the default set-up only."""
+    study = summary.get("study")
+    if not study:
+        return ""
+    variants = study["variants"]
+    single = [name for name in variants if name.startswith("only ")]
+    best = max(single, key=lambda name: float(variants[name]["change"]), default=None)
+    told = [
+        ("this set-up", "default"),
+        ("arms drawn at random", "uniform"),
+        (f"the best single arm ({(best or '').removeprefix('only ')})", best),
+    ]
+    parts = [f"{words} {_change(variants[name])}" for words, name in told if name in variants]
+    return f"{', '.join(parts)} (in the shipped study: {study['seeds']} seeds, {study['machine']})" if parts else ""
+
+
+def _change(variant: Json) -> str:
+    return f"{variant['change']:+.3f}{span(variant.get('ci95'))}"
+
+
+def trusted(summary: Json) -> str:
+    """By category the arm that judged most, with its share; nothing where all judge together."""
+    arms = summary["arms"]
+    share, by_category = share_keys(summary)
+    if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
+        return ""
+    categories = sorted({c for row in arms.values() for c in row[by_category]})
+    told = {c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories}
+    told = told or {"all": {name: row[share] for name, row in arms.items()}}
+    first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
+    return ", ".join(f"{c}: {first[c]} {shares[first[c]]:.0%}" for c, shares in told.items() if any(shares.values()))
+
+
+def share_keys(summary: Json) -> tuple[str, str]:
+    """Keys of an arm's share that tables show, in all and by category: units it judged, or was asked about in a committee."""
+    rows = summary["arms"].values()
+    if summary.get("committee") or any("judged_share" not in row for row in rows):
+        return "share", "share_by_category"
+    return "judged_share", "judged_share_by_category"
+
+
+def best_of(summary: Json) -> str:
+    """Who is right about the policy's own samples, before training and after."""
+    found = summary.get(BEST_OF) or {}
+    parts = [
+        f"{when} training {row['gold']:.3f} by one arm a prompt, {row['random']:.3f} at random "
+        f"({row['diff']:+.3f}{span(row['ci95'])}), {row['oracle']:.3f} at most"
+        for when, row in found.items()
+    ]
+    return "; ".join(parts)
+
+
+def calls(summary: Json) -> str:
+    """Calls made, against those of asking every arm."""
+    made = summary["calls"]
+    text = f"{made['made']:,}"
+    if made["all_arms"] and summary["n_arms"] > 1:
+        share = made["made"] / made["all_arms"]
+        text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"
+    more = [
+        f"{made[key]:,} {words}"
+        for key, words in (("audit", "for audits"), (BEST_OF, "for best of n"))
+        if made.get(key)
+    ]
+    return text + (f"; {' and '.join(more)} on top" if more else "")

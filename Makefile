@@ -11,17 +11,11 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo demo-bayes heads prior test test-slow check format study clean
+.PHONY: demo heads prior test test-slow check format study clean
 
+# Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
 	$(BIN)/reward-router train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
-
-# BayesianRouter: what each arm is good at is learned offline from the policy's own right and wrong answers, then refined online.
-demo-bayes: .venv/.demo
-	$(eval OUT := runs/demo-bayes-$(shell date +%Y%m%d-%H%M%S))
-	$(BIN)/reward-router gold-pairs --preset bayesian-demo --prompts 96 --out $(OUT)/pairs.jsonl
-	$(BIN)/reward-router fit-prior demo --set data.0.source=$(OUT)/pairs.jsonl --out $(OUT)/prior
-	$(BIN)/reward-router train --preset bayesian-demo --set router.prior=$(OUT)/prior --out $(OUT)/run
 
 # The learned arms of the embedded default: the policy's own right and wrong answers to all prompts of the split `fit`, then
 # three heads. Written over what the package ships; the card says how good they are.

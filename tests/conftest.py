@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from reward_router import config
 from reward_router.config import Config
@@ -12,6 +13,10 @@ from reward_router.config import Config
 # Before torch or NumPy is loaded, and for every process a test starts. Each worker of pytest-xdist has one core: with a second
 # OpenMP thread the workers spin for each other's cores, and the tests take twice the CPU time, a step ten to a hundred times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No law depends on how fast a machine is: a busy one must not fail an example that takes longer than the usual 0.2 s.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY = """
 data: {categories: [sums, short, include]}

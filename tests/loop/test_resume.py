@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def evidence(out: Path) -> dict[str, Any]:
 def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
     more = [*(["--resume"] if (out / "config.yaml").is_file() else []), *(x for s in settings for x in ("--set", s))]
     command = [sys.executable, "-m", "reward_router.cli", "train", str(config), "--out", str(out), *more]
+    # a suite that a shell started in the background ignores SIGINT, and its children inherit that
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=heed
     )
 
 
@@ -76,7 +79,6 @@ PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "p
 def test_killed_and_interrupted_runs_end_alike(
     tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:
-    settings = (*settings, "train.iterations=8")  # long enough that a busy machine cannot finish before the signal
     run.train(tiny(*settings), tmp_path / "whole")
     out = tmp_path / "broken"
     first = start(tiny_yaml, out, settings)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -33,6 +34,17 @@ def pool():
         "lm": ArmSpec("lm", "loglik", "tiny", {"noise": 0.1}),
     }
     return RewardPool(specs, models={"broken": Broken()})
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_floats_are_ordered_like_any_others():
+    class Worst:
+        def score(self, prompts, responses):
+            return [[sys.float_info.max, -sys.float_info.max] for _ in prompts]
+
+    [found] = check_arms(RewardPool({}, models={"worst": Worst()}), ROWS)
+    assert (found.accuracy, found.ties, found.abstained) == (1.0, 0.0, 0.0)
+    assert all(map(math.isfinite, found.quantiles))
 
 
 def test_figures_of_every_arm():

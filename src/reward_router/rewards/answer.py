@@ -15,6 +15,8 @@ import numpy as np
 
 from reward_router.types import Float
 
+LARGEST = 1e100
+"""Beyond it a score counts as this much: differences and squares of scores stay finite (``-sys.float_info.max`` is a common "worst")."""
 _NUMERIC = "fiub"
 """Kinds of NumPy types that are read: floats, integers, unsigned integers, booleans."""
 
@@ -124,9 +126,9 @@ def _float(value: Any) -> float:
 
 
 def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
-    """Rows that hold an infinite score become NaN; it is no abstention and no number to compare with."""
+    """Rows that hold an infinite score become NaN; it is no abstention and no number to compare with. Others stay within `LARGEST`."""
     wrong: dict[int, str] = {}
     for b, n in np.argwhere(np.isinf(scores_BN)).tolist():
         wrong.setdefault(b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected")
     scores_BN[list(wrong)] = np.nan
-    return scores_BN, wrong
+    return np.clip(scores_BN, -LARGEST, LARGEST), wrong

@@ -116,7 +116,7 @@ def _output(result: Any, many: bool) -> Any:
             return tensors[0]
     have = ", ".join(str(name) for name in named) or type(result).__name__
     raise InputError(
-        f"the model returns {have}; known outputs are {', '.join(ONE + SEVERAL)}, a tensor, or a tuple of tensors"
+        f"the model returns {have}; known outputs are {', '.join(dict.fromkeys(ONE + SEVERAL))}, a tensor, or a tuple of tensors"
     )
 
 

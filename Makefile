@@ -13,6 +13,7 @@ ARTIFACTS := src/reward_router/artifacts
 
 .PHONY: demo heads prior test test-slow check format study clean
 
+# Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
 	$(BIN)/reward-router train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 

@@ -124,7 +124,7 @@ def best_of(summary: Json) -> str:
 def calls(summary: Json) -> str:
     """Calls made, against those of asking every arm."""
     made = summary["calls"]
-    text = f"{made['made']:,}"
+    text = f"{made['made']:,}" + (f" ({made['label']:,} of them for labels)" if made.get("label") else "")
     if made["all_arms"] and summary["n_arms"] > 1:
         share = made["made"] / made["all_arms"]
         text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"

@@ -30,8 +30,8 @@ def finished_line(table: Mapping[str, Any]) -> str:
 
 def best_of_line(found: Mapping[str, Any], when: str) -> str:
     """Gold of what the frozen router chose among the samples, beside a random choice and the best one; ``when``: before, after."""
-    ends = f"a random choice {found['random']:.3f}, the best of them {found['oracle']:.3f}"
-    return f"best of {found['samples']} {when} training: gold {found['gold']:.3f} by one arm a prompt, {ends}"
+    ends = f"at random {found['random']:.3f}, at most {found['oracle']:.3f}"
+    return f"best of {found['samples']} {when} training: gold {found['gold']:.3f}, {ends}"
 
 
 def kept_line(kept: Mapping[str, Any]) -> str:

@@ -181,7 +181,6 @@ class Show:
         return Progress(
             TextColumn("{task.fields[what]}", style="bold", markup=False, table_column=text),
             *([BarColumn(bar_width=24)] if wide else []),
-            MofNCompleteColumn(),
             _TimeLeft(self),
             console=self.console,
             transient=True,
@@ -250,7 +249,7 @@ class Show:
 
 
 class _TimeLeft(ProgressColumn):
-    """`Show.times`, as the display is drawn."""
+    """Pieces done and `Show.times`, as the display is drawn."""
 
     def __init__(self, shown: Show) -> None:
         super().__init__(table_column=Column(no_wrap=True, justify="right"))
@@ -258,7 +257,8 @@ class _TimeLeft(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The text of now."""
-        return Text(self.shown.times(), style="dim")
+        count = f"{task.completed:.0f}/{task.total:.0f} " if task.total else ""
+        return Text(count + self.shown.times(), style="dim")
 
 
 def minutes(seconds: float) -> str:

@@ -142,14 +142,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     shares = " · ".join(
         f"{k} {v:.0f} s ({v / total:.1%})" for k, v in sorted(seconds.items(), key=lambda x: -x[1]) if v >= 0.05
     )
-    calls = summary["calls"]
-    label = f" ({calls['label']} of them for labels)" if calls["label"] else ""
     say(console, f"time     {duration(total)}: {shares}")
-    say(
-        console,
-        f"calls    {calls['made']} made{label}, {calls['audit']} more for audits; all {summary['n_arms']} arms would have taken "
-        f"{calls['all_arms']} ({calls['made'] / max(1, calls['all_arms']):.0%})",
-    )
     if summary["committee"]:
         say(console, committee_line(summary["committee"]), lines=True)
     left_out = [

@@ -139,6 +139,13 @@ def test_gold_that_is_known_is_drawn_again_for_its_responses(tiny: Callable[...,
     assert again["best_of"] == first["best_of"]
 
 
+def test_the_preset_for_pairs_starts_without_a_prior() -> None:
+    from reward_router import config
+
+    router = config.load(preset="bayesian-demo").router
+    assert (router.name, router.unit, router.prior) == ("bayesian", "pair", None)
+
+
 def test_the_estimate_counts_its_calls() -> None:
     from reward_router import config, estimate
 

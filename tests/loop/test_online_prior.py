@@ -284,3 +284,12 @@ def test_a_folder_without_a_prior_is_refused_in_one_line(tiny: Callable[..., Con
         run.train(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_best_of_n_sees_prompts_as_the_prior_does(
+    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    more = ("eval.limit=4", "eval.samples=3", "eval.best_of=true")
+    for unit in ("prompt", "pair"):
+        found = run.train(tiny(*settings(unit=unit), *more), tmp_path / unit)["best_of"]
+        assert {when: row["calls"] for when, row in found.items()} == {"before": 12, "after": 12}

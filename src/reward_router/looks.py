@@ -2,9 +2,9 @@
 
 A look is gold under sampling at the training temperature. Every look draws from the same uniforms, so that two looks differ by
 the policy and not by luck, and their difference is taken prompt by prompt. A look is noisy all the same, and the best of many
-noisy looks is partly the luckiest. `kept` therefore holds on to the last adapter unless an earlier one is better by more than a
-standard error of their difference, and to the base model where no adapter looks better than that. The held-out prompts take
-no part in this: their gold stays an honest measure of what was kept.
+noisy looks is partly the luckiest. `kept` therefore asks for more than a standard error of that difference on both sides: an
+adapter has to be that much better than the base model to be kept at all, and an earlier adapter that much better than the last
+one to be preferred to it. The held-out prompts take no part in this: their gold stays an honest measure of what was kept.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -45,19 +45,32 @@ def best(looks: Sequence[Look]) -> Look:
 def kept(looks: Sequence[Look]) -> Look:
     """The look whose adapter a run keeps; ``looks``: in order, the base model's first, the last adapter's last.
 
-    The base model where no later look is above its own. Else the last one, where it is above the base's and not below the
-    best by more than a standard error of their paired difference over prompts. Else the best. O(looks + prompts).
+    The base model, unless the best look is clearly above its own. Else the last one, where it is clearly above the base's and
+    the best is not clearly above it. Else the best. Clearly: by more than a standard error of their paired difference over
+    prompts. O(looks + prompts).
 
     >>> flat, up = Look(0, [0.0, 0.5, 0.5, 0.0], 1.0), Look(2, [1.0, 0.5, 1.0, 0.5], 1.0)
     >>> kept([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step, kept([flat, up, Look(4, [0.0] * 4, 1.0)]).step
     (4, 2)
     """
     base, last, highest = looks[0], looks[-1], best(looks)
-    if highest is base:
+    if not _clearly_above(highest, base):
         return base
-    lost = np.subtract(highest.right, last.right)
-    error = float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else 0.0
-    return last if last.gold > base.gold and lost.mean() <= error else highest
+    if _clearly_above(last, base) and not _clearly_above(highest, last):
+        return last
+    return highest
+
+
+def _clearly_above(look: Look, other: Look) -> bool:
+    """Whether ``look`` is better by more than a standard error of the difference, taken prompt by prompt."""
+    gain_P = np.subtract(look.right, other.right)
+    error = float(gain_P.std(ddof=1) / np.sqrt(len(gain_P))) if len(gain_P) > 1 else 0.0
+    return float(gain_P.mean()) > error
+
+
+def _without_effect(adapter: Mapping[str, Any]) -> dict[str, Any]:
+    """The same adapter as the base model: a LoRA layer adds B A, so a B of zeros adds nothing, as before the first step."""
+    return {name: value * 0 if "lora_B" in name else value for name, value in adapter.items()}
 
 
 def look_prompts(
@@ -126,7 +139,8 @@ class Looks:
         """Put the adapter that is kept into the policy; returns its look."""
         chosen = kept(self.looks)
         if chosen is not self.looks[-1]:
-            self.policy.load_adapter(self.adapter)
+            is_base = chosen is self.looks[0]
+            self.policy.load_adapter(_without_effect(self.adapter) if is_base else self.adapter)
             self.policy.sync()
         return chosen
 

@@ -1,6 +1,8 @@
 """Do no harm: which adapter is kept, on what it is looked at, and that a run with looks resumes bit for bit."""
 
 import json
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,13 +41,29 @@ def test_what_is_kept(rows: list[list[float]]) -> None:
     golds = [look.gold for look in seen]
     assert best.gold == max(golds)
     assert all(g < best.gold for g in golds[: seen.index(best)])  # ties go to the earlier
-    assert kept.gold >= seen[0].gold
     assert kept in (seen[0], best, last)
-    assert (kept is seen[0]) == (max(golds) == golds[0])
-    if kept is last and last is not best:
-        lost = np.subtract(best.right, last.right)
-        error = np.std(lost, ddof=1) / np.sqrt(len(lost)) if len(lost) > 1 else 0.0
-        assert lost.mean() <= error
+    assert (kept is seen[0]) == (not clearly_above(best, seen[0]))
+    if kept is not seen[0]:
+        assert clearly_above(kept, seen[0])
+        assert (kept is last) == (last is best or (clearly_above(last, seen[0]) and not clearly_above(best, last)))
+
+
+def clearly_above(look: Any, other: Any) -> bool:
+    """By more than a standard error of the paired difference, written out with Python's own numbers."""
+    gains = [x - y for x, y in zip(look.right, other.right, strict=True)]
+    error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return statistics.fmean(gains) > error
+
+
+def test_labels_that_say_nothing_seldom_change_the_model() -> None:
+    """Of adapters worse by .05, seen in two looks at 40 prompts, few are kept: far fewer than a choice of the best look keeps."""
+    rng = np.random.default_rng(0)
+    base, later = rng.binomial(2, 0.4, (400, 40)) / 2, rng.binomial(2, 0.35, (2, 400, 40)) / 2
+    runs = [history([base[i].tolist(), later[0, i].tolist(), later[1, i].tolist()]) for i in range(400)]
+    trained = np.mean([looks.kept(run).step > 0 for run in runs])
+    luckiest = np.mean([looks.best(run).step > 0 for run in runs])
+    assert trained < 0.2
+    assert trained < 0.6 * luckiest
 
 
 def example(name: str, category: str = "", gold: bool = True) -> Example:

@@ -2,14 +2,17 @@
 
 import multiprocessing
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import reward_router
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import Call, Ledger
@@ -247,3 +250,10 @@ def test_decisions_are_found_alike_at_hand_and_in_the_file(tmp_path, monkeypatch
         ledger.rewind(ledger.last_seq - 9, "test")
         assert ledger.find(ids) == reader.find(ids)
         assert len(ledger.find(ids)) < len(ids)
+
+
+def test_sql_is_written_in_one_folder_only():
+    package = Path(reward_router.__file__).parent
+    words = re.compile(r"\bsqlite3\b|\.query\(|\.execute(?:many)?\(|\b(?:SELECT|INSERT INTO|DELETE FROM|UPDATE)\b")
+    found = {path.relative_to(package).parts[:2] for path in package.rglob("*.py") if words.search(path.read_text())}
+    assert found == {("ledger", "sqlite")}

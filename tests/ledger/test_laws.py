@@ -115,12 +115,14 @@ def test_narrow_reads_are_the_events_own_fields(store: Store) -> None:
     for kind, names in ((Decided, ("arm", "context")), (Called, ("status", "score")), (Failed, ("reason",))):
         whole = [(e.seq, *(getattr(e, name) for name in names)) for e in store.events(types=[kind])]
         assert list(store.fields(kind, names)) == whole != []
+        assert list(zip(*store.table(kind, names), strict=True)) == whole
         assert list(store.fields(kind, names, after=50)) == [record for record in whole if record[0] > 50]
     decisions = {e.seq: e for e in store.events(types=[Decided]) if isinstance(e, Decided)}
     pairs = [(e, decisions[e.decision]) for e in store.events(types=[Paid]) if isinstance(e, Paid)]
     assert list(store.payments()) == pairs
     assert store.payments_at([pairs[5][0].seq, pairs[2][0].seq]) == [pairs[2], pairs[5]]
     assert store.payments_at([]) == []
+    assert store.table(Labelled, ("value",)) == [(), ()]
     assert store.find([both[1].id for both in pairs]) == {both[1].id: both[::-1] for both in pairs}
     assert store.width() == 4
 

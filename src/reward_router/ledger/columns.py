@@ -1,6 +1,5 @@
 """The ledger as numpy columns, for reports, the replay importer and off-policy estimators."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,16 +135,16 @@ def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
 def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     """Every decision with its payoff. O(decisions); ``contexts=False`` leaves the big column out."""
     narrow = ("id", "unit", "step", "arm", "propensity", "probs", "n_units", "version", "forced")
-    data = _columns(ledger, Decided, (*narrow, "context") if contexts else narrow)
+    data = ledger.table(Decided, (*narrow, "context") if contexts else narrow)
     seq = _ints(data[0])
-    paid = payoffs(ledger)
+    arm = _ints(data[4])
+    paid = _payoffs(ledger, seq, arm)
     at = np.searchsorted(seq, paid.decision)
     value, raw, source = np.full(len(seq), np.nan), np.full(len(seq), np.nan), [""] * len(seq)
     value[at], raw[at] = paid.scaled, paid.raw
     for i, name in zip(at, paid.source, strict=True):
         source[i] = name
     names = _all_names(ledger)
-    arm = _ints(data[4])
     probs_BK = _probs(ledger, seq, data[6], names)
     deciders = [_BY_NUMBER.get(number, By.ROUTER) for number in arm.tolist()]
     invented = _invented_arm(ledger, names)
@@ -177,22 +176,32 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
 
 def payoffs(ledger: "Store") -> Payoffs:
     """Every payoff, the ones held back with the value of their release. O(payoffs)."""
-    data = _columns(ledger, Paid, ("decision", "raw", "scaled", "source"))
+    decided = ledger.table(Decided, ("arm",))
+    return _payoffs(ledger, _ints(decided[0]), _ints(decided[1]))
+
+
+def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
+    """The payoffs of decisions with these numbers and arms."""
+    data = ledger.table(Paid, ("decision", "raw", "scaled", "source"))
     seq = _ints(data[0])
     decision = _ints(data[1])
     scaled = _floats(data[3])
     for _, released_seqs, values in ledger.fields(Released, ("payoffs", "scaled")):
         scaled[np.searchsorted(seq, unpack(released_seqs))] = unpack(values)
-    decided = _columns(ledger, Decided, ("arm",))
-    arm = np.maximum(_ints(decided[1])[np.searchsorted(_ints(decided[0]), decision)], -1)
+    place = np.searchsorted(decided_seq, decision)
+    place[place == len(decided_seq)] = 0
+    # In a damaged file a payoff may have lost its decision; it is left out.
+    known = decided_seq[place] == decision if len(decided_seq) else np.zeros(len(seq), dtype=bool)
+    arm = np.maximum(decided_arm[place[known]], -1)
     if _invented_arm(ledger, _all_names(ledger)) is not None:
-        arm = np.full(len(seq), -1, dtype=np.int64)
-    return Payoffs(seq, decision, arm, _floats(data[2]), scaled, list(data[4]))
+        arm = np.full(len(arm), -1, dtype=np.int64)
+    source = [text for text, is_known in zip(data[4], known, strict=True) if is_known]
+    return Payoffs(seq[known], decision[known], arm, _floats(data[2])[known], scaled[known], source)
 
 
 def calls(ledger: "Store") -> Calls:
     """Every call. O(calls)."""
-    data = _columns(ledger, Called, ("decision", "response", "arm", "score", "status", "seconds", "price"))
+    data = ledger.table(Called, ("decision", "response", "arm", "score", "status", "seconds", "price"))
     decision = [-1 if number is None else number for number in data[1]]
     return Calls(
         seq=_ints(data[0]),
@@ -209,14 +218,8 @@ def calls(ledger: "Store") -> Calls:
 
 def labels(ledger: "Store") -> Labels:
     """Every gold label. O(labels)."""
-    data = _columns(ledger, Labelled, ("unit", "step", "value", "source"))
+    data = ledger.table(Labelled, ("unit", "step", "value", "source"))
     return Labels(_ints(data[0]), list(data[1]), _ints(data[2]), _floats(data[3]), list(data[4]))
-
-
-def _columns(ledger: "Store", kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """``seq`` and the fields named, one tuple each."""
-    records = list(ledger.fields(kind, names))
-    return list(zip(*records, strict=True)) if records else [()] * (1 + len(names))
 
 
 def _ints(column: tuple[Any, ...]) -> Int:

@@ -99,8 +99,12 @@ class Store(Protocol):
     def fields(self, kind: type[Any], names: Sequence[str], after: int = 0) -> Iterator[tuple[Any, ...]]:
         """``seq``, then the fields named, of the events of one type with ``seq`` > ``after``, in order.
 
-        For long columns without the wide ones: checksums are not looked at.
+        For reading a few fields of many events, little by little: checksums are not looked at.
         """
+        ...
+
+    def table(self, kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The same of all events of one type, at once and by columns: one tuple for ``seq``, one for each field."""
         ...
 
     def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
@@ -127,7 +131,7 @@ class Store(Protocol):
         """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated``."""
         ...
 
-    # tables: what ``columns`` makes of ``fields`` ------------------------------------------------
+    # tables: what ``columns`` makes of ``table`` -------------------------------------------------
 
     def decisions(self, *, contexts: bool = True) -> columns.Decisions:
         """Every decision with its payoff."""

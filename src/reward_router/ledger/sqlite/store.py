@@ -252,6 +252,12 @@ class Ledger:
         for chunk in paged(lambda last: self.query(sql, (last,)), _first, after):
             yield from chunk
 
+    def table(self, kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """``seq`` and the fields named of all events of one type, one tuple a field; checksums are not looked at. O(events)."""
+        columns = ["seq", *names]
+        records = self.query(f"SELECT {', '.join(columns)} FROM {TABLES[kind]} ORDER BY seq")
+        return list(zip(*records, strict=True)) if records else [()] * len(columns)
+
     def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
         """Payoffs with seq > ``after`` in order, each with its decision, read in chunks."""
         for chunk in paged(lambda last: self._payments("p.seq>?", (last,)), lambda both: both[0].seq, after):

@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.ledger.rows import Changed, Released, unpack, unpack_rows
-from reward_router.types import Float, Int
+from reward_router.ledger.rows import NO_ARM, Changed, Released, unpack, unpack_rows
+from reward_router.types import By, Float, Int
 
 if TYPE_CHECKING:
     from reward_router.ledger.store import Ledger
 
 
+_BY_NUMBER = {number: by for by, number in NO_ARM.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Decisions:
     """One row a decision, in order. ``probs_BK`` has a column for every arm that ever was (0 where it was absent).
+
+    ``by`` says who decided; ``arm`` is -1 where that was not the router. Ledgers in which an ensemble or a committee decided
+    under the name of an arm of its own read the same: that name is none of ``arms``.
 
     ``payoff``, ``raw`` are NaN and ``source`` "" where no payoff came (or it is still held back); ``context_BD`` is None where
     contexts were not kept or not asked for.
@@ -36,11 +42,22 @@ class Decisions:
     raw: Float
     source: list[str]
     arms: list[str]
+    by: list[By]
+
+    def deciders(self) -> dict[str, NDArray[np.bool_]]:
+        """(B,) which decisions are whose: by the name of every arm, then ``ensemble`` and ``committee`` where they decided."""
+        mine = {name: self.arm == k for k, name in enumerate(self.arms)}
+        for by in sorted(set(self.by) - {By.ROUTER}):
+            mine[str(by)] = np.array([each is by for each in self.by], dtype=bool)
+        return mine
 
 
 @dataclass(frozen=True, slots=True)
 class Payoffs:
-    """One row a payoff, in order of arrival; ``decision`` is the decision's seq. ``scaled`` NaN: still held back."""
+    """One row a payoff, in order of arrival; ``decision`` is the decision's seq. ``scaled`` NaN: still held back.
+
+    ``arm`` is -1 where an ensemble or a committee decided.
+    """
 
     seq: Int
     decision: Int
@@ -78,11 +95,29 @@ class Labels:
 
 def arm_names(ledger: "Ledger") -> list[str]:
     """Every name that ever was an arm, in the order of their numbers."""
+    names = _all_names(ledger)
+    return names if _invented_arm(ledger, names) is None else names[:-1]
+
+
+def _all_names(ledger: "Ledger") -> list[str]:
     names = list((ledger.meta("binding") or {}).get("arms", []))
     for change in ledger.rows(Changed, "WHERE action='arm_added' ORDER BY seq"):
         if change.name not in names:
             names.append(change.name)
     return names
+
+
+def _invented_arm(ledger: "Ledger", names: list[str]) -> By | None:
+    """Who decided in place of the last arm, which is none; None where all names are arms.
+
+    Decisions of an ensemble or a committee once bore the name of an arm of its own: the last one, which the router ``Fixed``
+    always chose and which was never asked about a response.
+    """
+    binding = ledger.meta("binding") or {}
+    invented = binding.get("router") == "Fixed" and names[-1] in (By.ENSEMBLE, By.COMMITTEE)
+    if not invented or ledger.query("SELECT 1 FROM calls WHERE arm=? LIMIT 1", (len(names) - 1,)):
+        return None
+    return By(names[-1])
 
 
 def decisions(ledger: "Ledger", *, contexts: bool = True) -> Decisions:
@@ -97,16 +132,25 @@ def decisions(ledger: "Ledger", *, contexts: bool = True) -> Decisions:
     value[at], raw[at] = paid.scaled, paid.raw
     for i, name in zip(at, paid.source, strict=True):
         source[i] = name
-    names = arm_names(ledger)
+    names = _all_names(ledger)
+    arm = _ints(data[4])
+    probs_BK = _probs(ledger, seq, data[6], names)
+    deciders = [_BY_NUMBER.get(number, By.ROUTER) for number in arm.tolist()]
+    invented = _invented_arm(ledger, names)
+    if invented is not None:
+        names = names[:-1]
+        probs_BK = probs_BK[:, :-1]
+        deciders = [invented] * len(seq)
+        arm = np.full(len(seq), -1, dtype=np.int64)
     kept = contexts and len(seq) > 0 and all(blob is not None and blob[:1] != b"#" for blob in data[10])
     return Decisions(
         seq=seq,
         id=[blob.hex() for blob in data[1]],
         unit=list(data[2]),
         step=_ints(data[3]),
-        arm=_ints(data[4]),
+        arm=np.maximum(arm, -1),
         propensity=_floats(data[5]),
-        probs_BK=_probs(ledger, seq, data[6], names),
+        probs_BK=probs_BK,
         context_BD=unpack_rows(data[10]) if kept else None,
         n_units=_ints(data[7]),
         version=_ints(data[8]),
@@ -115,6 +159,7 @@ def decisions(ledger: "Ledger", *, contexts: bool = True) -> Decisions:
         raw=raw,
         source=source,
         arms=names,
+        by=deciders,
     )
 
 
@@ -125,7 +170,10 @@ def payoffs(ledger: "Ledger") -> Payoffs:
     seq, scaled = _ints(data[0]), _floats(data[4])
     for release in ledger.rows(Released, ""):
         scaled[np.searchsorted(seq, unpack(release.payoffs))] = unpack(release.scaled)
-    return Payoffs(seq, _ints(data[1]), _ints(data[2]), _floats(data[3]), scaled, list(data[5]))
+    arm = np.maximum(_ints(data[2]), -1)
+    if _invented_arm(ledger, _all_names(ledger)) is not None:
+        arm = np.full(len(seq), -1, dtype=np.int64)
+    return Payoffs(seq, _ints(data[1]), arm, _floats(data[3]), scaled, list(data[5]))
 
 
 def calls(ledger: "Ledger") -> Calls:

@@ -119,7 +119,8 @@ class FoldState:
             if isinstance(event, Payment):
                 group.append(event)
             elif isinstance(event, Pull):
-                self.pulls[event.arm] += 1
+                if event.arm >= 0:
+                    self.pulls[event.arm] += 1
                 self._break(event)
             elif isinstance(event, Released):
                 self.release(event)
@@ -141,9 +142,11 @@ class FoldState:
         elif isinstance(event, Failed):
             breaker.failed(event.arm, event.seq if event.decision is None else event.decision)
         elif isinstance(event, Answer):
-            breaker.answered(event.arm, event.position, event.outcome)
+            if event.arm >= 0:
+                breaker.answered(event.arm, event.position, event.outcome)
         elif isinstance(event, Payment):
-            breaker.answered(event.arm, event.row.decision, PAID)
+            if event.arm >= 0:
+                breaker.answered(event.arm, event.row.decision, PAID)
         elif isinstance(event, Changed) and event.action == ALL_RESTING:
             breaker.stopped()
         elif isinstance(event, Changed) and event.action == "arm_added":
@@ -197,7 +200,8 @@ class FoldState:
 
     def _learn(self, group: list[Payment], scaled_B: Float) -> None:
         place = {number: i for i, number in enumerate(self.present)}
-        keep = [i for i, p in enumerate(group) if p.arm in place]  # a removed arm's late payoff is kept, not learned
+        # the late payoff of a removed arm, and that of a decision without an arm, are kept and not learned
+        keep = [i for i, p in enumerate(group) if p.arm in place]
         if keep:
             arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
             context_BD = np.stack([group[i].context for i in keep])
@@ -206,16 +210,18 @@ class FoldState:
         for p in group:
             self.open.pop(p.row.decision, None)
 
-    def context_of(self, decision: int, blob: bytes | None) -> NDArray[Any] | None:
+    def context_of(self, decision: Decided) -> NDArray[Any] | None:
         """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
 
-        None where it is lost: nothing is put in its place. A router that says it reads none gets a row of zeros.
+        None where it is lost: nothing is put in its place. A row of zeros where nobody learns from it: the decision has no arm,
+        or the router says that it reads none.
         """
+        blob = decision.context
         if blob is not None and blob[:1] != DIGEST:
             return unpack(blob)
-        if not reads_contexts(self.router):
+        if decision.arm < 0 or not reads_contexts(self.router):
             return np.zeros(1)
-        return self.open.get(decision)
+        return self.open.get(decision.seq)
 
     @property
     def width(self) -> int | None:
@@ -322,7 +328,7 @@ def _payments(state: FoldState, ledger: Ledger, where: str, args: tuple[Any, ...
     n, payments = len(Paid._fields) + 1, []
     for record in ledger.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args):
         row, decision = ledger.verified(Paid, record[:n]), ledger.verified(Decided, record[n:])
-        context = state.context_of(decision.seq, decision.context)
+        context = state.context_of(decision)
         if context is None:
             raise LedgerError(
                 f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import LedgerError
+from reward_router.types import By
 
 DIGEST = b"#"  # first byte of a context that was not kept, only its digest
 STATUSES = ("ok", "failed", "timeout", "abstained", "audit", "fallback", "compared", "shared", "label")
@@ -29,8 +30,16 @@ ALL_RESTING = "all_resting"
 """A change of no arm: all rested, so nothing could be routed and the caller was told."""
 
 
+NO_ARM: dict[By, int] = {By.ENSEMBLE: -1, By.COMMITTEE: -2}
+"""What stands in the place of an arm's number where nobody was routed. Every number below 0 is no arm."""
+_DECIDER = {number: by for by, number in NO_ARM.items()}
+
+
 class Decided(NamedTuple):
-    """A unit was given an arm: the receipt that payoffs name."""
+    """A unit was given an arm, or to an ensemble or a committee: the receipt that payoffs name.
+
+    Without an arm, ``arm`` is the number of ``NO_ARM``, ``propensity`` is 1 and ``probs`` are zeros.
+    """
 
     seq: int
     id: bytes
@@ -43,6 +52,15 @@ class Decided(NamedTuple):
     n_units: int
     version: int
     forced: int
+
+    @property
+    def by(self) -> By:
+        """Who decided. LedgerError for a number that this version does not know."""
+        if self.arm >= 0:
+            return By.ROUTER
+        if self.arm not in _DECIDER:
+            raise LedgerError(f"event {self.seq}: decided by {self.arm}, which this version does not know")
+        return _DECIDER[self.arm]
 
     @property
     def probs_K(self) -> NDArray[Any]:

@@ -169,6 +169,8 @@ def check_ledger(path: str | Path) -> CheckReport:
 def _fault(row: Row, decided: set[int]) -> str:
     if isinstance(row, Decided):
         p_K = unpack(row.probs)
+        if row.arm < 0:
+            return "" if row.propensity == 1 and not p_K.any() else "a decision without an arm has probabilities"
         ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
         return "" if ok else "a decision's propensity is not one of its probabilities"
     if isinstance(row, Paid):
@@ -184,7 +186,8 @@ def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     """Save every readable event of a ledger, whole or damaged, to ``out`` (.jsonl or .parquet; the latter needs pyarrow).
 
     One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists, NaN as null, ids in
-    hexadecimal, arms by ``arm`` (number) and ``name``. Returns the check of the ledger, problems included. O(file). InputError
+    hexadecimal, arms by ``arm`` (number) and ``name``
+    (both null where an ensemble or a committee decided, which ``by`` says). Returns the check of the ledger, problems included. O(file). InputError
     for another ending, LedgerError where ``path`` is no ledger.
     """
     target = Path(out)
@@ -216,7 +219,7 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
     fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
     for kind in TABLES:
         fields |= {n: types[str(getattr(t, "__name__", t)).split(" |")[0]] for n, t in kind.__annotations__.items()}
-    fields |= {"id": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
+    fields |= {"id": pa.string(), "by": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
     layout = pa.schema(list(fields.items()))
     with pq.ParquetWriter(target, layout) as writer:
         while batch := list(itertools.islice(records, CHUNK)):
@@ -229,12 +232,14 @@ def record(row: Row, names: list[str]) -> dict[str, Any]:
     fields: Any = row._asdict()
     if isinstance(row, Decided):
         fields["id"] = row.id.hex()
+        fields["by"] = str(row.by)
     if isinstance(row, Released):
         fields["values"] = fields.pop("scaled")
     for name, value in fields.items():
         out[name] = _plain(value)
         if name == "arm":
-            out["name"] = names[value] if value < len(names) else None
+            out["name"] = names[value] if 0 <= value < len(names) else None
+            out["arm"] = value if value >= 0 else None
     return out
 
 

@@ -17,7 +17,7 @@ from reward_router.ledger.columns import Calls, Decisions, Labels
 from reward_router.ledger.rows import Failed
 from reward_router.rundir import RunDir
 from reward_router.strict_json import finite
-from reward_router.types import Float, Int
+from reward_router.types import By, Float, Int
 
 Json = dict[str, Any]
 JUDGED = ("ok", "audit", "fallback", "compared", "shared", "label")
@@ -53,8 +53,8 @@ class Evidence:
 
     @property
     def routed(self) -> bool:
-        """Whether a router named arms: its decisions bear arms' names, not the committee's or the ensemble's."""
-        return all(name in self.summary["arms"] for name in self.calls.arms)
+        """Whether a router named arms, and not the committee or the ensemble."""
+        return all(by is By.ROUTER for by in self.decisions.by)
 
 
 def read(folder: Path) -> Evidence:

@@ -18,8 +18,6 @@ from reward_router.ledger import Ledger
 
 HERE = Path(__file__).parent
 DIGESTS = HERE / "recorded.json"
-JUDGES = ("ensemble", "committee")
-"""Who judges where no arm was drawn. Ledgers that were written before named them as if they were arms."""
 RUNS = {
     "prompts": (),
     "batches": ("router={name: linucb, unit: batch}",),
@@ -51,8 +49,7 @@ def digests(out: Path) -> dict[str, str]:
     """Digests of the decisions, the payoffs and the adapter of the run in ``out``."""
     with Ledger(out / "ledger.sqlite", readonly=True) as ledger:
         made = ledger.decisions()
-        names = [made.arms[k] for k in made.arm.tolist()]
-        arms = [None if name in JUDGES else name for name in names]
+        arms = [made.arms[k] if k >= 0 else None for k in made.arm.tolist()]
         decided = list(zip(made.unit, arms, made.propensity.tolist(), strict=True))
         payoffs = [float(x).hex() for x in made.payoff.tolist()]
     return {

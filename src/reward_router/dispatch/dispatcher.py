@@ -15,9 +15,10 @@ from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import AllArmsResting, InputError, LedgerError
 from reward_router.ledger.breaker import USUAL, BreakerRule
 from reward_router.ledger.fold import FoldState, Payment, Pull, answers, needs_cost
+from reward_router.ledger.protocol import Store
 from reward_router.ledger.rows import (
-    ALL_RESTING,
     NO_ARM,
+    Action,
     Call,
     Changed,
     Decided,
@@ -27,7 +28,7 @@ from reward_router.ledger.rows import (
     pack,
     pack_rows,
 )
-from reward_router.ledger.store import Ledger
+from reward_router.ledger.sqlite import Ledger
 from reward_router.payoffs import QuantileScaler, finite
 from reward_router.routers.choose import choose
 from reward_router.types import By, Decision, Router, State, reads_contexts
@@ -38,7 +39,7 @@ class _Unit(NamedTuple):
 
     key: bytes
     name: str
-    count: int
+    n_units: int
 
 
 class _Drawn(NamedTuple):
@@ -73,7 +74,7 @@ class Dispatcher:
         router: Router,
         arms: Sequence[str],
         *,
-        ledger: Ledger | None = None,
+        ledger: Store | None = None,
         seed: int = 0,
         scaler: QuantileScaler | None = None,
         hold_back: int | None = None,
@@ -89,7 +90,7 @@ class Dispatcher:
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
             )
         self.router, self.seed = router, int(seed)
-        self.ledger = ledger if ledger is not None else Ledger(":memory:")
+        self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = int(getattr(router, "warmup", 0))
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker)
@@ -162,7 +163,7 @@ class Dispatcher:
                     self.router, x, state.breaker, state.present, pulls_K, self.seed, step, units, order
                 )
             except AllArmsResting:
-                self._change(ALL_RESTING, "")  # so that the next call asks again
+                self._change(Action.ALL_RESTING, "")  # so that the next call asks again
                 raise
         else:
             probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
@@ -184,9 +185,20 @@ class Dispatcher:
         first = self.ledger.last_seq + 1
         rows = []
         for i, unit in enumerate(units):
-            what = (drawn.arm[i], drawn.propensity[i], drawn.probs[i])
-            rest = (kept_B[i], unit.count, state.version, int(drawn.forced[i]))
-            rows.append(Decided(first + i, unit.key, unit.name, step, *what, *rest))
+            row = Decided(
+                seq=first + i,
+                id=unit.key,
+                unit=unit.name,
+                step=step,
+                arm=drawn.arm[i],
+                propensity=drawn.propensity[i],
+                probs=drawn.probs[i],
+                context=kept_B[i],
+                n_units=unit.n_units,
+                version=state.version,
+                forced=int(drawn.forced[i]),
+            )
+            rows.append(row)
         return rows
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
@@ -284,7 +296,7 @@ class Dispatcher:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
-            self._change("arm_added", name, None if cost is None else finite(cost, "cost"))
+            self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
 
     def remove_arm(self, name: str) -> None:
         """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
@@ -292,19 +304,19 @@ class Dispatcher:
             self._live.fresh()
             if name not in self.arms or len(self.arms) == 1:
                 raise InputError(f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays")
-            self._change("arm_removed", name)
+            self._change(Action.ARM_REMOVED, name)
 
     def reset_scaler(self) -> None:
         """Forget the raw payoffs seen (the ``per_iteration`` history); the next ones are held back and scaled together again."""
         with self._lock:
             self._live.fresh()
-            self._change("scaler_reset", "")
+            self._change(Action.SCALER_RESET, "")
 
-    def _change(self, action: str, name: str, cost: float | None = None) -> None:
+    def _change(self, action: Action, name: str, cost: float | None = None) -> None:
         resizable = hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")
-        if action in ("arm_added", "arm_removed") and not resizable:
+        if action in (Action.ARM_ADDED, Action.ARM_REMOVED) and not resizable:
             raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
-        row = Changed(self.ledger.last_seq + 1, action, name, cost)
+        row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])
 
     # looking -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def ledger_log(path: Path, fallback: str = "action") -> Log:
     try:
         with Ledger(path, readonly=True) as ledger:
             table = ledger.decisions()
-            failed = {f.decision for f in ledger.rows(Failed, "")}
+            failed = {decision for _, decision in ledger.fields(Failed, ("decision",))}
     except LedgerError as error:
         raise InputError(f"{path.name}: {error}") from error
     sources = sorted(set(filter(None, table.source)))

@@ -64,7 +64,7 @@ def read(folder: Path) -> Evidence:
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     with Ledger(run.ledger, readonly=True) as ledger:
         decisions, calls, labels = ledger.decisions(contexts=False), ledger.calls(), ledger.labels()
-        failures = [(calls.arms[f.arm], f.reason) for f in ledger.rows(Failed, "ORDER BY seq")]
+        failures = [(calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))]
     config = configuration.parse_yaml(text, str(folder / "config.yaml"))
     records = [r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)]
     return Evidence(folder, text, config or {}, _summary(run.summary), records, decisions, calls, labels, failures)

@@ -6,14 +6,16 @@ anybody), units and contexts are what is routed, decisions come from the dispatc
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee import Ranking
 from reward_router.ledger.rows import Call
 from reward_router.types import By, Decision, Float
+
+if TYPE_CHECKING:
+    from reward_router.committee import Ranking
 
 Place = tuple[int, int]
 """(row of the batch, index of the response), or (unit, cell of the unit) where it says so."""
@@ -69,7 +71,7 @@ class Verdicts:
     known: dict[str, dict[Place, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     load_seconds: float = 0.0
-    rankings: dict[Place, Ranking] = field(default_factory=dict)
+    rankings: dict[Place, "Ranking"] = field(default_factory=dict)
 
     @classmethod
     def silent(cls, units: Sequence[Unit]) -> "Verdicts":

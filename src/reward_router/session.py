@@ -6,7 +6,7 @@ n and whoever brings a trainer of their own call the same two methods. One batch
     batch = session.judge(Batch(step, prompts, ids, responses))     # who judges, and what they say
     payoffs = session.learn(batch, outcome)                         # what came of it
 
-``judge`` is three stages, ``route``, ``ask`` and ``record``, which a caller may take one by one. What this leaves out: pairs and
+``judge`` is four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one by one. What this leaves out: pairs and
 rewards (``pairs``), optimiser steps (``training``), and where responses come from.
 """
 
@@ -123,20 +123,25 @@ class Session:
         Fills ``units``, ``contexts``, ``decisions`` and ``verdicts`` where they are empty. One call a response that was not
         scored before, with one arm a unit; all arms with an ensemble.
         """
+        self.fill(batch)
         self.route(batch)
         self.ask(batch)
         self.record(batch)
         return batch
 
-    def route(self, batch: Batch) -> None:
-        """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
+    def fill(self, batch: Batch) -> None:
+        """Whole prompts as units, and the encoder's contexts, where the batch does not bring its own."""
         if not batch.units:
             batch.units = _whole_prompts(batch)
         if batch.contexts is None:
             batch.contexts = self._contexts(batch)
+
+    def route(self, batch: Batch) -> None:
+        """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
+        contexts = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
         ids = list(dict.fromkeys(self.gather([unit.id for unit in batch.units])))
         counts = list(batch.n_units) or [1] * len(ids)
-        decisions = self.dispatcher.route(batch.contexts, ids, batch.step, n_units=counts, by=self.mode.by)
+        decisions = self.dispatcher.route(contexts, ids, batch.step, n_units=counts, by=self.mode.by)
         by_unit = {decision.unit: decision for decision in decisions}
         batch.decisions = [by_unit[unit.id] for unit in batch.units]
 

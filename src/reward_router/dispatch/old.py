@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reward_router.dispatch.dispatcher import Dispatcher
-from reward_router.ledger import Ledger
+from reward_router.ledger import Store
 from reward_router.types import By, Decision
 
 
@@ -39,7 +39,7 @@ class NamedDecider(Dispatcher):
         return super().arms[:-1]
 
 
-def names_its_decider(ledger: Ledger, arms: Sequence[str], by: By) -> bool:
+def names_its_decider(ledger: Store, arms: Sequence[str], by: By) -> bool:
     """Whether this ledger was begun with an arm of the name ``by`` beside these."""
     binding = ledger.meta("binding") or {}
     return binding.get("arms") == [*arms, str(by)] and binding.get("router") == "Fixed"

@@ -9,7 +9,7 @@ import numpy as np
 from reward_router.types import Float
 
 if TYPE_CHECKING:
-    from reward_router.ledger import Ledger
+    from reward_router.ledger import Store
 
 SEEN_ALREADY = ("shared", "failed", "timeout")
 """Calls that hold no new score."""
@@ -31,7 +31,7 @@ class ScoreScale:
         self._seen: dict[str, tuple[int, float, float]] = {}
 
     @classmethod
-    def of(cls, ledger: "Ledger") -> "ScoreScale":
+    def of(cls, ledger: "Store") -> "ScoreScale":
         """The scale that the calls in a ledger make. O(calls)."""
         calls = ledger.calls()
         names = [calls.arms[number] for number in calls.arm.tolist()]

@@ -1,12 +1,17 @@
-"""The main job: a policy is trained on preferences from the reward model that the router picks. Read it top to bottom.
+"""The main job: a policy is trained on preferences from the reward model that the router picks.
 
-LASER's Algorithm 1 with the unit of routing as a setting: a whole batch (the paper), a prompt (its footnote), or a pair of
-responses (BayesianRouter). One step is :meth:`Loop.step`: prompts -> responses -> contexts -> arms -> scores -> pairs ->
-one optimiser step -> payoffs -> router. The middle of it is a ``Session``. The router never sees text, the reward models never see
-the router, the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and attach a session).
+Read it top to bottom.
 
-Deviations from the paper, each a setting: warm-up pulls instead of a random b (``router.init: random``), a truth-anchored
-payoff in the embedded default (``payoff.name: neg_loss``), quantiles of earlier payoffs only.
+LASER's Algorithm 1 with the unit of routing as a setting: a whole batch (the paper), a prompt (its
+footnote), or a pair of responses (BayesianRouter). One step is :meth:`Loop.step`: prompts ->
+responses -> contexts -> arms -> scores -> pairs -> one optimiser step -> payoffs -> router. The
+middle of it is a ``Session``. The router never sees text, the reward models never see the router,
+the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and
+attach a session).
+
+Deviations from the paper, each a setting: warm-up pulls instead of a random b (``router.init:
+random``), a truth-anchored payoff in the embedded default (``payoff.name: neg_loss``), quantiles of
+earlier payoffs only.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +33,8 @@ from reward_router.units import Units
 __all__ = ["Loop", "Outcome", "describe", "gold_of_choice"]
 
 COUNTS = (
-    "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
-    "truncated", "pairs", "responses", "failed_rows",
+    "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative",
+    "agreed", "no_payoff", "truncated", "pairs", "responses", "failed_rows",
 )  # fmt: skip
 
 
@@ -91,7 +96,7 @@ class Loop:
                 parts.dispatcher.reset_scaler()
 
     def _sampled(self, t: int) -> Step:
-        """This process's prompts of step t, each with the policy's responses and what is known of their truth."""
+        """This process's prompts of step t, with the policy's responses and their gold."""
         parts, n_responses = self.parts, self.config.policy.n_responses
         examples = parts.ranks.shard(parts.batch(t))
         prompts = [example.prompt for example in examples]
@@ -115,7 +120,10 @@ class Loop:
         return frozenset(b for b, u in enumerate(draws) if u < self.config.audit)
 
     def seen(self, context_BD: Float, t: int) -> Float:
-        """(B, D) contexts as the router takes them at step t: one that goes by the iteration sees its number alone."""
+        """(B, D) contexts as the router takes them at step t.
+
+        One that goes by the iteration sees its number alone.
+        """
         if not by_iteration(self.config.router) or not self.parts.routed:
             return context_BD
         return np.full((len(context_BD), 1), float(t // self.parts.batches_per_iteration))
@@ -139,6 +147,6 @@ class Loop:
         reasons = {arm: reason for _, arm, reason in failures}
         told = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(reasons.items()))
         return (
-            f"step {step.step + 1}: all arms failed again and again and none answered when asked in turn, so nobody can judge "
-            f"({told}); put one back and go on with --resume"
+            f"step {step.step + 1}: all arms failed again and again and none answered when asked "
+            f"in turn, so nobody can judge ({told}); put one back and go on with --resume"
         )

@@ -1,8 +1,11 @@
-"""What came of a decision, and the payoff that it makes: from verdicts, gold and training losses to one number a decision.
+"""What came of a decision, and the payoff that it makes.
 
-A name or a function of the ``Outcome`` says how (the formulas are in ``payoffs``). A failed arm, a step that was not taken, or a
-loss that tells no arm from another gives no payoff, and is counted. Left out: payoffs that come later, from a person or another
-process, go to ``Dispatcher.feedback`` by the decision's id.
+From verdicts, gold and training losses to one number a decision.
+
+A name or a function of the ``Outcome`` says how (the formulas are in ``payoffs``). A failed arm, a
+step that was not taken, or a loss that tells no arm from another gives no payoff, and is counted.
+Left out: payoffs that come later, from a person or another process, go to ``Dispatcher.feedback``
+by the decision's id.
 """
 
 import math
@@ -24,7 +27,10 @@ LOSS_PAYOFFS = (*RAW_PAYOFFS, "full_advantage")
 GOLD_PAYOFFS = ("verifier", "probe")
 """Payoffs that gold makes."""
 COUNTS = ("uninformative", "agreed", "no_payoff")
-"""Decisions without a payoff: the loss told no arm from another, no arm disagreed with the judge of the pair, or whatever reason."""
+"""Decisions without a payoff.
+
+The loss told no arm from another, no arm disagreed with the judge of the pair, or whatever reason.
+"""
 
 
 @dataclass
@@ -34,10 +40,12 @@ class Outcome:
     Args:
         unit: what was decided about.
         decision_id: the receipt, which the payoff is given to.
-        loss_P: the training loss of each of its pairs before the step, nats. Pairs that a stand-in judged are left out: they
+        loss_P: the training loss of each of its pairs before the step, nats. Pairs that a stand-in
+        judged are left out: they
             say nothing of the drawn arm.
         after_P: the same after the step.
-        loss_PK: of each such pair the loss under each arm's label, NaN where the arm gives none (``full_advantage`` only).
+        loss_PK: of each such pair the loss under each arm's label, NaN where the arm gives none
+        (``full_advantage`` only).
         scores: one entry a prompt, the drawn arm's own scores, NaN where it abstained.
         golds: one entry a prompt, 1 right, 0 wrong, NaN unknown.
         responses: one entry a prompt.
@@ -72,7 +80,8 @@ class Trained:
     """What a trainer reports of the P pairs it was given.
 
     Args:
-        owner: (P,) the unit whose arm ordered each pair; -1: somebody else did, so that it says nothing of that arm.
+        owner: (P,) the unit whose arm ordered each pair; -1: somebody else did, so that it says
+            nothing of that arm.
         loss_P: (P,) each pair's loss before the step, nats.
         after_P: (P,) the same after the step (``improvement``).
         loss_PK: (P, K) the loss under each arm's label (``full_advantage``).
@@ -101,12 +110,14 @@ class PayoffRule:
     """From outcomes to payoffs.
 
     Args:
-        name: one of neg_loss, improvement, light_advantage, full_advantage (a trainer's losses), verifier, probe (gold), or
-            the name that a ``function`` is recorded under.
+        name: one of neg_loss, improvement, light_advantage, full_advantage (a trainer's losses),
+            verifier, probe (gold), or the name that a ``function`` is recorded under.
         function: a decision's ``Outcome`` -> a number in [0, 1], or None for no payoff.
-        fraction: the share of decisions that get a payoff, drawn by key; of those that gold or a function pays.
+        fraction: the share of decisions that get a payoff, drawn by key; of those that gold or a
+            function pays.
         seed: of that draw.
-        dpo: whether losses are plain DPO, log 2 whatever the arm said while the policy is its reference.
+        dpo: whether losses are plain DPO, log 2 whatever the arm said while the policy is its
+            reference.
 
     ``raw``: whether payoffs are any number, for the dispatcher to scale to [0, 1].
     """
@@ -180,7 +191,10 @@ class PayoffRule:
         return -before
 
     def _full_advantage(self, outcome: Outcome) -> float | None:
-        """1 or 0; None where no arm disagreed with the judge of the pair, or it had no order to give."""
+        """1 or 0.
+
+        None where no arm disagreed with the judge of the pair, or it had no order to give.
+        """
         if not outcome.loss_P or self._of_losses(outcome) is None:
             return None
         [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
@@ -194,8 +208,9 @@ class PayoffRule:
         self.counts["uninformative"] += 1
         if self.counts["uninformative"] == 1:
             self.warn(
-                "warning: train.loss dpo is log 2 for every arm while the policy is its reference, so these payoffs teach the "
-                "router nothing and are left out; train.loss: dpo+nll or payoff.name: improvement tells arms apart"
+                "warning: train.loss dpo is log 2 for every arm while the policy is its reference, "
+                "so these payoffs teach the router nothing and are left out; train.loss: dpo+nll "
+                "payoff.name: improvement tells arms apart"
             )
 
 

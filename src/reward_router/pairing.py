@@ -1,4 +1,7 @@
-"""From verdicts to preference pairs: who beats whom, whose arm said so, and what every other arm would have said."""
+"""From verdicts to preference pairs.
+
+Who beats whom, whose arm said so, and what every other arm would have said.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -25,18 +28,25 @@ class Pairing:
     """Forms the pairs of a step as the configuration wants them, and counts what gives none.
 
     Args:
-        parts: the configuration, the committee (if it judges), the dispatcher and the ranks of the run.
+        parts: the configuration, the committee (if it judges), the dispatcher and the ranks of the
+            run.
         counts: is added to.
     """
 
     def __init__(self, parts: Parts, counts: dict[str, int]) -> None:
-        """Where ``pairs.tie`` is given, each arm's usual score gap is learned from the calls recorded so far."""
+        """With ``pairs.tie``, each arm's usual score gap is learned from recorded calls."""
         self.parts, self.config, self.counts = parts, parts.config, counts
         self.gap_scale = GapScale()
         if self.config.tie:
             recorded = parts.dispatcher.ledger.calls()
             arms = [recorded.arms[k] for k in recorded.arm.tolist()]
-            rows = zip(recorded.decision.tolist(), arms, recorded.status, recorded.score.tolist(), strict=True)
+            rows = zip(
+                recorded.decision.tolist(),
+                arms,
+                recorded.status,
+                recorded.score.tolist(),
+                strict=True,
+            )
             self.gap_scale.learn(gaps(rows))
 
     def learn(self, calls: Iterable[Call]) -> None:
@@ -46,7 +56,10 @@ class Pairing:
             self.gap_scale.learn(gaps(rows))
 
     def pairs(self, batch: Batch) -> tuple[list[Pair], list[int]]:
-        """Preference pairs, and the unit whose arm ordered each (``NOBODY``: a stand-in, or the rule on cut responses)."""
+        """Preference pairs, and the unit whose arm ordered each (``NOBODY``.
+
+        A stand-in, or the rule on cut responses).
+        """
         pairs: list[Pair] = []
         owner: list[int] = []
         without: list[Place] = []
@@ -58,7 +71,8 @@ class Pairing:
                 if not ordered:
                     without.append((u, c))
                 pairs += [Pair(prompt, texts[w], texts[x], weight) for w, x, weight in ordered]
-                # what the fallback ordered, or the rule on cut responses, says nothing of this unit's arm
+                # what the fallback ordered, or the rule on cut responses, says nothing of this
+                # unit's arm
                 by_other = batch.verdicts.by_other((u, c))
                 fixed_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
                 owner += [NOBODY if by_other or fixed_NN[w, x] else u for w, x, _ in ordered]
@@ -88,7 +102,10 @@ class Pairing:
         return [(winner, loser, 1.0) for winner, loser in found]
 
     def margin(self, arm: str) -> float:
-        """The score gap up to which this arm's verdict is a tie: a fixed one, or a share of the arm's own usual gap."""
+        """The score gap up to which this arm's verdict is a tie.
+
+        A fixed one, or a share of the arm's own usual gap.
+        """
         return max(self.config.pairs.margin, self.gap_scale.threshold(arm, self.config.tie))
 
     def _count(self, batch: Batch, pairs: int, without: Sequence[Place]) -> None:
@@ -115,13 +132,14 @@ class Pairing:
         for name, count in self.parts.ranks.gather(list(counted.items())):
             self.counts[name] += count
 
-    # every other arm's opinion, for full_advantage --------------------------------------------------------
+    # every other arm's opinion, for full_advantage
+    # --------------------------------------------------------
 
     def labels(self, batch: Batch, owner: Sequence[int]) -> Int:
-        """(P, K) 1 where an arm orders the pair as its judge did, -1 the other way, 0 where it does not.
+        """(P, K) 1 where an arm orders the pair as its judge did, -1 the other way, 0 else.
 
-        It asks all other arms: K - 1 times the calls. (0, 0) for every payoff but ``full_advantage``. Pairs that a stand-in
-        judged are all 0.
+        It asks all other arms: K - 1 times the calls. (0, 0) for every payoff but
+        ``full_advantage``. Pairs that a stand-in judged are all 0.
         """
         mode = self.parts.session.mode
         if self.config.payoff.name != "full_advantage" or not isinstance(mode, SingleArm):
@@ -143,7 +161,7 @@ class Pairing:
         return agreement(gap_PK, margin_K, own_P)
 
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
-        """(P,) each pair's loss before the step with its order turned round, NaN where no arm asks for that."""
+        """(P,) each pair's loss before the step, turned round; NaN where no arm asks for that."""
         loss_P = np.full(len(pairs), np.nan)
         if self.config.payoff.name == "full_advantage":
             some_arm_disagrees_P = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()

@@ -1,13 +1,17 @@
-"""The middle of the job, on its own: contexts -> decision -> arms score -> verdicts, and outcome -> payoff -> router.
+"""The middle of the job, on its own.
 
-Needs no torch, no policy and no trainer: prompts and responses come from anybody, verdicts go to anybody. Our training loop, best of
-n and whoever brings a trainer of their own call the same two methods. One batch:
+Contexts -> decision -> arms score -> verdicts, and outcome -> payoff -> router.
+
+Needs no torch, no policy and no trainer: prompts and responses come from anybody, verdicts go to
+anybody. Our training loop, best of n and whoever brings a trainer of their own call the same two
+methods. One batch:
 
     batch = session.judge(Batch(step, prompts, ids, responses))     # who judges, and what they say
     payoffs = session.learn(batch, outcome)                         # what came of it
 
-``judge`` is four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one by one. What this leaves out: pairs and
-rewards (``pairs``), optimiser steps (``training``), and where responses come from.
+``judge`` is four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one
+by one. What this leaves out: pairs and rewards (``pairs``), optimiser steps (``training``), and
+where responses come from.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -48,10 +52,13 @@ class Judgement:
         by: who decided: the router, an ensemble or a committee.
         arm: the arm whose scores these are; '' where several judged together.
         propensity: the probability with which the arm was drawn; 1 where nothing was drawn.
-        scores: (N,) as the arm gave them, or as several arms agreed on them; NaN where nobody gave one.
-        calibrated: (N,) on a scale that is comparable between arms; NaN where the scale is not known yet.
+        scores: (N,) as the arm gave them, or as several arms agreed on them; NaN where nobody gave
+            one.
+        calibrated: (N,) on a scale that is comparable between arms; NaN where the scale is not
+            known yet.
         ranking: indices into ``columns``, the best first; those without a score are left out.
-        confidence: the probability that the first of the ranking is better than the second, where a committee has learned it.
+        confidence: the probability that the first of the ranking is better than the second, where a
+            committee has learned it.
     """
 
     unit: str
@@ -73,11 +80,12 @@ class Session:
     Args:
         dispatcher: the router with its ledger; its arms are the pool's.
         pool: the arms, or reward models by name.
-        contexts: prompts -> (B, D) what the router sees of them (``contexts.Hashing`` needs no model). None: every batch
-            brings its own ``contexts``.
-        payoff: the name of a payoff, a function of an ``Outcome`` that returns a number in [0, 1] or None, or a
-            ``PayoffRule``.
-        verdicts: who judges: ``single`` (the drawn arm), ``ensemble`` (all arms), or any ``VerdictMode``, as a committee.
+        contexts: prompts -> (B, D) what the router sees of them (``contexts.Hashing`` needs no
+            model). None: every batch brings its own ``contexts``.
+        payoff: the name of a payoff, a function of an ``Outcome`` that returns a number in [0, 1]
+            or None, or a ``PayoffRule``.
+        verdicts: who judges: ``single`` (the drawn arm), ``ensemble`` (all arms), or any
+            ``VerdictMode``, as a committee.
 
     ``gather`` joins lists over the processes of a run; alone it changes nothing.
 
@@ -86,7 +94,8 @@ class Session:
     >>> from reward_router.testing import FakeArm
     >>> arms = {"long": FakeArm(len), "short": FakeArm(lambda text: -len(text))}
     >>> session = Session(Dispatcher(Uniform(2), list(arms)), arms, Hashing(8), "probe")
-    >>> batch = session.judge(Batch(0, ["Say hi."], ["p1"], [["hi", "hello there"]], gold=[[1.0, 0.0]]))
+    >>> responses, gold = [["hi", "hello there"]], [np.array([1.0, 0.0])]
+    >>> batch = session.judge(Batch(0, ["Say hi."], ["p1"], responses, gold))
     >>> [judgement] = session.judgements(batch)
     >>> judgement.arm in arms, judgement.propensity
     (True, 0.5)
@@ -102,7 +111,7 @@ class Session:
         payoff: PayoffRule | str | Callable[[Outcome], float | None] = "probe",
         verdicts: VerdictMode | str = "single",
     ) -> None:
-        """InputError for a payoff or a way of judging that is unknown, or an arm that the pool does not have."""
+        """InputError for an unknown payoff, way of judging, or arm."""
         self.dispatcher = dispatcher
         self.pool = pool if isinstance(pool, RewardPool) else RewardPool({}, models=dict(pool))
         self.contexts = contexts
@@ -115,13 +124,13 @@ class Session:
                 known = ", ".join(self.pool.names)
                 raise InputError(f"arm {arm!r} of the dispatcher is none of the pool's: {known}")
 
-    # judging ---------------------------------------------------------------------------------------------
+    # judging --------------------------------------------------------------------------------------
 
     def judge(self, batch: Batch) -> Batch:
         """Route every unit of the batch, have it judged, and write both down.
 
-        Fills ``units``, ``contexts``, ``decisions`` and ``verdicts`` where they are empty. One call a response that was not
-        scored before, with one arm a unit; all arms with an ensemble.
+        Fills ``units``, ``contexts``, ``decisions`` and ``verdicts`` where they are empty. One call
+        a response that was not scored before, with one arm a unit; all arms with an ensemble.
         """
         self.fill(batch)
         self.route(batch)
@@ -130,14 +139,17 @@ class Session:
         return batch
 
     def fill(self, batch: Batch) -> None:
-        """Whole prompts as units, and the encoder's contexts, where the batch does not bring its own."""
+        """Whole prompts as units and the encoder's contexts, where the batch has none."""
         if not batch.units:
             batch.units = _whole_prompts(batch)
         if batch.contexts is None:
             batch.contexts = self._contexts(batch)
 
     def route(self, batch: Batch) -> None:
-        """Decisions of this process's units. Every process routes all units: equal state, equal draws."""
+        """Decisions of this process's units. Every process routes all units.
+
+        Equal state, equal draws.
+        """
         contexts = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
         ids = list(dict.fromkeys(self.gather([unit.id for unit in batch.units])))
         counts = list(batch.n_units) or [1] * len(ids)
@@ -178,7 +190,10 @@ class Session:
         return set(self.pool.names) <= self.dispatcher.resting.keys()
 
     def judgements(self, batch: Batch) -> list[Judgement]:
-        """What was said of a judged batch, one entry a unit and prompt: for trainers, rewards and people."""
+        """What was said of a judged batch, one entry a unit and prompt.
+
+        For trainers, rewards and people.
+        """
         if self._scale is None:
             self._scale = ScoreScale.of(self.dispatcher.ledger)
         judgements = []
@@ -213,14 +228,15 @@ class Session:
             confidence=sure,
         )
 
-    # learning --------------------------------------------------------------------------------------------
+    # learning -------------------------------------------------------------------------------------
 
     def learn(self, batch: Batch, outcome: Trained | Mapping[str, float] | None = None) -> dict[str, float]:
         """Give each decision of all processes its payoff, and the router what it learns from it.
 
-        ``outcome``: a trainer's losses (``Trained``); or payoffs that are known already, by decision id or by unit; or None
-        where verdicts and gold are all that the payoff needs. Returns decision id -> payoff (raw where it is a loss: the
-        dispatcher scales it). A failed arm, a skipped step or an uninformative loss gives none.
+        ``outcome``: a trainer's losses (``Trained``); or payoffs that are known already, by
+        decision id or by unit; or None where verdicts and gold are all that the payoff needs.
+        Returns decision id -> payoff (raw where it is a loss: the dispatcher scales it). A failed
+        arm, a skipped step or an uninformative loss gives none.
         """
         if outcome is None or isinstance(outcome, Trained):
             return self.pay(self.outcomes(batch, outcome), batch.step)
@@ -266,8 +282,8 @@ class Session:
     def _contexts(self, batch: Batch) -> NDArray[Any]:
         if self.contexts is None:
             raise InputError(
-                f"step {batch.step}: no contexts; give the session an encoder, or the batch its own "
-                f"contexts, an array with one row for each of its {len(batch.units)} units"
+                f"step {batch.step}: no contexts; give the session an encoder, or the batch its "
+                f"own contexts, an array with one row for each of its {len(batch.units)} units"
             )
         rows = self.gather(list(np.asarray(self.contexts(batch.prompts))))
         return np.stack(rows) if rows else np.zeros((0, 1))
@@ -284,12 +300,15 @@ def _mode(verdicts: VerdictMode | str, pool: RewardPool) -> VerdictMode:
 
 
 def _whole_prompts(batch: Batch) -> list[Unit]:
-    """One unit a prompt, with all of its responses. InputError where the lists do not fit together."""
+    """One unit a prompt, with all of its responses.
+
+    InputError where the lists do not fit together.
+    """
     lengths = len(batch.prompts), len(batch.ids), len(batch.responses)
     if len(set(lengths)) > 1:
         raise InputError(
-            f"step {batch.step}: {lengths[0]} prompts, {lengths[1]} ids and {lengths[2]} groups of responses; "
-            "allowed one id and one group for each prompt"
+            f"step {batch.step}: {lengths[0]} prompts, {lengths[1]} ids and {lengths[2]} groups of "
+            "responses; allowed one id and one group for each prompt"
         )
     units = []
     for row, (name, group) in enumerate(zip(batch.ids, batch.responses, strict=True)):

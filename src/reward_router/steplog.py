@@ -22,7 +22,9 @@ Json = dict[str, Any]
 
 @dataclass
 class Step(Batch):
-    """A batch of the main job: what the trainer was given, what it reported, and what that was worth.
+    """A batch of the main job.
+
+    What the trainer was given, what it reported, and what that was worth.
 
     Args:
         pairs: preference pairs of this process.
@@ -49,7 +51,9 @@ class Foresees(Protocol):
 
 
 def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
-    """One line of metrics.jsonl: shares, losses, payoffs, gold of what was sampled, seconds, the router's posterior.
+    """One line of metrics.jsonl.
+
+    Shares, losses, payoffs, gold of what was sampled, seconds, the router's posterior.
 
     All processes must call it alike. ``seconds``: spent so far, by phase.
     """
@@ -138,7 +142,7 @@ def _summed(seconds: Sequence[tuple[str, float]]) -> dict[str, float]:
 
 
 def _posterior(parts: Parts, step: Step) -> dict[str, list[float]]:
-    """Mean and sd of each arm's payoff at this batch's mean context, where the router has a posterior."""
+    """Mean and sd of each arm's payoff at the batch's mean context, where there is a posterior."""
     router = parts.dispatcher.router
     if not isinstance(router, Foresees) or step.contexts is None or len(step.contexts) == 0:
         return {}

@@ -1,4 +1,6 @@
-"""Stand-ins for tests of your own set-up: an arm, a policy, a trainer and a clock that need no model and no torch.
+"""Stand-ins for tests of your own set-up.
+
+An arm, a policy, a trainer and a clock that need no model and no torch.
 
 >>> arm = FakeArm(len)
 >>> arm.score(["Say hi."], [["hi", "hello"]]).tolist(), arm.asked
@@ -24,7 +26,8 @@ class FakeArm:
 
     Args:
         score_of: the text of a response -> its score; None: it abstains.
-        fails: prompts (their text) that it cannot answer: it raises on them. True: it never answers.
+        fails: prompts (their text) that it cannot answer: it raises on them. True: it never
+            answers.
 
     ``asked``: responses it was asked about so far; ``requests``: how often.
     """
@@ -86,7 +89,7 @@ class FakePolicy:
 
 
 class FakeTrainer:
-    """A trainer whose loss of a pair is a function of the pair, and which every step makes a share better.
+    """A trainer whose loss is a function of the pair, and which every step makes better.
 
     Args:
         loss_of: a pair -> its loss before training, nats.
@@ -108,7 +111,10 @@ class FakeTrainer:
         self.skips = 0
 
     def step(self, pairs: Sequence[Pair], batch: int = 0) -> StepResult:
-        """One step on these pairs. RunError after three in a row that were not taken, as `Trainer` does."""
+        """One step on these pairs.
+
+        RunError after three in a row that were not taken, as `Trainer` does.
+        """
         loss_P = self.losses(pairs)
         skipped = batch in self.breaks
         self.skips = self.skips + 1 if skipped else 0
@@ -125,7 +131,7 @@ class FakeTrainer:
 
 
 class FakeClock:
-    """A clock on which every phase takes the same time, so that what is written down does not depend on the machine.
+    """A clock on which every phase takes the same time, on every machine.
 
     >>> clock = FakeClock(tick=2.0)
     >>> with clock.phase("score"):

@@ -1,4 +1,6 @@
-"""What is routed in a step of the main job: whole batches, prompts, or pairs of responses, with the contexts the router sees.
+"""What is routed in a step of the main job.
+
+Whole batches, prompts, or pairs of responses, with the contexts the router sees.
 
 Several processes see all contexts in one order; each holds the units of its own prompts.
 """
@@ -33,7 +35,10 @@ class Units:
         self.config, self.contexts, self.gather = config, contexts, gather
 
     def fill(self, batch: Batch) -> Float:
-        """This process's units, and how many prompts each stands for; returns the contexts of what all processes route."""
+        """This process's units, and how many prompts each stands for.
+
+        Returns the contexts of what all processes route.
+        """
         unit = self.config.router.unit
         if unit == "pair":
             return self._pairs(batch)
@@ -49,7 +54,9 @@ class Units:
         return np.stack(rows)
 
     def prompt_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, D) what the router sees of whole prompts: each prompt's own row, or the mean over its pairs of responses.
+        """(B, D) what the router sees of whole prompts.
+
+        Each prompt's own row, or the mean over its pairs of responses.
 
         The latter where the router knows pairs only: ``unit: pair``, or a prior.
         """
@@ -59,7 +66,10 @@ class Units:
         return self.contexts.prompts(prompts)
 
     def _pairs(self, batch: Batch) -> Float:
-        """Candidate pairs first, routed after: two calls a pair. A pair of equal responses is no candidate."""
+        """Candidate pairs first, routed after: two calls a pair.
+
+        A pair of equal responses is no candidate.
+        """
         batch.units = []
         prompts, first, second = [], [], []
         for b, name in enumerate(batch.ids):

@@ -1,4 +1,4 @@
-"""Ledgers in which an ensemble or a committee decided under the name of an arm of its own go on as they began."""
+"""Ledgers go on in which an ensemble or a committee decided under the name of an arm."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,9 +13,12 @@ from reward_router.types import By, Decision
 
 
 class NamedDecider(Dispatcher):
-    """A dispatcher over the K arms and a last one that is none: the name under which nobody was routed.
+    """A dispatcher over the K arms and a last one that is none.
 
-    Its router is ``Fixed`` on that last name. Callers see decisions without an arm, as in a ledger of today.
+    The name under which nobody was routed.
+
+    Its router is ``Fixed`` on that last name. Callers see decisions without an arm, as in a ledger
+    of today.
     """
 
     def route(

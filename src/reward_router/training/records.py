@@ -1,4 +1,7 @@
-"""What goes into a trainer and what comes out of it. No torch: a loop, and a test, can be read without one."""
+"""What goes into a trainer and what comes out of it. No torch.
+
+A loop, and a test, can be read without one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +13,10 @@ from reward_router.types import Float
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference: the trainer sees texts, never which arm preferred. ``weight``: how much of a pair it counts in the step."""
+    """One preference: the trainer sees texts, never which arm preferred. ``weight``.
+
+    How much of a pair it counts in the step.
+    """
 
     prompt: Prompt
     chosen: str
@@ -20,9 +26,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """``loss_P``: each pair's loss before the first step (nats). ``skipped``: a loss was not finite and its step was not taken.
+    """``loss_P``: each pair's loss before the first step (nats). ``skipped``.
 
-    ``grad_norm``: of the last step. ``lr_S``: the learning rate of each of the S optimiser steps that were taken.
+    A loss was not finite and its step was not taken.
+
+    ``grad_norm``: of the last step. ``lr_S``: the learning rate of each of the S optimiser steps
+    that were taken.
     """
 
     loss_P: Float

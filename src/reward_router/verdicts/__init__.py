@@ -1,4 +1,7 @@
-"""Who says which response is better: the arm that was drawn (``single``), all arms (``ensemble``), or a ``committee``.
+"""Who says which response is better.
 
-Three classes of one protocol, ``batch.VerdictMode``: a batch goes in with its units and decisions, its verdicts come out.
+The arm that was drawn (``single``), all arms (``ensemble``), or a ``committee``.
+
+Three classes of one protocol, ``batch.VerdictMode``: a batch goes in with its units and decisions,
+its verdicts come out.
 """

@@ -1,6 +1,7 @@
 """One request to one arm about cells of a batch, and the calls that it is recorded as.
 
-A response that several units hold is asked about once; for the others the call is recorded as shared, at no price.
+A response that several units hold is asked about once; for the others the call is recorded as
+shared, at no price.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -46,7 +47,10 @@ class Reply:
         return "" if self.result is None else f"{self.result.status}: {self.result.error}"
 
     def calls(self, decision: Decision, unit: Unit, status: str) -> list[Call]:
-        """One record a response of this unit: ``status`` where the arm answered, shared where it had before."""
+        """One record a response of this unit.
+
+        ``status`` where the arm answered, shared where it had before.
+        """
         if not self.ok and self.result is not None:
             status = self.result.status
         seconds = self.result.seconds / max(1, self.result.n_calls) if self.result else 0.0
@@ -70,13 +74,18 @@ class Asker:
         pool: the arms.
         costs: the price of one call by arm; 1 where an arm is not listed.
         fallback: the arm that is asked first where the drawn one failed or abstained.
-        noise: standard deviation of noise put on scores of unit variance (LASER section 5); 0: none.
+        noise: standard deviation of noise put on scores of unit variance (LASER section 5); 0:
+            none.
         seed: of that noise.
         say: is told what is being scored.
     """
 
     def __init__(
-        self, pool: RewardPool, costs: Mapping[str, float] | None = None, *, fallback: str | None = None
+        self,
+        pool: RewardPool,
+        costs: Mapping[str, float] | None = None,
+        *,
+        fallback: str | None = None,
     ) -> None:
         """Without noise, and silent, unless the attributes say otherwise."""
         self.pool = pool
@@ -91,7 +100,10 @@ class Asker:
         return self.costs.get(arm, 1.0)
 
     def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> Reply:
-        """One request about these cells; its seconds and the rows that failed go into the batch's verdicts."""
+        """One request about these cells.
+
+        Its seconds and the rows that failed go into the batch's verdicts.
+        """
         wanted = list(cells)
         verdicts = batch.verdicts
         self.say(f"scoring {sum(len(columns) for _, columns in wanted)} responses with {arm}")
@@ -108,7 +120,10 @@ class Asker:
         return Reply(arm, score, result, self.cost(arm), failed)
 
     def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
-        """The same about those responses of the units that the arm has not scored yet; it remembers what it said."""
+        """The same about those responses of the units that the arm has not scored yet.
+
+        It remembers what it said.
+        """
         known = batch.verdicts.known.setdefault(arm, {})
         seen = set(known)
         missing = cells_of(units, known)
@@ -128,7 +143,7 @@ def silent(score_N: Float) -> bool:
 
 
 def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
-    """Write down the rows of this unit that the arm failed on, beside the requests that failed as a whole."""
+    """Write down the rows of this unit that the arm failed on."""
     failed = batch.verdicts.failed_rows.get(arm, {})
     for row, _ in unit.cells:
         if row in failed:
@@ -136,7 +151,10 @@ def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
 
 
 def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
-    """One arm's scores at mean 0 and standard deviation 1 over the batch; a constant arm says nothing (0)."""
+    """One arm's scores at mean 0 and standard deviation 1 over the batch.
+
+    A constant arm says nothing (0).
+    """
     values = np.array([v for v in score.values() if np.isfinite(v)])
     if len(values) == 0:
         return dict(score)
@@ -146,7 +164,7 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
 
 
 def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> list[Cell]:
-    """Rows and response indices that these units need beyond the ``known`` ones, each response of a row once."""
+    """What these units need beyond the ``known`` places, each response of a row once."""
     rows: dict[int, set[int]] = {}
     for unit in units:
         for row, columns in unit.cells:

@@ -1,7 +1,8 @@
 """The record that travels down a step, and what a way of judging writes into it.
 
-``Batch`` holds one field for every stage, so that no function needs parallel lists: prompts and responses come from a policy (or
-anybody), units and contexts are what is routed, decisions come from the dispatcher, verdicts from a ``VerdictMode``.
+``Batch`` holds one field for every stage, so that no function needs parallel lists: prompts and
+responses come from a policy (or anybody), units and contexts are what is routed, decisions come
+from the dispatcher, verdicts from a ``VerdictMode``.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,10 @@ Cell = tuple[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Unit:
-    """What one decision is about: a prompt with its responses, a pair of responses, or a whole batch."""
+    """What one decision is about.
+
+    A prompt with its responses, a pair of responses, or a whole batch.
+    """
 
     id: str
     cells: tuple[Cell, ...]
@@ -84,14 +88,16 @@ class Verdicts:
         self.calls.sort(key=lambda call: turn[call.decision_id or ""])
 
     def by_other(self, place: Place) -> bool:
-        """Whether somebody else judged this (unit, cell), so that it says nothing of the unit's own arm."""
+        """Whether another arm judged this (unit, cell): it says nothing of the unit's own."""
         unit, _ = place
         return unit in self.failed or place in self.abstained or place in self.failed_cells
 
 
 @dataclass
 class Batch:
-    """B prompts with their responses on their way through one step. Every stage fills its own field.
+    """B prompts with their responses on their way through one step.
+
+    Every stage fills its own field.
 
     Args:
         step: the number of the step; a unit is decided once in a step.
@@ -103,7 +109,8 @@ class Batch:
         units: what is routed; a session fills in one unit a prompt where it is empty.
         contexts: (U, D) one row a unit; a session computes them where it is None.
         n_units: how many prompts each row of ``contexts`` stands for; empty: one.
-        audited: rows of the batch that every arm scores as well, seen by neither router nor trainer.
+        audited: rows of the batch that every arm scores as well, seen by neither router nor
+            trainer.
         resting: arms that failed lately and are asked by no decision but their own.
         learn: whether a committee may learn from labels of this batch.
         decisions: one a unit, each the receipt for its payoff.
@@ -150,5 +157,8 @@ class VerdictMode(Protocol):
     by: By
 
     def judge(self, batch: Batch) -> Verdicts:
-        """Ask arms about every unit of a batch with decisions; fills ``batch.verdicts`` and returns it."""
+        """Ask arms about every unit of a batch with decisions.
+
+        Fills ``batch.verdicts`` and returns it.
+        """
         ...

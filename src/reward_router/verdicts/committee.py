@@ -1,8 +1,11 @@
-"""The committee as the judge of a run: arms are asked in rounds, each unit going on only where another opinion pays.
+"""The committee as the judge of a run.
 
-In a round every open unit names the arm it wants next, and each arm is asked once about all units that want it, so that a model is
-loaded and batched once a round. After the rounds the committee learns from labels (`labels`). Every process of a run sees
-all costs in one order, so all hold the same committee.
+Arms are asked in rounds, each unit going on only where another opinion pays.
+
+In a round every open unit names the arm it wants next, and each arm is asked once about all units
+that want it, so that a model is loaded and batched once a round. After the rounds the committee
+learns from labels (`labels`). Every process of a run sees all costs in one order, so all hold the
+same committee.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +25,26 @@ from reward_router.verdicts.batch import Batch, Verdicts
 from reward_router.verdicts.labels import Learner
 from reward_router.verdicts.table import Table
 
-COUNTS = ("units", "asked_1", "asked_2", "asked_3", "labelled", "no_pair", "not_scored", "rows", "below")
+COUNTS = (
+    "units",
+    "asked_1",
+    "asked_2",
+    "asked_3",
+    "labelled",
+    "no_pair",
+    "not_scored",
+    "rows",
+    "below",
+)
 
 
 class CommitteeOfArms:
-    """Judges units of one cell each (prompts or pairs), learns from labels, and counts what it asked.
+    """Judges units of one cell each (prompts, pairs), learns from labels, counts what it asked.
 
-    ``names``: the K arms in the order of the committee's columns. ``gather`` joins lists over processes. ``counts``: units judged, by how
-    many arms they asked (3: or more); units labelled, drawn in vain (no better-and-worse pair), not scored by all (budget); label rows; pairs
-    below ``min_confidence``.
+    ``names``: the K arms in the order of the committee's columns. ``gather`` joins lists over
+    processes. ``counts``: units judged, by how many arms they asked (3: or more); units labelled,
+    drawn in vain (no better-and-worse pair), not scored by all (budget); label rows; pairs below
+    ``min_confidence``.
     """
 
     def __init__(
@@ -41,7 +55,10 @@ class CommitteeOfArms:
         settings: JudgeConfig,
         gather: Callable[[list[Any]], list[Any]] = lambda items: items,
     ) -> None:
-        """``asker``: how single arms are asked. Where ``settings.first`` is a router, it names each unit's first arm."""
+        """``asker``: how single arms are asked.
+
+        Where ``settings.first`` is a router, it names each unit's first arm.
+        """
         self.asker, self.online, self.names, self.settings = asker, online, list(names), settings
         self.gather, self.counts = gather, dict.fromkeys(COUNTS, 0)
         self.by = By.COMMITTEE if settings.first == "order" else By.ROUTER
@@ -50,10 +67,12 @@ class CommitteeOfArms:
         self._below, self._arms = 0, list[int]()
 
     def judge(self, batch: Batch) -> Verdicts:
-        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then labels and refits.
+        """Calibrated scores for every unit and, per unit, the ranking with its confidences.
 
-        All processes must call it alike often. One request an arm and round; the audited rows are scored by the other arms,
-        too. Nothing is learned where the batch says so.
+        Then labels and refits.
+
+        All processes must call it alike often. One request an arm and round; the audited rows are
+        scored by the other arms, too. Nothing is learned where the batch says so.
         """
         table = Table(self.asker, self.online, self.names, batch)
         table.panels = [self._panel(table, i) for i in range(len(batch.units))]
@@ -93,14 +112,18 @@ class CommitteeOfArms:
             self.counts[f"asked_{min(max(len(voters), 1), 3)}"] += 1
             self.online.record(float(committee.costs[voters].sum()))
 
-    # pairs -------------------------------------------------------------------------------------------------------------
+    # pairs ----------------------------------------------------------------------------------------
+    # ---------------------
 
     def pairs(
         self, ranking: Ranking, texts: Sequence[str], limits: PairsConfig, draw: np.random.Generator
     ) -> list[tuple[int, int, float]]:
-        """(winner, loser, weight) of one unit: `form_pairs` on the calibrated values, unsure pairs left out or weighing less.
+        """(winner, loser, weight) of one unit.
 
-        A pair of a finished and a cut response needs no confidence where cut ones lose: it weighs 1.
+        `form_pairs` on the calibrated values, unsure pairs left out or weighing less.
+
+        A pair of a finished and a cut response needs no confidence where cut ones lose: it weighs
+        1.
         """
         settings, n = self.settings, len(texts)
         winner, loser = np.divmod(np.arange(n * n), n)
@@ -110,7 +133,15 @@ class CommitteeOfArms:
 
         def ordered(most: int, allowed_NN: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
             return form_pairs(
-                ranking.value_N, texts, most, draw, limits.margin, allowed_NN, finished_N, limits.truncated, limits.pick
+                ranking.value_N,
+                texts,
+                most,
+                draw,
+                limits.margin,
+                allowed_NN,
+                finished_N,
+                limits.truncated,
+                limits.pick,
             )
 
         if settings.below == "drop":
@@ -123,10 +154,14 @@ class CommitteeOfArms:
         self._below += low
         return [(w, x, float(weight)) for (w, x), weight in zip(found, weight_P, strict=True)]
 
-    # state and figures -------------------------------------------------------------------------------------------------
+    # state and figures ----------------------------------------------------------------------------
+    # ---------------------
 
     def record(self) -> dict[str, Any]:
-        """What the last step was like, for the log. All processes must call it once a step, after its pairs."""
+        """What the last step was like, for the log.
+
+        All processes must call it once a step, after its pairs.
+        """
         self.counts["below"] += sum(self.gather([self._below]))
         self._below = 0
         return {
@@ -136,7 +171,10 @@ class CommitteeOfArms:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Where the committee stands: share of units by arms asked, labels, gate, price, order by name."""
+        """Where the committee stands.
+
+        Share of units by arms asked, labels, gate, price, order by name.
+        """
         online, committee = self.online, self.online.committee
         units = max(self.counts["units"], 1)
         gate = committee.gate
@@ -152,7 +190,10 @@ class CommitteeOfArms:
 
     def state_dict(self) -> State:
         """Everything learned and counted, as arrays only."""
-        return {**self.online.state_dict(), "judged": np.array([self.counts[name] for name in COUNTS])}
+        return {
+            **self.online.state_dict(),
+            "judged": np.array([self.counts[name] for name in COUNTS]),
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit."""

@@ -1,4 +1,8 @@
-"""All arms judge together: the mean of what they said, as z-scores over the batch or raw (LASER's baselines). K calls a response."""
+"""All arms judge together.
+
+The mean of what they said, as z-scores over the batch or raw (LASER's baselines). K calls a
+response.
+"""
 
 from typing import Literal
 
@@ -15,7 +19,11 @@ class Ensemble:
     by = By.ENSEMBLE
 
     def __init__(self, asker: Asker, scale: Literal["zscore", "raw"] = "zscore") -> None:
-        """``scale``: z-scores over the batch, or the arms' own units, in which the arm of the widest scale decides."""
+        """``scale``.
+
+        Z-scores over the batch, or the arms' own units, in which the arm of the widest scale
+        decides.
+        """
         self.asker, self.scale = asker, scale
 
     def judge(self, batch: Batch) -> Verdicts:
@@ -34,7 +42,10 @@ class Ensemble:
         return verdicts
 
     def _ask(self, batch: Batch, arm: str) -> dict[Place, float]:
-        """What one arm said, without what is no number; its calls and failures go into the verdicts."""
+        """What one arm said, without what is no number.
+
+        Its calls and failures go into the verdicts.
+        """
         verdicts = batch.verdicts
         reply = self.asker.ask(batch, arm, cells_of(batch.units))
         for decision, unit in zip(batch.decisions, batch.units, strict=True):

@@ -1,8 +1,11 @@
-"""What a committee learns from in a run: labels of a keyed-random share of its units, by gold or by a strong judge outside it.
+"""What a committee learns from in a run.
 
-A label is a (better, worse) pair of a unit's responses, scored by all K arms within the stated extra cost. Gold costs nothing, so
-it is looked up first; a judge is asked only about units whose label all arms may score. With a label-free start, all arms score the first
-units, labelled or not. Every process of a run sees all labels and all costs in one order, so all hold the same committee.
+Labels of a keyed-random share of its units, by gold or by a strong judge outside it.
+
+A label is a (better, worse) pair of a unit's responses, scored by all K arms within the stated
+extra cost. Gold costs nothing, so it is looked up first; a judge is asked only about units whose
+label all arms may score. With a label-free start, all arms score the first units, labelled or not.
+Every process of a run sees all labels and all costs in one order, so all hold the same committee.
 Leaves out: labels that come later (a person's).
 """
 
@@ -35,7 +38,8 @@ class LabelRow:
 class Learner:
     """Draws units, has them labelled and scored by all arms, and hands the rows to the committee.
 
-    ``counts`` are added to: units labelled; ``no_pair``: drawn in vain; ``not_scored``: by all, for want of budget; label rows.
+    ``counts`` are added to: units labelled; ``no_pair``: drawn in vain; ``not_scored``: by all, for
+    want of budget; label rows.
     """
 
     def __init__(
@@ -47,10 +51,19 @@ class Learner:
         gather: Callable[[list[Any]], list[Any]] = lambda items: items,
     ) -> None:
         """``gather`` joins lists over processes."""
-        self.online, self.settings, self.counts, self.seed, self.gather = online, settings, counts, seed, gather
+        self.online, self.settings, self.counts, self.seed, self.gather = (
+            online,
+            settings,
+            counts,
+            seed,
+            gather,
+        )
 
     def learn(self, table: Table) -> list[Refit]:
-        """Labels of this step's units, those of all processes in one order; the refits they led to."""
+        """Labels of this step's units, those of all processes in one order.
+
+        The refits they led to.
+        """
         step = table.batch.step
         self._start(table)
         drawn = [i for i, unit in enumerate(table.units) if self.online.policy.draws(unit.id, step)]
@@ -73,7 +86,10 @@ class Learner:
         return [refit for refit in added if refit is not None]
 
     def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
-        """Units whose gold orders responses and that all arms may score; how many were not refused for want of budget."""
+        """Units whose gold orders responses and that all arms may score.
+
+        How many were not refused for want of budget.
+        """
         ordered = {i: sides for i in drawn if (sides := self._sides(table, i, table.gold(i)))}
         paid = self._paid(table, list(ordered))
         return {i: ordered[i] for i in paid}, len(drawn) - len(ordered) + len(paid)
@@ -92,7 +108,7 @@ class Learner:
         return ordered, len(paid)
 
     def _paid(self, table: Table, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
-        """Those of these units that all arms may score, decided in the order of all processes' units."""
+        """Those of these units that all arms may score, decided in the order of all processes."""
         step = table.batch.step
         offered = self.gather([(table.units[i].id, tuple(table.scores[i])) for i in places])
         bought = set()
@@ -102,14 +118,14 @@ class Learner:
         return [i for i in places if table.units[i].id in bought]
 
     def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
-        """(better, worse, is better side a) for as many disjoint pairs of different texts as the unit's responses give."""
+        """(better, worse, is better side a) for as many disjoint pairs as the responses give."""
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
         graded = self.settings.arm is not None or not set(value_N[np.isfinite(value_N)].tolist()) <= {0.0, 1.0}
         pairs = (better_worse if graded else right_wrong)(value_N, distinct(table.texts(i)), draw)
         return [(w, x, bool(side)) for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)]
 
     def _start(self, table: Table) -> None:
-        """Disjoint pairs scored by all arms, without a label, until the label-free start has enough."""
+        """Disjoint pairs scored by all arms, unlabelled, until the label-free start has enough."""
         if not self.online.wants_unlabelled():
             return
         step = table.batch.step
@@ -141,7 +157,10 @@ def right_wrong(gold_N: Float, among: Sequence[int], draw: np.random.Generator) 
 
 
 def better_worse(value_N: Float, among: Sequence[int], draw: np.random.Generator) -> list[tuple[int, int]]:
-    """Disjoint (better, worse) pairs, matched at random, not by how far they are apart; ties and NaN give none. O(N^2)."""
+    """Disjoint (better, worse) pairs, matched at random, not by how far they are apart.
+
+    Ties and NaN give none. O(N^2).
+    """
     free = [int(n) for n in draw.permutation(np.array(among, dtype=np.int64)) if np.isfinite(value_N[n])]
     pairs = []
     while free:

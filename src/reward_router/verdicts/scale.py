@@ -1,4 +1,7 @@
-"""Each arm's own scale, as it was seen so far: location and spread of its scores, to set scores of different arms side by side."""
+"""Each arm's own scale, as it was seen so far.
+
+Location and spread of its scores, to set scores of different arms side by side.
+"""
 
 import math
 from collections.abc import Iterable
@@ -40,7 +43,10 @@ class ScoreScale:
         return scale
 
     def learn(self, calls: Iterable[tuple[str, str, float]]) -> None:
-        """Take in (arm, status, score); what is no number, or was seen already, is left out. O(1) each."""
+        """Take in (arm, status, score); what is no number, or was seen already, is left out.
+
+        O(1) each.
+        """
         for arm, status, score in calls:
             if status in SEEN_ALREADY or not math.isfinite(score):
                 continue

@@ -1,10 +1,11 @@
 """One arm a unit: the one that was drawn for it judges; another answers where that arm cannot.
 
-One call a response, and one only where several units of an arm hold the same response. An arm cannot answer when its request fails
-(it raises, returns NaN of the wrong shape, is too slow), or when it abstains on a prompt: fewer than two of its scores are
-numbers, so it orders nothing. The stand-in's scores are trained on; what the drawn arm itself said is kept beside them, because
-the router learns of that arm. What no arm scored stays NaN. An audit asks the other arms as well, for agreement figures only, and
-``compare`` for a payoff that needs all labels.
+One call a response, and one only where several units of an arm hold the same response. An arm
+cannot answer when its request fails (it raises, returns NaN of the wrong shape, is too slow), or
+when it abstains on a prompt: fewer than two of its scores are numbers, so it orders nothing. The
+stand-in's scores are trained on; what the drawn arm itself said is kept beside them, because the
+router learns of that arm. What no arm scored stays NaN. An audit asks the other arms as well, for
+agreement figures only, and ``compare`` for a payoff that needs all labels.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,10 @@ class SingleArm:
     by = By.ROUTER
 
     def __init__(self, asker: Asker) -> None:
-        """``asker``: how arms are asked, and which one is asked first where another cannot answer."""
+        """``asker``.
+
+        How arms are asked, and which one is asked first where another cannot answer.
+        """
         self.asker = asker
 
     def judge(self, batch: Batch) -> Verdicts:
@@ -43,7 +47,10 @@ class SingleArm:
         return verdicts
 
     def compare(self, batch: Batch, chosen: Sequence[int]) -> None:
-        """Ask every other arm about the first cell of the ``chosen`` units: calls of status ``compared``."""
+        """Ask every other arm about the first cell of the ``chosen`` units.
+
+        Calls of status ``compared``.
+        """
         verdicts = batch.verdicts
         pool = self.asker.pool
         calls: list[Call] = []
@@ -64,7 +71,10 @@ class SingleArm:
         verdicts.sort_calls(batch.decisions)
 
     def _ask(self, batch: Batch, arm: str, places: Iterable[Place], status: str) -> None:
-        """One request to one arm about these (unit, cell); a failure is recorded with every decision it concerns."""
+        """One request to one arm about these (unit, cell).
+
+        A failure is recorded with every decision it concerns.
+        """
         verdicts = batch.verdicts
         cells_by_unit: dict[int, list[int]] = {}
         for i, c in places:
@@ -100,7 +110,7 @@ class SingleArm:
             verdicts.stand_in[place] = reply.arm
 
     def _noisy(self, step: int, reply: Reply, status: str) -> dict[Place, float]:
-        """The scores with Gaussian noise, brought to unit variance over the batch first (LASER section 5, sigma 0.1 to 0.4)."""
+        """The scores at unit variance over the batch with Gaussian noise (LASER section 5)."""
         score = dict(reply.score)
         if self.asker.noise <= 0:
             return score
@@ -113,7 +123,10 @@ class SingleArm:
         return score
 
     def _stand_in(self, batch: Batch) -> None:
-        """Other arms judge where the drawn one failed or abstained: the fallback first, then the others in turn."""
+        """Other arms judge where the drawn one failed or abstained.
+
+        The fallback first, then the others in turn.
+        """
         verdicts = batch.verdicts
         unjudged: list[Place] = []
         for i, cells in enumerate(verdicts.scores):

@@ -14,8 +14,9 @@ from reward_router.verdicts.batch import Batch, Verdicts
 class Table:
     """Units of one cell each before the K arms ``names``.
 
-    ``scores``: per unit, arm -> (N,) scores. ``panels``: per unit, who is asked next. Arms that rest are asked by nobody but the
-    decisions that name them; to the others they have nothing to say.
+    ``scores``: per unit, arm -> (N,) scores. ``panels``: per unit, who is asked next. Arms that
+    rest are asked by nobody but the decisions that name them; to the others they have nothing to
+    say.
     """
 
     def __init__(self, asker: Asker, online: OnlineCommittee, names: Sequence[str], batch: Batch) -> None:
@@ -120,7 +121,10 @@ class Table:
         return said
 
     def _note_failures(self, reply: Reply, i: int) -> None:
-        """Whether the request failed, or this unit's row of it; it counts as the unit's where its own arm failed."""
+        """Whether the request failed, or this unit's row of it.
+
+        It counts as the unit's where its own arm failed.
+        """
         verdicts, decision = self.verdicts, self.decisions[i]
         note_rows(self.batch, decision, reply.arm, self.units[i])
         if not reply.ok:
@@ -133,7 +137,10 @@ class Table:
             verdicts.failed.add(i)
 
     def fall_back(self, fallback: str | None) -> None:
-        """Where all who were asked failed or abstained, others judge in turn: the configured fallback first."""
+        """Where all who were asked failed or abstained, others judge in turn.
+
+        The configured fallback first.
+        """
         names, vetoes = self.names, self.online.committee.vetoes
         broken = {name for _, name, _ in self.verdicts.failures} | self.batch.resting
         for name in dict.fromkeys([*([fallback] if fallback else []), *names]):

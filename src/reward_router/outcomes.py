@@ -210,7 +210,7 @@ class PayoffRule:
             self.warn(
                 "warning: train.loss dpo is log 2 for every arm while the policy is its reference, "
                 "so these payoffs teach the router nothing and are left out; train.loss: dpo+nll "
-                "payoff.name: improvement tells arms apart"
+                "or payoff.name: improvement tells arms apart"
             )
 
 

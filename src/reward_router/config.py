@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
+from reward_router.kinds import ARMS
 from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -23,9 +24,6 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-
-ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "python", "gold")
-"""Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
 class Section(BaseModel):
@@ -83,9 +81,15 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "python", "gold"]
+    kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_exists(cls, given: str) -> str:
+        ARMS[given]
+        return given
 
     @property
     def options(self) -> dict[str, Any]:

@@ -16,26 +16,25 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
-from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
+from reward_router.config import BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
 from reward_router.contexts import Contexts
 from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
-from reward_router.kinds import here_importable
+from reward_router.kinds import ROUTERS, here_importable
 from reward_router.ledger import Ledger
 from reward_router.limits import within
-from reward_router.online import online_prior, online_router, same_arms
+from reward_router.online import online_prior, same_arms
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
 from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
-from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
-from reward_router.routers.sequential import Sequential
+from reward_router.routers.binding import bound
 from reward_router.training.schedule import Schedule
-from reward_router.types import Float, Router
+from reward_router.types import Router
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
@@ -130,31 +129,8 @@ def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
 
 
 def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:
-    """The configured router; options that are None take its own defaults."""
-    k = len(arms)
-    given = config.model_dump(include=OPTIONS.get(config.name, set()), exclude_none=True)
-    if config.name == "linucb":
-        return LinUCB(k, dim, prior_mean=random_start(config, k, dim, seed), **given)
-    if config.name == "thompson":
-        return LinearThompson(k, dim, **given)
-    if config.name == "bayesian":
-        return online_router(config, arms, dim, prior)
-    if config.name == "exp3":
-        return Exp3(k, **given)
-    if config.name == "laser-exp3":  # the paper's text: learning rate 1 inside the exponent
-        return Exp3(k, eta=1.0, **given)
-    if config.name == "round_robin":
-        return Sequential(k) if config.per == "iteration" else RoundRobin(k)
-    if config.name == "fixed":
-        return Fixed(k, arms.index(config.arm or ""))
-    return Uniform(k)
-
-
-def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | None:
-    """theta_0 = b_0 / ridge with b_0 ~ N(0, 1): the paper's text (LASER, Algorithm 1); None: zeros."""
-    if config.init == "zeros":
-        return None
-    return keyed.rng(seed, "init", 0, "b").normal(size=(k, dim)) / (config.ridge or 1.0)
+    """The configured router; options that are left out take its own defaults."""
+    return bound(ROUTERS[config.name].build(arms, dim, config.options, seed=seed, artifact=prior))
 
 
 def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> list[str]:
@@ -357,7 +333,7 @@ def fitting(
 
 def by_iteration(config: RouterConfig) -> bool:
     """Whether the router's context is the iteration's number."""
-    return config.name == "round_robin" and config.per == "iteration"
+    return config.by_iteration
 
 
 def checked_payoff(path: str) -> Callable[[Any], float | None]:

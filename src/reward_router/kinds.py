@@ -11,12 +11,15 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
 
 from reward_router.errors import InputError
 
@@ -78,6 +81,112 @@ class ArmKind(Kind):
         )
 
 
+GIVEN = ("n_arms", "dim", "arms", "seed", "artifact")
+"""What a router's constructor is given where it has a parameter of this name; every other parameter is an option."""
+
+
+@dataclass(frozen=True)
+class RouterKind(Kind):
+    """A router by name. ``make`` takes some of `GIVEN`, and the options.
+
+    Args:
+        of: a class that ``make`` passes its other keywords on to; its options are options, too.
+        given: options that this name sets, and nobody else may.
+        in_replay: defaults that hold in `replay` only.
+        units: the units it routes.
+        learns: whether payoffs change its choice.
+        check: raises InputError for options that do not go together.
+        own: whether it is a user's own class.
+        note: what a reader of the report should know of its probabilities.
+    """
+
+    of: Callable[..., Any] | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    in_replay: Mapping[str, Any] = field(default_factory=dict)
+    units: tuple[str, ...] = ("batch", "prompt", "pair")
+    learns: bool = True
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    own: bool = False
+    note: str = ""
+
+    @classmethod
+    def imported(cls, path: str, target: Callable[..., Any]) -> "RouterKind":
+        """The kind of a user's own class; it may say ``learns = False``."""
+        says: Mapping[str, Any] = vars(target) if inspect.isclass(target) else {}
+        return cls(path, target, first_line(target), learns=bool(says.get("learns", True)), own=True)
+
+    @cached_property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The options by name: keywords of plain values (numbers, texts, switches, choices); all of a user's own class."""
+        found: dict[str, inspect.Parameter] = {}
+        for function in (self.make, self.of):
+            for name, parameter in _parameters(function).items():
+                if name not in GIVEN and name not in self.given and (self.own or _is_plain(parameter.annotation)):
+                    found.setdefault(name, parameter)
+        return found
+
+    def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as values of their types; OptionError for one that is unknown, of another type, missing or out of range."""
+        for name in options:
+            if name not in self.options:
+                listed = ", ".join(sorted(self.options)) or "none"
+                raise OptionError("", f"{name} is no option of {self.name}; it takes {listed}")
+        if self.check is not None:
+            self.check(options)
+        values = {name: _of_type(name, self.options[name].annotation, value) for name, value in options.items()}
+        missing = [n for n, p in self.options.items() if p.default is p.empty and n not in values]
+        if missing:
+            raise OptionError("", f"{self.name} needs the option {missing[0]!r}")
+        if not self.own:  # built once on a toy, so that a value out of range is found before anything is loaded
+            self.build([str(values.get("arm", "first")), "second"], 1, values)
+        return values
+
+    def build(
+        self, arms: Sequence[str], dim: int, options: Mapping[str, Any], *, seed: int = 0, artifact: Any = None
+    ) -> Any:
+        """The router for these arms and contexts of ``dim`` features; ``artifact``: a prior that was learned offline."""
+        known = {"n_arms": len(arms), "dim": dim, "arms": list(arms), "seed": seed, "artifact": artifact}
+        parameters = inspect.signature(self.make).parameters
+        wanted = {name: value for name, value in known.items() if name in parameters}
+        if "n_arms" not in wanted and "arms" not in wanted:
+            raise InputError(f"router {self.name}: its constructor takes no n_arms, the number of arms")
+        return self.make(**wanted, **self.given, **options)
+
+
+class OptionError(InputError):
+    """An option of a kind that cannot be right; ``option`` names the key, '' where the message does."""
+
+    def __init__(self, option: str, message: str) -> None:
+        """``message``: what is wrong and what is allowed."""
+        super().__init__(message)
+        self.option = option
+
+
+def _parameters(function: Callable[..., Any] | None) -> dict[str, inspect.Parameter]:
+    if function is None:
+        return {}
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except (NameError, TypeError):  # annotations that only a type checker can read
+        signature = inspect.signature(function)
+    unnamed = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {name: p for name, p in signature.parameters.items() if p.kind not in unnamed}
+
+
+def _is_plain(annotation: Any) -> bool:
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return all(part in (bool, int, float, str, NoneType) or get_origin(part) is Literal for part in parts)
+
+
+def _of_type(name: str, annotation: Any, value: Any) -> Any:
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return value
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        raise OptionError(name, f"{error.errors()[0]['msg']} (got {value!r})") from None
+
+
 SomeKind = TypeVar("SomeKind", bound=Kind)
 
 
@@ -130,13 +239,15 @@ class Table(Generic[SomeKind]):
             return self.rows[name]
         if name in self.own:
             return self.own[name]
-        if ":" not in name:
+        if not is_import_path(name):
             raise InputError(f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, or package.module:Class")
         kind = self.of.imported(name, import_path(name, self.what))
         self.own[name] = kind  # type: ignore[assignment]
         return kind  # type: ignore[return-value]
 
 
+ROUTERS = Table("router", "reward_router.routers", RouterKind)
+"""Routers that `train`, `replay` and `bestofn` know by name."""
 ARMS = Table("kind", "reward_router.rewards.kinds", ArmKind)
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
@@ -150,6 +261,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1)
     return f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name has the form ``package.module:Class``.
+
+    >>> is_import_path("my.routers:Best"), is_import_path("judge-pair:gpt4")
+    (True, False)
+    """
+    module, colon, inside = name.partition(":")
+    parts = [*module.split("."), *inside.split(".")]
+    return bool(colon) and all(part.isidentifier() for part in parts)
 
 
 def first_line(target: object) -> str:

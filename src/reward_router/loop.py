@@ -38,7 +38,7 @@ from reward_router.responses import finished
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
 from reward_router.training.step import Pair, StepResult
-from reward_router.types import Decision, Float, Int
+from reward_router.types import Decision, Float, HasPosterior, Int
 
 LOG2_TOLERANCE = 1e-6
 RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
@@ -485,7 +485,7 @@ class Loop:
     def _posterior(self, context_BD: Float, names: Sequence[str]) -> dict[str, list[float]]:
         """Mean and sd of each arm's payoff at this batch's mean context, where the router has a posterior."""
         router = self.parts.dispatcher.router
-        if not hasattr(router, "posterior") or len(context_BD) == 0:
+        if not isinstance(router, HasPosterior) or len(context_BD) == 0:
             return {}
         mean_BK, sd_BK = router.posterior(pool(context_BD))
         return {name: [float(mean_BK[0, k]), float(sd_BK[0, k])] for k, name in enumerate(names)}

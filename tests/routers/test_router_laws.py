@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reward_router.errors import InputError
 from reward_router.routers import (
     DiscountedLinUCB,
+    EpsilonGreedy,
     Exp3,
     Fixed,
     LinearThompson,
@@ -50,6 +51,7 @@ CASES = [
     Case("RoundRobin", lambda: RoundRobin(K), frozenset(ONE_ARM)),
     Case("Sequential", lambda: Sequential(K), frozenset(ONE_ARM)),
     Case("Fixed", lambda: Fixed(K, 2), frozenset((*ONE_ARM, "remove 2"))),
+    Case("EpsilonGreedy", lambda: EpsilonGreedy(K)),
     Case("Exp3", lambda: Exp3(K)),
     Case("Exp3 eta=1", lambda: Exp3(K, eta=1.0)),
     linear("LinUCB"),

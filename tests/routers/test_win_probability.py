@@ -11,7 +11,7 @@ from scipy.special import ndtr
 
 from reward_router.errors import InputError
 from reward_router.routers import LinearThompson, choose, win_probability
-from reward_router.routers.win_probability import _by_even_points, _by_panels, mixture_win_probability
+from reward_router.posterior.win_probability import _by_even_points, _by_panels, mixture_win_probability
 
 
 def adaptive(mean, sd, weight):

@@ -23,6 +23,7 @@ from reward_router.bestofn.ways import Chosen, Learned, Loss, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
+from reward_router.kinds import ROUTERS
 from reward_router.offline.prior import Prior
 from reward_router.online import online_prior
 from reward_router.rewards.spec import needs_gold
@@ -115,7 +116,7 @@ def _check(config: Config, files: Files) -> None:
         raise InputError("router.mode: ensemble asks every arm, which is the row `mean` of bestofn; use mode: route")
     if router.unit == "batch":
         raise InputError("router.unit: batch; bestofn gives every prompt its own arm: use --set router.unit=prompt")
-    if router.per == "iteration":
+    if router.by_iteration:
         raise InputError("router.per: iteration counts iterations of training; bestofn has none: use per: decision")
     if config.noise:
         raise InputError("noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0")
@@ -204,7 +205,7 @@ class _Work:
                 "judge: committee learns from gold, and no train prompt has any; give golds or answers, let an arm label "
                 "(judge.labels.by), or use judge: single"
             )
-        if not self.teaches and self.config.router.name not in ("fixed", "uniform", "round_robin"):
+        if not self.teaches and ROUTERS[self.config.router.name].learns:
             start = "its prior" if self.config.router.prior else "nothing, so it draws arms alike often"
             self._warn(
                 f"no payoff is known for any train prompt: {self.config.router.name} learns nothing and goes by {start}; "

@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from reward_router.kinds import ROUTERS
 from reward_router.report import charts, page
 from reward_router.report.dots import panels
 from reward_router.report.frame import cut
@@ -56,11 +57,9 @@ def shares(e: Evidence) -> str:
             "The probability the router gave each arm before it drew one. Where this is all one colour the router was sure; where the bands are "
             "even it was still exploring."
         )
-        what += (
-            " LinUCB puts everything on one arm per decision, so its bands only show how often."
-            if "linucb" in e.summary["router"]
-            else ""
-        )
+        router = e.summary["router"]
+        if router in ROUTERS and ROUTERS[router].note:
+            what += f" {ROUTERS[router].note}"
         parts += ["<h3>Mean choice probabilities</h3>", note(what), probs[-1]]
     return "".join(parts)
 

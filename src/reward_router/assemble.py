@@ -1,8 +1,6 @@
 """From a configuration to the parts of a run: prompts, policy, arms, router, dispatcher, trainer."""
 
 import atexit
-import importlib
-import inspect
 import math
 import shutil
 import tempfile
@@ -11,8 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
@@ -23,11 +19,11 @@ from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
-from reward_router.kinds import ROUTERS, here_importable
+from reward_router.kinds import ROUTERS
 from reward_router.ledger import Ledger
-from reward_router.limits import within
 from reward_router.online import online_prior, same_arms
 from reward_router.payoffs import QuantileScaler
+from reward_router.payoffs.own import function_at, own_payoff
 from reward_router.ranks import Ranks
 from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
@@ -90,7 +86,7 @@ class Parts:
     @cached_property
     def python_payoff(self) -> Callable[[Any], float | None]:
         """The function that ``payoff.path`` names, its values checked."""
-        return checked_payoff(self.config.payoff.path or "")
+        return own_payoff(self.config.payoff.path or "")
 
 
 def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
@@ -271,13 +267,13 @@ def steps_of(config: Config, prompts: int) -> int:
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
     """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
-    if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
+    if config.payoff.kind.needs_gold and not any(e.verify for e in examples):
         raise InputError(
             f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
         )
-    if config.payoff.name == "python":
-        import_callable(config.payoff.path or "", "payoff.path")
+    if config.payoff.path is not None:
+        function_at(config.payoff.path)
     vetoes = [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
     known = (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback))
     for key, arm in (*known, ("judge.labels.by", config.judge.labels.arm), *vetoes):
@@ -334,47 +330,3 @@ def fitting(
 def by_iteration(config: RouterConfig) -> bool:
     """Whether the router's context is the iteration's number."""
     return config.by_iteration
-
-
-def checked_payoff(path: str) -> Callable[[Any], float | None]:
-    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1].
-
-    RunError where one call takes longer than `limits.SECONDS`.
-    """
-    function = import_callable(path, "payoff.path")
-
-    def payoff(outcome: Any) -> float | None:
-        try:
-            value = within(lambda: function(outcome), f"payoff.path={path!r}")
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
-        if value is None:
-            return None
-        if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-            raise InputError(
-                f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; allowed a number in [0, 1], or None for no payoff"
-            )
-        return float(value)
-
-    return payoff
-
-
-def import_callable(path: str, key: str) -> Callable[..., Any]:
-    """The object at ``module:name``; InputError says which part is missing."""
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise InputError(f"{key}={path!r}: write it as module:function")
-    try:
-        with here_importable():
-            holder = importlib.import_module(module)
-    except (ImportError, SyntaxError, ValueError) as error:
-        raise InputError(f"{key}={path!r}: {error}") from None
-    except Exception as error:  # the module is the user's: whatever it raises while it is imported is its own
-        said = " ".join(str(error).split())
-        raise InputError(f"{key}={path!r} cannot be imported: {type(error).__name__}: {said}") from error
-    found = getattr(holder, name, None)
-    if found is None:
-        raise InputError(f"{key}={path!r}: module {module} has no {name!r}")
-    if not callable(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters):
-        raise InputError(f"{key}={path!r} is not a function of one argument")
-    return found  # type: ignore[no-any-return]

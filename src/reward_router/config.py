@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
-from reward_router.kinds import ARMS, ROUTERS, OptionError
+from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, OptionError, PayoffKind, is_import_path
 from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -237,9 +237,7 @@ class ContextConfig(Section):
 class PayoffConfig(Section):
     """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
 
-    name: Literal["neg_loss", "improvement", "light_advantage", "full_advantage", "verifier", "probe", "python"] = (
-        "neg_loss"
-    )
+    name: str = Field(default="neg_loss", description="a payoff, or package.module:function of your own")
     path: str | None = Field(default=None, description="module:function of `python`")
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of prompts whose gold is looked up"
@@ -251,13 +249,31 @@ class PayoffConfig(Section):
     per_iteration: bool = Field(default=False, description="quantiles forget at the start of an iteration")
     hold_back: Annotated[int, Field(ge=0)] | None = Field(default=None, description="raw payoffs scaled together first")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_import_path_is_the_users_function(cls, given: Any) -> Any:
+        name = given.get("name") if isinstance(given, Mapping) else None
+        if isinstance(name, str) and is_import_path(name):
+            return {"path": name, **given, "name": "python"}
+        return given
+
+    @field_validator("name")
+    @classmethod
+    def _payoff_exists(cls, given: str) -> str:
+        return PAYOFFS[given].name
+
     @model_validator(mode="after")
     def _consistent(self) -> "PayoffConfig":
         if self.low >= self.high:
             raise ValueError(f"low={self.low} must be below high={self.high}")
-        if (self.name == "python") != (self.path is not None):
+        if self.kind.needs_path != (self.path is not None):
             raise ValueError("path names the function of name: python, and belongs to it alone")
         return self
+
+    @property
+    def kind(self) -> PayoffKind:
+        """What the name stands for."""
+        return PAYOFFS[self.name]
 
 
 GOLD = "gold"
@@ -487,17 +503,18 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _pairs_are_routed(self) -> "Config":
-        payoff, routed = self.payoff.name, self.router.unit == "pair" and self.router.mode == "route"
+        payoff = self.payoff.name
+        routed = self.router.unit == "pair" and self.router.mode == "route"
         if self.pairs.tie and not routed:
             raise ValueError("pairs.tie needs router.unit: pair, where every verdict is about one pair")
-        if payoff not in ("light_advantage", "full_advantage"):
+        if not self.payoff.kind.compares_pairs:
             return self
         if not routed:
             raise ValueError(f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route")
         if self.train.loss not in ("dpo", "dpo+nll"):
             raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")
-        if payoff == "full_advantage" and self.noise:
-            raise ValueError("payoff.name: full_advantage asks all arms, noise is put on the chosen one only; drop one")
+        if self.payoff.kind.asks_all_arms and self.noise:
+            raise ValueError(f"payoff.name: {payoff} asks all arms, noise is put on the chosen one only; drop one")
         return self
 
     @model_validator(mode="after")
@@ -525,7 +542,7 @@ class Config(Section):
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,
             "pairs.tie (min_confidence does its work)": bool(self.pairs.tie),
-            "payoff.name: full_advantage": self.payoff.name == "full_advantage",
+            f"payoff.name: {self.payoff.name}": self.payoff.kind.asks_all_arms,
         }
         if judge.labels.arm and judge.first != "order":
             raise ValueError(

@@ -153,6 +153,37 @@ class RouterKind(Kind):
         return self.make(**wanted, **self.given, **options)
 
 
+@dataclass(frozen=True)
+class PayoffKind(Kind):
+    """What a router learns from, by name. ``make`` takes what came of one decision and gives its payoff, or None.
+
+    Args:
+        raw: whether the payoff is any number, which the dispatcher scales to [0, 1].
+        needs_gold: whether the prompts must have a rule or an answer; then payoffs are right or wrong, 1 or 0.
+        is_gold: whether it is gold itself, so that its correlation with gold says nothing.
+        needs_loss: whether it is made of the training losses of the decision's pairs.
+        needs_after: whether losses after the step are measured, too: one more pass over the pairs.
+        needs_step: whether it takes a training step, or other units of one.
+        compares_pairs: whether it needs ``router.unit: pair``.
+        asks_all_arms: whether every arm is asked about every pair: K calls for one.
+        sampled: whether ``payoff.fraction`` says how many decisions get it.
+        needs_path: whether ``payoff.path`` names the function; then ``make`` takes that path and gives the function.
+        together: of the payoffs of a batch, those that the router is given; None: they are taken as they are.
+    """
+
+    raw: bool = False
+    needs_gold: bool = False
+    is_gold: bool = False
+    needs_loss: bool = False
+    needs_after: bool = False
+    needs_step: bool = False
+    compares_pairs: bool = False
+    asks_all_arms: bool = False
+    sampled: bool = False
+    needs_path: bool = False
+    together: Callable[[list[float]], list[float]] | None = None
+
+
 class OptionError(InputError):
     """An option of a kind that cannot be right; ``option`` names the key, '' where the message does."""
 
@@ -248,6 +279,8 @@ class Table(Generic[SomeKind]):
 
 ROUTERS = Table("router", "reward_router.routers", RouterKind)
 """Routers that `train`, `replay` and `bestofn` know by name."""
+PAYOFFS = Table("payoff", "reward_router.payoffs", PayoffKind)
+"""What a router can learn from."""
 ARMS = Table("kind", "reward_router.rewards.kinds", ArmKind)
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
@@ -313,3 +346,8 @@ def here_importable() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
+
+
+def is_gold(payoff: str) -> bool:
+    """Whether a payoff of this name is gold itself, so that its correlation with gold says nothing."""
+    return payoff in PAYOFFS and PAYOFFS[payoff].is_gold

@@ -27,10 +27,7 @@ from reward_router.judging.judge import Unit, Verdicts
 from reward_router.pairs import GapScale, fixed_by_the_cut, form_pairs, gaps
 from reward_router.payoffs import (
     agreement,
-    full_advantage,
-    gold_of_best,
     label_losses,
-    light_advantage,
     order_accuracy,
 )
 from reward_router.policy import Prompt
@@ -41,7 +38,6 @@ from reward_router.training.step import Pair, StepResult
 from reward_router.types import Decision, Float, HasPosterior, Int
 
 LOG2_TOLERANCE = 1e-6
-RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
 COUNTS = (
     "skipped_prompts", "skipped_steps", "abstained", "tied_pairs", "equal_pairs", "uninformative", "agreed", "no_payoff",
     "truncated", "pairs", "responses", "failed_rows",
@@ -144,7 +140,7 @@ class Loop:
         with clock.phase("step"):
             flipped_P = self.flipped(pairs, label_PK)
             result = parts.trainer.step(pairs, t)
-            after_P = parts.trainer.losses(pairs) if self.config.payoff.name == "improvement" else np.zeros(len(pairs))
+            after_P = parts.trainer.losses(pairs) if self.config.payoff.kind.needs_after else np.zeros(len(pairs))
             parts.policy.sync()
 
         self.say("payoff")
@@ -306,7 +302,7 @@ class Loop:
 
         It asks all other arms: K - 1 times the calls. (0, 0) for every other payoff. Pairs that the fallback judged are all 0.
         """
-        if self.config.payoff.name != "full_advantage":
+        if not self.config.payoff.kind.asks_all_arms:
             return np.zeros((0, 0), np.int64)
         self.parts.judge.compare([u for u in owner if u >= 0], units, decisions, prompts, responses, verdicts)
         names = self.parts.dispatcher.arms
@@ -320,7 +316,7 @@ class Loop:
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
         """(P,) each pair's loss before the step with its order turned round, NaN where no arm asks for that."""
         loss_P = np.full(len(pairs), np.nan)
-        if self.config.payoff.name == "full_advantage":
+        if self.config.payoff.kind.asks_all_arms:
             at = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
             turned = [Pair(pairs[p].prompt, pairs[p].rejected, pairs[p].chosen) for p in at]
             loss_P[at] = self.parts.trainer.losses(turned, pairs)
@@ -376,10 +372,11 @@ class Loop:
         payoffs = {o.decision_id: self.payoff(o, t) for o in outcomes}
         known = [(i, v) for i, v in payoffs.items() if v is not None]
         self.counts["no_payoff"] += len(payoffs) - len(known)
-        if name == "light_advantage":  # against the mean of the batch: -loss is all it needs of each pair
-            advantage = light_advantage([-v for _, v in known]).tolist()
-            known = [(i, a) for (i, _), a in zip(known, advantage, strict=True)]
-        if name in RAW_PAYOFFS:
+        kind = self.config.payoff.kind
+        if kind.together is not None:
+            together = kind.together([v for _, v in known])
+            known = [(i, v) for (i, _), v in zip(known, together, strict=True)]
+        if kind.raw:
             dispatcher.feedback_raw_many(known, source=name)
         else:
             dispatcher.feedback_many(known, source=name)
@@ -392,35 +389,25 @@ class Loop:
     def payoff(self, outcome: Outcome, t: int) -> float | None:
         """The configured payoff of one outcome: in [0, 1], except that losses are raw (scaled by the dispatcher)."""
         config = self.config.payoff
-        if outcome.failed:
+        kind = config.kind
+        if outcome.failed or (kind.needs_loss and self._tells_nothing(outcome)):
             return None
-        if config.name in RAW_PAYOFFS:
-            return self._loss_payoff(outcome)
-        if config.name == "full_advantage":
-            return self._full_advantage(outcome)
-        if keyed.uniform(self.config.seed, "probe", t, outcome.unit) >= config.fraction:
+        if kind.sampled and keyed.uniform(self.config.seed, "probe", t, outcome.unit) >= config.fraction:
             return None
-        if config.name == "python":
-            return self.parts.python_payoff(outcome)
-        return outcome.mean(order_accuracy if config.name == "probe" else gold_of_choice)
+        payoff: float | None = self.parts.python_payoff(outcome) if kind.needs_path else kind.make(outcome)
+        if payoff is not None and math.isnan(payoff):  # every arm would have judged alike
+            self.counts["agreed"] += 1
+            return None
+        return payoff
 
-    def _loss_payoff(self, outcome: Outcome) -> float | None:
-        if not outcome.loss_P:
-            return None
-        if self.config.train.loss == "dpo" and max(abs(x - math.log(2)) for x in outcome.loss_P) < LOG2_TOLERANCE:
-            self._uninformative()
-            return None
-        after = float(np.mean(outcome.after_P)) if self.config.payoff.name == "improvement" else 0.0
-        before = float(np.mean(outcome.loss_P))
-        return before - after if self.config.payoff.name == "improvement" else -before
-
-    def _full_advantage(self, outcome: Outcome) -> float | None:
-        """1 or 0; None where no arm disagreed with the judge of the pair, or it had no order to give."""
-        if not outcome.loss_P or self._loss_payoff(outcome) is None:
-            return None
-        [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
-        self.counts["agreed"] += not np.isfinite(sign)
-        return float(sign) if np.isfinite(sign) else None
+    def _tells_nothing(self, outcome: Outcome) -> bool:
+        """Whether the losses are log 2 for every arm, as those of plain DPO are while the policy is its reference."""
+        if not outcome.loss_P or self.config.train.loss != "dpo":
+            return False
+        if max(abs(loss - math.log(2)) for loss in outcome.loss_P) >= LOG2_TOLERANCE:
+            return False
+        self._uninformative()
+        return True
 
     def _uninformative(self) -> None:
         """Policy = reference: the DPO loss is log 2 whatever the arm said."""
@@ -505,11 +492,6 @@ def prior_trust(dispatcher: Dispatcher) -> float | None:
     """Posterior weight of the informative prior; None where the router has none that must earn its trust."""
     router = dispatcher.router
     return router.trust if isinstance(router, TrustedThompson) else None
-
-
-def gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
-    """Gold of the response the arm would pick; one that abstains picks any of them alike."""
-    return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)
 
 
 def describe(record: dict[str, Any]) -> str:

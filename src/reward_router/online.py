@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from reward_router.config import RouterConfig
 from reward_router.errors import InputError
+from reward_router.kinds import PAYOFFS
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.spec import ArmSpec
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
 
-RIGHT_OR_WRONG = ("probe", "verifier")
-"""Payoffs whose level is that of ``payoff: correct`` in ``fit-prior``."""
 
 
 def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
@@ -37,7 +36,8 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
             f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} has lambda_cls={weight}; "
             "fit one with fit-prior --set without=cls"
         )
-    if payoff in RIGHT_OR_WRONG and prior.config.get("payoff", "correct") == "correct":
+    right_or_wrong = PAYOFFS[payoff].needs_gold  # its level is that of ``payoff: correct`` in ``fit-prior``
+    if right_or_wrong and prior.config.get("payoff", "correct") == "correct":
         return prior
     return replace(prior, calibration=replace(prior.calibration, level=None))
 

@@ -120,13 +120,13 @@ def _check(config: Config, files: Files) -> None:
         raise InputError("router.per: iteration counts iterations of training; bestofn has none: use per: decision")
     if config.noise:
         raise InputError("noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0")
-    if payoff in ("improvement", "light_advantage", "full_advantage"):
+    if config.payoff.kind.needs_step:
         raise InputError(
             f"payoff.name: {payoff} needs a training step, and bestofn has none; use probe, verifier, python or neg_loss"
         )
-    if files.given and payoff == "neg_loss":
+    if files.given and config.payoff.kind.needs_loss:
         raise InputError(
-            "payoff.name: neg_loss is the policy's loss, and responses from a file have no policy; use "
+            f"payoff.name: {payoff} is the policy's loss, and responses from a file have no policy; use "
             "--set payoff.name=probe (or verifier, or python)"
         )
     if files.given and config.context.kind == "policy" and "kind" in config.context.model_fields_set:
@@ -134,7 +134,7 @@ def _check(config: Config, files: Files) -> None:
             "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
             "--set context.kind=sentence (or hashing)"
         )
-    if payoff == "python" and importlib.util.find_spec("torch") is None:
+    if config.payoff.kind.needs_path and importlib.util.find_spec("torch") is None:
         raise InputError(
             "payoff.name: python hands over what a training run does; it needs pip install 'reward-router[train]'"
         )
@@ -176,7 +176,7 @@ class _Work:
             self._now(f"loading {config.policy.model}")
             policy = load_policy(config, run)
             self.sides = sampled(config, policy, limit, run, self.folder, self._say, self._sampled)
-            self.loss = OwnLoss(policy) if config.payoff.name == "neg_loss" else None
+            self.loss = OwnLoss(policy) if config.payoff.kind.needs_loss else None
         self._decide_what_teaches()
         self.pool.know([*self.learned_from, *self.chosen_for])
         self.prior = prior
@@ -195,9 +195,9 @@ class _Work:
 
     def _decide_what_teaches(self) -> None:
         """Learn from the train prompts where their payoff is known; else every prompt is chosen for, and that is said."""
-        sides, name = self.sides, self.config.payoff.name
+        sides, payoff = self.sides, self.config.payoff.kind
         known = any(np.isfinite(item.gold_N).any() for item in sides.train)
-        self.teaches = bool(sides.train) and (known or name in ("python", "neg_loss"))
+        self.teaches = bool(sides.train) and (known or not payoff.needs_gold)
         self.learned_from = sides.train if self.teaches else []
         self.chosen_for = list(sides.test) if self.teaches else [*sides.train, *sides.test]
         if self.config.judge.mode == "committee" and self.config.judge.labels.arm is None and not known:

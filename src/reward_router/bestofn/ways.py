@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import breaker_rule, build_committee, build_router, checked_payoff
+from reward_router.assemble import breaker_rule, build_committee, build_router
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item
 from reward_router.config import Config, RouterConfig
@@ -23,6 +23,7 @@ from reward_router.judging.judge import Judge, Unit, Verdicts
 from reward_router.ledger import Ledger
 from reward_router.offline.prior import Prior
 from reward_router.payoffs import QuantileScaler, gold_of_best, order_accuracy
+from reward_router.payoffs.own import own_payoff
 from reward_router.routers.greedy import Greedy
 from reward_router.types import Decision, Float, Router
 
@@ -90,7 +91,7 @@ class Way:
         routed = RouterConfig(name="fixed", arm=COMMITTEE) if self.alone else config.router
         self.arms = [*self.names, COMMITTEE] if self.alone else self.names
         self.router: Router = build_router(routed, self.arms, dim, config.seed, prior)
-        self._python = checked_payoff(config.payoff.path or "") if config.payoff.name == "python" else None
+        self._python = None if config.payoff.path is None else own_payoff(config.payoff.path)
         self._ledgers: list[Dispatcher] = []
         self._answers: dict[str, int] = {}  # by arm: how often it answered; -1: it failed and never answered
 
@@ -135,7 +136,7 @@ class Way:
             if right is not None and u not in verdicts.failed:
                 dispatcher.record_label(decision.unit, t, right, "gold order")  # for the report; no router reads it
         paid = [(d.id, v) for u, d in enumerate(decisions) if (v := self._payoff(batch, d, verdicts, u, t)) is not None]
-        if name == "neg_loss":
+        if self.config.payoff.kind.raw:
             dispatcher.feedback_raw_many(paid, source=name)
         else:
             dispatcher.feedback_many(paid, source=name)
@@ -146,11 +147,11 @@ class Way:
         item, config, own_N = batch[u], self.config.payoff, verdicts.own[u][0]
         if u in verdicts.failed or keyed.uniform(self.config.seed, "probe", t, decision.unit) >= config.fraction:
             return None
-        if config.name == "neg_loss":
+        if config.kind.needs_loss:
             return self._neg_loss(item, own_N)
         if self._python is not None:
             return self._python(_outcome(item, decision, own_N))
-        if config.name == "probe":
+        if config.kind.is_gold:
             return order_accuracy(own_N, item.gold_N)
         return gold_of_best(spoken(own_N, item), item.gold_N)
 

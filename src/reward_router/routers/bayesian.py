@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from reward_router import checks
 from reward_router.errors import InputError
 from reward_router.kinds import RouterKind
 from reward_router.routers.strongest import Strongest
@@ -96,6 +97,8 @@ def bayesian(
 
 
 def _check(options: Mapping[str, Any]) -> None:
+    if (trust := options.get("trust")) is not None:
+        checks.real("trust", trust, 0.0, 1.0, above=True)
     without = options.get("without")
     if options.get("prior") is not None:
         return

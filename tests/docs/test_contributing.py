@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from reward_router import Dispatcher
 from reward_router.config import ArmConfig, Config, RouterConfig
-from reward_router.kinds import ROUTERS, ArmKind, RouterKind, Table
+from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, ArmKind, RouterKind, Table
 from reward_router.replay.evaluate import Settings
 from reward_router.replay.run import Selection, measure
 from reward_router.rewards.configured import arm_pool, arm_specs
@@ -102,7 +103,7 @@ def test_the_router_works_in_replay(here: Path) -> None:
     name = "my_epsilon_greedy:EpsilonGreedy:epsilon=0.2"
     settings = Settings(routers=[name, "epsilon_greedy:epsilon=0.2", "uniform"], seeds=2, folds=2)
     [result] = measure(["scores.jsonl"], Selection(), settings)["files"]
-    accuracy = {method["label"]: method["accuracy"] for method in result["methods"]}
+    accuracy = {label: entry["accuracy"] for label, entry in result["routers"].items()}
     assert accuracy[name] == accuracy["epsilon_greedy:epsilon=0.2"]
     assert accuracy[name] > accuracy["uniform"]
 
@@ -118,3 +119,13 @@ def test_both_work_in_train(here: Path, url: str, tiny: Callable[..., Config]) -
     assert summary["router"] == "my_epsilon_greedy:EpsilonGreedy"
     assert set(summary["arms"]) == {"mine", "short"}
     assert "epsilon: 0.5" in (here / "run" / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "page"),
+    [(ROUTERS, "routers.md"), (PAYOFFS, "training.md"), (ARMS, "reward-models.md")],
+    ids=["routers", "payoffs", "arms"],
+)
+def test_every_name_stands_in_its_table_in_the_docs(table: Table[Any], page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert [kind.name for kind in table if f"| `{kind.name}` | {kind.sentence} |" not in text] == []

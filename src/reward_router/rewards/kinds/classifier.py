@@ -240,7 +240,7 @@ class Classifier:
 KIND = ArmKind(
     "classifier",
     Classifier,
-    "a reward model with a score head: one logit, or one chosen from several",
+    "one output of a sequence classifier (a trained reward model)",
     loader="classifier",
     hidden=("model", "tokenizer"),
     ragged=True,

@@ -48,7 +48,7 @@ class Embedding:
 KIND = ArmKind(
     "embedding",
     Embedding,
-    "how near a response stands to its prompt in a sentence encoder's space",
+    "cosine of prompt and response under a sentence encoder",
     loader="encoder",
     default_model=MINILM,
     hidden=("encoder",),

@@ -148,7 +148,7 @@ def _file(options: Mapping[str, Any]) -> Path | None:
 KIND = ArmKind(
     "head",
     Head,
-    "a small reward model that `fit-arm` learned on a frozen sentence encoder",
+    "a small reward model that `fit-arm` learned from your preference pairs",
     loader="encoder",
     default_model=loading.MINILM,
     hidden=("encoder",),

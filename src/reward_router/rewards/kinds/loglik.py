@@ -128,7 +128,7 @@ def _check(options: Mapping[str, Any]) -> None:
 KIND = ArmKind(
     "loglik",
     LogLik,
-    "how likely a language model finds the response after the prompt",
+    "log-likelihood of the response under a language model",
     loader="causal",
     hidden=("model", "tokenizer", "share"),
     ragged=True,

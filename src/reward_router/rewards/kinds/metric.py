@@ -21,7 +21,7 @@ def _check(options: Mapping[str, Any]) -> None:
 KIND = ArmKind(
     "metric",
     Metric,
-    "scores a text by a rule: length, readability, grammar, a pattern; needs no model",
+    "a text function by name",
     ragged=True,
     check=_check,
     code=metric_code,

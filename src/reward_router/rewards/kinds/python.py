@@ -60,7 +60,7 @@ def _checked(path: str, model: Any) -> RewardModel:
 KIND = ArmKind(
     "python",
     load_python,
-    "your own reward model: a class, a function or an object by its import path",
+    "your object with `score(prompts, responses)`",
     remote=True,
     code=python_code,
 )

@@ -5,8 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reward_router.routers import LinUCB, screen
+from reward_router.posterior import screen
 from reward_router.posterior.stack import Stack
+from reward_router.routers import LinUCB
 
 
 def taught(dim, arms=6, rows=1200, scale=1.0, **keywords):

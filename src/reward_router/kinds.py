@@ -19,8 +19,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
-
 from reward_router.errors import InputError
 
 
@@ -212,6 +210,8 @@ def _is_plain(annotation: Any) -> bool:
 def _of_type(name: str, annotation: Any, value: Any) -> Any:
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return value
+    from pydantic import TypeAdapter, ValidationError  # routers alone need numpy and SciPy only
+
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from reward_router.keyed import rng
+from reward_router.posterior.blas import one_thread
+from reward_router.posterior.win_probability import win_probability
 from reward_router.replay import estimators
 from reward_router.replay.importers import load
 from reward_router.replay.records import Records
 from reward_router.routers import Exp3, LinearThompson, LinUCB, choose
-from reward_router.routers.blas import one_thread
 from reward_router.routers.decide import even_argmax, forced_K, with_floor
-from reward_router.routers.win_probability import win_probability
 from reward_router.types import Float, Int, Router
 
 BATCHES, STACK, ENOUGH = 20, 100, 100

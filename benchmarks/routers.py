@@ -26,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reward_router.posterior.gaussian import dual_limit, tail_rows
 from reward_router.routers import LinearThompson, LinUCB
-from reward_router.routers.gaussian import dual_limit, tail_rows
 from router_peers import NAMES, data, median_ms
 
 SIZES = [(384, 4), (384, 16), (384, 64), (576, 4), (576, 16), (576, 64), (1024, 4), (1024, 16), (1024, 64), (4096, 4),

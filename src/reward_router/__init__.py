@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from reward_router.errors import AllArmsResting
     from reward_router.ledger import Ledger
     from reward_router.payoffs import QuantileScaler
-    from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform, choose
+    from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
+    from reward_router.routers.choose import choose
     from reward_router.session import Session
     from reward_router.types import Decision, RewardModel
     from reward_router.verdicts.batch import Batch

@@ -1,8 +1,6 @@
 """From a configuration to the parts of a run: prompts, policy, arms, router, dispatcher, trainer."""
 
 import atexit
-import importlib
-import inspect
 import math
 import shutil
 import tempfile
@@ -11,32 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
-from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
-from reward_router.contexts import Contexts, text_of
-from reward_router.data import Prompt
+from reward_router.config import BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
+from reward_router.contexts import Contexts
 from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.dispatch.old import NamedDecider, names_its_decider
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
+from reward_router.kinds import ROUTERS
 from reward_router.ledger import Ledger
-from reward_router.limits import within
-from reward_router.online import online_prior, online_router, same_arms
+from reward_router.online import online_prior, same_arms
 from reward_router.outcomes import PayoffRule
 from reward_router.payoffs import QuantileScaler
+from reward_router.payoffs.own import function_at, own_payoff
 from reward_router.ranks import Ranks
-from reward_router.rewards.defaults import default_arms
+from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
-from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
-from reward_router.routers.sequential import Sequential
+from reward_router.routers import Fixed, Uniform
+from reward_router.routers.binding import bound
 from reward_router.session import Session
 from reward_router.training.schedule import Schedule
-from reward_router.types import By, Float, RewardModel, Router
+from reward_router.types import By, Router
 from reward_router.verdicts.asking import Asker
 from reward_router.verdicts.batch import VerdictMode
 from reward_router.verdicts.committee import CommitteeOfArms
@@ -126,81 +121,28 @@ def schedule_of(config: Config, prompts: int) -> Schedule:
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
-    """The arms of a run, the embedded ones where none are listed; without those of kind gold."""
-    if not config.arms:
-        return default_arms()
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms if a.kind != "gold"]
+    """The arms of a run, in the order of the configuration; the embedded ones where none are listed."""
+    return configured.arm_specs(config.arms)
 
 
 def arm_names(config: Config) -> list[str]:
     """Names in the order of the configuration."""
-    return [a.name for a in config.arms] or [s.name for s in arm_specs(config)]
+    return [spec.name for spec in arm_specs(config)]
 
 
 def build_pool(config: Config, examples: list[Example]) -> RewardPool:
     """The arms behind one door, in the configured order; nothing is loaded yet."""
-    for arm in config.arms:
-        if arm.kind == "gold" and arm.options:
-            raise InputError(f"arm {arm.name!r}: kind gold takes no option {sorted(arm.options)[0]!r}")
-    gold: dict[str, RewardModel] = {a.name: GoldModel(examples) for a in config.arms if a.kind == "gold"}
-    specs = {s.name: s for s in arm_specs(config)}
-    pool = config.pool
-    device = config.policy.device if pool.device == "auto" else pool.device
-    return RewardPool(specs, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout, models=gold)
-
-
-class GoldModel:
-    """The verifier as an arm, for control runs: 1 right, 0 wrong, NaN where the prompt is unknown."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        """``examples``: the prompts it can judge."""
-        self.examples = {text_of(e.prompt): e for e in examples}
-
-    def add(self, examples: Sequence[Example]) -> None:
-        """More prompts that it can judge."""
-        self.examples |= {text_of(e.prompt): e for e in examples}
-
-    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) gold."""
-        rows = [self.examples[text_of(p)].gold(group) for p, group in zip(prompts, responses, strict=True)]
-        return np.stack(rows) if rows else np.zeros((0, 0))
+    return configured.arm_pool(arm_specs(config), config.pool, config.policy.device, examples)
 
 
 def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
-    for name in parts.pool.names:
-        if any(arm.name == name and arm.kind == "gold" for arm in parts.config.arms):
-            model = parts.pool.load(name)
-            assert isinstance(model, GoldModel)
-            model.add(examples)
+    parts.pool.know(examples)
 
 
 def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:
-    """The configured router; options that are None take its own defaults."""
-    k = len(arms)
-    given = config.model_dump(include=OPTIONS.get(config.name, set()), exclude_none=True)
-    if config.name == "linucb":
-        return LinUCB(k, dim, prior_mean=random_start(config, k, dim, seed), **given)
-    if config.name == "thompson":
-        return LinearThompson(k, dim, **given)
-    if config.name == "bayesian":
-        return online_router(config, arms, dim, prior)
-    if config.name == "exp3":
-        return Exp3(k, **given)
-    if config.name == "laser-exp3":  # the paper's text: learning rate 1 inside the exponent
-        return Exp3(k, eta=1.0, **given)
-    if config.name == "round_robin":
-        return Sequential(k) if config.per == "iteration" else RoundRobin(k)
-    if config.name == "fixed":
-        return Fixed(k, arms.index(config.arm or ""))
-    return Uniform(k)
-
-
-def random_start(config: RouterConfig, k: int, dim: int, seed: int) -> Float | None:
-    """theta_0 = b_0 / ridge with b_0 ~ N(0, 1): the paper's text (LASER, Algorithm 1); None: zeros."""
-    if config.init == "zeros":
-        return None
-    return keyed.rng(seed, "init", 0, "b").normal(size=(k, dim)) / (config.ridge or 1.0)
+    """The configured router; options that are left out take its own defaults."""
+    return bound(ROUTERS[config.name].build(arms, dim, config.options, seed=seed, artifact=prior))
 
 
 def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> list[str]:
@@ -236,14 +178,14 @@ def build_dispatcher(config: Config, ranks: Ranks, path: Path, arms: Arms, prior
     ledger = Ledger(path, durability=config.durability, contexts=config.contexts)
     if arms.by is By.ROUTER:
         router = build_router(config.router, arms.names, arms.dim, config.seed, prior)
-        return bound(config, router, arms.names, ledger)
+        return bound_dispatcher(config, router, arms.names, ledger)
     if names_its_decider(ledger, arms.names, arms.by):
         names = [*arms.names, str(arms.by)]
-        return bound(config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider)
-    return bound(config, Uniform(len(arms.names)), arms.names, ledger)  # never asked, never taught
+        return bound_dispatcher(config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider)
+    return bound_dispatcher(config, Uniform(len(arms.names)), arms.names, ledger)  # never asked, never taught
 
 
-def bound(
+def bound_dispatcher(
     config: Config,
     router: Router,
     names: list[str],
@@ -338,7 +280,7 @@ def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -
 def payoff_rule(config: Config) -> PayoffRule:
     """The configured payoff."""
     payoff = config.payoff
-    function = checked_payoff(payoff.path or "") if payoff.name == "python" else None
+    function = own_payoff(payoff.path or "") if payoff.kind.needs_path else None
     return PayoffRule(
         payoff.name,
         function,
@@ -390,13 +332,13 @@ def steps_of(config: Config, prompts: int) -> int:
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
     """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
-    if config.payoff.name in ("verifier", "probe") and not any(e.verify for e in examples):
+    if config.payoff.kind.needs_gold and not any(e.verify for e in examples):
         raise InputError(
             f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
         )
-    if config.payoff.name == "python":
-        import_callable(config.payoff.path or "", "payoff.path")
+    if config.payoff.path is not None:
+        function_at(config.payoff.path)
     vetoes = [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
     known = (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback))
     for key, arm in (*known, ("judge.labels.by", config.judge.labels.arm), *vetoes):
@@ -446,48 +388,4 @@ def fitting(
 
 def by_iteration(config: RouterConfig) -> bool:
     """Whether the router's context is the iteration's number."""
-    return config.name == "round_robin" and config.per == "iteration"
-
-
-def checked_payoff(path: str) -> Callable[[Any], float | None]:
-    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1].
-
-    RunError where one call takes longer than `limits.SECONDS`.
-    """
-    function = import_callable(path, "payoff.path")
-
-    def payoff(outcome: Any) -> float | None:
-        try:
-            value = within(lambda: function(outcome), f"payoff.path={path!r}")
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
-        if value is None:
-            return None
-        if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-            raise InputError(
-                f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; allowed a number in [0, 1], or None for no payoff"
-            )
-        return float(value)
-
-    return payoff
-
-
-def import_callable(path: str, key: str) -> Callable[..., Any]:
-    """The object at ``module:name``; InputError says which part is missing."""
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise InputError(f"{key}={path!r}: write it as module:function")
-    try:
-        with here_importable():
-            holder = importlib.import_module(module)
-    except (ImportError, SyntaxError, ValueError) as error:
-        raise InputError(f"{key}={path!r}: {error}") from None
-    except Exception as error:  # the module is the user's: whatever it raises while it is imported is its own
-        said = " ".join(str(error).split())
-        raise InputError(f"{key}={path!r} cannot be imported: {type(error).__name__}: {said}") from error
-    found = getattr(holder, name, None)
-    if found is None:
-        raise InputError(f"{key}={path!r}: module {module} has no {name!r}")
-    if not callable(found) or (inspect.isfunction(found) and not inspect.signature(found).parameters):
-        raise InputError(f"{key}={path!r} is not a function of one argument")
-    return found  # type: ignore[no-any-return]
+    return config.by_iteration

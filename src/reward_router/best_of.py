@@ -17,7 +17,7 @@ from reward_router.dispatch.eligible import masked
 from reward_router.evaluate import interval
 from reward_router.examples import Example
 from reward_router.loop import Loop
-from reward_router.outcomes import gold_of_choice
+from reward_router.payoffs import gold_of_choice
 from reward_router.routers.choose import choose
 from reward_router.routers.greedy import Greedy
 from reward_router.types import Decision, Float

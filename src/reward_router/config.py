@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
+from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, OptionError, PayoffKind, is_import_path
 from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -23,9 +24,6 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-
-ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "python", "gold")
-"""Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
 class Section(BaseModel):
@@ -83,9 +81,15 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "python", "gold"]
+    kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_exists(cls, given: str) -> str:
+        ARMS[given]
+        return given
 
     @property
     def options(self) -> dict[str, Any]:
@@ -148,80 +152,77 @@ class PoolConfig(Section):
     )
 
 
-_LINEAR = {"warmup", "discount", "noise_sd", "window", "huber", "center", "intercept"}
-OPTIONS = {
-    "linucb": _LINEAR | {"alpha", "ridge", "explore"},
-    "thompson": _LINEAR | {"prior_precision"},
-    "bayesian": (_LINEAR - {"huber"}) | {"prior_precision", "prior", "without", "trust"},
-    "exp3": {"gamma", "eta"},
-    "laser-exp3": {"gamma"},
-}
-"""Options of each router; the others take none."""
+ROUTED = {"batch": "whole batches", "prompt": "prompts", "pair": "pairs of responses"}
+"""Units of routing, in words."""
+ONCE_EVERYWHERE = {"per": "decision", "init": "zeros"}
+"""Options that configurations of earlier versions hold for every router, at these values; a router without them needs none."""
 
 
-class RouterConfig(Section):
-    """Which bandit chooses, and for which unit. Options left at None take the router's own default."""
+class RouterConfig(BaseModel):
+    """Which bandit chooses, and for which unit. Keys beyond these are the router's own options (``alpha``, ``prior``, ...).
 
-    name: Literal["linucb", "thompson", "bayesian", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"] = "linucb"
+    An option that is null takes the router's own default. The options of each router stand in docs/routers.md.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(default="linucb", description="a router, or package.module:Class")
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
     ensemble: Literal["zscore", "raw"] = "zscore"
-    arm: str | None = Field(default=None, description="the arm of `fixed`")
-    per: Literal["decision", "iteration"] = Field(default="decision", description="when `round_robin` moves on")
-    alpha: NonNegative | None = None
-    ridge: Positive | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    discount: Annotated[float, Field(gt=0, le=1)] | None = None
-    explore: Share | None = None
-    init: Literal["zeros", "random"] = Field(
-        default="zeros", description="b at the start: `random` is the paper's text"
-    )
-    gamma: Annotated[float, Field(gt=0, le=1)] | None = None
-    eta: Positive | None = None
-    prior_precision: Positive | None = None
-    noise_sd: Positive | None = None
-    window: Count | None = None
-    huber: Positive | None = None
-    center: bool | None = None
-    intercept: Positive | None = None
-    prior: str | None = Field(
-        default=None,
-        description="folder that `fit-prior` wrote, or a packaged prior's name; none: every arm starts at zero",
-    )
-    without: Literal["online", "offline", "cls"] | None = Field(
-        default=None,
-        description="the paper's ablations: a prior that never learns, none at all, one fitted without CLS",
-    )
-    trust: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="weight of the prior before the first payoff, against none; 1: believed outright"
-    )
 
-    @field_validator("prior", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _none_is_no_prior(cls, given: Any) -> Any:
-        return None if given == "none" else given
+    def _options_fit_the_router(cls, given: Any) -> Any:
+        name = given.get("name", "linucb") if isinstance(given, Mapping) else None
+        if not isinstance(name, str):
+            return given
+        try:
+            kind = ROUTERS[name]
+        except InputError as error:
+            raise OptionError("name", str(error)) from None
+        common = {key: value for key, value in given.items() if key in cls.model_fields}
+        written = {key: value for key, value in given.items() if key not in common and value is not None}
+        if written.get("prior") == "none":
+            del written["prior"]
+        left_over = [key for key in ONCE_EVERYWHERE if key not in kind.options and not kind.own]
+        options = {
+            key: value for key, value in written.items() if key not in left_over or value != ONCE_EVERYWHERE[key]
+        }
+        return common | kind.checked(options)
 
     @model_validator(mode="after")
-    def _bayesian_is_whole(self) -> "RouterConfig":
-        if self.name == "bayesian" and self.unit == "batch":
-            raise ValueError(
-                "bayesian routes prompts, or pairs of responses: unit is 'batch', give unit: prompt or pair"
-            )
-        if self.prior is None and self.without in ("online", "cls"):
-            raise ValueError(f"without: {self.without} is an ablation of a prior, and prior is not given")
-        if self.prior is None and self.trust is not None:
-            raise ValueError("trust is the weight of a prior, and prior is not given")
+    def _the_unit_can_be_routed(self) -> "RouterConfig":
+        units = ROUTERS[self.name].units
+        if self.unit not in units:
+            routed = ", or ".join(ROUTED[unit] for unit in units)
+            raise ValueError(f"{self.name} routes {routed}: unit is {self.unit!r}, give unit: {' or '.join(units)}")
         return self
 
-    @model_validator(mode="after")
-    def _options_fit_the_router(self) -> "RouterConfig":
-        used = OPTIONS.get(self.name, set())
-        wrong = sorted(k for k in set().union(*OPTIONS.values()) - used if getattr(self, k) is not None)
-        if wrong:
-            raise ValueError(f"{wrong[0]} is no option of {self.name}; it takes {', '.join(sorted(used)) or 'none'}")
-        if (self.name == "fixed") != (self.arm is not None):
-            raise ValueError("arm names the one arm of name: fixed, and belongs to it alone")
-        return self
+    @property
+    def options(self) -> dict[str, Any]:
+        """The router's own options, as written."""
+        return dict(self.model_extra or {})
+
+    @property
+    def arm(self) -> str | None:
+        """The arm of ``fixed``, None for a router that names no arm."""
+        return self.options.get("arm")
+
+    @property
+    def prior(self) -> str | None:
+        """The folder, or the packaged name, of a prior that was learned offline; None: there is none."""
+        return self.options.get("prior")
+
+    @property
+    def without(self) -> str | None:
+        """Which of BayesianRouter's parts is left out."""
+        return self.options.get("without")
+
+    @property
+    def by_iteration(self) -> bool:
+        """Whether one arm judges a whole iteration of training; then the router's context is the iteration's number."""
+        return self.options.get("per") == "iteration"
 
 
 class ContextConfig(Section):
@@ -236,9 +237,7 @@ class ContextConfig(Section):
 class PayoffConfig(Section):
     """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
 
-    name: Literal["neg_loss", "improvement", "light_advantage", "full_advantage", "verifier", "probe", "python"] = (
-        "neg_loss"
-    )
+    name: str = Field(default="neg_loss", description="a payoff, or package.module:function of your own")
     path: str | None = Field(default=None, description="module:function of `python`")
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of prompts whose gold is looked up"
@@ -250,13 +249,31 @@ class PayoffConfig(Section):
     per_iteration: bool = Field(default=False, description="quantiles forget at the start of an iteration")
     hold_back: Annotated[int, Field(ge=0)] | None = Field(default=None, description="raw payoffs scaled together first")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _an_import_path_is_the_users_function(cls, given: Any) -> Any:
+        name = given.get("name") if isinstance(given, Mapping) else None
+        if isinstance(name, str) and is_import_path(name):
+            return {"path": name, **given, "name": "python"}
+        return given
+
+    @field_validator("name")
+    @classmethod
+    def _payoff_exists(cls, given: str) -> str:
+        return PAYOFFS[given].name
+
     @model_validator(mode="after")
     def _consistent(self) -> "PayoffConfig":
         if self.low >= self.high:
             raise ValueError(f"low={self.low} must be below high={self.high}")
-        if (self.name == "python") != (self.path is not None):
+        if self.kind.needs_path != (self.path is not None):
             raise ValueError("path names the function of name: python, and belongs to it alone")
         return self
+
+    @property
+    def kind(self) -> PayoffKind:
+        """What the name stands for."""
+        return PAYOFFS[self.name]
 
 
 GOLD = "gold"
@@ -486,17 +503,18 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _pairs_are_routed(self) -> "Config":
-        payoff, routed = self.payoff.name, self.router.unit == "pair" and self.router.mode == "route"
+        payoff = self.payoff.name
+        routed = self.router.unit == "pair" and self.router.mode == "route"
         if self.pairs.tie and not routed:
             raise ValueError("pairs.tie needs router.unit: pair, where every verdict is about one pair")
-        if payoff not in ("light_advantage", "full_advantage"):
+        if not self.payoff.kind.compares_pairs:
             return self
         if not routed:
             raise ValueError(f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route")
         if self.train.loss not in ("dpo", "dpo+nll"):
             raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")
-        if payoff == "full_advantage" and self.noise:
-            raise ValueError("payoff.name: full_advantage asks all arms, noise is put on the chosen one only; drop one")
+        if self.payoff.kind.asks_all_arms and self.noise:
+            raise ValueError(f"payoff.name: {payoff} asks all arms, noise is put on the chosen one only; drop one")
         return self
 
     @model_validator(mode="after")
@@ -505,7 +523,7 @@ class Config(Section):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
-        if len(names) == 1 and self.router.name != "fixed" and self.router.mode == "route":
+        if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"
             )
@@ -524,7 +542,7 @@ class Config(Section):
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,
             "pairs.tie (min_confidence does its work)": bool(self.pairs.tie),
-            "payoff.name: full_advantage": self.payoff.name == "full_advantage",
+            f"payoff.name: {self.payoff.name}": self.payoff.kind.asks_all_arms,
         }
         if judge.labels.arm and judge.first != "order":
             raise ValueError(
@@ -651,7 +669,9 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
         return schema.model_validate(dict(tree))
     except ValidationError as error:
         first = error.errors()[0]
-        loc = ".".join(str(p) for p in first["loc"])
+        cause = first.get("ctx", {}).get("error")
+        option = [cause.option] if isinstance(cause, OptionError) and cause.option else []
+        loc = ".".join(str(part) for part in (*first["loc"], *option))
         if first["type"] == "extra_forbidden":
             fields = _fields_at(schema, first["loc"][:-1])
             raise InputError(f"{where}: unknown key {loc!r}; {nearest(str(first['loc'][-1]), fields)}") from None

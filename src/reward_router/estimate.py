@@ -43,7 +43,7 @@ def estimate(config: Config) -> dict[str, Any]:
     steps = train.iterations * (train.batches_per_iteration or math.ceil(prompts / train.batch_prompts))
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
-    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.name == "full_advantage" else 1
+    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
     committee = config.judge.mode == "committee"
     asked = min(config.judge.max_calls, len(arms)) if committee else asked
     length = prompt_tokens + policy.max_new_tokens

@@ -22,9 +22,9 @@ import numpy as np
 from reward_router import keyed
 from reward_router.assemble import Parts, by_iteration
 from reward_router.errors import RunError
-from reward_router.outcomes import Outcome, Trained, gold_of_choice
+from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import Pairing
-from reward_router.payoffs import label_losses
+from reward_router.payoffs import gold_of_choice, label_losses
 from reward_router.show import Clock
 from reward_router.steplog import Step, describe, line
 from reward_router.types import Float, Int
@@ -133,8 +133,7 @@ class Loop:
         trainer, pairs = self.parts.trainer, step.pairs
         flipped_P = self.pairing.flipped(pairs, label_PK)
         step.result = trainer.step(pairs, step.step)
-        improves = self.config.payoff.name == "improvement"
-        after_P = trainer.losses(pairs) if improves else None
+        after_P = trainer.losses(pairs) if self.config.payoff.kind.needs_after else None
         self.parts.policy.sync()
         self.counts["skipped_steps"] += step.result.skipped
         loss_P = step.result.loss_P

@@ -4,26 +4,20 @@ A prior that does not hold costs little: it is weighed against none by how well 
 Without a prior all arms start at zero, on the plain pair features of the run's own encoder.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reward_router.config import RouterConfig
 from reward_router.errors import InputError
+from reward_router.kinds import PAYOFFS
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.spec import ArmSpec
-from reward_router.routers import LinearThompson
-from reward_router.routers.strongest import Strongest
-from reward_router.routers.trusted import NO_PRIOR, TRUST, TrustedThompson
+from reward_router.routers.trusted import TrustedThompson
 from reward_router.types import Router
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
-
-RIGHT_OR_WRONG = ("probe", "verifier")
-"""Payoffs whose level is that of ``payoff: correct`` in ``fit-prior``."""
-OPTIONS = ("prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window")
 
 
 def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
@@ -43,7 +37,8 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
             f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} has lambda_cls={weight}; "
             "fit one with fit-prior --set without=cls"
         )
-    if payoff in RIGHT_OR_WRONG and prior.config.get("payoff", "correct") == "correct":
+    right_or_wrong = PAYOFFS[payoff].needs_gold  # its level is that of ``payoff: correct`` in ``fit-prior``
+    if right_or_wrong and prior.config.get("payoff", "correct") == "correct":
         return prior
     return replace(prior, calibration=replace(prior.calibration, level=None))
 
@@ -63,24 +58,6 @@ def same_arms(prior: "Prior", specs: Sequence[ArmSpec], given: str) -> str:
                 "differ); learn it again (make prior for the packaged one, or reward-router fit-prior), or use router.prior: none"
             )
     return ""
-
-
-def online_router(config: RouterConfig, arms: Sequence[str], dim: int, prior: "Prior | None") -> Router:
-    """The router of ``name: bayesian``; arms without strengths start at the mean arm."""
-    given = config.model_dump(include=set(OPTIONS), exclude_none=True)
-    if prior is None:
-        return LinearThompson(len(arms), dim, **{**NO_PRIOR, **given})
-    if config.without == "online":
-        rows = dict(zip(prior.arms, prior.strengths.bt_KD, strict=True))
-        return Strongest([rows.get(name) for name in arms])
-    if config.without == "offline":
-        c = prior.calibration
-        zero = {**NO_PRIOR, "prior_precision": c.zero_precision, "noise_sd": c.noise_sd}
-        return LinearThompson(len(arms), dim, **{**zero, **given})
-    options = {{"prior_precision": "precision"}.get(name, name): value for name, value in given.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # arms without strengths: the run says so in its own words
-        return prior.router(arms, trust=TRUST if config.trust is None else config.trust, **options)
 
 
 def prior_trust(router: Router) -> float | None:

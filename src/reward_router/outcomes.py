@@ -16,16 +16,10 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.errors import InputError
-from reward_router.payoffs import full_advantage, gold_of_best, light_advantage, order_accuracy
+from reward_router.kinds import PAYOFFS, PayoffKind
 from reward_router.types import Float
 
 LOG2_TOLERANCE = 1e-6
-RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
-"""Payoffs that are any number and are scaled to [0, 1] by the dispatcher."""
-LOSS_PAYOFFS = (*RAW_PAYOFFS, "full_advantage")
-"""Payoffs that a trainer's losses make."""
-GOLD_PAYOFFS = ("verifier", "probe")
-"""Payoffs that gold makes."""
 COUNTS = ("uninformative", "agreed", "no_payoff")
 """Decisions without a payoff.
 
@@ -110,8 +104,8 @@ class PayoffRule:
     """From outcomes to payoffs.
 
     Args:
-        name: one of neg_loss, improvement, light_advantage, full_advantage (a trainer's losses),
-            verifier, probe (gold), or the name that a ``function`` is recorded under.
+        name: a name of the table of payoffs, the import path of a function (``module:function``),
+            or the name that a ``function`` is recorded under.
         function: a decision's ``Outcome`` -> a number in [0, 1], or None for no payoff.
         fraction: the share of decisions that get a payoff, drawn by key; of those that gold or a
             function pays.
@@ -131,13 +125,16 @@ class PayoffRule:
         seed: int = 0,
         dpo: bool = False,
     ) -> None:
-        """InputError for a name that is none of these."""
-        if function is None and name not in (*LOSS_PAYOFFS, *GOLD_PAYOFFS):
-            known = ", ".join((*LOSS_PAYOFFS, *GOLD_PAYOFFS))
-            raise InputError(f"payoff {name!r}; allowed {known}, or a function of the outcome")
-        self.name, self.function = name, function
+        """InputError for a name that the table does not have."""
+        if function is not None:
+            kind = PayoffKind(name, function, "a function of the outcome", sampled=True)
+        else:
+            kind = PAYOFFS[name]
+            if kind.needs_path:
+                raise InputError(f"payoff {name!r} is a function of the outcome; give the function")
+        self.name, self.kind = name, kind
         self.fraction, self.seed, self.dpo = fraction, seed, dpo
-        self.raw = function is None and name in RAW_PAYOFFS
+        self.raw = kind.raw
         self.counts = dict.fromkeys(COUNTS, 0)
         self.warn: Callable[[str], None] = lambda _: None
 
@@ -158,50 +155,30 @@ class PayoffRule:
             if payoff is not None:
                 payoffs[outcome.decision_id] = payoff
         self.counts["no_payoff"] += len(outcomes) - len(payoffs)
-        if self.name == "light_advantage":
-            # against the mean of the batch: -loss is all it needs of each pair
-            advantage = light_advantage([-payoff for payoff in payoffs.values()]).tolist()
-            payoffs = dict(zip(payoffs, advantage, strict=True))
+        if self.kind.together is not None:
+            payoffs = dict(zip(payoffs, self.kind.together(list(payoffs.values())), strict=True))
         return payoffs
 
     def one(self, outcome: Outcome, step: int) -> float | None:
         """The payoff of one outcome, None where there is none to give."""
-        if outcome.failed:
+        if outcome.failed or (self.kind.needs_loss and self._tells_nothing(outcome)):
             return None
-        if self.function is None and self.name in RAW_PAYOFFS:
-            return self._of_losses(outcome)
-        if self.function is None and self.name == "full_advantage":
-            return self._full_advantage(outcome)
-        if keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction:
+        if self.kind.sampled and keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction:
             return None
-        if self.function is not None:
-            return self.function(outcome)
-        return outcome.mean(order_accuracy if self.name == "probe" else gold_of_choice)
-
-    def _of_losses(self, outcome: Outcome) -> float | None:
-        """Minus the loss, or what the step took off it; None where it is log 2 for every arm."""
-        if not outcome.loss_P:
-            return None
-        if self.dpo and max(abs(loss - math.log(2)) for loss in outcome.loss_P) < LOG2_TOLERANCE:
-            self._uninformative()
-            return None
-        before = float(np.mean(outcome.loss_P))
-        if self.name == "improvement":
-            return before - float(np.mean(outcome.after_P))
-        return -before
-
-    def _full_advantage(self, outcome: Outcome) -> float | None:
-        """1 or 0.
-
-        None where no arm disagreed with the judge of the pair, or it had no order to give.
-        """
-        if not outcome.loss_P or self._of_losses(outcome) is None:
-            return None
-        [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
-        if not np.isfinite(sign):
+        payoff: float | None = self.kind.make(outcome)
+        if payoff is not None and math.isnan(payoff):  # every arm would have judged alike
             self.counts["agreed"] += 1
             return None
-        return float(sign)
+        return payoff
+
+    def _tells_nothing(self, outcome: Outcome) -> bool:
+        """Whether the losses are log 2 for every arm, as plain DPO's are at its reference."""
+        if not outcome.loss_P or not self.dpo:
+            return False
+        if max(abs(loss - math.log(2)) for loss in outcome.loss_P) >= LOG2_TOLERANCE:
+            return False
+        self._uninformative()
+        return True
 
     def _uninformative(self) -> None:
         """Policy = reference: the DPO loss is log 2 whatever the arm said. Said once."""
@@ -223,8 +200,3 @@ def merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
         else:
             by_unit[outcome.unit] = outcome
     return list(by_unit.values())
-
-
-def gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
-    """Gold of the response the arm would pick; one that abstains picks any of them alike."""
-    return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)

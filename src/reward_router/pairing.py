@@ -138,11 +138,11 @@ class Pairing:
     def labels(self, batch: Batch, owner: Sequence[int]) -> Int:
         """(P, K) 1 where an arm orders the pair as its judge did, -1 the other way, 0 else.
 
-        It asks all other arms: K - 1 times the calls. (0, 0) for every payoff but
-        ``full_advantage``. Pairs that a stand-in judged are all 0.
+        It asks all other arms: K - 1 times the calls. (0, 0) for every payoff that does not need
+        their opinions. Pairs that a stand-in judged are all 0.
         """
         mode = self.parts.session.mode
-        if self.config.payoff.name != "full_advantage" or not isinstance(mode, SingleArm):
+        if not self.config.payoff.kind.asks_all_arms or not isinstance(mode, SingleArm):
             return np.zeros((0, 0), np.int64)
         mode.compare(batch, [u for u in owner if u != NOBODY])
         names = self.parts.dispatcher.arms
@@ -163,7 +163,7 @@ class Pairing:
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
         """(P,) each pair's loss before the step, turned round; NaN where no arm asks for that."""
         loss_P = np.full(len(pairs), np.nan)
-        if self.config.payoff.name == "full_advantage":
+        if self.config.payoff.kind.asks_all_arms:
             some_arm_disagrees_P = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
             turned = [_turned(pairs[p]) for p in some_arm_disagrees_P]
             loss_P[some_arm_disagrees_P] = self.parts.trainer.losses(turned, pairs)

@@ -14,6 +14,7 @@ from typing import Any
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example
+from reward_router.kinds import ARMS
 from reward_router.policy import PolicyText, Prompt
 from reward_router.rewards.loading import check_model, load_tokenizer, resolve_model, skeleton, torch_device
 from reward_router.rewards.pool import RewardPool
@@ -178,8 +179,8 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
-    """Whether a user's own arm failed because what it asks is away; no other kind of arm asks anything."""
-    return spec.kind == "python" and result.error is not None and _AWAY.match(result.error) is not None
+    """Whether an arm failed because the service it asks is away; a kind says whether it asks one."""
+    return ARMS[spec.kind].remote and result.error is not None and _AWAY.match(result.error) is not None
 
 
 def _size(count: float) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import truncated
 from reward_router.payoffs import order_accuracy
 from reward_router.training.records import Pair, StepResult
-from reward_router.types import AnyFloat, Float
+from reward_router.types import Float, HasPosterior
 from reward_router.verdicts.batch import Batch
 
 Json = dict[str, Any]
@@ -39,15 +39,6 @@ class Step(Batch):
     trained: Trained = field(default_factory=lambda: Trained([], np.zeros(0)))
     outcomes: list[Outcome] = field(default_factory=list)
     payoffs: dict[str, float] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Foresees(Protocol):
-    """A router that can say what it expects of every arm."""
-
-    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """(B, K) mean and standard deviation of each arm's payoff."""
-        ...
 
 
 def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
@@ -144,7 +135,7 @@ def _summed(seconds: Sequence[tuple[str, float]]) -> dict[str, float]:
 def _posterior(parts: Parts, step: Step) -> dict[str, list[float]]:
     """Mean and sd of each arm's payoff at the batch's mean context, where there is a posterior."""
     router = parts.dispatcher.router
-    if not isinstance(router, Foresees) or step.contexts is None or len(step.contexts) == 0:
+    if not isinstance(router, HasPosterior) or step.contexts is None or len(step.contexts) == 0:
         return {}
     mean_BK, sd_BK = router.posterior(pool(step.contexts))
     both = zip(mean_BK[0].tolist(), sd_BK[0].tolist(), strict=True)

@@ -22,6 +22,7 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold
 from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.kinds import is_gold
 from reward_router.rundir import write_atomically
 from reward_router.show import Table, heading, show_table
 from reward_router.strict_json import dumps
@@ -158,7 +159,7 @@ def row(
         "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
         "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
         "finished_after": float(np.mean([s[kind]["all"]["finished_after"] for s in summaries])),
-        "payoff_gold_r": _mean([None if s["payoff"] == "probe" else s["payoff_gold"]["r"] for s in summaries]),
+        "payoff_gold_r": _mean([None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]),
         "shares": {a: float(np.mean([s["arms"][a]["share"] for s in summaries])) for a in summaries[0]["arms"]},
     }
     if "uniform" in runs and _kind(runs["uniform"].values()) == kind:

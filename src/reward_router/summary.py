@@ -11,6 +11,7 @@ from reward_router.assemble import Parts
 from reward_router.changes import told
 from reward_router.facts import NEXT, facts, share_keys
 from reward_router.headline import finished_line, gold_tables, kept_line
+from reward_router.kinds import is_gold
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
 from reward_router.show import Table, duration, say, show_box, show_table
@@ -158,7 +159,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if summary.get("trust") is not None:
         say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
-    if r["r"] is not None and summary["payoff"] != "probe":  # a probe is this very gold
+    if r["r"] is not None and not is_gold(summary["payoff"]):
         low, high = r["ci95"]
         say(
             console,

@@ -63,11 +63,25 @@ class Decision:
 
 @runtime_checkable
 class Router(Protocol):
-    """Chooses arms from contexts and learns from payoffs; never sees text. See ``reward_router.routers``."""
+    """Chooses arms from contexts and learns from payoffs; never sees text. See ``reward_router.routers``.
+
+    This is all that every router needs. What it may have beyond that are `Resizable`, `HasPosterior`, `Penalised`, `Forced`
+    and `Costed`; a class that keeps no contexts at all says ``reads_contexts = False`` (see `reads_contexts`).
+    """
 
     @property
     def n_arms(self) -> int:
         """K, the number of arms now."""
+        ...
+
+    @property
+    def dim(self) -> int | None:
+        """D, the features of a context; None: contexts of any width will do."""
+        ...
+
+    @property
+    def warmup(self) -> int:
+        """How often a dispatcher decides for every arm before it believes ``probs``; 0: never."""
         ...
 
     def probs(self, context_BD: AnyFloat) -> Float:
@@ -84,6 +98,61 @@ class Router(Protocol):
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; ValueError (and no change) where the state does not fit."""
+        ...
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """A router whose arms may come and go. A new arm's index is the last; those behind a removed one move down."""
+
+    def add_arm(self) -> int:
+        """One arm more, at the end; returns its index."""
+        ...
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; the others keep what they learned."""
+        ...
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """A router that knows what a call of each arm costs: a new arm comes with its cost."""
+
+    costs_K: Float
+
+    def add_arm(self, cost: float) -> int:
+        """One arm more, at this cost; returns its index."""
+        ...
+
+
+@runtime_checkable
+class HasPosterior(Protocol):
+    """A router that tells the expected payoff of each arm, without a bonus for what is not known."""
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (B, K)."""
+        ...
+
+
+@runtime_checkable
+class Penalised(Protocol):
+    """A router that chooses by utility, and can be asked with the utilities of some arms lowered. It says so."""
+
+    takes_penalty: bool
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
+        """(B, K) probabilities with ``penalty_K``, in payoff units, taken off the arms' utilities."""
+        ...
+
+
+@runtime_checkable
+class Forced(Protocol):
+    """A router that makes its ``warmup`` pulls by itself, and can be asked without them. It says so."""
+
+    takes_forced: bool
+
+    def probs(self, context_BD: AnyFloat, *, forced: bool = True) -> Float:
+        """(B, K) probabilities; with ``forced=False`` those that it believes in, without forced pulls."""
         ...
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from reward_router.dispatch import Dispatcher
-from reward_router.errors import LedgerError
+from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import Ledger
 from reward_router.routers import Exp3, LinUCB, Uniform
 from reward_router.types import AnyFloat, Float, Int, State
@@ -145,3 +145,56 @@ def test_truth_values_are_taken_alike_by_routers_and_the_dispatcher() -> None:
     dispatcher = Dispatcher(routed, ["a", "b"])
     decisions = dispatcher.route(one_hot, ["p", "q", "r"], 0)
     assert dispatcher.feedback(decisions[0].id, True)
+
+
+class MeanBest:
+    """A router of the user's own: it inherits nothing, forces nothing, and its arms cannot come and go."""
+
+    dim = None
+
+    def __init__(self, n_arms: int, optimism: float = 1.0, warmup: int = 0) -> None:
+        self.n_arms, self.optimism, self.warmup = n_arms, optimism, warmup
+        self.sums_K = np.zeros(n_arms)
+        self.pulls_K = np.zeros(n_arms)
+        self.seen: list[list[float]] = []
+
+    def probs(self, context_BD: AnyFloat) -> Float:
+        mean_K = np.where(self.pulls_K > 0, self.sums_K / np.maximum(self.pulls_K, 1), self.optimism)
+        best_K = mean_K == mean_K.max()
+        return np.tile(best_K / best_K.sum(), (len(context_BD), 1))
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        self.seen += np.asarray(context_BD).tolist()
+        np.add.at(self.sums_K, arm_B, payoff_B)
+        np.add.at(self.pulls_K, arm_B, 1.0)
+
+    def state_dict(self) -> State:
+        return {"sums_K": self.sums_K.copy(), "pulls_K": self.pulls_K.copy()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self.sums_K, self.pulls_K = state["sums_K"].copy(), state["pulls_K"].copy()
+
+
+def test_a_class_that_inherits_nothing_is_warmed_up_and_reopened(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    dispatcher = Dispatcher(MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0)
+    for step in range(4):
+        [decision] = dispatcher.route(X[:1], [f"p{step}"], step)
+        dispatcher.feedback(decision.id, float(decision.arm))
+    assert dispatcher.router.pulls_K.tolist() == [2.0, 2.0]  # type: ignore[attr-defined]
+    assert dispatcher.router.seen == [X[0].tolist()] * 4  # type: ignore[attr-defined]
+    dispatcher.close()
+    again = Dispatcher(MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0)
+    assert again.router.probs(X[:1]).tolist() == [[0.0, 1.0]]
+
+
+def test_what_a_router_lacks_is_said_at_once() -> None:
+    dispatcher = Dispatcher(MeanBest(2), ["a", "b"])
+    with pytest.raises(InputError, match="MeanBest cannot take on or drop arms at run time: it has no add_arm"):
+        dispatcher.add_arm("c")
+
+    class Text:
+        n_arms = 2
+
+    with pytest.raises(InputError, match=r"Text is no router: it has no dim \(features of a context"):
+        Dispatcher(Text(), ["a", "b"])  # type: ignore[arg-type]

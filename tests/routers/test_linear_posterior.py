@@ -5,8 +5,8 @@ import pytest
 from scipy.linalg import cho_factor, cho_solve
 
 from reward_router.errors import InputError
+from reward_router.posterior.gaussian import dual_limit, tail_rows
 from reward_router.routers import LinearThompson, LinUCB
-from reward_router.routers.gaussian import dual_limit, tail_rows
 
 
 def stream(rows, dim, arms, seed=0, length=1.0):

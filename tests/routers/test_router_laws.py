@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reward_router.errors import InputError
 from reward_router.routers import (
     DiscountedLinUCB,
+    EpsilonGreedy,
     Exp3,
     Fixed,
     LinearThompson,
@@ -44,13 +45,39 @@ def sampled(name, exempt=(), **keywords):
     return Case(name, lambda: LinearThompson(K, D, **{"noise_sd": 0.3, **keywords}), frozenset(exempt))
 
 
+class Own:
+    """A router that inherits nothing and checks nothing: the laws of choosing and learning hold for it all the same."""
+
+    dim = None
+    warmup = 0
+
+    def __init__(self, n_arms):
+        self.n_arms, self.sums_K = n_arms, np.zeros(n_arms)
+
+    def probs(self, context_BD):
+        weight_K = np.exp(0.1 * (self.sums_K - self.sums_K.max()))
+        return np.tile(weight_K / weight_K.sum(), (len(context_BD), 1))
+
+    def update(self, context_BD, arm_B, payoff_B, propensity_B=None):
+        np.add.at(self.sums_K, arm_B, payoff_B)
+
+    def state_dict(self):
+        return {"sums_K": self.sums_K.copy()}
+
+    def load_state_dict(self, state):
+        self.sums_K = state["sums_K"].copy()
+
+
+CHECKS_NOTHING = ("wrong state", "bad input", "fuzz", "remove 2", "add")
 ONE_ARM = ("permutation", "equal")  # these treat one index differently on purpose
 CASES = [
     Case("Uniform", lambda: Uniform(K)),
     Case("RoundRobin", lambda: RoundRobin(K), frozenset(ONE_ARM)),
     Case("Sequential", lambda: Sequential(K), frozenset(ONE_ARM)),
     Case("Fixed", lambda: Fixed(K, 2), frozenset((*ONE_ARM, "remove 2"))),
+    Case("EpsilonGreedy", lambda: EpsilonGreedy(K)),
     Case("Exp3", lambda: Exp3(K)),
+    Case("of one's own", lambda: Own(K), frozenset(CHECKS_NOTHING)),
     Case("Exp3 eta=1", lambda: Exp3(K, eta=1.0)),
     linear("LinUCB"),
     linear("LinUCB warm-up", warmup=2),

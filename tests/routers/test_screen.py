@@ -5,8 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from reward_router.routers import LinUCB, screen
-from reward_router.routers.stack import Stack
+from reward_router.posterior import screen
+from reward_router.posterior.stack import Stack
+from reward_router.routers import LinUCB
 
 
 def taught(dim, arms=6, rows=1200, scale=1.0, **keywords):
@@ -27,7 +28,7 @@ def unscreened(router, x, monkeypatch, **keywords):
 
 @pytest.fixture(autouse=True)
 def small_stacks_too(monkeypatch):
-    monkeypatch.setattr("reward_router.routers.stack.CACHED", 0)
+    monkeypatch.setattr("reward_router.posterior.stack.CACHED", 0)
 
 
 @pytest.mark.parametrize(("dim", "ridge"), [(3, 1.0), (40, 1e-3), (97, 1.0), (200, 1e-6)])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reward_router.routers import LinearThompson, LinUCB, blas, stack
+from reward_router.posterior import blas, stack
+from reward_router.routers import LinearThompson, LinUCB
 
 
 def taught(dim, arms=5, seed=0, rows=900, **keywords):

@@ -10,8 +10,8 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from reward_router.errors import InputError
+from reward_router.posterior.win_probability import _by_even_points, _by_panels, mixture_win_probability
 from reward_router.routers import LinearThompson, choose, win_probability
-from reward_router.routers.win_probability import _by_even_points, _by_panels, mixture_win_probability
 
 
 def adaptive(mean, sd, weight):

@@ -23,8 +23,10 @@ from reward_router.bestofn.ways import Chosen, Learned, Loss, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
+from reward_router.kinds import ROUTERS
 from reward_router.offline.prior import Prior
 from reward_router.online import online_prior
+from reward_router.rewards.spec import needs_gold
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.rundir import explained, write_atomically
 from reward_router.show import bar, plain_console, say, show_table, visible
@@ -114,17 +116,17 @@ def _check(config: Config, files: Files) -> None:
         raise InputError("router.mode: ensemble asks every arm, which is the row `mean` of bestofn; use mode: route")
     if router.unit == "batch":
         raise InputError("router.unit: batch; bestofn gives every prompt its own arm: use --set router.unit=prompt")
-    if router.per == "iteration":
+    if router.by_iteration:
         raise InputError("router.per: iteration counts iterations of training; bestofn has none: use per: decision")
     if config.noise:
         raise InputError("noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0")
-    if payoff in ("improvement", "light_advantage", "full_advantage"):
+    if config.payoff.kind.needs_step:
         raise InputError(
             f"payoff.name: {payoff} needs a training step, and bestofn has none; use probe, verifier, python or neg_loss"
         )
-    if files.given and payoff == "neg_loss":
+    if files.given and config.payoff.kind.needs_loss:
         raise InputError(
-            "payoff.name: neg_loss is the policy's loss, and responses from a file have no policy; use "
+            f"payoff.name: {payoff} is the policy's loss, and responses from a file have no policy; use "
             "--set payoff.name=probe (or verifier, or python)"
         )
     if files.given and config.context.kind == "policy" and "kind" in config.context.model_fields_set:
@@ -132,7 +134,7 @@ def _check(config: Config, files: Files) -> None:
             "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
             "--set context.kind=sentence (or hashing)"
         )
-    if payoff == "python" and importlib.util.find_spec("torch") is None:
+    if config.payoff.kind.needs_path and importlib.util.find_spec("torch") is None:
         raise InputError(
             "payoff.name: python hands over what a training run does; it needs pip install 'reward-router[train]'"
         )
@@ -174,10 +176,9 @@ class _Work:
             self._now(f"loading {config.policy.model}")
             policy = load_policy(config, run)
             self.sides = sampled(config, policy, limit, run, self.folder, self._say, self._sampled)
-            self.loss = OwnLoss(policy) if config.payoff.name == "neg_loss" else None
+            self.loss = OwnLoss(policy) if config.payoff.kind.needs_loss else None
         self._decide_what_teaches()
-        if any(arm.kind == "gold" for arm in config.arms):
-            self.pool = build_pool(config, [*self.learned_from, *self.chosen_for])
+        self.pool.know([*self.learned_from, *self.chosen_for])
         self.prior = prior
         for warning in prior_warnings(config, prior, arm_specs(config)) if prior is not None else ():
             self._warn(warning)
@@ -194,9 +195,9 @@ class _Work:
 
     def _decide_what_teaches(self) -> None:
         """Learn from the train prompts where their payoff is known; else every prompt is chosen for, and that is said."""
-        sides, name = self.sides, self.config.payoff.name
+        sides, payoff = self.sides, self.config.payoff.kind
         known = any(np.isfinite(item.gold_N).any() for item in sides.train)
-        self.teaches = bool(sides.train) and (known or name in ("python", "neg_loss"))
+        self.teaches = bool(sides.train) and (known or not payoff.needs_gold)
         self.learned_from = sides.train if self.teaches else []
         self.chosen_for = list(sides.test) if self.teaches else [*sides.train, *sides.test]
         if self.config.judge.mode == "committee" and self.config.judge.labels.arm is None and not known:
@@ -204,7 +205,7 @@ class _Work:
                 "judge: committee learns from gold, and no train prompt has any; give golds or answers, let an arm label "
                 "(judge.labels.by), or use judge: single"
             )
-        if not self.teaches and self.config.router.name not in ("fixed", "uniform", "round_robin"):
+        if not self.teaches and ROUTERS[self.config.router.name].learns:
             start = "its prior" if self.config.router.prior else "nothing, so it draws arms alike often"
             self._warn(
                 f"no payoff is known for any train prompt: {self.config.router.name} learns nothing and goes by {start}; "
@@ -234,7 +235,8 @@ class _Work:
     def go(self, seeds: int, compared: bool) -> tuple[dict[str, Any], Chosen]:
         """Learn and choose with every seed; the result, and the first seed's choice."""
         names, items = arm_names(self.config), [*self.learned_from, *self.chosen_for]
-        self.book = ScoreBook(self.pool, arm_specs(self.config), self.folder / "scores", self._scored)
+        kept = [spec for spec in arm_specs(self.config) if not needs_gold(spec)]
+        self.book = ScoreBook(self.pool, kept, self.folder / "scores", self._scored)
         responses = sum(len(item.responses) for item in items)
         self.progress.update(self.task, total=responses * (len(names) if compared else 1), completed=0)
         scores = self._score_all(names, items) if compared else None

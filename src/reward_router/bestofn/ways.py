@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import bound, build_committee, build_router, checked_payoff
+from reward_router.assemble import bound_dispatcher, build_committee, build_router
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item
 from reward_router.config import Config, RouterConfig
@@ -20,6 +20,7 @@ from reward_router.ledger import Ledger
 from reward_router.offline.prior import Prior
 from reward_router.outcomes import Outcome, PayoffRule
 from reward_router.payoffs import gold_of_best, order_accuracy
+from reward_router.payoffs.own import own_payoff
 from reward_router.routers import Uniform
 from reward_router.routers.greedy import Greedy
 from reward_router.session import Session
@@ -95,7 +96,7 @@ class Way:
         self.router: Router = Uniform(len(self.names))  # never asked where the committee decides alone
         if not alone:
             self.router = build_router(config.router, self.names, dim, config.seed, prior)
-        self._python = checked_payoff(config.payoff.path or "") if config.payoff.name == "python" else None
+        self._python = own_payoff(config.payoff.path or "") if config.payoff.kind.needs_path else None
         self._items: dict[str, Item] = {}
         self._sessions: list[Session] = []
         self._answers: dict[str, int] = {}  # by arm: how often it answered; -1: it failed and never answered
@@ -134,12 +135,12 @@ class Way:
 
     def _payoff(self, outcome: Outcome) -> float | None:
         """The configured payoff of one decision, None where nothing is known."""
-        item, name, [own_N] = self._items[outcome.unit], self.config.payoff.name, outcome.scores
-        if name == "neg_loss":
+        item, [own_N] = self._items[outcome.unit], outcome.scores
+        if self.config.payoff.kind.needs_loss:
             return self._neg_loss(item, own_N)
         if self._python is not None:
             return self._python(outcome)
-        if name == "probe":
+        if self.config.payoff.kind.is_gold:
             return order_accuracy(own_N, item.gold_N)
         return gold_of_best(spoken(own_N, item), item.gold_N)
 
@@ -198,9 +199,9 @@ class Way:
             for old in self.folder.glob(f"{part}.sqlite*"):
                 old.unlink()  # of an earlier call of this command: the same decisions are made again
         ledger = Ledger(where, durability=config.durability, contexts=config.contexts)
-        dispatcher = bound(config, router, self.names, ledger)
+        dispatcher = bound_dispatcher(config, router, self.names, ledger)
         payoff = PayoffRule(name, self._payoff, fraction=config.payoff.fraction, seed=config.seed)
-        payoff.raw = name == "neg_loss"
+        payoff.raw = config.payoff.kind.raw
         made = Session(dispatcher, self.book, None, payoff, self.mode)
         self._sessions.append(made)
         return made

@@ -11,7 +11,7 @@ from reward_router.dispatch import inputs, paying
 from reward_router.dispatch.eligible import rested
 from reward_router.dispatch.live import Live
 from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
-from reward_router.dispatch.warmup import believed, force
+from reward_router.dispatch.warmup import force
 from reward_router.errors import AllArmsResting, InputError, LedgerError
 from reward_router.ledger.breaker import USUAL, BreakerRule
 from reward_router.ledger.fold import FoldState, Payment, Pull, answers, needs_cost
@@ -30,6 +30,7 @@ from reward_router.ledger.rows import (
 )
 from reward_router.ledger.sqlite import Ledger
 from reward_router.payoffs import QuantileScaler, finite
+from reward_router.routers.binding import bound, resizable, without_forced_pulls
 from reward_router.routers.choose import choose
 from reward_router.types import By, Decision, Router, State, reads_contexts
 
@@ -84,14 +85,15 @@ class Dispatcher:
         fallback: Sequence[str] = (),
     ) -> None:
         """Bind the router to the ledger: begin it, or bring the router to the state the ledger holds."""
-        names = inputs.names(arms, router.n_arms)
+        names = inputs.names(arms, bound(router).n_arms)
         if snapshot_every < 1 or (hold_back is not None and hold_back < 0):
             raise InputError(
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
             )
         self.router, self.seed = router, int(seed)
         self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
-        self.warmup = int(getattr(router, "warmup", 0))
+        self.warmup = router.warmup
+        self._believed = without_forced_pulls(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker)
         self._fallback = inputs.fallback(fallback, names)
@@ -166,7 +168,7 @@ class Dispatcher:
                 self._change(Action.ALL_RESTING, "")  # so that the next call asks again
                 raise
         else:
-            probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
+            probs_BK, forced_B = force(self._believed(x), pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         place_B, propensity_B = choose(probs_BK, u_B)
         arms = [state.present[place] for place in place_B.tolist()]
@@ -313,9 +315,8 @@ class Dispatcher:
             self._change(Action.SCALER_RESET, "")
 
     def _change(self, action: Action, name: str, cost: float | None = None) -> None:
-        resizable = hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")
-        if action in (Action.ARM_ADDED, Action.ARM_REMOVED) and not resizable:
-            raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
+        if action in (Action.ARM_ADDED, Action.ARM_REMOVED):
+            resizable(self.router)
         row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])
 

@@ -6,10 +6,9 @@ choice among the rest is its own. Then the others' probability is set to 0 and t
 router's probabilities are passed on untouched.
 """
 
-import inspect
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +16,10 @@ from numpy.typing import NDArray
 from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import AllArmsResting
 from reward_router.ledger.breaker import Breaker
-from reward_router.types import AnyFloat, Float, Int, Router
+from reward_router.types import AnyFloat, Float, Forced, Int, Penalised, Router
 
 Mask = NDArray[np.bool_]
 OUT_OF_SIGHT = 1e9  # payoff units: far below whatever an arm may promise
-
-
-class ByUtility(Protocol):
-    """A router whose utilities can be lowered arm by arm."""
-
-    def probs(self, context_BD: AnyFloat, penalty_K: Float, **forced: bool) -> Float: ...  # noqa: D102
-
-
-def by_utility(router: Router) -> bool:
-    """Whether the router takes a penalty an arm."""
-    return "penalty_K" in inspect.signature(router.probs).parameters
 
 
 def among(
@@ -79,16 +67,16 @@ def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Fl
 
 def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool) -> Float:
     """The router's probabilities with the other arms out of sight; forced pulls of arms that are not allowed are passed over."""
-    if not by_utility(router):
+    if not isinstance(router, Penalised):
         return router.probs(context_BD) if forced else believed(router, context_BD)
-    asked, penalty_K = cast(ByUtility, router), np.where(allowed_K, 0.0, OUT_OF_SIGHT)
-    if not getattr(router, "warmup", 0):
-        return asked.probs(context_BD, penalty_K)
+    penalty_K = np.where(allowed_K, 0.0, OUT_OF_SIGHT)
+    if not isinstance(router, Forced):
+        return router.probs(context_BD, penalty_K)
     if forced:
-        probs_BK = asked.probs(context_BD, penalty_K)
+        probs_BK = router.probs(context_BD, penalty_K)
         if (probs_BK[:, allowed_K].sum(axis=1) > 0).all():
             return probs_BK
-    return asked.probs(context_BD, penalty_K, forced=False)
+    return router.probs(context_BD, penalty_K, forced=False)
 
 
 def _part(context_BD: AnyFloat, chosen_B: Mask) -> AnyFloat:
@@ -125,7 +113,7 @@ def rested(
         return probs_BK, np.zeros(rows, dtype=bool)
     stand_in = next((present.index(arm) for arm in fallback if arm in present and arm not in breaker.resting), None)
     probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
-    probs_BK, forced_B = force(probs_BK, pulls_K, int(getattr(router, "warmup", 0)), seed, step, units, allowed_K)
+    probs_BK, forced_B = force(probs_BK, pulls_K, router.warmup, seed, step, units, allowed_K)
     probs_BK = probs_BK.copy()
     taken: set[int] = set()
     for k in np.flatnonzero(~allowed_K).tolist():

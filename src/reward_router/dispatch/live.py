@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger.fold import Event, FoldState, fold, router_dim
+from reward_router.ledger.fold import Event, FoldState, fold
 from reward_router.ledger.protocol import Store
 from reward_router.ledger.rows import Row
 
@@ -25,7 +25,7 @@ class Live:
 
     def __init__(self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int) -> None:
         """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
-        self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, router_dim(state.router)
+        self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, state.router.dim
         self._state, scaler = state, state.scaler
         binding = {
             "arms": list(state.names),

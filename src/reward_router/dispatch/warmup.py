@@ -7,19 +7,12 @@ recorded propensity, 1 / (arms the round lacks), is the true probability given t
 off-policy estimate. (A fixed order per round, counted by row, would have made a unit's arm depend on its neighbours.)
 """
 
-from typing import Protocol, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import keyed
+from reward_router.routers.binding import without_forced_pulls
 from reward_router.types import AnyFloat, Float, Int, Router
-
-
-class Warming(Protocol):
-    """A router with forced pulls of its own (``warmup`` > 0) that can be asked without them."""
-
-    def probs(self, context_BD: AnyFloat, *, forced: bool) -> Float: ...  # noqa: D102
 
 
 def believed(router: Router, contexts_BD: AnyFloat) -> Float:
@@ -27,9 +20,7 @@ def believed(router: Router, contexts_BD: AnyFloat) -> Float:
 
     Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here decisions are counted.
     """
-    if not getattr(router, "warmup", 0):
-        return router.probs(contexts_BD)
-    return cast(Warming, router).probs(contexts_BD, forced=False)
+    return without_forced_pulls(router)(contexts_BD)
 
 
 def force(

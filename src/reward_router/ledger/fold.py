@@ -6,7 +6,7 @@ for bit. Nothing here reads a clock, a generator or a file.
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from reward_router.ledger.rows import (
     unpack,
 )
 from reward_router.payoffs import QuantileScaler
-from reward_router.types import Float, Int, Router, State, reads_contexts
+from reward_router.types import Costed, Float, Int, Resizable, Router, State, reads_contexts
 
 
 class Payment(NamedTuple):
@@ -70,23 +70,9 @@ def answers(calls: Iterable[Called]) -> list[Answer]:
     return [Answer(call.seq, call.decision, call.arm) for call in calls if call.status not in SILENT]
 
 
-class Resizable(Protocol):
-    """A router whose arms may come and go."""
-
-    def add_arm(self, *cost: float | None) -> int: ...  # noqa: D102
-
-    def remove_arm(self, index: int) -> None: ...  # noqa: D102
-
-
-def router_dim(router: Router) -> int | None:
-    """D of the contexts a router learns from; None where it reads none."""
-    dim: int | None = getattr(router, "dim", None)
-    return dim
-
-
 def needs_cost(router: Router) -> bool:
     """Whether a new arm must come with its cost."""
-    return hasattr(router, "costs_K")
+    return isinstance(router, Costed)
 
 
 class FoldState:
@@ -200,7 +186,10 @@ class FoldState:
                 self.pulls = np.append(self.pulls, 0)
             number = self.names.index(row.name)
             self.pulls[number] = 0
-            cast(Resizable, self.router).add_arm(*([row.cost] if needs_cost(self.router) else []))
+            if isinstance(self.router, Costed):
+                self.router.add_arm(cast(float, row.cost))
+            else:
+                cast(Resizable, self.router).add_arm()
             self.costs[row.name] = row.cost
             self.present.append(number)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.agreement import agreement
 from reward_router.replay.embed import Contexts, build
@@ -19,7 +20,6 @@ from reward_router.replay.price_curve import price_curve
 from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import verdict
-from reward_router.routers.blas import one_thread
 from reward_router.types import Float
 
 Json = dict[str, Any]

@@ -1,6 +1,5 @@
 """Every name ``--router`` knows: what it is, which options it takes, how it is run. Arms go by their own names."""
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from reward_router import routers
 from reward_router.errors import InputError
+from reward_router.kinds import ROUTERS, RouterKind, is_import_path
 from reward_router.replay import baselines, bayesian
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
@@ -18,11 +17,11 @@ from reward_router.replay.offline_stage import Fitted
 from reward_router.replay.protocols import Judged, Method, Run, crossfit, one_arm_each, online, scheduled
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
+from reward_router.routers.binding import bound
 from reward_router.types import Float, Router
 
 Kind = str  # arm | online | one call | committee | K calls | bound
 LASER_BATCH = 16  # prompts that share one decision, as in the paper
-DISCOUNT = 0.995  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows long
 
 
 @dataclass(frozen=True)
@@ -67,39 +66,28 @@ class Protocol:
     priors: Mapping[str, Fitted] = field(default_factory=dict)
 
 
-Maker = Callable[..., Router]
+_LASER = "laser"
+_SAME_AS = {_LASER: "linucb"}
+"""Names that replay has beside the table's: LASER is LinUCB with one decision a batch of prompts."""
 
 
-def _linucb(n_arms: int, dim: int, **options: Any) -> Router:
-    return routers.LinUCB(n_arms, dim, **options)
+def _is_online(name: str) -> bool:
+    """Whether a name is that of a router that learns while it goes through the file; others have ways of their own."""
+    if name in _CROSSFIT or name in _SCHEDULES:
+        return False
+    return name in _SAME_AS or is_import_path(name) or (name in ROUTERS and ROUTERS[name].learns)
 
 
-def _discounted(n_arms: int, dim: int, **options: Any) -> Router:
-    return routers.DiscountedLinUCB(n_arms, dim, **{"discount": DISCOUNT, **options})
+def _kind(name: str) -> RouterKind:
+    return ROUTERS[_SAME_AS.get(name, name)]
 
 
-def _thompson(n_arms: int, dim: int, **options: Any) -> Router:
-    return routers.LinearThompson(n_arms, dim, **options)
+def _router(name: str, arms: Sequence[str], dim: int, options: Mapping[str, Any], seed: int) -> Router:
+    """The router of this name, checked; its options are replay's own defaults where they are not given."""
+    own = {key: value for key, value in options.items() if key != "batch" or name != _LASER}
+    kind = _kind(name)
+    return bound(kind.build(arms, dim, {**kind.in_replay, **own}, seed=seed))
 
-
-def _exp3(n_arms: int, dim: int, **options: Any) -> Router:
-    return routers.Exp3(n_arms, **options)
-
-
-def _laser(n_arms: int, dim: int, batch: int = LASER_BATCH, **options: Any) -> Router:
-    if batch < 1:
-        raise InputError(f"router laser: batch={batch} prompts, allowed: 1 or more")
-    return routers.LinUCB(n_arms, dim, **options)
-
-
-_ONLINE: dict[str, tuple[Maker, Callable[..., Any]]] = {
-    "linucb": (_linucb, routers.LinUCB),
-    "thompson": (_thompson, routers.LinearThompson),
-    "exp3": (_exp3, routers.Exp3),
-    "discounted": (_discounted, routers.DiscountedLinUCB),
-    "laser": (_laser, routers.LinUCB),
-}
-_NOT_OPTIONS = ("n_arms", "dim")
 
 _STRENGTHS = {"dim": int, "lambda_cls": float, "balance": bool, "prior": str}
 
@@ -139,19 +127,21 @@ NOT_ROUTING = ("uniform", "round_robin", "best_train", "oracle")
 def comparisons(labels: Sequence[str]) -> list[int]:
     """For each method of a table by how many comparisons its claim is corrected, so that all claims together hold at 95 %.
 
-    The error is shared equally among the names that replay knows (arms, baselines and the bound aside), listed or not, and a name's
-    share among its variants: those of the full table, or those listed where they are more. So what is said of a method does
-    not change with the other names that stand in the table.
+    The error is shared equally among the names of the full table and those that are cross-fitted (arms, baselines and the bound
+    aside), listed or not, and any other router that is listed; a name's share among its variants: those of the full table, or
+    those listed where they are more. So what is said of a method does not change with which of them stand in the table.
     """
-    known = [name for name in names() if name not in NOT_ROUTING]
     listed, usual = (Counter(split_name(text)[0] for text in given) for given in (labels, DEFAULT))
+    known = {*usual, *_CROSSFIT} - set(NOT_ROUTING)
+    known |= {name for name in listed if name in ROUTERS or name in ROUTERS.own} - set(NOT_ROUTING)
     variants = [max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)]
     return [len(known) * count for count in variants]
 
 
 def names() -> list[str]:
     """Every router name, arms aside."""
-    return [*_ONLINE, *_CROSSFIT, *_SCHEDULES, "oracle"]
+    learning = [kind.name for kind in ROUTERS if _is_online(kind.name)]
+    return [*learning, *_SAME_AS, *_CROSSFIT, *_SCHEDULES, "oracle"]
 
 
 def plan(requested: Sequence[str] | None, records: Records) -> list[Plan]:
@@ -168,8 +158,8 @@ def _plan(text: str, records: Records) -> Plan:
     if text in records.arms:
         return Plan(text, text, "arm")
     name, options = split_name(text)
-    if name in _ONLINE:
-        kind, allowed = "online", _constructor_options(_ONLINE[name][1]) | ({"batch": int} if name == "laser" else {})
+    if _is_online(name):
+        kind, allowed = "online", _option_types(name) | ({"batch": int} if name == _LASER else {})
     elif name in _CROSSFIT:
         kind, allowed = _CROSSFIT[name][0], _CROSSFIT[name][1]
     elif name in _SCHEDULES or name == "oracle":
@@ -188,21 +178,28 @@ def _plan(text: str, records: Records) -> Plan:
 
 def _try(found: Plan) -> None:
     """Build it once, so that a bad value is an error before the first run."""
-    if found.name in _ONLINE:
-        _ONLINE[found.name][0](2, 1, **dict(found.options))
+    if _is_online(found.name):
+        _check_batch(found)
+        if not _kind(found.name).own:
+            _router(found.name, ["first", "second"], 1, dict(found.options), 0)
     elif found.name in _CROSSFIT:
         _CROSSFIT[found.name][2](**dict(found.options))
 
 
-def _constructor_options(of: Callable[..., Any]) -> dict[str, type]:
-    """The keyword arguments of a router that are plain numbers or switches, with their types; None is not typed but left out."""
-    found: dict[str, type] = {}
-    for name, parameter in inspect.signature(of, eval_str=True).parameters.items():
+def _check_batch(found: Plan) -> None:
+    batch = dict(found.options).get("batch", LASER_BATCH)
+    if found.name == _LASER and batch < 1:
+        raise InputError(f"router {_LASER}: batch={batch} prompts, allowed: 1 or more")
+
+
+def _option_types(name: str) -> dict[str, type]:
+    """The options of a router with the types that text is read as; None is not typed but left out."""
+    types: dict[str, type] = {}
+    for option, parameter in _kind(name).options.items():
         kinds = get_args(parameter.annotation) or (parameter.annotation,)
-        plain = [k for k in (bool, int, float) if k in kinds]
-        if plain and name not in _NOT_OPTIONS:
-            found[name] = plain[0]
-    return found
+        plain = [kind for kind in (bool, int, float) if kind in kinds]
+        types[option] = plain[0] if plain else str
+    return types
 
 
 def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
@@ -217,8 +214,8 @@ def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, s
     if found.prior is not None:
         variant = _BAYES[found.name](**options)
         return variant.run(protocol.priors[found.prior], records, contexts, protocol.feedback, seed)
-    router = _ONLINE[found.name][0](len(records.arms), contexts.width, **options)
-    batch = options.get("batch", LASER_BATCH) if found.name == "laser" else 0
+    router = _router(found.name, records.arms, contexts.width, options, seed)
+    batch = options.get("batch", LASER_BATCH) if found.name == _LASER else 0
     return online(records, contexts, router, protocol.feedback, seed, batch)
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError
+from reward_router.kinds import PAYOFFS
 from reward_router.replay import estimators
 from reward_router.types import Float, Int
 
 METHODS = tuple(estimators.ESTIMATORS)
-TRAINED_LOSS = ("neg_loss", "improvement", "light_advantage", "full_advantage")
 FEWEST = 20
 
 
@@ -87,7 +87,7 @@ def past_model(log: Log) -> Float:
 
 def check(log: Log, target_TK: Float) -> None:
     """Refuse what cannot be estimated, saying what to change."""
-    if log.source in TRAINED_LOSS:
+    if log.source in PAYOFFS and PAYOFFS[log.source].needs_loss:
         raise InputError(
             f"payoff {log.source} is scaled from a loss that the logged arms themselves trained: another choice would have changed "
             "every later payoff. Log a payoff that does not depend on the run: probe, verifier, label"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.posterior.win_probability import win_probability
 from reward_router.routers import LinearThompson
-from reward_router.routers.win_probability import win_probability
 from reward_router.types import AnyFloat, Float, Int, State
 
 
@@ -24,10 +24,18 @@ class WeightedScore:
         """``offline_KD``: rows whose products with a context are the offline strengths in payoff units."""
         self.online, self.offline_KD, self.a = online, offline_KD, a
 
+    takes_penalty = True
+    warmup = 0
+
     @property
     def n_arms(self) -> int:
         """Number of arms."""
         return self.online.n_arms
+
+    @property
+    def dim(self) -> int | None:
+        """D, the features of a context."""
+        return self.online.dim
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths. ``penalty_K`` is taken off the scores."""

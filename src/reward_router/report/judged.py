@@ -6,6 +6,7 @@ from html import escape
 
 import numpy as np
 
+from reward_router.kinds import PAYOFFS, ROUTERS
 from reward_router.report import charts, page
 from reward_router.report.dots import panels
 from reward_router.report.frame import cut
@@ -56,11 +57,9 @@ def shares(e: Evidence) -> str:
             "The probability the router gave each arm before it drew one. Where this is all one colour the router was sure; where the bands are "
             "even it was still exploring."
         )
-        what += (
-            " LinUCB puts everything on one arm per decision, so its bands only show how often."
-            if "linucb" in e.summary["router"]
-            else ""
-        )
+        router = e.summary["router"]
+        if router in ROUTERS and ROUTERS[router].note:
+            what += f" {ROUTERS[router].note}"
         parts += ["<h3>Mean choice probabilities</h3>", note(what), probs[-1]]
     return "".join(parts)
 
@@ -113,7 +112,8 @@ def payoffs(e: Evidence) -> str:
     if not np.isfinite(d.payoff).any() and not np.isfinite(d.raw).any():
         return note("No decision has a payoff.")
     paid = int((np.isfinite(d.payoff) | np.isfinite(d.raw)).sum())
-    lead = f"{paid:,} of {len(d.seq):,} decisions were given a payoff ({name}: {PAYOFFS.get(name, 'see the configuration')})."
+    says = PAYOFFS[name].sentence if name in PAYOFFS else "see the configuration"
+    lead = f"{paid:,} of {len(d.seq):,} decisions were given a payoff ({name}: {says})."
     parts = [note(lead)]
     scaled, raw = _payoff_panels(e, d.payoff, "payoff, 0 to 1", (0.0, 1.0)), _payoff_panels(e, d.raw, "raw payoff")
     if scaled:
@@ -129,17 +129,6 @@ def payoffs(e: Evidence) -> str:
         drift = " A common drift of all arms is training going on, not a better judge."
         parts += ["<h3>Raw payoffs</h3>", note(unit + drift + clipped), raw]
     return "".join(parts)
-
-
-PAYOFFS = {
-    "neg_loss": "minus the training loss on the arm's pairs, as in the paper; it rewards agreement with the policy, not truth",
-    "improvement": "how much one step lowered the loss on the arm's pairs",
-    "light_advantage": "the batch's mean training loss less the pair's own; like minus the loss, it rewards agreement with the policy",
-    "full_advantage": "1 where the arm's label has a lower training loss than the mean over all arms' labels, else 0; it rewards agreement with the policy",
-    "probe": "does the arm put right answers above wrong ones, on a sample of training prompts that have a rule",
-    "verifier": "is the response the arm likes best right, by its prompt's rule",
-    "python": "a function of the user's",
-}
 
 
 def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[float] = ()) -> str:

@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 
 from reward_router.headline import BEST_OF, gold_tables, kept_line
+from reward_router.kinds import is_gold
 from reward_router.report import charts, page
 from reward_router.report.dots import Change, changes, ranked, trend
 from reward_router.report.frame import cut
@@ -226,7 +227,7 @@ def _correlation(found: Json, name: str) -> str:
     if r is None:
         return f"No correlation can be given: {n} decisions have both a payoff and gold (right and wrong answers among their responses), or all are alike."
     low, high = found.get("ci95") or (None, None)
-    if name == "probe":
+    if is_gold(name):
         return (
             f"This run's payoff is gold itself on a sample of training prompts (probe), so their correlation is {r:+.2f} by construction over {n:,} decisions; with a payoff "
             "that is not truth, this figure says how far to trust it."

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reward_router.kinds import ARMS
 from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.spec import ArmSpec, source_of
 
@@ -18,10 +19,12 @@ def fingerprint(spec: ArmSpec) -> str:
     source = source_of(spec)
     model = _placeless(source.model) if source else ""
     options = {name: _placeless(value) for name, value in spec.options.items()}
-    if spec.kind == "head":
-        options.pop("weights", None)  # they are among what `arm_identity` reads, wherever they lie
+    for place in ARMS[spec.kind].places:
+        options.pop(place, None)  # what lies there is among what `arm_identity` reads, wherever it lies
     what = json.dumps([spec.kind, model, options, arm_identity(spec)], sort_keys=True, default=str)
-    return f"{spec.kind}-{hashlib.blake2b(what.encode(), digest_size=12).hexdigest()}"
+    digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+    word = "own" if ":" in spec.kind else spec.kind  # it becomes part of a file's name
+    return f"{word}-{digest}"
 
 
 def _placeless(value: Any) -> Any:

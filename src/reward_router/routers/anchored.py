@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
+from reward_router.posterior.options import checked_prior
+from reward_router.posterior.win_probability import win_probability
 from reward_router.routers.decide import forced_K
-from reward_router.routers.options import checked_prior
 from reward_router.routers.thompson import LinearThompson
-from reward_router.routers.win_probability import win_probability
 from reward_router.types import AnyFloat, Float, Int, State
 
 
@@ -26,6 +26,9 @@ class Anchored:
     Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is that of the differences, so a
     constant added to all payoffs changes nothing and a prior that is right is never contradicted. Costs B K D more a read.
     """
+
+    takes_penalty = True
+    takes_forced = True
 
     def __init__(self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None) -> None:
         """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units. InputError for another shape."""

@@ -11,34 +11,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.types import AnyFloat, Float, Int, State, reads_contexts
+from reward_router.types import AnyFloat, Float, Forced, Int, Penalised, Resizable, Router, State, reads_contexts
 
 
-class Penalised(Protocol):
-    """A router whose utilities can be lowered arm by arm: LinUCB, DiscountedLinUCB, LinearThompson, Exp3."""
+class ByUtility(Router, Resizable, Protocol):
+    """A router that can be priced: LinUCB, DiscountedLinUCB, LinearThompson, Exp3."""
 
-    warmup: int
-
-    @property
-    def n_arms(self) -> int: ...  # noqa: D102
+    takes_penalty: bool
 
     def probs(  # noqa: D102
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float: ...
-
-    def update(  # noqa: D102
-        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
-    ) -> None: ...
-
-    def add_arm(self) -> int: ...  # noqa: D102
-
-    def remove_arm(self, index: int) -> None: ...  # noqa: D102
-
-    def state_dict(self) -> State: ...  # noqa: D102
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None: ...  # noqa: D102
 
 
 class Priced:
@@ -54,9 +39,12 @@ class Priced:
     array([[0., 1.]])
     """
 
+    takes_penalty = True
+    takes_forced = True
+
     def __init__(
         self,
-        router: Penalised,
+        router: ByUtility,
         costs_K: AnyFloat,
         cost_weight: float = 0.0,
         budget: float | None = None,
@@ -64,7 +52,7 @@ class Priced:
         limit: float = 10.0,
     ) -> None:
         """InputError where a cost is negative, the budget is under every cost, or the router cannot be priced."""
-        if isinstance(router, Priced) or not hasattr(router, "warmup") or "penalty_K" not in _arguments(router):
+        if isinstance(router, Priced) or not (isinstance(router, Penalised) and isinstance(router, Forced)):
             raise InputError(f"{type(router).__name__} does not choose by utility, so costs cannot enter its choice")
         self.router = router
         self.costs_K = _checked_costs(costs_K, router.n_arms)
@@ -91,7 +79,7 @@ class Priced:
     @property
     def dim(self) -> int | None:
         """D of the router inside; None where it reads no contexts."""
-        return getattr(self.router, "dim", None)
+        return self.router.dim
 
     def _scale(self) -> float:
         return max(float(self.costs_K.max()), 1e-300)
@@ -143,11 +131,6 @@ class Priced:
             self.router.load_state_dict(before)
             raise InputError(f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms")
         self.costs_K, self.price, self.spent, self.payoffs = costs_K, price, spent, int(payoffs)
-
-
-def _arguments(router: object) -> tuple[str, ...]:
-    code = getattr(getattr(type(router), "probs", None), "__code__", None)
-    return code.co_varnames[: code.co_argcount] if code is not None else ()
 
 
 def _checked_costs(costs_K: AnyFloat, n_arms: int) -> Float:

@@ -1,22 +1,13 @@
 """A learned router, frozen: it takes the arm it thinks best and learns nothing more."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.routers.simple import checked
-from reward_router.types import AnyFloat, Float, Int, Router, State
-
-
-@runtime_checkable
-class Posterior(Protocol):
-    """What tells the expected payoff of each arm, without a bonus for what is not known."""
-
-    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sds (B, K)."""
-        ...
+from reward_router import checks
+from reward_router.types import AnyFloat, Float, HasPosterior, Int, Router, State
 
 
 class Greedy:
@@ -37,7 +28,7 @@ class Greedy:
         """``router``: what was learned; where every arm is dead, none is left out."""
         self.router = router
         self.dead = list(dead) if len(set(dead)) < router.n_arms else []
-        self.dim: int | None = getattr(router, "dim", None)
+        self.dim: int | None = router.dim
 
     @property
     def n_arms(self) -> int:
@@ -48,7 +39,7 @@ class Greedy:
         """(B, K), the whole probability on the best arm."""
         value_BK = (
             self.router.posterior(context_BD)[0]
-            if isinstance(self.router, Posterior)
+            if isinstance(self.router, HasPosterior)
             else self.router.probs(context_BD)
         )
         value_BK = np.array(value_BK)
@@ -58,7 +49,7 @@ class Greedy:
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Checks its input and learns nothing."""
-        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+        checks.update(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 
     def state_dict(self) -> State:
         """The router's own."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
 from reward_router.types import Float, Int, State
 
 if TYPE_CHECKING:
-    from reward_router.routers.model import LinearModel
+    from reward_router.posterior.model import LinearModel
 
 LEVEL = 0.05
 

@@ -5,21 +5,38 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from reward_router.routers import checks
+from reward_router import checks
+from reward_router.posterior.model import LinearModel
+from reward_router.posterior.model_state import loaded, state_of
+from reward_router.posterior.options import ModelOptions, checked_dtype, checked_prior
 from reward_router.routers.decide import forced_K, with_floor
 from reward_router.routers.guard import Guard
-from reward_router.routers.model import LinearModel
-from reward_router.routers.model_state import loaded, state_of
-from reward_router.routers.options import checked_prior
 from reward_router.types import AnyFloat, Float, Int, State
+
+
+def linear_model(
+    shape: tuple[int, int],
+    prior_mean: AnyFloat | None,
+    precision: float,
+    noise: tuple[float, float],
+    dtype: DTypeLike,
+    options: ModelOptions,
+) -> LinearModel:
+    """The checked model of ``shape`` (arms, features); ``noise``: variance in the precision, sd of a payoff in the evidence."""
+    n_arms = checks.whole("n_arms", shape[0], 1, checks.MAX_ARMS)
+    dim = checks.whole("dim", shape[1], 1, checks.MAX_DIM)
+    prior_KD = checked_prior(prior_mean, n_arms, dim, options.intercept)
+    return LinearModel(prior_KD, precision, *noise, checked_dtype(dtype), options)
 
 
 class LinearRouter(ABC):
     """A router over a ``LinearModel``; a subclass says in ``_decided`` what it makes of the posterior, and names its states ``kind``."""
 
     kind: str
+    takes_penalty = True
+    takes_forced = True
 
     def __init__(self, model: LinearModel, explore: float, warmup: int, safe: int | None, margin: float) -> None:
         """InputError names the argument that is out of range."""

@@ -4,16 +4,16 @@ Deviations from the paper's text: ties are split evenly (argmax takes the first)
 pulls instead of at random.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from reward_router.routers import checks
+from reward_router import checks, keyed
+from reward_router.kinds import RouterKind
+from reward_router.posterior.options import ModelOptions
 from reward_router.routers.decide import even_argmax
-from reward_router.routers.linear import LinearRouter
-from reward_router.routers.model import LinearModel
-from reward_router.routers.options import ModelOptions, checked_dtype, checked_prior
+from reward_router.routers.linear import LinearRouter, linear_model
 from reward_router.types import AnyFloat, Float
 
 SLACK = 1e-9  # more than the rounding of float64 and than what counts as a tie
@@ -65,17 +65,11 @@ class LinUCB(LinearRouter):
         margin: float = 0.0,
     ) -> None:
         """InputError names the argument that is out of range."""
-        arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
-        features = checks.whole("dim", dim, 1, checks.MAX_DIM)
         self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
-        model = LinearModel(
-            checked_prior(prior_mean, arms, features, intercept),
-            checks.real("ridge", ridge, 0.0, 1e12, above=True),
-            1.0,
-            checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True),
-            checked_dtype(dtype),
-            ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount),
-        )
+        precision = checks.real("ridge", ridge, 0.0, 1e12, above=True)
+        payoff_sd = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True)
+        options = ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount)
+        model = linear_model((n_arms, dim), prior_mean, precision, (1.0, payoff_sd), dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
@@ -124,3 +118,33 @@ class DiscountedLinUCB(LinUCB):
     ) -> None:
         """As LinUCB; for its other keywords use LinUCB with ``discount``."""
         super().__init__(n_arms, dim, alpha, ridge, warmup, discount, explore, dtype)
+
+
+def linucb(
+    n_arms: int,
+    dim: int,
+    seed: int,
+    init: Literal["zeros", "random"] = "zeros",
+    ridge: float = 1.0,
+    **options: Any,
+) -> LinUCB:
+    """LinUCB; ``init: random`` starts from b_0 ~ N(0, 1), theta_0 = b_0 / ridge: the paper's text (LASER, Algorithm 1)."""
+    prior_mean = None
+    if init == "random":
+        prior_mean = keyed.rng(seed, "init", 0, "b").normal(size=(n_arms, dim)) / ridge
+    return LinUCB(n_arms, dim, ridge=ridge, prior_mean=prior_mean, **options)
+
+
+NOTE = "LinUCB puts everything on one arm per decision, so its bands only show how often."
+KINDS = (
+    RouterKind("linucb", linucb, "takes the arm of the highest upper confidence bound (LASER)", of=LinUCB, note=NOTE),
+    RouterKind(
+        "discounted",
+        DiscountedLinUCB,
+        "LinUCB that forgets old payoffs",
+        in_replay={
+            "discount": 0.995
+        },  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows
+        note=NOTE,
+    ),
+)

@@ -1,59 +1,33 @@
 """The routers that do not learn: uniform, fixed order, one arm. They are the baselines and the fallbacks."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.types import AnyFloat, Float, Int, State
+from reward_router.kinds import RouterKind
+from reward_router.routers.per_arm import PerArm
+from reward_router.routers.sequential import Sequential
+from reward_router.types import Float, Int, Router
 
 
-class Uniform:
+class Uniform(PerArm):
     """Every arm with probability 1 / K, whatever happens (LASER's baseline "random").
 
     >>> Uniform(4).probs(np.zeros((1, 2)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
 
-    warmup = 0
     reads_contexts = False
 
-    def __init__(self, n_arms: int) -> None:
-        """K in [1, 100000]."""
-        self.n_arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
-
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K), every entry 1 / K."""
-        return np.full((len(checks.contexts(context_BD, None)), self.n_arms), 1.0 / self.n_arms)
-
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Checks its input and learns nothing."""
-        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
-
-    def add_arm(self) -> int:
-        """One arm more, at the end; returns its index."""
-        self.n_arms += 1
-        return self.n_arms - 1
-
-    def remove_arm(self, index: int) -> None:
-        """Drop an arm; those behind it move down by one."""
-        removable(index, self.n_arms)
-        self.n_arms -= 1
-
-    def state_dict(self) -> State:
-        """Kind and number of arms."""
-        return {"kind": np.array("Uniform"), "n_arms": np.array(self.n_arms)}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError where the state is another router's."""
-        checks.same_kind(state, "Uniform", 2)
-        self.n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
+    def _chosen(self, x_BD: NDArray[Any]) -> Float:
+        return np.full((len(x_BD), self.n_arms), 1.0 / self.n_arms)
 
 
-class RoundRobin:
+class RoundRobin(PerArm):
     """The arms in a fixed order, one a row, counted by applied payoffs (LASER's baseline "sequential").
 
     Reads never move the position: rows 0..B-1 of a call get the arms after the last one that was updated.
@@ -63,108 +37,74 @@ class RoundRobin:
     array([0, 1, 0])
     """
 
-    warmup = 0
     reads_contexts = False
+    counts = ("updates",)
 
     def __init__(self, n_arms: int) -> None:
         """K in [1, 100000]."""
-        self.n_arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
+        super().__init__(n_arms)
         self.updates = 0
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K) one-hot."""
-        rows = len(checks.contexts(context_BD, None))
-        p_BK = np.zeros((rows, self.n_arms))
-        p_BK[np.arange(rows), (self.updates + np.arange(rows)) % self.n_arms] = 1.0
+    def _chosen(self, x_BD: NDArray[Any]) -> Float:
+        row_B = np.arange(len(x_BD))
+        p_BK = np.zeros((len(x_BD), self.n_arms))
+        p_BK[row_B, (self.updates + row_B) % self.n_arms] = 1.0
         return p_BK
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Move on by one arm a row."""
-        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
-        self.updates += len(np.asarray(arm_B))
-
-    def add_arm(self) -> int:
-        """One arm more, at the end of the order; returns its index."""
-        self.n_arms += 1
-        return self.n_arms - 1
-
-    def remove_arm(self, index: int) -> None:
-        """Drop an arm; those behind it move up in the order."""
-        removable(index, self.n_arms)
-        self.n_arms -= 1
-
-    def state_dict(self) -> State:
-        """Kind, number of arms and position."""
-        return {"kind": np.array("RoundRobin"), "n_arms": np.array(self.n_arms), "updates": np.array(self.updates)}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError where the state is another router's."""
-        checks.same_kind(state, "RoundRobin", 3)
-        n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
-        updates = checks.whole("updates", int(checks.stored(state, "", "updates", np.int64, ())), 0, 2**62)
-        self.n_arms, self.updates = n_arms, updates
+    def _learn(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> None:
+        self.updates += len(arm_B)
 
 
-class Fixed:
+class Fixed(PerArm):
     """Always the same arm: each single reward model as a baseline, and "best RM".
 
     >>> Fixed(3, 1).probs(np.zeros((1, 1)))
     array([[0., 1., 0.]])
     """
 
-    warmup = 0
     reads_contexts = False
+    counts = ("arm",)
 
     def __init__(self, n_arms: int, arm: int) -> None:
         """K in [1, 100000] and the arm in [0, K)."""
-        self.n_arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
+        super().__init__(n_arms)
         self.arm = checks.whole("arm", arm, 0, self.n_arms - 1)
 
-    def probs(self, context_BD: AnyFloat) -> Float:
-        """(B, K) one-hot on the arm."""
-        p_BK = np.zeros((len(checks.contexts(context_BD, None)), self.n_arms))
+    def _chosen(self, x_BD: NDArray[Any]) -> Float:
+        p_BK = np.zeros((len(x_BD), self.n_arms))
         p_BK[:, self.arm] = 1.0
         return p_BK
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
-        """Checks its input and learns nothing."""
-        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
-
-    def add_arm(self) -> int:
-        """One arm more that is never chosen; returns its index."""
-        self.n_arms += 1
-        return self.n_arms - 1
-
     def remove_arm(self, index: int) -> None:
-        """Drop an arm; InputError where it is the fixed one."""
-        removable(index, self.n_arms)
-        if index == self.arm:
+        """Drop an arm; InputError where it is the fixed one, or the last."""
+        if index == self.arm and self.n_arms > 1:
             raise InputError(f"arm {index} is the fixed arm and cannot be removed")
-        self.n_arms, self.arm = self.n_arms - 1, self.arm - (index < self.arm)
+        super().remove_arm(index)
+        self.arm -= index < self.arm
 
-    def state_dict(self) -> State:
-        """Kind, number of arms and the arm."""
-        return {"kind": np.array("Fixed"), "n_arms": np.array(self.n_arms), "arm": np.array(self.arm)}
-
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError where the state is another router's."""
-        checks.same_kind(state, "Fixed", 3)
-        n_arms = checks.whole("n_arms", int(checks.stored(state, "", "n_arms", np.int64, ())), 1, checks.MAX_ARMS)
-        arm = checks.whole("arm", int(checks.stored(state, "", "arm", np.int64, ())), 0, n_arms - 1)
-        self.n_arms, self.arm = n_arms, arm
+    def _check_state(self, values: Mapping[str, Any]) -> None:
+        checks.whole("arm", values["arm"], 0, values["n_arms"] - 1)
 
 
-def checked(context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int) -> None:
-    """InputError where an update's rows, arms, payoffs or propensities do not fit."""
-    rows = len(checks.contexts(context_BD, None))
-    checks.arms(arm_B, rows, n_arms)
-    checks.payoffs(payoff_B, rows)
-    if propensity_B is not None:
-        checks.propensities(propensity_B, rows)
+def in_turn(n_arms: int, per: Literal["decision", "iteration"] = "decision") -> Router:
+    """The arms in turn; ``per`` says when the turn moves on."""
+    return Sequential(n_arms) if per == "iteration" else RoundRobin(n_arms)
 
 
-def removable(index: int, n_arms: int) -> None:
-    """InputError where there is no such arm, or only one."""
-    checks.whole("arm", index, 0, n_arms - 1)
-    if n_arms == 1:
-        raise InputError("the last arm cannot be removed: a router needs at least one")
+def the_arm(arms: Sequence[str], arm: str) -> Fixed:
+    """Always the arm of this name."""
+    if arm not in arms:
+        raise InputError(f"arm={arm!r} is none of the arms {', '.join(arms)}")
+    return Fixed(len(arms), list(arms).index(arm))
+
+
+def _names_an_arm(options: Mapping[str, Any]) -> None:
+    if "arm" not in options:
+        raise InputError("arm names the one arm of name: fixed, and belongs to it alone")
+
+
+KINDS = (
+    RouterKind("uniform", Uniform, "draws every arm alike often and learns nothing", learns=False),
+    RouterKind("round_robin", in_turn, "takes the arms in turn and learns nothing", learns=False),
+    RouterKind("fixed", the_arm, "always takes the one arm that `arm` names", learns=False, check=_names_an_arm),
+)

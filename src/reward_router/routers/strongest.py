@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.routers.simple import checked
 from reward_router.types import AnyFloat, Float, Int, State
 
 
@@ -22,6 +21,7 @@ class Strongest:
     """
 
     warmup = 0
+    takes_penalty = True
 
     def __init__(self, strength_KD: Sequence[Any]) -> None:
         """Strengths arm by arm."""
@@ -42,7 +42,7 @@ class Strongest:
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Checks its input and learns nothing."""
-        checked(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
+        checks.update(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 
     def state_dict(self) -> State:
         """Kind and strengths."""

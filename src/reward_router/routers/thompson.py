@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from reward_router.routers import checks
-from reward_router.routers.linear import LinearRouter
-from reward_router.routers.model import LinearModel
-from reward_router.routers.options import ModelOptions, checked_dtype, checked_prior
-from reward_router.routers.win_probability import mixture_win_probability
+from reward_router import checks
+from reward_router.kinds import RouterKind
+from reward_router.posterior.options import ModelOptions
+from reward_router.posterior.win_probability import mixture_win_probability
+from reward_router.routers.linear import LinearRouter, linear_model
 from reward_router.types import AnyFloat, Float
 
 
@@ -56,16 +56,10 @@ class LinearThompson(LinearRouter):
         warmup: int = 0,
     ) -> None:
         """InputError names the argument that is out of range."""
-        arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
-        features = checks.whole("dim", dim, 1, checks.MAX_DIM)
-        model = LinearModel(
-            checked_prior(prior_mean, arms, features, intercept),
-            checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True),
-            checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True) ** 2,
-            1.0,
-            checked_dtype(dtype),
-            ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount),
-        )
+        precision = checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True)
+        noise_var = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True) ** 2
+        options = ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount)
+        model = linear_model((n_arms, dim), prior_mean, precision, (noise_var, 1.0), dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
@@ -76,3 +70,6 @@ class LinearThompson(LinearRouter):
     def trust(self) -> Float:
         """(K,) posterior weight of each arm's informative prior; ones without ``trust``."""
         return np.ones(self.n_arms) if self.model.options.trust is None else self.model.trust_KC()[:, 0]
+
+
+KIND = RouterKind("thompson", LinearThompson, "draws each arm with the exact probability that it is the best one")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
+from reward_router.posterior.model import LinearModel, log_density
 from reward_router.routers.anchored import Anchored
-from reward_router.routers.model import LinearModel, log_density
 from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
@@ -83,6 +83,9 @@ class TrustedThompson:
     >>> bool(router.probs(np.ones((1, 1)))[0, 0] > 0.5)
     True
     """
+
+    takes_penalty = True
+    takes_forced = True
 
     def __init__(
         self,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from reward_router.routers.blas import Array
-from reward_router.routers.gaussian import ArmPosterior
+from reward_router.posterior.blas import Array
+from reward_router.posterior.gaussian import ArmPosterior
 from reward_router.types import Float
 
 BLOCK, ROWS, TEMPORARY = (

@@ -14,8 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from reward_router.routers import checks
-from reward_router.routers.blas import Array
+from reward_router import checks
+from reward_router.posterior.blas import Array
 from reward_router.types import Float, State
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
 from reward_router.types import Float
 
 

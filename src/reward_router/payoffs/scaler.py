@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from reward_router.errors import InputError
-from reward_router.types import Float, Int, State
+from reward_router.types import State
 
 MIN_SPREAD = 1e-12
 
@@ -156,107 +156,3 @@ def _linear(value: float, lo: float, hi: float) -> float:
     if not hi - lo >= MIN_SPREAD:
         return 0.5
     return min(1.0, max(0.0, (value - lo) / (hi - lo)))
-
-
-def neg_loss(loss_B: ArrayLike) -> Float:
-    """-loss, one raw payoff a unit (LASER section 3.2; BayesianRouter's default). (B,) finite -> (B,).
-
-    >>> neg_loss([0.5, 2.0]).tolist()
-    [-0.5, -2.0]
-    """
-    return -_losses(loss_B)
-
-
-def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
-    """Loss before the step minus loss after it on the same pairs (LASER section 3.3's reading). (B,), (B,) -> (B,)."""
-    before, after = _losses(before_B), _losses(after_B)
-    if before.shape != after.shape:
-        raise InputError(f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers")
-    return before - after
-
-
-def light_advantage(loss_B: ArrayLike) -> Float:
-    """Mean loss of the batch minus the unit's own (BayesianRouter). (B,) -> (B,), sums to 0.
-
-    >>> light_advantage([1.0, 3.0]).tolist()
-    [1.0, -1.0]
-    """
-    loss = _losses(loss_B)
-    return loss.mean() - loss if loss.size else loss
-
-
-def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
-    """1 where the unit's loss is below the mean over all K arms' labels, 0 where above, NaN (no update) where equal.
-
-    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K) -> (B,). NaN in ``loss_BK``
-    is an arm that gave no label (it tied or abstained): the mean is over the others, and with none of them there is no update.
-
-    >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
-    [1.0, 0.0]
-    """
-    own, loss = _losses(own_B), np.asarray(loss_BK, dtype=np.float64)
-    if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or np.isinf(loss).any():
-        raise InputError(
-            f"full_advantage: losses of shape {loss.shape}; allowed ({own.shape[0]}, K) finite, or NaN for no label"
-        )
-    gap = np.nansum(loss - own[:, None], axis=1)  # differences first: equal losses cancel to 0 exactly
-    return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
-
-
-def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
-    """How every arm orders each pair against the arm ``own_P`` that judged it: 1 alike, -1 the other way, 0 a tie.
-
-    ``gap_PK``: each arm's score of the one response less that of the other; a gap up to the arm's ``margin_K``, or NaN, is a
-    tie. Where the judging arm ties, its whole row is 0. (P, K), (K,), (P,) -> (P, K).
-
-    >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
-    [[1, -1, 0]]
-    """
-    gap, own = np.asarray(gap_PK, np.float64), np.asarray(own_P, np.int64)
-    sign_PK = np.where(np.abs(gap) > np.asarray(margin_K, np.float64), np.sign(gap), 0.0)
-    return np.asarray(sign_PK * sign_PK[np.arange(len(own)), own][:, None], np.int64)
-
-
-def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float:
-    """(P, K) a pair's loss under every arm's label: its own, that of the order turned round, or NaN where there is none.
-
-    >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
-    [[0.5, 2.0, nan]]
-    """
-    own, flipped = np.asarray(own_P, np.float64)[:, None], np.asarray(flipped_P, np.float64)[:, None]
-    return np.where(label_PK > 0, own, np.where(label_PK < 0, flipped, np.nan))
-
-
-def _losses(loss_B: ArrayLike) -> Float:
-    loss = np.asarray(loss_B, dtype=np.float64)
-    if loss.ndim != 1 or not np.isfinite(loss).all():
-        raise InputError(
-            f"losses of shape {loss.shape}, {np.count_nonzero(~np.isfinite(loss))} not finite; allowed finite (B,)"
-        )
-    return loss
-
-
-def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
-    """Share of (better, worse) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
-
-    The ``probe`` payoff: does the arm tell right from wrong here? Gold is 1 and 0, or any numbers: every pair of unequal gold
-    counts once. None where gold is all equal or unknown (NaN): nothing can be learned. O(N^2).
-
-    >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
-    1.0
-    """
-    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
-    better_NN = gold_N[:, None] > gold_N[None, :]
-    gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
-    if gap_P.size == 0:
-        return None
-    return float(np.mean((gap_P > 0) + 0.5 * ((gap_P == 0) | np.isnan(gap_P))))
-
-
-def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
-    """Mean gold of the responses with the highest score, in [0, 1]; the ``verifier`` payoff. None where unknown. O(N)."""
-    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
-    if not np.isfinite(score_N).any():
-        return None
-    best = float(np.mean(gold_N[score_N == np.nanmax(score_N)]))
-    return best if np.isfinite(best) else None

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.routers.blas import one_thread
-from reward_router.routers.fading import FadingPosterior
-from reward_router.routers.gaussian import ArmPosterior
-from reward_router.routers.options import ModelOptions
-from reward_router.routers.stack import Stack
+from reward_router.posterior.blas import one_thread
+from reward_router.posterior.fading import FadingPosterior
+from reward_router.posterior.gaussian import ArmPosterior
+from reward_router.posterior.options import ModelOptions
+from reward_router.posterior.stack import Stack
 from reward_router.types import AnyFloat, Float, Int
 
 FLOAT32_LIMIT, FLOAT64_LIMIT = 1e4, 1e12

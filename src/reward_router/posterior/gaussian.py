@@ -19,9 +19,9 @@ from math import log, sqrt
 import numpy as np
 from numpy.typing import DTypeLike
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.routers.blas import (
+from reward_router.posterior.blas import (
     Array,
     packed,
     quadratic_rows,

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reward_router.routers.blas import Array, quadratic_rows, symmetric_vectors
-from reward_router.routers.gaussian import ArmPosterior
-from reward_router.routers.halves import Halves
-from reward_router.routers.screen import Screen
+from reward_router.posterior.blas import Array, quadratic_rows, symmetric_vectors
+from reward_router.posterior.gaussian import ArmPosterior
+from reward_router.posterior.halves import Halves
+from reward_router.posterior.screen import Screen
 from reward_router.types import Float
 
 CACHED, WIDE, LONG = 6_000_000, 10_000_000, 2048

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reward_router.routers.blas import Array
-from reward_router.routers.gaussian import ArmPosterior
-from reward_router.routers.halves import BLOCK, Halves
+from reward_router.posterior.blas import Array
+from reward_router.posterior.gaussian import ArmPosterior
+from reward_router.posterior.halves import BLOCK, Halves
 from reward_router.types import Float
 
 UNIT = 2.0**-24

@@ -1,4 +1,4 @@
-"""Input checks shared by every router: each message names the value, the limit and the consequence."""
+"""Checks of what routers are given: each message names the value, the limit and the consequence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -115,3 +115,12 @@ def same_kind(state: Mapping[str, NDArray[Any]], kind: str, entries: int | None 
         raise InputError(f"this state belongs to {found or 'no router'}, not to {kind}")
     if entries is not None and len(state) != entries:
         raise InputError(f"state has {len(state)} entries, {kind} writes {entries}")
+
+
+def update(context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int) -> None:
+    """InputError where an update's rows, arms, payoffs or propensities do not fit."""
+    rows = len(contexts(context_BD, None))
+    arms(arm_B, rows, n_arms)
+    payoffs(payoff_B, rows)
+    if propensity_B is not None:
+        propensities(propensity_B, rows)

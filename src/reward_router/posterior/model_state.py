@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.routers import checks
-from reward_router.routers.model import LinearModel
+from reward_router.posterior.model import LinearModel
 from reward_router.types import Float, State
 
 

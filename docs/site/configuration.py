@@ -30,7 +30,7 @@ SEVERAL = {"eval.data": "data", "eval.test": "data"}
 
 HEAD = """# Configuration
 
-<!-- Written by `python docs/site/configuration.py` from the schema and docs/site/keys.yaml: do not edit. -->
+<!-- Made from the schema and docs/site/keys.yaml by `python docs/site/configuration.py`. -->
 
 A run is described by one YAML file. Every key may be left out; what is missing takes the default
 of this page. `reward-router train my.yaml --dry-run` says what a file will do and take, and

@@ -41,14 +41,14 @@ test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
 
 check: .venv/.dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/site
+	$(BIN)/ruff check src tests benchmarks docs/site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: .venv/.dev
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs/site
+	$(BIN)/ruff check --fix src tests benchmarks docs/site
 
 study: .venv/.demo
 	$(BIN)/reward-router study --out study

@@ -1,14 +1,16 @@
-"""The configuration reference, docs/configuration.md, made from the schema in `reward_router.config`.
+"""The configuration reference, docs/configuration.md, made from `reward_router.config`.
 
     python docs/site/configuration.py            write the page
-    python docs/site/configuration.py --check    end with 1 where the page is not what would be written
+    python docs/site/configuration.py --check    end with 1 where the page is out of date
 
-Keys, defaults and ranges come from the schema. Sentences and examples come from keys.yaml beside this file.
+Keys, defaults and ranges come from the schema. Sentences and examples come from keys.yaml beside
+this file.
 """
 
 import argparse
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +65,7 @@ class Key:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or compare it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Write docs/configuration.md from the schema.")
     parser.add_argument("--check", action="store_true")
     wanted = parser.parse_args(arguments)
     text = page()
@@ -72,7 +74,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if PAGE.read_text(encoding="utf-8") == text:
         return 0
-    print(f"{PAGE} is not what the schema says; python docs/site/configuration.py writes it", file=sys.stderr)
+    message = f"{PAGE} is not what the schema says; python docs/site/configuration.py writes it"
+    print(message, file=sys.stderr)
     return 1
 
 
@@ -93,7 +96,7 @@ def page() -> str:
 
 
 def schema_keys(model: type[BaseModel], section: str = "") -> Iterator[Key]:
-    """Every key of a model and of the models inside it, plain keys of a section before its sub-sections."""
+    """Every key of a model and of the models inside it; keys of a section before its parts."""
     inside: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         path = f"{section}.{name}" if section else name
@@ -119,12 +122,14 @@ def check(keys: list[Key], words: Mapping[str, Any]) -> None:
     """KeysError where a key is not explained, or an explanation has no key."""
     paths = {key.path for key in keys}
     of_routers = {f"router.{name}" for name in words["router_options"]}
-    silent = [key.path for key in keys if key.path not in {*words["keys"], *of_routers} and not key.field.description]
+    explained = {*words["keys"], *of_routers}
+    unexplained = [key for key in keys if key.path not in explained]
+    silent = [key.path for key in unexplained if not key.field.description]
     if silent:
         raise KeysError(f"docs/site/keys.yaml: {', '.join(silent)}: give a sentence and an example")
     stale = sorted(set(words["keys"]) - paths)
     if stale:
-        raise KeysError(f"docs/site/keys.yaml: {', '.join(stale)}: no such key in the schema; take it out")
+        raise KeysError(f"docs/site/keys.yaml: {', '.join(stale)}: no such key; take it out")
     missing = [key.section for key in keys if key.section not in words["sections"]]
     if missing:
         raise KeysError(f"docs/site/keys.yaml: section {missing[0]!r}: give a sentence")
@@ -144,8 +149,6 @@ def section_text(section: str, keys: list[Key], words: Mapping[str, Any]) -> str
 
 def wrapped(text: str, width: int = 100) -> str:
     """Prose in lines of at most `width` columns."""
-    import textwrap
-
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -169,7 +172,9 @@ def written(value: Any) -> str:
 
 def example(entry: Mapping[str, Any], key: Key) -> str:
     """The example of keys.yaml, else the default."""
-    value = entry.get("example", None if key.field.is_required() else key.field.get_default(call_default_factory=True))
+    value = entry.get("example")
+    if "example" not in entry and not key.field.is_required():
+        value = key.field.get_default(call_default_factory=True)
     text = value if isinstance(value, str) else written(value).strip("`")
     return f"`{key.name}: {text}`"
 
@@ -200,14 +205,18 @@ def plain(annotation: Any, metadata: tuple[Any, ...]) -> str:
     """A plain type with its bounds in words."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a section"
-    name = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}[annotation]
+    names = {int: "a whole number", float: "a number", bool: "`true`, `false`", str: "text"}
+    name = names[annotation]
     limits = " and ".join(bound(limit) for limit in metadata if bound(limit))
     return f"{name}, {limits}" if limits else name
 
 
 def flat(metadata: tuple[Any, ...]) -> list[Any]:
     """Bounds, where pydantic's Field holds several."""
-    return [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    bounds: list[Any] = []
+    for item in metadata:
+        bounds += item.metadata if isinstance(item, FieldInfo) else [item]
+    return bounds
 
 
 def bound(limit: Any) -> str:
@@ -238,16 +247,19 @@ ROUTERS = {
 
 def router_options(words: Mapping[str, Any]) -> str:
     """The table of options that only some routers take."""
-    rows = ["| option of a router | routers | left out | what it does | example |", "|---|---|---|---|---|"]
+    rows = ["| option of a router | routers | left out | what it does | example |"]
+    rows.append("|---|---|---|---|---|")
     for name, entry in words.items():
         takers = sorted(router for router, options in config.OPTIONS.items() if name in options)
-        cells = [f"`{name}`", ", ".join(f"`{taker}`" for taker in takers), left_out(name, takers), entry["text"]]
-        rows.append("| " + " | ".join([*cells, f"`{name}: {entry['example']}`"]) + " |")
+        names = ", ".join(f"`{taker}`" for taker in takers)
+        shown = f"`{name}: {entry['example']}`"
+        cells = [f"`{name}`", names, left_out(name, takers), entry["text"], shown]
+        rows.append("| " + " | ".join(cells) + " |")
     intro = (
-        "These keys stand in the section `router`, too. Each belongs to some routers only, is refused for the others, "
-        "and takes the router's own default where it is left out. Left out under `bayesian`, payoffs are centred, an "
-        "intercept is there, and precisions and noise are those that the prior was calibrated to; "
-        "`trust` is 0.95."
+        "These keys stand in the section `router`, too. Each belongs to some routers only, is "
+        "refused for the others, and takes the router's own default where it is left out. Left "
+        "out under `bayesian`, payoffs are centred, an intercept is there, and precisions and "
+        "noise are those that the prior was calibrated to; `trust` is 0.95."
     )
     return "\n".join([wrapped(intro), "", *rows, ""])
 

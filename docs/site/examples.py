@@ -1,4 +1,4 @@
-"""Examples in docstrings (`>>>` lines) as code blocks: Markdown would read the prompt signs as quotations."""
+"""Examples in docstrings (`>>>` lines) as code blocks; Markdown would read them as quotations."""
 
 import re
 from typing import Any

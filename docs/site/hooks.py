@@ -1,8 +1,9 @@
 """What the site needs beyond docs/: pages that lie elsewhere in the repository, and links to them.
 
-The Markdown files are written to be read in the repository, where a page of docs/ links to `../benchmarks/results.md`.
-On the site every page lies under one root. The hooks therefore bring the pages of `OUTSIDE` in, and rewrite the links that
-leave docs/. A link to a file that is no page (source code) becomes plain text.
+The Markdown files are written to be read in the repository, where a page of docs/ links to
+`../benchmarks/results.md`. On the site every page lies under one root. The hooks therefore bring
+the pages of `OUTSIDE` in, and rewrite the links that leave docs/. A link to a file that is no page
+(source code) becomes plain text.
 """
 
 import posixpath

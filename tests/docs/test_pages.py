@@ -1,4 +1,4 @@
-"""The form of the pages: lines, headings of the log, links, and the reference that is made from the schema."""
+"""The form of the pages: lines, links, entries of the log, and the configuration reference."""
 
 import importlib.util
 import re
@@ -31,7 +31,8 @@ def prose(page: Path) -> list[tuple[int, str]]:
     """The numbered lines of a page that are neither code nor rows of a table."""
     text = page.read_text(encoding="utf-8")
     without_code = FENCE.sub(lambda fence: "\n" * fence.group().count("\n"), text)
-    return [(n, line) for n, line in enumerate(without_code.splitlines(), 1) if not line.lstrip().startswith("|")]
+    numbered = enumerate(without_code.splitlines(), 1)
+    return [(n, line) for n, line in numbered if not line.lstrip().startswith("|")]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.name not in AS_THEY_WERE], ids=names)
@@ -54,18 +55,13 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
-    for target in LINK.findall("\n".join(line for _, line in enumerate_text(page))):
+    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         path, _, anchor = target.partition("#")
         place = (page.parent / path).resolve() if path else page
-        if not place.exists() or (anchor and place.suffix == ".md" and anchor not in anchors(place)):
+        lost = anchor and place.suffix == ".md" and place.exists() and anchor not in anchors(place)
+        if lost or not place.exists():
             broken.append(target)
     assert not broken, f"{names(page)}: {broken}"
-
-
-def enumerate_text(page: Path) -> list[tuple[int, str]]:
-    """All numbered lines of a page outside code."""
-    text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    return list(enumerate(text.splitlines(), 1))
 
 
 ENTRIES = ENTRY.findall((DOCS / "log.md").read_text(encoding="utf-8"))
@@ -78,7 +74,8 @@ def test_the_log_has_entries() -> None:
 @pytest.mark.parametrize(("heading", "body"), ENTRIES, ids=[heading for heading, _ in ENTRIES])
 def test_an_entry_of_the_log_has_its_form(heading: str, body: str) -> None:
     assert len(heading) <= 60, f"{len(heading)} characters, allowed 60: {heading}"
-    assert re.match(r"\d{4}-\d\d-\d\d · \S", heading), f"write it as `DATE · what came out`: {heading}"
+    dated = re.match(r"\d{4}-\d\d-\d\d · \S", heading)
+    assert dated, f"write it as `DATE · what came out`: {heading}"
     places = [body.find(part) for part in PARTS]
     assert min(places) >= 0, f"{heading}: every entry has {', '.join(PARTS)}"
     assert places == sorted(places), f"{heading}: in the order {', '.join(PARTS)}"
@@ -87,7 +84,8 @@ def test_an_entry_of_the_log_has_its_form(heading: str, body: str) -> None:
 @pytest.fixture(scope="module")
 def reference():
     """The script that makes the configuration reference."""
-    spec = importlib.util.spec_from_file_location("configuration_page", DOCS / "site" / "configuration.py")
+    script = DOCS / "site" / "configuration.py"
+    spec = importlib.util.spec_from_file_location("configuration_page", script)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -96,7 +94,7 @@ def reference():
 
 def test_the_configuration_reference_is_up_to_date(reference) -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8")
-    assert text == reference.page(), "run `python docs/site/configuration.py` (or `make docs`) and commit the page"
+    assert text == reference.page(), "run `python docs/site/configuration.py` and commit the page"
 
 
 def test_every_key_of_the_schema_is_in_the_reference(reference) -> None:

@@ -81,15 +81,48 @@ def test_an_entry_of_the_log_has_its_form(heading: str, body: str) -> None:
     assert places == sorted(places), f"{heading}: in the order {', '.join(PARTS)}"
 
 
-@pytest.fixture(scope="module")
-def reference():
-    """The script that makes the configuration reference."""
-    script = DOCS / "site" / "configuration.py"
-    spec = importlib.util.spec_from_file_location("configuration_page", script)
+def script(name: str):
+    """A script of docs/site as a module."""
+    spec = importlib.util.spec_from_file_location(f"docs_site_{name}", DOCS / "site" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+LONG = " ".join(["word"] * 40)
+PAGE = f"""# A heading that is much longer than a line may be {LONG}
+
+{LONG} 95 % - and | more {LONG}
+
+- {LONG}
+- short
+
+| a | table {LONG} |
+|---|---|
+
+```text
+{LONG}
+```
+
+    {LONG}
+"""
+
+
+def test_wrapping_keeps_words_code_and_tables() -> None:
+    wrap = script("wrap")
+    page = wrap.wrapped(PAGE)
+    assert page.split() == PAGE.split()
+    assert wrap.wrapped(page) == page
+    long = [line for line in page.splitlines() if len(line) > wrap.WIDTH]
+    assert len(long) == 4  # heading, table, fenced and indented code
+    assert not [line for line in page.splitlines() if line.startswith(("%", "- and", "| more"))]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The script that makes the configuration reference."""
+    return script("configuration")
 
 
 def test_the_configuration_reference_is_up_to_date(reference) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import reward_router
 from reward_router import config
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,24 @@ def test_links_lead_somewhere(page: Path) -> None:
         if lost or not place.exists():
             broken.append(target)
     assert not broken, f"{names(page)}: {broken}"
+
+
+def pages_of(nav: list | str) -> set[str]:
+    """The pages that a part of the site's navigation names."""
+    if isinstance(nav, str):
+        return {nav}
+    return set().union(*(pages_of(page) for part in nav for page in part.values()))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert {page.name for page in DOCS.glob("*.md")} <= pages_of(site["nav"])
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    names = set(reward_router.__all__) - {"__version__"}
+    assert names <= set(re.findall(r"^::: reward_router\.(\w+)$", text, re.M))
 
 
 ENTRIES = ENTRY.findall((DOCS / "log.md").read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     ``failed``: its failures. ``rested``: decisions that were made while it rested.
     """
     decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
-    failures = Counter(f.arm for f in parts.dispatcher.ledger.rows(Failed, ""))
+    failures = Counter(arm for _, arm in parts.dispatcher.ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
     category = {e.id: e.category for e in parts.examples}

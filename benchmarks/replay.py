@@ -2,7 +2,7 @@
 
     python benchmarks/replay.py files [--seeds 20] [--drop-arms GLOB] FILE...    every default router, seconds and peak memory
     python benchmarks/replay.py stream [--rows 1000000] [--arms 13]              a synthetic file that is read row by row
-    python benchmarks/replay.py table RESULT.json... [--into docs/replay.md]     the tables of docs/replay.md from --json
+    python benchmarks/replay.py table RESULT.json... [--into results-replay.md]  the tables of results-replay.md from --json
 
 What results-replay.md reports, on a machine that does nothing else: files $REWARD_ROUTER_DATA/replay/*.jsonl.gz (the folder), and
 files --drop-arms 'judge*' $REWARD_ROUTER_DATA/replay/rewardmath.jsonl.gz (13 arms, 2,925 rows). Embeddings are cached by the first run (REWARD_ROUTER_CACHE): run twice to time without them.

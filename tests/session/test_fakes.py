@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reward_router import Session, config
-from reward_router.assemble import Parts, bound, build_asker, build_mode, build_router, payoff_rule
+from reward_router.assemble import Parts, bound_dispatcher, build_asker, build_mode, build_router, payoff_rule
 from reward_router.contexts import Contexts
 from reward_router.errors import RunError
 from reward_router.examples import Example
@@ -76,7 +76,7 @@ def loop(tmp_path: Any, *settings: str, fails: tuple[str, ...] = (), breaks: tup
     mode = build_mode(given, asker, list(ARMS), list)
     contexts = Contexts(given.context, None)
     router = build_router(given.router, list(ARMS), contexts.of_unit(given.router.unit), given.seed)
-    dispatcher = bound(given, router, list(ARMS), Ledger(":memory:"))
+    dispatcher = bound_dispatcher(given, router, list(ARMS), Ledger(":memory:"))
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(given), mode)
     ends = cast(Any, FakePolicy()), contexts, cast(Any, FakeTrainer(breaks=breaks))
     parts = Parts(given, cast(Any, Alone()), examples, *ends, session, asker)

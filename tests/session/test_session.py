@@ -199,7 +199,7 @@ def test_given_contexts_are_what_the_router_sees() -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    with pytest.raises(InputError, match="payoff 'prob'; allowed neg_loss"):
+    with pytest.raises(InputError, match="payoff 'prob' is unknown; did you mean probe"):
         session("prob")
     with pytest.raises(InputError, match="verdicts='both'; allowed single, ensemble"):
         session(verdicts="both")

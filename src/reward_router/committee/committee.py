@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.ask import Asker
 from reward_router.committee.budget import PricePacer
-from reward_router.committee.fit import fit_plan
+from reward_router.committee.fit import Shape, fit_plan
 from reward_router.committee.gate import RULES, Gate, best_single, nested_gate, signed_wins
 from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
 from reward_router.committee.plan import Plan, paced_walk, walk
@@ -150,7 +150,9 @@ class Committee:
         self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, cost, price)])
         self.free = signed_wins(data, source, cost, self.max_calls, price, self.seed)
         for signed in (True, False) if self.free is not None and self.free.open else (False,):
-            self._take_plan(fit_plan(data, cost, self.max_calls, self.seed, signed=signed))
+            self._take_plan(
+                fit_plan(data, Shape(cost, min(self.max_calls, len(cost)), "signed" if signed else "safe"), self.seed)
+            )
             if self.gate_rule != "off":
                 self.gate = nested_gate(data, cost, self.max_calls, price, self.seed, self.gate_rule, signed)
             if self.playing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee.fit import fit_plan
+from reward_router.committee.fit import Shape, fit_plan
 from reward_router.committee.labelled import Labelled, assign_folds
 from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
@@ -115,7 +115,12 @@ def signed_wins(data: Labelled, source_P: Int, cost_K: Float, max_calls: int, pr
         train, test = data.take(~held), data.take(held & rows)
         judged = []
         for signed in (False, True):
-            plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
+            plan = fit_plan(
+                train,
+                Shape(cost_K, min(max_calls, len(cost_K)), "signed" if signed else "safe"),
+                seed,
+                np.array([price]),
+            )
             log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
             judged.append(credit(log_odds, test.sign_P))
         gains.append(float((judged[1] - judged[0]).mean()))
@@ -142,7 +147,9 @@ def _held_out(
     data: Labelled, held: NDArray[np.bool_], cost_K: Float, max_calls: int, price: float, seed: int, signed: bool
 ) -> tuple[Float, Float, Float]:
     train, test = data.take(~held), data.take(held & data.random_P)
-    plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
+    plan = fit_plan(
+        train, Shape(cost_K, min(max_calls, len(cost_K)), "signed" if signed else "safe"), seed, np.array([price])
+    )
     log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
     trained = train.take(train.random_P)
     arm = best_single(trained.margins_PK, trained.sign_P, cost_K, price)

@@ -28,7 +28,12 @@ class Plan:
     cost_L: Float
     intensity: float
     by_category: bool
-    signed: bool
+    weights: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether an arm may count against its own verdict."""
+        return self.weights == "signed"
 
     def rows(self, category_P: Int) -> Int:
         """The G row of each pair: 1 + category where categories are used and the category was seen, else 0."""

@@ -56,6 +56,29 @@ def category_best(split: Split) -> Verdict:
     return _best_there(split, accuracy_CK[category_P[split.test_P]])
 
 
+def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Verdict]:
+    """A fixed table from a column's values to arms: each value's best arm on the training rows. No text is read.
+
+    ``prior`` pseudo-rows at an arm's overall accuracy keep a rare value from being won by luck (0: `category_best`); an unseen value
+    gets the overall best.
+    """
+    if not prior >= 0:
+        raise InputError(f"router by: prior={prior} rows, allowed: 0 or more")
+
+    def method(split: Split) -> Verdict:
+        code_P, values = split.records.tag(column)
+        correct_TK, code_T = split.records.correct_PK[split.train_P], code_P[split.train_P]
+        overall_K = correct_TK.mean(axis=0)
+        right_CK = np.zeros((len(values), len(overall_K)))
+        np.add.at(right_CK, code_T, correct_TK)
+        rows_C1 = np.bincount(code_T, minlength=len(values))[:, None]
+        seen_C1 = np.maximum(rows_C1 + prior, 1e-12)
+        table_CK = np.where(rows_C1 > 0, (right_CK + prior * overall_K) / seen_C1, overall_K)
+        return _best_there(split, table_CK[code_P[split.test_P]])
+
+    return method
+
+
 def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
     """Per-arm logistic regression of being right on the context; the arm with the highest predicted chance judges."""
 

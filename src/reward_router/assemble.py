@@ -305,6 +305,8 @@ def build_committee(
         settings.price,
         settings.max_calls,
         gate=settings.gate,
+        weights=settings.weights,
+        max_error=settings.max_error,
         vetoes=vetoes,
         budget=settings.budget,
         seed=config.seed,

@@ -101,6 +101,7 @@ class LabelStore:
             self.categories if named else None,
             weights=np.where(self.random, 1.0, weight),
             random=np.array(self.random),
+            origin="stream",
         )
         return True
 

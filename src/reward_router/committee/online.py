@@ -1,5 +1,8 @@
 """The committee while it learns: votes before it knows anything, refits on a schedule as labels come, never trusts what no label confirmed.
 
+Its labels are a random sample of what it judges, so weights of either sign may compete (`gate`); while they play, every label drawn at
+random also tests them (`watch`), and where it speaks against them they are given up for good.
+
 Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the three that agreement among unlabelled rows
 ranks first, until 40 labels or the audit at 20 throws that guess away. From then on `Committee` decides (gated: its single arm).
 """
@@ -18,6 +21,7 @@ from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
 from reward_router.committee.respond import Panel
 from reward_router.committee.stop import sigmoid
+from reward_router.committee.watch import FALSE_ALARM, Watch
 from reward_router.errors import InputError
 from reward_router.types import Float, State
 
@@ -37,6 +41,8 @@ class Refit:
     gain: float
     lower: float
     dawid_skene: str
+    weights: str = "safe"
+    fell_back: bool = False
 
 
 class OnlineCommittee:
@@ -57,7 +63,7 @@ class OnlineCommittee:
             raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
         self.committee, self.policy, self.start = committee, policy or LabelPolicy(), start
         self.store = LabelStore(committee.n_arms)
-        self.guess = DawidSkene(len(committee.voters))
+        self.guess, self.watch = DawidSkene(len(committee.voters)), Watch()
         self.unlabelled: list[Float] = []
         self.refits: list[Refit] = []
         self.extra_cost, self.dropped_labels, self._due = 0.0, 0, SCHEDULE[0]
@@ -193,16 +199,22 @@ class OnlineCommittee:
         """One label with the margins of all K arms; refits when due and returns the log entry.
 
         ``source`` "random" (drawn by `LabelPolicy.draws`) teaches everything; any other enters the moments by 1 / ``propensity``, or, where
-        that is None, not at all (counted in ``dropped_labels``).
+        that is None, not at all (counted in ``dropped_labels``). A random label also tests signed weights; where they fail, an entry says so.
         """
         random = source == "random"
         if not random and propensity is None:
             self.dropped_labels += 1
             return None
+        advantage = self.committee.advantage(margins_K, label, category or None) if random else None
         self.store.add(margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0))
-        return self._refit(step) if self.store.n_random >= self._due else None
+        fell_back = advantage is not None and self.watch.tell(advantage)
+        if fell_back:
+            self.committee.fall_back()
+        if self.store.n_random >= self._due:
+            return self._refit(step, fell_back)
+        return self._entry(step, fell_back) if fell_back else None
 
-    def _refit(self, step: int) -> Refit | None:
+    def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
         n = self.store.n_random
         if self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED and self.guess.status != "dropped":
             drawn = np.array(self.store.random)
@@ -213,11 +225,22 @@ class OnlineCommittee:
         self._pace()
         later = [size for size in SCHEDULE if size > n]
         self._due = later[0] if later else int(np.ceil(n * GROWTH))
-        gate = self.committee.gate
+        return self._entry(step, fell_back)
+
+    def _entry(self, step: int, fell_back: bool) -> Refit:
+        """Log where the committee stands."""
+        committee, gate = self.committee, self.committee.gate
         gain, lower = (gate.gain, gate.lower) if gate else (float("nan"), float("nan"))
-        entry = Refit(step, n, self.committee.playing, self.committee.single, gain, lower, self.guess.status)
-        self.refits.append(entry)
-        return entry
+        weights = "safe" if committee.plan is None else committee.plan.weights
+        known = step, self.store.n_random, committee.playing, committee.single, gain, lower, self.guess.status
+        self.refits.append(Refit(*known, weights, fell_back))
+        return self.refits[-1]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The committee's own summary, and the test of its signed weights by later labels: labels told, wealth, alarm."""
+        told = {"labels": self.watch.labels, "wealth": self.watch.largest, "false_alarm": FALSE_ALARM}
+        return self.committee.summary | {"watch": told | {"fell_back": self.committee.barred}}
 
     def state_dict(self) -> State:
         """Everything learned and counted, as arrays; the refit log is not part of it."""
@@ -226,6 +249,7 @@ class OnlineCommittee:
         state |= {f"guess.{k}": v for k, v in self.guess.state_dict().items()}
         state["unlabelled"] = np.array(self.unlabelled).reshape(-1, len(self.committee.voters))
         state |= {f"spending.{k}": v for k, v in self._spending.items()}
+        state["watch"] = self.watch.numbers()
         return state | {"counts": np.array([self.extra_cost, self.dropped_labels, self._due])}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -235,6 +259,8 @@ class OnlineCommittee:
         self.guess.load_state_dict(_part(state, "guess."))
         self.unlabelled = list(np.array(state["unlabelled"]))
         self._spending = _part(state, "spending.")
+        if "watch" in state:
+            self.watch.load(state["watch"])
         self._pace()
         cost, dropped, due = state["counts"].tolist()
         self.extra_cost, self.dropped_labels, self._due = float(cost), int(dropped), int(due)

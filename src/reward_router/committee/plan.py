@@ -74,6 +74,12 @@ def paced_walk(
     return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
 
 
+def paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
+    """(P, T) log-odds after 1..T arms of each row's own order, and (P,) the place of its last arm."""
+    _, path_PT, end_P = _rows_and_paths(plan, margins_PK, category_P)
+    return path_PT, end_P
+
+
 def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int, Float, Int]:
     row = plan.rows(category_P)
     path = path_of_rows(plan.calibrator.log_odds(margins_PK), row, plan.order_GT, plan.weight_GTT)

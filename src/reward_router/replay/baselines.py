@@ -6,11 +6,12 @@ training side's mean and deviation. An arm that abstained takes no part. Ties of
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from reward_router.committee import Committee
+from reward_router.committee import PRICE, Committee
 from reward_router.errors import InputError
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records, credit
@@ -149,25 +150,37 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
     return method
 
 
-def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -> Callable[[Split], Verdict]:
-    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm."""
+def committee(
+    price: float = PRICE,
+    max_calls: int = 16,
+    gate: str = "auto",
+    weights: str = "auto",
+    max_error: float | None = None,
+) -> Callable[[Split], Verdict]:
+    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm.
+
+    ``weights=auto`` lets weights of either sign compete on folds of one source, and never where the judged rows come from elsewhere.
+    With ``max_error`` a pair that stays too unsure counts as the better guess here; what was answered is in ``promise``.
+    """
+    options = {"max_calls": max_calls, "gate": gate, "weights": weights, "max_error": max_error}
+    Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
 
     def method(split: Split) -> Verdict:
-        judge = fitted_committee(split, price, max_calls, gate)
-        return judged_at(judge, split, price)
+        return judged_at(fitted_committee(split, price, options), split, price)
 
     return method
 
 
-def fitted_committee(split: Split, price: float, max_calls: int, gate: str) -> Committee:
+def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> Committee:
     """A committee that learned from the training rows, arms at the file's mean prices."""
     records, train_P = split.records, split.fit_P
-    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
+    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, **options)
     alternating_T = np.arange(len(train_P)) % 2 == 0  # both sides occur, wherever the file puts the better response
     turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
     margins_TK = records.margins_PK[train_P] * turned_T[:, None]
     names = [records.categories[c] for c in records.category_P[train_P]]
-    return judge.fit(margins_TK, alternating_T, records.group_P[train_P], names)
+    origin = "other" if split.carried else "stream"
+    return judge.fit(margins_TK, alternating_T, records.group_P[train_P], names, origin=origin)
 
 
 def judged_at(judge: Committee, split: Split, price: float) -> Verdict:

@@ -29,7 +29,7 @@ def price_curve(
     judged_rows = 0
     for split in splits(records, contexts, n_folds, 0, parts):
         judged_rows += len(split.test_P)
-        judge = fitted_committee(split, PRICES[0] / unit, max_calls, "off")
+        judge = fitted_committee(split, PRICES[0] / unit, {"max_calls": max_calls, "gate": "off", "weights": "safe"})
         for i, price in enumerate(PRICES):
             accuracy_T, asked_TK = judged_at(judge, split, price / unit)
             spent = (asked_TK * records.price_PK[split.test_P]).sum()

@@ -334,6 +334,9 @@ class JudgeConfig(Section):
         given = sorted(self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)})
         if self.mode == "single" and given:
             raise ValueError(f"{given[0]} belongs to mode: committee; in mode: single one arm judges")
+        if self.max_error is not None and (self.budget is not None or self.below == "weight"):
+            other = "budget" if self.budget is not None else "below: weight"
+            raise ValueError(f"max_error drops what stays unsure, whatever that costs: it does not go with {other}")
         return self
 
     def _differs(self, name: str) -> bool:

@@ -148,21 +148,19 @@ def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting) 
     Weights of either sign must also be with confidence less than a point worse than the best of the others.
     """
     group_P = data.group_P[data.random_P]
+    z = float(-ndtri(ERROR / len(candidates)))
 
     def settled(trials: Trials) -> bool:
-        """Few labels: every folding. Else until neither the gain nor the lead over the next candidate hangs on the foldings."""
-        if len(group_P) < ENOUGH_LABELS:
-            return False
+        """Neither the gate of "auto" nor the lead over the next candidate hangs on the foldings."""
         weights = _pick(trials, candidates, setting, group_P)
         others = [name for name in candidates if name != weights]
-        leads = [_gap(trials, weights, SINGLE, None, group_P)]
-        if others:
-            leads.append(_gap(trials, weights, _pick(trials, others, setting, group_P), setting, group_P))
-        return all(lead.clear_of(0.0) for lead in leads)
+        gain = _gap(trials, weights, SINGLE, None, group_P)
+        if not gain.settled(z if len(group_P) < ENOUGH_LABELS else 0.0):
+            return False
+        return not others or _gap(trials, weights, _pick(trials, others, setting, group_P), setting, group_P).settled()
 
     trials = nested_trials(data, candidates, setting, settled)
     weights = _pick(trials, candidates, setting, group_P)
-    z = float(-ndtri(ERROR / len(candidates)))
     rows = []
     for name in (*candidates, SINGLE):
         trial, gap = trials[name], _gap(trials, name, SINGLE, None, group_P)

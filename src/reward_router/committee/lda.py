@@ -36,7 +36,10 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
     np.fill_diagonal(corr, 1.0)
-    return Moments(shrink_mean(mu / sd, n), sd, corr, family_target(corr), n)
+    speaks_K = (v_PK != 0).any(
+        axis=0
+    )  # an arm below a coin says nothing; the other arms' mean must not lend it a voice
+    return Moments(np.where(speaks_K, shrink_mean(mu / sd, n), 0.0), sd, corr, family_target(corr), n)
 
 
 def shrink_mean(z_K: Float, n: float) -> Float:

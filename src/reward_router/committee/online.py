@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.committee.budget import PricePacer
-from reward_router.committee.committee import Committee
+from reward_router.committee.committee import SURE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
 from reward_router.committee.respond import Panel
@@ -143,6 +143,20 @@ class OnlineCommittee:
         refusal = self.committee.refusal(asked)
         return float(sigmoid(np.array(refusal if refusal else total)))
 
+    @property
+    def certainty(self) -> float:
+        """P(right) that a pair must have where an error is promised: 1/2 without a promise, 1 while none can be kept."""
+        promise = self.committee.promise
+        if self.committee.max_error is None:
+            return 0.5
+        kept = promise is not None and promise.kept and not self.voting
+        return float(sigmoid(np.array(promise.threshold - SURE))) if promise is not None and kept else 1.0
+
+    def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
+        """Which of these P(a better) are too unsure for the promise; all of them while nothing can be promised. Any shape."""
+        prob = np.asarray(prob_P, dtype=np.float64)
+        return np.asarray(np.maximum(prob, 1 - prob) < self.certainty)
+
     def _vote_weights(self) -> Float:
         return (
             self.guess.weights_K if self.guessing else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
@@ -223,6 +237,7 @@ class OnlineCommittee:
         if not self.store.fit(self.committee):
             return None
         self._pace()
+        self.watch.start()
         later = [size for size in SCHEDULE if size > n]
         self._due = later[0] if later else int(np.ceil(n * GROWTH))
         return self._entry(step, fell_back)

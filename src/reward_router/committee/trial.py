@@ -18,7 +18,7 @@ from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
 
 OUTER_FOLDS = 5
-FEWEST_FOLDINGS, MOST_FOLDINGS = 3, 8
+FEWEST_FOLDINGS, MOST_FOLDINGS = 2, 5
 CLEAR = 2.0  # standard errors between foldings that a verdict must be away from turning
 NOTHING = 5e-4  # a twentieth of a point decides nothing worth another folding
 Z95 = 1.645
@@ -72,9 +72,9 @@ class Difference(NamedTuple):
         """The one-sided lower bound."""
         return self.mean - z * self.error
 
-    def clear_of(self, value: float) -> bool:
-        """Whether more foldings would hardly carry the mean across ``value``."""
-        return self.between < NOTHING or abs(self.mean - value) > CLEAR * self.between
+    def settled(self, z: float = 0.0) -> bool:
+        """Whether more foldings would hardly carry the bound at ``z`` (0: the mean) across 0."""
+        return self.between < NOTHING or abs(self.lower(z)) > CLEAR * self.between
 
 
 def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -> int:

@@ -49,6 +49,7 @@ class CommitteeJudge:
         self.learner = Learner(online, settings.labels, self.counts, seed, gather)
         self.refits: list[Refit] = []
         self._below, self._arms = 0, list[int]()
+        self._unsure: list[str] = []
 
     def judge(
         self,
@@ -76,6 +77,7 @@ class CommitteeJudge:
         table.settle()
         table.ask_all(table.missing(i for i, u in enumerate(units) if u.cells[0][0] in audited), "audit", keep=False)
         self._spend(asked)
+        self._unsure = self.gather(self._units_unsure(units, table))
         self.refits = self.learner.learn(table, examples, step) if learn else []
         return table.verdicts
 
@@ -86,6 +88,15 @@ class CommitteeJudge:
         return self.online.panel(
             len(cols), table.units[i].id, step, examples[b].category, first=first, quorum=self.settings.quorum
         )
+
+    def _units_unsure(self, units: Sequence[Unit], table: Table) -> list[str]:
+        """Ids of units whose best response is not told from every other as surely as promised: what a person could be asked."""
+        if self.online.committee.max_error is None:
+            return []
+        rankings = [panel.ranking() for panel in table.panels]
+        rivals = [[n for n in range(len(r.value_N)) if n != r.best] for r in rankings]
+        sure = [r.confidence([r.best] * len(others), others) for r, others in zip(rankings, rivals, strict=True)]
+        return [u.id for u, p in zip(units, sure, strict=True) if self.online.abstains(p).any()]
 
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:
         """Count who was asked, and let the pacer know what each unit cost."""
@@ -107,6 +118,7 @@ class CommitteeJudge:
         A pair of a finished and a cut response needs no confidence where cut ones lose: it weighs 1.
         """
         settings, n = self.settings, len(texts)
+        least = max(settings.min_confidence, self.online.certainty)
         winner, loser = np.divmod(np.arange(n * n), n)
         finished_N = finished(texts)
         sure_NN = ranking.confidence(winner, loser).reshape(n, n)
@@ -119,8 +131,8 @@ class CommitteeJudge:
 
         if settings.below == "drop":
             every = ordered(n * n)
-            found = ordered(limits.per_prompt, sure_NN >= settings.min_confidence)
-            self._below += sum(bool(sure_NN[pair] < settings.min_confidence) for pair in every)
+            found = ordered(limits.per_prompt, sure_NN >= least)
+            self._below += sum(bool(sure_NN[pair] < least) for pair in every)
             return [(w, x, 1.0) for w, x in found]
         found = ordered(limits.per_prompt)
         weight_P, low = pair_weights([sure_NN[pair] for pair in found], settings.min_confidence, "weight")
@@ -135,6 +147,7 @@ class CommitteeJudge:
         self._below = 0
         return {
             "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0,
+            **({} if self.online.committee.max_error is None else {"abstained": self._unsure}),
             "refits": [_known(asdict(refit)) | {"single": self.names[refit.single]} for refit in self.refits],
             **{k: v for k, v in self.describe().items() if k in ("labels", "voting", "playing", "price")},
         }
@@ -152,6 +165,7 @@ class CommitteeJudge:
             "order": [self.names[k] for k in committee.order],
             "price": committee.price if online.price is None else online.price,
             "gate": None if gate is None else _known(asdict(gate)),
+            "found": online.summary,
         }
 
     def state_dict(self) -> State:

@@ -10,8 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reward_router.committee import PRICE, Committee
+from reward_router.committee.fit import Shape, fit_plan
+from reward_router.committee.labelled import Labelled, labelled_rows
+from reward_router.committee.plan import Plan
 from reward_router.errors import InputError
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records, credit
@@ -175,12 +179,31 @@ def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> 
     """A committee that learned from the training rows, arms at the file's mean prices."""
     records, train_P = split.records, split.fit_P
     judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, **options)
-    alternating_T = np.arange(len(train_P)) % 2 == 0  # both sides occur, wherever the file puts the better response
-    turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
-    margins_TK = records.margins_PK[train_P] * turned_T[:, None]
+    margins_TK, label_T = _turned(split)
     names = [records.categories[c] for c in records.category_P[train_P]]
     origin = "other" if split.carried else "stream"
-    return judge.fit(margins_TK, alternating_T, records.group_P[train_P], names, origin=origin)
+    return judge.fit(margins_TK, label_T, records.group_P[train_P], names, origin=origin)
+
+
+def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
+    """Margins and labels of the training rows with both sides in turn, wherever the file puts the better response."""
+    records, train_P = split.records, split.fit_P
+    label_T = np.arange(len(train_P)) % 2 == 0
+    turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
+    return records.margins_PK[train_P] * turned_T[:, None], label_T
+
+
+def fitting_rows(split: Split) -> Labelled:
+    """The training rows as the committee's functions take them; every label counts as drawn at random."""
+    margins_TK, label_T = _turned(split)
+    records, train_P = split.records, split.fit_P
+    return labelled_rows(margins_TK, label_T, records.group_P[train_P], records.category_P[train_P], None, None)
+
+
+def planned(rows: Labelled, max_calls: int = 16) -> Plan:
+    """The committee's plan without weights of either sign, every call at one price."""
+    n_arms = rows.margins_PK.shape[1]
+    return fit_plan(rows, Shape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
 
 
 def judged_at(judge: Committee, split: Split, price: float) -> Verdict:

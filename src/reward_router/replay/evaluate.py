@@ -21,6 +21,7 @@ from reward_router.replay.lengths import lengths
 from reward_router.replay.methods import Plan, Protocol
 from reward_router.replay.offline_stage import from_artifact
 from reward_router.replay.price_curve import price_curve
+from reward_router.replay.promise_curve import FEWEST_ROWS, promise_curve
 from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import verdict
@@ -65,6 +66,8 @@ def evaluate(records: Records, settings: Settings, parts: Parts | None = None) -
     result["lengths"] = lengths(judged)
     if any(p.kind == "committee" for p in plans):
         result["price_curve"] = price_curve(records, contexts, protocol.folds, parts=parts)
+        if len(records) >= FEWEST_ROWS:
+            result["promise_curve"] = promise_curve(records, contexts, protocol.folds, parts)
     return result
 
 

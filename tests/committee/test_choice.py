@@ -109,12 +109,12 @@ def test_false_alarms_are_as_rare_as_stated():
 
 
 def test_later_labels_take_signed_weights_away_for_good():
-    """The bias is gone from the stream, so that subtracting it only adds noise: the signed plan is given up, also in later fits."""
+    """The bias has turned round, so that subtracting it doubles it: the signed plan is given up, also in later fits."""
     committee = Committee(np.ones(3), gate="off").fit(*biased(200), origin="stream")
     online = OnlineCommittee(committee, LabelPolicy(share=1.0))
     online._due = 10_000  # no refit comes to the rescue
     assert committee.plan.weights == "signed"
-    for step, (margin, label) in enumerate(zip(*biased(300, seed=2, bias_of=0.0), strict=True)):
+    for step, (margin, label) in enumerate(zip(*biased(300, seed=2, bias_of=-1.5), strict=True)):
         online.add_label(margin, bool(label), str(step), step)
     restored = OnlineCommittee(Committee(np.ones(3), gate="off"), LabelPolicy(share=1.0))
     restored.load_state_dict(online.state_dict())

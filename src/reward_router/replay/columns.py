@@ -15,7 +15,7 @@ from reward_router.columns import as_text
 from reward_router.errors import InputError
 from reward_router.labels import Numbers
 from reward_router.replay.fields import recorded
-from reward_router.replay.records import Records
+from reward_router.replay.records import NO_VALUE, Records
 from reward_router.types import Float
 
 _SIDES = {"a": 1, "b": -1}
@@ -95,7 +95,7 @@ class Columns:
         self._categories.append(_number(self._category_of, known["category"] or "all"))
         self._sources.append(_number(self._source_of, known["source"] or self._name))
         for column, codes in self._tags.items():
-            codes.append(_number(self._tag_of[column], as_text(row.get(column)) or "none"))
+            codes.append(_number(self._tag_of[column], as_text(row.get(column)) or NO_VALUE))
 
     def _note_texts(self, row: Mapping[str, Any], where: str) -> None:
         prompt = row.get("prompt")

@@ -18,6 +18,7 @@ from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
 Tag = tuple[Int, tuple[str, ...]]
+NO_VALUE = "none"  # of a column, on a row that has none
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Records:
         known: dict[str, Tag] = {"category": (self.category_P, self.categories), **self.tags}
         if self.source_P is not None:
             known["source"] = (self.source_P, self.sources)
-        if column not in known:
+        if column not in known or known[column][1] == (NO_VALUE,):
             raise InputError(f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(known)}")
         return known[column]
 

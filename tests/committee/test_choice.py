@@ -6,6 +6,7 @@ import pytest
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.committee.fit import WEIGHTS
 from reward_router.committee.gate import RULES
+from reward_router.committee.trial import OF_ALL
 from reward_router.committee.watch import FALSE_ALARM, Watch
 from reward_router.errors import InputError
 
@@ -61,11 +62,26 @@ def test_nothing_depends_on_the_seed_and_the_summary_says_everything(made):
     first, *others = [c.summary for c in fitted]
     assert all(other == first for other in others)
     assert set(first["gates"]) == {*RULES, "off"}
-    assert set(first["candidates"]) == {*WEIGHTS, "single"}
+    assert set(first["candidates"]) == {*WEIGHTS, *OF_ALL, "single"}
     assert first["candidates"]["single"]["gain"] == 0
     best = first["candidates"][first["weights"]]
     assert (first["gain"], first["lower"]) == (best["gain"], best["lower"])
     assert first["open"] == first["gates"]["auto"] == fitted[0].playing
+
+
+def test_where_all_arms_together_know_more_the_price_gives_way(made):
+    """Twelve equal arms without margins: at a high price one is asked, and their vote is far better."""
+    margins, label = made(600, [0.4] * 12)
+    sides = np.sign(margins)
+    dear = Committee(np.ones(12), price=0.2).fit(sides[:300], label[:300], origin="stream")
+    held = Committee(np.ones(12), price=0.2).fit(sides[:300], label[:300])
+    assert dear.summary["discount"] < 1
+    assert dear.price == pytest.approx(0.2 * dear.summary["discount"])
+    right = [((c.judge(sides[300:])[0] > 0.5) == label[300:]).mean() for c in (dear, held)]
+    assert right[0] > right[1] + 0.05
+    restored = Committee(np.ones(12), price=0.2)
+    restored.load_state_dict(dear.state_dict())
+    assert restored.price == dear.price
 
 
 def test_with_few_labels_the_gate_asks_for_proof(made):

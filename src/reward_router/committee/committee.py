@@ -43,7 +43,8 @@ class Committee:
 
     Args:
         costs: (K,) what one judgement of each arm costs, in any unit, all > 0 (calls: ones).
-        price: accuracy that one unit of cost must buy (.0125: one and a quarter percentage points a call).
+        price: accuracy that one unit of cost must buy (.0125: one and a quarter percentage points a call). Where weights are chosen on the
+            stream and fall more than half a point behind the mean or the vote of all arms, a third or a 25th of it is taken.
         max_calls: most arms asked on one pair.
         gate: when the committee may judge in place of the best single arm, by its gain over it in nested cross-validation. "auto":
             the gain's one-sided lower bound is above 0 while there are fewer than 100 labels, from there on the gain is. "lower95": the
@@ -99,6 +100,7 @@ class Committee:
         if any(not 0 <= v < cost.size for v in vetoes) or len(set(vetoes)) >= cost.size:
             raise InputError(f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}")
         self.costs, self.price, self.max_calls = cost, float(price), int(max_calls)
+        self.asked_price = self.price
         self.gate_rule, self.weights_rule, self.max_error, self.seed = gate, weights, max_error, seed
         if budget is not None and not (np.isfinite(budget) and budget > 0):
             raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
@@ -183,7 +185,7 @@ class Committee:
         if data.random_P.sum() < FEWEST_LABELS:
             return self
         drawn = data.take(data.random_P)
-        setting = Setting(self._relative, self.max_calls, self.price * self._unit)
+        setting = Setting(self._relative, self.max_calls, self.asked_price * self._unit)
         self.categories = names
         source = np.zeros(len(label), dtype=np.int64)
         if sources is not None:
@@ -209,7 +211,9 @@ class Committee:
     def _fit_one_of(self, candidates: tuple[str, ...], data: Labelled, setting: Setting) -> None:
         """Choose among the candidates out of fold, fit the chosen one on everything, and keep a plan without signed weights beside it."""
         compared = len(candidates) > 1 or self.gate_rule != "off"
-        self.choice = chosen_weights(data, candidates, setting) if compared else None
+        floor = len(candidates) > 1 and self.budget is None and self.max_error is None
+        self.choice = chosen_weights(data, candidates, setting, floor) if compared else None
+        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
         self.gate = None if self.choice is None else self.choice.gate(self.gate_rule)
         weights = candidates[0] if self.choice is None else self.choice.weights
         fitted, held = (data, None) if self.max_error is None else set_aside(data, self.seed)
@@ -408,4 +412,5 @@ class Committee:
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
         self.barred = bool(state.get("barred", False))
         self.choice, self.fallback = Choice.of(state), plan_from(second, len(self.voters))
+        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
         self._take_plan(plan)

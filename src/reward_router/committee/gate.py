@@ -13,6 +13,8 @@ from scipy.special import ndtri
 
 from reward_router.committee.labelled import Labelled
 from reward_router.committee.trial import (
+    DISCOUNTS,
+    OF_ALL,
     SINGLE,
     Z95,
     Difference,
@@ -22,6 +24,7 @@ from reward_router.committee.trial import (
     clustered_error,
     credit,
     difference,
+    discounted,
     nested_trials,
     over_sources,
 )
@@ -43,6 +46,7 @@ RULES = ("auto", "lower95", "noninferior", "mean")
 MARGIN = 0.01  # of non-inferiority: the accuracy that may be lost with confidence at most 95 %
 ENOUGH_LABELS = 100  # from here on the mean is believed by "auto"
 ERROR = 0.05
+FLOOR = 0.005  # accuracy by which asking few arms may fall behind asking all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
 class Choice:
     """Which weights play, what each candidate was worth out of fold, and what every gate would say.
 
-    ``table`` (candidates + 1, 5): accuracy, cost, calls, gain over the best single arm and its lower bound; the last row is that arm.
+    ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its lower bound; the last rows are the mean of
+    all arms, their vote, and that arm. ``discount``: of the price, below 1 where the candidates fell behind those at the full one.
     """
 
     weights: str
@@ -96,6 +101,7 @@ class Choice:
     labels: int
     foldings: int
     between: float
+    discount: float = 1.0
 
     def gate(self, rule: str) -> Gate:
         """The gate of the chosen weights under a rule; "off" is never open (the committee plays regardless)."""
@@ -105,7 +111,7 @@ class Choice:
 
     def summary(self, rule: str) -> dict[str, Any]:
         """JSON-ready: the weights, gain and bound, every gate's verdict and every candidate's figures."""
-        names = (*self.candidates, SINGLE)
+        names = (*self.candidates, *OF_ALL, SINGLE)
         columns = ("accuracy", "cost", "calls", "gain", "lower")
         figures = {n: dict(zip(columns, row, strict=True)) for n, row in zip(names, self.table.tolist(), strict=True)}
         gate = self.gate(rule)
@@ -119,6 +125,7 @@ class Choice:
             "labels": self.labels,
             "foldings": self.foldings,
             "error_of_foldings": self.between,
+            "discount": self.discount,
             "gates": {name: self.gate(name).open for name in RULES} | {"off": True},
             "candidates": figures,
         }
@@ -128,7 +135,7 @@ class Choice:
         return {
             "choice.names": np.array([self.weights, *self.candidates], dtype=np.str_),
             "choice.table": self.table,
-            "choice.counts": np.array([self.labels, self.foldings, self.between]),
+            "choice.counts": np.array([self.labels, self.foldings, self.between, self.discount]),
         }
 
     @classmethod
@@ -137,15 +144,17 @@ class Choice:
         if "choice.names" not in state:
             return None
         weights, *candidates = map(str, state["choice.names"])
-        labels, foldings, between = map(float, state["choice.counts"])
+        labels, foldings, between, discount = map(float, state["choice.counts"])
         table = np.array(state["choice.table"], dtype=np.float64)
-        return cls(weights, tuple(candidates), table, int(labels), int(foldings), between)
+        return cls(weights, tuple(candidates), table, int(labels), int(foldings), between, discount)
 
 
-def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting) -> Choice:
+def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False) -> Choice:
     """The candidate of the highest utility (accuracy less the price of its calls) out of fold, all at one price.
 
-    Weights of either sign must also be with confidence less than a point worse than the best of the others.
+    Weights of either sign must also be better than the best of the others with one-sided 95 % confidence: among many weak arms they look
+    better than they are. ``floor``: where the chosen one falls more than FLOOR behind what asking all arms gives (their mean, their
+    vote) or behind one arm, the price is discounted until one does not; where none of DISCOUNTS helps it stays as it was.
     """
     group_P = data.group_P[data.random_P]
     z = float(-ndtri(ERROR / len(candidates)))
@@ -160,14 +169,32 @@ def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting) 
         return not others or _gap(trials, weights, _pick(trials, others, setting, group_P), setting, group_P).settled()
 
     trials = nested_trials(data, candidates, setting, settled)
-    weights = _pick(trials, candidates, setting, group_P)
+    stage = 0
+    if floor:
+        stage = next((d for d in range(len(DISCOUNTS)) if _behind(trials, candidates, setting, group_P, d) <= FLOOR), 0)
+    at = _at_stage(trials, candidates, stage)
+    discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
+    weights = _pick(at, candidates, discounted_setting, group_P)
     rows = []
-    for name in (*candidates, SINGLE):
-        trial, gap = trials[name], _gap(trials, name, SINGLE, None, group_P)
+    for name in (*candidates, *OF_ALL, SINGLE):
+        trial, gap = at[name], _gap(at, name, SINGLE, None, group_P)
         means = trial.right_PR.mean(), trial.cost_PR.mean(), trial.calls_PR.mean()
         rows.append([*means, gap.mean, gap.lower(z) if name != SINGLE else 0.0])
-    between = _gap(trials, weights, SINGLE, None, group_P).between
-    return Choice(weights, tuple(candidates), np.array(rows), len(group_P), trials[SINGLE].right_PR.shape[1], between)
+    between, foldings = _gap(at, weights, SINGLE, None, group_P).between, at[SINGLE].right_PR.shape[1]
+    return Choice(weights, tuple(candidates), np.array(rows), len(group_P), foldings, between, DISCOUNTS[stage])
+
+
+def _at_stage(trials: Trials, candidates: Sequence[str], stage: int) -> Trials:
+    """The trials with every candidate at one discount, under its own name."""
+    return trials | {name: trials[discounted(name, stage)] for name in candidates}
+
+
+def _behind(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int, stage: int) -> float:
+    """By how much the candidate chosen at a discount is less accurate than the best of: all arms' mean, their vote, one arm."""
+    at, price = _at_stage(trials, candidates, stage), setting.price * DISCOUNTS[stage]
+    weights = _pick(at, candidates, setting._replace(price=price), group_P)
+    yardstick = max(float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE))
+    return yardstick - float(at[weights].right_PR.mean())
 
 
 def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
@@ -179,7 +206,7 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
     if "signed" not in candidates:
         return best
     gap = _gap(trials, "signed", best, setting, group_P)
-    return "signed" if gap.mean > 0 and gap.lower() > -MARGIN else best
+    return "signed" if gap.lower() > 0 else best
 
 
 def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:

@@ -23,6 +23,10 @@ CLEAR = 2.0  # standard errors between foldings that a verdict must be away from
 NOTHING = 5e-4  # a twentieth of a point decides nothing worth another folding
 Z95 = 1.645
 SINGLE = "single"
+OF_ALL = ("mean of all", "vote of all")
+"""What asking every arm gives: yardsticks, not candidates."""
+DISCOUNTS = (1.0, 1 / 3, 1 / 25)
+"""Of the price, for candidates that fall behind the yardsticks."""
 
 
 class Setting(NamedTuple):
@@ -31,6 +35,11 @@ class Setting(NamedTuple):
     cost_K: Float
     max_calls: int
     price: float
+
+    @property
+    def prices(self) -> Float:
+        """The price and its discounts, ascending."""
+        return self.price * np.array(DISCOUNTS[::-1])
 
     def shape(self, weights: str) -> Shape:
         """The shape of a fit with these weights."""
@@ -126,14 +135,18 @@ def nested_trials(
 def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number: int) -> Trials:
     """All candidates over one folding."""
     fold_P, drawn_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1), data.random_P
-    table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *candidates)}
+    stages = [discounted(name, d) for name in candidates for d in range(len(DISCOUNTS))]
+    table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
     for f in np.unique(fold_P):
         held_P = fold_P == f
         train, test = data.take(~held_P), data.take(held_P & drawn_P)
         where = held_P & drawn_P
         table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
+        for name in OF_ALL:
+            table[name][:, where] = _of_all(name, train, test, setting)
         for name in candidates:
-            table[name][:, where] = _judged(train, test, setting, name, number)
+            for d, rows in enumerate(_judged(train, test, setting, name, number)):
+                table[discounted(name, d)][:, where] = rows
     return {name: Trial(*(row[drawn_P, None] for row in rows)) for name, rows in table.items()}
 
 
@@ -143,10 +156,32 @@ def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
     return np.stack([right_P, np.full_like(right_P, setting.cost_K[arm]), np.ones_like(right_P)])
 
 
-def _judged(train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int) -> Float:
-    plan = fit_plan(train, setting.shape(weights), seed, np.array([setting.price]))
-    log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, setting.price)
-    return np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)])
+def discounted(name: str, number: int) -> str:
+    """The name of a candidate's trial at a discounted price; its own at the full one."""
+    return name if number == 0 else f"{name}, price x {DISCOUNTS[number]:.2g}"
+
+
+def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Float:
+    """Every arm asked, weighed alike on margins of unit scale or by the log-odds of its accuracy, of either sign."""
+    drawn = train.take(train.random_P)
+    if name == OF_ALL[0]:
+        value_P = setting.shape("mean").calibrator(drawn).log_odds(test.margins_PK).sum(axis=1)
+    else:
+        right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
+        value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
+    right_P = credit(value_P, test.sign_P)
+    return np.stack([right_P, np.full_like(right_P, setting.cost_K.sum()), np.full_like(right_P, len(setting.cost_K))])
+
+
+def _judged(train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int) -> list[Float]:
+    """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
+    plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
+    found = []
+    for price in setting.prices[::-1]:
+        log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
+        found.append(np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+    return found
 
 
 def over_sources(data: Labelled, source_P: Int, setting: Setting, seed: int) -> list[tuple[NDArray[np.bool_], Trials]]:
@@ -155,7 +190,7 @@ def over_sources(data: Labelled, source_P: Int, setting: Setting, seed: int) -> 
     for source in np.unique(source_P):
         here_P = source_P == source
         train, test = data.take(~here_P), data.take(here_P & data.random_P)
-        judged = {name: _judged(train, test, setting, name, seed) for name in ("safe", "signed")}
+        judged = {name: _judged(train, test, setting, name, seed)[0] for name in ("safe", "signed")}
         found.append(
             (here_P & data.random_P, {n: Trial(*(row[:, None] for row in rows)) for n, rows in judged.items()})
         )

@@ -170,7 +170,8 @@ def committee(
     Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
 
     def method(split: Split) -> Verdict:
-        return judged_at(fitted_committee(split, price, options), split, price)
+        judge = fitted_committee(split, price, options)
+        return judged_at(judge, split, judge.price)
 
     return method
 

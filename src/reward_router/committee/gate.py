@@ -6,7 +6,7 @@ number of candidates that competed (Bonferroni), because the best of several loo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -212,8 +212,8 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
 def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:
     """Paired difference of two candidates: of accuracies, or with a setting of utilities at its price."""
     price = 0.0 if setting is None else setting.price
-    worth = [trials[name].right_PR - price * trials[name].cost_PR for name in (one, other)]
-    return difference(*worth, group_P)
+    ours, theirs = (trials[name].right_PR - price * trials[name].cost_PR for name in (one, other))
+    return difference(ours, theirs, group_P)
 
 
 def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
@@ -235,6 +235,3 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     opened = lower > 0 and worst >= 0
     means = float(signed_P.mean()), float(safe_P.mean())
     return Gate(opened, *means, gain.mean, lower, float(calls_P.mean()), len(group_P))
-
-
-Origin = Literal["stream", "other"]

@@ -166,7 +166,7 @@ def committee(
     ``weights=auto`` lets weights of either sign compete on folds of one source, and never where the judged rows come from elsewhere.
     With ``max_error`` a pair that stays too unsure counts as the better guess here; what was answered is in ``promise``.
     """
-    options = {"max_calls": max_calls, "gate": gate, "weights": weights, "max_error": max_error}
+    options: dict[str, Any] = {"max_calls": max_calls, "gate": gate, "weights": weights, "max_error": max_error}
     Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
 
     def method(split: Split) -> Verdict:

@@ -14,8 +14,8 @@ import numpy as np
 from reward_router.errors import InputError
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.joined import Parts, joined, parts_of
+from reward_router.replay.methods import NOT_ROUTING
 from reward_router.replay.records import Records
-from reward_router.replay.verdict import NOT_ROUTING
 
 Json = dict[str, Any]
 Narrow = Callable[[Records], Records]

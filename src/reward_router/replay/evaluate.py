@@ -120,8 +120,13 @@ def _mapped(
 def _die_with_parent() -> None:
     """End this worker as soon as its parent is gone, however it went: nobody would read what it computes."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_jobs(jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol) -> list[Done]:

@@ -127,7 +127,7 @@ def _source(records: Records) -> Tag:
     return records.source_P, records.sources
 
 
-def _keys(records: Records, number: int) -> Int:
+def _keys(records: Records, number: int) -> NDArray[np.uint64]:
     """A number a prompt; prompts of sets that were made without keys are their own."""
     if records.key_G is not None:
         return records.key_G

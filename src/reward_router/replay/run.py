@@ -56,8 +56,8 @@ def measure(
             told = _narrowed(selection), settings, carry, _printed(console, settings)
             found = carried.by_source(list(read(files)), *told)
         else:
-            parts = [list(read(part)) for part in (carry.train, carry.test)]
-            found = carried.train_test(*parts, _narrowed(selection), settings, carry)
+            train, test = list(read(carry.train)), list(read(carry.test))
+            found = carried.train_test(train, test, _narrowed(selection), settings, carry)
             _printed(console, settings)(found["files"][0])
         return {"schema": SCHEMA, "settings": _described(settings, selection), "ledgers": [], **found}
     if not files:

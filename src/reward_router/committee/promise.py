@@ -22,8 +22,8 @@ from reward_router.types import Float, Int
 CONFIDENCE = 0.9
 FOLDS, SET_ASIDE = 5, 2
 POWER = 2.0  # times the fewest prompts at which no wrong answer at all would be proof
-LEVELS = np.concatenate([1 - np.geomspace(1e-5, 0.05, 40), np.linspace(0.945, 0.5, 40)])
-"""P(right) that a threshold asks for, the strictest first."""
+LEVELS = np.concatenate([1 - np.geomspace(1e-5, 0.05, 40), np.linspace(0.945, 0.505, 40)])
+"""P(right) that a threshold asks for, the strictest first; above a coin, so that a tie is no answer and the next arm is asked."""
 
 
 @dataclass(frozen=True, slots=True)

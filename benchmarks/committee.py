@@ -22,7 +22,8 @@ from reward_router.committee.labelled import assign_folds
 
 REPEATS, FOLDS, BOOTSTRAPS = 3, 5, 2000
 GATES = {
-    "committee": "lower95",
+    "committee": "auto",
+    "committee lower95": "lower95",
     "committee noninferior": "noninferior",
     "committee mean": "mean",
     "committee ungated": "off",
@@ -51,7 +52,7 @@ def study_pool(pool: Pool, price: float) -> dict:
             for name, rule in GATES.items():
                 committee.gate_rule = rule
                 gate = committee.gate
-                committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower))
+                committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n))
                 opened[name].append(committee.playing)
                 prob, n_calls, _ = committee.judge(
                     pool.margins_PK[test], [pool.category_P[i] for i in np.flatnonzero(test)]
@@ -206,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["study", "transfer", "online", "gates", "cost"])
     parser.add_argument("--pools", default=",".join(POOLS))
-    parser.add_argument("--price", type=float, default=0.01)
+    parser.add_argument("--price", type=float, default=0.0125)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--gate", default="lower95", help="one or more, with commas")
     parser.add_argument("--start", default="vote")

@@ -75,7 +75,7 @@ def judged(
     single = np.nan_to_num(margins[~train, committee.single])
     gain = 0.5 * (np.sign(prob - 0.5) - np.sign(single)) * sign
     return {"gain": float(gain.mean()), "calls": float(calls.mean()), "off": 1.0} | {
-        rule: float(opens(rule, gate.gain, gate.lower)) for rule in RULES
+        rule: float(opens(rule, gate.gain, gate.lower, gate.n)) for rule in RULES
     }
 
 

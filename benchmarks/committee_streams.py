@@ -109,7 +109,7 @@ def plays(online: OnlineCommittee, rule: str) -> bool:
     committee, gate = online.committee, online.committee.gate
     committee.gate_rule = rule
     if gate is not None:
-        committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower))
+        committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n))
     return committee.playing
 
 
@@ -127,7 +127,7 @@ def decide(online: OnlineCommittee, pool: Pool, order: np.ndarray, steps: list[i
         else:
             prob, n_calls, _ = online.committee.judge(pool.margins_PK[rows], [pool.category_P[p] for p in rows])
             right[gate][steps], calls[gate][steps] = credit(prob - 0.5, pool.sign_P[rows]), n_calls
-    plays(online, "lower95")
+    plays(online, "auto")
 
 
 def online(names: tuple[str, ...], orders: int, share: float, gates: Sequence[str], start: str) -> None:

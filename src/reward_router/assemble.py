@@ -310,6 +310,8 @@ def build_committee(config: Config, asker: Asker, names: list[str], gather: Gath
         settings.price,
         settings.max_calls,
         gate=settings.gate,
+        weights=settings.weights,
+        max_error=settings.max_error,
         vetoes=vetoes,
         budget=settings.budget,
         seed=config.seed,

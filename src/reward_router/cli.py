@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from reward_router import __version__, quiet
 from reward_router import config as configuration
@@ -246,11 +247,25 @@ def export(
     say(console, f"model    {merge(run, out)}")
 
 
-@app.command()
+class _ManyFiles(TyperCommand):
+    """``--train A B --test C`` as ``--train A --train B --test C``: an option here takes all words up to the next one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        option, spread = "", list[str]()
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in ("--train", "--test") else ""
+                spread += [] if option else [word]
+            else:
+                spread += [option, word] if option else [word]
+        return super().parse_args(ctx, spread)
+
+
+@app.command(cls=_ManyFiles)
 def replay(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
-    ],
+        list[str] | None, typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+    ] = None,
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
     ] = None,
@@ -265,12 +280,21 @@ def replay(
     report_out: Annotated[
         Path | None, typer.Option("--report", metavar="OUT.html", help="the result as a page")
     ] = None,
+    train: Annotated[list[str] | None, typer.Option(metavar="FILE...", help="learn on these ...")] = None,
+    test: Annotated[list[str] | None, typer.Option(metavar="FILE...", help="... and judge these")] = None,
+    by_source: Annotated[bool, typer.Option("--by-source", help="leave out each source (or file) in turn")] = False,
+    test_feedback: Annotated[
+        bool, typer.Option("--test-feedback", help="online routers are paid on the --test files as well")
+    ] = False,
+    keep_shared: Annotated[
+        bool, typer.Option("--keep-shared", help="learn also from rows whose prompt is judged")
+    ] = False,
 ) -> None:
     """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
     from reward_router.replay.run import replay as run_replay
 
     result = run_replay(
-        files,
+        files or [],
         router,
         arms,
         drop_arms,
@@ -283,6 +307,11 @@ def replay(
         report_out,
         console,
         os.cpu_count() or 1,
+        train or (),
+        test or (),
+        by_source,
+        test_feedback,
+        keep_shared,
     )
     if report_out is not None:
         from reward_router.report.replay import write

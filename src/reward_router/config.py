@@ -315,11 +315,18 @@ class JudgeConfig(Section):
         default="order",
         description="who names the first arm: `order` (the committee), `router`, or the router by its name",
     )
-    price: NonNegative = Field(default=0.01, description="accuracy that one more call a response must buy")
+    price: NonNegative = Field(default=0.0125, description="accuracy that one more call a response must buy")
     budget: Positive | None = Field(default=None, description="cost a response to land on; moves the price")
     max_calls: Count = Field(default=16, description="most arms asked about one unit")
-    gate: Literal["lower95", "noninferior", "mean", "off"] = Field(
-        default="lower95", description="the test its gain must pass before the committee plays, not its best single arm"
+    gate: Literal["auto", "lower95", "noninferior", "mean", "off"] = Field(
+        default="auto", description="the test its gain must pass before the committee plays, not its best single arm"
+    )
+    weights: Literal["auto", "safe", "signed", "mean", "vote"] = Field(
+        default="auto", description="what an arm's verdict may weigh; auto: what the labels speak for"
+    )
+    max_error: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None,
+        description="ask until P(wrong) is at most this, drop the pairs that stay unsure; in place of a price",
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5, description="share of (best, other) pairs of responses told apart before asking stops"
@@ -344,6 +351,9 @@ class JudgeConfig(Section):
         given = sorted(self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)})
         if self.mode == "single" and given:
             raise ValueError(f"{given[0]} belongs to mode: committee; in mode: single one arm judges")
+        if self.max_error is not None and (self.budget is not None or self.below == "weight"):
+            other = "budget" if self.budget is not None else "below: weight"
+            raise ValueError(f"max_error drops what stays unsure, whatever that costs: it does not go with {other}")
         return self
 
     def _differs(self, name: str) -> bool:

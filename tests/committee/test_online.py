@@ -68,7 +68,7 @@ def test_labels_asked_for_teach_the_moments_only(made):
     """A biased sample (only rows the first arm gets wrong) leaves curves and gate alone and cannot overturn the first arm's curve."""
     margins, label = made(400, [0.9, 0.5])
     chosen = (margins[:, 0] > 0) != label
-    online = OnlineCommittee(Committee([1, 1], gate="off"), LabelPolicy(share=1.0))
+    online = OnlineCommittee(Committee([1, 1], gate="off", weights="safe"), LabelPolicy(share=1.0))
     for i in np.flatnonzero(chosen)[:40]:
         assert online.add_label(margins[i], bool(label[i]), str(i), i, source="asked", propensity=0.9) is None
     assert online.add_label(margins[0], True, "x", 0, source="verifier") is None
@@ -100,7 +100,7 @@ def test_inverse_propensities_undo_the_choice(made):
 
 
 def test_value_of_a_label_is_highest_where_opinions_clash(made):
-    committee = Committee([1, 1, 1], gate="off").fit(*made(800, [0.8, 0.7, 0.7]))
+    committee = Committee([1, 1, 1], price=0.01, gate="off").fit(*made(800, [0.8, 0.7, 0.7]))
     clash, clear = [0.1, -2.0, -2.0], [2.0, 2.0, 2.0]
     value = label_value(committee, [clash, clear])
     assert value[0] > 5 * value[1] >= 0

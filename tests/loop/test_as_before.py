@@ -17,7 +17,10 @@ run = pytest.importorskip("reward_router.run", reason="needs the packages of the
 
 OFF = ("pairs.truncated=keep", "train.warmup=0", "train.schedule=constant", "eval.keep=last", "eval.samples=0")
 PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs.tie=0.4")
-COMMITTEE = ("judge={mode: committee, gate: mean, labels: {fraction: 1.0}}", "train.batch_prompts=6")
+COMMITTEE = (
+    "judge={mode: committee, gate: mean, weights: safe, price: 0.01, labels: {fraction: 1.0}}",
+    "train.batch_prompts=6",
+)
 TWO_STEPS = ("train.steps_per_batch=2", "train.loss=dpo", "payoff.name=improvement")
 
 

@@ -56,3 +56,8 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def make_rows() -> Callable[..., list[dict[str, Any]]]:
+    return made_rows

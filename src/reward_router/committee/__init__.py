@@ -6,15 +6,18 @@ Leaves out: text (it sees margins and categories only), position bias (sides mus
 from reward_router.committee.aggregate import calibrated_scores, mean, median, uwo, wco
 from reward_router.committee.budget import PricePacer
 from reward_router.committee.calibrate import Calibrator
-from reward_router.committee.committee import Committee
+from reward_router.committee.committee import PRICE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
-from reward_router.committee.gate import Gate
+from reward_router.committee.gate import Choice, Gate
 from reward_router.committee.labels import LabelPolicy, ask_label, label_value
 from reward_router.committee.online import OnlineCommittee, Refit
+from reward_router.committee.promise import Promise
 from reward_router.committee.respond import Panel, Ranking, judge_responses, pair_weights, rank
 
 __all__ = [
+    "PRICE",
     "Calibrator",
+    "Choice",
     "Committee",
     "DawidSkene",
     "Gate",
@@ -22,6 +25,7 @@ __all__ = [
     "OnlineCommittee",
     "Panel",
     "PricePacer",
+    "Promise",
     "Ranking",
     "Refit",
     "ask_label",

@@ -127,6 +127,28 @@ class Calibrator:
         self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), (size > 0).sum(0).astype(np.int64), knots)
         return self
 
+    def fit_scaled(self, margins_PK: ArrayLike) -> Self:
+        """Scale only, no labels: x = margin / root mean square of the arm's non-zero margins, cut off at the largest seen."""
+        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
+        used = (size > 0).sum(0)
+        scale_K = np.sqrt((size**2).sum(0) / np.maximum(used, 1))
+        largest_K = np.where(used > 0, size.max(0, initial=0.0), 1.0)
+        scale_K = np.where(used > 0, scale_K, 1.0)
+        # a curve through (0, 0) and (largest, largest / scale): linear, since a + b (r - 1/2) = r
+        knots = [
+            (np.array([0.0, most]), np.array([0.0, most / scale]))
+            for most, scale in zip(largest_K, scale_K, strict=True)
+        ]
+        self._set(np.full(self.n_arms, 0.5), np.ones(self.n_arms), used.astype(np.int64), knots)
+        return self
+
+    def fit_sides(self, margins_PK: ArrayLike) -> Self:
+        """No labels, no sizes: x = sign(margin)."""
+        used = (np.nan_to_num(check_margins(margins_PK, self.n_arms)) != 0).sum(0)
+        knots = [rank_knots(np.zeros(0))] * self.n_arms
+        self._set(np.ones(self.n_arms), np.zeros(self.n_arms), used.astype(np.int64), knots)
+        return self
+
     def log_odds(self, margins_PK: ArrayLike) -> Float:
         """(P, K) signed log-odds that a is better: sign(m) max(0, a + b (r - 1/2)); 0 for ties, missing and unfitted arms."""
         margins = check_margins(margins_PK, self.n_arms)

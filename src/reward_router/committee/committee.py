@@ -6,6 +6,7 @@ Leaves out: position bias (sides must be drawn at random) and text (it never see
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -13,16 +14,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.ask import Asker
 from reward_router.committee.budget import PricePacer
-from reward_router.committee.fit import fit_plan
-from reward_router.committee.gate import RULES, Gate, best_single, nested_gate, signed_wins
-from reward_router.committee.labelled import check_labels, check_margins, check_sides, encode, labelled_rows
+from reward_router.committee.fit import WEIGHTS, fit_plan
+from reward_router.committee.gate import RULES, Choice, Gate, chosen_weights, signed_wins
+from reward_router.committee.labelled import (
+    Labelled,
+    check_labels,
+    check_margins,
+    check_sides,
+    encode,
+    labelled_rows,
+)
 from reward_router.committee.plan import Plan, paced_walk, walk
+from reward_router.committee.promise import Promise, promised, set_aside
 from reward_router.committee.state import plan_arrays, plan_from
 from reward_router.committee.stop import sigmoid
+from reward_router.committee.trial import Setting, best_single, credit
 from reward_router.errors import InputError
 from reward_router.types import Float, Int, State
 
 FEWEST_LABELS = 10
+PRICE = 0.0125
 VETO_TRUST = (19.0, 1.0)
 SURE = 1e-9
 
@@ -30,12 +41,23 @@ SURE = 1e-9
 class Committee:
     """Sequential judge over K arms with calibrated verdicts, a stopping rule and a safety gate.
 
-    ``costs`` (K,) is what one judgement of each arm costs, in any unit, all > 0 (calls: ones); ``price`` is the accuracy one unit of
-    cost must buy (.01: one percentage point a call); ``max_calls`` caps the arms asked on one pair. ``gate`` is "lower95" (the
-    best single arm plays until the committee's nested cross-validation is above it with one-sided 95 % confidence), "noninferior" (until it is
-    above it at all, and less than a point below it with that confidence), "mean" (until it is above it at all) or "off".
-    ``vetoes`` are arms (indices) that are always asked where they apply and can only refuse a side. With a ``budget`` (cost an
-    item, vetoes not counted) the price is paced to spend it: `judge` takes its rows as a stream, `pacer` serves live decisions.
+    Args:
+        costs: (K,) what one judgement of each arm costs, in any unit, all > 0 (calls: ones).
+        price: accuracy that one unit of cost must buy (.0125: one and a quarter percentage points a call). Where weights are chosen on the
+            stream and fall more than half a point behind the mean or the vote of all arms, a third or a 25th of it is taken.
+        max_calls: most arms asked on one pair.
+        gate: when the committee may judge in place of the best single arm, by its gain over it in nested cross-validation. "auto":
+            the gain's one-sided lower bound is above 0 while there are fewer than 100 labels, from there on the gain is. "lower95": the
+            bound is above 0. "noninferior": the gain is above 0 and the bound above -1 point. "mean": the gain is above 0. "off": always.
+        weights: "safe": no arm may count against its own verdict. "signed": it may. "mean": all alike; "vote": log-odds of accuracies.
+            "auto": `fit` chooses among the four where its labels are a random sample of the stream that is judged (``origin="stream"``),
+            else it is "safe", since weights of either sign fit how a benchmark was built and lose elsewhere.
+        max_error: a promise in place of the price: arms are asked until P(wrong) is at most this, pairs that stay unsure are abstained on,
+            and 2 of 5 labels certify it (`promise`). In (0, .5).
+        vetoes: arms (indices) that are always asked where they apply and can only refuse a side.
+        budget: cost an item (vetoes not counted) that the price is paced to spend: `judge` takes its rows as a stream, `pacer` serves live
+            decisions.
+        seed: of the folds inside the final fit; neither the gate nor the choice of weights depends on it.
 
     Fit: O(P K^2) times the folds; a decision is one dot product; memory O(K^2). Figures: docs/committee.md.
     Errors: InputError on shapes, infinite margins, costs that are not positive, labels of one class.
@@ -51,10 +73,12 @@ class Committee:
     def __init__(
         self,
         costs: ArrayLike,
-        price: float = 0.01,
+        price: float = PRICE,
         max_calls: int = 16,
         *,
-        gate: str = "lower95",
+        gate: str = "auto",
+        weights: str = "auto",
+        max_error: float | None = None,
         vetoes: Sequence[int] = (),
         budget: float | None = None,
         seed: int = 0,
@@ -67,15 +91,17 @@ class Committee:
             raise InputError(f"price must be >= 0 and max_calls >= 1, got {price} and {max_calls}")
         if gate != "off" and gate not in RULES:
             raise InputError(f"gate must be one of {', '.join(RULES)}, off; got {gate!r}")
+        if weights != "auto" and weights not in WEIGHTS:
+            raise InputError(f"weights must be one of auto, {', '.join(WEIGHTS)}; got {weights!r}")
+        if max_error is not None and not 0 < max_error < 0.5:
+            raise InputError(f"max_error must be above 0 and below 0.5, the error of a coin; got {max_error}")
+        if max_error is not None and budget is not None:
+            raise InputError("max_error asks until it is sure, whatever that costs: give it or a budget, not both")
         if any(not 0 <= v < cost.size for v in vetoes) or len(set(vetoes)) >= cost.size:
             raise InputError(f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}")
-        self.costs, self.price, self.max_calls, self.gate_rule, self.seed = (
-            cost,
-            float(price),
-            int(max_calls),
-            gate,
-            seed,
-        )
+        self.costs, self.price, self.max_calls = cost, float(price), int(max_calls)
+        self.asked_price = self.price
+        self.gate_rule, self.weights_rule, self.max_error, self.seed = gate, weights, max_error, seed
         if budget is not None and not (np.isfinite(budget) and budget > 0):
             raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
         self.vetoes, self.budget = tuple(sorted(set(vetoes))), budget
@@ -83,6 +109,10 @@ class Committee:
         self.single = int(self.voters[0])
         self.gate: Gate | None = None
         self.free: Gate | None = None
+        self.choice: Choice | None = None
+        self.promise: Promise | None = None
+        self.fallback: Plan | None = None
+        self.barred = False
         self.categories: tuple[str, ...] = ()
         self.veto_log_odds = np.full(len(self.vetoes), np.log(VETO_TRUST[0] / VETO_TRUST[1]))
         self._column = {int(arm): c for c, arm in enumerate(self.voters)}
@@ -102,11 +132,19 @@ class Committee:
     @property
     def playing(self) -> bool:
         """Whether the committee judges (true) or, gated, unfitted or without any arm better than a coin, its best single arm alone."""
-        return (
-            self.plan is not None
-            and bool(self.plan.order_GT[0, 0] >= 0)
-            and (self.gate_rule == "off" or (self.gate is not None and self.gate.open))
-        )
+        if self.plan is None or self.plan.order_GT[0, 0] < 0:
+            return False
+        if self.gate_rule == "off" or self.promise is not None:
+            return True
+        return self.gate is not None and self.gate.open
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the last fit found, JSON-ready: weights, gain over the best single arm out of fold and its lower bound, what every gate says
+        to that, every candidate's figures; ``promise`` where there is a max_error. Empty before a fit, and where nothing was compared.
+        """
+        found = {} if self.choice is None else self.choice.summary(self.gate_rule)
+        return found if self.promise is None else found | {"promise": self.promise.summary()}
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -125,14 +163,19 @@ class Committee:
         weights: ArrayLike | None = None,
         random: ArrayLike | None = None,
         sources: Sequence[str] | None = None,
+        origin: str = "other",
     ) -> Self:
         """Learn from P labelled pairs: margins (NaN missing), labels (true = a better), groups (rows of one prompt belong together).
 
         ``random`` (P,) marks labels drawn at random (default all): only those fit curves, temperatures, stopping and the gate;
         the others enter the moments by ``weights`` (inverse propensities). With fewer than 10 such labels nothing is
         fitted and the first arm plays. With two or more ``sources`` (the benchmark or task a row is from) signed weights are tried, and
-        taken only where they win on sources left out: ``free`` then says so. InputError where every label names the same side.
+        taken only where they win on sources left out: ``free`` then says so. ``origin="stream"`` says that the labels are a random sample of the
+        pairs that will be judged; "other" (default), that what was learned is carried elsewhere. InputError where every label names
+        the same side.
         """
+        if origin not in ("stream", "other"):
+            raise InputError(f"origin must be stream or other, got {origin!r}")
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         check_sides(label)
@@ -141,22 +184,74 @@ class Committee:
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
         if data.random_P.sum() < FEWEST_LABELS:
             return self
-        cost, price = self._relative, self.price * self._unit
         drawn = data.take(data.random_P)
+        setting = Setting(self._relative, self.max_calls, self.asked_price * self._unit)
         self.categories = names
         source = np.zeros(len(label), dtype=np.int64)
         if sources is not None:
             source = encode(sources, tuple(sorted(set(map(str, sources)))), len(label))
-        self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, cost, price)])
-        self.free = signed_wins(data, source, cost, self.max_calls, price, self.seed)
-        for signed in (True, False) if self.free is not None and self.free.open else (False,):
-            self._take_plan(fit_plan(data, cost, self.max_calls, self.seed, signed=signed))
-            if self.gate_rule != "off":
-                self.gate = nested_gate(data, cost, self.max_calls, price, self.seed, self.gate_rule, signed)
+        self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, *setting[::2])])
+        carried = self.weights_rule == "auto" and origin == "other"
+        self.free = signed_wins(data, source, setting, self.seed) if carried else None
+        for candidates in self._candidates(origin):
+            self._fit_one_of(candidates, data, setting)
             if self.playing:
                 break
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
+
+    def _candidates(self, origin: str) -> list[tuple[str, ...]]:
+        """Weights that may compete; where the first of several lists does not come to play, the next is tried."""
+        if self.weights_rule != "auto":
+            return [(self.weights_rule,)]
+        if origin == "stream":
+            return [tuple(name for name in WEIGHTS if not (self.barred and name == "signed"))]
+        return [("signed",), ("safe",)] if self.free is not None and self.free.open else [("safe",)]
+
+    def _fit_one_of(self, candidates: tuple[str, ...], data: Labelled, setting: Setting) -> None:
+        """Choose among the candidates out of fold, fit the chosen one on everything, and keep a plan without signed weights beside it."""
+        compared = len(candidates) > 1 or self.gate_rule != "off"
+        floor = len(candidates) > 1 and self.budget is None and self.max_error is None
+        self.choice = chosen_weights(data, candidates, setting, floor) if compared else None
+        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
+        self.gate = None if self.choice is None else self.choice.gate(self.gate_rule)
+        weights = candidates[0] if self.choice is None else self.choice.weights
+        fitted, held = (data, None) if self.max_error is None else set_aside(data, self.seed)
+        plan = fit_plan(fitted, setting.shape(weights), self.seed)
+        self.promise = None
+        if held is not None and self.max_error is not None:
+            plan, self.promise = promised(plan, held, self.max_error)
+        fallback = weights == "signed" and "safe" in candidates
+        self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed) if fallback else None
+        self._take_plan(plan)
+
+    def advantage(self, margins_K: ArrayLike, label: bool, category: str | None = None) -> float | None:
+        """right(the plan) - right(the plan without signed weights) on one labelled pair, in [-1, 1]; None where there is no second plan."""
+        if self.plan is None or self.fallback is None or not self.playing:
+            return None
+        margins = check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[:, self.voters]
+        code = encode(None if category is None else [category], self.categories, 1)
+        price, sign = self.price * self._unit, np.where([label], 1.0, -1.0)
+        ours, theirs = (credit(walk(p, margins, code, price)[0], sign)[0] for p in (self.plan, self.fallback))
+        return float(ours - theirs)
+
+    def fall_back(self) -> None:
+        """Judge without signed weights from now on, in every later fit as well."""
+        self.barred = True
+        if self.fallback is not None and self.choice is not None:
+            self.choice = replace(self.choice, weights="safe")
+            self.gate = self.choice.gate(self.gate_rule)
+            self._take_plan(self.fallback)
+        self.fallback = None
+
+    def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
+        """Which of these P(a better) are too unsure for the promise; without a max_error, those that are exactly 1/2. Any shape."""
+        prob = np.clip(np.asarray(prob_P, dtype=np.float64), 1e-15, 1 - 1e-15)
+        sure = np.abs(np.log(prob / (1 - prob)))
+        if self.max_error is None:
+            return np.asarray(sure == 0)
+        threshold = float("inf") if self.promise is None else self.promise.threshold
+        return np.asarray(sure < threshold * (1 - 1e-12) - SURE)
 
     def pacer(self) -> PricePacer:
         """A fresh pacer for live decisions: give its price to `next`, record what the unit cost (vetoes not counted).
@@ -295,7 +390,12 @@ class Committee:
             "categories": np.array(self.categories, dtype=np.str_),
             "veto_log_odds": self.veto_log_odds.copy(),
             "gate": np.array([] if self.gate is None else self.gate.numbers()),
+            "barred": np.array(self.barred),
+            "promise": np.array([] if self.promise is None else self.promise.numbers()),
         }
+        fixed |= {} if self.choice is None else self.choice.state()
+        if self.fallback is not None:
+            fixed |= {f"fallback.{name}": value for name, value in plan_arrays(self.fallback).items()}
         return fixed if self.plan is None else fixed | plan_arrays(self.plan)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -305,7 +405,12 @@ class Committee:
                 f"state of {int(state['n_arms'])} arms, {len(state['veto_log_odds'])} vetoes does not fit {self.n_arms}, {len(self.vetoes)}"
             )
         plan = plan_from(state, len(self.voters))
+        second = {k.removeprefix("fallback."): v for k, v in state.items() if k.startswith("fallback.")}
         self.single, self.veto_log_odds = int(state["single"]), np.array(state["veto_log_odds"], dtype=np.float64)
         self.categories = tuple(map(str, state["categories"]))
         self.gate = Gate.of(state["gate"]) if len(state["gate"]) else None
+        self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
+        self.barred = bool(state.get("barred", False))
+        self.choice, self.fallback = Choice.of(state), plan_from(second, len(self.voters))
+        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
         self._take_plan(plan)

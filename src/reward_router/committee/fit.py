@@ -3,6 +3,9 @@
 Steps (the prototype's numbering): calibrate (1), moments and shrinkage chosen by grouped cross-validation (2), category means behind a
 one-standard-error gate (3), greedy order and non-negative weights (4), temperatures (5) and increments (6) from out-of-fold paths.
 Deviations: slopes are >= 0; families of near-duplicates; the intensity is one of two, chosen by the prefixes most rows stop at.
+
+``weights`` says what an arm's verdict may weigh: "safe" (a non-negative discriminant), "signed" (of either sign), "vote" (log-odds of its
+accuracy, on sides alone), "mean" (the same for all, on margins of unit scale). The last two learn little, so they need few labels.
 """
 
 from typing import NamedTuple
@@ -16,10 +19,12 @@ from reward_router.committee.lda import (
     Moments,
     category_means,
     greedy_order,
+    mean_moments,
     moments,
     prefix_log_odds,
     prefix_weights,
     shrink_correlation,
+    vote_moments,
 )
 from reward_router.committee.plan import Plan, path_of_rows
 from reward_router.committee.stop import PRICES, boundaries, log_loss, temperatures
@@ -30,27 +35,59 @@ INTENSITIES = (0.3, 1.0)
 EARLY = 4  # prefixes whose tempered log-loss chooses the intensity: few rows go further
 
 
+WEIGHTS = ("safe", "signed", "mean", "vote")
+LARGEST_SCALE = 4.0  # of the log-odds of "mean", whose unit is arbitrary; the others may grow 1.5-fold
+
+
 class Shape(NamedTuple):
-    """What a fit may use: relative costs, the longest order, and whether arms may count against their own verdict."""
+    """What a fit may use: relative costs, the longest order, and what an arm's verdict may weigh."""
 
     cost_K: Float
     length: int
-    signed: bool
+    weights: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether an arm may count against its own verdict."""
+        return self.weights == "signed"
+
+    @property
+    def learns_little(self) -> bool:
+        """Whether neither correlations nor categories are learned."""
+        return self.weights in ("mean", "vote")
+
+    @property
+    def limit(self) -> float:
+        """The largest temperature."""
+        return LARGEST_SCALE if self.weights == "mean" else 1.5
 
     def calibrator(self, rows: Labelled) -> Calibrator:
-        """Curves of the labelled rows, or ranks alone where weights may be negative."""
+        """Curves of the labelled rows; ranks, scales or sides alone where the weights say so."""
         blank = Calibrator(rows.margins_PK.shape[1])
-        return blank.fit_signed(rows.margins_PK) if self.signed else blank.fit(rows.margins_PK, rows.label_P)
+        if self.weights == "safe":
+            return blank.fit(rows.margins_PK, rows.label_P)
+        without_labels = {"signed": blank.fit_signed, "mean": blank.fit_scaled, "vote": blank.fit_sides}
+        return without_labels[self.weights](rows.margins_PK)
+
+    def moments(self, v_PK: Float, weight_P: Float) -> Moments:
+        """Moments of v = y x that lead to these weights."""
+        known = {"mean": mean_moments, "vote": vote_moments}
+        return known.get(self.weights, moments)(v_PK, weight_P)
+
+    def order_and_weights(self, z_GK: Float, corr_GKK: Float, sd_K: Float) -> tuple[Int, Float]:
+        """(G, T) arms in the order they are asked and (G, T, T) their weights after each."""
+        order = greedy_order(z_GK, corr_GKK, self.cost_K, self.length, self.signed)
+        return order, prefix_weights(z_GK, corr_GKK, order, sd_K, self.signed)
 
 
-def fit_plan(
-    data: Labelled, cost_K: Float, max_calls: int, seed: int, prices_L: Float = PRICES, signed: bool = False
-) -> Plan:
+def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) -> Plan:
     """Fit everything a committee needs from labelled rows. O(folds (P K^2 + intensities T K^2)) + the dynamic program."""
-    shape = Shape(cost_K, min(max_calls, data.margins_PK.shape[1]), signed)
     random = data.take(data.random_P)
     folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
+    if shape.learns_little:
+        path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
+        return _final(data, random, path, 1.0, False, shape, prices_L)
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     best = int(np.argmin([loss.mean() for loss in losses]))
@@ -81,7 +118,7 @@ class _FoldFit:
         self.held_random = held[data.random_P]
         calibrator = shape.calibrator(train.take(train.random_P))
         self.v_PK = calibrator.log_odds(train.margins_PK) * train.sign_P[:, None]
-        self.moment = moments(self.v_PK, train.weight_P)
+        self.moment = shape.moments(self.v_PK, train.weight_P)
         self.category_P = train.category_P
         test = random.take(self.held_random)
         self.x_PK, self.test_category_P = calibrator.log_odds(test.margins_PK), test.category_P
@@ -90,8 +127,7 @@ class _FoldFit:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
         corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
-        order = greedy_order(z, corr, *self.shape)
-        weight = prefix_weights(z, corr, order, self.moment.sd_K, self.shape.signed)
+        order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
         return np.stack([prefix_log_odds(self.x_PK, o, w) for o, w in zip(order, weight, strict=True)])
 
     def category_paths(self, intensity: float) -> Float:
@@ -117,9 +153,9 @@ def discriminants(
         seen = category_P >= 0
         own = category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)
         z = np.vstack([z, np.where((own > 0).any(axis=1, keepdims=True), own, z)])
-    corr = shrink_correlation(moment, intensity)[None]
-    order = greedy_order(z, np.repeat(corr, len(z), axis=0), *shape)
-    return z, order, prefix_weights(z, corr, order, moment.sd_K, shape.signed)
+    corr = np.repeat(shrink_correlation(moment, intensity)[None], len(z), axis=0)
+    order, weight = shape.order_and_weights(z, corr, moment.sd_K)
+    return z, order, weight
 
 
 def _final(
@@ -131,19 +167,19 @@ def _final(
     shape: Shape,
     prices_L: Float,
 ) -> Plan:
-    temperature = temperatures(path_PT, random.sign_P)
+    temperature = temperatures(path_PT, random.sign_P, shape.limit)
     scaled = path_PT * temperature
     steps = np.diff(scaled, axis=1, prepend=0.0) * random.sign_P[:, None]
     calibrator = shape.calibrator(random)
     v_PK = calibrator.log_odds(data.margins_PK) * data.sign_P[:, None]
-    moment = moments(v_PK, data.weight_P)
+    moment = shape.moments(v_PK, data.weight_P)
     z, order, weight = discriminants(v_PK, data.category_P, moment, intensity, use, shape)
     along = np.where(order[0] >= 0, shape.cost_K[np.maximum(order[0], 0)], 0.0)
     bound = boundaries(steps, along, prices_L)
     cost = np.array([_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))])
     corr = shrink_correlation(moment, intensity)
     weight = weight * temperature[None, :, None]
-    learned = (order, weight, temperature, bound, prices_L, cost, intensity, use, shape.signed)
+    learned = (order, weight, temperature, bound, prices_L, cost, intensity, use, shape.weights)
     return Plan(calibrator, z, corr, moment.sd_K, *learned)
 
 

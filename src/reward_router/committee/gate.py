@@ -1,24 +1,52 @@
-"""Should the committee play at all? Only where nested, grouped cross-validation says so with confidence.
+"""Should the committee play at all, and with which weights? What nested cross-validation (`trial`) says, and who believes it.
 
-Every outer fold fits the whole committee (intensity, categories, temperatures and stopping inside) and picks the best single arm on
-the same rows; the rows left out give paired differences in accuracy, whose cluster-robust lower bound must lie above zero.
+A gate is a rule on the gain over the best single arm, out of fold: its mean and its one-sided lower bound. The bound is corrected for the
+number of candidates that competed (Bonferroni), because the best of several looks better than it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import ndtri
 
-from reward_router.committee.fit import fit_plan
-from reward_router.committee.labelled import Labelled, assign_folds
-from reward_router.committee.plan import walk
+from reward_router.committee.labelled import Labelled
+from reward_router.committee.trial import (
+    DISCOUNTS,
+    OF_ALL,
+    SINGLE,
+    Z95,
+    Difference,
+    Setting,
+    Trials,
+    best_single,
+    clustered_error,
+    credit,
+    difference,
+    discounted,
+    nested_trials,
+    over_sources,
+)
 from reward_router.types import Float, Int
 
-OUTER_FOLDS = 5
-REPEATS = 2
-RULES = ("lower95", "noninferior", "mean")
-Z95 = 1.645
+__all__ = [
+    "RULES",
+    "Choice",
+    "Gate",
+    "best_single",
+    "chosen_weights",
+    "clustered_error",
+    "credit",
+    "opens",
+    "signed_wins",
+]
+
+RULES = ("auto", "lower95", "noninferior", "mean")
 MARGIN = 0.01  # of non-inferiority: the accuracy that may be lost with confidence at most 95 %
+ENOUGH_LABELS = 100  # from here on the mean is believed by "auto"
+ERROR = 0.05
+FLOOR = 0.005  # accuracy by which asking few arms may fall behind asking all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,107 +72,166 @@ class Gate:
         return cls(bool(opened), committee, single, gain, lower, calls, int(n))
 
 
-def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -> int:
-    """The arm with the best accuracy (ties and missing one half) less its price; the first among equals. O(P K)."""
-    right = 0.5 + 0.5 * np.sign(np.nan_to_num(margins_PK)) * sign_P[:, None]
-    return int(np.argmax(right.mean(0) - price * cost_K))
+def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
+    """Whether a rule lets the committee play, given its gain out of fold, the gain's lower bound and the number of labels.
 
+    "auto" asks for the bound while there are fewer than 100 labels, and for the mean from there on.
 
-def credit(answer_P: Float, sign_P: Float) -> Float:
-    """1 where the signed answer is right, 1/2 where it is 0, else 0."""
-    return np.asarray(0.5 + 0.5 * np.sign(answer_P) * sign_P)
-
-
-def clustered_error(value_P: Float, group_P: Int) -> float:
-    """Standard error of the mean of ``value_P`` with whole groups as the unit. O(P)."""
-    _, index = np.unique(group_P, return_inverse=True)
-    total = np.bincount(index, value_P - value_P.mean())
-    n_groups = len(total)
-    if n_groups < 2:
-        return float("inf")
-    return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
-
-
-def opens(rule: str, gain: float, lower: float) -> bool:
-    """Whether a rule lets the committee play, given its gain out of fold and the gain's one-sided lower 95 % bound.
-
-    >>> [opens(rule, 0.012, -0.004) for rule in RULES]
-    [False, True, True]
+    >>> [opens(rule, 0.012, -0.004, 60) for rule in RULES], opens("auto", 0.012, -0.004, 100)
+    ([False, False, True, True], True)
     """
+    if rule == "auto":
+        rule = "mean" if labels >= ENOUGH_LABELS else "lower95"
     if rule == "lower95":
         return lower > 0
     return gain > 0 and (rule == "mean" or lower > -MARGIN)
 
 
-def nested_gate(
-    data: Labelled, cost_K: Float, max_calls: int, price: float, seed: int, rule: str = "lower95", signed: bool = False
-) -> Gate:
-    """Repeated grouped cross-validation of the whole procedure against the best single arm, both chosen inside.
+@dataclass(frozen=True)
+class Choice:
+    """Which weights play, what each candidate was worth out of fold, and what every gate would say.
 
-    ``rule`` "lower95": open iff the one-sided lower 95 % bound of the gain is above 0; "mean": iff the gain is; "noninferior": iff the gain
-    is, and the bound is above -1 percentage point.
+    ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its lower bound; the last rows are the mean of
+    all arms, their vote, and that arm. ``discount``: of the price, below 1 where the candidates fell behind those at the full one.
     """
-    drawn = data.take(data.random_P)
-    ours, single, calls = (np.zeros(len(drawn.label_P)) for _ in range(3))
-    for repeat in range(REPEATS):
-        fold = assign_folds(data.group_P, OUTER_FOLDS, seed + 1 + repeat)
-        for f in np.unique(fold):
-            held = fold == f
-            parts = _held_out(data, held, cost_K, max_calls, price, seed, signed)
-            for total, part in zip((ours, single, calls), parts, strict=True):
-                total[held[data.random_P]] += part / REPEATS
-    gain_P = ours - single
-    gain, error = float(gain_P.mean()), max(clustered_error(gain_P, drawn.group_P), 0.5 / len(gain_P))
-    lower = gain - Z95 * error
-    means = float(ours.mean()), float(single.mean())
-    return Gate(opens(rule, gain, lower), *means, gain, lower, float(calls.mean()), len(gain_P))
+
+    weights: str
+    candidates: tuple[str, ...]
+    table: Float
+    labels: int
+    foldings: int
+    between: float
+    discount: float = 1.0
+
+    def gate(self, rule: str) -> Gate:
+        """The gate of the chosen weights under a rule; "off" is never open (the committee plays regardless)."""
+        accuracy, _, calls, gain, lower = self.table[self.candidates.index(self.weights)].tolist()
+        opened = rule != "off" and opens(rule, gain, lower, self.labels)
+        return Gate(opened, accuracy, float(self.table[-1, 0]), gain, lower, calls, self.labels)
+
+    def summary(self, rule: str) -> dict[str, Any]:
+        """JSON-ready: the weights, gain and bound, every gate's verdict and every candidate's figures."""
+        names = (*self.candidates, *OF_ALL, SINGLE)
+        columns = ("accuracy", "cost", "calls", "gain", "lower")
+        figures = {n: dict(zip(columns, row, strict=True)) for n, row in zip(names, self.table.tolist(), strict=True)}
+        gate = self.gate(rule)
+        return {
+            "weights": self.weights,
+            "gate": rule,
+            "open": rule == "off" or gate.open,
+            "gain": gate.gain,
+            "lower": gate.lower,
+            "confidence": 1 - ERROR / len(self.candidates),
+            "labels": self.labels,
+            "foldings": self.foldings,
+            "error_of_foldings": self.between,
+            "discount": self.discount,
+            "gates": {name: self.gate(name).open for name in RULES} | {"off": True},
+            "candidates": figures,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Arrays only."""
+        return {
+            "choice.names": np.array([self.weights, *self.candidates], dtype=np.str_),
+            "choice.table": self.table,
+            "choice.counts": np.array([self.labels, self.foldings, self.between, self.discount]),
+        }
+
+    @classmethod
+    def of(cls, state: Any) -> "Choice | None":
+        """The choice that `state` wrote; None where there was none."""
+        if "choice.names" not in state:
+            return None
+        weights, *candidates = map(str, state["choice.names"])
+        labels, foldings, between, discount = map(float, state["choice.counts"])
+        table = np.array(state["choice.table"], dtype=np.float64)
+        return cls(weights, tuple(candidates), table, int(labels), int(foldings), between, discount)
 
 
-def signed_wins(data: Labelled, source_P: Int, cost_K: Float, max_calls: int, price: float, seed: int) -> Gate | None:
+def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False) -> Choice:
+    """The candidate of the highest utility (accuracy less the price of its calls) out of fold, all at one price.
+
+    Weights of either sign must also be better than the best of the others with one-sided 95 % confidence: among many weak arms they look
+    better than they are. ``floor``: where the chosen one falls more than FLOOR behind what asking all arms gives (their mean, their
+    vote) or behind one arm, the price is discounted until one does not; where none of DISCOUNTS helps it stays as it was.
+    """
+    group_P = data.group_P[data.random_P]
+    z = float(-ndtri(ERROR / len(candidates)))
+
+    def settled(trials: Trials) -> bool:
+        """Neither the gate of "auto" nor the lead over the next candidate hangs on the foldings."""
+        weights = _pick(trials, candidates, setting, group_P)
+        others = [name for name in candidates if name != weights]
+        gain = _gap(trials, weights, SINGLE, None, group_P)
+        if not gain.settled(z if len(group_P) < ENOUGH_LABELS else 0.0):
+            return False
+        return not others or _gap(trials, weights, _pick(trials, others, setting, group_P), setting, group_P).settled()
+
+    trials = nested_trials(data, candidates, setting, settled)
+    stage = 0
+    if floor:
+        stage = next((d for d in range(len(DISCOUNTS)) if _behind(trials, candidates, setting, group_P, d) <= FLOOR), 0)
+    at = _at_stage(trials, candidates, stage)
+    discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
+    weights = _pick(at, candidates, discounted_setting, group_P)
+    rows = []
+    for name in (*candidates, *OF_ALL, SINGLE):
+        trial, gap = at[name], _gap(at, name, SINGLE, None, group_P)
+        means = trial.right_PR.mean(), trial.cost_PR.mean(), trial.calls_PR.mean()
+        rows.append([*means, gap.mean, gap.lower(z) if name != SINGLE else 0.0])
+    between, foldings = _gap(at, weights, SINGLE, None, group_P).between, at[SINGLE].right_PR.shape[1]
+    return Choice(weights, tuple(candidates), np.array(rows), len(group_P), foldings, between, DISCOUNTS[stage])
+
+
+def _at_stage(trials: Trials, candidates: Sequence[str], stage: int) -> Trials:
+    """The trials with every candidate at one discount, under its own name."""
+    return trials | {name: trials[discounted(name, stage)] for name in candidates}
+
+
+def _behind(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int, stage: int) -> float:
+    """By how much the candidate chosen at a discount is less accurate than the best of: all arms' mean, their vote, one arm."""
+    at, price = _at_stage(trials, candidates, stage), setting.price * DISCOUNTS[stage]
+    weights = _pick(at, candidates, setting._replace(price=price), group_P)
+    yardstick = max(float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE))
+    return yardstick - float(at[weights].right_PR.mean())
+
+
+def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
+    utility = {name: float(trials[name].utility_P(setting.price).mean()) for name in candidates}
+    safe = [name for name in candidates if name != "signed"]
+    if not safe:
+        return "signed"
+    best = max(safe, key=lambda name: utility[name])
+    if "signed" not in candidates:
+        return best
+    gap = _gap(trials, "signed", best, setting, group_P)
+    return "signed" if gap.lower() > 0 else best
+
+
+def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:
+    """Paired difference of two candidates: of accuracies, or with a setting of utilities at its price."""
+    price = 0.0 if setting is None else setting.price
+    ours, theirs = (trials[name].right_PR - price * trials[name].cost_PR for name in (one, other))
+    return difference(ours, theirs, group_P)
+
+
+def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
     """Do signed weights carry over to a source they were not fitted on? None where there are fewer than two sources.
 
     Each source is left out once; open iff on no source the signed committee is less accurate than the safe one, and the pooled
     one-sided lower 95 % bound of its gain is above 0. A random split is no test: there negative weights win by fitting the benchmark.
     """
-    sources = np.unique(source_P)
-    if len(sources) < 2:
+    if len(np.unique(source_P)) < 2:
         return None
-    gains, safe_rows, signed_rows, calls, rows = [], [], [], [], data.random_P
-    for source in sources:
-        held = source_P == source
-        train, test = data.take(~held), data.take(held & rows)
-        judged = []
-        for signed in (False, True):
-            plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
-            log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
-            judged.append(credit(log_odds, test.sign_P))
-        gains.append(float((judged[1] - judged[0]).mean()))
-        safe_rows.append(judged[0])
-        signed_rows.append(judged[1])
-        calls.append(asked.sum(1))
-    safe, signed_right = np.concatenate(safe_rows), np.concatenate(signed_rows)
-    group = np.concatenate([data.group_P[(source_P == source) & rows] for source in sources])
-    gain = float((signed_right - safe).mean())
-    lower = gain - Z95 * max(clustered_error(signed_right - safe, group), 0.5 / len(group))
-    mean_calls = float(np.concatenate(calls).mean())
-    return Gate(
-        lower > 0 and min(gains) >= 0,
-        float(signed_right.mean()),
-        float(safe.mean()),
-        gain,
-        lower,
-        mean_calls,
-        len(group),
-    )
-
-
-def _held_out(
-    data: Labelled, held: NDArray[np.bool_], cost_K: Float, max_calls: int, price: float, seed: int, signed: bool
-) -> tuple[Float, Float, Float]:
-    train, test = data.take(~held), data.take(held & data.random_P)
-    plan = fit_plan(train, cost_K, max_calls, seed, np.array([price]), signed)
-    log_odds, asked = walk(plan, test.margins_PK, test.category_P, price)
-    trained = train.take(train.random_P)
-    arm = best_single(trained.margins_PK, trained.sign_P, cost_K, price)
-    alone = np.nan_to_num(test.margins_PK[:, arm])
-    return credit(log_odds, test.sign_P), credit(alone, test.sign_P), asked.sum(1).astype(np.float64)
+    by_source = over_sources(data, source_P, setting, seed)
+    signed_P = np.concatenate([trials["signed"].right_PR[:, 0] for _, trials in by_source])
+    safe_P = np.concatenate([trials["safe"].right_PR[:, 0] for _, trials in by_source])
+    calls_P = np.concatenate([trials["signed"].calls_PR[:, 0] for _, trials in by_source])
+    group_P = np.concatenate([data.group_P[rows_P] for rows_P, _ in by_source])
+    worst = min(float((t["signed"].right_PR - t["safe"].right_PR).mean()) for _, t in by_source)
+    gain = difference(signed_P[:, None], safe_P[:, None], group_P)
+    lower = gain.lower(Z95)
+    opened = lower > 0 and worst >= 0
+    means = float(signed_P.mean()), float(safe_P.mean())
+    return Gate(opened, *means, gain.mean, lower, float(calls_P.mean()), len(group_P))

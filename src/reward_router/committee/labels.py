@@ -101,6 +101,7 @@ class LabelStore:
             self.categories if named else None,
             weights=np.where(self.random, 1.0, weight),
             random=np.array(self.random),
+            origin="stream",
         )
         return True
 
@@ -139,8 +140,10 @@ def label_value(committee: Committee, margins_PK: ArrayLike, categories: list[st
         return np.zeros(len(margins))
     plan, vote = committee.plan, margins[:, committee.voters]
     prob = committee.ungated(margins, categories)
-    x = plan.calibrator.log_odds(vote) / plan.sd_K
-    leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(axis=1)
+    leverage = np.zeros(len(margins))
+    if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
+        x = plan.calibrator.log_odds(vote) / plan.sd_K
+        leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(axis=1)
     differ = np.sign(np.nan_to_num(margins[:, committee.single])) != np.sign(np.round(prob - 0.5, 12))
     return np.asarray(prob * (1 - prob) * (differ + leverage))
 

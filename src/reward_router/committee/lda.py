@@ -36,7 +36,10 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
     np.fill_diagonal(corr, 1.0)
-    return Moments(shrink_mean(mu / sd, n), sd, corr, family_target(corr), n)
+    speaks_K = (v_PK != 0).any(
+        axis=0
+    )  # an arm below a coin says nothing; the other arms' mean must not lend it a voice
+    return Moments(np.where(speaks_K, shrink_mean(mu / sd, n), 0.0), sd, corr, family_target(corr), n)
 
 
 def shrink_mean(z_K: Float, n: float) -> Float:
@@ -138,6 +141,38 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
 
     factor = np.linalg.cholesky(ridged)
     return np.asarray(nnls(factor.T, np.linalg.solve(factor, z_S))[0], dtype=np.float64)
+
+
+def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
+    """Moments whose discriminant is the weighted vote: weight log(s / (1 - s)) an arm, s its smoothed share of right verdicts.
+
+    ``v_PK`` holds y sign(m). Arms at or below a coin get z = 0 and are never asked. O(P K).
+    """
+    right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
+    share_K = (n * right_K + 1) / (n + 2)
+    return _independent(np.maximum(np.log(share_K / (1 - share_K)), 0.0), np.full(len(share_K), 2.0), n)
+
+
+def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
+    """Moments whose discriminant weighs all arms alike, the surest asked first; ``v_PK`` holds y times margins of unit scale.
+
+    Arms whose mean is not above 0 get z = 0 and are never asked. O(P K).
+    """
+    mean_K, n = _weighted_mean(v_PK, weight_P)
+    second_K, _ = _weighted_mean(v_PK**2, weight_P)
+    z_K = np.maximum(mean_K / np.sqrt(np.maximum(second_K - mean_K**2, 0.0) + 1e-4), 0.0)
+    return _independent(z_K, np.where(z_K > 0, 2 * z_K, 1.0), n)
+
+
+def _weighted_mean(value_PK: Float, weight_P: Float | None) -> tuple[Float, float]:
+    weight = np.ones(len(value_PK)) if weight_P is None else weight_P
+    weight = weight / weight.sum()
+    return np.asarray(weight @ value_PK), 1.0 / float((weight**2).sum())
+
+
+def _independent(z_K: Float, sd_K: Float, n: float) -> Moments:
+    identity = np.eye(len(z_K))
+    return Moments(z_K, sd_K, identity, identity, n)
 
 
 def prefix_log_odds(x_PK: Float, order_T: Int, weight_TT: Float) -> Float:

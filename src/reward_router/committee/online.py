@@ -1,5 +1,8 @@
 """The committee while it learns: votes before it knows anything, refits on a schedule as labels come, never trusts what no label confirmed.
 
+Its labels are a random sample of what it judges, so weights of either sign may compete (`gate`); while they play, every label drawn at
+random also tests them (`watch`), and where it speaks against them they are given up for good.
+
 Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the three that agreement among unlabelled rows
 ranks first, until 40 labels or the audit at 20 throws that guess away. From then on `Committee` decides (gated: its single arm).
 """
@@ -13,11 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.committee.budget import PricePacer
-from reward_router.committee.committee import Committee
+from reward_router.committee.committee import SURE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
 from reward_router.committee.respond import Panel
 from reward_router.committee.stop import sigmoid
+from reward_router.committee.watch import FALSE_ALARM, Watch
 from reward_router.errors import InputError
 from reward_router.types import Float, State
 
@@ -37,6 +41,8 @@ class Refit:
     gain: float
     lower: float
     dawid_skene: str
+    weights: str = "safe"
+    fell_back: bool = False
 
 
 class OnlineCommittee:
@@ -57,7 +63,7 @@ class OnlineCommittee:
             raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
         self.committee, self.policy, self.start = committee, policy or LabelPolicy(), start
         self.store = LabelStore(committee.n_arms)
-        self.guess = DawidSkene(len(committee.voters))
+        self.guess, self.watch = DawidSkene(len(committee.voters)), Watch()
         self.unlabelled: list[Float] = []
         self.refits: list[Refit] = []
         self.extra_cost, self.dropped_labels, self._due = 0.0, 0, SCHEDULE[0]
@@ -137,6 +143,20 @@ class OnlineCommittee:
         refusal = self.committee.refusal(asked)
         return float(sigmoid(np.array(refusal if refusal else total)))
 
+    @property
+    def certainty(self) -> float:
+        """P(right) that a pair must have where an error is promised: 1/2 without a promise, 1 while none can be kept."""
+        promise = self.committee.promise
+        if self.committee.max_error is None:
+            return 0.5
+        kept = promise is not None and promise.kept and not self.voting
+        return float(sigmoid(np.array(promise.threshold - SURE))) if promise is not None and kept else 1.0
+
+    def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
+        """Which of these P(a better) are too unsure for the promise; all of them while nothing can be promised. Any shape."""
+        prob = np.asarray(prob_P, dtype=np.float64)
+        return np.asarray(np.maximum(prob, 1 - prob) < self.certainty)
+
     def _vote_weights(self) -> Float:
         return (
             self.guess.weights_K if self.guessing else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
@@ -193,16 +213,22 @@ class OnlineCommittee:
         """One label with the margins of all K arms; refits when due and returns the log entry.
 
         ``source`` "random" (drawn by `LabelPolicy.draws`) teaches everything; any other enters the moments by 1 / ``propensity``, or, where
-        that is None, not at all (counted in ``dropped_labels``).
+        that is None, not at all (counted in ``dropped_labels``). A random label also tests signed weights; where they fail, an entry says so.
         """
         random = source == "random"
         if not random and propensity is None:
             self.dropped_labels += 1
             return None
+        advantage = self.committee.advantage(margins_K, label, category or None) if random else None
         self.store.add(margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0))
-        return self._refit(step) if self.store.n_random >= self._due else None
+        fell_back = advantage is not None and self.watch.tell(advantage)
+        if fell_back:
+            self.committee.fall_back()
+        if self.store.n_random >= self._due:
+            return self._refit(step, fell_back)
+        return self._entry(step, fell_back) if fell_back else None
 
-    def _refit(self, step: int) -> Refit | None:
+    def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
         n = self.store.n_random
         if self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED and self.guess.status != "dropped":
             drawn = np.array(self.store.random)
@@ -211,13 +237,25 @@ class OnlineCommittee:
         if not self.store.fit(self.committee):
             return None
         self._pace()
+        self.watch.start()
         later = [size for size in SCHEDULE if size > n]
         self._due = later[0] if later else int(np.ceil(n * GROWTH))
-        gate = self.committee.gate
+        return self._entry(step, fell_back)
+
+    def _entry(self, step: int, fell_back: bool) -> Refit:
+        """Log where the committee stands."""
+        committee, gate = self.committee, self.committee.gate
         gain, lower = (gate.gain, gate.lower) if gate else (float("nan"), float("nan"))
-        entry = Refit(step, n, self.committee.playing, self.committee.single, gain, lower, self.guess.status)
-        self.refits.append(entry)
-        return entry
+        weights = "safe" if committee.plan is None else committee.plan.weights
+        known = step, self.store.n_random, committee.playing, committee.single, gain, lower, self.guess.status
+        self.refits.append(Refit(*known, weights, fell_back))
+        return self.refits[-1]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The committee's own summary, and the test of its signed weights by later labels: labels told, wealth, alarm."""
+        told = {"labels": self.watch.labels, "wealth": self.watch.largest, "false_alarm": FALSE_ALARM}
+        return self.committee.summary | {"watch": told | {"fell_back": self.committee.barred}}
 
     def state_dict(self) -> State:
         """Everything learned and counted, as arrays; the refit log is not part of it."""
@@ -226,6 +264,7 @@ class OnlineCommittee:
         state |= {f"guess.{k}": v for k, v in self.guess.state_dict().items()}
         state["unlabelled"] = np.array(self.unlabelled).reshape(-1, len(self.committee.voters))
         state |= {f"spending.{k}": v for k, v in self._spending.items()}
+        state["watch"] = self.watch.numbers()
         return state | {"counts": np.array([self.extra_cost, self.dropped_labels, self._due])}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -235,6 +274,8 @@ class OnlineCommittee:
         self.guess.load_state_dict(_part(state, "guess."))
         self.unlabelled = list(np.array(state["unlabelled"]))
         self._spending = _part(state, "spending.")
+        if "watch" in state:
+            self.watch.load(state["watch"])
         self._pace()
         cost, dropped, due = state["counts"].tolist()
         self.extra_cost, self.dropped_labels, self._due = float(cost), int(dropped), int(due)

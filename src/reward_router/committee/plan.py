@@ -28,7 +28,12 @@ class Plan:
     cost_L: Float
     intensity: float
     by_category: bool
-    signed: bool
+    weights: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether an arm may count against its own verdict."""
+        return self.weights == "signed"
 
     def rows(self, category_P: Int) -> Int:
         """The G row of each pair: 1 + category where categories are used and the category was seen, else 0."""
@@ -67,6 +72,12 @@ def paced_walk(
         last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
         pacer.record(spent_GT[row[p], last[p]])
     return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
+
+
+def paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
+    """(P, T) log-odds after 1..T arms of each row's own order, and (P,) the place of its last arm."""
+    _, path_PT, end_P = _rows_and_paths(plan, margins_PK, category_P)
+    return path_PT, end_P
 
 
 def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int, Float, Int]:

@@ -20,7 +20,7 @@ def plan_arrays(plan: Plan) -> State:
     return arrays | {
         "intensity": np.array(plan.intensity),
         "by_category": np.array(plan.by_category),
-        "signed": np.array(plan.signed),
+        "weights": np.array(plan.weights),
     }
 
 
@@ -36,5 +36,5 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
         **arrays,
         intensity=float(state["intensity"]),
         by_category=bool(state["by_category"]),
-        signed=bool(state["signed"]),
+        weights=str(state["weights"]) if "weights" in state else "signed" if state["signed"] else "safe",
     )

@@ -6,11 +6,16 @@ training side's mean and deviation. An arm that abstained takes no part. Ties of
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reward_router.committee import Committee
+from reward_router.committee import PRICE, Committee
+from reward_router.committee.fit import Shape, fit_plan
+from reward_router.committee.labelled import Labelled, labelled_rows
+from reward_router.committee.plan import Plan
 from reward_router.errors import InputError
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records, credit
@@ -54,6 +59,29 @@ def category_best(split: Split) -> Verdict:
     for c in np.unique(train_category):
         accuracy_CK[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0)
     return _best_there(split, accuracy_CK[category_P[split.test_P]])
+
+
+def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Verdict]:
+    """A fixed table from a column's values to arms: each value's best arm on the training rows. No text is read.
+
+    ``prior`` pseudo-rows at an arm's overall accuracy keep a rare value from being won by luck (0: `category_best`); an unseen value
+    gets the overall best.
+    """
+    if not prior >= 0:
+        raise InputError(f"router by: prior={prior} rows, allowed: 0 or more")
+
+    def method(split: Split) -> Verdict:
+        code_P, values = split.records.tag(column)
+        correct_TK, code_T = split.records.correct_PK[split.train_P], code_P[split.train_P]
+        overall_K = correct_TK.mean(axis=0)
+        right_CK = np.zeros((len(values), len(overall_K)))
+        np.add.at(right_CK, code_T, correct_TK)
+        rows_C1 = np.bincount(code_T, minlength=len(values))[:, None]
+        seen_C1 = np.maximum(rows_C1 + prior, 1e-12)
+        table_CK = np.where(rows_C1 > 0, (right_CK + prior * overall_K) / seen_C1, overall_K)
+        return _best_there(split, table_CK[code_P[split.test_P]])
+
+    return method
 
 
 def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
@@ -126,25 +154,57 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
     return method
 
 
-def committee(price: float = 0.01, max_calls: int = 16, gate: str = "lower95") -> Callable[[Split], Verdict]:
-    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm."""
+def committee(
+    price: float = PRICE,
+    max_calls: int = 16,
+    gate: str = "auto",
+    weights: str = "auto",
+    max_error: float | None = None,
+) -> Callable[[Split], Verdict]:
+    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm.
+
+    ``weights=auto`` lets weights of either sign compete on folds of one source, and never where the judged rows come from elsewhere.
+    With ``max_error`` a pair that stays too unsure counts as the better guess here; what was answered is in ``promise``.
+    """
+    options: dict[str, Any] = {"max_calls": max_calls, "gate": gate, "weights": weights, "max_error": max_error}
+    Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
 
     def method(split: Split) -> Verdict:
-        judge = fitted_committee(split, price, max_calls, gate)
-        return judged_at(judge, split, price)
+        judge = fitted_committee(split, price, options)
+        return judged_at(judge, split, judge.price)
 
     return method
 
 
-def fitted_committee(split: Split, price: float, max_calls: int, gate: str) -> Committee:
+def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> Committee:
     """A committee that learned from the training rows, arms at the file's mean prices."""
     records, train_P = split.records, split.fit_P
-    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, max_calls, gate=gate)
-    alternating_T = np.arange(len(train_P)) % 2 == 0  # both sides occur, wherever the file puts the better response
-    turned_T = np.where((records.label_P[train_P] > 0) == alternating_T, 1.0, -1.0)
-    margins_TK = records.margins_PK[train_P] * turned_T[:, None]
+    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, **options)
+    margins_TK, label_T = _turned(split)
     names = [records.categories[c] for c in records.category_P[train_P]]
-    return judge.fit(margins_TK, alternating_T, records.group_P[train_P], names)
+    origin = "other" if split.carried else "stream"
+    return judge.fit(margins_TK, label_T, records.group_P[train_P], names, origin=origin)
+
+
+def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
+    """Margins and labels of the training rows with both sides in turn, wherever the file puts the better response."""
+    records, train_P = split.records, split.fit_P
+    label_T = np.arange(len(train_P)) % 2 == 0
+    turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
+    return records.margins_PK[train_P] * turned_T[:, None], label_T
+
+
+def fitting_rows(split: Split) -> Labelled:
+    """The training rows as the committee's functions take them; every label counts as drawn at random."""
+    margins_TK, label_T = _turned(split)
+    records, train_P = split.records, split.fit_P
+    return labelled_rows(margins_TK, label_T, records.group_P[train_P], records.category_P[train_P], None, None)
+
+
+def planned(rows: Labelled, max_calls: int = 16) -> Plan:
+    """The committee's plan without weights of either sign, every call at one price."""
+    n_arms = rows.margins_PK.shape[1]
+    return fit_plan(rows, Shape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
 
 
 def judged_at(judge: Committee, split: Split, price: float) -> Verdict:

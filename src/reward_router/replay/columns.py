@@ -1,8 +1,9 @@
 """Rows into columns, one at a time: what is broken is named and counted, text is let go where nobody needs it."""
 
+import hashlib
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from reward_router import chat
 from reward_router.chat import Unreadable
+from reward_router.columns import as_text
 from reward_router.errors import InputError
 from reward_router.labels import Numbers
 from reward_router.replay.fields import recorded
-from reward_router.replay.records import Records
+from reward_router.replay.records import NO_VALUE, Records
 from reward_router.types import Float
 
 _SIDES = {"a": 1, "b": -1}
@@ -25,8 +27,11 @@ _NAMED_PROBLEMS = 20
 class Columns:
     """Collects rows one by one into columns; ``finish`` gives the :class:`Records`. Memory: 8 bytes a number, no row is kept."""
 
-    def __init__(self, name: str, keep_prompts: int | None, keep_responses: bool) -> None:
-        """``keep_prompts``: keep prompt texts up to so many prompts (None: all, 0: none); beyond it they are let go."""
+    def __init__(self, name: str, keep_prompts: int | None, keep_responses: bool, tags: Sequence[str] = ()) -> None:
+        """``keep_prompts``: keep prompt texts up to so many prompts (None: all, 0: none); beyond it they are let go.
+
+        ``tags``: further columns of the rows to keep, as text.
+        """
         self._name, self._limit, self._keep_responses = name, keep_prompts, keep_responses
         self._first: dict[str, array[float]] = {}
         self._second: dict[str, array[float]] = {}
@@ -41,6 +46,11 @@ class Columns:
         self._problems: list[str] = []
         self._broken = self._identical = self._ties = 0
         self._numbers = Numbers("label")
+        self._sources: array[int] = array("q")
+        self._source_of: dict[str, int] = {}
+        self._lengths: tuple[array[float], array[float]] = (array("d"), array("d"))
+        self._tags: dict[str, array[int]] = {column: array("q") for column in tags}
+        self._tag_of: dict[str, dict[str, int]] = {column: {} for column in tags}
 
     def broken(self, where: str, why: str) -> None:
         """Count a row that cannot be used; the first 20 are named."""
@@ -83,6 +93,9 @@ class Columns:
         self._labels.append(_CODES[label] if isinstance(label, float) else _SIDES[label])
         self._note_texts(known, where)
         self._categories.append(_number(self._category_of, known["category"] or "all"))
+        self._sources.append(_number(self._source_of, known["source"] or self._name))
+        for column, codes in self._tags.items():
+            codes.append(_number(self._tag_of[column], as_text(row.get(column)) or NO_VALUE))
 
     def _note_texts(self, row: Mapping[str, Any], where: str) -> None:
         prompt = row.get("prompt")
@@ -94,6 +107,8 @@ class Columns:
             if not prompt or (self._limit is not None and known >= self._limit):
                 self._prompts = None  # without every prompt there is no prompt feature, and a long file is not held
         first, second = row.get("response_a"), row.get("response_b")
+        for lengths, text in zip(self._lengths, (first, second), strict=True):
+            lengths.append(math.nan if text is None else len(text))
         if first is None or second is None:
             self._responses = None
         elif self._responses is not None:
@@ -139,7 +154,21 @@ class Columns:
             n_identical=self._identical,
             n_ties=self._ties,
             official=official or {},
+            source_P=np.frombuffer(self._sources, np.int64).copy(),
+            sources=tuple(self._source_of),
+            key_G=self._keys(),
+            length_P2=np.column_stack([np.frombuffer(side, np.float64) for side in self._lengths]),
+            tags={
+                column: (np.frombuffer(codes, np.int64).copy(), tuple(self._tag_of[column]))
+                for column, codes in self._tags.items()
+            },
         )
+
+    def _keys(self) -> NDArray[np.uint64]:
+        """A number a prompt: equal for one text in two files; ids say nothing beyond their own file."""
+        named = (key if key.startswith("p") else f"{key}\x1f{self._name}" for key in self._group_of)
+        digests = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in named]
+        return np.frombuffer(b"".join(digests), np.uint64).copy()
 
     def _sides(self) -> NDArray[np.int8]:
         """+1 where a is right, -1 where b is; numbers read as the whole column says."""
@@ -168,10 +197,14 @@ def group_key(prompt: str | None, row_id: str | None, where: str) -> str:
 
 
 def collect(
-    name: str, rows: Iterable[tuple[str, Any]], keep_prompts: int | None = None, keep_responses: bool = True
+    name: str,
+    rows: Iterable[tuple[str, Any]],
+    keep_prompts: int | None = None,
+    keep_responses: bool = True,
+    tags: Sequence[str] = (),
 ) -> Records:
     """Records from (where, row) pairs; a row that is no mapping is counted as broken. O(rows)."""
-    columns = Columns(name, keep_prompts, keep_responses)
+    columns = Columns(name, keep_prompts, keep_responses, tags)
     for where, row in rows:
         if isinstance(row, Mapping):
             columns.add(row, where)

@@ -1,6 +1,8 @@
 """All methods over one file: runs, intervals, regret, shares -> the JSON-ready result that table, verdict and report read."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -8,15 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.errors import InputError
 from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.agreement import agreement
 from reward_router.replay.embed import Contexts, build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.intervals import Bootstrap, best_single, bootstrap, interval
+from reward_router.replay.joined import Parts
+from reward_router.replay.lengths import lengths
 from reward_router.replay.methods import Plan, Protocol
 from reward_router.replay.offline_stage import from_artifact
 from reward_router.replay.price_curve import price_curve
+from reward_router.replay.promise_curve import FEWEST_ROWS, promise_curve
 from reward_router.replay.protocols import Judged, Run, averaged, curve_rows, hindsight
 from reward_router.replay.records import Records
 from reward_router.replay.verdict import verdict
@@ -43,17 +49,25 @@ class Settings:
     workers: int = 1
 
 
-def evaluate(records: Records, settings: Settings) -> Json:
-    """Every method on one file. Seconds for thousands of rows: see docs/replay.md."""
+def evaluate(records: Records, settings: Settings, parts: Parts | None = None) -> Json:
+    """Every method on one file, or learned on one part of the rows and judged on the other. See docs/replay.md for the seconds."""
     plans = methods.plan(settings.routers, records)
+    brought = next((p.label for p in plans if p.prior is not None), None)
+    if parts is not None and brought is not None:
+        raise InputError(f"--router {brought} brings its own prior: give the files to judge alone, without --train")
     contexts = build(records, settings.features)
     folds, repeats = min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds)
     priors = {p.prior: from_artifact(p.prior, records) for p in plans if p.prior is not None}
-    protocol = Protocol(settings.feedback, folds, repeats, _pairs(plans, records, settings.features), priors)
+    pairs = _pairs(plans, records, settings.features)
+    protocol = Protocol(settings.feedback, folds, 1 if parts else repeats, pairs, priors, parts)
     runs = run_all(plans, records, contexts, protocol, settings)
-    result = summarise(records, contexts, plans, runs, settings)
+    judged = records if parts is None else parts.judged
+    result = summarise(judged, contexts, plans, runs, settings)
+    result["lengths"] = lengths(judged)
     if any(p.kind == "committee" for p in plans):
-        result["price_curve"] = price_curve(records, contexts, protocol.folds)
+        result["price_curve"] = price_curve(records, contexts, protocol.folds, parts=parts)
+        if len(records) >= FEWEST_ROWS:
+            result["promise_curve"] = promise_curve(records, contexts, protocol.folds, parts)
     return result
 
 
@@ -97,9 +111,22 @@ def _mapped(
         return
     size = max(1, len(jobs) // (8 * workers))
     chunks = [jobs[i : i + size] for i in range(0, len(jobs), size)]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
         same = ([thing] * len(chunks) for thing in (records, contexts, protocol))
         yield from pool.map(_run_jobs, chunks, *same)
+
+
+def _die_with_parent() -> None:
+    """End this worker as soon as its parent is gone, however it went: nobody would read what it computes."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_jobs(jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol) -> list[Done]:

@@ -22,12 +22,18 @@ _ONE_ARM_A_FILE = ("rewardbench1", "rewardbench2", "judgebench", "rmbench")
 _HINT = "; give the files of several models together"
 
 
-def load(files: Sequence[str], keep_prompts: int | None = None, keep_responses: bool = True) -> Iterator[Records]:
-    """Records of each file, those of one benchmark merged into one set of records. Lazy: one file at a time is held."""
+def load(
+    files: Sequence[str], keep_prompts: int | None = None, keep_responses: bool = True, tags: Sequence[str] = ()
+) -> Iterator[Records]:
+    """Records of each file, those of one benchmark merged into one set of records. Lazy: one file at a time is held.
+
+    ``tags``: further columns of plain rows to keep.
+    """
     kinds = [kind(source) for source in files]
     for source, found in zip(files, kinds, strict=True):
         if found == "rows":
-            yield collect(reading.short_name(source), reading.rows(source), keep_prompts, keep_responses)
+            name = reading.short_name(source)
+            yield collect(name, reading.rows(source), keep_prompts, keep_responses, tags)
         elif found == "ledger":
             yield collect(reading.short_name(source), ledger_rows(Path(source)), keep_prompts, keep_responses)
     for name in _ONE_ARM_A_FILE:

@@ -13,6 +13,7 @@ from reward_router.kinds import ROUTERS, RouterKind, is_import_path
 from reward_router.replay import baselines, bayesian
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
+from reward_router.replay.joined import Parts
 from reward_router.replay.offline_stage import Fitted
 from reward_router.replay.protocols import Judged, Method, Run, crossfit, one_arm_each, online, scheduled
 from reward_router.replay.records import Records
@@ -64,6 +65,7 @@ class Protocol:
     repeats: int
     pairs: Contexts | None = None
     priors: Mapping[str, Fitted] = field(default_factory=dict)
+    parts: Parts | None = None
 
 
 _LASER = "laser"
@@ -99,9 +101,14 @@ _BAYES: dict[str, Callable[..., bayesian.Variant]] = {
 _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "best_train": ("one call", {}, lambda: baselines.best_train),
     "category_best": ("one call", {}, lambda: baselines.category_best),
+    "by": ("one call", {"column": str, "prior": float}, baselines.by_column),
     "logistic": ("one call", {"penalty": float}, baselines.logistic),
     "ridge": ("one call", {"penalty": float}, baselines.ridge),
-    "committee": ("committee", {"price": float, "max_calls": int, "gate": str}, baselines.committee),
+    "committee": (
+        "committee",
+        {"price": float, "max_calls": int, "gate": str, "weights": str, "max_error": float},
+        baselines.committee,
+    ),
     "majority": ("K calls", {}, lambda: baselines.majority),
     "weighted_vote": ("K calls", {}, lambda: baselines.weighted_vote),
     "stacking": ("K calls", {"penalty": float}, baselines.stacking),
@@ -113,7 +120,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
 DEFAULT = (
-    *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
+    *("best_train", "category_best", "by", "logistic", "ridge", "uniform", "round_robin"),
     *("linucb", "laser", "discounted", "exp3", "thompson"),
     *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
@@ -136,6 +143,14 @@ def comparisons(labels: Sequence[str]) -> list[int]:
     known |= {name for name in listed if name in ROUTERS or name in ROUTERS.own} - set(NOT_ROUTING)
     variants = [max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)]
     return [len(known) * count for count in variants]
+
+
+def column_of(text: str) -> str | None:
+    """The column that ``by:column=NAME`` reads; None for every other method."""
+    name, options = split_name(text)
+    if name != "by":
+        return None
+    return str(parse_options("router by", options, _CROSSFIT["by"][1]).get("column", "category"))
 
 
 def names() -> list[str]:
@@ -204,19 +219,20 @@ def _option_types(name: str) -> dict[str, type]:
 
 def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
     """One run of an arm, a schedule, an online router or the bound; deterministic in its arguments."""
+    judged = records if protocol.parts is None else protocol.parts.judged
     if found.kind == "arm":
-        return one_arm_each(records, np.full(len(records), records.arms.index(found.name)))
+        return one_arm_each(judged, np.full(len(judged), judged.arms.index(found.name)))
     if found.name == "oracle":
-        return one_arm_each(records, baselines.oracle(records))
+        return one_arm_each(judged, baselines.oracle(judged))
     if found.name in _SCHEDULES:
-        return scheduled(records, _SCHEDULES[found.name][1], seed)
+        return scheduled(judged, _SCHEDULES[found.name][1], seed)
     options = dict(found.options)
     if found.prior is not None:
         variant = _BAYES[found.name](**options)
         return variant.run(protocol.priors[found.prior], records, contexts, protocol.feedback, seed)
     router = _router(found.name, records.arms, contexts.width, options, seed)
     batch = options.get("batch", LASER_BATCH) if found.name == _LASER else 0
-    return online(records, contexts, router, protocol.feedback, seed, batch)
+    return online(records, contexts, router, protocol.feedback, seed, batch, protocol.parts)
 
 
 def run_crossfit(
@@ -224,7 +240,8 @@ def run_crossfit(
 ) -> dict[str, Judged]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
     chosen = {p.label: _CROSSFIT[p.name][2](**dict(p.options)) for p in plans}
-    return crossfit(records, contexts, chosen, protocol.folds, repeat, protocol.feedback, protocol.pairs)
+    told = protocol.feedback, protocol.pairs, protocol.parts
+    return crossfit(records, contexts, chosen, protocol.folds, repeat, *told)
 
 
 def _uniform(n_rows: int, n_arms: int) -> Float:

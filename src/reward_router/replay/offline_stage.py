@@ -21,6 +21,10 @@ DEV = 0.2  # of the training prompts
 _LEAST_SCALE = 1e-6  # strengths that predict nothing still decide where nothing else does
 
 
+class NothingToLearn(InputError):
+    """A file on which no strengths can be learned; where several were given, the others go on."""
+
+
 @dataclass(frozen=True)
 class Fitted:
     """What the offline stage gives one fold: encoded rows, raw strengths and the calibrated prior in payoff units.
@@ -49,6 +53,13 @@ def offline_stage(split: Split, dim: int, lambda_cls: float, balance: bool) -> F
 
 
 def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
+    try:
+        return _learned(split, dim, lambda_cls, balance)
+    except InputError as error:
+        raise NothingToLearn(f"{split.records.name}: no strengths can be learned: {error}") from error
+
+
+def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
     from reward_router.offline.strengths import dev_rows, fit_strengths, right_of
 
     records, fit_P = split.records, split.fit_P

@@ -9,26 +9,30 @@ import numpy as np
 
 from reward_router.replay.baselines import fitted_committee, judged_at
 from reward_router.replay.embed import Contexts
-from reward_router.replay.protocols import Split, folds
+from reward_router.replay.joined import Parts
+from reward_router.replay.protocols import splits
 from reward_router.replay.records import Records
 
 PRICES = (1.0, 0.1, 0.06, 0.04, 0.025, 0.015, 0.01, 0.006, 0.003, 0.001, 0.0)
 """Accuracy that one call of mean cost must buy, the cheapest judging first; 1: never a second opinion."""
 
 
-def price_curve(records: Records, contexts: Contexts, n_folds: int, max_calls: int = 16) -> dict[str, Any]:
-    """{"price", "calls", "cost", "accuracy"}, one value a price, means over all rows. O(folds) fits.
+def price_curve(
+    records: Records, contexts: Contexts, n_folds: int, max_calls: int = 16, parts: Parts | None = None
+) -> dict[str, Any]:
+    """{"price", "calls", "cost", "accuracy"}, one value a price, means over all judged rows. O(folds) fits.
 
     Every row is judged by what was learned on other prompts (the first folding of the cross-fitted methods).
     """
     unit = float(records.price_PK.mean()) or 1.0
     total = np.zeros((len(PRICES), 3))
-    for train_P, test_P in folds(records.group_P, n_folds, 0):
-        split = Split(records, contexts, train_P, test_P)
-        judge = fitted_committee(split, PRICES[0] / unit, max_calls, "off")
+    judged_rows = 0
+    for split in splits(records, contexts, n_folds, 0, parts):
+        judged_rows += len(split.test_P)
+        judge = fitted_committee(split, PRICES[0] / unit, {"max_calls": max_calls, "gate": "off", "weights": "safe"})
         for i, price in enumerate(PRICES):
             accuracy_T, asked_TK = judged_at(judge, split, price / unit)
-            spent = (asked_TK * records.price_PK[test_P]).sum()
+            spent = (asked_TK * records.price_PK[split.test_P]).sum()
             total[i] += accuracy_T.sum(), asked_TK.sum(), spent
-    accuracy, calls, cost = (total / len(records)).T.tolist()
+    accuracy, calls, cost = (total / judged_rows).T.tolist()
     return {"price": [price / unit for price in PRICES], "calls": calls, "cost": cost, "accuracy": accuracy}

@@ -5,10 +5,12 @@ payoffs are released after the prompt (later with a delay) and applied in the or
 the mean over the router's own distribution there, not of the one draw it learns from: the same expectation, less noise.
 
 crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` times.
+
+Where `joined.Parts` are given, both learn on one part of the rows and are judged on the other, once.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +21,7 @@ from reward_router.dispatch.eligible import masked
 from reward_router.keyed import rng
 from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
+from reward_router.replay.joined import Parts
 from reward_router.replay.records import Records
 from reward_router.replay.stream import play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
@@ -47,13 +50,28 @@ def rows_by_group(group_P: Int) -> list[Int]:
     return np.split(order_P, np.cumsum(np.bincount(group_P))[:-1])
 
 
-def online(records: Records, contexts: Contexts, router: Router, feedback: Feedback, seed: int, batch: int = 0) -> Run:
+def online(
+    records: Records,
+    contexts: Contexts,
+    router: Router,
+    feedback: Feedback,
+    seed: int,
+    batch: int = 0,
+    parts: Parts | None = None,
+) -> Run:
     """One pass of a learning router over all rows. O(rows) decisions; memory O(P) beside the payoff matrix.
 
-    ``batch`` prompts share one decision and one payoff (LASER's unit); 0: every row has its own.
+    ``batch`` prompts share one decision and one payoff (LASER's unit); 0: every row has its own. With ``parts`` the rows to learn
+    from come first, and the run is judged on the others, where no payoff comes unless the parts say so.
     """
-    visit_P, groups = visits(records, seed), rows_by_group(records.group_P)
+    groups = rows_by_group(records.group_P)
     blocks = [groups[g] for g in _prompt_order(records, seed)]
+    payoff_PK = feedback.matrix(records, seed)
+    if parts is not None:
+        blocks = parts.in_turn(blocks)
+        if not parts.goes_on:
+            payoff_PK[parts.test_P] = np.nan
+    visit_P = np.concatenate(blocks)
     context_UD = contexts.online(_first_seen(contexts.unit_P[visit_P]))
     uniform_P = rng(seed, "arm", 0, "replay").random(len(records))
     probs_PK = np.empty(records.correct_PK.shape, dtype=np.float32)
@@ -64,11 +82,13 @@ def online(records: Records, contexts: Contexts, router: Router, feedback: Feedb
             unit_B[:1] if unit_B[0] == unit_B[-1] else unit_B
         ]  # rows that share one context are asked once
 
-    told = feedback.matrix(records, seed), uniform_P, feedback.delay, probs_PK, records.there_PK
+    told = payoff_PK, uniform_P, feedback.delay, probs_PK, records.there_PK
     if batch:
         play_batches(blocks, batch, router, context_of, *told)
     else:
         play(blocks, router, context_of, *told)
+    if parts is not None:
+        return summary(parts.judged, probs_PK[parts.test_P], parts.places(visit_P), feedback.extra_calls)
     return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
@@ -139,6 +159,7 @@ class Split:
     """One fold: all rows, and which of them are for training and which are judged. What methods share is computed once.
 
     ``feedback`` and ``repeat`` are for methods with an online stage on the judged rows; ``pairs``: contexts of pairs, where there are any.
+    ``carried``: the judged rows come from elsewhere, so that the training labels are no sample of what is judged.
     """
 
     records: Records
@@ -149,6 +170,7 @@ class Split:
     repeat: int = 0
     pairs: Contexts | None = None
     shared: dict[Hashable, Any] = field(default_factory=dict)
+    carried: bool = False
 
     @cached_property
     def pair_features_PF(self) -> Float:
@@ -178,6 +200,17 @@ Method = Callable[[Split], tuple[Float, Float]]
 """Learns on ``train_P``; gives (accuracy (T,), calls of each arm (T, K)) of the test rows."""
 
 
+def splits(
+    records: Records, contexts: Contexts, n_folds: int, repeat: int, parts: Parts | None = None
+) -> Iterator[Split]:
+    """The folds of one repeat, or the one split that ``parts`` name."""
+    if parts is not None:
+        yield Split(records, contexts, parts.train_P, parts.test_P, repeat=repeat, carried=True)
+        return
+    for train_P, test_P in folds(records.group_P, n_folds, repeat):
+        yield Split(records, contexts, train_P, test_P, repeat=repeat)
+
+
 @dataclass(frozen=True)
 class Judged:
     """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
@@ -195,16 +228,19 @@ def crossfit(
     repeat: int,
     feedback: Feedback = CORRECT,
     pairs: Contexts | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, Judged]:
-    """Each method by its label: every row judged by what was learned on other prompts."""
-    n_rows, n_arms = records.margins_PK.shape
+    """Each method by its label: every row (with ``parts``: every judged one) judged by what was learned on other prompts."""
+    n_arms = len(records.arms)
+    n_rows = len(records) if parts is None else len(parts.test_P)
     found = {label: Judged(np.zeros(n_rows), np.zeros(n_arms), 0.0) for label in methods}
-    for train_P, test_P in folds(records.group_P, n_folds, repeat):
-        split = Split(records, contexts, train_P, test_P, feedback, repeat, pairs)
-        price_TK = records.price_PK[test_P]
+    for split in splits(records, contexts, n_folds, repeat, parts):
+        split = replace(split, feedback=feedback, pairs=pairs)
+        place_T = split.test_P if parts is None else np.arange(n_rows)
+        price_TK = records.price_PK[split.test_P]
         for label, method in methods.items():
             so_far = found[label]
-            so_far.accuracy_P[test_P], asked_TK = method(split)
+            so_far.accuracy_P[place_T], asked_TK = method(split)
             cost = so_far.cost + float((asked_TK * price_TK).sum())
             found[label] = Judged(so_far.accuracy_P, so_far.asked_K + asked_TK.sum(axis=0), cost)
     return found

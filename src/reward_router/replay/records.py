@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
+Tag = tuple[Int, tuple[str, ...]]
+NO_VALUE = "none"  # of a column, on a row that has none
+
 
 @dataclass(frozen=True)
 class Records:
@@ -24,6 +27,9 @@ class Records:
 
     ``label_P`` is +1 where a is right, -1 where b is. ``group_P`` numbers the prompts 0..G-1, ``category_P`` indexes ``categories``.
     ``prompts`` holds one text a group and ``responses`` one pair of texts a row, both empty where they were not kept.
+    ``source_P`` indexes ``sources``: the benchmark or task a row is from, the file's name where the row names none. ``key_G`` tells which
+    prompts of two files are one. ``length_P2``: characters of the two responses, NaN where they are not recorded. ``tags``: further columns
+    that were asked for, each as (codes (P,), values).
     ``n_broken``, ``n_identical`` and ``n_ties`` rows were left out: unusable ones (the first are in ``problems``), pairs of one
     response twice, and rows whose label is a tie.
     """
@@ -44,6 +50,11 @@ class Records:
     n_identical: int = 0
     n_ties: int = 0
     official: Mapping[str, Any] = field(default_factory=dict)
+    source_P: Int | None = None
+    sources: tuple[str, ...] = ()
+    key_G: NDArray[np.uint64] | None = None
+    length_P2: Float | None = None
+    tags: Mapping[str, Tag] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Rows."""
@@ -83,6 +94,35 @@ class Records:
     def price_PK(self) -> Float:
         """Price of one call; 1 where the file names no cost."""
         return np.broadcast_to(1.0, self.margins_PK.shape) if self.cost_PK is None else self.cost_PK
+
+    def tag(self, column: str) -> Tag:
+        """(codes (P,), values) of ``category``, ``source`` or a column that was asked for; ``InputError`` where there is none."""
+        known: dict[str, Tag] = {"category": (self.category_P, self.categories), **self.tags}
+        if self.source_P is not None:
+            known["source"] = (self.source_P, self.sources)
+        if column not in known or known[column][1] == (NO_VALUE,):
+            raise InputError(f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(known)}")
+        return known[column]
+
+    def take(self, rows_P: Int, name: str | None = None) -> "Records":
+        """These rows alone, in this order; prompts are numbered anew, categories and sources keep their numbers. O(rows)."""
+        kept_G, group_P = np.unique(self.group_P[rows_P], return_inverse=True)
+        return replace(
+            self,
+            name=name or self.name,
+            first_PK=self.first_PK[rows_P],
+            second_PK=self.second_PK[rows_P],
+            label_P=self.label_P[rows_P],
+            group_P=group_P.astype(np.int64),
+            category_P=self.category_P[rows_P],
+            cost_PK=None if self.cost_PK is None else self.cost_PK[rows_P],
+            prompts=tuple(self.prompts[g] for g in kept_G) if self.prompts else (),
+            responses=tuple(self.responses[p] for p in rows_P) if self.responses else (),
+            source_P=None if self.source_P is None else self.source_P[rows_P],
+            key_G=None if self.key_G is None else self.key_G[kept_G],
+            length_P2=None if self.length_P2 is None else self.length_P2[rows_P],
+            tags={column: (code_P[rows_P], values) for column, (code_P, values) in self.tags.items()},
+        )
 
     def select(self, keep: str | None = None, drop: str | None = None) -> "Records":
         """Only the arms whose name matches the glob ``keep`` and none of ``drop``; commas separate several globs.

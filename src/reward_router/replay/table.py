@@ -25,6 +25,8 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
         show_table(console, _category_table(result, console.width))
     if result["official"]:
         show_table(console, _official_table(result, console.width))
+    if result.get("lengths") and result["lengths"]["text"]:
+        say(console, f"Lengths: {result['lengths']['text']}", wrap=False)
     say(console, f"Verdict: {result['verdict']['text']}", wrap=False)
     if result["verdict"]["named"]:
         say(console, f"Named beforehand: {', '.join(result['verdict']['named'])}.", wrap=False)
@@ -40,6 +42,16 @@ def _header(result: Json) -> str:
         + (f"; {result['broken_rows']} broken rows left out" if result["broken_rows"] else "")
         + (f"; {result['identical_rows']} rows of identical responses left out" if result["identical_rows"] else "")
         + (f"; {result['tied_rows']} rows whose label is a tie left out" if result["tied_rows"] else "")
+        + (
+            f"; learned on {result['training_rows']} rows of {', '.join(result['trained_on'])}"
+            if "trained_on" in result
+            else ""
+        )
+        + (
+            f", {result['shared_rows']} more left out: their prompts are judged here"
+            if result.get("shared_rows")
+            else ""
+        )
     )
 
 
@@ -101,6 +113,23 @@ def middle(name: str, room: int) -> str:
         return name
     back = room // 2
     return f"{name[: room - 1 - back]}…{name[len(name) - back :]}"
+
+
+def show_sources(result: Json, console: Console) -> None:
+    """Print what each method gains on sources that it never saw, the steadiest first."""
+    methods = sorted(result["by_source"].items(), key=lambda item: -item[1]["mean"])
+    found = [entry for _, entry in methods]
+    cells = {
+        "accuracy": [_percent(e["accuracy"]) for e in found],
+        "calls": [f"{e['calls']:.2f}" for e in found],
+        "gain": [f"{100 * e['mean']:+.1f}" for e in found],
+        "worst": [f"{100 * e['worst']:+.1f}" for e in found],
+        "on": [middle(e["worst_source"], 24) for e in found],
+        "above 0": [f"{e['better']} of {len(result['files'])}" for e in found],
+    }
+    table = _table([name for name, _ in methods], cells, console.width, {"on"})
+    table.title = literal("each source left out in turn: points over the best arm of the other sources", "italic")
+    show_table(console, table)
 
 
 def _rows(result: Json) -> Iterator[tuple[str, Json]]:

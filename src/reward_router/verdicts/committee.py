@@ -65,6 +65,7 @@ class CommitteeOfArms:
         self.learner = Learner(online, settings.labels, self.counts, asker.seed, gather)
         self.refits: list[Refit] = []
         self._below, self._arms = 0, list[int]()
+        self._unsure: list[str] = []
 
     def judge(self, batch: Batch) -> Verdicts:
         """Calibrated scores for every unit and, per unit, the ranking with its confidences.
@@ -84,6 +85,7 @@ class CommitteeOfArms:
         audited = [i for i in range(len(batch.units)) if table.row(i) in batch.audited]
         table.ask_all(table.missing(audited), "audit", keep=False)
         self._spend(arms_asked)
+        self._unsure = self.gather(self._units_unsure(table))
         self.refits = self.learner.learn(table) if batch.learn else []
         return table.verdicts
 
@@ -101,6 +103,22 @@ class CommitteeOfArms:
             first=first,
             quorum=self.settings.quorum,
         )
+
+    def _units_unsure(self, table: Table) -> list[str]:
+        """Ids of units whose best response is not told from every other as surely as promised.
+
+        A person could be asked about these.
+        """
+        if self.online.committee.max_error is None:
+            return []
+        unsure = []
+        for unit, panel in zip(table.units, table.panels, strict=True):
+            ranking = panel.ranking()
+            others = [n for n in range(len(ranking.value_N)) if n != ranking.best]
+            sure = ranking.confidence([ranking.best] * len(others), others)
+            if self.online.abstains(sure).any():
+                unsure.append(unit.id)
+        return unsure
 
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:
         """Count who was asked, and let the pacer know what each unit cost."""
@@ -126,6 +144,7 @@ class CommitteeOfArms:
         1.
         """
         settings, n = self.settings, len(texts)
+        least = max(settings.min_confidence, self.online.certainty)
         winner, loser = np.divmod(np.arange(n * n), n)
         finished_N = finished(texts)
         sure_NN = ranking.confidence(winner, loser).reshape(n, n)
@@ -146,8 +165,8 @@ class CommitteeOfArms:
 
         if settings.below == "drop":
             every = ordered(n * n)
-            found = ordered(limits.per_prompt, sure_NN >= settings.min_confidence)
-            self._below += sum(bool(sure_NN[pair] < settings.min_confidence) for pair in every)
+            found = ordered(limits.per_prompt, sure_NN >= least)
+            self._below += sum(bool(sure_NN[pair] < least) for pair in every)
             return [(w, x, 1.0) for w, x in found]
         found = ordered(limits.per_prompt)
         weight_P, low = pair_weights([sure_NN[pair] for pair in found], settings.min_confidence, "weight")
@@ -166,6 +185,7 @@ class CommitteeOfArms:
         self._below = 0
         return {
             "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0,
+            **({} if self.online.committee.max_error is None else {"abstained": self._unsure}),
             "refits": [_known(asdict(refit)) | {"single": self.names[refit.single]} for refit in self.refits],
             **{k: v for k, v in self.describe().items() if k in ("labels", "voting", "playing", "price")},
         }
@@ -186,6 +206,7 @@ class CommitteeOfArms:
             "order": [self.names[k] for k in committee.order],
             "price": committee.price if online.price is None else online.price,
             "gate": None if gate is None else _known(asdict(gate)),
+            "found": online.summary,
         }
 
     def state_dict(self) -> State:

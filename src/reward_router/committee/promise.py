@@ -1,0 +1,142 @@
+"""A promise instead of a price: ask until P(wrong) <= max_error, abstain where it cannot be kept.
+
+The certificate is Learn-then-Test with a fixed sequence (Angelopoulos et al. 2021) on labels that the committee was not fitted on: whole
+prompts, 2 of 5, are set aside. For thresholds tau on |log-odds| from the strictest down, the hypothesis "more than max_error of the
+answered pairs are wrong" is tested by the exact binomial tail; the first threshold at which it is not rejected ends the search. It begins where
+enough pairs are answered for a test to have power, which no label decides. So with
+probability CONFIDENCE over the labels set aside the share of wrong answers among those given is at most max_error on new pairs of the
+same stream. Rows of one prompt are no independent rows: counts are divided by their design effect, which is exact where prompts have one row.
+Leaves out: what happens on another stream; there nothing is promised.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import betainc, betaincinv
+
+from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.plan import Plan, paths
+from reward_router.types import Float, Int
+
+CONFIDENCE = 0.9
+FOLDS, SET_ASIDE = 5, 2
+POWER = 2.0  # times the fewest prompts at which no wrong answer at all would be proof
+LEVELS = np.concatenate([1 - np.geomspace(1e-5, 0.05, 40), np.linspace(0.945, 0.505, 40)])
+"""P(right) that a threshold asks for, the strictest first; above a coin, so that a tie is no answer and the next arm is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is promised: of the pairs answered at most ``max_error`` are wrong, with probability CONFIDENCE over the labels.
+
+    ``threshold`` on |log-odds|: pairs below it after the last arm are abstained on (infinite: nothing can be promised). On the labels set
+    aside: ``labels`` rows, ``answered`` of them, ``wrong`` of those; ``bound`` the upper confidence bound of the share of wrong answers.
+    """
+
+    max_error: float
+    threshold: float
+    labels: int
+    answered: int
+    wrong: int
+    bound: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the labels set aside that was answered."""
+        return self.answered / self.labels if self.labels else 0.0
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a threshold at which the promise holds."""
+        return bool(np.isfinite(self.threshold))
+
+    def numbers(self) -> list[float]:
+        """The fields in order, as numbers."""
+        counts = float(self.labels), float(self.answered), float(self.wrong)
+        return [self.max_error, self.threshold, *counts, self.bound]
+
+    @classmethod
+    def of(cls, numbers: Float) -> "Promise":
+        """The promise that `numbers` wrote."""
+        max_error, threshold, labels, answered, wrong, bound = map(float, numbers)
+        return cls(max_error, threshold, int(labels), int(answered), int(wrong), bound)
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready; ``threshold`` as P(right), None where nothing can be promised."""
+        return {
+            "max_error": self.max_error,
+            "confidence": CONFIDENCE,
+            "kept": self.kept,
+            "threshold": float(1 / (1 + np.exp(-self.threshold))) if self.kept else None,
+            "labels": self.labels,
+            "answered": self.answered,
+            "wrong": self.wrong,
+            "risk": self.wrong / self.answered if self.answered else None,
+            "risk_bound": self.bound,
+            "coverage": self.coverage,
+        }
+
+
+def set_aside(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+    """Rows to fit on, and rows of other prompts with labels drawn at random to certify with."""
+    held_P = assign_folds(data.group_P, FOLDS, seed) < SET_ASIDE
+    return data.take(~held_P), data.take(held_P & data.random_P)
+
+
+def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promise]:
+    """The plan that asks until its threshold is met, and the promise that the rows set aside certify."""
+    path_PT, end_P = paths(plan, held.margins_PK, held.category_P)
+    best = Promise(max_error, float("inf"), len(end_P), 0, 0, 1.0)
+    fewest = POWER * np.log(1 - CONFIDENCE) / np.log(1 - max_error)
+    for level in LEVELS:
+        threshold = float(np.log(level / (1 - level)))
+        answered_P, wrong_P = outcome(path_PT, end_P, threshold, held.sign_P)
+        if len(np.unique(held.group_P[answered_P > 0])) < fewest:
+            continue  # no test of so few has power, and none is made
+        n, wrong = effective(answered_P, wrong_P, held.group_P)
+        if tail(wrong, n, max_error) > 1 - CONFIDENCE:
+            break
+        counts = int(answered_P.sum()), int(wrong_P.sum())
+        best = Promise(max_error, threshold, len(end_P), *counts, upper(wrong, n))
+    return _asking_until(plan, best.threshold if best.kept else 0.0), best
+
+
+def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tuple[Float, Float]:
+    """(P,) 1 where a row is answered, and 1 where it is answered wrongly, when asking goes on until |log-odds| meets the threshold."""
+    within = np.arange(path_PT.shape[1]) <= end_P[:, None]
+    sure = (np.abs(path_PT) >= threshold) & (path_PT != 0) & within
+    answered_P = sure.any(axis=1)
+    at = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
+    return answered_P.astype(np.float64), (answered_P & (at * sign_P < 0)).astype(np.float64)
+
+
+def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, float]:
+    """(answers, wrong ones) divided by the design effect of whole prompts, at least 1; exact where each prompt has one row."""
+    n, wrong = float(answered_P.sum()), float(wrong_P.sum())
+    share = wrong / n if n else 0.0
+    if not 0 < share < 1:
+        # without both outcomes the effect cannot be estimated: prompts count once
+        prompts = float(len(np.unique(group_P[answered_P > 0])))
+        return prompts, prompts * share
+    _, index = np.unique(group_P, return_inverse=True)
+    per_prompt = np.bincount(index, wrong_P - share * answered_P)
+    effect = max(float((per_prompt**2).sum()) / (n * share * (1 - share)), 1.0)
+    return n / effect, wrong / effect
+
+
+def tail(wrong: float, n: float, max_error: float) -> float:
+    """P(Binomial(n, max_error) <= wrong), by the incomplete beta function, which also takes counts that are not whole."""
+    return 1.0 if wrong >= n else float(betainc(n - wrong, wrong + 1, 1 - max_error))
+
+
+def upper(wrong: float, n: float) -> float:
+    """Clopper-Pearson's one-sided upper bound of the share of wrong answers at CONFIDENCE."""
+    return 1.0 if wrong >= n else float(betaincinv(wrong + 1, n - wrong, CONFIDENCE))
+
+
+def _asking_until(plan: Plan, threshold: float) -> Plan:
+    """The plan with one bound for every number of arms asked, whatever the price."""
+    length = plan.bound_TL.shape[0]
+    bound_TL = np.full((length, 1), threshold)
+    return replace(plan, bound_TL=bound_TL, prices_L=np.zeros(1), cost_L=plan.cost_L[:1])

@@ -1,0 +1,197 @@
+"""What would each way of judging be worth on labels it did not see? Repeated, nested, prompt-grouped cross-validation.
+
+Every outer fold fits each candidate from scratch (intensity, categories, temperatures and stopping inside) and picks the best single arm on
+the same rows; the rows left out give paired differences. One folding's luck is not the verdict: figures are means over foldings, which
+are added until the verdict no longer hangs on them. The foldings are fixed, so nothing here depends on the committee's seed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router.committee.fit import Shape, fit_plan
+from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.plan import walk
+from reward_router.types import Float, Int
+
+OUTER_FOLDS = 5
+FEWEST_FOLDINGS, MOST_FOLDINGS = 2, 5
+CLEAR = 2.0  # standard errors between foldings that a verdict must be away from turning
+NOTHING = 5e-4  # a twentieth of a point decides nothing worth another folding
+Z95 = 1.645
+SINGLE = "single"
+OF_ALL = ("mean of all", "vote of all")
+"""What asking every arm gives: yardsticks, not candidates."""
+DISCOUNTS = (1.0, 1 / 3, 1 / 25)
+"""Of the price, for candidates that fall behind the yardsticks."""
+
+
+class Setting(NamedTuple):
+    """What every candidate is fitted with: relative costs, most arms, and the price of a unit of relative cost."""
+
+    cost_K: Float
+    max_calls: int
+    price: float
+
+    @property
+    def prices(self) -> Float:
+        """The price and its discounts, ascending."""
+        return self.price * np.array(DISCOUNTS[::-1])
+
+    def shape(self, weights: str) -> Shape:
+        """The shape of a fit with these weights."""
+        return Shape(self.cost_K, min(self.max_calls, len(self.cost_K)), weights)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate out of fold, a row a labelled pair and a column a folding: right (1, 1/2, 0), its cost, its calls."""
+
+    right_PR: Float
+    cost_PR: Float
+    calls_PR: Float
+
+    def utility_P(self, price: float) -> Float:
+        """(P,) accuracy less the price of what was asked, mean over foldings."""
+        return np.asarray((self.right_PR - price * self.cost_PR).mean(axis=1))
+
+    def joined(self, other: "Trial") -> "Trial":
+        """With the foldings of another trial."""
+        pairs = zip(self._columns(), other._columns(), strict=True)
+        return Trial(*(np.concatenate(pair, axis=1) for pair in pairs))
+
+    def _columns(self) -> tuple[Float, Float, Float]:
+        return self.right_PR, self.cost_PR, self.calls_PR
+
+
+Trials = dict[str, Trial]
+
+
+class Difference(NamedTuple):
+    """The mean of paired differences, its clustered standard error, and how far foldings alone move it."""
+
+    mean: float
+    error: float
+    between: float
+
+    def lower(self, z: float = Z95) -> float:
+        """The one-sided lower bound."""
+        return self.mean - z * self.error
+
+    def settled(self, z: float = 0.0) -> bool:
+        """Whether more foldings would hardly carry the bound at ``z`` (0: the mean) across 0."""
+        return self.between < NOTHING or abs(self.lower(z)) > CLEAR * self.between
+
+
+def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -> int:
+    """The arm with the best accuracy (ties and missing one half) less its price; the first among equals. O(P K)."""
+    right = 0.5 + 0.5 * np.sign(np.nan_to_num(margins_PK)) * sign_P[:, None]
+    return int(np.argmax(right.mean(0) - price * cost_K))
+
+
+def credit(answer_P: Float, sign_P: Float) -> Float:
+    """1 where the signed answer is right, 1/2 where it is 0, else 0."""
+    return np.asarray(0.5 + 0.5 * np.sign(answer_P) * sign_P)
+
+
+def clustered_error(value_P: Float, group_P: Int) -> float:
+    """Standard error of the mean of ``value_P`` with whole groups as the unit. O(P)."""
+    _, index = np.unique(group_P, return_inverse=True)
+    total = np.bincount(index, value_P - value_P.mean())
+    n_groups = len(total)
+    if n_groups < 2:
+        return float("inf")
+    return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
+
+
+def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
+    """one - other, paired; the standard error is at least that of half a row."""
+    gap_PR = one_PR - other_PR
+    mean_P, foldings = gap_PR.mean(axis=1), gap_PR.shape[1]
+    error = max(clustered_error(mean_P, group_P), 0.5 / len(mean_P))
+    spread = float(gap_PR.mean(axis=0).std(ddof=1)) if foldings > 1 else float("inf")
+    return Difference(float(mean_P.mean()), error, spread / np.sqrt(foldings))
+
+
+def nested_trials(
+    data: Labelled, candidates: Sequence[str], setting: Setting, settled: Callable[[Trials], bool]
+) -> Trials:
+    """The best single arm and every candidate out of fold on the rows whose label was drawn at random.
+
+    Foldings are added until ``settled`` says that the verdict is clear of them, at most MOST_FOLDINGS.
+    """
+    trials: Trials = {}
+    for number in range(MOST_FOLDINGS):
+        more = _folding(data, candidates, setting, number)
+        trials = {name: trials[name].joined(trial) for name, trial in more.items()} if trials else more
+        if number + 1 >= FEWEST_FOLDINGS and settled(trials):
+            break
+    return trials
+
+
+def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number: int) -> Trials:
+    """All candidates over one folding."""
+    fold_P, drawn_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1), data.random_P
+    stages = [discounted(name, d) for name in candidates for d in range(len(DISCOUNTS))]
+    table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
+    for f in np.unique(fold_P):
+        held_P = fold_P == f
+        train, test = data.take(~held_P), data.take(held_P & drawn_P)
+        where = held_P & drawn_P
+        table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
+        for name in OF_ALL:
+            table[name][:, where] = _of_all(name, train, test, setting)
+        for name in candidates:
+            for d, rows in enumerate(_judged(train, test, setting, name, number)):
+                table[discounted(name, d)][:, where] = rows
+    return {name: Trial(*(row[drawn_P, None] for row in rows)) for name, rows in table.items()}
+
+
+def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
+    arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
+    right_P = credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P)
+    return np.stack([right_P, np.full_like(right_P, setting.cost_K[arm]), np.ones_like(right_P)])
+
+
+def discounted(name: str, number: int) -> str:
+    """The name of a candidate's trial at a discounted price; its own at the full one."""
+    return name if number == 0 else f"{name}, price x {DISCOUNTS[number]:.2g}"
+
+
+def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Float:
+    """Every arm asked, weighed alike on margins of unit scale or by the log-odds of its accuracy, of either sign."""
+    drawn = train.take(train.random_P)
+    if name == OF_ALL[0]:
+        value_P = setting.shape("mean").calibrator(drawn).log_odds(test.margins_PK).sum(axis=1)
+    else:
+        right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
+        value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
+    right_P = credit(value_P, test.sign_P)
+    return np.stack([right_P, np.full_like(right_P, setting.cost_K.sum()), np.full_like(right_P, len(setting.cost_K))])
+
+
+def _judged(train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int) -> list[Float]:
+    """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
+    plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
+    found = []
+    for price in setting.prices[::-1]:
+        log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
+        found.append(np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+    return found
+
+
+def over_sources(data: Labelled, source_P: Int, setting: Setting, seed: int) -> list[tuple[NDArray[np.bool_], Trials]]:
+    """``safe`` and ``signed`` judged on each source by what all the others taught: (the source's rows, trials) of each."""
+    found = []
+    for source in np.unique(source_P):
+        here_P = source_P == source
+        train, test = data.take(~here_P), data.take(here_P & data.random_P)
+        judged = {name: _judged(train, test, setting, name, seed)[0] for name in ("safe", "signed")}
+        found.append(
+            (here_P & data.random_P, {n: Trial(*(row[:, None] for row in rows)) for n, rows in judged.items()})
+        )
+    return found

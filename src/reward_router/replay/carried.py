@@ -1,0 +1,107 @@
+"""Train here, judge there: methods learn on the rows of some files or sources and are judged on the rows of others.
+
+Benchmarks have biases of their own, and folds of one file cannot show them: what a method learns of a bias it is paid for. No label of the
+judged rows is read (online routers are frozen there unless they are to go on), prompts that stand on both sides teach nothing, and the
+committee holds to what may be carried to another source: weights that are not negative.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.joined import Parts, joined, parts_of
+from reward_router.replay.methods import NOT_ROUTING
+from reward_router.replay.records import Records
+
+Json = dict[str, Any]
+Narrow = Callable[[Records], Records]
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Learn on some rows, judge on others: files to learn from and files to judge, or each source left out in turn.
+
+    ``goes_on``: online routers are paid for the judged rows, too. ``keep_shared``: rows to learn from stay although their prompt is judged.
+    """
+
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    by_source: bool = False
+    goes_on: bool = False
+    keep_shared: bool = False
+
+
+def train_test(
+    train: Sequence[Records], test: Sequence[Records], narrow: Narrow, settings: Settings, carry: Carry
+) -> Json:
+    """{"files": [one result over all test rows]}; ``trained_on`` names the training sets.
+
+    ``InputError`` where they share fewer than two arms, or no row is left on a side.
+    """
+    together, part_P = joined([*train, *test])
+    name = " + ".join(records.name for records in test)
+    parts = parts_of(together, part_P >= len(train), name, carry.goes_on, carry.keep_shared)
+    return {"files": [_judged(narrow(together), narrow, parts, settings, [records.name for records in train])]}
+
+
+def by_source(
+    several: Sequence[Records],
+    narrow: Narrow,
+    settings: Settings,
+    carry: Carry,
+    done: Callable[[Json], None] = lambda result: None,
+) -> Json:
+    """{"files": [one result a source left out], "by_source": {method: {mean, worst, worst_source, better}}}.
+
+    ``done`` is told each result as soon as it is there. ``InputError`` where there are fewer than two sources.
+    """
+    together, _ = joined(several)
+    source_P, sources = together.tag("source")
+    present = [s for s in range(len(sources)) if (source_P == s).any()]
+    if len(present) < 2:
+        raise InputError(f"{together.name}: all rows are of one source, {sources[present[0]]}; --by-source needs two")
+    results = []
+    for s in present:
+        others = [sources[other] for other in present if other != s]
+        parts = parts_of(together, source_P == s, sources[s], keep_shared=carry.keep_shared)
+        results.append(_judged(narrow(together), narrow, parts, settings, others))
+        done(results[-1])
+    return {"files": results, "by_source": over_sources(results)}
+
+
+def over_sources(results: Sequence[Json]) -> Json:
+    """For each method: its mean gain over the best single arm of the training sources, its worst and where, and on how many it gains.
+
+    The yardstick is `best_train` where it was run, since the best arm in hindsight of a source that nobody saw is not to be had.
+    """
+    methods = [m for m, entry in results[0]["routers"].items() if entry["kind"] != "arm" and m not in NOT_ROUTING]
+    table: Json = {}
+    for method in methods:
+        gains = np.array([_gain(result, method) for result in results])
+        worst = int(np.argmin(gains))
+        table[method] = {
+            "mean": float(gains.mean()),
+            "worst": float(gains[worst]),
+            "worst_source": results[worst]["name"],
+            "better": int((gains > 0).sum()),
+            "accuracy": float(np.mean([result["routers"][method]["accuracy"] for result in results])),
+            "calls": float(np.mean([result["routers"][method]["calls_per_row"] for result in results])),
+        }
+    return table
+
+
+def _gain(result: Json, method: str) -> float:
+    routers = result["routers"]
+    yardstick = routers.get("best_train", routers[result["best_single"]])
+    return float(routers[method]["accuracy"] - yardstick["accuracy"])
+
+
+def _judged(records: Records, narrow: Narrow, parts: Parts, settings: Settings, trained_on: list[str]) -> Json:
+    judged = narrow(parts.judged)
+    narrowed = Parts(parts.train_P, parts.test_P, judged, parts.goes_on, parts.shared)
+    result = evaluate(records, settings, narrowed)
+    return result | {"trained_on": trained_on, "training_rows": len(parts.train_P), "shared_rows": parts.shared}

@@ -25,7 +25,7 @@ def test_calls_rise_as_the_price_falls(records: Records) -> None:
 def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -> None:
     curve = price_curve(records, build(records, "none"), 5)
     for price in (0.1, 0.01):
-        found = evaluate(records, Settings([f"committee:gate=off,price={price}"], "none", seeds=1))
+        found = evaluate(records, Settings([f"committee:gate=off,weights=safe,price={price}"], "none", seeds=1))
         [entry] = [e for e in found["routers"].values() if e["kind"] == "committee"]
         at = PRICES.index(price)
         assert entry["accuracy"] == pytest.approx(curve["accuracy"][at])

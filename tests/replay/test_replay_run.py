@@ -248,7 +248,7 @@ def test_a_narrow_terminal_cuts_names_and_never_numbers(records: Records, width:
     ("change", "says"),
     [
         ({"routers": ["linuct"]}, "did you mean linucb"),
-        ({"routers": ["linucb:alpa=2"]}, "unknown key 'alpa', allowed: alpha"),
+        ({"routers": ["linucb:alpa=2"]}, "unknown key 'alpa'; did you mean alpha"),
         ({"routers": ["linucb:alpha=two"]}, "no float"),
         ({"routers": ["linucb:alpha=-1"]}, "alpha"),
         ({"routers": ["mean:scores=odd"]}, "allowed"),

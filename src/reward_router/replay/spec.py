@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.kinds import nearest
 
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
@@ -24,7 +25,7 @@ def parse_options(what: str, text: str, allowed: Mapping[str, type]) -> dict[str
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
         if not equals or key not in allowed:
-            raise InputError(f"{what}: unknown key {key!r}, allowed: {', '.join(allowed) or 'none'}")
+            raise InputError(f"{what}: unknown key {key!r}{nearest(key, allowed)}")
         try:
             values[key] = _TRUTH[value.lower()] if allowed[key] is bool else allowed[key](value)
         except (ValueError, KeyError) as error:

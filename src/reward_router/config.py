@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
+from reward_router.secrecy import refuse_secrets
 from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -24,7 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
 
-ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "python", "gold")
+ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "http", "judge", "python", "gold")
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
@@ -83,9 +84,14 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "python", "gold"]
+    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "http", "judge", "python", "gold"]
     model: str | None = None
     cost: NonNegative = 1.0
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> "ArmConfig":
+        refuse_secrets({"model": self.model or "", **self.options}, f"arm {self.name!r}")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:

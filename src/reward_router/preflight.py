@@ -104,6 +104,10 @@ def answer_one_row(
     by_name = {spec.name: spec for spec in specs}
     for arm in pool.order(by_name):
         result = pool.score(arm, prompts, [RESPONSES] * len(prompts))
+        for notice in result.notices:
+            say(f"warning: arm {arm!r}: {notice}")
+        if result.stops:
+            raise InputError(f"arm {arm!r}: {result.error}")
         if result.ok:
             continue
         if result.refused or (refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)):
@@ -178,8 +182,9 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
-    """Whether a user's own arm failed because what it asks is away; no other kind of arm asks anything."""
-    return spec.kind == "python" and result.error is not None and _AWAY.match(result.error) is not None
+    """Whether an arm failed because what it asks is away; kinds of this machine ask nobody."""
+    asks = spec.kind in ("python", "http", "judge")
+    return asks and result.error is not None and (_AWAY.match(result.error) is not None or result.away)
 
 
 def _size(count: float) -> str:

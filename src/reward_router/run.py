@@ -138,7 +138,7 @@ class _Run:
             know_gold(parts, self.held_out)
         self.show.expect(*self._plan())
         self.loop = Loop(parts, clock, self.show.say, self._warn)
-        parts.judge.say = self.show.say
+        parts.judge.say, parts.judge.warn = self.show.say, self._warn
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from reward_router.committee import Ranking
 from reward_router.data import Prompt
+from reward_router.errors import RunError
 from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
 from reward_router.rewards.pool import RewardPool
@@ -39,7 +40,8 @@ class Verdicts:
     ``failed_rows``: arm -> rows of the batch that it failed on -> why. ``abstained``: (unit, cell) of which their own arm said too
     little to order anything; ``stand_in``: the arm whose scores stand there instead. ``others``: per unit, what all other arms said of its first cell.
     ``known``: per arm, its scores by (row, response). ``resting``: arms asked by no decision but their own.
-    ``rankings``: per (unit, cell), what the committee thinks of its responses.
+    ``rankings``: per (unit, cell), what the committee thinks of its responses. ``bills``: per arm and (row, response), seconds and
+    price (NaN: not measured).
     """
 
     scores: list[list[Float]]
@@ -58,6 +60,7 @@ class Verdicts:
     load_seconds: float = 0.0
     resting: frozenset[str] = frozenset()
     rankings: dict[tuple[int, int], Ranking] = field(default_factory=dict)
+    bills: dict[str, dict[tuple[int, int], tuple[float, float]]] = field(default_factory=dict)
 
 
 class Judge:
@@ -74,7 +77,11 @@ class Judge:
         seed: int = 0,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``ensemble``: zscore or raw, where all arms judge together; ``say`` is told what is being scored."""
+        """``ensemble``: zscore or raw, where all arms judge together; ``say`` is told what is being scored.
+
+        The attribute ``warn`` is told what a user should read; it is ``say`` until it is set.
+        """
+        self.warn = say
         self.pool, self.costs, self.fallback, self.ensemble = pool, costs, fallback, ensemble
         self.noise, self.seed, self.say = noise, seed, say
 
@@ -130,7 +137,8 @@ class Judge:
                 verdicts.failures.append((decisions[min(rows)].id, arm, f"{result.status}: {result.error}"))
             failed = verdicts.failed_rows.get(arm, {})
             for i, unit in rows.items():
-                calls += calls_of(decisions[i], arm, unit, known, result, self.costs, status, seen, failed)
+                bills = verdicts.bills.get(arm)
+                calls += calls_of(decisions[i], arm, unit, known, result, self.costs, status, seen, failed, bills)
                 note_rows(verdicts, decisions[i], arm, unit)
                 [(b, cols)] = unit.cells
                 verdicts.others.setdefault(i, {})[arm] = np.array([known[b, n] for n in cols])
@@ -154,7 +162,9 @@ class Judge:
         failed = verdicts.failed_rows.get(arm, {})
         for i, unit in parts.items():
             said = status if result.ok else result.status
-            verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, said, seen, failed)
+            verdicts.calls += calls_of(
+                decisions[i], arm, unit, score, result, self.costs, said, seen, failed, verdicts.bills[arm]
+            )
             if not result.ok:
                 verdicts.failures.append((decisions[i].id, arm, f"{result.status}: {result.error}"))
                 verdicts.failed |= {i} if decisions[i].name == arm else set()
@@ -181,11 +191,16 @@ class Judge:
         result = self.pool.score(
             arm, [prompts[b] for b, _ in cells], [[responses[b][n] for n in cols] for b, cols in cells]
         )
+        for notice in result.notices:
+            self.warn(f"warning: arm {arm!r}: {notice}")
+        if result.stops:
+            raise RunError(f"arm {arm!r}: {result.error}")
         verdicts.seconds[arm] = verdicts.seconds.get(arm, 0.0) + result.seconds
         verdicts.load_seconds += result.load_seconds
         failed = {cells[i][0]: why for i, why in result.row_errors.items()}
         verdicts.failed_rows.setdefault(arm, {}).update(failed)
-        pairs = ((i, b, j, n) for i, (b, cols) in enumerate(cells) for j, n in enumerate(cols))
+        pairs = [(i, b, j, n) for i, (b, cols) in enumerate(cells) for j, n in enumerate(cols)]
+        verdicts.bills.setdefault(arm, {}).update({(b, n): result.bill(i, j) for i, b, j, n in pairs})
         return {(b, n): float(result.scores_BN[i, j]) for i, b, j, n in pairs}, result
 
     def _fall_back(self, asked: "_Asked") -> None:
@@ -216,7 +231,9 @@ class Judge:
             score, result = self.score(arm, cells_of(rows), asked.prompts, asked.responses, verdicts)
             status, seen = "audit" if result.ok else result.status, set[tuple[int, int]]()
             for (i, _), unit in zip(todo, rows, strict=True):
-                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen)
+                verdicts.calls += calls_of(
+                    decisions[i], arm, unit, score, result, self.costs, status, seen, bills=verdicts.bills[arm]
+                )
                 if result.ok:
                     note_rows(verdicts, decisions[i], arm, unit)
             if not result.ok:
@@ -232,7 +249,9 @@ class Judge:
             status, seen = "ok" if result.ok else result.status, set[tuple[int, int]]()
             failed = verdicts.failed_rows.get(arm, {})
             for i, unit in enumerate(units):
-                verdicts.calls += calls_of(decisions[i], arm, unit, score, result, self.costs, status, seen, failed)
+                verdicts.calls += calls_of(
+                    decisions[i], arm, unit, score, result, self.costs, status, seen, failed, verdicts.bills[arm]
+                )
                 note_rows(verdicts, decisions[i], arm, unit)
             if not result.ok and decisions:
                 verdicts.failures.append((decisions[0].id, arm, f"{result.status}: {result.error}"))
@@ -302,17 +321,21 @@ def calls_of(
     status: str,
     seen: set[tuple[int, int]],
     failed: Container[int] = (),
+    bills: Mapping[tuple[int, int], tuple[float, float]] | None = None,
 ) -> list[Call]:
     """One row a response; those in ``seen`` have theirs already: shared, at no price. ``seen`` takes in the rest.
 
-    ``failed``: rows of the batch that the arm could not answer; their calls bear that status.
+    ``failed``: rows of the batch that the arm could not answer; their calls bear that status. ``bills``: seconds and measured price of
+    a response; without a measured price a call costs what the arm's ``cost`` says.
     """
     seconds = result.seconds / max(1, result.n_calls) if result else 0.0
     calls = []
     for b, n in [(b, n) for b, cols in unit.cells for n in cols]:
         said = "abstained" if status == "ok" and np.isnan(score[b, n]) else status
         said = "failed" if b in failed else said
-        effort = ("shared", 0.0, 0.0) if (b, n) in seen else (said, seconds, costs.get(arm, 1.0))
+        took, price = (bills or {}).get((b, n), (seconds, np.nan))
+        price = costs.get(arm, 1.0) if np.isnan(price) else price
+        effort = ("shared", 0.0, 0.0) if (b, n) in seen else (said, took, price)
         calls.append(Call(decision.id, f"{unit.id}/{b}/{n}", arm, score[b, n], *effort))
         seen.add((b, n))
     return calls

@@ -106,7 +106,9 @@ class Table:
         for i in places:
             unit, decision = self.units[i], self.decisions[i]
             kind = status if result is None or result.ok else result.status
-            made = calls_of(decision, name, unit, score, result, asker.costs, kind, seen, failed)
+            made = calls_of(
+                decision, name, unit, score, result, asker.costs, kind, seen, failed, self.verdicts.bills.get(name)
+            )
             note_rows(self.verdicts, decision, name, unit)
             if result is not None and not result.ok:
                 self.verdicts.failures.append((decision.id, name, f"{result.status}: {result.error}"))

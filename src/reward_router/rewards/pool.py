@@ -108,8 +108,7 @@ class RewardPool:
             )
         if scoring.error is not None:
             return ask.failed(arm, "failed", told(scoring.error), scoring.seconds, loading.seconds)
-        scores_UN, errors = scoring.value
-        return ask.result(arm, scores_UN, scoring.seconds, loading.seconds, errors)
+        return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
 
     def order(self, arms: Iterable[str]) -> list[str]:
         """The arms in the order that loads least: those in memory first, then arms of one model together, else as configured.

@@ -9,6 +9,8 @@ from reward_router.rewards import loading
 from reward_router.rewards.classifier import Classifier
 from reward_router.rewards.embedding import Embedding
 from reward_router.rewards.head import Head, check_encoder, head_name
+from reward_router.rewards.kinds.http import Http
+from reward_router.rewards.kinds.judge import Judge
 from reward_router.rewards.loglik import REDUCTIONS, LogLik
 from reward_router.rewards.metric import METRICS, Metric
 from reward_router.rewards.names import check_options, nearest
@@ -65,6 +67,14 @@ def _metric(_: Any, **options: Any) -> RewardModel:
     return Metric(**options)
 
 
+def _http(_: Any, **options: Any) -> RewardModel:
+    return Http(**options)
+
+
+def _judge(_: Any, **options: Any) -> RewardModel:
+    return Judge(**options)
+
+
 def _python(_: Any, **options: Any) -> RewardModel:
     return load_python(**options)
 
@@ -76,6 +86,7 @@ class _Kind:
     loader: str | None = None
     hidden: tuple[str, ...] = ()
     default_model: str | None = None
+    served: bool = False
 
 
 KINDS: dict[str, _Kind] = {
@@ -84,6 +95,8 @@ KINDS: dict[str, _Kind] = {
     "embedding": _Kind(_embedding, Embedding, "encoder", ("encoder",), loading.MINILM),
     "head": _Kind(_head, Head, "encoder", ("encoder",), loading.MINILM),
     "metric": _Kind(_metric, Metric),
+    "http": _Kind(_http, Http, hidden=("transport",), served=True),
+    "judge": _Kind(_judge, Judge, hidden=("transport",), served=True),
     "python": _Kind(_python, load_python),
 }
 HEADS: dict[str, HeadOf] = {"causal": "causal", "classifier": "classifier", "encoder": "body"}
@@ -98,7 +111,7 @@ def check_spec(spec: ArmSpec) -> None:
     if spec.kind not in KINDS:
         raise InputError(f"{what}: kind {spec.kind!r} is unknown{nearest(spec.kind, KINDS)}")
     kind, own = KINDS[spec.kind], _own_options(spec)
-    if kind.loader is None and spec.model is not None:
+    if kind.loader is None and spec.model is not None and not kind.served:
         raise InputError(f"{what}: kind {spec.kind} takes no model, given {spec.model!r}")
     if kind.loader is not None and not (spec.model or kind.default_model):
         raise InputError(
@@ -158,7 +171,8 @@ def build(spec: ArmSpec, loaded: Any = None, *, dtype: str = "auto", device: str
 
 def _own_options(spec: ArmSpec) -> dict[str, Any]:
     common = _EVERY if KINDS[spec.kind].loader is None else _EVERY + _WEIGHTS
-    return {name: value for name, value in spec.options.items() if name not in common}
+    own = {name: value for name, value in spec.options.items() if name not in common}
+    return {**own, "model": spec.model} if KINDS[spec.kind].served and spec.model is not None else own
 
 
 def _check_head(what: str, own: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Answer:
 class Metered(Protocol):
     """A reward model that tells what its scores cost and which rows failed."""
 
-    def answer(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Answer:
         """B prompts with up to N responses each. It raises nothing but programming errors: failures are in the answer."""
         ...
 

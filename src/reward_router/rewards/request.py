@@ -138,7 +138,7 @@ class Request:
     def _metered(self, model: Metered) -> Scored:
         """One question to an arm that tells what failed and what it cost."""
         try:
-            answer = model.answer(self.prompts, self.responses)
+            answer = model.score_with_bill(self.prompts, self.responses)
         except ArmFailed as error:  # before anything was asked: the arm must not judge
             wide = max((len(r) for r in self.responses), default=0)
             return Scored(np.full((len(self.prompts), wide), np.nan), error=error)

@@ -102,14 +102,14 @@ class Http:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores, NaN beyond a row's end and where the server abstains; the first failure is raised."""
-        answer = self.answer(prompts, responses)
+        answer = self.score_with_bill(prompts, responses)
         for error in answer.errors.values():
             raise error
         return answer.scores_BN
 
-    def answer(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
         """Scores with errors by row, seconds and prices."""
-        return self.arm.answer(prompts, responses)
+        return self.arm.score_with_bill(prompts, responses)
 
     def served(self) -> str:
         """A fingerprint of the served model."""

@@ -112,7 +112,7 @@ class Price:
 
 
 class RemoteArm:
-    """A plan on a wire. ``answer`` is `metered.Metered`; ``served`` is `metered.Served`."""
+    """A plan on a wire. ``score_with_bill`` is `metered.Metered`; ``served`` is `metered.Served`."""
 
     def __init__(self, wire: Wire, plan: Plan, price: Price | None = None) -> None:
         """Asks nothing yet: the first request scores the canaries before it."""
@@ -125,7 +125,7 @@ class RemoteArm:
         self.hits = 0
         self.told: dict[str, str] = {}
 
-    def answer(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
         """Scores, errors by row, seconds and prices; the canaries' bill is on the first response of the request they precede."""
         count = sum(map(len, responses))
         if not count:

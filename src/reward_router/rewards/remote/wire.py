@@ -119,7 +119,7 @@ class Wire:
     async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> Reply:
         """One request with its retries, inside the limits; where the batch found nobody, it is not sent at all."""
         content = b"" if body is None else json.dumps(body, allow_nan=False).encode()
-        reckoned = len(content) // LETTERS_PER_TOKEN
+        reckoned = 1 + len(content) // LETTERS_PER_TOKEN
         assert self._slots is not None
         async with self._slots:
             start, tries = self.clock.now(), 0

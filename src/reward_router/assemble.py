@@ -17,26 +17,25 @@ import numpy as np
 from reward_router import keyed
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
-from reward_router.contexts import Contexts, text_of
-from reward_router.data import Prompt
+from reward_router.contexts import Contexts
 from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.judging.committee import COMMITTEE, CommitteeJudge
 from reward_router.judging.judge import Judge
+from reward_router.kinds import here_importable
 from reward_router.ledger import Ledger
 from reward_router.limits import within
 from reward_router.online import online_prior, online_router, same_arms
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
-from reward_router.rewards.defaults import default_arms
+from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
 from reward_router.training.schedule import Schedule
-from reward_router.types import Float, RewardModel, Router
+from reward_router.types import Float, Router
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
@@ -111,53 +110,23 @@ def schedule_of(config: Config, prompts: int) -> Schedule:
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
-    """The arms of a run, the embedded ones where none are listed; without those of kind gold."""
-    if not config.arms:
-        return default_arms()
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms if a.kind != "gold"]
+    """The arms of a run, in the order of the configuration; the embedded ones where none are listed."""
+    return configured.arm_specs(config.arms)
 
 
 def arm_names(config: Config) -> list[str]:
     """Names in the order of the configuration."""
-    return [a.name for a in config.arms] or [s.name for s in arm_specs(config)]
+    return [spec.name for spec in arm_specs(config)]
 
 
 def build_pool(config: Config, examples: list[Example]) -> RewardPool:
     """The arms behind one door, in the configured order; nothing is loaded yet."""
-    for arm in config.arms:
-        if arm.kind == "gold" and arm.options:
-            raise InputError(f"arm {arm.name!r}: kind gold takes no option {sorted(arm.options)[0]!r}")
-    gold: dict[str, RewardModel] = {a.name: GoldModel(examples) for a in config.arms if a.kind == "gold"}
-    specs = {s.name: s for s in arm_specs(config)}
-    pool = config.pool
-    device = config.policy.device if pool.device == "auto" else pool.device
-    return RewardPool(specs, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout, models=gold)
-
-
-class GoldModel:
-    """The verifier as an arm, for control runs: 1 right, 0 wrong, NaN where the prompt is unknown."""
-
-    def __init__(self, examples: list[Example]) -> None:
-        """``examples``: the prompts it can judge."""
-        self.examples = {text_of(e.prompt): e for e in examples}
-
-    def add(self, examples: Sequence[Example]) -> None:
-        """More prompts that it can judge."""
-        self.examples |= {text_of(e.prompt): e for e in examples}
-
-    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) gold."""
-        rows = [self.examples[text_of(p)].gold(group) for p, group in zip(prompts, responses, strict=True)]
-        return np.stack(rows) if rows else np.zeros((0, 0))
+    return configured.arm_pool(arm_specs(config), config.pool, config.policy.device, examples)
 
 
 def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
-    for name in parts.judge.pool.names:
-        if any(arm.name == name and arm.kind == "gold" for arm in parts.config.arms):
-            model = parts.judge.pool.load(name)
-            assert isinstance(model, GoldModel)
-            model.add(examples)
+    parts.judge.pool.know(examples)
 
 
 def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:

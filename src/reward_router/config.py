@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
+from reward_router.kinds import ARMS
 from reward_router.secrecy import refuse_secrets
 from reward_router.types import Truncated
 
@@ -24,9 +25,6 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 AnySection = TypeVar("AnySection", bound=BaseModel)
-
-ARM_KINDS = ("loglik", "classifier", "embedding", "head", "metric", "http", "judge", "python", "gold")
-"""Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
 
 
 class Section(BaseModel):
@@ -84,9 +82,15 @@ class ArmConfig(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    kind: Literal["loglik", "classifier", "embedding", "head", "metric", "http", "judge", "python", "gold"]
+    kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_exists(cls, given: str) -> str:
+        ARMS[given]
+        return given
 
     @model_validator(mode="after")
     def _no_secrets(self) -> "ArmConfig":

@@ -27,6 +27,7 @@ from reward_router.policy import Policy, attach_adapters
 from reward_router.ranks import Ranks
 from reward_router.rewards.check import ArmCheck, check_arms
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer
+from reward_router.rewards.spec import needs_gold
 from reward_router.rows import Broken, read_rows
 from reward_router.rundir import RunDir, explained, write_atomically
 from reward_router.show import Table, say, show_table
@@ -170,7 +171,8 @@ def check_config(
         config_name=name,
     )
     rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
-    specs, before = arm_specs(config), _baseline(baseline)
+    specs = [spec for spec in arm_specs(config) if not needs_gold(spec)]
+    before = _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
     checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)
     show_table(console, _checks(checks))

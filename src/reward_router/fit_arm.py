@@ -21,7 +21,7 @@ from reward_router import keyed
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
-from reward_router.rewards.head import ABOUT, FORMAT, TENSORS, features
+from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
 from reward_router.rundir import explained, write_atomically

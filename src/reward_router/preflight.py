@@ -14,6 +14,7 @@ from typing import Any
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example
+from reward_router.kinds import ARMS
 from reward_router.policy import PolicyText, Prompt
 from reward_router.rewards.loading import check_model, load_tokenizer, resolve_model, skeleton, torch_device
 from reward_router.rewards.pool import RewardPool
@@ -104,10 +105,6 @@ def answer_one_row(
     by_name = {spec.name: spec for spec in specs}
     for arm in pool.order(by_name):
         result = pool.score(arm, prompts, [RESPONSES] * len(prompts))
-        for notice in result.notices:
-            say(f"warning: arm {arm!r}: {notice}")
-        if result.stops:
-            raise InputError(f"arm {arm!r}: {result.error}")
         if result.ok:
             continue
         if result.refused or (refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)):
@@ -182,9 +179,10 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
-    """Whether an arm failed because what it asks is away; kinds of this machine ask nobody."""
-    asks = spec.kind in ("python", "http", "judge")
-    return asks and result.error is not None and (_AWAY.match(result.error) is not None or result.away)
+    """Whether an arm failed because the service it asks is away; a kind says whether it asks one."""
+    if not ARMS[spec.kind].remote or result.error is None:
+        return False
+    return result.away or _AWAY.match(result.error) is not None
 
 
 def _size(count: float) -> str:

@@ -33,7 +33,12 @@ def classify(body):
     raw = body.get("use_activation") is False
     probs = [worth(text) if raw else sigmoid(worth(text)) for text in texts]
     rows = [{"index": i, "label": "LABEL_0", "probs": [p], "num_classes": 1} for i, p in enumerate(probs)]
-    return {"object": "list", "model": body.get("model"), "data": rows[::-1], "usage": {"prompt_tokens": 7 * len(texts)}}
+    return {
+        "object": "list",
+        "model": body.get("model"),
+        "data": rows[::-1],
+        "usage": {"prompt_tokens": 7 * len(texts)},
+    }
 
 
 def pooling(body):

@@ -58,8 +58,8 @@ def test_the_secret_is_sent_and_never_told(server, monkeypatch):
 def test_a_secret_that_is_not_there_is_said_before_anything_is_sent(server, monkeypatch):
     state, url = server
     monkeypatch.delenv("RM_KEY", raising=False)
-    result = pool_of(url, "RM_KEY").score("arm", ["p"], [["fine"]])
-    assert "RM_KEY" in result.error
+    with pytest.raises(InputError, match="RM_KEY, and this environment variable is not set"):
+        pool_of(url, "RM_KEY")
     assert state.posts == 0
 
 
@@ -98,8 +98,13 @@ def test_a_hang_is_waited_for_once_and_then_with_little_patience(server):
 
 
 def test_an_answer_that_is_nonsense_is_a_failure_and_on_the_bill():
-    says = {"choices": [{"message": {"content": "I would say 7"}}], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}}
-    judge = Judge("http://j/v1", "m", calls=QUIET, price={"input": 2, "output": 10}, transport=FakeTransport(lambda body: says))
+    says = {
+        "choices": [{"message": {"content": "I would say 7"}}],
+        "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
+    }
+    judge = Judge(
+        "http://j/v1", "m", calls=QUIET, price={"input": 2, "output": 10}, transport=FakeTransport(lambda body: says)
+    )
     pool = RewardPool({}, models={"judge": judge})
     result = pool.score("judge", ["p"], [["a", "b"]])
     assert result.status == "failed"

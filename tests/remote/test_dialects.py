@@ -74,9 +74,15 @@ def test_one_text_that_is_too_long_fails_alone_and_the_rest_of_its_batch_is_scor
     [
         ({"url": "localhost:8000"}, "the address of a server"),
         ({"url": "http://h", "dialect": "vlm"}, "did you mean vllm"),
-        ({"url": "http://h", "dialect": "generic", "request": {"x": "{reponse}"}, "answer": "a"}, "has a place {reponse}"),
+        (
+            {"url": "http://h", "dialect": "generic", "request": {"x": "{reponse}"}, "answer": "a"},
+            "has a place {reponse}",
+        ),
         ({"url": "http://h", "dialect": "generic"}, "needs request"),
-        ({"url": "http://h", "dialect": "generic", "request": ["{response}"], "answer": "a..b"}, "no path at character"),
+        (
+            {"url": "http://h", "dialect": "generic", "request": ["{response}"], "answer": "a..b"},
+            "no path at character",
+        ),
         ({"url": "http://h", "text": "no place"}, "needs a place"),
         ({"url": "http://h", "batch": 8}, "holds one response"),
         ({"url": "http://h", "calls": {"timout": 3}}, "did you mean timeout"),

@@ -52,7 +52,9 @@ def test_the_form_is_enforced_by_a_schema_where_there_is_one():
     form = fake.bodies[0]["response_format"]["json_schema"]
     assert form["strict"] is True
     assert form["schema"]["properties"]["score"] == {"type": "integer", "minimum": 1, "maximum": 10}
-    arm, fake = judge(lambda body: says('```json\n{"score": 3}\n```'), schema=False, extra={"seed": 1, "max_tokens": None})
+    arm, fake = judge(
+        lambda body: says('```json\n{"score": 3}\n```'), schema=False, extra={"seed": 1, "max_tokens": None}
+    )
     assert arm.score(["p"], [["r"]])[0, 0] == 3
     assert "response_format" not in fake.bodies[0]
     assert fake.bodies[0]["seed"] == 1
@@ -68,7 +70,9 @@ def test_criteria_are_weighted():
 def test_the_expected_score_is_the_mean_under_the_models_own_probabilities(weights):
     p = np.array(weights) / (sum(weights) * 1.25)  # a fifth of the mass lies elsewhere
     tops = [{"token": str(k), "logprob": float(np.log(p[k]))} for k in range(10)] + [{"token": "I", "logprob": -1.7}]
-    arm, fake = judge(lambda body: says("7", logprobs={"content": [{"token": "7", "top_logprobs": tops}]}), logprobs=True)
+    arm, fake = judge(
+        lambda body: says("7", logprobs={"content": [{"token": "7", "top_logprobs": tops}]}), logprobs=True
+    )
     assert arm.score(["p"], [["r"]])[0, 0] == pytest.approx(float(p @ np.arange(10) / p.sum()))
     assert fake.bodies[0]["logprobs"] is True
     assert fake.bodies[0]["max_tokens"] == 1
@@ -78,7 +82,10 @@ def test_the_expected_score_is_the_mean_under_the_models_own_probabilities(weigh
     ("answer", "said"),
     [
         (says("7"), "offers no log-probabilities"),
-        (says("I", logprobs={"content": [{"token": "I", "top_logprobs": [{"token": "I", "logprob": 0.0}]}]}), "only 0 %|only 0%"),
+        (
+            says("I", logprobs={"content": [{"token": "I", "top_logprobs": [{"token": "I", "logprob": 0.0}]}]}),
+            "only 0 %|only 0%",
+        ),
     ],
 )
 def test_an_expected_score_needs_probabilities_on_the_scale(answer, said):

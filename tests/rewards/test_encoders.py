@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from reward_router.errors import InputError
-from reward_router.rewards.classifier import Classifier
-from reward_router.rewards.embedding import Embedding
+from reward_router.rewards.kinds.classifier import Classifier
+from reward_router.rewards.kinds.embedding import Embedding
 from reward_router.rewards.loading import load_encoder
 from reward_router.rewards.tiny import tiny_tokenizer
 

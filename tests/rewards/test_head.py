@@ -21,7 +21,7 @@ from reward_router.features import hash_rows
 from reward_router.fit_arm import fit_arm, fit_weights, parse_heads
 from reward_router.rewards import loading
 from reward_router.rewards.check import check_arms
-from reward_router.rewards.head import Head, features, read_heads
+from reward_router.rewards.kinds.head import Head, features, read_heads
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, build, check_spec
 

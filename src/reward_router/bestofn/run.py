@@ -25,6 +25,7 @@ from reward_router.contexts import Contexts
 from reward_router.errors import InputError
 from reward_router.offline.prior import Prior
 from reward_router.online import online_prior
+from reward_router.rewards.spec import needs_gold
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.rundir import explained, write_atomically
 from reward_router.show import bar, plain_console, say, show_table, visible
@@ -176,8 +177,7 @@ class _Work:
             self.sides = sampled(config, policy, limit, run, self.folder, self._say, self._sampled)
             self.loss = OwnLoss(policy) if config.payoff.name == "neg_loss" else None
         self._decide_what_teaches()
-        if any(arm.kind == "gold" for arm in config.arms):
-            self.pool = build_pool(config, [*self.learned_from, *self.chosen_for])
+        self.pool.know([*self.learned_from, *self.chosen_for])
         self.prior = prior
         for warning in prior_warnings(config, prior, arm_specs(config)) if prior is not None else ():
             self._warn(warning)
@@ -234,7 +234,8 @@ class _Work:
     def go(self, seeds: int, compared: bool) -> tuple[dict[str, Any], Chosen]:
         """Learn and choose with every seed; the result, and the first seed's choice."""
         names, items = arm_names(self.config), [*self.learned_from, *self.chosen_for]
-        self.book = ScoreBook(self.pool, arm_specs(self.config), self.folder / "scores", self._scored)
+        kept = [spec for spec in arm_specs(self.config) if not needs_gold(spec)]
+        self.book = ScoreBook(self.pool, kept, self.folder / "scores", self._scored)
         responses = sum(len(item.responses) for item in items)
         self.progress.update(self.task, total=responses * (len(names) if compared else 1), completed=0)
         scores = self._score_all(names, items) if compared else None

@@ -28,10 +28,9 @@ from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.replay.feedback import Feedback, parse
-from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.configured import arm_pool, arm_specs
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
-from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rundir import RunDir, explained, write_atomically
 from reward_router.show import say, show_table, status
@@ -154,11 +153,8 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
         return path
     note = f"; left out: {told(dropped)}" if dropped else ""
     say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
-    pool = config.pool
-    device = torch_device(pool.device)
-    arms = RewardPool(
-        {s.name: s for s in specs}, resident=pool.resident, device=device, dtype=pool.dtype, timeout=pool.timeout
-    )
+    on_device = config.pool.model_copy(update={"device": torch_device(config.pool.device)})
+    arms = arm_pool(specs, on_device)
     check_models(specs)
     scores, failed = score_pairs(pairs, specs, arms, console)
     for arm, error in failed.items():
@@ -285,7 +281,7 @@ def _short(part: Json) -> Json:
 
 def _specs(config: PriorConfig) -> list[ArmSpec]:
     """The arms that score, the embedded ones where none are listed."""
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms] or default_arms()
+    return arm_specs(config.arms)
 
 
 def _fingerprints(config: PriorConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from reward_router import config as configuration
 from reward_router.config import ArmConfig, Count, NonNegative, PoolConfig, Positive, Section
 from reward_router.errors import InputError
+from reward_router.kinds import ARMS
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Ablation = Literal["cls", "offline", "online"]
@@ -109,8 +110,9 @@ class PriorConfig(Section):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
-        if any(arm.kind == "gold" for arm in self.arms):
-            raise ValueError("an arm of kind gold has no verifier here; leave it out")
+        blind = [arm.kind for arm in self.arms if ARMS[arm.kind].needs_gold]
+        if blind:
+            raise ValueError(f"an arm of kind {blind[0]} has no verifier here; leave it out")
         return self
 
 

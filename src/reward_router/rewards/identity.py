@@ -8,16 +8,14 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from reward_router.errors import InputError
-from reward_router.rewards.head import TENSORS, heads_folder
+from reward_router.kinds import ARMS, here_importable
 from reward_router.rewards.loading import TINY, model_identity, packaged_source, resolve_model
-from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
 
 WHOLE = 64 << 20  # bytes up to which a file is read from end to end
@@ -72,41 +70,53 @@ def file_identity(path: Path) -> str:
 
 
 def code_identity(spec: ArmSpec) -> str | None:
-    """A hash of the code of a metric or python arm, and of the files that its options name; None for an arm of weights alone.
+    """A hash of the code that makes an arm's scores, and of the files that its options name.
 
-    Of a python arm: its module, and every module of the user's own (outside the standard library and site-packages) that
-    it imports, directly or not. Of a metric: this package's metrics, and the versions of the packages behind it.
+    A kind says itself what that is; one that says nothing goes by its module. None for an arm of weights alone, and for
+    one that needs gold: its scores depend on the data.
     """
-    if spec.kind == "metric":
-        files = [Path(s.origin) for name in _METRIC_MODULES if (s := importlib.util.find_spec(name)) and s.origin]
-        packages = _METRIC_PACKAGES.get(str(spec.options.get("metric")), ())
-        return _hash([file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages])
-    if spec.kind != "python":
+    kind = ARMS[spec.kind]
+    if kind.code is not None:
+        return kind.code(spec.options)
+    if kind.loader is not None or kind.needs_gold:
         return None
-    module = str(spec.options.get("path", "")).partition(":")[0]
+    return module_code(kind.make.__module__, spec.options)
+
+
+def metric_code(options: Mapping[str, Any]) -> str:
+    """Of a metric: this package's metrics, and the versions of the packages behind it."""
+    modules = [importlib.util.find_spec(name) for name in _METRIC_MODULES]
+    files = [Path(module.origin) for module in modules if module is not None and module.origin]
+    packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
+    return _hash([file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages])
+
+
+def python_code(options: Mapping[str, Any]) -> str:
+    """Of an arm of kind python: the module that its ``path`` names, as in `module_code`."""
+    return module_code(str(options.get("path", "")).partition(":")[0], options)
+
+
+def module_code(module: str, options: Mapping[str, Any]) -> str:
+    """A hash of a module, of every module of the user's own that it imports, and of the files that options name.
+
+    The user's own are those outside the standard library, site-packages and this package.
+    """
     with here_importable():
         sources = list(_sources(module, set()))
-    named = [Path(v) for v in spec.options.values() if isinstance(v, str) and v.strip()]
+    named = [Path(value) for value in options.values() if isinstance(value, str) and value.strip()]
     return _hash([*sources, *(file_identity(path) for path in named if _is_file(path))])
 
 
 def arm_identity(spec: ArmSpec) -> dict[str, str]:
     """``weights`` and ``code`` of an arm, those of the two that it has; a head's weights are its encoder's and its own."""
-    source, code = source_of(spec), code_identity(spec)
+    kind = ARMS[spec.kind]
+    source = source_of(spec)
     own = [weights_identity(source.model)] if source else []
-    if spec.kind == "head" and (heads := _heads(spec)) is not None:
-        own.append(file_identity(heads))
-    found = {"weights": " ".join(own)} if own else {}
-    return found if code is None else {**found, "code": code}
-
-
-def _heads(spec: ArmSpec) -> Path | None:
-    """The file of a head's weights; None where there is none, which building the arm refuses by name."""
-    try:
-        file = heads_folder(str(spec.options.get("weights", ""))) / TENSORS
-    except (InputError, OSError, ValueError):
-        return None
-    return file if _is_file(file) else None
+    if kind.weights is not None and (file := kind.weights(spec.options)) is not None:
+        own.append(file_identity(file))
+    identity = {"weights": " ".join(own)} if own else {}
+    code = code_identity(spec)
+    return identity if code is None else {**identity, "code": code}
 
 
 def _sources(module: str, seen: set[str]) -> Iterator[str]:

@@ -1,22 +1,13 @@
 """Names that users write, checked against what exists: the nearest name is offered."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.kinds import nearest
 
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The end of an error message: ``; did you mean ...? allowed: ...``.
-
-    >>> nearest("lenght", ["length", "regex"])
-    '; did you mean length? allowed: length, regex'
-    """
-    names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
+__all__ = ["check_options", "nearest"]
 
 
 def check_options(

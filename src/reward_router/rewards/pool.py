@@ -15,9 +15,11 @@ from types import TracebackType
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rewards.names import nearest
+from reward_router.examples import Example
+from reward_router.kinds import ARMS, nearest
+from reward_router.rewards.kinds.gold import KnownPrompts
 from reward_router.rewards.request import Request, ScoreResult, told
-from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, source_of
+from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, needs_gold, source_of
 from reward_router.rewards.template import Prompt
 from reward_router.types import RewardModel
 
@@ -57,12 +59,18 @@ class RewardPool:
         self._sources = {name: source_of(spec, dtype=dtype, device=device) for name, spec in specs.items()}
         self._loaded: OrderedDict[Source, Any] = OrderedDict()
         self._built: dict[str, RewardModel] = {}
+        self._gold = KnownPrompts()
         self._overran: dict[str, threading.Thread] = {}
 
     @property
     def names(self) -> list[str]:
         """The arms, in the order of the configuration."""
         return [*self._specs, *self._given]
+
+    def know(self, examples: Iterable[Example]) -> None:
+        """Tell these prompts and their rules to the arms that need gold; nothing where there is no such arm."""
+        if any(needs_gold(spec) for spec in self._specs.values()):
+            self._gold.add(examples)
 
     @property
     def stays(self) -> bool:
@@ -79,7 +87,8 @@ class RewardPool:
         if source is not None:
             self._make_resident(source)
         if arm not in self._built:
-            self._built[arm] = build(self._specs[arm], None if source is None else self._loaded[source])
+            loaded = None if source is None else self._loaded[source]
+            self._built[arm] = build(self._specs[arm], loaded, gold=self._gold)
         return self._built[arm]
 
     def score(self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> ScoreResult:
@@ -100,7 +109,7 @@ class RewardPool:
             self._forget(arm)
             refused = isinstance(loading.error, InputError)
             return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
-        ragged = arm in self._specs and self._specs[arm].kind != "python"
+        ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:
             return ask.failed(

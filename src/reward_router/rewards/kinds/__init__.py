@@ -1,1 +1,1 @@
-"""Kinds of reward model that run elsewhere, or that ask a language model: one file a kind."""
+"""One file for each kind of reward model. A new file that ends with ``KIND = ArmKind(...)`` is a new kind; see CONTRIBUTING.md."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from reward_router.errors import InputError
+from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
 from reward_router.rewards.names import nearest
 from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreadable
@@ -193,3 +194,16 @@ def _whole_url(url: Any, path: str) -> Any:
         return url
     bare = url.rstrip("/")
     return bare + path if urlsplit(url).path in ("", "/") else bare
+
+
+KIND = ArmKind(
+    "http",
+    Http,
+    "a reward model behind a server: vLLM, SGLang, TEI, OpenRLHF, slime, or any that answers JSON",
+    hidden=("transport",),
+    ragged=True,
+    remote=True,
+    names_model=True,
+    check=lambda options: Http(**options).arm.wire.check(),
+    code=lambda options: None,
+)

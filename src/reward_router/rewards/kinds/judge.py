@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.errors import InputError
+from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
 from reward_router.rewards.names import nearest
 from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreadable, number
@@ -438,3 +439,16 @@ def _checked_scale(scale: Sequence[int] | None, logprobs: bool) -> tuple[int, in
     if logprobs and not (low >= 0 and high <= 9):
         raise InputError(f"scale is [{low}, {high}]; with logprobs a score is one digit, allowed within [0, 9]")
     return low, high
+
+
+KIND = ArmKind(
+    "judge",
+    Judge,
+    "a language model that judges, behind an OpenAI-compatible chat endpoint",
+    hidden=("transport",),
+    ragged=True,
+    remote=True,
+    names_model=True,
+    check=lambda options: Judge(**options).arm.wire.check(),
+    code=lambda options: None,
+)

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from reward_router.errors import InputError
 from reward_router.rewards.metered import Answer, ArmFailed, ArmStops
 from reward_router.rewards.names import nearest
 from reward_router.rewards.remote.canary import CANARIES, Watch, facts_of
-from reward_router.rewards.remote.memory import key_of, memory_of
+from reward_router.rewards.remote.memory import Memory, key_of, memory_of
 from reward_router.rewards.remote.wire import Reply, Wire
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float
@@ -118,7 +119,6 @@ class RemoteArm:
         """Asks nothing yet: the first request scores the canaries before it."""
         self.wire, self.plan, self.price = wire, plan, price
         self.policy = wire.policy
-        self.memory = memory_of(wire.policy.cache)
         self.watch: Watch | None = None
         self.since = 0
         self.drifted = False
@@ -142,6 +142,11 @@ class RemoteArm:
         """A fingerprint of what is served; `ArmFailed` where nobody answers."""
         self._look()
         return self.watch.fingerprint if self.watch else _place(self.wire.url, self._canary_questions())
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What was answered before; a file is opened at the first question."""
+        return memory_of(self.policy.cache)
 
     # canaries ----------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ One thread with an event loop serves an endpoint; `post_all` hands it a batch an
 """
 
 import asyncio
+import importlib.util
 import json
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
+NO_HTTPX = "arms behind an endpoint need the package httpx; install reward-router with the extra http"
 SHOWN = 160
 """Characters of an answer that a message repeats."""
 LETTERS_PER_TOKEN = 4
@@ -85,6 +87,12 @@ class Wire:
         [reply] = self._portal.run(self._all([("GET", place, None)]))
         return None if reply.error else reply.value
 
+    def check(self) -> None:
+        """InputError where requests cannot be made at all: the package httpx or the secret is missing."""
+        if importlib.util.find_spec("httpx") is None:
+            raise InputError(NO_HTTPX)
+        from_environment(self.key_env, self.shown)
+
     # on the event loop -------------------------------------------------------------------------------------------------
 
     async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
@@ -99,9 +107,7 @@ class Wire:
         try:
             import httpx
         except ImportError:
-            raise InputError(
-                "arms behind an endpoint need the package httpx; install reward-router with the extra http"
-            ) from None
+            raise InputError(NO_HTTPX) from None
         self._secret = from_environment(self.key_env, self.shown)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._secret:

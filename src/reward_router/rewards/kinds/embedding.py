@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.kinds import ArmKind
+from reward_router.rewards.loading import MINILM
 from reward_router.rewards.template import Prompt, user_text
 from reward_router.types import Float
 
@@ -41,3 +43,14 @@ class Embedding:
         norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
         unit_ND: Float = wide_ND / np.maximum(norm_N1, 1e-12)
         return unit_ND
+
+
+KIND = ArmKind(
+    "embedding",
+    Embedding,
+    "how near a response stands to its prompt in a sentence encoder's space",
+    loader="encoder",
+    default_model=MINILM,
+    hidden=("encoder",),
+    ragged=True,
+)

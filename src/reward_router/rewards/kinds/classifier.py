@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.errors import InputError
+from reward_router.kinds import ArmKind
 from reward_router.rewards import template as chat
 from reward_router.rewards.weights import context_of
 from reward_router.types import Float
@@ -234,3 +235,13 @@ class Classifier:
             raise InputError(
                 f"the model's own code ({name}) fails on a short row: {type(error).__name__}: {said}"
             ) from error
+
+
+KIND = ArmKind(
+    "classifier",
+    Classifier,
+    "a reward model with a score head: one logit, or one chosen from several",
+    loader="classifier",
+    hidden=("model", "tokenizer"),
+    ragged=True,
+)

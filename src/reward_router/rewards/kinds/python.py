@@ -2,13 +2,11 @@
 
 import importlib
 import inspect
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.kinds import ArmKind, here_importable
+from reward_router.rewards.identity import python_code
 from reward_router.rewards.names import check_options
 from reward_router.types import RewardModel
 
@@ -26,7 +24,8 @@ def load_python(path: str, **options: Any) -> RewardModel:
     if not module_name or not name:
         raise InputError(f"path {path!r} is no import path; write package.module:Class")
     target = _imported(path, module_name, name)
-    if (callable(target) and not hasattr(target, "score")) or inspect.isclass(target):
+    is_factory = callable(target) and not isinstance(target, RewardModel)
+    if inspect.isclass(target) or is_factory:
         check_options(path, target, options)
         target = target(**options)
     elif options:
@@ -41,9 +40,9 @@ def _imported(path: str, module_name: str, name: str) -> Any:
     except ImportError as error:
         raise InputError(f"{path} cannot be imported: {error}") from error
     for part in name.split("."):
-        if not hasattr(target, part):
+        target = getattr(target, part, None)
+        if target is None:
             raise InputError(f"{path}: {module_name} has no {name!r}")
-        target = getattr(target, part)
     return target
 
 
@@ -58,12 +57,10 @@ def _checked(path: str, model: Any) -> RewardModel:
     return model  # type: ignore[no-any-return]
 
 
-@contextmanager
-def here_importable() -> Iterator[None]:
-    """The current directory is on the import path in the block."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
+KIND = ArmKind(
+    "python",
+    load_python,
+    "your own reward model: a class, a function or an object by its import path",
+    remote=True,
+    code=python_code,
+)

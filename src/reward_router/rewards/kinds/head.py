@@ -8,7 +8,7 @@ kB each. Arms on the same encoder share its weights in memory. Left out: tuning 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from reward_router.artifacts import folder_of
 from reward_router.errors import InputError
-from reward_router.rewards.names import nearest
+from reward_router.kinds import ArmKind, nearest
+from reward_router.rewards import loading
 from reward_router.rewards.template import Prompt, user_text
 from reward_router.types import Float
 
@@ -122,3 +123,38 @@ class Head:
         for (b, n), value in zip(cells, rows_CF @ self.weight_F, strict=True):
             scores_BN[b, n] = value
         return scores_BN
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    weights, head = options["weights"], options.get("head")
+    if not isinstance(weights, str) or not isinstance(head, str | None):
+        raise InputError(f"weights is a folder or a packaged name, and head a name; given {weights!r} and {head!r}")
+    head_name(weights, head)
+
+
+def _check_loaded(options: Mapping[str, Any], model: str) -> None:
+    check_encoder(str(options["weights"]), model, loading.model_identity(model))
+
+
+def _file(options: Mapping[str, Any]) -> Path | None:
+    """The file of its weights; None where there is none, which building the arm refuses by name."""
+    try:
+        file = heads_folder(str(options.get("weights", ""))) / TENSORS
+        return file if file.is_file() else None
+    except (InputError, OSError, ValueError):
+        return None
+
+
+KIND = ArmKind(
+    "head",
+    Head,
+    "a small reward model that `fit-arm` learned on a frozen sentence encoder",
+    loader="encoder",
+    default_model=loading.MINILM,
+    hidden=("encoder",),
+    ragged=True,
+    check=_check,
+    check_loaded=_check_loaded,
+    weights=_file,
+    places=("weights",),
+)

@@ -1,0 +1,29 @@
+"""From the ``arms:`` of a configuration to the arms behind one door. Every command builds them here."""
+
+from collections.abc import Iterable, Sequence
+
+from reward_router.config import ArmConfig, PoolConfig
+from reward_router.examples import Example
+from reward_router.rewards.defaults import default_arms
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.spec import ArmSpec
+
+
+def arm_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
+    """The arms that a configuration lists, in its order; the embedded ones where it lists none."""
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms] or default_arms()
+
+
+def arm_pool(
+    specs: Iterable[ArmSpec], config: PoolConfig, device: str = "auto", examples: Iterable[Example] = ()
+) -> RewardPool:
+    """The arms, nothing loaded yet. ``device``: where ``pool.device`` is auto; ``examples``: what arms of kind gold know."""
+    pool = RewardPool(
+        {spec.name: spec for spec in specs},
+        resident=config.resident,
+        device=device if config.device == "auto" else config.device,
+        dtype=config.dtype,
+        timeout=config.timeout,
+    )
+    pool.know(examples)
+    return pool

@@ -31,7 +31,7 @@ def test_a_change_is_told_with_the_difference_and_becomes_what_is_served(server)
     state.mode, state.pages["/version"] = "sigmoid", {"version": "0.34.0"}
     [notice] = pool.score("arm", ["p"], [["s", "ss"]]).notices
     assert "version 0.33.0 -> 0.34.0" in notice
-    assert "'The capital of France is Paris.'" in notice
+    assert "canary 'The sea lay calm" in notice
     assert "applies a sigmoid" in notice
     assert pool.load("arm").served() != before
     assert pool.score("arm", ["p"], [["t", "tt"]]).notices == ()
@@ -91,7 +91,7 @@ def test_scores_that_are_all_equal_are_doubted():
 
 def test_a_damaged_baseline_is_no_baseline(tmp_path, monkeypatch, server):
     monkeypatch.setenv("REWARD_ROUTER_CACHE", str(tmp_path))
-    state, url = server
+    _, url = server
     pool_of(url).score("arm", ["p"], [["r"]])
     [kept] = (tmp_path / "served").iterdir()
     kept.write_text("{", encoding="utf-8")

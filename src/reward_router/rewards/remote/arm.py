@@ -140,7 +140,8 @@ class RemoteArm:
 
     def served(self) -> str:
         """A fingerprint of what is served; `ArmFailed` where nobody answers."""
-        self._look()
+        if self.watch is None:
+            self._look()
         return self.watch.fingerprint if self.watch else _place(self.wire.url, self._canary_questions())
 
     @cached_property

@@ -86,7 +86,9 @@ def report(name: str, costs_of) -> None:
     for (arm, cost), (_, accuracy) in zip(costs.items(), single_K2, strict=True):
         print(f"  {arm:45s} cost {cost:4g}  accuracy {accuracy:.3f}")
     curves = {gate: curve(pool, margins_PK, cost_K, gate) for gate in ("mean", "off")}
-    print("| cost a pair | best single arm | dear judge on a random share | committee (gate mean) | committee (gate off) |")
+    print(
+        "| cost a pair | best single arm | dear judge on a random share | committee (gate mean) | committee (gate off) |"
+    )
     print("|---|---|---|---|---|")
     for budget in BUDGETS:
         best = max((a for c, a in single_K2 if c <= budget), default=np.nan)

@@ -110,7 +110,9 @@ class Hanging(httpx.AsyncBaseTransport):
         await asyncio.sleep(3600)
 
 
-def breaker(steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 500.0) -> None:
+def breaker(
+    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 500.0
+) -> None:
     """Time is divided by ``scale``: timeout, patience and a step's own work alike."""
     calls = {"timeout": timeout / scale, "patience": 2.0 / scale}
     names = ["hangs", "one", "two", "three"]

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from reward_router.ledger import Ledger
     from reward_router.payoffs import QuantileScaler
     from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform, choose
+    from reward_router.session import Session
     from reward_router.types import Decision, RewardModel
+    from reward_router.verdicts.batch import Batch
 
     __version__: str
 
 _HOME = {
     "AllArmsResting": "errors",
+    "Batch": "verdicts.batch",
     "Committee": "committee",
     "Decision": "types",
     "Dispatcher": "dispatch",
@@ -30,12 +33,14 @@ _HOME = {
     "QuantileScaler": "payoffs",
     "RewardModel": "types",
     "RoundRobin": "routers",
+    "Session": "session",
     "Uniform": "routers",
     "choose": "routers",
 }
 
 __all__ = [
     "AllArmsResting",
+    "Batch",
     "Committee",
     "Decision",
     "Dispatcher",
@@ -47,6 +52,7 @@ __all__ = [
     "QuantileScaler",
     "RewardModel",
     "RoundRobin",
+    "Session",
     "Uniform",
     "__version__",
     "choose",

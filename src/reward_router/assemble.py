@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,14 @@ from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.config import OPTIONS, BreakerConfig, Config, DataConfig, RouterConfig, TrainConfig
 from reward_router.contexts import Contexts
 from reward_router.dispatch import BreakerRule, Dispatcher
+from reward_router.dispatch.old import NamedDecider, names_its_decider
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
-from reward_router.judging.committee import COMMITTEE, CommitteeJudge
-from reward_router.judging.judge import Judge
 from reward_router.kinds import here_importable
 from reward_router.ledger import Ledger
 from reward_router.limits import within
 from reward_router.online import online_prior, online_router, same_arms
+from reward_router.outcomes import PayoffRule
 from reward_router.payoffs import QuantileScaler
 from reward_router.ranks import Ranks
 from reward_router.rewards import configured
@@ -34,36 +33,57 @@ from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
+from reward_router.session import Session
 from reward_router.training.schedule import Schedule
-from reward_router.types import Float, Router
+from reward_router.types import By, Float, Router
+from reward_router.verdicts.asking import Asker
+from reward_router.verdicts.batch import VerdictMode
+from reward_router.verdicts.committee import CommitteeOfArms
+from reward_router.verdicts.ensemble import Ensemble
+from reward_router.verdicts.single import SingleArm
 
 if TYPE_CHECKING:
     from reward_router.offline.prior import Prior
     from reward_router.policy import Policy, PolicyText
     from reward_router.training.step import Trainer
 
-ENSEMBLE = "ensemble"
+Gather = Callable[[list[Any]], list[Any]]
 
 
 @dataclass
 class Parts:
-    """Everything a step needs."""
+    """Everything a step needs: the session is the middle of it, the policy and the trainer its two ends."""
 
     config: Config
     ranks: Ranks
     examples: list[Example]
     policy: "Policy"
     contexts: Contexts
-    judge: Judge
     trainer: "Trainer"
-    dispatcher: Dispatcher
+    session: Session
+    asker: Asker
     long_prompts: int = 0
-    committee: CommitteeJudge | None = None
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The router with its ledger."""
+        return self.session.dispatcher
+
+    @property
+    def pool(self) -> RewardPool:
+        """The arms."""
+        return self.session.pool
+
+    @property
+    def committee(self) -> CommitteeOfArms | None:
+        """The committee, where one judges."""
+        mode = self.session.mode
+        return mode if isinstance(mode, CommitteeOfArms) else None
 
     @property
     def routed(self) -> bool:
         """Whether a router names arms; false where all judge together or the committee names them itself."""
-        return len(self.dispatcher.arms) == len(self.judge.pool.names)
+        return self.session.mode.by is By.ROUTER
 
     @property
     def batches_per_iteration(self) -> int:
@@ -87,11 +107,6 @@ class Parts:
         order = keyed.rng(self.config.seed, "data", t // per_pass).permutation(total)
         at = (t % per_pass) * size
         return [self.examples[i] for i in order[at : at + size]]
-
-    @cached_property
-    def python_payoff(self) -> Callable[[Any], float | None]:
-        """The function that ``payoff.path`` names, its values checked."""
-        return checked_payoff(self.config.payoff.path or "")
 
 
 def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
@@ -126,7 +141,7 @@ def build_pool(config: Config, examples: list[Example]) -> RewardPool:
 
 def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
-    parts.judge.pool.know(examples)
+    parts.pool.know(examples)
 
 
 def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:
@@ -166,28 +181,55 @@ def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> 
     return [warning for warning in found if warning]
 
 
-def build_dispatcher(
-    config: Config, ranks: Ranks, ledger: Path, arms: list[str], dim: int, prior: "Prior | None" = None
-) -> Dispatcher:
+@dataclass(frozen=True)
+class Arms:
+    """Names of the arms with what a router and the ledger need to know beside them.
+
+    ``dim``: of what the router sees. ``by``: who decides; where it is not the router, none is asked.
+    """
+
+    names: list[str]
+    dim: int
+    by: By = By.ROUTER
+
+
+def build_dispatcher(config: Config, ranks: Ranks, path: Path, arms: Arms, prior: "Prior | None" = None) -> Dispatcher:
     """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
     if not ranks.main:
         folder = Path(tempfile.mkdtemp(prefix="reward-router-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        if ledger.exists():
-            shutil.copy(ledger, folder / "ledger.sqlite")
-        ledger = folder / "ledger.sqlite"
+        if path.exists():
+            shutil.copy(path, folder / "ledger.sqlite")
+        path = folder / "ledger.sqlite"
     ranks.wait()  # nobody writes while the others copy
-    payoff = config.payoff
-    first = [config.pool.fallback] if config.pool.fallback else []
-    return Dispatcher(
-        build_router(config.router, arms, dim, config.seed, prior),
-        arms,
-        ledger=Ledger(ledger, durability=config.durability, contexts=config.contexts),
+    ledger = Ledger(path, durability=config.durability, contexts=config.contexts)
+    if arms.by is By.ROUTER:
+        router = build_router(config.router, arms.names, arms.dim, config.seed, prior)
+        return bound(config, router, arms.names, ledger)
+    if names_its_decider(ledger, arms.names, arms.by):
+        names = [*arms.names, str(arms.by)]
+        return bound(config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider)
+    return bound(config, Uniform(len(arms.names)), arms.names, ledger)  # never asked, never taught
+
+
+def bound(
+    config: Config,
+    router: Router,
+    names: list[str],
+    ledger: Ledger,
+    kind: type[Dispatcher] = Dispatcher,
+) -> Dispatcher:
+    """A dispatcher with the settings of a run."""
+    payoff, fallback = config.payoff, config.pool.fallback
+    return kind(
+        router,
+        names,
+        ledger=ledger,
         seed=config.seed,
         scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
         hold_back=payoff.hold_back,
         breaker=breaker_rule(config.pool.breaker),
-        fallback=list(dict.fromkeys([*first, *arms])),
+        fallback=list(dict.fromkeys([*([fallback] if fallback else []), *names])),
     )
 
 
@@ -232,32 +274,53 @@ def assemble(
     begin(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
     contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
-    ensemble = config.router.ensemble if config.router.mode == "ensemble" else None
-    costs = {s.name: s.cost for s in arm_specs(config)}
-    judge = Judge(
-        pool, costs, fallback=config.pool.fallback, ensemble=ensemble, noise=config.noise, seed=config.seed, say=say
-    )
     trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed)
+    asker = build_asker(config, pool, say)
+    mode = build_mode(config, asker, names, ranks.gather)
     dim = contexts.of_unit(config.router.unit)
-    committee = build_committee(config, judge, names, ranks.gather) if config.judge.mode == "committee" else None
-    alone = ENSEMBLE if ensemble else COMMITTEE if committee and config.judge.first == "order" else None
-    if alone:  # no router names an arm: decisions bear this name, calls the arms'
-        router = RouterConfig(name="fixed", arm=alone, unit=config.router.unit)
-        config, names = config.model_copy(update={"router": router}), [*names, alone]
-    elif by_iteration(config.router):
+    if mode.by is By.ROUTER and by_iteration(config.router):
         dim = 1
-    dispatcher = build_dispatcher(config, ranks, ledger, names, dim, prior)
-    return Parts(
-        config, ranks, fits, policy, contexts, judge, trainer, dispatcher, len(examples) - len(fits), committee
+    dispatcher = build_dispatcher(config, ranks, ledger, Arms(names, dim, mode.by), prior)
+    session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
+    session.gather = ranks.gather
+    skipped = len(examples) - len(fits)
+    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped)
+
+
+def build_asker(config: Config, pool: Any, say: Callable[[str], None] = lambda _: None) -> Asker:
+    """How the arms of this run are asked; ``pool``: a `RewardPool`, or whatever scores like one."""
+    costs = {spec.name: spec.cost for spec in arm_specs(config)}
+    asker = Asker(pool, costs, fallback=config.pool.fallback)
+    asker.noise, asker.seed, asker.say = config.noise, config.seed, say
+    return asker
+
+
+def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -> VerdictMode:
+    """Who judges: the drawn arm, all arms, or the committee."""
+    if config.judge.mode == "committee":
+        return build_committee(config, asker, names, gather)
+    if config.router.mode == "ensemble":
+        return Ensemble(asker, config.router.ensemble)
+    return SingleArm(asker)
+
+
+def payoff_rule(config: Config) -> PayoffRule:
+    """The configured payoff."""
+    payoff = config.payoff
+    function = checked_payoff(payoff.path or "") if payoff.name == "python" else None
+    return PayoffRule(
+        payoff.name,
+        function,
+        fraction=payoff.fraction,
+        seed=config.seed,
+        dpo=config.train.loss == "dpo",
     )
 
 
-def build_committee(
-    config: Config, judge: Judge, names: list[str], gather: Callable[[list[Any]], list[Any]]
-) -> CommitteeJudge:
+def build_committee(config: Config, asker: Asker, names: list[str], gather: Gather) -> CommitteeOfArms:
     """The committee over all arms but the one that labels, unfitted; InputError for costs or a budget that no order could keep."""
     names = [name for name in names if name != config.judge.labels.arm]
-    settings, costs = config.judge, [judge.costs.get(name, 1.0) for name in names]
+    settings, costs = config.judge, [asker.cost(name) for name in names]
     free = [name for name, cost in zip(names, costs, strict=True) if cost <= 0]
     if free:
         raise InputError(f"arms.{free[0]}.cost: the committee orders arms by gain per cost; allowed above 0")
@@ -283,7 +346,8 @@ def build_committee(
     labels = settings.labels
     seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
     policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
-    return CommitteeJudge(judge, OnlineCommittee(committee, policy, labels.start), names, settings, config.seed, gather)
+    online = OnlineCommittee(committee, policy, labels.start)
+    return CommitteeOfArms(asker, online, names, settings, gather)
 
 
 def steps_of(config: Config, prompts: int) -> int:
@@ -307,12 +371,6 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
     for key, arm in (*known, ("judge.labels.by", config.judge.labels.arm), *vetoes):
         if arm is not None and arm not in names:
             raise InputError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
-    for key, uses, name in (
-        ("router.mode: ensemble", config.router.mode == "ensemble", ENSEMBLE),
-        ("judge: committee", config.judge.mode == "committee", COMMITTEE),
-    ):
-        if uses and name in names:
-            raise InputError(f"arm {name!r}: {key} uses this name itself; give the arm another")
     by_gold = config.judge.mode == "committee" and config.judge.labels.arm is None
     if by_gold and (blank := sum(e.verify is None for e in examples)):
         raise InputError(

@@ -16,11 +16,12 @@ from reward_router import keyed
 from reward_router.dispatch.eligible import masked
 from reward_router.evaluate import interval
 from reward_router.examples import Example
-from reward_router.judging.judge import Unit
-from reward_router.loop import Loop, gold_of_choice
+from reward_router.loop import Loop
+from reward_router.outcomes import gold_of_choice
 from reward_router.routers.choose import choose
 from reward_router.routers.greedy import Greedy
 from reward_router.types import Decision, Float
+from reward_router.verdicts.batch import Batch, Unit
 
 NO_STEP = 2**40
 """Added to the step, so that what is drawn here (noise on scores, ties between arms) is drawn for no training step."""
@@ -46,13 +47,16 @@ def best_of(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
     parts = loop.parts
     prompts = [example.prompt for example, _ in answered]
     responses = [list(group) for _, group in answered]
-    units = [Unit(e.id, ((b, tuple(range(len(group)))),)) for b, (e, group) in enumerate(answered)]
-    decisions = _decisions(loop, [unit.id for unit in units], loop.prompt_rows(prompts, responses), step)
+    ids = [example.id for example, _ in answered]
+    batch = Batch(NO_STEP + step, prompts, ids, responses, resting=parts.session.resting())
+    for b, texts in enumerate(responses):
+        batch.units.append(Unit(ids[b], ((b, tuple(range(len(texts)))),)))
+    batch.decisions = _decisions(loop, ids, loop.units.prompt_rows(prompts, responses), step)
 
-    verdicts = parts.judge.judge(units, decisions, prompts, responses, NO_STEP + step, resting=loop.resting())
+    verdicts = parts.session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
     picks = []
-    for (example, group), decision, [score_N] in zip(answered, decisions, verdicts.scores, strict=True):
+    for (example, group), decision, [score_N] in zip(answered, batch.decisions, verdicts.scores, strict=True):
         gold_N = example.gold(group)
         chosen = gold_of_choice(score_N, gold_N)
         assert chosen is not None  # held-out prompts are those that have gold
@@ -69,9 +73,10 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
     dispatcher, seed = loop.parts.dispatcher, loop.config.seed
     if not ids:
         return []
-    names, resting = dispatcher.arms, loop.resting()
+    names, resting = dispatcher.arms, loop.session.resting()
     awake_K = np.array([name not in resting for name in names])
-    probs_BK = masked(Greedy(dispatcher.router).probs(loop.seen(context_BD, step)), awake_K[None])
+    seen_BD = loop.seen(context_BD, step)
+    probs_BK = masked(Greedy(dispatcher.router).probs(seen_BD), awake_K[None])
     u_B = np.array([keyed.uniform(seed, "arm", NO_STEP + step, unit) for unit in ids])
     arm_B, p_B = choose(probs_BK, u_B)
     chosen = zip(ids, arm_B.tolist(), p_B.tolist(), probs_BK, strict=True)

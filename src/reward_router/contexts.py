@@ -18,6 +18,22 @@ if TYPE_CHECKING:
     from reward_router.policy import Policy
 
 
+class Hashing:
+    """Hashed words as contexts: no model, no download. Prompts -> (B, ``dim``) rows of unit norm.
+
+    >>> Hashing(8)(["Say hi.", "Count to three."]).shape
+    (2, 8)
+    """
+
+    def __init__(self, dim: int = 64) -> None:
+        """``dim``: D, how many features a prompt has."""
+        self.dim = dim
+
+    def __call__(self, prompts: Sequence[Prompt]) -> Float:
+        """(B, D); equal prompts have equal rows."""
+        return hash_rows([text_of(prompt) for prompt in prompts], self.dim)
+
+
 class PairRows(Protocol):
     """What makes rows of pairs, and how long they are."""
 

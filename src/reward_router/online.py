@@ -15,7 +15,7 @@ from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.spec import ArmSpec
 from reward_router.routers import LinearThompson
 from reward_router.routers.strongest import Strongest
-from reward_router.routers.trusted import NO_PRIOR, TRUST
+from reward_router.routers.trusted import NO_PRIOR, TRUST, TrustedThompson
 from reward_router.types import Router
 
 if TYPE_CHECKING:
@@ -81,3 +81,8 @@ def online_router(config: RouterConfig, arms: Sequence[str], dim: int, prior: "P
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # arms without strengths: the run says so in its own words
         return prior.router(arms, trust=TRUST if config.trust is None else config.trust, **options)
+
+
+def prior_trust(router: Router) -> float | None:
+    """Posterior weight of the informative prior; None where the router has none that must earn its trust."""
+    return router.trust if isinstance(router, TrustedThompson) else None

@@ -18,8 +18,9 @@ from reward_router.examples import Example, balanced, load_examples
 from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
 from reward_router.looks import Looks, look_prompts
-from reward_router.loop import Loop, describe, prior_trust
+from reward_router.loop import Loop, describe
 from reward_router.manifest import dev_set, manifest, prior_digest
+from reward_router.online import prior_trust
 from reward_router.ranks import Ranks
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
@@ -138,7 +139,8 @@ class _Run:
             know_gold(parts, self.held_out)
         self.show.expect(*self._plan())
         self.loop = Loop(parts, clock, self.show.say, self._warn)
-        parts.judge.say, parts.judge.warn = self.show.say, self._warn
+        parts.asker.say = self.show.say
+        parts.asker.warn = self._warn
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
@@ -158,7 +160,7 @@ class _Run:
 
     def _once(self) -> float:
         """Seconds of the last verdicts that went into loading models which now stay."""
-        return self.loop.loading if self.parts.judge.pool.stays else 0.0
+        return self.loop.loading if self.parts.pool.stays else 0.0
 
     def kinds(self) -> dict[str, tuple[list[Example], int]]:
         """Kinds of gold this run measures: name in the summary -> prompts and samples of each (0: one greedy response)."""
@@ -210,7 +212,7 @@ class _Run:
         if self.parts.ranks.main:
             self.run.log(record)
         # a run that may stop at the next step, for want of judges, goes on from here
-        stuck = set(self.parts.judge.pool.names) <= set(record["resting"])
+        stuck = set(self.parts.pool.names) <= set(record["resting"])
         due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or stuck
         if due and t + 1 < self.parts.steps:
             self._checkpoint(t + 1)
@@ -353,7 +355,7 @@ class _Run:
         by_status = counted["calls"]
         audit = by_status.get("audit", 0)
         made = sum(by_status.values()) - audit - by_status.get("shared", 0)
-        n_arms = len(parts.committee.names if parts.committee else parts.judge.pool.names)
+        n_arms = len(parts.committee.names if parts.committee else parts.pool.names)
         return {
             "router": judged_by(config),
             "unit": config.router.unit,
@@ -370,7 +372,7 @@ class _Run:
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
             "study": shipped_study() if is_default(config) else None,
-            "trust": prior_trust(parts.dispatcher),
+            "trust": prior_trust(parts.dispatcher.router),
             "payoff_gold": payoff_gold_correlation(parts),
             "calls": {
                 "made": made,

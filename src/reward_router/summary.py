@@ -39,7 +39,7 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     ``failed``: its failures. ``rested``: decisions that were made while it rested.
     """
     decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
-    failures = Counter(f.arm for f in parts.dispatcher.ledger.rows(Failed, ""))
+    failures = Counter(arm for _, arm in parts.dispatcher.ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
     category = {e.id: e.category for e in parts.examples}
@@ -47,9 +47,9 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
-    for k, name in enumerate(parts.dispatcher.arms if parts.routed else parts.judge.pool.names):
+    for k, name in enumerate(parts.pool.names):
         asked = (calls.arm == k) & unshared
-        mine = decisions.arm == k if parts.routed else np.zeros(len(decisions.arm), bool)
+        mine = decisions.arm == k
         if parts.committee is not None:  # several arms a decision: shares are of being asked
             mine = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
         paid = decisions.payoff[decisions.arm == k]

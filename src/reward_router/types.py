@@ -14,6 +14,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -27,12 +28,24 @@ Truncated = Literal["lose", "drop", "keep"]
 """What becomes of a response that the token limit cut: it loses to every finished one, makes no pair, or counts as any other."""
 
 
+class By(StrEnum):
+    """Who decided which arms judge a unit. Only a router's decision has an arm."""
+
+    ROUTER = "router"
+    """The router drew one arm from its probabilities, and the payoff teaches it."""
+    ENSEMBLE = "ensemble"
+    """All arms judge together. Nothing was drawn, and the payoff teaches no router."""
+    COMMITTEE = "committee"
+    """The committee names the arms one after another. Nothing was drawn by a router."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The receipt of one routed unit: keep its ``id``, the payoff is given to it.
 
     ``propensity`` is the probability the arm was drawn with, ``probs_K`` the whole distribution, ``version`` the number of
-    payoffs the router had applied when it decided.
+    payoffs the router had applied when it decided. Where ``by`` is not the router there is no arm: ``arm`` is -1, ``name`` is
+    empty, ``propensity`` 1 and ``probs_K`` all zeros. ``arm`` is also -1 for an arm that was removed since; its name stays.
     """
 
     id: str
@@ -45,6 +58,7 @@ class Decision:
     version: int = 0
     n_units: int = 1
     forced: bool = False
+    by: By = By.ROUTER
 
 
 @runtime_checkable

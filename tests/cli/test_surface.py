@@ -6,13 +6,13 @@ import sys
 import reward_router
 
 NAMES = {
-    "AllArmsResting", "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger", "LinearThompson", "LinUCB", "QuantileScaler",
-    "RewardModel", "RoundRobin", "Uniform", "choose", "__version__",
+    "AllArmsResting", "Batch", "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger", "LinearThompson", "LinUCB", "QuantileScaler",
+    "RewardModel", "RoundRobin", "Session", "Uniform", "choose", "__version__",
 }  # fmt: skip
 
 BLOCKED = "torch transformers trl peft accelerate datasets fastapi ray pyarrow sentence_transformers safetensors"
 
-TOUCH = f"""
+BLOCK = f"""
 import sys
 
 class Block:
@@ -21,6 +21,9 @@ class Block:
             raise ImportError(name + " is blocked")
 
 sys.meta_path.insert(0, Block())
+"""
+
+TOUCH = """
 import reward_router
 before = set(sys.modules)
 assert not any(m.startswith(("numpy", "scipy")) for m in before), "importing the package alone loads nothing heavy"
@@ -43,5 +46,34 @@ def test_public_names() -> None:
 
 
 def test_core_works_without_any_extra() -> None:
-    done = subprocess.run([sys.executable, "-c", TOUCH], capture_output=True, text=True, check=False)
+    run_blocked(TOUCH)
+
+
+WITHOUT_TORCH = (
+    "session", "verdicts.single", "verdicts.ensemble", "verdicts.committee", "outcomes", "contexts", "testing", "loop", "assemble",
+    "rewards.pool", "rewards.metric", "replay.run", "ledger", "bestofn.ways", "training.records",
+)  # fmt: skip
+
+MIDDLE = """
+from reward_router import Batch, Dispatcher, LinUCB, Session
+from reward_router.contexts import Hashing
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.spec import ArmSpec
+
+arms = {"short": ArmSpec("short", "metric", options={"metric": "length", "direction": "short"})}
+session = Session(Dispatcher(LinUCB(1, 8), ["short"]), RewardPool(arms), Hashing(8), "probe")
+batch = session.judge(Batch(0, ["Say hi."], ["p"], [["hi", "hello there"]], [[1.0, 0.0]]))
+assert session.judgements(batch)[0].ranking == (0, 1)
+assert list(session.learn(batch).values()) == [1.0]
+assert "torch" not in sys.modules
+"""
+
+
+def test_the_middle_works_without_any_extra() -> None:
+    imports = "".join(f"import reward_router.{name}\n" for name in WITHOUT_TORCH)
+    run_blocked(imports + MIDDLE)
+
+
+def run_blocked(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", BLOCK + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -74,9 +74,13 @@ def test_routers_that_read_no_contexts_need_none_kept(tmp_path: Path) -> None:
     assert router.sums_K.max() == pytest.approx(1 / decision.propensity)
 
 
+class Stopped(BaseException):
+    """Like KeyboardInterrupt: no Exception."""
+
+
 ERRORS = [
     KeyError("x"), TypeError("x"), RuntimeError("x"), ZeroDivisionError("x"), MemoryError("x"), AssertionError("x"),
-    NotImplementedError("x"), StopIteration("x"), SystemExit(3), KeyboardInterrupt(), ValueError("x"),
+    np.linalg.LinAlgError("x"), Stopped(), NotImplementedError("x"), StopIteration("x"), SystemExit(3), KeyboardInterrupt(), ValueError("x"),
 ]  # fmt: skip
 
 
@@ -102,6 +106,33 @@ def test_whatever_an_update_raises_the_ledger_goes_on(tmp_path: Path, error: Bas
     again = Spy(2)
     Dispatcher(again, ["a", "b"], ledger=Ledger(path), hold_back=0).close()
     assert again.seen == X[[0, 2, 1]].tolist()
+
+
+@pytest.mark.parametrize(
+    "error", [np.linalg.LinAlgError("x"), ValueError("x"), Stopped()], ids=lambda e: type(e).__name__
+)
+@pytest.mark.parametrize("held", [0, 3], ids=["at once", "released together"])
+def test_an_update_that_raised_leaves_nothing_for_the_next_process(
+    tmp_path: Path, error: BaseException, held: int
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Spy(2)
+    dispatcher = Dispatcher(router, ["a", "b"], ledger=Ledger(path), hold_back=held)
+    decisions = dispatcher.route(X, ["p", "q", "r"], 0)
+    raws = [(decision.id, float(k)) for k, decision in enumerate(decisions)]
+    dispatcher.feedback_raw_many(raws[:2], source="loss")
+    router.error = error
+    with pytest.raises(type(error)):
+        dispatcher.feedback_raw_many(raws[2:], source="loss")
+    dispatcher.ledger.close()  # it ends here, without a snapshot
+    router = Spy(2)
+    with Ledger(path) as ledger:
+        dispatcher = Dispatcher(router, ["a", "b"], ledger=ledger, hold_back=held)
+        assert dispatcher.pending == [decisions[2].id]
+        assert router.seen == ([] if held else X[:2].tolist())
+        assert dispatcher.feedback_raw_many(raws, source="loss") == [False, False, True]
+        assert router.seen == X.tolist()
+        assert ledger.check().ok
 
 
 def test_truth_values_are_taken_alike_by_routers_and_the_dispatcher() -> None:

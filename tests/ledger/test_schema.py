@@ -9,7 +9,8 @@ import pytest
 
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import LedgerError
-from reward_router.ledger import Ledger, check_ledger, schema
+from reward_router.ledger import Ledger, check_ledger
+from reward_router.ledger.sqlite import schema
 from reward_router.routers import Exp3
 
 HERE = Path(__file__).parent

@@ -1,19 +1,22 @@
-"""The file: order, all or nothing, one writer, many readers, full disks, snapshots."""
+"""The SQLite file: one writer, many readers, full disks, altered snapshots. What every store keeps to is in ``test_laws``."""
 
 import multiprocessing
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import reward_router
 from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import Call, Ledger
-from reward_router.ledger.rows import Decided, Labelled, Paid
+from reward_router.ledger.rows import Decided, Labelled
 from reward_router.routers import Exp3, LinUCB
 
 X = np.random.default_rng(0).normal(size=(400, 4))
@@ -30,24 +33,6 @@ def fill(ledger: Ledger, steps: int = 20, router=None) -> Dispatcher:
         d.record_calls([Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions])
         d.feedback(decisions[step % 2].id, step / 100)
     return d
-
-
-def test_events_are_numbered_without_gaps_and_read_in_order(tmp_path):
-    with Ledger(tmp_path / "l") as ledger:
-        fill(ledger)
-        seqs = [event.seq for event in ledger.events()]
-        assert seqs == list(range(1, ledger.last_seq + 1)) == [e.seq for e in ledger.events(after=0)]
-        assert [e.seq for e in ledger.events(after=50)] == seqs[50:]
-        assert {type(e) for e in ledger.events(types=[Paid, Decided])} == {Paid, Decided}
-
-
-@pytest.mark.parametrize("rows", [[label(2)], [label(1), label(3)], [label(1), label(1)]])
-def test_events_that_do_not_continue_are_refused_whole(rows):
-    ledger = Ledger(":memory:")
-    with pytest.raises(LedgerError, match="do not continue"):
-        ledger.append(rows)
-    assert list(ledger.events()) == []
-    assert ledger.last_seq == 0
 
 
 def test_a_second_writer_is_refused_here_and_in_another_process(tmp_path):
@@ -180,7 +165,7 @@ def test_only_the_first_and_the_newest_snapshots_are_kept(tmp_path):
 
 
 def test_a_snapshot_larger_than_a_part_round_trips(monkeypatch):
-    monkeypatch.setattr("reward_router.ledger.snapshots.PART", 100)
+    monkeypatch.setattr("reward_router.ledger.sqlite.snapshots.PART", 100)
     ledger = Ledger(":memory:")
     state = {"a": np.arange(60.0).reshape(3, 20), "b": np.array("Exp3"), "c": np.array(True), "d": np.empty((0, 3))}
     ledger.snapshot(state, {"names": ["é"]})
@@ -189,59 +174,6 @@ def test_a_snapshot_larger_than_a_part_round_trips(monkeypatch):
     assert {k: (v.dtype, v.shape, v.tobytes()) for k, v in back.items()} == {
         k: (v.dtype, v.shape, v.tobytes()) for k, v in state.items()
     }
-
-
-@pytest.mark.parametrize("seq", [-1, 10**6])
-def test_a_rewind_beyond_the_ends_is_refused(seq):
-    ledger = Ledger(":memory:")
-    fill(ledger, 3)
-    with pytest.raises(LedgerError, match="cannot rewind"):
-        ledger.rewind(seq, "no")
-
-
-def test_a_rewind_gives_late_payoffs_their_decisions_back(tmp_path):
-    with Ledger(tmp_path / "l") as ledger:
-        d = fill(ledger, 5)
-        pending, counts, seq = d.pending, d.counts(), ledger.last_seq
-        d.feedback(pending[0], 0.25)
-        assert ledger.rewind(seq, "test") == 1
-        assert (d.pending, d.counts()) == (pending, counts)
-        assert d.feedback(pending[0], 0.75)
-        assert ledger.query("SELECT reason FROM abandoned") == [("test",)]
-
-
-def test_columns_hold_what_happened(tmp_path):
-    with Ledger(tmp_path / "l") as ledger:
-        d = fill(ledger)
-        d.record_label("x", 3, 1.0, "verifier")
-        decisions, payoffs, calls, labels = ledger.decisions(), ledger.payoffs(), ledger.calls(), ledger.labels()
-        assert (decisions.probs_BK[np.arange(40), decisions.arm] == decisions.propensity).all()
-        assert (decisions.context_BD[::2] == X[:20]).all()
-        assert decisions.unit == ["x", "y"] * 20
-        paid = ~np.isnan(decisions.payoff)
-        assert paid.sum() == len(payoffs.seq) == 20
-        assert sorted(decisions.payoff[paid]) == sorted(payoffs.scaled) == [s / 100 for s in range(20)]
-        assert (np.isnan(calls.score) == (calls.arm == 1)).all()
-        assert np.isnan(calls.price).all()
-        assert (labels.unit, labels.value.tolist()) == (["x"], [1.0])
-        assert ledger.decisions(contexts=False).context_BD is None
-        assert d.counts() == {
-            "decisions": 40, "payoffs": 20, "failures": 0, "labels": 1, "calls": {"ok": 40}, "saturated": 0.0,
-        }  # fmt: skip
-
-
-def test_counts_are_kept_up_to_date(tmp_path):
-    with Ledger(tmp_path / "l") as ledger:
-        d = fill(ledger, 3)
-        first = d.counts()
-        d.feedback_raw_many([(i, float(n)) for n, i in enumerate(d.pending)], source="raw")
-        for q in d.route(X[100:110], [str(i) for i in range(10)], 50):
-            d.feedback_raw(q.id, 99.0, source="raw")
-        d.record_failure(None, "a", "timeout")
-        running = d.counts()
-        ledger._tally = None
-        assert running == d.counts() != first
-        assert 0 < running["saturated"] < 1
 
 
 @pytest.mark.parametrize("arguments", [{"durability": "fast"}, {"contexts": "f16"}])
@@ -318,3 +250,10 @@ def test_decisions_are_found_alike_at_hand_and_in_the_file(tmp_path, monkeypatch
         ledger.rewind(ledger.last_seq - 9, "test")
         assert ledger.find(ids) == reader.find(ids)
         assert len(ledger.find(ids)) < len(ids)
+
+
+def test_sql_is_written_in_one_folder_only():
+    package = Path(reward_router.__file__).parent
+    words = re.compile(r"\bsqlite3\b|\.query\(|\.execute(?:many)?\(|\b(?:SELECT|INSERT INTO|DELETE FROM|UPDATE)\b")
+    found = {path.relative_to(package).parts[:2] for path in package.rglob("*.py") if words.search(path.read_text())}
+    assert found == {("ledger", "sqlite")}

@@ -11,17 +11,17 @@ import pytest
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee, rank
 from reward_router.config import Config, JudgeConfig, PairsConfig
 from reward_router.errors import InputError
-from reward_router.examples import Example
 from reward_router.ledger import Ledger
-from reward_router.types import Decision, Float
+from reward_router.types import By, Decision, Float
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
 from reward_router import run
-from reward_router.judging.committee import CommitteeJudge
-from reward_router.judging.judge import Judge, Unit
 from reward_router.rewards.pool import RewardPool
 from reward_router.rundir import as_arrays, as_tensors
+from reward_router.verdicts.asking import Asker
+from reward_router.verdicts.batch import Batch, Unit
+from reward_router.verdicts.committee import CommitteeOfArms
 
 N, ARMS = 4, ["a", "b", "c"]
 STRENGTH = {"a": 1.5, "b": 1.0, "c": 0.6}
@@ -48,10 +48,6 @@ class Noisy:
         return np.array([[self.one(r) for r in group] for group in responses])
 
 
-def example(i: int) -> Example:
-    return Example(f"p{i}", f"prompt {i}", "", lambda r: r.endswith("right"))
-
-
 def texts(i: int, bad: Sequence[int] = ()) -> list[str]:
     draw = np.random.default_rng(i)
     marks = ["right" if u < 0.5 else "wrong" for u in draw.random(N)]
@@ -65,7 +61,7 @@ def judge(
     fitted: bool = False,
     vetoes: tuple[int, ...] = (),
     **settings: Any,
-) -> tuple[CommitteeJudge, dict[str, Noisy]]:
+) -> tuple[CommitteeOfArms, dict[str, Noisy]]:
     models = {name: Noisy(name, (how or {}).get(name, "")) for name in ARMS}
     online = OnlineCommittee(Committee(np.ones(3), gate="off", vetoes=vetoes), policy or LabelPolicy(share=0.0))
     if fitted:
@@ -75,14 +71,18 @@ def judge(
         online.committee.fit(signal + 1.4 * draw.normal(size=(600, 3)), label)
     config = JudgeConfig(mode="committee", **settings)
     pool = RewardPool({}, models=dict(models))
-    return CommitteeJudge(Judge(pool, {}), online, ARMS, config, gather=gather), models
+    return CommitteeOfArms(Asker(pool, {}), online, ARMS, config, gather=gather), models
 
 
-def step(j: CommitteeJudge, rows: Sequence[int], t: int = 0, name: str = "committee", bad: Sequence[int] = ()) -> Any:
-    examples, responses = [example(i) for i in rows], [texts(i, bad) for i in rows]
-    units = [Unit(e.id, ((b, tuple(range(N))),)) for b, e in enumerate(examples)]
-    decisions = [Decision(f"{i:032x}", f"p{i}", t, 0, name, 1.0, np.ones(1)) for i in rows]
-    return j.judge(units, decisions, examples, responses, t), responses, models_scores(responses)
+def step(j: CommitteeOfArms, rows: Sequence[int], t: int = 0, name: str = "", bad: Sequence[int] = ()) -> Any:
+    responses = [texts(i, bad) for i in rows]
+    ids = [f"p{i}" for i in rows]
+    by = By.ROUTER if name else By.COMMITTEE
+    gold = [np.array([float(r.endswith("right")) for r in group]) for group in responses]
+    batch = Batch(t, [f"prompt {i}" for i in rows], ids, responses, gold)
+    batch.units = [Unit(unit, ((b, tuple(range(N))),)) for b, unit in enumerate(ids)]
+    batch.decisions = [Decision(f"{i:032x}", f"p{i}", t, -1, name, 1.0, np.ones(1), by=by) for i in rows]
+    return j.judge(batch), responses, models_scores(responses)
 
 
 def models_scores(responses: Sequence[Sequence[str]]) -> list[Float]:

@@ -11,17 +11,17 @@ import pytest
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.config import Config, JudgeConfig
 from reward_router.errors import InputError
-from reward_router.examples import Example
 from reward_router.ledger import Ledger
-from reward_router.types import Decision, Float
+from reward_router.types import By, Decision, Float
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
 from reward_router import run
-from reward_router.judging.committee import CommitteeJudge
-from reward_router.judging.judge import Judge, Unit
-from reward_router.judging.labels import better_worse
 from reward_router.rewards.pool import RewardPool
+from reward_router.verdicts.asking import Asker
+from reward_router.verdicts.batch import Batch, Unit
+from reward_router.verdicts.committee import CommitteeOfArms
+from reward_router.verdicts.labels import better_worse
 
 N, ARMS, STRONG = 4, ["a", "b", "c", "d"], "strong"
 SIGNAL = {"a": 1.5, "b": 1.0, "c": 0.6, "d": 0.0, STRONG: 8.0}
@@ -55,21 +55,22 @@ def judge(
     gather: Callable[[list[Any]], list[Any]] = lambda x: x,
     budget: float | None = None,
     **labels: Any,
-) -> CommitteeJudge:
+) -> CommitteeOfArms:
     models = {name: Noisy(name, (how or {}).get(name, "")) for name in [*ARMS, STRONG]}
     config = JudgeConfig.model_validate({"mode": "committee", "labels": labels})
     committee = Committee(np.ones(len(ARMS)), gate="off", budget=budget)
     online = OnlineCommittee(committee, policy or LabelPolicy(share=1.0), config.labels.start)
     pool = RewardPool({}, models=dict(models))
-    return CommitteeJudge(Judge(pool, {STRONG: 5.0}), online, ARMS, config, gather=gather)
+    return CommitteeOfArms(Asker(pool, {STRONG: 5.0}), online, ARMS, config, gather=gather)
 
 
-def step(j: CommitteeJudge, rows: Sequence[int], t: int = 0) -> tuple[Any, list[list[str]]]:
-    examples = [Example(f"p{i}", f"prompt {i}", "", None) for i in rows]  # nothing has gold
+def step(j: CommitteeOfArms, rows: Sequence[int], t: int = 0) -> tuple[Any, list[list[str]]]:
     responses = [texts(i) for i in rows]
-    units = [Unit(e.id, ((b, tuple(range(N))),)) for b, e in enumerate(examples)]
-    decisions = [Decision(f"{i:032x}", f"p{i}", t, 0, "committee", 1.0, np.ones(1)) for i in rows]
-    return j.judge(units, decisions, examples, responses, t), responses
+    ids = [f"p{i}" for i in rows]
+    batch = Batch(t, [f"prompt {i}" for i in rows], ids, responses)  # nothing has gold
+    batch.units = [Unit(name, ((b, tuple(range(N))),)) for b, name in enumerate(ids)]
+    batch.decisions = [Decision(f"{i:032x}", f"p{i}", t, -1, "", 1.0, np.zeros(1), by=By.COMMITTEE) for i in rows]
+    return j.judge(batch), responses
 
 
 def test_a_strong_judge_labels_and_does_not_judge() -> None:

@@ -56,9 +56,9 @@ def test_failures_are_data(tiny: Callable[..., Config], tmp_path: Path) -> None:
 def test_an_abstention_is_valued_as_such(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny(arms("nan", "length"), "router={name: fixed, arm: nan}", "payoff.name=probe", "eval.limit=1")
     monkey: dict[str, Any] = {}
-    from reward_router.loop import Loop
+    from reward_router.session import Session
 
-    original = Loop.outcomes
+    original = Session.outcomes
 
     def with_gold(self: Any, *args: Any) -> Any:
         found = original(self, *args)
@@ -68,7 +68,7 @@ def test_an_abstention_is_valued_as_such(tiny: Callable[..., Config], tmp_path: 
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "outcomes", with_gold)
+        patch.setattr(Session, "outcomes", with_gold)
         summary = run.train(config, tmp_path / "run")
     assert summary["arms"]["nan"]["mean_payoff"] == 0.5  # orders right and wrong as a coin does
     assert summary["counts"]["abstained"] == summary["arms"]["nan"]["decisions"]

@@ -37,9 +37,9 @@ class Seen:
 
 def watched(config: Config, out: Path) -> tuple[Seen, dict[str, Any]]:
     """Train with every step's losses measured one pair at a time beside it."""
-    from reward_router.loop import Loop
+    from reward_router.session import Session
 
-    seen, step, outcomes = Seen(), Trainer.step, Loop.outcomes
+    seen, step, outcomes = Seen(), Trainer.step, Session.outcomes
 
     def measured(self: Trainer, pairs: Any, batch: int = 0) -> Any:
         turned = [Pair(p.prompt, p.rejected, p.chosen) for p in pairs]
@@ -53,7 +53,7 @@ def watched(config: Config, out: Path) -> tuple[Seen, dict[str, Any]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", measured)
-        patch.setattr(Loop, "outcomes", kept)
+        patch.setattr(Session, "outcomes", kept)
         return seen, run.train(config, out)
 
 

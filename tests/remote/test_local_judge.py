@@ -31,7 +31,9 @@ def test_scores_are_the_log_odds_of_the_next_token():
 @pytest.mark.parametrize("batch_tokens", [1, 200, 100_000])
 def test_a_response_scores_in_a_batch_as_it_does_alone(batch_tokens):
     arm = LocalJudge(*tiny_llama(), batch_tokens=batch_tokens)
-    np.testing.assert_allclose(arm.score(PROMPTS, RESPONSES), LocalJudge(*tiny_llama()).score(PROMPTS, RESPONSES), atol=1e-4)
+    np.testing.assert_allclose(
+        arm.score(PROMPTS, RESPONSES), LocalJudge(*tiny_llama()).score(PROMPTS, RESPONSES), atol=1e-4
+    )
 
 
 def test_what_does_not_fit_is_abstained_from():
@@ -44,7 +46,10 @@ def test_what_does_not_fit_is_abstained_from():
 def test_questions_are_arms_that_share_one_copy_of_the_weights():
     specs = {
         name: ArmSpec(name, "local_judge", "tiny", {"question": question})
-        for name, question in {"polite": "Is it polite? Answer yes or no.", "brief": "Is it brief? Answer yes or no."}.items()
+        for name, question in {
+            "polite": "Is it polite? Answer yes or no.",
+            "brief": "Is it brief? Answer yes or no.",
+        }.items()
     }
     pool = RewardPool(specs, resident=1)
     scores = [pool.score(name, PROMPTS, RESPONSES).scores_BN for name in specs]
@@ -54,7 +59,11 @@ def test_questions_are_arms_that_share_one_copy_of_the_weights():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"question": " "}, "yes or no"), ({"prompt": "{response}"}, "place {question}"), ({"batch_tokens": 0}, "at least 1")],
+    [
+        ({"question": " "}, "yes or no"),
+        ({"prompt": "{response}"}, "place {question}"),
+        ({"batch_tokens": 0}, "at least 1"),
+    ],
 )
 def test_options_that_cannot_be_right_are_refused(options, said):
     with pytest.raises(InputError, match=said.replace("{", r"\{")):

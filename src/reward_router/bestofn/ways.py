@@ -7,24 +7,27 @@ the test prompts with the router frozen and greedy; the committee then asks as i
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import breaker_rule, build_committee, build_router, checked_payoff
+from reward_router.assemble import bound, build_committee, build_router, checked_payoff
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item
 from reward_router.config import Config, RouterConfig
 from reward_router.data import Prompt
-from reward_router.dispatch import Dispatcher
-from reward_router.judging.committee import COMMITTEE, CommitteeJudge
-from reward_router.judging.judge import Judge, Unit, Verdicts
 from reward_router.ledger import Ledger
 from reward_router.offline.prior import Prior
-from reward_router.payoffs import QuantileScaler, gold_of_best, order_accuracy
+from reward_router.outcomes import Outcome, PayoffRule
+from reward_router.payoffs import gold_of_best, order_accuracy
+from reward_router.routers import Uniform
 from reward_router.routers.greedy import Greedy
+from reward_router.session import Session
 from reward_router.types import Decision, Float, Router
+from reward_router.verdicts.asking import Asker
+from reward_router.verdicts.batch import Batch, VerdictMode
+from reward_router.verdicts.committee import CommitteeOfArms
+from reward_router.verdicts.single import SingleArm
 
 CHOOSE = 2**40  # the step of choosing: no step of learning has its number
 NOT_ASKED = ("audit", "shared", "label", "compared")
@@ -84,73 +87,59 @@ class Way:
     ) -> None:
         """``loss``: of responses under the policy, for ``neg_loss``. ``folder``: where the ledgers are kept, None: in memory."""
         self.config, self.names, self.loss, self.folder = config, list(names), loss, folder
-        self.judge = Judge(book, costs, fallback=config.pool.fallback, seed=config.seed)
+        self.book, self.asker = book, Asker(book, costs, fallback=config.pool.fallback)
+        self.asker.seed = config.seed
         self.committee = self._committee() if committee else None
-        self.alone = committee and config.judge.first == "order"
-        routed = RouterConfig(name="fixed", arm=COMMITTEE) if self.alone else config.router
-        self.arms = [*self.names, COMMITTEE] if self.alone else self.names
-        self.router: Router = build_router(routed, self.arms, dim, config.seed, prior)
+        self.mode: VerdictMode = self.committee or SingleArm(self.asker)
+        alone = committee and config.judge.first == "order"
+        self.router: Router = Uniform(len(self.names))  # never asked where the committee decides alone
+        if not alone:
+            self.router = build_router(config.router, self.names, dim, config.seed, prior)
         self._python = checked_payoff(config.payoff.path or "") if config.payoff.name == "python" else None
-        self._ledgers: list[Dispatcher] = []
+        self._items: dict[str, Item] = {}
+        self._sessions: list[Session] = []
         self._answers: dict[str, int] = {}  # by arm: how often it answered; -1: it failed and never answered
 
-    def _committee(self) -> CommitteeJudge:
-        prompt = RouterConfig(name="fixed", arm=COMMITTEE)  # every unit is a prompt with all of its responses
+    def _committee(self) -> CommitteeOfArms:
+        prompt = RouterConfig(name="uniform")  # every unit is a prompt with all of its responses
         config = self.config.model_copy(update={"router": prompt})
-        return build_committee(config, self.judge, self.names, lambda items: items)
+        return build_committee(config, self.asker, self.names, list)
 
     # learning ----------------------------------------------------------------------------------------------------------
 
     def learn(self, items: Sequence[Item], context_BD: Float) -> Learned:
         """One pass: every train prompt is routed, judged and paid for once."""
         learned, size = Learned(), self.config.train.batch_prompts
-        dispatcher = self._dispatcher(self.router, "train")
+        session = self._session(self.router, "train")
         order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
         for t, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
-            batch = [items[i] for i in rows]
-            units, decisions, verdicts = self._judged(dispatcher, batch, context_BD[rows], t, True)
-            self._pay(dispatcher, batch, decisions, verdicts, t, learned)
-            asked = [call for call in verdicts.calls if call.status not in NOT_ASKED]
-            learned.calls += len(asked)
-            learned.labels += sum(call.status == "label" for call in verdicts.calls)
-            learned.responses += sum(len(cols) for unit in units for _, cols in unit.cells)
+            batch = session.judge(self._batch([items[i] for i in rows], context_BD[rows], t))
+            learned.payoffs += len(session.learn(batch))
+            self._count(batch, learned)
         return learned
 
-    def _pay(
-        self,
-        dispatcher: Dispatcher,
-        batch: Sequence[Item],
-        decisions: Sequence[Decision],
-        verdicts: Verdicts,
-        t: int,
-        learned: Learned,
-    ) -> None:
-        name = self.config.payoff.name
-        for u, (item, decision) in enumerate(zip(batch, decisions, strict=True)):
-            learned.shares[decision.name] = learned.shares.get(decision.name, 0) + 1
-            before = self._answers.get(decision.name, -1)
-            self._answers[decision.name] = before if u in verdicts.failed else max(before, 0) + 1
-            right = order_accuracy(verdicts.own[u][0], item.gold_N)
-            if right is not None and u not in verdicts.failed:
-                dispatcher.record_label(decision.unit, t, right, "gold order")  # for the report; no router reads it
-        paid = [(d.id, v) for u, d in enumerate(decisions) if (v := self._payoff(batch, d, verdicts, u, t)) is not None]
-        if name == "neg_loss":
-            dispatcher.feedback_raw_many(paid, source=name)
-        else:
-            dispatcher.feedback_many(paid, source=name)
-        learned.payoffs += len(paid)
+    def _count(self, batch: Batch, learned: Learned) -> None:
+        """What judging this batch took, and which arms answered."""
+        for u, decision in enumerate(batch.decisions):
+            name = decided_by(decision)
+            learned.shares[name] = learned.shares.get(name, 0) + 1
+            before = self._answers.get(name, -1)
+            failed = u in batch.verdicts.failed
+            self._answers[name] = before if failed else max(before, 0) + 1
+        statuses = [call.status for call in batch.verdicts.calls]
+        learned.calls += sum(status not in NOT_ASKED for status in statuses)
+        learned.labels += statuses.count("label")
+        learned.responses += sum(len(group) for group in batch.responses)
 
-    def _payoff(self, batch: Sequence[Item], decision: Decision, verdicts: Verdicts, u: int, t: int) -> float | None:
-        """The configured payoff of one decision, None where the arm failed or nothing is known."""
-        item, config, own_N = batch[u], self.config.payoff, verdicts.own[u][0]
-        if u in verdicts.failed or keyed.uniform(self.config.seed, "probe", t, decision.unit) >= config.fraction:
-            return None
-        if config.name == "neg_loss":
+    def _payoff(self, outcome: Outcome) -> float | None:
+        """The configured payoff of one decision, None where nothing is known."""
+        item, name, [own_N] = self._items[outcome.unit], self.config.payoff.name, outcome.scores
+        if name == "neg_loss":
             return self._neg_loss(item, own_N)
         if self._python is not None:
-            return self._python(_outcome(item, decision, own_N))
-        if config.name == "probe":
+            return self._python(outcome)
+        if name == "probe":
             return order_accuracy(own_N, item.gold_N)
         return gold_of_best(spoken(own_N, item), item.gold_N)
 
@@ -164,10 +153,12 @@ class Way:
 
     def choose(self, items: Sequence[Item], context_BD: Float) -> Chosen:
         """The best response to every test prompt, by the frozen router's greedy arm or the committee that has learned."""
-        dead = [k for k, name in enumerate(self.arms) if self._answers.get(name, 0) < 0]
-        dispatcher = self._dispatcher(Greedy(self.router, dead), "test")
-        _, decisions, verdicts = self._judged(dispatcher, items, context_BD, CHOOSE, False)
-        asked: dict[str, list[str]] = {d.id: [] for d in decisions}
+        dead = [k for k, name in enumerate(self.names) if self._answers.get(name, 0) < 0]
+        session = self._session(Greedy(self.router, dead), "test")
+        batch = self._batch(items, context_BD, CHOOSE)
+        batch.learn = False
+        verdicts = session.judge(batch).verdicts
+        asked: dict[str, list[str]] = {d.id: [] for d in batch.decisions}
         calls = [call for call in verdicts.calls if call.status not in NOT_ASKED]
         for call in calls:
             who = asked[call.decision_id or ""]
@@ -176,8 +167,8 @@ class Way:
         scores = [parts[0] for parts in verdicts.scores]
         return Chosen(
             [item.id for item in items],
-            [d.name for d in decisions],
-            [asked[d.id] for d in decisions],
+            [decided_by(d) for d in batch.decisions],
+            [asked[d.id] for d in batch.decisions],
             scores,
             [pick(score_N, item, self.config.seed) for score_N, item in zip(scores, items, strict=True)],
             gold_of_choices(scores, items),
@@ -185,54 +176,44 @@ class Way:
             sum(len(item.responses) for item in items),
         )
 
-    def _judged(
-        self, dispatcher: Dispatcher, batch: Sequence[Item], context_BD: Float, step: int, learn: bool
-    ) -> tuple[list[Unit], list[Decision], Verdicts]:
-        units = [Unit(item.id, ((b, tuple(range(len(item.responses)))),)) for b, item in enumerate(batch)]
-        prompts, responses = [item.prompt for item in batch], [item.responses for item in batch]
-        decisions = dispatcher.route(context_BD, [unit.id for unit in units], step)
-        resting = self._resting(dispatcher)
-        if self.committee is not None:
-            verdicts = self.committee.judge(units, decisions, batch, responses, step, resting=resting, learn=learn)
-        else:
-            verdicts = self.judge.judge(units, decisions, prompts, responses, step, resting=resting)
-        dispatcher.record_calls(verdicts.calls)
-        for decision_id, arm, reason in verdicts.failures:
-            dispatcher.record_failure(decision_id, arm, reason)
-        return units, decisions, verdicts
+    def _batch(self, items: Sequence[Item], context_BD: Float, step: int) -> Batch:
+        """These prompts with all of their responses, each a unit."""
+        self._items |= {item.id: item for item in items}
+        return Batch(
+            step=step,
+            prompts=[item.prompt for item in items],
+            ids=[item.id for item in items],
+            responses=[item.responses for item in items],
+            gold=[item.gold_N for item in items],
+            categories=[item.category for item in items],
+            contexts=context_BD,
+        )
 
-    def _resting(self, dispatcher: Dispatcher) -> frozenset[str]:
-        """Arms that failed lately and are asked by no decision but their own; none where all rest."""
-        waits = dispatcher.resting
-        if set(self.names) <= waits.keys():
-            return frozenset()
-        return frozenset(name for name, wait in waits.items() if wait > 0)
-
-    def _dispatcher(self, router: Router, part: str) -> Dispatcher:
+    def _session(self, router: Router, part: str) -> Session:
         """A ledger of its own for learning and for choosing: the second one's router is another."""
-        payoff, config = self.config.payoff, self.config
+        config, name = self.config, self.config.payoff.name
         where: Path | str = ":memory:"
         if self.folder is not None:
             where = self.folder / f"{part}.sqlite"
             for old in self.folder.glob(f"{part}.sqlite*"):
                 old.unlink()  # of an earlier call of this command: the same decisions are made again
-        made = Dispatcher(
-            router,
-            self.arms,
-            ledger=Ledger(where, durability=config.durability, contexts=config.contexts),
-            seed=config.seed,
-            scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
-            hold_back=payoff.hold_back,
-            breaker=breaker_rule(config.pool.breaker),
-            fallback=list(dict.fromkeys([*([config.pool.fallback] if config.pool.fallback else []), *self.arms])),
-        )
-        self._ledgers.append(made)
+        ledger = Ledger(where, durability=config.durability, contexts=config.contexts)
+        dispatcher = bound(config, router, self.names, ledger)
+        payoff = PayoffRule(name, self._payoff, fraction=config.payoff.fraction, seed=config.seed)
+        payoff.raw = name == "neg_loss"
+        made = Session(dispatcher, self.book, None, payoff, self.mode)
+        self._sessions.append(made)
         return made
 
     def close(self) -> None:
         """Close the ledgers."""
-        for dispatcher in self._ledgers:
-            dispatcher.close()
+        for session in self._sessions:
+            session.dispatcher.close()
+
+
+def decided_by(decision: Decision) -> str:
+    """The arm that was drawn, or who decided where none was."""
+    return decision.name or str(decision.by)
 
 
 def spoken(score_N: Float, item: Item) -> Float:
@@ -253,10 +234,3 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     value_N = spoken(score_N, item)
     best = np.flatnonzero(value_N == np.nanmax(value_N))
     return int(best[int(keyed.uniform(seed, "order", 0, f"bestofn/{item.id}") * len(best))])
-
-
-def _outcome(item: Item, decision: Decision, own_N: Float) -> Any:
-    """What a ``python`` payoff receives in training, too."""
-    from reward_router.loop import Outcome
-
-    return Outcome(item.id, decision.id, scores=[own_N], golds=[item.gold_N], responses=[list(item.responses)])

@@ -1,7 +1,7 @@
 """The dispatcher: routes units, takes payoffs, writes both to the ledger (``live``) under one lock. The only stateful object."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,20 +15,40 @@ from reward_router.dispatch.warmup import believed, force
 from reward_router.errors import AllArmsResting, InputError, LedgerError
 from reward_router.ledger.breaker import USUAL, BreakerRule
 from reward_router.ledger.fold import FoldState, Payment, Pull, answers, needs_cost
+from reward_router.ledger.protocol import Store
 from reward_router.ledger.rows import (
-    ALL_RESTING,
+    NO_ARM,
+    Action,
     Call,
     Changed,
     Decided,
     Failed,
     Labelled,
     digest,
+    pack,
     pack_rows,
 )
-from reward_router.ledger.store import Ledger
+from reward_router.ledger.sqlite import Ledger
 from reward_router.payoffs import QuantileScaler, finite
 from reward_router.routers.choose import choose
-from reward_router.types import Decision, Int, Router, State, reads_contexts
+from reward_router.types import By, Decision, Router, State, reads_contexts
+
+
+class _Unit(NamedTuple):
+    """A unit that has no decision yet: its decision's key, its id, and how many units it stands for."""
+
+    key: bytes
+    name: str
+    n_units: int
+
+
+class _Drawn(NamedTuple):
+    """What was drawn for B units: the arms by number, their probabilities, and which rows warm-up forced."""
+
+    arm: list[int]
+    propensity: list[float]
+    probs: list[bytes]
+    forced: list[bool]
 
 
 class Dispatcher:
@@ -54,7 +74,7 @@ class Dispatcher:
         router: Router,
         arms: Sequence[str],
         *,
-        ledger: Ledger | None = None,
+        ledger: Store | None = None,
         seed: int = 0,
         scaler: QuantileScaler | None = None,
         hold_back: int | None = None,
@@ -70,7 +90,7 @@ class Dispatcher:
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
             )
         self.router, self.seed = router, int(seed)
-        self.ledger = ledger if ledger is not None else Ledger(":memory:")
+        self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = int(getattr(router, "warmup", 0))
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker)
@@ -94,14 +114,24 @@ class Dispatcher:
     # routing -----------------------------------------------------------------------------------------------------------
 
     def route(
-        self, contexts: ArrayLike, unit_ids: Sequence[str], step: int, *, n_units: int | Sequence[int] = 1
+        self,
+        contexts: ArrayLike,
+        unit_ids: Sequence[str],
+        step: int,
+        *,
+        n_units: int | Sequence[int] = 1,
+        by: By | str = By.ROUTER,
     ) -> list[Decision]:
         """One decision a row of ``contexts`` (B, D), drawn by the key (seed, step, unit id); written before it is returned.
 
         The same call again returns the recorded decisions; a unit that was routed in this step with another context is a
         LedgerError. ``n_units``: how many units a row stands for (a batch-routed step is one decision). O(B K) and the router's.
         An arm that rests has probability 0, but for one row a call once its pause is over; AllArmsResting where all rest.
+
+        ``by``: ``ensemble`` or ``committee`` where no router names an arm. Such a decision is recorded and paid like any other;
+        the router is neither asked nor taught.
         """
+        by = inputs.decider(by)
         with self._lock:
             state = self._live.fresh()
             x = inputs.contexts(contexts, self._live.width, self.ledger.contexts == "f32")
@@ -110,19 +140,21 @@ class Dispatcher:
             keys = [inputs.decision_key(step, unit) for unit in units]
             known = {key: row for key, (row, _) in self.ledger.find(keys).items()}
             for i in [i for i, key in enumerate(keys) if key in known]:
-                same_unit(known[keys[i]], units[i], x[i], int(counts[i]))
+                same_unit(known[keys[i]], units[i], x[i], int(counts[i]), by)
             fresh = [i for i, key in enumerate(keys) if key not in known]
             if fresh:
-                rows = self._decide(
-                    state, x[fresh], [keys[i] for i in fresh], [units[i] for i in fresh], step, counts[fresh]
-                )
+                new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
+                if by is By.ROUTER:
+                    drawn = self._draw(state, x[fresh], [unit.name for unit in new], step)
+                else:
+                    drawn = self._undrawn(len(new), len(state.present), by)
+                rows = self._decided(state, x[fresh], new, step, drawn)
                 self._record(state, rows, x[fresh])
                 known |= {row.id: row for row in rows}
             return [receipt(state, known[key]) for key in keys]
 
-    def _decide(
-        self, state: FoldState, x: NDArray[Any], keys: list[bytes], units: list[str], step: int, counts: Int
-    ) -> list[Decided]:
+    def _draw(self, state: FoldState, x: NDArray[Any], units: list[str], step: int) -> _Drawn:
+        """One arm a row, drawn from the router's probabilities among the arms that work."""
         pulls_K = state.pulls[state.present]
         if state.breaker is not None and state.breaker.resting:
             order = [state.names.index(name) for name in self._fallback if name in state.names]
@@ -131,28 +163,49 @@ class Dispatcher:
                     self.router, x, state.breaker, state.present, pulls_K, self.seed, step, units, order
                 )
             except AllArmsResting:
-                self._change(ALL_RESTING, "")  # so that the next call asks again
+                self._change(Action.ALL_RESTING, "")  # so that the next call asks again
                 raise
         else:
             probs_BK, forced_B = force(believed(self.router, x), pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
-        arm_B, propensity_B = choose(probs_BK, u_B)
-        first, p_B, n_B, forced = self.ledger.last_seq + 1, propensity_B.tolist(), counts.tolist(), forced_B.tolist()
+        place_B, propensity_B = choose(probs_BK, u_B)
+        arms = [state.present[place] for place in place_B.tolist()]
+        return _Drawn(arms, propensity_B.tolist(), pack_rows(probs_BK), forced_B.tolist())
+
+    def _undrawn(self, rows: int, n_arms: int, by: By) -> _Drawn:
+        """Nothing is drawn: an ensemble or a committee decides, and no arm had a probability."""
+        no_probs = pack(np.zeros(n_arms))
+        return _Drawn([NO_ARM[by]] * rows, [1.0] * rows, [no_probs] * rows, [False] * rows)
+
+    def _decided(
+        self, state: FoldState, x: NDArray[Any], units: list[_Unit], step: int, drawn: _Drawn
+    ) -> list[Decided]:
+        """The events that record what was drawn for each unit."""
         kept_B = [digest(row) for row in x] if self.ledger.contexts == "none" else pack_rows(x)
-        packed_B, version = pack_rows(probs_BK), state.version
-        return [
-            Decided(
-                first + i, keys[i], units[i], step, state.present[arm], p_B[i], packed_B[i], kept_B[i], n_B[i], version,
-                int(forced[i]),
+        first = self.ledger.last_seq + 1
+        rows = []
+        for i, unit in enumerate(units):
+            row = Decided(
+                seq=first + i,
+                id=unit.key,
+                unit=unit.name,
+                step=step,
+                arm=drawn.arm[i],
+                propensity=drawn.propensity[i],
+                probs=drawn.probs[i],
+                context=kept_B[i],
+                n_units=unit.n_units,
+                version=state.version,
+                forced=int(drawn.forced[i]),
             )
-            for i, arm in enumerate(arm_B.tolist())
-        ]  # fmt: skip
+            rows.append(row)
+        return rows
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
         self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
         self._live.width = x.shape[1]
         if self.ledger.contexts == "none" and reads_contexts(self.router):
-            state.open.update(zip((row.seq for row in rows), x, strict=True))
+            state.open.update((row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0)
 
     # payoffs -----------------------------------------------------------------------------------------------------------
 
@@ -243,7 +296,7 @@ class Dispatcher:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
-            self._change("arm_added", name, None if cost is None else finite(cost, "cost"))
+            self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
 
     def remove_arm(self, name: str) -> None:
         """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
@@ -251,19 +304,19 @@ class Dispatcher:
             self._live.fresh()
             if name not in self.arms or len(self.arms) == 1:
                 raise InputError(f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays")
-            self._change("arm_removed", name)
+            self._change(Action.ARM_REMOVED, name)
 
     def reset_scaler(self) -> None:
         """Forget the raw payoffs seen (the ``per_iteration`` history); the next ones are held back and scaled together again."""
         with self._lock:
             self._live.fresh()
-            self._change("scaler_reset", "")
+            self._change(Action.SCALER_RESET, "")
 
-    def _change(self, action: str, name: str, cost: float | None = None) -> None:
+    def _change(self, action: Action, name: str, cost: float | None = None) -> None:
         resizable = hasattr(self.router, "add_arm") and hasattr(self.router, "remove_arm")
-        if action in ("arm_added", "arm_removed") and not resizable:
+        if action in (Action.ARM_ADDED, Action.ARM_REMOVED) and not resizable:
             raise InputError(f"{type(self.router).__name__} cannot take on or drop arms at run time")
-        row = Changed(self.ledger.last_seq + 1, action, name, cost)
+        row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])
 
     # looking -----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.payoffs import finite
-from reward_router.types import Int
+from reward_router.types import By, Int
 
 MAX_STEP = 2**47
 
@@ -53,6 +53,14 @@ def step_number(step: int) -> int:
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < MAX_STEP:
         raise InputError(f"step {step!r}; allowed a whole number in [0, 2**47)")
     return int(step)
+
+
+def decider(by: By | str) -> By:
+    """One of ``By``. InputError otherwise."""
+    try:
+        return By(by)
+    except ValueError:
+        raise InputError(f"by={by!r}; allowed {', '.join(By)}") from None
 
 
 def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:

@@ -10,8 +10,8 @@ from typing import Any
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.fold import Event, FoldState, fold, router_dim
+from reward_router.ledger.protocol import Store
 from reward_router.ledger.rows import Row
-from reward_router.ledger.store import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Live:
     ledger belongs to another set-up.
     """
 
-    def __init__(self, ledger: Ledger, state: FoldState, settings: Mapping[str, Any], snapshot_every: int) -> None:
+    def __init__(self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int) -> None:
         """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
         self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, router_dim(state.router)
         self._state, scaler = state, state.scaler

@@ -80,7 +80,7 @@ def _payments(
 ) -> list[Payment]:
     payments = []
     for i, row in enumerate(rows):
-        context = state.context_of(row.seq, row.context)
+        context = state.context_of(row)
         if context is None:
             raise LedgerError(
                 f"decision {row.id.hex()}: its context was not kept (contexts='none') and is lost since a restart"

@@ -10,7 +10,7 @@ from reward_router.dispatch import inputs
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.fold import FoldState
 from reward_router.ledger.rows import DIGEST, STATUSES, Call, Called, Decided, digest, pack, unpack
-from reward_router.types import Decision
+from reward_router.types import By, Decision
 
 
 def called(
@@ -23,7 +23,7 @@ def called(
     numbers = [inputs.number_or_none(getattr(call, field), field) for field in ("score", "seconds", "price")]
     response, arm = inputs.text(call.response_id, "response id"), arm_number(state, call.arm)
     price = numbers[2] if numbers[2] is not None else prices.get(state.names[arm])
-    return Called(seq, decision, response, arm, numbers[0], call.status, numbers[1], price)
+    return Called(seq, decision, response, arm, numbers[0], str(call.status), numbers[1], price)
 
 
 def arm_number(state: FoldState, arm: str | int) -> int:
@@ -35,8 +35,12 @@ def arm_number(state: FoldState, arm: str | int) -> int:
     raise InputError(f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}")
 
 
-def same_unit(row: Decided, unit: str, context: NDArray[Any], n_units: int) -> None:
+def same_unit(row: Decided, unit: str, context: NDArray[Any], n_units: int, by: By) -> None:
     """LedgerError where a unit that was decided comes again as something else."""
+    if row.by != by:
+        raise LedgerError(
+            f"unit {unit!r} was decided by the {row.by} in step {row.step} before, the {by} is refused; a (step, unit) is decided once"
+        )
     kept = digest(context) if row.context is not None and row.context[:1] == DIGEST else pack(context)
     if (row.unit, row.n_units, row.context) != (unit, n_units, kept):
         raise LedgerError(
@@ -51,10 +55,11 @@ def receipt(state: FoldState, row: Decided) -> Decision:
         unit=row.unit,
         step=row.step,
         arm=state.present.index(row.arm) if row.arm in state.present else -1,  # -1: removed since
-        name=state.names[row.arm],
+        name=state.names[row.arm] if row.arm >= 0 else "",
         propensity=row.propensity,
         probs_K=unpack(row.probs),
         version=row.version,
         n_units=row.n_units,
         forced=bool(row.forced),
+        by=row.by,
     )

@@ -1,7 +1,8 @@
 """The ledger: the durable, ordered record of decisions, calls, payoffs, labels, failures and changes of arms."""
 
-from reward_router.ledger.rows import Call
+from reward_router.ledger.protocol import Store
+from reward_router.ledger.rows import Call, EventKind, Status
 from reward_router.ledger.salvage import CheckReport, check_ledger, export_ledger
-from reward_router.ledger.store import Ledger
+from reward_router.ledger.sqlite.store import Ledger
 
-__all__ = ["Call", "CheckReport", "Ledger", "check_ledger", "export_ledger"]
+__all__ = ["Call", "CheckReport", "EventKind", "Ledger", "Status", "Store", "check_ledger", "export_ledger"]

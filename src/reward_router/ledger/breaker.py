@@ -138,14 +138,15 @@ class Breaker:
     # events ------------------------------------------------------------------------------------------------------------
 
     def pulled(self, arm: int, seq: int) -> None:
-        """A decision was made."""
+        """A decision was made; ``arm`` below 0: one without an arm."""
         for other in self.resting:
             if other != arm:
                 self.circuits[other].rested += 1
-        mine = self.circuits[arm]
-        if mine.level:
-            mine.probe = self.clock
-        mine.pull, mine.pull_clock = seq, self.clock
+        if arm >= 0:
+            mine = self.circuits[arm]
+            if mine.level:
+                mine.probe = self.clock
+            mine.pull, mine.pull_clock = seq, self.clock
         self.clock, self.last = self.clock + 1, seq
 
     def answered(self, arm: int, position: int, outcome: int = CALLED) -> None:

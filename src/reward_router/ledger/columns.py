@@ -6,16 +6,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.ledger.rows import Changed, Released, unpack, unpack_rows
-from reward_router.types import Float, Int
+from reward_router.ledger.rows import (
+    NO_ARM,
+    Action,
+    Called,
+    Changed,
+    Decided,
+    Labelled,
+    Paid,
+    Released,
+    unpack,
+    unpack_rows,
+)
+from reward_router.types import By, Float, Int
 
 if TYPE_CHECKING:
-    from reward_router.ledger.store import Ledger
+    from reward_router.ledger.protocol import Store
+
+
+_BY_NUMBER = {number: by for by, number in NO_ARM.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
     """One row a decision, in order. ``probs_BK`` has a column for every arm that ever was (0 where it was absent).
+
+    ``by`` says who decided; ``arm`` is -1 where that was not the router. Ledgers in which an ensemble or a committee decided
+    under the name of an arm of its own read the same: that name is none of ``arms``.
 
     ``payoff``, ``raw`` are NaN and ``source`` "" where no payoff came (or it is still held back); ``context_BD`` is None where
     contexts were not kept or not asked for.
@@ -36,11 +53,22 @@ class Decisions:
     raw: Float
     source: list[str]
     arms: list[str]
+    by: list[By]
+
+    def deciders(self) -> dict[str, NDArray[np.bool_]]:
+        """(B,) which decisions are whose: by the name of every arm, then ``ensemble`` and ``committee`` where they decided."""
+        mine = {name: self.arm == k for k, name in enumerate(self.arms)}
+        for by in sorted(set(self.by) - {By.ROUTER}):
+            mine[str(by)] = np.array([each is by for each in self.by], dtype=bool)
+        return mine
 
 
 @dataclass(frozen=True, slots=True)
 class Payoffs:
-    """One row a payoff, in order of arrival; ``decision`` is the decision's seq. ``scaled`` NaN: still held back."""
+    """One row a payoff, in order of arrival; ``decision`` is the decision's seq. ``scaled`` NaN: still held back.
+
+    ``arm`` is -1 where an ensemble or a committee decided.
+    """
 
     seq: Int
     decision: Int
@@ -76,37 +104,64 @@ class Labels:
     source: list[str]
 
 
-def arm_names(ledger: "Ledger") -> list[str]:
+def arm_names(ledger: "Store") -> list[str]:
     """Every name that ever was an arm, in the order of their numbers."""
+    names = _all_names(ledger)
+    return names if _invented_arm(ledger, names) is None else names[:-1]
+
+
+def _all_names(ledger: "Store") -> list[str]:
     names = list((ledger.meta("binding") or {}).get("arms", []))
-    for change in ledger.rows(Changed, "WHERE action='arm_added' ORDER BY seq"):
-        if change.name not in names:
-            names.append(change.name)
+    for _, action, name in ledger.fields(Changed, ("action", "name")):
+        if action == Action.ARM_ADDED and name not in names:
+            names.append(name)
     return names
 
 
-def decisions(ledger: "Ledger", *, contexts: bool = True) -> Decisions:
+def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
+    """Who decided in place of the last arm, which is none; None where all names are arms.
+
+    Decisions of an ensemble or a committee once bore the name of an arm of its own: the last one, which the router ``Fixed``
+    always chose and which was never asked about a response.
+    """
+    binding = ledger.meta("binding") or {}
+    if binding.get("router") != "Fixed" or names[-1] not in (By.ENSEMBLE, By.COMMITTEE):
+        return None
+    last = len(names) - 1
+    was_asked = any(arm == last for _, arm in ledger.fields(Called, ("arm",)))
+    return None if was_asked else By(names[-1])
+
+
+def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     """Every decision with its payoff. O(decisions); ``contexts=False`` leaves the big column out."""
-    columns = "seq, id, unit, step, arm, propensity, probs, n_units, version, forced" + (
-        ", context" if contexts else ""
-    )
-    data = _columns(ledger.query(f"SELECT {columns} FROM decisions ORDER BY seq"), 11 if contexts else 10)
-    seq, paid = _ints(data[0]), payoffs(ledger)
+    narrow = ("id", "unit", "step", "arm", "propensity", "probs", "n_units", "version", "forced")
+    data = ledger.table(Decided, (*narrow, "context") if contexts else narrow)
+    seq = _ints(data[0])
+    arm = _ints(data[4])
+    paid = _payoffs(ledger, seq, arm)
     at = np.searchsorted(seq, paid.decision)
     value, raw, source = np.full(len(seq), np.nan), np.full(len(seq), np.nan), [""] * len(seq)
     value[at], raw[at] = paid.scaled, paid.raw
     for i, name in zip(at, paid.source, strict=True):
         source[i] = name
-    names = arm_names(ledger)
+    names = _all_names(ledger)
+    probs_BK = _probs(ledger, seq, data[6], names)
+    deciders = [_BY_NUMBER.get(number, By.ROUTER) for number in arm.tolist()]
+    invented = _invented_arm(ledger, names)
+    if invented is not None:
+        names = names[:-1]
+        probs_BK = probs_BK[:, :-1]
+        deciders = [invented] * len(seq)
+        arm = np.full(len(seq), -1, dtype=np.int64)
     kept = contexts and len(seq) > 0 and all(blob is not None and blob[:1] != b"#" for blob in data[10])
     return Decisions(
         seq=seq,
         id=[blob.hex() for blob in data[1]],
         unit=list(data[2]),
         step=_ints(data[3]),
-        arm=_ints(data[4]),
+        arm=np.maximum(arm, -1),
         propensity=_floats(data[5]),
-        probs_BK=_probs(ledger, seq, data[6], names),
+        probs_BK=probs_BK,
         context_BD=unpack_rows(data[10]) if kept else None,
         n_units=_ints(data[7]),
         version=_ints(data[8]),
@@ -115,35 +170,56 @@ def decisions(ledger: "Ledger", *, contexts: bool = True) -> Decisions:
         raw=raw,
         source=source,
         arms=names,
+        by=deciders,
     )
 
 
-def payoffs(ledger: "Ledger") -> Payoffs:
+def payoffs(ledger: "Store") -> Payoffs:
     """Every payoff, the ones held back with the value of their release. O(payoffs)."""
-    sql = "SELECT p.seq, p.decision, d.arm, p.raw, p.scaled, p.source FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
-    data = _columns(ledger.query(sql), 6)
-    seq, scaled = _ints(data[0]), _floats(data[4])
-    for release in ledger.rows(Released, ""):
-        scaled[np.searchsorted(seq, unpack(release.payoffs))] = unpack(release.scaled)
-    return Payoffs(seq, _ints(data[1]), _ints(data[2]), _floats(data[3]), scaled, list(data[5]))
+    decided = ledger.table(Decided, ("arm",))
+    return _payoffs(ledger, _ints(decided[0]), _ints(decided[1]))
 
 
-def calls(ledger: "Ledger") -> Calls:
+def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
+    """The payoffs of decisions with these numbers and arms."""
+    data = ledger.table(Paid, ("decision", "raw", "scaled", "source"))
+    seq = _ints(data[0])
+    decision = _ints(data[1])
+    scaled = _floats(data[3])
+    for _, released_seqs, values in ledger.fields(Released, ("payoffs", "scaled")):
+        scaled[np.searchsorted(seq, unpack(released_seqs))] = unpack(values)
+    place = np.searchsorted(decided_seq, decision)
+    place[place == len(decided_seq)] = 0
+    # In a damaged file a payoff may have lost its decision; it is left out.
+    known = decided_seq[place] == decision if len(decided_seq) else np.zeros(len(seq), dtype=bool)
+    arm = np.maximum(decided_arm[place[known]], -1)
+    if _invented_arm(ledger, _all_names(ledger)) is not None:
+        arm = np.full(len(arm), -1, dtype=np.int64)
+    source = [text for text, is_known in zip(data[4], known, strict=True) if is_known]
+    return Payoffs(seq[known], decision[known], arm, _floats(data[2])[known], scaled[known], source)
+
+
+def calls(ledger: "Store") -> Calls:
     """Every call. O(calls)."""
-    sql = "SELECT seq, coalesce(decision, -1), response, arm, score, status, seconds, price FROM calls ORDER BY seq"
-    data = _columns(ledger.query(sql), 8)
-    numbers = _ints(data[0]), _ints(data[1]), list(data[2]), _ints(data[3])
-    return Calls(*numbers, _floats(data[4]), list(data[5]), _floats(data[6]), _floats(data[7]), arm_names(ledger))
+    data = ledger.table(Called, ("decision", "response", "arm", "score", "status", "seconds", "price"))
+    decision = [-1 if number is None else number for number in data[1]]
+    return Calls(
+        seq=_ints(data[0]),
+        decision=_ints(tuple(decision)),
+        response=list(data[2]),
+        arm=_ints(data[3]),
+        score=_floats(data[4]),
+        status=list(data[5]),
+        seconds=_floats(data[6]),
+        price=_floats(data[7]),
+        arms=arm_names(ledger),
+    )
 
 
-def labels(ledger: "Ledger") -> Labels:
+def labels(ledger: "Store") -> Labels:
     """Every gold label. O(labels)."""
-    data = _columns(ledger.query("SELECT seq, unit, step, value, source FROM labels ORDER BY seq"), 5)
+    data = ledger.table(Labelled, ("unit", "step", "value", "source"))
     return Labels(_ints(data[0]), list(data[1]), _ints(data[2]), _floats(data[3]), list(data[4]))
-
-
-def _columns(rows: list[tuple[Any, ...]], n: int) -> list[tuple[Any, ...]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * n
 
 
 def _ints(column: tuple[Any, ...]) -> Int:
@@ -154,18 +230,18 @@ def _floats(column: tuple[Any, ...]) -> Float:
     return np.array(column, dtype=np.float64)  # None becomes NaN
 
 
-def _probs(ledger: "Ledger", seq: Int, blobs: tuple[bytes, ...], names: list[str]) -> Float:
+def _probs(ledger: "Store", seq: Int, blobs: tuple[bytes, ...], names: list[str]) -> Float:
     out = np.zeros((len(seq), len(names)))
     present = list((ledger.meta("binding") or {}).get("arms", []))
-    edges = ledger.rows(Changed, "WHERE action IN ('arm_added', 'arm_removed') ORDER BY seq")
+    resized = (Action.ARM_ADDED, Action.ARM_REMOVED)
+    edges = [change for change in ledger.fields(Changed, ("action", "name")) if change[1] in resized]
     start = 0
     for change in [*edges, None]:
-        stop = len(seq) if change is None else int(np.searchsorted(seq, change.seq))
+        stop = len(seq) if change is None else int(np.searchsorted(seq, change[0]))
         if stop > start:
             out[start:stop, [names.index(n) for n in present]] = unpack_rows(blobs[start:stop])
         if change is not None:
-            present = (
-                [*present, change.name] if change.action == "arm_added" else [n for n in present if n != change.name]
-            )
+            _, action, name = change
+            present = [*present, name] if action == Action.ARM_ADDED else [n for n in present if n != name]
         start = stop
     return out

@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.breaker import CALLED, PAID, Breaker, BreakerRule
-from reward_router.ledger.reading import paged
-from reward_router.ledger.rows import ALL_RESTING, DIGEST, Called, Changed, Decided, Failed, Paid, Released, unpack
-from reward_router.ledger.store import CHUNK, Ledger
+from reward_router.ledger.protocol import Store
+from reward_router.ledger.rows import (
+    DIGEST,
+    Action,
+    Called,
+    Changed,
+    Decided,
+    Failed,
+    Paid,
+    Released,
+    Status,
+    unpack,
+)
 from reward_router.payoffs import QuantileScaler
 from reward_router.types import Float, Int, Router, State, reads_contexts
 
@@ -51,7 +61,7 @@ class Answer(NamedTuple):
 
 
 Event = Payment | Pull | Released | Changed | Failed | Answer
-SILENT = ("failed", "timeout", "shared")
+SILENT = (Status.FAILED, Status.TIMEOUT, Status.SHARED)
 """Calls that are no answer: the first two failed, the third was not made."""
 
 
@@ -119,7 +129,8 @@ class FoldState:
             if isinstance(event, Payment):
                 group.append(event)
             elif isinstance(event, Pull):
-                self.pulls[event.arm] += 1
+                if event.arm >= 0:
+                    self.pulls[event.arm] += 1
                 self._break(event)
             elif isinstance(event, Released):
                 self.release(event)
@@ -141,14 +152,16 @@ class FoldState:
         elif isinstance(event, Failed):
             breaker.failed(event.arm, event.seq if event.decision is None else event.decision)
         elif isinstance(event, Answer):
-            breaker.answered(event.arm, event.position, event.outcome)
+            if event.arm >= 0:
+                breaker.answered(event.arm, event.position, event.outcome)
         elif isinstance(event, Payment):
-            breaker.answered(event.arm, event.row.decision, PAID)
-        elif isinstance(event, Changed) and event.action == ALL_RESTING:
+            if event.arm >= 0:
+                breaker.answered(event.arm, event.row.decision, PAID)
+        elif isinstance(event, Changed) and event.action == Action.ALL_RESTING:
             breaker.stopped()
-        elif isinstance(event, Changed) and event.action == "arm_added":
+        elif isinstance(event, Changed) and event.action == Action.ARM_ADDED:
             breaker.added(self.names.index(event.name))
-        elif isinstance(event, Changed) and event.action == "arm_removed":
+        elif isinstance(event, Changed) and event.action == Action.ARM_REMOVED:
             breaker.removed(self.names.index(event.name))
 
     def paid(self, group: list[Payment]) -> None:
@@ -176,12 +189,12 @@ class FoldState:
 
     def changed(self, row: Changed) -> None:
         """An arm came or went, or the scaler starts afresh."""
-        if row.action == ALL_RESTING:
+        if row.action == Action.ALL_RESTING:
             return
-        if row.action == "scaler_reset":
+        if row.action == Action.SCALER_RESET:
             self.scaler.reset()
             self.released = self.hold_back == 0
-        elif row.action == "arm_added":
+        elif row.action == Action.ARM_ADDED:
             if row.name not in self.names:
                 self.names.append(row.name)
                 self.pulls = np.append(self.pulls, 0)
@@ -197,7 +210,8 @@ class FoldState:
 
     def _learn(self, group: list[Payment], scaled_B: Float) -> None:
         place = {number: i for i, number in enumerate(self.present)}
-        keep = [i for i, p in enumerate(group) if p.arm in place]  # a removed arm's late payoff is kept, not learned
+        # the late payoff of a removed arm, and that of a decision without an arm, are kept and not learned
+        keep = [i for i, p in enumerate(group) if p.arm in place]
         if keep:
             arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
             context_BD = np.stack([group[i].context for i in keep])
@@ -206,16 +220,18 @@ class FoldState:
         for p in group:
             self.open.pop(p.row.decision, None)
 
-    def context_of(self, decision: int, blob: bytes | None) -> NDArray[Any] | None:
+    def context_of(self, decision: Decided) -> NDArray[Any] | None:
         """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
 
-        None where it is lost: nothing is put in its place. A router that says it reads none gets a row of zeros.
+        None where it is lost: nothing is put in its place. A row of zeros where nobody learns from it: the decision has no arm,
+        or the router says that it reads none.
         """
+        blob = decision.context
         if blob is not None and blob[:1] != DIGEST:
             return unpack(blob)
-        if not reads_contexts(self.router):
+        if decision.arm < 0 or not reads_contexts(self.router):
             return np.zeros(1)
-        return self.open.get(decision)
+        return self.open.get(decision.seq)
 
     @property
     def width(self) -> int | None:
@@ -244,7 +260,7 @@ class FoldState:
         """The names, and the costs that came with an arm."""
         return {"names": self.names, "costs": self.costs}
 
-    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Ledger, seq: int) -> None:
+    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Store, seq: int) -> None:
         """Take the state of a snapshot as of event ``seq``; InputError where the router's does not fit."""
         try:
             self.router.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("router/")})
@@ -257,8 +273,7 @@ class FoldState:
         enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
         self.released = bool(state["released"]) if "released" in state else enough
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
-        marks = ",".join(map(str, state["held"].tolist()))
-        self.held = _payments(self, ledger, f"p.seq IN ({marks})", ())
+        self.held = [_payment(self, ledger, *both) for both in ledger.payments_at(state["held"].tolist())]
         if self.breaker is not None:
             kept = {k[8:]: v for k, v in state.items() if k.startswith("breaker/")}
             self.breaker = Breaker(self.breaker.rule, len((ledger.meta("binding") or {}).get("arms", self.names)))
@@ -267,23 +282,23 @@ class FoldState:
             else:  # written before there was a breaker
                 self._fold_breaker(ledger, seq)
 
-    def _fold_breaker(self, ledger: Ledger, upto: int) -> None:
+    def _fold_breaker(self, ledger: Store, upto: int) -> None:
         """The breaker as of event ``upto``, from the events alone."""
         names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
-        paid = "SELECT p.seq, p.decision, d.arm FROM payoffs p JOIN decisions d ON d.seq=p.decision ORDER BY p.seq"
+        paid = (Answer(row.seq, row.decision, decision.arm, PAID) for row, decision in ledger.payments())
         streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
-        streams.append(iter([Answer(seq, decision, arm, PAID) for seq, decision, arm in ledger.query(paid)]))
+        streams.append(paid)
         streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
         for event in heapq.merge(*streams, key=_seq):
             if _seq(event) > upto:
                 break
-            if isinstance(event, Changed) and event.action == "arm_added" and event.name not in self.names:
+            if isinstance(event, Changed) and event.action == Action.ARM_ADDED and event.name not in self.names:
                 self.names.append(event.name)
             self._break(event)
         self.names = names
 
 
-def fold(state: FoldState, ledger: Ledger, after: int) -> None:
+def fold(state: FoldState, ledger: Store, after: int) -> None:
     """Apply every event with seq > ``after``, in order and in the groups in which they were given. O(events)."""
     rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
     streams: list[Iterator[Event]] = [_pulls(ledger, after), _payment_stream(state, ledger, after), rest]
@@ -292,47 +307,34 @@ def fold(state: FoldState, ledger: Ledger, after: int) -> None:
     state.apply(heapq.merge(*streams, key=_seq))
 
 
-def _breaker_streams(ledger: Ledger, after: int) -> list[Iterator[Event]]:
+def _breaker_streams(ledger: Store, after: int) -> list[Iterator[Event]]:
     return [cast(Iterator[Event], ledger.events(after, [Failed])), _answers(ledger, after)]
 
 
-def _answers(ledger: Ledger, after: int) -> Iterator[Answer]:
-    silent = ",".join(f"'{status}'" for status in SILENT)
-    sql = f"SELECT seq, decision, arm FROM calls WHERE seq>? AND status NOT IN ({silent}) ORDER BY seq LIMIT {CHUNK}"
-    for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
-        yield from (Answer(seq, decision, arm) for seq, decision, arm in chunk)
+def _answers(ledger: Store, after: int) -> Iterator[Answer]:
+    for seq, decision, arm, status in ledger.fields(Called, ("decision", "arm", "status"), after):
+        if status not in SILENT:
+            yield Answer(seq, decision, arm)
 
 
 def _seq(event: Any) -> int:
     return cast(int, event.row.seq if isinstance(event, Payment) else event.seq)
 
 
-def _pulls(ledger: Ledger, after: int) -> Iterator[Pull]:
-    sql = f"SELECT seq, arm FROM decisions WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-    for chunk in paged(lambda last: ledger.query(sql, (last,)), lambda row: cast(int, row[0]), after):
-        yield from map(Pull._make, chunk)
+def _pulls(ledger: Store, after: int) -> Iterator[Pull]:
+    return map(Pull._make, ledger.fields(Decided, ("arm",), after))
 
 
-def _payment_stream(state: FoldState, ledger: Ledger, after: int) -> Iterator[Payment]:
-    for chunk in paged(lambda last: _payments(state, ledger, "p.seq>?", (last,)), _seq, after):
-        yield from chunk
+def _payment_stream(state: FoldState, ledger: Store, after: int) -> Iterator[Payment]:
+    for row, decision in ledger.payments(after):
+        yield _payment(state, ledger, row, decision)
 
 
-def _payments(state: FoldState, ledger: Ledger, where: str, args: tuple[Any, ...]) -> list[Payment]:
-    n, payments = len(Paid._fields) + 1, []
-    for record in ledger.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args):
-        row, decision = ledger.verified(Paid, record[:n]), ledger.verified(Decided, record[n:])
-        context = state.context_of(decision.seq, decision.context)
-        if context is None:
-            raise LedgerError(
-                f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "
-                "again; rewind to the last snapshot, and keep contexts as 'f32'"
-            )
-        payments.append(Payment(row, decision.arm, decision.propensity, context))
-    return payments
-
-
-_PAYMENTS = (
-    f"SELECT {', '.join('p.' + f for f in (*Paid._fields, 'crc'))}, {', '.join('d.' + f for f in (*Decided._fields, 'crc'))} "
-    "FROM payoffs p JOIN decisions d ON d.seq=p.decision"
-)
+def _payment(state: FoldState, ledger: Store, row: Paid, decision: Decided) -> Payment:
+    context = state.context_of(decision)
+    if context is None:
+        raise LedgerError(
+            f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "
+            "again; rewind to the last snapshot, and keep contexts as 'f32'"
+        )
+    return Payment(row, decision.arm, decision.propensity, context)

@@ -1,8 +1,7 @@
-"""Small pure pieces of reading a ledger: chunks in order, tallies, JSON, and what SQLite's errors mean."""
+"""Small pure pieces of reading a ledger: chunks in order, tallies and JSON."""
 
 import itertools
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -30,21 +29,6 @@ def paged(fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int) 
 def to_json(row: Row) -> str:
     """A row as JSON, bytes as hexadecimal; floats round-trip exactly."""
     return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in row._asdict().items()})
-
-
-def advice(path: str) -> str:
-    """What to do with a damaged ledger."""
-    return f"see `reward-router ledger check {path}`; `reward-router ledger export {path} OUT.jsonl` saves what is readable"
-
-
-def explain(path: str, error: sqlite3.Error) -> str:
-    """What an SQLite error means for a ledger, and what to do."""
-    text = str(error)
-    if "is full" in text:
-        return f"{path}: no room ({text}); nothing of this event was written, free some space and try again"
-    if "malformed" in text or "not a database" in text or "disk image" in text:
-        return f"{path}: damaged or cut short ({text}); {advice(path)}"
-    return f"{path}: {text}"
 
 
 def tally(rows: Iterable[Row]) -> Counter[str]:

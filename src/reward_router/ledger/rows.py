@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -17,20 +18,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import LedgerError
+from reward_router.types import By
 
 DIGEST = b"#"  # first byte of a context that was not kept, only its digest
-STATUSES = ("ok", "failed", "timeout", "abstained", "audit", "fallback", "compared", "shared", "label")
-"""``compared``: asked beside the chosen arm because the payoff needs all labels. ``shared``: no new call, the arm had scored
-this very response for another unit of the step; it costs nothing and is kept so that a decision's verdict is whole.
-``label``: for the committee to learn from: a response by an arm it had not asked, or by the arm that labels."""
 
 
-ALL_RESTING = "all_resting"
-"""A change of no arm: all rested, so nothing could be routed and the caller was told."""
+class _Word(StrEnum):
+    """A word that is kept in the ledger as it is: its checksum is that of the plain string."""
+
+    __repr__ = str.__repr__
+
+
+class Status(_Word):
+    """What became of a call, or what it was made for."""
+
+    OK = "ok"
+    """The arm that the decision chose scored the response."""
+    FAILED = "failed"
+    """The arm raised, or gave something that is no score."""
+    TIMEOUT = "timeout"
+    """The arm gave no score in the time allowed."""
+    ABSTAINED = "abstained"
+    """The arm answered that it has no score for this response (NaN)."""
+    AUDIT = "audit"
+    """An arm that was not chosen was asked for the report only; neither router nor training sees the score."""
+    FALLBACK = "fallback"
+    """The arm stood in for the chosen one, which failed."""
+    COMPARED = "compared"
+    """An arm was asked beside the chosen one, because the payoff needs the labels of all."""
+    SHARED = "shared"
+    """No new call: the arm had scored this very response for another unit of the step. It costs nothing."""
+    LABEL = "label"
+    """The committee learns from it: a response by an arm it had not asked, or by the arm that labels."""
+
+
+STATUSES: tuple[str, ...] = tuple(Status)
+
+
+class EventKind(_Word):
+    """The kinds of events, by the names of their tables and of the records of an export."""
+
+    DECISION = "decisions"
+    """A unit was given an arm, or to an ensemble or a committee."""
+    CALL = "calls"
+    """One arm scored one response."""
+    PAYOFF = "payoffs"
+    """A decision got its payoff."""
+    RELEASE = "releases"
+    """The payoffs held back until then were scaled together and learned."""
+    LABEL = "labels"
+    """Gold for a unit came; no router sees it."""
+    FAILURE = "failures"
+    """An arm failed."""
+    CHANGE = "changes"
+    """An arm came or went, or something else of ``Action`` happened."""
+
+
+class Action(_Word):
+    """What a change changed."""
+
+    ARM_ADDED = "arm_added"
+    """An arm came, or came back."""
+    ARM_REMOVED = "arm_removed"
+    """An arm went; its late payoffs are recorded and not learned."""
+    SCALER_RESET = "scaler_reset"
+    """The raw payoffs seen so far were forgotten."""
+    ALL_RESTING = "all_resting"
+    """No arm changed: all rested, so nothing could be routed and the caller was told."""
+
+
+NO_ARM: dict[By, int] = {By.ENSEMBLE: -1, By.COMMITTEE: -2}
+"""What stands in the place of an arm's number where nobody was routed. Every number below 0 is no arm."""
+_DECIDER = {number: by for by, number in NO_ARM.items()}
 
 
 class Decided(NamedTuple):
-    """A unit was given an arm: the receipt that payoffs name."""
+    """A unit was given an arm, or to an ensemble or a committee: the receipt that payoffs name.
+
+    Without an arm, ``arm`` is the number of ``NO_ARM``, ``propensity`` is 1 and ``probs`` are zeros.
+    """
 
     seq: int
     id: bytes
@@ -43,6 +109,15 @@ class Decided(NamedTuple):
     n_units: int
     version: int
     forced: int
+
+    @property
+    def by(self) -> By:
+        """Who decided. LedgerError for a number that this version does not know."""
+        if self.arm >= 0:
+            return By.ROUTER
+        if self.arm not in _DECIDER:
+            raise LedgerError(f"event {self.seq}: decided by {self.arm}, which this version does not know")
+        return _DECIDER[self.arm]
 
     @property
     def probs_K(self) -> NDArray[Any]:
@@ -113,7 +188,7 @@ class Failed(NamedTuple):
 class Changed(NamedTuple):
     """An arm came (at a ``cost`` a call, None: none named) or went, or the scaler's history was reset.
 
-    ``action``: arm_added, arm_removed, scaler_reset or all_resting.
+    ``action`` is one of ``Action``.
     """
 
     seq: int
@@ -124,14 +199,14 @@ class Changed(NamedTuple):
 
 Row = Decided | Called | Paid | Released | Labelled | Failed | Changed
 
-TABLES: dict[type[Any], str] = {
-    Decided: "decisions",
-    Called: "calls",
-    Paid: "payoffs",
-    Released: "releases",
-    Labelled: "labels",
-    Failed: "failures",
-    Changed: "changes",
+TABLES: dict[type[Any], EventKind] = {
+    Decided: EventKind.DECISION,
+    Called: EventKind.CALL,
+    Paid: EventKind.PAYOFF,
+    Released: EventKind.RELEASE,
+    Labelled: EventKind.LABEL,
+    Failed: EventKind.FAILURE,
+    Changed: EventKind.CHANGE,
 }
 
 

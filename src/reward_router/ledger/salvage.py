@@ -1,26 +1,21 @@
 """Checking a ledger, and getting out of a damaged one whatever is still readable.
 
-A damaged file is opened for reading only and never written. Where a page is gone, the events on it are lost and the search goes on
-behind it page by page (``pages``).
+A damaged file is opened for reading only and never written (``sqlite.reader``).
 """
 
 import heapq
 import itertools
-import json
-import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reward_router.errors import InputError, LedgerError
-from reward_router.ledger import pages, schema, snapshots
-from reward_router.ledger.reading import OutOfOrder, paged
-from reward_router.ledger.rows import DIGEST, TABLES, Changed, Decided, Paid, Released, Row, seal, unpack
+from reward_router.errors import InputError
+from reward_router.ledger.rows import DIGEST, TABLES, Decided, Paid, Released, Row, unpack
+from reward_router.ledger.sqlite.reader import Reader
 from reward_router.strict_json import dumps
 
-CHUNK = 4096
-FILE_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError, OutOfOrder)
+BATCH = 4096
 
 
 @dataclass(slots=True)
@@ -43,98 +38,6 @@ class CheckReport:
         head = f"{self.path}: {'whole' if self.ok else 'damaged'}, events up to {self.last_seq}, {self.snapshots} snapshots"
         counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
         return "\n".join([head, f"  readable: {counts or 'nothing'}", *(f"  {p}" for p in self.problems)])
-
-
-class Reader:
-    """Everything readable of a ledger file, whole or not; ``lost`` says what was not."""
-
-    def __init__(self, path: str | Path) -> None:
-        """Open for reading only; InputError where there is no such file."""
-        self.path, self.lost = str(path), list[str]()
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; give the path of a ledger")
-        self._db = sqlite3.connect(
-            f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30.0
-        )
-        self._db.execute(
-            "PRAGMA writable_schema=ON"
-        )  # reads a file that is shorter than its header says; nothing is written
-        self.version = self._version()
-
-    def _version(self) -> int | None:
-        try:
-            if self._db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
-                raise LedgerError(f"{self.path}: not a ledger")
-            return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        except FILE_ERRORS as error:
-            self.lost.append(f"the file's head is unreadable ({error})")
-            return None
-
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
-
-    def integrity(self) -> list[str]:
-        """What SQLite's own check finds, at most 20 lines."""
-        try:
-            lines = [row[0] for row in self._db.execute("PRAGMA integrity_check(20)").fetchall()]
-        except FILE_ERRORS as error:
-            return [f"SQLite: {error}"]
-        return [] if lines == ["ok"] else [f"SQLite: {line}" for line in lines]
-
-    def events(self, kind: type[Any]) -> Iterator[Row]:
-        """The readable events of one table in order."""
-        table, last = TABLES[kind], 0
-        try:
-            for row in self._table(kind) if self.version is not None else ():
-                last = row.seq
-                yield row
-        except FILE_ERRORS as error:
-            self.lost.append(f"{table}: unreadable after event {last} ({error})")
-        else:
-            if self.version is not None:
-                return
-        for row in pages.events(self.path, kind):
-            if row.seq > last:
-                yield row
-
-    def _table(self, kind: type[Any]) -> Iterator[Row]:
-        there = [column[1] for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()]
-        fields, sealed = [name for name in kind._fields if name in there], "crc" in there
-        columns = ", ".join(fields + ["crc"] * sealed)
-        sql = f"SELECT {columns} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for found in paged(lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0):
-            for values in found:
-                row: Row = kind(*values[: len(fields)])
-                if sealed and seal(row) != values[-1]:
-                    self.lost.append(f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)")
-                else:
-                    yield row
-
-    def names(self) -> list[str]:
-        """Every arm's name by number, as far as readable."""
-        try:
-            found = self._db.execute("SELECT value FROM meta WHERE key='binding'").fetchone()
-        except FILE_ERRORS:
-            found = None
-        names: list[str] = json.loads(found[0])["arms"] if found else []
-        for row in self.events(Changed):
-            if isinstance(row, Changed) and row.action == "arm_added" and row.name not in names:
-                names.append(row.name)
-        return names
-
-    def snapshots(self) -> tuple[int, list[str]]:
-        """How many snapshots are whole, and what is wrong with the others."""
-        whole, wrong = 0, []
-        try:
-            for seq, text, check in self._db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq").fetchall():
-                if snapshots.read(self._db, seq, text, check) is None:
-                    wrong.append(f"snapshot at event {seq}: its checksum does not hold (an older one is used)")
-                else:
-                    whole += 1
-        except FILE_ERRORS as error:
-            wrong.append(f"snapshots: unreadable ({error})")
-        return whole, wrong
 
 
 def check_ledger(path: str | Path) -> CheckReport:
@@ -169,6 +72,8 @@ def check_ledger(path: str | Path) -> CheckReport:
 def _fault(row: Row, decided: set[int]) -> str:
     if isinstance(row, Decided):
         p_K = unpack(row.probs)
+        if row.arm < 0:
+            return "" if row.propensity == 1 and not p_K.any() else "a decision without an arm has probabilities"
         ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
         return "" if ok else "a decision's propensity is not one of its probabilities"
     if isinstance(row, Paid):
@@ -184,7 +89,8 @@ def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     """Save every readable event of a ledger, whole or damaged, to ``out`` (.jsonl or .parquet; the latter needs pyarrow).
 
     One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists, NaN as null, ids in
-    hexadecimal, arms by ``arm`` (number) and ``name``. Returns the check of the ledger, problems included. O(file). InputError
+    hexadecimal, arms by ``arm`` (number) and ``name``
+    (both null where an ensemble or a committee decided, which ``by`` says). Returns the check of the ledger, problems included. O(file). InputError
     for another ending, LedgerError where ``path`` is no ledger.
     """
     target = Path(out)
@@ -216,10 +122,10 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
     fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
     for kind in TABLES:
         fields |= {n: types[str(getattr(t, "__name__", t)).split(" |")[0]] for n, t in kind.__annotations__.items()}
-    fields |= {"id": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
+    fields |= {"id": pa.string(), "by": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
     layout = pa.schema(list(fields.items()))
     with pq.ParquetWriter(target, layout) as writer:
-        while batch := list(itertools.islice(records, CHUNK)):
+        while batch := list(itertools.islice(records, BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema=layout))
 
 
@@ -229,12 +135,14 @@ def record(row: Row, names: list[str]) -> dict[str, Any]:
     fields: Any = row._asdict()
     if isinstance(row, Decided):
         fields["id"] = row.id.hex()
+        fields["by"] = str(row.by)
     if isinstance(row, Released):
         fields["values"] = fields.pop("scaled")
     for name, value in fields.items():
         out[name] = _plain(value)
         if name == "arm":
-            out["name"] = names[value] if value < len(names) else None
+            out["name"] = names[value] if 0 <= value < len(names) else None
+            out["arm"] = value if value >= 0 else None
     return out
 
 

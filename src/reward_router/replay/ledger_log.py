@@ -27,7 +27,7 @@ def ledger_log(path: Path, fallback: str = "action") -> Log:
     try:
         with Ledger(path, readonly=True) as ledger:
             table = ledger.decisions()
-            failed = {f.decision for f in ledger.rows(Failed, "")}
+            failed = {decision for _, decision in ledger.fields(Failed, ("decision",))}
     except LedgerError as error:
         raise InputError(f"{path.name}: {error}") from error
     sources = sorted(set(filter(None, table.source)))
@@ -35,7 +35,10 @@ def ledger_log(path: Path, fallback: str = "action") -> Log:
         raise InputError(
             f"{path.name}: payoffs of {', '.join(sources) or 'no'} sources; needed: exactly one kind of payoff"
         )
+    if len(table.arm) and (table.arm < 0).all():
+        raise InputError(f"{path.name}: its decisions are the {table.by[0]}'s, and no router drew an arm")
     gone = np.array([fallback == "missing" and int(seq) in failed for seq in table.seq], dtype=bool)
+    gone |= table.arm < 0  # nothing was drawn, so there is nothing to weigh
     context_TD = np.zeros((len(table.seq), 0)) if table.context_BD is None else np.asarray(table.context_BD, np.float64)
     payoff_T = np.where(gone, np.nan, table.payoff)
     return Log(context_TD, table.probs_BK, table.arm, payoff_T, table.forced, tuple(table.arms), sources[0])

@@ -17,7 +17,7 @@ from reward_router.ledger.columns import Calls, Decisions, Labels
 from reward_router.ledger.rows import Failed
 from reward_router.rundir import RunDir
 from reward_router.strict_json import finite
-from reward_router.types import Float, Int
+from reward_router.types import By, Float, Int
 
 Json = dict[str, Any]
 JUDGED = ("ok", "audit", "fallback", "compared", "shared", "label")
@@ -53,8 +53,8 @@ class Evidence:
 
     @property
     def routed(self) -> bool:
-        """Whether a router named arms: its decisions bear arms' names, not the committee's or the ensemble's."""
-        return all(name in self.summary["arms"] for name in self.calls.arms)
+        """Whether a router named arms, and not the committee or the ensemble."""
+        return all(by is By.ROUTER for by in self.decisions.by)
 
 
 def read(folder: Path) -> Evidence:
@@ -64,7 +64,7 @@ def read(folder: Path) -> Evidence:
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     with Ledger(run.ledger, readonly=True) as ledger:
         decisions, calls, labels = ledger.decisions(contexts=False), ledger.calls(), ledger.labels()
-        failures = [(calls.arms[f.arm], f.reason) for f in ledger.rows(Failed, "ORDER BY seq")]
+        failures = [(calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))]
     config = configuration.parse_yaml(text, str(folder / "config.yaml"))
     records = [r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)]
     return Evidence(folder, text, config or {}, _summary(run.summary), records, decisions, calls, labels, failures)

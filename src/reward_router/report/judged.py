@@ -147,10 +147,10 @@ def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[f
     lines: dict[str, charts.Series] = {}
     dots: dict[str, charts.Series] = {}
     notes = {}
-    for k, arm in enumerate(e.decisions.arms):
-        mine = np.flatnonzero((e.decisions.arm == k) & np.isfinite(value_B))
+    for arm, its_B in e.decisions.deciders().items():
+        mine = np.flatnonzero(its_B & np.isfinite(value_B))
         if e.ensemble and not len(mine):
-            continue  # decisions bear the ensemble's name, never an arm's
+            continue  # the ensemble decided, never an arm
         x, y = at[mine].tolist(), value_B[mine].tolist()
         lines[arm] = thin(x), thin(trailing(y, SMOOTH))
         dots[arm] = thin(x, DOTS), thin(y, DOTS)

@@ -196,8 +196,8 @@ def truth(e: Evidence) -> str:
     order_B = gold_orders(e)
     both = np.isfinite(order_B) & np.isfinite(e.decisions.payoff)
     points = []
-    for k, arm in enumerate(e.decisions.arms):
-        mine = both & (e.decisions.arm == k)
+    for arm, its_B in e.decisions.deciders().items():
+        mine = both & its_B
         if n := int(mine.sum()):
             paid, right = float(e.decisions.payoff[mine].mean()), float(order_B[mine].mean())
             points.append(charts.Point(paid, right, *_wilson(right, n), f"{cut(arm, 20)} ({n})", arm))

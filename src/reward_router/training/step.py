@@ -22,37 +22,16 @@ from torch import Tensor
 from reward_router.config import TrainConfig
 from reward_router.errors import RunError
 from reward_router.keyed import rng
-from reward_router.policy import Policy, Prompt
+from reward_router.policy import Policy
 from reward_router.training.logps import response_logps
 from reward_router.training.losses import dpo, kto, kto_kl, nll
 from reward_router.training.packed import can_pack, pack, packed_logps
+from reward_router.training.records import Pair, StepResult
 from reward_router.training.schedule import Schedule
 from reward_router.types import Float
 
+__all__ = ["Pair", "StepResult", "Trainer", "mismatched"]
 MAX_SKIPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One preference: the trainer sees texts, never which arm preferred. ``weight``: how much of a pair it counts in the step."""
-
-    prompt: Prompt
-    chosen: str
-    rejected: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """``loss_P``: each pair's loss before the first step (nats). ``skipped``: a loss was not finite and its step was not taken.
-
-    ``grad_norm``: of the last step. ``lr_S``: the learning rate of each of the S optimiser steps that were taken.
-    """
-
-    loss_P: Float
-    skipped: bool
-    grad_norm: float
-    lr_S: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

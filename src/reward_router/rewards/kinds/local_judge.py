@@ -62,7 +62,9 @@ class LocalJudge:
         yes, no = _first_tokens(tokenizer, YES), _first_tokens(tokenizer, NO)
         self.yes, self.no = sorted(yes - no), sorted(no - yes)
         if not self.yes or not self.no:
-            raise InputError("the judge's tokenizer begins yes and no with the same tokens; it cannot be asked this way")
+            raise InputError(
+                "the judge's tokenizer begins yes and no with the same tokens; it cannot be asked this way"
+            )
 
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """What the model reads."""

@@ -16,9 +16,8 @@ from reward_router import keyed
 from reward_router.committee import OnlineCommittee, Refit
 from reward_router.committee.online import UNLABELLED
 from reward_router.config import LabelConfig
-from reward_router.examples import Example
-from reward_router.judging.table import Table
 from reward_router.types import Float
+from reward_router.verdicts.table import Table
 
 Sides = list[tuple[int, int, bool]]
 
@@ -50,59 +49,70 @@ class Learner:
         """``gather`` joins lists over processes."""
         self.online, self.settings, self.counts, self.seed, self.gather = online, settings, counts, seed, gather
 
-    def learn(self, table: Table, examples: Sequence[Example], step: int) -> list[Refit]:
+    def learn(self, table: Table) -> list[Refit]:
         """Labels of this step's units, those of all processes in one order; the refits they led to."""
-        self._start(table, step)
+        step = table.batch.step
+        self._start(table)
         drawn = [i for i, unit in enumerate(table.units) if self.online.policy.draws(unit.id, step)]
         judge = self.settings.arm
-        told, bought = self._judged(table, drawn, judge, step) if judge else self._gold(table, drawn, examples, step)
-        table.ask_all(table.missing(told), "label")
-        rows = self.gather([row for i, sides in told.items() for row in _rows(table, i, sides, examples)])
-        counted = {"labelled": len(told), "no_pair": bought - len(told), "not_scored": len(drawn) - bought}
+        labelled, bought = self._judged(table, drawn, judge) if judge else self._gold(table, drawn)
+        table.ask_all(table.missing(labelled), "label")
+        mine: list[LabelRow] = []
+        for i, sides in labelled.items():
+            mine += _rows(table, i, sides)
+        rows = self.gather(mine)
+        counted = {
+            "labelled": len(labelled),
+            "no_pair": bought - len(labelled),
+            "not_scored": len(drawn) - bought,
+        }
         for name, n in self.gather(list(counted.items())):
             self.counts[name] += n
         self.counts["rows"] += len(rows)
         added = [self.online.add_label(r.margins_K, r.label, r.group, step, r.category) for r in rows]
         return [refit for refit in added if refit is not None]
 
-    def _gold(
-        self, table: Table, drawn: Sequence[int], examples: Sequence[Example], step: int
-    ) -> tuple[dict[int, Sides], int]:
+    def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
         """Units whose gold orders responses and that all arms may score; how many were not refused for want of budget."""
-        found = {}
-        for i in drawn:
-            [(b, _)] = table.units[i].cells
-            if sides := self._sides(table, i, examples[b].gold(table.texts(i)), step):
-                found[i] = sides
-        paid = self._paid(table, list(found), step)
-        return {i: found[i] for i in paid}, len(drawn) - len(found) + len(paid)
+        ordered = {i: sides for i in drawn if (sides := self._sides(table, i, table.gold(i)))}
+        paid = self._paid(table, list(ordered))
+        return {i: ordered[i] for i in paid}, len(drawn) - len(ordered) + len(paid)
 
-    def _judged(self, table: Table, drawn: Sequence[int], name: str, step: int) -> tuple[dict[int, Sides], int]:
-        """The same by a judge: asked about units that all arms may score; where it orders nothing, the others are spared."""
-        paid = self._paid(table, drawn, step, table.asker.costs.get(name, 1.0))
-        said = table.labels(name, paid)
-        told = {i: sides for i in paid if (sides := self._sides(table, i, said[i], step))}
-        for asked in self.gather([tuple(table.scores[i]) for i in paid if i not in told]):
-            self.online.extra_cost -= self.online.rest_cost(asked)
-        return told, len(paid)
+    def _judged(self, table: Table, drawn: Sequence[int], name: str) -> tuple[dict[int, Sides], int]:
+        """The same by a judge: asked about units that all arms may score.
 
-    def _paid(self, table: Table, places: Sequence[int], step: int, label_cost: float = 0.0) -> list[int]:
+        Where it orders nothing, the others are spared.
+        """
+        paid = self._paid(table, drawn, table.asker.cost(name))
+        scores = table.labels(name, paid)
+        ordered = {i: sides for i in paid if (sides := self._sides(table, i, scores[i]))}
+        spared = [tuple(table.scores[i]) for i in paid if i not in ordered]
+        for arms_asked in self.gather(spared):
+            self.online.extra_cost -= self.online.rest_cost(arms_asked)
+        return ordered, len(paid)
+
+    def _paid(self, table: Table, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
         """Those of these units that all arms may score, decided in the order of all processes' units."""
+        step = table.batch.step
         offered = self.gather([(table.units[i].id, tuple(table.scores[i])) for i in places])
-        bought = {unit for unit, asked in offered if self.online.scores_all(asked, unit, step, label_cost)}
+        bought = set()
+        for unit, arms_asked in offered:
+            if self.online.scores_all(arms_asked, unit, step, label_cost):
+                bought.add(unit)
         return [i for i in places if table.units[i].id in bought]
 
-    def _sides(self, table: Table, i: int, value_N: Float, step: int) -> Sides:
+    def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
         """(better, worse, is better side a) for as many disjoint pairs of different texts as the unit's responses give."""
-        draw = keyed.rng(self.seed, "label", step, table.units[i].id)
+        draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
         graded = self.settings.arm is not None or not set(value_N[np.isfinite(value_N)].tolist()) <= {0.0, 1.0}
         pairs = (better_worse if graded else right_wrong)(value_N, distinct(table.texts(i)), draw)
         return [(w, x, bool(side)) for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)]
 
-    def _start(self, table: Table, step: int) -> None:
+    def _start(self, table: Table) -> None:
         """Disjoint pairs scored by all arms, without a label, until the label-free start has enough."""
         if not self.online.wants_unlabelled():
             return
+        step = table.batch.step
         pairs = [_any_pairs(self.seed, step, unit.id, table.texts(i)) for i, unit in enumerate(table.units)]
         offered = self.gather([(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)])
         chosen, room = set(), UNLABELLED - len(self.online.unlabelled)
@@ -153,8 +163,8 @@ def _margins(table: Table, i: int, pairs: Sequence[tuple[int, int]]) -> list[lis
     return [(scores_KN[:, one] - scores_KN[:, other]).tolist() for one, other in pairs]
 
 
-def _rows(table: Table, i: int, sides: Sides, examples: Sequence[Example]) -> list[LabelRow]:
-    [(b, _)] = table.units[i].cells
+def _rows(table: Table, i: int, sides: Sides) -> list[LabelRow]:
+    row = table.row(i)
     margins = _margins(table, i, [(w, x) if side else (x, w) for w, x, side in sides])
-    where = examples[b].id, examples[b].category
+    where = table.batch.ids[row], table.batch.category(row)
     return [LabelRow(m, side, *where) for m, (_, _, side) in zip(margins, sides, strict=True)]

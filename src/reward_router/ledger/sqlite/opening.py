@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from reward_router.errors import LedgerError
-from reward_router.ledger import schema
+from reward_router.ledger.sqlite import schema
 
 MEMORY = ":memory:"
 

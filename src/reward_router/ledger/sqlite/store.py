@@ -1,4 +1,4 @@
-"""The ledger file: an ordered, append-only event log in SQLite (WAL), with verified snapshots.
+"""The ledger file: the ``Store`` (see ``ledger.protocol``) that keeps its events in SQLite (WAL).
 
 One writer (a second one is refused), any number of readers in any process. Every ``append`` is one transaction: all of it is
 there afterwards, or nothing. What this leaves out: what the events mean (``fold``), saving a damaged file (``salvage``).
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from reward_router.errors import InputError, LedgerError
-from reward_router.ledger import columns, opening, snapshots
-from reward_router.ledger.durability import WalSyncer, take_writer_lock
-from reward_router.ledger.opening import MEMORY
-from reward_router.ledger.reading import advice, explain, paged, tally, to_json
+from reward_router.ledger import columns
+from reward_router.ledger.reading import paged, tally, to_json
 from reward_router.ledger.recent import Recent
 from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
+from reward_router.ledger.sqlite import opening, snapshots
+from reward_router.ledger.sqlite.durability import WalSyncer, take_writer_lock
+from reward_router.ledger.sqlite.opening import MEMORY
+from reward_router.ledger.sqlite.trouble import advice, explain
 from reward_router.strict_json import dumps
 from reward_router.types import State
 
@@ -175,7 +177,7 @@ class Ledger:
             with self.transaction() as db:
                 turn = (db.execute("SELECT max(rewind) FROM abandoned").fetchone()[0] or 0) + 1
                 for kind, table in TABLES.items():
-                    for row in self.rows(kind, "WHERE seq>? ORDER BY seq", (seq,)):
+                    for row in self._rows(kind, "WHERE seq>? ORDER BY seq", (seq,)):
                         db.execute(
                             "INSERT INTO abandoned VALUES(?,?,?,?,?)", (turn, row.seq, table, to_json(row), reason)
                         )
@@ -201,20 +203,21 @@ class Ledger:
     def reload(self) -> int:
         """Ask the file for its newest event; needed after a write whose end was not seen."""
         self._recent.clear()
-        self._last = max(self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values())
+        newest = [self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values()]
+        self._last = max(newest)
         return self._last
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of one query."""
+        """Rows of one query, for a look into this file; no other store has it, and nothing outside this folder calls it."""
         with self.lock, self._explained():
             return self._db.execute(sql, args).fetchall()
 
-    def rows(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
+    def _rows(self, kind: type[R], where: str, args: Sequence[Any] = ()) -> list[R]:
         """Rows of one table as events, each verified by its checksum."""
-        found = self.query(f"SELECT {COLUMNS[kind]}, crc FROM {TABLES[kind]} {where}", args)
-        return [self.verified(kind, record) for record in found]
+        records = self.query(f"SELECT {COLUMNS[kind]}, crc FROM {TABLES[kind]} {where}", args)
+        return [self._verified(kind, record) for record in records]
 
-    def verified(self, kind: type[R], record: Sequence[Any]) -> R:
+    def _verified(self, kind: type[R], record: Sequence[Any]) -> R:
         """The event in a record that ends in its checksum; LedgerError where that does not hold."""
         make: Any = kind
         row = make._make(record[:-1])
@@ -240,8 +243,40 @@ class Ledger:
 
     def _stream(self, kind: type[Any], after: int) -> Iterator[Any]:
         where = f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for chunk in paged(lambda last: self.rows(kind, where, (last,)), lambda row: row.seq, after):
+        for chunk in paged(lambda last: self._rows(kind, where, (last,)), lambda row: row.seq, after):
             yield from chunk
+
+    def fields(self, kind: type[Any], names: Sequence[str], after: int = 0) -> Iterator[tuple[Any, ...]]:
+        """``seq``, then the fields named, of one type of event with seq > ``after``; checksums are not looked at. O(events)."""
+        sql = f"SELECT {', '.join(['seq', *names])} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+        for chunk in paged(lambda last: self.query(sql, (last,)), _first, after):
+            yield from chunk
+
+    def table(self, kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """``seq`` and the fields named of all events of one type, one tuple a field; checksums are not looked at. O(events)."""
+        columns = ["seq", *names]
+        records = self.query(f"SELECT {', '.join(columns)} FROM {TABLES[kind]} ORDER BY seq")
+        return list(zip(*records, strict=True)) if records else [()] * len(columns)
+
+    def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
+        """Payoffs with seq > ``after`` in order, each with its decision, read in chunks."""
+        for chunk in paged(lambda last: self._payments("p.seq>?", (last,)), lambda both: both[0].seq, after):
+            yield from chunk
+
+    def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
+        """The payoffs with these numbers in order, each with its decision."""
+        found: list[tuple[Paid, Decided]] = []
+        for start in range(0, len(seqs), FIND):
+            some = sorted(seqs)[start : start + FIND]
+            found += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
+        return found
+
+    def _payments(self, where: str, args: Sequence[Any]) -> list[tuple[Paid, Decided]]:
+        n_paid = len(Paid._fields) + 1
+        return [
+            (self._verified(Paid, record[:n_paid]), self._verified(Decided, record[n_paid:]))
+            for record in self.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args)
+        ]
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
         """Decisions by id, each with its payoff where it has one. O(log n) an id, O(1) for this writer's newest ones."""
@@ -251,8 +286,8 @@ class Ledger:
             for at in range(0, len(unknown), FIND):
                 some, n = unknown[at : at + FIND], len(Decided._fields) + 1
                 for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
-                    paid = self.verified(Paid, row[n:]) if row[n] is not None else None
-                    found[row[1]] = (self.verified(Decided, row[:n]), paid)
+                    paid = self._verified(Paid, row[n:]) if row[n] is not None else None
+                    found[row[1]] = (self._verified(Decided, row[:n]), paid)
         return found
 
     def unpaid(self) -> list[str]:
@@ -262,7 +297,7 @@ class Ledger:
 
     def width(self) -> int | None:
         """D of the contexts recorded; None where there is none, or they are not kept."""
-        first = self.rows(Decided, "ORDER BY seq LIMIT 1")
+        first = self._rows(Decided, "ORDER BY seq LIMIT 1")
         context = first[0].context_D if first else None
         return None if context is None else len(context)
 
@@ -314,7 +349,11 @@ class Ledger:
         return columns.labels(self)
 
 
-_FIND = (
-    f"SELECT {', '.join('d.' + f for f in (*Decided._fields, 'crc'))}, {', '.join('p.' + f for f in (*Paid._fields, 'crc'))} "
-    "FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
-)
+def _first(record: tuple[Any, ...]) -> int:
+    return cast(int, record[0])
+
+
+_DECISION = ", ".join(f"d.{name}" for name in (*Decided._fields, "crc"))
+_PAYOFF = ", ".join(f"p.{name}" for name in (*Paid._fields, "crc"))
+_FIND = f"SELECT {_DECISION}, {_PAYOFF} FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
+_PAYMENTS = f"SELECT {_PAYOFF}, {_DECISION} FROM payoffs p JOIN decisions d ON d.seq=p.decision"

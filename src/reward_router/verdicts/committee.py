@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 
 from reward_router.committee import OnlineCommittee, Panel, Ranking, Refit, pair_weights
 from reward_router.config import JudgeConfig, PairsConfig
-from reward_router.examples import Example
-from reward_router.judging.judge import Judge, Unit, Verdicts
-from reward_router.judging.labels import Learner
-from reward_router.judging.table import Table
 from reward_router.pairs import fixed_by_the_cut, form_pairs
 from reward_router.responses import finished
-from reward_router.types import Decision, State
+from reward_router.types import By, State
+from reward_router.verdicts.asking import Asker
+from reward_router.verdicts.batch import Batch, Verdicts
+from reward_router.verdicts.labels import Learner
+from reward_router.verdicts.table import Table
 
 COUNTS = ("units", "asked_1", "asked_2", "asked_3", "labelled", "no_pair", "not_scored", "rows", "below")
-COMMITTEE = "committee"
 
 
-class CommitteeJudge:
+class CommitteeOfArms:
     """Judges units of one cell each (prompts or pairs), learns from labels, and counts what it asked.
 
     ``names``: the K arms in the order of the committee's columns. ``gather`` joins lists over processes. ``counts``: units judged, by how
@@ -36,55 +35,52 @@ class CommitteeJudge:
 
     def __init__(
         self,
-        judge: Judge,
+        asker: Asker,
         online: OnlineCommittee,
         names: Sequence[str],
         settings: JudgeConfig,
-        seed: int = 0,
         gather: Callable[[list[Any]], list[Any]] = lambda items: items,
     ) -> None:
-        """``judge`` asks single arms on this one's behalf."""
-        self.asker, self.online, self.names, self.settings = judge, online, list(names), settings
+        """``asker``: how single arms are asked. Where ``settings.first`` is a router, it names each unit's first arm."""
+        self.asker, self.online, self.names, self.settings = asker, online, list(names), settings
         self.gather, self.counts = gather, dict.fromkeys(COUNTS, 0)
-        self.learner = Learner(online, settings.labels, self.counts, seed, gather)
+        self.by = By.COMMITTEE if settings.first == "order" else By.ROUTER
+        self.learner = Learner(online, settings.labels, self.counts, asker.seed, gather)
         self.refits: list[Refit] = []
         self._below, self._arms = 0, list[int]()
 
-    def judge(
-        self,
-        units: Sequence[Unit],
-        decisions: Sequence[Decision],
-        examples: Sequence[Example],
-        responses: Sequence[Sequence[str]],
-        step: int,
-        audited: frozenset[int] = frozenset(),
-        resting: frozenset[str] = frozenset(),
-        learn: bool = True,
-    ) -> Verdicts:
-        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then, if it is to ``learn``, labels and refits.
+    def judge(self, batch: Batch) -> Verdicts:
+        """Calibrated scores for every unit and, per unit, the ranking with its confidences; then labels and refits.
 
-        All processes must call it alike often. One request an arm and round; ``audited`` rows are scored by the other arms, too.
-        ``resting``: arms that failed lately and are asked by nobody but the decisions that name them.
+        All processes must call it alike often. One request an arm and round; the audited rows are scored by the other arms,
+        too. Nothing is learned where the batch says so.
         """
-        prompts = [e.prompt for e in examples]
-        table = Table(self.asker, self.online, self.names, units, decisions, prompts, responses, resting)
-        table.panels = [self._panel(table, i, examples, step) for i in range(len(units))]
+        table = Table(self.asker, self.online, self.names, batch)
+        table.panels = [self._panel(table, i) for i in range(len(batch.units))]
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")
-        asked = [tuple(scores) for scores in table.scores]
+        arms_asked = [tuple(scores) for scores in table.scores]
         table.fall_back(self.asker.fallback)
         table.settle()
-        table.ask_all(table.missing(i for i, u in enumerate(units) if u.cells[0][0] in audited), "audit", keep=False)
-        self._spend(asked)
-        self.refits = self.learner.learn(table, examples, step) if learn else []
+        audited = [i for i in range(len(batch.units)) if table.row(i) in batch.audited]
+        table.ask_all(table.missing(audited), "audit", keep=False)
+        self._spend(arms_asked)
+        self.refits = self.learner.learn(table) if batch.learn else []
         return table.verdicts
 
-    def _panel(self, table: Table, i: int, examples: Sequence[Example], step: int) -> Panel:
-        [(b, cols)] = table.units[i].cells
+    def _panel(self, table: Table, i: int) -> Panel:
+        """Who is asked about unit i, and in which order; a router's arm first."""
+        batch, unit = table.batch, table.units[i]
+        [(row, columns)] = unit.cells
         name = table.decisions[i].name
         first = self.names.index(name) if name in self.names else None
         return self.online.panel(
-            len(cols), table.units[i].id, step, examples[b].category, first=first, quorum=self.settings.quorum
+            len(columns),
+            unit.id,
+            batch.step,
+            batch.category(row),
+            first=first,
+            quorum=self.settings.quorum,
         )
 
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:

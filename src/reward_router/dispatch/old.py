@@ -1,0 +1,45 @@
+"""Ledgers in which an ensemble or a committee decided under the name of an arm of its own go on as they began."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from reward_router.dispatch.dispatcher import Dispatcher
+from reward_router.ledger import Ledger
+from reward_router.types import By, Decision
+
+
+class NamedDecider(Dispatcher):
+    """A dispatcher over the K arms and a last one that is none: the name under which nobody was routed.
+
+    Its router is ``Fixed`` on that last name. Callers see decisions without an arm, as in a ledger of today.
+    """
+
+    def route(
+        self,
+        contexts: ArrayLike,
+        unit_ids: Sequence[str],
+        step: int,
+        *,
+        n_units: int | Sequence[int] = 1,
+        by: By | str = By.ROUTER,
+    ) -> list[Decision]:
+        """Decisions without an arm; in the ledger they bear the invented one."""
+        recorded = super().route(contexts, unit_ids, step, n_units=n_units)
+        no_probs_K = np.zeros(len(self.arms))
+        changes: dict[str, Any] = {"arm": -1, "name": "", "probs_K": no_probs_K, "by": By(by)}
+        return [replace(decision, **changes) for decision in recorded]
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms, without the one that is none."""
+        return super().arms[:-1]
+
+
+def names_its_decider(ledger: Ledger, arms: Sequence[str], by: By) -> bool:
+    """Whether this ledger was begun with an arm of the name ``by`` beside these."""
+    binding = ledger.meta("binding") or {}
+    return binding.get("arms") == [*arms, str(by)] and binding.get("router") == "Fixed"

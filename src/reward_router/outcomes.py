@@ -1,0 +1,215 @@
+"""What came of a decision, and the payoff that it makes: from verdicts, gold and training losses to one number a decision.
+
+A name or a function of the ``Outcome`` says how (the formulas are in ``payoffs``). A failed arm, a step that was not taken, or a
+loss that tells no arm from another gives no payoff, and is counted. Left out: payoffs that come later, from a person or another
+process, go to ``Dispatcher.feedback`` by the decision's id.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reward_router import keyed
+from reward_router.errors import InputError
+from reward_router.payoffs import full_advantage, gold_of_best, light_advantage, order_accuracy
+from reward_router.types import Float
+
+LOG2_TOLERANCE = 1e-6
+RAW_PAYOFFS = ("neg_loss", "improvement", "light_advantage")
+"""Payoffs that are any number and are scaled to [0, 1] by the dispatcher."""
+LOSS_PAYOFFS = (*RAW_PAYOFFS, "full_advantage")
+"""Payoffs that a trainer's losses make."""
+GOLD_PAYOFFS = ("verifier", "probe")
+"""Payoffs that gold makes."""
+COUNTS = ("uninformative", "agreed", "no_payoff")
+"""Decisions without a payoff: the loss told no arm from another, no arm disagreed with the judge of the pair, or whatever reason."""
+
+
+@dataclass
+class Outcome:
+    """What came of one decision; a payoff function receives it.
+
+    Args:
+        unit: what was decided about.
+        decision_id: the receipt, which the payoff is given to.
+        loss_P: the training loss of each of its pairs before the step, nats. Pairs that a stand-in judged are left out: they
+            say nothing of the drawn arm.
+        after_P: the same after the step.
+        loss_PK: of each such pair the loss under each arm's label, NaN where the arm gives none (``full_advantage`` only).
+        scores: one entry a prompt, the drawn arm's own scores, NaN where it abstained.
+        golds: one entry a prompt, 1 right, 0 wrong, NaN unknown.
+        responses: one entry a prompt.
+        failed: whether the drawn arm failed.
+    """
+
+    unit: str
+    decision_id: str
+    loss_P: list[float] = field(default_factory=list)
+    after_P: list[float] = field(default_factory=list)
+    loss_PK: list[list[float]] = field(default_factory=list)
+    scores: list[Float] = field(default_factory=list)
+    golds: list[Float] = field(default_factory=list)
+    responses: list[list[str]] = field(default_factory=list)
+    failed: bool = False
+
+    def merge(self, other: "Outcome") -> None:
+        """Add what another process saw of the same decision."""
+        for name in ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses"):
+            getattr(self, name).extend(getattr(other, name))
+        self.failed |= other.failed
+
+    def mean(self, measure: Callable[[Float, Float], float | None]) -> float | None:
+        """The mean of a payoff formula over the unit's prompts; None where no prompt gives one."""
+        values = [measure(s, g) for s, g in zip(self.scores, self.golds, strict=True)]
+        known = [v for v in values if v is not None]
+        return float(np.mean(known)) if known else None
+
+
+@dataclass
+class Trained:
+    """What a trainer reports of the P pairs it was given.
+
+    Args:
+        owner: (P,) the unit whose arm ordered each pair; -1: somebody else did, so that it says nothing of that arm.
+        loss_P: (P,) each pair's loss before the step, nats.
+        after_P: (P,) the same after the step (``improvement``).
+        loss_PK: (P, K) the loss under each arm's label (``full_advantage``).
+        skipped: whether the step was not taken; then no loss counts.
+    """
+
+    owner: Sequence[int]
+    loss_P: Float
+    after_P: Float | None = None
+    loss_PK: Float | None = None
+    skipped: bool = False
+
+    def write(self, unit: int, outcome: Outcome) -> None:
+        """Put the losses of a unit's own pairs into its outcome."""
+        if self.skipped:
+            return
+        mine = [p for p, owner in enumerate(self.owner) if owner == unit]
+        outcome.loss_P = [float(self.loss_P[p]) for p in mine]
+        if self.after_P is not None:
+            outcome.after_P = [float(self.after_P[p]) for p in mine]
+        if self.loss_PK is not None:
+            outcome.loss_PK = self.loss_PK[mine].tolist()
+
+
+class PayoffRule:
+    """From outcomes to payoffs.
+
+    Args:
+        name: one of neg_loss, improvement, light_advantage, full_advantage (a trainer's losses), verifier, probe (gold), or
+            the name that a ``function`` is recorded under.
+        function: a decision's ``Outcome`` -> a number in [0, 1], or None for no payoff.
+        fraction: the share of decisions that get a payoff, drawn by key; of those that gold or a function pays.
+        seed: of that draw.
+        dpo: whether losses are plain DPO, log 2 whatever the arm said while the policy is its reference.
+
+    ``raw``: whether payoffs are any number, for the dispatcher to scale to [0, 1].
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Outcome], float | None] | None = None,
+        *,
+        fraction: float = 1.0,
+        seed: int = 0,
+        dpo: bool = False,
+    ) -> None:
+        """InputError for a name that is none of these."""
+        if function is None and name not in (*LOSS_PAYOFFS, *GOLD_PAYOFFS):
+            known = ", ".join((*LOSS_PAYOFFS, *GOLD_PAYOFFS))
+            raise InputError(f"payoff {name!r}; allowed {known}, or a function of the outcome")
+        self.name, self.function = name, function
+        self.fraction, self.seed, self.dpo = fraction, seed, dpo
+        self.raw = function is None and name in RAW_PAYOFFS
+        self.counts = dict.fromkeys(COUNTS, 0)
+        self.warn: Callable[[str], None] = lambda _: None
+
+    @classmethod
+    def of(cls, payoff: "PayoffRule | str | Callable[[Outcome], float | None]") -> "PayoffRule":
+        """The rule that a name or a function says."""
+        if isinstance(payoff, PayoffRule):
+            return payoff
+        if isinstance(payoff, str):
+            return cls(payoff)
+        return cls("python", payoff)
+
+    def __call__(self, outcomes: Sequence[Outcome], step: int) -> dict[str, float]:
+        """Decision id -> payoff, for those decisions that have one."""
+        payoffs = {}
+        for outcome in outcomes:
+            payoff = self.one(outcome, step)
+            if payoff is not None:
+                payoffs[outcome.decision_id] = payoff
+        self.counts["no_payoff"] += len(outcomes) - len(payoffs)
+        if self.name == "light_advantage":
+            # against the mean of the batch: -loss is all it needs of each pair
+            advantage = light_advantage([-payoff for payoff in payoffs.values()]).tolist()
+            payoffs = dict(zip(payoffs, advantage, strict=True))
+        return payoffs
+
+    def one(self, outcome: Outcome, step: int) -> float | None:
+        """The payoff of one outcome, None where there is none to give."""
+        if outcome.failed:
+            return None
+        if self.function is None and self.name in RAW_PAYOFFS:
+            return self._of_losses(outcome)
+        if self.function is None and self.name == "full_advantage":
+            return self._full_advantage(outcome)
+        if keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction:
+            return None
+        if self.function is not None:
+            return self.function(outcome)
+        return outcome.mean(order_accuracy if self.name == "probe" else gold_of_choice)
+
+    def _of_losses(self, outcome: Outcome) -> float | None:
+        """Minus the loss, or what the step took off it; None where it is log 2 for every arm."""
+        if not outcome.loss_P:
+            return None
+        if self.dpo and max(abs(loss - math.log(2)) for loss in outcome.loss_P) < LOG2_TOLERANCE:
+            self._uninformative()
+            return None
+        before = float(np.mean(outcome.loss_P))
+        if self.name == "improvement":
+            return before - float(np.mean(outcome.after_P))
+        return -before
+
+    def _full_advantage(self, outcome: Outcome) -> float | None:
+        """1 or 0; None where no arm disagreed with the judge of the pair, or it had no order to give."""
+        if not outcome.loss_P or self._of_losses(outcome) is None:
+            return None
+        [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
+        if not np.isfinite(sign):
+            self.counts["agreed"] += 1
+            return None
+        return float(sign)
+
+    def _uninformative(self) -> None:
+        """Policy = reference: the DPO loss is log 2 whatever the arm said. Said once."""
+        self.counts["uninformative"] += 1
+        if self.counts["uninformative"] == 1:
+            self.warn(
+                "warning: train.loss dpo is log 2 for every arm while the policy is its reference, so these payoffs teach the "
+                "router nothing and are left out; train.loss: dpo+nll or payoff.name: improvement tells arms apart"
+            )
+
+
+def merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome a unit, of what several processes saw of it."""
+    by_unit: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if outcome.unit in by_unit:
+            by_unit[outcome.unit].merge(outcome)
+        else:
+            by_unit[outcome.unit] = outcome
+    return list(by_unit.values())
+
+
+def gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
+    """Gold of the response the arm would pick; one that abstains picks any of them alike."""
+    return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)

@@ -1,0 +1,169 @@
+"""One request to one arm about cells of a batch, and the calls that it is recorded as.
+
+A response that several units hold is asked about once; for the others the call is recorded as shared, at no price.
+"""
+
+import math
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reward_router.errors import RunError
+from reward_router.ledger.rows import Call
+from reward_router.rewards.pool import RewardPool
+from reward_router.rewards.request import ScoreResult
+from reward_router.types import Decision, Float
+from reward_router.verdicts.batch import Batch, Cell, Place, Unit
+
+
+@dataclass
+class Reply:
+    """What one arm said to one request.
+
+    Args:
+        arm: the arm's name.
+        score: its scores by (row, response), NaN where it failed or abstained.
+        result: the request's result; None where all was known already, so that nothing was asked.
+        cost: the price of one call.
+        failed: rows of the batch that the arm could not answer; their calls bear that status.
+        seen: places whose call is recorded already; it takes in those that are.
+        bills: seconds and price of each place as the arm measured them; a price of NaN: it did not.
+    """
+
+    arm: str
+    score: Mapping[Place, float]
+    result: ScoreResult | None
+    cost: float = 1.0
+    failed: Container[int] = ()
+    seen: set[Place] = field(default_factory=set)
+    bills: Mapping[Place, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request as a whole did not fail."""
+        return self.result is None or self.result.ok
+
+    @property
+    def reason(self) -> str:
+        """Why the request failed."""
+        return "" if self.result is None else f"{self.result.status}: {self.result.error}"
+
+    def calls(self, decision: Decision, unit: Unit, status: str) -> list[Call]:
+        """One record a response of this unit: ``status`` where the arm answered, shared where it had before."""
+        if not self.ok and self.result is not None:
+            status = self.result.status
+        seconds = self.result.seconds / max(1, self.result.n_calls) if self.result else 0.0
+        calls = []
+        for row, columns in unit.cells:
+            for n in columns:
+                response = f"{unit.id}/{row}/{n}"
+                score = self.score[row, n]
+                said = "abstained" if status == "ok" and np.isnan(score) else status
+                said = "failed" if row in self.failed else said
+                took, price = self.bills.get((row, n), (seconds, math.nan))
+                price = self.cost if math.isnan(price) else price
+                effort = ("shared", 0.0, 0.0) if (row, n) in self.seen else (said, took, price)
+                calls.append(Call(decision.id, response, self.arm, score, *effort))
+                self.seen.add((row, n))
+        return calls
+
+
+class Asker:
+    """Asks the pool on behalf of decisions.
+
+    Args:
+        pool: the arms.
+        costs: the price of one call by arm; 1 where an arm is not listed.
+        fallback: the arm that is asked first where the drawn one failed or abstained.
+        noise: standard deviation of noise put on scores of unit variance (LASER section 5); 0: none.
+        seed: of that noise.
+        say: is told what is being scored.
+        warn: is told what a user should read.
+    """
+
+    def __init__(
+        self, pool: RewardPool, costs: Mapping[str, float] | None = None, *, fallback: str | None = None
+    ) -> None:
+        """Without noise, and silent, unless the attributes say otherwise."""
+        self.pool = pool
+        self.costs = dict(costs or {})
+        self.fallback = fallback
+        self.noise = 0.0
+        self.seed = 0
+        self.say: Callable[[str], None] = lambda _: None
+        self.warn: Callable[[str], None] = lambda _: None
+
+    def cost(self, arm: str) -> float:
+        """The price of one call."""
+        return self.costs.get(arm, 1.0)
+
+    def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> Reply:
+        """One request about these cells; its seconds and the rows that failed go into the batch's verdicts."""
+        wanted = list(cells)
+        verdicts = batch.verdicts
+        self.say(f"scoring {sum(len(columns) for _, columns in wanted)} responses with {arm}")
+        prompts = [batch.prompts[row] for row, _ in wanted]
+        result = self.pool.score(arm, prompts, [batch.texts(cell) for cell in wanted])
+        for notice in result.notices:
+            self.warn(f"warning: arm {arm!r}: {notice}")
+        if result.stops:
+            raise RunError(f"arm {arm!r}: {result.error}")
+        verdicts.seconds[arm] = verdicts.seconds.get(arm, 0.0) + result.seconds
+        verdicts.load_seconds += result.load_seconds
+        failed = verdicts.failed_rows.setdefault(arm, {})
+        failed.update({wanted[i][0]: why for i, why in result.row_errors.items()})
+        score: dict[Place, float] = {}
+        bills: dict[Place, tuple[float, float]] = {}
+        for i, (row, columns) in enumerate(wanted):
+            for j, n in enumerate(columns):
+                score[row, n] = float(result.scores_BN[i, j])
+                bills[row, n] = result.bill(i, j)
+        return Reply(arm, score, result, self.cost(arm), failed, bills=bills)
+
+    def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
+        """The same about those responses of the units that the arm has not scored yet; it remembers what it said."""
+        known = batch.verdicts.known.setdefault(arm, {})
+        seen = set(known)
+        missing = cells_of(units, known)
+        if missing:
+            reply = self.ask(batch, arm, missing)
+            score = {**known, **reply.score}
+            if reply.ok:
+                known.update(reply.score)
+            return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
+        failed = batch.verdicts.failed_rows.get(arm, {})
+        return Reply(arm, known, None, self.cost(arm), failed, seen)
+
+
+def silent(score_N: Float) -> bool:
+    """Whether these scores order nothing: fewer than two of them are numbers."""
+    return int(np.isfinite(score_N).sum()) < 2
+
+
+def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
+    """Write down the rows of this unit that the arm failed on, beside the requests that failed as a whole."""
+    failed = batch.verdicts.failed_rows.get(arm, {})
+    for row, _ in unit.cells:
+        if row in failed:
+            batch.verdicts.row_failures.append((decision.id, arm, failed[row]))
+
+
+def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
+    """One arm's scores at mean 0 and standard deviation 1 over the batch; a constant arm says nothing (0)."""
+    values = np.array([v for v in score.values() if np.isfinite(v)])
+    if len(values) == 0:
+        return dict(score)
+    mean = float(values.mean())
+    sd = float(values.std())
+    return {place: (v - mean) / sd if sd > 0 else 0.0 * v for place, v in score.items()}
+
+
+def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> list[Cell]:
+    """Rows and response indices that these units need beyond the ``known`` ones, each response of a row once."""
+    rows: dict[int, set[int]] = {}
+    for unit in units:
+        for row, columns in unit.cells:
+            unknown = [n for n in columns if (row, n) not in known]
+            rows.setdefault(row, set()).update(unknown)
+    return [(row, tuple(sorted(columns))) for row, columns in sorted(rows.items()) if columns]

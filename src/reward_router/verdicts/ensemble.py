@@ -1,0 +1,47 @@
+"""All arms judge together: the mean of what they said, as z-scores over the batch or raw (LASER's baselines). K calls a response."""
+
+from typing import Literal
+
+import numpy as np
+
+from reward_router.types import By
+from reward_router.verdicts.asking import Asker, cells_of, note_rows, zscores
+from reward_router.verdicts.batch import Batch, Place, Verdicts
+
+
+class Ensemble:
+    """The mean over all arms that answered; an arm that failed or abstained is left out of it."""
+
+    by = By.ENSEMBLE
+
+    def __init__(self, asker: Asker, scale: Literal["zscore", "raw"] = "zscore") -> None:
+        """``scale``: z-scores over the batch, or the arms' own units, in which the arm of the widest scale decides."""
+        self.asker, self.scale = asker, scale
+
+    def judge(self, batch: Batch) -> Verdicts:
+        """Scores for every cell of every unit; one request an arm."""
+        verdicts = batch.verdicts = Verdicts.silent(batch.units)
+        scores: dict[Place, list[float]] = {}
+        for arm in self.asker.pool.names:
+            if arm not in batch.resting:
+                for place, value in self._ask(batch, arm).items():
+                    scores.setdefault(place, []).append(value)
+        for cells, unit in zip(verdicts.scores, batch.units, strict=True):
+            for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
+                score_N[:] = [np.mean(scores[row, n]) if (row, n) in scores else np.nan for n in columns]
+        verdicts.own = [[score_N.copy() for score_N in cells] for cells in verdicts.scores]
+        verdicts.sort_calls(batch.decisions)
+        return verdicts
+
+    def _ask(self, batch: Batch, arm: str) -> dict[Place, float]:
+        """What one arm said, without what is no number; its calls and failures go into the verdicts."""
+        verdicts = batch.verdicts
+        reply = self.asker.ask(batch, arm, cells_of(batch.units))
+        for decision, unit in zip(batch.decisions, batch.units, strict=True):
+            verdicts.calls += reply.calls(decision, unit, "ok")
+            note_rows(batch, decision, arm, unit)
+        if not reply.ok and batch.decisions:
+            verdicts.failures.append((batch.decisions[0].id, arm, reply.reason))
+            return {}
+        score = zscores(reply.score) if self.scale == "zscore" else reply.score
+        return {place: value for place, value in score.items() if np.isfinite(value)}

@@ -18,10 +18,8 @@ import numpy as np
 
 from reward_router import Dispatcher, LinUCB
 from reward_router.dispatch import BreakerRule
-from reward_router.judging.judge import Judge, Unit
 from reward_router.rewards.kinds.http import Http
-from reward_router.rewards.pool import RewardPool
-from reward_router.rewards.spec import ArmSpec
+from reward_router.session import Batch, Session
 
 LATENCY, AT_ONCE, SCORINGS = 0.05, 64, 1920
 GENERIC = {"dialect": "generic", "request": {"r": "{response}"}, "answer": "score", "raw": False}
@@ -118,25 +116,18 @@ def breaker(
     names = ["hangs", "one", "two", "three"]
     hanging = Http("http://hangs", calls=calls, transport=Hanging())
     models = {name: hanging if name == "hangs" else Working() for name in names}
-    pool = RewardPool(dict[str, ArmSpec](), models=models)
-    judge, waited = Judge(pool, {}), 0.0
-    with Dispatcher(LinUCB(4, 8), names, breaker=BreakerRule()) as dispatcher:
-        draw, asked = np.random.default_rng(0), 0
-        for t in range(steps):
-            contexts = draw.normal(size=(decisions, 8))
-            made = dispatcher.route(contexts, [f"u{i}" for i in range(decisions)], t)
-            units = [Unit(f"u{i}", ((i, (0, 1)),)) for i in range(decisions)]
-            rests = frozenset(dispatcher.resting)
-            prompts, responses = [f"p{t}-{i}" for i in range(decisions)], [["a", "bb"]] * decisions
-            verdicts = judge.judge(units, made, prompts, responses, t, resting=rests)
-            waited += verdicts.seconds.get("hangs", 0.0) * scale
-            asked += "hangs" in verdicts.seconds
-            dispatcher.record_calls(verdicts.calls)
-            for failure in verdicts.failures:
-                dispatcher.record_failure(*failure)
-            for decision in made:
-                if decision.name != "hangs":
-                    dispatcher.feedback(decision.id, float(draw.random()))
+    draw, waited, asked = np.random.default_rng(0), 0.0, 0
+    dispatcher = Dispatcher(LinUCB(4, 8), names, breaker=BreakerRule())
+    session = Session(dispatcher, models, payoff="probe")
+    for t in range(steps):
+        batch = Batch(t, [f"p{t}-{i}" for i in range(decisions)], [f"u{i}" for i in range(decisions)],
+                      [["a", "bb"]] * decisions, gold=draw.permuted([[0.0, 1.0]] * decisions, axis=1),
+                      contexts=draw.normal(size=(decisions, 8)))  # fmt: skip
+        session.judge(batch)
+        session.learn(batch)
+        waited += batch.verdicts.seconds.get("hangs", 0.0) * scale
+        asked += "hangs" in batch.verdicts.seconds
+    dispatcher.close()
     run = steps * step_seconds + waited
     print(f"breaker: {steps} steps of {step_seconds:g} s, timeout {timeout:g} s: asked in {asked} steps, "
           f"{waited:.0f} s of {run:.0f} s lost to the endpoint that hangs: {waited / run:.2%}")  # fmt: skip

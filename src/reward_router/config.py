@@ -85,6 +85,10 @@ class ArmConfig(BaseModel):
     kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
+    eval_only: bool = Field(default=False, description="whether it is only looked at: it never judges, trains or pays")
+    eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of the prompts that an arm with eval_only is asked about"
+    )
 
     @field_validator("kind")
     @classmethod
@@ -511,10 +515,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> "Config":
-        names = [arm.name for arm in self.arms]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        listed = [arm.name for arm in self.arms]
+        names = [arm.name for arm in self.arms if not arm.eval_only]
+        twice = sorted({n for n in listed if listed.count(n) > 1})
         if twice:
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
+        if listed and not names:
+            raise ValueError(
+                "every arm has eval_only: true, and none is left to judge; allowed at least one without it"
+            )
         if len(names) == 1 and self.router.name != "fixed" and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"

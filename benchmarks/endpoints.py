@@ -109,10 +109,10 @@ class Hanging(httpx.AsyncBaseTransport):
 
 
 def breaker(
-    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 500.0
+    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 20.0
 ) -> None:
     """Time is divided by ``scale``: timeout, patience and a step's own work alike."""
-    calls = {"timeout": timeout / scale, "patience": 2.0 / scale}
+    calls = {"timeout": timeout / scale, "patience": 1.0 / scale}
     names = ["hangs", "one", "two", "three"]
     hanging = Http("http://hangs", calls=calls, transport=Hanging())
     models = {name: hanging if name == "hangs" else Working() for name in names}

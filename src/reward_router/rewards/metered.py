@@ -44,7 +44,12 @@ class Answer:
 
 @runtime_checkable
 class Metered(Protocol):
-    """A reward model that tells what its scores cost and which rows failed."""
+    """A reward model that tells what its scores cost and which rows failed.
+
+    ``groupwise``: its scores compare the responses of one row with each other, so that rows of one prompt are not joined.
+    """
+
+    groupwise: bool
 
     def score_with_bill(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Answer:
         """B prompts with up to N responses each. It raises nothing but programming errors: failures are in the answer."""

@@ -25,6 +25,7 @@ class NoisyBill:
     def __init__(self, noise: Noisy, model: Metered) -> None:
         """``noise`` is what is put on the scores of ``model``."""
         self.noise, self.model = noise, model
+        self.groupwise = model.groupwise
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """The arm's (B, N) scores with noise."""

@@ -17,6 +17,7 @@ from typing import Any
 from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
+from reward_router.rewards.metered import Metered
 from reward_router.rewards.kinds.gold import KnownPrompts
 from reward_router.rewards.request import Request, ScoreResult, told
 from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, needs_gold, source_of
@@ -109,6 +110,8 @@ class RewardPool:
             self._forget(arm)
             refused = isinstance(loading.error, InputError)
             return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
+        if isinstance(loading.value, Metered) and loading.value.groupwise:
+            ask = Request.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:

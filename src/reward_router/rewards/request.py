@@ -101,16 +101,19 @@ class Request:
     column_BN: list[list[int]]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> "Request":
-        """De-duplicate; O(total text)."""
+    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True) -> "Request":
+        """De-duplicate; O(total text). ``join``: rows of one prompt become one; else only rows of equal responses do."""
         rows: dict[str, int] = {}
         known: list[dict[str, int]] = []
         distinct: list[Prompt] = []
-        for prompt in prompts:
-            if rows.setdefault(_key(prompt), len(rows)) == len(known):
+        keys = [_key(prompt) for prompt in prompts]
+        if not join:
+            keys = [f"{key}{json.dumps(list(row))}" for key, row in zip(keys, responses, strict=True)]
+        for key, prompt in zip(keys, prompts, strict=True):
+            if rows.setdefault(key, len(rows)) == len(known):
                 known.append({})
                 distinct.append(prompt)
-        row_B = [rows[_key(prompt)] for prompt in prompts]
+        row_B = [rows[key] for key in keys]
         column_BN = [
             [known[r].setdefault(text, len(known[r])) for text in row] for r, row in zip(row_B, responses, strict=True)
         ]

@@ -35,6 +35,8 @@ class Http:
     [[1.5, 1.5]]
     """
 
+    groupwise = False
+
     def __init__(
         self,
         url: str,

@@ -114,7 +114,8 @@ class Judge:
         if self.logprobs and mode == "listwise":
             raise InputError("logprobs has no use in mode listwise, whose answer is longer than one token")
         self.rivals = rivals
-        self.facts = ("/version",)
+        self.groupwise = mode != "pointwise"
+        self.facts: Sequence[str] = ("/version",)
         self.fixed: dict[str, Any] = {"model": model}
         settings = {
             "temperature": temperature,

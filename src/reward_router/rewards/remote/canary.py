@@ -100,7 +100,8 @@ class Watch:
         second_C = second.ravel()
         noise = NOISE * float(np.abs(second_C - score_C).max())
         nearest_C = np.minimum(np.abs(score_C - before_C), np.abs(second_C - before_C))
-        return score_C - before_C if (nearest_C > allowed + noise).any() else None
+        moved_C: Float = score_C - before_C
+        return moved_C if (nearest_C > allowed + noise).any() else None
 
     def doubts(self, scores_BN: Float) -> list[str]:
         """What is strange about scores that nothing was known of before."""

@@ -263,7 +263,7 @@ class Generic:
     def body(self, texts: Sequence[Text]) -> Any:
         """The filled template."""
         chats = [[*messages(text.prompt), answered(text.response)] for text in texts]
-        many = {
+        many: dict[str, Any] = {
             "prompts": [plain(text.prompt) for text in texts],
             "responses": [str(text.response) for text in texts],
             "texts": [text.whole for text in texts],

@@ -2,7 +2,7 @@
 
 Tried again are answers 408, 429 and 5xx alone, after a pause that doubles and is drawn from [half, whole] (or what Retry-After says).
 A request that timed out or found nobody is not: the arm rests instead (`reward_router.ledger.breaker`). While it does not answer it
-is given ``patience`` seconds instead of ``timeout``, so that asking whether it is back costs little.
+is given ``patience`` seconds instead of ``timeout`` (or twice what its slowest answer took), so that asking whether it is back costs little.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ MINUTE = 60.0
 class CallPolicy:
     """What a remote arm may do. Written as the option ``calls: {timeout: 30, rpm: 500}``.
 
-    ``timeout``: seconds one request may take. ``patience``: the same while the arm has not answered since its last timeout.
+    ``timeout``: seconds one request may take. ``patience``: the same while the arm has not answered since its last timeout
+    (twice its slowest answer where that is more).
     ``concurrency``: requests at once. ``rpm``, ``tpm``: requests and tokens a minute (None: no limit), each arm's own: arms at
     one provider share out what it allows. ``retries``: further tries after 429 and 5xx. ``cache``: whether answers are kept in
     memory, or the file they are kept in. ``canaries``: after how many scored responses the canaries are scored again (0: never).
@@ -35,7 +36,7 @@ class CallPolicy:
     """
 
     timeout: float = 60.0
-    patience: float = 2.0
+    patience: float = 1.0
     concurrency: int = 16
     rpm: int | None = None
     tpm: int | None = None

@@ -69,6 +69,7 @@ class Wire:
         self.requests = Pace(policy.rpm, self.clock)
         self.tokens = Pace(policy.tpm, self.clock)
         self.hung = False
+        self.slowest = 0.0
         self._transport = transport
         self._free: list[httpx.AsyncClient] = []
         self._trusted: Any = None
@@ -161,7 +162,8 @@ class Wire:
         import httpx
 
         client = self._client()
-        limit = min(self.policy.patience, self.policy.timeout) if self.hung or method == "GET" else self.policy.timeout
+        limit = self._limit(method)
+        start = self.clock.now()
         request = client.build_request(method, url, content=content or None, timeout=limit)
         try:
             # httpx limits each read, not the whole: a server that drips bytes would never time out
@@ -173,8 +175,14 @@ class Wire:
         finally:
             self._free.append(client)
         batch.answered = True
-        self.hung = self.hung and method == "GET"
+        if method == "POST":
+            self.hung, self.slowest = False, max(self.slowest, self.clock.now() - start)
         return answer.status_code, _retry_after(answer), self._read(answer, method)
+
+    def _limit(self, method: str) -> float:
+        """Seconds that a request may take: little where the last one hung, or where it only asks what is served."""
+        patience = max(self.policy.patience, 2 * self.slowest)
+        return min(patience, self.policy.timeout) if self.hung or method == "GET" else self.policy.timeout
 
     def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
         error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)

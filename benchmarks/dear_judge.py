@@ -54,8 +54,12 @@ def curve(pool: Pool, margins_PK: np.ndarray, cost_K: np.ndarray, gate: str) -> 
     return total / len(fold)
 
 
-def at(budget: float, curve_C2: np.ndarray) -> float:
-    """Accuracy at a mean cost, mixed at random from the two neighbours on the curve; NaN below its cheapest point."""
+def at(budget: float, curve_C2: np.ndarray, single_K2: np.ndarray) -> float:
+    """Accuracy at a mean cost: of the committee, of the cheapest arms alone (a committee asks again where the first arm ties, so
+    its cheapest point is above them), or of a random mix of the two neighbours.
+    """
+    cheapest_K2 = single_K2[single_K2[:, 0] == single_K2[:, 0].min()]
+    curve_C2 = np.concatenate([curve_C2, cheapest_K2[[cheapest_K2[:, 1].argmax()]]])
     order = np.argsort(curve_C2[:, 0])
     cost_C, accuracy_C = curve_C2[order, 0], np.maximum.accumulate(curve_C2[order, 1])
     return float(np.interp(budget, cost_C, accuracy_C, left=np.nan))
@@ -92,7 +96,7 @@ def report(name: str, costs_of) -> None:
     print("|---|---|---|---|---|")
     for budget in BUDGETS:
         best = max((a for c, a in single_K2 if c <= budget), default=np.nan)
-        cells = [best, mixed(budget, single_K2), *(at(budget, curves[gate]) for gate in curves)]
+        cells = [best, mixed(budget, single_K2), *(at(budget, curves[gate], single_K2) for gate in curves)]
         print(f"| {budget:g} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
     dearest = curves["off"][0]
     print(f"everything that pays: cost {dearest[0]:.1f}, accuracy {dearest[1]:.3f}")

@@ -17,8 +17,8 @@ from typing import Any
 from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
-from reward_router.rewards.metered import Metered
 from reward_router.rewards.kinds.gold import KnownPrompts
+from reward_router.rewards.metered import Metered
 from reward_router.rewards.request import Request, ScoreResult, told
 from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, needs_gold, source_of
 from reward_router.rewards.template import Prompt

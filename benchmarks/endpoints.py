@@ -109,7 +109,7 @@ class Hanging(httpx.AsyncBaseTransport):
 
 
 def breaker(
-    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 20.0
+    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 5.0
 ) -> None:
     """Time is divided by ``scale``: timeout, patience and a step's own work alike."""
     calls = {"timeout": timeout / scale, "patience": 1.0 / scale}

@@ -96,7 +96,7 @@ class Watch:
             return None
         second = again()
         if second is None or len(score_C) != len(before_C):
-            return np.resize(score_C, before_C.shape) - before_C
+            return np.asarray(np.resize(score_C, before_C.shape) - before_C, np.float64)
         second_C = second.ravel()
         noise = NOISE * float(np.abs(second_C - score_C).max())
         nearest_C = np.minimum(np.abs(score_C - before_C), np.abs(second_C - before_C))

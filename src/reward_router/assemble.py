@@ -36,6 +36,7 @@ from reward_router.verdicts.asking import Asker
 from reward_router.verdicts.batch import VerdictMode
 from reward_router.verdicts.committee import CommitteeOfArms
 from reward_router.verdicts.ensemble import Ensemble
+from reward_router.verdicts.eval_only import EvalOnly
 from reward_router.verdicts.single import SingleArm
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Parts:
     session: Session
     asker: Asker
     long_prompts: int = 0
+    eval_only: EvalOnly | None = None
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -244,6 +246,9 @@ def assemble(
     check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
     begin(f"asking {len(names)} arms about a real prompt")
     answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
+    lookers = build_eval_only(config, examples, ranks, say)
+    if lookers is not None:
+        answer_one_row(config, lookers.pool, configured.eval_specs(config.arms), fits, say, refuse=fresh)
     begin(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
     contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
@@ -257,7 +262,22 @@ def assemble(
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
     session.gather = ranks.gather
     skipped = len(examples) - len(fits)
-    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped)
+    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers)
+
+
+def build_eval_only(
+    config: Config, examples: list[Example], ranks: Ranks, say: Callable[[str], None]
+) -> EvalOnly | None:
+    """The arms that only look, in a pool of their own; None where there are none."""
+    specs = configured.eval_specs(config.arms)
+    if not specs:
+        return None
+    pool = configured.arm_pool(specs, config.pool, config.policy.device, examples)
+    check_arms(specs, pool)
+    shares = {arm.name: arm.eval_share for arm in config.arms}
+    lookers = EvalOnly(pool, shares, {spec.name: spec.cost for spec in specs}, config.seed)
+    lookers.gather, lookers.warn = ranks.gather, say
+    return lookers
 
 
 def build_asker(config: Config, pool: Any, say: Callable[[str], None] = lambda _: None) -> Asker:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from reward_router.errors import InputError
 from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, OptionError, PayoffKind, is_import_path
+from reward_router.secrecy import refuse_secrets
 from reward_router.types import Truncated
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -84,12 +85,21 @@ class ArmConfig(BaseModel):
     kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
+    eval_only: bool = Field(default=False, description="whether it is only looked at: it never judges, trains or pays")
+    eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of the prompts that an arm with eval_only is asked about"
+    )
 
     @field_validator("kind")
     @classmethod
     def _kind_exists(cls, given: str) -> str:
         ARMS[given]
         return given
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> "ArmConfig":
+        refuse_secrets({"model": self.model or "", **self.options}, f"arm {self.name!r}")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
@@ -529,10 +539,15 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> "Config":
-        names = [arm.name for arm in self.arms]
-        twice = sorted({n for n in names if names.count(n) > 1})
+        listed = [arm.name for arm in self.arms]
+        names = [arm.name for arm in self.arms if not arm.eval_only]
+        twice = sorted({n for n in listed if listed.count(n) > 1})
         if twice:
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
+        if listed and not names:
+            raise ValueError(
+                "every arm has eval_only: true, and none is left to judge; allowed at least one without it"
+            )
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"

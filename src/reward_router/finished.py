@@ -16,7 +16,7 @@ from rich.console import Console
 from reward_router import config as configuration
 from reward_router import strict_json
 from reward_router.answers import AnswerKind
-from reward_router.assemble import arm_specs, build_pool, fitting
+from reward_router.assemble import arm_specs, fitting
 from reward_router.config import Config, DataConfig
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
@@ -26,6 +26,7 @@ from reward_router.headline import GOLD, GOLD_SAMPLED, finished_line
 from reward_router.policy import Policy, attach_adapters
 from reward_router.ranks import Ranks
 from reward_router.rewards.check import ArmCheck, check_arms
+from reward_router.rewards.configured import arm_pool, eval_specs
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer
 from reward_router.rewards.spec import needs_gold
 from reward_router.rows import Broken, read_rows
@@ -171,15 +172,20 @@ def check_config(
         config_name=name,
     )
     rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
-    specs = [spec for spec in arm_specs(config) if not needs_gold(spec)]
+    every = [*arm_specs(config), *eval_specs(config.arms)]
+    specs = [spec for spec in every if not needs_gold(spec)]
     before = _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
-    checks = check_arms(build_pool(config, []), rows, arms=names, costs=costs, baseline=before)
+    checks = check_arms(
+        arm_pool(every, config.pool, config.policy.device), rows, arms=names, costs=costs, baseline=before
+    )
     show_table(console, _checks(checks))
     for check in checks:
         if check.error:
             some = f"{check.failed} of {check.pairs} rows failed, e.g. " if check.failed < check.pairs else ""
             say(console, f"{check.arm}: {some}{check.error}")
+        for remark in check.remarks:
+            say(console, f"{check.arm}: {remark}")
         if check.template:
             say(console, f"{check.arm} reads {check.template[:300]!r}")
     if json_out is not None:

@@ -47,6 +47,7 @@ class ArmKind(Kind):
         ragged: whether rows of one request may differ in length; false: it is asked once a length.
         needs_gold: whether it is given ``gold``, the known prompts with their rules; then no scores of it are kept on disk.
         remote: whether it asks a service, which may be away for a while; then a run that begins only warns.
+        names_model: whether ``model`` is the name under which a service knows it; then it is an option of ``make``.
         check: raises InputError for options that cannot be right, before anything is loaded.
         check_loaded: the same, once the model's own name is known.
         code: a hash of what makes its scores beside weights; None: of the module that defines ``make``.
@@ -60,6 +61,7 @@ class ArmKind(Kind):
     ragged: bool = False
     needs_gold: bool = False
     remote: bool = False
+    names_model: bool = False
     check: Callable[[Mapping[str, Any]], None] | None = None
     check_loaded: Callable[[Mapping[str, Any], str], None] | None = None
     code: Callable[[Mapping[str, Any]], str | None] | None = None

@@ -76,6 +76,9 @@ class Loop:
             label_PK = self.pairing.labels(step, owner)
         with phase("route"):
             self.pairing.learn(session.record(step))
+        if self.parts.eval_only is not None:
+            with phase("score"):
+                step.eval_only = self.parts.eval_only.look(step)
         if step.stuck:
             raise RunError(self._nobody_judges(step))
         self.say(f"training on {len(step.pairs)} pairs")

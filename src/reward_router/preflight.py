@@ -180,7 +180,9 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
     """Whether an arm failed because the service it asks is away; a kind says whether it asks one."""
-    return ARMS[spec.kind].remote and result.error is not None and _AWAY.match(result.error) is not None
+    if not ARMS[spec.kind].remote or result.error is None:
+        return False
+    return result.away or _AWAY.match(result.error) is not None
 
 
 def _size(count: float) -> str:

@@ -27,7 +27,17 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-LOGGERS = ("transformers", "huggingface_hub", "sentence_transformers", "accelerate", "peft", "datasets", "torch")
+LOGGERS = (
+    "httpx",
+    "httpcore",
+    "transformers",
+    "huggingface_hub",
+    "sentence_transformers",
+    "accelerate",
+    "peft",
+    "datasets",
+    "torch",
+)
 
 
 def wanted(verbose: bool = False) -> bool:

@@ -140,6 +140,9 @@ class _Run:
         self.show.expect(*self._plan())
         self.loop = Loop(parts, clock, self.show.say, self._warn)
         parts.asker.say = self.show.say
+        parts.asker.warn = self._warn
+        if parts.eval_only is not None:
+            parts.eval_only.warn = self._warn
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0

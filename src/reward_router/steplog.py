@@ -32,6 +32,7 @@ class Step(Batch):
         trained: the losses by pair, and whose arm ordered each.
         outcomes: what came of every decision of all processes.
         payoffs: decision id -> payoff.
+        eval_only: what the arms said that are only looked at.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Step(Batch):
     trained: Trained = field(default_factory=lambda: Trained([], np.zeros(0)))
     outcomes: list[Outcome] = field(default_factory=list)
     payoffs: dict[str, float] = field(default_factory=dict)
+    eval_only: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
@@ -80,6 +82,7 @@ def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
         "committee": parts.committee and parts.committee.record(),
         "score_seconds": _summed(gather(list(verdicts.seconds.items()))),
         "posterior": _posterior(parts, step),
+        **({"eval_only": step.eval_only} if step.eval_only else {}),
         "trust": prior_trust(parts.dispatcher.router),
         "seconds": dict(seconds),
     }

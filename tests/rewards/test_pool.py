@@ -162,7 +162,10 @@ def test_a_model_that_cannot_be_loaded_fails_as_data_and_raises_when_asked_for_e
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        (ArmSpec("x", "logprob"), "unknown.*allowed: classifier, embedding, gold, head, loglik"),
+        (
+            ArmSpec("x", "logprob"),
+            "unknown.*allowed: classifier, embedding, gold, head, http, judge, local_judge, loglik",
+        ),
         (ArmSpec("x", "loglike", "tiny"), "did you mean loglik"),
         (ArmSpec("x", "loglik"), "needs a model"),
         (ArmSpec("x", "loglik", "tiny", {"reducton": "sum"}), "did you mean reduction"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError
+from reward_router.rewards.metered import Remarking
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.types import Float, RewardModel
@@ -30,7 +31,7 @@ class ArmCheck:
     after loading; ``price`` of the whole sample (cost times calls); ``longer`` the share of untied judgements that favour
     the longer response (0.5: no taste for length); ``drift`` the shift of the median since the baseline, in baseline
     interquartile ranges (None without baseline); ``failed`` pairs that the arm could not answer though it answered others, ``error``
-    why (the first of them, or of all), ``refused`` whether it cannot be had as it is configured; ``template`` the first pair as the model reads it ('' where it reads text).
+    why (the first of them, or of all), ``refused`` whether it cannot be had as it is configured; ``remarks`` what the arm measured of itself (a judge's position bias) and what should be known of what is served; ``template`` the first pair as the model reads it ('' where it reads text).
     """
 
     arm: str
@@ -51,6 +52,7 @@ class ArmCheck:
     error: str | None
     failed: int = 0
     refused: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def check_arms(
@@ -122,13 +124,30 @@ def _check(
         quantiles=quantiles,
         seconds_per_call=result.seconds / max(result.n_calls, 1),
         load_seconds=result.load_seconds,
-        price=cost * result.n_calls,
+        price=_price(result, cost),
         drift=_drift(quantiles, before),
         template=_template(pool, arm, rows[0]) if result.ok else "",
         error=result.error or next(iter(result.row_errors.values()), None),
         failed=len(result.row_errors) if result.ok else len(rows),
         refused=result.refused,
+        remarks=(*result.notices, *_remarks(pool, arm)),
     )
+
+
+def _price(result: ScoreResult, cost: float) -> float:
+    """What the sample cost: as the arm measured it, ``cost`` a call where it did not."""
+    if result.price_BN is None:
+        return cost * result.n_calls
+    measured_BN = np.where(np.isnan(result.price_BN), cost, result.price_BN)
+    return float(measured_BN[result.mask_BN].sum())
+
+
+def _remarks(pool: RewardPool, arm: str) -> list[str]:
+    try:
+        model = pool.load(arm)
+    except InputError:
+        return []
+    return model.remarks() if isinstance(model, Remarking) else []
 
 
 def _abstained(result: ScoreResult, judged_P: NDArray[np.bool_]) -> float:

@@ -10,8 +10,14 @@ from reward_router.rewards.spec import ArmSpec
 
 
 def arm_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
-    """The arms that a configuration lists, in its order; the embedded ones where it lists none."""
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms] or default_arms()
+    """The arms that may judge, in the order of the configuration; the embedded ones where it lists none."""
+    listed = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms if not a.eval_only]
+    return listed if arms else default_arms()
+
+
+def eval_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
+    """The arms that are only looked at (``eval_only: true``)."""
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms if a.eval_only]
 
 
 def arm_pool(

@@ -11,7 +11,8 @@ from typing import Any
 
 from reward_router.kinds import ARMS
 from reward_router.rewards.identity import arm_identity
-from reward_router.rewards.spec import ArmSpec, source_of
+from reward_router.rewards.metered import ArmFailed, Served
+from reward_router.rewards.spec import ArmSpec, build, source_of
 
 
 def fingerprint(spec: ArmSpec) -> str:
@@ -21,10 +22,24 @@ def fingerprint(spec: ArmSpec) -> str:
     options = {name: _placeless(value) for name, value in spec.options.items()}
     for place in ARMS[spec.kind].places:
         options.pop(place, None)  # what lies there is among what `arm_identity` reads, wherever it lies
-    what = json.dumps([spec.kind, model, options, arm_identity(spec)], sort_keys=True, default=str)
+    identity = arm_identity(spec) | _served(spec)
+    what = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
     digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
     word = "own" if ":" in spec.kind else spec.kind  # it becomes part of a file's name
     return f"{word}-{digest}"
+
+
+def _served(spec: ArmSpec) -> dict[str, str]:
+    """What is served behind an endpoint now, by its canaries: half a dozen requests. '' where nobody answers there."""
+    if not ARMS[spec.kind].names_model:
+        return {}
+    model = build(ArmSpec(spec.name, spec.kind, spec.model, spec.options))
+    if not isinstance(model, Served):
+        return {"model": str(spec.model)}
+    try:
+        return {"model": str(spec.model), "served": model.served()}
+    except ArmFailed:
+        return {"model": str(spec.model), "served": ""}
 
 
 def _placeless(value: Any) -> Any:

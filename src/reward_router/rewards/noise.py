@@ -1,12 +1,40 @@
 """Gaussian noise on an arm's scores (LASER's noisy-reward analysis), keyed by what is scored."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reward_router.errors import InputError
 from reward_router.keyed import rng
 from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.metered import Answer, Metered
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
+
+
+def noisy(model: RewardModel, sd: float, seed: int, name: str) -> RewardModel:
+    """The arm with noise; where it keeps a bill, the bill stays."""
+    wrapped = Noisy(model, sd, seed, name)
+    return NoisyBill(wrapped, model) if isinstance(model, Metered) else wrapped
+
+
+class NoisyBill:
+    """A noisy arm that runs elsewhere: noise on its scores, everything else of its answer as it is."""
+
+    def __init__(self, noise: Noisy, model: Metered) -> None:
+        """``noise`` is what is put on the scores of ``model``."""
+        self.noise, self.model = noise, model
+        self.groupwise = model.groupwise
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """The arm's (B, N) scores with noise."""
+        return self.noise.score(prompts, responses)
+
+    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+        """The arm's answer with noise on its scores."""
+        answer = self.model.score_with_bill(prompts, responses)
+        return replace(answer, scores_BN=self.noise.add(answer.scores_BN.copy(), prompts, responses))
 
 
 class Noisy:
@@ -33,6 +61,10 @@ class Noisy:
         scores_BN, wrong = read_rows(self.model.score(prompts, responses), len(prompts), width)
         if wrong:
             raise NotScores(next(iter(wrong.values())))
+        return self.add(scores_BN, prompts, responses)
+
+    def add(self, scores_BN: Float, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """The scores with noise, in place."""
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 unit = f"{self.name}\x1f{prompt!r}\x1f{response}"

@@ -18,6 +18,7 @@ from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
 from reward_router.rewards.kinds.gold import KnownPrompts
+from reward_router.rewards.metered import Metered
 from reward_router.rewards.request import Request, ScoreResult, told
 from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, needs_gold, source_of
 from reward_router.rewards.template import Prompt
@@ -109,6 +110,8 @@ class RewardPool:
             self._forget(arm)
             refused = isinstance(loading.error, InputError)
             return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
+        if isinstance(loading.value, Metered) and loading.value.groupwise:
+            ask = Request.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:
@@ -117,8 +120,7 @@ class RewardPool:
             )
         if scoring.error is not None:
             return ask.failed(arm, "failed", told(scoring.error), scoring.seconds, loading.seconds)
-        scores_UN, errors = scoring.value
-        return ask.result(arm, scores_UN, scoring.seconds, loading.seconds, errors)
+        return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
 
     def order(self, arms: Iterable[str]) -> list[str]:
         """The arms in the order that loads least: those in memory first, then arms of one model together, else as configured.

@@ -6,15 +6,17 @@ after one descent to a single row and `SPREAD` more rows.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.errors import InputError
 from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.metered import ArmFailed, ArmStops, Metered
 from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
 
@@ -33,7 +35,10 @@ class ScoreResult:
     exists. ``status`` is ok, failed or timeout; unless ok, every score is NaN and ``error`` says why. ``row_errors`` says by row
     why the arm could not answer that prompt though it answered others. ``refused``: the arm cannot be had at all as it is
     configured (bad input). ``seconds`` is wall time of scoring, ``load_seconds`` of loading before it. ``n_calls`` counts responses
-    asked for (the unit of cost), ``n_unique`` those that were computed after de-duplication.
+    asked for (the unit of cost), ``n_unique`` those that were computed after de-duplication. ``seconds_BN`` and ``price_BN`` are
+    what each response took and cost where the arm measures it (NaN: it does not; a repeated response has them once), also where
+    it failed. ``notices`` are sentences for whoever runs this; ``stops``: the run must not go on with this arm; ``away``: nobody
+    answered where it asks.
     """
 
     arm: str
@@ -47,11 +52,21 @@ class ScoreResult:
     n_unique: int
     row_errors: Mapping[int, str] = field(default_factory=dict)
     refused: bool = False
+    seconds_BN: Float | None = field(default=None, repr=False)
+    price_BN: Float | None = field(default=None, repr=False)
+    notices: tuple[str, ...] = ()
+    stops: bool = False
+    away: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether the arm answered."""
         return self.status == "ok"
+
+    def bill(self, b: int, n: int) -> tuple[float, float]:
+        """Seconds and price of one response; where the arm does not measure them, its share of the seconds, and NaN."""
+        seconds = self.seconds / max(1, self.n_calls) if self.seconds_BN is None else float(self.seconds_BN[b, n])
+        return seconds, math.nan if self.price_BN is None else float(self.price_BN[b, n])
 
     @property
     def abstained_B(self) -> NDArray[np.bool_]:
@@ -59,6 +74,21 @@ class ScoreResult:
         silent_B = np.asarray(~np.isfinite(self.scores_BN).any(axis=1))
         silent_B[list(self.row_errors)] = False
         return silent_B
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a model said of the distinct responses: ``scores_UN``, ``errors`` by distinct row, and its bill where it keeps one.
+
+    ``error``: every row failed, and this is why.
+    """
+
+    scores_UN: Float
+    errors: Mapping[int, str] = field(default_factory=dict)
+    seconds_UN: Float | None = None
+    price_UN: Float | None = None
+    notices: tuple[str, ...] = ()
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +101,31 @@ class Request:
     column_BN: list[list[int]]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> "Request":
-        """De-duplicate; O(total text)."""
+    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True) -> "Request":
+        """De-duplicate; O(total text). ``join``: rows of one prompt become one; else only rows of equal responses do."""
         rows: dict[str, int] = {}
         known: list[dict[str, int]] = []
         distinct: list[Prompt] = []
-        for prompt in prompts:
-            if rows.setdefault(_key(prompt), len(rows)) == len(known):
+        keys = [_key(prompt) for prompt in prompts]
+        if not join:
+            keys = [f"{key}{json.dumps(list(row))}" for key, row in zip(keys, responses, strict=True)]
+        for key, prompt in zip(keys, prompts, strict=True):
+            if rows.setdefault(key, len(rows)) == len(known):
                 known.append({})
                 distinct.append(prompt)
-        row_B = [rows[_key(prompt)] for prompt in prompts]
+        row_B = [rows[key] for key in keys]
         column_BN = [
             [known[r].setdefault(text, len(known[r])) for text in row] for r, row in zip(row_B, responses, strict=True)
         ]
         return cls(distinct, [list(texts) for texts in known], row_B, column_BN)
 
-    def run(self, model: RewardModel, ragged: bool) -> tuple[Float, dict[int, str]]:
-        """The arm's scores of the distinct responses, and the rows that failed; what no row was answered for is raised.
+    def run(self, model: RewardModel, ragged: bool) -> Scored:
+        """The arm's scores of the distinct responses, and the rows that failed.
 
-        A model that needs equal rows is asked once per row length.
+        A model that needs equal rows is asked once per row length. One that keeps a bill is asked once: its requests cost money.
         """
+        if isinstance(model, Metered):
+            return self._metered(model)
         wide_UN = np.full((len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan)
         asking = _Asking(self, model, wide_UN)
         asked = [u for u, r in enumerate(self.responses) if r]
@@ -100,18 +135,48 @@ class Request:
             for length in sorted({len(self.responses[u]) for u in asked}):
                 asking.ask([u for u in asked if len(self.responses[u]) == length])
         if asked and len(asking.errors) == len(asked):
-            raise asking.first or asking.errors[asked[0]]
-        return wide_UN, {u: told(error) for u, error in asking.errors.items()}
+            return Scored(wide_UN, error=asking.first or asking.errors[asked[0]])
+        return Scored(wide_UN, {u: told(error) for u, error in asking.errors.items()})
 
-    def result(
-        self, arm: str, wide_UN: Float, seconds: float, load_seconds: float, errors: Mapping[int, str] | None = None
-    ) -> ScoreResult:
-        """The answer, put back in the places asked about; ``errors`` by distinct row."""
+    def _metered(self, model: Metered) -> Scored:
+        """One question to an arm that tells what failed and what it cost."""
+        try:
+            answer = model.score_with_bill(self.prompts, self.responses)
+        except ArmFailed as error:  # before anything was asked: the arm must not judge
+            wide = max((len(r) for r in self.responses), default=0)
+            return Scored(np.full((len(self.prompts), wide), np.nan), error=error)
+        scores_UN, wrong = read_rows(answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1])
+        errors = {**wrong, **{u: told(error) for u, error in answer.errors.items()}}
+        asked = [u for u, r in enumerate(self.responses) if r]
+        every = next(iter(answer.errors.values()), None) if asked and len(errors) == len(asked) else None
+        return Scored(scores_UN, errors, answer.seconds_BN, answer.price_BN, answer.notices, every)
+
+    def result(self, arm: str, scored: Scored, seconds: float, load_seconds: float) -> ScoreResult:
+        """The answer, put back in the places asked about; where every row failed, that failure with its bill."""
+        seconds_BN, price_BN = self._billed(scored.seconds_UN), self._billed(scored.price_UN)
+        bill: dict[str, Any] = {"seconds_BN": seconds_BN, "price_BN": price_BN, "notices": scored.notices}
         scores_BN, mask_BN = self._blank()
+        if scored.error is not None:
+            bill["stops"] = isinstance(scored.error, ArmStops)
+            bill["away"] = isinstance(scored.error, ArmFailed) and scored.error.away
+            said = told(scored.error)
+            return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "failed", said, *self._counts(), **bill)
         for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
-            scores_BN[b, : len(columns)] = wide_UN[r, columns]
-        failed = {b: errors[r] for b, r in enumerate(self.row_B) if r in errors} if errors else {}
-        return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "ok", None, *self._counts(), failed)
+            scores_BN[b, : len(columns)] = scored.scores_UN[r, columns]
+        failed = {b: scored.errors[r] for b, r in enumerate(self.row_B) if r in scored.errors}
+        return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "ok", None, *self._counts(), failed, **bill)
+
+    def _billed(self, value_UN: Float | None) -> Float | None:
+        """(B, N) a bill in the places asked about: a response that was asked about twice is billed at its first place, 0 after."""
+        if value_UN is None:
+            return None
+        value_BN, _ = self._blank()
+        seen: set[tuple[int, int]] = set()
+        for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
+            for n, column in enumerate(columns):
+                value_BN[b, n] = 0.0 if (r, column) in seen else value_UN[r, column]
+                seen.add((r, column))
+        return value_BN
 
     def failed(
         self,
@@ -214,6 +279,8 @@ def told(error: BaseException) -> str:
         place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
         trace = trace.tb_next
     said = " ".join(str(error).split())
+    if isinstance(error, ArmFailed):
+        return said
     if isinstance(error, InputError):  # says itself what, where and what is allowed
         return said
     said = said[:300]

@@ -8,7 +8,7 @@ from reward_router.errors import InputError
 from reward_router.kinds import ARMS
 from reward_router.rewards import loading
 from reward_router.rewards.names import check_options, nearest
-from reward_router.rewards.noise import Noisy
+from reward_router.rewards.noise import noisy
 from reward_router.rewards.weights import Head as HeadOf
 from reward_router.types import RewardModel
 
@@ -60,7 +60,7 @@ def check_spec(spec: ArmSpec) -> None:
     except InputError as error:
         raise InputError(f"{what}: {error}") from None
     options = _own_options(spec)
-    if kind.loader is None and spec.model is not None:
+    if kind.loader is None and spec.model is not None and not kind.names_model:
         raise InputError(f"{what}: kind {spec.kind} takes no model, given {spec.model!r}")
     if kind.loader is not None and not (spec.model or kind.default_model):
         raise InputError(
@@ -121,10 +121,12 @@ def build(
     if not isinstance(model, RewardModel):
         raise InputError(f"arm {spec.name!r}: kind {spec.kind} has no method score(prompts, responses)")
     if "noise" in spec.options:
-        return Noisy(model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name)
+        return noisy(model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name)
     return model
 
 
 def _own_options(spec: ArmSpec) -> dict[str, Any]:
-    common = _EVERY if ARMS[spec.kind].loader is None else _EVERY + _WEIGHTS
-    return {name: value for name, value in spec.options.items() if name not in common}
+    kind = ARMS[spec.kind]
+    common = _EVERY if kind.loader is None else _EVERY + _WEIGHTS
+    own = {name: value for name, value in spec.options.items() if name not in common}
+    return {**own, "model": spec.model} if kind.names_model and spec.model is not None else own

@@ -4,11 +4,13 @@ A response that several units hold is asked about once; for the others the call 
 shared, at no price.
 """
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from reward_router.errors import RunError
 from reward_router.ledger.rows import Call
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
@@ -27,6 +29,7 @@ class Reply:
         cost: the price of one call.
         failed: rows of the batch that the arm could not answer; their calls bear that status.
         seen: places whose call is recorded already; it takes in those that are.
+        bills: seconds and price of each place as the arm measured them; a price of NaN: it did not.
     """
 
     arm: str
@@ -35,6 +38,7 @@ class Reply:
     cost: float = 1.0
     failed: Container[int] = ()
     seen: set[Place] = field(default_factory=set)
+    bills: Mapping[Place, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -61,7 +65,9 @@ class Reply:
                 score = self.score[row, n]
                 said = "abstained" if status == "ok" and np.isnan(score) else status
                 said = "failed" if row in self.failed else said
-                effort = ("shared", 0.0, 0.0) if (row, n) in self.seen else (said, seconds, self.cost)
+                took, price = self.bills.get((row, n), (seconds, math.nan))
+                price = self.cost if math.isnan(price) else price
+                effort = ("shared", 0.0, 0.0) if (row, n) in self.seen else (said, took, price)
                 calls.append(Call(decision.id, response, self.arm, score, *effort))
                 self.seen.add((row, n))
         return calls
@@ -78,6 +84,7 @@ class Asker:
             none.
         seed: of that noise.
         say: is told what is being scored.
+        warn: is told what a user should read.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class Asker:
         self.noise = 0.0
         self.seed = 0
         self.say: Callable[[str], None] = lambda _: None
+        self.warn: Callable[[str], None] = lambda _: None
 
     def cost(self, arm: str) -> float:
         """The price of one call."""
@@ -109,15 +117,21 @@ class Asker:
         self.say(f"scoring {sum(len(columns) for _, columns in wanted)} responses with {arm}")
         prompts = [batch.prompts[row] for row, _ in wanted]
         result = self.pool.score(arm, prompts, [batch.texts(cell) for cell in wanted])
+        for notice in result.notices:
+            self.warn(f"warning: arm {arm!r}: {notice}")
+        if result.stops:
+            raise RunError(f"arm {arm!r}: {result.error}")
         verdicts.seconds[arm] = verdicts.seconds.get(arm, 0.0) + result.seconds
         verdicts.load_seconds += result.load_seconds
         failed = verdicts.failed_rows.setdefault(arm, {})
         failed.update({wanted[i][0]: why for i, why in result.row_errors.items()})
         score: dict[Place, float] = {}
+        bills: dict[Place, tuple[float, float]] = {}
         for i, (row, columns) in enumerate(wanted):
             for j, n in enumerate(columns):
                 score[row, n] = float(result.scores_BN[i, j])
-        return Reply(arm, score, result, self.cost(arm), failed)
+                bills[row, n] = result.bill(i, j)
+        return Reply(arm, score, result, self.cost(arm), failed, bills=bills)
 
     def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
         """The same about those responses of the units that the arm has not scored yet.
@@ -132,7 +146,7 @@ class Asker:
             score = {**known, **reply.score}
             if reply.ok:
                 known.update(reply.score)
-            return Reply(arm, score, reply.result, reply.cost, reply.failed, seen)
+            return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
         failed = batch.verdicts.failed_rows.get(arm, {})
         return Reply(arm, known, None, self.cost(arm), failed, seen)
 

@@ -1,0 +1,162 @@
+"""A local language model as judge: how much more likely it answers yes than no to a question about the response.
+
+    score = log P(yes | question) - log P(no | question)
+
+summed over the spellings of either word as the answer's first token. Several questions of one model are several arms; they share its
+weights. A response that does not fit the model's context is abstained from. One forward pass a response, nothing is generated.
+
+Left out: pairs and lists of responses (small models follow their order more than their content).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reward_router.errors import InputError
+from reward_router.kinds import ArmKind
+from reward_router.rewards import template as chat
+from reward_router.rewards.remote.reading import fill, places, plain
+from reward_router.rewards.weights import context_of
+from reward_router.types import Float
+
+QUESTION = "Is the response a good answer to the prompt? Answer yes or no."
+LAYOUT = "Prompt: {prompt}\n\nResponse: {response}\n\n{question}"
+YES, NO = ("yes", "Yes", " yes", " Yes", "YES"), ("no", "No", " no", " No", "NO")
+
+
+class LocalJudge:
+    """log P(yes) - log P(no) of a causal language model, asked about one response at a time.
+
+    >>> from reward_router.rewards.tiny import tiny_llama
+    >>> arm = LocalJudge(*tiny_llama(), question="Is it polite? Answer yes or no.")
+    >>> arm.score(["Say hi."], [["hi", "hello"]]).shape
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        question: str = QUESTION,
+        prompt: str = LAYOUT,
+        chat_template: str | None = None,
+        batch_tokens: int = 4096,
+    ) -> None:
+        """Checks the options; runs nothing.
+
+        Args:
+            model: A causal language model.
+            tokenizer: Its own.
+            question: What is asked, to be answered by yes or no.
+            prompt: How the question is put, with places {prompt}, {response} and {question}.
+            chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
+            batch_tokens: Most tokens a forward pass, padding included.
+        """
+        check({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
+        self.model, self.tokenizer = model, tokenizer
+        self.question, self.layout, self.batch_tokens = question, prompt, batch_tokens
+        self.template = chat.check_template(tokenizer, chat_template, "the judge's tokenizer")
+        self.max_length = context_of(model.config) or 2**31
+        yes, no = _first_tokens(tokenizer, YES), _first_tokens(tokenizer, NO)
+        self.yes, self.no = sorted(yes - no), sorted(no - yes)
+        if not self.yes or not self.no:
+            raise InputError(
+                "the judge's tokenizer begins yes and no with the same tokens; it cannot be asked this way"
+            )
+
+    def render(self, prompt: chat.Prompt, response: str) -> str:
+        """What the model reads."""
+        values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
+        asked = chat.messages(str(fill(self.layout, values)))
+        return chat.render(self.tokenizer, asked, self.template, generate=True)
+
+    def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
+        """(B, N) log-odds of yes, rows shorter than the longest padded with NaN; NaN too where a text does not fit."""
+        scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
+        texts: dict[tuple[int, int], list[int]] = {}
+        for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
+            for n, response in enumerate(row):
+                tokens = chat.prompt_tokens(self.tokenizer, self.render(prompt, response))
+                if len(tokens) <= self.max_length:
+                    texts[b, n] = tokens
+        for places_ in self._batches(texts):
+            for place, value in zip(places_, self._odds([texts[place] for place in places_]), strict=True):
+                scores_BN[place] = value
+        return scores_BN
+
+    def _batches(self, texts: Mapping[tuple[int, int], list[int]]) -> list[list[tuple[int, int]]]:
+        """Places of texts of similar length, so that little is padded."""
+        batches: list[list[tuple[int, int]]] = []
+        for place in sorted(texts, key=lambda place: (len(texts[place]), place)):
+            longest = len(texts[place])
+            if not batches or (len(batches[-1]) + 1) * longest > self.batch_tokens:
+                batches.append([])
+            batches[-1].append(place)
+        return batches
+
+    def _odds(self, tokens: Sequence[list[int]]) -> list[float]:
+        """log P(yes) - log P(no) as the next token after each text."""
+        import torch
+
+        width = max(map(len, tokens))
+        ids = torch.zeros((len(tokens), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, text in enumerate(tokens):  # padded behind, so that no position moves
+            ids[row, : len(text)] = torch.tensor(text)
+            mask[row, : len(text)] = 1
+        last = mask.sum(1) - 1
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), **self._last_only(last))
+            logits = hidden.logits
+            if logits.shape[1] == width:
+                logits = logits[torch.arange(len(tokens)), last.to(logits.device)]
+            else:  # only the positions that end a text were kept
+                kept = torch.unique(last)
+                logits = logits[torch.arange(len(tokens)), torch.searchsorted(kept, last).to(logits.device)]
+            yes = logits[:, self.yes].double().logsumexp(1)
+            no = logits[:, self.no].double().logsumexp(1)
+        return [float(value) for value in (yes - no).cpu()]
+
+    def _last_only(self, last: Any) -> dict[str, Any]:
+        """The output head runs on last positions alone, where the model's forward pass lets it be told."""
+        import inspect
+
+        import torch
+
+        known = inspect.signature(self.model.forward).parameters
+        return {"logits_to_keep": torch.unique(last)} if "logits_to_keep" in known else {}
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """InputError for options that cannot be right."""
+    question, layout, most = (
+        options.get("question", QUESTION),
+        options.get("prompt", LAYOUT),
+        options.get("batch_tokens", 1),
+    )
+    if not isinstance(question, str) or not question.strip():
+        raise InputError(f"question is {question!r}; what is to be answered by yes or no is expected")
+    missing = sorted({"response", "question"} - places(layout)) if isinstance(layout, str) else ["response"]
+    if missing:
+        raise InputError(f"prompt needs a place {{{missing[0]}}}")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InputError(f"batch_tokens is {most!r}; it must be a whole number of at least 1")
+
+
+def _first_tokens(tokenizer: Any, words: Sequence[str]) -> set[int]:
+    """The tokens that the words begin with."""
+    return {chat.prompt_tokens(tokenizer, word)[0] for word in words}
+
+
+KIND = ArmKind(
+    "local_judge",
+    LocalJudge,
+    "a local language model that answers yes or no: the log-odds of yes",
+    loader="causal",
+    hidden=("model", "tokenizer"),
+    ragged=True,
+    check=check,
+)

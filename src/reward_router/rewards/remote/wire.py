@@ -1,0 +1,309 @@
+"""Requests to one endpoint: asynchronous inside, a plain function outside. Whatever goes wrong is told, with the URL and what came back.
+
+One thread with an event loop serves an endpoint; `post_all` hands it a batch and waits. httpx is imported when the first request is made.
+"""
+
+import asyncio
+import importlib.util
+import json
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from reward_router.errors import InputError
+from reward_router.rewards.metered import ArmFailed
+from reward_router.rewards.remote.policy import AGAIN, CallPolicy, Clock, Pace, RealClock
+from reward_router.secrecy import from_environment, hidden, shown_url
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+NO_HTTPX = "arms behind an endpoint need the package httpx; install reward-router with the extra http"
+SHOWN = 160
+"""Characters of an answer that a message repeats."""
+LETTERS_PER_TOKEN = 4
+"""For limits and prices where a server does not count tokens itself."""
+_DIVIDES = frozenset({400, 413, 422})
+"""The request was refused for what it held."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one request: ``value`` (JSON) or ``error``.
+
+    ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and ``tokens_out`` as the server counts
+    them, else reckoned from the letters.
+    """
+
+    value: Any = field(default=None, repr=False)
+    error: ArmFailed | None = None
+    seconds: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    tries: int = 1
+
+
+class Wire:
+    """One endpoint under one policy.
+
+    ``transport`` takes the place of the network (`reward_router.testing`); ``clock`` that of time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        policy: CallPolicy,
+        key_env: str | None = None,
+        *,
+        transport: Any = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Sends nothing. InputError for a URL that is none; the secret is read at the first request."""
+        check_url(url)
+        self.url, self.policy, self.key_env = url, policy, key_env
+        self.clock = clock or RealClock()
+        self.shown = shown_url(url)
+        self.requests = Pace(policy.rpm, self.clock)
+        self.tokens = Pace(policy.tpm, self.clock)
+        self.hung = False
+        self.slowest = 0.0
+        self._transport = transport
+        self._free: list[httpx.AsyncClient] = []
+        self._trusted: Any = None
+        self._slots: asyncio.Semaphore | None = None
+        self._secret: str | None = None
+        self._portal = _Portal(f"arm at {self.shown}")
+
+    def post_all(self, bodies: Sequence[Any], path: str = "") -> list[Reply]:
+        """One reply a body, in order; bodies are JSON values. Blocks; an interrupt gives up what is under way."""
+        return self._portal.run(self._all([("POST", self.url + path, body) for body in bodies]))
+
+    def get(self, path: str) -> Any:
+        """The JSON at a path of the same host, None where there is none. It may not take longer than ``patience``."""
+        import httpx
+
+        place = str(httpx.URL(self.url).copy_with(path=path, query=None))
+        [reply] = self._portal.run(self._all([("GET", place, None)]))
+        return None if reply.error else reply.value
+
+    def check(self) -> None:
+        """InputError where requests cannot be made at all: the package httpx or the secret is missing."""
+        if importlib.util.find_spec("httpx") is None:
+            raise InputError(NO_HTTPX)
+        from_environment(self.key_env, self.shown)
+
+    # on the event loop -------------------------------------------------------------------------------------------------
+
+    async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
+        self._open()
+        batch = _Batch()
+        return list(await asyncio.gather(*(self._one(*request, batch) for request in requests)))
+
+    def _open(self) -> None:
+        """The limits, made on their own event loop when they are first needed."""
+        if self._slots is not None:
+            return
+        self._secret = from_environment(self.key_env, self.shown)
+        self._trusted = _trusted(self.policy.ca) if self.url.startswith("https:") else False
+        self._slots = asyncio.Semaphore(self.policy.concurrency)
+
+    def _client(self) -> "httpx.AsyncClient":
+        """A client that holds one connection, of those that are free; a new one where none is.
+
+        One client for all connections would look through all of them at every request, twice, with a system call each: at 64
+        connections that takes 6 ms of processor time a request.
+        """
+        if self._free:
+            return self._free.pop()
+        try:
+            import httpx
+        except ImportError:
+            raise InputError(NO_HTTPX) from None
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if self._secret:
+            headers["Authorization"] = f"Bearer {self._secret}"
+        return httpx.AsyncClient(
+            headers=headers,
+            verify=self._trusted,
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            transport=self._transport,
+            follow_redirects=False,
+        )
+
+    async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> Reply:
+        """One request with its retries, inside the limits; where the batch found nobody, it is not sent at all."""
+        content = b"" if body is None else json.dumps(body, allow_nan=False).encode()
+        reckoned = 1 + len(content) // LETTERS_PER_TOKEN
+        assert self._slots is not None
+        async with self._slots:
+            start, tries = self.clock.now(), 0
+            while True:
+                if batch.nobody is not None:
+                    return Reply(error=batch.nobody, tries=tries)
+                await self.requests.take(1)
+                await self.tokens.take(reckoned)
+                if tries == 0:
+                    start = self.clock.now()
+                tries += 1
+                status, retry_after, reply = await self._try(method, url, content, batch)
+                if status not in AGAIN or tries > self.policy.retries:
+                    break
+                await self.clock.sleep(self.policy.pause(tries - 1, self.clock.draw(), retry_after))
+        seconds = self.clock.now() - start
+        tokens_in, tokens_out = _usage(reply.value, reckoned)
+        self.tokens.correct(tokens_in + tokens_out - reckoned if reply.error is None else 0)
+        return Reply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
+
+    async def _try(self, method: str, url: str, content: bytes, batch: "_Batch") -> tuple[int, float | None, Reply]:
+        """One try: its status (0 where there was none), what Retry-After says, and the reply."""
+        import httpx
+
+        client = self._client()
+        limit = self._limit(method)
+        start = self.clock.now()
+        request = client.build_request(method, url, content=content or None, timeout=limit)
+        try:
+            # httpx limits each read, not the whole: a server that drips bytes would never time out
+            answer = await asyncio.wait_for(client.send(request), limit)
+        except (TimeoutError, httpx.TimeoutException):
+            return 0, None, self._nobody(f"hung: no answer within {limit:g} s", batch, method, hung=True)
+        except httpx.TransportError as error:
+            return 0, None, self._nobody(_told(error), batch, method, hung=False)
+        finally:
+            self._free.append(client)
+        batch.answered = True
+        if method == "POST":
+            self.hung, self.slowest = False, max(self.slowest, self.clock.now() - start)
+        return answer.status_code, _retry_after(answer), self._read(answer, method)
+
+    def _limit(self, method: str) -> float:
+        """Seconds that a request may take: little where the last one hung, or where it only asks what is served."""
+        patience = max(self.policy.patience, 2 * self.slowest)
+        return min(patience, self.policy.timeout) if self.hung or method == "GET" else self.policy.timeout
+
+    def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
+        error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)
+        if method == "POST":
+            self.hung = self.hung or hung
+            if not batch.answered:
+                batch.nobody = error
+        return Reply(error=error)
+
+    def _read(self, answer: "httpx.Response", method: str) -> Reply:
+        """The JSON of an answer, or what it was instead."""
+        text = answer.text
+        kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+        came = f"{answer.status_code} {answer.reason_phrase}".strip()
+        if not answer.is_success:
+            divides = answer.status_code in _DIVIDES
+            return self._wrong(f"{method} {self.shown} answered {came}: {self._said(text)}", divides)
+        if not text.strip():
+            return self._wrong(f"{method} {self.shown} answered {came} with nothing at all")
+        try:
+            return Reply(json.loads(text))
+        except ValueError:
+            return self._wrong(f"{method} {self.shown} answered {came}, {kind} instead of JSON: {self._said(text)}")
+
+    def _wrong(self, message: str, divides: bool = False) -> Reply:
+        return Reply(error=ArmFailed(message, divides=divides))
+
+    def _said(self, text: str) -> str:
+        """The beginning of an answer, in one line, without secrets."""
+        return repr(self._hide(" ".join(text[: 4 * SHOWN].split()))[:SHOWN]) if text.strip() else "nothing"
+
+    def _hide(self, text: str) -> str:
+        return hidden(text, [self._secret])
+
+    def unreadable(self, value: Any, why: str) -> ArmFailed:
+        """The failure of an answer that was JSON and yet no answer."""
+        return ArmFailed(f"{self.shown}: {why}; it answered {self._said(json.dumps(value))}")
+
+
+@dataclass
+class _Batch:
+    """Requests that were made together: where nobody answers the first of them, the rest are not sent."""
+
+    answered: bool = False
+    nobody: ArmFailed | None = None
+
+
+class _Portal:
+    """A daemon thread with an event loop, started when it is first needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a coroutine; an interrupt of the waiting thread cancels it."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name=self.name, daemon=True).start()
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def check_url(url: Any) -> None:
+    """InputError unless this is the URL of a web server, and one without a secret in it."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        usable = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+        usable = usable and parts is not None and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"url is {url!r}; the address of a server is expected, such as http://localhost:8000")
+
+
+def _trusted(ca: str | None) -> Any:
+    """What TLS certificates are checked against: httpx's own list, or a file of the user's. One context for all connections."""
+    import ssl
+
+    import httpx
+
+    try:
+        if ca is None:
+            return httpx.create_ssl_context()
+        return ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise InputError(f"calls.ca={ca!r}: no file of certificates: {error}") from None
+
+
+def _told(error: "httpx.TransportError") -> str:
+    """Why a connection failed: the last cause, which names certificates, hosts and refusals."""
+    cause: BaseException = error
+    while cause.__cause__ is not None or cause.__context__ is not None:
+        cause = cause.__cause__ or cause.__context__ or cause
+    said = " ".join(str(error).split()) or " ".join(str(cause).split())
+    kind = type(error).__name__
+    return f"{kind}: {said}" if said else kind
+
+
+def _retry_after(answer: "httpx.Response") -> float | None:
+    """Seconds that Retry-After names; a date is left out, few servers send one."""
+    given = answer.headers.get("retry-after", "")
+    try:
+        return float(given)
+    except ValueError:
+        return None
+
+
+def _usage(value: Any, reckoned: int) -> tuple[int, int]:
+    """Tokens in and out as an OpenAI-compatible server counts them; else the reckoned ones and none."""
+    usage = value.get("usage") if isinstance(value, dict) else None
+    if not isinstance(usage, dict):
+        return reckoned, 0
+    read: Callable[[str], int] = lambda name: usage[name] if isinstance(usage.get(name), int) else 0  # noqa: E731
+    taken = read("prompt_tokens") or read("input_tokens") or read("total_tokens")
+    return taken, read("completion_tokens") or read("output_tokens")

@@ -37,6 +37,7 @@ from reward_router.policy import Prompt
 from reward_router.responses import finished
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.show import Clock
+from reward_router.training.curves import training_curves
 from reward_router.training.step import Pair, StepResult
 from reward_router.types import Decision, Float, Int
 
@@ -454,6 +455,7 @@ class Loop:
         seconds: dict[str, float] = {}
         for arm, spent in gather(list(verdicts.seconds.items())):
             seconds[arm] = seconds.get(arm, 0.0) + spent
+        ended = [bool(end) for group in responses for end in finished(group)]
         right = [r for o in outcomes if not o.failed and (r := o.mean(order_accuracy)) is not None]
         return {
             "step": t,
@@ -465,6 +467,7 @@ class Loop:
             "skipped": result.skipped,
             "lr": list(result.lr_S),
             "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+            **training_curves(gather(result.moved_P2.tolist()), self.config.train.beta, gather(ended)),
             "payoff": float(np.mean(list(paid.values()))) if paid else None,
             "payoffs": len(paid),
             "gold_order": float(np.mean(right)) if right else None,

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from reward_router import config as configuration
+from reward_router import machine
 from reward_router.artifacts import shipped_study
 from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
 from reward_router.best_of import best_of
@@ -23,8 +24,9 @@ from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.ranks import Ranks
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
+from reward_router.samples import Samples
 from reward_router.show import Clock, Show, plain_console, say
-from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary
+from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary, total_price
 
 
 def train(
@@ -55,7 +57,8 @@ def train(
         if note:
             say(console, note, "yellow")
     else:
-        state = ranks.once(lambda: run.begin(config, manifest(config, examples)))
+        made_of = manifest(config, examples) | origin()
+        state = ranks.once(lambda: run.begin(config, made_of))
     if state is not None:
         clock = Clock(state["seconds"])
     parts, show = None, Show(console, {}, clock)
@@ -94,7 +97,8 @@ def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool)
         with Ledger(run.ledger) as ledger:
             ledger.remember("accepted_changes", accepted)
     if kept is None or changes:
-        run.write_manifest({**now, "accepted": accepted} if accepted else now)
+        began = {key: kept[key] for key in origin() if kept is not None and key in kept}
+        run.write_manifest({**now, **began, **({"accepted": accepted} if accepted else {})})
     note = f"note: {told(changes)}; going on as told, and the report says so" if changes else ""
     if kept is None:
         note = note or (
@@ -133,6 +137,7 @@ class _Run:
         settings, single = self.config.eval, parts.routed and parts.committee is None
         self.chooses = settings.best_of and settings.samples > 1 and bool(self.held_out) and single
         self.answers: list[tuple[Example, list[str]]] = []
+        self.samples = Samples(run, parts.ranks)
         self.best_of: dict[str, Any] = {}
         if self.chooses:
             know_gold(parts, self.held_out)
@@ -194,6 +199,7 @@ class _Run:
                 self.show.skip(kind)
             self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
             self._choose("before", 0)
+            self.samples.write()
             self._look(0)
             self._checkpoint(0)
         for t in range(self.first, self.parts.steps):
@@ -241,6 +247,7 @@ class _Run:
             else:
                 after[kind] = self._measure(kind, "after")
         self._choose("after", self.done)
+        self.samples.write()
         return after
 
     def _choose(self, when: str, step: int) -> None:
@@ -249,7 +256,7 @@ class _Run:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
         with self.clock.phase("eval"):
-            found = best_of(self.loop, self.answers, step)
+            found = best_of(self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks))
         self.best_of[when] = found
         self.show.advance(best_of_line(found, when), BEST_OF, self._once())
 
@@ -264,6 +271,7 @@ class _Run:
             self.show.say(f"gold {when} training: {done}/{total} prompts")
 
         def keep(example: Example, responses: Sequence[str]) -> None:
+            self.samples.keep(when, kind, example, responses)
             if kind == GOLD_SAMPLED and self.chooses:
                 self.answers.append((example, list(responses)))
 
@@ -379,13 +387,14 @@ class _Run:
                 "best_of": sum(found["calls"] for found in self.best_of.values()),
                 "all_arms": self.loop.counts["responses"] * n_arms,
                 "by_status": by_status,
+                "price": total_price(parts),
             },
             "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
             "committee": self._committee(made - by_status.get("label", 0)),
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
-            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model())},
+            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model()), "ended": machine.now()},
             "accepted_changes": accepted,
         }
 
@@ -396,6 +405,11 @@ class _Run:
         refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
         calls = judged / max(1, self.loop.counts["responses"])
         return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+
+
+def origin() -> dict[str, Any]:
+    """When a run began, on which machine and by which commit of this program: told in the report, compared nowhere."""
+    return {"began": machine.now(), "hardware": machine.hardware(), "commit": machine.commit()}
 
 
 def is_default(config: Config) -> bool:

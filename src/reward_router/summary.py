@@ -72,6 +72,13 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     return table
 
 
+def total_price(parts: Parts) -> float:
+    """Price of all calls, audits left out: the arms' ``cost``, one a call where the configuration gives none."""
+    calls = parts.dispatcher.ledger.calls()
+    judged = ~np.isin(calls.status, ("audit", "shared"))
+    return float(np.nansum(calls.price[judged]))
+
+
 def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
 

@@ -26,7 +26,14 @@ from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.samples import Samples
 from reward_router.show import Clock, Show, plain_console, say
-from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary, total_price
+from reward_router.summary import (
+    arms_table,
+    model_hash,
+    payoff_gold_correlation,
+    show_summary,
+    total_price,
+    units_by_category,
+)
 
 
 def train(
@@ -372,6 +379,7 @@ class _Run:
             "planned_steps": parts.steps,
             "kept": self.looks.summary() if self.looks is not None else None,
             "arms": arms_table(parts),
+            "units_by_category": units_by_category(parts),
             **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
             **{kind: compare(self.before[kind], gold) for kind, gold in after.items()},
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},

@@ -35,6 +35,7 @@ class RunDir:
         self.summary = path / "summary.json"
         self.report = path / "report.html"
         self.samples = path / "samples.jsonl"
+        self.progress = path / "progress.json"
         self.manifest = path / "manifest.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
@@ -192,9 +193,14 @@ class RunDir:
         folder = self.path / "checkpoints" / f"{state['step']:06d}"
         return {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["sums"]}
 
+    def write_progress(self, summary: Mapping[str, Any]) -> None:
+        """Keep what summary.json would say at this checkpoint, for the report of a run that goes on."""
+        write_atomically(self.progress, dumps({**summary, "running": True}) + "\n")
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
+        self.progress.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
 
 

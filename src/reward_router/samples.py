@@ -12,14 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reward_router.examples import Example
+from reward_router.headline import MEASURED
 from reward_router.ranks import Ranks
 from reward_router.responses import finished
 from reward_router.rundir import RunDir
 
 Row = dict[str, Any]
-MEASURED = ("gold_sampled", "gold")
-"""Kinds of gold whose responses are kept, the one that is shown first: held-out prompts, sampled and greedy."""
-
 
 class Samples:
     """The responses of one run as they are measured; every process keeps its own and the first one writes all."""

@@ -249,7 +249,10 @@ def export(
 @app.command()
 def replay(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="recorded scores: files, Hub names, a ledger, or `demo`, a packaged sample"
+        ),
     ],
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
@@ -267,10 +270,12 @@ def replay(
     ] = None,
 ) -> None:
     """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
+    from reward_router.artifacts import demo_scores
     from reward_router.replay.run import replay as run_replay
 
+    given = [str(demo_scores()) if name == "demo" and not Path(name).exists() else name for name in files]
     result = run_replay(
-        files,
+        given,
         router,
         arms,
         drop_arms,

@@ -69,7 +69,8 @@ def shares(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str = "share of decisions"
 ) -> str:
     """Stacked shares that add up to one: bars for few steps, areas for many; letters tell the bands from each other."""
-    if len(x) <= FEW_STEPS:
+    steps = len(x) <= FEW_STEPS and all(b - a == 1 for a, b in pairwise(x))
+    if steps:
         drawn = _stacked_bars(x, share, x_label, y_label)
     else:
         drawn = _stacked_areas(x, share, x_label, y_label)

@@ -4,7 +4,7 @@
     const cell = row.cells[column];
     const given = cell.dataset.value ?? cell.textContent.trim().replace("\u2212", "-").replaceAll(",", "");
     const number = parseFloat(given);
-    return Number.isNaN(number) ? given.toLowerCase() : number;
+    return number === number ? number : given.toLowerCase();
   };
   const before = (a, b) => {
     if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;

@@ -4,7 +4,7 @@ Light and dark follow the reader's system, narrow screens stack the panels, and 
 script only sorts tables and filters answers: a page without it says the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -77,9 +77,9 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
 WORDS = {"better": "\u25b2 Better.", "worse": "\u25bc Worse.", "neither": "\u25a0 No difference shown."}
 
 
-def verdict(headline: str, sentences: Sequence[str], tone: str = "") -> str:
+def verdict(headline: str, sentences: Sequence[str], tone: str = "", words: Mapping[str, str] = WORDS) -> str:
     """The box at the top: what came of it, and why. ``tone``: better, worse or neither, said by word, mark and colour."""
-    word = f'<span class="word">{WORDS[tone]}</span> ' if tone in WORDS else ""
+    word = f'<span class="word">{escape(words[tone])}</span> ' if tone in words else ""
     told = "".join(f"<p>{escape(s)}</p>" for s in sentences)
     return f'<div class="verdict {escape(tone)}"><b class="{escape(tone)}">{word}{escape(headline)}</b>{told}</div>'
 

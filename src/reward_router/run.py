@@ -1,6 +1,7 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from reward_router.summary import (
     units_by_category,
 )
 
+TELLING = 50
+"""A run that goes on tells how far it is at most for one part in so many of its time."""
+
 
 def train(
     config: Config,
@@ -44,8 +48,12 @@ def train(
     accept_changes: bool = False,
     console: Console | None = None,
     before: dict[str, Gold] | None = None,
+    at_checkpoint: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
     """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already, by kind.
+
+    ``at_checkpoint`` is given the directory after a checkpoint, as long as that takes no more than a fiftieth of the run's time:
+    ``progress.json`` there says then what summary.json would.
 
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
     never been interrupted. What the run is made of (prompts, weights, code, versions) must be what it began with, else it is
@@ -76,6 +84,7 @@ def train(
                     config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples, show.begin
                 )
                 going = _Run(run, parts, clock, show, before or {})
+                going.at_checkpoint = at_checkpoint
             after = going.go(state)
         return going.finish(after)
     except InputError:
@@ -154,6 +163,8 @@ class _Run:
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
+        self.at_checkpoint: Callable[[Path], object] | None = None
+        self.told = self.telling = 0.0  # when progress was told last, and the seconds that took
 
     def _plan(self) -> tuple[dict[str, int], dict[str, float]]:
         """How often each kind of work is to be done, and how much work it is."""
@@ -325,6 +336,17 @@ class _Run:
                 "prior": prior_digest(self.config),
             }
             self.run.save_checkpoint(step, tensors, state)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let others see how far the run is; seldom enough that it takes a fiftieth of the time."""
+        now = time.perf_counter()
+        if self.at_checkpoint is None or now - self.told < TELLING * self.telling:
+            return
+        self.run.write_progress(self._summary({}))
+        self.at_checkpoint(self.run.path)
+        self.told = time.perf_counter()
+        self.telling = self.told - now
 
     def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
         self.parts.policy.load_adapter(tensors["policy"], "policy")
@@ -377,7 +399,7 @@ class _Run:
             "n_arms": n_arms,
             "steps": self.done,
             "planned_steps": parts.steps,
-            "kept": self.looks.summary() if self.looks is not None else None,
+            "kept": self.looks.summary() if self.looks is not None and self.looks.looks else None,
             "arms": arms_table(parts),
             "units_by_category": units_by_category(parts),
             **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),

@@ -19,6 +19,7 @@ from reward_router.rundir import RunDir
 
 Row = dict[str, Any]
 
+
 class Samples:
     """The responses of one run as they are measured; every process keeps its own and the first one writes all."""
 

@@ -43,14 +43,14 @@ def line(
     y_label: str,
     bands: Mapping[str, tuple[Sequence[Number], Sequence[Number]]] | None = None,
     percent: bool = False,
-    **size: int,
+    size: Mapping[str, int] | None = None,
 ) -> str:
     """Lines over a common x; ``bands`` gives (low, high) intervals drawn as a shade. NaN and None are gaps."""
     bands = bands or {}
     xs = [x for points in series.values() for x in points[0]]
     ys = [y for points in series.values() for y in points[1]]
     ys += [y for pair in bands.values() for side in pair for y in side]
-    frame = fit(xs, ys, **size)
+    frame = fit(xs, ys, size=size)
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
@@ -212,7 +212,7 @@ def scatter(
     room = 0.05 * (max(xs) - min(xs))
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
     shown_x = [*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)]
-    frame = fit(shown_x, ys, log_x, width=1120, height=480, right=190)
+    frame = fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
     shown = axes(frame, x_label, y_label, percent)
     lines = [[(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()]
     for name, (x, y) in curves.items():

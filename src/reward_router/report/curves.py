@@ -17,6 +17,18 @@ class Curve:
     caption: str
     share: bool = False
 
+    @property
+    def heading(self) -> str:
+        """Its title with the unit."""
+        return f"{self.title}, {self.axis}" if self.axis else self.title
+
+    def value(self, record: Json) -> float | None:
+        """What a line of the log says; of several values (rates of optimiser steps) the last one."""
+        found = record.get(self.key)
+        if isinstance(found, list):
+            found = found[-1] if found else None
+        return None if found is None else float(found)
+
 
 CURVES = (
     Curve("Training loss", "loss", "nats a pair", "Falling: agreement with its judges, right or wrong."),
@@ -70,7 +82,7 @@ def training(e: Evidence) -> str:
 
 
 def _drawn(e: Evidence, curve: Curve) -> str:
-    points = [(r["step"] + 1, v) for r in e.records if (v := _value(r, curve.key)) is not None]
+    points = [(r["step"] + 1, v) for r in e.records if (v := curve.value(r)) is not None]
     if not points:
         return ""
     window = max(1, min(len(points) // 8, 50))
@@ -78,15 +90,7 @@ def _drawn(e: Evidence, curve: Curve) -> str:
     kept = thin([(x, y, m) for (x, y), m in zip(points, mean, strict=True)])
     x, y, m = (list(column) for column in zip(*kept, strict=True))
     chart = trend((x, y), m, "training step", curve.axis, percent=curve.share)
-    title = f"{curve.title}, {curve.axis}" if curve.axis else curve.title
-    return figure(title, curve.caption, chart)
-
-
-def _value(record: Json, key: str) -> float | None:
-    found = record.get(key)
-    if isinstance(found, list):
-        found = found[-1] if found else None
-    return None if found is None else float(found)
+    return figure(curve.heading, curve.caption, chart)
 
 
 def lengths(e: Evidence) -> tuple[float, float] | None:

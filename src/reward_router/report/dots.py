@@ -12,7 +12,7 @@ SMALL = {"width": THIRD, "height": 132, "left": 52, "right": 10, "top": 8, "bott
 
 def trend(points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False) -> str:
     """Single values as dots and their smoothed course as a line over them; a third of the page wide."""
-    frame = fit(*points, **SMALL)
+    frame = fit(*points, size=SMALL)
     faint = 0.9 if len(mean) < 16 else 0.35
     marks = [
         f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" r="2.8" fill="{colour(0)}" fill-opacity="{faint}">'
@@ -30,7 +30,7 @@ def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_labe
     ``colours``: the order of labels' groups that gives their colours.
     """
     ys = [v for p in points for v in (p.low, p.high)] + [0.5]
-    around = fit([p.x for p in points], ys, width=760, height=330, right=190)
+    around = fit([p.x for p in points], ys, size={"width": 760, "height": 330, "right": 190})
     pad = 0.04 * (around.high_x - around.low_x)
     frame = replace(around, low_x=around.low_x - pad, high_x=around.high_x + pad)
     edge = frame.width - frame.right

@@ -1,7 +1,7 @@
 """What all charts share: the plotting frame, axes with round ticks, colours, and SVG text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -68,7 +68,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 12) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def fit(xs: Sequence[Number], ys: Sequence[Number], log_x: bool = False, **size: int) -> Frame:
+def fit(
+    xs: Sequence[Number], ys: Sequence[Number], log_x: bool = False, size: Mapping[str, int] | None = None
+) -> Frame:
     """The frame that holds all given points, with a little room above and below; ``size``: fields of `Frame` in pixels."""
     known_x, known_y = [float(x) for x in xs if known(x)] or [0.0], [float(y) for y in ys if known(y)] or [0.0]
     low, high = min(known_y), max(known_y)
@@ -78,7 +80,7 @@ def fit(xs: Sequence[Number], ys: Sequence[Number], log_x: bool = False, **size:
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
         low_x, high_x = low_x / 1.15, high_x * 1.15
-    return Frame(low_x, high_x, low - pad, high + pad, log_x=log_x, **size)
+    return Frame(low_x, high_x, low - pad, high + pad, log_x=log_x, **(size or {}))
 
 
 def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = True) -> list[str]:

@@ -268,7 +268,7 @@ def agree(e: Evidence) -> str:
     found = agreement(e.calls)
     if not found.responses:
         return ""
-    asked = np.flatnonzero(np.isfinite(found.ordered_K))
+    asked = np.flatnonzero(np.isfinite(found.ordered_K)).tolist()
     arms = [e.calls.arms[k] for k in asked]
     alike = [[_alike(found.alike_KK, i, j) for j in asked] for i in asked]
     what = (

@@ -20,7 +20,7 @@ from reward_router.report.curves import CURVES
 from reward_router.report.frame import THIRD, colour, cut
 from reward_router.report.gather import Evidence, read, thin, trailing
 from reward_router.rundir import write_atomically
-from reward_router.show import Table, duration, say, show_table
+from reward_router.show import Table, minutes, say, show_table
 
 Json = dict[str, Any]
 
@@ -83,8 +83,8 @@ def _row(e: Evidence) -> Json:
 
 
 def _terminal(runs: dict[str, Evidence]) -> Table:
-    table = Table("runs side by side", box=None, padding=(0, 2, 0, 0))
-    for column in ("run", "router", "gold before", "after", "change, pp", "95 %", "calls", "time"):
+    table = Table("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
+    for column in ("run", "router", "before", "after", "pp", "95 %", "calls", "time"):
         table.column(column, justify="left" if column in ("run", "router") else "right")
     for name, e in runs.items():
         row = _row(e)
@@ -92,8 +92,8 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
         told = ["-"] * 4
         if gold:
             told = [page.percent(gold["before"]), page.percent(gold["after"]), page.points(gold["diff"])]
-            told.append(page.interval(gold["ci95"]))
-        table.row(name, row["router"], *told, f"{row['calls']:,}", duration(row["seconds"]))
+            told.append(page.interval(gold["ci95"]).replace(" to ", ".."))
+        table.row(name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"]))
     return table
 
 

@@ -78,7 +78,8 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     if words is not None and not better and min(words) > 0:
         ratio = words[1] / words[0]
         if ratio >= LONGER or ratio <= 1 / LONGER:
-            found.append(f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward length")
+            taste = "length" if ratio > 1 else "brevity"
+            found.append(f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}")
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
     if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:

@@ -82,8 +82,10 @@ def _head(run: RunDir, records: list[Json]) -> list[str]:
 
 def steps_planned(run: RunDir) -> int | None:
     """Steps of the whole run, where the configuration alone says it."""
-    train = configuration.load(run.path / "config.yaml").train
-    return None if train.batches_per_iteration is None else train.iterations * train.batches_per_iteration
+    text = (run.path / "config.yaml").read_text(encoding="utf-8")
+    train = (configuration.parse_yaml(text, "config.yaml") or {}).get("train") or {}
+    batches = train.get("batches_per_iteration")
+    return None if batches is None else int(train.get("iterations", 1)) * int(batches)
 
 
 def _arms(records: list[Json]) -> Table:

@@ -7,7 +7,7 @@ from html import escape
 from reward_router.report.charts import Point, Series, shape
 from reward_router.report.frame import FAINT, PALE, THIRD, Frame, axes, colour, cut, fit, known, number_text, svg
 
-SMALL = {"width": THIRD, "height": 132, "left": 52, "right": 10, "top": 8, "bottom": 36}
+SMALL = {"width": THIRD, "height": 122, "left": 52, "right": 10, "top": 8, "bottom": 36}
 
 
 def trend(points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False) -> str:

@@ -114,12 +114,19 @@ def arm_specs(config: Config) -> list[ArmSpec]:
     """The arms of a run, the embedded ones where none are listed; without those of kind gold."""
     if not config.arms:
         return default_arms()
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in config.arms if a.kind != "gold"]
+    judging = [a for a in config.arms if a.kind != "gold" and a.name != config.eval.arm]
+    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in judging]
+
+
+def evaluation_spec(config: Config) -> ArmSpec | None:
+    """The arm kept for evaluation only (``eval.arm``); None where there is none, or where gold is it."""
+    found = [a for a in config.arms if a.name == config.eval.arm and a.kind != "gold"]
+    return ArmSpec(found[0].name, found[0].kind, found[0].model, found[0].options, found[0].cost) if found else None
 
 
 def arm_names(config: Config) -> list[str]:
     """Names in the order of the configuration."""
-    return [a.name for a in config.arms] or [s.name for s in arm_specs(config)]
+    return [a.name for a in config.arms if a.name != config.eval.arm] or [s.name for s in arm_specs(config)]
 
 
 def build_pool(config: Config, examples: list[Example]) -> RewardPool:

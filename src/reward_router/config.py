@@ -416,6 +416,11 @@ class EvalConfig(Section):
     samples: Annotated[int, Field(ge=0)] = Field(
         default=2, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
     )
+    arm: str | None = Field(
+        default=None,
+        description="an arm that takes no part in training: without gold, how often it likes the response after training better "
+        "than the one before (win rate)",
+    )
     greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
     best_of: bool = Field(
         default=False,
@@ -510,6 +515,12 @@ class Config(Section):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
+        if self.eval.arm is not None:
+            if self.eval.arm not in names:
+                raise ValueError(
+                    f"eval.arm={self.eval.arm!r} is none of the arms {', '.join(names) or '(none are listed)'}"
+                )
+            names = [name for name in names if name != self.eval.arm]
         if len(names) == 1 and self.router.name != "fixed" and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"

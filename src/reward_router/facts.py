@@ -19,6 +19,7 @@ def facts(summary: Json) -> list[tuple[str, str]]:
     """(what, in words) in the order in which a reader asks; what a run does not know is left out."""
     rows = [
         ("gold", gold(summary)),
+        ("win rate", win_rate(summary)),
         ("likely cause", cause(summary)),
         ("kept", kept(summary)),
         ("same calls", same_calls(summary)),
@@ -41,9 +42,30 @@ def gold(summary: Json) -> str:
     return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
 
 
+def win_rate(summary: Json) -> str:
+    """How often the arm that took no part in training likes the response after it better."""
+    found = summary.get("win_rate")
+    if not found:
+        return ""
+    row = found["all"]
+    low, high = row["ci95"]
+    if low is None or high is None or low != low:
+        ends, word = "", "too few prompts to tell"
+    else:
+        ends = f" [{low:.0%}, {high:.0%}]"
+        word = "better by its lights" if low > 0.5 else "worse by its lights" if high < 0.5 else "no difference shown"
+    return f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of {row['n']} prompts: {word}"
+
+
 def tone(summary: Json) -> str:
     """``better``, ``worse`` or ``neither``; empty where gold was not measured (or is not yet: a run that goes on)."""
     table = headline_gold(summary)
+    found = (summary.get("win_rate") or {}).get("all")
+    if table is None and found:
+        low, high = found["ci95"]
+        if low is None or high is None:
+            return "neither"
+        return "better" if low > 0.5 else "worse" if high < 0.5 else "neither"
     if table is None:
         return ""
     word = meaning(summary, table["all"]["ci95"])

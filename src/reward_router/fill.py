@@ -41,7 +41,8 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     gold = data.source == EMBEDDED or data.answer_kind is not None
     if "name" not in whole["payoff"]:
         _payoff(whole, gold, say)
-    if "data" not in whole["eval"] and data.source != EMBEDDED and gold:
+    measured = gold or whole["eval"].get("arm") is not None
+    if "data" not in whole["eval"] and data.source != EMBEDDED and measured:
         _hold_out(whole, data, say)
     if gold and "keep" not in whole["eval"] and _labelled(whole) >= LOOK:
         whole["eval"] = LOOKS | whole["eval"]
@@ -59,7 +60,8 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
     whole["payoff"]["name"] = "neg_loss"
     say(
         "payoff   neg_loss: the router learns which arm agrees with the policy, not which is right; the data names no answers "
-        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function of yours)"
+        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function of yours; eval.arm keeps an arm apart that says whether "
+        "responses get better)"
     )
 
 

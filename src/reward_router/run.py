@@ -35,6 +35,7 @@ from reward_router.summary import (
     total_price,
     units_by_category,
 )
+from reward_router.win_rate import win_rate
 
 TELLING = 50
 """A run that goes on tells how far it is at most for one part in so many of its time."""
@@ -204,7 +205,8 @@ class _Run:
     def _examples(self, data: DataConfig | None) -> list[Example]:
         if data is None:
             return []
-        judged = [e for e in load_examples(data) if e.verify]
+        everyone = load_examples(data)
+        judged = [e for e in everyone if e.verify] or (everyone if self.config.eval.arm else [])
         return balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit) if judged else []
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
@@ -308,7 +310,8 @@ class _Run:
                 keep,
             )
         share = sum(gold.right) / len(gold.right)
-        self.show.advance(f"gold {when} training: {share:.3f} of {len(gold.right)} held-out prompts, {how}", kind)
+        told = f"{share:.3f} of" if share == share else "unknown, answered"
+        self.show.advance(f"gold {when} training: {told} {len(gold.right)} held-out prompts, {how}", kind)
         return gold
 
     def _checkpoint(self, step: int) -> None:
@@ -403,7 +406,8 @@ class _Run:
             "arms": arms_table(parts),
             "units_by_category": units_by_category(parts),
             **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
-            **{kind: compare(self.before[kind], gold) for kind, gold in after.items()},
+            **{kind: compare(self.before[kind], gold) for kind, gold in after.items() if _known(gold)},
+            "win_rate": win_rate(config, self.run.read_samples()) if after and config.eval.arm else None,
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
@@ -435,6 +439,11 @@ class _Run:
         refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
         calls = judged / max(1, self.loop.counts["responses"])
         return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+
+
+def _known(gold: Gold) -> bool:
+    """Whether gold is known of every prompt; of those that an arm alone judges it is not."""
+    return all(right == right for right in gold.right)
 
 
 def origin() -> dict[str, Any]:

@@ -87,10 +87,9 @@ def answers(e: Evidence) -> str:
         return note(f"All {compared:,} responses to held-out prompts are what they were before training.")
     there = picked(found)
     count = {d: sum(c.direction == d for c in found) for d in DIRECTIONS}
-    what = (
-        f"{len(found):,} of {compared:,} responses to held-out prompts are others than before training: {count['better']:,} went from wrong to "
-        f"right, {count['worse']:,} from right to wrong. Drawn at random, evenly from categories; all are in samples.jsonl."
-    )
+    known = any(c.after.get("gold") is not None for c in found)
+    moved = f": {count['better']:,} went from wrong to right, {count['worse']:,} from right to wrong" if known else ""
+    what = f"{len(found):,} of {compared:,} responses to held-out prompts are others than before training{moved}. Drawn at random, evenly from categories; all are in samples.jsonl."
     items = "".join(_answer(c, hidden=i >= SHOWN) for i, c in enumerate(there))
     return (
         note(what)

@@ -10,7 +10,7 @@ from typing import Any
 
 from reward_router.changes import told
 from reward_router.errors import RunError
-from reward_router.facts import TRUE, cause, facts, same_calls, tone
+from reward_router.facts import TRUE, cause, facts, same_calls, tone, win_rate
 from reward_router.headline import headline_gold
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -113,6 +113,8 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         )
     if evidence.running:
         return _running(s), [x for x in sentences if x]
+    if not headline_gold(s) and s.get("win_rate"):
+        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [x for x in sentences if x]
     return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
 
 

@@ -11,7 +11,7 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo heads prior test test-slow check format study docs clean
+.PHONY: demo heads prior test test-slow test-browser check format study docs clean
 
 # Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
@@ -35,10 +35,15 @@ prior: .venv/.demo
 	cp $(OUT)/prior/prior.json $(OUT)/prior/prior.safetensors $(OUT)/prior/CARD.md $(ARTIFACTS)/embedded-prior/
 
 test: .venv/.dev
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow and not browser"
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow
+
+# The reports in Chromium: REWARD_ROUTER_CHROMIUM=/path/to/chromium where none is on the path; skipped where none starts.
+test-browser: .venv/.dev
+	$(BIN)/pip install -q --disable-pip-version-check -r requirements/browser.txt
+	$(BIN)/pytest -m browser tests/browser
 
 check: .venv/.dev
 	$(BIN)/ruff format --check src tests benchmarks docs/site

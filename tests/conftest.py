@@ -28,8 +28,8 @@ arms:
 pool: {unready: warn}
 router: {name: linucb, unit: prompt}
 context: {kind: hashing, dim: 8}
-pairs: {per_prompt: 2, truncated: keep} # nearly all of its responses are cut
-train: {loss: dpo+nll, lr: 1e-3, iterations: 2, batch_prompts: 3, batches_per_iteration: 2}
+pairs: {per_prompt: 2, pick: random, truncated: keep} # nearly all of its responses are cut
+train: {loss: dpo+nll, lr: 1e-3, warmup: 0, schedule: constant, iterations: 2, batch_prompts: 3, batches_per_iteration: 2}
 eval: {limit: 3, samples: 0}
 """
 

@@ -123,8 +123,14 @@ def schedule_of(config: Config, prompts: int) -> Schedule:
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
-    """The arms of a run, in the order of the configuration; the embedded ones where none are listed."""
-    return configured.arm_specs(config.arms)
+    """The arms that may judge, in the order of the configuration; the embedded ones where none are listed."""
+    return configured.arm_specs([arm for arm in config.arms if arm.name != config.eval.arm])
+
+
+def evaluation_spec(config: Config) -> ArmSpec | None:
+    """The arm kept for evaluation only (``eval.arm``); None where there is none, or where gold is it."""
+    kept_out = [arm for arm in config.arms if arm.name == config.eval.arm and arm.kind != "gold"]
+    return configured.spec_of(kept_out[0]) if kept_out else None
 
 
 def arm_names(config: Config) -> list[str]:

@@ -6,7 +6,7 @@ router or the trainer. Gold of the pick stands beside the mean of the n, which i
 of the n, which nobody can beat. A response that the token limit cut is a response like any other here: no rule helps the arm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,16 @@ class Pick:
     oracle: float
 
 
-def best_of(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step: int) -> dict[str, Any]:
+def best_of(
+    loop: Loop,
+    answered: Sequence[tuple[Example, Sequence[str]]],
+    step: int,
+    chosen: Callable[[dict[str, tuple[str, list[float]]]], None] = lambda picks: None,
+) -> dict[str, Any]:
     """Let the router after ``step`` steps choose among the responses to each prompt; returns what the summary says of it.
 
-    ``answered``: prompts of this process with their responses. All processes must call it alike.
+    ``answered``: prompts of this process with their responses. ``chosen`` is told of each of them the arm and its scores.
+    All processes must call it alike.
     """
     parts = loop.parts
     prompts = [example.prompt for example, _ in answered]
@@ -55,13 +61,15 @@ def best_of(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
 
     verdicts = parts.session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
+    judged = zip(answered, batch.decisions, verdicts.scores, strict=True)
+    chosen({example.id: (decision.name, list(score_N)) for (example, _), decision, [score_N] in judged})
     picks = []
     for (example, group), decision, [score_N] in zip(answered, batch.decisions, verdicts.scores, strict=True):
         gold_N = example.gold(group)
-        chosen = gold_of_choice(score_N, gold_N)
-        assert chosen is not None  # held-out prompts are those that have gold
+        right = gold_of_choice(score_N, gold_N)
+        assert right is not None  # held-out prompts are those that have gold
         ends = float(gold_N.mean()), float(gold_N.max())
-        picks.append(Pick(example.id, example.category, decision.name, chosen, *ends))
+        picks.append(Pick(example.id, example.category, decision.name, right, *ends))
 
     calls = sum(call.status != "shared" for call in verdicts.calls)
     found = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)

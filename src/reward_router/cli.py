@@ -17,7 +17,7 @@ app = typer.Typer(
     name="reward-router",
     help="Chooses which reward model judges, learns from what happens, and trains a policy on the verdicts.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 arms_app = typer.Typer(no_args_is_help=True, help="Reward models before a run.")
@@ -67,9 +67,12 @@ def train(
         typer.Option(help="with --resume: go on though data, weights, code or versions changed, and record it"),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="show the report in a browser at the end")] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
-    settled = configuration.load(config, preset, set_ or [])
+    from reward_router import fill
+
+    settled = fill.load(config, preset, set_ or [], lambda what: say(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
     from reward_router.report import training
@@ -81,10 +84,54 @@ def train(
         check_all(settled, out, lambda what: say(console, what))
         show_estimate(settled, console)
         return
-    if run.train(
-        settled, out, resume=resume, accept_changes=accept_changes, console=console
-    ):  # nothing on the other processes of a launch
-        say(console, f"report   {training.write(out)}")
+    done = run.train(
+        settled, out, resume=resume, accept_changes=accept_changes, console=console, at_checkpoint=training.write
+    )
+    if done:  # nothing on the other processes of a launch
+        _show_report(training.write(out), open_)
+
+
+@app.command()
+def init(
+    data: Annotated[
+        str | None, typer.Option(metavar="FILE", help="your prompts: a file, a Hub name, or embedded; none: asked")
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL", help="a reward model, my.py:Class or metric:NAME; may be repeated; none: asked"
+        ),
+    ] = None,
+    policy: Annotated[str | None, typer.Option(metavar="MODEL", help="the model to train; none: asked")] = None,
+    out: Annotated[Path, typer.Option(metavar="MY.yaml", help="the configuration to write")] = Path("my.yaml"),
+    force: Annotated[bool, typer.Option(help="write over a file that is there")] = False,
+) -> None:
+    """Write a commented configuration that runs: from flags, or from answers to three questions."""
+    from reward_router import init as first
+
+    asks = sys.stdin.isatty() and data is None and not arm and policy is None
+    if asks:
+        data = typer.prompt("Prompts (file, Hub name, or embedded)", default="embedded")
+        told = typer.prompt("Reward models, NAME=MODEL, parted by blanks (nothing: the packaged ones)", default="")
+        arm = told.split()
+        policy = typer.prompt("Model to train", default="smollm2-135m-instruct")
+    if data is None:
+        raise InputError(
+            "init: give --data FILE (or embedded); then --arm MODEL twice or more, --policy MODEL, --out MY.yaml"
+        )
+    path = first.write(out, first.written(data, arm or [], policy), force)
+    say(console, f"config   {path}")
+    say(console, f"next     reward-router train {path} --dry-run", wrap=False)
+    say(console, f"         reward-router train {path} --out runs/mine", wrap=False)
+
+
+@app.command()
+def presets() -> None:
+    """List the packaged configurations that --preset takes."""
+    from reward_router.init import preset_lines
+
+    for name, what in preset_lines():
+        say(console, f"{name:<24} {what}")
 
 
 @app.command()
@@ -205,11 +252,47 @@ def fit_prior(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="a finished run's directory")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="a run's directory: a finished one, or one that goes on")],
+    open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
+) -> None:
     """Write a run's report again from what its directory holds."""
     from reward_router.report import training
 
-    say(console, f"report   {training.write(folder)}")
+    _show_report(training.write(folder), open_)
+
+
+def _show_report(path: Path, opened: bool) -> None:
+    say(console, f"report   {path}", wrap=False)
+    if opened and MAIN:
+        import webbrowser
+
+        if not webbrowser.open(path.resolve().as_uri()):
+            say(console, "no browser was found here; open the file yourself")
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a run that goes on, or a finished one")],
+    every: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
+    once: Annotated[bool, typer.Option(help="look once and stop")] = False,
+) -> None:
+    """Show a run live in the terminal, from the files in its directory: how far it is, who judges, what it learns."""
+    from reward_router.watch import watch as show_live
+
+    show_live(folder, console, every, once)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="two or more runs' directories")],
+    out: Annotated[Path, typer.Option(help="the page")] = Path("compare.html"),
+    open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
+) -> None:
+    """Lay several runs side by side: one table here, and one page."""
+    from reward_router.compare import compare as lay_out
+
+    _show_report(lay_out(runs, out, console), open_)
 
 
 @app.command("eval")
@@ -264,7 +347,10 @@ class _ManyFiles(TyperCommand):
 @app.command(cls=_ManyFiles)
 def replay(
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="FILE...", help="recorded scores: files, Hub names or a ledger")
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE...", help="recorded scores: files, Hub names, a ledger, or `demo`, a packaged sample"
+        ),
     ] = None,
     router: Annotated[
         list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
@@ -291,10 +377,12 @@ def replay(
     ] = False,
 ) -> None:
     """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
+    from reward_router.artifacts import demo_scores
     from reward_router.replay.run import replay as run_replay
 
+    given = [str(demo_scores()) if name == "demo" and not Path(name).exists() else name for name in files or []]
     result = run_replay(
-        files or [],
+        given,
         router,
         arms,
         drop_arms,

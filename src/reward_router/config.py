@@ -67,10 +67,10 @@ class PolicyConfig(Section):
     engine: Literal["transformers", "vllm"] = "transformers"
     device: str = "auto"
     system: str | None = None
-    n_responses: Annotated[int, Field(ge=2)] = 30
+    n_responses: Annotated[int, Field(ge=2)] = 6
     temperature: Positive = 0.8
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: Count = 256
+    max_new_tokens: Count = 96
     max_prompt_tokens: Count = 1024
     sample_batch: Count = 128
     trust_remote_code: bool = False
@@ -376,9 +376,9 @@ class JudgeConfig(Section):
 class PairsConfig(Section):
     """How preference pairs are formed from one prompt's scored responses."""
 
-    per_prompt: Count = 10
+    per_prompt: Count = 2
     pick: Literal["random", "widest"] = Field(
-        default="random",
+        default="widest",
         description="which of a prompt's pairs: drawn (the paper), or those with the widest score gaps",
     )
     margin: NonNegative = Field(default=0.0, description="smallest score gap, in the arm's own units")
@@ -394,7 +394,10 @@ class PairsConfig(Section):
 
 
 class TrainConfig(Section):
-    """The optimiser: LoRA, the loss of the paper, and one step a batch at one learning rate by default."""
+    """The optimiser: LoRA, the loss of the paper, and eight short steps by default, which a laptop takes in minutes.
+
+    The defaults are those of the embedded default run; the paper's (a GPU's) stand in the presets ``laser*``.
+    """
 
     loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
     beta: Positive = 0.1
@@ -402,22 +405,22 @@ class TrainConfig(Section):
     nll_reduction: Literal["response", "token"] = "response"
     desirable_weight: Positive = 1.0
     undesirable_weight: Positive = 1.0
-    lr: Positive = 5e-6
+    lr: Positive = 8e-4
     warmup: NonNegative = Field(
-        default=0.0,
+        default=2,
         description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="how lr falls from the end of the warm-up to the end of the run"
+        default="linear", description="how lr falls from the end of the warm-up to the end of the run"
     )
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
     lora_r: Count = 16
     lora_alpha: Positive = 32
     lora_targets: str | list[str] = "all-linear"
-    iterations: Count = 10
-    batch_prompts: Count = 16
-    batches_per_iteration: Count | None = Field(default=None, description="none: one pass over the prompts")
+    iterations: Count = 1
+    batch_prompts: Count = 8
+    batches_per_iteration: Count | None = Field(default=8, description="null: one pass over the prompts")
     steps_per_batch: Count = Field(default=1, description="optimiser epochs over a batch's pairs")
     mini_batch: Count | None = Field(
         default=None, description="pairs an optimiser step, of all processes together; none: all of the batch's"
@@ -442,11 +445,18 @@ class EvalConfig(Section):
     """Gold on held-out prompts before and after, and looks at train prompts that decide which adapter is kept."""
 
     data: DataConfig | None = None
-    limit: Count | None = None
+    limit: Count | None = Field(
+        default=96, description="held-out prompts at most, evenly from the categories; null: all"
+    )
     max_new_tokens: Count | None = None
     batch: Count = Field(default=64, description="responses at a time")
     samples: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+        default=2, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+    )
+    arm: str | None = Field(
+        default=None,
+        description="an arm that takes no part in training: without gold, how often it likes the response after training better "
+        "than the one before (win rate)",
     )
     greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
     best_of: bool = Field(
@@ -548,6 +558,12 @@ class Config(Section):
             raise ValueError(
                 "every arm has eval_only: true, and none is left to judge; allowed at least one without it"
             )
+        if self.eval.arm is not None:
+            if self.eval.arm not in names:
+                raise ValueError(
+                    f"eval.arm={self.eval.arm!r} is none of the arms {', '.join(names) or '(none are listed)'}"
+                )
+            names = [name for name in names if name != self.eval.arm]
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"
@@ -693,18 +709,32 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
     try:
         return schema.model_validate(dict(tree))
     except ValidationError as error:
-        first = error.errors()[0]
-        cause = first.get("ctx", {}).get("error")
-        option = [cause.option] if isinstance(cause, OptionError) and cause.option else []
-        loc = ".".join(str(part) for part in (*first["loc"], *option))
-        if first["type"] == "extra_forbidden":
-            fields = _fields_at(schema, first["loc"][:-1])
-            raise InputError(f"{where}: unknown key {loc!r}; {nearest(str(first['loc'][-1]), fields)}") from None
-        given = first.get("input")
-        shown = "" if isinstance(given, dict | list) or first["type"] == "missing" else f" (got {given!r})"
-        message = first["msg"].removeprefix("Value error, ")
-        more = f" [and {error.error_count() - 1} more]" if error.error_count() > 1 else ""
-        raise InputError(f"{where}: {loc + ': ' if loc else ''}{message}{shown}{more}") from None
+        faults = [_told(schema, fault) for fault in error.errors()]
+        shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
+        more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
+        raise InputError(f"{where}: {shown}{more}") from None
+
+
+MOST_FAULTS = 6
+"""Faults of a configuration that one message names."""
+
+
+def _told(schema: type[BaseModel], fault: Any) -> str:
+    """One fault in words: the key, the value, and what is allowed or nearest."""
+    cause = fault.get("ctx", {}).get("error")
+    option = [cause.option] if isinstance(cause, OptionError) and cause.option else []
+    loc = ".".join(str(part) for part in (*fault["loc"], *option))
+    if fault["type"] == "extra_forbidden":
+        fields = _fields_at(schema, fault["loc"][:-1])
+        return f"unknown key {loc!r}; {nearest(str(fault['loc'][-1]), fields)}"
+    given = fault.get("input")
+    shown = "" if isinstance(given, dict | list) or fault["type"] == "missing" else f" (got {given!r})"
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "literal_error" and isinstance(given, str):
+        known = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+        shown += f"; did you mean {close[0]!r}?" if close else ""
+    return f"{loc + ': ' if loc else ''}{message}{shown}"
 
 
 def _fields_at(schema: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

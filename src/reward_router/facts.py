@@ -19,12 +19,14 @@ def facts(summary: Json) -> list[tuple[str, str]]:
     """(what, in words) in the order in which a reader asks; what a run does not know is left out."""
     rows = [
         ("gold", gold(summary)),
+        ("win rate", win_rate(summary)),
+        ("likely cause", cause(summary)),
         ("kept", kept(summary)),
         ("same calls", same_calls(summary)),
         ("trusted", trusted(summary)),
         (f"best of {summary.get('samples')}", best_of(summary)),
         ("calls", calls(summary)),
-        ("time", duration(sum(v or 0.0 for v in summary["seconds"].values()))),
+        ("time", time(summary)),
     ]
     return [(name, text) for name, text in rows if text]
 
@@ -38,6 +40,90 @@ def gold(summary: Json) -> str:
     how = f"{summary.get('samples')} samples each" if summary.get(GOLD_SAMPLED) else "greedy"
     moved = f"from {row['before']:.3f} to {row['after']:.3f} on {row['n']} held-out prompts, {how}"
     return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
+
+
+def win_rate(summary: Json) -> str:
+    """How often the arm that took no part in training likes the response after it better."""
+    found = summary.get("win_rate")
+    if not found:
+        return ""
+    row = found["all"]
+    low, high = row["ci95"]
+    if low is None or high is None or low != low:
+        ends, word = "", "too few prompts to tell"
+    else:
+        ends = f" [{low:.0%}, {high:.0%}]"
+        word = "better by its lights" if low > 0.5 else "worse by its lights" if high < 0.5 else "no difference shown"
+    return f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of {row['n']} prompts: {word}"
+
+
+def tone(summary: Json) -> str:
+    """``better``, ``worse`` or ``neither``; empty where gold was not measured (or is not yet: a run that goes on)."""
+    table = headline_gold(summary)
+    found = (summary.get("win_rate") or {}).get("all")
+    if table is None and found:
+        low, high = found["ci95"]
+        if low is None or high is None:
+            return "neither"
+        return "better" if low > 0.5 else "worse" if high < 0.5 else "neither"
+    if table is None:
+        return ""
+    word = meaning(summary, table["all"]["ci95"])
+    return word if word in ("better", "worse") else "neither"
+
+
+MOVED = 0.1
+"""How much the share of answers that end by themselves must move before it is named as a cause."""
+LONGER = 1.5
+"""How many times as long, or as short, responses must become before that is named."""
+
+
+def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
+    """What probably brought a change of gold about, or kept one away; empty where nothing stands out.
+
+    ``words``: mean words of a response at the beginning and at the end of training, where they are known.
+    """
+    table = headline_gold(summary)
+    if table is None:
+        return ""
+    row = table["all"]
+    better = tone(summary) == "better"
+    before = row.get("finished_before")
+    after = row.get("finished_after")
+    found = []
+    if before is not None and after is not None and abs(after - before) >= MOVED and (after > before) == better:
+        fewer = "more" if better else "fewer"
+        advice = "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
+        found.append(
+            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, {_whole(after)} after{advice}"
+        )
+    if words is not None and not better and min(words) > 0:
+        ratio = words[1] / words[0]
+        if ratio >= LONGER or ratio <= 1 / LONGER:
+            taste = "length" if ratio > 1 else "brevity"
+            found.append(f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}")
+    r = summary.get("payoff_gold") or {}
+    _, high = r.get("ci95") or (None, None)
+    if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
+        found.append(f"the router was paid against the truth: its payoff has correlation {r['r']:+.2f} with gold")
+    if (summary.get("counts") or {}).get("pairs") == 0:
+        found.append("no pair was trained on: the arms told no two responses apart")
+    return "; ".join(found)
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+TRUE = ("probe", "verifier")
+"""Payoffs that are gold itself."""
+
+
+def time(summary: Json) -> str:
+    """Wall-clock in all, and how much of it went into judging."""
+    seconds = {name: v or 0.0 for name, v in summary["seconds"].items()}
+    text = duration(sum(seconds.values()))
+    return f"{text}, {duration(seconds['score'])} of it for the reward models" if "score" in seconds else text
 
 
 def meaning(summary: Json, ci95: list[float | None]) -> str:
@@ -128,6 +214,8 @@ def calls(summary: Json) -> str:
     if made["all_arms"] and summary["n_arms"] > 1:
         share = made["made"] / made["all_arms"]
         text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"
+    price = made.get("price")
+    text += f", at a price of {price:,.4g}" if price is not None and price != made["made"] else ""
     more = [
         f"{made[key]:,} {words}"
         for key, words in (("audit", "for audits"), (BEST_OF, "for best of n"))

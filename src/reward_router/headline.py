@@ -5,6 +5,8 @@ from typing import Any
 
 GOLD, GOLD_SAMPLED = "gold", "gold_sampled"
 """Keys of a summary: gold of one greedy response a held-out prompt, and of several sampled ones."""
+MEASURED = (GOLD_SAMPLED, GOLD)
+"""Kinds of gold whose responses a run keeps in samples.jsonl, the one that is shown first."""
 BEST_OF = "best_of"
 """Key of a summary: what the frozen router chose among the sampled responses, before training and after."""
 

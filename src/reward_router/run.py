@@ -1,12 +1,14 @@
 """One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from reward_router import config as configuration
+from reward_router import machine
 from reward_router.artifacts import shipped_study
 from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
 from reward_router.best_of import best_of
@@ -24,8 +26,20 @@ from reward_router.online import prior_trust
 from reward_router.ranks import Ranks
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
+from reward_router.samples import Samples
 from reward_router.show import Clock, Show, plain_console, say
-from reward_router.summary import arms_table, model_hash, payoff_gold_correlation, show_summary
+from reward_router.summary import (
+    arms_table,
+    model_hash,
+    payoff_gold_correlation,
+    show_summary,
+    total_price,
+    units_by_category,
+)
+from reward_router.win_rate import win_rate
+
+TELLING = 50
+"""A run that goes on tells how far it is at most for one part in so many of its time."""
 
 
 def train(
@@ -36,8 +50,12 @@ def train(
     accept_changes: bool = False,
     console: Console | None = None,
     before: dict[str, Gold] | None = None,
+    at_checkpoint: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
     """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already, by kind.
+
+    ``at_checkpoint`` is given the directory after a checkpoint, as long as that takes no more than a fiftieth of the run's time:
+    ``progress.json`` there says then what summary.json would.
 
     ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
     never been interrupted. What the run is made of (prompts, weights, code, versions) must be what it began with, else it is
@@ -56,7 +74,8 @@ def train(
         if note:
             say(console, note, "yellow")
     else:
-        state = ranks.once(lambda: run.begin(config, manifest(config, examples)))
+        made_of = manifest(config, examples) | origin()
+        state = ranks.once(lambda: run.begin(config, made_of))
     if state is not None:
         clock = Clock(state["seconds"])
     parts, show = None, Show(console, {}, clock)
@@ -67,6 +86,7 @@ def train(
                     config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples, show.begin
                 )
                 going = _Run(run, parts, clock, show, before or {})
+                going.at_checkpoint = at_checkpoint
             after = going.go(state)
         return going.finish(after)
     except InputError:
@@ -95,7 +115,8 @@ def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool)
         with Ledger(run.ledger) as ledger:
             ledger.remember("accepted_changes", accepted)
     if kept is None or changes:
-        run.write_manifest({**now, "accepted": accepted} if accepted else now)
+        began = {key: kept[key] for key in origin() if kept is not None and key in kept}
+        run.write_manifest({**now, **began, **({"accepted": accepted} if accepted else {})})
     note = f"note: {told(changes)}; going on as told, and the report says so" if changes else ""
     if kept is None:
         note = note or (
@@ -134,6 +155,7 @@ class _Run:
         settings, single = self.config.eval, parts.routed and parts.committee is None
         self.chooses = settings.best_of and settings.samples > 1 and bool(self.held_out) and single
         self.answers: list[tuple[Example, list[str]]] = []
+        self.samples = Samples(run, parts.ranks)
         self.best_of: dict[str, Any] = {}
         if self.chooses:
             know_gold(parts, self.held_out)
@@ -146,6 +168,8 @@ class _Run:
         wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
+        self.at_checkpoint: Callable[[Path], object] | None = None
+        self.told = self.telling = 0.0  # when progress was told last, and the seconds that took
 
     def _plan(self) -> tuple[dict[str, int], dict[str, float]]:
         """How often each kind of work is to be done, and how much work it is."""
@@ -185,7 +209,8 @@ class _Run:
     def _examples(self, data: DataConfig | None) -> list[Example]:
         if data is None:
             return []
-        judged = [e for e in load_examples(data) if e.verify]
+        everyone = load_examples(data)
+        judged = [e for e in everyone if e.verify] or (everyone if self.config.eval.arm else [])
         return balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit) if judged else []
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
@@ -198,6 +223,7 @@ class _Run:
                 self.show.skip(kind)
             self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
             self._choose("before", 0)
+            self.samples.write()
             self._look(0)
             self._checkpoint(0)
         for t in range(self.first, self.parts.steps):
@@ -245,6 +271,7 @@ class _Run:
             else:
                 after[kind] = self._measure(kind, "after")
         self._choose("after", self.done)
+        self.samples.write()
         return after
 
     def _choose(self, when: str, step: int) -> None:
@@ -253,7 +280,7 @@ class _Run:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
         with self.clock.phase("eval"):
-            found = best_of(self.loop, self.answers, step)
+            found = best_of(self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks))
         self.best_of[when] = found
         self.show.advance(best_of_line(found, when), BEST_OF, self._once())
 
@@ -268,6 +295,7 @@ class _Run:
             self.show.say(f"gold {when} training: {done}/{total} prompts")
 
         def keep(example: Example, responses: Sequence[str]) -> None:
+            self.samples.keep(when, kind, example, responses)
             if kind == GOLD_SAMPLED and self.chooses:
                 self.answers.append((example, list(responses)))
 
@@ -286,7 +314,8 @@ class _Run:
                 keep,
             )
         share = sum(gold.right) / len(gold.right)
-        self.show.advance(f"gold {when} training: {share:.3f} of {len(gold.right)} held-out prompts, {how}", kind)
+        told = f"{share:.3f} of" if share == share else "unknown, answered"
+        self.show.advance(f"gold {when} training: {told} {len(gold.right)} held-out prompts, {how}", kind)
         return gold
 
     def _checkpoint(self, step: int) -> None:
@@ -314,6 +343,17 @@ class _Run:
                 "prior": prior_digest(self.config),
             }
             self.run.save_checkpoint(step, tensors, state)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Let others see how far the run is; seldom enough that it takes a fiftieth of the time."""
+        now = time.perf_counter()
+        if self.at_checkpoint is None or now - self.told < TELLING * self.telling:
+            return
+        self.run.write_progress(self._summary({}))
+        self.at_checkpoint(self.run.path)
+        self.told = time.perf_counter()
+        self.telling = self.told - now
 
     def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
         self.parts.policy.load_adapter(tensors["policy"], "policy")
@@ -366,10 +406,12 @@ class _Run:
             "n_arms": n_arms,
             "steps": self.done,
             "planned_steps": parts.steps,
-            "kept": self.looks.summary() if self.looks is not None else None,
+            "kept": self.looks.summary() if self.looks is not None and self.looks.looks else None,
             "arms": arms_table(parts),
+            "units_by_category": units_by_category(parts),
             **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
-            **{kind: compare(self.before[kind], gold) for kind, gold in after.items()},
+            **{kind: compare(self.before[kind], gold) for kind, gold in after.items() if _known(gold)},
+            "win_rate": win_rate(config, self.run.read_samples()) if after and config.eval.arm else None,
             "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
@@ -383,13 +425,14 @@ class _Run:
                 "best_of": sum(found["calls"] for found in self.best_of.values()),
                 "all_arms": self.loop.counts["responses"] * n_arms,
                 "by_status": by_status,
+                "price": total_price(parts),
             },
             "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
             "committee": self._committee(made - by_status.get("label", 0)),
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
-            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model())},
+            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model()), "ended": machine.now()},
             "accepted_changes": accepted,
         }
 
@@ -400,6 +443,16 @@ class _Run:
         refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
         calls = judged / max(1, self.loop.counts["responses"])
         return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+
+
+def _known(gold: Gold) -> bool:
+    """Whether gold is known of every prompt; of those that an arm alone judges it is not."""
+    return all(right == right for right in gold.right)
+
+
+def origin() -> dict[str, Any]:
+    """When a run began, on which machine and by which commit of this program: told in the report, compared nowhere."""
+    return {"began": machine.now(), "hardware": machine.hardware(), "commit": machine.commit()}
 
 
 def is_default(config: Config) -> bool:

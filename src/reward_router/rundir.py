@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class RunDir:
         self.metrics = path / "metrics.jsonl"
         self.summary = path / "summary.json"
         self.report = path / "report.html"
+        self.samples = path / "samples.jsonl"
+        self.progress = path / "progress.json"
         self.manifest = path / "manifest.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
@@ -126,13 +128,17 @@ class RunDir:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a torn last line is left out."""
-        if not self.metrics.is_file():
-            return []
-        records = []
-        for line in self.metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                records.append(json.loads(line))
-        return records
+        return _json_lines(self.metrics)
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """Lines of samples.jsonl (see `reward_router.samples`); none where a run kept none."""
+        return _json_lines(self.samples)
+
+    def write_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep ``rows`` in samples.jsonl, in place of earlier ones of the same ``when`` and ``kind``."""
+        fresh = {(row["when"], row["kind"]) for row in rows}
+        kept = [row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh]
+        write_atomically(self.samples, "".join(dumps(row) + "\n" for row in [*kept, *rows]))
 
     def trim_log(self, step: int) -> None:
         """Drop what was logged after a checkpoint: those steps are run again."""
@@ -187,10 +193,26 @@ class RunDir:
         folder = self.path / "checkpoints" / f"{state['step']:06d}"
         return {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["sums"]}
 
+    def write_progress(self, summary: Mapping[str, Any]) -> None:
+        """Keep what summary.json would say at this checkpoint, for the report of a run that goes on."""
+        write_atomically(self.progress, dumps({**summary, "running": True}) + "\n")
+
     def finish(self, summary: dict[str, Any]) -> None:
         """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
+        self.progress.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line; what is torn is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
 
 
 def read_state(checkpoint: Path) -> dict[str, Any] | None:

@@ -13,6 +13,8 @@ from reward_router.online import prior_trust
 from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import truncated
 from reward_router.payoffs import order_accuracy
+from reward_router.responses import finished
+from reward_router.training.curves import training_curves
 from reward_router.training.records import Pair, StepResult
 from reward_router.types import Float, HasPosterior
 from reward_router.verdicts.batch import Batch
@@ -59,6 +61,7 @@ def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
     right = [_order(outcome) for outcome in step.outcomes if not outcome.failed]
     gold = [gold_N for outcome in step.outcomes for gold_N in outcome.golds]
     words = gather(_words(step.responses))
+    ended = [bool(end) for group in step.responses for end in finished(group)]
     return {
         "step": step.step,
         "iteration": step.step // parts.batches_per_iteration,
@@ -69,6 +72,7 @@ def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
         "skipped": result.skipped,
         "lr": list(result.lr_S),
         "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
+        **training_curves(gather(result.moved_P2.tolist()), parts.config.train.beta, gather(ended)),
         "payoff": _mean(payoffs),
         "payoffs": len(payoffs),
         "gold_order": _mean([share for share in right if share is not None]),

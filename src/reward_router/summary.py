@@ -73,6 +73,21 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     return table
 
 
+def units_by_category(parts: Parts) -> dict[str, int]:
+    """How many decisions each category has; empty where a decision covers a batch, or prompts carry no category."""
+    category = {e.id: e.category for e in parts.examples}
+    units = parts.dispatcher.ledger.decisions(contexts=False).unit
+    names = (category.get(prompt_of(unit, parts.config.router.unit), "") for unit in units)
+    return dict(sorted(Counter(name for name in names if name).items()))
+
+
+def total_price(parts: Parts) -> float:
+    """Price of all calls, audits left out: the arms' ``cost``, one a call where the configuration gives none."""
+    calls = parts.dispatcher.ledger.calls()
+    judged = ~np.isin(calls.status, ("audit", "shared"))
+    return float(np.nansum(calls.price[judged]))
+
+
 def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
 

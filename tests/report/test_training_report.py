@@ -170,8 +170,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Text."""
-        self.words.append(data)
+        """Text that a reader sees."""
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.words.append(data)
 
 
 def read(folder: Path) -> tuple[Page, str]:
@@ -201,7 +202,7 @@ def read(folder: Path) -> tuple[Page, str]:
 def test_every_run_gives_a_whole_page_that_opens_offline(tmp_path: Path, change: dict[str, Any]) -> None:
     page, text = read(Made(tmp_path / "run", **change).write())
     assert not re.search(r'[="\s,](nan|inf|-inf)[",\s]', text), "a number that is none reached the drawing"
-    assert "<script" not in text
+    assert text.count("<script") == 1, "the page's own, and no text that became one"
     assert "None" not in page.text
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     for title in ("Gold before and after", "Who judged", "Calls and time", "Left out", "How to get this run again"):
@@ -218,9 +219,70 @@ def test_the_headline_says_what_the_interval_says(tmp_path: Path) -> None:
     assert "gold was not measured" in page.text
 
 
+def samples(folder: Path) -> None:
+    """What the run would have kept of its responses: three prompts, one answer better, one worse, one the same."""
+    rows = []
+    for i, (category, before, after) in enumerate([("sums", 0.0, 1.0), ("facts", 1.0, 0.0), ("sums", 1.0, 1.0)]):
+        for when, gold in (("before", before), ("after", after)):
+            text = "the same" if i == 2 else f"<b>{when}</b> {i}"
+            row = {"when": when, "kind": "gold_sampled", "id": f"p{i}", "category": category, "prompt": f"prompt {i}"}
+            rows.append(
+                row | {"sample": 0, "response": text, "gold": gold, "finished": i == 0, "arm": None, "score": None}
+            )
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_responses_that_changed_are_shown_and_can_be_filtered(tmp_path: Path) -> None:
+    folder = Made(tmp_path / "run").write()
+    samples(folder)
+    page, text = read(folder)
+    assert "2 of 3 responses to held-out prompts are others" in page.text
+    assert "1 went from wrong to right, 1 from right to wrong" in page.text
+    assert "<b>before</b>" in page.text, "a response is text, not HTML"
+    assert text.count('data-direction="better"') == text.count('data-direction="worse"') == 1
+    assert '<option value="sums">' in text
+    assert "prompt 2" not in page.text
+
+
+def test_the_box_says_better_worse_or_neither_and_why(tmp_path: Path) -> None:
+    folder = Made(tmp_path / "run", lift=0.6).write()
+    page, text = read(folder)
+    assert "▲ Better." in page.text
+    assert 'class="verdict better"' in text
+    summary = json.loads((folder / "summary.json").read_text())
+    row = summary["gold"]["all"]
+    row |= {"after": 0.1, "diff": -0.2, "ci95": [-0.3, -0.1], "finished_before": 0.68, "finished_after": 0.28}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page, text = read(folder)
+    assert "▼ Worse." in page.text
+    assert 'class="verdict worse"' in text
+    assert "fewer answers end by themselves within the token limit: 68 % before, 28 % after" in page.text
+
+
+def test_nothing_is_listed_as_left_out_that_was_not(tmp_path: Path) -> None:
+    folder = Made(tmp_path / "run").write()
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["counts"] = {"pairs": 48, "responses": 240, "truncated": 7, "no_payoff": 0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    page, _ = read(folder)
+    assert "Nothing was left out" in page.text
+    assert "240" not in page.text.split("Left out, skipped, failed")[-1].split("How to get")[0]
+
+
+def test_a_running_run_has_a_report_of_its_last_checkpoint(tmp_path: Path) -> None:
+    folder = Made(tmp_path / "run").write()
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").unlink()
+    running = summary | {"running": True, "steps": 4, "planned_steps": 640, "gold": None}
+    (folder / "progress.json").write_text(json.dumps(running))
+    page, _ = read(folder)
+    assert "Running: step 4 of 640" in page.text
+    assert "Better" not in page.text
+
+
 def test_payoff_against_gold_is_said_in_words(tmp_path: Path) -> None:
     page, _ = read(Made(tmp_path / "loss", payoff="neg_loss").write())
-    assert "moves against gold moderately: correlation -0.40" in page.text
+    assert "moves against gold moderately: correlation −0.40" in page.text
     assert "paid for being wrong" in page.text
     page, _ = read(Made(tmp_path / "probe").write())
     assert "by construction" in page.text

@@ -24,6 +24,13 @@ def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
     raise InputError(f"{key}={given!r} is neither a folder that {maker} wrote nor a packaged one ({known})")
 
 
+def demo_scores() -> Path:
+    """The sample that ``reward-router replay demo`` reads: 320 pairs of the default policy's own right and wrong answers to
+    embedded prompts, scored by the seven default arms; made by `make prior` (its ``scores.jsonl``, evenly from the categories).
+    """
+    return Path(str(resources.files("reward_router.artifacts") / "demo-scores.jsonl.gz"))
+
+
 def shipped_study() -> dict[str, Any] | None:
     """What the default set-up and others came to over several seeds, as it was measured for this version; None where it was not.
 

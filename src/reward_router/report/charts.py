@@ -1,25 +1,28 @@
 """Charts as SVG text: line, share over time, heat map, scatter with intervals, bars. Pure functions, no library, no script.
 
-Colours are Okabe and Ito's, then Tol's, told apart by every common kind of colour vision; where more series come than colours, the dash
-pattern changes. Every mark carries a ``<title>``, which browsers show on hover. Text is escaped here, once.
+Colours are those of page.css (Okabe and Ito's, then Tol's, told apart by every common kind of colour vision), and never alone: lines
+change their dash pattern, bands carry their letter, points their shape. Every mark carries a ``<title>``, which browsers show
+on hover. Text is escaped here, once.
 """
 
+import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 
 from reward_router.report.frame import (
+    COLOURS,
     FAINT,
     INK,
-    PALETTE,
+    PALE,
+    PAPER,
     Frame,
     Number,
     axes,
     axis_title,
     colour,
     cut,
-    dash,
     fit,
     known,
     number_text,
@@ -27,6 +30,11 @@ from reward_router.report.frame import (
 )
 
 Series = tuple[Sequence[Number], Sequence[Number]]
+PATTERNS = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4")
+SHAPES = "odsuvx"
+"""Marks of a scatter's groups: disc, diamond, square, triangle up, triangle down, cross."""
+FEW_STEPS = 40
+"""Up to so many steps, shares are drawn as one bar a step; beyond them as areas."""
 
 
 def line(
@@ -35,50 +43,90 @@ def line(
     y_label: str,
     bands: Mapping[str, tuple[Sequence[Number], Sequence[Number]]] | None = None,
     percent: bool = False,
+    size: Mapping[str, int] | None = None,
 ) -> str:
     """Lines over a common x; ``bands`` gives (low, high) intervals drawn as a shade. NaN and None are gaps."""
     bands = bands or {}
     xs = [x for points in series.values() for x in points[0]]
-    ys = [y for points in series.values() for y in points[1]] + [
-        y for pair in bands.values() for side in pair for y in side
-    ]
-    frame = fit(xs, ys)
+    ys = [y for points in series.values() for y in points[1]]
+    ys += [y for pair in bands.values() for side in pair for y in side]
+    frame = fit(xs, ys, size=size)
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
             marks.append(_band(frame, x, *bands[name], i))
         style = (
-            f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{dash(i)}" stroke-linejoin="round"'
+            f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
         )
         last = next((v for v in reversed(list(y)) if known(v)), None)
         hover = f"{escape(name)}{'' if last is None else f': {number_text(last, percent)} at the end'}"
         marks.append(f'<path d="{_path(frame, x, y)}" {style}><title>{hover}</title></path>')
-    return svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}") + legend(
-        list(series)
-    )
+    drawn = svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}")
+    return drawn + legend(list(series))
 
 
 def shares(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str = "share of decisions"
 ) -> str:
-    """Stacked areas that add up to one, e.g. how often each arm was chosen as a run went on."""
-    frame = Frame(min(x), max(x) if max(x) > min(x) else min(x) + 1, 0.0, 1.0)
-    marks, below = [], [0.0] * len(x)
+    """Stacked shares that add up to one: bars for few steps, areas for many; letters tell the bands from each other."""
+    steps = len(x) <= FEW_STEPS and all(b - a == 1 for a, b in pairwise(x))
+    if steps:
+        drawn = _stacked_bars(x, share, x_label, y_label)
+    else:
+        drawn = _stacked_areas(x, share, x_label, y_label)
+    return drawn + legend(list(share), lettered=True)
+
+
+def _stacked_bars(x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str) -> str:
+    frame = Frame(min(x) - 0.5, max(x) + 0.5, 0.0, 1.0)
+    width = (frame.x(1.0) - frame.x(0.0)) * 0.86
+    marks = []
+    below = [0.0] * len(x)
+    for i, (name, values) in enumerate(share.items()):
+        for j, v in enumerate(values):
+            top = frame.y(min(below[j] + float(v), 1.0))
+            height = frame.y(below[j]) - top
+            below[j] += float(v)
+            if height <= 0:
+                continue
+            left = frame.x(x[j]) - width / 2
+            hover = f"{escape(name)}: {100 * float(v):.0f} % at step {x[j]:g}"
+            style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
+            box = f'x="{left:.2f}" y="{top}" width="{width:.2f}" height="{height:.2f}"'
+            marks.append(f"<rect {box} {style}><title>{hover}</title></rect>")
+            if height > 13 and width > 14:
+                marks.append(_letter(frame.x(x[j]), top + height / 2 + 4, i))
+    shown = [mark for mark in axes(frame, x_label, y_label, True, grid=False) if mark]
+    return svg(frame, [*marks, *shown], f"{y_label} over {x_label}")
+
+
+def _letter(x: float, y: float, index: int) -> str:
+    halo = 'style="fill:#fff;paint-order:stroke;stroke:#0008;stroke-width:2px;pointer-events:none"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="small" {halo}>{letter(index)}</text>'
+
+
+def _stacked_areas(x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str) -> str:
+    frame = Frame(min(x), max(x), 0.0, 1.0)
+    marks = []
+    letters = []
+    below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
         above = [b + float(v) for b, v in zip(below, values, strict=True)]
         up = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(x, above, strict=True))
-        down = " ".join(
-            f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(reversed(x), reversed(below), strict=True)
-        )
+        back = zip(reversed(x), reversed(below), strict=True)
+        down = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in back)
         hover = (
             f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, {100 * float(values[-1]):.0f} % at the end"
         )
-        style = f'fill="{colour(i)}" fill-opacity="{0.85 if not dash(i) else 0.45}" stroke="#fff" stroke-width="0.6"'
+        style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         marks.append(f'<polygon points="{up} {down}" {style}><title>{hover}</title></polygon>')
+        widest = max(range(len(x)), key=lambda j: float(values[j]))
+        if float(values[widest]) > 0.08:
+            at = min(max(frame.x(x[widest]), frame.left + 8), frame.width - frame.right - 8)
+            letters.append(_letter(at, frame.y(below[widest] + float(values[widest]) / 2) + 4, i))
         below = above
-    return svg(frame, [*marks, *axes(frame, x_label, y_label, True, grid=False)], f"{y_label} over {x_label}") + legend(
-        list(share)
-    )
+    shown = axes(frame, x_label, y_label, True, grid=False)
+    return svg(frame, [*marks, *letters, *shown], f"{y_label} over {x_label}")
 
 
 def heatmap(
@@ -88,22 +136,47 @@ def heatmap(
     low: float,
     high: float,
     percent: bool = False,
+    few: Sequence[int] = (),
 ) -> str:
-    """Numbers in coloured cells, white at ``low`` to blue at ``high``; an empty cell where there is none."""
-    left = min(260, 12 + 7 * max((len(r) for r in rows), default=1))
-    top = min(190, 22 + 4 * max((len(c) for c in columns), default=1))
-    cell = max(26, min(74, (880 - left) // max(1, len(columns))))
-    ends = [cell * (j + 0.5) + 5 * len(cut(c, 40)) for j, c in enumerate(columns)]  # where the slanted names end
-    frame = Frame(0, 1, 0, 1, left + round(max([cell * len(columns) + 8, *ends])) + 4, top + 24 * len(rows) + 8)
+    """Numbers in coloured cells, bare at ``low`` to blue at ``high``; an empty cell where there is none.
+
+    ``few``: numbers of columns that stand for too few observations to tell: their cells are grey.
+    """
+    left = min(190, 12 + 7 * max((len(cut(r, 26)) for r in rows), default=1))
+    top = min(150, 24 + 4 * max((len(c) for c in columns), default=1))
+    cell = max(28, min(58, (620 - left) // max(1, len(columns))))
+    ends = [cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)]  # where slanted names end
+    width = left + round(max([cell * len(columns) + 8, *ends])) + 4
+    frame = Frame(0, 1, 0, 1, width, top + 24 * len(rows) + 6)
     marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
     for i, row in enumerate(rows):
         y = top + 24 * i
-        marks.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 36))}</text>')
-        marks += [
-            _cell(left + cell * j, y, cell, v, low, high, percent, f"{row}, {c}")
-            for j, (c, v) in enumerate(zip(columns, values[i], strict=True))
-        ]
+        marks.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 26))}</text>')
+        for j, (c, v) in enumerate(zip(columns, values[i], strict=True)):
+            share = None if v is None or not known(v) else min(max((v - low) / ((high - low) or 1.0), 0.0), 1.0)
+            marks.append(_cell((left + cell * j, y, cell), v, share, (percent, j in few), f"{row}, {c}"))
     return svg(frame, marks, "heat map")
+
+
+def _cell(
+    box: tuple[float, float, float], value: float | None, share: float | None, how: tuple[bool, bool], what: str
+) -> str:
+    x, y, size = box
+    percent, few = how
+    shape = f'<rect x="{x}" y="{y}" width="{size - 1}" height="23"'
+    if value is None or share is None:
+        return f'{shape} fill="var(--tint)"><title>{escape(what)}: none</title></rect>'
+    ink = "#fff" if share > 0.6 and not few else FAINT if few else INK
+    fill = "var(--pale)" if few else "var(--c0)"
+    depth = 0.35 * share if few else share
+    hover = f"{escape(what)}: {number_text(value, percent)}{', too few to tell' if few else ''}"
+    text = f"{100 * value:.0f}" if percent else f"{value:.2f}"
+    return (
+        f'{shape} fill="{fill}" fill-opacity="{depth:.3f}" stroke="var(--line)" stroke-width="0.5">'
+        f"<title>{hover}</title></rect>"
+        f'<text x="{x + size / 2}" y="{y + 16}" text-anchor="middle" class="small" '
+        f'style="fill:{ink};pointer-events:none">{text}</text>'
+    )
 
 
 @dataclass(frozen=True)
@@ -128,16 +201,18 @@ def scatter(
     named: int = 14,
     curves: Mapping[str, Series] | None = None,
 ) -> str:
-    """Points with 95 % bars; groups at the same x stand side by side, the ``named`` highest of each x carry their label.
+    """Points with 95 % bars where they are: those of one place are told apart by shape, and the ``named`` highest by a label.
 
     ``curves``: lines behind the points, in the colour of the group of that name.
     """
-    groups, curves = list(dict.fromkeys(p.group for p in points)), curves or {}
+    groups = list(dict.fromkeys(p.group for p in points))
+    curves = curves or {}
     ys = [v for p in points for v in (p.low, p.high)] + [float(y) for _, curve in curves.values() for y in curve]
     xs = [p.x for p in points] + [float(x) for curve, _ in curves.values() for x in curve]
     room = 0.05 * (max(xs) - min(xs))
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
-    frame = fit([*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)], ys, height=520, log_x=log_x, right=190)
+    shown_x = [*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)]
+    frame = fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
     shown = axes(frame, x_label, y_label, percent)
     lines = [[(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()]
     for name, (x, y) in curves.items():
@@ -148,33 +223,49 @@ def scatter(
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
     taken: list[tuple[float, float]] = []
     for cluster in sorted(clusters.values(), key=len):
-        here = [g for g in groups if any(p.group == g for p in cluster)]
-        at = {g: 11 * (i - (len(here) - 1) / 2) for i, g in enumerate(here)}  # groups at one x stand side by side
         for p in cluster:
-            shown += _mark(frame, p, round(frame.x(p.x) + at[p.group], 2), groups.index(p.group), percent)
+            shown += _mark(frame, p, groups.index(p.group), percent)
         labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:named]
-        shown += _labels(frame, labelled, at, taken, lines)
-    return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups)
+        shown += _labels(frame, labelled, taken, lines)
+    return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups, shaped=True)
 
 
-def _mark(frame: Frame, p: Point, x: float, index: int, percent: bool) -> list[str]:
+def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:
     text = (number_text(v, percent) for v in (p.y, p.low, p.high))
     hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
+    x = frame.x(p.x)
     bar = f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(index)}"'
-    dot = f'<circle cx="{x}" cy="{frame.y(p.y)}" r="4.5" fill="{colour(index)}" fill-opacity="0.85" stroke="#fff">'
-    return [f'{bar} stroke-opacity="0.35" stroke-width="1.5"/>', f"{dot}<title>{hover}</title></circle>"]
+    return [f'{bar} stroke-opacity="0.3" stroke-width="1.5"/>', shape(x, frame.y(p.y), index, hover)]
+
+
+def shape(x: float, y: float, index: int, hover: str = "") -> str:
+    """The mark of the index-th group at a place in pixels."""
+    kind = SHAPES[index % len(SHAPES)]
+    r = 4.8
+    corners = {
+        "d": [(0, -r * 1.25), (r * 1.25, 0), (0, r * 1.25), (-r * 1.25, 0)],
+        "s": [(-r, -r), (r, -r), (r, r), (-r, r)],
+        "u": [(0, -r * 1.2), (r * 1.15, r), (-r * 1.15, r)],
+        "v": [(0, r * 1.2), (r * 1.15, -r), (-r * 1.15, -r)],
+        "x": [(-r, -r * 0.4), (r, -r * 0.4), (r, r * 0.4), (-r, r * 0.4)],
+    }
+    style = f'fill="{colour(index)}" fill-opacity="0.9" stroke="{PAPER}"'
+    title = f"<title>{hover}</title>" if hover else ""
+    if kind == "o":
+        return f'<circle cx="{x}" cy="{y}" r="{r}" {style}>{title}</circle>'
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners[kind])
+    return f'<polygon points="{points}" {style}>{title}</polygon>'
 
 
 def _labels(
     frame: Frame,
     points: Sequence[Point],
-    at: Mapping[str, float],
     taken: list[tuple[float, float]],
     lines: Sequence[Sequence[tuple[float, float]]],
 ) -> list[str]:
     """Labels to the right of points at one x, highest first, pushed down past ``taken`` ones and off the ``lines``, each with a thin line."""
     out: list[str] = []
-    text_x = max((frame.x(p.x) for p in points), default=0.0) + max(at.values()) + 30
+    text_x = max((frame.x(p.x) for p in points), default=0.0) + 30
     for p in points:
         y = frame.y(p.y) + 4
         end = text_x + 7 * len(cut(p.label, 28))
@@ -183,8 +274,8 @@ def _labels(
         ):
             y += 1
         taken.append((text_x, y))
-        x = round(frame.x(p.x) + at[p.group] + 5, 2)
-        out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="#b9c1cb"/>')
+        x = round(frame.x(p.x) + 5, 2)
+        out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="{PALE}"/>')
         out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')
     return out
 
@@ -209,51 +300,75 @@ def bars(
     """Horizontal bars from zero, the value written beside each, with an interval where there is one."""
     intervals = intervals or {}
     ends = [*values.values(), *(v for pair in intervals.values() for v in pair), 0.0]
-    left = min(280, 16 + 7 * max((len(n) for n in values), default=1))
-    frame = Frame(min(ends), max(ends) or 1.0, 0, 1, 720, 30 * len(values) + 50, left=left, right=80, top=6, bottom=40)
-    marks, zero = [], frame.x(0.0)
+    left = min(240, 16 + 7 * max((len(n) for n in values), default=1))
+    size = replace(Frame(min(ends), max(ends) or 1.0, 0, 1), height=24 * len(values) + 44)
+    frame = replace(size, left=left, right=84, top=4, bottom=38)
+    marks = []
+    zero = frame.x(0.0)
     for i, (name, value) in enumerate(values.items()):
-        y, x = frame.top + 30 * i, frame.x(value)
+        y = frame.top + 24 * i
+        x = frame.x(value)
         low, high = intervals.get(name, (value, value))
+        text = number_text(value, percent)
         marks.append(
-            f'<text x="{left - 8}" y="{y + 19}" text-anchor="end" class="small">{escape(cut(name, 38))}</text>'
+            f'<text x="{left - 8}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(name, 34))}</text>'
         )
-        marks.append(
-            f'<rect x="{min(zero, x)}" y="{y + 5}" width="{max(abs(x - zero), 0.5):.2f}" height="20" rx="2" fill="{PALETTE[0]}" fill-opacity="0.8">'
-            f"<title>{escape(name)}: {number_text(value, percent)}</title></rect>"
-        )
+        box = f'x="{min(zero, x)}" y="{y + 4}" width="{max(abs(x - zero), 0.5):.2f}" height="16" rx="2"'
+        hover = f"<title>{escape(name)}: {text}</title>"
+        marks.append(f'<rect {box} fill="{colour(0)}" fill-opacity="0.8">{hover}</rect>')
         if name in intervals:
-            marks.append(
-                f'<line x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 15}" y2="{y + 15}" stroke="{INK}" stroke-width="1.5"/>'
-            )
-        marks.append(
-            f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 19}" class="small">{number_text(value, percent)}</text>'
-        )
-    marks.append(f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 40}" stroke="{FAINT}"/>')
+            span = f'x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 12}" y2="{y + 12}"'
+            marks.append(f'<line {span} stroke="{INK}" stroke-width="1.5"/>')
+        marks.append(f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 16}" class="small">{text}</text>')
+    marks.append(f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}" stroke="{FAINT}"/>')
     return svg(frame, [*marks, axis_title(frame, y_label)], y_label)
 
 
-def legend(names: Sequence[str]) -> str:
-    """Names with their colours, as HTML below a chart; nothing for a single series."""
+def legend(names: Sequence[str], lettered: bool = False, shaped: bool = False) -> str:
+    """Names with their colours and their other mark, as HTML below a chart; nothing for a single series."""
     if len(names) < 2:
         return ""
-    keys = (
-        f'<span class="key"><svg width="22" height="10" aria-hidden="true"><line x1="1" x2="21" y1="5" y2="5" stroke="{colour(i)}" '
-        f'stroke-width="3.5" stroke-dasharray="{dash(i)}"/></svg>{escape(name)}</span>'
-        for i, name in enumerate(names)
-    )
+    keys = []
+    for i, name in enumerate(names):
+        if lettered:
+            mark = f'<rect width="22" height="14" y="0" rx="2" fill="{colour(i)}" fill-opacity="{opacity(i)}"/>'
+            mark += _letter(11, 11, i)
+        elif shaped:
+            mark = shape(11, 7, i)
+        else:
+            style = f'stroke="{colour(i)}" stroke-width="3" stroke-dasharray="{pattern(i)}"'
+            mark = f'<line x1="0" x2="22" y1="7" y2="7" {style}/>'
+        drawn = f'<svg width="22" height="14" viewBox="0 0 22 14" aria-hidden="true">{mark}</svg>'
+        keys.append(f'<span class="key">{drawn}{escape(name)}</span>')
     return f'<div class="legend">{"".join(keys)}</div>'
+
+
+def letter(index: int) -> str:
+    """A, B, C, ... of the index-th series; after Z come AA, AB, ..."""
+    letters = string.ascii_uppercase
+    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
+
+
+def pattern(index: int) -> str:
+    """Dash pattern of the index-th line."""
+    return PATTERNS[index % len(PATTERNS)]
+
+
+def opacity(index: int) -> float:
+    """How strongly a band is filled: weaker where the colours come round again."""
+    return 0.88 if index < COLOURS else 0.5
 
 
 def _band(frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int) -> str:
     there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
     up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
     down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))
-    return f'<polygon points="{up} {down}" fill="{colour(index)}" fill-opacity="0.14"/>'
+    return f'<polygon points="{up} {down}" fill="{colour(index)}" fill-opacity="0.16"/>'
 
 
 def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
-    parts, pen = [], "M"
+    parts = []
+    pen = "M"
     for a, b in zip(x, y, strict=True):
         if known(b):
             parts.append(f"{pen}{frame.x(a)} {frame.y(b)}")
@@ -263,20 +378,5 @@ def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
     return " ".join(parts)
 
 
-def _cell(
-    x: float, y: float, size: float, value: float | None, low: float, high: float, percent: bool, what: str
-) -> str:
-    if value is None or not known(value):
-        return f'<rect x="{x}" y="{y}" width="{size - 1}" height="23" fill="#f4f5f7"><title>{escape(what)}: none</title></rect>'
-    share = min(max((value - low) / ((high - low) or 1.0), 0.0), 1.0)
-    red, green, blue = (round(255 + (end - 255) * share) for end in (0, 90, 160))
-    ink = "#fff" if share > 0.55 else INK
-    text = f"{100 * value:.0f}" if percent else f"{value:.2f}"
-    return (
-        f'<rect x="{x}" y="{y}" width="{size - 1}" height="23" fill="rgb({red},{green},{blue})"><title>{escape(what)}: {number_text(value, percent)}</title></rect>'
-        f'<text x="{x + size / 2}" y="{y + 16}" text-anchor="middle" class="small" style="fill:{ink};pointer-events:none">{text}</text>'
-    )
-
-
 def _slanted(x: float, y: float, text: str) -> str:
-    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 40))}</text>'
+    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 34))}</text>'

@@ -1,26 +1,20 @@
 """What all charts share: the plotting frame, axes with round ticks, colours, and SVG text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-    "#8C6D1F",
-    "#555555",
-    "#882255",
-    "#332288",
-    "#999933",
-    "#CC6677",
-)
-DASHES = ("", "6 3", "2 3", "8 3 2 3")
-GRID, INK, FAINT = "#e3e6ea", "#1c2733", "#5f6b7a"
+COLOURS = 12
+"""Colours there are before they repeat: ``--c0`` to ``--c11`` of page.css, Okabe and Ito's first, then Tol's."""
+GRID = "var(--line)"
+INK = "var(--ink)"
+FAINT = "var(--faint)"
+PALE = "var(--pale)"
+PAPER = "var(--paper)"
+HALF = 560
+"""Pixels of a chart that fills half the page's width; a third is `THIRD`."""
+THIRD = 372
 Number = float | int
 
 
@@ -32,12 +26,12 @@ class Frame:
     high_x: float
     low_y: float
     high_y: float
-    width: int = 880
-    height: int = 320
-    left: int = 62
-    right: int = 16
-    top: int = 14
-    bottom: int = 46
+    width: int = HALF
+    height: int = 240
+    left: int = 58
+    right: int = 14
+    top: int = 12
+    bottom: int = 44
     log_x: bool = False
 
     def x(self, value: float) -> float:
@@ -55,13 +49,8 @@ class Frame:
 
 
 def colour(index: int) -> str:
-    """Colour of the index-th series; repeats after twelve, where :func:`dash` changes."""
-    return PALETTE[index % len(PALETTE)]
-
-
-def dash(index: int) -> str:
-    """Dash pattern of the index-th series."""
-    return DASHES[(index // len(PALETTE)) % len(DASHES)]
+    """Colour of the index-th series; repeats after twelve."""
+    return f"var(--c{index % COLOURS})"
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -80,9 +69,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def fit(
-    xs: Sequence[Number], ys: Sequence[Number], height: int = 320, log_x: bool = False, right: int = 16, left: int = 62
+    xs: Sequence[Number], ys: Sequence[Number], log_x: bool = False, size: Mapping[str, int] | None = None
 ) -> Frame:
-    """The frame that holds all given points, with a little room above and below."""
+    """The frame that holds all given points, with a little room above and below; ``size``: fields of `Frame` in pixels."""
     known_x, known_y = [float(x) for x in xs if known(x)] or [0.0], [float(y) for y in ys if known(y)] or [0.0]
     low, high = min(known_y), max(known_y)
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
@@ -91,14 +80,14 @@ def fit(
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
         low_x, high_x = low_x / 1.15, high_x * 1.15
-    return Frame(low_x, high_x, low - pad, high + pad, height=height, log_x=log_x, right=right, left=left)
+    return Frame(low_x, high_x, low - pad, high + pad, log_x=log_x, **(size or {}))
 
 
 def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = True) -> list[str]:
     """Grid, ticks and titles of both axes."""
     bottom, right = frame.height - frame.bottom, frame.width - frame.right
     out = []
-    for value in ticks(frame.low_y, frame.high_y):
+    for value in ticks(frame.low_y, frame.high_y, 5 if frame.height > 200 else 4):
         y = frame.y(value)
         out.append(f'<line x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}" stroke="{GRID}"/>' if grid else "")
         out.append(
@@ -113,6 +102,8 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
     out.append(f'<line x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>')
     out.append(axis_title(frame, x_label))
     middle = (frame.top + bottom) / 2
+    if not y_label:
+        return out
     out.append(
         f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})" class="label">{escape(y_label)}</text>'
     )
@@ -122,7 +113,7 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 def _x_ticks(frame: Frame) -> list[float]:
     if not frame.log_x:
         whole = frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1  # steps and other counts
-        return [x for x in ticks(frame.low_x, frame.high_x, 6) if not whole or x % 1 == 0]
+        return [x for x in ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4) if not whole or x % 1 == 0]
     powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
     candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
     return [c for c in candidates if frame.low_x <= c <= frame.high_x]
@@ -147,7 +138,11 @@ def known(value: Number | None) -> bool:
 
 def number_text(value: float, percent: bool) -> str:
     """A value as a reader sees it: four digits, per cent where it is a share."""
-    return f"{100 * value:.4g} %" if percent else f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    if percent:
+        text = f"{100 * value:.4g} %"
+    else:
+        text = f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return text.replace("-", "\u2212", 1) if text.startswith("-") else text
 
 
 def cut(text: str, limit: int) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Evidence:
-    """A finished run as its directory tells it. ``records``: the lines of metrics.jsonl; ``failures``: (arm, reason).
+    """A run as its directory tells it. ``records``: the lines of metrics.jsonl; ``failures``: (arm, reason); ``samples``: its
+    held-out responses.
 
     Numbers that are not finite are None in ``summary`` and ``records``.
     """
@@ -40,6 +41,12 @@ class Evidence:
     calls: Calls
     labels: Labels
     failures: list[tuple[str, str]]
+    samples: list[Json] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        """Whether the run had not ended when this was written: its figures are those of its last checkpoint."""
+        return bool(self.summary.get("running"))
 
     @property
     def arms(self) -> list[str]:
@@ -58,7 +65,7 @@ class Evidence:
 
 
 def read(folder: Path) -> Evidence:
-    """The evidence in ``folder``. InputError where it holds no finished run, LedgerError where its ledger cannot be read."""
+    """The evidence in ``folder``, of a run that ended or of one at its last checkpoint. InputError where it holds neither, LedgerError where its ledger cannot be read."""
     run = RunDir(folder)
     _check(run)
     text = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -67,7 +74,9 @@ def read(folder: Path) -> Evidence:
         failures = [(calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))]
     config = configuration.parse_yaml(text, str(folder / "config.yaml"))
     records = [r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)]
-    return Evidence(folder, text, config or {}, _summary(run.summary), records, decisions, calls, labels, failures)
+    summary = _summary(run.summary if run.summary.is_file() else run.progress)
+    samples = [r for r in finite(run.read_samples()) if isinstance(r, dict) and {"when", "id", "response"} <= r.keys()]
+    return Evidence(folder, text, config or {}, summary, records, decisions, calls, labels, failures, samples)
 
 
 def _check(run: RunDir) -> None:
@@ -75,9 +84,9 @@ def _check(run: RunDir) -> None:
         raise InputError(
             f"{run.path}: no run here (no config.yaml); give the directory a run was written to with --out"
         )
-    if not run.summary.is_file():
+    if not run.summary.is_file() and not run.progress.is_file():
         raise InputError(
-            f"{run.path}: this run is unfinished (no summary.json); go on with it by "
+            f"{run.path}: this run is unfinished (no summary.json) and has no checkpoint to tell of; go on with it by "
             f"`reward-router train {run.path / 'config.yaml'} --out {run.path} --resume`"
         )
     if not run.ledger.is_file():
@@ -123,13 +132,13 @@ def rolling_shares(rows: Sequence[Mapping[str, float]], arms: Sequence[str], win
 
 
 def places(decisions: Decisions) -> list[float]:
-    """Where each decision stands on an axis of steps: those of step t are spread over (t, t + 1)."""
+    """Where each decision stands on an axis of steps that counts from 1: those of one step are spread around it."""
     count: defaultdict[int, int] = defaultdict(int)
     order = []
     for step in decisions.step.tolist():
         order.append(count[step])
         count[step] += 1
-    return [step + (i + 0.5) / count[step] for step, i in zip(decisions.step.tolist(), order, strict=True)]
+    return [step + 0.6 + 0.8 * (i + 0.5) / count[step] for step, i in zip(decisions.step.tolist(), order, strict=True)]
 
 
 def gold_orders(evidence: Evidence) -> Float:

@@ -2,38 +2,38 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
-from reward_router.kinds import PAYOFFS, ROUTERS
-from reward_router.report import charts, page
+from reward_router.kinds import PAYOFFS
+from reward_router.report import charts, marks
 from reward_router.report.dots import panels
-from reward_router.report.frame import cut
-from reward_router.report.gather import Evidence, Json, agreement, places, rolling_shares, thin, trailing
+from reward_router.report.frame import FAINT, colour, cut
+from reward_router.report.gather import (
+    Evidence,
+    Json,
+    agreement,
+    places,
+    rolling_shares,
+    thin,
+    trailing,
+)
+from reward_router.report.learned import FEW
+from reward_router.report.page import figure, folded, grid, note, percent, table
 from reward_router.types import Float
 
 SMOOTH = 20
 DOTS = 250
-
-
-def note(text: str) -> str:
-    """A caption: what to look for."""
-    return f'<p class="note">{escape(text)}</p>'
+STEP = "training step"
 
 
 def whole(share: float) -> str:
     """A share in whole per cent, as people write it."""
-    return f"{100 * share:.0f} %"
-
-
-def figure(drawing: str, fit: bool = False) -> str:
-    """A chart that stays readable on a narrow screen: its text grows as it shrinks (``fit``), or it scrolls sideways."""
-    return f'<div class="figure{" fit" if fit else ""}">{drawing}</div>' if drawing else ""
+    return percent(share, 0)
 
 
 def shares(e: Evidence) -> str:
-    """Arm share over time, mean choice probabilities, and share per category."""
+    """Arm share over time, share per category, and, where they say more, the choice probabilities."""
     if e.ensemble:
         return note(
             "The ensemble asks every arm about every response, so each has the same share and there is nothing to draw."
@@ -45,39 +45,48 @@ def shares(e: Evidence) -> str:
     if not e.routed:
         return _categories(e)
     forced = int(e.decisions.forced.sum())
-    warm = f" {forced:,} of {len(e.decisions.seq):,} decisions were forced by warm-up, which tries every arm before the router may choose."
-    parts = [
-        "<h3>Share of decisions over time</h3>",
-        *_over_time(e, "arms", "share of decisions", warm if forced else ""),
-    ]
-    parts += ["<h3>Share of decisions per category</h3>", _categories(e)]
-    probs = _over_time(e, "probs", "mean probability", "")
-    if probs:
-        what = (
-            "The probability the router gave each arm before it drew one. Where this is all one colour the router was sure; where the bands are "
-            "even it was still exploring."
-        )
-        router = e.summary["router"]
-        if router in ROUTERS and ROUTERS[router].note:
-            what += f" {ROUTERS[router].note}"
-        parts += ["<h3>Mean choice probabilities</h3>", note(what), probs[-1]]
+    warm = (
+        f" {forced:,} of {len(e.decisions.seq):,} decisions were forced by warm-up, which tries every arm before the router may choose."
+        if forced
+        else ""
+    )
+    taken = _over_time(
+        e,
+        "arms",
+        "Share of decisions over time",
+        "Each colour and letter is one arm's share",
+        "share of decisions",
+        warm,
+    )
+    parts = [grid([taken, _categories(e)])]
+    parts.append(folded("Mean choice probabilities", _probabilities(e)))
     return "".join(parts)
 
 
-def _over_time(e: Evidence, key: str, y_label: str, more: str) -> list[str]:
+def _probabilities(e: Evidence) -> str:
+    what = (
+        "The probability the router gave each arm before it drew one. Where this is all one colour the router was sure; where the bands are "
+        "even it was still exploring"
+    )
+    router = e.summary["router"]
+    if router in ROUTERS and ROUTERS[router].note:
+        what += f". {ROUTERS[router].note.rstrip('.')}"
+    return _over_time(e, "probs", "", what, "mean probability", "")
+
+
+def _over_time(e: Evidence, key: str, title: str, what: str, y_label: str, more: str) -> str:
     rows = [(r["step"] + 1, r[key]) for r in e.records if r.get(key) and any(v for v in r[key].values())]
     if not rows:
-        return [] if key == "probs" else [note("No step was logged.")]
-    window = max(1, min(round(len(rows) / 12), 50))
+        return "" if key == "probs" else note("No step was logged.")
+    few = len(rows) <= charts.FEW_STEPS
+    window = 1 if few else max(1, min(round(len(rows) / 12), 50))
     share = rolling_shares([row for _, row in rows], e.arms, window)
     at = thin(range(len(rows)))
     x = [rows[i][0] for i in at]
     drawn = {arm: [values[i] for i in at] for arm, values in share.items()}
-    if len(x) == 1:
-        x, drawn = [x[0] - 1, x[0]], {arm: values * 2 for arm, values in drawn.items()}
     over = f"over the last {window} steps" if window > 1 else "of each step"
-    what = f"Each band is one arm's share {over}. A band that widens is an arm the router came to prefer; bands that stay even mean it found no difference.{more}"
-    return [note(what), figure(charts.shares(x, drawn, "training step", y_label), fit=True)]
+    caption = f"{what}, {over}. A share that grows is an arm the router came to prefer.{more}"
+    return figure(title, caption, charts.shares(x, drawn, STEP, y_label), "half")
 
 
 def judged_share(summary: Json, arm: str, category: str | None = None) -> float | None:
@@ -91,44 +100,84 @@ def judged_share(summary: Json, arm: str, category: str | None = None) -> float 
 def _categories(e: Evidence) -> str:
     arms = e.summary["arms"]
     names = sorted({c for row in arms.values() for c in row.get("share_by_category") or {}})
+    title = "Share of decisions per category"
     if not names:
-        return note(
-            "Not shown: a decision here covers a whole batch of mixed categories, or the prompts carry no category."
+        return figure(
+            title,
+            "Not shown: a decision here covers a whole batch of mixed categories, or the prompts carry no category.",
+            " ",
         )
+    counts = e.summary.get("units_by_category") or {}
     values = [[judged_share(e.summary, a), *(judged_share(e.summary, a, c) for c in names)] for a in e.arms]
     top = max([v for row in values for v in row if v is not None] + [0.3])
     what = (
-        "Per cent of a category's decisions that each arm judged; each column adds up to 100. Columns that differ mean the router learnt to send "
-        "different kinds of prompt to different judges; equal columns mean one ranking for all."
+        "Per cent of a category's decisions that each arm judged (number of decisions in brackets); each column adds up to 100. Columns that "
+        "differ: the router sends different kinds of prompt to different judges. Grey: too few to tell."
     )
     if e.summary.get("committee"):
         what = "Per cent of a category's units in which each arm was asked; a column adds up to more than 100 where several arms were asked about one unit."
-    return note(what) + figure(charts.heatmap(values, e.arms, ["all", *names], 0.0, top, percent=True))
+    shown = ["all", *names]
+    total = len(e.decisions.seq)
+    labels = [f"{c} ({total if c == 'all' else counts[c]:,})" if c == "all" or c in counts else c for c in shown]
+    few = [j for j, c in enumerate(shown) if counts.get(c, FEW) < FEW and c != "all"]
+    return figure(title, what, charts.heatmap(values, e.arms, labels, 0.0, top, percent=True, few=few), "wide")
 
 
 def payoffs(e: Evidence) -> str:
-    """Scaled and raw payoffs over time, one panel an arm."""
-    d, name = e.decisions, e.summary["payoff"]
+    """Mean payoff of each arm with its interval; over time, scaled and raw, folded away."""
+    d = e.decisions
+    name = e.summary["payoff"]
     if not np.isfinite(d.payoff).any() and not np.isfinite(d.raw).any():
         return note("No decision has a payoff.")
     paid = int((np.isfinite(d.payoff) | np.isfinite(d.raw)).sum())
     says = PAYOFFS[name].sentence if name in PAYOFFS else "see the configuration"
-    lead = f"{paid:,} of {len(d.seq):,} decisions were given a payoff ({name}: {says})."
-    parts = [note(lead)]
-    scaled, raw = _payoff_panels(e, d.payoff, "payoff, 0 to 1", (0.0, 1.0)), _payoff_panels(e, d.raw, "raw payoff")
+    lead = f"{paid:,} of {len(d.seq):,} decisions were given a payoff, what the router learns from ({name}: {says})."
+    parts = [note(lead), _mean_payoffs(e)]
+    scaled = _payoff_panels(e, d.payoff, "payoff, 0 to 1", (0.0, 1.0))
+    raw = _payoff_panels(e, d.raw, "raw payoff")
     if scaled:
         what = (
             f"What the router learnt from. Dots: single decisions; line: mean of the arm's last {SMOOTH}; grey: the other arms. Look for lines that stay apart: "
             "only then is there something to choose."
         )
-        parts += ["<h3>Payoffs the router learnt from</h3>", note(what), scaled]
+        parts.append(folded("Payoffs over time, arm by arm", note(what) + scaled))
     if raw:
         unit = "Raw values (for a loss: minus nats a pair), before they are scaled into 0 to 1 against the range of earlier ones."
         saturated = e.summary.get("saturated")
         clipped = f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling." if saturated is not None else ""
         drift = " A common drift of all arms is training going on, not a better judge."
-        parts += ["<h3>Raw payoffs</h3>", note(unit + drift + clipped), raw]
+        parts.append(folded("Raw payoffs over time", note(unit + drift + clipped) + raw))
     return "".join(parts)
+
+
+def _mean_payoffs(e: Evidence) -> str:
+    d = e.decisions
+    scale = marks.Scale(0.0, 1.0)
+    rows = []
+    classes = []
+    for k, (arm, its_B) in enumerate(d.deciders().items()):
+        values = d.payoff[its_B & np.isfinite(d.payoff)]
+        n = len(values)
+        if not n and e.ensemble:
+            continue  # the ensemble decided, never an arm
+        few = n < FEW
+        ends = mean_interval(values)
+        mark = marks.value(scale, float(values.mean()), ends, ink=FAINT if few else colour(k), what=arm) if n else "-"
+        span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+        mean = f"{values.mean():.2f}" if n else "-"
+        rows.append([marks.named(cut(arm, 40), colour(k)), mark, mean, span, f"{n:,}"])
+        classes.append("dim" if few else "")
+    header = ["arm", marks.head(scale, "mean payoff, 0 to 1"), "mean", "95 % interval", "payoffs"]
+    return table(header, rows, 1, classes) if rows else ""
+
+
+def mean_interval(values: Float) -> tuple[float, float] | None:
+    """A 95 % interval of the mean of values in [0, 1], by their spread; None for fewer than two. It takes them for independent."""
+    if len(values) < 2:
+        return None
+    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    mean = float(values.mean())
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[float] = ()) -> str:
@@ -140,31 +189,65 @@ def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[f
         mine = np.flatnonzero(its_B & np.isfinite(value_B))
         if e.ensemble and not len(mine):
             continue  # the ensemble decided, never an arm
-        x, y = at[mine].tolist(), value_B[mine].tolist()
+        x = at[mine].tolist()
+        y = value_B[mine].tolist()
         lines[arm] = thin(x), thin(trailing(y, SMOOTH))
         dots[arm] = thin(x, DOTS), thin(y, DOTS)
         notes[arm] = f"mean {math.fsum(y) / len(y):.3g}, n {len(y):,}" if y else "none"
     if not any(x for x, _ in lines.values()):
         return ""
-    return panels(lines, "training step", y_label, dots, notes=notes, within=within)
+    return panels(lines, STEP, y_label, dots, notes=notes, within=within)
 
 
 def posterior(e: Evidence) -> str:
-    """Mean and band of each arm's expected payoff, step by step, one panel an arm."""
+    """What the router expects of each arm and what it adds when it chooses: at the end, and step by step folded away."""
     records = thin([r for r in e.records if r.get("posterior")], 200)
     if not records:
         return ""
+    times, added = _added(e)
+    arms = [a for a in e.arms if any(a in r["posterior"] for r in records)]
+    scale = marks.Scale(0.0, 1.0)
+    rows = []
     lines, bands, notes = {}, {}, {}
-    for arm in [a for a in e.arms if any(a in r["posterior"] for r in records)]:
-        mean, sd = zip(*(_moments(r, arm) for r in records), strict=True)
-        lines[arm] = ([r["step"] + 1 for r in records], list(mean))
-        bands[arm] = ([m - s for m, s in zip(mean, sd, strict=True)], [m + s for m, s in zip(mean, sd, strict=True)])
-        notes[arm] = f"{mean[-1]:.2f} ± {sd[-1]:.2f} at the end"
+    for arm in arms:
+        index = e.arms.index(arm)
+        moments = [_moments(r, arm) for r in records]
+        mean = [m for m, _ in moments]
+        half = [times * s for _, s in moments]
+        lines[arm] = ([r["step"] + 1 for r in records], mean)
+        low = [max(0.0, m - h) for m, h in zip(mean, half, strict=True)]
+        bands[arm] = (low, [min(1.0, m + h) for m, h in zip(mean, half, strict=True)])
+        notes[arm] = f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f} at the end"
+        rows.append(_belief(scale, arm, index, mean, half))
     what = (
-        "The payoff the router expects of each arm for the mean prompt of a step (line) and one standard deviation of its own uncertainty (band); grey: the "
-        "other arms. A band that narrows is evidence coming in; a band that stays wide is an arm hardly tried. For single prompts its belief differs."
+        "The payoff the router expects of each arm for the mean prompt of the last step (disc; ring: at the first step). The bar is "
+        f"{added}. For single prompts its belief differs, which is what it routes by."
     )
-    return note(what) + panels(lines, "training step", "expected payoff", bands=bands, notes=notes)
+    header: list[str] = ["arm", marks.head(scale, "expected payoff, 0 to 1"), "first step", "last step"]
+    course = panels(lines, STEP, "expected payoff", bands=bands, notes=notes, within=(0.0, 1.0))
+    told = "Line: expected payoff; band: as above; grey: the other arms. A band that narrows is evidence coming in."
+    return note(what) + table(header, rows) + folded("Step by step, arm by arm", note(told) + course)
+
+
+def _belief(scale: marks.Scale, arm: str, index: int, mean: list[float], half: list[float]) -> list[str]:
+    if math.isnan(mean[-1]):
+        return [arm, "-", "-", "-"]
+    last = min(max(mean[-1], 0.0), 1.0)
+    ends = None if math.isnan(half[-1]) else (max(0.0, mean[-1] - half[-1]), min(1.0, mean[-1] + half[-1]))
+    start = None if math.isnan(mean[0]) else min(max(mean[0], 0.0), 1.0)
+    words = f"{arm}: {mean[-1]:.2f} \u00b1 {half[-1]:.2f}"
+    mark = marks.value(scale, last, ends, start, ink=colour(index), what=words)
+    first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
+    return [marks.named(cut(arm, 40), colour(index)), mark, first, f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}"]
+
+
+def _added(e: Evidence) -> tuple[float, str]:
+    """How many standard deviations the router adds when it chooses, and that in words."""
+    router = e.config.get("router") or {}
+    if "linucb" in e.summary["router"]:
+        alpha = float(router["alpha"]) if router.get("alpha") is not None else 1.0
+        return alpha, f"what LinUCB adds when it chooses: alpha = {alpha:g} standard deviations of its own uncertainty"
+    return 1.0, "one standard deviation of its uncertainty, which Thompson sampling draws from when it chooses"
 
 
 def _moments(record: Json, arm: str) -> tuple[float, float]:
@@ -177,24 +260,25 @@ def agree(e: Evidence) -> str:
     found = agreement(e.calls)
     if not found.responses:
         return ""
-    asked = np.flatnonzero(np.isfinite(found.ordered_K))
+    asked = np.flatnonzero(np.isfinite(found.ordered_K)).tolist()
     arms = [e.calls.arms[k] for k in asked]
-    alike = [
-        [None if i == j or not np.isfinite(found.alike_KK[i, j]) else float(found.alike_KK[i, j]) for j in asked]
-        for i in asked
-    ]
+    alike = [[_alike(found.alike_KK, i, j) for j in asked] for i in asked]
     what = (
         f"On {found.responses:,} responses scored by more than one arm: of the pairs of responses to one prompt that both arms put in an order, the per cent they "
-        "order the same way. 50 is chance, 100 is two copies of one judge, below 50 they contradict each other. Routing needs arms that differ. (Counting each pair "
-        "both ways, this is also the F1 score between two arms that the LASER paper draws.)"
+        "order the same way. 50 is chance, 100 is two copies of one judge, below 50 they contradict each other. Routing needs arms that differ."
     )
     ordered = dict(zip(arms, found.ordered_K[asked].tolist(), strict=True))
     ties = "Per cent of those pairs that an arm orders at all; the rest it ties (a rule that gives both the same, or two equal responses)."
-    return (
-        note(what)
-        + figure(charts.heatmap(alike, arms, [cut(a, 16) for a in arms], 0.0, 1.0, percent=True))
-        + f"<details><summary>How many pairs each arm orders at all</summary>{note(ties)}{figure(charts.bars(ordered, 'share of pairs ordered', percent=True))}{_pairs(found.pairs_KK[np.ix_(asked, asked)].tolist(), arms)}</details>"
-    )
+    chart = charts.heatmap(alike, arms, [cut(a, 16) for a in arms], 0.0, 1.0, percent=True)
+    bars = charts.bars(ordered, "share of pairs ordered", percent=True)
+    pairs = _pairs(found.pairs_KK[np.ix_(asked, asked)].tolist(), arms)
+    drawn = [figure("", what, chart, "wide"), figure("How many pairs each arm orders at all", ties, bars, "half")]
+    more = "Counting each pair both ways, agreement is also the F1 score between two arms that the LASER paper draws."
+    return grid(drawn) + folded("Pairs behind each figure", note(more) + pairs)
+
+
+def _alike(alike_KK: Float, i: int, j: int) -> float | None:
+    return None if i == j or not np.isfinite(alike_KK[i, j]) else float(alike_KK[i, j])
 
 
 def _pairs(pairs_KK: list[list[int]], arms: list[str]) -> str:
@@ -202,4 +286,4 @@ def _pairs(pairs_KK: list[list[int]], arms: list[str]) -> str:
         [cut(arm, 40), *(str(v) if i != j else "" for j, v in enumerate(row))]
         for i, (arm, row) in enumerate(zip(arms, pairs_KK, strict=True))
     ]
-    return note("Pairs behind each figure:") + page.table(["", *(cut(a, 16) for a in arms)], rows)
+    return table(["", *(cut(a, 16) for a in arms)], rows)

@@ -2,7 +2,7 @@
 
 from reward_router.report import charts, page
 from reward_router.report.gather import Evidence, thin
-from reward_router.report.judged import figure, note
+from reward_router.report.page import figure, note
 
 
 def committee(e: Evidence) -> str:
@@ -32,7 +32,7 @@ def _over_time(e: Evidence) -> str:
     at = thin(rows)
     series = {"calls a response": ([x for x, _ in at], [y for _, y in at])}
     drawn = charts.line(series, "training step", "calls a response")
-    return "<h3>Calls a response over time</h3>" + figure(drawn, fit=True)
+    return figure("Calls a response over time", "", drawn, "half")
 
 
 def _refits(e: Evidence) -> str:

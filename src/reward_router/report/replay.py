@@ -5,8 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from reward_router.report import charts, page
-from reward_router.report.judged import figure
+from reward_router.report import charts, marks, page
+from reward_router.report.frame import cut
+from reward_router.report.page import figure
 
 Json = dict[str, Any]
 _GROUPS = {
@@ -19,6 +20,8 @@ _GROUPS = {
 }
 _ORDER = list(_GROUPS)
 _HEAT_ARMS = 24
+_FEW = 20
+"""Below so many labelled pairs a category is grey."""
 _ARMS_SHOWN = 8
 _CURVES = ("uniform", "round_robin")
 
@@ -49,7 +52,7 @@ def _contents(files: list[Json]) -> str:
         what = [f["name"], v["best_single"], _DO[v["action"]], v["method"] if v["action"] != "arm" else ""]
         rows.append([*what, f"{f['rows']:,}", str(len(f["arms"])), accuracy, _points(v["headroom"]), _gain(v)])
     header = ["file", "best single arm", "do", "with", "rows", "arms", "its accuracy", "at most", "gain now [95 %]"]
-    return "<h2>All files</h2>" + page.table(header, rows, 4)
+    return "<h2>All files</h2>" + page.table(header, rows, 4, sortable=True)
 
 
 _DO = {"arm": "one arm alone", "route": "route", "committee": "ask a committee"}
@@ -60,35 +63,95 @@ def _gain(v: Json) -> str:
 
 
 def _file(f: Json, index: int) -> str:
-    v = f["verdict"]
-    head, *rest = v["text"].split(". ")
     parts = [
         f'<h2 id="file{index}">{escape(f["name"])}</h2>',
-        page.verdict(head + ".", [". ".join(rest)]),
-        _tiles(f),
+        page.verdict(*_three_lines(f), _WORDS),
+        _next(f),
         _notes(f),
+        figure("Accuracy against calls", _FRONTIER, _frontier(f), "wide"),
+        f"<h3>All methods</h3>{_table(f)}",
+        _heat(f),
+        _online(f),
+        _official(f),
     ]
-    parts += ["<h3>Accuracy against calls</h3>", _frontier(f), "<h3>All methods</h3>", _table(f), _heat(f)]
-    parts += [_online(f), _official(f)]
     return "".join(parts)
 
 
-def _tiles(f: Json) -> str:
+_WORDS = {"better": "\u25b2 Routing pays.", "neither": "\u25a0 One arm is enough."}
+_IN_TRAINING = ("uniform", "round_robin", "linucb", "exp3", "laser", "thompson", "bayesian", "discounted", "committee")
+"""Methods that a training run can be given, by the first word of their label; the others need all arms, or the answers, first."""
+
+
+def in_training(f: Json, label: str) -> bool:
+    """Whether a run can judge as this method of a replay does: an arm alone, a router, or the committee."""
+    entry = f["routers"][label]
+    first = label.split(":")[0].split("(")[0].strip()
+    return entry["kind"] == "arm" or first.startswith(_IN_TRAINING)
+
+
+def _three_lines(f: Json) -> tuple[str, list[str], str]:
+    """Headline, sentences and tone: the best arm alone, what could be gained at most, and what to do in training."""
     v = f["verdict"]
     best = f["routers"][v["best_single"]]
-    tiles = [(_percent(best["accuracy"]), f"best single arm: {v['best_single']}")]
-    tiles.append((_points(v["headroom"]), "at most, by always picking a right arm"))
-    for key, what in (("best_router", "best one-call router"), ("best_committee", "best committee")):
-        if v[key] is not None:
-            tiles.append((_points(f["routers"][v[key]]["vs_best_single"]["diff"]), f"{what}: {v[key]}"))
-    tiles.append((f"{f['prompts']:,}", f"prompts, {f['rows']:,} labelled pairs"))
-    return page.tiles(tiles)
+    alone = (
+        f"Best single arm: {v['best_single']}, right on {page.percent(best['accuracy'])} of {f['rows']:,} labelled pairs "
+        f"({f['prompts']:,} prompts), at {_amount(best['cost_per_row'])} a pair."
+    )
+    most = f"At most: an oracle that always picks an arm that is right would gain {page.points(v['headroom'])} points."
+    does, tone = _do(f)
+    sentences = [alone, most, *(f"Caution: {c}." for c in v["cautions"])]
+    return does, sentences, tone
+
+
+def _do(f: Json) -> tuple[str, str]:
+    v = f["verdict"]
+    method = v["method"]
+    if v["action"] == "arm":
+        return f"Judge with {v['best_single']} alone; no router here beats it reliably.", "neither"
+    entry = f["routers"][method]
+    gain = f"{page.points(v['gain'])} points (95 % {page.interval(v['ci95'])})"
+    if not in_training(f, method):
+        return (
+            f"Judge with {v['best_single']} alone in training. {method} would gain {gain} on recorded scores, and a run cannot judge so.",
+            "neither",
+        )
+    verb = "Route with" if v["action"] == "route" else "Ask the"
+    return f"{verb} {method}, which gains {gain} over the best arm alone{_price_of_a_point(f, entry)}.", "better"
+
+
+def _price_of_a_point(f: Json, entry: Json) -> str:
+    more = entry["cost_per_row"] - f["routers"][f["best_single"]]["cost_per_row"]
+    gain = 100 * entry["vs_best_single"]["diff"]
+    if more <= 1e-9:
+        return " and costs no more" if more > -1e-9 else f" and saves {_amount(-more)} a pair"
+    return f"; each point costs {_amount(more / gain)} a pair"
+
+
+def _amount(price: float) -> str:
+    """A price in the arms' units: calls where every arm costs one."""
+    return f"{price:.3g} call{'' if price == 1 else 's'}"
+
+
+def _next(f: Json) -> str:
+    """The command that does it."""
+    v = f["verdict"]
+    base = str(v["method"]).split(":")[0].split("(")[0].split()[0]
+    if v["action"] == "committee" and in_training(f, v["method"]):
+        setting = "judge=committee"
+    elif v["action"] == "route" and in_training(f, v["method"]):
+        setting = f"router.name={base}"
+    else:
+        setting = f"'router={{name: fixed, arm: {v['best_single']}}}'"
+    commands = f"reward-router init --out my.yaml\nreward-router train my.yaml --set {setting} --out runs/mine"
+    return f'<p class="note">Next, with your prompts and these reward models:</p><pre>{escape(commands)}</pre>'
 
 
 def _notes(f: Json) -> str:
     blocks = "+".join(f["features"]["blocks"])
     encoder = f" ({f['features']['encoder']})" if f["features"]["encoder"] else ""
-    text = [f"Features: {blocks}{encoder}. Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} rows."]
+    text = [
+        f"The routers see: {blocks}{encoder}. Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} pairs."
+    ]
     if f["broken_rows"]:
         text.append(f"{f['broken_rows']} broken rows were left out: " + "; ".join(f["problems"][:5]) + ".")
     if f["missing"]:
@@ -96,11 +159,17 @@ def _notes(f: Json) -> str:
         text.append(
             f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} (most: {worst[0]}, {_percent(worst[1])})."
         )
-    return f'<p class="note">{escape(" ".join(text))}</p>'
+    return page.note(" ".join(text)) + page.folded("The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>")
 
 
 def _ordered(f: Json) -> list[tuple[str, Json]]:
     return sorted(f["routers"].items(), key=lambda item: (_ORDER.index(item[1]["kind"]), -item[1]["accuracy"]))
+
+
+_FRONTIER = (
+    "Up is better, left is cheaper. Every mark is one arm or method with its 95 % interval; its shape and colour say what kind it is. "
+    "The three best arms and all methods carry their names."
+)
 
 
 def _frontier(f: Json) -> str:
@@ -112,56 +181,84 @@ def _frontier(f: Json) -> str:
         low, high = e["ci95"]
         named = e["kind"] != "arm" or label in best
         points.append(charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named))
-    curve, group = f.get("price_curve"), _GROUPS["committee"]
+    curve = f.get("price_curve")
+    group = _GROUPS["committee"]
     curves = {group: (curve["calls"], curve["accuracy"])} if curve and any(p.group == group for p in points) else {}
     most = max([p.x for p in points] + [x for xs, _ in curves.values() for x in xs])
     label = "calls a row (one call: one arm judges one pair)"
-    note = (
-        '<p class="note">The line is the committee at every price, its gate off: from one call (a second opinion never pays) to free calls.</p>'
-        if curves
-        else ""
-    )
-    return figure(charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)) + note
-
-
-_HEADER = [
-    *("method", "kind", "accuracy, % [95 %]", "some right", "calls", "cost"),
-    *("vs best single, pp [95 %]", "", "vs uniform", "regret"),
-]
+    line = "The line is the committee at every price, its gate off: from one call (a second opinion never pays) to free calls."
+    drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)
+    return drawn + (page.note(line) if curves else "")
 
 
 def _table(f: Json) -> str:
-    """The best arms and every method; weaker arms in a second table that opens on demand."""
+    """The best arms and every method, sortable; weaker arms in a second table that opens on demand."""
     entries = _ordered(f)
     weak = [label for label, e in entries if e["kind"] == "arm"][_ARMS_SHOWN:]
-    drawn = [_lines([(label, e) for label, e in entries if label not in weak], f["best_single"])]
+    drawn = [_lines(f, [(label, e) for label, e in entries if label not in weak])]
     if weak:
-        rest = _lines([(label, f["routers"][label]) for label in weak], f["best_single"])
-        drawn.append(f"<details><summary>{len(weak)} weaker arms</summary>{rest}</details>")
-    note = (
-        '<p class="note">Green: better than the best single arm beyond its own interval. «inside»: the interval of the difference holds '
-        "zero, so it may be noise. Some right: on the rows where some arm is right, which flatters everybody. Regret in rows, against the best single arm.</p>"
+        rest = _lines(f, [(label, f["routers"][label]) for label in weak])
+        drawn.append(page.folded(f"{len(weak)} weaker arms", rest))
+    text = (
+        "Against the best single arm: green with \u25b2 better, orange with \u25bc worse beyond its own interval, grey: may be noise. Price: the arms' cost a "
+        "pair; a point: what one percentage point above the best arm costs. Some right: on the pairs where some arm is right, which flatters everybody. "
+        "Regret: pairs lost against the best arm. A click on a head sorts."
     )
-    return "".join(drawn) + note
+    return page.note(text) + "".join(drawn)
 
 
-def _lines(entries: list[tuple[str, Json]], best_single: str) -> str:
-    rows, classes = [], []
+def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
+    single = f["routers"][f["best_single"]]
+    reach = 1.05 * max(
+        [abs(v) for _, e in entries for v in (e["vs_best_single"]["diff"], *e["vs_best_single"]["ci95"])] + [0.02]
+    )
+    scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
+    head = marks.head(scale, "vs best single arm, pp")
+    header = [
+        "method",
+        "kind",
+        "accuracy",
+        head,
+        "pp",
+        "95 %",
+        "calls",
+        "price",
+        "a point",
+        "some right",
+        "regret",
+    ]
+    rows = []
+    classes = []
     for label, e in entries:
-        best, point = e["vs_best_single"], e["kind"] != "bound"
-        some = "-" if e["accuracy_some_right"] is None else f"{100 * e['accuracy_some_right']:.1f}"
-        sizes = [
-            f"{100 * e['accuracy']:.1f} {_range(e['ci95'])}",
-            some,
-            f"{e['calls_per_row']:.2f}",
-            f"{e['cost_per_row']:.3g}",
-        ]
-        gain = f"{100 * best['diff']:+.1f} {_range(best['ci95'], True)}"
-        rest = ["inside" if best["inside"] else "", f"{100 * e['vs_uniform']['diff']:+.1f}", f"{e['regret']:.0f}"]
-        rows.append([label, _GROUPS[e["kind"]], *sizes, gain, *rest])
-        weak = "dim" if e["kind"] == "arm" and label != best_single else ""
-        classes.append("best" if point and best["diff"] > 0 and not best["inside"] else weak)
-    return page.table(_HEADER, rows, 2, classes)
+        versus = e["vs_best_single"]
+        low, high = versus["ci95"]
+        tone = "" if e["kind"] == "bound" else "best" if low > 0 else "worse" if high < 0 else "dim"
+        ink = {"best": "var(--better)", "worse": "var(--worse)"}.get(tone, "var(--faint)")
+        words = f"{label}: {page.points(versus['diff'])} points, 95 % {page.interval(versus['ci95'])}"
+        more = e["cost_per_row"] - single["cost_per_row"]
+        point = (
+            f"{more / (100 * versus['diff']):.2g}"
+            if versus["diff"] > 0 and more > 1e-9 and e["kind"] != "bound"
+            else "-"
+        )
+        some = e["accuracy_some_right"]
+        rows.append(
+            [
+                cut(label, 30),
+                _GROUPS[e["kind"]],
+                _percent(e["accuracy"]),
+                marks.value(scale, versus["diff"], versus["ci95"], ink=ink, what=words),
+                page.points(versus["diff"]),
+                page.interval(versus["ci95"]),
+                f"{e['calls_per_row']:.2f}",
+                f"{e['cost_per_row']:.3g}",
+                point,
+                "-" if some is None else f"{100 * some:.1f}",
+                f"{e['regret']:.0f}",
+            ]
+        )
+        classes.append("" if label == f["best_single"] else tone)
+    return page.table(header, rows, 2, classes, sortable=True)
 
 
 def _heat(f: Json) -> str:
@@ -170,17 +267,16 @@ def _heat(f: Json) -> str:
     if len(f["by"]) > 1:
         columns = [f"{c} ({p['rows']})" for c, p in f["by"].items()]
         values = [[p["accuracy"][a] for p in f["by"].values()] for a in arms]
-        parts += [
-            "<h3>Accuracy of the arms by category, in %</h3>",
-            figure(charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True)),
-        ]
+        caption = "Rows: arms, the best first; columns: categories with their number of labelled pairs. Darker is better; grey: too few to tell."
+        few = [j for j, p in enumerate(f["by"].values()) if p["rows"] < _FEW]
+        drawn = charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True, few=few)
+        parts.append(figure("Accuracy of the arms by category, in %", caption, drawn, "wide"))
     index = [f["arms"].index(a) for a in arms]
     for key, name in (("kappa", "Cohen's kappa"), ("f1", "F1 of «a is better»")):
         matrix = [[f["agreement"][key][i][j] for j in index] for i in index]
-        drawn = figure(charts.heatmap(matrix, arms, arms, 0.0, 1.0))
-        parts.append(
-            f"<details{' open' if key == 'kappa' and len(arms) <= 18 else ''}><summary>Agreement of the arms: {escape(name)}</summary>{drawn}</details>"
-        )
+        caption = "1: two copies of one judge; 0: no more alike than chance. Routing needs arms that differ."
+        drawn = figure("", caption, charts.heatmap(matrix, arms, arms, 0.0, 1.0), "wide")
+        parts.append(page.folded(f"Agreement of the arms: {name}", drawn))
     if len(f["arms"]) > _HEAT_ARMS:
         parts.append(f'<p class="note">The {_HEAT_ARMS} most accurate of {len(f["arms"])} arms are drawn.</p>')
     return "".join(parts)
@@ -192,18 +288,22 @@ def _online(f: Json) -> str:
     if not routers:
         return ""
     regret = {label: (rows, e["regret_over_time"]) for label, e in routers.items()}
-    parts = [
-        "<h3>Regret of the online routers</h3>",
-        figure(charts.line(regret, "rows seen", "regret against the best arm, in rows"), fit=True),
-    ]
     learning = sorted((x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"])
-    for i, label in enumerate(learning):
-        drawn = figure(charts.shares(rows, _shares(routers[label], f["arms"]), "rows seen"), fit=True)
-        opened = " open" if i == 0 else ""
-        parts.append(
-            f"<details{opened}><summary>Shares of the arms over time: {escape(label)}</summary>{drawn}</details>"
+    what = "Pairs lost so far against the best arm in hindsight; a line that flattens has learned, one that falls has beaten that arm."
+    lines = charts.line(regret, "pairs seen", "regret, in pairs")
+    drawn = [figure("Regret of the online routers", what, lines, "half")]
+    for label in learning[:1]:
+        bands = charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen")
+        caption = "Whom the most accurate online router chose as it went on, mean over runs."
+        drawn.append(figure(f"Shares of the arms: {label}", caption, bands, "half"))
+    more = [
+        page.folded(
+            f"Shares of the arms: {label}",
+            figure("", "", charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen"), "half"),
         )
-    return "".join(parts)
+        for label in learning[1:]
+    ]
+    return page.grid(drawn) + "".join(more)
 
 
 def _shares(entry: Json, arms: list[str]) -> Mapping[str, list[float]]:

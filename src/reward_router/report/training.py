@@ -10,10 +10,11 @@ from typing import Any
 
 from reward_router.changes import told
 from reward_router.errors import RunError
-from reward_router.facts import facts
+from reward_router.facts import TRUE, cause, facts, same_calls, tone, win_rate
 from reward_router.headline import headline_gold
-from reward_router.report import judged, learned, page, panel, spent
+from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
+from reward_router.report.page import interval, percent, points
 from reward_router.report.trust import trust
 from reward_router.show import duration
 from reward_router.strict_json import dumps
@@ -47,30 +48,60 @@ def render(evidence: Evidence) -> str:
     s = evidence.summary
     sections = [
         ("gold", "Gold before and after", learned.gold(evidence)),
-        ("best-of", "Best of n: who is right about the policy's own samples?", learned.best_of(evidence)),
+        ("responses", "Responses that changed", answers.answers(evidence)),
         ("arms", "Who judged", judged.shares(evidence)),
         ("committee", "How the committee judged", panel.committee(evidence)),
-        ("payoffs", "What the router was paid", judged.payoffs(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
-        ("trust", "Does the prior hold?", trust(evidence)),
-        ("training", "What the policy did", learned.training(evidence)),
-        ("truth", "Does the payoff follow gold?", learned.truth(evidence)),
+        ("payoffs", "What the router was paid", judged.payoffs(evidence)),
+        ("best-of", "Best of n: who is right about the policy's own samples?", learned.best_of(evidence)),
+        ("training", "What the policy did", curves.training(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),
         ("cost", "Calls and time", spent.cost(evidence)),
-        ("left", "Left out, skipped, failed", spent.left_out(evidence)),
-        ("setup", "How to get this run again", _setup(evidence)),
     ]
+    left = ("left", "Left out, skipped, failed", spent.left_out(evidence))
+    if (
+        s["payoff"] not in TRUE
+    ):  # before the other sections: whether the router was steered by truth decides how to read them
+        sections.insert(2, ("truth", "Does the payoff follow gold?", learned.truth(evidence)))
+    if evidence.failures:
+        sections.append(left)
     there = [(key, title, body) for key, title, body in sections if body]
-    nav = "".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
-    body = [page.verdict(*headline(evidence)), _tiles(s), page.facts(facts(s)), f"<nav>{nav}</nav>"]
-    body += [f'<h2 id="{key}">{html.escape(title)}</h2>{text}' for key, title, text in there]
-    return page.page(f"Training run: {evidence.folder.resolve().name}", _lead(evidence), [*body, _words()])
+    aside = [
+        left if not evidence.failures else ("", "", ""),
+        ("truth", "Does the payoff follow gold?", learned.truth(evidence) if s["payoff"] in TRUE else ""),
+        ("trust", "Does the prior hold?", trust(evidence)),
+        ("setup", "How to get this run again", _setup(evidence)),
+        ("words", "Words", _words()),
+    ]
+    nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
+    told, sentences = headline(evidence)
+    body = [page.verdict(told, sentences, "" if evidence.running else tone(s)), _tiles(s)]
+    body += [page.folded("The same in figures, as on the terminal", page.facts(facts(s))), f"<nav>{nav}</nav>"]
+    body += _side_by_side([_section(*section) for section in there])
+    body.append("<h2>More</h2>")
+    body += [f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text]
+    name = evidence.folder.resolve().name
+    return page.page(f"Training run: {name}", _lead(evidence), body, _made(s))
+
+
+def _section(key: str, title: str, text: str) -> str:
+    return f'<section id="{key}"><h2>{html.escape(title)}</h2>{text}</section>'
+
+
+def _side_by_side(sections: list[str]) -> list[str]:
+    """The same sections; what the router believes stands beside what it was paid, where both are there."""
+    narrow = [s for s in sections if s.startswith(('<section id="posterior"', '<section id="payoffs"'))]
+    if len(narrow) < 2:
+        return sections
+    at = sections.index(narrow[0])
+    return [*sections[:at], page.grid(narrow), *(s for s in sections[at:] if s not in narrow)]
 
 
 def headline(evidence: Evidence) -> tuple[str, list[str]]:
-    """What happened to gold, in one sentence; then who judged, what it cost, and what one run cannot say."""
+    """What happened to gold, in one sentence; then its likely cause, who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
-    sentences = [_who(evidence), _cost(s)]
+    why = cause(s, curves.lengths(evidence))
+    sentences = [f"Likely cause: {why}." if why else "", _against(evidence), _who(evidence), _cost(s)]
     sentences += [
         f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
         "are of two different runs."
@@ -80,7 +111,33 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         sentences.append(
             "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
         )
+    if evidence.running:
+        return _running(s), [x for x in sentences if x]
+    if not headline_gold(s) and s.get("win_rate"):
+        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [x for x in sentences if x]
     return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
+
+
+def _running(s: Json) -> str:
+    looks = (s.get("kept") or {}).get("looks") or []
+    looked = ""
+    if len(looks) > 1:
+        first, last = percent(looks[0]["gold"]), percent(looks[-1]["gold"])
+        looked = f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
+    return f"Running: step {s['steps']} of {s.get('planned_steps', '?')}, as of its last checkpoint{looked}."
+
+
+def _against(evidence: Evidence) -> str:
+    """What others make of as many calls: from the shipped study, or how to find out."""
+    s = evidence.summary
+    if len(s["arms"]) < 2 or evidence.running or not headline_gold(s):
+        return ""
+    if same_calls(s):
+        return f"With as many calls, gold moves: {same_calls(s)}."
+    return (
+        "What arms drawn at random, or the best single arm, would have made of as many calls was not measured: train again with "
+        "--set router.name=uniform, and lay the runs side by side with reward-router compare."
+    )
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
@@ -88,24 +145,26 @@ def _gold_sentence(gold: Json | None, steps: int) -> str:
         return f"{steps} steps of training; gold was not measured, because no held-out prompt came with a rule to check answers by."
     row = gold["all"]
     on = f"on {row['n']} held-out prompts"
-    stand = f"from {learned.percent(row['before'])} to {learned.percent(row['after'])} right answers {on}"
+    stand = f"from {percent(row['before'])} to {percent(row['after'])} right answers {on}"
     low, high = row["ci95"]
     if low is None or high is None:
         return f"Gold went {stand}; so few prompts allow no interval."
-    span = f"{100 * row['diff']:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    span = f"{points(row['diff'])} points, 95 % interval {interval(row['ci95'])}"
     if low == high == 0:
-        return f"Gold did not move: {learned.percent(row['before'])} right answers {on}, before and after."
+        return f"Gold did not move: {percent(row['before'])} right answers {on}, before and after."
     if low > 0 or high < 0:
         return f"Gold {'rose' if low > 0 else 'fell'} {stand} ({span}): more than the choice of prompts explains."
     return f"Gold went {stand} ({span}): the interval holds zero, so no change is shown."
 
 
 def _who(evidence: Evidence) -> str:
-    s, arms = evidence.summary, evidence.summary["arms"]
+    s = evidence.summary
+    arms = s["arms"]
     if evidence.ensemble:
         return f"All {len(arms)} arms (reward models) judged every response; nothing was routed."
     if s.get("committee"):
-        share, counts = s["committee"]["asked_share"], s["committee"]["counts"]
+        share = s["committee"]["asked_share"]
+        counts = s["committee"]["counts"]
         return (
             f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s was scored by one arm (reward model) and by another only "
             f"where that was worth its price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, {judged.whole(share['3'])} three or more."
@@ -117,46 +176,82 @@ def _who(evidence: Evidence) -> str:
         return "No decision was made."
     name = max(arms, key=lambda a: judged.judged_share(s, a) or 0.0)
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
-    return f"The reward model that judged most is «{name}»: {judged.whole(judged.judged_share(s, name) or 0.0)} of {total:,} decisions by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
+    share_of = judged.whole(judged.judged_share(s, name) or 0.0)
+    return (
+        f"The arm (reward model) that judged most is «{name}»: {share_of} of {total:,} decisions by the router ({s['router']}), one for each "
+        f"{UNITS.get(s['unit'], s['unit'])} ({even})."
+    )
 
 
 def _cost(s: Json) -> str:
+    """Calls, seconds and price, beside those of asking every arm."""
     calls = s["calls"]
     if not calls["all_arms"]:
         return ""
+    seconds = (s.get("seconds") or {}).get("score")
+    spent_on = f" and {duration(seconds)} of the reward models" if seconds else ""
+    price = calls.get("price")
+    paid = f", at a price of {price:,.4g}" if price is not None else ""
+    took = f"That took {calls['made']:,} calls (one arm scoring one response){spent_on}{paid}"
     if s["n_arms"] == 1 or calls["made"] == calls["all_arms"]:
-        return f"That took {calls['made']:,} calls (one arm scoring one response)."
+        return f"{took}."
     text = (
-        f"That took {calls['made']:,} calls (one arm scoring one response); asking all {s['n_arms']} arms every time would have taken "
-        f"{calls['all_arms']:,}, so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
+        f"{took}; asking all {s['n_arms']} arms every time would have taken {calls['all_arms']:,} calls, "
+        f"so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
     return text + (f" Audits, which only serve this report, took {calls['audit']:,} more." if calls["audit"] else "")
 
 
 def _tiles(s: Json) -> str:
-    tiles, gold, calls = [], (headline_gold(s) or {}).get("all"), s["calls"]
+    gold = (headline_gold(s) or {}).get("all")
+    calls = s["calls"]
+    tiles = []
     if gold:
-        low, high = gold["ci95"]
-        span = f", 95 % interval {100 * low:+.1f} to {100 * high:+.1f}" if low is not None and high is not None else ""
-        tiles.append((f"{learned.percent(gold['before'])} → {learned.percent(gold['after'])}", "gold before → after"))
-        tiles.append((f"{100 * gold['diff']:+.1f} pp", f"change of gold{span}"))
+        span = interval(gold["ci95"], "")
+        tiles.append((f"{percent(gold['before'])} → {percent(gold['after'])}", "gold: right answers, before → after"))
+        tiles.append((f"{points(gold['diff'])} pp", f"change of gold{', 95 % ' + span if span else ''}"))
     of = f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take" if s["n_arms"] > 1 else ""
     tiles.append((f"{calls['made']:,}", f"calls{of}"))
-    tiles.append(
-        (duration(sum(v or 0.0 for v in s["seconds"].values())), "wall-clock, loading and evaluation included")
-    )
+    tiles.append((duration(sum(v or 0.0 for v in s["seconds"].values())), "wall-clock in all"))
     if s.get("peak_memory_gib") is not None:
-        tiles.append((f"{s['peak_memory_gib']:.1f} GiB", "peak memory of the process"))
+        tiles.append((f"{s['peak_memory_gib']:.1f} GiB", "peak memory"))
     return page.tiles(tiles)
 
 
 def _lead(evidence: Evidence) -> str:
-    s, c = evidence.summary, evidence.config
-    model, loss = _at(c, "policy", "model"), _at(c, "train", "loss")
+    s = evidence.summary
+    c = evidence.config
+    model = _at(c, "policy", "model")
+    loss = _at(c, "train", "loss")
+    steps = f"{s['steps']} of {s.get('planned_steps')}" if evidence.running else f"{s['steps']}"
     return (
-        f"Policy {model}, trained by {loss} for {s['steps']} steps on the verdicts of {s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''}; router {s['router']}, "
+        f"Policy {model}, trained by {loss} for {steps} steps on the verdicts of {s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''}; router {s['router']}, "
         f"unit of routing {s['unit']}, payoff {s['payoff']}"
     )
+
+
+def _made(s: Json) -> str:
+    """Date, duration, machine, version, commit and hashes, in one line; what a run did not keep is left out."""
+    m = s.get("manifest") or {}
+    hardware = m.get("hardware") or {}
+    versions = m.get("versions") or {}
+    seconds = sum(v or 0.0 for v in s["seconds"].values())
+    cores = f", {hardware['cores']} cores" if hardware.get("cores") else ""
+    memory = f", {hardware['memory_gib']:g} GiB" if hardware.get("memory_gib") else ""
+    machine = f"{hardware['cpu']}{cores}{memory}" if hardware.get("cpu") else m.get("machine")
+    version = versions.get("reward-router")
+    parts = [
+        str(m["began"]).replace("T", " ").replace("+00:00", " UTC") if m.get("began") else None,
+        duration(seconds),
+        machine,
+        hardware.get("gpu"),
+        f"reward-router {version}" if version else None,
+        f"commit {m['commit'][:12]}" if m.get("commit") else None,
+        f"config {m['config'][:12]}" if m.get("config") else None,
+        f"weights {m['policy'][:12]}" if isinstance(m.get("policy"), str) else None,
+        f"seed {m['seed']}" if m.get("seed") is not None else None,
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def _at(tree: Any, *keys: str) -> Any:
@@ -177,7 +272,7 @@ def _setup(evidence: Evidence) -> str:
 
 def _words() -> str:
     return (
-        "<h2>Words</h2><p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a batch, or a pair of responses) to one arm. "
+        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a batch, or a pair of responses) to one arm. "
         "<b>Call</b>: one arm scores one response. <b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. <b>Gold</b>: verified truth, "
         "here an answer that passes its prompt's rule. <b>Step</b>: one batch of prompts, one optimiser step.</p>"
     )

@@ -2,7 +2,8 @@
 
 from reward_router.report.dots import panels
 from reward_router.report.gather import Evidence, thin
-from reward_router.report.judged import note, whole
+from reward_router.report.judged import whole
+from reward_router.report.page import note
 
 
 def trust(e: Evidence) -> str:

@@ -11,13 +11,18 @@ from reward_router.rewards.spec import ArmSpec
 
 def arm_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
     """The arms that may judge, in the order of the configuration; the embedded ones where it lists none."""
-    listed = [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms if not a.eval_only]
+    listed = [spec_of(arm) for arm in arms if not arm.eval_only]
     return listed if arms else default_arms()
 
 
 def eval_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
     """The arms that are only looked at (``eval_only: true``)."""
-    return [ArmSpec(a.name, a.kind, a.model, a.options, a.cost) for a in arms if a.eval_only]
+    return [spec_of(arm) for arm in arms if arm.eval_only]
+
+
+def spec_of(arm: ArmConfig) -> ArmSpec:
+    """What an entry of ``arms:`` asks for."""
+    return ArmSpec(arm.name, arm.kind, arm.model, arm.options, arm.cost)
 
 
 def arm_pool(

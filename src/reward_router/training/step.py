@@ -60,6 +60,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(policy.model, optimizer)
         self.skips = 0
+        self._moved: list[Tensor] | None = (
+            None  # of the pass that is watched: policy less reference, (chosen, rejected)
+        )
         self.packs = config.share_prompts and can_pack(policy.model.get_base_model())
 
     def step(self, pairs: Sequence[Pair], batch: int = 0) -> StepResult:
@@ -71,9 +74,12 @@ class Trainer:
         size, reference = self._size(pairs), self._reference(pairs)
         plan = self._plan(len(pairs), size.pairs, batch)
         first: Float | None = None
+        self._moved = []
+        moved_P2 = np.zeros((0, 2))
         if len(plan) > self.config.steps_per_batch:  # later mini-batches see a policy that earlier ones have moved
             with torch.no_grad():
                 first = self._forward(pairs, reference, size)
+            moved_P2 = self._watched()
             reference = replace(reference, same=False)
         norm, lrs = 0.0, list[float]()
         for done, part in enumerate(plan):
@@ -82,6 +88,7 @@ class Trainer:
                 [pairs[i] for i in part.rows], reference.of(part.rows), replace(size, pairs=part.pairs), lr
             )
             first = loss_P if first is None else first
+            moved_P2 = moved_P2 if self._moved is None else self._watched()
             reference = replace(reference, same=False)  # where it was the policy's own, the first pass has filled it in
             self.policy.at_reference = False
             if not math.isfinite(norm):
@@ -91,7 +98,13 @@ class Trainer:
         self.skips = self.skips + 1 if skipped else 0
         if self.skips >= MAX_SKIPS:
             raise RunError(f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}")
-        return StepResult(np.zeros(0) if first is None else first, skipped, norm, tuple(lrs))
+        return StepResult(np.zeros(0) if first is None else first, skipped, norm, tuple(lrs), moved_P2)
+
+    def _watched(self) -> Float:
+        """(P, 2) what the pass that ends now showed of each pair; later passes are not watched."""
+        parts = self._moved or []
+        self._moved = None
+        return np.asarray(torch.cat(parts).double().cpu().numpy()) if parts else np.zeros((0, 2))
 
     def _plan(self, mine: int, total: int, batch: int) -> "list[_Part]":
         """The optimiser steps of a batch in order; all processes see the same ones, each with its own share of the pairs.
@@ -174,6 +187,9 @@ class Trainer:
         chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
         if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
             reference.chosen_P[rows], reference.rejected_P[rows] = chosen_M.detach(), rejected_M.detach()
+        if self._moved is not None and self.config.loss != "nll":
+            moved_M2 = [chosen_M.detach() - reference.chosen_P[rows], rejected_M.detach() - reference.rejected_P[rows]]
+            self._moved.append(torch.stack(moved_M2, dim=1))
         if self.config.loss == "kto":
             return self._kto(chosen_M, rejected_M, reference, rows)
         loss_M = torch.zeros(len(part), device=sums_B.device)

@@ -1,0 +1,175 @@
+"""``reward-router compare RUN RUN...``: several runs on one page and in one table, from what their directories hold.
+
+Runs are compared as they are: where their held-out prompts or their policies differ, that is said, because then their gold does not
+compare. Nothing is measured again.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reward_router.errors import InputError
+from reward_router.facts import tone
+from reward_router.headline import headline_gold
+from reward_router.report import charts, judged, marks, page
+from reward_router.report.curves import CURVES
+from reward_router.report.frame import THIRD, colour, cut
+from reward_router.report.gather import Evidence, read, thin, trailing
+from reward_router.rundir import write_atomically
+from reward_router.show import Table, minutes, say, show_table
+
+Json = dict[str, Any]
+
+
+def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
+    """Print the table, write the page, return its path. InputError for fewer than two runs, or a directory without one."""
+    if len(folders) < 2:
+        raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    runs = dict(zip(names(folders), [read(Path(folder)) for folder in folders], strict=True))
+    show_table(console, _terminal(runs))
+    for warning in warnings(runs):
+        say(console, f"warning: {warning}", "yellow")
+    write_atomically(out, render(runs))
+    return out
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """Short names of directories, all different: the last part, more of the path where that is not enough.
+
+    >>> names([Path("a/run"), Path("b/run"), Path("c/other")])
+    ['a/run', 'b/run', 'c/other']
+    """
+    resolved = [Path(folder).resolve() for folder in folders]
+    for parts in (1, 2, 3):
+        short = ["/".join(folder.parts[-parts:]) for folder in resolved]
+        if len(set(short)) == len(short):
+            return short
+    return [f"{i + 1}: {folder}" for i, folder in enumerate(resolved)]
+
+
+def warnings(runs: dict[str, Evidence]) -> list[str]:
+    """What keeps the runs from being compared."""
+    made_of = [e.summary.get("manifest") or {} for e in runs.values()]
+    held_out = {str((m.get("data") or {}).get("held_out")) for m in made_of}
+    policies = {str(m.get("policy")) for m in made_of}
+    found = []
+    for what, seen in (("held-out prompts", held_out), ("policies", policies)):
+        if len(seen) > 1:
+            found.append(f"the runs have different {what}: their gold does not compare")
+    if any(e.running for e in runs.values()):
+        found.append(f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}")
+    return found
+
+
+def _row(e: Evidence) -> Json:
+    s = e.summary
+    gold = (headline_gold(s) or {}).get("all")
+    return {
+        "gold": gold,
+        "tone": "" if e.running else tone(s),
+        "router": f"{s['router']}, {s['unit']}",
+        "payoff": str(s["payoff"]),
+        "steps": int(s["steps"]),
+        "calls": int(s["calls"]["made"]),
+        "price": s["calls"].get("price"),
+        "seconds": sum(v or 0.0 for v in s["seconds"].values()),
+    }
+
+
+def _terminal(runs: dict[str, Evidence]) -> Table:
+    table = Table("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
+    for column in ("run", "router", "before", "after", "pp", "95 %", "calls", "time"):
+        table.column(column, justify="left" if column in ("run", "router") else "right")
+    for name, e in runs.items():
+        row = _row(e)
+        gold = row["gold"]
+        told = ["-"] * 4
+        if gold:
+            told = [page.percent(gold["before"]), page.percent(gold["after"]), page.points(gold["diff"])]
+            told.append(page.interval(gold["ci95"]).replace(" to ", ".."))
+        table.row(name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"]))
+    return table
+
+
+def render(runs: dict[str, Evidence]) -> str:
+    """The page as HTML text."""
+    lead = "Each run's own figures; a difference between two runs is more than noise where their intervals of change lie apart."
+    warned = "".join(f'<div class="verdict worse"><b>{escape(w[0].upper() + w[1:])}.</b></div>' for w in warnings(runs))
+    body = [warned, "<h2>Gold, calls and time</h2>", _table(runs), "<h2>Training</h2>", _curves(runs)]
+    body += ["<h2>Who judged</h2>", _shares(runs), "<h2>What is set differently</h2>", _differences(runs)]
+    return page.page(f"{len(runs)} runs side by side", lead, body)
+
+
+def _table(runs: dict[str, Evidence]) -> str:
+    rows = {name: _row(e) for name, e in runs.items()}
+    moves = [abs(v) for r in rows.values() if r["gold"] for v in (r["gold"]["diff"], *_ends(r["gold"]))]
+    reach = 1.05 * max([*moves, 0.05])
+    scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
+    header = ["run", marks.head(scale, "change of gold, pp"), "change", "95 %", "before", "after"]
+    header += ["router, unit", "payoff", "steps", "calls", "price", "seconds"]
+    cells = []
+    classes = []
+    for i, (name, r) in enumerate(rows.items()):
+        gold = r["gold"]
+        told: list[str] = ["-"] * 5
+        if gold:
+            mark = marks.value(scale, gold["diff"], _ends(gold) or None, ink=colour(i), what=name)
+            told = [mark, page.points(gold["diff"]), page.interval(gold["ci95"])]
+            told += [page.percent(gold["before"]), page.percent(gold["after"])]
+        price = "-" if r["price"] is None else f"{r['price']:,.4g}"
+        more = [r["router"], r["payoff"], f"{r['steps']:,}", f"{r['calls']:,}", price, f"{r['seconds']:,.0f}"]
+        cells.append([marks.named(cut(name, 36), colour(i)), *told, *more])
+        classes.append({"better": "best", "worse": "worse"}.get(r["tone"], ""))
+    return page.table(header, cells, 1, classes, sortable=True)
+
+
+def _ends(gold: Json) -> list[float]:
+    return [float(v) for v in gold["ci95"] if v is not None and not math.isnan(v)]
+
+
+def _curves(runs: dict[str, Evidence]) -> str:
+    drawn = []
+    for curve in CURVES:
+        series: dict[str, charts.Series] = {}
+        for name, e in runs.items():
+            points = [(r["step"] + 1, curve.value(r)) for r in e.records if curve.value(r) is not None]
+            kept = thin(points)
+            mean = trailing([float(y or 0.0) for _, y in kept], max(1, min(len(kept) // 8, 50)))
+            series[name] = ([x for x, _ in kept], mean)
+        if any(x for x, _ in series.values()):
+            size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
+            chart = charts.line(series, "training step", "", percent=curve.share, size=size)
+            drawn.append(page.figure(curve.heading, curve.caption, chart))
+    return page.grid(drawn, 3) or page.note("No step was logged.")
+
+
+def _shares(runs: dict[str, Evidence]) -> str:
+    arms = list(dict.fromkeys(arm for e in runs.values() for arm in e.arms))
+    values = [[judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()] for arm in arms]
+    what = "Per cent of each run's decisions that an arm judged; an empty cell: the run does not have it."
+    return page.figure("", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide")
+
+
+def _differences(runs: dict[str, Evidence]) -> str:
+    """Keys of the configurations that are not alike, one column a run."""
+    flat = {name: _flat(e.config) for name, e in runs.items()}
+    keys = list(dict.fromkeys(key for found in flat.values() for key in found))
+    differing = [key for key in keys if len({str(found.get(key)) for found in flat.values()}) > 1]
+    if not differing:
+        return page.note("Nothing: the configurations are equal.")
+    rows = [[key, *(cut(str(found.get(key, "-")), 40) for found in flat.values())] for key in differing]
+    return page.table(["key", *runs], rows, 1 + len(runs))
+
+
+def _flat(tree: Json, at: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{at}.{key}" if at else str(key)
+        found |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
+    return found

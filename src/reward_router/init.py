@@ -1,0 +1,204 @@
+"""``reward-router init``: a commented configuration that runs, from a data file, reward models and a policy.
+
+Everything that can be found out is: whether the file's prompts can be read, whether its answers are numbers, letters, or yes and no,
+what kind of arm a model is. Nothing is loaded but configurations. Left out: what the schema's defaults say (`reward-router train --dry-run`
+shows what they come to).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reward_router import config as configuration
+from reward_router.answers import grade
+from reward_router.data import load_prompts
+from reward_router.errors import InputError
+from reward_router.examples import EMBEDDED
+from reward_router.preflight import at_hand, model_config
+from reward_router.rundir import write_atomically
+
+LOOKED_AT = 200
+"""Rows whose answers are looked at."""
+KINDS = ("number", "yes_no", "letter", "math")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a data file turned out to hold: how many of its first rows are prompts, and how their answers can be compared."""
+
+    prompts: int
+    answer_kind: str | None
+    categories: list[str] = field(default_factory=list)
+
+
+def look(source: str) -> Found:
+    """Read the first rows of a data file. InputError where no prompt can be read from it."""
+    if source == EMBEDDED:
+        return Found(0, None)
+    records = load_prompts(source, limit=LOOKED_AT)
+    if not records:
+        raise InputError(f"--data {source}: no prompt can be read from it")
+    answers = [r.answer for r in records if r.answer is not None]
+    kind = answer_kind(answers) if len(answers) > len(records) / 2 else None
+    categories = sorted({r.category for r in records} - {""})
+    return Found(len(records), kind, categories)
+
+
+def answer_kind(answers: Sequence[str]) -> str:
+    """How these answers are read: number, yes_no, letter or math where nearly all can be, else exact.
+
+    >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"]), answer_kind(["B", "A"]), answer_kind(["Paris"])
+    ('number', 'yes_no', 'letter', 'exact')
+    """
+    if all(re.fullmatch(r"\(?[A-Ja-j]\)?\.?", a.strip()) for a in answers):
+        return "letter"
+    for kind in KINDS:
+        if kind == "math" and not any("\\" in a for a in answers):
+            continue
+        if sum(_reads(kind, a) for a in answers) >= 0.98 * len(answers):
+            return kind
+    return "exact"
+
+
+def _reads(kind: str, answer: str) -> bool:
+    """Whether gold of this kind can be read from the answer, and is short of being prose that happens to hold a number."""
+    short = len(answer.split()) <= 6 or "####" in answer or "\\boxed" in answer
+    try:
+        return short and bool(grade(kind, answer, answer))
+    except InputError:
+        return False
+
+
+def arm(text: str) -> dict[str, Any]:
+    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]metric:NAME``.
+
+    >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
+    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
+    """
+    name, given, what = text.partition("=")
+    if not given:
+        name, what = re.sub(r"\.py:.*$", "", Path(text).name).removeprefix("metric:"), text
+    if what.startswith("metric:"):
+        return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
+    if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
+        return {"name": name, "kind": "python", "path": what}
+    return {"name": name, "kind": kind_of(what), "model": what}
+
+
+def kind_of(model: str) -> str:
+    """classifier, loglik or embedding, by the model's own configuration where it is on this disk, else by its name."""
+    if (Path(model) / "modules.json").is_file() or "minilm" in model.lower():
+        return "embedding"
+    if at_hand(model) and model != "tiny":
+        names = " ".join(getattr(model_config(model), "architectures", None) or [])
+        return "classifier" if "Classification" in names or "Reward" in names else "loglik"
+    reward = re.search(r"reward|classif|(^|[-_/])rm([-_]|$)|deberta|bert", model.lower())
+    return "classifier" if reward else "loglik"
+
+
+def written(data: str, arms: Sequence[str], policy: str | None) -> str:
+    """The configuration as commented YAML, checked against the schema. InputError for data or arms that cannot serve."""
+    found = look(data)
+    tree = _tree(data, found, [arm(text) for text in arms], policy)
+    configuration.validate(tree, "init")
+    return "\n".join(_lines(tree, found)) + "\n"
+
+
+def _tree(data: str, found: Found, arms: list[dict[str, Any]], policy: str | None) -> dict[str, Any]:
+    names = [a["name"] for a in arms]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise InputError(f"--arm: two arms are called {twice[0]!r}; write NAME=MODEL")
+    if len(arms) == 1:
+        raise InputError(
+            f"--arm {arms[0]['name']}: one arm leaves nothing to route; give two or more, or none for the packaged ones"
+        )
+    section: dict[str, Any] = {"source": data}
+    if found.answer_kind:
+        section["answer_kind"] = found.answer_kind
+    tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
+    return tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
+
+
+def _lines(tree: dict[str, Any], found: Found) -> list[str]:
+    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
+    comments = {
+        "data": _data_comment(tree, found),
+        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs more, and more time: max_new_tokens: 256.",
+        "arms": "The reward models; each response is scored by the one that the router picks. kind: docs/rewards.md. `cost` is a price a call.",
+        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair.",
+    }
+    lines = [
+        "# Made by `reward-router init`. What it will take: reward-router train THIS.yaml --dry-run",
+        "# Every key and its default: docs/configuration.md.",
+    ]
+    for name, section in tree.items():
+        lines += [
+            "",
+            f"# {comments[name]}",
+            yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True).rstrip(),
+        ]
+    if "arms" not in tree:
+        lines += [
+            "",
+            "# No arms are named: the seven packaged ones judge (length, grammar, relevance ...). Yours, for example:",
+        ]
+        lines += [
+            "# arms:",
+            "#   - {name: mine, kind: classifier, model: path/or/hub-name}",
+            "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
+        ]
+    payoff = (
+        "# payoff: probe, because the data has answers: does the arm put right answers above wrong ones? (docs/training.md)"
+        if gold
+        else "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy. An `answer` column and "
+        "data.answer_kind\n# make it probe; {name: python, path: my_payoff.py:score} is a function of yours."
+    )
+    lines += ["", payoff]
+    if gold and tree["data"]["source"] != EMBEDDED:
+        lines.append(
+            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: null} trains on all of them."
+        )
+    lines += [
+        "",
+        "# Eight short steps by default. A longer run, for example:",
+        "# train: {batches_per_iteration: 40, batch_prompts: 16, lr: 2e-4}",
+    ]
+    return lines
+
+
+def _data_comment(tree: dict[str, Any], found: Found) -> str:
+    if tree["data"]["source"] == EMBEDDED:
+        return "The packaged prompts, with rules that verify the answers. Your own: a file with a column `prompt` (and `answer`)."
+    kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
+    answers = f"answers compared as {found.answer_kind}" if found.answer_kind else "no answers, so no gold"
+    return f"Your prompts: {kinds}; {answers}. Other column names: columns: {{prompt: question, answer: solution}}."
+
+
+def write(out: Path, text: str, force: bool) -> Path:
+    """Put the configuration at ``out``; InputError where something is there and ``force`` is not given."""
+    if out.exists() and not force:
+        raise InputError(f"--out {out} exists; give another file, or --force to write over it")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+    write_atomically(out, text)
+    return out
+
+
+def preset_lines() -> list[tuple[str, str]]:
+    """Every packaged configuration and the first sentence of the comment it begins with."""
+    found = []
+    for name in configuration.presets():
+        comment = []
+        for line in configuration.preset_text(name).splitlines():
+            if not line.startswith("#"):
+                break
+            comment.append(line.lstrip("# "))
+        text = " ".join(comment)
+        end = re.search(r"[.;:] |\.$", re.sub(r"v\d\.\d", lambda m: "_" * len(m[0]), text))
+        found.append((name, text[: end.start()] if end else text))
+    return found

@@ -1,0 +1,142 @@
+"""Report section with responses to look at: held-out prompts whose answers changed, filtered by category and direction."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from reward_router import keyed
+from reward_router.headline import MEASURED
+from reward_router.report.frame import cut
+from reward_router.report.gather import Evidence, Json
+from reward_router.report.page import note
+
+SHOWN = 10
+EACH = 6
+"""At most so many prompts of one category and direction are in the page at all."""
+LONG = 420
+DIRECTIONS = {"better": "\u25b2 better", "worse": "\u25bc worse", "same": "\u25a0 as right as before"}
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One prompt and sample whose response is another after training; gold None where nobody knows."""
+
+    category: str
+    prompt: str
+    before: Json
+    after: Json
+
+    @property
+    def id(self) -> str:
+        """The prompt's id."""
+        return str(self.before["id"])
+
+    @property
+    def direction(self) -> str:
+        """better, worse or same, by gold."""
+        first = self.before.get("gold") or 0.0
+        second = self.after.get("gold") or 0.0
+        return "better" if second > first else "worse" if second < first else "same"
+
+
+def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
+    """Responses that are not what they were, of the kind that the headline is about; and how many pairs were compared."""
+    for kind in MEASURED:
+        sides: Mapping[str, dict[tuple[str, int], Json]] = {"before": {}, "after": {}}
+        for row in samples:
+            if row.get("kind") == kind and row["when"] in sides:
+                sides[row["when"]][row["id"], row.get("sample", 0)] = row
+        both = sorted(sides["before"].keys() & sides["after"].keys())
+        if both:
+            pairs = [(sides["before"][key], sides["after"][key]) for key in both]
+            found = [
+                Changed(b.get("category") or "", _text(b["prompt"]), b, a)
+                for b, a in pairs
+                if b["response"] != a["response"]
+            ]
+            return found, len(both)
+    return [], 0
+
+
+def picked(found: Sequence[Changed]) -> list[Changed]:
+    """Which of them the page holds: at random but always the same ones, evenly over categories and directions.
+
+    Those whose gold changed come first; of one prompt there is one sample.
+    """
+    order = sorted(found, key=lambda c: (c.direction == "same", keyed.uniform(0, "eval", 0, c.id)))
+    groups: defaultdict[tuple[str, str], list[Changed]] = defaultdict(list)
+    prompts: set[str] = set()
+    for c in order:
+        group = groups[c.direction, c.category]
+        if c.id not in prompts and len(group) < EACH:
+            group.append(c)
+            prompts.add(c.id)
+    chosen = []
+    for place in range(EACH):
+        chosen += [group[place] for group in groups.values() if place < len(group)]
+    return sorted(chosen, key=lambda c: c.direction == "same")
+
+
+def answers(e: Evidence) -> str:
+    """Ten changed responses, and a filter that brings others up."""
+    found, compared = changed(e.samples)
+    if not compared:
+        return ""
+    if not found:
+        return note(f"All {compared:,} responses to held-out prompts are what they were before training.")
+    there = picked(found)
+    count = {d: sum(c.direction == d for c in found) for d in DIRECTIONS}
+    known = any(c.after.get("gold") is not None for c in found)
+    moved = f": {count['better']:,} went from wrong to right, {count['worse']:,} from right to wrong" if known else ""
+    what = f"{len(found):,} of {compared:,} responses to held-out prompts are others than before training{moved}. Drawn at random, evenly from categories; all are in samples.jsonl."
+    items = "".join(_answer(c, hidden=i >= SHOWN) for i, c in enumerate(there))
+    return (
+        note(what)
+        + f'<div class="filtered" data-most="{SHOWN}">{_filter(there)}<div class="answers">{items}</div></div>'
+    )
+
+
+def _filter(there: Sequence[Changed]) -> str:
+    categories = sorted({c.category for c in there} - {""})
+    directions = {d: text for d, text in DIRECTIONS.items() if any(c.direction == d for c in there)}
+    parts = [_select("direction", "all directions", directions)]
+    if len(categories) > 1:
+        parts.append(_select("category", "all categories", {c: c for c in categories}))
+    most = min(SHOWN, len(there))
+    return f'<div class="filter">{"".join(parts)}<span class="count">{most} of {len(there)} shown</span></div>'
+
+
+def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
+    drawn = "".join(f'<option value="{escape(key)}">{escape(text)}</option>' for key, text in options.items())
+    first = f'<option value="">{everything}</option>'
+    return f'<label>{name} <select name="{name}">{first}{drawn}</select></label>'
+
+
+def _answer(c: Changed, hidden: bool) -> str:
+    marks = {"better": "\u25b2", "worse": "\u25bc", "same": "\u25a0"}
+    data = f'data-category="{escape(c.category)}" data-direction="{c.direction}"{" hidden" if hidden else ""}'
+    head = f"{marks[c.direction]} {c.category}: " if c.category else f"{marks[c.direction]} "
+    return (
+        f'<div class="answer {c.direction}" {data}><div class="q">{escape(head)}{escape(cut(c.prompt, LONG))}</div>'
+        f"{_side('before', c.before)}{_side('after', c.after)}</div>"
+    )
+
+
+def _side(when: str, row: Json) -> str:
+    gold = row.get("gold")
+    told = "" if gold is None else " \u2713 right" if gold >= 1 else " \u2717 wrong"
+    judged = ""
+    if row.get("arm"):
+        score = row.get("score")
+        judged = f" \u00b7 {row['arm']}" + ("" if score is None else f" scored it {score:.3g}")
+    mark = "" if row.get("finished", True) else ' class="cut"'
+    text = escape(cut(" ".join(str(row["response"]).split()), LONG)) or "<i>(empty)</i>"
+    return f'<div class="side"><span class="who">{when}{told}{escape(judged)}:</span> <span{mark}>{text}</span></div>'
+
+
+def _text(prompt: object) -> str:
+    """A prompt as one line; of a conversation its last message."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
+        return " ".join(str(prompt[-1].get("content", "")).split())
+    return " ".join(str(prompt).split())

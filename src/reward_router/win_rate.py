@@ -1,0 +1,73 @@
+"""Without gold: how often an arm that took no part in training likes the response after training better than the one before.
+
+The arm (``eval.arm``) is loaded once, at the end of a run, and scores the held-out responses that samples.jsonl holds: two calls a
+prompt and sample. It says what that arm likes, not what is right; routers, trainer and ledger never see it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reward_router.assemble import evaluation_spec
+from reward_router.config import Config
+from reward_router.errors import RunError
+from reward_router.evaluate import interval
+from reward_router.headline import MEASURED
+from reward_router.rewards.pool import RewardPool
+from reward_router.types import Float
+
+Row = Mapping[str, Any]
+
+
+def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """{arm, samples, all: {n, rate, ci95, ties}, and each category}; None where nothing was answered on both sides.
+
+    A win counts 1, a tie or an equal response one half; several samples of a prompt are averaged first, and the 95 % interval is over
+    prompts. RunError where the arm cannot score.
+    """
+    spec = evaluation_spec(config)
+    pairs = _pairs(rows)
+    if spec is None or not pairs:
+        return None
+    device = config.policy.device if config.pool.device == "auto" else config.pool.device
+    pool = RewardPool({spec.name: spec}, device=device, dtype=config.pool.dtype, timeout=config.pool.timeout)
+    texts = [[before["response"], after["response"]] for before, after in pairs]
+    result = pool.score(spec.name, [before["prompt"] for before, _ in pairs], texts)
+    if not result.ok:
+        raise RunError(f"eval.arm {spec.name!r} cannot score the held-out responses: {result.error}")
+    wins = wins_of(np.asarray(result.scores_BN, dtype=np.float64))
+    by_prompt: dict[str, tuple[str, list[float]]] = {}
+    for (before, _), win in zip(pairs, wins.tolist(), strict=True):
+        by_prompt.setdefault(before["id"], (before["category"], []))[1].append(win)
+    mean_B = np.array([np.mean(values) for _, values in by_prompt.values()])
+    category_B = np.array([category for category, _ in by_prompt.values()])
+    found: dict[str, Any] = {"arm": spec.name, "pairs": len(pairs), "ties": float((wins == 0.5).mean())}
+    found["all"] = _row(mean_B)
+    names = sorted({name for name in category_B.tolist() if name})
+    return found | {"by_category": {name: _row(mean_B[category_B == name]) for name in names}}
+
+
+def wins_of(score_P2: Float) -> Float:
+    """(P,) 1 where the second score is higher, 0 where the first is, one half where they are equal or one is not a number.
+
+    >>> wins_of(np.array([[0.0, 1.0], [2.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])).tolist()
+    [1.0, 0.0, 0.5, 0.5]
+    """
+    gap_P = score_P2[:, 1] - score_P2[:, 0]
+    sign_P = np.where(np.isfinite(gap_P), np.sign(gap_P), 0.0)
+    return np.asarray((sign_P + 1) / 2)
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    for kind in MEASURED:
+        before = {(r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "before"}
+        after = {(r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "after"}
+        if before.keys() & after.keys():
+            return [(before[key], after[key]) for key in before if key in after]
+    return []
+
+
+def _row(win_B: Float) -> dict[str, Any]:
+    low, high = interval(win_B)
+    return {"n": len(win_B), "rate": float(win_B.mean()), "ci95": [low, high]}

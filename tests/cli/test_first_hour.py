@@ -1,0 +1,188 @@
+"""From a data file to a run that one can look at: init, what is filled in, watch, compare, progress."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from reward_router import artifacts
+from reward_router import config as configuration
+from reward_router.config import Config
+from reward_router.errors import InputError
+
+pytest.importorskip("torch", reason="needs the packages of the extra `train`")
+from reward_router import cli, fill, init, run, watch
+from reward_router.compare import compare, names
+from reward_router.report import training
+from reward_router.rundir import RunDir
+
+ARMS = ("--arm", "brief=metric:length", "--arm", "lm=tiny")
+
+
+def prompts(path: Path, answers: bool = True, rows: int = 120) -> Path:
+    made = [{"prompt": f"What is {i} + 1?"} | ({"answer": str(i + 1)} if answers else {}) for i in range(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+def invoke(*words: object) -> str:
+    result = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        (["4", "-2.5", "1,000"], "number"),
+        (["so it is 3\n#### 3", "#### 17"], "number"),
+        (["yes", "No", "true"], "yes_no"),
+        (["A", "(C)", "b"], "letter"),
+        (["Paris", "the Nile"], "exact"),
+        (["a long text that happens to hold the number 4 somewhere in it"], "exact"),
+    ],
+)
+def test_the_kind_of_answer_is_found(answers: list[str], kind: str) -> None:
+    assert init.answer_kind(answers) == kind
+
+
+def test_init_writes_a_configuration_that_is_valid_and_filled_in(tmp_path: Path) -> None:
+    data = prompts(tmp_path / "mine.jsonl")
+    out = tmp_path / "my.yaml"
+    told = invoke("init", "--data", data, *ARMS, "--policy", "tiny", "--out", out)
+    assert "--dry-run" in told
+    said: list[str] = []
+    config = fill.load(out, None, [], said.append)
+    assert [(a.name, a.kind) for a in config.arms] == [("brief", "metric"), ("lm", "loglik")]
+    assert config.data.answer_kind == "number"
+    assert config.payoff.name == "probe"
+    assert config.eval.keep == "best"
+    assert config.eval.data is not None
+    assert config.train.batches_per_iteration == 8
+    assert any(line.startswith("held out") for line in said)
+    with pytest.raises(InputError, match="exists"):
+        init.write(out, "x", force=False)
+
+
+def test_held_out_prompts_are_in_no_training_batch(tmp_path: Path) -> None:
+    from reward_router.examples import load_examples
+
+    data = prompts(tmp_path / "mine.jsonl")
+    out = tmp_path / "my.yaml"
+    out.write_text(f"data: {{source: {data}, answer_kind: number}}\npolicy: {{model: tiny}}\n")
+    config = fill.load(out, None, [], lambda _: None)
+    assert config.eval.data is not None
+    trained = {str(e.prompt) for e in load_examples(config.data)}
+    held_out = {str(e.prompt) for e in load_examples(config.eval.data)}
+    assert not trained & held_out
+    assert len(trained | held_out) == 120
+
+
+def test_what_a_configuration_says_stays(tmp_path: Path) -> None:
+    data = prompts(tmp_path / "mine.jsonl")
+    out = tmp_path / "my.yaml"
+    out.write_text(
+        f"data: {{source: {data}, answer_kind: number}}\npayoff: {{name: verifier}}\neval: {{data: null, keep: last}}\n"
+    )
+    said: list[str] = []
+    config = fill.load(out, None, [], said.append)
+    assert (config.payoff.name, config.eval.keep, config.eval.data) == ("verifier", "last", None)
+    assert config.data.split == "train"
+    assert said == []
+
+
+def test_without_answers_the_payoff_says_what_it_learns(tmp_path: Path) -> None:
+    data = prompts(tmp_path / "mine.jsonl", answers=False)
+    out = tmp_path / "my.yaml"
+    out.write_text(f"data: {{source: {data}}}\n")
+    said: list[str] = []
+    assert fill.load(out, None, [], said.append).payoff.name == "neg_loss"
+    assert "agrees with the policy" in said[0]
+
+
+def test_presets_pass_as_they_are_and_are_listed() -> None:
+    said: list[str] = []
+    for name in configuration.presets():
+        assert fill.load(None, name, [], said.append) == configuration.load(preset=name)
+    assert said == []
+    told = invoke("presets")
+    assert all(name in told for name in configuration.presets())
+
+
+def test_every_fault_is_named_at_once_with_the_nearest_value(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        configuration.load(settings=["router.name=linucbb", "train.lr=-1", "train.lss=2"])
+    told = str(caught.value)
+    assert "did you mean 'linucb'?" in told
+    assert "train.lr" in told
+    assert "unknown key 'train.lss'; did you mean 'loss'?" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("weights", [1e8, 1e9, 7e9, 0.0])
+def test_larger_gpus_never_get_less(weights: float) -> None:
+    sizes = [fill.gpu_sizes(memory, weights)["train.micro_batch"] for memory in (8, 16, 24, 48, 80, 141)]
+    assert sizes == sorted(sizes)
+
+
+def test_a_run_is_seen_while_it_goes_on(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    seen: list[tuple[bool, int, str]] = []
+
+    def look(folder: Path) -> None:
+        summary = json.loads((folder / "progress.json").read_text())
+        page = training.write(folder).read_text(encoding="utf-8")
+        seen.append((summary["running"], summary["steps"], page))
+
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "TELLING", 0)
+        run.train(tiny("eval.keep=last"), tmp_path / "run", at_checkpoint=look)
+    assert [steps for _, steps, _ in seen] == [0, 1, 2, 3]
+    assert all(running for running, _, _ in seen)
+    assert "Running: step 2 of 4" in seen[2][2]
+    assert not (tmp_path / "run" / "progress.json").exists()
+    assert RunDir(tmp_path / "run").summary.is_file()
+
+
+def test_telling_how_far_it_is_changes_nothing(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    for name, tell in (("quiet", None), ("told", training.write)):
+        run.train(tiny(), tmp_path / name, at_checkpoint=tell)
+    adapters = [(tmp_path / n / "policy" / "adapter_model.safetensors").read_bytes() for n in ("quiet", "told")]
+    assert adapters[0] == adapters[1]
+
+
+def test_watch_and_compare_read_what_runs_wrote(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    run.train(tiny("eval.samples=2"), tmp_path / "one")
+    run.train(tiny("eval.samples=2", "router.name=uniform"), tmp_path / "two")
+    console = Console(record=True, width=80)
+    watch.watch(tmp_path / "one", console, once=True)
+    shown = console.export_text()
+    assert "finished after 4 steps" in shown
+    for word in ("short", "long", "likely", "loss", "reward margin"):
+        assert word in shown
+    page = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html", console).read_text()
+    for word in ("linucb", "uniform", "router.name", "2 runs side by side"):
+        assert word in page
+    assert "gold does not compare" not in page
+    with pytest.raises(InputError, match="two runs"):
+        compare([tmp_path / "one"], tmp_path / "x.html", console)
+    with pytest.raises(InputError, match="no run here"):
+        watch.watch(tmp_path / "nothing", console, once=True)
+
+
+def test_names_of_runs_differ() -> None:
+    assert names([Path("a/x"), Path("b/x")]) == ["a/x", "b/x"]
+
+
+def test_the_packaged_sample_can_be_replayed() -> None:
+    from reward_router.replay.importers import load
+
+    [records] = load([str(artifacts.demo_scores())], 0, False)
+    assert len(records) == 320
+    assert len(records.arms) == 7
+    with gzip.open(artifacts.demo_scores(), "rt", encoding="utf-8") as file:
+        assert all({"prompt", "label", "scores", "category"} <= json.loads(line).keys() for line in file)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reward_router.kinds import PAYOFFS
+from reward_router.kinds import PAYOFFS, ROUTERS
 from reward_router.report import charts, marks
 from reward_router.report.dots import panels
 from reward_router.report.frame import FAINT, colour, cut

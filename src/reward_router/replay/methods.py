@@ -92,7 +92,12 @@ def _laser(n_arms: int, dim: int, batch: int = LASER_BATCH, **options: Any) -> R
     return routers.LinUCB(n_arms, dim, **options)
 
 
+def _adaptive(n_arms: int, dim: int, **options: Any) -> Router:
+    return routers.Adaptive(n_arms, dim, **options)
+
+
 _ONLINE: dict[str, tuple[Maker, Callable[..., Any]]] = {
+    "adaptive": (_adaptive, routers.Adaptive),
     "linucb": (_linucb, routers.LinUCB),
     "thompson": (_thompson, routers.LinearThompson),
     "exp3": (_exp3, routers.Exp3),
@@ -126,7 +131,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
 }
 DEFAULT = (
     *("best_train", "category_best", "logistic", "ridge", "uniform", "round_robin"),
-    *("linucb", "laser", "discounted", "exp3", "thompson"),
+    *("adaptive", "linucb", "laser", "discounted", "exp3", "thompson"),
     *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
 )

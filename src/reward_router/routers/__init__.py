@@ -4,6 +4,7 @@ One protocol (``reward_router.types.Router``): ``probs``, ``update``, ``state_di
 ``posterior``, the learning ones take ``penalty_K`` (see ``Priced``). ``choose`` draws the arm from exactly the returned numbers.
 """
 
+from reward_router.routers.adaptive import Adaptive
 from reward_router.routers.choose import choose
 from reward_router.routers.cost import Priced
 from reward_router.routers.exp3 import Exp3
@@ -14,6 +15,7 @@ from reward_router.routers.thompson import LinearThompson
 from reward_router.routers.win_probability import win_probability
 
 __all__ = [
+    "Adaptive",
     "DiscountedLinUCB",
     "Exp3",
     "Fixed",

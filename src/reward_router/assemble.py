@@ -33,7 +33,7 @@ from reward_router.rewards.defaults import default_arms
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.python import here_importable
 from reward_router.rewards.spec import ArmSpec, source_of
-from reward_router.routers import Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
+from reward_router.routers import Adaptive, Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
 from reward_router.routers.sequential import Sequential
 from reward_router.training.schedule import Schedule
 from reward_router.types import Float, RewardModel, Router
@@ -168,6 +168,8 @@ def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, pri
         return LinUCB(k, dim, prior_mean=random_start(config, k, dim, seed), **given)
     if config.name == "thompson":
         return LinearThompson(k, dim, **given)
+    if config.name == "adaptive":
+        return Adaptive(k, dim, **given)
     if config.name == "bayesian":
         return online_router(config, arms, dim, prior)
     if config.name == "exp3":

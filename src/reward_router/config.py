@@ -153,6 +153,7 @@ OPTIONS = {
     "linucb": _LINEAR | {"alpha", "ridge", "explore"},
     "thompson": _LINEAR | {"prior_precision"},
     "bayesian": (_LINEAR - {"huber"}) | {"prior_precision", "prior", "without", "trust"},
+    "adaptive": {"horizon", "width", "discount", "explore"},
     "exp3": {"gamma", "eta"},
     "laser-exp3": {"gamma"},
 }
@@ -162,7 +163,9 @@ OPTIONS = {
 class RouterConfig(Section):
     """Which bandit chooses, and for which unit. Options left at None take the router's own default."""
 
-    name: Literal["linucb", "thompson", "bayesian", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"] = "linucb"
+    name: Literal[
+        "linucb", "adaptive", "thompson", "bayesian", "exp3", "laser-exp3", "uniform", "round_robin", "fixed"
+    ] = "linucb"
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
     ensemble: Literal["zscore", "raw"] = "zscore"
@@ -176,6 +179,10 @@ class RouterConfig(Section):
     init: Literal["zeros", "random"] = Field(
         default="zeros", description="b at the start: `random` is the paper's text"
     )
+    horizon: Count | None = Field(
+        default=None, description="payoffs that `adaptive` will be given in all; none: as many more as it has seen"
+    )
+    width: NonNegative | None = Field(default=None, description="share of a posterior sd that `adaptive` samples")
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None
     eta: Positive | None = None
     prior_precision: Positive | None = None

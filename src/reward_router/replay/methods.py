@@ -210,6 +210,16 @@ def _constructor_options(of: Callable[..., Any]) -> dict[str, type]:
     return found
 
 
+def forced_rows(found: Plan, n_arms: int) -> int:
+    """Rows whose arm a router's warm-up names rather than the router: ``warmup`` payoffs an arm."""
+    if found.name not in _ONLINE:
+        return 0
+    router = _ONLINE[found.name][0](n_arms, 1, **dict(found.options))
+    rows = int(getattr(router, "warmup", 0)) * n_arms
+    batch = dict(found.options).get("batch", LASER_BATCH) if found.name == "laser" else 1
+    return rows * int(batch)
+
+
 def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
     """One run of an arm, a schedule, an online router or the bound; deterministic in its arguments."""
     if found.kind == "arm":

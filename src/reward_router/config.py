@@ -152,7 +152,7 @@ _LINEAR = {"warmup", "discount", "noise_sd", "window", "huber", "center", "inter
 OPTIONS = {
     "linucb": _LINEAR | {"alpha", "ridge", "explore"},
     "thompson": _LINEAR | {"prior_precision"},
-    "bayesian": (_LINEAR - {"huber"}) | {"prior_precision", "prior", "without", "trust"},
+    "bayesian": (_LINEAR - {"huber"}) | {"prior_precision", "prior", "without", "trust", "width"},
     "adaptive": {"horizon", "width", "discount", "explore"},
     "exp3": {"gamma", "eta"},
     "laser-exp3": {"gamma"},
@@ -182,7 +182,9 @@ class RouterConfig(Section):
     horizon: Count | None = Field(
         default=None, description="payoffs that `adaptive` will be given in all; none: as many more as it has seen"
     )
-    width: NonNegative | None = Field(default=None, description="share of a posterior sd that `adaptive` samples")
+    width: NonNegative | None = Field(
+        default=None, description="share of a posterior sd that `adaptive` (0.3) and `bayesian` (1) sample"
+    )
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None
     eta: Positive | None = None
     prior_precision: Positive | None = None

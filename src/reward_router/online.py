@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RIGHT_OR_WRONG = ("probe", "verifier")
 """Payoffs whose level is that of ``payoff: correct`` in ``fit-prior``."""
-OPTIONS = ("prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window")
+OPTIONS = ("prior_precision", "noise_sd", "center", "intercept", "warmup", "discount", "window", "width")
 
 
 def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":

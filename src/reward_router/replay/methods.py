@@ -126,7 +126,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "median": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("median", **o)),
     "wco": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("wco", **o)),
     "uwo": ("K calls", {"scores": str, "penalty": float}, lambda **o: baselines.aggregate("uwo", **o)),
-    "bayesian": ("online", {"without": str, "trust": float, **_STRENGTHS}, _BAYES["bayesian"]),
+    "bayesian": ("online", {"without": str, "trust": float, "width": float, **_STRENGTHS}, _BAYES["bayesian"]),
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
 DEFAULT = (

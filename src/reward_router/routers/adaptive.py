@@ -121,7 +121,7 @@ class Adaptive:
     def _in_context(self, model: LinearModel, x_BD: Float) -> tuple[Float, Float]:
         mean_BK, sd_BK = model.moments(model.contexts(self.belief.scaled(x_BD)))
         noise_sd = np.sqrt(self.belief.noise_var)
-        return self.belief.common(x_BD)[:, None] + noise_sd * mean_BK, noise_sd * sd_BK
+        return self.belief.level + noise_sd * mean_BK, noise_sd * sd_BK
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (B, K) of the expected payoffs; the variance between the two opinions is part of the sd."""
@@ -175,7 +175,7 @@ class Adaptive:
         if self.clock >= self.next_look:
             self._look()
         elif self.model is not None:
-            scaled_BZ, target_B = self.belief.scaled(x_BD), self.belief.target(x_BD, y_B)
+            scaled_BZ, target_B = self.belief.scaled(x_BD), self.belief.target(y_B)
             self.model.update(scaled_BZ, index_B, target_B, None)
 
     def _patience(self) -> int:
@@ -222,7 +222,6 @@ class Adaptive:
             "population": pooled.as_array(self.population),
             "belief": np.array([b.weight, b.level, b.noise_var, b.arm_var, b.weight_var]),
             "mean_D": b.mean_D.copy(),
-            "shared_D": b.shared_D.copy(),
         }
         for k, arm in enumerate(self.rows_K):
             state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
@@ -243,7 +242,7 @@ class Adaptive:
         checks.whole("spread in the state", spread, 0, len(context_belief.SPREADS) - 1)
         population = pooled.from_array(take("population", np.float64, (3,)))
         weight, level, noise_var, arm_var, weight_var = take("belief", np.float64, (5,)).tolist()
-        mean_D, shared_D = take("mean_D", np.float64, (self.dim,)), take("shared_D", np.float64, (self.dim,))
+        mean_D = take("mean_D", np.float64, (self.dim,))
         rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
         for k, arm in enumerate(rows_K):
             arm.load(state, f"rows/{k}/")
@@ -255,5 +254,5 @@ class Adaptive:
             raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
         self.totals_K3, self.rows_K, self.model, self.population = totals_K3, rows_K, model, population
         self.clock, self.next_pool, self.next_look = clock, next_pool, next_look
-        self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D, shared_D)
+        self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
         self._plain = None

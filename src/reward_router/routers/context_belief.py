@@ -1,9 +1,9 @@
 """How far contexts are believed: variances of a linear model of payoffs, by its marginal likelihood, and the model at them.
 
-payoff = m + x'w_0 + a_k + x'w_k + noise, x about its mean; a_k ~ N(0, var of the arms' means), w_k ~ N(0, v I), w_0 ~ N(0, v_0 I).
-What all arms share, x'w_0, is difficulty: it says nothing about which arm is best, so it is estimated first and taken off. v is weighed
-on a grid, 0 on it: the posterior probability of v > 0 is the *weight* of contexts. A wide v that the payoffs do not support pays by
-its log determinant, so contexts are believed only as far as the payoffs say.
+payoff = m + a_k + f + noise with a_k ~ N(0, variance of the arms' means). Three explanations of f compete by their evidence, x about its
+mean: nothing (f = 0); *difficulty*, x'w with one w for all arms, which says nothing about which arm is best; and the arms' own x'w_k. w ~ N(0, v I),
+v on a grid. The posterior probability of the third is the *weight* of contexts. What the payoffs do not support pays by its log
+determinant. Where one arm has nearly all pulls the last two foresee alike and share the weight, so that the others are tried where it fails.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from reward_router.routers.pooled import Population
 from reward_router.types import AnyFloat, Float
 
 SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])  # sd of x'w over contexts of mean length, in payoffs
-PRIOR_WEIGHT = 0.5  # of v > 0, before the first payoff
+NOTHING, DIFFICULTY, OWN = 0.5, 0.25, 0.25  # prior probabilities of the three explanations
 NEGLIGIBLE = 0.01  # contexts with less weight are not asked
 LEAST_NOISE = 1e-4
 WIDE = 128  # from this many features on, with sums to factorise, only the spreads beside the last one are weighed
@@ -37,7 +37,6 @@ class Belief:
     arm_var: float
     weight_var: float
     mean_D: Float
-    shared_D: Float
 
     @property
     def believed(self) -> bool:
@@ -51,18 +50,14 @@ class Belief:
         z_BZ[:, 1:] = (x_BD - self.mean_D) * np.sqrt(self.weight_var / self.noise_var)
         return z_BZ
 
-    def common(self, x_BD: AnyFloat) -> Float:
-        """(B,) what all arms are expected to be paid alike."""
-        return self.level + np.einsum("bd,d->b", x_BD - self.mean_D, self.shared_D)
-
-    def target(self, x_BD: AnyFloat, payoff_B: Float) -> Float:
+    def target(self, payoff_B: Float) -> Float:
         """(B,) payoffs in the model's units."""
-        return np.asarray((payoff_B - self.common(x_BD)) / np.sqrt(self.noise_var))
+        return np.asarray((payoff_B - self.level) / np.sqrt(self.noise_var))
 
 
 def unbelieving(dim: int) -> Belief:
     """Before the first look at contexts."""
-    return Belief(0.0, len(SPREADS) // 2, 0.5, 0.25, 0.01, 1.0, np.zeros(dim), np.zeros(dim))
+    return Belief(0.0, len(SPREADS) // 2, 0.5, 0.25, 0.01, 1.0, np.zeros(dim))
 
 
 @dataclass(frozen=True)
@@ -112,16 +107,15 @@ def _from_rows(z_TZ: Float, y_T: Float) -> _Design:
     return _Design(None, y_T, z_TZ.T @ z_TZ, z_TZ.T @ y_T)
 
 
-def _design(arm: ArmRows, now: int, level: float, mean_D: Float, shared_D: Float, noise_sd: float) -> _Design:
-    """One arm's rows about the mean context, and payoffs less level and shared effect."""
-    taken_Z = np.concatenate([[level - mean_D @ shared_D], shared_D])
+def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float) -> _Design:
+    """One arm's rows about the mean context, and payoffs less the level."""
     if not arm.summed:
         z_TZ, y_T = arm.weighed(now)
         centred_TZ = z_TZ.copy()
         centred_TZ[:, 1:] -= z_TZ[:, :1] * mean_D
-        return _from_rows(centred_TZ / noise_sd, (y_T - z_TZ @ taken_Z) / noise_sd)
+        return _from_rows(centred_TZ / noise_sd, (y_T - level * z_TZ[:, 0]) / noise_sd)
     gram_ZZ, sum_Z = arm.sums(now)
-    rest_Z = sum_Z - gram_ZZ @ taken_Z
+    rest_Z = sum_Z - level * gram_ZZ[0]
     rest_Z[1:] -= rest_Z[0] * mean_D
     return _Design(None, np.zeros(0), _centred(gram_ZZ, mean_D) / noise_sd**2, rest_Z / noise_sd**2)
 
@@ -145,13 +139,14 @@ def learned(arms: Sequence[ArmRows], totals_K3: Float, population: Population, b
         mean_D, length = _mean_context(arms, now, len(before.mean_D))
         if length == 0:
             return before
-        shared_D = _shared(arms, now, strength_K, mean_D, noise_var, length)
+        noise_sd = float(np.sqrt(noise_var))
+        difficulty_S = _difficulty(arms, now, strength_K, mean_D, noise_sd, length)
         used = [arm for arm in arms if arm.count or arm.summed]
-        designs = [_design(arm, now, population.mean, mean_D, shared_D, float(np.sqrt(noise_var))) for arm in used]
+        designs = [_design(arm, now, population.mean, mean_D, noise_sd) for arm in used]
         tried = _tried(before.spread, len(mean_D), any(arm.summed for arm in used))
-        weight, spread = _weighed(designs, tried, population.variance, length)
+        weight, spread = _weighed(designs, tried, population.variance, length, difficulty_S)
     weight_var = float(SPREADS[spread] ** 2 / length)
-    return Belief(weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D, shared_D)
+    return Belief(weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D)
 
 
 def _tried(last: int, dim: int, summed: bool) -> list[int]:
@@ -177,13 +172,12 @@ def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, f
     return mean_D, length if length > 1e-9 * square / rows else 0.0
 
 
-def _shared(
-    arms: Sequence[ArmRows], now: int, strength_K: Float, mean_D: Float, noise_var: float, length: float
+def _difficulty(
+    arms: Sequence[ArmRows], now: int, strength_K: Float, mean_D: Float, noise_sd: float, length: float
 ) -> Float:
-    """w_0: what contexts say about every arm alike, as far as the evidence for it goes."""
-    noise_sd, none_D = float(np.sqrt(noise_var)), np.zeros_like(mean_D)
+    """(S,) log evidence against nothing of one w for all arms, payoffs about their arm's mean, at every second spread."""
     designs = [
-        _design(arm, now, level, mean_D, none_D, noise_sd)
+        _design(arm, now, level, mean_D, noise_sd)
         for arm, level in zip(arms, strength_K.tolist(), strict=True)
         if arm.count or arm.summed
     ]
@@ -197,28 +191,25 @@ def _shared(
             gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
             sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
-    fits = [whole.fit(np.full(len(mean_D), spread / np.sqrt(length))) for spread in SPREADS[1::2]]
-    weight_S = _posterior(np.array([log for log, _ in fits]), len(fits))
-    return np.asarray(sum((w * mean_D for w, (_, mean_D) in zip(weight_S, fits, strict=True)), none_D))
+    return np.array([whole.fit(np.full(len(mean_D), spread / np.sqrt(length)))[0] for spread in SPREADS[1::2]])
 
 
-def _weighed(designs: Sequence[_Design], tried: Sequence[int], arm_var: float, length: float) -> tuple[float, int]:
-    """Posterior probability of v > 0, and the most probable spread."""
+def _weighed(
+    designs: Sequence[_Design], tried: Sequence[int], arm_var: float, length: float, difficulty_S: Float
+) -> tuple[float, int]:
+    """Posterior probability that arms have their own weights, and the most probable spread of these."""
     arm_sd = float(np.sqrt(arm_var))
     plain = sum(design.arm_only(arm_sd) for design in designs)
-    log_S = np.empty(len(tried))
+    width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
+    own_S = np.empty(len(tried))
     for place, spread in enumerate(tried):
-        width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
         scale_Z = np.full(width, SPREADS[spread] / np.sqrt(length))
         scale_Z[0] = arm_sd
-        log_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
-    return float(_posterior(log_S, len(SPREADS)).sum()), tried[int(log_S.argmax())]
-
-
-def _posterior(log_S: Float, size: int) -> Float:
-    """Posterior probabilities of each spread, where none at all has 1 - PRIOR_WEIGHT and ``size`` spreads share the rest."""
-    log_S = log_S + np.log(PRIOR_WEIGHT / size)
-    return np.asarray(np.exp(log_S - np.logaddexp(np.logaddexp.reduce(log_S), np.log(1 - PRIOR_WEIGHT))))
+        own_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
+    own = np.logaddexp.reduce(own_S) + np.log(OWN / len(SPREADS))
+    difficulty = np.logaddexp.reduce(difficulty_S) + np.log(DIFFICULTY / len(difficulty_S))
+    total = np.logaddexp.reduce([own, difficulty, np.log(NOTHING)])
+    return float(np.exp(own - total)), tried[int(own_S.argmax())]
 
 
 def empty_model(n_arms: int, dim: int) -> LinearModel:
@@ -235,13 +226,13 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
     with one_thread():
         for arm, (posterior,) in zip(arms, model.arms, strict=True):
             if arm.summed:
-                design = _design(arm, now, belief.level, belief.mean_D, belief.shared_D, noise_sd)
+                design = _design(arm, now, belief.level, belief.mean_D, noise_sd)
                 posterior.load(_primal(design, scale_Z), "")
             elif arm.count:
                 z_TZ, y_T = arm.weighed(now)
                 root_T = z_TZ[:, :1]
                 x_TD = z_TZ[:, 1:] / root_T
-                target_T = belief.target(x_TD, y_T / root_T[:, 0])
+                target_T = belief.target(y_T / root_T[:, 0])
                 scaled_TZ, target_TC = belief.scaled(x_TD) * root_T, (target_T * root_T[:, 0])[:, None]
                 posterior.add(scaled_TZ, target_TC, np.ones(arm.count))  # type: ignore[call-arg]
     return model

@@ -63,15 +63,16 @@ def trusted(
         "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
         "width": width,
     }  # fmt: skip
-    (n_arms, width), wide = prior_KC.shape, NO_PRIOR["intercept"]
-    near = LinearThompson(n_arms, width - 1, None, precision, intercept=intercept, **shared)
+    n_arms, dim = prior_KC.shape[0], prior_KC.shape[1] - 1
+    wide = NO_PRIOR["intercept"]
+    near = LinearThompson(n_arms, dim, None, precision, intercept=intercept, **shared)
     informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     if trust == 1:
         return informed
-    plain = LinearThompson(n_arms, width - 1, None, zero_precision, intercept=wide, **shared)
+    plain = LinearThompson(n_arms, dim, None, zero_precision, intercept=wide, **shared)
     spread_C = (prior_KC**2).mean(axis=0)
     weights, constant = 1 / precision + float(spread_C[:-1].mean()), 1 / intercept + float(spread_C[-1])
-    nameless = LinearThompson(n_arms, width - 1, None, 1 / weights, intercept=1 / constant, **shared)
+    nameless = LinearThompson(n_arms, dim, None, 1 / weights, intercept=1 / constant, **shared)
     return TrustedThompson(informed, plain, trust, nameless, level if center else None, width)
 
 

@@ -43,7 +43,7 @@ def difficulty(x):
 
 def test_contexts_that_tell_arms_apart_are_believed() -> None:
     router = Adaptive(2, 4)
-    late, _ = stream(router, by_sign, 600, 4, 2)
+    late, _ = stream(router, by_sign, 600, 4, 2, batch=2)
     assert router.context_weight > 0.95
     assert late > 0.85  # the best single arm has .5
 
@@ -52,16 +52,16 @@ def test_contexts_that_tell_arms_apart_are_believed() -> None:
 def test_contexts_that_tell_nothing_of_the_arms_are_not_believed(right_of) -> None:
     arms = right_of(np.ones((1, 8))).shape[1]
     weights = []
-    for seed in range(4):
+    for seed in range(2):
         router = Adaptive(arms, 8)
-        stream(router, right_of, 600, 8, arms, seed)
+        stream(router, right_of, 600, 8, arms, seed, batch=4)
         weights.append(router.context_weight)
     assert np.mean(weights) < 0.3
 
 
 def test_regret_of_overall_strengths_is_far_below_linucb() -> None:
     def late(make):
-        return np.mean([stream(make(), same_everywhere, 300, 16, 5, seed)[0] for seed in range(6)])
+        return np.mean([stream(make(), same_everywhere, 300, 16, 5, seed)[0] for seed in range(4)])
 
     assert late(lambda: Adaptive(5, 16)) > late(lambda: LinUCB(5, 16)) + 0.02
 
@@ -108,7 +108,7 @@ def test_spread_of_arms_is_learned_from_all_of_them() -> None:
 def test_a_discount_follows_a_change_and_its_absence_does_not() -> None:
     def after_change(discount):
         router = Adaptive(2, 2, discount=discount)
-        stream(router, lambda x: np.tile([0.9, 0.4], (len(x), 1)), 1500, 2, 2)
+        stream(router, lambda x: np.tile([0.9, 0.4], (len(x), 1)), 1500, 2, 2, batch=10)
         return stream(router, lambda x: np.tile([0.2, 0.8], (len(x), 1)), 300, 2, 2, seed=1)[0]
 
     assert after_change(0.98) > after_change(1.0) + 0.1

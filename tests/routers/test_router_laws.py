@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reward_router.errors import InputError
 from reward_router.routers import (
+    Adaptive,
     DiscountedLinUCB,
     EpsilonGreedy,
     Exp3,
@@ -69,6 +70,23 @@ class Own:
 
 
 CHECKS_NOTHING = ("wrong state", "bad input", "fuzz", "remove 2", "add")
+
+
+def adaptive_in_context(**keywords):
+    """Contexts believed whatever the payoffs say, so that the laws see the model of contexts."""
+    router = Adaptive(K, D, **keywords)
+    router.update(*obvious(96))
+    assert router.context_weight > 0.9
+    return router
+
+
+def obvious(rows):
+    rng = np.random.default_rng(1)
+    x = np.eye(D)[rng.integers(0, D, rows)]
+    arm = np.arange(rows) % K
+    return x, arm, (x[:, :K].argmax(axis=1) == arm).astype(float), np.full(rows, 0.5)
+
+
 ONE_ARM = ("permutation", "equal")  # these treat one index differently on purpose
 CASES = [
     Case("Uniform", lambda: Uniform(K)),
@@ -76,6 +94,12 @@ CASES = [
     Case("Sequential", lambda: Sequential(K), frozenset(ONE_ARM)),
     Case("Fixed", lambda: Fixed(K, 2), frozenset((*ONE_ARM, "remove 2"))),
     Case("EpsilonGreedy", lambda: EpsilonGreedy(K)),
+    Case("Adaptive", lambda: Adaptive(K, D)),
+    Case("Adaptive explore", lambda: Adaptive(K, D, horizon=500, explore=0.1)),
+    Case("Adaptive fading", lambda: Adaptive(K, D, discount=0.95), frozenset({"equal trained"})),
+    Case("Adaptive in context", adaptive_in_context, frozenset(ONE_ARM)),  # it has learned already, arm by arm
+    Case("Adaptive in context fading", lambda: adaptive_in_context(discount=0.99), frozenset(ONE_ARM)),
+    Case("priced Adaptive", lambda: Priced(Adaptive(K, D), np.arange(K) / K), frozenset(ONE_ARM)),
     Case("Exp3", lambda: Exp3(K)),
     Case("of one's own", lambda: Own(K), frozenset(CHECKS_NOTHING)),
     Case("Exp3 eta=1", lambda: Exp3(K, eta=1.0)),

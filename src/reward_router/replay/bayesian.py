@@ -24,7 +24,7 @@ from reward_router.replay.protocols import Run, Split, rows_by_group, summary, v
 from reward_router.replay.records import Records
 from reward_router.replay.stream import play, play_batches
 from reward_router.replay.weighted import WeightedScore, best_of
-from reward_router.routers.trusted import TRUST
+from reward_router.routers.trusted import NARROW, TRUST
 from reward_router.types import Float, Int, Router
 
 ABLATIONS = ("online", "offline", "cls")
@@ -68,8 +68,12 @@ def bayesian(
     balance: bool = False,
     trust: float = TRUST,
     prior: str = "",
+    width: float = NARROW,
 ) -> Variant:
-    """BayesianRouter, whole or without one of its parts; ``prior``: the folder of an artifact instead of the other folds."""
+    """BayesianRouter, whole or without one of its parts; ``prior``: the folder of an artifact instead of the other folds.
+
+    ``width``: share of a posterior sd that is sampled; 1 is the paper's rule.
+    """
     if without and without not in ABLATIONS:
         close = get_close_matches(without, ABLATIONS, 1, cutoff=0.3)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -78,12 +82,14 @@ def bayesian(
         raise InputError(
             "router bayesian: without=cls is decided when strengths are learned; fit a prior with lambda_cls 0"
         )
+    if not 0 <= width <= 10:
+        raise InputError(f"router bayesian: width={width}, allowed: 0 (the best mean) to 10; 1 is Thompson's rule")
     if not 0 < trust <= 1:
         raise InputError(f"router bayesian: trust={trust}, allowed: above 0, up to 1 (the prior is believed outright)")
     _check_torch("bayesian")
     ways: dict[str, Callable[[Fitted], Router] | None] = {"online": None, "offline": no_prior}
     return Variant(
-        dim, 0.0 if without == "cls" else lambda_cls, balance, ways.get(without, lambda f: with_prior(f, trust))
+        dim, 0.0 if without == "cls" else lambda_cls, balance, ways.get(without, lambda f: with_prior(f, trust, width))
     )
 
 

@@ -157,6 +157,7 @@ def summarise(
         "best": (float(accuracy_K[best]), best_R),
         "uniform": (float(even_P.mean() if records.there_PK is not None else accuracy_K.mean()), uniform_R),
     }
+    forced = {p.label: rows for p in plans if (rows := methods.forced_rows(p, len(records.arms))) > len(records)}
     entries = {p.label: _entry(p, runs[p.label], records, boot, replicates[p.label], reference) for p in plans}
     result: Json = {
         "name": records.name,
@@ -177,6 +178,7 @@ def summarise(
         "agreement": agreement(records),
         "curve_rows": curve_rows(len(records)),
         "official": dict(records.official),
+        "warmup_too_long": forced,
     }
     gains = {p.label: replicates[p.label] - best_R for p in plans if p.kind not in ("arm", "bound")}
     result["verdict"] = verdict(result, gains, settings.routers or ())
@@ -211,6 +213,12 @@ def _entry(
         "runs": len(runs),
         "sd_between_runs": float(np.std(per_run, ddof=1)) if len(runs) > 1 else 0.0,
     }
+    late = [r.last_third for r in runs if r.last_third is not None]
+    if late and plan.learns_online:
+        entry["last_third"] = {
+            "accuracy": float(np.mean([a for a, _ in late])),
+            "regret": float(np.mean([b for _, b in late])),
+        }
     if runs[0].share_TK is not None and plan.learns_online:
         entry["share_over_time"] = (
             np.mean([r.share_TK for r in runs if r.share_TK is not None], axis=0).round(5).tolist()

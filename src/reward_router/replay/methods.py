@@ -116,12 +116,12 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "median": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("median", **o)),
     "wco": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("wco", **o)),
     "uwo": ("K calls", {"scores": str, "penalty": float}, lambda **o: baselines.aggregate("uwo", **o)),
-    "bayesian": ("online", {"without": str, "trust": float, **_STRENGTHS}, _BAYES["bayesian"]),
+    "bayesian": ("online", {"without": str, "trust": float, "width": float, **_STRENGTHS}, _BAYES["bayesian"]),
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
 DEFAULT = (
     *("best_train", "category_best", "by", "logistic", "ridge", "uniform", "round_robin"),
-    *("linucb", "laser", "discounted", "exp3", "thompson"),
+    *("adaptive", "linucb", "laser", "discounted", "exp3", "thompson"),
     *("committee", "majority", "weighted_vote", "stacking", "mean", "median", "wco", "uwo"),
     *("mean:scores=raw", "median:scores=raw", "wco:scores=raw", "uwo:scores=raw", "oracle"),
 )
@@ -215,6 +215,16 @@ def _option_types(name: str) -> dict[str, type]:
         plain = [kind for kind in (bool, int, float) if kind in kinds]
         types[option] = plain[0] if plain else str
     return types
+
+
+def forced_rows(found: Plan, n_arms: int) -> int:
+    """Rows whose arm a router's warm-up names rather than the router: ``warmup`` payoffs an arm."""
+    if not _is_online(found.name):
+        return 0
+    options = dict(found.options)
+    arms = [str(k) for k in range(n_arms)]
+    rows = _router(found.name, arms, 1, options, 0).warmup * n_arms
+    return rows * int(options.get("batch", LASER_BATCH)) if found.name == _LASER else rows
 
 
 def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:

@@ -14,7 +14,7 @@ from reward_router.offline.apart import calibrate_apart
 from reward_router.replay.protocols import Split
 from reward_router.replay.records import Records
 from reward_router.routers import LinearThompson
-from reward_router.routers.trusted import NO_PRIOR, TRUST, trusted
+from reward_router.routers.trusted import NARROW, NO_PRIOR, TRUST, trusted
 from reward_router.types import Float, Router
 
 DEV = 0.2  # of the training prompts
@@ -98,11 +98,16 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     )
 
 
-def with_prior(fitted: Fitted, trust: float = TRUST) -> Router:
-    """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1."""
+def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> Router:
+    """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1; payoffs are 0 or 1.
+
+    The noise is at least that of the payoffs' own law, p (1 - p) at the level p: a fit on few pairs can be far below it.
+    """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
-    known = fitted.precision, fitted.noise_sd, fitted.offset_precision
-    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision, level=fitted.level)
+    level = fitted.level
+    law = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
+    known = fitted.precision, max(fitted.noise_sd, law), fitted.offset_precision
+    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision, level=level, width=width)
 
 
 def no_prior(fitted: Fitted) -> LinearThompson:

@@ -33,7 +33,10 @@ ENOUGH_ROWS = 50_000
 
 @dataclass(frozen=True)
 class Run:
-    """What one run (or one cross-fitted method) did. ``share_TK``: arm shares over TIME_BINS equal parts of the run's order."""
+    """What one run (or one cross-fitted method) did. ``share_TK``: arm shares over TIME_BINS equal parts of the run's order.
+
+    ``last_third``: accuracy over the last third of the run's rows, and their regret in rows.
+    """
 
     accuracy_P: Float
     share_K: Float
@@ -42,6 +45,7 @@ class Run:
     share_TK: Float | None = None
     regret_T: Float | None = None
     category_regret_T: Float | None = None
+    last_third: tuple[float, float] | None = None
 
 
 def rows_by_group(group_P: Int) -> list[Int]:
@@ -104,6 +108,7 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
     price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
     extra = extra_calls * float(records.price_PK.mean())
     best_P, category_P = hindsight(records)
+    late_P = visit_P[-(-2 * len(visit_P) // 3) :]
     return Run(
         accuracy_P=accuracy_P,
         share_K=probs_PK.mean(axis=0, dtype=np.float64),
@@ -112,7 +117,12 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
         share_TK=_binned(probs_PK[visit_P]),
         regret_T=_curve((best_P - accuracy_P)[visit_P]),
         category_regret_T=_curve((category_P - accuracy_P)[visit_P]),
+        last_third=_late(accuracy_P[late_P], best_P[late_P]),
     )
+
+
+def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
+    return (float(accuracy_L.mean()), float((best_L - accuracy_L).sum())) if len(accuracy_L) else None
 
 
 def hindsight(records: Records) -> tuple[Float, Float]:

@@ -99,6 +99,8 @@ def _cautions(result: Json, action: str, method: str) -> list[str]:
         )
     if result["missing"] and max(result["missing"].values()) > 0.05:
         found.append("some arms are missing on more than 5 % of the rows and count 1/2 there")
+    for label, rows in result.get("warmup_too_long", {}).items():
+        found.append(f"{label} never came to choose: its warm-up takes {rows} rows of {result['rows']}")
     if result["broken_rows"]:
         found.append(f"{result['broken_rows']} broken rows were left out")
     return found

@@ -6,6 +6,7 @@ RouterKind(...)`` gives a router a name in configurations; see CONTRIBUTING.md.
 """
 
 from reward_router.posterior.win_probability import win_probability
+from reward_router.routers.adaptive import Adaptive
 from reward_router.routers.choose import choose
 from reward_router.routers.cost import Priced
 from reward_router.routers.epsilon_greedy import EpsilonGreedy
@@ -17,6 +18,7 @@ from reward_router.routers.simple import Fixed, RoundRobin, Uniform
 from reward_router.routers.thompson import LinearThompson
 
 __all__ = [
+    "Adaptive",
     "DiscountedLinUCB",
     "EpsilonGreedy",
     "Exp3",

@@ -72,7 +72,7 @@ class Anchored:
         first_K = forced_K(self.router.model.pulls_K, self.warmup) if forced and self.warmup else None
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
-        return win_probability(mean_BK if penalty_K is None else mean_BK - penalty_K, sd_BK)
+        return win_probability(mean_BK if penalty_K is None else mean_BK - penalty_K, self.router.width * sd_BK)
 
     def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
         """Learn what the prior left unexplained."""

@@ -58,6 +58,7 @@ def bayesian(
     warmup: int | None = None,
     discount: float | None = None,
     window: int | None = None,
+    width: float | None = None,
 ) -> Router:
     """The router of ``name: bayesian``; arms without strengths start at the mean arm.
 
@@ -69,6 +70,7 @@ def bayesian(
         without: which of the paper's parts is left out.
         trust: weight of the prior before the first payoff, in (0, 1]; 1: believed outright.
         prior_precision: of one weight; the others are those of `LinearThompson`.
+        width: share of a posterior sd that is sampled; 1 is Thompson's rule, less explores less.
     """
     named = {
         "prior_precision": prior_precision,
@@ -78,6 +80,7 @@ def bayesian(
         "warmup": warmup,
         "discount": discount,
         "window": window,
+        "width": width,
     }
     given = {name: value for name, value in named.items() if value is not None}
     if artifact is None:

@@ -23,7 +23,8 @@ class LinearThompson(LinearRouter):
     Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D), None: zeros; (K, D + 1) with
     ``intercept``: the means of the intercepts last, in payoff units;
     ``prior_precision``, ``noise_sd`` > 0. The extensions are LinUCB's (``discount``, ``window``, ``huber``, ``center``,
-    ``intercept``, ``trust`` and its precision and discount, ``safe``, ``margin``, ``explore``, ``warmup``).
+    ``intercept``, ``trust`` and its precision and discount, ``safe``, ``margin``, ``explore``, ``warmup``). ``width``: share of each sd that is sampled; 1 is Thompson's rule, less of it
+    explores less.
 
     ``probs`` O(B K D min(rows, D)) plus the integral, O(B K panels); ``update`` O(D) a row plus O(D^2) amortised.
 
@@ -54,6 +55,7 @@ class LinearThompson(LinearRouter):
         margin: float = 0.0,
         explore: float = 0.0,
         warmup: int = 0,
+        width: float = 1.0,
     ) -> None:
         """InputError names the argument that is out of range."""
         precision = checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True)
@@ -61,11 +63,12 @@ class LinearThompson(LinearRouter):
         options = ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount)
         model = linear_model((n_arms, dim), prior_mean, precision, (noise_var, 1.0), dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
+        self.width = checks.real("width", width, 0.0, 1e3)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """P(arm k's utility is the largest)."""
         mean_BKC, sd_BKC, weight_BKC = self.model.components(x_BD)
-        return mixture_win_probability(mean_BKC - penalty_K[:, None], sd_BKC, weight_BKC)
+        return mixture_win_probability(mean_BKC - penalty_K[:, None], self.width * sd_BKC, weight_BKC)
 
     def trust(self) -> Float:
         """(K,) posterior weight of each arm's informative prior; ones without ``trust``."""

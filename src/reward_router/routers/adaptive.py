@@ -1,0 +1,269 @@
+"""A router whose default is safe: the arms' overall strengths first, contexts only as far as the payoffs say.
+
+Two opinions, weighed by their evidence. The *plain* one reads no context: strengths of all arms pooled (``pooled``). The
+*contextual* one adds x'w_k (``context_belief``). Both choose by Thompson sampling narrowed to ``width`` sds, about the mean plus what
+pulling the arm is worth for the rows that are left. No arm is forced, so there is no warm-up; an arm of many that looks poor is dropped
+by the same rule. Variances are learned again on a schedule that counts applied payoffs and nothing else.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router import checks
+from reward_router.errors import InputError
+from reward_router.kinds import RouterKind
+from reward_router.posterior.model import LinearModel
+from reward_router.posterior.model_state import loaded, state_of
+from reward_router.posterior.win_probability import win_probability
+from reward_router.routers import context_belief, pooled
+from reward_router.routers.context_belief import Belief, empty_model, model_of, unbelieving
+from reward_router.routers.context_rows import ArmRows
+from reward_router.routers.decide import with_floor
+from reward_router.types import AnyFloat, Float, Int, State
+
+KIND = "Adaptive"
+WIDTH = 0.3
+ROWS_AHEAD = 300.0  # rows that are expected at least where no horizon is given; later as many as were seen
+FIRST_LOOK, GROWTH, LATE, LATE_GROWTH = (
+    32,
+    1.5,
+    512,
+    2.0,
+)  # when contexts are weighed: at these multiples of the payoffs
+POOL_GROWTH = 0.1
+LONGEST = 1e6  # a context's norm may be at most this
+
+
+class Adaptive:
+    """Thompson sampling that learns how much to explore, how much arms differ, and whether contexts matter.
+
+    Contexts (B, D), any length up to 1e6; payoffs in [0, 1]. ``horizon``: payoffs that will come in all, None: as many more as came
+    so far, at least 300; ``width`` >= 0: share of a posterior sd that is sampled; ``discount`` in (0, 1]: what a payoff counts for
+    after each further one; ``explore``: share of the uniform mixed in.
+
+    ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row plus O(D^2) amortised; at payoffs
+    32, 48, 72, ... (a doubling from 512 on) variances are learned in O(K D^2 min(rows, D)).
+
+    >>> router = Adaptive(2, 1)
+    >>> router.update(np.ones((2, 1)), np.array([0, 1]), np.array([0.0, 1.0]))
+    >>> bool(router.probs(np.ones((1, 1)))[0, 1] > 0.5)
+    True
+    """
+
+    warmup = 0
+    takes_penalty = True
+    takes_forced = True
+
+    def __init__(
+        self,
+        n_arms: int,
+        dim: int,
+        horizon: int | None = None,
+        width: float = WIDTH,
+        discount: float = 1.0,
+        explore: float = 0.0,
+    ) -> None:
+        """InputError names the argument that is out of range."""
+        arms = checks.whole("n_arms", n_arms, 1, checks.MAX_ARMS)
+        self.dim = checks.whole("dim", dim, 1, checks.MAX_DIM)
+        self.horizon = None if horizon is None else checks.whole("horizon", horizon, 1, 10**12)
+        self.width = checks.real("width", width, 0.0, 1e3)
+        self.discount = checks.real("discount", discount, 0.0, 1.0, above=True)
+        self.explore = checks.real("explore", explore, 0.0, 1.0)
+        self.totals_K3, self.clock = np.zeros((arms, 3)), 0
+        self.rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
+        self.population, self.belief = pooled.start(), unbelieving(self.dim)
+        self.model: LinearModel | None = None
+        self.next_pool, self.next_look = 1, FIRST_LOOK
+        self._plain: tuple[Float, Float, Float] | None = None
+
+    @property
+    def n_arms(self) -> int:
+        """Number of arms now."""
+        return len(self.rows_K)
+
+    @property
+    def context_weight(self) -> float:
+        """Posterior probability that contexts tell arms apart, when last looked at."""
+        return self.belief.weight
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+        """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from utilities; nothing is ever ``forced``."""
+        x_BD = self._contexts(context_BD)
+        mean_K, sd_K, bonus_K = self._strengths()
+        paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
+        weight = self.belief.weight if self.model is not None else 0.0
+        p_BK = np.zeros((len(x_BD), self.n_arms))
+        if weight < 1 - context_belief.NEGLIGIBLE:
+            p_BK += (1 - weight) * win_probability((mean_K + paid_K)[None], self.width * sd_K[None])
+        else:
+            weight = 1.0
+        if self.model is not None and len(x_BD):
+            mean_BK, sd_BK = self._in_context(self.model, x_BD)
+            p_BK += weight * win_probability(mean_BK + paid_K, self.width * sd_BK)
+        return with_floor(p_BK, self.explore)
+
+    def _strengths(self) -> tuple[Float, Float, Float]:
+        """Means, sds and worth of trying (K,) of the plain opinion; kept until the next payoff."""
+        if self._plain is None:
+            mean_K, sd_K = self.population.arms(self.totals_K3)
+            noise_K = self.population.noise(mean_K)
+            self._plain = mean_K, sd_K, pooled.worth_of_trying(mean_K, sd_K, noise_K, self._rows_left())
+        return self._plain
+
+    def _rows_left(self) -> float:
+        left = max(ROWS_AHEAD, self.clock) if self.horizon is None else max(self.horizon - self.clock, 1)
+        memory = np.inf if self.discount == 1 else 1 / (1 - self.discount)
+        return float(min(left, memory))
+
+    def _in_context(self, model: LinearModel, x_BD: Float) -> tuple[Float, Float]:
+        mean_BK, sd_BK = model.moments(model.contexts(self.belief.scaled(x_BD)))
+        noise_sd = np.sqrt(self.belief.noise_var)
+        return self.belief.level + noise_sd * mean_BK, noise_sd * sd_BK
+
+    def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (B, K) of the expected payoffs; the variance between the two opinions is part of the sd."""
+        x_BD = self._contexts(context_BD)
+        mean_K, sd_K, _ = self._strengths()
+        plain_BK, plain_sd_BK = np.tile(mean_K, (len(x_BD), 1)), np.tile(sd_K, (len(x_BD), 1))
+        if self.model is None or not len(x_BD):
+            return plain_BK, plain_sd_BK
+        weight, (mean_BK, sd_BK) = self.belief.weight, self._in_context(self.model, x_BD)
+        both_BK = weight * mean_BK + (1 - weight) * plain_BK
+        var_BK = weight * (sd_BK**2 + (mean_BK - both_BK) ** 2)
+        var_BK += (1 - weight) * (plain_sd_BK**2 + (plain_BK - both_BK) ** 2)
+        return both_BK, np.sqrt(var_BK)
+
+    def _contexts(self, context_BD: object) -> Float:
+        x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
+        if x_BD.size and float(np.abs(x_BD).max()) > LONGEST / np.sqrt(self.dim):
+            raise InputError(f"contexts may have a norm of at most {LONGEST:g}; normalise them to about 1")
+        return x_BD
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
+        x_BD = self._contexts(context_BD)
+        index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
+        y_B = checks.payoffs(payoff_B, len(x_BD), 0.0, 1.0)
+        if propensity_B is not None:
+            checks.propensities(propensity_B, len(x_BD))
+        start = 0
+        while start < len(x_BD):
+            stop = min(len(x_BD), start + min(self.next_pool, self.next_look) - self.clock)
+            part = slice(start, stop)
+            self._learn(x_BD[part], index_B[part], y_B[part])
+            start = stop
+
+    def _learn(self, x_BD: Float, index_B: Int, y_B: Float) -> None:
+        """Rows up to the next look at most; the look itself where they reach it."""
+        z_BZ = np.concatenate([np.ones((len(x_BD), 1)), x_BD], axis=1)
+        for z_Z, arm, y in zip(z_BZ, index_B.tolist(), y_B.tolist(), strict=True):
+            if self.discount < 1:
+                self.totals_K3 *= self.discount
+            self.totals_K3[arm] += (1.0, y, y * y)
+            self.clock += 1
+            self.rows_K[arm].add(z_Z, y, self.clock)
+        self._plain = None
+        if self.clock >= self.next_pool:
+            self.population = pooled.learned(self.totals_K3)
+            self.next_pool = self.clock + max(1, int(POOL_GROWTH * self.clock))
+            self.next_pool = min(self.next_pool, self.clock + self._patience())
+        if self.clock >= self.next_look:
+            self._look()
+        elif self.model is not None:
+            scaled_BZ, target_B = self.belief.scaled(x_BD), self.belief.target(y_B)
+            self.model.update(scaled_BZ, index_B, target_B, None)
+
+    def _patience(self) -> int:
+        """Payoffs between looks at most, where payoffs are forgotten: a quarter of the memory, at least 32."""
+        return 10**12 if self.discount == 1 else max(FIRST_LOOK, int(0.25 / (1 - self.discount)))
+
+    def _look(self) -> None:
+        """Learn anew how far contexts are believed, and the model they give."""
+        self.belief = context_belief.learned(self.rows_K, self.totals_K3, self.population, self.belief, self.clock)
+        self.model = model_of(self.belief, self.rows_K, self.clock) if self.belief.believed else None
+        growth = GROWTH if self.clock < LATE else LATE_GROWTH
+        self.next_look = min(int(np.ceil(growth * self.clock)), self.clock + self._patience())
+
+    def add_arm(self) -> int:
+        """A new arm, taken for one of the others until it is paid; returns its index."""
+        self.rows_K.append(ArmRows(self.dim + 1, self.discount))
+        self.totals_K3 = np.concatenate([self.totals_K3, np.zeros((1, 3))])
+        self._plain = None
+        if self.model is not None:
+            self.model.add_arm(np.zeros(self.dim + 1))
+        return self.n_arms - 1
+
+    def remove_arm(self, index: int) -> None:
+        """Drop an arm; the others keep what they learned bit for bit."""
+        checks.whole("arm", index, 0, self.n_arms - 1)
+        if self.n_arms == 1:
+            raise InputError("the last arm cannot be removed: a router needs at least one")
+        del self.rows_K[index]
+        self.totals_K3 = np.delete(self.totals_K3, index, axis=0)
+        self._plain = None
+        if self.model is not None:
+            self.model.remove_arm(index)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> State:
+        """Everything learned, arrays only; goes on bit for bit when restored."""
+        b = self.belief
+        state: State = {
+            "kind": np.array(KIND),
+            "setup": np.array([self.discount, float(self.model is not None)]),
+            "totals_K3": self.totals_K3.copy(),
+            "counts": np.array([self.clock, self.next_pool, self.next_look, b.spread], np.int64),
+            "population": pooled.as_array(self.population),
+            "belief": np.array([b.weight, b.level, b.noise_var, b.arm_var, b.weight_var]),
+            "mean_D": b.mean_D.copy(),
+        }
+        for k, arm in enumerate(self.rows_K):
+            state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
+        if self.model is not None:
+            state |= {f"model/{name}": value for name, value in state_of(self.model).items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restore; InputError (and no change) where the state is of another kind, size or discount."""
+        checks.same_kind(state, KIND)
+        take = partial(checks.stored, state, "")
+        discount, has_model = take("setup", np.float64, (2,)).tolist()
+        if discount != self.discount:
+            raise InputError(f"this state was learned with discount {discount:g}, not {self.discount:g}")
+        totals_K3 = take("totals_K3", np.float64, (None, 3))
+        arms = checks.whole("arms in the state", len(totals_K3), 1, checks.MAX_ARMS)
+        clock, next_pool, next_look, spread = take("counts", np.int64, (4,)).tolist()
+        checks.whole("spread in the state", spread, 0, len(context_belief.SPREADS) - 1)
+        population = pooled.from_array(take("population", np.float64, (3,)))
+        weight, level, noise_var, arm_var, weight_var = take("belief", np.float64, (5,)).tolist()
+        mean_D = take("mean_D", np.float64, (self.dim,))
+        rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
+        for k, arm in enumerate(rows_K):
+            arm.load(state, f"rows/{k}/")
+        inner = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
+        if bool(has_model) != bool(inner) or sum(n.startswith("rows/") for n in state) != arms * len(ArmRows.names):
+            raise InputError("the state's arms do not fit its totals, or its model is missing or unexpected")
+        model = loaded(empty_model(arms, self.dim), inner) if inner else None
+        if model is not None and model.n_arms != arms:
+            raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
+        self.totals_K3, self.rows_K, self.model, self.population = totals_K3, rows_K, model, population
+        self.clock, self.next_pool, self.next_look = clock, next_pool, next_look
+        self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
+        self._plain = None
+
+
+KIND = RouterKind(
+    "adaptive",
+    Adaptive,
+    "learns arms' overall strengths first and believes contexts as far as the payoffs say",
+)

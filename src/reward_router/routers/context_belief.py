@@ -1,0 +1,255 @@
+"""How far contexts are believed: variances of a linear model of payoffs, by its marginal likelihood, and the model at them.
+
+payoff = m + a_k + f + noise with a_k ~ N(0, variance of the arms' means). Three explanations of f compete by their evidence, x about its
+mean: nothing (f = 0); *difficulty*, x'w with one w for all arms, which says nothing about which arm is best; and the arms' own x'w_k. w ~ N(0, v I),
+v on a grid. The posterior probability of the third is the *weight* of contexts. What the payoffs do not support pays by its log
+determinant. Where one arm has nearly all pulls the last two foresee alike and share the weight, so that the others are tried where it fails.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from reward_router.posterior.blas import one_thread, packed
+from reward_router.posterior.model import LinearModel
+from reward_router.posterior.options import ModelOptions
+from reward_router.routers.context_rows import ArmRows
+from reward_router.routers.pooled import Population
+from reward_router.types import AnyFloat, Float
+
+SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])  # sd of x'w over contexts of mean length, in payoffs
+NOTHING, DIFFICULTY, OWN = 0.5, 0.25, 0.25  # prior probabilities of the three explanations
+NEGLIGIBLE = 0.01  # contexts with less weight are not asked
+LEAST_NOISE = 1e-4
+WIDE = 128  # from this many features on, with sums to factorise, only the spreads beside the last one are weighed
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the payoffs said when last asked. ``spread``: place in SPREADS; variances in payoff units squared."""
+
+    weight: float
+    spread: int
+    level: float
+    noise_var: float
+    arm_var: float
+    weight_var: float
+    mean_D: Float
+
+    @property
+    def believed(self) -> bool:
+        """Whether contexts have a say."""
+        return self.weight > NEGLIGIBLE
+
+    def scaled(self, x_BD: AnyFloat) -> Float:
+        """(B, D + 1) rows for a model of unit prior precision and unit noise."""
+        z_BZ = np.empty((len(x_BD), x_BD.shape[1] + 1))
+        z_BZ[:, 0] = np.sqrt(self.arm_var / self.noise_var)
+        z_BZ[:, 1:] = (x_BD - self.mean_D) * np.sqrt(self.weight_var / self.noise_var)
+        return z_BZ
+
+    def target(self, payoff_B: Float) -> Float:
+        """(B,) payoffs in the model's units."""
+        return np.asarray((payoff_B - self.level) / np.sqrt(self.noise_var))
+
+
+def unbelieving(dim: int) -> Belief:
+    """Before the first look at contexts."""
+    return Belief(0.0, len(SPREADS) // 2, 0.5, 0.25, 0.01, 1.0, np.zeros(dim))
+
+
+@dataclass(frozen=True)
+class _Design:
+    """A least-squares problem in units of the noise: rows and responses, or their sums."""
+
+    z_TZ: Float | None
+    y_T: Float
+    gram_ZZ: Float
+    sum_Z: Float
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether there are fewer rows than features, and the rows are at hand."""
+        return self.z_TZ is not None and len(self.z_TZ) < self.z_TZ.shape[1]
+
+    def fit(self, scale_Z: Float) -> tuple[float, Float]:
+        """Log evidence against weights of 0, and posterior mean weights, where weights are N(0, scale^2). O(min(T, Z)^3)."""
+        from scipy.linalg import solve_triangular
+
+        if self.few and self.z_TZ is not None:
+            z_TZ = self.z_TZ * scale_Z
+            root_TT = np.linalg.cholesky(np.eye(len(z_TZ)) + z_TZ @ z_TZ.T)
+            white_T = solve_triangular(root_TT, self.y_T, lower=True, check_finite=False)
+            inverse_T = solve_triangular(root_TT, white_T, lower=True, trans=1, check_finite=False)
+            log = -np.log(np.diagonal(root_TT)).sum() + 0.5 * (self.y_T @ self.y_T - white_T @ white_T)
+            return float(log), scale_Z * (z_TZ.T @ inverse_T)
+        root_ZZ = np.linalg.cholesky(np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z)
+        white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
+        mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
+        return float(-np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z), scale_Z * mean_Z
+
+    def arm_only(self, scale: float) -> float:
+        """Log evidence where the first feature alone has a weight."""
+        if self.few and self.z_TZ is not None:
+            first_T = self.z_TZ[:, 0]
+            square, product = float(first_T @ first_T), float(first_T @ self.y_T)
+        else:
+            square, product = float(self.gram_ZZ[0, 0]), float(self.sum_Z[0])
+        inner = 1 + scale**2 * square
+        return float(-0.5 * np.log(inner) + 0.5 * scale**2 * product**2 / inner)
+
+
+def _from_rows(z_TZ: Float, y_T: Float) -> _Design:
+    if len(z_TZ) < z_TZ.shape[1]:
+        return _Design(z_TZ, y_T, np.zeros((0, 0)), np.zeros(0))
+    return _Design(None, y_T, z_TZ.T @ z_TZ, z_TZ.T @ y_T)
+
+
+def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float) -> _Design:
+    """One arm's rows about the mean context, and payoffs less the level."""
+    if not arm.summed:
+        z_TZ, y_T = arm.weighed(now)
+        centred_TZ = z_TZ.copy()
+        centred_TZ[:, 1:] -= z_TZ[:, :1] * mean_D
+        return _from_rows(centred_TZ / noise_sd, (y_T - level * z_TZ[:, 0]) / noise_sd)
+    gram_ZZ, sum_Z = arm.sums(now)
+    rest_Z = sum_Z - level * gram_ZZ[0]
+    rest_Z[1:] -= rest_Z[0] * mean_D
+    return _Design(None, np.zeros(0), _centred(gram_ZZ, mean_D) / noise_sd**2, rest_Z / noise_sd**2)
+
+
+def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
+    """Sums of products of rows whose contexts are taken about ``mean_D``."""
+    rows, sum_D = float(gram_ZZ[0, 0]), gram_ZZ[0, 1:]
+    out_ZZ = gram_ZZ.copy()
+    cross_DD = np.outer(sum_D, mean_D)
+    out_ZZ[1:, 1:] += rows * np.outer(mean_D, mean_D) - cross_DD - cross_DD.T
+    out_ZZ[0, 1:] = out_ZZ[1:, 0] = sum_D - rows * mean_D
+    return out_ZZ
+
+
+def learned(arms: Sequence[ArmRows], totals_K3: Float, population: Population, before: Belief, now: int) -> Belief:
+    """The belief that all payoffs so far support. O(K D^2 min(rows, D)) times the spreads that are weighed."""
+    with one_thread():
+        strength_K, _ = population.arms(totals_K3)
+        noise_K, count_K = population.noise(strength_K), totals_K3[:, 0]
+        noise_var = max(float(count_K @ noise_K / max(count_K.sum(), 1e-12)), LEAST_NOISE)
+        mean_D, length = _mean_context(arms, now, len(before.mean_D))
+        if length == 0:
+            return before
+        noise_sd = float(np.sqrt(noise_var))
+        difficulty_S = _difficulty(arms, now, strength_K, mean_D, noise_sd, length)
+        used = [arm for arm in arms if arm.count or arm.summed]
+        designs = [_design(arm, now, population.mean, mean_D, noise_sd) for arm in used]
+        tried = _tried(before.spread, len(mean_D), any(arm.summed for arm in used))
+        weight, spread = _weighed(designs, tried, population.variance, length, difficulty_S)
+    weight_var = float(SPREADS[spread] ** 2 / length)
+    return Belief(weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D)
+
+
+def _tried(last: int, dim: int, summed: bool) -> list[int]:
+    """Which spreads are weighed: all, or where that is dear the last best and its neighbours."""
+    every = list(range(len(SPREADS)))
+    return every[max(last - 1, 0) : last + 2] if summed and dim >= WIDE else every
+
+
+def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, float]:
+    """Mean context, and mean squared distance from it."""
+    sum_Z, square = np.zeros(dim + 1), 0.0
+    for arm in arms:
+        z_TZ, _ = arm.weighed(now)
+        sum_Z += np.einsum("t,tz->z", z_TZ[:, 0], z_TZ)
+        square += float(np.vdot(z_TZ[:, 1:], z_TZ[:, 1:]))
+        if arm.summed:
+            kept = arm.discount ** (now - arm.folded_at)
+            sum_Z += kept * arm.gram_ZZ[0]
+            square += kept * float(np.trace(arm.gram_ZZ[1:, 1:]))
+    rows = max(float(sum_Z[0]), 1e-300)
+    mean_D = sum_Z[1:] / rows
+    length = square / rows - float(mean_D @ mean_D)
+    return mean_D, length if length > 1e-9 * square / rows else 0.0
+
+
+def _difficulty(
+    arms: Sequence[ArmRows], now: int, strength_K: Float, mean_D: Float, noise_sd: float, length: float
+) -> Float:
+    """(S,) log evidence against nothing of one w for all arms, payoffs about their arm's mean, at every second spread."""
+    designs = [
+        _design(arm, now, level, mean_D, noise_sd)
+        for arm, level in zip(arms, strength_K.tolist(), strict=True)
+        if arm.count or arm.summed
+    ]
+    if all(design.few for design in designs):
+        rows = [design.z_TZ[:, 1:] for design in designs if design.z_TZ is not None]
+        whole = _from_rows(np.concatenate(rows), np.concatenate([design.y_T for design in designs]))
+    else:
+        gram_DD, sum_D = np.zeros((len(mean_D), len(mean_D))), np.zeros(len(mean_D))
+        for design in designs:
+            z_TZ = design.z_TZ
+            gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
+            sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
+        whole = _Design(None, np.zeros(0), gram_DD, sum_D)
+    return np.array([whole.fit(np.full(len(mean_D), spread / np.sqrt(length)))[0] for spread in SPREADS[1::2]])
+
+
+def _weighed(
+    designs: Sequence[_Design], tried: Sequence[int], arm_var: float, length: float, difficulty_S: Float
+) -> tuple[float, int]:
+    """Posterior probability that arms have their own weights, and the most probable spread of these."""
+    arm_sd = float(np.sqrt(arm_var))
+    plain = sum(design.arm_only(arm_sd) for design in designs)
+    width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
+    own_S = np.empty(len(tried))
+    for place, spread in enumerate(tried):
+        scale_Z = np.full(width, SPREADS[spread] / np.sqrt(length))
+        scale_Z[0] = arm_sd
+        own_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
+    own = np.logaddexp.reduce(own_S) + np.log(OWN / len(SPREADS))
+    difficulty = np.logaddexp.reduce(difficulty_S) + np.log(DIFFICULTY / len(difficulty_S))
+    total = np.logaddexp.reduce([own, difficulty, np.log(NOTHING)])
+    return float(np.exp(own - total)), tried[int(own_S.argmax())]
+
+
+def empty_model(n_arms: int, dim: int) -> LinearModel:
+    """Arms' weights at their prior, in scaled units."""
+    return LinearModel(np.zeros((n_arms, dim + 1)), 1.0, 1.0, 1.0, np.dtype(np.float64), ModelOptions())
+
+
+def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
+    """Every arm's posterior under the belief, from its raw rows. O(K D^2 min(rows, D))."""
+    model = empty_model(len(arms), len(belief.mean_D))
+    noise_sd = float(np.sqrt(belief.noise_var))
+    scale_Z = np.full(len(belief.mean_D) + 1, np.sqrt(belief.weight_var))
+    scale_Z[0] = np.sqrt(belief.arm_var)
+    with one_thread():
+        for arm, (posterior,) in zip(arms, model.arms, strict=True):
+            if arm.summed:
+                design = _design(arm, now, belief.level, belief.mean_D, noise_sd)
+                posterior.load(_primal(design, scale_Z), "")
+            elif arm.count:
+                z_TZ, y_T = arm.weighed(now)
+                root_T = z_TZ[:, :1]
+                x_TD = z_TZ[:, 1:] / root_T
+                target_T = belief.target(y_T / root_T[:, 0])
+                scaled_TZ, target_TC = belief.scaled(x_TD) * root_T, (target_T * root_T[:, 0])[:, None]
+                posterior.add(scaled_TZ, target_TC, np.ones(arm.count))  # type: ignore[call-arg]
+    return model
+
+
+def _primal(design: _Design, scale_Z: Float) -> dict[str, Float]:
+    """The state of a posterior whose covariance is (I + S G S)^-1, S the scales."""
+    width = len(scale_Z)
+    precision_ZZ = np.eye(width) + design.gram_ZZ * scale_Z[:, None] * scale_Z
+    covariance_ZZ = np.linalg.inv(precision_ZZ)
+    covariance_ZZ = (covariance_ZZ + covariance_ZZ.T) / 2
+    return {
+        "theta_CD": (covariance_ZZ @ (scale_Z * design.sum_Z))[None],
+        "base_P": packed(np.asfortranarray(covariance_ZZ)),
+        "factor_TD": np.zeros((0, width)),
+        "tail_ND": np.zeros((0, width)),
+        "tail_NC": np.zeros((0, 1)),
+        "tail_N": np.zeros(0),
+        "evidence": np.zeros(2),
+    }

@@ -1,0 +1,101 @@
+"""What one arm was paid, and where: raw statistics from which any linear model of its payoffs can be made anew.
+
+Rows z = (1, x) with payoffs y are kept as they came while they are few, then as sums of z z' and z y; so the precision of a model
+can be changed later, exactly. Older rows may count for less: weight discount^age, age counted in payoffs of all arms.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reward_router import checks
+from reward_router.types import Float, State
+
+TAIL = 32  # rows folded into the sums at a time
+
+
+class ArmRows:
+    """Rows of one arm. ``add`` O(D) a row plus O(D^2) amortised once they are sums; memory O(min(rows, D) D)."""
+
+    names = ("rows_TZ", "payoff_T", "stamp_T", "gram_ZZ", "sum_Z", "folded")
+
+    def __init__(self, width: int, discount: float) -> None:
+        """``width``: D + 1."""
+        self.width, self.discount = width, discount
+        self.young_limit = max(TAIL, 3 * width // 4)
+        self.count, self.gram_ZZ = 0, np.zeros((0, 0))
+        self.rows_TZ, self.payoff_T, self.stamp_T = np.zeros((TAIL, width)), np.zeros(TAIL), np.zeros(TAIL, np.int64)
+        self.sum_Z, self.folded_at = np.zeros(width), 0
+
+    @property
+    def summed(self) -> bool:
+        """Whether rows are held as sums."""
+        return len(self.gram_ZZ) > 0
+
+    def add(self, z_Z: Float, payoff: float, stamp: int) -> None:
+        """One more row, the ``stamp``-th payoff of all arms."""
+        if self.count == len(self.payoff_T):
+            self._grow()
+        self.rows_TZ[self.count], self.payoff_T[self.count], self.stamp_T[self.count] = z_Z, payoff, stamp
+        self.count += 1
+        if self.count >= (TAIL if self.summed else self.young_limit):
+            self._fold(stamp)
+
+    def _grow(self) -> None:
+        more = min(len(self.payoff_T), self.young_limit - len(self.payoff_T))
+        self.rows_TZ = np.concatenate([self.rows_TZ, np.zeros((more, self.width))])
+        self.payoff_T = np.concatenate([self.payoff_T, np.zeros(more)])
+        self.stamp_T = np.concatenate([self.stamp_T, np.zeros(more, np.int64)])
+
+    def _fold(self, stamp: int) -> None:
+        self.gram_ZZ, self.sum_Z = self.sums(stamp)
+        self.folded_at, self.count = stamp, 0
+        self.rows_TZ, self.payoff_T, self.stamp_T = self.rows_TZ[:TAIL], self.payoff_T[:TAIL], self.stamp_T[:TAIL]
+
+    def weighed(self, now: int) -> tuple[Float, Float]:
+        """The rows that are not in the sums, and their payoffs, each times the root of its weight."""
+        z_TZ, y_T = self.rows_TZ[: self.count], self.payoff_T[: self.count]
+        if self.discount == 1:
+            return z_TZ, y_T
+        root_T = self.discount ** ((now - self.stamp_T[: self.count]) / 2)
+        return z_TZ * root_T[:, None], y_T * root_T
+
+    def sums(self, now: int) -> tuple[Float, Float]:
+        """Weighted sums of z z' and z y over all rows."""
+        z_TZ, y_T = self.weighed(now)
+        gram_ZZ, sum_Z = z_TZ.T @ z_TZ, z_TZ.T @ y_T
+        if not self.summed:
+            return gram_ZZ, sum_Z
+        kept = self.discount ** (now - self.folded_at)
+        return gram_ZZ + kept * self.gram_ZZ, sum_Z + kept * self.sum_Z
+
+    def state(self) -> State:
+        """Copies of what is held."""
+        return {
+            "rows_TZ": self.rows_TZ[: self.count].copy(),
+            "payoff_T": self.payoff_T[: self.count].copy(),
+            "stamp_T": self.stamp_T[: self.count].copy(),
+            "gram_ZZ": self.gram_ZZ.copy(),
+            "sum_Z": self.sum_Z.copy(),
+            "folded": np.array([self.folded_at], np.int64),
+        }
+
+    def load(self, state: Mapping[str, NDArray[Any]], prefix: str) -> None:
+        """Restore; InputError where something does not fit."""
+        take = partial(checks.stored, state, prefix)
+        rows_TZ = take("rows_TZ", np.float64, (None, self.width))
+        side = checks.whole("side of a state's gram_ZZ", len(take("gram_ZZ", np.float64, (None, None))), 0, self.width)
+        self.gram_ZZ = take("gram_ZZ", np.float64, (self.width, self.width) if side else (0, 0))
+        most = TAIL - 1 if self.summed else self.young_limit - 1
+        self.count = checks.whole(f"rows of {prefix}rows_TZ", len(rows_TZ), 0, most)
+        room = max(TAIL, self.count)
+        self.rows_TZ, self.payoff_T = np.zeros((room, self.width)), np.zeros(room)
+        self.stamp_T = np.zeros(room, np.int64)
+        self.rows_TZ[: self.count] = rows_TZ
+        self.payoff_T[: self.count] = take("payoff_T", np.float64, (self.count,))
+        self.stamp_T[: self.count] = take("stamp_T", np.int64, (self.count,))
+        self.sum_Z = take("sum_Z", np.float64, (self.width,))
+        self.folded_at = int(take("folded", np.int64, (1,))[0])

@@ -1,0 +1,114 @@
+"""Overall strengths of many arms from few payoffs: each arm borrows from the others by as much as arms turn out to be alike.
+
+Payoffs in [0, 1] of arm k have mean p_k and variance phi p_k (1 - p_k): phi is 1 where payoffs are 0 or 1 and less where they are
+graded. The p_k come from one Beta law, whose mean and spread are learned from all arms together by the marginal likelihood
+(empirical Bayes, beta-binomial with counts n / phi). O(K) numbers are kept, and nothing of it reads contexts.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reward_router.types import Float
+
+MEANS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.94])
+SPREADS = np.array([0.02, 0.05, 0.08, 0.12, 0.17, 0.25])  # sd of the arms' means that are weighed against each other
+LOOK_AHEAD = 10.0  # pulls of an arm that are weighed as one experiment
+LEAST_DISPERSION, DISPERSION_ROWS = 0.02, 8.0  # phi starts at 1, with the weight of this many payoffs
+
+
+def _grid() -> tuple[Float, Float]:
+    """(G,) parameters alpha and beta of every law weighed."""
+    mean_G, sd_G = (part.ravel() for part in np.meshgrid(MEANS, SPREADS, indexing="ij"))
+    var_G = np.minimum(sd_G**2, 0.5 * mean_G * (1 - mean_G))
+    size_G = mean_G * (1 - mean_G) / var_G - 1
+    return mean_G * size_G, (1 - mean_G) * size_G
+
+
+ALPHA_G, BETA_G = _grid()
+MEAN_G = ALPHA_G / (ALPHA_G + BETA_G)
+VAR_G = MEAN_G * (1 - MEAN_G) / (ALPHA_G + BETA_G + 1)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The law that arms come from: mean, variance of the arms' means, and the dispersion phi of payoffs."""
+
+    mean: float
+    variance: float
+    dispersion: float
+
+    @property
+    def size(self) -> float:
+        """Payoffs that the law is worth to an arm, in counts of 0 or 1."""
+        return self.mean * (1 - self.mean) / self.variance - 1
+
+    def arms(self, totals_K3: Float) -> tuple[Float, Float]:
+        """Posterior means and sds (K,) of p_k; ``totals_K3``: number of payoffs, their sum and their sum of squares."""
+        count_K = totals_K3[:, 0] / self.dispersion
+        all_K = self.size + count_K
+        mean_K = (self.size * self.mean + totals_K3[:, 1] / self.dispersion) / all_K
+        return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
+
+    def noise(self, mean_K: Float) -> Float:
+        """Variance of one payoff of arms with these means."""
+        return self.dispersion * mean_K * (1 - mean_K)
+
+
+def start() -> Population:
+    """Before the first payoff: every law of the grid alike, payoffs 0 or 1."""
+    return learned(np.zeros((1, 3)))
+
+
+def learned(totals_K3: Float) -> Population:
+    """The posterior mean of the law given all arms' payoffs. O(K) times the 60 laws of the grid."""
+    from scipy.special import betaln
+
+    dispersion = _dispersion(totals_K3)
+    right_K1 = totals_K3[:, 1:2] / dispersion
+    wrong_K1 = np.maximum(totals_K3[:, 0:1] / dispersion - right_K1, 0.0)
+    log_KG = betaln(right_K1 + ALPHA_G, wrong_K1 + BETA_G) - betaln(ALPHA_G, BETA_G)
+    log_G = log_KG.sum(axis=0)
+    weight_G = np.exp(log_G - log_G.max())
+    weight_G /= weight_G.sum()
+    return Population(float(weight_G @ MEAN_G), float(weight_G @ VAR_G), dispersion)
+
+
+def _dispersion(totals_K3: Float) -> float:
+    """phi: squares about the arms' own means over what payoffs of 0 and 1 would have."""
+    count_K, sum_K, square_K = totals_K3.T
+    mean_K = sum_K / np.maximum(count_K, 1e-12)
+    binary = float((count_K * mean_K * (1 - mean_K)).sum())
+    within = float(np.maximum(square_K - sum_K * mean_K, 0.0).sum())
+    start_rows = DISPERSION_ROWS * 0.25
+    return float(np.clip((within + start_rows) / (binary + start_rows), LEAST_DISPERSION, 1.0))
+
+
+def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
+    """(K,) what is learned by pulling an arm, in payoff a pull: the knowledge gradient of ten pulls for the rows that are left.
+
+    Ten pulls move the posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best mean of all arms rises by
+    s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left (Ryzhov, Powell and Frazier 2012).
+    """
+    from scipy.special import ndtr
+
+    if len(mean_K) == 1:
+        return np.zeros(1)
+    second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
+    other_K = np.where(mean_K >= best, second, best)
+    move_K = np.maximum(sd_K**2 / np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD), 1e-12)
+    z_K = -np.abs(mean_K - other_K) / move_K
+    density_K = np.exp(-0.5 * z_K**2) / np.sqrt(2 * np.pi)
+    gain_K = np.maximum(move_K * (z_K * ndtr(z_K) + density_K), 0.0)
+    return np.asarray(rows_left / LOOK_AHEAD * gain_K)
+
+
+def as_array(found: Population) -> Float:
+    """For a state."""
+    return np.array([found.mean, found.variance, found.dispersion])
+
+
+def from_array(value_3: Float) -> Population:
+    """Back from a state."""
+    mean, variance, dispersion = value_3.tolist()
+    return replace(start(), mean=mean, variance=variance, dispersion=dispersion)

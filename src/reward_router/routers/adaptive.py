@@ -25,7 +25,7 @@ from reward_router.routers.context_rows import ArmRows
 from reward_router.routers.decide import with_floor
 from reward_router.types import AnyFloat, Float, Int, State
 
-KIND = "Adaptive"
+STATE_KIND = "Adaptive"
 WIDTH = 0.3
 ROWS_AHEAD = 300.0  # rows that are expected at least where no horizon is given; later as many as were seen
 FIRST_LOOK, GROWTH, LATE, LATE_GROWTH = (
@@ -219,7 +219,7 @@ class Adaptive:
         """Everything learned, arrays only; goes on bit for bit when restored."""
         b = self.belief
         state: State = {
-            "kind": np.array(KIND),
+            "kind": np.array(STATE_KIND),
             "setup": np.array([self.discount, float(self.model is not None)]),
             "totals_K3": self.totals_K3.copy(),
             "counts": np.array([self.clock, self.next_pool, self.next_look, b.spread], np.int64),
@@ -235,7 +235,7 @@ class Adaptive:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state is of another kind, size or discount."""
-        checks.same_kind(state, KIND)
+        checks.same_kind(state, STATE_KIND)
         take = partial(checks.stored, state, "")
         discount, has_model = take("setup", np.float64, (2,)).tolist()
         if discount != self.discount:

@@ -26,11 +26,18 @@ FOLDS = 5
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="+")
     parser.add_argument("--router", action="append")
     parser.add_argument("--orders", type=int, default=20)
-    parser.add_argument("--warm-orders", type=int, default=1, help="orders of each of five folds; 0: no warm figures")
+    parser.add_argument(
+        "--warm-orders",
+        type=int,
+        default=1,
+        help="orders of each of five folds; 0: no warm figures",
+    )
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     found = {}
@@ -42,7 +49,11 @@ def main():
                 row = cold(records, contexts, name, asked.orders)
                 row["warm"] = warm(records, contexts, name, asked.warm_orders)
             found[records.name][name] = row
-            print(f"{records.name:28s} {name:18s}", {k: round(v, 2) for k, v in row.items()}, flush=True)
+            print(
+                f"{records.name:28s} {name:18s}",
+                {k: round(v, 2) for k, v in row.items()},
+                flush=True,
+            )
             if asked.json:
                 asked.json.write_text(json.dumps(found, indent=1))
     print(table(found))
@@ -55,13 +66,22 @@ def plan_of(name, records):
 def cold(records, contexts, name, orders):
     plan, correct = plan_of(name, records), Feedback("correct")
     best = records.correct_PK.mean(axis=0).max()
-    router = lambda: methods._ONLINE[plan.name][0](len(records.arms), contexts.width, **dict(plan.options))  # noqa: E731
+
+    def router():
+        return methods._ONLINE[plan.name][0](
+            len(records.arms), contexts.width, **dict(plan.options)
+        )
+
     runs = [online(records, contexts, router(), correct, seed) for seed in range(orders)]
     whole = [100 * (run.accuracy_P.mean() - best) for run in runs]
     late_rows = len(records) - -(-2 * len(records) // 3)
     late = [-100 * run.last_third[1] / late_rows for run in runs]
     error = np.std(whole, ddof=1) / np.sqrt(orders) if orders > 1 else np.nan
-    return {"cold": float(np.mean(whole)), "cold_se": float(error), "last_third": float(np.mean(late))}
+    return {
+        "cold": float(np.mean(whole)),
+        "cold_se": float(error),
+        "last_third": float(np.mean(late)),
+    }
 
 
 def warm(records, contexts, name, orders):
@@ -73,7 +93,9 @@ def warm(records, contexts, name, orders):
     for order in range(orders):
         for number, (train_P, test_P) in enumerate(folds(records.group_P, FOLDS, order)):
             context_UD = contexts.fit(np.unique(contexts.unit_P[train_P]))
-            router = methods._ONLINE[plan.name][0](len(records.arms), contexts.width, **dict(plan.options))
+            router = methods._ONLINE[plan.name][0](
+                len(records.arms), contexts.width, **dict(plan.options)
+            )
             probs_PK = np.zeros(records.correct_PK.shape)
             draw = rng(order, "arm", number, "warm")
             blocks = [shuffled(records.group_P[part_P], draw) for part_P in (train_P, test_P)]
@@ -94,11 +116,17 @@ def table(found):
     names = list(next(iter(found.values())))
     lines = ["| file | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for file, rows in found.items():
-        cells = [f"{r['cold']:.1f} / {r['last_third']:.1f} / {r['warm']:.1f}" for r in (rows[n] for n in names)]
+        cells = [
+            f"{r['cold']:.1f} / {r['last_third']:.1f} / {r['warm']:.1f}"
+            for r in (rows[n] for n in names)
+        ]
         lines.append(f"| {file} | " + " | ".join(cells) + " |")
     means = []
     for name in names:
-        parts = [np.mean([rows[name][k] for rows in found.values()]) for k in ("cold", "last_third", "warm")]
+        parts = [
+            np.mean([rows[name][k] for rows in found.values()])
+            for k in ("cold", "last_third", "warm")
+        ]
         means.append(" / ".join(f"{x:.1f}" for x in parts))
     return "\n".join([*lines, "| **mean** | " + " | ".join(means) + " |"])
 

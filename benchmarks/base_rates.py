@@ -32,23 +32,36 @@ def chosen_tasks(per_category: int, categories: list[str], seed: int) -> list[Ta
     return [task for category in categories for task in by[category]]
 
 
-def plan(greedily: list[Task], tasks: list[Task], samples: int) -> list[list[tuple[Task, float, int]]]:
+def plan(
+    greedily: list[Task], tasks: list[Task], samples: int
+) -> list[list[tuple[Task, float, int]]]:
     """Batches of (task, temperature, number of the sample), prompts of like length together."""
 
     def length(task: Task) -> tuple[int, str]:
         return len(task.prompt), task.id
 
     greedy = [(task, 0.0, 0) for task in sorted(greedily, key=length)]
-    sampled = [(task, TEMPERATURE, draw) for task in sorted(tasks, key=length) for draw in range(samples)]
-    return [jobs[start : start + BATCH] for jobs in (greedy, sampled) for start in range(0, len(jobs), BATCH)]
+    sampled = [
+        (task, TEMPERATURE, draw) for task in sorted(tasks, key=length) for draw in range(samples)
+    ]
+    return [
+        jobs[start : start + BATCH]
+        for jobs in (greedy, sampled)
+        for start in range(0, len(jobs), BATCH)
+    ]
 
 
-def respond(model: Any, tokenizer: Any, prompts: list[str], temperature: float, seed: int) -> list[tuple[str, bool]]:
+def respond(
+    model: Any, tokenizer: Any, prompts: list[str], temperature: float, seed: int
+) -> list[tuple[str, bool]]:
     """(text, ended by itself) for each prompt; the seed makes a batch repeatable on one machine."""
     import torch
 
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+    texts = [
+        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        for chat in chats
+    ]
     inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     how = (
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -57,10 +70,16 @@ def respond(model: Any, tokenizer: Any, prompts: list[str], temperature: float, 
     )
     torch.manual_seed(seed)
     with torch.inference_mode():
-        ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id, **how)
+        ids = model.generate(
+            **inputs, max_new_tokens=NEW_TOKENS, pad_token_id=tokenizer.pad_token_id, **how
+        )
     new = ids[:, inputs["input_ids"].shape[1] :]
     return [
-        (tokenizer.decode(row, skip_special_tokens=True), bool((row == tokenizer.eos_token_id).any())) for row in new
+        (
+            tokenizer.decode(row, skip_special_tokens=True),
+            bool((row == tokenizer.eos_token_id).any()),
+        )
+        for row in new
     ]
 
 
@@ -73,9 +92,13 @@ def sampled(path: Path, batches: list[list[tuple[Task, float, int]]], dtype: str
     torch.set_num_threads(1)
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     there = {(row["id"], row["temperature"], row["draw"]) for row in rows}
-    missing = [[job for job in batch if (job[0].id, job[1], job[2]) not in there] for batch in batches]
+    missing = [
+        [job for job in batch if (job[0].id, job[1], job[2]) not in there] for batch in batches
+    ]
     todo = [(n, batch) for n, batch in enumerate(missing) if batch]
-    model, tokenizer = (load_causal_lm(MODEL, dtype=dtype), load_tokenizer(MODEL)) if todo else (None, None)
+    model, tokenizer = (
+        (load_causal_lm(MODEL, dtype=dtype), load_tokenizer(MODEL)) if todo else (None, None)
+    )
     started = time.perf_counter()
     for done, (n, batch) in enumerate(todo, start=1):
         texts = respond(model, tokenizer, [task.prompt for task, _, _ in batch], batch[0][1], n)
@@ -86,7 +109,9 @@ def sampled(path: Path, batches: list[list[tuple[Task, float, int]]], dtype: str
         rows += new
         with path.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in new)
-        print(f"sampled {done}/{len(todo)} batches, {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"sampled {done}/{len(todo)} batches, {time.perf_counter() - started:.0f} s", flush=True
+        )
     wanted = {(task.id, temp, draw) for batch in batches for task, temp, draw in batch}
     return [row for row in rows if (row["id"], row["temperature"], row["draw"]) in wanted]
 
@@ -94,7 +119,10 @@ def sampled(path: Path, batches: list[list[tuple[Task, float, int]]], dtype: str
 def wilson(passed: int, n: int) -> tuple[float, float]:
     """The 95 % score interval of a proportion (Wilson 1927)."""
     z2 = 1.96**2
-    centre, half = (passed + z2 / 2) / (n + z2), 1.96 * math.sqrt(passed * (n - passed) / n + z2 / 4) / (n + z2)
+    centre, half = (
+        (passed + z2 / 2) / (n + z2),
+        1.96 * math.sqrt(passed * (n - passed) / n + z2 / 4) / (n + z2),
+    )
     return centre - half, centre + half
 
 
@@ -112,7 +140,9 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
     yield f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts greedy / sampled |\n|---|---|---|---|---|"
     for category in CATEGORIES:
         mine = [
-            (row, verify(tasks[row["id"]], row["response"])) for row in rows if tasks[row["id"]].category == category
+            (row, verify(tasks[row["id"]], row["response"]))
+            for row in rows
+            if tasks[row["id"]].category == category
         ]
         greedy = [passed for row, passed in mine if not row["temperature"]]
         by_prompt: dict[str, list[float]] = defaultdict(list)
@@ -148,7 +178,11 @@ def candidate_arms() -> dict[str, Any]:
         ArmSpec("arithmetic", "metric", options={"metric": "arithmetic"}),
         ArmSpec("short", "metric", options={"metric": "length", "direction": "short"}),
     ]
-    arms = [*default_arms(), *plain, *(ArmSpec(name, "metric", options=options) for name, options in rules.items())]
+    arms = [
+        *default_arms(),
+        *plain,
+        *(ArmSpec(name, "metric", options=options) for name, options in rules.items()),
+    ]
     return {arm.name: arm for arm in arms}
 
 
@@ -158,27 +192,40 @@ def by_prompt(tasks: dict[str, Task], rows: list[Row]) -> list[tuple[Task, list[
     for row in rows:
         if row["temperature"] and row["response"] not in texts[row["id"]]:
             texts[row["id"]].append(row["response"])
-    groups = [(tasks[i], group, np.array([verify(tasks[i], text) for text in group])) for i, group in texts.items()]
-    return [(task, group, passed) for task, group, passed in groups if 0 < passed.sum() < len(passed)]
+    groups = [
+        (tasks[i], group, np.array([verify(tasks[i], text) for text in group]))
+        for i, group in texts.items()
+    ]
+    return [
+        (task, group, passed) for task, group, passed in groups if 0 < passed.sum() < len(passed)
+    ]
 
 
 def pair_counts(score_N: np.ndarray, passed_N: np.ndarray) -> tuple[int, int, int]:
     """(rightly ordered, ordered, all) pairs of a passing with a failing response; ties and abstentions are not ordered."""
     difference = score_N[passed_N][:, None] - score_N[~passed_N][None, :]
-    return int((difference > 0).sum()), int((difference > 0).sum() + (difference < 0).sum()), difference.size
+    return (
+        int((difference > 0).sum()),
+        int((difference > 0).sum() + (difference < 0).sum()),
+        difference.size,
+    )
 
 
 Counts = dict[str, dict[str, np.ndarray]]
 
 
 def count_pairs(
-    groups: list[tuple[Task, list[str], np.ndarray]], score: Callable[..., np.ndarray], arms: list[str]
+    groups: list[tuple[Task, list[str], np.ndarray]],
+    score: Callable[..., np.ndarray],
+    arms: list[str],
 ) -> Counts:
     """Per arm and category the (prompts, 3) array of `pair_counts`."""
     counts: Counts = {}
     for arm in arms:
         rows: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
-        scores_BN = score(arm, [task.prompt for task, _, _ in groups], [group for _, group, _ in groups])
+        scores_BN = score(
+            arm, [task.prompt for task, _, _ in groups], [group for _, group, _ in groups]
+        )
         for (task, group, passed), score_N in zip(groups, scores_BN, strict=True):
             rows[task.category].append(pair_counts(np.asarray(score_N)[: len(group)], passed))
         counts[arm] = {name: np.array(rows[name]) for name in CATEGORIES if rows[name]}
@@ -217,7 +264,12 @@ def held_out(counts: Counts, splits: int = 200) -> tuple[float, float]:
             for part in (slice(None, None, 2), slice(1, None, 2))
         )
         table, other = np.array(list(seen.values())), np.array(list(fresh.values()))
-        found.append((other[table.argmax(0), np.arange(len(names))].mean(), other[table.mean(1).argmax()].mean()))
+        found.append(
+            (
+                other[table.argmax(0), np.arange(len(names))].mean(),
+                other[table.mean(1).argmax()].mean(),
+            )
+        )
     routed, single = np.mean(found, axis=0)
     return float(routed), float(single)
 
@@ -228,7 +280,9 @@ def print_arms(tasks: dict[str, Task], rows: list[Row]) -> None:
     from reward_router.rewards.pool import RewardPool
 
     pool = RewardPool(candidate_arms(), dtype="float32")
-    counts = count_pairs(by_prompt(tasks, rows), lambda *ask: pool.score(*ask).scores_BN, pool.names)
+    counts = count_pairs(
+        by_prompt(tasks, rows), lambda *ask: pool.score(*ask).scores_BN, pool.names
+    )
     print("\n".join(arm_lines(counts)))
     routed, single = held_out({arm.name: counts[arm.name] for arm in default_arms()})
     print(f"held out, default arms: best per category {routed:.2f}, best single {single:.2f}")
@@ -236,19 +290,34 @@ def print_arms(tasks: dict[str, Task], rows: list[Row]) -> None:
 
 def main() -> None:
     """Parses the command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--responses", type=Path, default=Path("build/base-rates.jsonl"), help="JSON lines, kept and reused"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--prompts", type=int, default=12, help="train prompts a category sampled from")
-    parser.add_argument("--greedy-prompts", type=int, default=40, help="train prompts a category answered greedily")
-    parser.add_argument("--samples", type=int, default=8, help="responses a prompt at the temperature")
+    parser.add_argument(
+        "--responses",
+        type=Path,
+        default=Path("build/base-rates.jsonl"),
+        help="JSON lines, kept and reused",
+    )
+    parser.add_argument(
+        "--prompts", type=int, default=12, help="train prompts a category sampled from"
+    )
+    parser.add_argument(
+        "--greedy-prompts", type=int, default=40, help="train prompts a category answered greedily"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=8, help="responses a prompt at the temperature"
+    )
     parser.add_argument("--categories", nargs="+", default=list(CATEGORIES), choices=CATEGORIES)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--arms", action="store_true", help="also score the sampled responses with every arm")
+    parser.add_argument(
+        "--arms", action="store_true", help="also score the sampled responses with every arm"
+    )
     given = parser.parse_args()
-    greedily, tasks = (chosen_tasks(n, given.categories, given.seed) for n in (given.greedy_prompts, given.prompts))
+    greedily, tasks = (
+        chosen_tasks(n, given.categories, given.seed) for n in (given.greedy_prompts, given.prompts)
+    )
     given.responses.parent.mkdir(parents=True, exist_ok=True)
     rows = sampled(given.responses, plan(greedily, tasks, given.samples), given.dtype)
     known = {task.id: task for task in greedily + tasks}

@@ -45,7 +45,9 @@ Json = dict[str, Any]
 def read(path: str, with_responses: bool) -> tuple[Records, list[str]]:
     """The records and each row's source."""
     with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8") as lines:
-        rows = [row for row in map(json.loads, lines) if row.get("response_a") or not with_responses]
+        rows = [
+            row for row in map(json.loads, lines) if row.get("response_a") or not with_responses
+        ]
     records = collect(Path(path).name, ((f"row {i}", row) for i, row in enumerate(rows)))
     if records.n_broken:
         raise SystemExit(f"{path}: {records.n_broken} broken rows, first: {records.problems[0]}")
@@ -55,7 +57,9 @@ def read(path: str, with_responses: bool) -> tuple[Records, list[str]]:
 def halves(records: Records, key: int) -> tuple[Int, Int]:
     """Training rows and stream rows: half of the prompts each."""
     first_G = np.zeros(records.n_groups, dtype=bool)
-    first_G[rng(key, "data", 0, "simulation").permutation(records.n_groups)[: records.n_groups // 2]] = True
+    first_G[
+        rng(key, "data", 0, "simulation").permutation(records.n_groups)[: records.n_groups // 2]
+    ] = True
     return np.flatnonzero(first_G[records.group_P]), np.flatnonzero(~first_G[records.group_P])
 
 
@@ -85,7 +89,9 @@ def permuted(fitted: Fitted, right_K: Float) -> Fitted:
     )
 
 
-def routers(fitted: Fitted, weights: Sequence[float]) -> dict[str, tuple[Callable[[], Router], int]]:
+def routers(
+    fitted: Fitted, weights: Sequence[float]
+) -> dict[str, tuple[Callable[[], Router], int]]:
     """Everything that learns on the stream, and how many prompts share a decision; ``weights``: trusts beside the default."""
     n_arms, dim = fitted.strength_KD.shape
     return {
@@ -93,7 +99,10 @@ def routers(fitted: Fitted, weights: Sequence[float]) -> dict[str, tuple[Callabl
         **{f"ours, trust={w:g}": (partial(with_prior, fitted, w), 0) for w in weights},
         "w/o offline": (lambda: no_prior(fitted), 0),
         "no strengths, calibrated lambda0": (partial(flat, fitted), 0),
-        "weighted_score a=0.5": (lambda: WeightedScore(no_prior(fitted), fitted.strength_KD, 0.5), 0),
+        "weighted_score a=0.5": (
+            lambda: WeightedScore(no_prior(fitted), fitted.strength_KD, 0.5),
+            0,
+        ),
         "LASER (LinUCB per 16 prompts)": (lambda: LinUCB(n_arms, dim), 16),
     }
 
@@ -104,19 +113,28 @@ def flat(fitted: Fitted) -> LinearThompson:
     return LinearThompson(*fitted.strength_KD.shape, **told)
 
 
-def one_shuffle(split: Split, shuffle: int, scenario: str, weights: Sequence[float]) -> dict[str, tuple[Float, Float]]:
+def one_shuffle(
+    split: Split, shuffle: int, scenario: str, weights: Sequence[float]
+) -> dict[str, tuple[Float, Float]]:
     """(T,) accuracies in the order of the stream, and (T,) which rows have an arm that is right, by method."""
     fitted, without_cls = (offline_stage(split, 64, weight, False) for weight in (0.2, 0.0))
     right_PK = split.records.correct_PK
     if scenario == "stale":
-        fitted, without_cls = (permuted(f, right_PK[split.train_P].mean(axis=0)) for f in (fitted, without_cls))
+        fitted, without_cls = (
+            permuted(f, right_PK[split.train_P].mean(axis=0)) for f in (fitted, without_cls)
+        )
     blocks = ordered(split, shuffle, scenario == "drift")
     visit_V = np.searchsorted(split.test_P, np.concatenate(blocks))
     runs = routers(fitted, weights) | {"ours w/o CLS": (lambda: with_prior(without_cls), 0)}
     found = {
         name: (
             bayesian.one_pass(
-                split, fitted.h_PD if name != "ours w/o CLS" else without_cls.h_PD, make(), blocks, shuffle, batch
+                split,
+                fitted.h_PD if name != "ours w/o CLS" else without_cls.h_PD,
+                make(),
+                blocks,
+                shuffle,
+                batch,
             )
         )
         for name, (make, batch) in runs.items()
@@ -131,32 +149,51 @@ def one_shuffle(split: Split, shuffle: int, scenario: str, weights: Sequence[flo
     return {name: (a[visit_V], truth_TK.max(axis=1)[visit_V] > 0.5) for name, a in accuracy.items()}
 
 
-def splits(records: Records, source_P: list[str], args: argparse.Namespace, out: bool) -> list[Split]:
+def splits(
+    records: Records, source_P: list[str], args: argparse.Namespace, out: bool
+) -> list[Split]:
     """The splits that shuffles take turns with; strengths are learned once for each."""
-    features = args.features if args.features != "auto" else ("pair" if records.responses else "prompt")
+    features = (
+        args.features if args.features != "auto" else ("pair" if records.responses else "prompt")
+    )
     contexts = build(records, features)
     keys = [0] if out else range(min(SPLITS, args.shuffles))
-    rows = [by_source(records, source_P, args.train_source) if out else halves(records, key) for key in keys]
-    return [Split(records, contexts, *r, parse(args.payoff), key) for key, r in zip(keys, rows, strict=True)]
+    rows = [
+        by_source(records, source_P, args.train_source) if out else halves(records, key)
+        for key in keys
+    ]
+    return [
+        Split(records, contexts, *r, parse(args.payoff), key)
+        for key, r in zip(keys, rows, strict=True)
+    ]
 
 
 def by_source(records: Records, source_P: list[str], names: str) -> tuple[Int, Int]:
     """Rows of the named sources for training, all others as the stream."""
     train_P = np.isin(source_P, names.split(","))
-    shared_P = np.isin(records.group_P, np.unique(records.group_P[train_P]))  # a prompt of both is never in the stream
+    shared_P = np.isin(
+        records.group_P, np.unique(records.group_P[train_P])
+    )  # a prompt of both is never in the stream
     return np.flatnonzero(train_P), np.flatnonzero(~shared_P)
 
 
 def simulate(kept: list[Split], n_shuffles: int, scenario: str, weights: Sequence[float]) -> Json:
     """All shuffles of one scenario -> accuracies, regrets, ratios to no prior, curves."""
-    shuffles = [one_shuffle(kept[shuffle % len(kept)], shuffle, scenario, weights) for shuffle in range(n_shuffles)]
+    shuffles = [
+        one_shuffle(kept[shuffle % len(kept)], shuffle, scenario, weights)
+        for shuffle in range(n_shuffles)
+    ]
     rows = {"stream_rows": len(kept[0].test_P), "offline_rows": len(kept[0].train_P)}
-    return summary(shuffles, kept[0].records.arms) | rows | {"features": list(kept[0].contexts.blocks)}
+    return (
+        summary(shuffles, kept[0].records.arms) | rows | {"features": list(kept[0].contexts.blocks)}
+    )
 
 
 def summary(shuffles: list[dict[str, tuple[Float, Float]]], arms: tuple[str, ...]) -> Json:
     names = list(shuffles[0])
-    best = [max((s[f"arm {arm}"][0] for arm in arms), key=lambda a: float(a.mean())) for s in shuffles]
+    best = [
+        max((s[f"arm {arm}"][0] for arm in arms), key=lambda a: float(a.mean())) for s in shuffles
+    ]
     value: dict[str, Json] = {}
     plain = np.array([(b - s["w/o offline"][0]).sum() for b, s in zip(best, shuffles, strict=True)])
     for name in names:
@@ -164,7 +201,9 @@ def summary(shuffles: list[dict[str, tuple[Float, Float]]], arms: tuple[str, ...
         curves = np.stack([_curve(b - s[name][0]) for b, s in zip(best, shuffles, strict=True)])
         value[name] = {
             "accuracy": _interval([float(s[name][0].mean()) for s in shuffles]),
-            "accuracy_some_right": _interval([float(s[name][0][s[name][1]].mean()) for s in shuffles]),
+            "accuracy_some_right": _interval(
+                [float(s[name][0][s[name][1]].mean()) for s in shuffles]
+            ),
             "regret": _interval(regret_S),
             "regret_less_than_no_prior": _interval(plain - regret_S),
             "regret_ratio": _interval(regret_S, plain),
@@ -203,7 +242,9 @@ def show(scenario: str, result: Json) -> None:
     for name, m in sorted(result["methods"].items(), key=lambda item: -item[1]["accuracy"][0]):
         cells = [_percent(m["accuracy"]), _percent(m["accuracy_some_right"])]
         cells += [f"{m['regret'][0]:.1f} [{m['regret'][1]:.1f}, {m['regret'][2]:.1f}]"]
-        cells += [f"{m['regret_ratio'][0]:.2f} [{m['regret_ratio'][1]:.2f}, {m['regret_ratio'][2]:.2f}]"]
+        cells += [
+            f"{m['regret_ratio'][0]:.2f} [{m['regret_ratio'][1]:.2f}, {m['regret_ratio'][2]:.2f}]"
+        ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -212,17 +253,27 @@ def _percent(v: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
     parser.add_argument("--scenario", action="append", choices=("in", "out", "drift", "stale"))
     parser.add_argument("--train-source", default="")
-    parser.add_argument("--features", default="auto", choices=("auto", "prompt", "pair", "category"))
-    parser.add_argument("--drop-arms")
-    parser.add_argument("--with-responses", action="store_true", help="only rows whose responses are recorded")
-    parser.add_argument("--shuffles", type=int, default=20)
-    parser.add_argument("--trust", action="append", type=float, help="weights of the prior beside the default one")
     parser.add_argument(
-        "--payoff", default="correct", help="what routers learn from, in replay's words; accuracy is always truth"
+        "--features", default="auto", choices=("auto", "prompt", "pair", "category")
+    )
+    parser.add_argument("--drop-arms")
+    parser.add_argument(
+        "--with-responses", action="store_true", help="only rows whose responses are recorded"
+    )
+    parser.add_argument("--shuffles", type=int, default=20)
+    parser.add_argument(
+        "--trust", action="append", type=float, help="weights of the prior beside the default one"
+    )
+    parser.add_argument(
+        "--payoff",
+        default="correct",
+        help="what routers learn from, in replay's words; accuracy is always truth",
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -236,9 +287,14 @@ def main() -> None:
             kept[out] = splits(records, source_P, args, out)
         done[scenario] = simulate(kept[out], args.shuffles, scenario, args.trust or [1.0])
         show(scenario, done[scenario])
-        print(f"\n{time.process_time() - cpu:.0f} s CPU, {time.perf_counter() - wall:.0f} s wall", flush=True)
+        print(
+            f"\n{time.process_time() - cpu:.0f} s CPU, {time.perf_counter() - wall:.0f} s wall",
+            flush=True,
+        )
     if args.json:
-        args.json.write_text(json.dumps({"file": Path(args.file).name, "scenarios": done}, indent=1))
+        args.json.write_text(
+            json.dumps({"file": Path(args.file).name, "scenarios": done}, indent=1)
+        )
 
 
 if __name__ == "__main__":

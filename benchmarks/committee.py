@@ -39,9 +39,14 @@ def study_pool(pool: Pool, price: float) -> dict:
     n = len(pool.label_P)
     names = [*METHODS, *GATES]
     right = {name: np.zeros((REPEATS, n)) for name in names}
-    calls = {name: np.full((REPEATS, n), float(METHODS[name][1] or len(pool.arms))) for name in METHODS}
+    calls = {
+        name: np.full((REPEATS, n), float(METHODS[name][1] or len(pool.arms))) for name in METHODS
+    }
     calls |= {name: np.zeros((REPEATS, n)) for name in GATES}
-    posterior, opened = {name: np.zeros((REPEATS, n)) for name in GATES}, {name: [] for name in GATES}
+    posterior, opened = (
+        {name: np.zeros((REPEATS, n)) for name in GATES},
+        {name: [] for name in GATES},
+    )
     for repeat in range(REPEATS):
         fold = assign_folds(pool.group_P, FOLDS, repeat)
         for f in range(FOLDS):
@@ -52,7 +57,9 @@ def study_pool(pool: Pool, price: float) -> dict:
             for name, rule in GATES.items():
                 committee.gate_rule = rule
                 gate = committee.gate
-                committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n))
+                committee.gate = replace(
+                    gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n)
+                )
                 opened[name].append(committee.playing)
                 prob, n_calls, _ = committee.judge(
                     pool.margins_PK[test], [pool.category_P[i] for i in np.flatnonzero(test)]
@@ -82,7 +89,9 @@ def interval(gain_P: np.ndarray, group_P: np.ndarray, seed: int = 0) -> tuple[fl
     """95 % bootstrap over groups of the mean of paired differences."""
     index = np.unique(group_P, return_inverse=True)[1]
     total, size = np.bincount(index, gain_P), np.bincount(index)
-    draw = np.random.default_rng(seed).multinomial(len(size), np.full(len(size), 1 / len(size)), BOOTSTRAPS)
+    draw = np.random.default_rng(seed).multinomial(
+        len(size), np.full(len(size), 1 / len(size)), BOOTSTRAPS
+    )
     low, high = np.quantile((draw @ total) / (draw @ size), [0.025, 0.975])
     return float(low), float(high)
 
@@ -100,8 +109,14 @@ def calibration(posterior_P: np.ndarray, sign_P: np.ndarray, draws: int = 400) -
         return np.abs(gap).sum(-1) / len(posterior_P)
 
     plain = float(ece(credit(posterior_P - 0.5, sign_P)))
-    perfect = ece((np.random.default_rng(0).random((draws, len(confidence))) < confidence).astype(float))
-    return {"ece": plain, "debiased": max(plain - float(perfect.mean()), 0.0), "bar": float(np.quantile(perfect, 0.95))}
+    perfect = ece(
+        (np.random.default_rng(0).random((draws, len(confidence))) < confidence).astype(float)
+    )
+    return {
+        "ece": plain,
+        "debiased": max(plain - float(perfect.mean()), 0.0),
+        "bar": float(np.quantile(perfect, 0.95)),
+    }
 
 
 def summary(pool: Pool, result: dict) -> dict:
@@ -144,7 +159,9 @@ def study(names: list[str], price: float, out: Path | None) -> None:
 
 def line(name: str, r: dict) -> str:
     cell = {m: f"{v['accuracy']:.3f}" for m, v in r["methods"].items()}
-    parts = [f"{name:17s} n {r['n']:4d} K {r['K']:2d} " + " ".join(f"{m} {cell[m]}" for m in METHODS)]
+    parts = [
+        f"{name:17s} n {r['n']:4d} K {r['K']:2d} " + " ".join(f"{m} {cell[m]}" for m in METHODS)
+    ]
     for gate in GATES:
         m = r["methods"][gate]
         parts.append(
@@ -162,7 +179,10 @@ def verdict(results: dict) -> str:
         gain, calls = np.mean([m["gain"] for m, _ in rows]), np.mean([m["calls"] for m, _ in rows])
         share = np.mean([m["calls"] / r["K"] for m, r in rows])
         level = sum(m["vote"] >= -0.005 and m["calls"] <= 0.41 * r["K"] for m, r in rows)
-        better, worse = sum(m["gain_ci"][0] > 0 for m, _ in rows), sum(m["gain_ci"][1] < 0 for m, _ in rows)
+        better, worse = (
+            sum(m["gain_ci"][0] > 0 for m, _ in rows),
+            sum(m["gain_ci"][1] < 0 for m, _ in rows),
+        )
         calibrated = sum(m["debiased"] <= 0.03 or m["ece"] <= m["bar"] for m, _ in rows)
         lines.append(
             f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; at the vote's level for at most 41 % of its calls on {level}/{len(rows)} pools; "
@@ -192,7 +212,15 @@ def table(results: dict) -> str:
         m = {k: v["accuracy"] for k, v in r["methods"].items()}
         cells = [name, r["n"], r["K"], f"{m['best single']:.3f}", f"{r['single_hindsight']:.3f}"]
         cells += [
-            f"{m[k]:.3f}" for k in ("weighted vote", "stacking", "majority", "category best", "prompt router", "oracle")
+            f"{m[k]:.3f}"
+            for k in (
+                "weighted vote",
+                "stacking",
+                "majority",
+                "category best",
+                "prompt router",
+                "oracle",
+            )
         ]
         for gate in GATES:
             v = r["methods"][gate]

@@ -70,7 +70,10 @@ def signed_rank(margins_PK: np.ndarray, train: np.ndarray) -> np.ndarray:
     for k in range(margins_PK.shape[1]):
         column = np.nan_to_num(margins_PK[:, k])
         known = np.sort(np.abs(column[train & (column != 0)]))
-        rank = (np.searchsorted(known, np.abs(column), "left") + np.searchsorted(known, np.abs(column), "right")) / 2
+        rank = (
+            np.searchsorted(known, np.abs(column), "left")
+            + np.searchsorted(known, np.abs(column), "right")
+        ) / 2
         out[:, k] = np.sign(column) * (0.4 + 1.2 * rank / max(len(known), 1))
     return out
 

@@ -59,36 +59,51 @@ def table(results: list[dict]) -> str:
         cells += [f"{100 * x:.1f}" for weights in WEIGHTS for x in r[weights]]
         lines.append("| " + " | ".join(cells) + " |")
     means = [np.mean([r[w][i] for r in results]) for w in WEIGHTS for i in range(len(CALLS))]
-    cells = ["mean", "", f"{100 * np.mean([r['best'] for r in results]):.1f}", *(f"{100 * x:.1f}" for x in means)]
+    cells = [
+        "mean",
+        "",
+        f"{100 * np.mean([r['best'] for r in results]):.1f}",
+        *(f"{100 * x:.1f}" for x in means),
+    ]
     return "\n".join([*lines, "| " + " | ".join(cells) + " |"])
 
 
 def promises(results: list[dict]) -> str:
     """Markdown: coverage, risk and calls of each promise; what could not be promised in a fold was not answered there."""
     shown = (0.02, 0.05, 0.1, 0.2)
-    lines = ["| file | " + " | ".join(f"max_error {m:g}" for m in shown) + " |", "|---|" + "---|" * len(shown)]
+    lines = [
+        "| file | " + " | ".join(f"max_error {m:g}" for m in shown) + " |",
+        "|---|" + "---|" * len(shown),
+    ]
     for r in results:
         p, cells = r["promise"], []
         for m in shown:
             i = p["max_error"].index(m)
             risk = p["risk"][i]
-            cell = (
-                f"{100 * p['coverage'][i]:.0f} % answered, {100 * (risk or 0):.1f} % wrong, {p['calls'][i]:.1f} calls"
-            )
+            cell = f"{100 * p['coverage'][i]:.0f} % answered, {100 * (risk or 0):.1f} % wrong, {p['calls'][i]:.1f} calls"
             cells.append(
-                "-" if risk is None else cell + ("" if p["kept"][i] == 1 else f" ({p['kept'][i]:.0%} of folds)")
+                "-"
+                if risk is None
+                else cell + ("" if p["kept"][i] == 1 else f" ({p['kept'][i]:.0%} of folds)")
             )
         lines.append(f"| {r['name']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    files = sys.argv[1:] or sorted(map(str, (Path(os.environ["REWARD_ROUTER_DATA"]) / "replay").glob("*.jsonl.gz")))
+    files = sys.argv[1:] or sorted(
+        map(str, (Path(os.environ["REWARD_ROUTER_DATA"]) / "replay").glob("*.jsonl.gz"))
+    )
     results = []
     for path in files:
         start = time.process_time()
         results.append(measured(path))
-        print(json.dumps(results[-1]), f"cpu {time.process_time() - start:.0f}s", file=sys.stderr, flush=True)
+        print(
+            json.dumps(results[-1]),
+            f"cpu {time.process_time() - start:.0f}s",
+            file=sys.stderr,
+            flush=True,
+        )
     print(table(results), promises(results), sep="\n\n")
 
 

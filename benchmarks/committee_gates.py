@@ -41,7 +41,9 @@ def simulated(draws: int) -> Iterator[tuple[str, int, list[dict[str, float]]]]:
             rows = []
             for seed in range(draws):
                 margins, label = arms(accuracy, correlation, seed, n + TEST)
-                rows.append(judged(margins, label, np.arange(n + TEST), None, np.arange(n + TEST) < n))
+                rows.append(
+                    judged(margins, label, np.arange(n + TEST), None, np.arange(n + TEST) < n)
+                )
             yield name, n, rows
 
 
@@ -58,17 +60,29 @@ def cut(draws: int) -> Iterator[tuple[str, int, list[dict[str, float]]]]:
                 keep = train | ~np.isin(pool.group_P, pool.group_P[train])
                 category = np.array(pool.category_P)
                 rows.append(
-                    judged(pool.margins_PK[keep], pool.label_P[keep], pool.group_P[keep], category[keep], train[keep])
+                    judged(
+                        pool.margins_PK[keep],
+                        pool.label_P[keep],
+                        pool.group_P[keep],
+                        category[keep],
+                        train[keep],
+                    )
                 )
             yield name, n, rows
 
 
 def judged(
-    margins: np.ndarray, label: np.ndarray, group: np.ndarray, category: np.ndarray | None, train: np.ndarray
+    margins: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    category: np.ndarray | None,
+    train: np.ndarray,
 ) -> dict[str, float]:
     """Gain on the test rows over the arm the labels chose, had the gate been open; and what each rule said."""
     parts = [None if category is None else category[rows].tolist() for rows in (train, ~train)]
-    committee = Committee(np.ones(margins.shape[1])).fit(margins[train], label[train], group[train], parts[0])
+    committee = Committee(np.ones(margins.shape[1])).fit(
+        margins[train], label[train], group[train], parts[0]
+    )
     gate, sign = committee.gate, np.where(label[~train], 1.0, -1.0)
     committee.gate_rule = "off"
     prob, calls, _ = committee.judge(margins[~train], parts[1])
@@ -96,4 +110,7 @@ def gates(draws: int) -> None:
     for kind, many in kinds:
         for name, n, rows in kind(many):
             cells = [cell(rows, rule) for rule in (*RULES, "off")]
-            print(f"| {name} | {n} | " + " | ".join(cells) + f" | cpu {time.process_time():.0f}s", flush=True)
+            print(
+                f"| {name} | {n} | " + " | ".join(cells) + f" | cpu {time.process_time():.0f}s",
+                flush=True,
+            )

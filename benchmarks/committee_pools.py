@@ -53,8 +53,18 @@ def load(name: str) -> Pool:
     file, keep = POOLS[name]
     with gzip.open(data_dir() / f"{file}.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    arms = sorted({arm for row in rows for part in ("scores", "verdicts") for arm in row.get(part) or {} if keep(arm)})
-    group = [row["prompt"] if row["prompt"] is not None else row["id"].rsplit("-", 1)[0] for row in rows]
+    arms = sorted(
+        {
+            arm
+            for row in rows
+            for part in ("scores", "verdicts")
+            for arm in row.get(part) or {}
+            if keep(arm)
+        }
+    )
+    group = [
+        row["prompt"] if row["prompt"] is not None else row["id"].rsplit("-", 1)[0] for row in rows
+    ]
     return Pool(
         name,
         arms,

@@ -66,11 +66,15 @@ def transfer() -> list[str]:
             cells.append(
                 f"committee ({gate}, playing {committee.playing}) {credit(prob - 0.5, target.sign_P).mean():.3f} @ {calls.mean():.2f}"
             )
-        lines.append(f"{source.name} -> {target.name} ({len(source.arms)} arms): " + ", ".join(cells))
+        lines.append(
+            f"{source.name} -> {target.name} ({len(source.arms)} arms): " + ", ".join(cells)
+        )
     return lines
 
 
-def stream(pool: Pool, seed: int, share: float, gates: Sequence[str], start: str = "vote") -> dict[str, dict]:
+def stream(
+    pool: Pool, seed: int, share: float, gates: Sequence[str], start: str = "vote"
+) -> dict[str, dict]:
     """One order of one pool's rows, labels drawn by key and scored by all arms: per gate, right answers and calls a row.
 
     Labels are drawn at random, so what is learned does not depend on who played: one pass serves all gates.
@@ -89,7 +93,13 @@ def stream(pool: Pool, seed: int, share: float, gates: Sequence[str], start: str
         if policy.draws(unit, step) and online.scores_all([], unit, step):
             decide(online, pool, order, waiting, right, calls)
             waiting = []
-            online.add_label(pool.margins_PK[p], bool(pool.label_P[p]), str(pool.group_P[p]), step, pool.category_P[p])
+            online.add_label(
+                pool.margins_PK[p],
+                bool(pool.label_P[p]),
+                str(pool.group_P[p]),
+                step,
+                pool.category_P[p],
+            )
     decide(online, pool, order, waiting, right, calls)
     extra = online.extra_cost / len(order)
     return {
@@ -109,11 +119,20 @@ def plays(online: OnlineCommittee, rule: str) -> bool:
     committee, gate = online.committee, online.committee.gate
     committee.gate_rule = rule
     if gate is not None:
-        committee.gate = replace(gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n))
+        committee.gate = replace(
+            gate, open=rule != "off" and opens(rule, gate.gain, gate.lower, gate.n)
+        )
     return committee.playing
 
 
-def decide(online: OnlineCommittee, pool: Pool, order: np.ndarray, steps: list[int], right: dict, calls: dict) -> None:
+def decide(
+    online: OnlineCommittee,
+    pool: Pool,
+    order: np.ndarray,
+    steps: list[int],
+    right: dict,
+    calls: dict,
+) -> None:
     if not steps:
         return
     rows = order[steps]
@@ -123,14 +142,21 @@ def decide(online: OnlineCommittee, pool: Pool, order: np.ndarray, steps: list[i
             for step, p in zip(steps, rows, strict=True):
                 ballot = online.ballot(f"{pool.name}:{p}", step)
                 prob = online.posterior({k: pool.margins_PK[p, k] for k in ballot})
-                right[gate][step], calls[gate][step] = credit(np.array(prob - 0.5), pool.sign_P[p]), len(ballot)
+                right[gate][step], calls[gate][step] = (
+                    credit(np.array(prob - 0.5), pool.sign_P[p]),
+                    len(ballot),
+                )
         else:
-            prob, n_calls, _ = online.committee.judge(pool.margins_PK[rows], [pool.category_P[p] for p in rows])
+            prob, n_calls, _ = online.committee.judge(
+                pool.margins_PK[rows], [pool.category_P[p] for p in rows]
+            )
             right[gate][steps], calls[gate][steps] = credit(prob - 0.5, pool.sign_P[rows]), n_calls
     plays(online, "auto")
 
 
-def online(names: tuple[str, ...], orders: int, share: float, gates: Sequence[str], start: str) -> None:
+def online(
+    names: tuple[str, ...], orders: int, share: float, gates: Sequence[str], start: str
+) -> None:
     """One line a stream and gate."""
     for name in names:
         pool, begin = load(name), time.process_time()
@@ -138,11 +164,16 @@ def online(names: tuple[str, ...], orders: int, share: float, gates: Sequence[st
         best = credit_PK[:, int(np.argmax(credit_PK.mean(0)))]
         runs = [stream(pool, seed, share, gates, start) for seed in range(orders)]
         for gate in gates:
-            print(online_line(name, gate, start, [run[gate] for run in runs], best, pool.group_P), flush=True)
+            print(
+                online_line(name, gate, start, [run[gate] for run in runs], best, pool.group_P),
+                flush=True,
+            )
         print(f"{name:17s} cpu {time.process_time() - begin:.0f}s", flush=True)
 
 
-def online_line(name: str, gate: str, start: str, runs: list[dict], best: np.ndarray, group_P: np.ndarray) -> str:
+def online_line(
+    name: str, gate: str, start: str, runs: list[dict], best: np.ndarray, group_P: np.ndarray
+) -> str:
     total = np.mean([(r["right"] - best[r["order"]]).mean() for r in runs])
     late = [(r["right"] - best[r["order"]])[-LAST:] for r in runs]
     low, high = late_interval(late, [group_P[r["order"][-LAST:]] for r in runs])
@@ -154,7 +185,9 @@ def online_line(name: str, gate: str, start: str, runs: list[dict], best: np.nda
     )
 
 
-def late_interval(late: list[np.ndarray], groups: list[np.ndarray], draws: int = 2000) -> tuple[float, float]:
+def late_interval(
+    late: list[np.ndarray], groups: list[np.ndarray], draws: int = 2000
+) -> tuple[float, float]:
     """Bootstrap over runs and, inside a run, over prompts."""
     random, means = np.random.default_rng(0), []
     totals = []

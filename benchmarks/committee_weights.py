@@ -35,7 +35,9 @@ def rows_of(pool: Pool) -> Labelled:
 def of_all(kind: str, train: Labelled, test: Labelled) -> np.ndarray:
     """The mean of margins over their scale, or the weighted vote, of all K arms."""
     if kind == "mean":
-        scale_K = np.sqrt(np.nanmean(np.where(train.margins_PK == 0, np.nan, train.margins_PK) ** 2, axis=0))
+        scale_K = np.sqrt(
+            np.nanmean(np.where(train.margins_PK == 0, np.nan, train.margins_PK) ** 2, axis=0)
+        )
         return np.nan_to_num(test.margins_PK / scale_K).sum(axis=1)
     verdict_PK = np.sign(np.nan_to_num(train.margins_PK)) * train.sign_P[:, None]
     share_K = ((0.5 + 0.5 * verdict_PK).sum(axis=0) + 1) / (len(verdict_PK) + 2)
@@ -47,9 +49,15 @@ def judged(train: Labelled, test: Labelled, seed: int) -> Judged:
     n_arms = train.margins_PK.shape[1]
     cost_K, n = np.ones(n_arms), len(test.label_P)
     arm = best_single(train.margins_PK, train.sign_P, cost_K, 0.0)
-    found = {"single": np.stack([credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P), np.ones(n)])}
+    found = {
+        "single": np.stack(
+            [credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P), np.ones(n)]
+        )
+    }
     for kind in ("mean", "vote"):
-        found[f"{kind} of all"] = np.stack([credit(of_all(kind, train, test), test.sign_P), np.full(n, n_arms)])
+        found[f"{kind} of all"] = np.stack(
+            [credit(of_all(kind, train, test), test.sign_P), np.full(n, n_arms)]
+        )
     for weights in WEIGHTS:
         plan = fit_plan(train, Shape(cost_K, min(16, n_arms), weights), seed, PRICES)
         for price in PRICES:
@@ -83,10 +91,13 @@ def rows(names: list[str], out: Path) -> None:
         print(name, f"cpu {time.process_time() - start:.0f}s", flush=True)
 
 
-def chosen(trials: list[Judged], group_P: np.ndarray, candidates: tuple[str, ...], price: float) -> str:
+def chosen(
+    trials: list[Judged], group_P: np.ndarray, candidates: tuple[str, ...], price: float
+) -> str:
     """As `gate.chosen_weights`: the highest utility; signed weights only where they are better with confidence."""
     utility = {
-        c: np.mean([t[f"{c}@{price:g}"][0] - price * t[f"{c}@{price:g}"][1] for t in trials], 0) for c in candidates
+        c: np.mean([t[f"{c}@{price:g}"][0] - price * t[f"{c}@{price:g}"][1] for t in trials], 0)
+        for c in candidates
     }
     best = max((c for c in candidates if c != "signed"), key=lambda c: utility[c].mean())
     if "signed" in candidates:
@@ -96,7 +107,9 @@ def chosen(trials: list[Judged], group_P: np.ndarray, candidates: tuple[str, ...
     return best
 
 
-def played(name: str, folder: Path, candidates: tuple[str, ...], rule: str, price: float) -> tuple[float, float]:
+def played(
+    name: str, folder: Path, candidates: tuple[str, ...], rule: str, price: float
+) -> tuple[float, float]:
     """Gain over the best single arm in points, and calls, on the outer folds."""
     gain, calls = [], []
     for trials, test, group_P in pickle.loads((folder / f"{name}.pkl").read_bytes()):
@@ -121,17 +134,25 @@ COLUMNS = (
 
 def table(folder: Path) -> None:
     names = [name for name in POOLS if (folder / f"{name}.pkl").is_file()]
-    print("| pool | " + " | ".join(title for title, *_ in COLUMNS) + " | mean of all | vote of all |")
+    print(
+        "| pool | " + " | ".join(title for title, *_ in COLUMNS) + " | mean of all | vote of all |"
+    )
     print("|" + "---|" * (len(COLUMNS) + 3))
     every = []
     for name in names:
         cells = [played(name, folder, *column[1:]) for column in COLUMNS]
         parts = pickle.loads((folder / f"{name}.pkl").read_bytes())
         for kind in ("mean of all", "vote of all"):
-            gain = np.concatenate([test[kind][0] - test["single"][0] for _, test, _ in parts]).mean()
+            gain = np.concatenate(
+                [test[kind][0] - test["single"][0] for _, test, _ in parts]
+            ).mean()
             cells.append((100 * float(gain), float(parts[0][1][kind][1][0])))
         every.append(cells)
-        print(f"| {name} | " + " | ".join(f"{gain:+.1f} @ {calls:.2f}" for gain, calls in cells) + " |")
+        print(
+            f"| {name} | "
+            + " | ".join(f"{gain:+.1f} @ {calls:.2f}" for gain, calls in cells)
+            + " |"
+        )
     means = np.mean(every, axis=0)
     print("| mean | " + " | ".join(f"{gain:+.2f} @ {calls:.2f}" for gain, calls in means) + " |")
     print("| lowest | " + " | ".join(f"{gain:+.1f}" for gain in np.min(every, axis=0)[:, 0]) + " |")
@@ -141,7 +162,9 @@ def weak_arms(sign_P: np.ndarray, seed: int, many: int = 18) -> np.ndarray:
     """Normal margins, right on 50 to 56 %, errors correlated at .3."""
     random = np.random.default_rng(seed)
     accuracy_K = random.uniform(0.5, 0.56, many)
-    noise = np.sqrt(0.7) * random.normal(size=(len(sign_P), many)) + np.sqrt(0.3) * random.normal(size=(len(sign_P), 1))
+    noise = np.sqrt(0.7) * random.normal(size=(len(sign_P), many)) + np.sqrt(0.3) * random.normal(
+        size=(len(sign_P), 1)
+    )
     return sign_P[:, None] * ndtri(accuracy_K) + noise
 
 
@@ -174,9 +197,7 @@ def compared(train: Labelled, test: Labelled) -> str:
     ours = credit(prob - 0.5, test.sign_P).mean()
     cells = ", ".join(f"{name} {x:.3f}" for name, x in right.items())
     gap = 100 * (ours - max(right.values()))
-    return (
-        f"{cells}, committee {ours:.3f} @ {calls.mean():.2f} ({committee.summary['weights']}): {gap:+.1f} to the best"
-    )
+    return f"{cells}, committee {ours:.3f} @ {calls.mean():.2f} ({committee.summary['weights']}): {gap:+.1f} to the best"
 
 
 def main() -> None:

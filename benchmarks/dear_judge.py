@@ -96,7 +96,11 @@ def report(name: str, costs_of) -> None:
     print("|---|---|---|---|---|")
     for budget in BUDGETS:
         best = max((a for c, a in single_K2 if c <= budget), default=np.nan)
-        cells = [best, mixed(budget, single_K2), *(at(budget, curves[gate], single_K2) for gate in curves)]
+        cells = [
+            best,
+            mixed(budget, single_K2),
+            *(at(budget, curves[gate], single_K2) for gate in curves),
+        ]
         print(f"| {budget:g} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
     dearest = curves["off"][0]
     print(f"everything that pays: cost {dearest[0]:.1f}, accuracy {dearest[1]:.3f}")

@@ -31,11 +31,19 @@ async def answer(reader, writer) -> None:
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) if b"ontent-" in head else 0
+            length = (
+                int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                if b"ontent-" in head
+                else 0
+            )
             body = json.loads(await reader.readexactly(length)) if length else {}
             await asyncio.sleep(LATENCY)
             many = isinstance(body.get("r"), list)
-            said = {"scores": [1.0 * len(r) for r in body["r"]]} if many else {"score": 1.0 * len(body.get("r", ""))}
+            said = (
+                {"scores": [1.0 * len(r) for r in body["r"]]}
+                if many
+                else {"score": 1.0 * len(body.get("r", ""))}
+            )
             content = json.dumps(said).encode()
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
             writer.write(head.encode() + content)
@@ -68,12 +76,17 @@ def throughput() -> None:
     calls = {"concurrency": AT_ONCE, "canaries": 0, "cache": False}
     ways = {
         "one response a request, a server beside": (Http(url, calls=calls, **GENERIC), SCORINGS),
-        "one response a request, no network": (Http("http://x", calls=calls, transport=Inside(), **GENERIC), SCORINGS),
+        "one response a request, no network": (
+            Http("http://x", calls=calls, transport=Inside(), **GENERIC),
+            SCORINGS,
+        ),
         "32 responses a request, a server beside": (Http(url, calls=calls, **LISTS), SCORINGS * 32),
     }
     for name, (arm, count) in ways.items():
         batch = 32 if "32" in name else 1
-        arm.score(["p"], [[f"warm {n}" for n in range(AT_ONCE * batch)]])  # connections are open from here on
+        arm.score(
+            ["p"], [[f"warm {n}" for n in range(AT_ONCE * batch)]]
+        )  # connections are open from here on
         texts = [f"response number {n}" for n in range(count)]
         ideal = count / batch / AT_ONCE * LATENCY
         wall, cpu = time.perf_counter(), time.process_time()
@@ -89,11 +102,18 @@ def throughput() -> None:
 def cache() -> None:
     texts = [f"response number {n}" for n in range(2000)]
     for name, where in (("memory", True), ("file", f"{tempfile.mkdtemp()}/answers.sqlite")):
-        arm = Http("http://x", calls={"concurrency": 512, "canaries": 0, "cache": where}, transport=Inside(), **GENERIC)
+        arm = Http(
+            "http://x",
+            calls={"concurrency": 512, "canaries": 0, "cache": where},
+            transport=Inside(),
+            **GENERIC,
+        )
         arm.score(["p"], [texts])
         start = time.perf_counter()
         arm.score(["p"], [texts])
-        print(f"cache in {name}: {1e6 * (time.perf_counter() - start) / len(texts):.0f} microseconds a hit")
+        print(
+            f"cache in {name}: {1e6 * (time.perf_counter() - start) / len(texts):.0f} microseconds a hit"
+        )
 
 
 class Working:
@@ -109,7 +129,11 @@ class Hanging(httpx.AsyncBaseTransport):
 
 
 def breaker(
-    steps: int = 200, decisions: int = 8, step_seconds: float = 30.0, timeout: float = 60.0, scale: float = 5.0
+    steps: int = 200,
+    decisions: int = 8,
+    step_seconds: float = 30.0,
+    timeout: float = 60.0,
+    scale: float = 5.0,
 ) -> None:
     """Time is divided by ``scale``: timeout, patience and a step's own work alike."""
     calls = {"timeout": timeout / scale, "patience": 1.0 / scale}

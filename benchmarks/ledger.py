@@ -41,21 +41,27 @@ def run(d: Dispatcher, x_SBD: np.ndarray, first: int, steps: int) -> None:
         d.feedback_many([(q.id, 0.25 + 0.5 * (q.arm == step % K)) for q in decisions])
 
 
-def pairs(folder: Path, name: str, router, dim: int, steps: int, repeats: int = 5, **options) -> str:
+def pairs(
+    folder: Path, name: str, router, dim: int, steps: int, repeats: int = 5, **options
+) -> str:
     """Median over repeats of route + feedback pairs a second."""
     x = np.random.default_rng(0).normal(size=(64, B, dim))
     x /= np.linalg.norm(x, axis=2, keepdims=True)
     with Ledger(folder / "pairs.sqlite", **options) as ledger:
         d = Dispatcher(router, ARMS, ledger=ledger)
         run(d, x, 0, 40)
-        walls, cpus = zip(*(timed(lambda r=r: run(d, x, 40 + r * steps, steps)) for r in range(repeats)), strict=True)
+        walls, cpus = zip(
+            *(timed(lambda r=r: run(d, x, 40 + r * steps, steps)) for r in range(repeats)),
+            strict=True,
+        )
     (folder / "pairs.sqlite").unlink()
     n = steps * B
     wall, cpu = n / np.median(walls), n / np.median(cpus)
-    setting = ", ".join(f"{key} {value}" for key, value in options.items()) or "durability normal, contexts full"
-    return (
-        f"| {name}, d = {dim}, {setting} | {wall:,.0f} pairs/s | {n / min(walls):,.0f} pairs/s | {cpu:,.0f} pairs/s |"
+    setting = (
+        ", ".join(f"{key} {value}" for key, value in options.items())
+        or "durability normal, contexts full"
     )
+    return f"| {name}, d = {dim}, {setting} | {wall:,.0f} pairs/s | {n / min(walls):,.0f} pairs/s | {cpu:,.0f} pairs/s |"
 
 
 def large(folder: Path, decisions: int, dim: int) -> list[str]:
@@ -96,7 +102,10 @@ def main() -> None:
     print("| what | wall, median | wall, best of 5 | CPU, median |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
-        print(pairs(folder, "Uniform (ledger and dispatcher alone)", Uniform(K), 384, args.steps), flush=True)
+        print(
+            pairs(folder, "Uniform (ledger and dispatcher alone)", Uniform(K), 384, args.steps),
+            flush=True,
+        )
         print(pairs(folder, "Uniform", Uniform(K), 384, args.steps, contexts="f32"), flush=True)
         print(pairs(folder, "Uniform", Uniform(K), 384, args.steps, contexts="none"), flush=True)
         print(pairs(folder, "Uniform", Uniform(K), 384, args.steps, durability="full"), flush=True)

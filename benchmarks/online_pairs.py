@@ -11,7 +11,9 @@ import os
 import tempfile
 import time
 
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+)
 
 from pathlib import Path
 
@@ -28,7 +30,11 @@ def measure(arms, dim, trust, pairs, steps):
     """CPU ms a pair by stage, and wall ms in all."""
     draw = np.random.default_rng(0)
     prior = 0.1 * draw.normal(size=(arms, dim + 1))
-    router = trusted(prior, 200.0, 0.4, 50.0, level=(0.6, 0.1)) if trust else LinearThompson(arms, dim, **NO_PRIOR)
+    router = (
+        trusted(prior, 200.0, 0.4, 50.0, level=(0.6, 0.1))
+        if trust
+        else LinearThompson(arms, dim, **NO_PRIOR)
+    )
     names, scale, spent = [f"arm {k}" for k in range(arms)], GapScale(), np.zeros(4)
     with tempfile.TemporaryDirectory() as folder:
         dispatcher = Dispatcher(router, names, ledger=Ledger(Path(folder) / "ledger.sqlite"))
@@ -45,7 +51,9 @@ def measure(arms, dim, trust, pairs, steps):
             scale.learn(gaps((c.decision_id, c.arm, c.status, c.score) for c in calls))
             [scale.threshold(d.name, 0.1) for d in decisions]
             marks.append(time.process_time())
-            dispatcher.feedback_many([(d.id, float(draw.random() < 0.6)) for d in decisions], source="bench")
+            dispatcher.feedback_many(
+                [(d.id, float(draw.random() < 0.6)) for d in decisions], source="bench"
+            )
             marks.append(time.process_time())
             spent += np.diff(marks)
         wall = time.perf_counter() - start
@@ -57,9 +65,17 @@ def main():
     parser.add_argument("--pairs", type=int, default=32, help="pairs a step")
     parser.add_argument("--steps", type=int, default=40)
     args = parser.parse_args()
-    print("| arms | D | prior | route | calls | tie scale | feedback | CPU ms a pair | wall ms a pair |")
+    print(
+        "| arms | D | prior | route | calls | tie scale | feedback | CPU ms a pair | wall ms a pair |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
-    for arms, dim, trust in ((4, 64, True), (7, 64, True), (7, 576, True), (7, 768, False), (7, 768, True)):
+    for arms, dim, trust in (
+        (4, 64, True),
+        (7, 64, True),
+        (7, 576, True),
+        (7, 768, False),
+        (7, 768, True),
+    ):
         spent, wall = measure(arms, dim, trust, args.pairs, args.steps)
         cells = " | ".join(f"{v:.3f}" for v in spent)
         print(

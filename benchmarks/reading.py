@@ -72,7 +72,10 @@ def write(folder: Path, rows: int) -> None:
     if writer is not None:
         writer.close()
     for name in ("jsonl", "json", "csv"):
-        with (folder / f"rows.{name}").open("rb") as plain, gzip.open(folder / f"rows.{name}.gz", "wb", 1) as packed:
+        with (
+            (folder / f"rows.{name}").open("rb") as plain,
+            gzip.open(folder / f"rows.{name}.gz", "wb", 1) as packed,
+        ):
             while block := plain.read(1 << 20):
                 packed.write(block)
 
@@ -99,7 +102,7 @@ def plain(path: Path) -> Iterator[Any]:
 
 def ours(path: Path) -> Iterator[Any]:
     """The rows by the reader of every command."""
-    from reward_router.rows import read_rows
+    from reward_router.reading import read_rows
 
     for _, found in read_rows(str(path)):
         yield found
@@ -108,7 +111,7 @@ def ours(path: Path) -> Iterator[Any]:
 def measured(which: str, path: Path) -> dict[str, float]:
     """What a process of its own prints: rows, CPU and wall seconds, peak memory above what importing took."""
     read = {"plain": plain, "ours": ours}[which]
-    import reward_router.rows  # noqa: F401
+    import reward_router.reading  # noqa: F401
 
     if path.suffix == ".parquet":
         import pyarrow.parquet  # noqa: F401
@@ -129,7 +132,9 @@ def compared(path: Path, repeats: int) -> str:
     for _ in range(repeats):
         for which in found:
             done = subprocess.run(
-                [sys.executable, __file__, "--one", which, str(path)], capture_output=True, check=True
+                [sys.executable, __file__, "--one", which, str(path)],
+                capture_output=True,
+                check=True,
             )
             found[which].append(json.loads(done.stdout))
     rows = {run["rows"] for runs in found.values() for run in runs}
@@ -161,7 +166,9 @@ def main() -> None:
         print(
             f"{given.rows:,} rows, {given.repeats} repeats in turn; Python {platform.python_version()}, {os.cpu_count()} CPUs"
         )
-        print("| format | MiB | plain, CPU s | ours, CPU s | ratio | plain, MiB held | ours, MiB held |")
+        print(
+            "| format | MiB | plain, CPU s | ours, CPU s | ratio | plain, MiB held | ours, MiB held |"
+        )
         print("|---|---|---|---|---|---|---|")
         for name in FORMATS:
             print(compared(folder / f"rows.{name}", given.repeats), flush=True)

@@ -26,27 +26,43 @@ from reward_router.replay.evaluate import Settings
 from reward_router.replay.run import Selection, measure
 
 BEGIN, END = "<!-- results: written by benchmarks/replay.py table -->", "<!-- end of results -->"
-STREAMED = ["uniform", "exp3", "best_train", "category_best", "majority", "weighted_vote", "mean", "stacking", "oracle"]
+STREAMED = [
+    "uniform",
+    "exp3",
+    "best_train",
+    "category_best",
+    "majority",
+    "weighted_vote",
+    "mean",
+    "stacking",
+    "oracle",
+]
 
 
 def peak_mib() -> tuple[float, float]:
     """Peak resident memory of this process and of its largest worker."""
-    return tuple(resource.getrusage(w).ru_maxrss / 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # type: ignore[return-value]
+    return tuple(
+        resource.getrusage(w).ru_maxrss / 1024
+        for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )  # type: ignore[return-value]
 
 
 def cpu_seconds() -> float:
-    return sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(
+        sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
 
 
 def timed(files: list[str], settings: Settings, selection: Selection) -> None:
     for file in files:
         wall, cpu = time.perf_counter(), cpu_seconds()
         result = measure([file], selection, settings, Console(quiet=True))["files"][0]
-        size = (
-            f"{result['rows']} rows, {len(result['arms'])} arms, {len(result['routers']) - len(result['arms'])} methods"
-        )
+        size = f"{result['rows']} rows, {len(result['arms'])} arms, {len(result['routers']) - len(result['arms'])} methods"
         took = f"{time.perf_counter() - wall:.1f} s wall, {cpu_seconds() - cpu:.1f} s CPU"
-        print(f"{result['name']}: {size}: {took}, peak {peak_mib()[0]:.0f} + {peak_mib()[1]:.0f} MiB", flush=True)
+        print(
+            f"{result['name']}: {size}: {took}, peak {peak_mib()[0]:.0f} + {peak_mib()[1]:.0f} MiB",
+            flush=True,
+        )
 
 
 def write_synthetic(path: Path, n_rows: int, n_arms: int) -> None:
@@ -126,7 +142,9 @@ def _matrix(files: list[dict[str, Any]]) -> Iterator[str]:
         + " | ".join(f"{100 * f['routers'][f['best_single']]['accuracy']:.1f}" for f in files)
         + " |"
     )
-    labels = dict.fromkeys(label for f in files for label, e in f["routers"].items() if e["kind"] != "arm")
+    labels = dict.fromkeys(
+        label for f in files for label, e in f["routers"].items() if e["kind"] != "arm"
+    )
     for label in labels:
         yield f"| {label} | " + " | ".join(_cell(f["routers"].get(label)) for f in files) + " |"
 
@@ -136,7 +154,13 @@ def _cell(e: dict[str, Any] | None) -> str:
         return "-"
     text, best = f"{100 * e['accuracy']:.1f}", e["vs_best_single"]
     text += f" @ {e['calls_per_row']:.2f}" if e["kind"] == "committee" else ""
-    return f"~{text}" if best["inside"] else f"**{text}**" if best["diff"] > 0 and e["kind"] != "bound" else text
+    return (
+        f"~{text}"
+        if best["inside"]
+        else f"**{text}**"
+        if best["diff"] > 0 and e["kind"] != "bound"
+        else text
+    )
 
 
 def into(page: Path, text: str) -> None:
@@ -169,7 +193,11 @@ def main() -> None:
     elif args.command == "stream":
         stream(args.rows, args.arms)
     else:
-        timed(args.files, Settings(seeds=args.seeds, workers=args.workers), Selection(None, args.drop_arms))
+        timed(
+            args.files,
+            Settings(seeds=args.seeds, workers=args.workers),
+            Selection(None, args.drop_arms),
+        )
 
 
 if __name__ == "__main__":

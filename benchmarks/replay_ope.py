@@ -53,7 +53,9 @@ class Linear:
             context_RB + len(self.context_CD) * np.arange(self.stack)[:, None], return_inverse=True
         )
         mean_BK, sd_BK = (
-            v.reshape(self.stack, self.n_arms, -1).transpose(0, 2, 1).reshape(-1, self.n_arms)[needed]
+            v.reshape(self.stack, self.n_arms, -1)
+            .transpose(0, 2, 1)
+            .reshape(-1, self.n_arms)[needed]
             for v in (mean_MC, sd_MC)
         )
         if self.kind == "thompson":
@@ -70,14 +72,16 @@ class Linear:
         """x'A^-1 b and sqrt(x'A^-1 x) for each log and arm (M) and context (C)."""
         outer_CDD = self.context_CD[:, :, None] * self.context_CD[:, None]
         width = self.context_CD.shape[1]
-        gram_MDD = np.eye(width) + self.scale * (self.rows_MC @ outer_CDD.reshape(len(outer_CDD), -1)).reshape(
-            -1, width, width
-        )
+        gram_MDD = np.eye(width) + self.scale * (
+            self.rows_MC @ outer_CDD.reshape(len(outer_CDD), -1)
+        ).reshape(-1, width, width)
         solved_MDC = np.linalg.solve(
             gram_MDD, np.broadcast_to(self.context_CD.T, (len(gram_MDD), width, len(outer_CDD)))
         )
         moment_MD = self.scale * self.payoff_MC @ self.context_CD
-        return (moment_MD[:, None] @ solved_MDC)[:, 0], np.sqrt(np.einsum("cd,mdc->mc", self.context_CD, solved_MDC))
+        return (moment_MD[:, None] @ solved_MDC)[:, 0], np.sqrt(
+            np.einsum("cd,mdc->mc", self.context_CD, solved_MDC)
+        )
 
     def update(self, context_RB: Int, arm_RB: Int, payoff_RB: Float, propensity_RB: Float) -> None:
         slot_RB = arm_RB + self.n_arms * np.arange(self.stack)[:, None]
@@ -93,12 +97,16 @@ class Weights:
 
     def probs(self, context_RB: Int) -> Float:
         n_arms = self.sums_RK.shape[1]
-        weight_RK = np.exp(GAMMA / n_arms * (self.sums_RK - self.sums_RK.max(axis=1, keepdims=True)))
+        weight_RK = np.exp(
+            GAMMA / n_arms * (self.sums_RK - self.sums_RK.max(axis=1, keepdims=True))
+        )
         p_RK = (1 - GAMMA) * weight_RK / weight_RK.sum(axis=1, keepdims=True) + GAMMA / n_arms
         return np.repeat(p_RK[:, None], context_RB.shape[1], axis=1)
 
     def update(self, context_RB: Int, arm_RB: Int, payoff_RB: Float, propensity_RB: Float) -> None:
-        np.add.at(self.sums_RK, (np.arange(len(arm_RB))[:, None], arm_RB), payoff_RB / propensity_RB)
+        np.add.at(
+            self.sums_RK, (np.arange(len(arm_RB))[:, None], arm_RB), payoff_RB / propensity_RB
+        )
 
 
 LOGGERS: dict[str, Callable[[int, int, Float], Linear | Weights]] = {
@@ -120,7 +128,9 @@ def log_stack(
         arm_B, propensity_B = choose(p_RBK.reshape(-1, n_arms), uniform_RT[:, rows].ravel())
         probs_RTK[:, rows], arm_RT[:, rows] = p_RBK, arm_B.reshape(stack, -1)
         payoff_RB = credit_RTK[each, rows, arm_RT[:, rows]]
-        routers.update(category_RT[:, rows], arm_RT[:, rows], payoff_RB, propensity_B.reshape(stack, -1))
+        routers.update(
+            category_RT[:, rows], arm_RT[:, rows], payoff_RB, propensity_B.reshape(stack, -1)
+        )
     return probs_RTK, arm_RT
 
 
@@ -133,7 +143,9 @@ def check_logger(
         x_BD = context_CD[category_T[rows]]
         apart = np.abs(router.probs(x_BD) - probs_TK[rows]).max()
         if apart > 1e-6:
-            raise SystemExit(f"{logger}: the stacked logger's probabilities are {apart:.2g} off the router's")
+            raise SystemExit(
+                f"{logger}: the stacked logger's probabilities are {apart:.2g} off the router's"
+            )
         router.update(x_BD, arm_T[rows], credit_TK[rows, arm_T[rows]], probs_TK[rows, arm_T[rows]])
 
 
@@ -143,7 +155,10 @@ def targets(records: Records, rows: Int) -> dict[str, Float]:
     order = credit_TK.mean(axis=0).argsort()
     n_c, n_arms = len(records.categories), credit_TK.shape[1]
     best_of = np.array(
-        [credit_TK[category_T == c].mean(axis=0).argmax() if (category_T == c).any() else 0 for c in range(n_c)]
+        [
+            credit_TK[category_T == c].mean(axis=0).argmax() if (category_T == c).any() else 0
+            for c in range(n_c)
+        ]
     )
     one = np.eye(n_arms)
     return {
@@ -166,31 +181,49 @@ def study(file: str, logger: str, redraws: int, n_rows: int) -> list[dict[str, A
     with one_thread():
         for first in range(0, redraws, STACK):
             seeds = range(first, min(first + STACK, redraws))
-            order_RT = rows[np.stack([rng(seed, "order", 0, "ope").permutation(len(rows)) for seed in seeds])]
+            order_RT = rows[
+                np.stack([rng(seed, "order", 0, "ope").permutation(len(rows)) for seed in seeds])
+            ]
             uniform_RT = np.stack([rng(seed, "arm", 0, "ope").random(len(rows)) for seed in seeds])
             category_RT, credit_RTK = records.category_P[order_RT], records.correct_PK[order_RT]
             probs_RTK, arm_RT = log_stack(logger, context_CD, category_RT, credit_RTK, uniform_RT)
             if first == 0:
-                check_logger(logger, context_CD, category_RT[0], credit_RTK[0], probs_RTK[0], arm_RT[0])
+                check_logger(
+                    logger, context_CD, category_RT[0], credit_RTK[0], probs_RTK[0], arm_RT[0]
+                )
             payoff_RT = np.take_along_axis(credit_RTK, arm_RT[..., None], axis=2)[..., 0]
-            model_RTK = estimators.past_model(context_CD[category_RT], arm_RT, payoff_RT, len(records.arms))
+            model_RTK = estimators.past_model(
+                context_CD[category_RT], arm_RT, payoff_RT, len(records.arms)
+            )
             for name, target_CK in wanted.items():
-                terms = estimators.terms(target_CK[category_RT], probs_RTK, arm_RT, payoff_RT, model_RTK)
+                terms = estimators.terms(
+                    target_CK[category_RT], probs_RTK, arm_RT, payoff_RT, model_RTK
+                )
                 for method, estimate in estimators.ESTIMATORS.items():
                     value_R, low_R, high_R = estimate(terms, 0.95)
-                    kept = np.stack([value_R, np.maximum(low_R, 0), np.minimum(high_R, 1), terms.ess], axis=1)
+                    kept = np.stack(
+                        [value_R, np.maximum(low_R, 0), np.minimum(high_R, 1), terms.ess], axis=1
+                    )
                     found.setdefault((name, method), []).append(kept)
     truth = {
-        n: float((records.correct_PK[rows] * t[records.category_P[rows]]).sum(axis=1).mean()) for n, t in wanted.items()
+        n: float((records.correct_PK[rows] * t[records.category_P[rows]]).sum(axis=1).mean())
+        for n, t in wanted.items()
     }
     return [
-        _row(records.name, logger, name, method, truth[name], np.concatenate(v)) for (name, method), v in found.items()
+        _row(records.name, logger, name, method, truth[name], np.concatenate(v))
+        for (name, method), v in found.items()
     ]
 
 
-def _row(file: str, logger: str, target: str, method: str, truth: float, values_R4: Float) -> dict[str, Any]:
+def _row(
+    file: str, logger: str, target: str, method: str, truth: float, values_R4: Float
+) -> dict[str, Any]:
     value_R, low_R, high_R, ess_R = values_R4.T
-    covered_R, enough_R, error_R = (low_R <= truth) & (truth <= high_R), ess_R >= ENOUGH, value_R - truth
+    covered_R, enough_R, error_R = (
+        (low_R <= truth) & (truth <= high_R),
+        ess_R >= ENOUGH,
+        value_R - truth,
+    )
     return {
         "file": file, "logger": logger, "target": target, "method": method, "truth": truth, "redraws": len(value_R),
         "bias": float(error_R.mean()), "bias_se": float(error_R.std() / np.sqrt(len(error_R))),
@@ -200,7 +233,9 @@ def _row(file: str, logger: str, target: str, method: str, truth: float, values_
     }  # fmt: skip
 
 
-def jobs(files: list[str], loggers: list[str], redraws: int, n_rows: int) -> Iterator[tuple[str, str, int, int]]:
+def jobs(
+    files: list[str], loggers: list[str], redraws: int, n_rows: int
+) -> Iterator[tuple[str, str, int, int]]:
     for file in files:
         for logger in loggers:
             yield file, logger, redraws, n_rows
@@ -233,7 +268,10 @@ def tables(rows: list[dict[str, Any]]) -> None:
         cells = [r for r in rows if r["method"] == method and r["redraws_enough"] >= ENOUGH]
         if cells:
             worst = min(cells, key=lambda r: r["coverage_enough"])
-            mean = {k: np.mean([abs(r[k]) for r in cells]) for k in ("coverage_enough", "bias", "rmse", "width")}
+            mean = {
+                k: np.mean([abs(r[k]) for r in cells])
+                for k in ("coverage_enough", "bias", "rmse", "width")
+            }
             lowest = f"{100 * worst['coverage_enough']:.1f} ± {100 * error_of(worst['coverage_enough'], worst['redraws_enough']):.1f}"
             print(
                 f"| `{method}` | {len(cells)} | {100 * mean['coverage_enough']:.1f} | {lowest} | {sum(map(misses, cells))} | {mean['bias']:.4f} | {mean['rmse']:.3f} | {mean['width']:.3f} |"
@@ -255,7 +293,11 @@ def tables(rows: list[dict[str, Any]]) -> None:
 
 def _cell(r: dict[str, Any]) -> str:
     """bias, RMSE, coverage of all redraws and, where there are 100 with enough effective rows, of those."""
-    enough = f" ({100 * r['coverage_enough']:.1f}{'!' if misses(r) else ''})" if r["redraws_enough"] >= ENOUGH else ""
+    enough = (
+        f" ({100 * r['coverage_enough']:.1f}{'!' if misses(r) else ''})"
+        if r["redraws_enough"] >= ENOUGH
+        else ""
+    )
     return f"{1000 * r['bias']:+.0f} {1000 * r['rmse']:.0f} {100 * r['coverage']:.1f}{enough}"
 
 
@@ -265,14 +307,20 @@ def main() -> None:
     parser.add_argument("--redraws", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--table", nargs="+", type=Path, help="what --json wrote, several runs in turn")
+    parser.add_argument(
+        "--table", nargs="+", type=Path, help="what --json wrote, several runs in turn"
+    )
     parser.add_argument("--loggers", nargs="+", choices=list(LOGGERS), default=list(LOGGERS))
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     if args.table:
         return tables([row for path in args.table for row in json.loads(path.read_text())])
     with ProcessPoolExecutor(args.workers) as pool:
-        rows = [r for part in pool.map(_study, jobs(args.files, args.loggers, args.redraws, args.rows)) for r in part]
+        rows = [
+            r
+            for part in pool.map(_study, jobs(args.files, args.loggers, args.redraws, args.rows))
+            for r in part
+        ]
     if args.json:
         args.json.write_text(json.dumps(rows))
     tables(rows)

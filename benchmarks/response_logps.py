@@ -36,14 +36,25 @@ def model(layers: int) -> Any:
 
 def plain(lm: Any, ids_BT: Tensor, seen_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """All logits, their log_softmax, then the mask."""
-    logps_BTV = lm(input_ids=ids_BT, attention_mask=seen_BT, use_cache=False).logits[:, :-1].float().log_softmax(-1)
+    logps_BTV = (
+        lm(input_ids=ids_BT, attention_mask=seen_BT, use_cache=False)
+        .logits[:, :-1]
+        .float()
+        .log_softmax(-1)
+    )
     return (logps_BTV.gather(2, ids_BT[:, 1:, None])[..., 0] * mask_BT[:, 1:]).sum()
 
 
 def trl(lm: Any, ids_BT: Tensor, seen_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """TRL 1.16's fused output layer."""
     labels_BT = ids_BT.masked_fill(mask_BT == 0, -100)
-    out = lm(input_ids=ids_BT, attention_mask=seen_BT, use_cache=False, labels=labels_BT, fused_lm_head=True)
+    out = lm(
+        input_ids=ids_BT,
+        attention_mask=seen_BT,
+        use_cache=False,
+        labels=labels_BT,
+        fused_lm_head=True,
+    )
     total: Tensor = out.log_probs.sum()
     return total
 
@@ -70,7 +81,10 @@ def measure(way: str, layers: int, repeats: int) -> None:
         value.backward()
     cpu, wall = (time.process_time() - cpu) / repeats, (time.perf_counter() - wall) / repeats
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base) / 1024
-    print(f"{way:6} sum {value.item():.3f}  CPU {cpu:.2f} s  wall {wall:.2f} s  peak +{peak:.0f} MiB", flush=True)
+    print(
+        f"{way:6} sum {value.item():.3f}  CPU {cpu:.2f} s  wall {wall:.2f} s  peak +{peak:.0f} MiB",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -84,7 +98,16 @@ def main() -> None:
         measure(args.way, args.layers, args.repeats)
         return
     for way in WAYS:
-        again = [sys.executable, __file__, "--way", way, "--layers", str(args.layers), "--repeats", str(args.repeats)]
+        again = [
+            sys.executable,
+            __file__,
+            "--way",
+            way,
+            "--layers",
+            str(args.layers),
+            "--repeats",
+            str(args.repeats),
+        ]
         subprocess.run(again, check=True)
 
 

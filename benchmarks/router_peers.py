@@ -15,7 +15,9 @@ NAMES = ["mabwiser_ucb", "mabwiser_ts", "contextualbandits_ucb32", "contextualba
 def median_ms(call, seconds):
     """Median CPU time of one call over at most 300 repeats or ``seconds`` (at least 3 repeats, 1 where one takes a second)."""
     times, stop = [], time.perf_counter() + seconds
-    while len(times) < (1 if times and times[0] > 1 else 3) or (len(times) < 300 and time.perf_counter() < stop):
+    while len(times) < (1 if times and times[0] > 1 else 3) or (
+        len(times) < 300 and time.perf_counter() < stop
+    ):
         start = time.process_time()
         call(len(times))
         times.append(time.process_time() - start)
@@ -32,7 +34,11 @@ def data(dim, arms, rows):
 def mabwiser(name, x, a, y, arms):
     from mabwiser.mab import MAB, LearningPolicy
 
-    policy = LearningPolicy.LinUCB(alpha=1.0) if name.endswith("ucb") else LearningPolicy.LinTS(alpha=1.0)
+    policy = (
+        LearningPolicy.LinUCB(alpha=1.0)
+        if name.endswith("ucb")
+        else LearningPolicy.LinTS(alpha=1.0)
+    )
     bandit = MAB(list(range(arms)), policy)
     bandit.fit(a[:arms], y[:arms], x[:arms])
     return lambda i: bandit.predict(x[i : i + 1]), lambda i: bandit.partial_fit(
@@ -61,7 +67,9 @@ def river(name, x, a, y, arms):
     rows = [dict(enumerate(row.tolist())) for row in x]
     for i in range(arms):
         policy.update(i, rows[i], float(y[i]))
-    return lambda i: policy.pull(ids, rows[i]), lambda i: policy.update(int(a[i]), rows[i], float(y[i]))
+    return lambda i: policy.pull(ids, rows[i]), lambda i: policy.update(
+        int(a[i]), rows[i], float(y[i])
+    )
 
 
 def bayesianbandits(name, x, a, y, arms):
@@ -69,7 +77,9 @@ def bayesianbandits(name, x, a, y, arms):
 
     policy = bb.UpperConfidenceBound() if name.endswith("ucb") else bb.ThompsonSampling()
     agent = bb.ContextualAgent(
-        [bb.Arm(i, learner=bb.NormalRegressor(1.0, 1.0)) for i in range(arms)], policy, random_seed=0
+        [bb.Arm(i, learner=bb.NormalRegressor(1.0, 1.0)) for i in range(arms)],
+        policy,
+        random_seed=0,
     )
     for i in range(arms):
         agent.select_for_update(i).update(x[i : i + 1], y[i : i + 1])

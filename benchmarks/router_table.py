@@ -20,14 +20,19 @@ def cell(value):
 
 def table(head, rows):
     return "\n".join(
-        ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(r) + " |" for r in rows)]
+        [
+            "| " + " | ".join(head) + " |",
+            "|" + "---|" * len(head),
+            *("| " + " | ".join(r) + " |" for r in rows),
+        ]
     )
 
 
 def processor():
     with open("/proc/cpuinfo") as lines:
         return next(
-            (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+            (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+            platform.processor(),
         )
 
 
@@ -48,7 +53,11 @@ def own_rows(rows):
 
 def total(value):
     """Select + update; None where one of them was not measured."""
-    return None if isinstance(value, str) or isinstance(value["update"], str) else value["select"] + value["update"]
+    return (
+        None
+        if isinstance(value, str) or isinstance(value["update"], str)
+        else value["select"] + value["update"]
+    )
 
 
 def ratio(mine, theirs):
@@ -63,7 +72,11 @@ def pair(found, name):
 
 def over_floor(found, name):
     value = found["ours"][name]
-    return "-" if isinstance(value, str) else f"{value['primal']['select'] / found['floor' + name[-2:]]:.2f}"
+    return (
+        "-"
+        if isinstance(value, str)
+        else f"{value['primal']['select'] / found['floor' + name[-2:]]:.2f}"
+    )
 
 
 def cheaper(found, name):
@@ -78,9 +91,17 @@ def ratio_rows(rows):
     for dim, arms, found in rows:
         p = {name: total(value) for name, value in found["peers"].items()}
         f64 = [p[n] for n in ("mabwiser_ucb", "river_ucb", "bayesianbandits_ucb")]
-        ucb, ucb32, ts = (pair(found, n) for n in ("LinUCB f64", "LinUCB f32", "LinearThompson f64"))
-        batch = {n: v["primal"]["batch"] for n, v in found["ours"].items() if not isinstance(v, str)}
-        same = f"{batch['LinearThompson f64'] / batch['LinUCB f64']:.2f}" if "LinearThompson f64" in batch else "-"
+        ucb, ucb32, ts = (
+            pair(found, n) for n in ("LinUCB f64", "LinUCB f32", "LinearThompson f64")
+        )
+        batch = {
+            n: v["primal"]["batch"] for n, v in found["ours"].items() if not isinstance(v, str)
+        }
+        same = (
+            f"{batch['LinearThompson f64'] / batch['LinUCB f64']:.2f}"
+            if "LinearThompson f64" in batch
+            else "-"
+        )
         yield [f"{dim}", f"{arms}", over_floor(found, "LinUCB f64"), over_floor(found, "LinUCB f32"), ratio(ucb, [p["mabwiser_ucb"]]),
                ratio(ucb, f64), ratio(ucb32, [p["contextualbandits_ucb32"]]), ratio(ts, [p["mabwiser_ts"]]),
                ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same, cheaper(found, "LinUCB f64")]  # fmt: skip
@@ -89,10 +110,16 @@ def ratio_rows(rows):
 def sizes(found):
     """(met, missed) in words, from [(size, figure, whether it is met)]; None: not measured."""
     words = [
-        ", ".join(f"{size} ({figure:.{figure < 10:d}f})" for size, figure, met in found if met is side)
+        ", ".join(
+            f"{size} ({figure:.{figure < 10:d}f})" for size, figure, met in found if met is side
+        )
         for side in (True, False)
     ]
-    return [w or "none" for w in words] if any(met for *_, met in found) or words[1] else ["not measured", ""]
+    return (
+        [w or "none" for w in words]
+        if any(met for *_, met in found) or words[1]
+        else ["not measured", ""]
+    )
 
 
 def target_rows(rows):
@@ -104,12 +131,20 @@ def target_rows(rows):
     def judged(column, fits, keep=lambda d: True):
         read = [c.rstrip("x") for c in columns[column]]
         return sizes(
-            [(n, float(c), fits(float(c))) for n, d, c in zip(names, dims, read, strict=True) if c != "-" and keep(d)]
+            [
+                (n, float(c), fits(float(c)))
+                for n, d, c in zip(names, dims, read, strict=True)
+                if c != "-" and keep(d)
+            ]
         )
 
     def alone(form):
         parts = [c.split(", ") for c in columns[10]]
-        read = [(n, float(p[form].rstrip("x"))) for n, p in zip(names, parts, strict=True) if len(p) == 2]
+        read = [
+            (n, float(p[form].rstrip("x")))
+            for n, p in zip(names, parts, strict=True)
+            if len(p) == 2
+        ]
         return sizes([(n, x, x >= 4) for n, x in read])
 
     dual = [(n, d, c["floor64"] / c["ours"]["LinUCB f64"]["dual"]["select"]) for n, d, (*_, c) in zip(names, dims, rows, strict=True)

@@ -20,7 +20,9 @@ import subprocess
 import sys
 import time
 
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+os.environ.update(
+    dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+)
 
 from pathlib import Path
 
@@ -32,7 +34,11 @@ from router_peers import NAMES, data, median_ms
 
 SIZES = [(384, 4), (384, 16), (384, 64), (576, 4), (576, 16), (576, 64), (1024, 4), (1024, 16), (1024, 64), (4096, 4),
          (4096, 16), (4096, 64)]  # fmt: skip
-OURS = [("LinUCB f64", LinUCB, "f8"), ("LinUCB f32", LinUCB, "f4"), ("LinearThompson f64", LinearThompson, "f8")]
+OURS = [
+    ("LinUCB f64", LinUCB, "f8"),
+    ("LinUCB f32", LinUCB, "f4"),
+    ("LinearThompson f64", LinearThompson, "f8"),
+]
 # bytes per arm and d^2 that a peer holds (measured: resident set at K = 4), to tell what does not fit
 BYTES = {"mabwiser_ucb": 28, "mabwiser_ts": 36, "contextualbandits_ucb32": 4, "contextualbandits_ts": 24, "river_ucb": 20,
          "bayesianbandits_ucb": 20, "bayesianbandits_ts": 20, "vw_squarecb": 0}  # fmt: skip
@@ -92,7 +98,10 @@ def ours(dim, arms, seconds, max_gib):
             router.update(x[: rows - part], a[: rows - part], y[: rows - part])
         dual = stages(router, x, a, y, seconds / 2) if dual_limit(dim) > 128 else None
         to_primal(router, x, y)
-        found[name] = {"dual": dual, "primal": stages(router, x, a, y, seconds) | {"gib": resident_gib()}}
+        found[name] = {
+            "dual": dual,
+            "primal": stages(router, x, a, y, seconds) | {"gib": resident_gib()},
+        }
         del router
     return found
 
@@ -108,14 +117,29 @@ def peer(python, name, dim, arms, seconds, cap, max_gib):
     gib = BYTES[name] * arms * dim * dim / 2**30
     if gib > max_gib:
         return f"needs {gib:.0f} GiB: does not fit in {max_gib:.0f}"
-    command = [python, str(Path(__file__).with_name("router_peers.py")), name, str(dim), str(arms), str(seconds)]
+    command = [
+        python,
+        str(Path(__file__).with_name("router_peers.py")),
+        name,
+        str(dim),
+        str(arms),
+        str(seconds),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=cap)
     except subprocess.TimeoutExpired as late:
         lines = (late.stdout or b"").decode().split()
-        return {"select": json.loads(lines[-1]), "update": f"over {cap:.0f} s"} if lines else f"over {cap:.0f} s"
+        return (
+            {"select": json.loads(lines[-1]), "update": f"over {cap:.0f} s"}
+            if lines
+            else f"over {cap:.0f} s"
+        )
     if done.returncode:
-        return done.stderr.strip().splitlines()[-1][:60] if done.stderr.strip() else f"exit {done.returncode}"
+        return (
+            done.stderr.strip().splitlines()[-1][:60]
+            if done.stderr.strip()
+            else f"exit {done.returncode}"
+        )
     select, update = map(json.loads, done.stdout.split())
     return {"select": select, "update": update}
 
@@ -128,15 +152,28 @@ def main():
     parser.add_argument("--cap", type=float, default=60.0)
     parser.add_argument("--max-gib", type=float, default=20.0)
     parser.add_argument("--peer-gib", type=float, default=20.0)
-    parser.add_argument("--merge", nargs="*", default=[], help="outputs of earlier runs whose cells join the table")
+    parser.add_argument(
+        "--merge", nargs="*", default=[], help="outputs of earlier runs whose cells join the table"
+    )
     parser.add_argument("--out")
     given = parser.parse_args()
-    sizes = [tuple(map(int, part.split("x"))) for part in given.only.split(",")] if given.only else SIZES
-    rows = [tuple(json.loads(line)) for path in given.merge for line in Path(path).read_text().splitlines()]
+    sizes = (
+        [tuple(map(int, part.split("x"))) for part in given.only.split(",")]
+        if given.only
+        else SIZES
+    )
+    rows = [
+        tuple(json.loads(line))
+        for path in given.merge
+        for line in Path(path).read_text().splitlines()
+    ]
     for dim, arms in sizes:
         cell = {"floor64": floor_ms(dim, arms, "f8"), "floor32": floor_ms(dim, arms, "f4")}
         cell["ours"] = ours(dim, arms, given.seconds, given.max_gib)
-        cell["peers"] = {n: peer(given.peers, n, dim, arms, given.seconds, given.cap, given.peer_gib) for n in NAMES}
+        cell["peers"] = {
+            n: peer(given.peers, n, dim, arms, given.seconds, given.cap, given.peer_gib)
+            for n in NAMES
+        }
         rows.append((dim, arms, cell))
         print(json.dumps([dim, arms, cell]), flush=True)
     if given.out:

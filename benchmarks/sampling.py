@@ -59,8 +59,12 @@ def main() -> None:
 
 
 def _import_seconds() -> str:
-    code = "import time; t = time.process_time(); import reward_router; print(time.process_time() - t)"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code = (
+        "import time; t = time.process_time(); import reward_router; print(time.process_time() - t)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 if __name__ == "__main__":

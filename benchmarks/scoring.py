@@ -26,7 +26,9 @@ def english(tokenizer: object, count: int, split: str) -> Tokens:
     return list(islice(cycle(tokenizer(text, add_special_tokens=False)["input_ids"]), count))  # type: ignore[operator]
 
 
-def workload(tokenizer: object, prompts: int, prompt: int, responses: int, tokens: int) -> tuple[list, list]:
+def workload(
+    tokenizer: object, prompts: int, prompt: int, responses: int, tokens: int
+) -> tuple[list, list]:
     source = english(tokenizer, prompts * (prompt + responses * tokens), "train")
     heads = [source[b * prompt : (b + 1) * prompt] for b in range(prompts)]
     rest = source[prompts * prompt :]
@@ -52,7 +54,9 @@ def flat(values: list) -> np.ndarray:
 def flips(reference: np.ndarray, other: np.ndarray, responses: list) -> float:
     """Share of pairs of responses to one prompt whose mean log-likelihoods stand the other way round."""
     means = [v.reshape(len(responses), len(responses[0]), -1).mean(2) for v in (reference, other)]
-    first, second = (np.sign(m[:, :, None] - m[:, None, :])[:, ~np.eye(m.shape[1], dtype=bool)] for m in means)
+    first, second = (
+        np.sign(m[:, :, None] - m[:, None, :])[:, ~np.eye(m.shape[1], dtype=bool)] for m in means
+    )
     return float((first != second).mean())
 
 
@@ -70,7 +74,10 @@ def main() -> None:
     tokenizer = load_tokenizer(options.model)
     long_job = workload(tokenizer, 1, options.prompt, options.responses, options.tokens)
     batch_job = workload(tokenizer, 16, 45, 8, 48)
-    jobs = {f"1 x {options.responses} x {options.tokens} on {options.prompt}": long_job, "16 x 8 x 48 on 45": batch_job}
+    jobs = {
+        f"1 x {options.responses} x {options.tokens} on {options.prompt}": long_job,
+        "16 x 8 x 48 on 45": batch_job,
+    }
     print(
         f"model {options.model}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), device {options.device}\n"
     )
@@ -87,7 +94,9 @@ def main() -> None:
                 scorer = TokenScorer(model, batch_tokens=options.batch_tokens, share=share)
                 scorer.logprobs(prompts[:1], [responses[0][:1]])  # warm-up
                 scorer.token_forwards = 0
-                wall, cpu, result = timed(lambda s=scorer, p=prompts, r=responses: s.logprobs(p, r), options.repeats)
+                wall, cpu, result = timed(
+                    lambda s=scorer, p=prompts, r=responses: s.logprobs(p, r), options.repeats
+                )
                 scores[name, dtype, share] = flat(result)  # type: ignore[arg-type]
                 forwards = scorer.token_forwards // options.repeats
                 count = sum(map(len, responses))
@@ -108,7 +117,9 @@ def main() -> None:
                 if other is not reference:
                     what = f"{dtype}, {'once' if share else 'each time'} against {first}, each time"
                     gap = np.abs(other - reference).max()
-                    print(f"| {name} | {what} | {gap:.1e} | {flips(reference, other, responses):.4f} |")
+                    print(
+                        f"| {name} | {what} | {gap:.1e} | {flips(reference, other, responses):.4f} |"
+                    )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 

@@ -132,7 +132,9 @@ def check(keys: list[Key], words: Mapping[str, Any]) -> None:
     options = {name for router in ROUTERS for name in router.options}
     differing = sorted(options ^ set(words["router_options"]))
     if differing:
-        raise KeysError(f"docs/site/keys.yaml: router_options and the routers differ in {', '.join(differing)}")
+        raise KeysError(
+            f"docs/site/keys.yaml: router_options and the routers differ in {', '.join(differing)}"
+        )
     missing = [key.section for key in keys if key.section not in words["sections"]]
     if missing:
         raise KeysError(f"docs/site/keys.yaml: section {missing[0]!r}: give a sentence")
@@ -261,7 +263,10 @@ def router_options(words: Mapping[str, Any]) -> str:
 def left_out(name: str, takers: list[RouterKind]) -> str:
     """The default of an option, as the routers that take it declare it."""
     defaults = {taker.name: taker.options[name].default for taker in takers}
-    shown = {taker: "-" if value is inspect.Parameter.empty else written(value) for taker, value in defaults.items()}
+    shown = {
+        taker: "-" if value is inspect.Parameter.empty else written(value)
+        for taker, value in defaults.items()
+    }
     values = list(dict.fromkeys(shown.values()))
     if len(values) > 1:
         return ", ".join(f"{value} ({taker})" for taker, value in shown.items())

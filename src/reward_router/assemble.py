@@ -15,6 +15,7 @@ from reward_router.config import BreakerConfig, Config, DataConfig, RouterConfig
 from reward_router.contexts import Contexts
 from reward_router.dispatch import BreakerRule, Dispatcher
 from reward_router.dispatch.old import NamedDecider, names_its_decider
+from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.examples import Example, load_examples
 from reward_router.kinds import ROUTERS
@@ -23,7 +24,6 @@ from reward_router.online import online_prior, same_arms
 from reward_router.outcomes import PayoffRule
 from reward_router.payoffs import QuantileScaler
 from reward_router.payoffs.own import function_at, own_payoff
-from reward_router.ranks import Ranks
 from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
@@ -119,7 +119,9 @@ def schedule_of(config: Config, prompts: int) -> Schedule:
     most_pairs = min(train.batch_prompts, prompts) * per_prompt
     mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
     batches = train.iterations * batches_per_iteration(train, prompts)
-    return Schedule(train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches)
+    return Schedule(
+        train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches
+    )
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
@@ -148,7 +150,9 @@ def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
     parts.pool.know(examples)
 
 
-def build_router(config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None) -> Router:
+def build_router(
+    config: RouterConfig, arms: list[str], dim: int, seed: int, prior: "Prior | None" = None
+) -> Router:
     """The configured router; options that are left out take its own defaults."""
     return bound(ROUTERS[config.name].build(arms, dim, config.options, seed=seed, artifact=prior))
 
@@ -158,7 +162,9 @@ def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> 
     given = config.router.prior or ""
     found = [same_arms(prior, specs, given)]
     if strange := prior.unknown(arm_names(config)):
-        found.append(f"{given} has no strengths of {', '.join(strange)}; they start with a zero prior")
+        found.append(
+            f"{given} has no strengths of {', '.join(strange)}; they start with a zero prior"
+        )
     return [warning for warning in found if warning]
 
 
@@ -174,7 +180,9 @@ class Arms:
     by: By = By.ROUTER
 
 
-def build_dispatcher(config: Config, ranks: Ranks, path: Path, arms: Arms, prior: "Prior | None" = None) -> Dispatcher:
+def build_dispatcher(
+    config: Config, ranks: Ranks, path: Path, arms: Arms, prior: "Prior | None" = None
+) -> Dispatcher:
     """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
     if not ranks.main:
         folder = Path(tempfile.mkdtemp(prefix="reward-router-"))
@@ -189,8 +197,12 @@ def build_dispatcher(config: Config, ranks: Ranks, path: Path, arms: Arms, prior
         return bound_dispatcher(config, router, arms.names, ledger)
     if names_its_decider(ledger, arms.names, arms.by):
         names = [*arms.names, str(arms.by)]
-        return bound_dispatcher(config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider)
-    return bound_dispatcher(config, Uniform(len(arms.names)), arms.names, ledger)  # never asked, never taught
+        return bound_dispatcher(
+            config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider
+        )
+    return bound_dispatcher(
+        config, Uniform(len(arms.names)), arms.names, ledger
+    )  # never asked, never taught
 
 
 def bound_dispatcher(
@@ -234,11 +246,20 @@ def assemble(
     """
     begin = begin or say
     from reward_router.policy import Policy
-    from reward_router.preflight import answer_one_row, check_disk, check_policy, check_prompts, disk_bytes
+    from reward_router.preflight import (
+        answer_one_row,
+        check_disk,
+        check_policy,
+        check_prompts,
+        disk_bytes,
+    )
     from reward_router.training.step import Trainer
 
     fresh = not ledger.exists()  # a run that goes on has met its arms already
-    examples, names = load_examples(config.data) if examples is None else examples, arm_names(config)
+    examples, names = (
+        load_examples(config.data) if examples is None else examples,
+        arm_names(config),
+    )
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
     if prior is not None:
@@ -254,11 +275,17 @@ def assemble(
     answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
     lookers = build_eval_only(config, examples, ranks, say)
     if lookers is not None:
-        answer_one_row(config, lookers.pool, configured.eval_specs(config.arms), fits, say, refuse=fresh)
+        answer_one_row(
+            config, lookers.pool, configured.eval_specs(config.arms), fits, say, refuse=fresh
+        )
     begin(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
-    contexts = Contexts(config.context, policy, prior.encoder(device=config.policy.device) if prior else None)
-    trainer = Trainer(policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed)
+    contexts = Contexts(
+        config.context, policy, prior.encoder(device=config.policy.device) if prior else None
+    )
+    trainer = Trainer(
+        policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed
+    )
     asker = build_asker(config, pool, say)
     mode = build_mode(config, asker, names, ranks.gather)
     dim = contexts.of_unit(config.router.unit)
@@ -316,16 +343,22 @@ def payoff_rule(config: Config) -> PayoffRule:
     )
 
 
-def build_committee(config: Config, asker: Asker, names: list[str], gather: Gather) -> CommitteeOfArms:
+def build_committee(
+    config: Config, asker: Asker, names: list[str], gather: Gather
+) -> CommitteeOfArms:
     """The committee over all arms but the one that labels, unfitted; InputError for costs or a budget that no order could keep."""
     names = [name for name in names if name != config.judge.labels.arm]
     settings, costs = config.judge, [asker.cost(name) for name in names]
     free = [name for name, cost in zip(names, costs, strict=True) if cost <= 0]
     if free:
-        raise InputError(f"arms.{free[0]}.cost: the committee orders arms by gain per cost; allowed above 0")
+        raise InputError(
+            f"arms.{free[0]}.cost: the committee orders arms by gain per cost; allowed above 0"
+        )
     voters = [cost for name, cost in zip(names, costs, strict=True) if name not in settings.vetoes]
     if not voters:
-        raise InputError(f"judge.vetoes names all arms ({', '.join(names)}); one must be left to judge")
+        raise InputError(
+            f"judge.vetoes names all arms ({', '.join(names)}); one must be left to judge"
+        )
     if settings.budget is not None and settings.budget < max(voters):
         raise InputError(
             f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the dearest arm costs; allowed that or more"
@@ -343,7 +376,9 @@ def build_committee(config: Config, asker: Asker, names: list[str], gather: Gath
         seed=config.seed,
     )
     per_unit = 2 if config.router.unit == "pair" else config.policy.n_responses
-    extra = math.inf if settings.labels.extra_calls is None else settings.labels.extra_calls / per_unit
+    extra = (
+        math.inf if settings.labels.extra_calls is None else settings.labels.extra_calls / per_unit
+    )
     labels = settings.labels
     seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
     policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
@@ -392,7 +427,10 @@ def check_arms(specs: Sequence[ArmSpec], pool: RewardPool) -> None:
 
 
 def fitting(
-    examples: list[Example], data: DataConfig, policy: "Policy | PolicyText", say: Callable[[str], None]
+    examples: list[Example],
+    data: DataConfig,
+    policy: "Policy | PolicyText",
+    say: Callable[[str], None],
 ) -> list[Example]:
     """The examples whose prompts the policy takes; a longer one is an InputError unless ``long_prompts: skip``."""
     if data.long_prompts == "refuse":
@@ -406,11 +444,15 @@ def fitting(
     if not kept:
         most = policy.config.max_prompt_tokens
         least = (
-            f"policy.max_prompt_tokens={most}" if limit == most else f"{limit} tokens, what the policy's context leaves"
+            f"policy.max_prompt_tokens={most}"
+            if limit == most
+            else f"{limit} tokens, what the policy's context leaves"
         )
         raise InputError(f"data {data.source}: no prompt is within {least}")
     if len(kept) < len(examples):
-        say(f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out")
+        say(
+            f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out"
+        )
     return kept
 
 

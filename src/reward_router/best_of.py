@@ -62,9 +62,13 @@ def best_of(
     verdicts = parts.session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
     judged = zip(answered, batch.decisions, verdicts.scores, strict=True)
-    chosen({example.id: (decision.name, list(score_N)) for (example, _), decision, [score_N] in judged})
+    chosen(
+        {example.id: (decision.name, list(score_N)) for (example, _), decision, [score_N] in judged}
+    )
     picks = []
-    for (example, group), decision, [score_N] in zip(answered, batch.decisions, verdicts.scores, strict=True):
+    for (example, group), decision, [score_N] in zip(
+        answered, batch.decisions, verdicts.scores, strict=True
+    ):
         gold_N = example.gold(group)
         right = gold_of_choice(score_N, gold_N)
         assert right is not None  # held-out prompts are those that have gold
@@ -73,7 +77,9 @@ def best_of(
 
     calls = sum(call.status != "shared" for call in verdicts.calls)
     found = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)
-    return tabulate(found, parts.dispatcher.arms, sum(parts.ranks.gather([calls])), loop.config.eval.samples)
+    return tabulate(
+        found, parts.dispatcher.arms, sum(parts.ranks.gather([calls])), loop.config.eval.samples
+    )
 
 
 def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> list[Decision]:
@@ -91,7 +97,9 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
     return [Decision(unit, unit, step, k, names[k], p, probs_K) for unit, k, p, probs_K in chosen]
 
 
-def tabulate(picks: Sequence[Pick], arms: Sequence[str], calls: int, samples: int) -> dict[str, Any]:
+def tabulate(
+    picks: Sequence[Pick], arms: Sequence[str], calls: int, samples: int
+) -> dict[str, Any]:
     """Means over prompts, the paired 95 % interval of the choice less a random one, and who chose, in all and by category."""
     gold_B, random_B = np.array([p.gold for p in picks]), np.array([p.random for p in picks])
     groups = {"all": list(picks)}

@@ -34,7 +34,11 @@ def told(changes: Changes) -> str:
     path, (old, new) = next(iter(changes.items()))
     part, _, name = path.partition(".")
     what = COMPARED[part].format(name)
-    more = f" (and {len(changes) - 1} more: {', '.join(list(changes)[1:4])})" if len(changes) > 1 else ""
+    more = (
+        f" (and {len(changes) - 1} more: {', '.join(list(changes)[1:4])})"
+        if len(changes) > 1
+        else ""
+    )
     return f"{what} changed since the run began, from {_shown(old)} to {_shown(new)}{more}"
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reward_router.rows.json_rows import half_surrogate
+from reward_router.reading.json_rows import half_surrogate
 
 Message = dict[str, Any]
 """``role`` and ``content``, both text; ``tool_calls``, ``name`` and ``tool_call_id`` where they were given."""
@@ -69,7 +69,9 @@ def text_of(message: Mapping[str, Any]) -> str:
     >>> text_of({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]})
     '{"name": "f", "arguments": {"x": 1}}'
     """
-    calls = [json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()]
+    calls = [
+        json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
+    ]
     return "\n".join([*([message["content"]] if message["content"] or not calls else []), *calls])
 
 
@@ -100,7 +102,11 @@ def parsed(value: Any) -> Any:
     >>> parsed('{"role": "user", "content": "Hi"}'), parsed("[1, 2]")
     ({'role': 'user', 'content': 'Hi'}, '[1, 2]')
     """
-    if not isinstance(value, str) or value[:1] not in "[{ \n" or not ('"role"' in value or '"from"' in value):
+    if (
+        not isinstance(value, str)
+        or value[:1] not in "[{ \n"
+        or not ('"role"' in value or '"from"' in value)
+    ):
         return value
     found = _json(value)
     first = found[0] if isinstance(found, list) and found else found
@@ -122,7 +128,10 @@ def _message(turn: Any, what: str) -> Message:
         calls, content = _calls(content, what), None
     if content is None and not calls:
         raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
-    message: Message = {"role": role, "content": "" if content is None else content_text(content, what)}
+    message: Message = {
+        "role": role,
+        "content": "" if content is None else content_text(content, what),
+    }
     if calls:
         message["tool_calls"] = calls
     for key in ("name", "tool_call_id"):
@@ -165,7 +174,14 @@ def no_media(row: Mapping[str, Any]) -> None:
 def _no_media(holder: Mapping[str, Any], what: str) -> None:
     for column in MEDIA:
         value = holder.get(column)
-        if value is not None and value is not False and value != "" and value != [] and value != "[]" and value != {}:
+        if (
+            value is not None
+            and value is not False
+            and value != ""
+            and value != []
+            and value != "[]"
+            and value != {}
+        ):
             raise Unreadable(f"{what} has {column}, which no arm here can read")
 
 
@@ -186,7 +202,10 @@ def _call(call: Any, what: str) -> dict[str, Any]:
         raise Unreadable(f"{what} has a tool call without a name: {shown(call)!r}")
     arguments = function.get("arguments", function.get("parameters"))
     arguments = _json(arguments) if isinstance(arguments, str) else arguments
-    made: dict[str, Any] = {"type": "function", "function": {"name": function["name"], "arguments": arguments or {}}}
+    made: dict[str, Any] = {
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments or {}},
+    }
     if isinstance(call.get("id"), str):
         made["id"] = call["id"]
     return made

@@ -23,11 +23,15 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 def real(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
     """A finite number in [low, high] (``above``: > low), or InputError."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if isinstance(value, bool | np.bool_) or not isinstance(
+        value, int | float | np.integer | np.floating
+    ):
         raise InputError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if not (low <= number <= high) or (above and number == low):
-        raise InputError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {number:g}")
+        raise InputError(
+            f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {number:g}"
+        )
     return number
 
 
@@ -40,7 +44,9 @@ def contexts(context_BD: object, dim: int | None, *, look: bool = True) -> NDArr
     if x_BD.dtype.kind not in "fiub":
         raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
     if x_BD.ndim != 2 or (dim is not None and x_BD.shape[1] != dim):
-        raise InputError(f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}")
+        raise InputError(
+            f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}"
+        )
     if x_BD.dtype not in (np.float32, np.float64):
         x_BD = x_BD.astype(np.float64)
     if look:
@@ -52,14 +58,18 @@ def finite(x_BD: NDArray[Any]) -> None:
     """InputError that names the first entry that is not finite."""
     if not np.isfinite(x_BD).all():
         row, column = np.argwhere(~np.isfinite(x_BD))[0]
-        raise InputError(f"context row {row}, feature {column} is {x_BD[row, column]}; it must be finite")
+        raise InputError(
+            f"context row {row}, feature {column} is {x_BD[row, column]}; it must be finite"
+        )
 
 
 def arms(arm_B: object, rows: int, n_arms: int) -> Int:
     """(B,) arm indices in [0, n_arms), or InputError."""
     index_B = np.asarray(arm_B)
     if index_B.shape != (rows,):
-        raise InputError(f"one arm a context row is needed: {rows} rows, arms of shape {index_B.shape}")
+        raise InputError(
+            f"one arm a context row is needed: {rows} rows, arms of shape {index_B.shape}"
+        )
     if rows and index_B.dtype.kind not in "iu":
         raise InputError(f"arms must be whole numbers, got dtype {index_B.dtype}")
     if rows and (index_B.min() < 0 or index_B.max() >= n_arms):
@@ -68,15 +78,21 @@ def arms(arm_B: object, rows: int, n_arms: int) -> Int:
     return index_B.astype(np.int64)
 
 
-def payoffs(payoff_B: object, rows: int, low: float = -MAX_PAYOFF, high: float = MAX_PAYOFF) -> Float:
+def payoffs(
+    payoff_B: object, rows: int, low: float = -MAX_PAYOFF, high: float = MAX_PAYOFF
+) -> Float:
     """(B,) finite payoffs in [low, high], or InputError."""
     y_B = np.asarray(payoff_B)
     if y_B.shape != (rows,) or y_B.dtype.kind not in "fiub":
-        raise InputError(f"one payoff a context row is needed: {rows} rows, payoffs {y_B.dtype} of shape {y_B.shape}")
+        raise InputError(
+            f"one payoff a context row is needed: {rows} rows, payoffs {y_B.dtype} of shape {y_B.shape}"
+        )
     y_B = y_B.astype(np.float64)
     ok_B = (y_B >= low) & (y_B <= high)
     if not ok_B.all():
-        raise InputError(f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; nothing was learned from this call")
+        raise InputError(
+            f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; nothing was learned from this call"
+        )
     return y_B
 
 
@@ -84,21 +100,31 @@ def propensities(propensity_B: object, rows: int) -> Float:
     """(B,) probabilities in (0, 1], or InputError."""
     p_B = np.asarray(propensity_B)
     if p_B.shape != (rows,) or p_B.dtype.kind != "f":
-        raise InputError(f"one propensity a row is needed: {rows} rows, got {p_B.dtype} of shape {p_B.shape}")
+        raise InputError(
+            f"one propensity a row is needed: {rows} rows, got {p_B.dtype} of shape {p_B.shape}"
+        )
     if not ((p_B > 0) & (p_B <= 1)).all():
-        raise InputError("propensities must lie in (0, 1]: an arm of probability 0 cannot have been drawn")
+        raise InputError(
+            "propensities must lie in (0, 1]: an arm of probability 0 cannot have been drawn"
+        )
     return p_B.astype(np.float64)
 
 
 def stored(
-    state: Mapping[str, NDArray[Any]], prefix: str, name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
+    state: Mapping[str, NDArray[Any]],
+    prefix: str,
+    name: str,
+    dtype: DTypeLike,
+    shape: tuple[int | None, ...],
 ) -> NDArray[Any]:
     """A copy of one array of a state dict, of this dtype and shape (None: any length) and finite, or InputError."""
     name = prefix + name
     if name not in state:
         raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")
     value = np.asarray(state[name])
-    fits = value.ndim == len(shape) and all(n is None or n == m for n, m in zip(shape, value.shape, strict=True))
+    fits = value.ndim == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, value.shape, strict=True)
+    )
     if not fits or value.dtype != np.dtype(dtype):
         raise InputError(
             f"state {name!r} must be {np.dtype(dtype)} of shape {shape}, got {value.dtype} of {value.shape}"
@@ -117,7 +143,9 @@ def same_kind(state: Mapping[str, NDArray[Any]], kind: str, entries: int | None 
         raise InputError(f"state has {len(state)} entries, {kind} writes {entries}")
 
 
-def update(context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int) -> None:
+def update(
+    context_BD: object, arm_B: object, payoff_B: object, propensity_B: object, n_arms: int
+) -> None:
     """InputError where an update's rows, arms, payoffs or propensities do not fit."""
     rows = len(contexts(context_BD, None))
     arms(arm_B, rows, n_arms)

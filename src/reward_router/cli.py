@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from reward_router import __version__, quiet
 from reward_router import config as configuration
 from reward_router.errors import InputError, RewardRouterError
-from reward_router.show import plain_console, say
+from reward_router.progress import plain_console, say
 
 app = typer.Typer(
     name="reward-router",
@@ -29,11 +29,17 @@ MAIN = os.environ.get("RANK", "0") == "0"
 console = plain_console(quiet=not MAIN)
 
 INTERRUPTED = 130
-_UsageError: Any = typer.BadParameter.__bases__[0]  # typer carries its own copy of click's, or click's itself
+_UsageError: Any = typer.BadParameter.__bases__[
+    0
+]  # typer carries its own copy of click's, or click's itself
 
-Source = Annotated[str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")]
+Source = Annotated[
+    str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")
+]
 Preset = Annotated[str | None, typer.Option(help="a packaged configuration, e.g. laser")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", help="change one key; may be repeated")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=v", help="change one key; may be repeated")
+]
 
 
 def _version(wanted: bool) -> None:
@@ -45,10 +51,14 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="print the version and stop")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="print the version and stop"
+        ),
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VARIABLE}=1)")
+        bool,
+        typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VARIABLE}=1)"),
     ] = False,
 ) -> None:
     """Options before the command."""
@@ -64,10 +74,14 @@ def train(
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
     accept_changes: Annotated[
         bool,
-        typer.Option(help="with --resume: go on though data, weights, code or versions changed, and record it"),
+        typer.Option(
+            help="with --resume: go on though data, weights, code or versions changed, and record it"
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
-    open_: Annotated[bool, typer.Option("--open", help="show the report in a browser at the end")] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="show the report in a browser at the end")
+    ] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
     from reward_router import fill
@@ -85,7 +99,12 @@ def train(
         show_estimate(settled, console)
         return
     done = run.train(
-        settled, out, resume=resume, accept_changes=accept_changes, console=console, at_checkpoint=training.write
+        settled,
+        out,
+        resume=resume,
+        accept_changes=accept_changes,
+        console=console,
+        at_checkpoint=training.write,
     )
     if done:  # nothing on the other processes of a launch
         _show_report(training.write(out), open_)
@@ -94,16 +113,24 @@ def train(
 @app.command()
 def init(
     data: Annotated[
-        str | None, typer.Option(metavar="FILE", help="your prompts: a file, a Hub name, or embedded; none: asked")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="your prompts: a file, a Hub name, or embedded; none: asked"
+        ),
     ] = None,
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]MODEL", help="a reward model, my.py:Class or metric:NAME; may be repeated; none: asked"
+            metavar="[NAME=]MODEL",
+            help="a reward model, my.py:Class or metric:NAME; may be repeated; none: asked",
         ),
     ] = None,
-    policy: Annotated[str | None, typer.Option(metavar="MODEL", help="the model to train; none: asked")] = None,
-    out: Annotated[Path, typer.Option(metavar="MY.yaml", help="the configuration to write")] = Path("my.yaml"),
+    policy: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="the model to train; none: asked")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="MY.yaml", help="the configuration to write")] = Path(
+        "my.yaml"
+    ),
     force: Annotated[bool, typer.Option(help="write over a file that is there")] = False,
 ) -> None:
     """Write a commented configuration that runs: from flags, or from answers to three questions."""
@@ -112,7 +139,9 @@ def init(
     asks = sys.stdin.isatty() and data is None and not arm and policy is None
     if asks:
         data = typer.prompt("Prompts (file, Hub name, or embedded)", default="embedded")
-        told = typer.prompt("Reward models, NAME=MODEL, parted by blanks (nothing: the packaged ones)", default="")
+        told = typer.prompt(
+            "Reward models, NAME=MODEL, parted by blanks (nothing: the packaged ones)", default=""
+        )
         arm = told.split()
         policy = typer.prompt("Model to train", default="smollm2-135m-instruct")
     if data is None:
@@ -141,19 +170,34 @@ def bestofn(
     set_: Settings = None,
     responses: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="rows {prompt, responses, golds?, answer?}; none: the policy samples"),
+        typer.Option(
+            metavar="FILE",
+            help="rows {prompt, responses, golds?, answer?}; none: the policy samples",
+        ),
     ] = None,
-    train_file: Annotated[str | None, typer.Option("--train", metavar="FILE", help="such rows to learn from")] = None,
-    test_file: Annotated[str | None, typer.Option("--test", metavar="FILE", help="such rows to choose for")] = None,
-    run: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="sample from this finished run's policy")] = None,
-    out: Annotated[Path, typer.Option(metavar="BEST.jsonl", help="the best response to each prompt")] = Path(
-        "runs/best.jsonl"
-    ),
-    json_out: Annotated[Path | None, typer.Option("--json", metavar="RESULT.json", help="the table as data")] = None,
+    train_file: Annotated[
+        str | None, typer.Option("--train", metavar="FILE", help="such rows to learn from")
+    ] = None,
+    test_file: Annotated[
+        str | None, typer.Option("--test", metavar="FILE", help="such rows to choose for")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN_DIR", help="sample from this finished run's policy")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="BEST.jsonl", help="the best response to each prompt")
+    ] = Path("runs/best.jsonl"),
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="RESULT.json", help="the table as data")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="runs of the router")] = 1,
-    limit: Annotated[int | None, typer.Option(min=1, help="prompts to learn from, and to choose for, at most")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="prompts to learn from, and to choose for, at most")
+    ] = None,
     measure: Annotated[str | None, typer.Option(help="gold, f1, rouge_l or exact")] = None,
-    compare: Annotated[bool, typer.Option(help="score everything with every arm, for the table")] = True,
+    compare: Annotated[
+        bool, typer.Option(help="score everything with every arm, for the table")
+    ] = True,
 ) -> None:
     """Best of n: the reward model that the router picks chooses one of n responses to each prompt; nobody is trained."""
     settings = [*(set_ or []), *([f"measure={measure}"] if measure else [])]
@@ -177,10 +221,14 @@ def bestofn(
 
 @app.command()
 def study(
-    out: Annotated[Path, typer.Option(help="a directory; finished runs in it are kept")] = Path("study"),
+    out: Annotated[Path, typer.Option(help="a directory; finished runs in it are kept")] = Path(
+        "study"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="training seeds of each variant")] = 5,
     only: Annotated[str | None, typer.Option(help="variants whose name matches this glob")] = None,
-    part: Annotated[str, typer.Option(metavar="I/N", help="this process's share of the runs")] = "0/1",
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="this process's share of the runs")
+    ] = "0/1",
     set_: Settings = None,
 ) -> None:
     """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and prompts."""
@@ -197,12 +245,16 @@ def gold_pairs(
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
-    out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path("runs/pairs.jsonl"),
+    out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path(
+        "runs/pairs.jsonl"
+    ),
     prompts: Annotated[
         str, typer.Option(metavar="NUMBER", help="prompts, from the categories in turn; or `all`")
     ] = "96",
     per_prompt: Annotated[int, typer.Option(min=1, help="pairs of a prompt, at most")] = 2,
-    split: Annotated[str | None, typer.Option(help="of the data; none: the configuration's")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="of the data; none: the configuration's")
+    ] = None,
 ) -> None:
     """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own wrong ones."""
     from reward_router.gold_pairs import gold_pairs as write
@@ -217,14 +269,22 @@ def gold_pairs(
 @app.command("fit-arm")
 def fit_arm(
     data: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="preferences: prompt, chosen, rejected, category?")
+        list[str],
+        typer.Argument(metavar="DATA...", help="preferences: prompt, chosen, rejected, category?"),
     ],
-    out: Annotated[Path, typer.Option(help="the artifact's directory: weights of an arm of kind head")],
+    out: Annotated[
+        Path, typer.Option(help="the artifact's directory: weights of an arm of kind head")
+    ],
     head: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=category,...", help="what a head learns from; may be repeated; none: one, of all"),
+        typer.Option(
+            metavar="NAME=category,...",
+            help="what a head learns from; may be repeated; none: one, of all",
+        ),
     ] = None,
-    encoder: Annotated[str, typer.Option(metavar="MODEL", help="the frozen sentence encoder")] = "all-minilm-l6-v2",
+    encoder: Annotated[
+        str, typer.Option(metavar="MODEL", help="the frozen sentence encoder")
+    ] = "all-minilm-l6-v2",
     seed: Annotated[int, typer.Option(min=0, help="of the folds of prompts")] = 0,
 ) -> None:
     """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence encoder."""
@@ -237,7 +297,9 @@ def fit_arm(
 
 @app.command("fit-prior")
 def fit_prior(
-    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")
+    ],
     set_: Settings = None,
     out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
     resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
@@ -253,7 +315,9 @@ def fit_prior(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="a run's directory: a finished one, or one that goes on")],
+    folder: Annotated[
+        Path, typer.Argument(help="a run's directory: a finished one, or one that goes on")
+    ],
     open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
 ) -> None:
     """Write a run's report again from what its directory holds."""
@@ -273,7 +337,9 @@ def _show_report(path: Path, opened: bool) -> None:
 
 @app.command()
 def watch(
-    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a run that goes on, or a finished one")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="a run that goes on, or a finished one")
+    ],
     every: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
     once: Annotated[bool, typer.Option(help="look once and stop")] = False,
 ) -> None:
@@ -285,7 +351,9 @@ def watch(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="two or more runs' directories")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="two or more runs' directories")
+    ],
     out: Annotated[Path, typer.Option(help="the page")] = Path("compare.html"),
     open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
 ) -> None:
@@ -300,12 +368,22 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
-        typer.Argument(metavar="[DATA]", help="a file, a Hub name or `embedded`; none: the run's dev set"),
+        typer.Argument(
+            metavar="[DATA]", help="a file, a Hub name or `embedded`; none: the run's dev set"
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")] = None,
-    answer_kind: Annotated[str | None, typer.Option(help="number, yes_no, letter, math or exact")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")] = None,
-    template: Annotated[str | None, typer.Option(help="prompt template with {column} fields")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="none: train of a file, dev of the embedded prompts")
+    ] = None,
+    answer_kind: Annotated[
+        str | None, typer.Option(help="number, yes_no, letter, math or exact")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. prompt=question")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="prompt template with {column} fields")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
@@ -314,7 +392,13 @@ def evaluate(
     from reward_router.finished import held_out
 
     section = held_out(
-        run, data, split=split, answer_kind=answer_kind, columns=column or [], template=template, name=name
+        run,
+        data,
+        split=split,
+        answer_kind=answer_kind,
+        columns=column or [],
+        template=template,
+        name=name,
     )
     measure(run, section, limit, console)
 
@@ -322,7 +406,9 @@ def evaluate(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="a new directory for the merged model")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="a new directory for the merged model")
+    ],
 ) -> None:
     """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
     from reward_router.finished import export as merge
@@ -349,28 +435,41 @@ def replay(
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILE...", help="recorded scores: files, Hub names, a ledger, or `demo`, a packaged sample"
+            metavar="FILE...",
+            help="recorded scores: files, Hub names, a ledger, or `demo`, a packaged sample",
         ),
     ] = None,
     router: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all")
+        list[str] | None,
+        typer.Option(metavar="NAME[:key=value,...]", help="may be repeated; none: all"),
     ] = None,
-    arms: Annotated[str | None, typer.Option(help="keep arms that match these globs, joined by commas")] = None,
+    arms: Annotated[
+        str | None, typer.Option(help="keep arms that match these globs, joined by commas")
+    ] = None,
     drop_arms: Annotated[str | None, typer.Option(help="leave out arms that match")] = None,
     features: Annotated[str, typer.Option(help="what the routers see")] = "auto",
     payoff: Annotated[str, typer.Option(help="what the routers learn from")] = "correct",
     seeds: Annotated[int, typer.Option(help="runs of each online router")] = 20,
     folds: Annotated[int, typer.Option(help="folds of the cross-fitting")] = 5,
     by: Annotated[str | None, typer.Option(help="category: break the table down")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the result as data")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT.json", help="the result as data")
+    ] = None,
     report_out: Annotated[
         Path | None, typer.Option("--report", metavar="OUT.html", help="the result as a page")
     ] = None,
-    train: Annotated[list[str] | None, typer.Option(metavar="FILE...", help="learn on these ...")] = None,
-    test: Annotated[list[str] | None, typer.Option(metavar="FILE...", help="... and judge these")] = None,
-    by_source: Annotated[bool, typer.Option("--by-source", help="leave out each source (or file) in turn")] = False,
+    train: Annotated[
+        list[str] | None, typer.Option(metavar="FILE...", help="learn on these ...")
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(metavar="FILE...", help="... and judge these")
+    ] = None,
+    by_source: Annotated[
+        bool, typer.Option("--by-source", help="leave out each source (or file) in turn")
+    ] = False,
     test_feedback: Annotated[
-        bool, typer.Option("--test-feedback", help="online routers are paid on the --test files as well")
+        bool,
+        typer.Option("--test-feedback", help="online routers are paid on the --test files as well"),
     ] = False,
     keep_shared: Annotated[
         bool, typer.Option("--keep-shared", help="learn also from rows whose prompt is judged")
@@ -380,7 +479,10 @@ def replay(
     from reward_router.artifacts import demo_scores
     from reward_router.replay.run import replay as run_replay
 
-    given = [str(demo_scores()) if name == "demo" and not Path(name).exists() else name for name in files or []]
+    given = [
+        str(demo_scores()) if name == "demo" and not Path(name).exists() else name
+        for name in files or []
+    ]
     result = run_replay(
         given,
         router,
@@ -410,14 +512,28 @@ def replay(
 
 @arms_app.command("check")
 def arms_check(
-    config: Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="a configuration file or a preset's name")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="preferences: prompt, chosen, rejected, category?")],
-    split: Annotated[str, typer.Option(help="of a Hub data set, or the file's `split` column")] = "train",
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG.yaml", help="a configuration file or a preset's name")
+    ],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="preferences: prompt, chosen, rejected, category?")
+    ],
+    split: Annotated[
+        str, typer.Option(help="of a Hub data set, or the file's `split` column")
+    ] = "train",
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many pairs")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="the --json of an earlier check: shows drift")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. chosen=response_0")] = None,
-    preference: Annotated[str | None, typer.Option(help="the column that says which response is better")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="the --json of an earlier check: shows drift")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT.json", help="the table as data")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="e.g. chosen=response_0")
+    ] = None,
+    preference: Annotated[
+        str | None, typer.Option(help="the column that says which response is better")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
@@ -428,14 +544,25 @@ def arms_check(
     settled = configuration.load(None if preset else config, preset, set_ or [])
     mapping = column_mapping(column or [])
     checks = check_config(
-        settled, data, split, limit, baseline, json_out, console, columns=mapping, preference=preference, name=name
+        settled,
+        data,
+        split,
+        limit,
+        baseline,
+        json_out,
+        console,
+        columns=mapping,
+        preference=preference,
+        name=name,
     )
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)
 
 
 @ledger_app.command("check")
-def ledger_check(file: Annotated[Path, typer.Argument(metavar="FILE", help="a ledger.sqlite")]) -> None:
+def ledger_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a ledger.sqlite")],
+) -> None:
     """Read a ledger from end to end; exit code 1 where something in it is not whole."""
     from reward_router.ledger import check_ledger
 

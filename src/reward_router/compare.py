@@ -15,12 +15,12 @@ from rich.console import Console
 from reward_router.errors import InputError
 from reward_router.facts import tone
 from reward_router.headline import headline_gold
+from reward_router.progress import Table, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
 from reward_router.report.curves import CURVES
 from reward_router.report.frame import THIRD, colour, cut
 from reward_router.report.gather import Evidence, read, thin, trailing
 from reward_router.rundir import write_atomically
-from reward_router.show import Table, minutes, say, show_table
 
 Json = dict[str, Any]
 
@@ -63,7 +63,9 @@ def warnings(runs: dict[str, Evidence]) -> list[str]:
         if len(seen) > 1:
             found.append(f"the runs have different {what}: their gold does not compare")
     if any(e.running for e in runs.values()):
-        found.append(f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}")
+        found.append(
+            f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}"
+        )
     return found
 
 
@@ -91,24 +93,46 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
         gold = row["gold"]
         told = ["-"] * 4
         if gold:
-            told = [page.percent(gold["before"]), page.percent(gold["after"]), page.points(gold["diff"])]
+            told = [
+                page.percent(gold["before"]),
+                page.percent(gold["after"]),
+                page.points(gold["diff"]),
+            ]
             told.append(page.interval(gold["ci95"]).replace(" to ", ".."))
-        table.row(name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"]))
+        table.row(
+            name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"])
+        )
     return table
 
 
 def render(runs: dict[str, Evidence]) -> str:
     """The page as HTML text."""
     lead = "Each run's own figures; a difference between two runs is more than noise where their intervals of change lie apart."
-    warned = "".join(f'<div class="verdict worse"><b>{escape(w[0].upper() + w[1:])}.</b></div>' for w in warnings(runs))
-    body = [warned, "<h2>Gold, calls and time</h2>", _table(runs), "<h2>Training</h2>", _curves(runs)]
-    body += ["<h2>Who judged</h2>", _shares(runs), "<h2>What is set differently</h2>", _differences(runs)]
+    warned = "".join(
+        f'<div class="verdict worse"><b>{escape(w[0].upper() + w[1:])}.</b></div>'
+        for w in warnings(runs)
+    )
+    body = [
+        warned,
+        "<h2>Gold, calls and time</h2>",
+        _table(runs),
+        "<h2>Training</h2>",
+        _curves(runs),
+    ]
+    body += [
+        "<h2>Who judged</h2>",
+        _shares(runs),
+        "<h2>What is set differently</h2>",
+        _differences(runs),
+    ]
     return page.page(f"{len(runs)} runs side by side", lead, body)
 
 
 def _table(runs: dict[str, Evidence]) -> str:
     rows = {name: _row(e) for name, e in runs.items()}
-    moves = [abs(v) for r in rows.values() if r["gold"] for v in (r["gold"]["diff"], *_ends(r["gold"]))]
+    moves = [
+        abs(v) for r in rows.values() if r["gold"] for v in (r["gold"]["diff"], *_ends(r["gold"]))
+    ]
     reach = 1.05 * max([*moves, 0.05])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     header = ["run", marks.head(scale, "change of gold, pp"), "change", "95 %", "before", "after"]
@@ -123,7 +147,14 @@ def _table(runs: dict[str, Evidence]) -> str:
             told = [mark, page.points(gold["diff"]), page.interval(gold["ci95"])]
             told += [page.percent(gold["before"]), page.percent(gold["after"])]
         price = "-" if r["price"] is None else f"{r['price']:,.4g}"
-        more = [r["router"], r["payoff"], f"{r['steps']:,}", f"{r['calls']:,}", price, f"{r['seconds']:,.0f}"]
+        more = [
+            r["router"],
+            r["payoff"],
+            f"{r['steps']:,}",
+            f"{r['calls']:,}",
+            price,
+            f"{r['seconds']:,.0f}",
+        ]
         cells.append([marks.named(cut(name, 36), colour(i)), *told, *more])
         classes.append({"better": "best", "worse": "worse"}.get(r["tone"], ""))
     return page.table(header, cells, 1, classes, sortable=True)
@@ -138,7 +169,9 @@ def _curves(runs: dict[str, Evidence]) -> str:
     for curve in CURVES:
         series: dict[str, charts.Series] = {}
         for name, e in runs.items():
-            points = [(r["step"] + 1, curve.value(r)) for r in e.records if curve.value(r) is not None]
+            points = [
+                (r["step"] + 1, curve.value(r)) for r in e.records if curve.value(r) is not None
+            ]
             kept = thin(points)
             mean = trailing([float(y or 0.0) for _, y in kept], max(1, min(len(kept) // 8, 50)))
             series[name] = ([x for x, _ in kept], mean)
@@ -151,9 +184,14 @@ def _curves(runs: dict[str, Evidence]) -> str:
 
 def _shares(runs: dict[str, Evidence]) -> str:
     arms = list(dict.fromkeys(arm for e in runs.values() for arm in e.arms))
-    values = [[judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()] for arm in arms]
+    values = [
+        [judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()]
+        for arm in arms
+    ]
     what = "Per cent of each run's decisions that an arm judged; an empty cell: the run does not have it."
-    return page.figure("", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide")
+    return page.figure(
+        "", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide"
+    )
 
 
 def _differences(runs: dict[str, Evidence]) -> str:
@@ -163,7 +201,9 @@ def _differences(runs: dict[str, Evidence]) -> str:
     differing = [key for key in keys if len({str(found.get(key)) for found in flat.values()}) > 1]
     if not differing:
         return page.note("Nothing: the configurations are equal.")
-    rows = [[key, *(cut(str(found.get(key, "-")), 40) for found in flat.values())] for key in differing]
+    rows = [
+        [key, *(cut(str(found.get(key, "-")), 40) for found in flat.values())] for key in differing
+    ]
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 

@@ -37,14 +37,17 @@ class DataConfig(Section):
     """Where prompts come from: ``embedded`` (generated), a file (JSON lines or array, CSV, each also gzipped, Parquet), or the Hub."""
 
     source: str = "embedded"
-    name: str | None = Field(default=None, description="configuration name of a Hub data set, e.g. `main` of gsm8k")
+    name: str | None = Field(
+        default=None, description="configuration name of a Hub data set, e.g. `main` of gsm8k"
+    )
     split: str = "train"
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="our name -> the data's column (prompt, answer, category, id; for `arms check` also chosen, rejected, source)",
     )
     preference: str | None = Field(
-        default=None, description="for `arms check`: the column that says which response is better (see docs/data.md)"
+        default=None,
+        description="for `arms check`: the column that says which response is better (see docs/data.md)",
     )
     template: str | None = Field(default=None, description="prompt template with {column} fields")
     limit: Count | None = None
@@ -54,7 +57,8 @@ class DataConfig(Section):
         description="what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted",
     )
     answer_kind: Literal["number", "yes_no", "letter", "math", "exact"] | None = Field(
-        default=None, description="how a response's answer is read and compared with the data's; none: no gold"
+        default=None,
+        description="how a response's answer is read and compared with the data's; none: no gold",
     )
 
 
@@ -85,7 +89,9 @@ class ArmConfig(BaseModel):
     kind: str = Field(description="a kind of reward model, or package.module:Class")
     model: str | None = None
     cost: NonNegative = 1.0
-    eval_only: bool = Field(default=False, description="whether it is only looked at: it never judges, trains or pays")
+    eval_only: bool = Field(
+        default=False, description="whether it is only looked at: it never judges, trains or pays"
+    )
     eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of the prompts that an arm with eval_only is asked about"
     )
@@ -114,16 +120,23 @@ class BreakerConfig(Section):
     """
 
     enabled: bool = True
-    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=2, description="failures running, and the arm rests")
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=2, description="failures running, and the arm rests"
+    )
     recent: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=6, description="or so many failures among its last `window` answers"
     )
     window: Annotated[int, Field(ge=1, le=1000)] = 10
-    pause: Annotated[int, Field(ge=1, le=40)] = Field(default=10, description="decisions of the first pause")
-    growth: Annotated[float, Field(ge=1, le=1000)] = Field(
-        default=4.0, description="how much longer the next pause is, where the probe that ends one fails"
+    pause: Annotated[int, Field(ge=1, le=40)] = Field(
+        default=10, description="decisions of the first pause"
     )
-    longest: Annotated[int, Field(ge=1, le=40)] = Field(default=40, description="decisions of the longest pause")
+    growth: Annotated[float, Field(ge=1, le=1000)] = Field(
+        default=4.0,
+        description="how much longer the next pause is, where the probe that ends one fails",
+    )
+    longest: Annotated[int, Field(ge=1, le=40)] = Field(
+        default=40, description="decisions of the longest pause"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -135,9 +148,13 @@ class BreakerConfig(Section):
     @model_validator(mode="after")
     def _ordered(self) -> "BreakerConfig":
         if self.pause > self.longest:
-            raise ValueError(f"pause={self.pause} is longer than longest={self.longest}; allowed at most that")
+            raise ValueError(
+                f"pause={self.pause} is longer than longest={self.longest}; allowed at most that"
+            )
         if self.recent > self.window:
-            raise ValueError(f"recent={self.recent} of window={self.window}; allowed at most the window")
+            raise ValueError(
+                f"recent={self.recent} of window={self.window}; allowed at most the window"
+            )
         return self
 
 
@@ -158,7 +175,8 @@ class PoolConfig(Section):
         default=None, description="arm that judges where the chosen one fails; none: the next arm"
     )
     breaker: BreakerConfig = Field(
-        default=BreakerConfig(), description="when an arm that fails rests and is asked again; `off`: never"
+        default=BreakerConfig(),
+        description="when an arm that fails rests and is asked again; `off`: never",
     )
 
 
@@ -192,12 +210,16 @@ class RouterConfig(BaseModel):
         except InputError as error:
             raise OptionError("name", str(error)) from None
         common = {key: value for key, value in given.items() if key in cls.model_fields}
-        written = {key: value for key, value in given.items() if key not in common and value is not None}
+        written = {
+            key: value for key, value in given.items() if key not in common and value is not None
+        }
         if written.get("prior") == "none":
             del written["prior"]
         left_over = [key for key in ONCE_EVERYWHERE if key not in kind.options and not kind.own]
         options = {
-            key: value for key, value in written.items() if key not in left_over or value != ONCE_EVERYWHERE[key]
+            key: value
+            for key, value in written.items()
+            if key not in left_over or value != ONCE_EVERYWHERE[key]
         }
         return common | kind.checked(options)
 
@@ -206,7 +228,9 @@ class RouterConfig(BaseModel):
         units = ROUTERS[self.name].units
         if self.unit not in units:
             routed = ", or ".join(ROUTED[unit] for unit in units)
-            raise ValueError(f"{self.name} routes {routed}: unit is {self.unit!r}, give unit: {' or '.join(units)}")
+            raise ValueError(
+                f"{self.name} routes {routed}: unit is {self.unit!r}, give unit: {' or '.join(units)}"
+            )
         return self
 
     @property
@@ -247,17 +271,27 @@ class ContextConfig(Section):
 class PayoffConfig(Section):
     """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
 
-    name: str = Field(default="neg_loss", description="a payoff, or package.module:function of your own")
+    name: str = Field(
+        default="neg_loss", description="a payoff, or package.module:function of your own"
+    )
     path: str | None = Field(default=None, description="module:function of `python`")
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of prompts whose gold is looked up"
     )
     low: Share = 0.2
     high: Share = 0.8
-    history: Annotated[int, Field(ge=1)] = Field(default=5, description="values before scaling starts")
-    window: Count | None = Field(default=None, description="values the quantiles look back on; none: all")
-    per_iteration: bool = Field(default=False, description="quantiles forget at the start of an iteration")
-    hold_back: Annotated[int, Field(ge=0)] | None = Field(default=None, description="raw payoffs scaled together first")
+    history: Annotated[int, Field(ge=1)] = Field(
+        default=5, description="values before scaling starts"
+    )
+    window: Count | None = Field(
+        default=None, description="values the quantiles look back on; none: all"
+    )
+    per_iteration: bool = Field(
+        default=False, description="quantiles forget at the start of an iteration"
+    )
+    hold_back: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="raw payoffs scaled together first"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -300,8 +334,12 @@ class LabelConfig(Section):
         default="vote",
         description="who judges before labels: arms drawn by key, or those that agree best on 50 pairs scored by all arms",
     )
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="share of units that are labelled")
-    full: Annotated[int, Field(ge=0)] = Field(default=400, description="so many labels are scored by every arm")
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="share of units that are labelled"
+    )
+    full: Annotated[int, Field(ge=0)] = Field(
+        default=400, description="so many labels are scored by every arm"
+    )
     full_share: Share = Field(default=0.1, description="... and after those this share of them")
     extra_calls: NonNegative | None = Field(
         default=None,
@@ -325,28 +363,38 @@ class JudgeConfig(Section):
         default="order",
         description="who names the first arm: `order` (the committee), `router`, or the router by its name",
     )
-    price: NonNegative = Field(default=0.0125, description="accuracy that one more call a response must buy")
-    budget: Positive | None = Field(default=None, description="cost a response to land on; moves the price")
+    price: NonNegative = Field(
+        default=0.0125, description="accuracy that one more call a response must buy"
+    )
+    budget: Positive | None = Field(
+        default=None, description="cost a response to land on; moves the price"
+    )
     max_calls: Count = Field(default=16, description="most arms asked about one unit")
     gate: Literal["auto", "lower95", "noninferior", "mean", "off"] = Field(
-        default="auto", description="the test its gain must pass before the committee plays, not its best single arm"
+        default="auto",
+        description="the test its gain must pass before the committee plays, not its best single arm",
     )
     weights: Literal["auto", "safe", "signed", "mean", "vote"] = Field(
-        default="auto", description="what an arm's verdict may weigh; auto: what the labels speak for"
+        default="auto",
+        description="what an arm's verdict may weigh; auto: what the labels speak for",
     )
     max_error: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
         default=None,
         description="ask until P(wrong) is at most this, drop the pairs that stay unsure; in place of a price",
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.5, description="share of (best, other) pairs of responses told apart before asking stops"
+        default=0.5,
+        description="share of (best, other) pairs of responses told apart before asking stops",
     )
     labels: LabelConfig = LabelConfig()
     min_confidence: Annotated[float, Field(ge=0.5, lt=1)] = Field(
-        default=0.5, description="P(the winner is better) below which a pair is dropped or weighs less"
+        default=0.5,
+        description="P(the winner is better) below which a pair is dropped or weighs less",
     )
     below: Literal["drop", "weight"] = "drop"
-    vetoes: list[str] = Field(default_factory=list, description="arms that are always asked and can only say no")
+    vetoes: list[str] = Field(
+        default_factory=list, description="arms that are always asked and can only say no"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -358,18 +406,25 @@ class JudgeConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_mode(self) -> "JudgeConfig":
-        given = sorted(self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)})
+        given = sorted(
+            self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)}
+        )
         if self.mode == "single" and given:
-            raise ValueError(f"{given[0]} belongs to mode: committee; in mode: single one arm judges")
+            raise ValueError(
+                f"{given[0]} belongs to mode: committee; in mode: single one arm judges"
+            )
         if self.max_error is not None and (self.budget is not None or self.below == "weight"):
             other = "budget" if self.budget is not None else "below: weight"
-            raise ValueError(f"max_error drops what stays unsure, whatever that costs: it does not go with {other}")
+            raise ValueError(
+                f"max_error drops what stays unsure, whatever that costs: it does not go with {other}"
+            )
         return self
 
     def _differs(self, name: str) -> bool:
         return bool(
             name != "mode"
-            and getattr(self, name) != JudgeConfig.model_fields[name].get_default(call_default_factory=True)
+            and getattr(self, name)
+            != JudgeConfig.model_fields[name].get_default(call_default_factory=True)
         )
 
 
@@ -381,7 +436,9 @@ class PairsConfig(Section):
         default="widest",
         description="which of a prompt's pairs: drawn (the paper), or those with the widest score gaps",
     )
-    margin: NonNegative = Field(default=0.0, description="smallest score gap, in the arm's own units")
+    margin: NonNegative = Field(
+        default=0.0, description="smallest score gap, in the arm's own units"
+    )
     tie: NonNegative | None = Field(
         default=None,
         description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
@@ -411,7 +468,8 @@ class TrainConfig(Section):
         description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="linear", description="how lr falls from the end of the warm-up to the end of the run"
+        default="linear",
+        description="how lr falls from the end of the warm-up to the end of the run",
     )
     weight_decay: NonNegative = 0.0
     max_grad_norm: Positive = 1.0
@@ -420,10 +478,13 @@ class TrainConfig(Section):
     lora_targets: str | list[str] = "all-linear"
     iterations: Count = 1
     batch_prompts: Count = 8
-    batches_per_iteration: Count | None = Field(default=8, description="null: one pass over the prompts")
+    batches_per_iteration: Count | None = Field(
+        default=8, description="null: one pass over the prompts"
+    )
     steps_per_batch: Count = Field(default=1, description="optimiser epochs over a batch's pairs")
     mini_batch: Count | None = Field(
-        default=None, description="pairs an optimiser step, of all processes together; none: all of the batch's"
+        default=None,
+        description="pairs an optimiser step, of all processes together; none: all of the batch's",
     )
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
     share_prompts: bool = Field(
@@ -451,14 +512,17 @@ class EvalConfig(Section):
     max_new_tokens: Count | None = None
     batch: Count = Field(default=64, description="responses at a time")
     samples: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+        default=2,
+        description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only",
     )
     arm: str | None = Field(
         default=None,
         description="an arm that takes no part in training: without gold, how often it likes the response after training better "
         "than the one before (win rate)",
     )
-    greedy: bool = Field(default=True, description="whether gold of one greedy response a prompt is measured, too")
+    greedy: bool = Field(
+        default=True, description="whether gold of one greedy response a prompt is measured, too"
+    )
     best_of: bool = Field(
         default=False,
         description="whether the router, frozen, also chooses among the `samples` responses to each held-out prompt: one call a "
@@ -468,9 +532,15 @@ class EvalConfig(Section):
         default="last",
         description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
     )
-    look: Count = Field(default=48, description="train prompts of a look; those that are not routed come first")
-    look_samples: Count = Field(default=2, description="responses a prompt of a look, at policy.temperature")
-    look_every: Count = Field(default=2, description="steps from one look to the next; the last step has one, too")
+    look: Count = Field(
+        default=48, description="train prompts of a look; those that are not routed come first"
+    )
+    look_samples: Count = Field(
+        default=2, description="responses a prompt of a look, at policy.temperature"
+    )
+    look_every: Count = Field(
+        default=2, description="steps from one look to the next; the last step has one, too"
+    )
     patience: Count | None = Field(
         default=None,
         description="with keep: best, looks without a better one after which the run ends early; none: never",
@@ -492,7 +562,8 @@ class SplitConfig(Section):
     """How ``bestofn`` divides prompts: the router learns on the first part and chooses, frozen, for the rest."""
 
     train: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.5, description="share of prompts that the router learns from, drawn by the prompt; 0: none"
+        default=0.5,
+        description="share of prompts that the router learns from, drawn by the prompt; 0: none",
     )
 
 
@@ -511,7 +582,10 @@ class Config(Section):
     pairs: PairsConfig = PairsConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
-    audit: Share = Field(default=0.0, description="share of prompts scored by every arm as well, for agreement figures")
+    audit: Share = Field(
+        default=0.0,
+        description="share of prompts scored by every arm as well, for agreement figures",
+    )
     noise: NonNegative = Field(
         default=0.0, description="sd of Gaussian noise on z-scored rewards (the paper's analysis)"
     )
@@ -519,10 +593,12 @@ class Config(Section):
     durability: Literal["normal", "full"] = "normal"
     contexts: Literal["full", "f32", "none"] = "full"
     split: SplitConfig | None = Field(
-        default=None, description="of `bestofn`; none: data to learn from and eval.data to choose for, or halves"
+        default=None,
+        description="of `bestofn`; none: data to learn from and eval.data to choose for, or halves",
     )
     measure: Literal["gold", "f1", "rouge_l", "exact"] | None = Field(
-        default=None, description="how `bestofn` measures a response; none: gold (golds of the rows, else the rule)"
+        default=None,
+        description="how `bestofn` measures a response; none: gold (golds of the rows, else the rule)",
     )
 
     @property
@@ -536,15 +612,23 @@ class Config(Section):
         payoff = self.payoff.name
         routed = self.router.unit == "pair" and self.router.mode == "route"
         if self.pairs.tie and not routed:
-            raise ValueError("pairs.tie needs router.unit: pair, where every verdict is about one pair")
+            raise ValueError(
+                "pairs.tie needs router.unit: pair, where every verdict is about one pair"
+            )
         if not self.payoff.kind.compares_pairs:
             return self
         if not routed:
-            raise ValueError(f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route")
+            raise ValueError(
+                f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route"
+            )
         if self.train.loss not in ("dpo", "dpo+nll"):
-            raise ValueError(f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}")
+            raise ValueError(
+                f"payoff.name: {payoff} needs train.loss: dpo or dpo+nll, not {self.train.loss}"
+            )
         if self.payoff.kind.asks_all_arms and self.noise:
-            raise ValueError(f"payoff.name: {payoff} asks all arms, noise is put on the chosen one only; drop one")
+            raise ValueError(
+                f"payoff.name: {payoff} asks all arms, noise is put on the chosen one only; drop one"
+            )
         return self
 
     @model_validator(mode="after")
@@ -590,7 +674,9 @@ class Config(Section):
                 f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name any arm, the one that labels too"
             )
         if wrong := [name for name, there in against.items() if there]:
-            raise ValueError(f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}")
+            raise ValueError(
+                f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}"
+            )
         taken = [*judge.vetoes, *([self.pool.fallback] if self.pool.fallback else [])]
         if judge.labels.arm in taken:
             raise ValueError(
@@ -607,9 +693,13 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 floats: ``5e-6`` is a number (PyYAML reads YAML 1.1, where it is a string)."""
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.yaml_implicit_resolvers = {
+    k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
 )
 
 
@@ -620,7 +710,9 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+        raise InputError(
+            f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}"
+        ) from None
 
 
 def presets() -> list[str]:
@@ -653,11 +745,15 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     *parents, last = path.strip().split(".")
     node: Any = tree
     for name in parents:
-        node = _list_item(node, name, setting) if isinstance(node, list) else node.setdefault(name, {})
+        node = (
+            _list_item(node, name, setting) if isinstance(node, list) else node.setdefault(name, {})
+        )
         if not isinstance(node, dict | list):
             raise InputError(f"--set {setting!r}: {name!r} is a plain value and has no keys")
     if not isinstance(node, dict):
-        raise InputError(f"--set {setting!r}: set a key of a list's item, as in arms.NAME.{last}=...")
+        raise InputError(
+            f"--set {setting!r}: set a key of a list's item, as in arms.NAME.{last}=..."
+        )
     node[last] = parse_yaml(text, f"--set {path}")
 
 
@@ -670,7 +766,9 @@ def _list_item(node: list[Any], name: str, setting: str) -> Any:
     raise InputError(f"--set {setting!r}: the list has no item {name!r}")
 
 
-def load(source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()) -> Config:
+def load(
+    source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
+) -> Config:
     """Read a configuration file, or a preset (``default`` when neither is given), with ``a.b=v`` settings on top."""
     return validate(*read(source, preset, settings))
 
@@ -686,7 +784,9 @@ def read(
         try:
             text, where = path.read_text(encoding="utf-8"), str(path)
         except FileNotFoundError:
-            raise InputError(f"config {path}: no such file; presets: {', '.join(presets())}") from None
+            raise InputError(
+                f"config {path}: no such file; presets: {', '.join(presets())}"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"config {path}: cannot be read: {error}") from None
     else:
@@ -728,7 +828,9 @@ def _told(schema: type[BaseModel], fault: Any) -> str:
         fields = _fields_at(schema, fault["loc"][:-1])
         return f"unknown key {loc!r}; {nearest(str(fault['loc'][-1]), fields)}"
     given = fault.get("input")
-    shown = "" if isinstance(given, dict | list) or fault["type"] == "missing" else f" (got {given!r})"
+    shown = (
+        "" if isinstance(given, dict | list) or fault["type"] == "missing" else f" (got {given!r})"
+    )
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "literal_error" and isinstance(given, str):
         known = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
@@ -744,7 +846,9 @@ def _fields_at(schema: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
             continue
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+        model = next(
+            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model
+        )
     return list(model.model_fields)
 
 

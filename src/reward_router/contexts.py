@@ -42,7 +42,9 @@ class PairRows(Protocol):
         """D."""
         ...
 
-    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+    def pairs(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Float:
         """(P, D) rows of unit norm, independent of the order of the two responses."""
         ...
 
@@ -62,7 +64,9 @@ class Contexts:
         Without a policy the sentence encoder goes to ``device``; InputError where the policy itself is to embed.
         """
         if policy is None and config.kind == "policy" and of_pairs is None:
-            raise InputError("context.kind: policy needs the policy, and there is none here; use sentence or hashing")
+            raise InputError(
+                "context.kind: policy needs the policy, and there is none here; use sentence or hashing"
+            )
         self.config, self._policy, self.of_pairs = config, policy, of_pairs
         sentence = config.kind == "sentence" and of_pairs is None
         where = policy.config.device if policy else device
@@ -72,7 +76,9 @@ class Contexts:
     def policy(self) -> "Policy":
         """The policy that embeds; InputError where there is none."""
         if self._policy is None:
-            raise InputError("context.kind: policy needs the policy, and there is none here; use sentence or hashing")
+            raise InputError(
+                "context.kind: policy needs the policy, and there is none here; use sentence or hashing"
+            )
         return self._policy
 
     @property
@@ -80,7 +86,9 @@ class Contexts:
         """Features of one prompt; a pair has twice as many."""
         if self.config.kind == "policy":
             return int(self.policy.model.config.hidden_size)
-        return self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
+        return (
+            self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
+        )
 
     def of_unit(self, unit: str) -> int:
         """Features of what a router sees for ``unit``: of a pair, or of a prompt, which a prior sees through its pairs."""
@@ -100,7 +108,9 @@ class Contexts:
         texts = [text_of(p) for p in prompts]
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
-        return unit_rows(np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False)))
+        return unit_rows(
+            np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False))
+        )
 
     def groups(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, pair_dim) of prompts with their responses: the mean of the contexts of each prompt's pairs of different responses.
@@ -118,7 +128,9 @@ class Contexts:
             rows_BD[b] = self.pairs([prompt] * len(pairs), first, second).mean(axis=0)
         return rows_BD
 
-    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+    def pairs(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Float:
         """(P, pair_dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""
         if self.of_pairs is not None:
             return self.of_pairs.pairs(prompts, first, second)

@@ -12,13 +12,20 @@ from typing import Any, TypeVar
 
 from reward_router import chat, keyed, preferences
 from reward_router.chat import Unreadable
-from reward_router.columns import check_mapping, fill, optional, required, template_fields
+from reward_router.column_names import check_mapping, fill, optional, required, template_fields
 from reward_router.errors import InputError
 from reward_router.labels import Numbers, named
 from reward_router.preferences import Pair, Prompt
-from reward_router.rows import Broken, Row, Tally, read_rows
+from reward_router.reading import Broken, Row, Tally, read_rows
 
-__all__ = ["PreferenceRecord", "Prompt", "PromptRecord", "load_preferences", "load_prompts", "wrapped"]
+__all__ = [
+    "PreferenceRecord",
+    "Prompt",
+    "PromptRecord",
+    "load_preferences",
+    "load_prompts",
+    "wrapped",
+]
 
 _FOLD = re.compile(r"(?P<split>.+)#(?P<low>\d+(?:\.\d+)?):(?P<high>\d+(?:\.\d+)?)")
 _CONVERSATIONS = ("messages", "conversations", "conversation")
@@ -81,7 +88,9 @@ def load_prompts(
             prompt = _prompt_of(row, mapping, place)
         if template is not None:
             prompt = wrapped(prompt, lambda text: fill(template, row, mapping, text, place))
-        name, category, answer = (optional(row, what, mapping, place) for what in ("id", "category", "answer"))
+        name, category, answer = (
+            optional(row, what, mapping, place) for what in ("id", "category", "answer")
+        )
         if answer is None and "answer" not in mapping:
             answer = optional({"answer": preferences.ground_truth(row)}, "answer", {}, place)
         yield PromptRecord(name or "", _checked(prompt), category or "", answer)
@@ -121,12 +130,16 @@ def load_preferences(
         column = preference
         if preference is not None:
             column, convention = named(preference, row)
-        name, source, category = (optional(row, what, mapping, place) or "" for what in ("id", "source", "category"))
+        name, source, category = (
+            optional(row, what, mapping, place) or "" for what in ("id", "source", "category")
+        )
         found = preferences.pairs_of(row, mapping, column, place)
         for number, pair in enumerate(found, start=1):
             _checked(pair.prompt)
             if isinstance(pair.said, float):
-                known = numbers.setdefault(pair.column, Numbers(pair.column, convention, pair.counted_from))
+                known = numbers.setdefault(
+                    pair.column, Numbers(pair.column, convention, pair.counted_from)
+                )
                 known.note(pair.said)
             own = f"{name}-{number}" if name and len(found) > 1 else name
             yield _Draft(pair, own, pair.prompt, source, category)
@@ -141,7 +154,9 @@ def load_preferences(
         try:
             record = draft.record(numbers)
         except ValueError:
-            counted.broken(f"data {place}: {draft.pair.column} is {draft.pair.said}, which says nothing there")
+            counted.broken(
+                f"data {place}: {draft.pair.column} is {draft.pair.said}, which says nothing there"
+            )
             continue
         if record is None:
             counted.ties += 1
@@ -161,7 +176,9 @@ def _settle(column: Numbers, source: str, preference: str | None) -> None:
 
 
 def _sounds_like_an_index(column: str) -> bool:
-    return re.search(r"(_id|index|idx|winner|label|choice|chosen)s?$", column.casefold()) is not None
+    return (
+        re.search(r"(_id|index|idx|winner|label|choice|chosen)s?$", column.casefold()) is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +197,11 @@ class _Draft:
         side = numbers[self.pair.column].side(said) if isinstance(said, float) else said
         if side == "tie":
             return None
-        better, worse = (self.pair.first, self.pair.second) if side == "a" else (self.pair.second, self.pair.first)
+        better, worse = (
+            (self.pair.first, self.pair.second)
+            if side == "a"
+            else (self.pair.second, self.pair.first)
+        )
         return PreferenceRecord(self.id, self.prompt, better, worse, self.source, self.category)
 
 
@@ -193,7 +214,12 @@ class _Reading:
     ) -> None:  # fmt: skip
         if limit is not None and limit < 1:
             raise InputError(f"data limit={limit}: at least 1, or none for all")
-        self.source, self.config_name, self.categories, self.limit = source, config_name, categories, limit
+        self.source, self.config_name, self.categories, self.limit = (
+            source,
+            config_name,
+            categories,
+            limit,
+        )
         self.split, self.low, self.high = _fold(split)
         self.asked = split
         self.tally = tally
@@ -214,7 +240,9 @@ class _Reading:
                 if kept == self.limit:
                     return
 
-    def _of_row(self, place: str, row: Row | Broken, make: Callable[[str, Row], Iterator[Any]]) -> list[Any]:
+    def _of_row(
+        self, place: str, row: Row | Broken, make: Callable[[str, Row], Iterator[Any]]
+    ) -> list[Any]:
         try:
             if isinstance(row, Broken):
                 raise Unreadable(str(row))
@@ -255,7 +283,11 @@ class _Reading:
         """The records; InputError where too much was lost or none is left. ``tell``: warn of what was left out."""
         self.tally.check()
         if not records:
-            there = f"; categories there are: {', '.join(sorted(self.seen))}" if self.categories and self.seen else ""
+            there = (
+                f"; categories there are: {', '.join(sorted(self.seen))}"
+                if self.categories and self.seen
+                else ""
+            )
             left_out = f"; {told}" if (told := self.tally.told()) else ""
             raise InputError(f"data {self.source}, split {self.asked!r}: no rows{there}{left_out}")
         if tell:
@@ -293,7 +325,9 @@ def _checked(prompt: Prompt) -> Prompt:
     if not prompt:
         raise Unreadable("the prompt is empty")
     if not isinstance(prompt, str) and prompt[-1]["role"] == "assistant":
-        raise Unreadable("the prompt ends with an assistant turn; it must end with the user's or a tool's")
+        raise Unreadable(
+            "the prompt ends with an assistant turn; it must end with the user's or a tool's"
+        )
     if not (prompt if isinstance(prompt, str) else prompt[-1]["content"]).strip():
         raise Unreadable("the prompt is empty")
     return prompt
@@ -306,4 +340,7 @@ def wrapped(prompt: Prompt, wrap: Callable[[str], str]) -> Prompt:
     last = max((i for i, turn in enumerate(prompt) if turn["role"] == "user"), default=None)
     if last is None:
         raise Unreadable("the template wraps the last user turn, and the prompt has none")
-    return [turn | {"content": wrap(turn["content"])} if i == last else turn for i, turn in enumerate(prompt)]
+    return [
+        turn | {"content": wrap(turn["content"])} if i == last else turn
+        for i, turn in enumerate(prompt)
+    ]

@@ -27,8 +27,15 @@ from reward_router.contexts import text_of
 from reward_router.examples import balanced, load_examples
 from reward_router.manifest import dev_set
 from reward_router.online import online_prior
-from reward_router.preflight import answer_one_row, at_hand, check_disk, check_policy, check_prompts, disk_bytes
-from reward_router.show import duration, say
+from reward_router.preflight import (
+    answer_one_row,
+    at_hand,
+    check_disk,
+    check_policy,
+    check_prompts,
+    disk_bytes,
+)
+from reward_router.progress import duration, say
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
@@ -47,9 +54,14 @@ def estimate(config: Config) -> dict[str, Any]:
     """Steps, responses, calls, tokens, FLOPs, seconds and peak bytes of a whole run."""
     examples = load_examples(config.data)
     prompts = len(examples)
-    prompt_tokens = TEMPLATE_TOKENS + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
+    prompt_tokens = (
+        TEMPLATE_TOKENS
+        + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
+    )
     train, policy = config.train, config.policy
-    steps = train.iterations * (train.batches_per_iteration or math.ceil(prompts / train.batch_prompts))
+    steps = train.iterations * (
+        train.batches_per_iteration or math.ceil(prompts / train.batch_prompts)
+    )
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
     asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
@@ -63,9 +75,20 @@ def estimate(config: Config) -> dict[str, Any]:
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
     flops = {
-        "sample": 2.0 * size * responses * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0 * judge * (scored * asked + chosen) * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "train": 2.0 * size * 2 * pairs * length * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
+        "sample": 2.0
+        * size
+        * responses
+        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        "score": 2.0
+        * judge
+        * (scored * asked + chosen)
+        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        "train": 2.0
+        * size
+        * 2
+        * pairs
+        * length
+        * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
     speed, device = throughput(config)
@@ -84,7 +107,9 @@ def estimate(config: Config) -> dict[str, Any]:
         "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
-        "seconds": {phase: work / speed / efficiency(phase, device) for phase, work in flops.items()},
+        "seconds": {
+            phase: work / speed / efficiency(phase, device) for phase, work in flops.items()
+        },
         "memory_bytes": memory,
     }
 
@@ -167,7 +192,9 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
     specs, pool = arm_specs(config), build_pool(config, examples)
-    absent = sorted({m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)})
+    absent = sorted(
+        {m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)}
+    )
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
     here = [s for s in specs if s.model not in absent]
@@ -191,7 +218,11 @@ def weight_bytes(model: str | None) -> int:
     from reward_router.rewards.loading import resolve_model
 
     folder = Path(resolve_model(model)) if model else None
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) if folder and folder.is_dir() else 0
+    return (
+        sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        if folder and folder.is_dir()
+        else 0
+    )
 
 
 def free_memory() -> float:
@@ -211,10 +242,16 @@ def show_estimate(config: Config, console: Console) -> None:
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
     memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
-    say(console, f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs")
+    say(
+        console,
+        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
+    )
     most = "at most " if e["calls_at_most"] else ""
     more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
-    say(console, f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}")
+    say(
+        console,
+        f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
+    )
     say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
         phase = max(e["seconds"], key=lambda name: e["seconds"][name])

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.distributed import Ranks
 from reward_router.examples import Example
 from reward_router.keyed import rng
 from reward_router.policy import Policy
-from reward_router.ranks import Ranks
 from reward_router.responses import Response, finished
 from reward_router.types import Float
 
@@ -86,7 +86,10 @@ def compare(before: Gold, after: Gold) -> dict[str, Any]:
         raise ValueError("before and after were measured on different prompts")
     first, second = np.array(before.right), np.array(after.right)
     category = np.array(before.categories)
-    groups = [("all", np.ones(len(first), bool)), *((c, category == c) for c in sorted(set(before.categories)) if c)]
+    groups = [
+        ("all", np.ones(len(first), bool)),
+        *((c, category == c) for c in sorted(set(before.categories)) if c),
+    ]
     table = {name: _row(first[at], second[at]) for name, at in groups}
     table["all"]["finished_before"] = float(np.mean(before.finished))
     table["all"]["finished_after"] = float(np.mean(after.finished))

@@ -6,13 +6,13 @@ from functools import partial
 
 import numpy as np
 
-from reward_router.answers import grade
-from reward_router.columns import fill, template_fields
+from reward_router.column_names import fill, template_fields
 from reward_router.config import DataConfig, nearest
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
+from reward_router.grading import grade
 from reward_router.math_equal import check_package
-from reward_router.rows import Tally
+from reward_router.reading import Tally
 from reward_router.tasks import SPLITS, Split, Task, generate, verify
 from reward_router.types import Float
 
@@ -45,19 +45,25 @@ def load_examples(config: DataConfig, split: str | None = None) -> list[Example]
         check_package("data.answer_kind: math")
     if config.source == EMBEDDED:
         _only_what_embedded_prompts_have(config)
-        examples = [_of_task(t, config.template) for t in generate(_embedded_split(split or config.split))]
+        examples = [
+            _of_task(t, config.template) for t in generate(_embedded_split(split or config.split))
+        ]
     else:
         examples = _of_file(config, split)
     if config.categories is not None and config.source == EMBEDDED:
         known = sorted({e.category for e in examples})
         for name in config.categories:
             if name not in known:
-                raise InputError(f"data.categories: {name!r} is no category of {config.source}; {nearest(name, known)}")
+                raise InputError(
+                    f"data.categories: {name!r} is no category of {config.source}; {nearest(name, known)}"
+                )
         examples = [e for e in examples if e.category in config.categories]
     if config.source == EMBEDDED and config.limit is not None:
         examples = examples[: config.limit]
     if not examples:
-        raise InputError(f"data.source={config.source}: no prompts are left; a run needs at least one")
+        raise InputError(
+            f"data.source={config.source}: no prompts are left; a run needs at least one"
+        )
     return examples
 
 
@@ -65,7 +71,9 @@ def _embedded_split(split: str) -> Split:
     for known in SPLITS:
         if split == known:
             return known
-    raise InputError(f"data.split={split!r}: the embedded prompts have the splits {', '.join(SPLITS)}")
+    raise InputError(
+        f"data.split={split!r}: the embedded prompts have the splits {', '.join(SPLITS)}"
+    )
 
 
 def _only_what_embedded_prompts_have(config: DataConfig) -> None:
@@ -121,7 +129,13 @@ def _of_record(record: PromptRecord, config: DataConfig) -> Example:
         grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
     except InputError as error:
         raise InputError(f"data {config.source}, prompt {record.id}: {error}") from None
-    return Example(record.id, record.prompt, record.category, partial(_graded, kind, answer), f"{kind}: {answer}")
+    return Example(
+        record.id,
+        record.prompt,
+        record.category,
+        partial(_graded, kind, answer),
+        f"{kind}: {answer}",
+    )
 
 
 def _graded(kind: str, answer: str, response: str) -> bool:
@@ -135,5 +149,7 @@ def balanced(examples: Sequence[Example], limit: int | None) -> list[Example]:
     queues: dict[str, list[Example]] = {}
     for example in examples:
         queues.setdefault(example.category, []).append(example)
-    ordered = [q[i] for i in range(max(map(len, queues.values()))) for q in queues.values() if i < len(q)]
+    ordered = [
+        q[i] for i in range(max(map(len, queues.values()))) for q in queues.values() if i < len(q)
+    ]
     return ordered[:limit]

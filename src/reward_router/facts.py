@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold
-from reward_router.show import duration
+from reward_router.progress import duration
 
 Json = Mapping[str, Any]
 NEXT = (
@@ -53,7 +53,13 @@ def win_rate(summary: Json) -> str:
         ends, word = "", "too few prompts to tell"
     else:
         ends = f" [{low:.0%}, {high:.0%}]"
-        word = "better by its lights" if low > 0.5 else "worse by its lights" if high < 0.5 else "no difference shown"
+        word = (
+            "better by its lights"
+            if low > 0.5
+            else "worse by its lights"
+            if high < 0.5
+            else "no difference shown"
+        )
     return f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of {row['n']} prompts: {word}"
 
 
@@ -91,9 +97,16 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     before = row.get("finished_before")
     after = row.get("finished_after")
     found = []
-    if before is not None and after is not None and abs(after - before) >= MOVED and (after > before) == better:
+    if (
+        before is not None
+        and after is not None
+        and abs(after - before) >= MOVED
+        and (after > before) == better
+    ):
         fewer = "more" if better else "fewer"
-        advice = "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
+        advice = (
+            "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
+        )
         found.append(
             f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, {_whole(after)} after{advice}"
         )
@@ -101,11 +114,15 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
         ratio = words[1] / words[0]
         if ratio >= LONGER or ratio <= 1 / LONGER:
             taste = "length" if ratio > 1 else "brevity"
-            found.append(f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}")
+            found.append(
+                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}"
+            )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
     if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
-        found.append(f"the router was paid against the truth: its payoff has correlation {r['r']:+.2f} with gold")
+        found.append(
+            f"the router was paid against the truth: its payoff has correlation {r['r']:+.2f} with gold"
+        )
     if (summary.get("counts") or {}).get("pairs") == 0:
         found.append("no pair was trained on: the arms told no two responses apart")
     return "; ".join(found)
@@ -123,7 +140,11 @@ def time(summary: Json) -> str:
     """Wall-clock in all, and how much of it went into judging."""
     seconds = {name: v or 0.0 for name, v in summary["seconds"].items()}
     text = duration(sum(seconds.values()))
-    return f"{text}, {duration(seconds['score'])} of it for the reward models" if "score" in seconds else text
+    return (
+        f"{text}, {duration(seconds['score'])} of it for the reward models"
+        if "score" in seconds
+        else text
+    )
 
 
 def meaning(summary: Json, ci95: list[float | None]) -> str:
@@ -168,7 +189,11 @@ def same_calls(summary: Json) -> str:
         (f"the best single arm ({(best or '').removeprefix('only ')})", best),
     ]
     parts = [f"{words} {_change(variants[name])}" for words, name in told if name in variants]
-    return f"{', '.join(parts)} (in the shipped study: {study['seeds']} seeds, {study['machine']})" if parts else ""
+    return (
+        f"{', '.join(parts)} (in the shipped study: {study['seeds']} seeds, {study['machine']})"
+        if parts
+        else ""
+    )
 
 
 def _change(variant: Json) -> str:
@@ -182,10 +207,16 @@ def trusted(summary: Json) -> str:
     if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
         return ""
     categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories}
+    told = {
+        c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories
+    }
     told = told or {"all": {name: row[share] for name, row in arms.items()}}
     first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
-    return ", ".join(f"{c}: {first[c]} {shares[first[c]]:.0%}" for c, shares in told.items() if any(shares.values()))
+    return ", ".join(
+        f"{c}: {first[c]} {shares[first[c]]:.0%}"
+        for c, shares in told.items()
+        if any(shares.values())
+    )
 
 
 def share_keys(summary: Json) -> tuple[str, str]:
@@ -210,7 +241,9 @@ def best_of(summary: Json) -> str:
 def calls(summary: Json) -> str:
     """Calls made, against those of asking every arm."""
     made = summary["calls"]
-    text = f"{made['made']:,}" + (f" ({made['label']:,} of them for labels)" if made.get("label") else "")
+    text = f"{made['made']:,}" + (
+        f" ({made['label']:,} of them for labels)" if made.get("label") else ""
+    )
     if made["all_arms"] and summary["n_arms"] > 1:
         share = made["made"] / made["all_arms"]
         text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"

@@ -22,7 +22,9 @@ def unit_rows(context_BD: AnyFloat) -> Float:
     """
     rows_BD = np.asarray(context_BD, dtype=np.float64)
     _, power_B = np.frexp(np.abs(rows_BD).max(axis=1, keepdims=True, initial=0.0))
-    rows_BD = np.asarray(np.ldexp(rows_BD, -power_B))  # exact, and squares of very small or large numbers stay in range
+    rows_BD = np.asarray(
+        np.ldexp(rows_BD, -power_B)
+    )  # exact, and squares of very small or large numbers stay in range
     norm_B = np.linalg.norm(rows_BD, axis=1, keepdims=True)
     out_BD: Float = np.zeros(rows_BD.shape)
     np.divide(rows_BD, norm_B, out=out_BD, where=norm_B > 0)
@@ -37,7 +39,9 @@ def pool(context_BD: AnyFloat) -> Float:
 def pair_rows(first_PD: AnyFloat, second_PD: AnyFloat) -> Float:
     """(P, 2D) features of response pairs, [(e + e') / 2 ; |e - e'|], unit norm; symmetric in the two (BayesianRouter)."""
     first_PD, second_PD = np.asarray(first_PD, np.float64), np.asarray(second_PD, np.float64)
-    return unit_rows(np.concatenate([(first_PD + second_PD) / 2, np.abs(first_PD - second_PD)], axis=1))
+    return unit_rows(
+        np.concatenate([(first_PD + second_PD) / 2, np.abs(first_PD - second_PD)], axis=1)
+    )
 
 
 def hash_rows(texts: Sequence[str], dim: int) -> Float:
@@ -49,6 +53,8 @@ def hash_rows(texts: Sequence[str], dim: int) -> Float:
     rows_BD = np.zeros((len(texts), dim))
     for row_D, text in zip(rows_BD, texts, strict=True):
         for word in _WORD.findall(text.lower()):
-            digest = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+            digest = int.from_bytes(
+                hashlib.blake2b(word.encode(), digest_size=8).digest(), "little"
+            )
             row_D[(digest >> 1) % dim] += 1.0 if digest & 1 else -1.0
     return unit_rows(rows_BD)

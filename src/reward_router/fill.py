@@ -25,7 +25,12 @@ LOOK = 24
 LOOKS = {"keep": "best", "look": LOOK, "look_samples": 2, "look_every": 4}
 
 
-def load(source: str | Path | None, preset: str | None, settings: Sequence[str], say: Callable[[str], None]) -> Config:
+def load(
+    source: str | Path | None,
+    preset: str | None,
+    settings: Sequence[str],
+    say: Callable[[str], None],
+) -> Config:
     """A configuration as `config.load` reads it, a user's own file filled in; ``say`` is told each choice in a line."""
     tree, where = configuration.read(source, preset, settings)
     if source is None:
@@ -36,7 +41,13 @@ def load(source: str | Path | None, preset: str | None, settings: Sequence[str],
 
 def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     """The same configuration with what it leaves out; what it says, an explicit null too, stays."""
-    whole = {**tree, **{name: dict(tree.get(name) or {}) for name in ("data", "payoff", "eval", "policy", "train")}}
+    whole = {
+        **tree,
+        **{
+            name: dict(tree.get(name) or {})
+            for name in ("data", "payoff", "eval", "policy", "train")
+        },
+    }
     data = DataConfig.model_validate(whole["data"])
     gold = data.source == EMBEDDED or data.answer_kind is not None
     if "name" not in whole["payoff"]:
@@ -55,7 +66,9 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
 def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
     if gold:
         whole["payoff"]["name"] = "probe"
-        say("payoff   probe: the router learns which arm puts right answers above wrong ones (the data has answers)")
+        say(
+            "payoff   probe: the router learns which arm puts right answers above wrong ones (the data has answers)"
+        )
         return
     whole["payoff"]["name"] = "neg_loss"
     say(
@@ -70,23 +83,31 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
     if not Path(data.source).is_file() or any(mark in data.split for mark in "#[+"):
         return
     train = data.model_copy(update={"split": f"{data.split}#0:{100 - HELD_OUT}"})
-    held_out = data.model_copy(update={"split": f"{data.split}#{100 - HELD_OUT}:100", "limit": None})
+    held_out = data.model_copy(
+        update={"split": f"{data.split}#{100 - HELD_OUT}:100", "limit": None}
+    )
     try:
         kept, apart = len(load_examples(train)), len(load_examples(held_out))
     except InputError:
         return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
     if apart < LEAST:
-        say(f"held out nothing: {HELD_OUT} % of so few prompts would say nothing; eval.data names a set to measure on")
+        say(
+            f"held out nothing: {HELD_OUT} % of so few prompts would say nothing; eval.data names a set to measure on"
+        )
         return
     whole["data"]["split"] = train.split
     whole["eval"]["data"] = {**whole["data"], "split": held_out.split, "limit": None}
-    say(f"held out {apart} of the {kept + apart} prompts, measured before and after (eval.data: null trains on all)")
+    say(
+        f"held out {apart} of the {kept + apart} prompts, measured before and after (eval.data: null trains on all)"
+    )
 
 
 def _labelled(whole: Tree) -> int:
     """Labelled train prompts, for the looks that choose which adapter is kept."""
     try:
-        return sum(e.verify is not None for e in load_examples(DataConfig.model_validate(whole["data"])))
+        return sum(
+            e.verify is not None for e in load_examples(DataConfig.model_validate(whole["data"]))
+        )
     except InputError:
         return 0
 
@@ -104,7 +125,9 @@ def _gpu(whole: Tree, say: Callable[[str], None]) -> dict[str, Any]:
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
     chosen = gpu_sizes(memory, parameters(model)[0])
     told = ", ".join(f"{name} {value}" for name, value in chosen.items() if not _given(whole, name))
-    say(f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: {told or 'all given'}")
+    say(
+        f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: {told or 'all given'}"
+    )
     return chosen
 
 

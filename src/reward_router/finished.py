@@ -15,23 +15,23 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router import strict_json
-from reward_router.answers import AnswerKind
 from reward_router.assemble import arm_specs, fitting
 from reward_router.config import Config, DataConfig
 from reward_router.data import load_preferences
+from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import EMBEDDED, balanced, load_examples
+from reward_router.grading import AnswerKind
 from reward_router.headline import GOLD, GOLD_SAMPLED, finished_line
 from reward_router.policy import Policy, attach_adapters
-from reward_router.ranks import Ranks
+from reward_router.progress import Table, say, show_table
+from reward_router.reading import Broken, read_rows
 from reward_router.rewards.check import ArmCheck, check_arms
 from reward_router.rewards.configured import arm_pool, eval_specs
 from reward_router.rewards.loading import load_causal_lm, load_tokenizer
 from reward_router.rewards.spec import needs_gold
-from reward_router.rows import Broken, read_rows
 from reward_router.rundir import RunDir, explained, write_atomically
-from reward_router.show import Table, say, show_table
 from reward_router.summary import gold_table
 
 _PAIR_COLUMNS = ("id", "prompt", "chosen", "rejected", "source", "category")
@@ -64,10 +64,16 @@ def held_out(
     given: dict[str, Any] = {"split": split, "answer_kind": answer_kind, "template": template}
     mapping = column_mapping(columns)
     if answer_kind is not None and answer_kind not in get_args(AnswerKind):
-        raise InputError(f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}")
+        raise InputError(
+            f"--answer-kind {answer_kind!r}; allowed: {', '.join(get_args(AnswerKind))}"
+        )
     config = run_config(folder)
     if source is None:
-        dev = config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+        dev = (
+            config.data.model_copy(update={"split": "dev"})
+            if config.data.source == EMBEDDED
+            else None
+        )
         own = config.eval.data or dev
         if own is None:
             raise InputError(f"{folder}: the run has no dev set of its own; name a data set")
@@ -92,7 +98,9 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
     config = run_config(folder)
     examples = [e for e in load_examples(data) if e.verify]
     if not examples:
-        raise InputError(f"data {data.source} has no gold: give --answer-kind, and an answer column")
+        raise InputError(
+            f"data {data.source} has no gold: give --answer-kind, and an answer column"
+        )
     policy = Policy(config.policy, config.train, config.seed)
     chosen = balanced(fitting(examples, data, policy, lambda note: say(console, note)), limit)
     ranks, settings = Ranks("cpu" if config.policy.device == "cpu" else "auto"), config.eval
@@ -101,7 +109,9 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
 
     def gold() -> dict[str, Gold]:
         return {
-            kind: measure(policy, chosen, ranks, settings.max_new_tokens, settings.batch, samples=samples)
+            kind: measure(
+                policy, chosen, ranks, settings.max_new_tokens, settings.batch, samples=samples
+            )
             for kind, samples in kinds.items()
         }
 
@@ -130,9 +140,15 @@ def export(folder: Path, out: Path) -> Path:
     if out.exists():
         raise InputError(f"{out} exists already; give a directory that does not")
     policy = config.policy
-    base = load_causal_lm(policy.model, dtype=policy.dtype, device="cpu", trust_remote_code=policy.trust_remote_code)
-    model = attach_adapters(base, config.train.model_copy(update={"gradient_checkpointing": False}), config.seed)
-    named = {re.sub(r"(\.lora_[AB])\.", r"\1.policy.", k): v for k, v in adapter_tensors(folder).items()}
+    base = load_causal_lm(
+        policy.model, dtype=policy.dtype, device="cpu", trust_remote_code=policy.trust_remote_code
+    )
+    model = attach_adapters(
+        base, config.train.model_copy(update={"gradient_checkpointing": False}), config.seed
+    )
+    named = {
+        re.sub(r"(\.lora_[AB])\.", r"\1.policy.", k): v for k, v in adapter_tensors(folder).items()
+    }
     if model.load_state_dict(named, strict=False).unexpected_keys:
         raise InputError(f"{folder}: its adapter does not belong to {policy.model}")
     merged = model.merge_and_unload(adapter_names=["policy"])
@@ -140,7 +156,9 @@ def export(folder: Path, out: Path) -> Path:
     with explained(out):
         shutil.rmtree(partial, ignore_errors=True)
         merged.save_pretrained(partial)
-        load_tokenizer(policy.model, trust_remote_code=policy.trust_remote_code).save_pretrained(partial)
+        load_tokenizer(policy.model, trust_remote_code=policy.trust_remote_code).save_pretrained(
+            partial
+        )
         partial.rename(out)
     return out
 
@@ -171,18 +189,29 @@ def check_config(
         preference=preference or config.data.preference,
         config_name=name,
     )
-    rows = [{"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category} for r in records]
+    rows = [
+        {"prompt": r.prompt, "chosen": r.chosen, "rejected": r.rejected, "category": r.category}
+        for r in records
+    ]
     every = [*arm_specs(config), *eval_specs(config.arms)]
     specs = [spec for spec in every if not needs_gold(spec)]
     before = _baseline(baseline)
     names, costs = [s.name for s in specs], {s.name: s.cost for s in specs}
     checks = check_arms(
-        arm_pool(every, config.pool, config.policy.device), rows, arms=names, costs=costs, baseline=before
+        arm_pool(every, config.pool, config.policy.device),
+        rows,
+        arms=names,
+        costs=costs,
+        baseline=before,
     )
     show_table(console, _checks(checks))
     for check in checks:
         if check.error:
-            some = f"{check.failed} of {check.pairs} rows failed, e.g. " if check.failed < check.pairs else ""
+            some = (
+                f"{check.failed} of {check.pairs} rows failed, e.g. "
+                if check.failed < check.pairs
+                else ""
+            )
             say(console, f"{check.arm}: {some}{check.error}")
         for remark in check.remarks:
             say(console, f"{check.arm}: {remark}")
@@ -198,13 +227,21 @@ def check_config(
     return checks
 
 
-def _columns_there(columns: Mapping[str, str], source: str, split: str, name: str | None) -> dict[str, str]:
+def _columns_there(
+    columns: Mapping[str, str], source: str, split: str, name: str | None
+) -> dict[str, str]:
     """The configuration's mapping as far as these pairs have its columns: it may speak of the prompts a run trains on."""
     known = {ours: theirs for ours, theirs in columns.items() if ours in _PAIR_COLUMNS}
     if not known:
         return {}
-    first = next((row for _, row in read_rows(source, split, name) if not isinstance(row, Broken)), {})
-    return {ours: theirs for ours, theirs in known.items() if theirs in first or theirs.split(".")[0] in first}
+    first = next(
+        (row for _, row in read_rows(source, split, name) if not isinstance(row, Broken)), {}
+    )
+    return {
+        ours: theirs
+        for ours, theirs in known.items()
+        if theirs in first or theirs.split(".")[0] in first
+    }
 
 
 def _baseline(path: Path | None) -> dict[str, list[float]] | None:

@@ -21,11 +21,11 @@ from reward_router import keyed
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
+from reward_router.progress import Table, show_table
 from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
 from reward_router.rundir import explained, write_atomically
-from reward_router.show import Table, show_table
 from reward_router.strict_json import dumps
 from reward_router.types import Float, Int
 
@@ -63,7 +63,9 @@ def fit_arm(
     ``heads``: name -> the categories it learns from; empty: one head, of all pairs, with the name of the first source.
     InputError: no pairs, an unknown category, fewer than ten prompts a head, an ``out`` that holds something else.
     """
-    if out.exists() and (not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())):
+    if out.exists() and (
+        not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())
+    ):
         raise InputError(f"--out {out} holds something else; give a folder of its own")
     rows = _rows(sources, encoder, seed)
     known = sorted(set(rows.category_P.tolist()))
@@ -71,13 +73,19 @@ def fit_arm(
     for name, categories in wanted.items():
         for category in categories:
             if category not in known:
-                raise InputError(f"--head {name}: no pair has the category {category!r}{nearest(category, known)}")
+                raise InputError(
+                    f"--head {name}: no pair has the category {category!r}{nearest(category, known)}"
+                )
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
         "format": FORMAT,
         "encoder": encoder,
         "encoder_weights": model_identity(encoder),
-        "data": {"sources": [Path(s).name for s in sources], "pairs": len(rows.prompt_P), "digest": rows.digest},
+        "data": {
+            "sources": [Path(s).name for s in sources],
+            "pairs": len(rows.prompt_P),
+            "digest": rows.digest,
+        },
         "seed": seed,
         "heads": {name: card for name, (_, card) in fitted.items()},
     }
@@ -102,7 +110,9 @@ def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
 
 def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
     records = [record for source in sources for record in load_preferences(source)]
-    usable = [r for r in records if r.chosen.strip() and r.rejected.strip() and r.chosen != r.rejected]
+    usable = [
+        r for r in records if r.chosen.strip() and r.rejected.strip() and r.chosen != r.rejected
+    ]
     if not usable:
         raise InputError(f"{', '.join(sources)}: no usable preference pair")
     prompts = [prompt_text(r.prompt) for r in usable]
@@ -128,7 +138,9 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
     mine_P = np.isin(rows.category_P, list(categories))
     n_prompts = len(set(rows.prompt_P[mine_P].tolist()))
     if n_prompts < LEAST_PROMPTS:
-        raise InputError(f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed")
+        raise InputError(
+            f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed"
+        )
     margins = {ridge: _out_of_fold(rows, mine_P, ridge) for ridge in RIDGES}
     ridge = max(RIDGES, key=lambda r: _by_prompt(margins[r], rows, mine_P)[0])
     weight_F = fit_weights(rows.gap_PF[mine_P], rows.prompt_P[mine_P], ridge)
@@ -136,7 +148,11 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
     for category in sorted(set(rows.category_P.tolist())):
         mean, n = _by_prompt(margins[ridge], rows, rows.category_P == category)
         half = 1.96 * math.sqrt(max(mean * (1 - mean), 1e-9) / n)
-        accuracy[category] = {"accuracy": round(mean, 3), "prompts": n, "half_width": round(half, 3)}
+        accuracy[category] = {
+            "accuracy": round(mean, 3),
+            "prompts": n,
+            "half_width": round(half, 3),
+        }
     length = _correlation(margins[ridge][mine_P], rows.words_P[mine_P])
     card = {
         "learned_from": list(categories),
@@ -155,7 +171,9 @@ def _correlation(one_P: Float, two_P: Float) -> float:
     return float(np.corrcoef(one_P, two_P)[0, 1]) if varies else math.nan
 
 
-def _out_of_fold(rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float) -> Float:
+def _out_of_fold(
+    rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float
+) -> Float:
     """(P,) margins of every pair by heads that saw no prompt of its fold."""
     margin_P = np.zeros(len(mine_P))
     for fold in range(FOLDS):
@@ -166,7 +184,9 @@ def _out_of_fold(rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ri
     return margin_P
 
 
-def _by_prompt(margin_P: Float, rows: PairRows, which_P: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[float, int]:
+def _by_prompt(
+    margin_P: Float, rows: PairRows, which_P: np.ndarray[Any, np.dtype[np.bool_]]
+) -> tuple[float, int]:
     """Share of pairs ordered rightly, prompts counting alike (ties one half), and how many prompts there are."""
     right_P = (margin_P[which_P] > 0) + 0.5 * (margin_P[which_P] == 0)
     _, place_P = np.unique(rows.prompt_P[which_P], return_inverse=True)
@@ -208,7 +228,9 @@ def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) ->
 def card_text(about: Mapping[str, Any]) -> str:
     """The artifact's card: what it was learned from, and how often each head is right on prompts it had not seen."""
     data = about["data"]
-    categories = sorted({c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]})
+    categories = sorted(
+        {c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]}
+    )
     lines = [
         "# Reward heads",
         "",
@@ -224,7 +246,9 @@ def card_text(about: Mapping[str, Any]) -> str:
     for name, head in about["heads"].items():
         cells = [_cell(head["accuracy_on_unseen_prompts"].get(c)) for c in categories]
         length = head["correlation_with_length"]
-        lines.append(f"| {name} | {', '.join(head['learned_from'])} | {' | '.join(cells)} | {length} |")
+        lines.append(
+            f"| {name} | {', '.join(head['learned_from'])} | {' | '.join(cells)} | {length} |"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -233,7 +257,9 @@ def _cell(found: Mapping[str, Any] | None) -> str:
 
 
 def _table(about: Mapping[str, Any]) -> Table:
-    categories = sorted({c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]})
+    categories = sorted(
+        {c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]}
+    )
     table = Table("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
         table.column(column, justify="left" if column == "head" else "right")

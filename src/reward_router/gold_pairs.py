@@ -18,16 +18,20 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.policy import Policy
+from reward_router.progress import bar, say
 from reward_router.responses import finished
 from reward_router.rundir import write_atomically
-from reward_router.show import bar, say
 from reward_router.strict_json import dumps
 
 CHUNK = 16  # prompts sampled at a time
-STEP = 2**40  # no training step has this number: these samples are not those of a run with the same seed
+STEP = (
+    2**40
+)  # no training step has this number: these samples are not those of a run with the same seed
 
 
-def gold_pairs(config: Config, out: Path, prompts: int | None, per_prompt: int, console: Console) -> int:
+def gold_pairs(
+    config: Config, out: Path, prompts: int | None, per_prompt: int, console: Console
+) -> int:
     """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
 
     ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of each, at most.
@@ -36,9 +40,13 @@ def gold_pairs(config: Config, out: Path, prompts: int | None, per_prompt: int, 
     """
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:
-        raise InputError(f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column")
+        raise InputError(
+            f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column"
+        )
     policy, n = Policy(config.policy, config.train, config.seed), config.policy.n_responses
-    examples = balanced(fitting(judged, config.data, policy, lambda note: say(console, note)), prompts)
+    examples = balanced(
+        fitting(judged, config.data, policy, lambda note: say(console, note)), prompts
+    )
     keep_cut = config.pairs.truncated == "keep"
     rows: list[dict[str, Any]] = []
     told = cut = 0
@@ -48,13 +56,19 @@ def gold_pairs(config: Config, out: Path, prompts: int | None, per_prompt: int, 
             part = examples[start : start + CHUNK]
             found = policy.sample([e.prompt for e in part], [e.id for e in part], n, STEP)
             for example, responses in zip(part, found, strict=True):
-                ended = [r for r, whole in zip(responses, finished(responses), strict=True) if whole or keep_cut]
+                ended = [
+                    r
+                    for r, whole in zip(responses, finished(responses), strict=True)
+                    if whole or keep_cut
+                ]
                 mine = pairs_of(example, ended, per_prompt, config.seed)
                 cut += len(responses) - len(ended)
                 told += bool(mine)
                 rows += mine
             progress.update(task, completed=start + len(part))
-    left_out = f"{cut} of {n * len(examples)} responses were cut by policy.max_new_tokens and left out"
+    left_out = (
+        f"{cut} of {n * len(examples)} responses were cut by policy.max_new_tokens and left out"
+    )
     if not rows:
         why = f" ({left_out})" if cut else ""
         raise InputError(
@@ -63,18 +77,34 @@ def gold_pairs(config: Config, out: Path, prompts: int | None, per_prompt: int, 
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
     alike = f"{len(examples) - told} prompts were all right or all wrong"
-    say(console, f"pairs    {len(rows)} of {told} prompts in {out}; {alike}{f'; {left_out}' if cut else ''}")
+    say(
+        console,
+        f"pairs    {len(rows)} of {told} prompts in {out}; {alike}{f'; {left_out}' if cut else ''}",
+    )
     return len(rows)
 
 
-def pairs_of(example: Example, responses: Sequence[str], per_prompt: int, seed: int) -> list[dict[str, Any]]:
+def pairs_of(
+    example: Example, responses: Sequence[str], per_prompt: int, seed: int
+) -> list[dict[str, Any]]:
     """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key; empty where all are alike."""
     texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
     gold = example.gold(texts).tolist()
     both = [
-        (r, w) for r, g in zip(texts, gold, strict=True) if g == 1 for w, h in zip(texts, gold, strict=True) if h == 0
+        (r, w)
+        for r, g in zip(texts, gold, strict=True)
+        if g == 1
+        for w, h in zip(texts, gold, strict=True)
+        if h == 0
     ]
     draw = keyed.rng(seed, "pairs", STEP, example.id)
-    kept = sorted(draw.choice(len(both), size=min(per_prompt, len(both)), replace=False).tolist()) if both else []
+    kept = (
+        sorted(draw.choice(len(both), size=min(per_prompt, len(both)), replace=False).tolist())
+        if both
+        else []
+    )
     base = {"prompt": example.prompt, "category": example.category, "source": "gold-pairs"}
-    return [{"id": f"{example.id}/{i}", **base, "chosen": both[i][0], "rejected": both[i][1]} for i in kept]
+    return [
+        {"id": f"{example.id}/{i}", **base, "chosen": both[i][0], "rejected": both[i][1]}
+        for i in kept
+    ]

@@ -45,7 +45,11 @@ def kept_line(kept: Mapping[str, Any]) -> str:
             "kept     nothing was gained: the adapter of step 0, the base model, was kept\n"
             f"         ({where}: {kept['base']:.3f} of the base model, no step above it{early})"
         )
-    last = "" if kept["step"] == kept["last_step"] else f", {kept['last']:.3f} of the last step, {kept['last_step']}"
+    last = (
+        ""
+        if kept["step"] == kept["last_step"]
+        else f", {kept['last']:.3f} of the last step, {kept['last_step']}"
+    )
     return (
         f"kept     the adapter of step {kept['step']}\n"
         f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of the base model{last}{early})"

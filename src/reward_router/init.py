@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from reward_router import config as configuration
-from reward_router.answers import grade
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED
+from reward_router.grading import grade
 from reward_router.preflight import at_hand, model_config
 from reward_router.rundir import write_atomically
 
@@ -108,7 +108,9 @@ def written(data: str, arms: Sequence[str], policy: str | None) -> str:
     return "\n".join(_lines(tree, found)) + "\n"
 
 
-def _tree(data: str, found: Found, arms: list[dict[str, Any]], policy: str | None) -> dict[str, Any]:
+def _tree(
+    data: str, found: Found, arms: list[dict[str, Any]], policy: str | None
+) -> dict[str, Any]:
     names = [a["name"] for a in arms]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -121,7 +123,9 @@ def _tree(data: str, found: Found, arms: list[dict[str, Any]], policy: str | Non
     if found.answer_kind:
         section["answer_kind"] = found.answer_kind
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
-    return tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
+    return (
+        tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
+    )
 
 
 def _lines(tree: dict[str, Any], found: Found) -> list[str]:
@@ -175,7 +179,11 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
     if tree["data"]["source"] == EMBEDDED:
         return "The packaged prompts, with rules that verify the answers. Your own: a file with a column `prompt` (and `answer`)."
     kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
-    answers = f"answers compared as {found.answer_kind}" if found.answer_kind else "no answers, so no gold"
+    answers = (
+        f"answers compared as {found.answer_kind}"
+        if found.answer_kind
+        else "no answers, so no gold"
+    )
     return f"Your prompts: {kinds}; {answers}. Other column names: columns: {{prompt: question, answer: solution}}."
 
 

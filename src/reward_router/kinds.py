@@ -113,7 +113,9 @@ class RouterKind(Kind):
     def imported(cls, path: str, target: Callable[..., Any]) -> "RouterKind":
         """The kind of a user's own class; it may say ``learns = False``."""
         says: Mapping[str, Any] = vars(target) if inspect.isclass(target) else {}
-        return cls(path, target, first_line(target), learns=bool(says.get("learns", True)), own=True)
+        return cls(
+            path, target, first_line(target), learns=bool(says.get("learns", True)), own=True
+        )
 
     @cached_property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -121,7 +123,11 @@ class RouterKind(Kind):
         found: dict[str, inspect.Parameter] = {}
         for function in (self.make, self.of):
             for name, parameter in _parameters(function).items():
-                if name not in GIVEN and name not in self.given and (self.own or _is_plain(parameter.annotation)):
+                if (
+                    name not in GIVEN
+                    and name not in self.given
+                    and (self.own or _is_plain(parameter.annotation))
+                ):
                     found.setdefault(name, parameter)
         return found
 
@@ -133,23 +139,42 @@ class RouterKind(Kind):
                 raise OptionError("", f"{name} is no option of {self.name}; it takes {listed}")
         if self.check is not None:
             self.check(options)
-        values = {name: _of_type(name, self.options[name].annotation, value) for name, value in options.items()}
+        values = {
+            name: _of_type(name, self.options[name].annotation, value)
+            for name, value in options.items()
+        }
         missing = [n for n, p in self.options.items() if p.default is p.empty and n not in values]
         if missing:
             raise OptionError("", f"{self.name} needs the option {missing[0]!r}")
-        if not self.own:  # built once on a toy, so that a value out of range is found before anything is loaded
+        if (
+            not self.own
+        ):  # built once on a toy, so that a value out of range is found before anything is loaded
             self.build([str(values.get("arm", "first")), "second"], 1, values)
         return values
 
     def build(
-        self, arms: Sequence[str], dim: int, options: Mapping[str, Any], *, seed: int = 0, artifact: Any = None
+        self,
+        arms: Sequence[str],
+        dim: int,
+        options: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        artifact: Any = None,
     ) -> Any:
         """The router for these arms and contexts of ``dim`` features; ``artifact``: a prior that was learned offline."""
-        known = {"n_arms": len(arms), "dim": dim, "arms": list(arms), "seed": seed, "artifact": artifact}
+        known = {
+            "n_arms": len(arms),
+            "dim": dim,
+            "arms": list(arms),
+            "seed": seed,
+            "artifact": artifact,
+        }
         parameters = inspect.signature(self.make).parameters
         wanted = {name: value for name, value in known.items() if name in parameters}
         if "n_arms" not in wanted and "arms" not in wanted:
-            raise InputError(f"router {self.name}: its constructor takes no n_arms, the number of arms")
+            raise InputError(
+                f"router {self.name}: its constructor takes no n_arms, the number of arms"
+            )
         return self.make(**wanted, **self.given, **options)
 
 
@@ -206,7 +231,9 @@ def _parameters(function: Callable[..., Any] | None) -> dict[str, inspect.Parame
 
 def _is_plain(annotation: Any) -> bool:
     parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return all(part in (bool, int, float, str, NoneType) or get_origin(part) is Literal for part in parts)
+    return all(
+        part in (bool, int, float, str, NoneType) or get_origin(part) is Literal for part in parts
+    )
 
 
 def _of_type(name: str, annotation: Any, value: Any) -> Any:
@@ -244,7 +271,9 @@ class Table(Generic[SomeKind]):
         found: dict[str, SomeKind] = {}
         for kind in self._declared():
             if kind.name in found:
-                raise InputError(f"{self.what} {kind.name!r} is declared by two files of {self.package}")
+                raise InputError(
+                    f"{self.what} {kind.name!r} is declared by two files of {self.package}"
+                )
             found[kind.name] = kind
         return found
 
@@ -273,7 +302,9 @@ class Table(Generic[SomeKind]):
         if name in self.own:
             return self.own[name]
         if not is_import_path(name):
-            raise InputError(f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, or package.module:Class")
+            raise InputError(
+                f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, or package.module:Class"
+            )
         kind = self.of.imported(name, import_path(name, self.what))
         self.own[name] = kind  # type: ignore[assignment]
         return kind  # type: ignore[return-value]
@@ -295,7 +326,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
+    return (
+        f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
+    )
 
 
 def is_import_path(name: str) -> bool:
@@ -327,15 +360,21 @@ def import_path(path: str, what: str) -> Callable[..., Any]:
             target: Any = importlib.import_module(module_name)
     except (ImportError, SyntaxError, ValueError) as error:
         raise InputError(f"{what} {path!r} cannot be imported: {error}") from None
-    except Exception as error:  # the module is the user's: whatever it raises while it is imported is its own
+    except (
+        Exception
+    ) as error:  # the module is the user's: whatever it raises while it is imported is its own
         message = " ".join(str(error).split())
-        raise InputError(f"{what} {path!r} cannot be imported: {type(error).__name__}: {message}") from error
+        raise InputError(
+            f"{what} {path!r} cannot be imported: {type(error).__name__}: {message}"
+        ) from error
     for part in name.split("."):
         target = getattr(target, part, None)
         if target is None:
             raise InputError(f"{what} {path!r}: module {module_name} has no {name!r}")
     if not callable(target):
-        raise InputError(f"{what} {path!r} is a {type(target).__name__}; a class or a function is expected")
+        raise InputError(
+            f"{what} {path!r} is a {type(target).__name__}; a class or a function is expected"
+        )
     return target  # type: ignore[no-any-return]
 
 

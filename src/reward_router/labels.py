@@ -20,10 +20,26 @@ signed: below 0 the first, above 0 the second, 0 a tie."""
 
 _INDEX = re.compile(r"(_id|index|idx)$")
 _MARKS = re.compile(r"[\s\[\](){}_.:\"'*\\-]+")
-_WORDS = re.compile(r"(?:boxed)?(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?")
+_WORDS = re.compile(
+    r"(?:boxed)?(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?"
+)
 _FIRST = ("a", "a>b", "a>>b", "b<a", "b<<a", "first", "left")
 _SECOND = ("b", "b>a", "b>>a", "a<b", "a<<b", "second", "right")
-_TIE = ("tie", "tied", "c", "a=b", "b=a", "a==b", "tiebothbad", "bothbad", "equal", "same", "draw", "neither", "both")
+_TIE = (
+    "tie",
+    "tied",
+    "c",
+    "a=b",
+    "b=a",
+    "a==b",
+    "tiebothbad",
+    "bothbad",
+    "equal",
+    "same",
+    "draw",
+    "neither",
+    "both",
+)
 _BY_NAME = {
     "better_response_id": "index0",
     "safer_response_id": "index0",
@@ -89,7 +105,9 @@ def _digit(label: str) -> str:
 class Numbers:
     """The numbers of one label column, and what they mean once all are seen."""
 
-    def __init__(self, column: str, convention: str | None = None, counted_from: int | None = None) -> None:
+    def __init__(
+        self, column: str, convention: str | None = None, counted_from: int | None = None
+    ) -> None:
         """``convention``: one of `CONVENTIONS`, None to find out; ``counted_from``: 1 where the responses are called 1 and 2."""
         self.column = column
         self.convention = convention or _BY_NAME.get(column.rpartition(".")[2].casefold())
@@ -126,7 +144,9 @@ class Numbers:
         return _INDEX.search(self.column.casefold()) is not None
 
     def _open(self) -> InputError:
-        shown = "true and false" if self.truths else ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
+        shown = (
+            "true and false" if self.truths else ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
+        )
         return InputError(
             f"column {self.column!r} holds {shown}: what they say is open; write preference: {self.column}:CONVENTION with "
             "index0 (0 the first response, 1 the second), index1 (1 and 2), first (1 or true: the first is better) or signed "
@@ -161,5 +181,7 @@ def named(column: str, there: Iterable[str]) -> tuple[str, str | None]:
     if not colon or column in set(there):
         return column, None
     if convention not in CONVENTIONS:
-        raise InputError(f"preference {column!r}: {convention!r} is no convention; allowed: {', '.join(CONVENTIONS)}")
+        raise InputError(
+            f"preference {column!r}: {convention!r} is no convention; allowed: {', '.join(CONVENTIONS)}"
+        )
     return name, convention

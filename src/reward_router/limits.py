@@ -38,5 +38,7 @@ def within(work: Callable[[], T], what: str, seconds: float | None = None) -> T:
     if raised:
         raise raised[0]
     if not done:
-        raise RunError(f"{what} took longer than {limit:g} s and was given up; what was recorded before it is kept")
+        raise RunError(
+            f"{what} took longer than {limit:g} s and was given up; what was recorded before it is kept"
+        )
     return done[0]

@@ -16,11 +16,11 @@ import numpy as np
 from reward_router import keyed
 from reward_router.config import Config
 from reward_router.data import Prompt
+from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import measure
 from reward_router.examples import Example, balanced
 from reward_router.policy import Policy
-from reward_router.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,16 @@ def look_prompts(
 class Looks:
     """The looks of one run and the best adapter so far. All processes must call :meth:`look` alike."""
 
-    def __init__(self, config: Config, examples: Sequence[Example], policy: Policy, ranks: Ranks) -> None:
+    def __init__(
+        self, config: Config, examples: Sequence[Example], policy: Policy, ranks: Ranks
+    ) -> None:
         """``examples``: what is looked at."""
-        self.config, self.examples, self.policy, self.ranks = config.eval, list(examples), policy, ranks
+        self.config, self.examples, self.policy, self.ranks = (
+            config.eval,
+            list(examples),
+            policy,
+            ranks,
+        )
         self.looks: list[Look] = []
         self.adapter: dict[str, Any] = {}
 
@@ -112,11 +119,19 @@ class Looks:
         since = len(self.looks) - 1 - self.looks.index(best(self.looks))
         return since >= self.config.patience
 
-    def look(self, step: int, tick: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+    def look(
+        self, step: int, tick: Callable[[int, int], None] = lambda done, total: None
+    ) -> dict[str, Any]:
         """Measure the present policy; returns the entry for the log."""
         settings = self.config
         gold = measure(
-            self.policy, self.examples, self.ranks, settings.max_new_tokens, settings.batch, tick, settings.look_samples
+            self.policy,
+            self.examples,
+            self.ranks,
+            settings.max_new_tokens,
+            settings.batch,
+            tick,
+            settings.look_samples,
         )
         self.looks.append(Look(step, gold.right, float(np.mean(gold.finished))))
         if best(self.looks) is self.looks[-1]:

@@ -25,7 +25,7 @@ from reward_router.errors import RunError
 from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import Pairing
 from reward_router.payoffs import gold_of_choice, label_losses
-from reward_router.show import Clock
+from reward_router.progress import Clock
 from reward_router.steplog import Step, describe, line
 from reward_router.types import Float, Int
 from reward_router.units import Units

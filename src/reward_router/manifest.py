@@ -33,9 +33,14 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}
     data = {"train": data_digest(examples)}
-    data |= {name: data_digest(load_examples(section)) for name, section in sets.items() if section is not None}
+    data |= {
+        name: data_digest(load_examples(section))
+        for name, section in sets.items()
+        if section is not None
+    }
     return {
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: _version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "machine": f"{platform.machine()} {platform.system()}",
         "threads": _threads(),
         "seed": config.seed,
@@ -44,7 +49,9 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
         "prior": prior_digest(config),
         "policy": weights_identity(config.policy.model),
         "context": context_digest(config),
-        "arms": {name: found["weights"] for name, found in identities.items() if "weights" in found},
+        "arms": {
+            name: found["weights"] for name, found in identities.items() if "weights" in found
+        },
         "code": {name: found["code"] for name, found in identities.items() if "code" in found},
         "payoff_code": payoff_digest(config),
     }
@@ -54,7 +61,9 @@ def dev_set(config: Config) -> DataConfig | None:
     """The held-out prompts of a run: its own, else the dev split of the embedded ones, else none."""
     if config.eval.data is not None:
         return config.eval.data
-    return config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+    return (
+        config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+    )
 
 
 def data_digest(examples: Sequence[Example]) -> str:
@@ -87,7 +96,11 @@ def context_digest(config: Config) -> str | None:
 def payoff_digest(config: Config) -> str | None:
     """The hash of the module behind ``payoff.path``; None for a payoff of this package."""
     path = config.payoff.path
-    return None if path is None else arm_identity(ArmSpec("payoff", "python", None, {"path": path}))["code"]
+    return (
+        None
+        if path is None
+        else arm_identity(ArmSpec("payoff", "python", None, {"path": path}))["code"]
+    )
 
 
 def text_digest(text: str) -> str:

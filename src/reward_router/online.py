@@ -37,7 +37,9 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
             f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} has lambda_cls={weight}; "
             "fit one with fit-prior --set without=cls"
         )
-    right_or_wrong = PAYOFFS[payoff].needs_gold  # its level is that of ``payoff: correct`` in ``fit-prior``
+    right_or_wrong = PAYOFFS[
+        payoff
+    ].needs_gold  # its level is that of ``payoff: correct`` in ``fit-prior``
     if right_or_wrong and prior.config.get("payoff", "correct") == "correct":
         return prior
     return replace(prior, calibration=replace(prior.calibration, level=None))

@@ -163,7 +163,10 @@ class PayoffRule:
         """The payoff of one outcome, None where there is none to give."""
         if outcome.failed or (self.kind.needs_loss and self._tells_nothing(outcome)):
             return None
-        if self.kind.sampled and keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction:
+        if (
+            self.kind.sampled
+            and keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction
+        ):
             return None
         payoff: float | None = self.kind.make(outcome)
         if payoff is not None and math.isnan(payoff):  # every arm would have judged alike

@@ -110,7 +110,10 @@ def fixed_by_the_cut(finished_N: ArrayLike, truncated: Truncated) -> NDArray[np.
 
 
 def rewards_with_truncation(
-    scores_BN: ArrayLike, finished_BN: ArrayLike, truncated: Truncated = "lose", gap: float | None = None
+    scores_BN: ArrayLike,
+    finished_BN: ArrayLike,
+    truncated: Truncated = "lose",
+    gap: float | None = None,
 ) -> Float:
     """Scores as rewards for a trainer that takes numbers instead of pairs (GRPO, RLOO, PPO), cut responses below the rest.
 

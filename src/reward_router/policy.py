@@ -74,7 +74,9 @@ class PolicyText:
     def limit(self) -> int:
         """Most tokens of a prompt: ``policy.max_prompt_tokens``, and what a whole response leaves of the context."""
         most = self.config.max_prompt_tokens
-        return most if self.context is None else min(most, self.context - self.config.max_new_tokens)
+        return (
+            most if self.context is None else min(most, self.context - self.config.max_new_tokens)
+        )
 
     @property
     def eos(self) -> int:
@@ -83,17 +85,25 @@ class PolicyText:
 
     def render(self, prompt: Prompt) -> str:
         """The prompt up to where the response starts. InputError where the chat template refuses its messages."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        messages = (
+            [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        )
         added = self.config.system is not None and messages[0]["role"] != "system"
         if added:
             messages = [{"role": "system", "content": str(self.config.system)}, *messages]
         if self.tokenizer.chat_template is None:
             return "\n".join(m["content"] for m in messages if m["content"])
         try:
-            text: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text: str = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
         except Exception as error:  # a template is foreign code, and there may be several of them with none to choose
             roles = ", ".join(m["role"] for m in messages)
-            allowed = "policy.system: null adds no system turn" if added else "give prompts in roles that it knows"
+            allowed = (
+                "policy.system: null adds no system turn"
+                if added
+                else "give prompts in roles that it knows"
+            )
             raise InputError(
                 f"policy.model={self.config.model!r}: its chat template refuses a prompt with the roles {roles}: {_in_one_line(error)} ({allowed})"
             ) from None
@@ -119,7 +129,9 @@ class PolicyText:
         return len(self._ids(prompt)) <= self.limit
 
     def _ids(self, prompt: Prompt) -> list[int]:
-        bare = self.tokenizer.chat_template is None  # a template writes its own BOS; a base model's tokenizer adds it
+        bare = (
+            self.tokenizer.chat_template is None
+        )  # a template writes its own BOS; a base model's tokenizer adds it
         ids: list[int] = self.tokenizer(self.render(prompt), add_special_tokens=bare)["input_ids"]
         return ids[:-1] if bare and len(ids) > 1 and ids[-1] == self.eos else ids
 
@@ -135,7 +147,9 @@ class Policy:
     def __init__(self, config: PolicyConfig, train: TrainConfig, seed: int) -> None:
         """Load the model and attach fresh adapters (B = 0: the base model). Raises InputError where it cannot be read."""
         self.config, self.seed = config, seed
-        self.at_reference = False  # True while the reference adapter holds the policy's very weights
+        self.at_reference = (
+            False  # True while the reference adapter holds the policy's very weights
+        )
         self.device = torch_device(config.device)
         self.tokenizer = load_tokenizer(config.model, trust_remote_code=config.trust_remote_code)
         base = self._load(config.dtype)
@@ -150,19 +164,29 @@ class Policy:
 
     def _load(self, dtype: str) -> Any:
         trust = self.config.trust_remote_code
-        return load_causal_lm(self.config.model, dtype=dtype, device=self.device, trust_remote_code=trust)
+        return load_causal_lm(
+            self.config.model, dtype=dtype, device=self.device, trust_remote_code=trust
+        )
 
     def sync(self) -> None:
         """Give the sampler the adapter's present weights; call after training steps, before sampling."""
         self.sampler.sync()
 
-    def sample(self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int) -> list[list[Response]]:
+    def sample(
+        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, step: int
+    ) -> list[list[Response]]:
         """N sampled responses per prompt at the configured temperature; drawn again alike for the same step and ids."""
         stream = Stream(self.seed, "sample", step)
-        return self.sampler.generate(prompts, ids, n, stream, self.config.temperature, self.config.max_new_tokens)
+        return self.sampler.generate(
+            prompts, ids, n, stream, self.config.temperature, self.config.max_new_tokens
+        )
 
     def trial(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, max_new_tokens: int | None = None
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[str],
+        n: int,
+        max_new_tokens: int | None = None,
     ) -> list[list[Response]]:
         """N responses per prompt as in :meth:`sample`, for measuring: alike for the same ids whatever the seed or the step.
 
@@ -171,17 +195,23 @@ class Policy:
         limit = max_new_tokens or self.config.max_new_tokens
         return self.sampler.generate(prompts, ids, n, TRIAL, self.config.temperature, limit)
 
-    def answer(self, prompts: Sequence[Prompt], max_new_tokens: int | None = None) -> list[Response]:
+    def answer(
+        self, prompts: Sequence[Prompt], max_new_tokens: int | None = None
+    ) -> list[Response]:
         """One greedy response per prompt."""
         limit = max_new_tokens or self.config.max_new_tokens
-        return [r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, TRIAL, 0.0, limit)]
+        return [
+            r[0] for r in self.sampler.generate(prompts, [""] * len(prompts), 1, TRIAL, 0.0, limit)
+        ]
 
     def embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         """(B, D) embeddings of prompts under the live policy: last_hidden (paper), mean_hidden or mean_input."""
         size = self.config.sample_batch
         if not prompts:
             return np.zeros((0, int(self.model.config.hidden_size)))
-        return np.concatenate([self._embed(prompts[i : i + size], pooling) for i in range(0, len(prompts), size)])
+        return np.concatenate(
+            [self._embed(prompts[i : i + size], pooling) for i in range(0, len(prompts), size)]
+        )
 
     def _embed(self, prompts: Sequence[Prompt], pooling: str) -> Float:
         batch = self.tokenize(prompts)
@@ -193,7 +223,9 @@ class Policy:
             else:
                 hidden_BTD = model.base_model(**batch).last_hidden_state
         if pooling == "last_hidden":
-            rows_BD = hidden_BTD[:, -1]  # prompts are padded on the left: the last column is the last token
+            rows_BD = hidden_BTD[
+                :, -1
+            ]  # prompts are padded on the left: the last column is the last token
         else:
             rows_BD = (hidden_BTD * mask_BT[..., None]).sum(1) / mask_BT.sum(1, keepdim=True)
         return np.asarray(rows_BD.float().cpu().numpy(), dtype=np.float64)
@@ -226,7 +258,9 @@ class Policy:
         width = max(map(len, ids))
         pad = self.tokenizer.pad_token_id
         tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids], device=self.device)
-        mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids], device=self.device)
+        mask = torch.tensor(
+            [[0] * (width - len(i)) + [1] * len(i) for i in ids], device=self.device
+        )
         return {"input_ids": tokens, "attention_mask": mask}
 
     @contextmanager
@@ -250,15 +284,21 @@ class Policy:
         """Copies of one adapter's tensors by parameter name, without the adapter's own name in it."""
         tag = f".{adapter}."
         return {
-            name.replace(tag, "."): p.detach().cpu().clone() for name, p in self.model.named_parameters() if tag in name
+            name.replace(tag, "."): p.detach().cpu().clone()
+            for name, p in self.model.named_parameters()
+            if tag in name
         }
 
     def load_adapter(self, state: dict[str, Tensor], adapter: str = "policy") -> None:
         """Copy tensors made by :meth:`adapter_state` into an adapter; InputError where they do not fit."""
         tag = f".{adapter}."
-        own = {name.replace(tag, "."): p for name, p in self.model.named_parameters() if tag in name}
+        own = {
+            name.replace(tag, "."): p for name, p in self.model.named_parameters() if tag in name
+        }
         if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
-            raise InputError("the checkpoint's adapter belongs to another model or LoRA configuration")
+            raise InputError(
+                "the checkpoint's adapter belongs to another model or LoRA configuration"
+            )
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(state[name])
@@ -311,7 +351,9 @@ class TransformersSampler:
     def __init__(self, model: Any, policy: Policy) -> None:
         """``model``: the base weights, in the sampling dtype; :meth:`sync` adds the adapter."""
         self.model, self.policy = model, policy
-        model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(), *args[1:]))
+        model.get_output_embeddings().register_forward_pre_hook(
+            lambda _, args: (args[0].contiguous(), *args[1:])
+        )
 
     def sync(self) -> None:
         """weights := W + scaling B A for every adapted layer."""
@@ -323,7 +365,13 @@ class TransformersSampler:
                     own[f"{name}.weight"].copy_(weight)
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[str],
+        n: int,
+        stream: Stream,
+        temperature: float,
+        limit: int,
     ) -> list[list[Response]]:
         """Responses as texts; prompts of similar length are generated together."""
         lengths = [len(self.policy.prompt_ids(p)) for p in prompts]
@@ -332,13 +380,21 @@ class TransformersSampler:
         out: list[list[Response]] = [[] for _ in prompts]
         for start in range(0, len(order), per_call):
             rows = order[start : start + per_call]
-            texts = self._call([prompts[i] for i in rows], [ids[i] for i in rows], n, stream, temperature, limit)
+            texts = self._call(
+                [prompts[i] for i in rows], [ids[i] for i in rows], n, stream, temperature, limit
+            )
             for i, group in zip(rows, texts, strict=True):
                 out[i] = group
         return out
 
     def _call(
-        self, prompts: list[Prompt], ids: list[str], n: int, stream: Stream, temperature: float, limit: int
+        self,
+        prompts: list[Prompt],
+        ids: list[str],
+        n: int,
+        stream: Stream,
+        temperature: float,
+        limit: int,
     ) -> list[list[Response]]:
         batch = self.policy.tokenize(prompts)
         draws = _KeyedDraws(self.policy, ids, n, stream, temperature, limit)
@@ -356,7 +412,9 @@ class TransformersSampler:
         """
         ids_BT = batch["input_ids"].repeat_interleave(n, 0)
         mask_BT = batch["attention_mask"].repeat_interleave(n, 0)
-        out_BT = torch.full((len(ids_BT), limit), int(self.policy.tokenizer.pad_token_id), device=ids_BT.device)
+        out_BT = torch.full(
+            (len(ids_BT), limit), int(self.policy.tokenizer.pad_token_id), device=ids_BT.device
+        )
         cache = self._prefill(batch, n) if ids_BT.shape[1] > 1 else None
         position_B = mask_BT.sum(1) - 1
         token_B, rows_B = ids_BT[:, -1], torch.arange(len(ids_BT), device=ids_BT.device)
@@ -380,7 +438,9 @@ class TransformersSampler:
             if alive <= KEEP_SHARE * len(rows_B):
                 kept = torch.nonzero(~ended_B)[:, 0]
                 cache.batch_select_indices(kept)
-                mask_BT, position_B, rows_B, token_B = (x[kept] for x in (mask_BT, position_B, rows_B, token_B))
+                mask_BT, position_B, rows_B, token_B = (
+                    x[kept] for x in (mask_BT, position_B, rows_B, token_B)
+                )
                 ended_B = ended_B[kept]
             mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], 1)
             position_B = position_B + 1
@@ -402,11 +462,15 @@ class TransformersSampler:
 class _KeyedDraws:
     """The next token of each row by inverse CDF, from uniforms keyed by (seed, step, prompt, response); greedy at 0."""
 
-    def __init__(self, policy: Policy, ids: list[str], n: int, stream: Stream, temperature: float, limit: int) -> None:
+    def __init__(
+        self, policy: Policy, ids: list[str], n: int, stream: Stream, temperature: float, limit: int
+    ) -> None:
         self.temperature, self.top_p = temperature, policy.config.top_p
         if temperature > 0:
             uniforms = [rng(*stream, f"{i}/{j}").random(limit) for i in ids for j in range(n)]
-            self.uniform_BT = torch.tensor(np.array(uniforms), dtype=torch.float64, device=policy.device)
+            self.uniform_BT = torch.tensor(
+                np.array(uniforms), dtype=torch.float64, device=policy.device
+            )
 
     def next(self, logits_BV: Tensor, rows_B: Tensor, t: int) -> Tensor:
         """(B,) token ids; ``rows_B``: which responses these rows are, ``t``: the token's place in the response."""
@@ -468,7 +532,13 @@ class VLLMSampler:
         self.policy.save_pretrained(Path(self.folder.name) / str(self.version))
 
     def generate(
-        self, prompts: Sequence[Prompt], ids: Sequence[str], n: int, stream: Stream, temperature: float, limit: int
+        self,
+        prompts: Sequence[Prompt],
+        ids: Sequence[str],
+        n: int,
+        stream: Stream,
+        temperature: float,
+        limit: int,
     ) -> list[list[Response]]:
         """Responses as texts; every prompt has its own keyed seed."""
         from vllm import SamplingParams
@@ -476,12 +546,23 @@ class VLLMSampler:
 
         seeds = [int(rng(*stream, i).integers(2**31)) for i in ids]
         params = [
-            SamplingParams(n=n, temperature=temperature, top_p=self.policy.config.top_p, max_tokens=limit, seed=seed)
+            SamplingParams(
+                n=n,
+                temperature=temperature,
+                top_p=self.policy.config.top_p,
+                max_tokens=limit,
+                seed=seed,
+            )
             for seed in seeds
         ]
-        adapter = LoRARequest(str(self.version), self.version, str(Path(self.folder.name) / str(self.version)))
+        adapter = LoRARequest(
+            str(self.version), self.version, str(Path(self.folder.name) / str(self.version))
+        )
         texts = [{"prompt_token_ids": self.policy.prompt_ids(p)} for p in prompts]
         outputs = self.engine.generate(texts, params, lora_request=adapter, use_tqdm=False)
         if len(outputs) != len(prompts):
             raise RunError(f"vLLM returned {len(outputs)} outputs for {len(prompts)} prompts")
-        return [[Response(o.text, o.finish_reason == "stop") for o in output.outputs] for output in outputs]
+        return [
+            [Response(o.text, o.finish_reason == "stop") for o in output.outputs]
+            for output in outputs
+        ]

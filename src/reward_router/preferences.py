@@ -19,8 +19,8 @@ from typing import Any
 
 from reward_router import chat, labels
 from reward_router.chat import Message, Unreadable
-from reward_router.columns import is_missing, required
-from reward_router.rows import Row
+from reward_router.column_names import is_missing, required
+from reward_router.reading import Row
 
 Prompt = str | list[Message]
 
@@ -52,7 +52,14 @@ _STEMS = (
     "candidate",
     "human_ref",
 )
-_ENDS = (("_a", "_b", None), ("_0", "_1", 0), ("_1", "_2", 1), ("1", "2", 1), ("0", "1", 0), ("a", "b", None))
+_ENDS = (
+    ("_a", "_b", None),
+    ("_0", "_1", 0),
+    ("_1", "_2", 1),
+    ("1", "2", 1),
+    ("0", "1", 0),
+    ("a", "b", None),
+)
 _LABELS = (
     "label", "winner", "labels", "better_response_id", "overall_preference", "preference_strength", "preference", "better",
     "preferred", "choice", "decision", "verdict", "chosen_index", "chosen_idx", "preferred_index", "winner_index", "chosen",
@@ -61,7 +68,16 @@ _LABELS = (
 _LISTS = ("responses", "completions", "answers", "generations", "outputs", "candidates")
 _SCORES = ("scores", "ratings", "rewards", "rating", "score", "overall_scores")
 _RANKS = ("ranks", "rank", "ranking")
-_ITEM_TEXTS = ("response", "answer", "text", "completion", "output", "content", "generation", "message")
+_ITEM_TEXTS = (
+    "response",
+    "answer",
+    "text",
+    "completion",
+    "output",
+    "content",
+    "generation",
+    "message",
+)
 _ITEM_SCORES = ("overall_score", "score", "rating", "reward", "fine-grained_score")
 _PROMPTS = (
     "prompt", "question", "instruction", "query", "conversations", "conversation", "messages", "context", "history", "post",
@@ -82,13 +98,17 @@ class Pair:
     counted_from: int | None = None
 
 
-def pairs_of(row: Row, mapping: Mapping[str, str], preference: str | None, place: str) -> list[Pair]:
+def pairs_of(
+    row: Row, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Pair]:
     """The pairs of one row. `Unreadable` or InputError where it holds none that can be read, saying why.
 
     ``mapping``: our name -> the data's column. ``preference``: a column that says which is better.
     """
     chat.no_media(row)
-    held = {name.casefold(): name for name in row if isinstance(name, str) and not is_missing(row[name])}
+    held = {
+        name.casefold(): name for name in row if isinstance(name, str) and not is_missing(row[name])
+    }
     mapped = "chosen" in mapping or "rejected" in mapping
     if not mapped and not ("chosen" in row and "rejected" in row):
         for form in (_named_pair, _swift, _listed, _two):
@@ -97,7 +117,9 @@ def pairs_of(row: Row, mapping: Mapping[str, str], preference: str | None, place
                 return found
     first, second = (required(row, name, mapping, place) for name in ("chosen", "rejected"))
     said = (
-        "a" if preference is None else _said(required(row, "preference", {"preference": preference}, place), preference)
+        "a"
+        if preference is None
+        else _said(required(row, "preference", {"preference": preference}, place), preference)
     )
     return list(_paired(row, held, mapping, place, first, second, said, preference or ""))
 
@@ -105,7 +127,9 @@ def pairs_of(row: Row, mapping: Mapping[str, str], preference: str | None, place
 Held = Mapping[str, str]
 
 
-def _named_pair(row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str) -> list[Pair]:
+def _named_pair(
+    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Pair]:
     for better, worse in _NAMED_PAIRS:
         if better in held and worse in held:
             said = "a" if preference is None else _said(row.get(preference), preference)
@@ -114,7 +138,9 @@ def _named_pair(row: Row, held: Held, mapping: Mapping[str, str], preference: st
     return []
 
 
-def _swift(row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str) -> list[Pair]:
+def _swift(
+    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Pair]:
     """ms-swift: the conversation with the chosen response, and the rejected one beside it."""
     worse = held.get("rejected_response") or held.get("rejected_messages")
     if "messages" not in held or worse is None:
@@ -125,10 +151,14 @@ def _swift(row: Row, held: Held, mapping: Mapping[str, str], preference: str | N
     start = _simple(turns[:-1])
     rejected = row[worse]
     several = rejected if _several(rejected) else [rejected]
-    return [Pair(start, _reply(turns[-1]), response(r, start, "rejected_response")) for r in several]
+    return [
+        Pair(start, _reply(turns[-1]), response(r, start, "rejected_response")) for r in several
+    ]
 
 
-def _two(row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str) -> list[Pair]:
+def _two(
+    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Pair]:
     """Two responses by place, and a label."""
     found = two_columns(held)
     if found is None:
@@ -136,13 +166,17 @@ def _two(row: Row, held: Held, mapping: Mapping[str, str], preference: str | Non
     first, second, counted_from = found
     column = preference or label_column(row, held, (first, second))
     if column is None:
-        raise Unreadable(f"columns {first} and {second} are there, and none that says which is better; give preference")
+        raise Unreadable(
+            f"columns {first} and {second} are there, and none that says which is better; give preference"
+        )
     said: labels.Side | float
     hot = column == "winner_model_a" and "winner_model_a" in held and "winner_model_b" in held
     said = one_hot(row, held) if hot else _said(required(row, column, {}, place), column)
     if "human_ref_a" in held and column == "labels" and isinstance(said, float):
         said = "a" if said == 1 else "b" if said == 0 else said
-    return list(_paired(row, held, mapping, place, row[first], row[second], said, column, counted_from))
+    return list(
+        _paired(row, held, mapping, place, row[first], row[second], said, column, counted_from)
+    )
 
 
 def two_columns(held: Held) -> tuple[str, str, int | None] | None:
@@ -174,15 +208,23 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
 
 def one_hot(row: Row, held: Held) -> labels.Side:
     """What the columns winner_model_a, winner_model_b and winner_tie say."""
-    a, b = (str(row[held[name]]) in ("1", "1.0", "True", "true") for name in ("winner_model_a", "winner_model_b"))
+    a, b = (
+        str(row[held[name]]) in ("1", "1.0", "True", "true")
+        for name in ("winner_model_a", "winner_model_b")
+    )
     if a and b:
         raise Unreadable("winner_model_a and winner_model_b are both 1")
     return "a" if a else "b" if b else "tie"
 
 
-def _listed(row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str) -> list[Pair]:
+def _listed(
+    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Pair]:
     """Several responses with a score or a rank each."""
-    column = next((held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)), None)
+    column = next(
+        (held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)),
+        None,
+    )
     if column is None or isinstance(row[column], str):
         return []
     items = list(row[column])
@@ -266,11 +308,17 @@ def _given_prompt(row: Row, held: Held, mapping: Mapping[str, str], place: str, 
     """What the row says the prompt is, `_NONE` where it stands before both responses."""
     if "prompt" in mapping or "prompt" in row:
         return prompt(required(row, "prompt", mapping, place), "prompt")
-    if "input" in held and isinstance(row[held["input"]], Mapping) and "messages" in row[held["input"]]:
+    if (
+        "input" in held
+        and isinstance(row[held["input"]], Mapping)
+        and "messages" in row[held["input"]]
+    ):
         return prompt(row[held["input"]]["messages"], "input.messages")
     if _is_conversation(first):
         return _NONE
-    column = next((held[name] for name in _PROMPTS if name in held and name not in ("prompt",)), None)
+    column = next(
+        (held[name] for name in _PROMPTS if name in held and name not in ("prompt",)), None
+    )
     if column is None or row[column] == "":
         return _NONE
     value = row[column]
@@ -287,7 +335,9 @@ def _with_system(found: Prompt, row: Row, held: Held) -> Prompt:
     if not isinstance(system, str) or not system.strip():
         return found
     turns = [{"role": "user", "content": found}] if isinstance(found, str) else found
-    return turns if turns[0]["role"] == "system" else [{"role": "system", "content": system}, *turns]
+    return (
+        turns if turns[0]["role"] == "system" else [{"role": "system", "content": system}, *turns]
+    )
 
 
 def _is_conversation(value: Any) -> bool:
@@ -330,7 +380,11 @@ def _ends_like(turns: Sequence[Message], start: Sequence[Message]) -> bool:
 
 
 def _after(turns: list[Message], start: Sequence[Message]) -> list[Message]:
-    return turns[len(start) :] if len(turns) > len(start) and _ends_like(turns[: len(start)], start) else turns
+    return (
+        turns[len(start) :]
+        if len(turns) > len(start) and _ends_like(turns[: len(start)], start)
+        else turns
+    )
 
 
 def _common(left: Sequence[Message], right: Sequence[Message]) -> int:
@@ -365,12 +419,16 @@ def response(value: Any, start: Prompt, what: str) -> str:
     if isinstance(found, float) and not math.isfinite(found):
         raise Unreadable(f"{what} is {found}, which is no text")
     if isinstance(found, str | bool | int | float):
-        return str(found) if not isinstance(found, str) else found  # "True" and "42" are answers that JSON makes values
+        return (
+            str(found) if not isinstance(found, str) else found
+        )  # "True" and "42" are answers that JSON makes values
     if _is_parts(found):
         return chat.content_text(found, what)
     turns = _after(chat.messages(found, what), _turns(start))
     if len(turns) != 1 or turns[0]["role"] != "assistant":
-        raise Unreadable(f"{what} must be one assistant turn after the prompt, found {len(turns)} turns")
+        raise Unreadable(
+            f"{what} must be one assistant turn after the prompt, found {len(turns)} turns"
+        )
     return _reply(turns[0])
 
 
@@ -378,7 +436,10 @@ def _is_parts(value: Any) -> bool:
     """Content parts, or one object with a text, in the place of a message."""
     parts = value if isinstance(value, list | tuple) else [value]
     return bool(parts) and all(
-        isinstance(part, Mapping) and "role" not in part and "from" not in part and ("type" in part or "text" in part)
+        isinstance(part, Mapping)
+        and "role" not in part
+        and "from" not in part
+        and ("type" in part or "text" in part)
         for part in parts
     )
 
@@ -389,7 +450,9 @@ def _reply(turn: Message) -> str:
 
 def _several(value: Any) -> bool:
     """A list of texts or of conversations: several responses, not messages."""
-    return isinstance(value, list | tuple) and any(isinstance(item, str | list | tuple) for item in value)
+    return isinstance(value, list | tuple) and any(
+        isinstance(item, str | list | tuple) for item in value
+    )
 
 
 def _list(value: Any) -> Sequence[Any]:

@@ -16,7 +16,13 @@ from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS
 from reward_router.policy import PolicyText, Prompt
-from reward_router.rewards.loading import check_model, load_tokenizer, resolve_model, skeleton, torch_device
+from reward_router.rewards.loading import (
+    check_model,
+    load_tokenizer,
+    resolve_model,
+    skeleton,
+    torch_device,
+)
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import HEADS, ArmSpec, build, source_of
@@ -40,7 +46,9 @@ def check_policy(config: Config) -> PolicyText:
         check_model(policy.model, trust_remote_code=policy.trust_remote_code, head="causal")
     except InputError as error:
         raise InputError(f"policy.model: {error}") from None
-    return PolicyText(policy, tokenizer, context_of(model_config(policy.model, policy.trust_remote_code)))
+    return PolicyText(
+        policy, tokenizer, context_of(model_config(policy.model, policy.trust_remote_code))
+    )
 
 
 def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example]) -> None:
@@ -107,7 +115,9 @@ def answer_one_row(
         result = pool.score(arm, prompts, [RESPONSES] * len(prompts))
         if result.ok:
             continue
-        if result.refused or (refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)):
+        if result.refused or (
+            refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)
+        ):
             raise InputError(
                 f"arm {arm!r} cannot answer a real prompt: {result.error} (pool.unready: warn goes on all the same)"
             )
@@ -134,7 +144,9 @@ def disk_bytes(config: Config, steps: int, prompts: int) -> float:
     units = steps * min(train.batch_prompts, prompts)
     wide = {"full": 8.0, "f32": 4.0, "none": 0.0}[config.contexts]
     contexts = wide * (config.context.dim if config.context.kind == "hashing" else 1024)
-    return adapter * (CHECKPOINTS * ADAPTER_COPIES + 1) + units * (contexts + 200.0 * (1 + config.policy.n_responses))
+    return adapter * (CHECKPOINTS * ADAPTER_COPIES + 1) + units * (
+        contexts + 200.0 * (1 + config.policy.n_responses)
+    )
 
 
 def adapted_width(config: Config) -> int:
@@ -169,7 +181,9 @@ def model_config(model: str, trust_remote_code: bool = False) -> Any:
     try:
         return AutoConfig.from_pretrained(resolve_model(model), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {model!r}: its configuration cannot be read: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"model {model!r}: its configuration cannot be read: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _adapts(targets: str | Sequence[str], name: str) -> bool:

@@ -14,6 +14,7 @@ from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gol
 from reward_router.best_of import best_of
 from reward_router.changes import differences, told
 from reward_router.config import Config, DataConfig
+from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, compare, measure
 from reward_router.examples import Example, balanced, load_examples
@@ -23,11 +24,10 @@ from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe
 from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.online import prior_trust
-from reward_router.ranks import Ranks
+from reward_router.progress import Clock, Show, plain_console, say
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.samples import Samples
-from reward_router.show import Clock, Show, plain_console, say
 from reward_router.summary import (
     arms_table,
     model_hash,
@@ -63,7 +63,9 @@ def train(
     """
     run, clock = RunDir(out), Clock()
     if accept_changes and not resume:
-        raise InputError("--accept-changes says what --resume may go on with; give both, or neither")
+        raise InputError(
+            "--accept-changes says what --resume may go on with; give both, or neither"
+        )
     run.check(config, resume)
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
     console = console if console and ranks.main else plain_console(quiet=True)
@@ -83,7 +85,12 @@ def train(
         with show:
             with clock.phase("load"):
                 parts = assemble(
-                    config, run.ledger, ranks, lambda what: say(console, what, "dim"), examples, show.begin
+                    config,
+                    run.ledger,
+                    ranks,
+                    lambda what: say(console, what, "dim"),
+                    examples,
+                    show.begin,
                 )
                 going = _Run(run, parts, clock, show, before or {})
                 going.at_checkpoint = at_checkpoint
@@ -98,11 +105,17 @@ def train(
             parts.dispatcher.ledger.close()
 
 
-def _resumed(run: RunDir, config: Config, examples: list[Example], accept: bool) -> tuple[dict[str, Any] | None, str]:
+def _resumed(
+    run: RunDir, config: Config, examples: list[Example], accept: bool
+) -> tuple[dict[str, Any] | None, str]:
     """The checkpoint to go on from, and what the user should know; nothing is touched where the run is refused."""
     now, kept = manifest(config, examples), run.read_manifest()
     changes = {} if kept is None else differences(kept, now)
-    if kept is None and (last := _last_state(run)) is not None and last.get("prior") != now["prior"]:
+    if (
+        kept is None
+        and (last := _last_state(run)) is not None
+        and last.get("prior") != now["prior"]
+    ):
         changes = {"prior": [last.get("prior"), now["prior"]]}
     if changes and not accept:
         raise InputError(
@@ -136,7 +149,9 @@ def rewind(run: RunDir) -> dict[str, Any] | None:
     """The newest checkpoint's state; what came after it leaves ledger and log: those steps are run again."""
     if not run.ledger.exists():
         if run.checkpoints():
-            raise InputError(f"--resume {run.path}: {run.ledger.name} is missing; the run cannot go on without it")
+            raise InputError(
+                f"--resume {run.path}: {run.ledger.name} is missing; the run cannot go on without it"
+            )
         return None
     with Ledger(run.ledger) as ledger:
         state = run.newest_checkpoint(ledger.last_seq)
@@ -146,7 +161,9 @@ def rewind(run: RunDir) -> dict[str, Any] | None:
 
 
 class _Run:
-    def __init__(self, run: RunDir, parts: Parts, clock: Clock, show: Show, before: dict[str, Gold]) -> None:
+    def __init__(
+        self, run: RunDir, parts: Parts, clock: Clock, show: Show, before: dict[str, Gold]
+    ) -> None:
         self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
         self.show, self.console = show, show.console
         self.held_out = self._examples(dev_set(self.config))
@@ -165,7 +182,9 @@ class _Run:
         parts.asker.warn = self._warn
         if parts.eval_only is not None:
             parts.eval_only.warn = self._warn
-        wanted = self.kinds().keys() - ({GOLD_SAMPLED} if self.chooses else set())  # the responses are needed, too
+        wanted = self.kinds().keys() - (
+            {GOLD_SAMPLED} if self.chooses else set()
+        )  # the responses are needed, too
         self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
         self.first = self.done = 0
         self.at_checkpoint: Callable[[Path], object] | None = None
@@ -177,7 +196,9 @@ class _Run:
         plan, costs = {"step": parts.steps}, {"step": step_cost(config, parts.examples)}
         if self.looks is not None:
             plan["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
-            costs["look"] = measured_cost(config, len(self.looks.examples), config.eval.look_samples)
+            costs["look"] = measured_cost(
+                config, len(self.looks.examples), config.eval.look_samples
+            )
         for kind, (examples, samples) in self.kinds().items():
             plan[kind], costs[kind] = 2, measured_cost(config, len(examples), samples)
         if self.chooses:
@@ -192,9 +213,15 @@ class _Run:
         """Kinds of gold this run measures: name in the summary -> prompts and samples of each (0: one greedy response)."""
         settings = self.config.eval
         sets = {GOLD: self.held_out, "gold_test": self.test}
-        kinds = {name: (examples, 0) for name, examples in sets.items() if examples and settings.greedy}
+        kinds = {
+            name: (examples, 0) for name, examples in sets.items() if examples and settings.greedy
+        }
         if settings.samples:
-            kinds |= {f"{name}_sampled": (examples, settings.samples) for name, examples in sets.items() if examples}
+            kinds |= {
+                f"{name}_sampled": (examples, settings.samples)
+                for name, examples in sets.items()
+                if examples
+            }
         return kinds
 
     def _make_looks(self) -> Looks:
@@ -211,7 +238,11 @@ class _Run:
             return []
         everyone = load_examples(data)
         judged = [e for e in everyone if e.verify] or (everyone if self.config.eval.arm else [])
-        return balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit) if judged else []
+        return (
+            balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit)
+            if judged
+            else []
+        )
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
         """Everything up to gold after training, which it returns."""
@@ -221,7 +252,9 @@ class _Run:
         else:
             for kind in self.before:
                 self.show.skip(kind)
-            self.before |= self._measure_all("before", [kind for kind in self.kinds() if kind not in self.before])
+            self.before |= self._measure_all(
+                "before", [kind for kind in self.kinds() if kind not in self.before]
+            )
             self._choose("before", 0)
             self.samples.write()
             self._look(0)
@@ -256,15 +289,22 @@ class _Run:
         with self.clock.phase("eval"):
             entry = self.looks.look(step, tick)
         if self.looks.stopped and step < self.parts.steps:
-            say(self.console, f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better")
+            say(
+                self.console,
+                f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better",
+            )
         base = "" if step == 0 else f" (base model {entry['base']:.3f}, best {entry['best']:.3f})"
-        self.show.advance(f"look after step {step}: gold {entry['gold']:.3f} on train prompts{base}", "look")
+        self.show.advance(
+            f"look after step {step}: gold {entry['gold']:.3f} on train prompts{base}", "look"
+        )
         return entry
 
     def _after(self) -> dict[str, Gold]:
         """Gold of the adapter that is kept; of the base model it is known."""
         after, base = dict(self.before), self.looks is not None and self.looks.settle().step == 0
-        lost = {GOLD_SAMPLED} if self.chooses and not self.answers else set()  # by a resume; drawn again alike
+        lost = (
+            {GOLD_SAMPLED} if self.chooses and not self.answers else set()
+        )  # by a resume; drawn again alike
         for kind in self.kinds():
             if base and kind not in lost:
                 self.show.skip(kind)
@@ -280,7 +320,9 @@ class _Run:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
         with self.clock.phase("eval"):
-            found = best_of(self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks))
+            found = best_of(
+                self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks)
+            )
         self.best_of[when] = found
         self.show.advance(best_of_line(found, when), BEST_OF, self._once())
 
@@ -315,7 +357,9 @@ class _Run:
             )
         share = sum(gold.right) / len(gold.right)
         told = f"{share:.3f} of" if share == share else "unknown, answered"
-        self.show.advance(f"gold {when} training: {told} {len(gold.right)} held-out prompts, {how}", kind)
+        self.show.advance(
+            f"gold {when} training: {told} {len(gold.right)} held-out prompts, {how}", kind
+        )
         return gold
 
     def _checkpoint(self, step: int) -> None:
@@ -410,9 +454,18 @@ class _Run:
             "arms": arms_table(parts),
             "units_by_category": units_by_category(parts),
             **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
-            **{kind: compare(self.before[kind], gold) for kind, gold in after.items() if _known(gold)},
-            "win_rate": win_rate(config, self.run.read_samples()) if after and config.eval.arm else None,
-            "gold_rows": {n: {"before": self.before[n].to_json(), "after": g.to_json()} for n, g in after.items()},
+            **{
+                kind: compare(self.before[kind], gold)
+                for kind, gold in after.items()
+                if _known(gold)
+            },
+            "win_rate": win_rate(config, self.run.read_samples())
+            if after and config.eval.arm
+            else None,
+            "gold_rows": {
+                n: {"before": self.before[n].to_json(), "after": g.to_json()}
+                for n, g in after.items()
+            },
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
             "study": shipped_study() if is_default(config) else None,
@@ -427,12 +480,20 @@ class _Run:
                 "by_status": by_status,
                 "price": total_price(parts),
             },
-            "counts": {**self.loop.counts, "long_prompts": parts.long_prompts, "arm_failures": counted["failures"]},
+            "counts": {
+                **self.loop.counts,
+                "long_prompts": parts.long_prompts,
+                "arm_failures": counted["failures"],
+            },
             "committee": self._committee(made - by_status.get("label", 0)),
             "saturated": counted.get("saturated"),
             "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
-            "manifest": {**made_of, "model": model_hash(parts.policy.model.get_base_model()), "ended": machine.now()},
+            "manifest": {
+                **made_of,
+                "model": model_hash(parts.policy.model.get_base_model()),
+                "ended": machine.now(),
+            },
             "accepted_changes": accepted,
         }
 
@@ -440,9 +501,18 @@ class _Run:
         committee = self.parts.committee
         if committee is None:
             return None
-        refits = [r for line in self.run.read_log() for r in (line.get("committee") or {}).get("refits", [])]
+        refits = [
+            r
+            for line in self.run.read_log()
+            for r in (line.get("committee") or {}).get("refits", [])
+        ]
         calls = judged / max(1, self.loop.counts["responses"])
-        return {**committee.describe(), "calls_per_response": calls, "counts": committee.counts, "refits": refits}
+        return {
+            **committee.describe(),
+            "calls_per_response": calls,
+            "counts": committee.counts,
+            "refits": refits,
+        }
 
 
 def _known(gold: Gold) -> bool:
@@ -466,7 +536,11 @@ def judged_by(config: Config) -> str:
     if config.router.mode == "ensemble":
         return f"{config.router.ensemble} ensemble"
     if config.judge.mode == "committee":
-        return "committee" if config.judge.first == "order" else f"committee after {config.router.name}"
+        return (
+            "committee"
+            if config.judge.first == "order"
+            else f"committee after {config.router.name}"
+        )
     return config.router.name
 
 

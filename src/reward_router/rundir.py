@@ -46,19 +46,27 @@ class RunDir:
         kept = self.path / "config.yaml"
         if resume:
             if self.summary.is_file():
-                raise InputError(f"--resume {self.path}: this run is finished; its figures are in {self.summary}")
+                raise InputError(
+                    f"--resume {self.path}: this run is finished; its figures are in {self.summary}"
+                )
             if not kept.is_file():
-                raise InputError(f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out")
+                raise InputError(
+                    f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out"
+                )
             try:
                 before = kept.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"--resume {self.path}: {kept.name} cannot be read: {error}") from None
+                raise InputError(
+                    f"--resume {self.path}: {kept.name} cannot be read: {error}"
+                ) from None
             self._same(before, configuration.dump(config))
         elif self.path.exists() and (
             not self.path.is_dir() or any(p.suffix != ".partial" for p in self.path.iterdir())
         ):
             finished = "a finished run" if self.summary.is_file() else "something else"
-            what = "an unfinished run" if kept.is_file() and not self.summary.is_file() else finished
+            what = (
+                "an unfinished run" if kept.is_file() and not self.summary.is_file() else finished
+            )
             hint = ", or --resume to go on with it" if what == "an unfinished run" else ""
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
 
@@ -82,9 +90,13 @@ class RunDir:
         try:
             found = json.loads(self.manifest.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(f"{self.manifest}: not JSON ({error}); the manifest of a run is expected") from None
+            raise InputError(
+                f"{self.manifest}: not JSON ({error}); the manifest of a run is expected"
+            ) from None
         if not isinstance(found, dict):
-            raise InputError(f"{self.manifest}: a JSON object is expected, found {type(found).__name__}")
+            raise InputError(
+                f"{self.manifest}: a JSON object is expected, found {type(found).__name__}"
+            )
         return found
 
     def abandon(self) -> None:
@@ -99,7 +111,10 @@ class RunDir:
                 parent.rmdir()
 
     def _same(self, before: str, now: str) -> None:
-        old, new = _flat(self._with_defaults(before)), _flat(configuration.parse_yaml(now, "config"))
+        old, new = (
+            _flat(self._with_defaults(before)),
+            _flat(configuration.parse_yaml(now, "config")),
+        )
         changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
         if changed:
             k = changed[0]
@@ -137,7 +152,9 @@ class RunDir:
     def write_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep ``rows`` in samples.jsonl, in place of earlier ones of the same ``when`` and ``kind``."""
         fresh = {(row["when"], row["kind"]) for row in rows}
-        kept = [row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh]
+        kept = [
+            row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
+        ]
         write_atomically(self.samples, "".join(dumps(row) + "\n" for row in [*kept, *rows]))
 
     def trim_log(self, step: int) -> None:
@@ -145,17 +162,25 @@ class RunDir:
         kept = [r for r in self.read_log() if r.get("step", -1) < step]
         write_atomically(self.metrics, "".join(dumps(r) + "\n" for r in kept))
 
-    def save_checkpoint(self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]) -> None:
+    def save_checkpoint(
+        self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]
+    ) -> None:
         """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
         from safetensors.torch import save_file
 
-        final, partial = self.path / "checkpoints" / f"{step:06d}", self.path / "checkpoints" / f"{step:06d}.partial"
+        final, partial = (
+            self.path / "checkpoints" / f"{step:06d}",
+            self.path / "checkpoints" / f"{step:06d}.partial",
+        )
         with explained(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             try:
                 for name, tree in tensors.items():
-                    save_file({k: v.contiguous() for k, v in tree.items()}, partial / f"{name}.safetensors")
+                    save_file(
+                        {k: v.contiguous() for k, v in tree.items()},
+                        partial / f"{name}.safetensors",
+                    )
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -172,7 +197,9 @@ class RunDir:
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
         return sorted(
-            p for p in (self.path / "checkpoints").glob("[0-9]*") if p.suffix == "" and (p / "state.json").is_file()
+            p
+            for p in (self.path / "checkpoints").glob("[0-9]*")
+            if p.suffix == "" and (p / "state.json").is_file()
         )
 
     def newest_checkpoint(self, last_seq: int) -> dict[str, Any] | None:
@@ -182,7 +209,9 @@ class RunDir:
             if state is None:
                 continue
             sums = {folder / name: digest for name, digest in state["sums"].items()}
-            if state["seq"] <= last_seq and all(p.is_file() and _digest(p) == digest for p, digest in sums.items()):
+            if state["seq"] <= last_seq and all(
+                p.is_file() and _digest(p) == digest for p, digest in sums.items()
+            ):
                 return state
         return None
 
@@ -191,7 +220,9 @@ class RunDir:
         from safetensors.torch import load_file
 
         folder = self.path / "checkpoints" / f"{state['step']:06d}"
-        return {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["sums"]}
+        return {
+            name.removesuffix(".safetensors"): load_file(folder / name) for name in state["sums"]
+        }
 
     def write_progress(self, summary: Mapping[str, Any]) -> None:
         """Keep what summary.json would say at this checkpoint, for the report of a run that goes on."""
@@ -232,7 +263,11 @@ def as_tensors(state: State) -> dict[str, Any]:
     tensors = {}
     for name, array in state.items():
         text = array.dtype.kind == "U"
-        whole = np.ascontiguousarray(array).view(np.int32).reshape(*array.shape, array.itemsize // 4) if text else array
+        whole = (
+            np.ascontiguousarray(array).view(np.int32).reshape(*array.shape, array.itemsize // 4)
+            if text
+            else array
+        )
         tensors[f"text:{name}" if text else name] = torch.from_numpy(np.array(whole))
     return tensors
 
@@ -243,7 +278,9 @@ def as_arrays(tensors: Mapping[str, Any]) -> State:
     for name, tensor in tensors.items():
         array = tensor.numpy()
         text = name.startswith("text:")
-        state[name.removeprefix("text:")] = array.view(f"<U{array.shape[-1]}")[..., 0] if text else array
+        state[name.removeprefix("text:")] = (
+            array.view(f"<U{array.shape[-1]}")[..., 0] if text else array
+        )
     return state
 
 

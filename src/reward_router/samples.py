@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reward_router.distributed import Ranks
 from reward_router.examples import Example
 from reward_router.headline import MEASURED
-from reward_router.ranks import Ranks
 from reward_router.responses import finished
 from reward_router.rundir import RunDir
 
@@ -33,7 +33,9 @@ class Samples:
         if kind not in MEASURED:
             return
         golds = example.gold(responses)
-        for number, (response, gold, ended) in enumerate(zip(responses, golds, finished(responses), strict=True)):
+        for number, (response, gold, ended) in enumerate(
+            zip(responses, golds, finished(responses), strict=True)
+        ):
             self.rows.append(
                 {
                     "when": when,

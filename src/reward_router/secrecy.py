@@ -56,7 +56,9 @@ def from_environment(variable: str | None, what: str) -> str | None:
         return None
     secret = os.environ.get(variable, "").strip()
     if not secret:
-        raise InputError(f"{what}: key_env names {variable}, and this environment variable is not set")
+        raise InputError(
+            f"{what}: key_env names {variable}, and this environment variable is not set"
+        )
     return secret
 
 

@@ -153,7 +153,9 @@ class Session:
         contexts = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
         ids = list(dict.fromkeys(self.gather([unit.id for unit in batch.units])))
         counts = list(batch.n_units) or [1] * len(ids)
-        decisions = self.dispatcher.route(contexts, ids, batch.step, n_units=counts, by=self.mode.by)
+        decisions = self.dispatcher.route(
+            contexts, ids, batch.step, n_units=counts, by=self.mode.by
+        )
         by_unit = {decision.unit: decision for decision in decisions}
         batch.decisions = [by_unit[unit.id] for unit in batch.units]
 
@@ -202,7 +204,9 @@ class Session:
             judgements += [self._judgement(batch, decision, place, self._scale) for place in places]
         return judgements
 
-    def _judgement(self, batch: Batch, decision: Decision, place: tuple[int, int], scale: ScoreScale) -> Judgement:
+    def _judgement(
+        self, batch: Batch, decision: Decision, place: tuple[int, int], scale: ScoreScale
+    ) -> Judgement:
         u, c = place
         row, columns = batch.units[u].cells[c]
         score_N = batch.verdicts.scores[u][c]
@@ -230,7 +234,9 @@ class Session:
 
     # learning -------------------------------------------------------------------------------------
 
-    def learn(self, batch: Batch, outcome: Trained | Mapping[str, float] | None = None) -> dict[str, float]:
+    def learn(
+        self, batch: Batch, outcome: Trained | Mapping[str, float] | None = None
+    ) -> dict[str, float]:
         """Give each decision of all processes its payoff, and the router what it learns from it.
 
         ``outcome``: a trainer's losses (``Trained``); or payoffs that are known already, by
@@ -295,7 +301,9 @@ def _mode(verdicts: VerdictMode | str, pool: RewardPool) -> VerdictMode:
     if verdicts == "ensemble":
         return Ensemble(Asker(pool))
     if isinstance(verdicts, str):
-        raise InputError(f"verdicts={verdicts!r}; allowed single, ensemble, or an object that judges a batch")
+        raise InputError(
+            f"verdicts={verdicts!r}; allowed single, ensemble, or an object that judges a batch"
+        )
     return verdicts
 
 

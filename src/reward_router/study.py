@@ -23,12 +23,14 @@ from reward_router.errors import InputError
 from reward_router.evaluate import Gold
 from reward_router.headline import GOLD, GOLD_SAMPLED
 from reward_router.kinds import is_gold
+from reward_router.progress import Table, heading, show_table
 from reward_router.rundir import write_atomically
-from reward_router.show import Table, heading, show_table
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
-LABELS = "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
+LABELS = (
+    "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
+)
 LINUCB = "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, center: true, intercept: 1.0}"
 EQUAL_CALLS = "train.batches_per_iteration=20"  # one arm a prompt: about as many calls as the committee's eight steps
 
@@ -38,7 +40,10 @@ def variants(config: Config) -> dict[str, list[str]]:
     table = {
         "default": [],
         "uniform": ["router={name: uniform, unit: prompt}"],
-        "verifier (control)": ["arms=[{name: gold, kind: gold}]", "router={name: fixed, arm: gold}"],
+        "verifier (control)": [
+            "arms=[{name: gold, kind: gold}]",
+            "router={name: fixed, arm: gold}",
+        ],
         "random labels (control)": [
             "arms=[{name: random, kind: python, path: 'reward_router.rewards.chance:Chance'}]",
             "router={name: fixed, arm: random}",
@@ -51,19 +56,34 @@ def variants(config: Config) -> dict[str, list[str]]:
         "committee": [f"judge={{mode: committee, {LABELS}}}"],
         "committee, gate mean": [f"judge={{mode: committee, gate: mean, {LABELS}}}"],
         "default, equal calls": [EQUAL_CALLS],
-        "ensemble, equal calls": ["router={name: uniform, mode: ensemble}", "train.batch_prompts=3"],  # three of eight
+        "ensemble, equal calls": [
+            "router={name: uniform, mode: ensemble}",
+            "train.batch_prompts=3",
+        ],  # three of eight
         "thompson": ["router={name: thompson, unit: prompt, noise_sd: 0.4, center: true}"],
         "cut responses judged as any": ["pairs.truncated=keep"],
         "pairs drawn": ["pairs.pick=random"],
         "no warm-up, constant rate": ["train.warmup=0", "train.schedule=constant"],
         "last adapter": ["eval.keep=last"],
     }
-    single = {f"only {arm}": [f"router={{name: fixed, arm: {json.dumps(arm)}}}"] for arm in arm_names(config)}
-    return table | single | {f"{name}, equal calls": [*settings, EQUAL_CALLS] for name, settings in single.items()}
+    single = {
+        f"only {arm}": [f"router={{name: fixed, arm: {json.dumps(arm)}}}"]
+        for arm in arm_names(config)
+    }
+    return (
+        table
+        | single
+        | {f"{name}, equal calls": [*settings, EQUAL_CALLS] for name, settings in single.items()}
+    )
 
 
 def study(
-    settings: Sequence[str], out: Path, seeds: int, only: str | None, part: tuple[int, int], console: Console
+    settings: Sequence[str],
+    out: Path,
+    seeds: int,
+    only: str | None,
+    part: tuple[int, int],
+    console: Console,
 ) -> dict[str, Any]:
     """Run what is missing, then tabulate all that is there; returns what ``study.json`` holds."""
     base = configuration.load(None, "study", settings)
@@ -89,7 +109,9 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
     if summary["gold_rows"].keys() - (_before(out) or {}).keys():
         first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
-        write_atomically(out / "before.json", dumps({**first, "model": summary["manifest"]["model"]}))
+        write_atomically(
+            out / "before.json", dumps({**first, "model": summary["manifest"]["model"]})
+        )
 
 
 def folder_name(variant: str) -> str:
@@ -99,7 +121,10 @@ def folder_name(variant: str) -> str:
     ('linucb-equal-calls', 'only-judge%2Fv2')
     """
     plain = variant.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
-    name = "".join(c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace") for c in plain)
+    name = "".join(
+        c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace")
+        for c in plain
+    )
     if len(name.encode()) <= 200 and not name.startswith("."):
         return name
     return f"{name.strip('.')[:40]}-{hashlib.blake2b(variant.encode(errors='replace'), digest_size=8).hexdigest()}"
@@ -159,13 +184,21 @@ def row(
         "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
         "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
         "finished_after": float(np.mean([s[kind]["all"]["finished_after"] for s in summaries])),
-        "payoff_gold_r": _mean([None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]),
-        "shares": {a: float(np.mean([s["arms"][a]["share"] for s in summaries])) for a in summaries[0]["arms"]},
+        "payoff_gold_r": _mean(
+            [None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]
+        ),
+        "shares": {
+            a: float(np.mean([s["arms"][a]["share"] for s in summaries]))
+            for a in summaries[0]["arms"]
+        },
     }
     if "uniform" in runs and _kind(runs["uniform"].values()) == kind:
         common = sorted(by_seed.keys() & runs["uniform"].keys())
         mine, other = sorted(by_seed), sorted(runs["uniform"])
-        gap = change_SP[[mine.index(s) for s in common]] - changes["uniform"][[other.index(s) for s in common]]
+        gap = (
+            change_SP[[mine.index(s) for s in common]]
+            - changes["uniform"][[other.index(s) for s in common]]
+        )
         result |= _named("vs_uniform", mean_interval(gap))
     return result
 
@@ -183,7 +216,9 @@ def mean_interval(value_SP: Float) -> tuple[float, float, float]:
     s, p = value_SP.shape
     prompts = value_SP.mean(axis=0).var(ddof=1) / p if p > 1 else 0.0
     seeds = value_SP.mean(axis=1).var(ddof=1) / s if s > 1 else 0.0
-    freedom = (prompts + seeds) ** 2 / max(prompts**2 / max(p - 1, 1) + seeds**2 / max(s - 1, 1), 1e-300)
+    freedom = (prompts + seeds) ** 2 / max(
+        prompts**2 / max(p - 1, 1) + seeds**2 / max(s - 1, 1), 1e-300
+    )
     half = float(stdtrit(max(freedom, 1.0), 0.975)) * float(np.sqrt(prompts + seeds))
     mean = float(value_SP.mean())
     return mean, mean - half, mean + half
@@ -201,7 +236,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
     kinds = {r["kind"] for r in rows.values()}
     how = {GOLD_SAMPLED: "under sampling", GOLD: "greedy"}
-    title = f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}" if kinds else "no runs"
+    title = (
+        f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}"
+        if kinds
+        else "no runs"
+    )
     table = Table(title)
     for column in (
         "variant",
@@ -216,7 +255,9 @@ def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
         table.column(column, justify="left" if column == "variant" else "right")
     for name, r in rows.items():
         r_gold = "-" if r["payoff_gold_r"] is None else f"{r['payoff_gold_r']:+.2f}"
-        against = _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
+        against = (
+            _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
+        )
         table.row(
             name, str(r["seeds"]), f"{r['before']:.3f}", f"{r['after']:.3f}", _interval_text(r, "change"), against,
             f"{r['calls']:.0f}", r_gold,

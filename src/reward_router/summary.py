@@ -14,7 +14,7 @@ from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.kinds import is_gold
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
-from reward_router.show import Table, duration, say, show_box, show_table
+from reward_router.progress import Table, duration, say, show_box, show_table
 
 TRUNCATED = {
     "lose": "each loses to every finished one",
@@ -39,12 +39,17 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds) its own, a fallback's too.
     ``failed``: its failures. ``rested``: decisions that were made while it rested.
     """
-    decisions, calls = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.calls()
+    decisions, calls = (
+        parts.dispatcher.ledger.decisions(contexts=False),
+        parts.dispatcher.ledger.calls(),
+    )
     failures = Counter(arm for _, arm in parts.dispatcher.ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
     category = {e.id: e.category for e in parts.examples}
-    unit_category = np.array([category.get(prompt_of(u, parts.config.router.unit), "") for u in decisions.unit])
+    unit_category = np.array(
+        [category.get(prompt_of(u, parts.config.router.unit), "") for u in decisions.unit]
+    )
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
@@ -59,7 +64,9 @@ def arms_table(parts: Parts) -> dict[str, Any]:
         table[name] = {
             "decisions": int(mine.sum()),
             "share": float(mine.mean()) if len(mine) else 0.0,
-            "share_by_category": {c: float(mine[unit_category == c].mean()) for c in sorted(set(unit_category)) if c},
+            "share_by_category": {
+                c: float(mine[unit_category == c].mean()) for c in sorted(set(unit_category)) if c
+            },
             "mean_payoff": float(np.nanmean(paid)) if np.isfinite(paid).any() else None,
             "payoffs": int(np.isfinite(paid).sum()),
             "calls": int(asked.sum()),
@@ -97,7 +104,14 @@ def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     said: dict[tuple[int, str], dict[int, set[str]]] = {}
     numbers: Counter[tuple[int, str, int]] = Counter()
     finite = np.isfinite(calls.score).tolist()
-    rows = zip(calls.decision.tolist(), calls.response, calls.arm.tolist(), calls.status, finite, strict=True)
+    rows = zip(
+        calls.decision.tolist(),
+        calls.response,
+        calls.arm.tolist(),
+        calls.status,
+        finite,
+        strict=True,
+    )
     for decision, response, arm, status, known in rows:
         if known and status in ("ok", "fallback", "shared"):
             cell = decision, response.rpartition("/")[0]
@@ -130,7 +144,10 @@ def prompt_of(unit: str, kind: str) -> str:
 
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
     """Correlation of the payoff used with gold (does the arm order right above wrong), over decisions that have both."""
-    decisions, labels = parts.dispatcher.ledger.decisions(contexts=False), parts.dispatcher.ledger.labels()
+    decisions, labels = (
+        parts.dispatcher.ledger.decisions(contexts=False),
+        parts.dispatcher.ledger.labels(),
+    )
     gold = {(u, int(s)): v for u, s, v in zip(labels.unit, labels.step, labels.value, strict=True)}
     both = [
         (p, gold[u, int(s)])
@@ -156,7 +173,9 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     seconds = summary["seconds"]
     total = sum(seconds.values())
     shares = " · ".join(
-        f"{k} {v:.0f} s ({v / total:.1%})" for k, v in sorted(seconds.items(), key=lambda x: -x[1]) if v >= 0.05
+        f"{k} {v:.0f} s ({v / total:.1%})"
+        for k, v in sorted(seconds.items(), key=lambda x: -x[1])
+        if v >= 0.05
     )
     say(console, f"time     {duration(total)}: {shares}")
     if summary["committee"]:
@@ -168,9 +187,16 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     ]
     say(console, f"left out {', '.join(left_out) or 'nothing'}")
     if cut := summary["counts"]["truncated"]:
-        say(console, f"cut      {cut} sampled responses by the token limit; {TRUNCATED[summary['truncated']]}")
+        say(
+            console,
+            f"cut      {cut} sampled responses by the token limit; {TRUNCATED[summary['truncated']]}",
+        )
     for accepted in summary.get("accepted_changes", []):
-        say(console, f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}", "yellow")
+        say(
+            console,
+            f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}",
+            "yellow",
+        )
     if summary.get("trust") is not None:
         say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
@@ -192,7 +218,9 @@ def committee_line(c: dict[str, Any]) -> str:
     """How the committee judged, in two lines."""
     share, counts, gate = c["asked_share"], c["counts"], c["gate"]
     first = f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two {share['2']:.0%}, three or more {share['3']:.0%}"
-    state = "votes, not fitted yet" if c["voting"] else f"plays, in the order {', '.join(c['order'])}"
+    state = (
+        "votes, not fitted yet" if c["voting"] else f"plays, in the order {', '.join(c['order'])}"
+    )
     if not c["voting"] and not c["playing"]:
         state = f"gated: {c['order'][-1]} judges alone"
     if gate:
@@ -210,7 +238,9 @@ def _arms(summary: dict[str, Any]) -> Table:
     failing = any(row.get("failed") or row.get("rested") for row in rows)
     share, by_category = share_keys(summary)
     what = "share of units in which it was asked" if summary["committee"] else "share of units"
-    title = f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
+    title = (
+        f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
+    )
     table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
     counts = ("asked", "judged", "failed", "rested") if failing else ()
     for column in ("arm", "all", *categories, "payoff", "calls", *counts):
@@ -218,7 +248,14 @@ def _arms(summary: dict[str, Any]) -> Table:
     for name, row in summary["arms"].items():
         payoff = "-" if row["mean_payoff"] is None else f"{row['mean_payoff']:.2f}"
         by = [f"{row[by_category].get(c, 0.0):.0%}" for c in categories]
-        table.row(name, f"{row[share]:.0%}", *by, payoff, str(row["calls"]), *(str(row[c]) for c in counts))
+        table.row(
+            name,
+            f"{row[share]:.0%}",
+            *by,
+            payoff,
+            str(row["calls"]),
+            *(str(row[c]) for c in counts),
+        )
     return table
 
 

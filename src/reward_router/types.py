@@ -88,7 +88,9 @@ class Router(Protocol):
         """(B, K) probabilities, rows sum to 1. Reading never changes state."""
         ...
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Learn from B payoffs in [0, 1], in row order."""
         ...
 

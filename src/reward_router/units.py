@@ -30,7 +30,9 @@ class Units:
         gather: joins lists over processes.
     """
 
-    def __init__(self, config: Config, contexts: Contexts, gather: Callable[[list[Any]], list[Any]]) -> None:
+    def __init__(
+        self, config: Config, contexts: Contexts, gather: Callable[[list[Any]], list[Any]]
+    ) -> None:
         """Nothing is computed yet."""
         self.config, self.contexts, self.gather = config, contexts, gather
 
@@ -89,7 +91,9 @@ class Units:
         """(lower, higher) indices of the pairs of one prompt that are looked at."""
         limits = self.config.pairs
         draw = keyed.rng(self.config.seed, "pairs", step, name)
-        order = np.arange(float(len(texts)))  # any strict order makes every distinct pair a candidate
+        order = np.arange(
+            float(len(texts))
+        )  # any strict order makes every distinct pair a candidate
         found = form_pairs(
             order,
             texts,

@@ -14,8 +14,8 @@ from rich.live import Live
 from reward_router import config as configuration
 from reward_router.errors import InputError
 from reward_router.facts import gold, tone
+from reward_router.progress import Table, duration, literal
 from reward_router.rundir import RunDir
-from reward_router.show import Table, duration, literal
 from reward_router.strict_json import finite
 
 Json = dict[str, Any]
@@ -38,7 +38,9 @@ def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False
     """Show the run in ``folder`` until it has ended (or is interrupted). InputError where there is no run."""
     run = RunDir(folder)
     if not (folder / "config.yaml").is_file():
-        raise InputError(f"{folder}: no run here (no config.yaml); give the directory a run is written to with --out")
+        raise InputError(
+            f"{folder}: no run here (no config.yaml); give the directory a run is written to with --out"
+        )
     if once or not console.is_terminal:
         console.print(picture(run, console.width))
         return
@@ -50,8 +52,12 @@ def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False
 
 def picture(run: RunDir, width: int) -> Group:
     """What there is to see now."""
-    records = [r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)]
-    return Group(*(literal(line) for line in _head(run, records)), _arms(records), _curves(records, width))
+    records = [
+        r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)
+    ]
+    return Group(
+        *(literal(line) for line in _head(run, records)), _arms(records), _curves(records, width)
+    )
 
 
 def _head(run: RunDir, records: list[Json]) -> list[str]:

@@ -31,18 +31,26 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     if spec is None or not pairs:
         return None
     device = config.policy.device if config.pool.device == "auto" else config.pool.device
-    pool = RewardPool({spec.name: spec}, device=device, dtype=config.pool.dtype, timeout=config.pool.timeout)
+    pool = RewardPool(
+        {spec.name: spec}, device=device, dtype=config.pool.dtype, timeout=config.pool.timeout
+    )
     texts = [[before["response"], after["response"]] for before, after in pairs]
     result = pool.score(spec.name, [before["prompt"] for before, _ in pairs], texts)
     if not result.ok:
-        raise RunError(f"eval.arm {spec.name!r} cannot score the held-out responses: {result.error}")
+        raise RunError(
+            f"eval.arm {spec.name!r} cannot score the held-out responses: {result.error}"
+        )
     wins = wins_of(np.asarray(result.scores_BN, dtype=np.float64))
     by_prompt: dict[str, tuple[str, list[float]]] = {}
     for (before, _), win in zip(pairs, wins.tolist(), strict=True):
         by_prompt.setdefault(before["id"], (before["category"], []))[1].append(win)
     mean_B = np.array([np.mean(values) for _, values in by_prompt.values()])
     category_B = np.array([category for category, _ in by_prompt.values()])
-    found: dict[str, Any] = {"arm": spec.name, "pairs": len(pairs), "ties": float((wins == 0.5).mean())}
+    found: dict[str, Any] = {
+        "arm": spec.name,
+        "pairs": len(pairs),
+        "ties": float((wins == 0.5).mean()),
+    }
     found["all"] = _row(mean_B)
     names = sorted({name for name in category_B.tolist() if name})
     return found | {"by_category": {name: _row(mean_B[category_B == name]) for name in names}}
@@ -61,8 +69,12 @@ def wins_of(score_P2: Float) -> Float:
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     for kind in MEASURED:
-        before = {(r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "before"}
-        after = {(r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "after"}
+        before = {
+            (r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "before"
+        }
+        after = {
+            (r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "after"
+        }
         if before.keys() & after.keys():
             return [(before[key], after[key]) for key in before if key in after]
     return []

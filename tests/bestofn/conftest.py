@@ -34,7 +34,9 @@ def made_rows(n: int = 120, first: int = 0) -> list[Row]:
         texts = [" ".join(f"w{w}" for w in draw.integers(0, 50, size=size)) for size in sizes]
         golds = [float((size <= 5) == (wants == "short")) for size in sizes]
         prompt = f"a {wants} text please, number {i}"
-        rows.append({"id": f"p{i}", "prompt": prompt, "category": wants, "responses": texts, "golds": golds})
+        rows.append(
+            {"id": f"p{i}", "prompt": prompt, "category": wants, "responses": texts, "golds": golds}
+        )
     return rows
 
 

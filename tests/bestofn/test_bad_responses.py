@@ -19,11 +19,17 @@ GOOD = {"id": "a", "prompt": "Say hi.", "responses": ["hi", "hello"], "golds": [
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"responses": ["hi"], "golds": [1]}, "line 2: responses is one response only, so there is nothing to choose"),
+        (
+            {"responses": ["hi"], "golds": [1]},
+            "line 2: responses is one response only, so there is nothing to choose",
+        ),
         ({"responses": [], "golds": []}, "line 2: responses is an empty list"),
         ({"responses": "hi"}, "line 2: responses is 'hi'; a list of texts"),
         ({"responses": None}, "line 2: column 'responses' is null"),
-        ({"responses": ["hi", {"role": "user", "content": "x"}]}, "line 2: response 1 is .*role: assistant"),
+        (
+            {"responses": ["hi", {"role": "user", "content": "x"}]},
+            "line 2: response 1 is .*role: assistant",
+        ),
         ({"golds": [1]}, "line 2: golds is 1 numbers for 2 responses"),
         ({"golds": 1}, "line 2: golds is 1 for 2 responses"),
         ({"golds": [1, 7]}, r"line 2: golds\[1\] is 7; allowed a number in \[0, 1\]"),
@@ -34,7 +40,11 @@ GOOD = {"id": "a", "prompt": "Say hi.", "responses": ["hi", "hello"], "golds": [
     ],
 )
 def test_a_bad_row_is_named(
-    change: dict[str, Any], message: str, write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+    change: dict[str, Any],
+    message: str,
+    write: Callable[..., str],
+    settled: Callable[..., Config],
+    tmp_path: Path,
 ) -> None:
     file = write([GOOD, {**GOOD, "id": "b", **change}])
     with pytest.raises(InputError, match=message):
@@ -47,22 +57,35 @@ def test_no_row_at_all(write: Callable[..., str], settled: Callable[..., Config]
         read_responses(write([]), settled())
 
 
-def test_numbers_and_turns_are_texts(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+def test_numbers_and_turns_are_texts(
+    write: Callable[..., str], settled: Callable[..., Config]
+) -> None:
     turn = [{"role": "assistant", "content": "four"}]
-    [item] = read_responses(write([{"prompt": "2 + 2?", "responses": [4, turn, turn[0], True]}]), settled())
+    [item] = read_responses(
+        write([{"prompt": "2 + 2?", "responses": [4, turn, turn[0], True]}]), settled()
+    )
     assert item.responses == ("4", "four", "four", "True")
     assert not item.measured
 
 
-def test_responses_in_the_forms_of_the_one_reader(settled: Callable[..., Config], tmp_path: Path) -> None:
+def test_responses_in_the_forms_of_the_one_reader(
+    settled: Callable[..., Config], tmp_path: Path
+) -> None:
     """Lists as JSON text in a CSV cell; a prompt as messages, and a response as the conversation it ends."""
     asked = [{"from": "human", "value": "2 + 2?"}]
-    said = [json.dumps([[*asked, {"from": "gpt", "value": answer}] for answer in ("four", "five")]), "[1, 0]"]
+    said = [
+        json.dumps([[*asked, {"from": "gpt", "value": answer}] for answer in ("four", "five")]),
+        "[1, 0]",
+    ]
     file = tmp_path / "rows.csv"
     with file.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows([["prompt", "responses", "golds"], [json.dumps(asked), *said]])
     [item] = read_responses(str(file), settled())
-    assert (item.prompt, item.responses, item.gold_N.tolist()) == ("2 + 2?", ("four", "five"), [1.0, 0.0])
+    assert (item.prompt, item.responses, item.gold_N.tolist()) == (
+        "2 + 2?",
+        ("four", "five"),
+        [1.0, 0.0],
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,13 +105,19 @@ def test_responses_in_the_forms_of_the_one_reader(settled: Callable[..., Config]
     ],
 )
 def test_settings_without_meaning_are_refused(
-    settings: list[str], message: str, write: Callable[..., str], settled: Callable[..., Config], tmp_path: Path
+    settings: list[str],
+    message: str,
+    write: Callable[..., str],
+    settled: Callable[..., Config],
+    tmp_path: Path,
 ) -> None:
     with pytest.raises(InputError, match=message):
         bestofn(settled(*settings), tmp_path / "best.jsonl", files=Files(write([GOOD])))
 
 
-def test_files_that_do_not_go_together(write: Callable[..., str], settled: Callable[..., Config]) -> None:
+def test_files_that_do_not_go_together(
+    write: Callable[..., str], settled: Callable[..., Config]
+) -> None:
     with pytest.raises(InputError, match="belong together"):
         Files(train="x.jsonl")
     with pytest.raises(InputError, match="not both"):

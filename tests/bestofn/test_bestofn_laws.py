@@ -30,11 +30,15 @@ def chosen(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory, made: Made, arms_yaml: str) -> tuple[dict[str, Any], Path]:
+def learned(
+    tmp_path_factory: pytest.TempPathFactory, made: Made, arms_yaml: str
+) -> tuple[dict[str, Any], Path]:
     """One run with everything, shared by the laws below."""
     folder = tmp_path_factory.mktemp("bestofn")
     (folder / "arms.yaml").write_text(arms_yaml, encoding="utf-8")
-    (folder / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made()), encoding="utf-8")
+    (folder / "rows.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in made()), encoding="utf-8"
+    )
     result = bestofn(
         config.load(folder / "arms.yaml"), folder / "best.jsonl", files=Files(str(folder / "rows.jsonl")), seeds=2,
         json_out=folder / "result.json",
@@ -50,7 +54,9 @@ def test_no_method_passes_its_bounds(learned: tuple[dict[str, Any], Path]) -> No
     assert all(value <= gold["perfect router"] + EPS for value in [gold["routed"], *arms])
     assert min(arms) - EPS <= gold["random"] <= max(arms) + EPS
     assert gold["random"] == pytest.approx(np.mean(arms))
-    assert all(row["ci95"][0] - EPS <= row["gold"] <= row["ci95"][1] + EPS for row in methods.values())
+    assert all(
+        row["ci95"][0] - EPS <= row["gold"] <= row["ci95"][1] + EPS for row in methods.values()
+    )
 
 
 def test_routing_learns_what_each_arm_is_good_at(learned: tuple[dict[str, Any], Path]) -> None:
@@ -59,7 +65,10 @@ def test_routing_learns_what_each_arm_is_good_at(learned: tuple[dict[str, Any], 
     assert routed["vs_best_single_ci95"][0] > 0.1
     assert result["arms"]["short"]["short"] > 0.8
     assert result["arms"]["long"]["long"] > 0.8
-    assert result["categories"]["short"]["gold"]["short"] > result["categories"]["short"]["gold"]["long"]
+    assert (
+        result["categories"]["short"]["gold"]["short"]
+        > result["categories"]["short"]["gold"]["long"]
+    )
 
 
 def test_calls_are_counted(learned: tuple[dict[str, Any], Path], made: Made) -> None:
@@ -75,7 +84,11 @@ def test_calls_are_counted(learned: tuple[dict[str, Any], Path], made: Made) -> 
     with Ledger(folder / "best.kept" / "test.sqlite", readonly=True) as ledger:
         assert len(ledger.calls().arm) == calls["choosing"]
         assert set(ledger.decisions().unit) == best
-        assert set(ledger.decisions().propensity.tolist()) <= {1.0, 0.5, 1 / 3}  # greedy: one arm, or an even tie
+        assert set(ledger.decisions().propensity.tolist()) <= {
+            1.0,
+            0.5,
+            1 / 3,
+        }  # greedy: one arm, or an even tie
     assert json.loads((folder / "result.json").read_text())["methods"].keys() == methods.keys()
 
 
@@ -89,7 +102,9 @@ def test_nothing_chosen_for_was_learned_from(learned: tuple[dict[str, Any], Path
     assert len(best | seen) == 120
 
 
-def test_a_row_of_best_is_what_its_arm_says(learned: tuple[dict[str, Any], Path], made: Made) -> None:
+def test_a_row_of_best_is_what_its_arm_says(
+    learned: tuple[dict[str, Any], Path], made: Made
+) -> None:
     by_id = {row["id"]: row for row in made()}
     for row in chosen(learned[1] / "best.jsonl"):
         texts = by_id[row["id"]]["responses"]
@@ -100,7 +115,9 @@ def test_a_row_of_best_is_what_its_arm_says(learned: tuple[dict[str, Any], Path]
             assert row["score"] == (max(sizes) if row["arm"] == "long" else -min(sizes))
 
 
-def test_the_same_seed_gives_the_same_file(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_the_same_seed_gives_the_same_file(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     file = write(made(60))
     for name in ("one", "two", "kept"):
         target = tmp_path / name / "best.jsonl"
@@ -110,7 +127,9 @@ def test_the_same_seed_gives_the_same_file(write: Write, settled: Settled, tmp_p
     assert len(texts) == 1  # whether or not all arms are asked for the table
 
 
-def test_a_router_fixed_on_an_arm_is_that_arm(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_a_router_fixed_on_an_arm_is_that_arm(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     conf = settled("router={name: fixed, arm: seven}")
     result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(60))))
     assert result["methods"]["routed"]["gold"] == result["methods"]["seven"]["gold"]
@@ -118,14 +137,20 @@ def test_a_router_fixed_on_an_arm_is_that_arm(write: Write, settled: Settled, tm
 
 
 def test_one_arm_alone(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
-    conf = settled("arms=[{name: only, kind: metric, metric: length}]", "router={name: fixed, arm: only}")
+    conf = settled(
+        "arms=[{name: only, kind: metric, metric: length}]", "router={name: fixed, arm: only}"
+    )
     methods = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(40))))["methods"]
-    same = [methods[name]["gold"] for name in ("routed", "random", "only", "mean", "perfect router")]
+    same = [
+        methods[name]["gold"] for name in ("routed", "random", "only", "mean", "perfect router")
+    ]
     assert len(set(same)) == 1
     assert "committee" not in methods
 
 
-def test_the_order_of_responses_does_not_count(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_the_order_of_responses_does_not_count(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     rows = made(60)
     turned = [{**r, "responses": r["responses"][::-1], "golds": r["golds"][::-1]} for r in rows]
     a = bestofn(settled(), tmp_path / "a.jsonl", files=Files(write(rows, "r.jsonl")))
@@ -148,7 +173,9 @@ def test_scores_are_made_once(write: Write, settled: Settled, tmp_path: Path, ma
     assert third["methods"] == first["methods"]
 
 
-def test_an_arm_with_other_options_is_scored_again(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_an_arm_with_other_options_is_scored_again(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     file, out = write(made(40)), tmp_path / "best.jsonl"
     bestofn(settled(), out, files=Files(file))
     again = bestofn(settled("arms.short.direction=long"), out, files=Files(file))
@@ -195,12 +222,17 @@ def test_graded_gold_teaches(write: Write, settled: Settled, tmp_path: Path, mad
     conf = settled("measure=f1", "payoff.name=verifier")
     methods = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(rows)))["methods"]
     assert methods["oracle"]["gold"] == 1.0
-    assert methods["routed"]["gold"] > max(methods[name]["gold"] for name in ("short", "long", "seven"))
+    assert methods["routed"]["gold"] > max(
+        methods[name]["gold"] for name in ("short", "long", "seven")
+    )
     assert 0 < methods["no judge"]["gold"] < 1
 
 
 def test_an_answer_rule_is_gold(write: Write, settled: Settled) -> None:
-    rows = [{"prompt": f"{i} + 1?", "responses": [f"It is {i + 1}.", f"It is {i}."], "answer": i + 1} for i in range(5)]
+    rows = [
+        {"prompt": f"{i} + 1?", "responses": [f"It is {i + 1}.", f"It is {i}."], "answer": i + 1}
+        for i in range(5)
+    ]
     items = read_responses(write(rows), settled("data.answer_kind=number"))
     assert all(item.gold_N.tolist() == [1.0, 0.0] for item in items)
 
@@ -209,7 +241,9 @@ def test_embedded_prompts_bring_their_rules(write: Write, settled: Settled) -> N
     from reward_router.tasks import generate
 
     task = next(t for t in generate("dev") if t.category == "sums")
-    [item] = read_responses(write([{"prompt": task.prompt, "responses": ["no idea", "none"]}]), settled())
+    [item] = read_responses(
+        write([{"prompt": task.prompt, "responses": ["no idea", "none"]}]), settled()
+    )
     assert item.gold_N.tolist() == [0.0, 0.0]
 
 
@@ -223,14 +257,20 @@ def test_the_committee_chooses(write: Write, settled: Settled, tmp_path: Path, m
     assert result["calls"]["labels"] > 0
 
 
-def test_a_router_may_name_the_committees_first_arm(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
-    conf = settled("judge={mode: committee, first: router, max_calls: 1, gate: off, labels: {fraction: 1.0}}")
+def test_a_router_may_name_the_committees_first_arm(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
+    conf = settled(
+        "judge={mode: committee, first: router, max_calls: 1, gate: off, labels: {fraction: 1.0}}"
+    )
     result = bestofn(conf, tmp_path / "best.jsonl", files=Files(write(made(60))), compared=False)
     assert result["calls"]["per_response"] == 1.0
     assert all(row["asked"] == [row["arm"]] for row in chosen(tmp_path / "best.jsonl"))
 
 
-def test_the_choice_needs_no_torch(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_the_choice_needs_no_torch(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     settled()
     code = f"""
 import sys
@@ -264,21 +304,38 @@ def test_a_cut_response_is_not_chosen() -> None:
 
     cut = partial(Response, finished=False)
 
-    item = Item("a", "p", "", None, responses=(cut("x"), "y", "z"), gold_N=np.array([1.0, 0.0, 0.5]), cut="lose")
+    item = Item(
+        "a",
+        "p",
+        "",
+        None,
+        responses=(cut("x"), "y", "z"),
+        gold_N=np.array([1.0, 0.0, 0.5]),
+        cut="lose",
+    )
     scores = np.array([9.0, 1.0, 2.0])
     assert pick(scores, item, 0) == 2
     assert gold_of_choices([scores], [item]).tolist() == [0.5]
     assert gold_of_choices([np.array([9.0, np.nan, np.nan])], [item]).tolist() == [0.25]
     assert pick(scores, replace(item, cut="keep"), 0) == 0
-    assert pick(scores, replace(item, responses=(cut("x"), cut("y"), cut("z"))), 0) == 0  # there is no other
+    assert (
+        pick(scores, replace(item, responses=(cut("x"), cut("y"), cut("z"))), 0) == 0
+    )  # there is no other
 
 
-def test_an_arm_that_never_answered_is_not_chosen(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
+def test_an_arm_that_never_answered_is_not_chosen(
+    write: Write, settled: Settled, tmp_path: Path, made: Made
+) -> None:
     (tmp_path / "dead_arm.py").write_text(
-        "class Dead:\n    def score(self, prompts, responses):\n        raise RuntimeError('away')\n", encoding="utf-8"
+        "class Dead:\n    def score(self, prompts, responses):\n        raise RuntimeError('away')\n",
+        encoding="utf-8",
     )
     arms = "{name: %s, kind: metric, metric: length, direction: %s}"
-    listed = [arms % ("short", "short"), arms % ("long", "long"), "{name: away, kind: python, path: 'dead_arm:Dead'}"]
+    listed = [
+        arms % ("short", "short"),
+        arms % ("long", "long"),
+        "{name: away, kind: python, path: 'dead_arm:Dead'}",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         conf = settled(f"arms=[{', '.join(listed)}]")
@@ -309,12 +366,16 @@ def test_a_row_that_an_arm_cannot_answer_is_no_score(
     assert second["calls"]["made_now"] == {"short": 0, "picky": 0}
     assert first["methods"] == second["methods"]
     [kept] = (tmp_path / "best.kept" / "scores").glob("python-*.jsonl")
-    assert "null" not in kept.read_text(encoding="utf-8")  # what failed is not kept as an abstention
+    assert "null" not in kept.read_text(
+        encoding="utf-8"
+    )  # what failed is not kept as an abstention
 
 
 def test_the_mean_is_blind_to_each_arms_scale() -> None:
     draw = np.random.default_rng(0)
     raw = {arm: [draw.normal(size=4) for _ in range(20)] for arm in ("a", "b")}
     stretched = {"a": raw["a"], "b": [1000 * row + 7 for row in raw["b"]]}
-    for one, other in zip(mean_scores(raw, scales(raw)), mean_scores(stretched, scales(stretched)), strict=True):
+    for one, other in zip(
+        mean_scores(raw, scales(raw)), mean_scores(stretched, scales(stretched)), strict=True
+    ):
         assert np.allclose(one, other)

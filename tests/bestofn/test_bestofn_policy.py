@@ -22,7 +22,10 @@ Tiny = Callable[..., Config]
 
 
 def test_the_policy_samples_once(tiny: Tiny, tmp_path: Path) -> None:
-    conf, out = tiny("eval.limit=6", "context.kind=policy", "payoff.name=neg_loss"), tmp_path / "best.jsonl"
+    conf, out = (
+        tiny("eval.limit=6", "context.kind=policy", "payoff.name=neg_loss"),
+        tmp_path / "best.jsonl",
+    )
     first = bestofn(conf, out)
     text = out.read_text(encoding="utf-8")
     [kept] = (tmp_path / "best.kept").glob("samples-*.jsonl")
@@ -52,10 +55,23 @@ def test_the_loss_is_the_mean_over_the_responses_tokens(tiny: Tiny) -> None:
 
 
 def test_pairs_are_pooled_for_a_bayesian_router(tiny: Tiny, tmp_path: Path) -> None:
-    conf = tiny("router={name: bayesian, unit: pair}", "payoff.name=probe", "eval.limit=4", "split={train: 0.4}")
+    conf = tiny(
+        "router={name: bayesian, unit: pair}",
+        "payoff.name=probe",
+        "eval.limit=4",
+        "split={train: 0.4}",
+    )
     result = bestofn(conf, tmp_path / "best.jsonl", limit=6)
     assert result["prompts"] == {"train": 6, "test": 6, "measured": 6}
-    assert set(result["methods"]) >= {"routed", "random", "short", "long", "likely", "mean", "oracle"}
+    assert set(result["methods"]) >= {
+        "routed",
+        "random",
+        "short",
+        "long",
+        "likely",
+        "mean",
+        "oracle",
+    }
 
 
 def test_a_run_needs_a_policy(tiny: Tiny, tmp_path: Path) -> None:
@@ -65,12 +81,24 @@ def test_a_run_needs_a_policy(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_the_command(tiny_yaml: Path, tmp_path: Path) -> None:
     rows = [
-        {"id": str(i), "prompt": f"{i} + 1?", "responses": [f"{i + 1}", f"about {i}"], "answer": f"{i + 1}"}
+        {
+            "id": str(i),
+            "prompt": f"{i} + 1?",
+            "responses": [f"{i + 1}", f"about {i}"],
+            "answer": f"{i + 1}",
+        }
         for i in range(30)
     ]
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    words = ["bestofn", str(tiny_yaml), "--responses", str(file), "--out", str(tmp_path / "best.jsonl")]
+    words = [
+        "bestofn",
+        str(tiny_yaml),
+        "--responses",
+        str(file),
+        "--out",
+        str(tmp_path / "best.jsonl"),
+    ]
     words += ["--json", str(tmp_path / "result.json"), "--seeds", "2", "--measure", "exact"]
     words += ["--set", "payoff.name=probe", "--set", "context.kind=hashing"]
     done = CliRunner().invoke(app, words)

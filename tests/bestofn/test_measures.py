@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from reward_router.bestofn.measures import exact, f1, measured, references
 from reward_router.rewards.text import rouge_l
 
-WORDS = st.lists(st.sampled_from(["a", "the", "cat", "Cat,", "sat", "on", "mat.", "an", "it's"]), max_size=8)
+WORDS = st.lists(
+    st.sampled_from(["a", "the", "cat", "Cat,", "sat", "on", "mat.", "an", "it's"]), max_size=8
+)
 TEXT = WORDS.map(" ".join)
 
 
@@ -37,7 +39,9 @@ def slow_f1(response: str, reference: str) -> float:
 
 
 def slow_rouge_l(response: str, reference: str) -> float:
-    mine, right = (re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower()) for text in (response, reference))
+    mine, right = (
+        re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower()) for text in (response, reference)
+    )
 
     @cache
     def common(i: int, j: int) -> int:

@@ -18,14 +18,18 @@ import pytest
 from reward_router.report import replay, training
 
 pytestmark = pytest.mark.browser
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install -r requirements/browser.txt")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="pip install -r requirements/browser.txt"
+)
 
 HERE = Path(__file__).parent
 
 
 def _made() -> Any:
     """The invented run of the tests of the report."""
-    spec = importlib.util.spec_from_file_location("made_run", HERE.parent / "report" / "test_training_report.py")
+    spec = importlib.util.spec_from_file_location(
+        "made_run", HERE.parent / "report" / "test_training_report.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -37,10 +41,16 @@ def _made() -> Any:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for all tests."""
-    path = os.environ.get("REWARD_ROUTER_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = (
+        os.environ.get("REWARD_ROUTER_CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("google-chrome")
+    )
     with playwright.sync_playwright() as started:
         try:
-            opened = started.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            opened = started.chromium.launch(
+                executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+            )
         except playwright.Error as error:
             pytest.skip(f"no Chromium that starts: {str(error).splitlines()[0]}")
         yield opened
@@ -55,7 +65,16 @@ def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arms = ["likelihood", "relevance", "grammar", "thorough", "marks", "brief", "content"]
     made.Made(folder, arms=arms, steps=8, batch=8, held_out=160, audit=0.0).write()
     made.samples(folder)
-    curves = ("loss", "gold_sampled", "margin", "pair_accuracy", "kl", "finished", "words", "grad_norm")
+    curves = (
+        "loss",
+        "gold_sampled",
+        "margin",
+        "pair_accuracy",
+        "kl",
+        "finished",
+        "words",
+        "grad_norm",
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     more = [line | dict.fromkeys(curves, 0.1 * i) | {"lr": [1e-4]} for i, line in enumerate(lines)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in more))
@@ -72,21 +91,35 @@ def replay_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(60):
         right = "a" if i % 2 else "b"
         scores = {"one": [i % 3, 1], "two": [int(right == "a"), 0.5], "three": [0.1 * i, 3]}
-        rows.append({"id": str(i), "prompt": f"p{i}", "category": f"c{i % 3}", "label": right, "scores": scores})
+        rows.append(
+            {
+                "id": str(i),
+                "prompt": f"p{i}",
+                "category": f"c{i % 3}",
+                "label": right,
+                "scores": scores,
+            }
+        )
     (folder / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    result = measure([str(folder / "scores.jsonl")], ["linucb", "uniform", "committee"], seeds=1, features="none")
+    result = measure(
+        [str(folder / "scores.jsonl")], ["linucb", "uniform", "committee"], seeds=1, features="none"
+    )
     replay.write(result, folder / "replay.html")
     return folder / "replay.html"
 
 
 def opened(browser: Any, path: Path, width: int, scheme: str) -> tuple[Any, list[str]]:
     """The page as a reader opens it, and what went wrong while it did: errors, and requests for anything but itself."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+    )
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    page.on("request", lambda asked: wrong.append(asked.url) if asked.url != path.as_uri() else None)
+    page.on(
+        "request", lambda asked: wrong.append(asked.url) if asked.url != path.as_uri() else None
+    )
     page.goto(path.as_uri())
     shots = os.environ.get("REWARD_ROUTER_SCREENSHOTS")
     if shots:
@@ -114,7 +147,9 @@ def _light(colour: str) -> int:
     return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
 
 
-def test_a_run_of_the_default_s_size_is_shorter_than_4000_pixels(browser: Any, run_page: Path) -> None:
+def test_a_run_of_the_default_s_size_is_shorter_than_4000_pixels(
+    browser: Any, run_page: Path
+) -> None:
     page, _ = opened(browser, run_page, 1400, "light")
     assert page.evaluate("document.documentElement.scrollHeight") < 4000
     page.context.close()

@@ -32,7 +32,10 @@ def check(
     (tmp_path / "arms.yaml").write_text(
         f"data: {{source: embedded}}\npolicy: {{model: tiny}}\narms: [{arm}, {SHORT}]\n"
     )
-    rows = [{"prompt": f"What is {i}?", "chosen": f"{i}", "rejected": "I do not know."} for i in range(6)]
+    rows = [
+        {"prompt": f"What is {i}?", "chosen": f"{i}", "rejected": "I do not know."}
+        for i in range(6)
+    ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.setattr("sys.argv", ["reward-router", "arms", "check", "arms.yaml", "pairs.jsonl"])
     with pytest.raises(SystemExit) as ended:
@@ -44,8 +47,16 @@ def check(
 @pytest.mark.parametrize(
     ("arm", "code", "says"),
     [
-        ("{name: own, kind: python, path: 'own_arms:Some'}", 0, "own: 1 of 6 rows failed, e.g. ValueError: no threes"),
-        ("{name: own, kind: python, path: 'own_arms:Nothing'}", 1, "own: ValueError: nothing at all"),
+        (
+            "{name: own, kind: python, path: 'own_arms:Some'}",
+            0,
+            "own: 1 of 6 rows failed, e.g. ValueError: no threes",
+        ),
+        (
+            "{name: own, kind: python, path: 'own_arms:Nothing'}",
+            1,
+            "own: ValueError: nothing at all",
+        ),
         ("{name: rm, kind: classifier, model: causal}", 2, "score.weight"),
     ],
 )

@@ -12,12 +12,15 @@ from reward_router.config import Config
 
 Cli = Callable[..., tuple[int, str, str]]
 needs_training = pytest.mark.skipif(
-    __import__("importlib.util").util.find_spec("peft") is None, reason="needs the packages of the extra `train`"
+    __import__("importlib.util").util.find_spec("peft") is None,
+    reason="needs the packages of the extra `train`",
 )
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
     """Run the command line in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -58,11 +61,23 @@ CONFIGS = {
         ["router={name: bayesian, unit: pair, prior: p, without: onlin}"],
         ["router.without", "'online', 'offline' or 'cls'", "'onlin'"],
     ),
-    "ablation of nothing": (["router={name: bayesian, unit: pair, without: cls}"], ["without: cls", "prior"]),
-    "bayesian per batch": (["router={name: bayesian, unit: batch}"], ["bayesian routes prompts", "'batch'"]),
-    "trust in nothing": (["router={name: bayesian, unit: pair, trust: 0.5}"], ["trust", "prior is not given"]),
+    "ablation of nothing": (
+        ["router={name: bayesian, unit: pair, without: cls}"],
+        ["without: cls", "prior"],
+    ),
+    "bayesian per batch": (
+        ["router={name: bayesian, unit: batch}"],
+        ["bayesian routes prompts", "'batch'"],
+    ),
+    "trust in nothing": (
+        ["router={name: bayesian, unit: pair, trust: 0.5}"],
+        ["trust", "prior is not given"],
+    ),
     "tie per prompt": (["pairs.tie=0.1"], ["pairs.tie", "router.unit: pair"]),
-    "advantage per prompt": (["payoff.name=light_advantage"], ["light_advantage", "router.unit: pair"]),
+    "advantage per prompt": (
+        ["payoff.name=light_advantage"],
+        ["light_advantage", "router.unit: pair"],
+    ),
     "advantage of nll": (
         ["payoff.name=full_advantage", "router.unit=pair", "train.loss=nll"],
         ["full_advantage", "dpo or dpo+nll", "not nll"],
@@ -72,20 +87,32 @@ CONFIGS = {
     "unknown kind": (["arms.0.kind=metrics"], ["arms.0.kind"]),
     "python payoff without path": (["payoff.name=python"], ["path"]),
     "set without value": (["train.lr"], ["section.key=value"]),
-    "a missing data file": (["data.source=none.jsonl", "data.categories=null"], ["none.jsonl", "no such file"]),
+    "a missing data file": (
+        ["data.source=none.jsonl", "data.categories=null"],
+        ["none.jsonl", "no such file"],
+    ),
     "unknown category": (["data.categories=[summs]"], ["did you mean 'sums'"]),
     "unknown split": (["data.split=eval"], ["train, fit, dev, test"]),
     "unknown metric": (["arms.0.metric=lenght"], ["lenght", "length"]),
     "unknown arm option": (["arms.0.taste=1"], ["taste"]),
     "payoff module": (["payoff={name: python, path: 'nowhere:f'}"], ["nowhere"]),
-    "payoff function": (["payoff={name: python, path: 'misbehaving:nothing'}"], ["misbehaving", "nothing"]),
+    "payoff function": (
+        ["payoff={name: python, path: 'misbehaving:nothing'}"],
+        ["misbehaving", "nothing"],
+    ),
     "arm module": (["arms.0={name: x, kind: python, path: 'nowhere:Arm'}"], ["nowhere"]),
-    "arm option of its own": (["arms.0={name: x, kind: python, path: 'misbehaving:Arm', colour: red}"], ["colour"]),
+    "arm option of its own": (
+        ["arms.0={name: x, kind: python, path: 'misbehaving:Arm', colour: red}"],
+        ["colour"],
+    ),
     "long prompt": (["policy.max_prompt_tokens=20"], ["max_prompt_tokens", "20"]),
     "policy model": (["policy.model=./no/such/model"], ["./no/such/model"]),
     "model of an arm": (["arms.likely.model=./no/such/judge"], ["arm 'likely'", "./no/such/judge"]),
     "lora targets": (["train.lora_targets=[nothing_like_it]"], ["nothing_like_it"]),
-    "payoff above 1": (["payoff={name: python, path: 'misbehaving:payoff_two'}"], ["2.0", "[0, 1]"]),
+    "payoff above 1": (
+        ["payoff={name: python, path: 'misbehaving:payoff_two'}"],
+        ["2.0", "[0, 1]"],
+    ),
     "payoff NaN": (["payoff={name: python, path: 'misbehaving:payoff_nan'}"], ["nan", "[0, 1]"]),
     "payoff text": (["payoff={name: python, path: 'misbehaving:payoff_text'}"], ["'high'"]),
     "payoff raises": (["payoff={name: python, path: 'misbehaving:payoff_raises'}"], ["KeyError"]),
@@ -94,12 +121,16 @@ CONFIGS = {
 
 @needs_training
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configurations(name: str, command: Cli, tiny: Callable[..., Config], tiny_yaml: Path) -> None:
+def test_configurations(
+    name: str, command: Cli, tiny: Callable[..., Config], tiny_yaml: Path
+) -> None:
     settings, says = CONFIGS[name]
     if name.startswith(("arm module", "arm option of")):  # an item is replaced as a whole
         text = tiny_yaml.read_text()
         start = text.index("  - {name: short")
-        tiny_yaml.write_text(text[:start] + f"  - {settings[0].partition('=')[2]}" + text[text.index("\n", start) :])
+        tiny_yaml.write_text(
+            text[:start] + f"  - {settings[0].partition('=')[2]}" + text[text.index("\n", start) :]
+        )
         settings = []
     tiny()
     options = [part for setting in settings for part in ("--set", setting)]
@@ -109,7 +140,10 @@ def test_configurations(name: str, command: Cli, tiny: Callable[..., Config], ti
 
 DATA = {
     "empty": ("", ["no rows"]),
-    "broken": ('{"prompt": "x", "answer": "1"}\n{"prompt": \n{"prompt"\n', ["2 of 3 rows", "line 2"]),
+    "broken": (
+        '{"prompt": "x", "answer": "1"}\n{"prompt": \n{"prompt"\n',
+        ["2 of 3 rows", "line 2"],
+    ),
     "without prompt": ('{"text": "x"}\n', ["prompt", "text"]),
     "unreadable gold": ('{"prompt": "x", "answer": "none"}\n', ["'none'", "number"]),
     "the same id twice": (

@@ -14,7 +14,9 @@ Cli = Callable[..., str]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
     """Run the command line in this process; its output. Exit code 0 is expected unless ``code`` says otherwise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -30,7 +32,9 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return run
 
 
-def test_eval_export_and_ledger_of_a_run(command: Cli, tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_eval_export_and_ledger_of_a_run(
+    command: Cli, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -44,7 +48,9 @@ def test_eval_export_and_ledger_of_a_run(command: Cli, tiny: Callable[..., Confi
     shown = command("eval", "run", "--limit", "4")
     assert f"{summary['gold']['all']['after']:.2f}" in shown
     Path("sums.jsonl").write_text(
-        "".join(json.dumps({"question": f"{i} + 1?", "answer": str(i + 1)}) + "\n" for i in range(3))
+        "".join(
+            json.dumps({"question": f"{i} + 1?", "answer": str(i + 1)}) + "\n" for i in range(3)
+        )
     )
     assert "gold on sums.jsonl" in command(
         "eval", "run", "sums.jsonl", "--answer-kind", "number", "--column", "prompt=question"
@@ -78,16 +84,23 @@ def test_eval_export_and_ledger_of_a_run(command: Cli, tiny: Callable[..., Confi
 def test_arms_check(command: Cli, tiny: Callable[..., Config], tiny_yaml: Path) -> None:
     pytest.importorskip("torch", reason="needs the packages of the extra `train`")
     tiny()
-    rows = [{"prompt": "2 + 2?", "chosen": "4", "rejected": f"It may be {i}, or not."} for i in range(5, 9)]
+    rows = [
+        {"prompt": "2 + 2?", "chosen": "4", "rejected": f"It may be {i}, or not."}
+        for i in range(5, 9)
+    ]
     Path("pairs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     shown = command("arms", "check", str(tiny_yaml), "pairs.jsonl", "--json", "check.json")
     for arm in ("short", "long", "likely"):
         assert arm in shown
     found = {row["arm"]: row for row in json.loads(Path("check.json").read_text())}
     assert (found["short"]["accuracy"], found["long"]["accuracy"]) == (1.0, 0.0)
-    again = command("arms", "check", str(tiny_yaml), "pairs.jsonl", "--baseline", "check.json", "--limit", "2")
+    again = command(
+        "arms", "check", str(tiny_yaml), "pairs.jsonl", "--baseline", "check.json", "--limit", "2"
+    )
     assert "+0.00" in again
-    assert "arms check" in command("arms", "check", str(tiny_yaml), "pairs.jsonl", "--baseline", "pairs.jsonl", code=2)
+    assert "arms check" in command(
+        "arms", "check", str(tiny_yaml), "pairs.jsonl", "--baseline", "pairs.jsonl", code=2
+    )
 
 
 def test_replay(command: Cli) -> None:
@@ -102,10 +115,23 @@ def test_replay(command: Cli) -> None:
         for i in range(40)
     ]
     Path("scores.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    options = ["--router", "uniform", "--router", "linucb:alpha=0.5", "--seeds", "2", "--folds", "2"]
-    shown = command("replay", "scores.jsonl", *options, "--json", "out.json", "--report", "out.html")
+    options = [
+        "--router",
+        "uniform",
+        "--router",
+        "linucb:alpha=0.5",
+        "--seeds",
+        "2",
+        "--folds",
+        "2",
+    ]
+    shown = command(
+        "replay", "scores.jsonl", *options, "--json", "out.json", "--report", "out.html"
+    )
     assert "linucb" in shown
     assert json.loads(Path("out.json").read_text())["files"]
     assert "<html" in Path("out.html").read_text()
-    assert "no-such-router" in command("replay", "scores.jsonl", "--router", "no-such-router", code=2)
+    assert "no-such-router" in command(
+        "replay", "scores.jsonl", "--router", "no-such-router", code=2
+    )
     assert "folds" in command("replay", "scores.jsonl", "--folds", "1", code=2)

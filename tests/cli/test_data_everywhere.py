@@ -22,7 +22,10 @@ arms:
   - {name: short, kind: metric, metric: length, direction: short}
   - {name: long, kind: metric, metric: length, direction: long}
 """
-ROWS = [{"prompt": f"Name city {i}.", "chosen": "Oslo", "rejected": "Norway, a country"} for i in range(6)]
+ROWS = [
+    {"prompt": f"Name city {i}.", "chosen": "Oslo", "rejected": "Norway, a country"}
+    for i in range(6)
+]
 PKU = [
     {"prompt": f"Name city {i}.", "response_0": ("Oslo", "Norway, a country")[i % 2], "response_1": ("Norway, a country", "Oslo")[i % 2], "better_response_id": i % 2}
     for i in range(6)
@@ -30,7 +33,9 @@ PKU = [
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
     """Run the command line in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -78,20 +83,40 @@ def test_arms_check_takes_columns_and_a_preference_column(command: Cli) -> None:
     Path("pku.jsonl").write_bytes(CONTAINERS["lines"](PKU))
     right = {"short": 1.0, "long": 0.0}
     assert accuracy(command, "pku.jsonl") == right
-    mapped = ["--column", "chosen=response_0", "--column", "rejected=response_1", "--preference", "better_response_id"]
+    mapped = [
+        "--column",
+        "chosen=response_0",
+        "--column",
+        "rejected=response_1",
+        "--preference",
+        "better_response_id",
+    ]
     assert accuracy(command, "pku.jsonl", *mapped) == right
     section = "data.columns={prompt: prompt, answer: a, chosen: response_0, rejected: response_1}"
-    assert accuracy(command, "pku.jsonl", "--set", section, "--set", "data.preference=better_response_id") == right
+    assert (
+        accuracy(
+            command, "pku.jsonl", "--set", section, "--set", "data.preference=better_response_id"
+        )
+        == right
+    )
     Path("plain.jsonl").write_bytes(CONTAINERS["lines"](ROWS))
-    assert accuracy(command, "plain.jsonl", "--set", "data.columns={prompt: question, answer: answer}") == right
+    assert (
+        accuracy(command, "plain.jsonl", "--set", "data.columns={prompt: question, answer: answer}")
+        == right
+    )
 
 
 def test_what_is_left_out_is_one_line_on_stderr(command: Cli) -> None:
     pytest.importorskip("torch")
-    Path("pairs.jsonl").write_bytes(CONTAINERS["lines"]([*ROWS, {**ROWS[0], "rejected": "Oslo"}]) + b"\n{broken\n")
+    Path("pairs.jsonl").write_bytes(
+        CONTAINERS["lines"]([*ROWS, {**ROWS[0], "rejected": "Oslo"}]) + b"\n{broken\n"
+    )
     code, _, error = command("arms", "check", "arms.yaml", "pairs.jsonl")
     assert (code, error.count("\n")) == (0, 1)
-    assert "1 of 8 rows cannot be read and are left out, first: data pairs.jsonl line 8: not JSON" in error
+    assert (
+        "1 of 8 rows cannot be read and are left out, first: data pairs.jsonl line 8: not JSON"
+        in error
+    )
     assert "1 pair of identical responses left out" in error
 
 
@@ -104,7 +129,9 @@ def test_more_than_half_lost_ends_with_2(command: Cli) -> None:
 
 def test_fit_prior_leaves_nothing_behind_where_its_data_cannot_be_read(command: Cli) -> None:
     pytest.importorskip("torch")
-    Path("prior.yaml").write_text("data: [{source: pairs.jsonl}]\nencoder: {model: tiny, tune: frozen}\n")
+    Path("prior.yaml").write_text(
+        "data: [{source: pairs.jsonl}]\nencoder: {model: tiny, tune: frozen}\n"
+    )
     Path("pairs.jsonl").write_text('{"prompt": "x"}\n')
     code, _, error = command("fit-prior", "prior.yaml", "--out", "runs/prior")
     assert code == 2, error
@@ -121,5 +148,7 @@ def test_keys_of_the_data_section_count_for_the_embedded_prompts_or_are_refused(
     assert [e.prompt for e in wrapped] == [f"Answer: {e.prompt}" for e in some]
     assert [e.id for e in wrapped] == [e.id for e in some]
     for change in ({"columns": {"prompt": "q"}}, {"answer_kind": "number"}, {"name": "main"}):
-        with pytest.raises(InputError, match=f"data.{next(iter(change))}: the embedded prompts bring their own"):
+        with pytest.raises(
+            InputError, match=f"data.{next(iter(change))}: the embedded prompts bring their own"
+        ):
             load_examples(DataConfig.model_validate(change))

@@ -24,7 +24,10 @@ ARMS = ("--arm", "brief=metric:length", "--arm", "lm=tiny")
 
 
 def prompts(path: Path, answers: bool = True, rows: int = 120) -> Path:
-    made = [{"prompt": f"What is {i} + 1?"} | ({"answer": str(i + 1)} if answers else {}) for i in range(rows)]
+    made = [
+        {"prompt": f"What is {i} + 1?"} | ({"answer": str(i + 1)} if answers else {})
+        for i in range(rows)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in made))
     return path
 
@@ -125,7 +128,9 @@ def test_every_fault_is_named_at_once_with_the_nearest_value(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("weights", [1e8, 1e9, 7e9, 0.0])
 def test_larger_gpus_never_get_less(weights: float) -> None:
-    sizes = [fill.gpu_sizes(memory, weights)["train.micro_batch"] for memory in (8, 16, 24, 48, 80, 141)]
+    sizes = [
+        fill.gpu_sizes(memory, weights)["train.micro_batch"] for memory in (8, 16, 24, 48, 80, 141)
+    ]
     assert sizes == sorted(sizes)
 
 
@@ -151,11 +156,16 @@ def test_a_run_is_seen_while_it_goes_on(tiny: Callable[..., Config], tmp_path: P
 def test_telling_how_far_it_is_changes_nothing(tiny: Callable[..., Config], tmp_path: Path) -> None:
     for name, tell in (("quiet", None), ("told", training.write)):
         run.train(tiny(), tmp_path / name, at_checkpoint=tell)
-    adapters = [(tmp_path / n / "policy" / "adapter_model.safetensors").read_bytes() for n in ("quiet", "told")]
+    adapters = [
+        (tmp_path / n / "policy" / "adapter_model.safetensors").read_bytes()
+        for n in ("quiet", "told")
+    ]
     assert adapters[0] == adapters[1]
 
 
-def test_watch_and_compare_read_what_runs_wrote(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_watch_and_compare_read_what_runs_wrote(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     run.train(tiny("eval.samples=2"), tmp_path / "one")
     run.train(tiny("eval.samples=2", "router.name=uniform"), tmp_path / "two")
     console = Console(record=True, width=80)
@@ -164,7 +174,9 @@ def test_watch_and_compare_read_what_runs_wrote(tiny: Callable[..., Config], tmp
     assert "finished after 4 steps" in shown
     for word in ("short", "long", "likely", "loss", "reward margin"):
         assert word in shown
-    page = compare([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html", console).read_text()
+    page = compare(
+        [tmp_path / "one", tmp_path / "two"], tmp_path / "both.html", console
+    ).read_text()
     for word in ("linucb", "uniform", "router.name", "2 runs side by side"):
         assert word in page
     assert "gold does not compare" not in page
@@ -185,4 +197,6 @@ def test_the_packaged_sample_can_be_replayed() -> None:
     assert len(records) == 320
     assert len(records.arms) == 7
     with gzip.open(artifacts.demo_scores(), "rt", encoding="utf-8") as file:
-        assert all({"prompt", "label", "scores", "category"} <= json.loads(line).keys() for line in file)
+        assert all(
+            {"prompt", "label", "scores", "category"} <= json.loads(line).keys() for line in file
+        )

@@ -15,7 +15,10 @@ Rows = list[dict[str, Any]]
 def good(n: int = 12) -> Rows:
     """Rows that nothing is wrong with."""
     draw = ((f"q{i}", "ab"[i % 2], float(i % 3)) for i in range(n))
-    return [{"id": f"{q}-0", "label": label, "scores": {"x": [1.0, s], "y": [s, 0.5]}} for q, label, s in draw]
+    return [
+        {"id": f"{q}-0", "label": label, "scores": {"x": [1.0, s], "y": [s, 0.5]}}
+        for q, label, s in draw
+    ]
 
 
 def with_(**change: Any) -> Rows:
@@ -47,7 +50,10 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "unknown payoff": (["--payoff", "correkt"], ["'correkt'", "correct"]),
     "unknown key of a payoff": (["--payoff", "correct:part=1"], ["'part'", "fraction"]),
     "a payoff out of range": (["--payoff", "correct:fraction=0"], ["fraction"]),
-    "more witnesses than arms": (["--payoff", "agreement:others=2", "--router", "exp3"], ["others", "3 arms"]),
+    "more witnesses than arms": (
+        ["--payoff", "agreement:others=2", "--router", "exp3"],
+        ["others", "3 arms"],
+    ),
     "no arm left": (["--arms", "z*"], ["at least 2 arms", "x, y"]),
     "one arm left": (["--drop-arms", "x"], ["at least 2 arms", "y left"]),
     "unknown grouping": (["--by", "subject"], ["subject", "category"]),
@@ -58,7 +64,9 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-def replayed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def replayed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> str:
     """stderr of a refused command."""
     monkeypatch.setattr(sys, "argv", ["reward-router", "replay", *arguments])
     with pytest.raises(SystemExit) as stop:
@@ -71,11 +79,15 @@ def replayed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_files(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     text, says = FILES[name]
     monkeypatch.chdir(tmp_path)
     Path("scores.jsonl").write_text(text)
-    said = replayed(monkeypatch, capsys, "scores.jsonl", "--router", "uniform", "--json", "out.json")
+    said = replayed(
+        monkeypatch, capsys, "scores.jsonl", "--router", "uniform", "--json", "out.json"
+    )
     assert "scores.jsonl" in said or "scores:" in said
     for part in says:
         assert part in said

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from reward_router import show, strict_json
+from reward_router import progress, strict_json
 from reward_router.cache import cache_dir
 from reward_router.config import Config
 from reward_router.replay import embed
@@ -44,13 +44,27 @@ def test_whatever_is_written_any_reader_takes(value: Any) -> None:
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
-    value = {"a": math.nan, "b": [math.inf, (-math.inf, 1.0)], "c": np.float64("nan"), "d": np.array([1.0, np.nan])}
-    assert strict(strict_json.dumps(value)) == {"a": None, "b": [None, [None, 1.0]], "c": None, "d": [1.0, None]}
+    value = {
+        "a": math.nan,
+        "b": [math.inf, (-math.inf, 1.0)],
+        "c": np.float64("nan"),
+        "d": np.array([1.0, np.nan]),
+    }
+    assert strict(strict_json.dumps(value)) == {
+        "a": None,
+        "b": [None, [None, 1.0]],
+        "c": None,
+        "d": [1.0, None],
+    }
 
 
-def test_a_log_with_bare_nan_of_an_older_version_is_read_and_written_strictly(tmp_path: Path) -> None:
+def test_a_log_with_bare_nan_of_an_older_version_is_read_and_written_strictly(
+    tmp_path: Path,
+) -> None:
     run = RunDir(tmp_path)
-    run.metrics.write_text('{"step": 0, "loss": NaN}\n{"step": 1, "loss": Infinity}\n', encoding="utf-8")
+    run.metrics.write_text(
+        '{"step": 0, "loss": NaN}\n{"step": 1, "loss": Infinity}\n', encoding="utf-8"
+    )
     run.log({"step": 2, "loss": math.nan})
     assert [r["step"] for r in run.read_log()] == [0, 1, 2]
     run.trim_log(2)
@@ -65,14 +79,14 @@ def test_a_log_with_bare_nan_of_an_older_version_is_read_and_written_strictly(tm
 def test_names_are_printed_as_they_are(name: str, markup: bool) -> None:
     """On a console of the user's own as well, which reads markup elsewhere."""
     console = Console(record=True, width=1000, markup=markup, file=Path(os.devnull).open("w"))  # noqa: SIM115
-    shown = show.visible(name)
-    table = show.Table(name)
+    shown = progress.visible(name)
+    table = progress.Table(name)
     table.column(name)
     table.row(name)
-    show.say(console, f"arm {name} failed", "yellow", faint=name)
-    show.show_table(console, table, width=900)
-    show.heading(console, name)
-    with show.status(console, name) as now:
+    progress.say(console, f"arm {name} failed", "yellow", faint=name)
+    progress.show_table(console, table, width=900)
+    progress.heading(console, name)
+    with progress.status(console, name) as now:
         now(name)
     assert console.export_text().count(shown) >= 5
     assert "\x1b" not in shown
@@ -88,14 +102,19 @@ def test_the_cache_is_one_folder_for_all(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert cache_dir() == tmp_path / "xdg" / "reward-router"
 
 
-def test_a_run_with_odd_names_and_a_payoff_that_gives_none(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_run_with_odd_names_and_a_payoff_that_gives_none(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
     from reward_router.report import training
 
     arms = [f"{{name: {json.dumps(n)}, kind: metric, metric: length, direction: {d}}}" for n, d in zip(
         ("len [/short]", ":smile: <b>\nv2"), ("short", "long"), strict=True)]  # fmt: skip
     ids = ["a|b", "x\ny", "../z", "[/INST]", "tab\t", "🙂"]
-    rows = [{"id": i, "prompt": f"What is {n} + 1?", "category": f"c [/{n % 2}]"} for n, i in enumerate(ids)]
+    rows = [
+        {"id": i, "prompt": f"What is {n} + 1?", "category": f"c [/{n % 2}]"}
+        for n, i in enumerate(ids)
+    ]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
     out = tmp_path / "out [x]" / "run [/y]"
     config = tiny(
@@ -115,7 +134,10 @@ def test_a_run_with_odd_names_and_a_payoff_that_gives_none(tiny: Callable[..., C
     for file in ("summary.json", "manifest.json"):
         strict((out / file).read_text())
     shares = [row["share_by_category"] for row in summary["arms"].values()]
-    assert {c for share in shares for c in share} == {"c [/0]", "c [/1]"}  # ids with | and the rest keep theirs
+    assert {c for share in shares for c in share} == {
+        "c [/0]",
+        "c [/1]",
+    }  # ids with | and the rest keep theirs
     assert sum(share["c [/0]"] for share in shares) == pytest.approx(1.0)
     page = training.write(out).read_text(encoding="utf-8")
     assert "len [/short]" in page

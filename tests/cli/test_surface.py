@@ -75,5 +75,7 @@ def test_the_middle_works_without_any_extra() -> None:
 
 
 def run_blocked(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", BLOCK + code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK + code], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

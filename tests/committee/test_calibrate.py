@@ -14,7 +14,10 @@ numbers = st.floats(-50, 50, allow_nan=False)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(numbers, st.booleans()), min_size=1, max_size=60), st.lists(numbers, min_size=2, max_size=8))
+@given(
+    st.lists(st.tuples(numbers, st.booleans()), min_size=1, max_size=60),
+    st.lists(numbers, min_size=2, max_size=8),
+)
 def test_monotone_odd_and_silent_on_ties(rows, queries):
     margins, labels = np.array([[m] for m, _ in rows]), np.array([y for _, y in rows])
     calibrator = Calibrator(1).fit(margins, labels)
@@ -26,7 +29,11 @@ def test_monotone_odd_and_silent_on_ties(rows, queries):
 
 def test_map_agrees_with_a_general_optimiser():
     rng = np.random.default_rng(0)
-    rank, right, used = rng.random((80, 3)), (rng.random((80, 3)) < 0.7) * 1.0, (rng.random((80, 3)) < 0.9) * 1.0
+    rank, right, used = (
+        rng.random((80, 3)),
+        (rng.random((80, 3)) < 0.7) * 1.0,
+        (rng.random((80, 3)) < 0.9) * 1.0,
+    )
     right[:, 2] = rank[:, 2] < 0.5
     a, b = fit_curves(rank, right, used, 4.0, 2.0)
     for k in range(3):

@@ -40,7 +40,9 @@ def test_arms_worse_than_a_coin_are_not_asked_with_flat_weights(made):
     margins, label = made(400, [0.9, 0.8, 0.7])
     margins[:, 2] *= -1
     for weights in ("mean", "vote", "safe"):
-        committee = Committee(np.ones(3), price=0.0, gate="off", weights=weights).fit(margins, label)
+        committee = Committee(np.ones(3), price=0.0, gate="off", weights=weights).fit(
+            margins, label
+        )
         assert not committee.judge(margins)[2][:, 2].any()
 
 
@@ -58,7 +60,10 @@ def test_signed_weights_play_on_the_stream_and_stay_at_home():
 
 def test_nothing_depends_on_the_seed_and_the_summary_says_everything(made):
     margins, label = made(150, [0.6, 0.5, 0.5, 0.2])
-    fitted = [Committee(np.ones(4), seed=seed).fit(margins, label, origin="stream") for seed in (0, 1, 12345)]
+    fitted = [
+        Committee(np.ones(4), seed=seed).fit(margins, label, origin="stream")
+        for seed in (0, 1, 12345)
+    ]
     first, *others = [c.summary for c in fitted]
     assert all(other == first for other in others)
     assert set(first["gates"]) == {*RULES, "off"}
@@ -116,7 +121,9 @@ def test_false_alarms_are_as_rare_as_stated():
     alarms = 0
     for _ in range(150):
         watch = Watch()
-        for number, advantage in enumerate(rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=300)):
+        for number, advantage in enumerate(
+            rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=300)
+        ):
             watch.tell(advantage)
             if number in (20, 45, 95, 200):
                 watch.start()

@@ -9,7 +9,9 @@ from reward_router.committee import Committee
 from reward_router.errors import InputError
 
 
-def ask_all(committee: Committee, margins_K: np.ndarray, category: str | None = None) -> tuple[float, dict[int, float]]:
+def ask_all(
+    committee: Committee, margins_K: np.ndarray, category: str | None = None
+) -> tuple[float, dict[int, float]]:
     asked: dict[int, float] = {}
     while (arm := committee.next(asked, category)) is not None:
         assert arm not in asked
@@ -32,7 +34,9 @@ def test_next_and_posterior_agree_with_judge(made, gate, vetoes):
     for i in range(0, 500, 7):
         p, seen = ask_all(committee, margins[i], category[i] if i < 499 else "unseen")
         assert abs(p - prob[i]) < 1e-6
-        assert {k for k in seen if k not in vetoes or not np.isnan(margins[i, k])} == set(np.flatnonzero(asked[i]))
+        assert {k for k in seen if k not in vetoes or not np.isnan(margins[i, k])} == set(
+            np.flatnonzero(asked[i])
+        )
         assert calls[i] == asked[i].sum()
 
 
@@ -73,7 +77,10 @@ def test_noise_is_never_believed(made):
 
 def test_the_gate_opens_on_evidence_only(made):
     """Weak second opinions: closed on 100 rows in nearly every draw; a real gain: open on 2,000."""
-    opened = [Committee(np.ones(3), seed=s).fit(*made(100, [1.0, 0.0, 0.0], seed=s)).playing for s in range(8)]
+    opened = [
+        Committee(np.ones(3), seed=s).fit(*made(100, [1.0, 0.0, 0.0], seed=s)).playing
+        for s in range(8)
+    ]
     assert sum(opened) <= 2
     assert Committee(np.ones(3)).fit(*made(2000, [0.7, 0.7, 0.7])).playing
 
@@ -91,7 +98,9 @@ def test_while_gated_the_best_single_arm_answers_alone(made):
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_a_duplicate_adds_neither_confidence_nor_calls(made, noise):
     margins, label = made(1500, [0.8, 0.6, 0.5], seed=3)
-    twin = np.column_stack([margins, margins[:, 0] + noise * np.random.default_rng(0).normal(size=1500)])
+    twin = np.column_stack(
+        [margins, margins[:, 0] + noise * np.random.default_rng(0).normal(size=1500)]
+    )
     alone = Committee(np.ones(3), gate="off").fit(margins, label)
     doubled = Committee(np.ones(4), gate="off").fit(twin, label)
     p, calls, _ = alone.judge(margins)
@@ -120,7 +129,9 @@ def test_the_unit_of_cost_does_not_matter(made):
 def test_a_higher_price_asks_less_and_price_can_change_per_call(made):
     margins, label = made(1000, [0.6] * 5)
     committee = Committee(np.ones(5), gate="off").fit(margins, label)
-    calls = [committee.judge(margins, price=price)[1].mean() for price in (0.0, 0.001, 0.01, 0.1, 1.0)]
+    calls = [
+        committee.judge(margins, price=price)[1].mean() for price in (0.0, 0.001, 0.01, 0.1, 1.0)
+    ]
     assert calls == sorted(calls, reverse=True)
     assert calls[-1] == 1
     assert committee.next({0: 0.1}, price=1.0) is None
@@ -178,7 +189,9 @@ def test_a_veto_only_says_no(made):
 def test_a_budget_is_met(made):
     margins, label = made(5200, [0.5] * 6)
     for budget in (1.5, 2.5):
-        committee = Committee(np.ones(6), gate="off", budget=budget).fit(margins[:1200], label[:1200])
+        committee = Committee(np.ones(6), gate="off", budget=budget).fit(
+            margins[:1200], label[:1200]
+        )
         calls = committee.judge(margins[1200:])[1]
         average = np.cumsum(calls) / np.arange(1, len(calls) + 1)
         assert abs(average[-1] / budget - 1) < 0.02
@@ -201,7 +214,10 @@ def test_state_is_restored_bit_for_bit(made):
     assert second.playing == first.playing
     assert second.gate == first.gate
     assert all(
-        (a == b).all() for a, b in zip(first.judge(margins, category), second.judge(margins, category), strict=True)
+        (a == b).all()
+        for a, b in zip(
+            first.judge(margins, category), second.judge(margins, category), strict=True
+        )
     )
     with pytest.raises(InputError, match="3 arms"):
         Committee(np.ones(2)).load_state_dict(state)

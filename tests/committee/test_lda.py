@@ -52,7 +52,9 @@ def test_greedy_order_equals_conditioning_from_scratch(seed, k):
         gains = np.zeros(k)
         for j in set(range(k)) - set(chosen):
             inside = (
-                np.linalg.solve(corr[np.ix_(chosen, chosen)], np.column_stack([z[chosen], corr[chosen, j]]))
+                np.linalg.solve(
+                    corr[np.ix_(chosen, chosen)], np.column_stack([z[chosen], corr[chosen, j]])
+                )
                 if chosen
                 else np.zeros((0, 2))
             )
@@ -71,7 +73,9 @@ def test_independent_arms_add_their_log_odds():
     weight = prefix_weights(z[None], np.eye(2)[None], np.array([[0, 1]]), sd)
     assert np.allclose(weight[0], [[0.8, 0], [0.8, 1 / 3]], rtol=1e-5)
     assert np.allclose(
-        prefix_log_odds(np.array([[1.0, -2.0]]), np.array([0, 1]), weight[0]), [[0.8, 0.8 - 2 / 3]], rtol=1e-5
+        prefix_log_odds(np.array([[1.0, -2.0]]), np.array([0, 1]), weight[0]),
+        [[0.8, 0.8 - 2 / 3]],
+        rtol=1e-5,
     )
 
 
@@ -80,9 +84,9 @@ def test_gaussian_verdicts_recover_the_true_log_odds():
     mu, cov = np.array([0.7, 0.4]), np.array([[1.0, 0.3], [0.3, 1.0]])
     v = rng.multivariate_normal(mu, cov, 200_000)
     moment = moments(v)
-    weight = prefix_weights(moment.z_K[None], shrink_correlation(moment, 0.0)[None], np.array([[0, 1]]), moment.sd_K)[
-        0, 1
-    ]
+    weight = prefix_weights(
+        moment.z_K[None], shrink_correlation(moment, 0.0)[None], np.array([[0, 1]]), moment.sd_K
+    )[0, 1]
     assert np.allclose(weight, 2 * np.linalg.solve(cov, mu), atol=0.02)
 
 
@@ -92,12 +96,16 @@ def test_duplicates_form_a_family_and_are_asked_once():
     moment = moments(np.column_stack([v, v[:, 0]]))
     assert moment.target_KK[0, 3] > 0.999
     for intensity in (0.3, 1.0):
-        order = greedy_order(moment.z_K[None], shrink_correlation(moment, intensity)[None], np.ones(4), 4)[0]
+        order = greedy_order(
+            moment.z_K[None], shrink_correlation(moment, intensity)[None], np.ones(4), 4
+        )[0]
         assert len({0, 3} & set(order.tolist())) == 1
 
 
 def test_family_target_is_block_constant_and_positive_semidefinite():
-    corr = np.array([[1, 0.95, 0.92, 0.1], [0.95, 1, 0.91, 0.2], [0.92, 0.91, 1, 0.0], [0.1, 0.2, 0.0, 1]])
+    corr = np.array(
+        [[1, 0.95, 0.92, 0.1], [0.95, 1, 0.91, 0.2], [0.92, 0.91, 1, 0.0], [0.1, 0.2, 0.0, 1]]
+    )
     target = family_target(corr)
     assert np.allclose(target[0, 1], (0.95 + 0.92 + 0.91) / 3)
     assert target[0, 3] == 0
@@ -118,6 +126,9 @@ def test_categories_without_a_difference_stay_global():
 def test_weights_of_rows_are_counts():
     rng = np.random.default_rng(3)
     v = rng.normal(size=(50, 3))
-    twice, weighted = moments(np.vstack([v, v[:10]])), moments(v, np.where(np.arange(50) < 10, 2.0, 1.0))
+    twice, weighted = (
+        moments(np.vstack([v, v[:10]])),
+        moments(v, np.where(np.arange(50) < 10, 2.0, 1.0)),
+    )
     assert np.allclose(twice.corr_KK, weighted.corr_KK)
     assert np.allclose(twice.sd_K, weighted.sd_K)

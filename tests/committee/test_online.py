@@ -32,7 +32,9 @@ def test_the_share_of_labels_is_keyed_random():
 
 
 def test_scoring_labels_stays_within_the_extra_cost(made):
-    online = OnlineCommittee(Committee(np.ones(3)), LabelPolicy(share=1.0, full=20, full_share=0.5, extra_cost=90.0))
+    online = OnlineCommittee(
+        Committee(np.ones(3)), LabelPolicy(share=1.0, full=20, full_share=0.5, extra_cost=90.0)
+    )
     run(online, *made(200, [1.0, 0.5, 0.5]))
     assert online.extra_cost <= 90
     assert 20 < len(online.store) == 30
@@ -70,7 +72,10 @@ def test_labels_asked_for_teach_the_moments_only(made):
     chosen = (margins[:, 0] > 0) != label
     online = OnlineCommittee(Committee([1, 1], gate="off", weights="safe"), LabelPolicy(share=1.0))
     for i in np.flatnonzero(chosen)[:40]:
-        assert online.add_label(margins[i], bool(label[i]), str(i), i, source="asked", propensity=0.9) is None
+        assert (
+            online.add_label(margins[i], bool(label[i]), str(i), i, source="asked", propensity=0.9)
+            is None
+        )
     assert online.add_label(margins[0], True, "x", 0, source="verifier") is None
     assert online.dropped_labels == 1
     assert len(online.store) == 40
@@ -93,7 +98,11 @@ def test_inverse_propensities_undo_the_choice(made):
     rows = random | kept
     weight = np.where(random, 1.0, 1 / propensity)[rows]
     full = Committee([1, 1], gate="off").fit(margins, label).plan
-    weighted = Committee([1, 1], gate="off").fit(margins[rows], label[rows], weights=weight, random=random[rows]).plan
+    weighted = (
+        Committee([1, 1], gate="off")
+        .fit(margins[rows], label[rows], weights=weight, random=random[rows])
+        .plan
+    )
     naive = Committee([1, 1], gate="off").fit(margins[rows], label[rows], random=random[rows]).plan
     assert np.abs(weighted.z_GK - full.z_GK).max() < 0.12
     assert np.abs(naive.z_GK - full.z_GK).max() > 0.3
@@ -117,7 +126,11 @@ def test_agreement_alone_ranks_independent_arms():
     rng = np.random.default_rng(0)
     truth = rng.choice([-1.0, 1.0], 2000)
     accuracy = np.array([0.95, 0.85, 0.75, 0.6])
-    margins = truth[:, None] * np.where(rng.random((2000, 4)) < accuracy, 1.0, -1.0) * rng.exponential(size=(2000, 4))
+    margins = (
+        truth[:, None]
+        * np.where(rng.random((2000, 4)) < accuracy, 1.0, -1.0)
+        * rng.exponential(size=(2000, 4))
+    )
     margins[rng.random((2000, 4)) < 0.2] = np.nan
     model = DawidSkene(4).fit(margins)
     assert np.abs(model.accuracy_K - accuracy).max() < 0.04
@@ -148,7 +161,9 @@ def test_a_shared_bias_is_dropped_by_twenty_labels():
 def test_a_confirmed_guess_votes_until_forty_labels():
     rng = np.random.default_rng(1)
     truth = rng.choice([-1.0, 1.0], 300)
-    margins = truth[:, None] * np.where(rng.random((300, 5)) < [0.95, 0.9, 0.85, 0.6, 0.6], 1.0, -1.0)
+    margins = truth[:, None] * np.where(
+        rng.random((300, 5)) < [0.95, 0.9, 0.85, 0.6, 0.6], 1.0, -1.0
+    )
     online = OnlineCommittee(Committee(np.ones(5)), LabelPolicy(share=0.3), start="dawid_skene")
     run(online, margins[:80], truth[:80] > 0)
     assert online.guessing
@@ -196,10 +211,14 @@ def test_where_asking_less_is_optimal_the_budget_is_not_wasted():
 
 def test_online_state_is_restored(made):
     margins, label = made(120, [0.9, 0.8, 0.8])
-    first = OnlineCommittee(Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene")
+    first = OnlineCommittee(
+        Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene"
+    )
     run(first, margins, label)
     first.record(2.0)
-    second = OnlineCommittee(Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene")
+    second = OnlineCommittee(
+        Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene"
+    )
     second.load_state_dict(first.state_dict())
     more, truth = made(60, [0.9, 0.8, 0.8], seed=2)
     run(first, more, truth, 120)

@@ -8,7 +8,15 @@ from reward_router.committee import Committee
 from reward_router.committee.fit import Shape, fit_plan
 from reward_router.committee.labelled import labelled_rows
 from reward_router.committee.plan import paths
-from reward_router.committee.promise import CONFIDENCE, Promise, effective, outcome, promised, tail, upper
+from reward_router.committee.promise import (
+    CONFIDENCE,
+    Promise,
+    effective,
+    outcome,
+    promised,
+    tail,
+    upper,
+)
 from reward_router.errors import InputError
 
 
@@ -36,7 +44,9 @@ def test_what_is_promised_holds_as_often_as_stated(made):
     skills = [0.9, 0.8, 0.7, 0.5]
     margins, label = made(300, skills, seed=5)
     none = np.full(300, -1)
-    plan = fit_plan(labelled_rows(margins, label, None, none, None, None), Shape(np.ones(4), 4, "safe"), 0)
+    plan = fit_plan(
+        labelled_rows(margins, label, None, none, None, None), Shape(np.ones(4), 4, "safe"), 0
+    )
     fresh, truth = made(20_000, skills, seed=6)
     path, end = paths(plan, fresh, np.full(20_000, -1))
     broken = given = 0
@@ -92,7 +102,9 @@ def test_the_state_holds_the_promise(made):
     assert Promise.of(np.array(first.promise.numbers())) == first.promise
 
 
-@pytest.mark.parametrize("settings", [{"max_error": 0.5}, {"max_error": 0.0}, {"max_error": 0.1, "budget": 2.0}])
+@pytest.mark.parametrize(
+    "settings", [{"max_error": 0.5}, {"max_error": 0.0}, {"max_error": 0.1, "budget": 2.0}]
+)
 def test_promises_that_cannot_be_meant_are_refused(settings):
     with pytest.raises(InputError, match="max_error"):
         Committee([1, 1], **settings)

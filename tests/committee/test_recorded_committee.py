@@ -11,7 +11,8 @@ import pytest
 from reward_router.committee import Committee, DawidSkene, LabelPolicy, OnlineCommittee
 
 pytestmark = pytest.mark.skipif(
-    not os.environ.get("REWARD_ROUTER_DATA"), reason="needs the recorded scores of REWARD_ROUTER_DATA"
+    not os.environ.get("REWARD_ROUTER_DATA"),
+    reason="needs the recorded scores of REWARD_ROUTER_DATA",
 )
 VERDICT = {"a": 1.0, "b": -1.0, "tie": 0.0}
 
@@ -20,7 +21,9 @@ def recorded(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path = Path(os.environ["REWARD_ROUTER_DATA"]) / "replay" / f"{name}.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    arms = sorted({arm for row in rows for arm in {**row.get("scores", {}), **row.get("verdicts", {})}})
+    arms = sorted(
+        {arm for row in rows for arm in {**row.get("scores", {}), **row.get("verdicts", {})}}
+    )
     margins = np.full((len(rows), len(arms)), np.nan)
     for p, row in enumerate(rows):
         for k, arm in enumerate(arms):
@@ -29,7 +32,11 @@ def recorded(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             elif arm in row.get("verdicts", {}):
                 margins[p, k] = VERDICT[row["verdicts"][arm]]
     group = np.array([row["prompt"] or row["id"].rsplit("-", 1)[0] for row in rows])
-    return margins, np.array([row["label"] == "a" for row in rows]), np.unique(group, return_inverse=True)[1]
+    return (
+        margins,
+        np.array([row["label"] == "a" for row in rows]),
+        np.unique(group, return_inverse=True)[1],
+    )
 
 
 def test_the_label_free_start_is_dropped_on_llmbar():
@@ -48,7 +55,9 @@ def test_the_label_free_start_is_dropped_on_llmbar():
 def test_an_online_committee_drops_it_on_llmbar():
     margins, label, _ = recorded("llmbar_casestudy")
     online = OnlineCommittee(
-        Committee(np.ones(margins.shape[1]), gate="off"), LabelPolicy(share=0.4), start="dawid_skene"
+        Committee(np.ones(margins.shape[1]), gate="off"),
+        LabelPolicy(share=0.4),
+        start="dawid_skene",
     )
     for step, (m, y) in enumerate(zip(margins, label, strict=True)):
         if online.wants_unlabelled():
@@ -63,7 +72,9 @@ def test_real_judges_gain_from_a_second_opinion():
     train = group % 2 == 0
     committee = Committee(np.ones(margins.shape[1])).fit(margins[train], label[train], group[train])
     prob, calls, _ = committee.judge(margins[~train])
-    single = (0.5 + 0.5 * np.sign(margins[~train][:, committee.single]) * np.where(label[~train], 1, -1)).mean()
+    single = (
+        0.5 + 0.5 * np.sign(margins[~train][:, committee.single]) * np.where(label[~train], 1, -1)
+    ).mean()
     assert committee.playing
     assert ((prob > 0.5) == label[~train]).mean() > single + 0.06
     assert calls.mean() < 2.5

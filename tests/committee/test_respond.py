@@ -41,14 +41,18 @@ def test_arms_are_asked_lazily_and_once(committee):
 def test_a_larger_quorum_asks_more(committee):
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(60, 8, 4))
-    few, many = (np.mean([len(rank(committee, s, quorum=q).asked) for s in scores]) for q in (0.3, 1.0))
+    few, many = (
+        np.mean([len(rank(committee, s, quorum=q).asked) for s in scores]) for q in (0.3, 1.0)
+    )
     assert few < many
 
 
 def test_the_ranking_finds_the_better_response(committee):
     rng = np.random.default_rng(1)
     quality = rng.normal(size=(200, 6))
-    scores = quality[:, :, None] * np.array([0.8, 0.7, 0.6, 0.5]) * 1.4 + rng.normal(size=(200, 6, 4))
+    scores = quality[:, :, None] * np.array([0.8, 0.7, 0.6, 0.5]) * 1.4 + rng.normal(
+        size=(200, 6, 4)
+    )
     one = np.mean([quality[i, np.argmax(scores[i, :, 0])] for i in range(200)])
     picked = [rank(committee, scores[i], quorum=1.0) for i in range(200)]
     assert np.mean([quality[i, r.best] for i, r in enumerate(picked)]) > one

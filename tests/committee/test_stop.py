@@ -10,12 +10,15 @@ def going_on(log_odds: np.ndarray, stage: int, steps: list[np.ndarray], price: f
     """Exact value of asking arm ``stage`` at each log-odds: recursion over all its quantiles, no grid."""
     p = sigmoid(log_odds)[..., None]
     up, down = log_odds[..., None] + steps[stage], log_odds[..., None] - steps[stage]
-    return (p * best_value(up, stage + 1, steps, price) + (1 - p) * best_value(down, stage + 1, steps, price)).mean(
-        -1
-    ) - price
+    return (
+        p * best_value(up, stage + 1, steps, price)
+        + (1 - p) * best_value(down, stage + 1, steps, price)
+    ).mean(-1) - price
 
 
-def best_value(log_odds: np.ndarray, stage: int, steps: list[np.ndarray], price: float) -> np.ndarray:
+def best_value(
+    log_odds: np.ndarray, stage: int, steps: list[np.ndarray], price: float
+) -> np.ndarray:
     now = np.maximum(sigmoid(log_odds), sigmoid(-log_odds))
     return now if stage == len(steps) else np.maximum(now, going_on(log_odds, stage, steps, price))
 
@@ -27,7 +30,9 @@ def test_bounds_agree_with_exact_recursion():
         bound = boundaries(rows, np.ones(3), np.array([price]))[:, 0]
         for stage in (0, 1):
             around = np.array([bound[stage] - 0.08, bound[stage] + 0.08])
-            inside, outside = going_on(around, stage, steps, price) > np.maximum(sigmoid(around), sigmoid(-around))
+            inside, outside = going_on(around, stage, steps, price) > np.maximum(
+                sigmoid(around), sigmoid(-around)
+            )
             assert inside
             assert not outside
         assert bound[2] == 0
@@ -67,6 +72,8 @@ def test_temperature_minimises_log_loss():
     for scale in (0.9, 3.0):
         path = np.repeat((truth * 1.6 * scale)[:, None], 3, axis=1)
         best = minimize_scalar(
-            lambda t, p=path: np.logaddexp(0, -t * p[:, 0] * sign).mean(), bounds=(0.02, 1.5), method="bounded"
+            lambda t, p=path: np.logaddexp(0, -t * p[:, 0] * sign).mean(),
+            bounds=(0.02, 1.5),
+            method="bounded",
         ).x
         assert np.allclose(temperatures(path, sign), best, atol=2e-3)

@@ -42,10 +42,16 @@ def router(**given: Any) -> config.RouterConfig:
         ("round_robin", {"per": "iteration"}),
     ],
 )
-def test_a_resolved_configuration_of_an_earlier_version_loads(name: str, options: dict[str, Any]) -> None:
+def test_a_resolved_configuration_of_an_earlier_version_loads(
+    name: str, options: dict[str, Any]
+) -> None:
     old = {"per": "decision", "init": "zeros", **dict.fromkeys(NULLS), **options}
     loaded = router(name=name, unit="prompt", mode="route", ensemble="zscore", **old)
-    own = {key: value for key, value in loaded.options.items() if key not in config.ONCE_EVERYWHERE or key in options}
+    own = {
+        key: value
+        for key, value in loaded.options.items()
+        if key not in config.ONCE_EVERYWHERE or key in options
+    }
     assert own == options
     assert loaded.by_iteration == (old["per"] == "iteration")
 
@@ -73,6 +79,10 @@ def test_a_value_out_of_range_is_found_before_anything_is_loaded() -> None:
 
 def test_a_function_by_its_path_is_a_payoff() -> None:
     payoff = config.validate({"payoff": {"name": "my.payoffs:mine"}}, "run.yaml").payoff
-    assert (payoff.name, payoff.path, payoff.kind) == ("python", "my.payoffs:mine", PAYOFFS["python"])
+    assert (payoff.name, payoff.path, payoff.kind) == (
+        "python",
+        "my.payoffs:mine",
+        PAYOFFS["python"],
+    )
     with pytest.raises(InputError, match="did you mean probe"):
         config.validate({"payoff": {"name": "prob"}}, "run.yaml")

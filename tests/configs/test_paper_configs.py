@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reward_router import config
-from reward_router.answers import grade
 from reward_router.data import PromptRecord, load_prompts
+from reward_router.grading import grade
 
 TASKS = ("gsm8k", "strategyqa", "mmlu", "wildchat")
 POLICIES = {"llama3": "meta-llama/Meta-Llama-3-8B", "mistral": "mistralai/Mistral-7B-Instruct-v0.3"}
@@ -22,7 +22,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "question": "Tom has 3 pens and buys 4. How many has he?",
             "answer": "He has 3 + 4 = <<3+4=7>>7 pens.\n#### 7",
         },
-        {"question": "A box holds 12 eggs. How many do 5 boxes hold?", "answer": "5 * 12 = <<5*12=60>>60\n#### 60"},
+        {
+            "question": "A box holds 12 eggs. How many do 5 boxes hold?",
+            "answer": "5 * 12 = <<5*12=60>>60\n#### 60",
+        },
     ],
     "strategyqa": [
         {
@@ -33,10 +36,22 @@ ROWS: dict[str, list[dict[str, Any]]] = {
             "answer": False,
             "facts": "",
         },
-        {"qid": "b2", "term": "Rome", "description": "", "question": "Is Rome in Italy?", "answer": True, "facts": ""},
+        {
+            "qid": "b2",
+            "term": "Rome",
+            "description": "",
+            "question": "Is Rome in Italy?",
+            "answer": True,
+            "facts": "",
+        },
     ],
     "mmlu": [
-        {"question": "Which is prime?", "subject": "mathematics", "choices": ["4", "6", "7", "9"], "answer": 2},
+        {
+            "question": "Which is prime?",
+            "subject": "mathematics",
+            "choices": ["4", "6", "7", "9"],
+            "answer": 2,
+        },
         {
             "question": "Which is a gas?",
             "subject": "chemistry",
@@ -48,8 +63,20 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {
             "conversation_id": name,
             "conversation": [
-                {"role": "user", "content": text, "language": language, "redacted": False, "toxic": False},
-                {"role": "assistant", "content": "Sure.", "language": language, "redacted": False, "toxic": False},
+                {
+                    "role": "user",
+                    "content": text,
+                    "language": language,
+                    "redacted": False,
+                    "toxic": False,
+                },
+                {
+                    "role": "assistant",
+                    "content": "Sure.",
+                    "language": language,
+                    "redacted": False,
+                    "toxic": False,
+                },
             ],
             "turn": 1,
             "language": language,
@@ -93,7 +120,11 @@ def rows_file(folder: Path, task: str) -> str:
 
 def load(data: config.DataConfig, source: str) -> list[PromptRecord]:
     return load_prompts(
-        source, columns=data.columns, template=data.template, limit=data.limit, categories=data.categories
+        source,
+        columns=data.columns,
+        template=data.template,
+        limit=data.limit,
+        categories=data.categories,
     )
 
 
@@ -105,10 +136,20 @@ def test_settings_are_the_papers(name: str) -> None:
     assert (loaded.policy.n_responses, loaded.policy.temperature) == (30, 0.8)
     assert loaded.pairs.per_prompt == 10
     train = loaded.train
-    assert (train.batch_prompts, train.lr, train.lora_r, train.lora_alpha, train.iterations) == (16, 5e-6, 16, 32, 10)
+    assert (train.batch_prompts, train.lr, train.lora_r, train.lora_alpha, train.iterations) == (
+        16,
+        5e-6,
+        16,
+        32,
+        10,
+    )
     assert train.loss == ("dpo" if task == "wildchat" else "dpo+nll")
     assert train.nll_reduction == "response"
-    assert (loaded.router.name, loaded.router.unit, loaded.router.mode) == ("linucb", "batch", "route")
+    assert (loaded.router.name, loaded.router.unit, loaded.router.mode) == (
+        "linucb",
+        "batch",
+        "route",
+    )
     assert (loaded.context.kind, loaded.context.pooling) == ("policy", "last_hidden")
     assert (loaded.payoff.name, loaded.payoff.low, loaded.payoff.high) == ("neg_loss", 0.2, 0.8)
     assert [arm.model for arm in loaded.arms] == [
@@ -122,12 +163,16 @@ def test_settings_are_the_papers(name: str) -> None:
 
 
 def test_every_packaged_configuration_is_tested() -> None:
-    assert {name for name in config.presets() if name.startswith(("laser-llama3", "laser-mistral"))} == set(NAMES)
+    assert {
+        name for name in config.presets() if name.startswith(("laser-llama3", "laser-mistral"))
+    } == set(NAMES)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_policies_differ_in_the_model_alone(task: str) -> None:
-    llama, mistral = (config.load(preset=f"laser-{policy}-{task}").model_dump() for policy in POLICIES)
+    llama, mistral = (
+        config.load(preset=f"laser-{policy}-{task}").model_dump() for policy in POLICIES
+    )
     assert llama["policy"].pop("model") != mistral["policy"].pop("model")
     assert llama == mistral
 
@@ -141,7 +186,10 @@ def test_rendered_prompts_equal_the_appendix(name: str, tmp_path: Path) -> None:
     for part in (loaded.eval.data, loaded.eval.test):
         assert part is None or load(part, source) == records
     if task == "wildchat":
-        assert [record.answer for record in records] == [None, None]  # the French conversation is left out
+        assert [record.answer for record in records] == [
+            None,
+            None,
+        ]  # the French conversation is left out
         assert loaded.eval.data is None
 
 
@@ -151,7 +199,10 @@ def test_gold_of_the_hubs_rows_is_read(task: str, right: str, tmp_path: Path) ->
     first, second = load(data, rows_file(tmp_path, task))
     assert data.answer_kind is not None
     for record, wanted in ((first, True), (second, False)):
-        assert grade(data.answer_kind, f"Thinking about it. Final answer: {right}", str(record.answer)) is wanted
+        assert (
+            grade(data.answer_kind, f"Thinking about it. Final answer: {right}", str(record.answer))
+            is wanted
+        )
 
 
 SIZES = {  # rows of the Hub's splits (of MMLU a tenth, of WildChat a stand-in), and what table 3 leads to
@@ -163,41 +214,73 @@ SIZES = {  # rows of the Hub's splits (of MMLU a tenth, of WildChat a stand-in),
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_splits_are_the_tables_and_share_no_prompt(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_are_the_tables_and_share_no_prompt(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     datasets = pytest.importorskip("datasets")
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     real_load, sizes = datasets.load_dataset, SIZES[task]
     for split, count in sizes[0].items():
-        rows = [{"question": f"{split} {i}", "choices": ["x"], "answer": 0, "subject": "s"} for i in range(count)]
+        rows = [
+            {"question": f"{split} {i}", "choices": ["x"], "answer": 0, "subject": "s"}
+            for i in range(count)
+        ]
         if task == "wildchat":
-            rows = [{"conversation": [{"content": f"{i}"}], "language": "English"} for i in range(count)]
+            rows = [
+                {"conversation": [{"content": f"{i}"}], "language": "English"} for i in range(count)
+            ]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
 
     def local(name: str, config_name: str | None, split: str) -> Any:
         files = {split: str(tmp_path / f"{split}.parquet") for split in sizes[0]}
-        return real_load("parquet", data_files=files, split=split, cache_dir=str(tmp_path / "cache"))
+        return real_load(
+            "parquet", data_files=files, split=split, cache_dir=str(tmp_path / "cache")
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", local)
     loaded = config.load(preset=f"laser-llama3-{task}")
     parts = [part for part in (loaded.data, loaded.eval.data, loaded.eval.test) if part]
     records = [
         load_prompts(
-            p.source, split=p.split, columns=p.columns, template=p.template, config_name=p.name, categories=p.categories
+            p.source,
+            split=p.split,
+            columns=p.columns,
+            template=p.template,
+            config_name=p.name,
+            categories=p.categories,
         )
         for p in parts
     ]
-    assert [len(r) for r in records] == pytest.approx(sizes[1], rel=0.2 if task in ("mmlu", "wildchat") else 0.0)
+    assert [len(r) for r in records] == pytest.approx(
+        sizes[1], rel=0.2 if task in ("mmlu", "wildchat") else 0.0
+    )
     assert len({r.prompt for part in records for r in part}) == sum(map(len, records))
 
 
 def tiny_settings(task: str, source: str) -> list[str]:
     """Tiny models in place of the big ones, local rows in place of the Hub's, two batches of two prompts."""
-    small = ["model=tiny", "engine=transformers", "dtype=float32", "device=cpu", "n_responses=2", "max_new_tokens=6"]
+    small = [
+        "model=tiny",
+        "engine=transformers",
+        "dtype=float32",
+        "device=cpu",
+        "n_responses=2",
+        "max_new_tokens=6",
+    ]
     settings = [f"policy.{setting}" for setting in small]
     settings += [f"arms.{arm}.model=tiny" for arm in ("zephyr", "qwen", "eurus", "olmo")]
-    settings += ["pool.dtype=float32", "train.iterations=1", "train.batches_per_iteration=2", "train.batch_prompts=2"]
+    settings += [
+        "pool.dtype=float32",
+        "train.iterations=1",
+        "train.batches_per_iteration=2",
+        "train.batch_prompts=2",
+    ]
     parts = ["data"] if task == "wildchat" else ["data", "eval.data", "eval.test"]
-    settings += [f"{part}.{key}" for part in parts for key in (f"source={source}", "split=train", "name=null")]
+    settings += [
+        f"{part}.{key}"
+        for part in parts
+        for key in (f"source={source}", "split=train", "name=null")
+    ]
     return settings if task == "wildchat" else [*settings, "eval.max_new_tokens=6"]
 
 
@@ -207,7 +290,9 @@ def test_two_steps_with_tiny_models(name: str, tmp_path: Path) -> None:
     task = name.split("-")[-1]
     loaded = config.load(preset=name, settings=tiny_settings(task, rows_file(tmp_path, task)))
     summary = run.train(loaded, tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [line["step"] for line in lines] == [0, 1]
     for line in lines:
         assert sum(line["arms"].values()) == 1  # one arm judged the whole batch
@@ -215,7 +300,9 @@ def test_two_steps_with_tiny_models(name: str, tmp_path: Path) -> None:
         assert math.isfinite(line["loss"])
         assert not line["skipped"]
     assert summary["calls"]["by_status"] == {"ok": summary["calls"]["made"]}
-    if task == "wildchat":  # DPO starts at log 2 whatever the arm said: nothing to learn from the first batch
+    if (
+        task == "wildchat"
+    ):  # DPO starts at log 2 whatever the arm said: nothing to learn from the first batch
         assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
         assert [line["payoffs"] for line in lines] == [0, 1]
         assert summary["gold"] is None

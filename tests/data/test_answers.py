@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_router.answers import AnswerKind, extract_answer, grade
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
+from reward_router.grading import AnswerKind, extract_answer, grade
 
 DATA = os.environ.get("REWARD_ROUTER_DATA", "")
 KINDS = get_args(AnswerKind)
@@ -118,4 +118,6 @@ def test_bad_gold_and_bad_kind_are_input_errors() -> None:
 )
 def test_shared_gold_grades_itself(name: str, split: str, kind: str) -> None:
     records = load_prompts(str(Path(DATA, "prompts", f"{name}.jsonl.gz")), split=split, limit=400)
-    assert all(grade(kind, f"Some reasoning.\nFinal answer: {r.answer}", str(r.answer)) for r in records)
+    assert all(
+        grade(kind, f"Some reasoning.\nFinal answer: {r.answer}", str(r.answer)) for r in records
+    )

@@ -13,7 +13,10 @@ from reward_router.data import load_preferences, load_prompts
 from reward_router.errors import InputError
 from reward_router.replay.importers import load
 
-U, A, B = ({"role": r, "content": c} for r, c in [("user", "p"), ("assistant", "one"), ("assistant", "two")])
+U, A, B = (
+    {"role": r, "content": c}
+    for r, c in [("user", "p"), ("assistant", "one"), ("assistant", "two")]
+)
 TEXTS = st.text(st.characters(codec=None), max_size=8) | st.sampled_from(
     [
         "",
@@ -59,7 +62,13 @@ PREFERENCES: list[dict[str, Any]] = [
     {"prompt": "p", "response_0": "one", "response_1": "two", "better_response_id": 0},
     {"history": "p", "human_ref_A": "one", "human_ref_B": "two", "labels": 1},
     {"question": "p", "response_a": "one", "response_b": "two", "winner": "model_a"},
-    {"prompt": "p", "response_a": "one", "response_b": "two", "winner_model_a": 1, "winner_model_b": 0},
+    {
+        "prompt": "p",
+        "response_a": "one",
+        "response_b": "two",
+        "winner_model_a": 1,
+        "winner_model_b": 0,
+    },
     {"prompt": "p", "response1": "one", "response2": "two", "overall_preference": -2},
     {"prompt": "p", "responses": ["one", "two"], "scores": [2, 1]},
     {"prompt": "p", "answers": [{"answer": "one", "rank": 1}, {"answer": "two", "rank": 2}]},
@@ -81,7 +90,9 @@ RECORDED: list[dict[str, Any]] = [
     {"id": "7", "prompt": "p", "chosen": ["one"], "rejected": ["two"], "score_chosen": [1], "score_rejected": [0]},
 ]  # fmt: skip
 MANY = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -103,7 +114,11 @@ def tried(path: Path, rows: list[Any], read: Any) -> None:
 def test_prompts(tmp_path: Path, row: dict[str, Any], data: st.DataObject) -> None:
     field, value = data.draw(st.sampled_from(sorted(row))), data.draw(JSON)
     tried(tmp_path / "p", [row, {**row, "id": "r", field: value}, {**row, "id": "s"}], load_prompts)
-    tried(tmp_path / "p", [{**row, field: value}], lambda path: load_prompts(path, template="{prompt}"))
+    tried(
+        tmp_path / "p",
+        [{**row, field: value}],
+        lambda path: load_prompts(path, template="{prompt}"),
+    )
 
 
 @pytest.mark.parametrize("row", PREFERENCES, ids=lambda row: "-".join(row)[:40])
@@ -111,8 +126,16 @@ def test_prompts(tmp_path: Path, row: dict[str, Any], data: st.DataObject) -> No
 @given(data=st.data())
 def test_preferences(tmp_path: Path, row: dict[str, Any], data: st.DataObject) -> None:
     field, value = data.draw(st.sampled_from(sorted(row))), data.draw(JSON)
-    tried(tmp_path / "p", [row, {**row, "id": "r", field: value}, {**row, "id": "s"}], load_preferences)
-    tried(tmp_path / "p", [{**row, field: value}], lambda path: load_preferences(path, preference=field))
+    tried(
+        tmp_path / "p",
+        [row, {**row, "id": "r", field: value}, {**row, "id": "s"}],
+        load_preferences,
+    )
+    tried(
+        tmp_path / "p",
+        [{**row, field: value}],
+        lambda path: load_preferences(path, preference=field),
+    )
 
 
 @pytest.mark.parametrize("row", RECORDED, ids=lambda row: "-".join(row)[:40])

@@ -13,7 +13,8 @@ from reward_router.errors import DataWarning, InputError
 
 DATA = os.environ.get("REWARD_ROUTER_DATA", "")
 USER, GOOD, BAD = (
-    {"role": r, "content": c} for r, c in [("user", "hi"), ("assistant", "Hello."), ("assistant", "No.")]
+    {"role": r, "content": c}
+    for r, c in [("user", "hi"), ("assistant", "Hello."), ("assistant", "No.")]
 )
 
 
@@ -37,7 +38,9 @@ def test_forms_of_the_same_preference(tmp_path: Path, row: dict[str, Any]) -> No
 
 
 def test_implicit_prompt_of_texts_ends_at_a_word(tmp_path: Path) -> None:
-    [record] = load(tmp_path / "a.jsonl", {"chosen": "The sky is blue.", "rejected": "The sky is black."})
+    [record] = load(
+        tmp_path / "a.jsonl", {"chosen": "The sky is blue.", "rejected": "The sky is black."}
+    )
     assert (record.prompt, record.chosen, record.rejected) == ("The sky is", " blue.", " black.")
 
 
@@ -50,7 +53,8 @@ def test_trl_agrees_on_implicit_prompts(tmp_path: Path) -> None:
         [record] = load(tmp_path / "a.jsonl", row)
         theirs = extract_prompt(row)
         texts = [
-            v if isinstance(v, str) else v[-1]["content"] for v in (theirs[k] for k in ("prompt", "chosen", "rejected"))
+            v if isinstance(v, str) else v[-1]["content"]
+            for v in (theirs[k] for k in ("prompt", "chosen", "rejected"))
         ]
         assert [record.prompt, record.chosen, record.rejected] == texts
 
@@ -71,17 +75,33 @@ def test_json_values_as_responses_are_their_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "x", "chosen": "a"}, "column 'rejected' does not exist; columns there are: prompt, chosen"),
-        ({"prompt": "x", "chosen": [GOOD, BAD], "rejected": [BAD]}, "chosen must be one assistant turn .*found 2"),
+        (
+            {"prompt": "x", "chosen": "a"},
+            "column 'rejected' does not exist; columns there are: prompt, chosen",
+        ),
+        (
+            {"prompt": "x", "chosen": [GOOD, BAD], "rejected": [BAD]},
+            "chosen must be one assistant turn .*found 2",
+        ),
         ({"prompt": "x", "chosen": [USER], "rejected": [BAD]}, "chosen must be one assistant turn"),
         ({"chosen": "yes", "rejected": "no"}, "the prompt is empty"),
-        ({"prompt": "x", "chosen": "a", "rejected": "b", "images": ["x.png"]}, "the row has images, which no arm here"),
         (
-            {"prompt": "x", "chosen": [{"role": "assistant", "content": [{"type": "image_url"}]}], "rejected": "b"},
+            {"prompt": "x", "chosen": "a", "rejected": "b", "images": ["x.png"]},
+            "the row has images, which no arm here",
+        ),
+        (
+            {
+                "prompt": "x",
+                "chosen": [{"role": "assistant", "content": [{"type": "image_url"}]}],
+                "rejected": "b",
+            },
             "chosen has a part of type 'image_url', which no arm here can read",
         ),
         ({"prompt": "x", "response_a": "a", "response_b": "b"}, "none that says which is better"),
-        ({"prompt": "x", "response_a": "a", "response_b": "b", "label": "A wins"}, "must be a number .* or a label"),
+        (
+            {"prompt": "x", "response_a": "a", "response_b": "b", "label": "A wins"},
+            "must be a number .* or a label",
+        ),
         ({"prompt": "x", "chosen": {"a": 1}, "rejected": "b"}, "chosen must be a text or a list"),
     ],
 )
@@ -90,16 +110,26 @@ def test_what_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> N
         load(tmp_path / "a.jsonl", row)
 
 
-@pytest.mark.skipif(not DATA, reason="REWARD_ROUTER_DATA is not set: shared preferences are not read")
+@pytest.mark.skipif(
+    not DATA, reason="REWARD_ROUTER_DATA is not set: shared preferences are not read"
+)
 def test_shared_preferences_load_whole() -> None:
     for path in Path(DATA, "preferences").glob("*.jsonl.gz"):
         records = load_preferences(str(path))
         assert len({r.id for r in records}) == len(records) > 10
 
 
-def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(tmp_path: Path) -> None:
+def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(
+    tmp_path: Path,
+) -> None:
     rows = [
-        {"id": "a", "prompt": "p", "chosen": ["c1", "c2"], "rejected": ["r1", "r2", "r3"], "score": -2},
+        {
+            "id": "a",
+            "prompt": "p",
+            "chosen": ["c1", "c2"],
+            "rejected": ["r1", "r2", "r3"],
+            "score": -2,
+        },
         {"id": "b", "prompt": "p", "chosen": "x", "rejected": "y", "score": 3},
         {"id": "c", "prompt": "p", "chosen": "x", "rejected": "y", "score": 0},
     ]
@@ -108,7 +138,9 @@ def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(
     with pytest.warns(DataWarning, match="1 pair without a better response"):
         found = load_preferences(str(file), preference="score")
     assert len(found) == 7
-    assert {(r.chosen, r.rejected) for r in found[:6]} == {(c, r) for c in ("c1", "c2") for r in ("r1", "r2", "r3")}
+    assert {(r.chosen, r.rejected) for r in found[:6]} == {
+        (c, r) for c in ("c1", "c2") for r in ("r1", "r2", "r3")
+    }
     assert len({r.id for r in found}) == 7
     assert (found[6].chosen, found[6].rejected) == ("y", "x")
     with pytest.raises(InputError, match="column 'prompt' must be a number"):
@@ -116,7 +148,11 @@ def test_lists_of_texts_are_every_pair_and_a_signed_column_says_which_is_better(
 
 
 def test_two_infinite_scores_are_a_tie(tmp_path: Path) -> None:
-    row = {"prompt": "p", "responses": ["x", "y", "z"], "scores": [float("-inf"), float("-inf"), 0.0]}
+    row = {
+        "prompt": "p",
+        "responses": ["x", "y", "z"],
+        "scores": [float("-inf"), float("-inf"), 0.0],
+    }
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(row) + "\n")
     with pytest.warns(DataWarning, match="1 pair without a better response"):
@@ -127,7 +163,18 @@ def test_two_infinite_scores_are_a_tie(tmp_path: Path) -> None:
 def test_identical_pairs_are_no_loss(tmp_path: Path) -> None:
     same = {"chosen": [USER, GOOD], "rejected": [USER, GOOD]}
     with pytest.warns(DataWarning, match="3 pairs of identical responses left out"):
-        assert len(load(tmp_path / "a.jsonl", same, same, same, {"chosen": [USER, GOOD], "rejected": [USER, BAD]})) == 1
+        assert (
+            len(
+                load(
+                    tmp_path / "a.jsonl",
+                    same,
+                    same,
+                    same,
+                    {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+                )
+            )
+            == 1
+        )
     with pytest.raises(InputError, match="no rows; 1 pair of identical responses left out"):
         load(tmp_path / "b.jsonl", same)
 
@@ -149,25 +196,39 @@ def test_identical_pairs_are_no_loss(tmp_path: Path) -> None:
         ("which", ["model_a", "Model B"], [True, False]),
     ],
 )
-def test_what_a_preference_column_says(tmp_path: Path, column: str, values: list[Any], firsts: list[bool]) -> None:
+def test_what_a_preference_column_says(
+    tmp_path: Path, column: str, values: list[Any], firsts: list[bool]
+) -> None:
     name = column.partition(":")[0]
     rows = [{"prompt": f"p{i}", "x": "one", "y": "two", name: v} for i, v in enumerate(values)]
-    found = load(tmp_path / "a.jsonl", *rows, columns={"chosen": "x", "rejected": "y"}, preference=column)
+    found = load(
+        tmp_path / "a.jsonl", *rows, columns={"chosen": "x", "rejected": "y"}, preference=column
+    )
     assert [r.chosen == "one" for r in found] == firsts
 
 
 @pytest.mark.parametrize(
-    ("values", "says"), [([True, False], "true and false"), ([1, 1], "1: what"), ([True, True], "true")]
+    ("values", "says"),
+    [([True, False], "true and false"), ([1, 1], "1: what"), ([True, True], "true")],
 )
-def test_labels_of_two_responses_that_say_two_things_are_refused(tmp_path: Path, values: list[Any], says: str) -> None:
-    rows = [{"prompt": f"p{i}", "response_a": "one", "response_b": "two", "label": v} for i, v in enumerate(values)]
-    with pytest.raises(InputError, match=f"column 'label' holds .*{says}.*write preference: label:CONVENTION"):
+def test_labels_of_two_responses_that_say_two_things_are_refused(
+    tmp_path: Path, values: list[Any], says: str
+) -> None:
+    rows = [
+        {"prompt": f"p{i}", "response_a": "one", "response_b": "two", "label": v}
+        for i, v in enumerate(values)
+    ]
+    with pytest.raises(
+        InputError, match=f"column 'label' holds .*{says}.*write preference: label:CONVENTION"
+    ):
         load(tmp_path / "a.jsonl", *rows)
     found = load(tmp_path / "a.jsonl", *rows, preference="label:first")
     assert [r.chosen == "one" for r in found] == [bool(v) for v in values]
 
 
-def test_one_is_the_second_index_and_the_first_of_two_that_are_counted_from_one(tmp_path: Path) -> None:
+def test_one_is_the_second_index_and_the_first_of_two_that_are_counted_from_one(
+    tmp_path: Path,
+) -> None:
     row = {"prompt": "p", "response_0": "one", "response_1": "two", "winner_index": 1}
     assert load(tmp_path / "a.jsonl", row)[0].chosen == "two"
     row = {"prompt": "p", "response_1": "one", "response_2": "two", "label": 1}
@@ -176,7 +237,10 @@ def test_one_is_the_second_index_and_the_first_of_two_that_are_counted_from_one(
 
 def test_nan_is_a_missing_value(tmp_path: Path) -> None:
     nan = float("nan")
-    rows = [{"id": nan, "prompt": f"p{i}", "chosen": "x", "rejected": "y", "category": nan} for i in range(3)]
+    rows = [
+        {"id": nan, "prompt": f"p{i}", "chosen": "x", "rejected": "y", "category": nan}
+        for i in range(3)
+    ]
     rows.append({"prompt": "p", "chosen": nan, "rejected": "y"})
     with pytest.warns(DataWarning, match="1 of 4 rows cannot be read .*'chosen' is null"):
         found = load(tmp_path / "a.jsonl", *rows)
@@ -188,17 +252,27 @@ def test_nan_is_a_missing_value(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [[0, 0], [1, 2], [0, 1, 2], [2, 3]])
 def test_numbers_that_say_two_things_are_refused(tmp_path: Path, values: list[int]) -> None:
-    rows = [{"prompt": f"p{i}", "chosen": "one", "rejected": "two", "which": v} for i, v in enumerate(values)]
+    rows = [
+        {"prompt": f"p{i}", "chosen": "one", "rejected": "two", "which": v}
+        for i, v in enumerate(values)
+    ]
     with pytest.raises(
-        InputError, match=r"column 'which' holds .*what they say is open; write preference: which:CONVENTION"
+        InputError,
+        match=r"column 'which' holds .*what they say is open; write preference: which:CONVENTION",
     ):
         load(tmp_path / "a.jsonl", *rows, preference="which")
 
 
 def test_tool_calls_are_kept_for_templates_and_are_json_text_elsewhere(tmp_path: Path) -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"city": "Oslo"}'},
+    }
     turn = {"role": "assistant", "content": None, "tool_calls": [call]}
-    [record] = load(tmp_path / "a.jsonl", {"prompt": "Weather?", "chosen": [turn], "rejected": "I do not know."})
+    [record] = load(
+        tmp_path / "a.jsonl", {"prompt": "Weather?", "chosen": [turn], "rejected": "I do not know."}
+    )
     assert record.chosen == '{"name": "weather", "arguments": {"city": "Oslo"}}'
     assert isinstance(record.chosen, Reply)
     assert record.chosen.message["tool_calls"][0]["function"]["arguments"] == {"city": "Oslo"}

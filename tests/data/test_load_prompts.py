@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reward_router.columns import fill
+from reward_router.column_names import fill
 from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import DataWarning, InputError
 
@@ -23,14 +23,18 @@ def write(path: Path, *rows: dict[str, Any]) -> str:
 
 def test_our_own_names_need_no_mapping(tmp_path: Path) -> None:
     row = {"id": "p1", "prompt": "2+2?", "category": "math", "answer": "4", "source": "s"}
-    assert load_prompts(write(tmp_path / "a.jsonl", row)) == [PromptRecord("p1", "2+2?", "math", "4")]
+    assert load_prompts(write(tmp_path / "a.jsonl", row)) == [
+        PromptRecord("p1", "2+2?", "math", "4")
+    ]
 
 
 def test_mapping_template_and_lists(tmp_path: Path) -> None:
     row = {"q": "Who?", "choices": ["me", "you"], "label": 1, "meta": {"subject": "people"}}
     columns = {"answer": "label", "category": "meta.subject", "prompt": "q"}
     [record] = load_prompts(
-        write(tmp_path / "a.jsonl", row), columns=columns, template="Q: {prompt} {{x}}\n{choices}\nA:"
+        write(tmp_path / "a.jsonl", row),
+        columns=columns,
+        template="Q: {prompt} {{x}}\n{choices}\nA:",
     )
     assert record.prompt == "Q: Who? {x}\n(A) me\n(B) you\nA:"
     assert (record.category, record.answer) == ("people", "1")
@@ -39,11 +43,17 @@ def test_mapping_template_and_lists(tmp_path: Path) -> None:
 
 
 def test_path_into_a_conversation(tmp_path: Path) -> None:
-    row = {"conversation": [{"role": "user", "content": "hi", "toxic": False}, {"role": "assistant", "content": "yo"}]}
+    row = {
+        "conversation": [
+            {"role": "user", "content": "hi", "toxic": False},
+            {"role": "assistant", "content": "yo"},
+        ]
+    }
     source = write(tmp_path / "a.jsonl", row)
     assert load_prompts(source, columns={"prompt": "conversation.0.content"})[0].prompt == "hi"
     with pytest.raises(
-        InputError, match=r"line 1: column 'conversation' has no '7' on the way 'conversation.7.content'"
+        InputError,
+        match=r"line 1: column 'conversation' has no '7' on the way 'conversation.7.content'",
     ):
         load_prompts(source, columns={"prompt": "conversation.7.content"})
     with pytest.raises(InputError, match="ends with an assistant turn"):
@@ -58,7 +68,9 @@ def test_messages(tmp_path: Path) -> None:
     assert [r.prompt for r in wrapped] == ["<hi>", [system, {"role": "user", "content": "<hi>"}]]
 
 
-@pytest.mark.parametrize("prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"x": 1}])
+@pytest.mark.parametrize(
+    "prompt", [[], [{"role": "user"}], ["hi"], [{"role": "boss", "content": "x"}], 3, {"x": 1}]
+)
 def test_what_is_no_prompt(tmp_path: Path, prompt: Any) -> None:
     with pytest.raises(InputError, match="line 1: prompt must be a text or a list of"):
         load_prompts(write(tmp_path / "a.jsonl", {"prompt": prompt}))
@@ -67,24 +79,35 @@ def test_what_is_no_prompt(tmp_path: Path, prompt: Any) -> None:
 def test_unknown_columns_list_what_there_is(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", {"question": "x", "answer": None})
     with pytest.raises(
-        InputError, match=r"column 'prompt' does not exist; columns there are: question, answer; map it"
+        InputError,
+        match=r"column 'prompt' does not exist; columns there are: question, answer; map it",
     ):
         load_prompts(source)
-    with pytest.raises(InputError, match=r"column 'query' does not exist; columns there are: question, answer$"):
+    with pytest.raises(
+        InputError, match=r"column 'query' does not exist; columns there are: question, answer$"
+    ):
         load_prompts(source, columns={"prompt": "query"})
     with pytest.raises(InputError, match="column 'topic' does not exist"):
         load_prompts(source, columns={"prompt": "question", "category": "topic"})
     with pytest.raises(InputError, match="'promt' is none of our names; did you mean 'prompt'"):
         load_prompts(source, columns={"promt": "question"})
-    assert load_prompts(source, columns={"prompt": "question", "answer": "answer"})[0].answer is None
+    assert (
+        load_prompts(source, columns={"prompt": "question", "answer": "answer"})[0].answer is None
+    )
 
 
 def test_empty_prompts_and_data_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2: the prompt is empty"):
-        load_prompts(write(tmp_path / "a.jsonl", {"prompt": "x"}, {"prompt": " \n"}, {"prompt": ""}))
+        load_prompts(
+            write(tmp_path / "a.jsonl", {"prompt": "x"}, {"prompt": " \n"}, {"prompt": ""})
+        )
     with pytest.raises(InputError, match="no rows"):
         load_prompts(write(tmp_path / "b.jsonl"))
-    source = write(tmp_path / "c.jsonl", {"prompt": "x", "category": "math"}, {"prompt": "y", "category": "code"})
+    source = write(
+        tmp_path / "c.jsonl",
+        {"prompt": "x", "category": "math"},
+        {"prompt": "y", "category": "code"},
+    )
     with pytest.raises(InputError, match="no rows; categories there are: code, math"):
         load_prompts(source, categories=["chat"])
     with pytest.raises(InputError, match="limit=0"):
@@ -93,9 +116,16 @@ def test_empty_prompts_and_data_sets_are_refused(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_read_are_left_out_named_and_counted(tmp_path: Path) -> None:
     rows = [{"prompt": f"question {i}"} for i in range(5)]
-    source = write(tmp_path / "a.jsonl", *rows[:3], {"prompt": ""}, {"prompt": "x", "images": ["a.png"]}, *rows[3:])
+    source = write(
+        tmp_path / "a.jsonl",
+        *rows[:3],
+        {"prompt": ""},
+        {"prompt": "x", "images": ["a.png"]},
+        *rows[3:],
+    )
     with pytest.warns(
-        DataWarning, match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty"
+        DataWarning,
+        match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty",
     ):
         found = load_prompts(source)
     assert [r.prompt for r in found] == [row["prompt"] for row in rows]
@@ -109,7 +139,9 @@ def test_categories_then_limit(tmp_path: Path) -> None:
 
 def test_ids_are_unique(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 2: id '7' was given before, at .*line 1"):
-        load_prompts(write(tmp_path / "a.jsonl", {"id": 7, "prompt": "x"}, {"id": "7", "prompt": "y"}))
+        load_prompts(
+            write(tmp_path / "a.jsonl", {"id": 7, "prompt": "x"}, {"id": "7", "prompt": "y"})
+        )
     same = load_prompts(write(tmp_path / "b.jsonl", *[{"prompt": "x"}] * 3, {"prompt": "y"}))
     assert len({r.id for r in same}) == 4
     assert same[1].id == same[0].id + "-2"
@@ -119,11 +151,22 @@ def test_ids_are_unique(tmp_path: Path) -> None:
 
 def test_answers_become_text(tmp_path: Path) -> None:
     values = [True, 3, 2.5, "x", None, {"kind": "json"}]
-    source = write(tmp_path / "a.jsonl", *({"prompt": str(i), "answer": v} for i, v in enumerate(values)))
-    assert [r.answer for r in load_prompts(source)] == ["true", "3", "2.5", "x", None, '{"kind": "json"}']
+    source = write(
+        tmp_path / "a.jsonl", *({"prompt": str(i), "answer": v} for i, v in enumerate(values))
+    )
+    assert [r.answer for r in load_prompts(source)] == [
+        "true",
+        "3",
+        "2.5",
+        "x",
+        None,
+        '{"kind": "json"}',
+    ]
 
 
-@pytest.mark.parametrize("template", ["no field", "{}", "{prompt!r}", "{prompt:>5}", "{open", "close}", ""])
+@pytest.mark.parametrize(
+    "template", ["no field", "{}", "{prompt!r}", "{prompt:>5}", "{open", "close}", ""]
+)
 def test_templates_that_are_none(tmp_path: Path, template: str) -> None:
     with pytest.raises(InputError, match="data template"):
         load_prompts(write(tmp_path / "a.jsonl", {"prompt": "x"}), template=template)
@@ -152,7 +195,8 @@ def test_folds_part_the_prompts_and_keep_copies_together(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not DATA, reason="REWARD_ROUTER_DATA is not set: shared prompts are not read")
 @pytest.mark.parametrize(
-    ("name", "split", "least"), [("gsm8k", "train", 5000), ("strategyqa", "dev", 100), ("mmlu", "dev+val", 1000)]
+    ("name", "split", "least"),
+    [("gsm8k", "train", 5000), ("strategyqa", "dev", 100), ("mmlu", "dev+val", 1000)],
 )
 def test_shared_prompts(name: str, split: str, least: int) -> None:
     records = load_prompts(str(Path(DATA, "prompts", f"{name}.jsonl.gz")), split=split)

@@ -21,7 +21,9 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("given", ENDLESS)
 @pytest.mark.usefixtures("hurried")
-def test_what_would_take_for_ever_is_not_equal_and_the_next_question_is_answered(given: str) -> None:
+def test_what_would_take_for_ever_is_not_equal_and_the_next_question_is_answered(
+    given: str,
+) -> None:
     start = time.monotonic()
     assert math_equal.equal("$5$", given) == 0.0
     assert math_equal.equal("$5$", "It is $5$") == 1.0
@@ -31,7 +33,9 @@ def test_what_would_take_for_ever_is_not_equal_and_the_next_question_is_answered
 @pytest.mark.usefixtures("hurried")
 def test_another_thread_is_held_up_no_longer() -> None:
     found: list[float] = []
-    thread = threading.Thread(target=lambda: found.extend(math_equal.equal("$5$", g) for g in (ENDLESS[0], "$5$")))
+    thread = threading.Thread(
+        target=lambda: found.extend(math_equal.equal("$5$", g) for g in (ENDLESS[0], "$5$"))
+    )
     thread.start()
     thread.join(60)
     assert found == [0.0, 1.0]
@@ -54,7 +58,9 @@ def test_a_process_that_was_killed_between_two_questions_is_started_again() -> N
     assert math_equal._ask._process is not before
 
 
-def test_an_interrupt_between_question_and_answer_leaves_no_answer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_between_question_and_answer_leaves_no_answer_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ask = math_equal._Asked()
     assert ask({"gold": "$5$", "given": "$5$", "number": False, "seconds": 5}) is True
 
@@ -69,7 +75,9 @@ def test_an_interrupt_between_question_and_answer_leaves_no_answer_behind(monkey
     ask._end()
 
 
-def test_a_package_that_is_missing_or_broken_is_an_input_error(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_package_that_is_missing_or_broken_is_an_input_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
     question = {"gold": "$5$", "given": "$5$", "number": False, "seconds": 5}
     with monkeypatch.context() as patch:
         patch.setattr(math_equal, "find_spec", lambda name: None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reward_router.errors import InputError
-from reward_router.rows import Broken, Tally, kind_of, read_rows
+from reward_router.reading import Broken, Tally, kind_of, read_rows
 
 ROWS = [{"prompt": "a", "n": 1, "split": "train"}, {"prompt": "ü\n", "n": 2, "split": "test"}]
 
@@ -31,14 +31,19 @@ def test_formats_hold_the_same_rows(tmp_path: Path, ending: str) -> None:
     assert [row for _, row in read_rows(source, "train+test")] == ROWS
     assert [row for _, row in read_rows(source)] == ROWS[:1]
     assert [row for _, row in read_rows(source, "test")] == ROWS[1:]
-    with pytest.raises(InputError, match=r"no row of split 'dev'; there are: test \(1 rows\), train \(1 rows\)"):
+    with pytest.raises(
+        InputError, match=r"no row of split 'dev'; there are: test \(1 rows\), train \(1 rows\)"
+    ):
         list(read_rows(source, "dev"))
 
 
 def test_slices_count_the_rows_of_their_split(tmp_path: Path) -> None:
     rows = [{"n": i, "split": ("train", "test")[i % 2]} for i in range(10)]
     source = write(tmp_path / "a.jsonl", rows)
-    found = {split: [row["n"] for _, row in read_rows(source, split)] for split in ("train[1:3]", "test[3:]+train[:1]")}
+    found = {
+        split: [row["n"] for _, row in read_rows(source, split)]
+        for split in ("train[1:3]", "test[3:]+train[:1]")
+    }
     assert found == {"train[1:3]": [2, 4], "test[3:]+train[:1]": [0, 7, 9]}
     for split in ("train[:10%]", "train[a:b]", "train+", ""):
         with pytest.raises(InputError, match="is a name, or a slice"):
@@ -48,7 +53,10 @@ def test_slices_count_the_rows_of_their_split(tmp_path: Path) -> None:
 def test_places_count_lines_and_blank_lines_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"x": 1}\n\n  \r\n{"x": 2}\r\n')
-    assert [(place.split()[-1], row["x"]) for place, row in read_rows(str(path))] == [("1", 1), ("4", 2)]
+    assert [(place.split()[-1], row["x"]) for place, row in read_rows(str(path))] == [
+        ("1", 1),
+        ("4", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,9 @@ def test_places_count_lines_and_blank_lines_are_skipped(tmp_path: Path) -> None:
         (b'{"x": 1} {"x": 2}', "Extra data"),
     ],
 )
-def test_broken_line_is_named_and_the_others_are_read(tmp_path: Path, line: bytes, message: str) -> None:
+def test_broken_line_is_named_and_the_others_are_read(
+    tmp_path: Path, line: bytes, message: str
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"x": 0}\n' + line + b'\n{"x": 3}\n')
     (_, first), (place, broken), (_, last) = read_rows(str(path))
@@ -120,10 +130,14 @@ def test_hub_names_are_loaded_by_datasets(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(datasets, "load_dataset", load)
     rows = list(read_rows("cais/mmlu", "test[:1]", "all"))
     assert asked == [("cais/mmlu", "all", "test[:1]")]
-    assert rows == [("cais/mmlu test[:1] row 0", {"question": "q", "choices": ["x", "y"], "answer": 1})]
+    assert rows == [
+        ("cais/mmlu test[:1] row 0", {"question": "q", "choices": ["x", "y"], "answer": 1})
+    ]
 
 
-@pytest.mark.parametrize("error", [ConnectionError("Couldn't reach\n the Hub"), ValueError("Unknown split")])
+@pytest.mark.parametrize(
+    "error", [ConnectionError("Couldn't reach\n the Hub"), ValueError("Unknown split")]
+)
 def test_hub_failures_are_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     datasets = pytest.importorskip("datasets")
 
@@ -141,10 +155,16 @@ DOCUMENTS = {
     "array over lines": lambda rows: json.dumps(rows, indent=4),
     "objects over lines": lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
     "columns": lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]}),
-    "columns over lines": lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]}, indent=1),
-    "pandas": lambda rows: json.dumps({name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]}),
+    "columns over lines": lambda rows: json.dumps(
+        {name: [row[name] for row in rows] for name in rows[0]}, indent=1
+    ),
+    "pandas": lambda rows: json.dumps(
+        {name: {str(i): row[name] for i, row in enumerate(rows)} for name in rows[0]}
+    ),
     "data": lambda rows: json.dumps({"version": 1, "data": rows}),
-    "the Hub's viewer": lambda rows: json.dumps({"rows": [{"row_idx": i, "row": row} for i, row in enumerate(rows)]}),
+    "the Hub's viewer": lambda rows: json.dumps(
+        {"rows": [{"row_idx": i, "row": row} for i, row in enumerate(rows)]}
+    ),
 }
 
 
@@ -162,10 +182,15 @@ def test_documents_hold_the_same_rows(tmp_path: Path, name: str, encoding: str) 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_csv_cells_are_texts_of_any_length_and_empty_ones_null(tmp_path: Path, separator: str, encoding: str) -> None:
+def test_csv_cells_are_texts_of_any_length_and_empty_ones_null(
+    tmp_path: Path, separator: str, encoding: str
+) -> None:
     path = tmp_path / "a"
     long = "word " * 60_000
-    text = separator.join(("", "id", "prompt", "note")) + f'\r\n0{separator}7{separator}"two\nlines"{separator}\r\n'
+    text = (
+        separator.join(("", "id", "prompt", "note"))
+        + f'\r\n0{separator}7{separator}"two\nlines"{separator}\r\n'
+    )
     path.write_bytes((text + f"1{separator}8{separator}{long}{separator}x\r\n").encode(encoding))
     (first, one), (second, two) = read_rows(str(path))
     assert one == {"id": "7", "prompt": "two\nlines", "note": None}
@@ -173,7 +198,9 @@ def test_csv_cells_are_texts_of_any_length_and_empty_ones_null(tmp_path: Path, s
     assert (first.split()[-1], second.split()[-1]) == ("2", "4")
 
 
-def test_csv_lines_of_another_width_are_broken_and_a_column_twice_is_refused(tmp_path: Path) -> None:
+def test_csv_lines_of_another_width_are_broken_and_a_column_twice_is_refused(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id,prompt\n1,a\n2\n3,b,c\n\n4,d\n")
     rows = list(read_rows(str(path)))
@@ -192,9 +219,14 @@ def test_parquet_columns_of_every_kind(tmp_path: Path) -> None:
         "id": pa.array([1, 2], pa.int64()),
         "long": pa.array(["a", "b"], pa.large_string()),
         "coded": pa.array(["x", "x"]).dictionary_encode(),
-        "scores": pa.array([[("m", [1.0, 2.0])], [("m", [3.0, 4.0])]], pa.map_(pa.string(), pa.list_(pa.float64()))),
+        "scores": pa.array(
+            [[("m", [1.0, 2.0])], [("m", [3.0, 4.0])]], pa.map_(pa.string(), pa.list_(pa.float64()))
+        ),
         "turns": pa.array(turns),
-        "inner": pa.array([{"map": [("k", 1)]}, {"map": []}], pa.struct([("map", pa.map_(pa.string(), pa.int32()))])),
+        "inner": pa.array(
+            [{"map": [("k", 1)]}, {"map": []}],
+            pa.struct([("map", pa.map_(pa.string(), pa.int32()))]),
+        ),
     }
     path = tmp_path / "a"
     pq.write_table(pa.table(columns), path)
@@ -219,11 +251,17 @@ def test_the_message_names_the_likely_cause(tmp_path: Path) -> None:
         "a.arrow": (b"ARROW1\x00\x00", "Arrow file"),
         "a.pkl": (b"\x80\x04\x95\x00", "pickle"),
         "a.jsonl": ('{"x": 1}'.encode("utf-16-le"), "UTF-16 without a byte order mark"),
-        "lfs.parquet": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer"),
+        "lfs.parquet": (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "Git LFS pointer",
+        ),
         "page.jsonl": (b"<!DOCTYPE html>\n<html></html>", "a web page"),
         "twice.jsonl.gz": (gzip.compress(gzip.compress(b'{"x": 1}')), "gzip inside gzip"),
         "cut.json": (b'[{"x": 1}, {"x": 2}', "the array does not end"),
-        "wrong.json": (b'[{"x": 1},\n{"x": oops}, {"x": 3}' + b" " * 100 + b"]", "line 2: not JSON"),
+        "wrong.json": (
+            b'[{"x": 1},\n{"x": oops}, {"x": 3}' + b" " * 100 + b"]",
+            "line 2: not JSON",
+        ),
         "latin.csv": ("x,y\n1,caf\u00e9\n".encode("latin-1"), "not utf-8"),
     }
     for name, (content, says) in contents.items():
@@ -240,7 +278,10 @@ def test_the_message_names_the_likely_cause(tmp_path: Path) -> None:
 
 
 def test_an_array_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
-    rows = [{"id": i, "prompt": 'word, "]}[{ ' * (i % 997), "more": [[i], {"x": None}]} for i in range(3000)]
+    rows = [
+        {"id": i, "prompt": 'word, "]}[{ ' * (i % 997), "more": [[i], {"x": None}]}
+        for i in range(3000)
+    ]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(rows, indent=1))
     found = list(read_rows(str(path)))
@@ -261,5 +302,7 @@ def test_more_than_half_lost_is_an_error_and_less_is_told() -> None:
     tally.check()
     assert tally.told() == "2 of 4 rows cannot be read and are left out, first: line 2: bad"
     tally.broken("line 4: bad")
-    with pytest.raises(InputError, match="data x: 3 of 4 rows cannot be read, more than half; first: line 2: bad"):
+    with pytest.raises(
+        InputError, match="data x: 3 of 4 rows cannot be read, more than half; first: line 2: bad"
+    ):
         tally.check()

@@ -59,7 +59,12 @@ def contexts(step: int, rows: int) -> np.ndarray:
 
 
 def play(
-    d: Dispatcher, steps: range, rows: int, dead: Callable[[int], bool], delay: int = 0, unit: str = "u"
+    d: Dispatcher,
+    steps: range,
+    rows: int,
+    dead: Callable[[int], bool],
+    delay: int = 0,
+    unit: str = "u",
 ) -> list[str]:
     """Route, and tell of each decision ``delay`` decisions later; the arms drawn, in order."""
     waiting: deque[Any] = deque()
@@ -90,7 +95,9 @@ def share(drawn: list[str]) -> float:
 
 @every_router
 @pytest.mark.parametrize(("rows", "delay"), [(1, 0), (64, 0), (8, 30)])
-def test_a_dead_arm_gets_under_five_per_cent_after_the_first_hundred(name: str, rows: int, delay: int) -> None:
+def test_a_dead_arm_gets_under_five_per_cent_after_the_first_hundred(
+    name: str, rows: int, delay: int
+) -> None:
     d = Dispatcher(ROUTERS[name](), NAMES, hold_back=0)
     drawn = play(d, range(1 + 400 // rows), rows, lambda _: True, delay)
     assert share(drawn[100 + delay :]) < 0.05
@@ -106,7 +113,9 @@ def test_a_dead_arm_gets_under_five_per_cent_of_batches_after_twenty(name: str) 
 
 @every_router
 @pytest.mark.parametrize("rows", [1, 8])
-def test_an_arm_that_comes_back_is_asked_within_fifty_and_then_by_its_payoffs(name: str, rows: int) -> None:
+def test_an_arm_that_comes_back_is_asked_within_fifty_and_then_by_its_payoffs(
+    name: str, rows: int
+) -> None:
     back = 160
     d = Dispatcher(ROUTERS[name](), NAMES, hold_back=0)
     drawn = play(d, range(320 // rows), rows, lambda n: n < back)
@@ -133,7 +142,9 @@ def test_pauses_grow_to_forty_decisions_and_no_further() -> None:
     asked = [i for i, name in enumerate(drawn) if name == NAMES[DEAD]]
     assert asked[:2] == [0, 1]
     assert np.diff(asked[1:]).tolist() == [11] + [41] * (len(asked) - 3)
-    d = Dispatcher(Fixed(K, DEAD), NAMES, breaker=BreakerRule(failures=3, pause=4, growth=2.0, longest=20))
+    d = Dispatcher(
+        Fixed(K, DEAD), NAMES, breaker=BreakerRule(failures=3, pause=4, growth=2.0, longest=20)
+    )
     drawn = play(d, range(100), 1, lambda _: True)
     asked = [i for i, name in enumerate(drawn) if name == NAMES[DEAD]]
     assert np.diff(asked[2:]).tolist()[:4] == [5, 9, 17, 21]
@@ -141,8 +152,13 @@ def test_pauses_grow_to_forty_decisions_and_no_further() -> None:
 
 def test_without_failures_nothing_is_different() -> None:
     for name, make in ROUTERS.items():
-        on, off = Dispatcher(make(), NAMES, hold_back=0), Dispatcher(make(), NAMES, hold_back=0, breaker=None)
-        assert play(on, range(12), 8, lambda _: False) == play(off, range(12), 8, lambda _: False), name
+        on, off = (
+            Dispatcher(make(), NAMES, hold_back=0),
+            Dispatcher(make(), NAMES, hold_back=0, breaker=None),
+        )
+        assert play(on, range(12), 8, lambda _: False) == play(
+            off, range(12), 8, lambda _: False
+        ), name
         rest = {k: v.tobytes() for k, v in on.state_dict().items() if not k.startswith("breaker/")}
         assert rest == {k: v.tobytes() for k, v in off.state_dict().items()}
 
@@ -157,7 +173,9 @@ def test_a_success_resets_and_failures_now_and_then_are_no_reason_to_rest() -> N
     d = Dispatcher(Fixed(K, DEAD), NAMES)
     assert len(set(play(d, range(60), 1, lambda n: n % 2 > 0))) == 1
     d = Dispatcher(Fixed(K, DEAD), NAMES, breaker=BreakerRule(failures=3))
-    drawn = play(d, range(12), 1, lambda n: n % 3 > 0)  # never three running, but six of its last nine
+    drawn = play(
+        d, range(12), 1, lambda n: n % 3 > 0
+    )  # never three running, but six of its last nine
     assert [name == NAMES[DEAD] for name in drawn] == [True] * 9 + [False] * 3
 
 
@@ -183,7 +201,10 @@ def test_an_arm_that_fails_on_some_responses_of_a_decision_works() -> None:
     d = Dispatcher(Fixed(K, DEAD), NAMES)
     for step in range(12):
         [decision] = d.route(contexts(step, 1), ["u"], step)
-        scores = [Call(decision.id, "r0", decision.name, 1.0), Call(decision.id, "r1", decision.name, np.nan, "failed")]
+        scores = [
+            Call(decision.id, "r0", decision.name, 1.0),
+            Call(decision.id, "r1", decision.name, np.nan, "failed"),
+        ]
         d.record_calls(scores)
         d.record_failure(decision.id, decision.name, "one row")
         assert d.resting == {}
@@ -265,9 +286,13 @@ def flaky(n: int) -> bool:
 
 
 @every_router
-def test_the_fold_is_the_live_state_and_a_run_in_pieces_the_run_in_one(name: str, tmp_path: Any) -> None:
+def test_the_fold_is_the_live_state_and_a_run_in_pieces_the_run_in_one(
+    name: str, tmp_path: Any
+) -> None:
     def opened(path: str) -> Dispatcher:
-        return Dispatcher(ROUTERS[name](), NAMES, ledger=Ledger(tmp_path / path), hold_back=0, snapshot_every=64)
+        return Dispatcher(
+            ROUTERS[name](), NAMES, ledger=Ledger(tmp_path / path), hold_back=0, snapshot_every=64
+        )
 
     whole = opened("whole")
     drawn = play(whole, range(30), 5, lambda _: True, delay=3)
@@ -373,7 +398,9 @@ def test_when_all_rest_the_caller_is_told_and_the_next_call_asks_again(tmp_path:
     assert set(d.resting) == {"a", "b"}
     live = frozen(d)
     d.ledger.close()
-    d = Dispatcher(LinUCB(2, D), ["a", "b"], ledger=Ledger(tmp_path / "l"), hold_back=0)  # another day
+    d = Dispatcher(
+        LinUCB(2, D), ["a", "b"], ledger=Ledger(tmp_path / "l"), hold_back=0
+    )  # another day
     assert frozen(d) == live
     decisions = d.route(contexts(step, 4), list("wxyz"), step)
     [name] = {q.name for q in decisions}
@@ -408,7 +435,14 @@ def test_while_all_rest_the_fallback_order_judges_and_then_nobody() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"failures": 0}, {"pause": 0}, {"longest": 41}, {"pause": 30, "longest": 20}, {"growth": 0.5}, {"recent": 11}],
+    [
+        {"failures": 0},
+        {"pause": 0},
+        {"longest": 41},
+        {"pause": 30, "longest": 20},
+        {"growth": 0.5},
+        {"recent": 11},
+    ],
 )
 def test_rules_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="allowed"):

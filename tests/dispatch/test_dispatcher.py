@@ -45,7 +45,12 @@ def test_a_retry_gets_the_recorded_decision_and_a_different_one_is_refused(tmp_p
     with Ledger(tmp_path / "l.sqlite") as ledger:
         again = Dispatcher(Exp3(3), list("abc"), ledger=ledger)
         for a, b in zip(first, again.route(X, IDS, 0), strict=True):
-            assert (a.id, a.arm, a.propensity, a.probs_K.tolist()) == (b.id, b.arm, b.propensity, b.probs_K.tolist())
+            assert (a.id, a.arm, a.propensity, a.probs_K.tolist()) == (
+                b.id,
+                b.arm,
+                b.propensity,
+                b.probs_K.tolist(),
+            )
         with pytest.raises(LedgerError, match="another context"):
             again.route(X + 1, IDS, 0)
         assert again.feedback(first[0].id, 1.0) is False

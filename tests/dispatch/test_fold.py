@@ -7,7 +7,15 @@ from reward_router.dispatch import Dispatcher
 from reward_router.errors import InputError
 from reward_router.ledger import Ledger
 from reward_router.payoffs import QuantileScaler
-from reward_router.routers import DiscountedLinUCB, Exp3, Fixed, LinearThompson, LinUCB, RoundRobin, Uniform
+from reward_router.routers import (
+    DiscountedLinUCB,
+    Exp3,
+    Fixed,
+    LinearThompson,
+    LinUCB,
+    RoundRobin,
+    Uniform,
+)
 from reward_router.routers.cost import Priced
 
 K, D = 3, 6
@@ -22,7 +30,9 @@ ROUTERS = {
     "linucb_huber": lambda: LinUCB(K, D, huber=0.3, center=True),
     "discounted": lambda: DiscountedLinUCB(K, D),
     "thompson": lambda: LinearThompson(K, D, noise_sd=0.3),
-    "thompson_trust": lambda: LinearThompson(K, D, prior_mean=np.full((K, D), 0.1), trust=0.5, intercept=1.0),
+    "thompson_trust": lambda: LinearThompson(
+        K, D, prior_mean=np.full((K, D), 0.1), trust=0.5, intercept=1.0
+    ),
     "priced": lambda: Priced(LinUCB(K, D), np.array([1.0, 2.0, 3.0]), cost_weight=0.1, budget=1.5),
     "thompson_safe": lambda: LinearThompson(K, D, safe=0, margin=5.0),
 }
@@ -110,7 +120,9 @@ def test_a_rewound_run_is_the_run_never_interrupted(name, tmp_path):
     assert list(d.ledger.events()) == list(straight.ledger.events())
 
 
-@pytest.mark.parametrize("where", ["before the write", "after the write", "in the update", "after the update"])
+@pytest.mark.parametrize(
+    "where", ["before the write", "after the write", "in the update", "after the update"]
+)
 def test_an_interrupt_anywhere_in_a_flush_is_survived(name, where, tmp_path, monkeypatch):
     calm = dispatcher(name, tmp_path / "calm")
     go(calm, range(12), arms=False)
@@ -164,10 +176,17 @@ def test_another_router_or_setting_is_refused(name, tmp_path):
     with Ledger(tmp_path / "l") as ledger:
         other = {"arms": list("abd")}, {"seed": 6}, {"hold_back": 1}
         for change in other:
-            settings = {"arms": list("abc"), "seed": 5, "scaler": QuantileScaler(window=12), **change}
+            settings = {
+                "arms": list("abc"),
+                "seed": 5,
+                "scaler": QuantileScaler(window=12),
+                **change,
+            }
             arms = settings.pop("arms")
             with pytest.raises(InputError, match=next(iter(change))):
                 Dispatcher(ROUTERS[name](), arms, ledger=ledger, **settings)
         another = Uniform(K) if name != "uniform" else Exp3(K)
         with pytest.raises(InputError, match="router"):
-            Dispatcher(another, list("abc"), ledger=ledger, seed=5, scaler=QuantileScaler(window=12))
+            Dispatcher(
+                another, list("abc"), ledger=ledger, seed=5, scaler=QuantileScaler(window=12)
+            )

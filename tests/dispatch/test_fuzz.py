@@ -54,7 +54,9 @@ def check(d: Dispatcher, call) -> None:
 
 @pytest.fixture(params=["full", "f32", "none"])
 def d(request):
-    dispatcher = Dispatcher(LinUCB(2, D), ["a", "b"], ledger=Ledger(":memory:", contexts=request.param))
+    dispatcher = Dispatcher(
+        LinUCB(2, D), ["a", "b"], ledger=Ledger(":memory:", contexts=request.param)
+    )
     dispatcher.route(np.eye(D), list("xyz"), 0)
     return dispatcher
 
@@ -62,18 +64,28 @@ def d(request):
 FUZZ = settings(deadline=None, max_examples=40)
 
 
-@given(CONTEXTS, st.lists(TEXT, max_size=4), st.one_of(st.integers(), ANY), st.one_of(st.just(1), ANY))
+@given(
+    CONTEXTS, st.lists(TEXT, max_size=4), st.one_of(st.integers(), ANY), st.one_of(st.just(1), ANY)
+)
 @FUZZ
 def test_routing_anything(d_values, ids, step, n_units):
     d = Dispatcher(LinUCB(2, D), ["a", "b"])
     check(d, lambda: d.route(d_values, ids, step, n_units=n_units))
 
 
-@given(hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(D)), elements=st.floats(-1e3, 1e3)), st.data())
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(D)), elements=st.floats(-1e3, 1e3)),
+    st.data(),
+)
 @FUZZ
 def test_routing_what_is_allowed(x, data):
     ids = data.draw(
-        st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=len(x), max_size=len(x), unique=True)
+        st.lists(
+            st.text(st.characters(exclude_categories=["Cs"])),
+            min_size=len(x),
+            max_size=len(x),
+            unique=True,
+        )
     )
     step = data.draw(st.integers(0, 2**47 - 1))
     d = Dispatcher(LinUCB(2, D), ["a", "b"])
@@ -91,7 +103,10 @@ def test_paying_anything(decision_id, payoff, source, raw):
     d = Dispatcher(LinUCB(2, D), ["a", "b"])
     known = d.route(np.eye(D), list("xyz"), 0)[0].id
     for each in (decision_id, known):
-        check(d, lambda each=each: (d.feedback_raw if raw else d.feedback)(each, payoff, source=source))
+        check(
+            d,
+            lambda each=each: (d.feedback_raw if raw else d.feedback)(each, payoff, source=source),
+        )
 
 
 @given(ANY, ANY, ANY, ANY, ANY, ANY)
@@ -153,7 +168,11 @@ def test_payoffs_are_all_or_none(d):
         with pytest.raises((InputError, LedgerError)):
             d.feedback_many(bad)
         assert frozen(d) == before
-    assert d.feedback_many([(known[0], 0.5), (known[0], 0.5), (known[1], -0.0)]) == [True, False, True]
+    assert d.feedback_many([(known[0], 0.5), (known[0], 0.5), (known[1], -0.0)]) == [
+        True,
+        False,
+        True,
+    ]
     assert d.feedback_many([(known[0], 0.5), (known[2], 1)]) == [False, True]
     assert d.feedback_many([]) == []
 
@@ -172,7 +191,9 @@ def test_a_thousand_arms():
     assert d.ledger.decisions().probs_BK.shape == (50, 1000)
 
 
-@pytest.mark.parametrize("arms", [["a"], ["a", "a"], ["a", "b", "c"], "ab", ["a", 1], ["a", "\udc00"]])
+@pytest.mark.parametrize(
+    "arms", [["a"], ["a", "a"], ["a", "b", "c"], "ab", ["a", 1], ["a", "\udc00"]]
+)
 def test_arm_names_that_are_refused(arms):
     with pytest.raises(InputError, match=r"allowed"):
         Dispatcher(Uniform(2), arms)
@@ -199,14 +220,19 @@ def test_without_contexts_late_payoffs_after_a_crash_are_refused_and_the_rest_go
         with pytest.raises(LedgerError, match="another context"):
             d.route(2 * np.eye(D), list("xyz"), 0)
         assert ledger.decisions().context_BD is None
-        [late] = d.route(np.ones((1, D)), ["late"], 1)  # no snapshot after this one: lost with the process
+        [late] = d.route(
+            np.ones((1, D)), ["late"], 1
+        )  # no snapshot after this one: lost with the process
     with Ledger(tmp_path / "l", contexts="none") as ledger:
         d = Dispatcher(LinUCB(2, D), ["a", "b"], ledger=ledger)
         with pytest.raises(LedgerError, match="was not kept"):
             d.feedback(late.id, 1.0)
         [paid] = d.route(np.ones((1, D)), ["paid"], 2)
         assert d.feedback(paid.id, 1.0)
-    with Ledger(tmp_path / "l", contexts="none") as ledger, pytest.raises(LedgerError, match="contexts were not kept"):
+    with (
+        Ledger(tmp_path / "l", contexts="none") as ledger,
+        pytest.raises(LedgerError, match="contexts were not kept"),
+    ):
         Dispatcher(LinUCB(2, D), ["a", "b"], ledger=ledger)
 
 
@@ -235,7 +261,9 @@ def test_raw_payoffs_are_held_back_scaled_together_then_one_by_one():
     scaler = QuantileScaler(warmup=2)
     for raw in raws[:5]:
         scaler.push(raw)
-    assert d.ledger.payoffs().scaled == pytest.approx([*expected, scaler.scale(2.0), scaler.scale(9.0)])
+    assert d.ledger.payoffs().scaled == pytest.approx(
+        [*expected, scaler.scale(2.0), scaler.scale(9.0)]
+    )
     assert d.feedback_raw(ids[0], 3.0, source="neg_loss") is False
     with pytest.raises(LedgerError, match="raw 3"):
         d.feedback_raw(ids[0], 4.0, source="neg_loss")
@@ -268,7 +296,10 @@ def test_a_change_the_router_refuses_leaves_nothing_behind(tmp_path):
         assert frozen(d) == before
         assert "refused by the router" in ledger.query("SELECT reason FROM abandoned")[0][0]
     with Ledger(tmp_path / "l") as ledger:
-        assert frozen(Dispatcher(LinearThompson(2, D, safe=0, margin=1.0), ["a", "b"], ledger=ledger)) == before
+        assert (
+            frozen(Dispatcher(LinearThompson(2, D, safe=0, margin=1.0), ["a", "b"], ledger=ledger))
+            == before
+        )
 
 
 def test_a_call_without_a_price_has_its_arms():
@@ -277,7 +308,10 @@ def test_a_call_without_a_price_has_its_arms():
     with pytest.raises(InputError, match="needs its cost"):
         d.add_arm("c")
     d.add_arm("c", cost=9.0)
-    d.record_calls([Call(None, "r", arm, 0.5) for arm in ("a", "b", "c")] + [Call(None, "r", 0, 0.5, price=0.5)])
+    d.record_calls(
+        [Call(None, "r", arm, 0.5) for arm in ("a", "b", "c")]
+        + [Call(None, "r", 0, 0.5, price=0.5)]
+    )
     assert d.ledger.calls().price.tolist() == [1.0, 4.0, 9.0, 0.5]
     for bad in ([1.0], [1.0, -1.0], [1.0, np.nan]):
         with pytest.raises(InputError):

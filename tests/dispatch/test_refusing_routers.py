@@ -25,13 +25,18 @@ class Spy(Uniform):
         self.seen: list[list[float]] = []
         self.error: BaseException | None = None
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         self.seen += np.asarray(context_BD).tolist()
         if self.error is not None:
             raise self.error
 
     def state_dict(self) -> State:
-        return {**super().state_dict(), "seen": np.array(self.seen, dtype=np.float64).reshape(-1, 2)}
+        return {
+            **super().state_dict(),
+            "seen": np.array(self.seen, dtype=np.float64).reshape(-1, 2),
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         super().load_state_dict({k: v for k, v in state.items() if k != "seen"})
@@ -86,7 +91,9 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("raw", [False, True], ids=["payoff", "raw"])
-def test_whatever_an_update_raises_the_ledger_goes_on(tmp_path: Path, error: BaseException, raw: bool) -> None:
+def test_whatever_an_update_raises_the_ledger_goes_on(
+    tmp_path: Path, error: BaseException, raw: bool
+) -> None:
     path = tmp_path / "ledger.sqlite"
     router = Spy(2)
     dispatcher = Dispatcher(router, ["a", "b"], ledger=Ledger(path), hold_back=0)
@@ -94,7 +101,9 @@ def test_whatever_an_update_raises_the_ledger_goes_on(tmp_path: Path, error: Bas
     dispatcher.feedback(good.id, 0.25)
     router.error = error
     with pytest.raises(type(error)):
-        dispatcher.feedback_raw(bad.id, -1.0, source="loss") if raw else dispatcher.feedback(bad.id, 0.75)
+        dispatcher.feedback_raw(bad.id, -1.0, source="loss") if raw else dispatcher.feedback(
+            bad.id, 0.75
+        )
     router.error = None
     assert dispatcher.counts()["payoffs"] == 1
     assert dispatcher.pending == [bad.id]
@@ -109,7 +118,9 @@ def test_whatever_an_update_raises_the_ledger_goes_on(tmp_path: Path, error: Bas
 
 
 @pytest.mark.parametrize(
-    "error", [np.linalg.LinAlgError("x"), ValueError("x"), Stopped()], ids=lambda e: type(e).__name__
+    "error",
+    [np.linalg.LinAlgError("x"), ValueError("x"), Stopped()],
+    ids=lambda e: type(e).__name__,
 )
 @pytest.mark.parametrize("held", [0, 3], ids=["at once", "released together"])
 def test_an_update_that_raised_leaves_nothing_for_the_next_process(
@@ -159,11 +170,15 @@ class MeanBest:
         self.seen: list[list[float]] = []
 
     def probs(self, context_BD: AnyFloat) -> Float:
-        mean_K = np.where(self.pulls_K > 0, self.sums_K / np.maximum(self.pulls_K, 1), self.optimism)
+        mean_K = np.where(
+            self.pulls_K > 0, self.sums_K / np.maximum(self.pulls_K, 1), self.optimism
+        )
         best_K = mean_K == mean_K.max()
         return np.tile(best_K / best_K.sum(), (len(context_BD), 1))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         self.seen += np.asarray(context_BD).tolist()
         np.add.at(self.sums_K, arm_B, payoff_B)
         np.add.at(self.pulls_K, arm_B, 1.0)
@@ -177,24 +192,32 @@ class MeanBest:
 
 def test_a_class_that_inherits_nothing_is_warmed_up_and_reopened(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    dispatcher = Dispatcher(MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0)
+    dispatcher = Dispatcher(
+        MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0
+    )
     for step in range(4):
         [decision] = dispatcher.route(X[:1], [f"p{step}"], step)
         dispatcher.feedback(decision.id, float(decision.arm))
     assert dispatcher.router.pulls_K.tolist() == [2.0, 2.0]  # type: ignore[attr-defined]
     assert dispatcher.router.seen == [X[0].tolist()] * 4  # type: ignore[attr-defined]
     dispatcher.close()
-    again = Dispatcher(MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0)
+    again = Dispatcher(
+        MeanBest(2, warmup=2), ["a", "b"], ledger=Ledger(path, contexts="none"), hold_back=0
+    )
     assert again.router.probs(X[:1]).tolist() == [[0.0, 1.0]]
 
 
 def test_what_a_router_lacks_is_said_at_once() -> None:
     dispatcher = Dispatcher(MeanBest(2), ["a", "b"])
-    with pytest.raises(InputError, match="MeanBest cannot take on or drop arms at run time: it has no add_arm"):
+    with pytest.raises(
+        InputError, match="MeanBest cannot take on or drop arms at run time: it has no add_arm"
+    ):
         dispatcher.add_arm("c")
 
     class Text:
         n_arms = 2
 
-    with pytest.raises(InputError, match=r"Text is no router: it has no dim \(features of a context"):
+    with pytest.raises(
+        InputError, match=r"Text is no router: it has no dim \(features of a context"
+    ):
         Dispatcher(Text(), ["a", "b"])  # type: ignore[arg-type]

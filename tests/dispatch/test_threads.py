@@ -18,11 +18,16 @@ def test_threads_share_a_dispatcher(tmp_path):
     def work(thread: int) -> list[bool]:
         random, new = np.random.default_rng(thread), []
         for step in range(STEPS):
-            decisions = d.route(random.normal(size=(2, D)) / 3, [f"t{thread}a", f"t{thread}b"], step)
+            decisions = d.route(
+                random.normal(size=(2, D)) / 3, [f"t{thread}a", f"t{thread}b"], step
+            )
             d.record_calls([Call(q.id, "r", q.name, 0.5) for q in decisions])
             new += d.feedback_many([(q.id, float(random.random())) for q in decisions])
             new.append(
-                not d.feedback(decisions[0].id, ledger.find([bytes.fromhex(decisions[0].id)]).popitem()[1][1].scaled)
+                not d.feedback(
+                    decisions[0].id,
+                    ledger.find([bytes.fromhex(decisions[0].id)]).popitem()[1][1].scaled,
+                )
             )
             d.counts()
         return new
@@ -41,6 +46,8 @@ def test_the_same_payoff_from_many_threads_is_learned_once():
     d = Dispatcher(LinUCB(3, D), list("abc"))
     decisions = d.route(np.eye(D), [str(i) for i in range(D)], 0)
     with ThreadPoolExecutor(THREADS) as pool:
-        new = list(pool.map(lambda _: sum(d.feedback(q.id, 0.5) for q in decisions), range(THREADS)))
+        new = list(
+            pool.map(lambda _: sum(d.feedback(q.id, 0.5) for q in decisions), range(THREADS))
+        )
     assert sum(new) == D
     assert int(d.state_dict()["version"]) == D

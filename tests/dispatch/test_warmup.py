@@ -23,7 +23,9 @@ def test_one_decision_a_step_pulls_every_arm_n0_times_in_rounds(seed, paid):
     for step, x in enumerate(contexts(k * n0 + 3)):
         [decision] = d.route([x], ["batch"], step)
         assert decision.forced == (step < k * n0)
-        assert decision.propensity == (1 / (k - step % k) if decision.forced else decision.probs_K[decision.arm])
+        assert decision.propensity == (
+            1 / (k - step % k) if decision.forced else decision.probs_K[decision.arm]
+        )
         arms.append(decision.arm)
         if paid:
             d.feedback(decision.id, 0.5)
@@ -77,7 +79,9 @@ def test_no_more_rows_of_a_call_are_forced_than_decisions_are_lacking():
     assert {q.propensity for q in forced} == {1.0}
 
 
-@pytest.mark.parametrize("make", [lambda: LinUCB(4, D), lambda: LinearThompson(4, D, warmup=2), lambda: Uniform(4)])
+@pytest.mark.parametrize(
+    "make", [lambda: LinUCB(4, D), lambda: LinearThompson(4, D, warmup=2), lambda: Uniform(4)]
+)
 def test_a_cold_unit_gets_the_same_arm_on_every_shard_and_in_every_order(make):
     x, ids = contexts(50), [f"p{i}" for i in range(50)]
     whole = {q.unit: q.arm for q in Dispatcher(make(), list("abcd"), seed=9).route(x, ids, 0)}

@@ -33,7 +33,9 @@ def test_it_has_no_arm_and_teaches_no_router(tmp_path: Path, by: By, contexts: C
         d = dispatcher(ledger)
         before = d.router.state_dict()
         decisions = d.route(X, UNITS, 0, by=by)
-        assert {(one.by, one.arm, one.name, one.propensity) for one in decisions} == {(by, -1, "", 1.0)}
+        assert {(one.by, one.arm, one.name, one.propensity) for one in decisions} == {
+            (by, -1, "", 1.0)
+        }
         assert not any(one.probs_K.any() for one in decisions)
         again = d.route(X, UNITS, 0, by=str(by))
         assert [one.id for one in again] == [one.id for one in decisions]
@@ -60,7 +62,11 @@ def test_it_has_no_arm_and_teaches_no_router(tmp_path: Path, by: By, contexts: C
         assert ledger.check().ok
         ledger.export(tmp_path / "l.jsonl")
     events = [json.loads(line) for line in (tmp_path / "l.jsonl").read_text().splitlines()]
-    assert next((e["by"], e["arm"], e["name"]) for e in events if e["type"] == "decisions") == (by, None, None)
+    assert next((e["by"], e["arm"], e["name"]) for e in events if e["type"] == "decisions") == (
+        by,
+        None,
+        None,
+    )
 
 
 def test_a_unit_is_decided_once_by_one() -> None:
@@ -100,6 +106,8 @@ def test_ledgers_with_an_arm_of_that_name_read_the_same(name: str) -> None:
     assert ledger.payoffs().arm.tolist() == [-1]
     assert table.arms == ledger.calls().arms == ARMS
     assert table.probs_BK.tolist() == np.zeros((4, 3)).tolist()
-    d.record_calls([Call(decisions[0].id, "r", name, 0.5)])  # it was asked, so it is an arm of the user's
+    d.record_calls(
+        [Call(decisions[0].id, "r", name, 0.5)]
+    )  # it was asked, so it is an arm of the user's
     assert ledger.decisions().arms == [*ARMS, name]
     assert ledger.decisions().arm.tolist() == [3] * 4

@@ -16,13 +16,21 @@ FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.S | re.M)
 
 
 def blocks(page: Path, languages: tuple[str, ...]) -> list[str]:
-    return [code for language, code in FENCE.findall(page.read_text(encoding="utf-8")) if language in languages]
+    return [
+        code
+        for language, code in FENCE.findall(page.read_text(encoding="utf-8"))
+        if language in languages
+    ]
 
 
 def commands(page: Path) -> list[str]:
     text = "\n".join(blocks(page, ("bash", "sh", "console", "text"))).replace("\\\n", " ")
     lines = [line.strip().removeprefix("$ ") for line in text.splitlines()]
-    return [line.split(" #")[0].split(" | ")[0].split(" && ")[0] for line in lines if line.startswith("reward-router ")]
+    return [
+        line.split(" #")[0].split(" | ")[0].split(" && ")[0]
+        for line in lines
+        if line.startswith("reward-router ")
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -51,6 +59,9 @@ def test_commands_are_understood(page):
         while words and hasattr(command, "commands") and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{page.name}: {line!r}: no command {words[0]!r}"
             command, words = command.commands[words[0]], words[1:]
-        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help", "--version"}
+        known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {
+            "--help",
+            "--version",
+        }
         unknown = [w for w in words if w.startswith("--") and w.split("=")[0] not in known]
         assert not unknown, f"{page.name}: {line!r}: unknown {unknown}"

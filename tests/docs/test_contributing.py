@@ -22,7 +22,9 @@ from reward_router.rewards.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[2]
 FILES = re.findall(
-    r"^File `(\w+\.py)`:\n\n```python\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S | re.M
+    r"^File `(\w+\.py)`:\n\n```python\n(.*?)^```",
+    (ROOT / "CONTRIBUTING.md").read_text("utf-8"),
+    re.S | re.M,
 )
 
 
@@ -41,7 +43,9 @@ class Service(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        body = json.dumps({"scores": [[len(text.split()) for text in row] for row in asked["responses"]]}).encode()
+        body = json.dumps(
+            {"scores": [[len(text.split()) for text in row] for row in asked["responses"]]}
+        ).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body)
@@ -86,7 +90,9 @@ def test_the_arm_scores_and_the_router_routes_in_the_library(here: Path, url: st
     np.testing.assert_array_equal(ragged.scores_BN, [[1.0, 2.0], [3.0, np.nan]])
     assert fingerprint(specs[0]).startswith("own-")
 
-    config = RouterConfig.model_validate({"name": "my_epsilon_greedy:EpsilonGreedy", "epsilon": 0.2})
+    config = RouterConfig.model_validate(
+        {"name": "my_epsilon_greedy:EpsilonGreedy", "epsilon": 0.2}
+    )
     router = ROUTERS[config.name].build(["a", "b"], 3, config.options)
     dispatcher = Dispatcher(router, ["a", "b"])
     [decision] = dispatcher.route(np.ones((1, 3)), ["p"], 0)
@@ -97,9 +103,21 @@ def test_the_arm_scores_and_the_router_routes_in_the_library(here: Path, url: st
 def test_the_router_works_in_replay(here: Path) -> None:
     rows = []
     for i in range(30):
-        scores = {"good": [1.0, 0.0] if i % 3 else [0.0, 1.0], "bad": [0.0, 1.0] if i % 3 else [1.0, 0.0]}
-        rows.append({"id": f"r{i}", "prompt": f"prompt {i}", "label": "a" if i % 3 else "b", "scores": scores})
-    Path("scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        scores = {
+            "good": [1.0, 0.0] if i % 3 else [0.0, 1.0],
+            "bad": [0.0, 1.0] if i % 3 else [1.0, 0.0],
+        }
+        rows.append(
+            {
+                "id": f"r{i}",
+                "prompt": f"prompt {i}",
+                "label": "a" if i % 3 else "b",
+                "scores": scores,
+            }
+        )
+    Path("scores.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     name = "my_epsilon_greedy:EpsilonGreedy:epsilon=0.2"
     settings = Settings(routers=[name, "epsilon_greedy:epsilon=0.2", "uniform"], seeds=2, folds=2)
     [result] = measure(["scores.jsonl"], Selection(), settings)["files"]
@@ -114,7 +132,10 @@ def test_both_work_in_train(here: Path, url: str, tiny: Callable[..., Config]) -
         {"name": "mine", "kind": "my_posted:Posted", "url": url},
         {"name": "short", "kind": "metric", "metric": "length"},
     ]
-    settings = ("router={name: 'my_epsilon_greedy:EpsilonGreedy', epsilon: 0.5}", f"arms={json.dumps(arms)}")
+    settings = (
+        "router={name: 'my_epsilon_greedy:EpsilonGreedy', epsilon: 0.5}",
+        f"arms={json.dumps(arms)}",
+    )
     summary = run.train(tiny(*settings, "payoff.name=probe"), here / "run")
     assert summary["router"] == "my_epsilon_greedy:EpsilonGreedy"
     assert set(summary["arms"]) == {"mine", "short"}

@@ -51,7 +51,10 @@ def test_preferences(text: str, source) -> None:
 def test_recorded_scores(text: str, source) -> None:
     (found,) = load([source(text)])
     assert found.n_broken == 0
-    assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {"x": [1.0], "y": [0.0]}
+    assert {arm: found.correct_PK[:, k].tolist() for k, arm in enumerate(found.arms)} == {
+        "x": [1.0],
+        "y": [0.0],
+    }
     [(first, second)] = found.responses
     assert (first if found.label_P[0] > 0 else second) == "Oslo"
     assert found.prompts == ("Name a city.",)
@@ -71,5 +74,10 @@ def test_commands_of_the_table_exist() -> None:
     from reward_router.cli import app
 
     known = set(typer.main.get_command(app).commands)
-    told = {name.split()[0] for name in re.findall(r"`([a-z-]+(?: [a-z]+)?)`", PAGE.partition("## Containers")[0])}
-    assert {"train", "gold-pairs", "eval", "arms", "fit-prior", "replay"} <= known & (told | {"arms"})
+    told = {
+        name.split()[0]
+        for name in re.findall(r"`([a-z-]+(?: [a-z]+)?)`", PAGE.partition("## Containers")[0])
+    }
+    assert {"train", "gold-pairs", "eval", "arms", "fit-prior", "replay"} <= known & (
+        told | {"arms"}
+    )

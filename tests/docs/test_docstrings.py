@@ -9,7 +9,9 @@ import pytest
 import reward_router
 
 MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(reward_router.__path__, "reward_router.") if "__main__" not in m.name
+    m.name
+    for m in pkgutil.walk_packages(reward_router.__path__, "reward_router.")
+    if "__main__" not in m.name
 )
 MAY_LACK = (
     "torch",
@@ -31,11 +33,15 @@ def test_examples_run(name: str) -> None:
         if (error.name or "").partition(".")[0] in MAY_LACK:
             pytest.skip(f"{name} needs {error.name}, which is not installed")
         raise
-    found = [test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples]
+    found = [
+        test for test in doctest.DocTestFinder(exclude_empty=True).find(module) if test.examples
+    ]
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     told: list[str] = []
     for test in found:
-        if any(f"import {package}" in test.docstring or needs(test, package) for package in MAY_LACK):
+        if any(
+            f"import {package}" in test.docstring or needs(test, package) for package in MAY_LACK
+        ):
             pytest.importorskip("torch")
         runner.run(test, out=told.append)
     assert not runner.failures, "".join(told)
@@ -48,5 +54,12 @@ def needs(test: doctest.DocTest, package: str) -> bool:
 
 def test_there_are_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    light = [name for name in MODULES if name.startswith(("reward_router.routers.", "reward_router.payoffs"))]
-    assert sum(len(t.examples) for name in light for t in finder.find(importlib.import_module(name))) > 20
+    light = [
+        name
+        for name in MODULES
+        if name.startswith(("reward_router.routers.", "reward_router.payoffs"))
+    ]
+    assert (
+        sum(len(t.examples) for name in light for t in finder.find(importlib.import_module(name)))
+        > 20
+    )

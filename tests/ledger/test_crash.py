@@ -46,7 +46,8 @@ def killed_once(path, stop: int, durability: str, delay: float) -> list[str]:
     """The calls that were acknowledged before the writer was killed ``delay`` seconds after its first."""
     read, told = os.pipe()
     writer = multiprocessing.get_context("fork").Process(
-        target=write, args=(path, stop, durability, lambda line: os.write(told, f"{line}\n".encode()))
+        target=write,
+        args=(path, stop, durability, lambda line: os.write(told, f"{line}\n".encode())),
     )
     writer.start()
     os.close(told)
@@ -64,7 +65,9 @@ def verify(path, heard: list[str]) -> None:
     with Ledger(path, readonly=True) as ledger:
         routed = dict(ledger.query("SELECT step, count(*) FROM decisions GROUP BY step"))
         paid = dict(
-            ledger.query("SELECT d.step, count(*) FROM payoffs p JOIN decisions d ON d.seq=p.decision GROUP BY d.step")
+            ledger.query(
+                "SELECT d.step, count(*) FROM payoffs p JOIN decisions d ON d.seq=p.decision GROUP BY d.step"
+            )
         )
     assert set(routed.values()) | set(paid.values()) <= {B}  # all of a call, or none
     for line in heard:
@@ -113,4 +116,6 @@ def test_a_retry_after_a_lost_reply_is_recognised(tmp_path):
     again = opened(tmp_path / "l", "full")
     assert [q.id for q in again.route(x, UNITS, 0)] == [q.id for q in first]
     assert again.feedback(first[0].id, 0.25) is False
-    assert again.ledger.query("SELECT (SELECT count(*) FROM decisions), (SELECT count(*) FROM payoffs)") == [(B, 1)]
+    assert again.ledger.query(
+        "SELECT (SELECT count(*) FROM decisions), (SELECT count(*) FROM payoffs)"
+    ) == [(B, 1)]

@@ -23,7 +23,9 @@ def fill(store: Store, steps: int = 20) -> Dispatcher:
     d = Dispatcher(Exp3(2), ["a", "b"], ledger=store, snapshot_every=10)
     for step in range(steps):
         decisions = d.route(X[step : step + 2], ["x", "y"], step)
-        d.record_calls([Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions])
+        d.record_calls(
+            [Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions]
+        )
         d.feedback(decisions[step % 2].id, step / 100)
     return d
 
@@ -64,7 +66,12 @@ def test_a_rewind_gives_late_payoffs_their_decisions_back(store: Store) -> None:
 def test_columns_hold_what_happened(store: Store) -> None:
     d = fill(store)
     d.record_label("x", 3, 1.0, "verifier")
-    decisions, payoffs, calls, labels = store.decisions(), store.payoffs(), store.calls(), store.labels()
+    decisions, payoffs, calls, labels = (
+        store.decisions(),
+        store.payoffs(),
+        store.calls(),
+        store.labels(),
+    )
     assert (decisions.probs_BK[np.arange(40), decisions.arm] == decisions.propensity).all()
     assert (decisions.context_BD[::2] == X[:20]).all()
     assert decisions.unit == ["x", "y"] * 20
@@ -91,7 +98,8 @@ def test_counts_are_kept_up_to_date(store: Store) -> None:
     counted = tally(store.events())
     assert running != first
     assert [running[kind] for kind in ("decisions", "payoffs", "failures", "labels")] == [
-        counted[kind] for kind in (EventKind.DECISION, EventKind.PAYOFF, EventKind.FAILURE, EventKind.LABEL)
+        counted[kind]
+        for kind in (EventKind.DECISION, EventKind.PAYOFF, EventKind.FAILURE, EventKind.LABEL)
     ]
     assert running["saturated"] == counted["saturated"] / counted["scaled"]
     assert 0 < running["saturated"] < 1
@@ -112,11 +120,17 @@ def test_the_state_is_the_fold_of_what_the_store_holds(place: Place) -> None:
 def test_narrow_reads_are_the_events_own_fields(store: Store) -> None:
     d = fill(store)
     d.record_failure(None, "a", "timeout")
-    for kind, names in ((Decided, ("arm", "context")), (Called, ("status", "score")), (Failed, ("reason",))):
+    for kind, names in (
+        (Decided, ("arm", "context")),
+        (Called, ("status", "score")),
+        (Failed, ("reason",)),
+    ):
         whole = [(e.seq, *(getattr(e, name) for name in names)) for e in store.events(types=[kind])]
         assert list(store.fields(kind, names)) == whole != []
         assert list(zip(*store.table(kind, names), strict=True)) == whole
-        assert list(store.fields(kind, names, after=50)) == [record for record in whole if record[0] > 50]
+        assert list(store.fields(kind, names, after=50)) == [
+            record for record in whole if record[0] > 50
+        ]
     decisions = {e.seq: e for e in store.events(types=[Decided]) if isinstance(e, Decided)}
     pairs = [(e, decisions[e.decision]) for e in store.events(types=[Paid]) if isinstance(e, Paid)]
     assert list(store.payments()) == pairs
@@ -132,14 +146,23 @@ def test_words_are_kept_as_plain_text(store: Store) -> None:
     d = Dispatcher(Exp3(2), ["a", "b"], ledger=store)
     for status in Status:
         d.record_calls([Call(None, "r", "a", 0.5, status), Call(None, "r", "a", 0.5, status.value)])
-    assert store.calls().status == [word for status in Status for word in (status.value, status.value)]
+    assert store.calls().status == [
+        word for status in Status for word in (status.value, status.value)
+    ]
     assert [e.status for e in store.events() if isinstance(e, Called)] == store.calls().status
     store.append([Called(store.last_seq + 1, None, "r", 0, 0.5, Status.OK, None, None)])
     assert [e.status for e in store.events() if isinstance(e, Called)][-1] == "ok"
 
 
-def test_the_newest_whole_snapshot_is_given_back_and_a_rewind_drops_later_ones(store: Store) -> None:
-    state = {"a": np.arange(60.0).reshape(3, 20), "b": np.array("Exp3"), "c": np.array(True), "d": np.empty((0, 3))}
+def test_the_newest_whole_snapshot_is_given_back_and_a_rewind_drops_later_ones(
+    store: Store,
+) -> None:
+    state = {
+        "a": np.arange(60.0).reshape(3, 20),
+        "b": np.array("Exp3"),
+        "c": np.array(True),
+        "d": np.empty((0, 3)),
+    }
     assert store.last_snapshot() is None
     store.snapshot(state, {"names": ["é"]})
     store.append([label(1)])

@@ -24,7 +24,9 @@ def whole(tmp_path_factory):
     for step in range(STEPS):
         decisions = d.route(x[step], ["u", "☃"], step)
         d.record_calls([Call(q.id, "r0", q.arm, float("nan") if q.arm else 1.0) for q in decisions])
-        d.feedback(decisions[0].id, step / STEPS) if step % 2 else d.feedback_raw(decisions[1].id, step, source="raw")
+        d.feedback(decisions[0].id, step / STEPS) if step % 2 else d.feedback_raw(
+            decisions[1].id, step, source="raw"
+        )
     d.record_label("u", 1, 1.0, "verifier")
     d.record_failure(None, "a", "timeout")
     d.add_arm("c")
@@ -48,7 +50,9 @@ def test_a_whole_ledger_is_whole_and_exported_in_order(whole):
         assert [e["propensity"] for e in saved] == decisions.propensity.tolist()
         assert [e["name"] for e in saved] == [decisions.arms[a] for a in decisions.arm]
         paid = [e for e in events if e["type"] == "payoffs"]
-        assert [e["raw"] for e in paid if e["kind"] == "raw"] == [v for v in ledger.payoffs().raw if not np.isnan(v)]
+        assert [e["raw"] for e in paid if e["kind"] == "raw"] == [
+            v for v in ledger.payoffs().raw if not np.isnan(v)
+        ]
 
 
 def test_parquet_holds_what_jsonl_holds(whole, tmp_path):
@@ -62,7 +66,9 @@ def test_parquet_holds_what_jsonl_holds(whole, tmp_path):
 
 def plain(lines: list[str]) -> set[str]:
     """Events without their arms' names, which lie elsewhere in the file."""
-    return {json.dumps({k: v for k, v in json.loads(line).items() if k != "name"}) for line in lines}
+    return {
+        json.dumps({k: v for k, v in json.loads(line).items() if k != "name"}) for line in lines
+    }
 
 
 def salvaged(data: bytes, lines: list[str], folder) -> int:
@@ -72,7 +78,9 @@ def salvaged(data: bytes, lines: list[str], folder) -> int:
     try:
         with Ledger(path) as ledger:
             Dispatcher(Exp3(2), ["a", "bé"], ledger=ledger)
-            assert plain([json.dumps(record(e, ["a", "bé", "c"])) for e in ledger.events()]) <= plain(lines)
+            assert plain(
+                [json.dumps(record(e, ["a", "bé", "c"])) for e in ledger.events()]
+            ) <= plain(lines)
         message = str(path)
     except LedgerError as error:
         message = str(error)

@@ -30,7 +30,9 @@ def fill(ledger: Ledger, steps: int = 20, router=None) -> Dispatcher:
     d = Dispatcher(router or Exp3(2), ["a", "b"], ledger=ledger, snapshot_every=10)
     for step in range(steps):
         decisions = d.route(X[step : step + 2], ["x", "y"], step)
-        d.record_calls([Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions])
+        d.record_calls(
+            [Call(q.id, "r", q.arm, float("nan") if q.arm else 0.5, seconds=0.1) for q in decisions]
+        )
         d.feedback(decisions[step % 2].id, step / 100)
     return d
 
@@ -41,7 +43,9 @@ def test_a_second_writer_is_refused_here_and_in_another_process(tmp_path):
         with pytest.raises(LedgerError, match="one writer"):
             Ledger(path)
         code = f"from reward_router.ledger import Ledger; Ledger({str(path)!r})"
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        other = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
         assert "one writer" in other.stderr
     Ledger(path).close()
 
@@ -60,7 +64,10 @@ while seen < 160:
 """
     with Ledger(path) as ledger:
         d = Dispatcher(Exp3(2), ["a", "b"], ledger=ledger)
-        readers = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        readers = [
+            subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
         for step in range(40):
             decisions = d.route(X[step * 4 : step * 4 + 4], list("wxyz"), step)
             d.feedback_many([(q.id, 0.5) for q in decisions])
@@ -113,7 +120,10 @@ def test_a_full_disk_refuses_the_event_and_goes_on_when_there_is_room(tmp_path):
                 kept += d.route(wide[step : step + 2], ["x", "y"], step)
             except LedgerError as error:
                 refused.append(str(error))
-                assert ({k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq) == (state, seq)
+                assert ({k: v.tobytes() for k, v in d.state_dict().items()}, ledger.last_seq) == (
+                    state,
+                    seq,
+                )
         assert kept
         assert refused
         assert all("no room" in message for message in refused)
@@ -132,7 +142,9 @@ def test_a_snapshot_that_was_altered_is_passed_over(tmp_path):
         live = {k: v.tobytes() for k, v in fill(ledger).state_dict().items()}
     db = sqlite3.connect(tmp_path / "l")
     newest = db.execute("SELECT max(seq) FROM snapshots").fetchone()[0]
-    db.execute("UPDATE snapshot_parts SET data=zeroblob(length(data)) WHERE seq=? AND part=0", (newest,))
+    db.execute(
+        "UPDATE snapshot_parts SET data=zeroblob(length(data)) WHERE seq=? AND part=0", (newest,)
+    )
     db.commit()
     db.close()
     with Ledger(tmp_path / "l") as ledger:
@@ -167,7 +179,12 @@ def test_only_the_first_and_the_newest_snapshots_are_kept(tmp_path):
 def test_a_snapshot_larger_than_a_part_round_trips(monkeypatch):
     monkeypatch.setattr("reward_router.ledger.sqlite.snapshots.PART", 100)
     ledger = Ledger(":memory:")
-    state = {"a": np.arange(60.0).reshape(3, 20), "b": np.array("Exp3"), "c": np.array(True), "d": np.empty((0, 3))}
+    state = {
+        "a": np.arange(60.0).reshape(3, 20),
+        "b": np.array("Exp3"),
+        "c": np.array(True),
+        "d": np.empty((0, 3)),
+    }
     ledger.snapshot(state, {"names": ["é"]})
     seq, head, back = ledger.last_snapshot()
     assert (seq, head) == (0, {"names": ["é"]})
@@ -254,6 +271,12 @@ def test_decisions_are_found_alike_at_hand_and_in_the_file(tmp_path, monkeypatch
 
 def test_sql_is_written_in_one_folder_only():
     package = Path(reward_router.__file__).parent
-    words = re.compile(r"\bsqlite3\b|\.query\(|\.execute(?:many)?\(|\b(?:SELECT|INSERT INTO|DELETE FROM|UPDATE)\b")
-    found = {path.relative_to(package).parts[:2] for path in package.rglob("*.py") if words.search(path.read_text())}
+    words = re.compile(
+        r"\bsqlite3\b|\.query\(|\.execute(?:many)?\(|\b(?:SELECT|INSERT INTO|DELETE FROM|UPDATE)\b"
+    )
+    found = {
+        path.relative_to(package).parts[:2]
+        for path in package.rglob("*.py")
+        if words.search(path.read_text())
+    }
     assert found == {("ledger", "sqlite")}

@@ -55,7 +55,10 @@ def two_processes() -> Callable[[Callable[[int, Gather], Any]], dict[int, Any]]:
 
             return gather
 
-        threads = [threading.Thread(target=lambda me=me: found.update({me: work(me, gather_for(me))})) for me in (0, 1)]
+        threads = [
+            threading.Thread(target=lambda me=me: found.update({me: work(me, gather_for(me))}))
+            for me in (0, 1)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -15,7 +15,13 @@ from reward_router.tasks import generator
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
 
-OFF = ("pairs.truncated=keep", "train.warmup=0", "train.schedule=constant", "eval.keep=last", "eval.samples=0")
+OFF = (
+    "pairs.truncated=keep",
+    "train.warmup=0",
+    "train.schedule=constant",
+    "eval.keep=last",
+    "eval.samples=0",
+)
 PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs.tie=0.4")
 COMMITTEE = (
     "judge={mode: committee, gate: mean, weights: safe, price: 0.01, labels: {fraction: 1.0}}",
@@ -27,7 +33,9 @@ TWO_STEPS = ("train.steps_per_batch=2", "train.loss=dpo", "payoff.name=improveme
 @pytest.fixture
 def _splits_of_that_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = generator.split_of
-    monkeypatch.setattr(generator, "split_of", lambda item: "train" if now(item) == "fit" else now(item))
+    monkeypatch.setattr(
+        generator, "split_of", lambda item: "train" if now(item) == "fit" else now(item)
+    )
 
 
 @pytest.mark.usefixtures("_splits_of_that_time")
@@ -55,4 +63,6 @@ def test_a_run_is_what_it_was(
         assert "".join(map(str, ledger.decisions().arm.tolist())) == arms
         assert len(ledger.calls().arm) == calls
     assert summary["counts"]["pairs"] == pairs
-    assert [line["loss"] for line in RunDir(tmp_path / "run").read_log()] == pytest.approx(losses, rel=1e-4)
+    assert [line["loss"] for line in RunDir(tmp_path / "run").read_log()] == pytest.approx(
+        losses, rel=1e-4
+    )

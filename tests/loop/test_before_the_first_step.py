@@ -27,7 +27,10 @@ def saved(tmp_path: Path) -> Callable[..., str]:
     """``saved(template=..., tokenizer=..., config=...)``: the tiny model in a folder, with files changed."""
 
     def make(
-        template: str | None = None, drop: tuple[str, ...] = (), config: dict[str, Any] | None = None, **shape: int
+        template: str | None = None,
+        drop: tuple[str, ...] = (),
+        config: dict[str, Any] | None = None,
+        **shape: int,
     ) -> str:
         folder = tmp_path / "policy"
         model, tokenizer = tiny_llama(**shape)
@@ -37,7 +40,9 @@ def saved(tmp_path: Path) -> Callable[..., str]:
             (folder / "chat_template.jinja").write_text(template)
         for name, changes in (("tokenizer_config.json", {}), ("config.json", config or {})):
             known = json.loads((folder / name).read_text()) | changes
-            (folder / name).write_text(json.dumps({k: v for k, v in known.items() if k not in drop}))
+            (folder / name).write_text(
+                json.dumps({k: v for k, v in known.items() if k not in drop})
+            )
         return str(folder)
 
     return make
@@ -46,7 +51,10 @@ def saved(tmp_path: Path) -> Callable[..., str]:
 def refused(config: Config, out: Path, says: str) -> None:
     """Both ways refuse it with the same one line; a run leaves no directory behind."""
     said = []
-    for attempt in (lambda: run.train(config, out), lambda: estimate.check_all(config, out, lambda _: None)):
+    for attempt in (
+        lambda: run.train(config, out),
+        lambda: estimate.check_all(config, out, lambda _: None),
+    ):
         with pytest.raises(InputError, match=says) as caught:
             attempt()
         said.append(str(caught.value))
@@ -55,7 +63,9 @@ def refused(config: Config, out: Path, says: str) -> None:
     assert not out.exists()
 
 
-def test_a_policy_without_eos(tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path) -> None:
+def test_a_policy_without_eos(
+    tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path
+) -> None:
     folder = saved(drop=("eos_token", "pad_token"))
     refused(tiny(f"policy.model={folder}", "eval.limit=1"), tmp_path / "run", "no EOS token")
 
@@ -66,7 +76,9 @@ def test_a_template_that_refuses_a_system_turn(
     folder = saved(template=NO_SYSTEM)
     settings = (f"policy.model={folder}", "eval.limit=1")
     refused(
-        tiny(*settings, "policy.system=Be brief."), tmp_path / "run", "system, user: System role.*policy.system: null"
+        tiny(*settings, "policy.system=Be brief."),
+        tmp_path / "run",
+        "system, user: System role.*policy.system: null",
     )
     estimate.check_all(tiny(*settings), tmp_path / "run", lambda _: None)
 
@@ -77,7 +89,11 @@ def test_a_context_shorter_than_prompt_and_response(
     folder = saved(max_positions=100)
     config = tiny(f"policy.model={folder}", "eval.limit=1")
     refused(config, tmp_path / "run", r"reads 100, less policy.max_new_tokens=8 that is 92")
-    refused(tiny(f"policy.model={folder}", "policy.max_new_tokens=200"), tmp_path / "run", "leaves no room")
+    refused(
+        tiny(f"policy.model={folder}", "policy.max_new_tokens=200"),
+        tmp_path / "run",
+        "leaves no room",
+    )
     kept: list[str] = []
     estimate.check_all(config.model_copy(update={"data": config.data.model_copy(update={"long_prompts": "skip"})}), tmp_path / "run", kept.append)  # fmt: skip
     assert "longer than 92 tokens" in kept[0]
@@ -102,10 +118,14 @@ def test_a_policy_that_lacks_weights_or_is_a_reward_model(
     refused(tiny(f"policy.model={folder}"), tmp_path / "run", "lacks the weights lm_head.weight")
     shutil.rmtree(folder)
     folder = saved(config={"architectures": ["LlamaForSequenceClassification"]})
-    refused(tiny(f"policy.model={folder}"), tmp_path / "run", "saved as LlamaForSequenceClassification")
+    refused(
+        tiny(f"policy.model={folder}"), tmp_path / "run", "saved as LlamaForSequenceClassification"
+    )
 
 
-def test_a_tokenizer_of_another_model(tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path) -> None:
+def test_a_tokenizer_of_another_model(
+    tiny: Callable[..., Config], saved: Callable[..., str], tmp_path: Path
+) -> None:
     from reward_router.rewards.tiny import tiny_tokenizer
 
     folder, tokenizer = saved(), tiny_tokenizer()
@@ -143,48 +163,76 @@ def test_an_arm_without_a_head_and_an_arm_that_answers_nothing(
     known = "{name: short, kind: metric, metric: length}"
     headless = tiny(f"arms=[{{name: rm, kind: classifier, model: {folder}}}, {known}]")
     refused(
-        headless, tmp_path / "run", "arm 'rm': .*lacks the weights score.weight|saved as LlamaForCausalLM.*score.weight"
+        headless,
+        tmp_path / "run",
+        "arm 'rm': .*lacks the weights score.weight|saved as LlamaForCausalLM.*score.weight",
     )
     broken = "{name: broken, kind: python, path: 'misbehaving:Arm', how: HOW}"
-    for how, says in (("raise", "RuntimeError: the model server is away"), ("short", "shape"), ("inf", "inf")):
+    for how, says in (
+        ("raise", "RuntimeError: the model server is away"),
+        ("short", "shape"),
+        ("inf", "inf"),
+    ):
         config = tiny(f"arms=[{broken.replace('HOW', how)}, {known}]", "pool={unready: refuse}")
         refused(config, tmp_path / "run", f"arm 'broken' cannot answer a real prompt: .*{says}")
 
 
-def test_an_arm_whose_server_is_away_is_waited_for(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_an_arm_whose_server_is_away_is_waited_for(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     away = "{name: away, kind: python, path: 'misbehaving:Arm', how: away}"
-    config = tiny(f"arms=[{away}, {{name: short, kind: metric, metric: length}}]", "pool={unready: refuse}")
+    config = tiny(
+        f"arms=[{away}, {{name: short, kind: metric, metric: length}}]", "pool={unready: refuse}"
+    )
     said: list[str] = []
     estimate.check_all(config, tmp_path / "run", said.append)
     assert any("does not answer now: ConnectionError" in line for line in said)
 
 
-def test_a_full_disk(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 1000))
+def test_a_full_disk(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        preflight.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 1000)
+    )
     config = tiny("eval.limit=1")
     assert preflight.adapted_width(config) == 2 * (4 * 64 + 2 * (64 + 32) + 3 * (64 + 128))
     with pytest.raises(InputError, match="are free there"):
         run.train(config, tmp_path / "run")
 
 
-def test_a_row_that_an_arm_cannot_answer_is_judged_by_another(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_row_that_an_arm_cannot_answer_is_judged_by_another(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     """An arm that fails on one prompt in two keeps its scores of the others; the fallback judges the rest; nothing is paid for them."""
     from reward_router.ledger import Ledger
 
     arms = "arms=[{name: half, kind: python, path: 'misbehaving:Half'}, {name: long, kind: metric, metric: length, direction: long}]"
     config = tiny(
-        arms, "router={name: fixed, arm: half}", "payoff.hold_back=0", "eval.limit=1", "train.batch_prompts=6"
+        arms,
+        "router={name: fixed, arm: half}",
+        "payoff.hold_back=0",
+        "eval.limit=1",
+        "train.batch_prompts=6",
     )
     summary = run.train(config, tmp_path / "run")
     with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
         decisions, calls, counts = ledger.decisions(), ledger.calls(), ledger.counts()
-    statuses = [s for s, arm in zip(calls.status, calls.arm.tolist(), strict=True) if calls.arms[arm] == "half"]
+    statuses = [
+        s
+        for s, arm in zip(calls.status, calls.arm.tolist(), strict=True)
+        if calls.arms[arm] == "half"
+    ]
     failed = statuses.count("failed")
     assert 0 < failed < len(statuses)
     assert summary["counts"]["failed_rows"] == failed / 3
     assert counts["failures"] == summary["counts"]["abstained"] == 0
     assert list(calls.status).count("fallback") == failed
     lost = {d for d, s in zip(calls.decision.tolist(), calls.status, strict=True) if s == "failed"}
-    paid = {d for d, x in zip(decisions.seq.tolist(), decisions.payoff.tolist(), strict=True) if np.isfinite(x)}
+    paid = {
+        d
+        for d, x in zip(decisions.seq.tolist(), decisions.payoff.tolist(), strict=True)
+        if np.isfinite(x)
+    }
     assert paid
     assert not paid & lost

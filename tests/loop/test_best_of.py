@@ -21,7 +21,9 @@ ON = ("eval.samples=3", "eval.limit=6", "eval.greedy=false", "eval.best_of=true"
 @pytest.fixture(autouse=True)
 def _gold_varies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny model's answers are never right: here every second one is."""
-    monkeypatch.setattr(Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts]))
+    monkeypatch.setattr(
+        Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts])
+    )
 
 
 def without_seconds(summary: dict[str, object]) -> dict[str, object]:
@@ -35,7 +37,9 @@ def test_the_table_is_the_mean_over_prompts() -> None:
         Pick("c", "y", "one", 1.0, 1.0, 1.0),
     ]
     found = tabulate(picks, ["one", "two", "three"], calls=9, samples=3)
-    assert (found["gold"], found["random"], found["oracle"]) == pytest.approx((2 / 3, 1.75 / 3, 1.0))
+    assert (found["gold"], found["random"], found["oracle"]) == pytest.approx(
+        (2 / 3, 1.75 / 3, 1.0)
+    )
     assert found["diff"] == pytest.approx(found["gold"] - found["random"])
     assert found["ci95"][0] <= found["diff"] <= found["ci95"][1]
     assert found["by_category"]["x"]["shares"] == {"one": 0.5, "two": 0.5, "three": 0.0}
@@ -57,7 +61,9 @@ def test_one_arm_a_prompt_one_call_a_response_and_nothing_else_changes(
 ) -> None:
     on = run.train(tiny(*ON, *settings), tmp_path / "on")
     off = run.train(tiny(*ON[:-1], *settings), tmp_path / "off")
-    for found, gold in zip((on["best_of"]["before"], on["best_of"]["after"]), ("before", "after"), strict=True):
+    for found, gold in zip(
+        (on["best_of"]["before"], on["best_of"]["after"]), ("before", "after"), strict=True
+    ):
         assert found["calls"] == 6 * 3
         assert found["random"] == pytest.approx(on["gold_sampled"]["all"][gold])
         assert found["random"] <= found["oracle"]
@@ -90,15 +96,21 @@ def test_a_fixed_router_s_choice_is_its_arm_s(tiny: Callable[..., Config], tmp_p
     assert found["after"]["gold"] > found["after"]["random"]
 
 
-def test_a_dead_arm_fails_no_run_and_another_chooses(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_dead_arm_fails_no_run_and_another_chooses(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     arms = "arms=[{name: dead, kind: python, path: 'misbehaving:Arm', how: raise}, {name: short, kind: metric, metric: length, direction: short}]"
     summary = run.train(tiny(*ON, arms, "router={name: fixed, arm: dead}"), tmp_path / "run")
-    assert summary["best_of"]["before"]["calls"] == 2 * 18  # the dead arm is asked, then the one that stands in
+    assert (
+        summary["best_of"]["before"]["calls"] == 2 * 18
+    )  # the dead arm is asked, then the one that stands in
     assert summary["best_of"]["before"]["by_category"]["all"]["shares"]["dead"] == 1.0
 
 
 @pytest.mark.parametrize(
-    "settings", [("eval.samples=1",), ("router.mode=ensemble", "router.name=uniform"), ("judge=committee",)], ids=str
+    "settings",
+    [("eval.samples=1",), ("router.mode=ensemble", "router.name=uniform"), ("judge=committee",)],
+    ids=str,
 )
 def test_where_nobody_can_choose_there_is_none(
     tiny: Callable[..., Config], tmp_path: Path, settings: tuple[str, ...]
@@ -130,7 +142,9 @@ def test_resumed_it_is_the_same(
     assert resumed["gold_sampled"] == whole["gold_sampled"]
 
 
-def test_gold_that_is_known_is_drawn_again_for_its_responses(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_gold_that_is_known_is_drawn_again_for_its_responses(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     from reward_router.evaluate import Gold
 
     first = run.train(tiny(*ON), tmp_path / "first")

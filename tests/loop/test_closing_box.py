@@ -13,7 +13,7 @@ from rich.console import Console
 from reward_router import artifacts, facts
 from reward_router import config as configuration
 from reward_router.config import Config
-from reward_router.show import show_box
+from reward_router.progress import show_box
 
 STUDY = {
     "machine": "AMD EPYC",
@@ -67,7 +67,9 @@ def test_it_says_in_words_what_became_of_gold(ci95: list[float | None], words: s
 def test_which_step_was_kept() -> None:
     kept = {"step": 6, "last_step": 8, "gold": 0.5, "base": 0.4, "prompts": 20}
     assert said()["kept"] == "the adapter of the last step, 8"
-    assert said(kept=kept)["kept"].startswith("the adapter of step 6 of 8 (0.500 on 20 train prompts")
+    assert said(kept=kept)["kept"].startswith(
+        "the adapter of step 6 of 8 (0.500 on 20 train prompts"
+    )
     base = said(kept={**kept, "step": 0})
     assert base["kept"].startswith("the base model")
     assert "nothing was gained" in base["gold"]
@@ -76,9 +78,14 @@ def test_which_step_was_kept() -> None:
 def test_who_is_trusted_for_what_and_what_it_took() -> None:
     told = said(best_of={"before": CHOICE, "after": {**CHOICE, "gold": 0.5}})
     assert told["trusted"] == "sums: marks [/b] 80%, title: grammar 90%"
-    assert told["calls"] == "384, 50% of the 768 that all 2 arms would take; 24 for audits and 240 for best of n on top"
+    assert (
+        told["calls"]
+        == "384, 50% of the 768 that all 2 arms would take; 24 for audits and 240 for best of n on top"
+    )
     assert told["time"] == "1 min 15 s"
-    assert told["best of 3"].startswith("before training 0.400 by one arm a prompt, 0.300 at random (+0.100 [+0.020")
+    assert told["best of 3"].startswith(
+        "before training 0.400 by one arm a prompt, 0.300 at random (+0.100 [+0.020"
+    )
     assert "after training 0.500" in told["best of 3"]
     assert "best of 3" not in said()
 
@@ -108,7 +115,9 @@ def test_the_box_fits(width: int) -> None:
             assert any(command in line for line in lines)
 
 
-def test_the_shipped_study_is_told_of_the_default_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_study_is_told_of_the_default_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
     assert run.is_default(configuration.load(settings=["seed=7"]))
     assert not run.is_default(configuration.load(settings=["train.lr=1e-4"]))
@@ -129,9 +138,17 @@ def test_a_run_ends_with_the_box_and_its_report_opens_with_it(
     monkeypatch.setattr(run, "is_default", lambda _: True)
     monkeypatch.setattr(run, "shipped_study", lambda: STUDY)
     file = io.StringIO()
-    settings = ("eval.samples=2", "eval.best_of=true", "eval.keep=best", "eval.look=2", "eval.limit=6")
+    settings = (
+        "eval.samples=2",
+        "eval.best_of=true",
+        "eval.keep=best",
+        "eval.look=2",
+        "eval.limit=6",
+    )
     made = run.train(
-        tiny(*settings), tmp_path / "run", console=Console(file=file, width=80, highlight=False, markup=False)
+        tiny(*settings),
+        tmp_path / "run",
+        console=Console(file=file, width=80, highlight=False, markup=False),
     )
     box = file.getvalue().split("what came of it")[1]
     plain = " ".join(box.replace("│", " ").split())

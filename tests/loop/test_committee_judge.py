@@ -37,14 +37,18 @@ class Noisy:
         if self.how == "nan":
             return float("nan")
         seed = sum(ord(c) * (i + 1) for i, c in enumerate(self.name + text))
-        return STRENGTH[self.name] * text.endswith("right") + float(np.random.default_rng(seed).normal())
+        return STRENGTH[self.name] * text.endswith("right") + float(
+            np.random.default_rng(seed).normal()
+        )
 
     def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
         self.requests += 1
         if self.how == "raise":
             raise RuntimeError("away")
         if self.how == "veto":
-            return np.array([[float(not r.startswith("bad")) for r in group] for group in responses])
+            return np.array(
+                [[float(not r.startswith("bad")) for r in group] for group in responses]
+            )
         return np.array([[self.one(r) for r in group] for group in responses])
 
 
@@ -63,7 +67,9 @@ def judge(
     **settings: Any,
 ) -> tuple[CommitteeOfArms, dict[str, Noisy]]:
     models = {name: Noisy(name, (how or {}).get(name, "")) for name in ARMS}
-    online = OnlineCommittee(Committee(np.ones(3), gate="off", vetoes=vetoes), policy or LabelPolicy(share=0.0))
+    online = OnlineCommittee(
+        Committee(np.ones(3), gate="off", vetoes=vetoes), policy or LabelPolicy(share=0.0)
+    )
     if fitted:
         draw = np.random.default_rng(7)
         label = draw.random(600) < 0.5
@@ -74,14 +80,18 @@ def judge(
     return CommitteeOfArms(Asker(pool, {}), online, ARMS, config, gather=gather), models
 
 
-def step(j: CommitteeOfArms, rows: Sequence[int], t: int = 0, name: str = "", bad: Sequence[int] = ()) -> Any:
+def step(
+    j: CommitteeOfArms, rows: Sequence[int], t: int = 0, name: str = "", bad: Sequence[int] = ()
+) -> Any:
     responses = [texts(i, bad) for i in rows]
     ids = [f"p{i}" for i in rows]
     by = By.ROUTER if name else By.COMMITTEE
     gold = [np.array([float(r.endswith("right")) for r in group]) for group in responses]
     batch = Batch(t, [f"prompt {i}" for i in rows], ids, responses, gold)
     batch.units = [Unit(unit, ((b, tuple(range(N))),)) for b, unit in enumerate(ids)]
-    batch.decisions = [Decision(f"{i:032x}", f"p{i}", t, -1, name, 1.0, np.ones(1), by=by) for i in rows]
+    batch.decisions = [
+        Decision(f"{i:032x}", f"p{i}", t, -1, name, 1.0, np.ones(1), by=by) for i in rows
+    ]
     return j.judge(batch), responses, models_scores(responses)
 
 
@@ -101,16 +111,22 @@ def test_rounds_give_what_one_prompt_alone_gives() -> None:
         assert np.array_equal(verdicts.scores[i][0], wanted.value_N)
         sizes.add(len(got.asked))
     assert len(sizes) > 1  # some prompts needed a second opinion, others did not
-    assert max(model.requests for model in models.values()) <= 3  # once an arm and round, however many prompts
+    assert (
+        max(model.requests for model in models.values()) <= 3
+    )  # once an arm and round, however many prompts
     assert len(verdicts.calls) == sum(verdicts.rankings[i, 0].calls for i in range(30))
-    assert j.counts["units"] == 30 == j.counts["asked_1"] + j.counts["asked_2"] + j.counts["asked_3"]
+    assert (
+        j.counts["units"] == 30 == j.counts["asked_1"] + j.counts["asked_2"] + j.counts["asked_3"]
+    )
 
 
 def test_a_router_names_the_first_arm() -> None:
     j, _ = judge(fitted=True)
     verdicts, _, recorded = step(j, range(10), name="c")
     assert all(verdicts.rankings[i, 0].asked[0] == 2 for i in range(10))
-    assert all(np.array_equal(verdicts.own[i][0], recorded[i][:, 2]) for i in range(10))  # what the router is paid for
+    assert all(
+        np.array_equal(verdicts.own[i][0], recorded[i][:, 2]) for i in range(10)
+    )  # what the router is paid for
 
 
 def test_labels_are_right_against_wrong_and_scored_by_all() -> None:
@@ -123,7 +139,11 @@ def test_labels_are_right_against_wrong_and_scored_by_all() -> None:
     for margin, label, group in zip(store.margins, store.labels, store.groups, strict=True):
         i = int(group[1:])
         gold = np.array([r.endswith("right") for r in responses[i]])
-        gaps = {(w, x): recorded[i][w] - recorded[i][x] for w in np.flatnonzero(gold) for x in np.flatnonzero(~gold)}
+        gaps = {
+            (w, x): recorded[i][w] - recorded[i][x]
+            for w in np.flatnonzero(gold)
+            for x in np.flatnonzero(~gold)
+        }
         signed = margin if label else -margin
         assert any(np.allclose(signed, gap) for gap in gaps.values())
     assert len(verdicts.calls) == 40 * N * 3  # three voted on each; nobody is asked twice
@@ -155,8 +175,12 @@ def test_all_arms_missing_is_no_verdict_and_no_label() -> None:
     verdicts, responses, _ = step(j, range(12))
     assert all(np.isnan(parts[0]).all() for parts in verdicts.scores)
     draw = np.random.default_rng(0)
-    assert not any(j.pairs(verdicts.rankings[i, 0], responses[i], PairsConfig(), draw) for i in range(12))
-    later, _, _ = step(j, range(12), 1)  # a fit on labels that no arm said anything about judges nothing
+    assert not any(
+        j.pairs(verdicts.rankings[i, 0], responses[i], PairsConfig(), draw) for i in range(12)
+    )
+    later, _, _ = step(
+        j, range(12), 1
+    )  # a fit on labels that no arm said anything about judges nothing
     assert not j.online.committee.playing
     assert all(np.isnan(parts[0]).all() for parts in later.scores)
 
@@ -182,7 +206,10 @@ def test_unsure_pairs_are_dropped_or_weigh_less() -> None:
     kept, weighed = [], []
     for i in range(20):
         ranking = verdicts.rankings[i, 0]
-        kept += [(i, w, x) for w, x, weight in drop.pairs(ranking, responses[i], limits, np.random.default_rng(0))]
+        kept += [
+            (i, w, x)
+            for w, x, weight in drop.pairs(ranking, responses[i], limits, np.random.default_rng(0))
+        ]
         for w, x, weight in weigh.pairs(ranking, responses[i], limits, np.random.default_rng(0)):
             sure = float(ranking.confidence([w], [x])[0])
             assert weight == pytest.approx(min(1.0, max(0.0, (2 * sure - 1) / 0.6)))
@@ -193,7 +220,9 @@ def test_unsure_pairs_are_dropped_or_weigh_less() -> None:
     assert drop.counts["below"] == weigh.counts["below"] == len(weighed) - len(kept) > 0
 
 
-def test_two_processes_hold_the_same_committee(two_processes: Callable[..., dict[int, Any]]) -> None:
+def test_two_processes_hold_the_same_committee(
+    two_processes: Callable[..., dict[int, Any]],
+) -> None:
     def work(me: int, gather: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
         j, _ = judge(policy=LabelPolicy(share=0.7, extra_cost=25.0), gather=gather)
         for t in range(4):
@@ -203,7 +232,10 @@ def test_two_processes_hold_the_same_committee(two_processes: Callable[..., dict
 
     states = two_processes(work)
     assert states[0].keys() == states[1].keys()
-    assert all(np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f") for k in states[0])
+    assert all(
+        np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f")
+        for k in states[0]
+    )
     assert states[0]["judged"][0] == 80
     assert "committee.z_GK" in states[0]
 
@@ -220,7 +252,10 @@ def test_the_state_survives_a_checkpoint_bit_for_bit() -> None:
     told = [[(c.response_id, c.arm, c.score, c.status) for c in v.calls] for v in (one, two)]
     assert told[0] == told[1]
     first, second = j.state_dict(), fresh.state_dict()
-    assert all(first[k].tobytes() == second[k].tobytes() and first[k].dtype == second[k].dtype for k in first)
+    assert all(
+        first[k].tobytes() == second[k].tobytes() and first[k].dtype == second[k].dtype
+        for k in first
+    )
 
 
 # whole runs ----------------------------------------------------------------------------------------------------------
@@ -240,7 +275,15 @@ def evidence(out: Path) -> dict[str, Any]:
         calls, d = ledger.calls(), ledger.decisions()
     summary = json.loads((out / "summary.json").read_text())
     return {
-        "calls": list(zip(calls.response, calls.arm.tolist(), calls.score.tobytes(), calls.status, strict=False)),
+        "calls": list(
+            zip(
+                calls.response,
+                calls.arm.tolist(),
+                calls.score.tobytes(),
+                calls.status,
+                strict=False,
+            )
+        ),
         "payoffs": d.payoff.tobytes(),
         "adapter": (out / "policy" / "adapter_model.safetensors").read_bytes(),
         "committee": summary["committee"],

@@ -37,7 +37,9 @@ class Noisy:
         if self.how == "tie":
             return 0.5
         seed = sum(ord(c) * (i + 1) for i, c in enumerate(self.name + text))
-        return SIGNAL[self.name] * text.endswith("right") + float(np.random.default_rng(seed).normal())
+        return SIGNAL[self.name] * text.endswith("right") + float(
+            np.random.default_rng(seed).normal()
+        )
 
     def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
         if self.how == "raise":
@@ -46,7 +48,10 @@ class Noisy:
 
 
 def texts(i: int) -> list[str]:
-    return [f"{i}.{n} {'right' if u < 0.5 else 'wrong'}" for n, u in enumerate(np.random.default_rng(i).random(N))]
+    return [
+        f"{i}.{n} {'right' if u < 0.5 else 'wrong'}"
+        for n, u in enumerate(np.random.default_rng(i).random(N))
+    ]
 
 
 def judge(
@@ -69,7 +74,9 @@ def step(j: CommitteeOfArms, rows: Sequence[int], t: int = 0) -> tuple[Any, list
     ids = [f"p{i}" for i in rows]
     batch = Batch(t, [f"prompt {i}" for i in rows], ids, responses)  # nothing has gold
     batch.units = [Unit(name, ((b, tuple(range(N))),)) for b, name in enumerate(ids)]
-    batch.decisions = [Decision(f"{i:032x}", f"p{i}", t, -1, "", 1.0, np.zeros(1), by=By.COMMITTEE) for i in rows]
+    batch.decisions = [
+        Decision(f"{i:032x}", f"p{i}", t, -1, "", 1.0, np.zeros(1), by=By.COMMITTEE) for i in rows
+    ]
     return j.judge(batch), responses
 
 
@@ -77,7 +84,9 @@ def test_a_strong_judge_labels_and_does_not_judge() -> None:
     j = judge(by=STRONG)
     verdicts, responses = step(j, range(30))
     store, model = j.online.store, {name: Noisy(name) for name in [*ARMS, STRONG]}
-    assert len(store) == j.counts["rows"] == 30 * (N // 2)  # no two scores are equal: every response is in one pair
+    assert (
+        len(store) == j.counts["rows"] == 30 * (N // 2)
+    )  # no two scores are equal: every response is in one pair
     assert 0.3 < np.mean(store.labels) < 0.7
     for margin, label, group in zip(store.margins, store.labels, store.groups, strict=True):
         group_texts = responses[int(group[1:])]
@@ -110,7 +119,9 @@ def test_the_judges_price_is_part_of_the_extra_cost() -> None:
 def test_where_the_judge_orders_nothing_the_arms_are_spared(how: str) -> None:
     j = judge({STRONG: how}, by=STRONG)
     verdicts, _ = step(j, range(10))
-    assert {c.arm for c in verdicts.calls if c.status == "label"} == ({STRONG} if how == "tie" else set())
+    assert {c.arm for c in verdicts.calls if c.status == "label"} == (
+        {STRONG} if how == "tie" else set()
+    )
     assert (j.counts["labelled"], j.counts["no_pair"]) == (0, 10)
     assert j.online.extra_cost == 10 * 5
     assert all(np.isfinite(parts[0]).all() for parts in verdicts.scores)
@@ -158,7 +169,10 @@ def test_two_processes_learn_the_same(two_processes: Callable[..., dict[int, Any
         return j.state_dict()
 
     states = two_processes(work)
-    assert all(np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f") for k in states[0])
+    assert all(
+        np.array_equal(states[0][k], states[1][k], equal_nan=states[0][k].dtype.kind == "f")
+        for k in states[0]
+    )
     assert len(states[0]["unlabelled"]) == 50
     assert len(states[0]["store.labels"]) > 10
 
@@ -184,10 +198,20 @@ def evidence(out: Path) -> dict[str, Any]:
     names = [calls.arms[k] for k in calls.arm.tolist()]
     return {
         "calls": list(
-            zip(calls.response, names, calls.score.tolist(), calls.status, calls.price.tolist(), strict=True)
+            zip(
+                calls.response,
+                names,
+                calls.score.tolist(),
+                calls.status,
+                calls.price.tolist(),
+                strict=True,
+            )
         ),
         "adapter": (out / "policy" / "adapter_model.safetensors").read_bytes(),
-        "summary": {k: json.loads((out / "summary.json").read_text())[k] for k in ("committee", "counts", "n_arms")},
+        "summary": {
+            k: json.loads((out / "summary.json").read_text())[k]
+            for k in ("committee", "counts", "n_arms")
+        },
     }
 
 
@@ -214,7 +238,9 @@ def test_a_run_that_an_arm_labels_resumes_bit_for_bit(
     assert summary["committee"]["refits"]
 
 
-def test_the_bayesian_router_may_name_the_first_arm_of_a_pair(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_bayesian_router_may_name_the_first_arm_of_a_pair(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     config = tiny(
         "router={name: bayesian, unit: pair}", "payoff.name=probe", "train.batch_prompts=12", "train.micro_batch=16", "eval.limit=1",
         "judge={mode: committee, gate: mean, first: bayesian, labels: {fraction: 1.0}}",
@@ -224,16 +250,28 @@ def test_the_bayesian_router_may_name_the_first_arm_of_a_pair(tiny: Callable[...
     with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
         decisions, calls = ledger.decisions(), ledger.calls()
     named = dict(zip(decisions.seq.tolist(), decisions.arm.tolist(), strict=True))
-    own = {d for d, arm in zip(calls.decision.tolist(), calls.arm.tolist(), strict=True) if named[d] == arm}
-    assert own == set(named)  # every pair was judged by the arm the router named, some by others too
+    own = {
+        d
+        for d, arm in zip(calls.decision.tolist(), calls.arm.tolist(), strict=True)
+        if named[d] == arm
+    }
+    assert own == set(
+        named
+    )  # every pair was judged by the arm the router named, some by others too
     assert len(set(named.values())) > 1
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["judge={mode: committee, labels: {by: likly}}"], "judge.labels.by='likly' is none of the arms"),
-        (["judge={mode: committee, labels: {by: long}, first: linucb}"], "needs judge.first: order"),
+        (
+            ["judge={mode: committee, labels: {by: likly}}"],
+            "judge.labels.by='likly' is none of the arms",
+        ),
+        (
+            ["judge={mode: committee, labels: {by: long}, first: linucb}"],
+            "needs judge.first: order",
+        ),
         (["judge={mode: committee, labels: {by: long}, vetoes: [long]}"], "only labels"),
         (["judge={mode: committee, labels: {by: long}}", "pool.fallback=long"], "only labels"),
         (["judge={mode: committee, labels: {start: guess}}"], "start"),

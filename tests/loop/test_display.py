@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from reward_router import quiet, show
+from reward_router import progress, quiet
 from reward_router.config import Config
 from reward_router.errors import DataWarning
 
@@ -25,7 +25,7 @@ class Fake:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(show.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(progress.time, "perf_counter", lambda: self.now)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Fake:
     return Fake(monkeypatch)
 
 
-def shown(plan: dict[str, int], costs: dict[str, float] | None = None) -> show.Show:
-    return show.Show(Console(quiet=True), plan, show.Clock(), costs)
+def shown(plan: dict[str, int], costs: dict[str, float] | None = None) -> progress.Show:
+    return progress.Show(Console(quiet=True), plan, progress.Clock(), costs)
 
 
 def test_what_is_left_is_reckoned_by_kind_of_work(clock: Fake) -> None:
@@ -57,13 +57,25 @@ def test_models_that_were_loaded_once_are_left_out(clock: Fake) -> None:
 
 STEPS = [45.9, 44.2, 62.5, 59.7, 40.0, 49.2, 62.0, 69.9]
 """Seconds of each step of a run of the embedded default, on one core of a busy AMD EPYC; its other pieces beside them."""
-RUN = [("gold", 105.0, 0.0), ("best_of", 52.0, 12.0), ("look", 28.2, 0.0), ("step", STEPS[0] + 9.0, 9.0)]
+RUN = [
+    ("gold", 105.0, 0.0),
+    ("best_of", 52.0, 12.0),
+    ("look", 28.2, 0.0),
+    ("step", STEPS[0] + 9.0, 9.0),
+]
 RUN += [*(("step", s, 0.0) for s in STEPS[1:4]), ("look", 28.4, 0.0)]
-RUN += [*(("step", s, 0.0) for s in STEPS[4:]), ("look", 27.3, 0.0), ("gold", 92.0, 0.0), ("best_of", 43.0, 0.0)]
+RUN += [
+    *(("step", s, 0.0) for s in STEPS[4:]),
+    ("look", 27.3, 0.0),
+    ("gold", 92.0, 0.0),
+    ("best_of", 43.0, 0.0),
+]
 
 
 @pytest.mark.parametrize("known", [(), ("gold",), ("look",), ("gold", "best_of", "look")], ids=str)
-def test_the_estimate_is_right_within_a_third_from_the_second_step_on(clock: Fake, known: tuple[str, ...]) -> None:
+def test_the_estimate_is_right_within_a_third_from_the_second_step_on(
+    clock: Fake, known: tuple[str, ...]
+) -> None:
     """``known``: what was measured before the run, so that no piece of its kind is seen before the first step."""
     from reward_router import config
     from reward_router.examples import load_examples
@@ -93,9 +105,15 @@ def test_the_pieces_of_a_run_have_costs_in_their_proportion(tiny: Callable[..., 
 
     config = tiny("eval.samples=3")
     examples = load_examples(config.data)
-    assert measured_cost(config, 10, 3) == measured_cost(config, 30, 0) == measured_cost(config, 30, 1)
-    assert measured_cost(config, 256, 1) == 2 * measured_cost(config, 128, 1)  # two rounds of policy.sample_batch
-    assert chosen_cost(config, examples[:20]) == pytest.approx(2 * chosen_cost(config, examples[:10]), rel=0.1)
+    assert (
+        measured_cost(config, 10, 3) == measured_cost(config, 30, 0) == measured_cost(config, 30, 1)
+    )
+    assert measured_cost(config, 256, 1) == 2 * measured_cost(
+        config, 128, 1
+    )  # two rounds of policy.sample_batch
+    assert chosen_cost(config, examples[:20]) == pytest.approx(
+        2 * chosen_cost(config, examples[:10]), rel=0.1
+    )
     assert (
         step_cost(config, examples)
         < step_cost(tiny("train.batch_prompts=6"), examples)
@@ -108,19 +126,25 @@ def test_the_pieces_of_a_run_have_costs_in_their_proportion(tiny: Callable[..., 
 def test_no_line_is_wider_than_the_terminal(width: int, clock: Fake) -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=width, markup=False, highlight=False)
-    display = show.Show(console, {}, show.Clock())
+    display = progress.Show(console, {}, progress.Clock())
     with display:
         display.begin(
             "loading a model with a rather long name of an organisation/and-a-long-name-of-a-model-7b-instruct"
         )
         display.expect({"step": 12, "gold": 2}, {})
         clock.now += 4000.0
-        display.advance("gold before training: 0.250 of 160 held-out prompts, 3 samples each", "gold")
+        display.advance(
+            "gold before training: 0.250 of 160 held-out prompts, 3 samples each", "gold"
+        )
         for _ in range(12):
-            display.say("scoring 48 responses with an arm of a rather long name, such as people give to arms")
+            display.say(
+                "scoring 48 responses with an arm of a rather long name, such as people give to arms"
+            )
             display.progress.refresh()
             clock.now += 400.0
-            display.advance(f"step 1: 16 pairs, loss 1.978, payoff +0.55; {', '.join(f'arm-{k} 3' for k in range(20))}")
+            display.advance(
+                f"step 1: 16 pairs, loss 1.978, payoff +0.55; {', '.join(f'arm-{k} 3' for k in range(20))}"
+            )
     text = file.getvalue()
     lines = [CONTROL.sub("", line) for line in re.split(r"[\r\n]", text)]
     assert max(cell_len(line.rstrip()) for line in lines) <= width
@@ -131,13 +155,18 @@ def test_no_line_is_wider_than_the_terminal(width: int, clock: Fake) -> None:
 
 def test_lines_without_a_terminal_are_whole(clock: Fake) -> None:
     file = io.StringIO()
-    display = show.Show(Console(file=file, width=80, markup=False, highlight=False), {"step": 2}, show.Clock())
+    display = progress.Show(
+        Console(file=file, width=80, markup=False, highlight=False), {"step": 2}, progress.Clock()
+    )
     with display:
         display.begin("loading it")
         display.say("not shown")
         clock.now += 5.0
         display.advance("step 1: " + "x" * 200)
-    assert file.getvalue().splitlines() == ["loading it", "step 1: " + "x" * 200 + "  5 s gone, about 5 s left"]
+    assert file.getvalue().splitlines() == [
+        "loading it",
+        "step 1: " + "x" * 200 + "  5 s gone, about 5 s left",
+    ]
 
 
 def test_whose_warning_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +205,24 @@ def test_verbose_leaves_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_output_of_a_run_is_its_own(tiny_yaml: Path, tmp_path: Path) -> None:
     pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
-    env = {name: value for name, value in os.environ.items() if name not in quiet.QUIET and name != "PYTHONWARNINGS"}
-    command = [sys.executable, "-m", "reward_router.cli", "train", str(tiny_yaml), "--out", str(tmp_path / "run")]
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in quiet.QUIET and name != "PYTHONWARNINGS"
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "reward_router.cli",
+        "train",
+        str(tiny_yaml),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     settings = ["--set", "eval.samples=2", "--set", "train.gradient_checkpointing=true"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, env=env, check=True)
+    done = subprocess.run(
+        [*command, *settings], capture_output=True, text=True, env=env, check=True
+    )
     assert done.stderr == ""
     for foreign in ("Warning", "Loading weights", "it/s", "huggingface", "tokenizers"):
         assert foreign not in done.stdout

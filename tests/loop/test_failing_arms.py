@@ -39,7 +39,9 @@ def test_failures_are_data(tiny: Callable[..., Config], tmp_path: Path) -> None:
     paid = {name: np.isfinite(decisions.payoff[decisions.arm == k]) for k, name in enumerate(names)}
     assert all(len(p) == 4 for p in paid.values())  # round robin: each arm once a step
     assert paid["length"].any()
-    assert not any(paid[name].any() for name in (*FAILING, "nan"))  # a loss says nothing of an arm that did not judge
+    assert not any(
+        paid[name].any() for name in (*FAILING, "nan")
+    )  # a loss says nothing of an arm that did not judge
     assert counts["failures"] == summary["counts"]["arm_failures"] == 4 * len(FAILING)
     assert summary["counts"]["abstained"] == 4
     by_status = summary["calls"]["by_status"]
@@ -54,7 +56,9 @@ def test_failures_are_data(tiny: Callable[..., Config], tmp_path: Path) -> None:
 
 
 def test_an_abstention_is_valued_as_such(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    config = tiny(arms("nan", "length"), "router={name: fixed, arm: nan}", "payoff.name=probe", "eval.limit=1")
+    config = tiny(
+        arms("nan", "length"), "router={name: fixed, arm: nan}", "payoff.name=probe", "eval.limit=1"
+    )
     monkey: dict[str, Any] = {}
     from reward_router.session import Session
 
@@ -76,8 +80,12 @@ def test_an_abstention_is_valued_as_such(tiny: Callable[..., Config], tmp_path: 
     assert all(np.isnan(s).all() for outcome in monkey["seen"] for s in outcome.scores)
 
 
-def test_without_the_breaker_all_arms_failing_ends_all_the_same(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    summary = run.train(tiny(arms("raise", "short"), "eval.limit=1", "pool.breaker=off"), tmp_path / "run")
+def test_without_the_breaker_all_arms_failing_ends_all_the_same(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    summary = run.train(
+        tiny(arms("raise", "short"), "eval.limit=1", "pool.breaker=off"), tmp_path / "run"
+    )
     assert summary["counts"]["pairs"] == 0
     assert summary["counts"]["skipped_prompts"] == summary["counts"]["no_payoff"] == 12
     assert all(a["payoffs"] == 0 for a in summary["arms"].values())
@@ -99,10 +107,14 @@ def bad_losses(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> N
         return real_step(self, pairs, batch)
 
     monkeypatch.setattr(step.Trainer, "step", count)
-    monkeypatch.setattr(step, "dpo", lambda *a: original(*a) * (math.nan if bad(calls["step"]) else 1.0))
+    monkeypatch.setattr(
+        step, "dpo", lambda *a: original(*a) * (math.nan if bad(calls["step"]) else 1.0)
+    )
 
 
-def test_one_bad_loss_is_skipped(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bad_loss_is_skipped(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad_losses(monkeypatch, lambda t: t == 1)
     summary = run.train(tiny("eval.limit=1"), tmp_path / "run")
     assert summary["counts"]["skipped_steps"] == 1
@@ -123,6 +135,9 @@ def test_three_bad_losses_stop_the_run_with_its_state(
         bad_losses(patch, lambda t: t >= 1)
         with pytest.raises(RunError, match="not finite"):
             run.train(config, out)
-    assert [p.name for p in RunDir(out).checkpoints()] == ["000002", "000003"]  # 0 is dropped: two are kept
+    assert [p.name for p in RunDir(out).checkpoints()] == [
+        "000002",
+        "000003",
+    ]  # 0 is dropped: two are kept
     summary = run.train(config, out, resume=True)
     assert summary["counts"]["skipped_steps"] == 2

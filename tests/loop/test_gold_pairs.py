@@ -11,7 +11,9 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example
 
-gold = pytest.importorskip("reward_router.gold_pairs", reason="needs the packages of the extra `train`")
+gold = pytest.importorskip(
+    "reward_router.gold_pairs", reason="needs the packages of the extra `train`"
+)
 EXAMPLE = Example("e", "Say an even number.", "numbers", lambda r: int(r) % 2 == 0)
 
 
@@ -37,19 +39,29 @@ def test_the_file_is_what_fit_prior_reads(
     from reward_router.fit_prior.pairs import load_pairs
     from reward_router.offline.settings import PairSource
 
-    monkeypatch.setattr(gold, "load_examples", lambda data: [Example("e", "Say it.", "x", lambda r: len(r) % 2 == 0)])
+    monkeypatch.setattr(
+        gold,
+        "load_examples",
+        lambda data: [Example("e", "Say it.", "x", lambda r: len(r) % 2 == 0)],
+    )
     out = tmp_path / "deep" / "pairs.jsonl"
-    n = gold.gold_pairs(tiny("policy.n_responses=12", "policy.max_new_tokens=3"), out, 5, 2, Console(quiet=True))
+    n = gold.gold_pairs(
+        tiny("policy.n_responses=12", "policy.max_new_tokens=3"), out, 5, 2, Console(quiet=True)
+    )
     assert n == len(out.read_text().splitlines()) == 2
     pairs, dropped = load_pairs([PairSource(source=str(out))])
-    assert [p.chosen for p in pairs] == [json.loads(line)["chosen"] for line in out.read_text().splitlines()]
+    assert [p.chosen for p in pairs] == [
+        json.loads(line)["chosen"] for line in out.read_text().splitlines()
+    ]
     assert not dropped
 
 
 def test_a_policy_that_is_never_right_is_told_so(
     tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gold, "load_examples", lambda data: [Example("e", "Say it.", "x", lambda r: False)])
+    monkeypatch.setattr(
+        gold, "load_examples", lambda data: [Example("e", "Say it.", "x", lambda r: False)]
+    )
     with pytest.raises(InputError, match="none got a right and a wrong answer"):
         gold.gold_pairs(tiny(), tmp_path / "pairs.jsonl", 3, 2, Console(quiet=True))
     assert not (tmp_path / "pairs.jsonl").exists()
@@ -71,7 +83,9 @@ def test_cut_responses_are_left_out_unless_they_are_kept(
         assert n == len(rows) == most
     monkeypatch.setattr(gold.Policy, "sample", lambda self, prompts, ids, n, step: [sampled[:3]])
     with pytest.raises(InputError, match="2 of 3 responses were cut"):
-        gold.gold_pairs(tiny("pairs.truncated=lose"), tmp_path / "no.jsonl", None, 9, Console(quiet=True))
+        gold.gold_pairs(
+            tiny("pairs.truncated=lose"), tmp_path / "no.jsonl", None, 9, Console(quiet=True)
+        )
 
 
 def test_the_split_and_all_prompts_are_options(
@@ -83,10 +97,15 @@ def test_the_split_and_all_prompts_are_options(
 
     asked = []
     monkeypatch.setattr(
-        gold, "gold_pairs", lambda config, out, prompts, *rest: asked.append((config.data.split, prompts))
+        gold,
+        "gold_pairs",
+        lambda config, out, prompts, *rest: asked.append((config.data.split, prompts)),
     )
     run = CliRunner().invoke
-    assert run(app, ["gold-pairs", str(tiny_yaml), "--split", "fit", "--prompts", "all"]).exit_code == 0
+    assert (
+        run(app, ["gold-pairs", str(tiny_yaml), "--split", "fit", "--prompts", "all"]).exit_code
+        == 0
+    )
     assert run(app, ["gold-pairs", str(tiny_yaml), "--prompts", "5000"]).exit_code == 0
     assert asked == [("fit", None), ("train", 5000)]
     for wrong in ("0", "-1", "some"):

@@ -24,18 +24,25 @@ def test_draws_are_those_of_every_run() -> None:
     prompts, ids = ["Say hi.", "Name a fruit."], ["a", "b"]
     settings = PolicyConfig(model="tiny", device="cpu", max_new_tokens=6, sample_dtype="float32")
     first, second = (Policy(settings, TrainConfig(), seed) for seed in (0, 1))
-    assert first.trial(prompts, ids, 3) == second.trial(prompts, ids, 3) == first.trial(prompts, ids, 3)
+    assert (
+        first.trial(prompts, ids, 3)
+        == second.trial(prompts, ids, 3)
+        == first.trial(prompts, ids, 3)
+    )
     assert first.sample(prompts, ids, 3, 0) != second.sample(prompts, ids, 3, 0)
     assert first.trial(prompts, ids, 3) != first.sample(prompts, ids, 3, 0)
 
 
 def test_gold_is_the_mean_over_a_prompt_s_samples() -> None:
+    from reward_router.distributed import Ranks
     from reward_router.policy import Policy
-    from reward_router.ranks import Ranks
 
     settings = PolicyConfig(model="tiny", device="cpu", max_new_tokens=4, sample_dtype="float32")
     policy = Policy(settings, TrainConfig(), 0)
-    examples = [Example(f"e{i}", f"Say {i}.", "odd" if i % 2 else "even", lambda r: len(r) % 2 == 0) for i in range(5)]
+    examples = [
+        Example(f"e{i}", f"Say {i}.", "odd" if i % 2 else "even", lambda r: len(r) % 2 == 0)
+        for i in range(5)
+    ]
     gold = measure(policy, examples, Ranks("cpu"), None, 4, samples=3)
     assert gold.ids == [e.id for e in examples]
     for e, right, ended in zip(examples, gold.right, gold.finished, strict=True):
@@ -47,12 +54,14 @@ def test_gold_is_the_mean_over_a_prompt_s_samples() -> None:
 def test_a_run_measures_both_kinds_and_shares_what_is_known(
     tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts]))
+    monkeypatch.setattr(
+        Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts])
+    )
     settings = ("eval.limit=4", "eval.samples=2", "train.iterations=1", "train.lr=1e-2")
     first = run.train(tiny(*settings), tmp_path / "first")
-    assert {"n", "before", "after", "diff", "ci95", "finished_before", "finished_after"} <= first["gold_sampled"][
-        "all"
-    ].keys()
+    assert {"n", "before", "after", "diff", "ci95", "finished_before", "finished_after"} <= first[
+        "gold_sampled"
+    ]["all"].keys()
     assert set(first["gold_sampled"]) == {"all", "sums", "short", "include"}
     assert headline_gold(first) == first["gold_sampled"]
     assert [title for title, _ in gold_tables(first)] == [

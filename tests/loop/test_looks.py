@@ -45,7 +45,9 @@ def test_what_is_kept(rows: list[list[float]]) -> None:
     assert (kept is seen[0]) == (not clearly_above(best, seen[0]))
     if kept is not seen[0]:
         assert clearly_above(kept, seen[0])
-        assert (kept is last) == (last is best or (clearly_above(last, seen[0]) and not clearly_above(best, last)))
+        assert (kept is last) == (
+            last is best or (clearly_above(last, seen[0]) and not clearly_above(best, last))
+        )
 
 
 def clearly_above(look: Any, other: Any) -> bool:
@@ -59,7 +61,9 @@ def test_labels_that_say_nothing_seldom_change_the_model() -> None:
     """Of adapters worse by .05, seen in two looks at 40 prompts, few are kept: far fewer than a choice of the best look keeps."""
     rng = np.random.default_rng(0)
     base, later = rng.binomial(2, 0.4, (400, 40)) / 2, rng.binomial(2, 0.35, (2, 400, 40)) / 2
-    runs = [history([base[i].tolist(), later[0, i].tolist(), later[1, i].tolist()]) for i in range(400)]
+    runs = [
+        history([base[i].tolist(), later[0, i].tolist(), later[1, i].tolist()]) for i in range(400)
+    ]
     trained = np.mean([looks.kept(run).step > 0 for run in runs])
     luckiest = np.mean([looks.best(run).step > 0 for run in runs])
     assert trained < 0.2
@@ -77,7 +81,9 @@ def test_looks_are_at_labelled_prompts_that_are_not_held_out() -> None:
     assert [e.category for e in chosen].count("a") == 3
     assert all(e.verify and e.prompt not in held_out for e in chosen)
     assert {e.id for e in chosen if e.category == "b"} <= {f"b{i}" for i in range(1, 8)}
-    assert "a6" in {e.id for e in chosen}  # the only prompt of its category that is neither routed nor held out
+    assert "a6" in {
+        e.id for e in chosen
+    }  # the only prompt of its category that is neither routed nor held out
     with pytest.raises(InputError, match=r"eval\.keep: best looks at labelled train prompts"):
         looks.look_prompts([example("x", gold=False)], set(), [], 3)
 
@@ -154,7 +160,9 @@ def test_a_stopped_run_goes_on_bit_for_bit_with_everything_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Example, "gold", lambda self, texts: np.array([float(sum(map(ord, t)) % 2) for t in texts]))
+    monkeypatch.setattr(
+        Example, "gold", lambda self, texts: np.array([float(sum(map(ord, t)) % 2) for t in texts])
+    )
     config = tiny(
         *LOOKS, "eval.samples=2", "eval.patience=9", "train.warmup=0.3", "train.schedule=cosine",
         "train.steps_per_batch=2", "train.mini_batch=2", "train.lr=0.05", "eval.look_samples=4", "train.iterations=3",
@@ -169,7 +177,10 @@ def test_a_stopped_run_goes_on_bit_for_bit_with_everything_on(
             assert json.dumps(again[key]) == json.dumps(whole[key]), (last, key)
         assert adapter(out) == adapter(tmp_path / "whole")
         mine, other = (
-            [{k: line[k] for k in ("lr", "look", "loss", "truncated")} for line in RunDir(p).read_log()]
+            [
+                {k: line[k] for k in ("lr", "look", "loss", "truncated")}
+                for line in RunDir(p).read_log()
+            ]
             for p in (out, tmp_path / "whole")
         )
         assert mine == other

@@ -23,7 +23,9 @@ def test_one_call_a_response_outside_audits(tiny: Callable[..., Config], tmp_pat
     with ledger(tmp_path / "run") as record:
         calls, decisions = record.calls(), record.decisions()
     own = np.array([s != "audit" for s in calls.status])
-    asked = Counter(zip(calls.decision[own].tolist(), np.array(calls.response)[own].tolist(), strict=True))
+    asked = Counter(
+        zip(calls.decision[own].tolist(), np.array(calls.response)[own].tolist(), strict=True)
+    )
     assert set(asked.values()) == {1}
     assert len(asked) == summary["calls"]["made"] == 12 * 3
     assert summary["calls"]["all_arms"] == 12 * 3 * 3
@@ -57,22 +59,33 @@ def test_a_pair_is_two_calls(tiny: Callable[..., Config], tmp_path: Path) -> Non
 
 
 def test_round_robin_by_iteration(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    run.train(tiny("router={name: round_robin, per: iteration, unit: batch}", "eval.limit=1"), tmp_path / "run")
+    run.train(
+        tiny("router={name: round_robin, per: iteration, unit: batch}", "eval.limit=1"),
+        tmp_path / "run",
+    )
     with ledger(tmp_path / "run") as record:
         assert record.decisions().arm.tolist() == [0, 0, 1, 1]
 
 
 def test_the_ensemble_asks_all_arms(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    summary = run.train(tiny("router={name: uniform, mode: ensemble}", "eval.limit=1"), tmp_path / "run")
+    summary = run.train(
+        tiny("router={name: uniform, mode: ensemble}", "eval.limit=1"), tmp_path / "run"
+    )
     assert summary["calls"]["made"] == summary["calls"]["all_arms"] == 12 * 3 * 3
     assert {name: row["calls"] for name, row in summary["arms"].items()} == dict.fromkeys(
         ("short", "long", "likely"), 36
     )
 
 
-def test_plain_dpo_warns_once_and_teaches_nothing_at_the_reference(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_plain_dpo_warns_once_and_teaches_nothing_at_the_reference(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     console = Console(record=True, width=400, quiet=False, file=(tmp_path / "said").open("w"))
-    summary = run.train(tiny("train.loss=dpo", "payoff.hold_back=0", "eval.limit=1"), tmp_path / "run", console=console)
+    summary = run.train(
+        tiny("train.loss=dpo", "payoff.hold_back=0", "eval.limit=1"),
+        tmp_path / "run",
+        console=console,
+    )
     with ledger(tmp_path / "run") as record:
         decisions = record.decisions()
     at_reference = decisions.step % 2 == 0  # the first batch of each iteration
@@ -88,7 +101,9 @@ def test_long_prompts_are_skipped_and_counted(tiny: Callable[..., Config], tmp_p
     assert summary["counts"]["long_prompts"] > 0
 
 
-def test_the_manifest_names_what_has_to_be_equal(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_manifest_names_what_has_to_be_equal(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     short = ("train.iterations=1", "train.batches_per_iteration=1", "eval.limit=1")
     first, again, other = (
         run.train(tiny(*short, *more), tmp_path / name)["manifest"]

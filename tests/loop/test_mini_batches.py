@@ -10,14 +10,15 @@ from reward_router.config import PolicyConfig, TrainConfig
 
 pytest.importorskip("reward_router.policy", reason="needs the packages of the extra `train`")
 
+from reward_router.distributed import Ranks
 from reward_router.policy import Policy
-from reward_router.ranks import Ranks
 from reward_router.training import step
 from reward_router.training.step import Trainer
 
 
 def test_processes_share_the_mini_batches(
-    two_processes: Callable[[Callable[[int, Any], Any]], dict[int, Any]], monkeypatch: pytest.MonkeyPatch
+    two_processes: Callable[[Callable[[int, Any], Any]], dict[int, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each pair is in one mini-batch of a pass, on the process that has it; both processes see the same sizes."""
     config = TrainConfig(steps_per_batch=2, mini_batch=3)
@@ -46,4 +47,8 @@ def test_processes_share_the_mini_batches(
     for me, count in mine.items():
         for epoch in (plans[me][:3], plans[me][3:]):
             assert sorted(i for part in epoch for i in part.rows) == list(range(count))
-    assert [len(a.rows) + len(b.rows) for a, b in zip(plans[0], plans[1], strict=True)] == [3, 2, 2] * 2
+    assert [len(a.rows) + len(b.rows) for a, b in zip(plans[0], plans[1], strict=True)] == [
+        3,
+        2,
+        2,
+    ] * 2

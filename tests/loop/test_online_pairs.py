@@ -44,7 +44,9 @@ def watched(config: Config, out: Path) -> tuple[Seen, dict[str, Any]]:
     def measured(self: Trainer, pairs: Any, batch: int = 0) -> Any:
         turned = [Pair(p.prompt, p.rejected, p.chosen) for p in pairs]
         both = zip(pairs, turned, strict=True)
-        seen.losses.append([(float(self.losses([p])[0]), float(self.losses([q])[0])) for p, q in both])
+        seen.losses.append(
+            [(float(self.losses([p])[0]), float(self.losses([q])[0])) for p, q in both]
+        )
         return step(self, pairs, batch)
 
     def kept(self: Any, *args: Any) -> Any:
@@ -75,15 +77,28 @@ def judged(out: Path) -> list[Judged]:
     for i, seq in enumerate(c.decision.tolist()):
         if c.status[i] != "audit":
             said[seq][int(c.arm[i])].append(float(c.score[i]))
-    rows = zip(d.seq.tolist(), d.step.tolist(), d.arm.tolist(), d.payoff.tolist(), d.raw.tolist(), strict=True)
-    return [Judged(t, k, {a: s[1] - s[0] for a, s in said[q].items()}, p, r) for q, t, k, p, r in rows]
+    rows = zip(
+        d.seq.tolist(),
+        d.step.tolist(),
+        d.arm.tolist(),
+        d.payoff.tolist(),
+        d.raw.tolist(),
+        strict=True,
+    )
+    return [
+        Judged(t, k, {a: s[1] - s[0] for a, s in said[q].items()}, p, r) for q, t, k, p, r in rows
+    ]
 
 
 def thresholds(rows: list[Judged], step: int, share: float) -> list[float]:
     """By numpy, from all gaps of earlier steps."""
     out = []
     for arm in range(len(ARMS)):
-        before = [abs(r.gaps[arm]) for r in rows if r.step < step and arm in r.gaps and abs(r.gaps[arm]) > 0]
+        before = [
+            abs(r.gaps[arm])
+            for r in rows
+            if r.step < step and arm in r.gaps and abs(r.gaps[arm]) > 0
+        ]
         out.append(share * float(np.median(before)) if len(before) >= 5 else 0.0)
     return out
 
@@ -96,11 +111,15 @@ def test_gap_scale_is_the_median_in_any_order() -> None:
     for v in draw.permutation(values):
         other.learn([("a", -v), ("a", 0.0), ("a", float("nan")), ("b", 100 * v)])
     assert one.threshold("a", 0.3) == other.threshold("a", 0.3) == 0.3 * np.median(np.abs(values))
-    assert other.threshold("b", 0.3) == pytest.approx(100 * other.threshold("a", 0.3))  # each arm in its own units
+    assert other.threshold("b", 0.3) == pytest.approx(
+        100 * other.threshold("a", 0.3)
+    )  # each arm in its own units
     assert other.threshold("c", 0.3) == 0.0
 
 
-def test_ties_are_dropped_by_each_arms_own_threshold(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_ties_are_dropped_by_each_arms_own_threshold(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     summary = run.train(tiny(*PAIRS, "train.iterations=3"), tmp_path / "run")
     rows, log = judged(tmp_path / "run"), RunDir(tmp_path / "run").read_log()
     limits = {t: thresholds(rows, t, 0.4) for t in range(6)}
@@ -114,7 +133,9 @@ def test_ties_are_dropped_by_each_arms_own_threshold(tiny: Callable[..., Config]
     assert [np.isfinite(r.payoff) for r in rows] == kept  # a tie teaches nothing
 
 
-def test_light_advantage_is_the_batch_mean_less_the_own_loss(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_light_advantage_is_the_batch_mean_less_the_own_loss(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     config = tiny(*PAIRS, "payoff={name: light_advantage, hold_back: 0}")
     seen, _ = watched(config, tmp_path / "run")
     rows = judged(tmp_path / "run")
@@ -122,7 +143,9 @@ def test_light_advantage_is_the_batch_mean_less_the_own_loss(tiny: Callable[...,
     wanted = []
     for outcomes, losses in zip(seen.outcomes, seen.losses, strict=True):
         own = [o.loss_P[0] for o in outcomes if o.loss_P]
-        assert own == pytest.approx([first for first, _ in losses], abs=1e-5)  # measured pair by pair
+        assert own == pytest.approx(
+            [first for first, _ in losses], abs=1e-5
+        )  # measured pair by pair
         wanted += (sum(own) / len(own) - np.array(own)).tolist()
     assert raw == pytest.approx(wanted, abs=1e-12)
     scaler = QuantileScaler()
@@ -133,7 +156,9 @@ def test_light_advantage_is_the_batch_mean_less_the_own_loss(tiny: Callable[...,
 def test_full_advantage_is_the_mean_over_all_labels_less_the_own_loss(
     tiny: Callable[..., Config], tmp_path: Path, loss: str
 ) -> None:
-    seen, summary = watched(tiny(*PAIRS, "payoff.name=full_advantage", f"train.loss={loss}"), tmp_path / "run")
+    seen, summary = watched(
+        tiny(*PAIRS, "payoff.name=full_advantage", f"train.loss={loss}"), tmp_path / "run"
+    )
     rows, wanted = judged(tmp_path / "run"), []
     for t in range(4):
         limits, losses = thresholds(rows, t, 0.4), iter(seen.losses[t])
@@ -143,7 +168,9 @@ def test_full_advantage_is_the_mean_over_all_labels_less_the_own_loss(
                 continue
             assert set(r.gaps) == {0, 1, 2}
             own, turned = next(losses)
-            label = [np.sign(r.gaps[k] * r.gaps[r.arm]) * (abs(r.gaps[k]) > limits[k]) for k in range(3)]
+            label = [
+                np.sign(r.gaps[k] * r.gaps[r.arm]) * (abs(r.gaps[k]) > limits[k]) for k in range(3)
+            ]
             each = [own if x > 0 else turned for x in label if x]
             gap = np.mean(each) - own
             wanted.append(np.nan if abs(gap) < 1e-5 else float(gap > 0))
@@ -152,7 +179,9 @@ def test_full_advantage_is_the_mean_over_all_labels_less_the_own_loss(
     calls = summary["calls"]
     assert calls["by_status"]["compared"] > 0
     assert calls["made"] <= calls["all_arms"]
-    assert calls["made"] == sum(n for status, n in calls["by_status"].items() if status not in ("shared", "audit"))
+    assert calls["made"] == sum(
+        n for status, n in calls["by_status"].items() if status not in ("shared", "audit")
+    )
 
 
 def test_propensities_are_the_exact_probabilities_of_the_drawn_arms(
@@ -174,10 +203,16 @@ def test_equal_responses_make_no_pair(tiny: Callable[..., Config], tmp_path: Pat
     assert summary["calls"]["made"] == summary["counts"]["pairs"] == 0
 
 
-def test_a_silent_arm_is_stood_in_for_and_paid_nothing(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    arms = ", ".join(f"{{name: {h}, kind: python, path: 'misbehaving:Arm', how: {h}}}" for h in ("nan", "length"))
+def test_a_silent_arm_is_stood_in_for_and_paid_nothing(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    arms = ", ".join(
+        f"{{name: {h}, kind: python, path: 'misbehaving:Arm', how: {h}}}" for h in ("nan", "length")
+    )
     summary = run.train(tiny(*PAIRS, f"arms=[{arms}]"), tmp_path / "run")
     silent = summary["arms"]["nan"]
     assert silent["decisions"] == summary["counts"]["abstained"] > 0
     assert silent["payoffs"] == 0
-    assert summary["counts"]["pairs"] > summary["arms"]["length"]["payoffs"]  # the stand-in's are trained on
+    assert (
+        summary["counts"]["pairs"] > summary["arms"]["length"]["payoffs"]
+    )  # the stand-in's are trained on

@@ -23,15 +23,25 @@ from reward_router.offline.strengths import fit_strengths  # noqa: E402
 ARMS = ("likely", "short")  # in another order than the run's, and one of its arms is not there
 
 
-def made(folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, prints: Any = None, **config: Any) -> Path:
+def made(
+    folder: Path, arms: tuple[str, ...] = ARMS, seed: int = 0, prints: Any = None, **config: Any
+) -> Path:
     encoder, draw = TextEncoder("tiny", max_tokens=64), np.random.default_rng(seed)
-    texts = [[" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)] for _ in range(3)]
+    texts = [
+        [" ".join(draw.choice(["one", "two", "three", "of"], size=5)) for _ in range(40)]
+        for _ in range(3)
+    ]
     right = draw.integers(2, size=(40, len(arms))).astype(float)
     strengths = fit_strengths(encoder.features(*texts), right, np.arange(40), dim=6, epochs=2)
-    calibration = Calibration(0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80, (0.6, 0.1))
+    calibration = Calibration(
+        0.7, 40.0, 0.4, np.linspace(-0.1, 0.1, len(arms)), 25.0, 10.0, 0.01, 80, (0.6, 0.1)
+    )
     return (
         save_prior(
-            Prior(arms, strengths, calibration, encoder.id, "", {}, config, fingerprints=prints or {}), folder
+            Prior(
+                arms, strengths, calibration, encoder.id, "", {}, config, fingerprints=prints or {}
+            ),
+            folder,
         ).folder
         or folder
     )
@@ -84,7 +94,9 @@ def test_the_level_belongs_to_the_payoff_it_was_measured_on(
     from reward_router.online import online_prior
 
     folder = made(tmp_path / "prior", payoff=fitted)
-    prior = online_prior(tiny(f"router={{name: bayesian, unit: pair, prior: '{folder}'}}").router, payoff)
+    prior = online_prior(
+        tiny(f"router={{name: bayesian, unit: pair, prior: '{folder}'}}").router, payoff
+    )
     assert prior is not None
     assert prior.calibration.level == ((0.6, 0.1) if known else None)
     assert prior.router(ARMS).level == prior.calibration.level
@@ -125,7 +137,9 @@ def test_a_prompt_is_seen_through_its_pairs(
     pairs = prior.encoder(device="cpu")
     for row_D, prompt, texts in zip(d.context_BD, kept.prompts, kept.responses, strict=True):
         different = sorted(set(map(str, texts)))  # in another order than the run's: pairs have none
-        two = [(a, b) for i, a in enumerate(different) for b in different[i + 1 :]] or [(different[0],) * 2]
+        two = [(a, b) for i, a in enumerate(different) for b in different[i + 1 :]] or [
+            (different[0],) * 2
+        ]
         h_PD = np.concatenate([pairs.pairs([prompt], [a], [b]) for a, b in two])
         np.testing.assert_allclose(row_D, h_PD.mean(axis=0), atol=1e-5)
     norm_B = np.linalg.norm(d.context_BD, axis=1)
@@ -153,12 +167,18 @@ def test_a_forecast_for_a_prompt_is_the_mean_of_those_for_its_pairs(
     mean_KD = prior.means(ARMS)
     pairs_PD = contexts.pairs(["one"] * 3, ["a", "a", "b"], ["b", "c", "c"])
     expected_K = (pairs_PD @ mean_KD[:, :-1].T + mean_KD[:, -1]).mean(axis=0)
-    np.testing.assert_allclose(group_BD[0] @ mean_KD[:, :-1].T + mean_KD[:, -1], expected_K, atol=1e-6)
-    np.testing.assert_allclose(group_BD[1], contexts.pairs(["two"], ["same"], ["same"])[0], atol=1e-6)
+    np.testing.assert_allclose(
+        group_BD[0] @ mean_KD[:, :-1].T + mean_KD[:, -1], expected_K, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        group_BD[1], contexts.pairs(["two"], ["same"], ["same"])[0], atol=1e-6
+    )
     assert contexts.groups([], []).shape == (0, contexts.pair_dim)
 
 
-def test_without_a_prior_a_prompt_is_seen_as_ever(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_without_a_prior_a_prompt_is_seen_as_ever(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     run.train(tiny("router={name: bayesian, unit: prompt}", "eval.limit=1"), tmp_path / "run")
     d = decided(tmp_path / "run")
     assert d.context_BD.shape[1] == 8
@@ -177,7 +197,9 @@ def test_the_ablations_are_config_values(
     from reward_router.offline.prior import load_prior
 
     strength_PK = d.context_BD @ load_prior(tmp_path / "prior").strengths.bt_KD.T
-    assert d.arm.tolist() == [{"likely": 2, "short": 0}[ARMS[k]] for k in strength_PK.argmax(axis=1)]
+    assert d.arm.tolist() == [
+        {"likely": 2, "short": 0}[ARMS[k]] for k in strength_PK.argmax(axis=1)
+    ]
     assert set(d.propensity) == {1.0}
     assert summary["trust"] is None
 
@@ -193,7 +215,11 @@ def test_without_cls_needs_a_prior_fitted_so(
 
 @pytest.mark.parametrize(("trust", "logged"), [("1", False), ("0.3", True)])
 def test_trust_is_a_setting(
-    tiny: Callable[..., Config], settings: Callable[..., list[str]], tmp_path: Path, trust: str, logged: bool
+    tiny: Callable[..., Config],
+    settings: Callable[..., list[str]],
+    tmp_path: Path,
+    trust: str,
+    logged: bool,
 ) -> None:
     config = tiny(*settings(f", trust: {trust}"), "train.iterations=1")
     summary = run.train(config, tmp_path / "run")
@@ -211,7 +237,10 @@ def test_a_stopped_run_goes_on_alike_and_with_no_other_prior(
     config, out = tiny(*settings(unit=unit)), tmp_path / "run"
     run.train(config, tmp_path / "whole")
     stopped_run(config, out, 2)
-    keep = (tmp_path / "prior" / "prior.safetensors").read_bytes(), (tmp_path / "prior" / "prior.json").read_bytes()
+    keep = (
+        (tmp_path / "prior" / "prior.safetensors").read_bytes(),
+        (tmp_path / "prior" / "prior.json").read_bytes(),
+    )
     made(tmp_path / "prior", seed=1)
     with pytest.raises(InputError, match=r"router\.prior changed since the run began"):
         run.train(config, out, resume=True)
@@ -248,8 +277,16 @@ def test_a_prior_learned_with_other_arms_is_refused_in_one_line(
     }
     folder = made(tmp_path / "prior", prints=fingerprints(tiny()))
     router = f"router={{name: bayesian, unit: prompt, prior: '{folder}'}}"
-    known = [router, "payoff.name=probe", "train.iterations=1", "train.batches_per_iteration=1", "eval.limit=1"]
-    with pytest.raises(InputError, match=r"another arm 'short'.*make prior.*router\.prior: none") as caught:
+    known = [
+        router,
+        "payoff.name=probe",
+        "train.iterations=1",
+        "train.batches_per_iteration=1",
+        "eval.limit=1",
+    ]
+    with pytest.raises(
+        InputError, match=r"another arm 'short'.*make prior.*router\.prior: none"
+    ) as caught:
         do[command](tiny(*known, "arms.short.direction=long"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -278,7 +315,9 @@ def test_none_is_no_prior(tiny: Callable[..., Config]) -> None:
     assert router == tiny("router={name: bayesian, unit: prompt}").router
 
 
-def test_a_folder_without_a_prior_is_refused_in_one_line(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_folder_without_a_prior_is_refused_in_one_line(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     config = tiny("router={name: bayesian, unit: pair, prior: nowhere}")
     with pytest.raises(InputError, match="nowhere") as caught:
         run.train(config, tmp_path / "run")

@@ -10,9 +10,13 @@ SCORES = st.lists(st.floats(-5, 5), min_size=2, max_size=7)
 
 
 @given(SCORES, st.integers(1, 6), st.data())
-def test_no_pair_left_out_has_a_wider_gap(scores: list[float], most: int, data: st.DataObject) -> None:
+def test_no_pair_left_out_has_a_wider_gap(
+    scores: list[float], most: int, data: st.DataObject
+) -> None:
     texts = [f"response {n}" for n in range(len(scores))]
-    finished = np.array(data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores))))
+    finished = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(scores), max_size=len(scores)))
+    )
     score_N, rng = np.array(scores), np.random.default_rng(0)
 
     every = form_pairs(score_N, texts, 100, rng, finished_N=finished)
@@ -30,5 +34,7 @@ def test_no_pair_left_out_has_a_wider_gap(scores: list[float], most: int, data: 
 
 
 def test_the_widest_pair_is_top_against_bottom() -> None:
-    pairs = form_pairs(np.array([0.0, 3.0, 1.0, 2.0]), list("abcd"), 2, np.random.default_rng(0), pick="widest")
+    pairs = form_pairs(
+        np.array([0.0, 3.0, 1.0, 2.0]), list("abcd"), 2, np.random.default_rng(0), pick="widest"
+    )
     assert pairs == [(1, 0), (1, 2)] or pairs == [(1, 0), (3, 0)]

@@ -15,7 +15,9 @@ from reward_router.types import Float
 
 scores = st.one_of(st.just(float("nan")), st.floats(-3, 3), st.sampled_from([0.0, 1.0]))
 scored = st.lists(st.tuples(scores, st.sampled_from("abcdefg")), max_size=9)
-matrices = arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-1e3, 1e3))
+matrices = arrays(
+    np.float64, st.tuples(st.integers(1, 5), st.integers(1, 6)), elements=st.floats(-1e3, 1e3)
+)
 
 
 @given(scored, st.integers(1, 6), st.integers(0, 5), st.sampled_from([0.0, 0.5]))
@@ -74,7 +76,9 @@ def test_draws_are_keyed(seed: int, step: int, unit: str) -> None:
     u = keyed.uniform(seed, "arm", step, unit)
     assert 0.0 <= u < 1.0
     assert u == keyed.uniform(seed, "arm", step, unit)
-    assert keyed.rng(seed, "arm", step, unit).random() == keyed.rng(seed, "arm", step, unit).random()
+    assert (
+        keyed.rng(seed, "arm", step, unit).random() == keyed.rng(seed, "arm", step, unit).random()
+    )
     others = [
         (seed + 1, "arm", step, unit),
         (seed, "audit", step, unit),
@@ -94,10 +98,16 @@ def test_keyed_uniforms_are_uniform() -> None:
 @given(st.integers(0, 3))
 def test_the_interval_covers_both_sources_of_spread(seed: int) -> None:
     """A random training seed and a random prompt set: the true mean is inside 95 % of the time, to Monte Carlo error."""
-    study = pytest.importorskip("reward_router.study", reason="needs the packages of the extra `train`")
+    study = pytest.importorskip(
+        "reward_router.study", reason="needs the packages of the extra `train`"
+    )
     draw, inside, n = np.random.default_rng(seed), 0, 400
     for _ in range(n):
-        value_SP = draw.normal(0, 0.05, (5, 1)) + draw.normal(0, 0.2, (1, 60)) + draw.normal(0, 0.3, (5, 60))
+        value_SP = (
+            draw.normal(0, 0.05, (5, 1))
+            + draw.normal(0, 0.2, (1, 60))
+            + draw.normal(0, 0.3, (5, 60))
+        )
         _, low, high = study.mean_interval(value_SP)
         inside += low <= 0 <= high
     assert inside / n > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n)
@@ -106,22 +116,30 @@ def test_the_interval_covers_both_sources_of_spread(seed: int) -> None:
 def test_the_interval_s_corners() -> None:
     from scipy.stats import t as student
 
-    study = pytest.importorskip("reward_router.study", reason="needs the packages of the extra `train`")
+    study = pytest.importorskip(
+        "reward_router.study", reason="needs the packages of the extra `train`"
+    )
     assert np.isnan(study.mean_interval(np.zeros((0, 3)))).all()
     assert study.mean_interval(np.ones((4, 9))) == (1.0, 1.0, 1.0)
     mean, low, high = study.mean_interval(np.array([[0.0, 1.0, 1.0, 0.0]]))
-    half = student.ppf(0.975, 3) * np.std([0, 1, 1, 0], ddof=1) / 2  # one seed: prompts only, three degrees of freedom
+    half = (
+        student.ppf(0.975, 3) * np.std([0, 1, 1, 0], ddof=1) / 2
+    )  # one seed: prompts only, three degrees of freedom
     assert (mean, high - mean) == (0.5, pytest.approx(half))
     assert mean - low == pytest.approx(high - mean)
 
 
 @pytest.mark.parametrize("policy", ["llama3", "mistral"])
 def test_estimates_of_the_papers_runs(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    estimate = pytest.importorskip("reward_router.estimate", reason="needs the packages of the extra `train`")
+    estimate = pytest.importorskip(
+        "reward_router.estimate", reason="needs the packages of the extra `train`"
+    )
     from reward_router import config
     from reward_router.examples import Example
 
-    question = Example("q", "How many clips did Natalia sell altogether in April and May? " * 4, "", None)
+    question = Example(
+        "q", "How many clips did Natalia sell altogether in April and May? " * 4, "", None
+    )
     monkeypatch.setattr(estimate, "load_examples", lambda data: [question] * 6750)
     e = estimate.estimate(config.load(preset=f"laser-{policy}-gsm8k"))
     assert e["steps"] == 10 * 422
@@ -136,17 +154,27 @@ def test_estimates_of_the_papers_runs(policy: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("payoff", ["probe", "full_advantage"])
 def test_an_estimate_counts_two_calls_a_pair(payoff: str) -> None:
-    estimate = pytest.importorskip("reward_router.estimate", reason="needs the packages of the extra `train`")
+    estimate = pytest.importorskip(
+        "reward_router.estimate", reason="needs the packages of the extra `train`"
+    )
     from reward_router import config
 
-    found = estimate.estimate(config.load(preset="bayesian-demo", settings=[f"payoff.name={payoff}"]))
+    found = estimate.estimate(
+        config.load(preset="bayesian-demo", settings=[f"payoff.name={payoff}"])
+    )
     assert found["pairs_at_most"] == 4 * 16 * 2
-    assert found["calls_all_arms"] == 2 * found["pairs_at_most"] * len(estimate.arm_specs(config.load()))
-    assert found["calls"] == (found["calls_all_arms"] if payoff == "full_advantage" else 2 * found["pairs_at_most"])
+    assert found["calls_all_arms"] == 2 * found["pairs_at_most"] * len(
+        estimate.arm_specs(config.load())
+    )
+    assert found["calls"] == (
+        found["calls_all_arms"] if payoff == "full_advantage" else 2 * found["pairs_at_most"]
+    )
 
 
 def test_an_estimate_of_a_committee_is_an_upper_bound() -> None:
-    estimate = pytest.importorskip("reward_router.estimate", reason="needs the packages of the extra `train`")
+    estimate = pytest.importorskip(
+        "reward_router.estimate", reason="needs the packages of the extra `train`"
+    )
     from reward_router import config
 
     one, most, two = (

@@ -21,7 +21,12 @@ ARMS = (
     "{name: long, kind: metric, metric: length, direction: long}]"
 )
 ALONE = "{name: dead, kind: python, path: 'misbehaving:Served'}"
-SHORT = ("eval.limit=1", "data.categories=[sums, short, include]", "train.loss=nll", "policy.max_new_tokens=4")
+SHORT = (
+    "eval.limit=1",
+    "data.categories=[sums, short, include]",
+    "train.loss=nll",
+    "policy.max_new_tokens=4",
+)
 
 
 def probabilities(out: Path) -> Any:
@@ -38,7 +43,9 @@ def probabilities(out: Path) -> Any:
     ],
     ids=["batch", "pair", "prompt"],
 )  # fmt: skip
-def test_a_dead_arm_rests(tiny: Callable[..., Config], tmp_path: Path, settings: tuple[str, ...]) -> None:
+def test_a_dead_arm_rests(
+    tiny: Callable[..., Config], tmp_path: Path, settings: tuple[str, ...]
+) -> None:
     summary = run.train(tiny(ARMS, *SHORT, *settings), tmp_path / "run")
     found = probabilities(tmp_path / "run")
     late = 20 if "unit: batch" in settings[0] else 100
@@ -56,9 +63,18 @@ def test_a_dead_arm_rests(tiny: Callable[..., Config], tmp_path: Path, settings:
     assert RunDir(tmp_path / "run").read_log()[-1]["resting"] == ["dead"]
 
 
-def test_the_committee_passes_over_an_arm_that_rests(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_committee_passes_over_an_arm_that_rests(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     committee = "judge={mode: committee, gate: mean, labels: {fraction: 1.0}}"
-    config = tiny(ARMS, *SHORT, committee, "train.batch_prompts=12", "train.batches_per_iteration=6", "audit=0.3")
+    config = tiny(
+        ARMS,
+        *SHORT,
+        committee,
+        "train.batch_prompts=12",
+        "train.batches_per_iteration=6",
+        "audit=0.3",
+    )
     summary = run.train(config, tmp_path / "run")
     dead = summary["arms"]["dead"]
     units = summary["committee"]["counts"]["units"]
@@ -68,16 +84,28 @@ def test_the_committee_passes_over_an_arm_that_rests(tiny: Callable[..., Config]
     assert dead["judged"] == 0
 
 
-def test_an_ensemble_and_audits_leave_a_resting_arm_alone(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    config = tiny(ARMS, *SHORT, "router={name: uniform, mode: ensemble}", "train.batches_per_iteration=6")
+def test_an_ensemble_and_audits_leave_a_resting_arm_alone(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny(
+        ARMS, *SHORT, "router={name: uniform, mode: ensemble}", "train.batches_per_iteration=6"
+    )
     summary = run.train(config, tmp_path / "ensemble")
     assert 0 < summary["arms"]["dead"]["failed"] < 12
     assert summary["arms"]["short"]["judged"] == 36
-    audited = tiny(ARMS, *SHORT, "router={name: fixed, arm: short}", "audit=1.0", "train.batches_per_iteration=6")
+    audited = tiny(
+        ARMS,
+        *SHORT,
+        "router={name: fixed, arm: short}",
+        "audit=1.0",
+        "train.batches_per_iteration=6",
+    )
     summary = run.train(audited, tmp_path / "audits")
     dead = summary["arms"]["dead"]
     assert dead["decisions"] == 0  # a fixed router's other arms are asked in audits only
-    assert 0 < dead["failed"] == summary["counts"]["arm_failures"] < 36  # a failed audit is a failure, and rests
+    assert (
+        0 < dead["failed"] == summary["counts"]["arm_failures"] < 36
+    )  # a failed audit is a failure, and rests
     assert summary["calls"]["audit"] == summary["arms"]["long"]["calls"]
 
 
@@ -87,7 +115,9 @@ def test_where_all_arms_fail_the_run_stops_and_goes_on_when_one_is_back(
     import misbehaving
 
     config = tiny(
-        f"arms=[{ALONE}, {{name: other, kind: python, path: 'misbehaving:Served'}}]", *SHORT, "checkpoint_every=100"
+        f"arms=[{ALONE}, {{name: other, kind: python, path: 'misbehaving:Served'}}]",
+        *SHORT,
+        "checkpoint_every=100",
     )
     out = tmp_path / "run"
     monkeypatch.setattr(misbehaving.Served, "up", False)
@@ -113,7 +143,10 @@ def test_a_run_that_was_stopped_and_resumed_ends_as_one_that_was_not(
     whole, broken = probabilities(tmp_path / "whole"), probabilities(tmp_path / "broken")
     assert whole.probs_BK.tobytes() == broken.probs_BK.tobytes()
     assert whole.arm.tolist() == broken.arm.tolist()
-    tables = [json.loads((tmp_path / name / "summary.json").read_text())["arms"] for name in ("whole", "broken")]
+    tables = [
+        json.loads((tmp_path / name / "summary.json").read_text())["arms"]
+        for name in ("whole", "broken")
+    ]
     assert tables[0] == tables[1]
     assert tables[0]["dead"]["rested"] > 0
 

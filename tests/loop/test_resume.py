@@ -31,9 +31,13 @@ def evidence(out: Path) -> dict[str, Any]:
         d, calls = ledger.decisions(), ledger.calls()
     router = np.load(out / "router.npz")
     return {
-        "decisions": list(zip(d.unit, d.step.tolist(), d.arm.tolist(), d.propensity.tolist(), strict=True)),
+        "decisions": list(
+            zip(d.unit, d.step.tolist(), d.arm.tolist(), d.propensity.tolist(), strict=True)
+        ),
         "payoffs": d.payoff.tobytes(),
-        "calls": list(zip(calls.response, calls.arm.tolist(), calls.score.tolist(), calls.status, strict=True)),
+        "calls": list(
+            zip(calls.response, calls.arm.tolist(), calls.score.tolist(), calls.status, strict=True)
+        ),
         "committee": json.loads((out / "summary.json").read_text())["committee"],
         "router": {name: router[name].tobytes() for name in router.files},
         "adapter": (out / "policy" / "adapter_model.safetensors").read_bytes(),
@@ -41,19 +45,40 @@ def evidence(out: Path) -> dict[str, Any]:
 
 
 def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    more = [*(["--resume"] if (out / "config.yaml").is_file() else []), *(x for s in settings for x in ("--set", s))]
-    command = [sys.executable, "-m", "reward_router.cli", "train", str(config), "--out", str(out), *more]
+    more = [
+        *(["--resume"] if (out / "config.yaml").is_file() else []),
+        *(x for s in settings for x in ("--set", s)),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "reward_router.cli",
+        "train",
+        str(config),
+        "--out",
+        str(out),
+        *more,
+    ]
     # a suite that a shell started in the background ignores SIGINT, and its children inherit that
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ.copy(), preexec_fn=heed
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+        preexec_fn=heed,
     )
 
 
 def until(process: subprocess.Popen[str], out: Path, lines: int) -> None:
     """Wait for so many steps in the log, or the end."""
     deadline = time.monotonic() + LIMIT_S
-    while process.poll() is None and len(RunDir(out).read_log()) < lines and time.monotonic() < deadline:
+    while (
+        process.poll() is None
+        and len(RunDir(out).read_log()) < lines
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.01)
 
 
@@ -68,12 +93,20 @@ COMMITTEE = (
     "train.batch_prompts=16",
     "train.micro_batch=16",
 )
-PAIRS = ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs={per_prompt: 3, tie: 0.4}")
+PAIRS = (
+    "router={name: bayesian, unit: pair}",
+    "payoff.name=full_advantage",
+    "pairs={per_prompt: 3, tie: 0.4}",
+)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [(), pytest.param(PAIRS, marks=pytest.mark.slow), pytest.param(COMMITTEE, marks=pytest.mark.slow)],
+    [
+        (),
+        pytest.param(PAIRS, marks=pytest.mark.slow),
+        pytest.param(COMMITTEE, marks=pytest.mark.slow),
+    ],
     ids=["prompts", "pairs", "committee"],
 )
 def test_killed_and_interrupted_runs_end_alike(
@@ -144,7 +177,10 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
 
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
 def test_a_broken_checkpoint_is_passed_over(
-    tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path, settings: Sequence[str]
+    tiny: Callable[..., Config],
+    stopped_run: Callable[..., None],
+    tmp_path: Path,
+    settings: Sequence[str],
 ) -> None:
     config, out = tiny(*settings), tmp_path / "run"
     run.train(config, tmp_path / "whole")

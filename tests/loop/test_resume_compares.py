@@ -28,10 +28,14 @@ def write(path: Path, rows: list[Row]) -> None:
 
 
 @pytest.fixture
-def set_up(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Config]:
+def set_up(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Config]:
     """A run on files that a test can change: prompts, a local reward model, an arm's code, a module that it imports."""
     write(tmp_path / "prompts.jsonl", ROWS)
-    (tmp_path / "my_arm.py").write_text("from my_part import worth\n" + ARM.format(worth="worth"), encoding="utf-8")
+    (tmp_path / "my_arm.py").write_text(
+        "from my_part import worth\n" + ARM.format(worth="worth"), encoding="utf-8"
+    )
     (tmp_path / "my_part.py").write_text("worth = 1.0\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for module in ("my_arm", "my_part"):  # of an earlier test, imported from its own folder
@@ -39,7 +43,9 @@ def set_up(tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.Monk
     classifier(tmp_path / "rm")
     arms = "[{name: mine, kind: python, path: 'my_arm:Arm'}, {name: 'rm [v2]', kind: classifier, model: rm}]"
     data = "data={source: prompts.jsonl, answer_kind: number}"
-    return lambda: tiny(data, f"arms={arms}", "train={iterations: 3, batch_prompts: 3, batches_per_iteration: 1}")
+    return lambda: tiny(
+        data, f"arms={arms}", "train={iterations: 3, batch_prompts: 3, batches_per_iteration: 1}"
+    )
 
 
 def classifier(folder: Path) -> None:
@@ -89,7 +95,10 @@ def change_what_it_imports(here: Path) -> None:
 
 
 CHANGES = [
-    (add_a_prompt, "the train prompts changed since the run began, from 6 prompts, .* to 7 prompts"),
+    (
+        add_a_prompt,
+        "the train prompts changed since the run began, from 6 prompts, .* to 7 prompts",
+    ),
     (change_an_answer, "the train prompts changed since the run began"),
     (turn_two_prompts_round, "the train prompts changed since the run began"),
     (change_a_weight, r"the weights of arm 'rm \[v2\]' changed since the run began"),
@@ -100,12 +109,20 @@ CHANGES = [
 
 
 def files(out: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file() and "ledger" not in p.name}
+    return {
+        p.name: p.read_bytes()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and "ledger" not in p.name
+    }
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[c.__name__ for c, _ in CHANGES])
 def test_what_changed_is_named_and_refused_and_nothing_is_touched(
-    set_up: Callable[[], Config], stopped_run: Callable[..., None], tmp_path: Path, change: Any, said: str
+    set_up: Callable[[], Config],
+    stopped_run: Callable[..., None],
+    tmp_path: Path,
+    change: Any,
+    said: str,
 ) -> None:
     out = tmp_path / "run"
     stopped_run(set_up(), out, 1)
@@ -140,8 +157,12 @@ def test_another_version_is_refused(
     out = tmp_path / "run"
     stopped_run(set_up(), out, 1)
     real = manifests._version
-    monkeypatch.setattr(manifests, "_version", lambda name: "9.9" if name == "numpy" else real(name))
-    with pytest.raises(InputError, match=r"the version of numpy changed since the run began, from \S+ to 9\.9"):
+    monkeypatch.setattr(
+        manifests, "_version", lambda name: "9.9" if name == "numpy" else real(name)
+    )
+    with pytest.raises(
+        InputError, match=r"the version of numpy changed since the run began, from \S+ to 9\.9"
+    ):
         run.train(set_up(), out, resume=True)
 
 
@@ -155,7 +176,10 @@ def test_accepted_changes_are_in_directory_ledger_summary_and_report(
     change_an_answer(tmp_path)
     change_the_arm(tmp_path)
     stopped = pytest.raises(KeyboardInterrupt)
-    with stopped, pytest.MonkeyPatch.context() as patch:  # stopped again: the second resume has nothing more to accept
+    with (
+        stopped,
+        pytest.MonkeyPatch.context() as patch,
+    ):  # stopped again: the second resume has nothing more to accept
         patch.setattr(run, "assemble", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         run.train(set_up(), out, resume=True, accept_changes=True)
     summary = run.train(set_up(), out, resume=True)
@@ -184,7 +208,9 @@ def test_a_run_from_before_manifests_goes_on_with_a_note(
     stopped_run(set_up(), out, 1)
     (out / "manifest.json").unlink()
     kept = (out / "config.yaml").read_text(encoding="utf-8")
-    assert "checkpoint_every: 1\n" in kept  # a key at its default, as if a later version had brought it
+    assert (
+        "checkpoint_every: 1\n" in kept
+    )  # a key at its default, as if a later version had brought it
     (out / "config.yaml").write_text(kept.replace("checkpoint_every: 1\n", ""), encoding="utf-8")
     console = Console(record=True, width=500, quiet=False)
     run.train(set_up(), out, resume=True, console=console)
@@ -200,7 +226,9 @@ def test_the_manifest_is_there_before_the_first_step(
     found = json.loads((out / "manifest.json").read_text())
     assert not (out / "metrics.jsonl").exists()
     assert {"torch", "transformers", "numpy", "reward-router"} <= set(found["versions"])
-    assert sqlite3.connect(out / "ledger.sqlite").execute("SELECT count(*) FROM decisions").fetchone() == (0,)
+    assert sqlite3.connect(out / "ledger.sqlite").execute(
+        "SELECT count(*) FROM decisions"
+    ).fetchone() == (0,)
 
 
 def test_a_damaged_state_of_the_newest_checkpoint_leaves_the_older_one(

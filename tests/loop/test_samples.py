@@ -18,23 +18,35 @@ ON = ("eval.samples=2", "eval.limit=6", "eval.best_of=true")
 @pytest.fixture(autouse=True)
 def _gold_varies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny model's answers are never right: here every second one is."""
-    monkeypatch.setattr(Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts]))
+    monkeypatch.setattr(
+        Example, "gold", lambda self, texts: np.array([float(len(t) % 2) for t in texts])
+    )
 
 
-def test_the_rows_are_what_gold_was_measured_on(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_rows_are_what_gold_was_measured_on(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     summary = run.train(tiny(*ON), tmp_path / "run")
     rows = RunDir(tmp_path / "run").read_samples()
     for kind, samples in (("gold_sampled", 2), ("gold", 1)):
         for when in ("before", "after"):
             mine = [row for row in rows if row["kind"] == kind and row["when"] == when]
             assert len(mine) == 6 * samples
-            assert np.mean([row["gold"] for row in mine]) == pytest.approx(summary[kind]["all"][when])
-            assert np.mean([row["finished"] for row in mine]) == pytest.approx(summary[kind]["all"][f"finished_{when}"])
+            assert np.mean([row["gold"] for row in mine]) == pytest.approx(
+                summary[kind]["all"][when]
+            )
+            assert np.mean([row["finished"] for row in mine]) == pytest.approx(
+                summary[kind]["all"][f"finished_{when}"]
+            )
     judged = [row for row in rows if row["kind"] == "gold_sampled"]
-    assert all(row["arm"] in ("short", "long", "likely") and row["score"] is not None for row in judged)
+    assert all(
+        row["arm"] in ("short", "long", "likely") and row["score"] is not None for row in judged
+    )
 
 
-def test_a_resumed_run_keeps_the_rows_from_before(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_rows_from_before(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     config = tiny(*ON)
     whole = tmp_path / "whole"
     run.train(config, whole)

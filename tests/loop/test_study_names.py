@@ -6,7 +6,20 @@ from reward_router.config import load
 
 study = pytest.importorskip("reward_router.study", reason="needs the packages of the extra `train`")
 
-NAMES = ["judge/v2", "it's", 'say "x"', "../up", ".hidden", "rm [/v2]", "a: b", "x" * 80, "名前", "n\nl", "100 %", "#1"]
+NAMES = [
+    "judge/v2",
+    "it's",
+    'say "x"',
+    "../up",
+    ".hidden",
+    "rm [/v2]",
+    "a: b",
+    "x" * 80,
+    "名前",
+    "n\nl",
+    "100 %",
+    "#1",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)

@@ -24,7 +24,15 @@ def test_every_pair_that_may_be_is_there_and_no_other(
 ) -> None:
     score_N, finished_N = np.array([s for s, _ in rows]), np.array([f for _, f in rows], dtype=bool)
     texts = [f"text {i}" for i in range(len(rows))]
-    found = form_pairs(score_N, texts, 99, keyed.rng(0, "pairs", 0), margin, finished_N=finished_N, truncated=truncated)
+    found = form_pairs(
+        score_N,
+        texts,
+        99,
+        keyed.rng(0, "pairs", 0),
+        margin,
+        finished_N=finished_N,
+        truncated=truncated,
+    )
     wanted = set()
     for w, (first, ended) in enumerate(rows):
         for x, (second, other_ended) in enumerate(rows):
@@ -52,7 +60,9 @@ def test_rewards_put_cut_responses_below_finished_ones(rows: list[tuple[float, b
     drop = rewards_with_truncation(score_BN, finished_BN, "drop")[0]
     assert np.isnan(drop[~finished_N]).all()
     assert np.array_equal(drop[finished_N], score_N[finished_N], equal_nan=True)
-    assert np.array_equal(rewards_with_truncation(score_BN, finished_BN, "keep")[0], score_N, equal_nan=True)
+    assert np.array_equal(
+        rewards_with_truncation(score_BN, finished_BN, "keep")[0], score_N, equal_nan=True
+    )
 
 
 WAYS = {
@@ -61,7 +71,10 @@ WAYS = {
     "pair": ("router={name: linucb, unit: pair}",),
     "advantage": ("router={name: bayesian, unit: pair}", "payoff.name=full_advantage"),
     "committee": ("judge={mode: committee, gate: mean, labels: {fraction: 1.0}}",),
-    "committee of pairs": ("router.unit=pair", "judge={mode: committee, gate: mean, labels: {fraction: 1.0}}"),
+    "committee of pairs": (
+        "router.unit=pair",
+        "judge={mode: committee, gate: mean, labels: {fraction: 1.0}}",
+    ),
     "ensemble": ("router={name: uniform, mode: ensemble}",),
     "fallback": (
         "arms=[{name: broken, kind: python, path: 'misbehaving:Arm', how: raise}, {name: long, kind: metric, metric: length}]",
@@ -72,7 +85,9 @@ WAYS = {
 @pytest.fixture
 def half_cut(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every other response is a cut one; returns the pairs that are trained on."""
-    policy = pytest.importorskip("reward_router.policy", reason="needs the packages of the extra `train`")
+    policy = pytest.importorskip(
+        "reward_router.policy", reason="needs the packages of the extra `train`"
+    )
     from reward_router.training.step import Trainer
 
     real_sample, real_step, trained = policy.Policy.sample, Trainer.step, list[Any]()
@@ -80,7 +95,8 @@ def half_cut(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def sample(self: Any, prompts: Any, ids: Any, n: int, step: int) -> Any:
         groups = real_sample(self, prompts, ids, n, step)
         return [
-            [policy.Response(str(r), (i + j) % 2 == 0) for j, r in enumerate(group)] for i, group in enumerate(groups)
+            [policy.Response(str(r), (i + j) % 2 == 0) for j, r in enumerate(group)]
+            for i, group in enumerate(groups)
         ]
 
     def step(self: Any, pairs: Sequence[Any], *rest: Any) -> Any:
@@ -98,7 +114,13 @@ def test_cut_responses_lose_however_a_pair_comes_about(
 ) -> None:
     from reward_router.run import train
 
-    settings = [*WAYS[way], "policy.n_responses=4", "pairs.per_prompt=6", "eval.limit=1", "train.iterations=1"]
+    settings = [
+        *WAYS[way],
+        "policy.n_responses=4",
+        "pairs.per_prompt=6",
+        "eval.limit=1",
+        "train.iterations=1",
+    ]
     summary = train(tiny(*settings, "pairs.truncated=lose"), tmp_path / "run")
     finished = [(p.chosen.finished, p.rejected.finished) for p in half_cut]
     # of four different responses two are cut: four pairs are fixed, one is the arm's, one is none
@@ -109,10 +131,18 @@ def test_cut_responses_lose_however_a_pair_comes_about(
 
 
 @pytest.mark.parametrize("way", ["prompt", "pair", "committee"])
-def test_dropped_ones_make_no_pair(tiny: Callable[..., Config], tmp_path: Path, half_cut: list[Any], way: str) -> None:
+def test_dropped_ones_make_no_pair(
+    tiny: Callable[..., Config], tmp_path: Path, half_cut: list[Any], way: str
+) -> None:
     from reward_router.run import train
 
-    settings = [*WAYS[way], "policy.n_responses=4", "pairs.per_prompt=6", "eval.limit=1", "train.iterations=1"]
+    settings = [
+        *WAYS[way],
+        "policy.n_responses=4",
+        "pairs.per_prompt=6",
+        "eval.limit=1",
+        "train.iterations=1",
+    ]
     train(tiny(*settings, "pairs.truncated=drop"), tmp_path / "run")
     assert {(p.chosen.finished, p.rejected.finished) for p in half_cut} == {(True, True)}
 

@@ -32,10 +32,15 @@ LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --
         ["router.unit=pair", "train.batch_prompts=1"],
         [DEAD, "train.batch_prompts=6", "router.unit=prompt"],
         ["router={name: bayesian, unit: pair}", "payoff.name=full_advantage", "pairs.tie=0.4"],
-        ["judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 40}}", "train.batch_prompts=16"],
+        [
+            "judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 40}}",
+            "train.batch_prompts=16",
+        ],
     ],
 )
-def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: list[str]) -> None:
+def test_two_processes_train(
+    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: list[str]
+) -> None:
     tiny()
     options = [part for s in settings for part in ("--set", s)]
     command = [
@@ -54,7 +59,8 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, path))},
         capture_output=True,
         text=True,
         timeout=500,
@@ -75,8 +81,13 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
             logged, decisions.probs_BK[decisions.step == record["step"]].mean(axis=0), atol=1e-12
         )
     assert sum(json.loads(line)["failures"] for line in lines) == n_failures
-    assert len(set(zip(decisions.unit, decisions.step.tolist(), strict=True))) == len(decisions.unit)
-    assert sum(n for status, n in counts["calls"].items() if status != "shared") == summary["calls"]["made"]
+    assert len(set(zip(decisions.unit, decisions.step.tolist(), strict=True))) == len(
+        decisions.unit
+    )
+    assert (
+        sum(n for status, n in counts["calls"].items() if status != "shared")
+        == summary["calls"]["made"]
+    )
     if DEAD in settings:
         assert 0 < summary["arms"]["dead"]["failed"] == n_failures < 10
         assert summary["arms"]["dead"]["rested"] > 10
@@ -85,7 +96,9 @@ def test_two_processes_train(tiny: Callable[..., Config], tiny_yaml: Path, tmp_p
         assert summary["committee"]["refits"]
         assert summary["committee"]["counts"]["units"] == len(decisions.unit) == 64
         assert 0 < summary["calls"]["label"] <= 40
-    elif not any("pair" in s for s in settings):  # two arms may be asked about a response that two pairs share
+    elif not any(
+        "pair" in s for s in settings
+    ):  # two arms may be asked about a response that two pairs share
         assert summary["calls"]["made"] == summary["counts"]["responses"]
     if not settings:
         assert len(decisions.unit) == 12

@@ -32,7 +32,9 @@ def test_wins_of_the_turned_pairs_are_the_losses() -> None:
     assert wins_of(score_P2[:, ::-1]) == pytest.approx(1 - wins_of(score_P2))
 
 
-def test_the_arm_judges_the_held_out_responses_and_nothing_else(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_the_arm_judges_the_held_out_responses_and_nothing_else(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
     config = tiny(*settings(tmp_path))
     summary = run.train(config, tmp_path / "run")
     found = summary["win_rate"]

@@ -9,7 +9,15 @@ from reward_router.features import unit_rows
 from reward_router.offline.calibrate import LEVEL_SD, _arm, _profile, calibrate, level_of
 
 
-def drawn(scale: float, precision: float, noise: float, seed: int = 0, n: int = 1500, k: int = 4, d: int = 12):
+def drawn(
+    scale: float,
+    precision: float,
+    noise: float,
+    seed: int = 0,
+    n: int = 1500,
+    k: int = 4,
+    d: int = 12,
+):
     draw = np.random.default_rng(seed)
     h, bt = unit_rows(draw.normal(size=(n, d))), unit_rows(draw.normal(size=(k, d)))
     weights = scale * (bt - bt.mean(0)) + draw.normal(size=(k, d)) / np.sqrt(precision)
@@ -22,7 +30,9 @@ def test_what_was_planted_is_found() -> None:
     assert np.mean([c.scale for c in found]) == pytest.approx(0.8, abs=0.12)
     assert np.mean([c.noise_sd for c in found]) == pytest.approx(0.2, rel=0.03)
     assert np.exp(np.mean([np.log(c.precision) for c in found])) == pytest.approx(50.0, rel=0.25)
-    np.testing.assert_allclose(np.mean([c.offset_K for c in found], axis=0), np.linspace(-0.2, 0.2, 4), atol=0.03)
+    np.testing.assert_allclose(
+        np.mean([c.offset_K for c in found], axis=0), np.linspace(-0.2, 0.2, 4), atol=0.03
+    )
     assert all(c.gain > 0 for c in found)
     assert all(c.zero_precision < c.precision for c in found)
 
@@ -35,11 +45,17 @@ def test_the_evidence_is_the_density_of_the_payoffs() -> None:
     for r in (0.01, 0.1, 1.0):
         scale, offset, variance, evidence = _profile(arms, r, True)
         cov = variance * (np.eye(40) + r * h @ h.T)
-        densities.append(sum(multivariate_normal.logpdf(y[:, k], scale * f[:, k] + offset[k], cov) for k in range(2)))
+        densities.append(
+            sum(
+                multivariate_normal.logpdf(y[:, k], scale * f[:, k] + offset[k], cov)
+                for k in range(2)
+            )
+        )
         values.append(evidence)
         for step in (-1e-3, 1e-3):
             worse = sum(
-                multivariate_normal.logpdf(y[:, k], (scale + step) * f[:, k] + offset[k], cov) for k in range(2)
+                multivariate_normal.logpdf(y[:, k], (scale + step) * f[:, k] + offset[k], cov)
+                for k in range(2)
             )
             assert worse < densities[-1]
     np.testing.assert_allclose(np.diff(values), np.diff(densities), atol=1e-8)
@@ -68,7 +84,9 @@ def test_missing_payoffs_and_silent_arms_change_nothing_for_the_others() -> None
     holes = y.copy()
     holes[700:] = np.nan
     assert calibrate(h, bt, holes).scale == pytest.approx(rows.scale, rel=1e-6)
-    silent = calibrate(h, np.vstack([bt, bt.mean(0)]), np.column_stack([y, np.full(len(y), np.nan)]))
+    silent = calibrate(
+        h, np.vstack([bt, bt.mean(0)]), np.column_stack([y, np.full(len(y), np.nan)])
+    )
     assert silent.scale == pytest.approx(calibrate(h, bt, y).scale, rel=0.01)
 
 
@@ -84,7 +102,10 @@ def test_sources_that_disagree_loosen_the_intercepts() -> None:
 def test_intercepts_that_are_noise_are_shrunk_away() -> None:
     draw = np.random.default_rng(0)
     h, bt = unit_rows(draw.normal(size=(60, 12))), unit_rows(draw.normal(size=(5, 12)))
-    size = [np.abs(calibrate(h, bt, draw.integers(2, size=(60, 5)).astype(float)).offset_K).max() for _ in range(40)]
+    size = [
+        np.abs(calibrate(h, bt, draw.integers(2, size=(60, 5)).astype(float)).offset_K).max()
+        for _ in range(40)
+    ]
     assert np.mean(size) < 0.03
     h, bt, y = drawn(0.8, 50.0, 0.2)
     np.testing.assert_allclose(calibrate(h, bt, y).offset_K, np.linspace(-0.2, 0.2, 4), atol=0.08)
@@ -107,7 +128,9 @@ def test_the_level_is_the_mean_arms_and_its_sd_knows_sources_and_rows() -> None:
     source = np.arange(4000) % 40
     moved = payoff + draw.normal(0, 0.3, size=(40, 1))[source]
     assert level_of(moved, source)[1] == pytest.approx(0.3, rel=0.25)
-    assert level_of(payoff, source)[1] == pytest.approx(LEVEL_SD * np.sqrt(2 / 41), rel=0.25)  # forty sources agree
+    assert level_of(payoff, source)[1] == pytest.approx(
+        LEVEL_SD * np.sqrt(2 / 41), rel=0.25
+    )  # forty sources agree
     assert level_of(payoff[:4])[1] > level_of(payoff[:400])[1] > LEVEL_SD
     holes = payoff.copy()
     holes[:2000, 0], holes[3000:] = np.nan, np.nan

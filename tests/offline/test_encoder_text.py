@@ -34,7 +34,10 @@ def test_messages_and_text_are_the_authors_form() -> None:
         {"role": "assistant", "content": "Yes?"},
         {"role": "user", "content": "2 + 2"},
     ]
-    assert "".join(halves(turns, "4")) == "<|user|>: Hi\n<|assistant|>: Yes?\n<|user|>: 2 + 2\n<|assistant|>: 4"
+    assert (
+        "".join(halves(turns, "4"))
+        == "<|user|>: Hi\n<|assistant|>: Yes?\n<|user|>: 2 + 2\n<|assistant|>: 4"
+    )
     assert halves(turns, "4") == halves(prompt_text(turns), "4")
     system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert halves(system, "x")[0] == "<|system|>: Be brief.\n<|user|>: Hi\n"
@@ -43,7 +46,10 @@ def test_messages_and_text_are_the_authors_form() -> None:
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_padding_and_company_change_nothing(pooling: str) -> None:
     encoder = TextEncoder("tiny", pooling=pooling, max_tokens=64, batch=3)
-    prompts, responses = ["Say hi", "Count to a rather large number", "x"], ["hi", "one two three four", "y z"]
+    prompts, responses = (
+        ["Say hi", "Count to a rather large number", "x"],
+        ["hi", "one two three four", "y z"],
+    )
     together = encoder.encode(prompts, responses)
     alone = np.vstack([encoder.encode([p], [r]) for p, r in zip(prompts, responses, strict=True)])
     np.testing.assert_allclose(together, alone, atol=1e-5)

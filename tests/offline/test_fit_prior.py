@@ -45,7 +45,15 @@ def rows(n: int = 60) -> list[dict[str, str]]:
         few, many = f"yes {i}", f"well it may be so {i} " * 3
         chosen, rejected = (few, many) if source == "brief" else (many, few)
         prompt = f"{'Be brief' if source == 'brief' else 'Explain'}: is {i // 2} even?"
-        made.append({"prompt": prompt, "chosen": chosen, "rejected": rejected, "source": source, "category": source})
+        made.append(
+            {
+                "prompt": prompt,
+                "chosen": chosen,
+                "rejected": rejected,
+                "source": source,
+                "category": source,
+            }
+        )
     return made
 
 
@@ -82,7 +90,9 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     assert again.data_hash == prior.data_hash != ""
     assert again.router().n_arms == 3
     assert PairEncoder.load(out).pairs(["p"], ["a"], ["b"]).shape == (1, 8)
-    dtype = again.config["encoder"]["dtype"]  # by name: another machine's auto would give other features
+    dtype = again.config["encoder"][
+        "dtype"
+    ]  # by name: another machine's auto would give other features
     assert dtype == frozen_dtype("auto", "cpu") != "auto"
     assert str(again.encoder(device="cpu").texts.body.dtype) == f"torch.{dtype}"
     level, sd = again.calibration.level or (0.0, 0.0)
@@ -102,7 +112,14 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
     assert outside["sources"] == ["essay"]
     assert outside["methods"]["thorough"]["accuracy"] == 1.0
     assert "| thorough | 100.0 [100.0, 100.0] | 100 |" in card
-    assert set(outside["methods"]) >= {"majority", "random", "w/o CLS", "ours", "oracle", "best single (training)"}
+    assert set(outside["methods"]) >= {
+        "majority",
+        "random",
+        "w/o CLS",
+        "ours",
+        "oracle",
+        "best single (training)",
+    }
     assert result["sets"]["in distribution"]["methods"]["oracle"]["calls"] == 3
     assert sum(result["rows"].values()) <= 60
 
@@ -112,10 +129,15 @@ def test_an_artifact_is_replayed_on_recorded_scores(tmp_path: Path) -> None:
     out = tmp_path / "out"
     fit_prior(config(tmp_path, holdout_sources=[]), out, console=QUIET)
     [records] = load([str(out / "scores.jsonl")])
-    names = [f"bayesian:{key}prior={out}" for key in ("", "without=online,", "without=offline,", "trust=1,")]
+    names = [
+        f"bayesian:{key}prior={out}"
+        for key in ("", "without=online,", "without=offline,", "trust=1,")
+    ]
     found = evaluate(records, Settings([*names, "uniform"], seeds=3, folds=3))["routers"]
     prior = load_prior(out)
-    h_PD = prior.encoder().pairs([records.prompts[g] for g in records.group_P], *zip(*records.responses, strict=True))
+    h_PD = prior.encoder().pairs(
+        [records.prompts[g] for g in records.group_P], *zip(*records.responses, strict=True)
+    )
     best_P = prior.strengths.scores(h_PD).argmax(axis=1)
     right = records.correct_PK[np.arange(len(records)), best_P].mean()
     assert found[names[1]]["accuracy"] == pytest.approx(right)
@@ -179,7 +201,9 @@ def test_scoring_goes_on_after_a_kill_and_never_asks_twice(tmp_path: Path) -> No
     specs = [*SPECS[:1], ArmSpec("mine", "python", options={"path": "json:dumps"})]
     store = tmp_path / "scores"
     with pytest.raises(KeyboardInterrupt):
-        score_pairs(pairs, specs, RewardPool({"short": SPECS[0]}, models={"mine": dying}), QUIET, store)
+        score_pairs(
+            pairs, specs, RewardPool({"short": SPECS[0]}, models={"mine": dying}), QUIET, store
+        )
     torn = next(p for p in store.iterdir() if p.name.startswith("python"))
     torn.write_bytes(torn.read_bytes()[:-9])
     pool = RewardPool({"short": SPECS[0]}, models={"mine": sound})
@@ -208,9 +232,15 @@ def test_what_cannot_teach_is_counted(tmp_path: Path) -> None:
     made[0]["rejected"] = made[0]["chosen"]
     made[1]["chosen"] = "  "
     made[2]["chosen"] = "x" * 500
-    pairs, dropped = load_pairs([PairSource(source=str(written(tmp_path / "p.jsonl", made)), max_chars=300)])
+    pairs, dropped = load_pairs(
+        [PairSource(source=str(written(tmp_path / "p.jsonl", made)), max_chars=300)]
+    )
     assert len(pairs) == 3
-    assert dict(dropped) == {"with identical responses": 1, "with an empty side": 1, "longer than max_chars": 1}
+    assert dict(dropped) == {
+        "with identical responses": 1,
+        "with an empty side": 1,
+        "longer than max_chars": 1,
+    }
     few, _ = load_pairs([PairSource(source=str(tmp_path / "p.jsonl"), sample=2, max_chars=300)])
     assert [p.id for p in few] == [p.id for p in pairs if p in few]
 
@@ -219,11 +249,19 @@ def test_an_arm_that_fails_is_told_and_two_arms_must_score(tmp_path: Path) -> No
     pairs, _ = load_pairs([PairSource(source=str(written(tmp_path / "p.jsonl", rows(6))))])
     broken = ArmSpec("broken", "python", options={"path": "json:dumps"})
     with pytest.raises(InputError, match="2 arms that score pairs, short did; broken: "):
-        score_pairs(pairs, [SPECS[0], broken], RewardPool({s.name: s for s in (SPECS[0], broken)}), QUIET, tmp_path)
+        score_pairs(
+            pairs,
+            [SPECS[0], broken],
+            RewardPool({s.name: s for s in (SPECS[0], broken)}),
+            QUIET,
+            tmp_path,
+        )
 
 
 @pytest.mark.parametrize("tune", ["full", "lora"])
-def test_a_tuned_encoder_is_saved_loaded_and_differs_from_the_untuned(tmp_path: Path, tune: str) -> None:
+def test_a_tuned_encoder_is_saved_loaded_and_differs_from_the_untuned(
+    tmp_path: Path, tune: str
+) -> None:
     encoder = {
         "model": "tiny",
         "tune": tune,
@@ -247,9 +285,20 @@ def test_a_tuned_encoder_is_saved_loaded_and_differs_from_the_untuned(tmp_path: 
 
 @pytest.mark.slow
 def test_two_hundred_steps_of_tuning_learn_what_is_in_the_text(tmp_path: Path) -> None:
-    encoder = {"model": "tiny", "max_tokens": 64, "max_steps": 200, "epochs": 50, "check_every": 50, "lr": 1e-3}
-    fit_prior(config(tmp_path, encoder=encoder, holdout_sources=[]), tmp_path / "out", console=QUIET)
-    inside = json.loads((tmp_path / "out" / "result.json").read_text())["sets"]["in distribution"]["methods"]
+    encoder = {
+        "model": "tiny",
+        "max_tokens": 64,
+        "max_steps": 200,
+        "epochs": 50,
+        "check_every": 50,
+        "lr": 1e-3,
+    }
+    fit_prior(
+        config(tmp_path, encoder=encoder, holdout_sources=[]), tmp_path / "out", console=QUIET
+    )
+    inside = json.loads((tmp_path / "out" / "result.json").read_text())["sets"]["in distribution"][
+        "methods"
+    ]
     assert inside["ours"]["accuracy"] > inside["best single (training)"]["accuracy"] + 0.1
 
 
@@ -267,7 +316,9 @@ def test_two_hundred_steps_of_tuning_learn_what_is_in_the_text(tmp_path: Path) -
 def test_options_by_name(tmp_path: Path, change: dict[str, Any], said: str | None) -> None:
     if said is None:
         prior = fit_prior(config(tmp_path, **change), tmp_path / "out", console=QUIET)
-        assert "ours" in prior.metrics["in distribution"]["methods"] or change.get("without") == "cls"
+        assert (
+            "ours" in prior.metrics["in distribution"]["methods"] or change.get("without") == "cls"
+        )
         assert prior.config["without"] == change.get("without")
         return
     with pytest.raises(InputError, match=said):
@@ -292,13 +343,17 @@ def test_a_wrong_configuration_is_one_line_and_exit_code_2(setting: str, said: s
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_resumes_and_refuses_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_resumes_and_refuses_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import yaml
 
     file = tmp_path / "c.yaml"
     file.write_text(yaml.safe_dump(config(tmp_path).model_dump(mode="json")))
     out = tmp_path / "out"
-    done = CliRunner().invoke(app, ["fit-prior", str(file), "--out", str(out), "--set", "strengths.epochs=2"])
+    done = CliRunner().invoke(
+        app, ["fit-prior", str(file), "--out", str(out), "--set", "strengths.epochs=2"]
+    )
     assert done.exit_code == 0, done.output
     assert "out of distribution" in done.output
     (out / "prior.json").unlink()
@@ -328,7 +383,12 @@ def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
         "Skywork/Skywork-Reward-V2-Qwen3-0.6B",
     ]
     RewardPool({a.name: ArmSpec(a.name, a.kind, a.model, a.options) for a in paper.arms})
-    assert (paper.lambda_cls, paper.encoder.lr, paper.encoder.batch_pairs, paper.encoder.epochs) == (0.2, 2e-5, 8, 2)
+    assert (
+        paper.lambda_cls,
+        paper.encoder.lr,
+        paper.encoder.batch_pairs,
+        paper.encoder.epochs,
+    ) == (0.2, 2e-5, 8, 2)
     assert paper.encoder.tune == "full"
     assert paper.data[0].preference == "overall_preference"
     assert set(paper.holdout_sources) < {source.as_source for source in paper.data}
@@ -351,5 +411,7 @@ def test_an_arm_that_abstains_nearly_always_is_not_believed(tmp_path: Path) -> N
     h_PD = prior.encoder().pairs([f"question {i}" for i in range(240)], ["yes"] * 240, ["no"] * 240)
     rare, fair = prior.arms.index("rare"), prior.arms.index("fair")
     mean_PK = h_PD @ prior.means(prior.arms)[:, :-1].T + prior.means(prior.arms)[:, -1]
-    assert prior.strengths.scores(h_PD)[:, fair].mean() > prior.strengths.scores(h_PD)[:, rare].mean()
+    assert (
+        prior.strengths.scores(h_PD)[:, fair].mean() > prior.strengths.scores(h_PD)[:, rare].mean()
+    )
     assert (mean_PK[:, fair] >= mean_PK[:, rare]).all()

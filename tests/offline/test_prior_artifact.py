@@ -34,7 +34,9 @@ def made() -> Prior:
     features = encoder.features(*texts(60))
     right = np.random.default_rng(0).integers(2, size=(60, 3)).astype(float)
     strengths = fit_strengths(features, right, np.arange(60), dim=6, epochs=2)
-    calibration = Calibration(0.7, 40.0, 0.4, np.array([-0.1, 0.0, 0.1]), 25.0, 10.0, 0.01, 180, (0.6, 0.1))
+    calibration = Calibration(
+        0.7, 40.0, 0.4, np.array([-0.1, 0.0, 0.1]), 25.0, 10.0, 0.01, 180, (0.6, 0.1)
+    )
     return Prior(
         ARMS,
         strengths,
@@ -61,7 +63,9 @@ def test_what_is_saved_is_what_is_loaded(made: Prior, tmp_path: Path) -> None:
     assert (again.data_hash, again.metrics, again.config) == ("abc", {"dev": 0.7}, {"seed": 0})
     assert again.fingerprints == made.fingerprints != {}
     names = [f.name for f in fields(Calibration) if f.name != "offset_K"]
-    assert [getattr(again.calibration, n) for n in names] == [getattr(made.calibration, n) for n in names]
+    assert [getattr(again.calibration, n) for n in names] == [
+        getattr(made.calibration, n) for n in names
+    ]
     np.testing.assert_array_equal(again.calibration.offset_K, saved.calibration.offset_K)
     np.testing.assert_allclose(again.calibration.offset_K, made.calibration.offset_K, rtol=1e-6)
 
@@ -75,14 +79,18 @@ def test_a_shipped_size_is_tens_of_kilobytes(tmp_path: Path) -> None:
     encoder = EncoderId("all-minilm-l6-v2", "w", "mean", 256)
     save_prior(Prior(tuple("abcdefg"), strengths, calibration, encoder), tmp_path)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 100_000
-    assert {value.dtype for value in load_file(tmp_path / "prior.safetensors").values()} == {np.dtype(np.float32)}
+    assert {value.dtype for value in load_file(tmp_path / "prior.safetensors").values()} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_an_artifact_as_it_was_before_loads(made: Prior, tmp_path: Path) -> None:
     """Float64 arrays, no fingerprints."""
     save_prior(made, tmp_path)
     tensors = tmp_path / "prior.safetensors"
-    save_file({name: value.astype(np.float64) for name, value in load_file(tensors).items()}, tensors)
+    save_file(
+        {name: value.astype(np.float64) for name, value in load_file(tensors).items()}, tensors
+    )
     about = json.loads((tmp_path / "prior.json").read_text())
     del about["fingerprints"]
     about["tensors"] = hashlib.blake2b(tensors.read_bytes(), digest_size=16).hexdigest()
@@ -93,7 +101,10 @@ def test_an_artifact_as_it_was_before_loads(made: Prior, tmp_path: Path) -> None
 
 
 def test_a_name_that_is_neither_a_folder_nor_packaged_is_one_clear_line() -> None:
-    with pytest.raises(InputError, match="prior='nowhere' is neither a folder that fit-prior wrote nor a packaged one"):
+    with pytest.raises(
+        InputError,
+        match="prior='nowhere' is neither a folder that fit-prior wrote nor a packaged one",
+    ):
         load_prior("nowhere")
 
 
@@ -106,10 +117,14 @@ def test_an_artifact_without_a_level_is_loaded(made: Prior, tmp_path: Path) -> N
     prior = load_prior(tmp_path)
     assert prior.calibration.level is None
     h = unit_rows(np.random.default_rng(1).normal(size=(5, 6)))
-    np.testing.assert_allclose(prior.router().probs(h), made.router().probs(h))  # nothing was paid: no level to compare
+    np.testing.assert_allclose(
+        prior.router().probs(h), made.router().probs(h)
+    )  # nothing was paid: no level to compare
 
 
-def test_the_encoder_of_an_artifact_gives_unit_rows_that_do_not_know_the_order(made: Prior, tmp_path: Path) -> None:
+def test_the_encoder_of_an_artifact_gives_unit_rows_that_do_not_know_the_order(
+    made: Prior, tmp_path: Path
+) -> None:
     save_prior(made, tmp_path)
     encoder = PairEncoder.load(tmp_path)
     prompts, first, second = texts(9, seed=3)
@@ -118,7 +133,9 @@ def test_the_encoder_of_an_artifact_gives_unit_rows_that_do_not_know_the_order(m
     assert h.shape == (9, 6)
     np.testing.assert_allclose(np.linalg.norm(h, axis=1), 1.0)
     np.testing.assert_array_equal(h, encoder.pairs(prompts, second, first))
-    alone = np.vstack([encoder.pairs(prompts[i : i + 1], first[i : i + 1], second[i : i + 1]) for i in range(9)])
+    alone = np.vstack(
+        [encoder.pairs(prompts[i : i + 1], first[i : i + 1], second[i : i + 1]) for i in range(9)]
+    )
     np.testing.assert_allclose(h, alone, atol=1e-5)
     assert encoder.pairs([], [], []).shape == (0, 6)
 

@@ -14,7 +14,9 @@ from reward_router.offline.balance import balanced, tuples
 from reward_router.offline.learn import Head, as_strengths, bt_loss, cls_loss, seeded_head
 from reward_router.offline.strengths import Strengths, dev_rows, fit_strengths, right_of
 
-MARKS = st.lists(st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=4, max_size=4), min_size=1, max_size=40)
+MARKS = st.lists(
+    st.lists(st.sampled_from([0.0, 1.0, math.nan]), min_size=4, max_size=4), min_size=1, max_size=40
+)
 
 
 def planted(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -63,7 +65,9 @@ def test_numpy_reads_what_torch_has_fitted() -> None:
     strengths = as_strengths(head.state_dict(), np.zeros(10), np.ones(10), 0.0, 1)
     h = strengths.encode(x.numpy())
     np.testing.assert_allclose(strengths.scores(h), s.detach().numpy(), atol=1e-6)
-    np.testing.assert_allclose(strengths.probability(h), logit.sigmoid().detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        strengths.probability(h), logit.sigmoid().detach().numpy(), atol=1e-6
+    )
 
 
 @given(MARKS)
@@ -81,12 +85,16 @@ def test_losses_are_those_of_the_paper(marks: list[list[float]]) -> None:
         math.log1p(math.exp(-s[i, n])) if right[i, n] else math.log1p(math.exp(s[i, n]))
         for i in range(len(right)) for n in range(4) if not math.isnan(right[i, n])
     ]  # fmt: skip
-    assert float(cls_loss(torch.from_numpy(s), torch.from_numpy(right), 1.0)) == pytest.approx(sum(each), abs=1e-9)
+    assert float(cls_loss(torch.from_numpy(s), torch.from_numpy(right), 1.0)) == pytest.approx(
+        sum(each), abs=1e-9
+    )
 
 
 @given(MARKS, st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
-def test_balance_only_drops_and_leaves_wins_and_losses_level(marks: list[list[float]], seed: int) -> None:
+def test_balance_only_drops_and_leaves_wins_and_losses_level(
+    marks: list[list[float]], seed: int
+) -> None:
     right = np.array(marks)
     kept = balanced(right, seed)
     assert not (kept & ~tuples(right)).any()
@@ -159,7 +167,11 @@ def test_right_of_takes_ties_and_abstentions_out() -> None:
     ],
 )
 def test_bad_input_is_one_clear_line(change: dict[str, object], said: str) -> None:
-    asked: dict[str, object] = {"features_PF": np.eye(4, 5), "right_PK": np.eye(4, 3), "groups": np.arange(4)} | change
+    asked: dict[str, object] = {
+        "features_PF": np.eye(4, 5),
+        "right_PK": np.eye(4, 3),
+        "groups": np.arange(4),
+    } | change
     with pytest.raises(InputError, match=said):
         fit_strengths(**asked)
 

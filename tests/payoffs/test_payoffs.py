@@ -6,12 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.payoffs import QuantileScaler, full_advantage, improvement, light_advantage, neg_loss
+from reward_router.payoffs import (
+    QuantileScaler,
+    full_advantage,
+    improvement,
+    light_advantage,
+    neg_loss,
+)
 
 VALUES = st.lists(st.floats(-1e6, 1e6).map(lambda v: round(v, 3)), max_size=60)
 
 
-def reference(history: list[float], value: float, low: float, high: float, warmup: int, window: int | None) -> float:
+def reference(
+    history: list[float], value: float, low: float, high: float, warmup: int, window: int | None
+) -> float:
     kept = history if window is None else history[-window:]
     if len(kept) < warmup:
         return 0.5
@@ -19,13 +27,17 @@ def reference(history: list[float], value: float, low: float, high: float, warmu
     return 0.5 if hi - lo < 1e-12 else float(np.clip((value - lo) / (hi - lo), 0, 1))
 
 
-@given(VALUES, st.sampled_from([None, 5, 9]), st.sampled_from([(0.2, 0.8), (0.0, 1.0), (0.1, 0.45)]))
+@given(
+    VALUES, st.sampled_from([None, 5, 9]), st.sampled_from([(0.2, 0.8), (0.0, 1.0), (0.1, 0.45)])
+)
 @settings(deadline=None)
 def test_scale_is_the_quantile_law_of_the_history_before(values, window, quantiles):
     scaler = QuantileScaler(*quantiles, warmup=3, window=window)
     history: list[float] = []
     for value in values:
-        assert scaler.scale(value) == pytest.approx(reference(history, value, *quantiles, 3, window), abs=1e-6)
+        assert scaler.scale(value) == pytest.approx(
+            reference(history, value, *quantiles, 3, window), abs=1e-6
+        )
         history.append(value)
 
 
@@ -70,7 +82,8 @@ def test_what_is_not_finite_is_refused_and_not_remembered(bad):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"low": 0.8, "high": 0.2}, {"low": -0.1}, {"high": 1.1}, {"warmup": 0}, {"window": 3}]
+    "arguments",
+    [{"low": 0.8, "high": 0.2}, {"low": -0.1}, {"high": 1.1}, {"warmup": 0}, {"window": 3}],
 )
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(InputError):
@@ -78,7 +91,8 @@ def test_settings_out_of_range_are_refused(arguments):
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"history": np.zeros((2, 2))}, {"history": np.array([np.nan])}, {"history": np.zeros(9)}]
+    "state",
+    [{}, {"history": np.zeros((2, 2))}, {"history": np.array([np.nan])}, {"history": np.zeros(9)}],
 )
 def test_a_wrong_state_is_refused(state):
     scaler = QuantileScaler(window=7)
@@ -114,6 +128,11 @@ def test_full_advantage_of_a_tie_is_no_update():
 
 @pytest.mark.parametrize("bad", [[[1.0]], [np.nan], [np.inf]])
 def test_losses_that_are_not_finite_vectors_are_refused(bad):
-    for formula in (neg_loss, light_advantage, lambda x: improvement(x, x), lambda x: full_advantage(x, [[0.0]])):
+    for formula in (
+        neg_loss,
+        light_advantage,
+        lambda x: improvement(x, x),
+        lambda x: full_advantage(x, [[0.0]]),
+    ):
         with pytest.raises(InputError):
             formula(bad)

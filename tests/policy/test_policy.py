@@ -19,7 +19,12 @@ PROMPTS = ["Say hi.", "Name three fruits that grow on trees."]
 @pytest.fixture
 def policy() -> Callable[..., Policy]:
     def make(**settings: object) -> Policy:
-        settings = {"model": "tiny", "device": "cpu", "sample_dtype": "float32", "max_new_tokens": 12} | settings
+        settings = {
+            "model": "tiny",
+            "device": "cpu",
+            "sample_dtype": "float32",
+            "max_new_tokens": 12,
+        } | settings
         return Policy(PolicyConfig(**settings), TrainConfig(), 0)  # type: ignore[arg-type]
 
     return make
@@ -28,7 +33,10 @@ def policy() -> Callable[..., Policy]:
 def disturb(policy: Policy, scale: float = 0.3) -> None:
     """An adapter that changes the logits."""
     generator = torch.Generator().manual_seed(1)
-    state = {k: torch.randn(v.shape, generator=generator) * scale for k, v in policy.adapter_state().items()}
+    state = {
+        k: torch.randn(v.shape, generator=generator) * scale
+        for k, v in policy.adapter_state().items()
+    }
     policy.load_adapter(state)
     policy.sync()
 
@@ -75,7 +83,10 @@ def test_the_reference_is_a_snapshot(policy: Callable[..., Policy]) -> None:
 def test_a_response_knows_whether_it_ended(policy: Callable[..., Policy]) -> None:
     p = policy(max_new_tokens=60, temperature=3.0)
     flat = [r for group in p.sample(PROMPTS, ["a", "b"], 30, 0) for r in group]
-    assert {r.finished for r in flat} == {True, False}  # near uniform over 259 ids: about one in five ends
+    assert {r.finished for r in flat} == {
+        True,
+        False,
+    }  # near uniform over 259 ids: about one in five ends
     for r in flat:
         own = p.tokenizer(str(r), add_special_tokens=False)["input_ids"]
         assert p.response_ids(r) == ([*own, p.eos] if r.finished else own)
@@ -132,7 +143,9 @@ def test_no_token_of_probability_0_is_drawn() -> None:
     """A uniform that rounds to 1, one that is 0, and mass at either end of the vocabulary."""
     from reward_router.policy import drawn
 
-    p_BV = torch.tensor([[0.25, 0.75, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]])
+    p_BV = torch.tensor(
+        [[0.25, 0.75, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.5, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]]
+    )
     for u, wanted in ((1.0 - 2.0**-53, [1, 2, 2, 3]), (0.0, [0, 2, 1, 0]), (0.5, [1, 2, 2, 2])):
         u_B = torch.full((4,), u, dtype=torch.float64)
         token_B = drawn(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
@@ -143,12 +156,16 @@ def test_no_token_of_probability_0_is_drawn() -> None:
     u_B[::2] = 1.0 - 2.0**-53
     token_B = drawn(p_BV, p_BV.cumsum(-1), u_B)
     assert (p_BV.gather(1, token_B) > 0).all()
-    inside = (u_B * p_BV.cumsum(-1)[:, -1]).float()[1::2]  # elsewhere the draw is the plain inverse of the distribution
+    inside = (u_B * p_BV.cumsum(-1)[:, -1]).float()[
+        1::2
+    ]  # elsewhere the draw is the plain inverse of the distribution
     plain = torch.searchsorted(p_BV.cumsum(-1)[1::2], inside[:, None], right=True)
     assert (token_B[1::2] == plain).float().mean() > 0.999
 
 
-def test_responses_leave_the_batch_when_they_end_and_nothing_else_changes(policy: Callable[..., Policy]) -> None:
+def test_responses_leave_the_batch_when_they_end_and_nothing_else_changes(
+    policy: Callable[..., Policy],
+) -> None:
     """Against one forward over the whole text for every token: no cache, no batch, no response that leaves."""
     from reward_router.keyed import rng
 
@@ -170,7 +187,9 @@ def test_responses_leave_the_batch_when_they_end_and_nothing_else_changes(policy
                 with torch.no_grad():
                     logits_V = model(input_ids=torch.tensor([[*ids, *made]])).logits[0, -1]
                 cdf_V = torch.softmax(logits_V.double() / p.config.temperature, -1).cumsum(-1)
-                made.append(int(torch.searchsorted(cdf_V, torch.tensor(u * float(cdf_V[-1])), right=True)))
+                made.append(
+                    int(torch.searchsorted(cdf_V, torch.tensor(u * float(cdf_V[-1])), right=True))
+                )
                 if made[-1] == p.eos:
                     break
             assert response == p.tokenizer.decode(made, skip_special_tokens=True)

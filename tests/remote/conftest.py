@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location("remote_servers", Path(__file__).with_name("servers.py"))
+_SPEC = importlib.util.spec_from_file_location(
+    "remote_servers", Path(__file__).with_name("servers.py")
+)
 servers = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(servers)
 

@@ -32,7 +32,10 @@ def classify(body):
     texts = [last(body["messages"])] if "messages" in body else body["input"]
     raw = body.get("use_activation") is False
     probs = [worth(text) if raw else sigmoid(worth(text)) for text in texts]
-    rows = [{"index": i, "label": "LABEL_0", "probs": [p], "num_classes": 1} for i, p in enumerate(probs)]
+    rows = [
+        {"index": i, "label": "LABEL_0", "probs": [p], "num_classes": 1}
+        for i, p in enumerate(probs)
+    ]
     return {
         "object": "list",
         "model": body.get("model"),
@@ -44,19 +47,28 @@ def classify(body):
 def pooling(body):
     texts = [last(body["messages"])] if "messages" in body else body["input"]
     if body["task"] == "token_classify":
-        return {"data": [{"index": i, "data": [[9.0], [-1.0], [worth(t)]]} for i, t in enumerate(texts)]}
+        return {
+            "data": [{"index": i, "data": [[9.0], [-1.0], [worth(t)]]} for i, t in enumerate(texts)]
+        }
     return {"data": [{"index": i, "data": [worth(t)]} for i, t in enumerate(texts)]}
 
 
 def predict(body):
     assert body["raw_scores"] is True
     assert all(isinstance(each, list) for each in body["inputs"])
-    return [[{"score": worth(each[-1]), "label": "good"}, {"score": 0.0, "label": "bad"}] for each in body["inputs"]]
+    return [
+        [{"score": worth(each[-1]), "label": "good"}, {"score": 0.0, "label": "bad"}]
+        for each in body["inputs"]
+    ]
 
 
 def get_reward(body):
     assert len(body["query"]) == len(body["prompts"]) == len(body["labels"])
-    return {"rewards": [worth(q) for q in body["query"]], "scores": [0.0] * len(body["query"]), "extra_logs": {}}
+    return {
+        "rewards": [worth(q) for q in body["query"]],
+        "scores": [0.0] * len(body["query"]),
+        "extra_logs": {},
+    }
 
 
 def slime(body):
@@ -81,7 +93,11 @@ def chat(body):
         said = {name: max(1, min(10, len(t) // 4)) for name, t in zip(names, texts, strict=True)}
     message = {"role": "assistant", "content": json.dumps(said)}
     usage = {"prompt_tokens": 100, "completion_tokens": 20}
-    return {"model": "judge-1", "choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+    return {
+        "model": "judge-1",
+        "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": usage,
+    }
 
 
 PATHS = {
@@ -93,7 +109,10 @@ PATHS = {
     "/generic": generic,
     "/v1/chat/completions": chat,
 }
-PAGES = {"/version": {"version": "0.33.0"}, "/info": {"model_id": "rm", "model_dtype": "float16", "version": "1.7.1"}}
+PAGES = {
+    "/version": {"version": "0.33.0"},
+    "/info": {"model_id": "rm", "model_dtype": "float16", "version": "1.7.1"},
+}
 
 
 class Server:
@@ -111,21 +130,48 @@ class Server:
         if self.statuses:
             status = self.statuses.pop(0)
             if status != 200:
-                return status, "application/json", b'{"error": "busy, key s3cr3t-key-value"}', {"Retry-After": "0.01"}
-        texts = {"html": b"<html><body>It works!</body></html>", "nothing": b"", "broken": b'{"data": [', "nan": None}
+                return (
+                    status,
+                    "application/json",
+                    b'{"error": "busy, key s3cr3t-key-value"}',
+                    {"Retry-After": "0.01"},
+                )
+        texts = {
+            "html": b"<html><body>It works!</body></html>",
+            "nothing": b"",
+            "broken": b'{"data": [',
+            "nan": None,
+        }
         if self.mode in texts and texts[self.mode] is not None:
-            return 200, "text/html" if self.mode == "html" else "application/json", texts[self.mode], {}
+            return (
+                200,
+                "text/html" if self.mode == "html" else "application/json",
+                texts[self.mode],
+                {},
+            )
         if self.mode == "unauthorized":
-            return 401, "application/json", b'{"error": "Incorrect API key provided: s3cr3t-key-value"}', {}
+            return (
+                401,
+                "application/json",
+                b'{"error": "Incorrect API key provided: s3cr3t-key-value"}',
+                {},
+            )
         if self.mode == "too long" and len(json.dumps(body)) > 2000:
-            return 400, "application/json", b'{"message": "maximum context length is 512 tokens"}', {}
+            return (
+                400,
+                "application/json",
+                b'{"message": "maximum context length is 512 tokens"}',
+                {},
+            )
         answer = PATHS[path](body)
         if self.mode == "nan":
             answer = json.loads(re.sub(r"-?\d+\.\d+", "NaN", json.dumps(answer), count=1))
         if self.mode == "count":
             answer["data"] = answer["data"] + answer["data"]
         if self.mode == "sigmoid":
-            answer = json.loads(re.sub(r"-?\d+\.\d+", lambda m: str(sigmoid(float(m[0]))), json.dumps(answer)))
+            answer = json.loads(
+                re.sub(r"-?\d+\.\d+", lambda m: str(sigmoid(float(m[0]))), json.dumps(answer))
+            )
         return 200, "application/json", json.dumps(answer).encode(), {}
 
 
@@ -139,7 +185,9 @@ def serving(delay=0.0):
 
         def do_GET(self):
             page = state.pages.get(self.path)
-            self.send(404 if page is None else 200, "application/json", json.dumps(page).encode(), {})
+            self.send(
+                404 if page is None else 200, "application/json", json.dumps(page).encode(), {}
+            )
 
         def do_POST(self):
             state.posts += 1

@@ -70,13 +70,19 @@ def test_a_refused_connection_is_a_failure_that_may_pass():
 
 
 def test_a_certificate_that_is_not_trusted_is_named(tmp_path):
-    refused = httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate")
+    refused = httpx.ConnectError(
+        "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"
+    )
     refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
     arm = Http("https://rm.example", calls=QUIET, transport=FakeTransport(lambda body: refused))
-    with pytest.raises(ArmFailed, match=r"https://rm\.example/classify: ConnectError: .*self-signed certificate"):
+    with pytest.raises(
+        ArmFailed, match=r"https://rm\.example/classify: ConnectError: .*self-signed certificate"
+    ):
         arm.score(["p"], [["r"]])
     with pytest.raises(InputError, match="no file of certificates"):
-        Http("https://rm.example", calls={**QUIET, "ca": str(tmp_path / "none.pem")}).score(["p"], [["r"]])
+        Http("https://rm.example", calls={**QUIET, "ca": str(tmp_path / "none.pem")}).score(
+            ["p"], [["r"]]
+        )
 
 
 def test_a_hang_is_waited_for_once_and_then_with_little_patience(server):
@@ -103,7 +109,11 @@ def test_an_answer_that_is_nonsense_is_a_failure_and_on_the_bill():
         "usage": {"prompt_tokens": 1000, "completion_tokens": 100},
     }
     judge = Judge(
-        "http://j/v1", "m", calls=QUIET, price={"input": 2, "output": 10}, transport=FakeTransport(lambda body: says)
+        "http://j/v1",
+        "m",
+        calls=QUIET,
+        price={"input": 2, "output": 10},
+        transport=FakeTransport(lambda body: says),
     )
     pool = RewardPool({}, models={"judge": judge})
     result = pool.score("judge", ["p"], [["a", "b"]])
@@ -133,10 +143,16 @@ def test_what_a_judge_may_not_say(content, said):
 def test_only_the_rows_that_fail_are_failures():
     def classify(body):
         text = body["messages"][-1]["content"]
-        return httpx.Response(200, text="<html>") if text == "bad" else {"data": [{"probs": [float(len(text))]}]}
+        return (
+            httpx.Response(200, text="<html>")
+            if text == "bad"
+            else {"data": [{"probs": [float(len(text))]}]}
+        )
 
     arm = Http("http://rm", calls=QUIET, transport=FakeTransport(classify))
-    result = RewardPool({}, models={"arm": arm}).score("arm", ["p", "q"], [["one", "bad"], ["three"]])
+    result = RewardPool({}, models={"arm": arm}).score(
+        "arm", ["p", "q"], [["one", "bad"], ["three"]]
+    )
     assert result.ok
     assert list(result.row_errors) == [0]
     assert result.scores_BN[1, 0] == 5

@@ -63,7 +63,10 @@ def test_an_arm_that_changed_does_not_judge_where_it_must_not(on_drift, error, s
 
 def test_an_endpoint_that_is_noisy_has_not_changed():
     noise = np.random.default_rng(0)
-    respond = lambda body: {"data": [{"probs": [len(body["messages"][-1]["content"]) + noise.normal(0, 1.0)]}]}  # noqa: E731
+
+    def respond(body):
+        return {"data": [{"probs": [len(body["messages"][-1]["content"]) + noise.normal(0, 1.0)]}]}
+
     arm = Http("http://rm", calls={"canaries": 1}, transport=FakeTransport(respond))
     told = [notice for n in range(30) for notice in arm.score_with_bill(["p"], [[f"r{n}"]]).notices]
     assert len(told) <= 1
@@ -81,12 +84,17 @@ def test_a_change_as_small_as_a_dtype_is_seen_where_the_endpoint_is_exact():
 def test_the_canaries_are_on_the_bill():
     respond = lambda body: {"data": [{"probs": [-5.0 - len(str(body))]}]}  # noqa: E731
     arm = Http("http://rm", price={"call": 1}, transport=FakeTransport(respond))
-    np.testing.assert_array_equal(arm.score_with_bill(["p"], [["r", "s"]]).price_BN, [[1 + 2 * len(CANARIES), 1]])
+    np.testing.assert_array_equal(
+        arm.score_with_bill(["p"], [["r", "s"]]).price_BN, [[1 + 2 * len(CANARIES), 1]]
+    )
 
 
 def test_scores_that_are_all_equal_are_doubted():
     assert "tells no response" in Watch("place", raw=True).doubts(np.full((3, 2), 0.5))[0]
-    assert "is lower better" in Watch("place", raw=False).doubts(np.array([[0.0, 1], [2, 3], [4, 5]]))[0]
+    assert (
+        "is lower better"
+        in Watch("place", raw=False).doubts(np.array([[0.0, 1], [2, 3], [4, 5]]))[0]
+    )
 
 
 def test_a_damaged_baseline_is_no_baseline(tmp_path, monkeypatch, server):

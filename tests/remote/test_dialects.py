@@ -8,7 +8,10 @@ from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.remote.reading import fill, follow, parse_path
 from reward_router.rewards.spec import ArmSpec, build
 
-PROMPTS = ["Say hi.", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Bye?"}]]
+PROMPTS = [
+    "Say hi.",
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Bye?"}],
+]
 RESPONSES = [["hi", "hello there", "good day to you, my friend"], ["bye"]]
 TEXT = "{response}"
 GENERIC = {"request": {"answers": "{responses}", "for": "{model}"}, "answer": "$.out[*].score"}
@@ -53,7 +56,9 @@ def test_a_dialect_of_one_text_asks_how_it_is_rendered(name, server):
 
 def test_batches_hold_what_the_dialect_allows(server):
     state, url = server
-    RewardPool({"arm": spec("vllm rendered", url, calls={"canaries": 0})}).score("arm", PROMPTS, RESPONSES)
+    RewardPool({"arm": spec("vllm rendered", url, calls={"canaries": 0})}).score(
+        "arm", PROMPTS, RESPONSES
+    )
     assert state.posts == 1
     RewardPool({"arm": spec("vllm", url, calls={"canaries": 0})}).score("arm", PROMPTS, RESPONSES)
     assert state.posts == 1 + 4
@@ -96,7 +101,9 @@ def test_options_that_cannot_be_right_are_refused_before_anything_is_sent(option
 
 
 def test_a_template_is_filled_once():
-    assert fill({"a": "{prompt}"}, {"prompt": "{response}", "response": "no"}) == {"a": "{response}"}
+    assert fill({"a": "{prompt}"}, {"prompt": "{response}", "response": "no"}) == {
+        "a": "{response}"
+    }
     assert fill("<{prompt}|{other}>", {"prompt": "{other}"}) == "<{other}|{other}>"
 
 

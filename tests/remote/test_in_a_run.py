@@ -22,7 +22,11 @@ LOCAL = ArmSpec("local", "metric", options={"metric": "length"})
 
 
 def session_of(url, **calls):
-    options = {"url": url, "price": {"input": 1e6}, "calls": {"timeout": 20, "patience": 0.1, "retries": 0, **calls}}
+    options = {
+        "url": url,
+        "price": {"input": 1e6},
+        "calls": {"timeout": 20, "patience": 0.1, "retries": 0, **calls},
+    }
     pool = RewardPool({"served": ArmSpec("served", "http", "rm", options), "local": LOCAL})
     dispatcher = Dispatcher(Uniform(2), ["served", "local"], breaker=BreakerRule())
     return Session(dispatcher, pool, payoff="probe")
@@ -32,7 +36,12 @@ def batch_at(t, width=8):
     prompts = [f"prompt {t}-{i}" for i in range(width)]
     responses = [[f"a{t}{i}", f"a longer one {t}{i}"] for i in range(width)]
     return Batch(
-        t, prompts, [f"u{i}" for i in range(width)], responses, gold=[[0.0, 1.0]] * width, contexts=np.ones((width, 1))
+        t,
+        prompts,
+        [f"u{i}" for i in range(width)],
+        responses,
+        gold=[[0.0, 1.0]] * width,
+        contexts=np.ones((width, 1)),
     )
 
 
@@ -58,7 +67,9 @@ def test_an_endpoint_that_goes_bad_rests_and_the_run_goes_on(mode, server):
     for t in range(1, 6):
         batch = session.judge(batch_at(t))
         session.learn(batch)
-        assert all(np.isfinite(score_N).all() for cells in batch.verdicts.scores for score_N in cells)
+        assert all(
+            np.isfinite(score_N).all() for cells in batch.verdicts.scores for score_N in cells
+        )
     assert "served" in session.dispatcher.resting
     reasons = {event.reason for event in session.dispatcher.ledger.events(types=[Failed])}
     assert reasons
@@ -95,12 +106,19 @@ def test_what_is_told_names_the_arm(server):
     for t in range(3):
         session.judge(batch_at(t))
     assert len(told) == 1
-    assert told[0].startswith(f"warning: arm 'served': {url}/classify: all canary scores") or "within [0, 1]" in told[0]
+    assert (
+        told[0].startswith(f"warning: arm 'served': {url}/classify: all canary scores")
+        or "within [0, 1]" in told[0]
+    )
 
 
 def test_arms_check_says_what_it_cost_and_how_the_judge_is_biased(server):
-    spec = ArmSpec("j", "judge", "m", {"url": f"{server[1]}/v1", "mode": "pairwise", "price": {"call": 0.5}})
-    rows = [{"prompt": "p", "chosen": "a much longer answer", "rejected": f"no{n}"} for n in range(4)]
+    spec = ArmSpec(
+        "j", "judge", "m", {"url": f"{server[1]}/v1", "mode": "pairwise", "price": {"call": 0.5}}
+    )
+    rows = [
+        {"prompt": "p", "chosen": "a much longer answer", "rejected": f"no{n}"} for n in range(4)
+    ]
     [check] = check_arms(RewardPool({"j": spec}), rows)
     assert check.accuracy == 1
     assert check.price == 0.5 * 2 * (4 + 3)  # the canaries are three pairs
@@ -108,7 +126,11 @@ def test_arms_check_says_what_it_cost_and_how_the_judge_is_biased(server):
 
 
 def test_arms_that_are_only_looked_at_do_not_judge():
-    tree = {"arms": [{"name": n, "kind": "metric", "metric": "length", "eval_only": n == "c"} for n in "abc"]}
+    tree = {
+        "arms": [
+            {"name": n, "kind": "metric", "metric": "length", "eval_only": n == "c"} for n in "abc"
+        ]
+    }
     config = validate(tree, "f")
     assert [spec.name for spec in arm_specs(config.arms)] == ["a", "b"]
     assert [spec.name for spec in eval_specs(config.arms)] == ["c"]
@@ -121,16 +143,22 @@ def test_arms_that_are_only_looked_at_do_not_judge():
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_arms_that_are_only_looked_at_say_how_far_they_agree(share):
     session = Session(
-        Dispatcher(Uniform(2), ["long", "longer"]), {"long": FakeArm(len), "longer": FakeArm(len)}, payoff="probe"
+        Dispatcher(Uniform(2), ["long", "longer"]),
+        {"long": FakeArm(len), "longer": FakeArm(len)},
+        payoff="probe",
     )
-    pool = RewardPool({}, models={"alike": FakeArm(len), "against": FakeArm(lambda text: -len(text))})
+    pool = RewardPool(
+        {}, models={"alike": FakeArm(len), "against": FakeArm(lambda text: -len(text))}
+    )
     lookers = EvalOnly(pool, {"alike": share, "against": share}, {"alike": 2.0}, seed=0)
     batch = session.judge(batch_at(0, width=200))
     before = len(session.dispatcher.ledger.calls().arm)
     found = lookers.look(batch)
     assert (found["alike"]["agreement"], found["against"]["agreement"]) == (1.0, 0.0)
     assert abs(found["alike"]["prompts"] - 200 * share) < 25
-    assert found["alike"]["price"] == 2.0 * found["alike"]["calls"] == 4.0 * found["alike"]["prompts"]
+    assert (
+        found["alike"]["price"] == 2.0 * found["alike"]["calls"] == 4.0 * found["alike"]["prompts"]
+    )
     assert len(session.dispatcher.ledger.calls().arm) == before
 
 

@@ -34,7 +34,12 @@ def letters(first, second):
 @pytest.mark.parametrize("mode", ["pointwise", "pairwise", "listwise"])
 def test_every_mode_orders_responses_as_the_judge_does(mode, server):
     state, url = server
-    spec = ArmSpec("j", "judge", "judge-1", {"url": f"{url}/v1", "mode": mode, "price": {"input": 1, "output": 2}})
+    spec = ArmSpec(
+        "j",
+        "judge",
+        "judge-1",
+        {"url": f"{url}/v1", "mode": mode, "price": {"input": 1, "output": 2}},
+    )
     result = RewardPool({"j": spec}).score("j", ["p", "q"], [ROW, ROW[::-1]])
     assert result.error is None
     assert result.notices == ()
@@ -53,7 +58,9 @@ def test_the_form_is_enforced_by_a_schema_where_there_is_one():
     assert form["strict"] is True
     assert form["schema"]["properties"]["score"] == {"type": "integer", "minimum": 1, "maximum": 10}
     arm, fake = judge(
-        lambda body: says('```json\n{"score": 3}\n```'), schema=False, extra={"seed": 1, "max_tokens": None}
+        lambda body: says('```json\n{"score": 3}\n```'),
+        schema=False,
+        extra={"seed": 1, "max_tokens": None},
     )
     assert arm.score(["p"], [["r"]])[0, 0] == 3
     assert "response_format" not in fake.bodies[0]
@@ -62,16 +69,21 @@ def test_the_form_is_enforced_by_a_schema_where_there_is_one():
 
 
 def test_criteria_are_weighted():
-    arm, _ = judge(lambda body: says('{"correct": 8, "wordy": 2}'), criteria={"correct": 3, "wordy": -1})
+    arm, _ = judge(
+        lambda body: says('{"correct": 8, "wordy": 2}'), criteria={"correct": 3, "wordy": -1}
+    )
     assert arm.score(["p"], [["r"]])[0, 0] == pytest.approx((3 * 8 - 2) / 4)
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=10, max_size=10))
 def test_the_expected_score_is_the_mean_under_the_models_own_probabilities(weights):
     p = np.array(weights) / (sum(weights) * 1.25)  # a fifth of the mass lies elsewhere
-    tops = [{"token": str(k), "logprob": float(np.log(p[k]))} for k in range(10)] + [{"token": "I", "logprob": -1.7}]
+    tops = [{"token": str(k), "logprob": float(np.log(p[k]))} for k in range(10)] + [
+        {"token": "I", "logprob": -1.7}
+    ]
     arm, fake = judge(
-        lambda body: says("7", logprobs={"content": [{"token": "7", "top_logprobs": tops}]}), logprobs=True
+        lambda body: says("7", logprobs={"content": [{"token": "7", "top_logprobs": tops}]}),
+        logprobs=True,
     )
     assert arm.score(["p"], [["r"]])[0, 0] == pytest.approx(float(p @ np.arange(10) / p.sum()))
     assert fake.bodies[0]["logprobs"] is True
@@ -83,7 +95,12 @@ def test_the_expected_score_is_the_mean_under_the_models_own_probabilities(weigh
     [
         (says("7"), "offers no log-probabilities"),
         (
-            says("I", logprobs={"content": [{"token": "I", "top_logprobs": [{"token": "I", "logprob": 0.0}]}]}),
+            says(
+                "I",
+                logprobs={
+                    "content": [{"token": "I", "top_logprobs": [{"token": "I", "logprob": 0.0}]}]
+                },
+            ),
             "only 0 %|only 0%",
         ),
     ],
@@ -137,7 +154,9 @@ def test_rivals_bound_the_comparisons(count, rivals):
 def test_a_list_is_shown_in_an_order_of_its_own_and_read_back_in_place():
     def by_length(body):
         shown = body["messages"][0]["content"].split("<response_")[1:]
-        return says(json.dumps({f"response_{n + 1}": len(text) % 10 + 1 for n, text in enumerate(shown)}))
+        return says(
+            json.dumps({f"response_{n + 1}": len(text) % 10 + 1 for n, text in enumerate(shown)})
+        )
 
     arm, fake = judge(by_length, mode="listwise")
     rows = [arm.score(["p"], [row])[0] for row in (ROW, ROW[::-1])]
@@ -152,7 +171,10 @@ def test_a_list_with_a_score_too_few_is_a_failure():
 
 
 def test_prompts_of_one_model_are_several_arms():
-    arms = [judge(lambda body: says('{"score": 3}'), rubric=rubric) for rubric in ("Be brief.", "Be correct.")]
+    arms = [
+        judge(lambda body: says('{"score": 3}'), rubric=rubric)
+        for rubric in ("Be brief.", "Be correct.")
+    ]
     for arm, _ in arms:
         arm.score(["p"], [["r"]])
     texts = [fake.bodies[0]["messages"][0]["content"] for _, fake in arms]
@@ -163,7 +185,9 @@ def test_prompts_of_one_model_are_several_arms():
 def test_a_response_cannot_fill_the_template():
     arm, fake = judge(lambda body: says('{"score": 3}'), prompt="{prompt} / {response} / {form}")
     arm.score(["{response}"], [["{form} {rubric}"]])
-    assert fake.bodies[0]["messages"][0]["content"].startswith("{response} / {form} {rubric} / Answer with JSON only")
+    assert fake.bodies[0]["messages"][0]["content"].startswith(
+        "{response} / {form} {rubric} / Answer with JSON only"
+    )
 
 
 @pytest.mark.parametrize(

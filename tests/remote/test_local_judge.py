@@ -21,10 +21,14 @@ def test_scores_are_the_log_odds_of_the_next_token():
     scores = arm.score(PROMPTS, RESPONSES)
     for b, row in enumerate(RESPONSES):
         for n, response in enumerate(row):
-            ids = tokenizer(arm.render(PROMPTS[b], response), add_special_tokens=False, return_tensors="pt").input_ids
+            ids = tokenizer(
+                arm.render(PROMPTS[b], response), add_special_tokens=False, return_tensors="pt"
+            ).input_ids
             with torch.inference_mode():
                 p = model(input_ids=ids).logits[0, -1].double().softmax(0)
-            assert scores[b, n] == pytest.approx(float(p[arm.yes].sum().log() - p[arm.no].sum().log()), abs=1e-4)
+            assert scores[b, n] == pytest.approx(
+                float(p[arm.yes].sum().log() - p[arm.no].sum().log()), abs=1e-4
+            )
     assert np.isnan(scores[1, 1:]).all()
 
 
@@ -32,7 +36,9 @@ def test_scores_are_the_log_odds_of_the_next_token():
 def test_a_response_scores_in_a_batch_as_it_does_alone(batch_tokens):
     arm = LocalJudge(*tiny_llama(), batch_tokens=batch_tokens)
     np.testing.assert_allclose(
-        arm.score(PROMPTS, RESPONSES), LocalJudge(*tiny_llama()).score(PROMPTS, RESPONSES), atol=1e-4
+        arm.score(PROMPTS, RESPONSES),
+        LocalJudge(*tiny_llama()).score(PROMPTS, RESPONSES),
+        atol=1e-4,
     )
 
 

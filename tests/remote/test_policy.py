@@ -16,7 +16,9 @@ def wire_of(respond, clock=None, **policy):
     return Wire("http://rm", CallPolicy(**policy), transport=fake, clock=clock or FakeClock()), fake
 
 
-@pytest.mark.parametrize(("status", "tries"), [(429, 3), (500, 3), (503, 3), (400, 1), (401, 1), (404, 1), (200, 1)])
+@pytest.mark.parametrize(
+    ("status", "tries"), [(429, 3), (500, 3), (503, 3), (400, 1), (401, 1), (404, 1), (200, 1)]
+)
 def test_only_busy_and_broken_servers_are_asked_again(status, tries):
     wire, fake = wire_of(lambda body: httpx.Response(status, json={}), retries=2)
     [reply] = wire.post_all([{}])
@@ -32,7 +34,10 @@ def test_who_does_not_answer_is_not_asked_again(error):
 
 
 def test_pauses_double_and_jitter_moves_them_over_their_upper_half():
-    low, high = (wire_of(lambda body: httpx.Response(503), FakeClock(jitter), retries=4) for jitter in (0.0, 1.0))
+    low, high = (
+        wire_of(lambda body: httpx.Response(503), FakeClock(jitter), retries=4)
+        for jitter in (0.0, 1.0)
+    )
     for wire, _ in (low, high):
         wire.post_all([{}])
     np.testing.assert_allclose(low[0].clock.slept, [0.25, 0.5, 1, 2])
@@ -61,7 +66,9 @@ def test_no_minute_has_more_requests_than_allowed(rpm):
 def test_tokens_a_minute_are_counted_as_the_server_counts_them():
     clock, moments = FakeClock(), []
     answer = {"usage": {"prompt_tokens": 400, "completion_tokens": 100}}
-    wire, _ = wire_of(lambda body: moments.append(clock.now()) or answer, clock, tpm=1000, concurrency=1)
+    wire, _ = wire_of(
+        lambda body: moments.append(clock.now()) or answer, clock, tpm=1000, concurrency=1
+    )
     wire.post_all([{}] * 4)
     assert moments[0] == moments[1] == 0
     assert moments[2] >= 59
@@ -88,7 +95,9 @@ def test_no_more_requests_at_once_than_allowed():
 @pytest.mark.parametrize("kept", ["memory", "file"])
 def test_what_was_paid_for_once_is_not_paid_again(kept, tmp_path):
     calls = {"cache": True if kept == "memory" else str(tmp_path / "answers.sqlite")}
-    fake = FakeTransport(lambda body: {"data": [{"probs": [float(len(body["messages"][-1]["content"])) - 20]}]})
+    fake = FakeTransport(
+        lambda body: {"data": [{"probs": [float(len(body["messages"][-1]["content"])) - 20]}]}
+    )
 
     def arm():
         return Http("http://rm", calls=calls, price={"call": 1}, transport=fake)
@@ -106,7 +115,9 @@ def test_what_was_paid_for_once_is_not_paid_again(kept, tmp_path):
 
 def test_answers_of_another_model_are_not_taken(tmp_path):
     served, calls = [0.0], {"cache": str(tmp_path / "answers.sqlite")}
-    fake = FakeTransport(lambda body: {"data": [{"probs": [served[0] + len(body["messages"][-1]["content"])]}]})
+    fake = FakeTransport(
+        lambda body: {"data": [{"probs": [served[0] + len(body["messages"][-1]["content"])]}]}
+    )
     first = Http("http://rm", calls=calls, transport=fake).score(["p"], [["one"]])
     served[0] = 100.0
     arm = Http("http://rm", calls=calls, transport=fake)
@@ -116,7 +127,15 @@ def test_answers_of_another_model_are_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rpm": 0}, {"concurrency": 1.5}, {"on_drift": "panic"}, {"retries": -1}, {"timeout": True}, {"tpm": "9"}]
+    "wrong",
+    [
+        {"rpm": 0},
+        {"concurrency": 1.5},
+        {"on_drift": "panic"},
+        {"retries": -1},
+        {"timeout": True},
+        {"tpm": "9"},
+    ],
 )
 def test_a_policy_that_cannot_be_right_is_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):

@@ -34,7 +34,9 @@ def made_rows(n_prompts: int = 60, per_prompt: int = 3, seed: int = 0) -> list[d
                 "label": right,
                 "scores": scores,
             }
-            rows.append({**row, "response_a": f"answer {i} of {g}", "response_b": f"other {i} of {g}" * 2})
+            rows.append(
+                {**row, "response_a": f"answer {i} of {g}", "response_b": f"other {i} of {g}" * 2}
+            )
     return rows
 
 

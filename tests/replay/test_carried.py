@@ -50,7 +50,9 @@ def elsewhere(make_rows: Make, seed: int, n_prompts: int = 40) -> Rows:
 
 
 def both(make_rows: Make, test: Rows) -> dict[str, Any]:
-    found = train_test([recorded(make_rows(), "here")], [recorded(test, "there")], lambda r: r, SETTINGS, Carry())
+    found = train_test(
+        [recorded(make_rows(), "here")], [recorded(test, "there")], lambda r: r, SETTINGS, Carry()
+    )
     return found["files"][0]
 
 
@@ -85,7 +87,9 @@ def test_online_routers_go_on_learning_only_where_they_are_paid(make_rows: Make)
 
 
 def test_a_prompt_that_is_judged_teaches_nothing(make_rows: Make) -> None:
-    together, part_P = joined([recorded(make_rows(), "here"), recorded(make_rows(30, seed=3), "there")])
+    together, part_P = joined(
+        [recorded(make_rows(), "here"), recorded(make_rows(30, seed=3), "there")]
+    )
     parts = parts_of(together, part_P == 1, "there")
     assert parts.shared == 90
     assert not set(together.group_P[parts.train_P]) & set(together.group_P[parts.test_P])
@@ -101,7 +105,10 @@ def test_ids_of_two_files_are_not_one_prompt(make_rows: Make) -> None:
 
 
 def test_each_source_is_left_out_once(make_rows: Make) -> None:
-    rows = [{**row, "source": "abc"[g % 3]} for g, row in enumerate(elsewhere(make_rows, 1) + elsewhere(make_rows, 2))]
+    rows = [
+        {**row, "source": "abc"[g % 3]}
+        for g, row in enumerate(elsewhere(make_rows, 1) + elsewhere(make_rows, 2))
+    ]
     for number, row in enumerate(rows):
         row["prompt"] = f"{row['prompt']} {number // 9}"
         row["source"] = "abc"[(number // 9) % 3]
@@ -109,7 +116,10 @@ def test_each_source_is_left_out_once(make_rows: Make) -> None:
     assert [result["name"] for result in found["files"]] == ["a", "b", "c"]
     assert sum(result["rows"] for result in found["files"]) == len(rows)
     assert found["files"][0]["trained_on"] == ["b", "c"]
-    gains = [r["routers"]["by"]["accuracy"] - r["routers"]["best_train"]["accuracy"] for r in found["files"]]
+    gains = [
+        r["routers"]["by"]["accuracy"] - r["routers"]["best_train"]["accuracy"]
+        for r in found["files"]
+    ]
     entry = found["by_source"]["by"]
     assert entry["mean"] == pytest.approx(np.mean(gains))
     assert entry["worst"] == pytest.approx(min(gains))
@@ -128,11 +138,15 @@ def test_a_table_by_column_without_pseudo_rows_is_the_categorys_best(records: Re
 def test_a_table_by_any_column(write_rows: Callable[..., Path], make_rows: Make) -> None:
     rows = [{**row, "level": row["category"] * 2, "category": "all"} for row in make_rows()]
     routers = ["by:column=level", "by:column=source", "best_train"]
-    result = replay([str(write_rows(rows))], routers, features="none", seeds=1, console=QUIET)["files"][0]["routers"]
+    result = replay([str(write_rows(rows))], routers, features="none", seeds=1, console=QUIET)[
+        "files"
+    ][0]["routers"]
     assert result["by:column=level"]["accuracy"] > result["best_train"]["accuracy"] + 0.05
     assert result["by:column=source"]["accuracy"] == result["best_train"]["accuracy"]
     with pytest.raises(InputError, match="no row has a column"):
-        replay([str(write_rows(rows))], ["by:column=nowhere"], features="none", seeds=1, console=QUIET)
+        replay(
+            [str(write_rows(rows))], ["by:column=nowhere"], features="none", seeds=1, console=QUIET
+        )
 
 
 def test_arms_that_only_read_lengths_are_told(make_rows: Make) -> None:
@@ -142,7 +156,10 @@ def test_arms_that_only_read_lengths_are_told(make_rows: Make) -> None:
         short_is_a = (row["label"] == "a") == (draw.random() < 0.8)
         texts = (short, long) if short_is_a else (long, short)
         words = [len(text.split()) for text in texts]
-        scores = row["scores"] | {"terse": [-w for w in words], "about thirty": [-abs(w - 30) for w in words]}
+        scores = row["scores"] | {
+            "terse": [-w for w in words],
+            "about thirty": [-abs(w - 30) for w in words],
+        }
         rows.append({**row, "response_a": texts[0], "response_b": texts[1], "scores": scores})
     found = lengths(recorded(rows, "biased"))
     assert found is not None
@@ -151,11 +168,21 @@ def test_arms_that_only_read_lengths_are_told(make_rows: Make) -> None:
     assert set(found["arms"]) == {"terse", "about thirty"}
     assert found["arms"]["terse"]["prefers"] == "shorter"
     assert "can be won by length" in found["text"]
-    assert lengths(recorded([{k: v for k, v in row.items() if k[:8] != "response"} for row in rows], "bare")) is None
+    assert (
+        lengths(
+            recorded(
+                [{k: v for k, v in row.items() if k[:8] != "response"} for row in rows], "bare"
+            )
+        )
+        is None
+    )
 
 
 def test_a_file_without_a_length_bias_says_nothing(rows: Rows) -> None:
-    fair = [{**row, "response_a": "x" * (3 + i % 7), "response_b": "x" * (9 - i % 7)} for i, row in enumerate(rows)]
+    fair = [
+        {**row, "response_a": "x" * (3 + i % 7), "response_b": "x" * (9 - i % 7)}
+        for i, row in enumerate(rows)
+    ]
     found = lengths(recorded(fair, "fair"))
     assert found is not None
     assert (found["winner"], found["text"]) == (None, "")
@@ -164,10 +191,14 @@ def test_a_file_without_a_length_bias_says_nothing(rows: Rows) -> None:
 def test_options_take_several_files_and_bad_ones_are_one_line(
     write_rows: Callable[..., Path], tmp_path: Path, make_rows: Make
 ) -> None:
-    one, two, three = (str(write_rows(elsewhere(make_rows, s, 12), f"{s}.jsonl")) for s in (1, 2, 3))
+    one, two, three = (
+        str(write_rows(elsewhere(make_rows, s, 12), f"{s}.jsonl")) for s in (1, 2, 3)
+    )
     runner, out = CliRunner(), tmp_path / "out.json"
     fast = ["--router", "by", "--seeds", "1", "--features", "none"]
-    done = runner.invoke(app, ["replay", "--train", one, two, "--test", three, *fast, "--json", str(out)])
+    done = runner.invoke(
+        app, ["replay", "--train", one, two, "--test", three, *fast, "--json", str(out)]
+    )
     assert done.exit_code == 0, done.output
     result = json.loads(out.read_text())
     assert result["files"][0]["trained_on"] == ["1", "2"]
@@ -188,8 +219,17 @@ def test_where_nothing_can_be_learned_the_file_is_named_and_the_others_go_on(
     write_rows: Callable[..., Path], make_rows: Make
 ) -> None:
     pytest.importorskip("torch")
-    good, poor = write_rows(make_rows(30)), write_rows(make_rows(2, per_prompt=2, seed=4), "poor.jsonl")
-    asked = {"routers": ["bayesian:dim=4"], "features": "category", "seeds": 1, "folds": 2, "console": QUIET}
+    good, poor = (
+        write_rows(make_rows(30)),
+        write_rows(make_rows(2, per_prompt=2, seed=4), "poor.jsonl"),
+    )
+    asked = {
+        "routers": ["bayesian:dim=4"],
+        "features": "category",
+        "seeds": 1,
+        "folds": 2,
+        "console": QUIET,
+    }
     result = replay([str(poor), str(good)], **asked)
     assert [found["name"] for found in result["files"]] == ["made"]
     assert len(result["refused"]) == 1
@@ -214,7 +254,9 @@ def test_a_signal_leaves_no_worker_behind(
 ) -> None:
     script, data = tmp_path / "job.py", write_rows(make_rows(20))
     script.write_text(WORKERS)
-    job = subprocess.Popen([sys.executable, str(script), str(data)], stdout=subprocess.PIPE, text=True)
+    job = subprocess.Popen(
+        [sys.executable, str(script), str(data)], stdout=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
     while len(workers := children(job.pid)) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -228,7 +270,11 @@ def test_a_signal_leaves_no_worker_behind(
 
 def children(pid: int) -> list[int]:
     """Processes that ``pid`` started to work for it."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text() if Path(f"/proc/{pid}").exists() else ""
+    text = (
+        Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        if Path(f"/proc/{pid}").exists()
+        else ""
+    )
     return [int(child) for child in text.split() if "spawn_main" in command(int(child))]
 
 

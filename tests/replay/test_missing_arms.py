@@ -13,7 +13,16 @@ from reward_router.replay.protocols import Run
 from reward_router.replay.records import Records
 
 ROWS, EVERY = 120, 20
-ONE_CALL = ("linucb", "laser:batch=4", "discounted", "exp3", "thompson", "uniform", "round_robin", "oracle")
+ONE_CALL = (
+    "linucb",
+    "laser:batch=4",
+    "discounted",
+    "exp3",
+    "thompson",
+    "uniform",
+    "round_robin",
+    "oracle",
+)
 FITTED = ("best_train", "category_best", "logistic", "ridge")
 
 
@@ -31,7 +40,14 @@ def sparse() -> Records:
         scores |= {"rare": right[::-1]} if i % EVERY == 0 else {}
         if i == 1:
             del scores["good"]
-        rows.append({"id": f"q{i}", "prompt": f"question {i}", "label": "a" if i % 2 else "b", "scores": scores})
+        rows.append(
+            {
+                "id": f"q{i}",
+                "prompt": f"question {i}",
+                "label": "a" if i % 2 else "b",
+                "scores": scores,
+            }
+        )
     return collect("sparse", ((f"row {i}", row) for i, row in enumerate(rows)))
 
 

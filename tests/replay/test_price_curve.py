@@ -25,7 +25,9 @@ def test_calls_rise_as_the_price_falls(records: Records) -> None:
 def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -> None:
     curve = price_curve(records, build(records, "none"), 5)
     for price in (0.1, 0.01):
-        found = evaluate(records, Settings([f"committee:gate=off,weights=safe,price={price}"], "none", seeds=1))
+        found = evaluate(
+            records, Settings([f"committee:gate=off,weights=safe,price={price}"], "none", seeds=1)
+        )
         [entry] = [e for e in found["routers"].values() if e["kind"] == "committee"]
         at = PRICES.index(price)
         assert entry["accuracy"] == pytest.approx(curve["accuracy"][at])
@@ -33,9 +35,14 @@ def test_a_price_of_the_curve_is_the_committee_at_that_price(records: Records) -
 
 
 def test_the_report_draws_it_where_a_committee_was_asked_for(records: Records) -> None:
-    with_one, without = (evaluate(records, Settings([name], "none", seeds=1)) for name in ("committee", "majority"))
+    with_one, without = (
+        evaluate(records, Settings([name], "none", seeds=1)) for name in ("committee", "majority")
+    )
     settings = {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}
-    pages = [report.render({"files": [f], "ledgers": [], "settings": settings}) for f in (with_one, without)]
+    pages = [
+        report.render({"files": [f], "ledgers": [], "settings": settings})
+        for f in (with_one, without)
+    ]
     assert ["over all prices" in text for text in pages] == [True, False]
     assert "price_curve" not in without
 
@@ -44,9 +51,14 @@ def test_no_curve_runs_through_a_name() -> None:
     x, y = [1.0, 2.0, 3.0, 4.0], [0.6, 0.8, 0.79, 0.78]
     for at in range(4):
         drawn = charts.scatter(
-            [charts.Point(x[at], y[at], 0.5, 0.9, "committee", "c", True)], "x", "y", curves={"c": (x, y)}
+            [charts.Point(x[at], y[at], 0.5, 0.9, "committee", "c", True)],
+            "x",
+            "y",
+            curves={"c": (x, y)},
         )
-        [(left, baseline)] = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="small">committee<', drawn)
+        [(left, baseline)] = re.findall(
+            r'<text x="([\d.]+)" y="([\d.]+)" class="small">committee<', drawn
+        )
         [path] = re.findall(r'<path d="M([^"]*)"', drawn)
         corner = np.array([pair.split() for pair in path.split("L")], dtype=float)
         over = np.linspace(float(left), float(left) + 55, 50)

@@ -13,7 +13,13 @@ from reward_router.replay import bayesian, embed, methods
 from reward_router.replay.columns import collect
 from reward_router.replay.evaluate import Settings, evaluate
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.offline_stage import Fitted, from_artifact, no_prior, offline_stage, with_prior
+from reward_router.replay.offline_stage import (
+    Fitted,
+    from_artifact,
+    no_prior,
+    offline_stage,
+    with_prior,
+)
 from reward_router.replay.protocols import Split, folds
 from reward_router.replay.records import Records
 
@@ -23,7 +29,9 @@ SMALL = (8, 0.2, False)  # dim, lambda, balance
 
 def split_of(records: Records, feedback: Feedback | None = None) -> Split:
     train_P, test_P = next(iter(folds(records.group_P, 3, 0)))
-    return Split(records, embed.build(records, "category"), train_P, test_P, feedback or Feedback("correct"))
+    return Split(
+        records, embed.build(records, "category"), train_P, test_P, feedback or Feedback("correct")
+    )
 
 
 def arrays(fitted: Fitted) -> dict[str, Any]:
@@ -37,7 +45,9 @@ def turned(records: Records, rows: np.ndarray) -> Records:
 
 
 @pytest.mark.parametrize("payoff", [Feedback("correct"), Feedback("agreement", others=2)])
-def test_labels_of_the_judged_rows_do_not_reach_the_prior(records: Records, payoff: Feedback) -> None:
+def test_labels_of_the_judged_rows_do_not_reach_the_prior(
+    records: Records, payoff: Feedback
+) -> None:
     split = split_of(records, payoff)
     other = replace(split, records=turned(records, split.test_P), shared={})
     assert (other.records.label_P != records.label_P).any()
@@ -64,7 +74,11 @@ def test_it_finds_which_arm_knows_what(records: Records) -> None:
     found = evaluate(records, Settings(names, "category", seeds=2, folds=3))["routers"]
     accuracy = {name: entry["accuracy"] for name, entry in found.items()}
     assert accuracy["bayesian:without=online,dim=8"] > accuracy["uniform"]
-    assert accuracy["bayesian:dim=8"] > accuracy["bayesian:without=offline,dim=8"] > accuracy["uniform"]
+    assert (
+        accuracy["bayesian:dim=8"]
+        > accuracy["bayesian:without=offline,dim=8"]
+        > accuracy["uniform"]
+    )
     assert found["bayesian:dim=8"]["kind"] == "online"
     assert found["bayesian:without=online,dim=8"]["kind"] == "one call"
     assert found["bayesian:dim=8"]["calls_per_row"] == pytest.approx(1.0)
@@ -108,7 +122,9 @@ def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
         "none": lambda: no_prior(fitted),
         "good": lambda: with_prior(fitted),
     }
-    right = {n: (bayesian.online_stage(split, fitted.h_PD, w) * truth_TK).sum() for n, w in ways.items()}
+    right = {
+        n: (bayesian.online_stage(split, fitted.h_PD, w) * truth_TK).sum() for n, w in ways.items()
+    }
     assert right["none"] - right["stale"] < 0.5 * (right["none"] - right["stale outright"])
     assert right["good"] > right["none"]
 
@@ -122,7 +138,10 @@ def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
         ("bayesian:deep=3", r"unknown key 'deep'.*without"),
         ("weighted_score:a=2", r"a=2.0, allowed: 0"),
         ("bayesan", r"did you mean bayesian\?"),
-        ("bayesian:without=cls,prior=somewhere", r"without=cls is decided when strengths are learned"),
+        (
+            "bayesian:without=cls,prior=somewhere",
+            r"without=cls is decided when strengths are learned",
+        ),
     ],
 )
 def test_bad_options_are_one_clear_line(records: Records, name: str, says: str) -> None:
@@ -131,7 +150,9 @@ def test_bad_options_are_one_clear_line(records: Records, name: str, says: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_without_torch_it_says_what_to_install(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_it_says_what_to_install(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"torch, which is absent: pip install"):
         methods.plan(["bayesian"], records)
@@ -142,7 +163,9 @@ def test_missing_scores_and_rows_where_all_agree_are_bearable(rows: list[dict[st
     for row in rows[::7]:
         row["scores"].pop("mathy")
     for row in rows[::5]:
-        row["scores"] = dict.fromkeys(row["scores"], [1.0, 0.0] if row["label"] == "a" else [0.0, 1.0])
+        row["scores"] = dict.fromkeys(
+            row["scores"], [1.0, 0.0] if row["label"] == "a" else [0.0, 1.0]
+        )
     records = collect("holes", ((str(i), row) for i, row in enumerate(rows)))
     accuracy_T, asked_TK = bayesian.bayesian(dim=8)(split_of(records))
     assert np.isfinite(accuracy_T).all()

@@ -19,16 +19,29 @@ KEYS = ("id", "bare", "line")
 
 
 def outputs(
-    path: Path, scores: Sequence[tuple[Any, Any]], key: str = "id", template: str = "<|user|>{}<|assistant|>"
+    path: Path,
+    scores: Sequence[tuple[Any, Any]],
+    key: str = "id",
+    template: str = "<|user|>{}<|assistant|>",
 ) -> str:
     """As ``rewardbench --model M`` writes them: prompt and texts in the model's own template, the data set's columns behind."""
     lines = []
     for i, (chosen, rejected) in enumerate(scores):
         prompt = template.format(f"prompt {i // 2}")
-        row: dict[str, Any] = {"prompt": prompt, "results": 0, "scores_chosen": chosen, "scores_rejected": rejected}
+        row: dict[str, Any] = {
+            "prompt": prompt,
+            "results": 0,
+            "scores_chosen": chosen,
+            "scores_rejected": rejected,
+        }
         row |= {"text_chosen": f"{prompt}good {i}", "text_rejected": f"{prompt}bad {i}"}
         if key != "line":
-            row |= {"chosen": f"good {i}", "chosen_model": "human", "rejected": f"bad {i}", "rejected_model": "gpt4"}
+            row |= {
+                "chosen": f"good {i}",
+                "chosen_model": "human",
+                "rejected": f"bad {i}",
+                "rejected_model": "gpt4",
+            }
         if key == "id":
             row |= {"subset": "alpacaeval-easy", "id": i}
         lines.append(json.dumps(row))
@@ -41,18 +54,26 @@ def by_arm(records: Records) -> dict[str, list[float]]:
     return {arm: records.correct_PK[:, k].tolist() for k, arm in enumerate(records.arms)}
 
 
-ONE, TWO = [(2.0, 1.0), (0.5, 0.9), (1.0, 1.0), (3.0, 0.1)], [(-2.0, -1.0), (0.5, 0.1), (9.0, 8.0), (1.0, 1.0)]
+ONE, TWO = (
+    [(2.0, 1.0), (0.5, 0.9), (1.0, 1.0), (3.0, 0.1)],
+    [(-2.0, -1.0), (0.5, 0.1), (9.0, 8.0), (1.0, 1.0)],
+)
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_rewardbench1_outputs_are_joined_though_each_model_has_its_own_chat_template(tmp_path: Path, key: str) -> None:
+def test_rewardbench1_outputs_are_joined_though_each_model_has_its_own_chat_template(
+    tmp_path: Path, key: str
+) -> None:
     one = outputs(tmp_path / "model-one_outputs.jsonl", ONE, key)
     two = outputs(tmp_path / "model-two_outputs.jsonl", TWO, key, template="[INST]{}[/INST]")
     (found,) = importers.load([one, two])
     assert by_arm(found) == {"model-one": [1.0, 0.0, 0.5, 1.0], "model-two": [0.0, 1.0, 1.0, 0.5]}
     assert found.n_groups == 2
     assert found.categories == (("alpacaeval-easy",) if key == "id" else ("all",))
-    better = [pair[0] if label > 0 else pair[1] for pair, label in zip(found.responses, found.label_P, strict=True)]
+    better = [
+        pair[0] if label > 0 else pair[1]
+        for pair, label in zip(found.responses, found.label_P, strict=True)
+    ]
     assert [text.split("assistant|>")[-1] for text in better] == [f"good {i}" for i in range(4)]
 
 
@@ -62,7 +83,9 @@ def test_rewardbench1_files_may_hold_different_items(tmp_path: Path, key: str) -
     two = outputs(tmp_path / "two_outputs.jsonl", TWO[:3], key, template="[INST]{}[/INST]")
     (found,) = importers.load([one, two])
     assert by_arm(found) == {"one": [1.0, 0.0, 0.5, 1.0], "two": [0.0, 1.0, 1.0, 0.5]}
-    assert np.isnan(found.margins_PK[3, 1])  # missing, and so 1/2: the file's line 4 is a tie, this is not it
+    assert np.isnan(
+        found.margins_PK[3, 1]
+    )  # missing, and so 1/2: the file's line 4 is a tie, this is not it
 
 
 def test_rewardbench1_lines_without_any_key_need_files_of_one_length(tmp_path: Path) -> None:
@@ -76,7 +99,10 @@ def test_the_same_item_twice_in_a_file_stays_two_items(tmp_path: Path) -> None:
     files = []
     for name, scores in (("one", ONE[:2]), ("two", TWO[:2])):
         path = tmp_path / f"{name}_outputs.jsonl"
-        rows = [{"id": 7, "subset": "s", "prompt": "p", "scores_chosen": c, "scores_rejected": r} for c, r in scores]
+        rows = [
+            {"id": 7, "subset": "s", "prompt": "p", "scores_chosen": c, "scores_rejected": r}
+            for c, r in scores
+        ]
         path.write_text("\n".join(map(json.dumps, rows)))
         files.append(str(path))
     (found,) = importers.load(files)
@@ -87,7 +113,10 @@ def test_a_broken_first_of_two_rows_does_not_move_the_second(tmp_path: Path) -> 
     files = []
     for name, scores in (("one", [("high", 1.0), *ONE[1:2]]), ("two", TWO[:2])):
         path = tmp_path / f"{name}_outputs.jsonl"
-        rows = [{"id": 7, "subset": "s", "prompt": "p", "scores_chosen": c, "scores_rejected": r} for c, r in scores]
+        rows = [
+            {"id": 7, "subset": "s", "prompt": "p", "scores_chosen": c, "scores_rejected": r}
+            for c, r in scores
+        ]
         path.write_text("\n".join(map(json.dumps, rows)))
         files.append(str(path))
     (found,) = importers.load(files)
@@ -95,11 +124,15 @@ def test_a_broken_first_of_two_rows_does_not_move_the_second(tmp_path: Path) -> 
     assert sorted(map(tuple, found.correct_PK.tolist())) == [(0.0, 1.0), (0.5, 0.0)]
 
 
-def test_broken_rewardbench1_lines_are_named_and_leave_the_other_models_alone(tmp_path: Path) -> None:
+def test_broken_rewardbench1_lines_are_named_and_leave_the_other_models_alone(
+    tmp_path: Path,
+) -> None:
     one = outputs(tmp_path / "one_outputs.jsonl", [*ONE[:2], ("high", 1.0), ONE[3]])
     two = Path(outputs(tmp_path / "two_outputs.jsonl", TWO))
     lines = two.read_text().splitlines()
-    two.write_text("\n".join([lines[0][:30], lines[1], lines[2], json.dumps({"id": 3, "scores_chosen": 1.0})]))
+    two.write_text(
+        "\n".join([lines[0][:30], lines[1], lines[2], json.dumps({"id": 3, "scores_chosen": 1.0})])
+    )
     (found,) = importers.load([one, str(two)])
     assert found.n_broken == 3
     assert [p.split(": ")[0] for p in found.problems] == [
@@ -113,7 +146,10 @@ def test_broken_rewardbench1_lines_are_named_and_leave_the_other_models_alone(tm
 
 
 def test_models_of_one_name_are_told_apart_by_their_folder_or_refused(tmp_path: Path) -> None:
-    files = [outputs(tmp_path / org / "rm_outputs.jsonl", scores) for org, scores in (("left", ONE), ("right", TWO))]
+    files = [
+        outputs(tmp_path / org / "rm_outputs.jsonl", scores)
+        for org, scores in (("left", ONE), ("right", TWO))
+    ]
     (found,) = importers.load(files)
     assert found.arms == ("left/rm", "right/rm")
     with pytest.raises(InputError, match="one arm, left/rm; rename one"):
@@ -140,19 +176,44 @@ def test_scores_in_lists_of_one_are_taken(tmp_path: Path) -> None:
 def score_file(path: Path, seed: int, n: int = 6) -> str:
     """As ``run_v2.py`` uploads them: one JSON of columns; whole scores, so that ties are many; Ties last."""
     draw = np.random.default_rng(seed)
-    table: dict[str, Any] = {"id": [], "subset": [], "num_correct": [], "scores": [], "results": [], "text": []}
+    table: dict[str, Any] = {
+        "id": [],
+        "subset": [],
+        "num_correct": [],
+        "scores": [],
+        "results": [],
+        "text": [],
+    }
     for i in range(n):
-        _add(table, str(i), "Factuality" if i % 2 else "Math", 1, draw.integers(0, 3, 4) + np.array([1, 0, 0, 0]))
+        _add(
+            table,
+            str(i),
+            "Factuality" if i % 2 else "Math",
+            1,
+            draw.integers(0, 3, 4) + np.array([1, 0, 0, 0]),
+        )
     for i in range(n):
         _add(table, f"ref:{i}", "Ties", 1, np.array([2 + draw.random(), *draw.normal(size=3)]))
-        _add(table, f"tied:{i}", "Ties", 2, np.array([3.0, 3.0 + draw.integers(0, 3), *draw.normal(size=3)]))
+        _add(
+            table,
+            f"tied:{i}",
+            "Ties",
+            2,
+            np.array([3.0, 3.0 + draw.integers(0, 3), *draw.normal(size=3)]),
+        )
     about = {"model": path.stem, "model_type": "Seq. Classifier", "chat_template": "tokenizer"}
     path.write_text(json.dumps({**table, **about}, indent=4, sort_keys=True))
     return str(path)
 
 
 def _add(table: dict[str, Any], name: str, subset: str, correct: int, scores: Any) -> None:
-    row = {"id": name, "subset": subset, "num_correct": correct, "results": None, "text": ["" for _ in scores]}
+    row = {
+        "id": name,
+        "subset": subset,
+        "num_correct": correct,
+        "results": None,
+        "text": ["" for _ in scores],
+    }
     for key, value in {**row, "scores": [[float(s)] for s in scores]}.items():
         table[key].append(value)
 
@@ -160,11 +221,17 @@ def _add(table: dict[str, Any], name: str, subset: str, correct: int, scores: An
 def ties_by_the_book(table: dict[str, Any]) -> float:
     """The published definition of the Ties score, prompt by prompt and without arrays."""
     stats: dict[str, dict[str, tuple[bool, float, float]]] = {"ref": {}, "tied": {}}
-    for name, correct, scores in zip(table["id"], table["num_correct"], table["scores"], strict=True):
+    for name, correct, scores in zip(
+        table["id"], table["num_correct"], table["scores"], strict=True
+    ):
         if ":" in name:
             kind, prompt = name.split(":")
             good, bad = [s[0] for s in scores[:correct]], [s[0] for s in scores[correct:]]
-            stats[kind][prompt] = (min(good) > max(bad), max(good) - min(good), min(good) - max(bad))
+            stats[kind][prompt] = (
+                min(good) > max(bad),
+                max(good) - min(good),
+                min(good) - max(bad),
+            )
     ref, tied = stats["ref"], stats["tied"]
     n = len(tied)
     preferred = sum(tied[p][2] > tied[p][1] for p in tied) / n
@@ -174,7 +241,9 @@ def ties_by_the_book(table: dict[str, Any]) -> float:
         gap, spread = min(ref[p][2], tied[p][2]), tied[p][1]
         margin += (np.sign(gap) if spread == 0 else np.tanh(gap / spread - 1)) / n
     accuracy = [sum(s[0] for s in stats[kind].values()) / n for kind in ("tied", "ref")]
-    return float(0.3 * accuracy[0] + 0.3 * accuracy[1] + 0.2 * preferred + 0.2 * hard + 0.01 * margin)
+    return float(
+        0.3 * accuracy[0] + 0.3 * accuracy[1] + 0.2 * preferred + 0.2 * hard + 0.01 * margin
+    )
 
 
 def best_of_four_by_the_book(table: dict[str, Any], subset: str) -> float:
@@ -217,7 +286,9 @@ def test_rewardbench2_scores_become_pairs_grouped_by_item(tmp_path: Path) -> Non
         for (c,) in row[:n]
         for (w,) in row[n:]
     ]
-    assert found.correct_PK[:, 0].tolist() == [1.0 if c > w else 0.5 if c == w else 0.0 for c, w in pairs]
+    assert found.correct_PK[:, 0].tolist() == [
+        1.0 if c > w else 0.5 if c == w else 0.0 for c, w in pairs
+    ]
     assert 0.3 < (found.label_P > 0).mean() < 0.7
 
 
@@ -231,11 +302,15 @@ def test_rewardbench2_scores_become_pairs_grouped_by_item(tmp_path: Path) -> Non
     ],
 )
 def test_best_of_four_splits_ties(scores: list[float], credit: float) -> None:
-    assert rewardbench2.best_of_n(rewardbench2.Item("1", "Math", 1, np.array(scores))) == pytest.approx(credit)
+    assert rewardbench2.best_of_n(
+        rewardbench2.Item("1", "Math", 1, np.array(scores))
+    ) == pytest.approx(credit)
 
 
 def test_a_constant_reward_model_scores_nothing_in_ties_but_does_not_crash() -> None:
-    items = [rewardbench2.Item(f"{k}:1", "Ties", n, np.ones(5)) for k, n in (("ref", 1), ("tied", 2))]
+    items = [
+        rewardbench2.Item(f"{k}:1", "Ties", n, np.ones(5)) for k, n in (("ref", 1), ("tied", 2))
+    ]
     assert rewardbench2.ties_score(items) == 0.0
 
 
@@ -269,7 +344,9 @@ def test_bad_score_files_are_refused(tmp_path: Path, table: Any, says: str) -> N
         ({"subset": "Ties", "id": "7"}, "ref:N and tied:N"),
     ],
 )
-def test_broken_items_are_named_and_counted(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_broken_items_are_named_and_counted(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
     files = [score_file(tmp_path / f"arm{i}.json", i) for i in range(2)]
     table = json.loads(Path(files[0]).read_text())
     for column, value in change.items():
@@ -291,10 +368,18 @@ def test_our_ledger_with_audits_becomes_rows(tmp_path: Path) -> None:
             for arm, sign in (("x", 1), ("y", -1))
             for n, s in enumerate((sign * 1.0, 0.0, sign * 2.0))
         ]
-        calls += [Call(second.id, f"p2/1/{n}", arm, s) for arm in "xy" for n, s in enumerate((0.3, 0.1))]
+        calls += [
+            Call(second.id, f"p2/1/{n}", arm, s) for arm in "xy" for n, s in enumerate((0.3, 0.1))
+        ]
         calls += [Call(third.id, f"p3/2/{n}", "x", s) for n, s in enumerate((0.3, 0.1))]
         dispatcher.record_calls(calls)
-        for unit, value in (("p1/0/0", 1.0), ("p1/0/1", 0.0), ("p1/0/2", 1.0), ("p2", 0.0), ("p3/2/0", 1.0)):
+        for unit, value in (
+            ("p1/0/0", 1.0),
+            ("p1/0/1", 0.0),
+            ("p1/0/2", 1.0),
+            ("p2", 0.0),
+            ("p3/2/0", 1.0),
+        ):
             dispatcher.record_label(unit, 0, value, "verifier")
     (found,) = importers.load([str(tmp_path / "ledger.sqlite")])
     assert found.arms == ("x", "y")

@@ -18,7 +18,9 @@ class Noted(LinUCB):
     """A LinUCB that keeps what it was told."""
 
     def update(self, context_BD, arm_B, payoff_B, propensity_B=None):  # type: ignore[no-untyped-def]
-        self.__dict__.setdefault("told", []).append((context_BD.copy(), int(arm_B[0]), payoff_B.tolist()))
+        self.__dict__.setdefault("told", []).append(
+            (context_BD.copy(), int(arm_B[0]), payoff_B.tolist())
+        )
         super().update(context_BD, arm_B, payoff_B, propensity_B)
 
 
@@ -51,7 +53,9 @@ def test_sparse_payoffs_and_a_delay_reach_the_batch_late(records: Records) -> No
     contexts = embed.build(records, "none")
     router = Noted(4, contexts.width)
     online(records, contexts, router, Feedback("correct", fraction=0.5, delay=48), seed=0, batch=16)
-    assert len(router.told) == 2  # 60 prompts, 4 batches of 48 rows; the last (36 rows) and the one before it wait
+    assert (
+        len(router.told) == 2
+    )  # 60 prompts, 4 batches of 48 rows; the last (36 rows) and the one before it wait
 
 
 def test_laser_by_name_and_its_batch(records: Records) -> None:

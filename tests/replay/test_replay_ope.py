@@ -22,17 +22,27 @@ def made(seed: int, n: int = 800, adaptive: bool = True) -> tuple[Log, Float]:
     draw = np.random.default_rng(seed)
     context_TD = np.eye(2)[draw.integers(2, size=n)]
     credit_TK = (
-        draw.random((n, 3)) < MEANS + np.array([0.1, -0.1])[context_TD.argmax(1)][:, None] * np.array([1, -1, 0])
+        draw.random((n, 3))
+        < MEANS + np.array([0.1, -0.1])[context_TD.argmax(1)][:, None] * np.array([1, -1, 0])
     ).astype(float)
-    router, probs_TK, arm_T = Exp3(3, gamma=0.3, eta=0.05), np.empty((n, 3)), np.empty(n, dtype=np.int64)
+    router, probs_TK, arm_T = (
+        Exp3(3, gamma=0.3, eta=0.05),
+        np.empty((n, 3)),
+        np.empty(n, dtype=np.int64),
+    )
     for t in range(n):
         probs_TK[t] = router.probs(context_TD[t : t + 1])[0] if adaptive else [0.5, 0.3, 0.2]
         arm_T[t] = draw.choice(3, p=probs_TK[t] / probs_TK[t].sum())
         if adaptive:
             router.update(
-                context_TD[t : t + 1], arm_T[t : t + 1], credit_TK[t, arm_T[t : t + 1]], probs_TK[t, arm_T[t : t + 1]]
+                context_TD[t : t + 1],
+                arm_T[t : t + 1],
+                credit_TK[t, arm_T[t : t + 1]],
+                probs_TK[t, arm_T[t : t + 1]],
             )
-    return Log(context_TD, probs_TK, arm_T, credit_TK[np.arange(n), arm_T], np.zeros(n, bool), ARMS), credit_TK
+    return Log(
+        context_TD, probs_TK, arm_T, credit_TK[np.arange(n), arm_T], np.zeros(n, bool), ARMS
+    ), credit_TK
 
 
 def fixed(log: Log, arm: int) -> Float:
@@ -75,10 +85,14 @@ def test_target_equal_to_one_arm_uses_its_rows_only() -> None:
     assert e.ess == pytest.approx(min((log.arm_T == 2).sum(), 0.2 * len(log)))
 
 
-def test_weights_that_were_possible_count_in_the_effective_sample_size_though_none_was_drawn() -> None:
+def test_weights_that_were_possible_count_in_the_effective_sample_size_though_none_was_drawn() -> (
+    None
+):
     """An arm of probability 1/1000 that was never drawn: the weights drawn are all equal, but uniform cannot be valued from this log."""
     log, _ = made(1, adaptive=False)
-    rare = replace(log, probs_TK=np.tile([0.4995, 0.4995, 0.001], (800, 1)), arm_T=np.arange(800) % 2)
+    rare = replace(
+        log, probs_TK=np.tile([0.4995, 0.4995, 0.001], (800, 1)), arm_T=np.arange(800) % 2
+    )
     uniform_TK = np.full((800, 3), 1 / 3)
     for method in ("ips", "snips", "dr"):
         e = estimate(rare, uniform_TK, method)
@@ -88,11 +102,18 @@ def test_weights_that_were_possible_count_in_the_effective_sample_size_though_no
 
 def test_many_logs_at_once_are_each_log_alone() -> None:
     logs = [made(seed, 120)[0] for seed in range(3)]
-    stacked = {f: np.stack([getattr(log, f) for log in logs]) for f in ("context_TD", "probs_TK", "arm_T", "payoff_T")}
+    stacked = {
+        f: np.stack([getattr(log, f) for log in logs])
+        for f in ("context_TD", "probs_TK", "arm_T", "payoff_T")
+    }
     model = estimators.past_model(stacked["context_TD"], stacked["arm_T"], stacked["payoff_T"], 3)
     target_TK = np.tile([0.2, 0.5, 0.3], (120, 1))
     rows = estimators.terms(
-        np.broadcast_to(target_TK, (3, 120, 3)), stacked["probs_TK"], stacked["arm_T"], stacked["payoff_T"], model
+        np.broadcast_to(target_TK, (3, 120, 3)),
+        stacked["probs_TK"],
+        stacked["arm_T"],
+        stacked["payoff_T"],
+        model,
     )
     for method, function in estimators.ESTIMATORS.items():
         value, low, high = function(rows, 0.95)
@@ -115,7 +136,9 @@ def test_the_model_of_dr_is_fitted_on_the_past_only() -> None:
 
 def test_dr_with_a_given_model_is_the_same_number() -> None:
     log, _ = made(3)
-    assert estimate(log, fixed(log, 0), "dr", model_TK=ope.past_model(log)) == estimate(log, fixed(log, 0), "dr")
+    assert estimate(log, fixed(log, 0), "dr", model_TK=ope.past_model(log)) == estimate(
+        log, fixed(log, 0), "dr"
+    )
 
 
 def test_forced_and_unpaid_rows_are_left_out_and_counted() -> None:
@@ -212,7 +235,9 @@ def test_a_ledger_becomes_a_log(tmp_path: Path) -> None:
                 if step == 30:
                     dispatcher.record_failure(d.id, d.arm, "timeout: 3 s")
                 if step != 40:
-                    dispatcher.feedback(d.id, float(draw.random() < MEANS[d.arm]), source="verifier")
+                    dispatcher.feedback(
+                        d.id, float(draw.random() < MEANS[d.arm]), source="verifier"
+                    )
     log = ledger_log(tmp_path / "ledger.sqlite")
     assert log.arms == ARMS
     assert log.source == "verifier"
@@ -242,7 +267,11 @@ def test_a_batch_routed_step_is_one_decision_with_its_mean_payoff(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("sources", "says"),
-    [(("neg_loss",), "themselves trained"), (("probe", "verifier"), "exactly one kind"), ((), "exactly one kind")],
+    [
+        (("neg_loss",), "themselves trained"),
+        (("probe", "verifier"), "exactly one kind"),
+        ((), "exactly one kind"),
+    ],
 )
 def test_ledgers_whose_payoffs_cannot_be_compared_are_refused(
     tmp_path: Path, sources: tuple[str, ...], says: str

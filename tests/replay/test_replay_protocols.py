@@ -9,7 +9,15 @@ import pytest
 from reward_router.errors import InputError
 from reward_router.replay import baselines, embed, feedback, methods
 from reward_router.replay.feedback import Feedback
-from reward_router.replay.protocols import Split, crossfit, folds, hindsight, online, rows_by_group, visits
+from reward_router.replay.protocols import (
+    Split,
+    crossfit,
+    folds,
+    hindsight,
+    online,
+    rows_by_group,
+    visits,
+)
 from reward_router.replay.records import Records
 from reward_router.routers import LinUCB
 from reward_router.types import AnyFloat, Float, Int
@@ -28,7 +36,9 @@ class Spy:
         self.events.append(("asked", len(context_BD)))
         return np.tile(np.eye(self.n_arms)[self.arm], (len(context_BD), 1))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         assert propensity_B is not None
         assert (propensity_B == 1.0).all()
         self.events.append(("told", payoff_B.tolist()))
@@ -48,7 +58,9 @@ def test_a_prompts_payoffs_are_released_after_the_prompt(records: Records) -> No
     spy = Spy(4)
     run = online(records, embed.build(records, "none"), spy, CORRECT, seed=3)
     assert [kind for kind, _ in spy.events] == ["asked", "told"] * records.n_groups
-    assert all(n == 1 for kind, n in spy.events if kind == "asked")  # one context a prompt: asked once
+    assert all(
+        n == 1 for kind, n in spy.events if kind == "asked"
+    )  # one context a prompt: asked once
     expected = records.correct_PK[visits(records, 3), 0]
     assert told(spy) == expected.tolist()
     assert run.accuracy_P.tolist() == records.correct_PK[:, 0].tolist()
@@ -58,7 +70,14 @@ def test_delay_postpones_and_keeps_the_order(records: Records) -> None:
     spy = Spy(4)
     online(records, embed.build(records, "none"), spy, Feedback("correct", delay=7), seed=3)
     kinds = [kind for kind, _ in spy.events]
-    assert kinds[:6] == ["asked", "asked", "asked", "asked", "told", "asked"]  # 3 rows wait until 3 + 7 <= rows seen
+    assert kinds[:6] == [
+        "asked",
+        "asked",
+        "asked",
+        "asked",
+        "told",
+        "asked",
+    ]  # 3 rows wait until 3 + 7 <= rows seen
     expected = records.correct_PK[visits(records, 3), 0]
     assert told(spy) == expected[: len(told(spy))].tolist()
     assert len(told(spy)) == len(records) - 9
@@ -73,9 +92,13 @@ def test_sparse_labels_reach_the_router_at_their_rate(records: Records) -> None:
 class Drawn(Spy):
     """Notes the arms and propensities it was told of."""
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         assert propensity_B is not None
-        self.events += [("told", [pair]) for pair in zip(arm_B.tolist(), propensity_B.tolist(), strict=True)]
+        self.events += [
+            ("told", [pair]) for pair in zip(arm_B.tolist(), propensity_B.tolist(), strict=True)
+        ]
 
 
 def test_missing_scores_are_drawn_by_nobody(records: Records) -> None:
@@ -99,14 +122,19 @@ def test_rows_that_nobody_scored_teach_nothing(records: Records) -> None:
 
 def test_online_runs_repeat_bit_for_bit_and_differ_between_seeds(records: Records) -> None:
     contexts = embed.build(records, "category")
-    runs = [online(records, contexts, LinUCB(4, contexts.width), CORRECT, seed) for seed in (1, 1, 2)]
+    runs = [
+        online(records, contexts, LinUCB(4, contexts.width), CORRECT, seed) for seed in (1, 1, 2)
+    ]
     assert np.array_equal(runs[0].accuracy_P, runs[1].accuracy_P)
     assert not np.array_equal(runs[0].accuracy_P, runs[2].accuracy_P)
 
 
 def test_linucb_learns_the_categories(records: Records) -> None:
     contexts = embed.build(records, "category")
-    late = [online(records, contexts, LinUCB(4, contexts.width, alpha=0.3), CORRECT, s).share_TK for s in range(8)]
+    late = [
+        online(records, contexts, LinUCB(4, contexts.width, alpha=0.3), CORRECT, s).share_TK
+        for s in range(8)
+    ]
     shares = np.mean([s[-10:] for s in late if s is not None], axis=(0, 1))
     assert shares[records.arms.index("mathy")] + shares[records.arms.index("chatty")] > 0.6
 
@@ -175,7 +203,9 @@ def test_swapping_the_sides_of_rows_changes_nothing(records: Records) -> None:
         label_P=np.where(swap_P, -records.label_P, records.label_P).astype(np.int8),
     )
     contexts = embed.build(records, "category")
-    chosen = {name: methods._CROSSFIT[name][2]() for name in methods._CROSSFIT if name != "committee"}
+    chosen = {
+        name: methods._CROSSFIT[name][2]() for name in methods._CROSSFIT if name != "committee"
+    }
     one, two = (crossfit(r, contexts, chosen, 5, 0) for r in (records, turned))
     for name in chosen:
         assert np.allclose(one[name].accuracy_P, two[name].accuracy_P), name
@@ -183,7 +213,9 @@ def test_swapping_the_sides_of_rows_changes_nothing(records: Records) -> None:
 
 def test_pca_is_fitted_on_the_training_side_only(records: Records) -> None:
     contexts = embed.build(
-        records, "prompt", encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise")
+        records,
+        "prompt",
+        encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise"),
     )
     train_U = np.arange(30)
     before = contexts.fit(train_U)
@@ -194,7 +226,9 @@ def test_pca_is_fitted_on_the_training_side_only(records: Records) -> None:
 
 def test_online_contexts_use_the_past_only(records: Records) -> None:
     contexts = embed.build(
-        records, "prompt", encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise")
+        records,
+        "prompt",
+        encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise"),
     )
     order = np.random.default_rng(2).permutation(60)
     before = contexts.online(order)
@@ -205,16 +239,21 @@ def test_online_contexts_use_the_past_only(records: Records) -> None:
 
 
 @pytest.mark.parametrize(
-    "features", ["none", "category", "lengths", "category+lengths", "prompt", "pair", "prompt+category"]
+    "features",
+    ["none", "category", "lengths", "category+lengths", "prompt", "pair", "prompt+category"],
 )
 def test_contexts_have_bounded_norm(records: Records, features: str) -> None:
     contexts = embed.build(
-        records, features, encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise")
+        records,
+        features,
+        encoder=(lambda texts: np.random.default_rng(0).normal(size=(len(texts), 40)), "noise"),
     )
     rows_UD = contexts.fit(np.arange(40))
     assert rows_UD.shape[1] == contexts.width
     assert np.linalg.norm(rows_UD, axis=1).max() <= 1 + 1e-9
-    assert contexts.unit_P.max() + 1 == (180 if {"pair", "lengths"} & set(features.split("+")) else 60)
+    assert contexts.unit_P.max() + 1 == (
+        180 if {"pair", "lengths"} & set(features.split("+")) else 60
+    )
 
 
 def test_features_that_the_file_cannot_give_are_refused(records: Records) -> None:
@@ -231,7 +270,10 @@ def test_agreement_pays_what_others_say(records: Records) -> None:
     payoff_PK = feedback.parse("agreement:others=3").matrix(records, 0)
     sign_PK = np.sign(records.margins_PK)
     expected = np.stack(
-        [np.mean([0.5 + 0.5 * sign_PK[:, k] * sign_PK[:, j] for j in range(4) if j != k], axis=0) for k in range(4)],
+        [
+            np.mean([0.5 + 0.5 * sign_PK[:, k] * sign_PK[:, j] for j in range(4) if j != k], axis=0)
+            for k in range(4)
+        ],
         axis=1,
     )
     assert np.allclose(payoff_PK, expected)

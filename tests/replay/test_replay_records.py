@@ -36,7 +36,9 @@ def only(path: Path | str) -> Records:
     return next(load([str(path)]))
 
 
-def test_jsonl_gz_parquet_and_csv_agree(rows: Rows, records: Records, write_rows: Writer, tmp_path: Path) -> None:
+def test_jsonl_gz_parquet_and_csv_agree(
+    rows: Rows, records: Records, write_rows: Writer, tmp_path: Path
+) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     pa = pytest.importorskip("pyarrow")
     plain = write_rows(rows)
@@ -47,7 +49,9 @@ def test_jsonl_gz_parquet_and_csv_agree(rows: Rows, records: Records, write_rows
     table = tmp_path / "made.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "prompt", "category", "label", *(f"{a}:{s}" for a in records.arms for s in "ab")])
+        writer.writerow(
+            ["id", "prompt", "category", "label", *(f"{a}:{s}" for a in records.arms for s in "ab")]
+        )
         for row in rows:
             scores = [row["scores"][a][s] for a in records.arms for s in (0, 1)]
             writer.writerow([row["id"], row["prompt"], row["category"], row["label"], *scores])
@@ -101,14 +105,23 @@ def test_verdicts_of_chosen_and_rejected_follow_them_to_their_sides() -> None:
 def test_a_missing_prompt_is_none_and_joins_no_others() -> None:
     nan = float("nan")
     made = [
-        {"id": i, "prompt": nan, "category": nan, "label": "a", "scores": {"x": [1, 0], "y": [0, 1]}} for i in range(3)
+        {
+            "id": i,
+            "prompt": nan,
+            "category": nan,
+            "label": "a",
+            "scores": {"x": [1, 0], "y": [0, 1]},
+        }
+        for i in range(3)
     ]
     found = collect("made", [(str(i), r) for i, r in enumerate(made)])
     assert (found.n_groups, found.categories, found.prompts) == (3, ("all",), ())
 
 
 def test_a_verdict_chosen_needs_a_side() -> None:
-    made = [{"id": str(i), "label": "b", "verdicts": {"x": "chosen", "y": "rejected"}} for i in range(3)]
+    made = [
+        {"id": str(i), "label": "b", "verdicts": {"x": "chosen", "y": "rejected"}} for i in range(3)
+    ]
     found = collect("made", [(str(i), r) for i, r in enumerate(made)])
     assert found.correct_PK.tolist() == [[1.0, 0.0]] * 3
 
@@ -131,16 +144,25 @@ def test_broken_rows_are_named_with_their_line_and_counted(rows: Rows, write_row
     found = only(path)
     assert found.n_broken == 5
     assert len(found) == len(rows) - 5
-    assert [p.split(": ")[0] for p in found.problems] == [f"made.jsonl line {n}" for n in (4, 6, 8, 10, 12)]
+    assert [p.split(": ")[0] for p in found.problems] == [
+        f"made.jsonl line {n}" for n in (4, 6, 8, 10, 12)
+    ]
 
 
-def test_pairs_of_identical_responses_are_left_out_and_counted(rows: Rows, write_rows: Writer) -> None:
+def test_pairs_of_identical_responses_are_left_out_and_counted(
+    rows: Rows, write_rows: Writer
+) -> None:
     for row in rows[:4]:
         row["response_b"] = row["response_a"]
-    path, console = write_rows(rows), Console(record=True, width=300, quiet=False, file=io.StringIO())
+    path, console = (
+        write_rows(rows),
+        Console(record=True, width=300, quiet=False, file=io.StringIO()),
+    )
     found = only(path)
     assert (found.n_identical, found.n_broken, len(found)) == (4, 0, len(rows) - 4)
-    told = measure([str(path)], Selection(), Settings(["uniform"], "category", seeds=1, folds=2), console)
+    told = measure(
+        [str(path)], Selection(), Settings(["uniform"], "category", seeds=1, folds=2), console
+    )
     assert told["files"][0]["identical_rows"] == 4
     assert "4 rows of identical responses left out" in console.export_text()
 
@@ -154,7 +176,9 @@ def test_pairs_of_identical_responses_are_left_out_and_counted(rows: Rows, write
         ({"scores": {"one": 1.0, "two": [1, 2]}}, "scores of one are"),
     ],
 )
-def test_bad_files_are_refused(rows: Rows, write_rows: Writer, change: dict[str, Any], says: str) -> None:
+def test_bad_files_are_refused(
+    rows: Rows, write_rows: Writer, change: dict[str, Any], says: str
+) -> None:
     path = write_rows([{**row, **change} for row in rows])
     with pytest.raises(InputError, match=says) as caught:
         only(path)
@@ -162,7 +186,15 @@ def test_bad_files_are_refused(rows: Rows, write_rows: Writer, change: dict[str,
 
 
 @pytest.mark.parametrize(
-    "name", ["missing.jsonl", "missing.parquet", "missing.csv", "table.xls", "missing.sqlite", "scores.json"]
+    "name",
+    [
+        "missing.jsonl",
+        "missing.parquet",
+        "missing.csv",
+        "table.xls",
+        "missing.sqlite",
+        "scores.json",
+    ],
 )
 def test_missing_or_unknown_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"no such|unknown kind"):
@@ -192,7 +224,12 @@ def test_prompts_are_let_go_beyond_the_limit(rows: Rows) -> None:
 
 def test_cost_by_arm_and_by_row() -> None:
     made = [
-        {"id": "1", "label": "a", "scores": {"x": [1, 0], "y": [1, 0]}, "cost": {"x": 2.0, "y": 0.5}},
+        {
+            "id": "1",
+            "label": "a",
+            "scores": {"x": [1, 0], "y": [1, 0]},
+            "cost": {"x": 2.0, "y": 0.5},
+        },
         {"id": "2", "label": "a", "scores": {"x": [1, 0], "y": [1, 0]}, "cost": 3},
         {"id": "3", "label": "a", "scores": {"x": [1, 0], "y": [1, 0]}},
     ]
@@ -202,7 +239,8 @@ def test_cost_by_arm_and_by_row() -> None:
 
 def test_infinite_scores_are_ordered_not_lost() -> None:
     made = [
-        {"id": str(i), "label": "a", "scores": {"x": [0.0, -math.inf], "y": [-math.inf, -math.inf]}} for i in range(2)
+        {"id": str(i), "label": "a", "scores": {"x": [0.0, -math.inf], "y": [-math.inf, -math.inf]}}
+        for i in range(2)
     ]
     found = collect("made", [(str(i), r) for i, r in enumerate(made)])
     assert np.isfinite(found.margins_PK).all()
@@ -213,18 +251,24 @@ def test_short_name() -> None:
     assert reading.short_name("folder/rewardmath.jsonl.gz") == "rewardmath"
 
 
-def test_broken_parquet_and_missing_hub_sets_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_parquet_and_missing_hub_sets_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pyarrow")
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"not a parquet file")
     with pytest.raises(InputError, match="not readable as Parquet"):
         only(path)
-    monkeypatch.setattr(reading, "read_rows", lambda name, split: iter([(f"{name} {split} row 1", {"label": "a"})]))
+    monkeypatch.setattr(
+        reading, "read_rows", lambda name, split: iter([(f"{name} {split} row 1", {"label": "a"})])
+    )
     assert list(reading.rows("owner/scores:test")) == [("owner/scores test row 1", {"label": "a"})]
     assert list(reading.rows("owner/scores")) == [("owner/scores train row 1", {"label": "a"})]
 
 
-@pytest.mark.parametrize("junk", [b"\xff\xfe\x00", b"[" * 5000, b'{"id": 1e999}', b"null", b"", b"\x1f\x8b broken"])
+@pytest.mark.parametrize(
+    "junk", [b"\xff\xfe\x00", b"[" * 5000, b'{"id": 1e999}', b"null", b"", b"\x1f\x8b broken"]
+)
 def test_junk_never_raises_anything_but_an_input_error(tmp_path: Path, junk: bytes) -> None:
     for name in ("junk.jsonl", "junk.jsonl.gz", "junk.csv", "junk.json", "junk.parquet"):
         path = tmp_path / name

@@ -72,7 +72,9 @@ def test_table_is_consistent(result: dict[str, Any], records: Records) -> None:
     assert routers["constant"]["accuracy"] == 0.5
     for entry in routers.values():
         assert entry["vs_best_single"]["diff"] == pytest.approx(entry["accuracy"] - best)
-        assert entry["regret"] == pytest.approx(-entry["vs_best_single"]["diff"] * len(records), abs=1e-6)
+        assert entry["regret"] == pytest.approx(
+            -entry["vs_best_single"]["diff"] * len(records), abs=1e-6
+        )
         assert entry["accuracy"] <= routers["oracle"]["accuracy"] + 1e-9
 
 
@@ -110,7 +112,9 @@ def test_bootstrap_agrees_with_the_textbook_standard_error() -> None:
     accuracy_P = (draw.random(400) < 0.7).astype(float)
     replicates_R = bootstrap(np.arange(400)).replicate([accuracy_P])
     assert replicates_R.std() == pytest.approx(accuracy_P.std() / 20, rel=4 / math.sqrt(2 * 2000))
-    assert replicates_R.mean() == pytest.approx(accuracy_P.mean(), abs=4 * accuracy_P.std() / 20 / math.sqrt(2000))
+    assert replicates_R.mean() == pytest.approx(
+        accuracy_P.mean(), abs=4 * accuracy_P.std() / 20 / math.sqrt(2000)
+    )
 
 
 def test_many_prompts_are_resampled_in_blocks() -> None:
@@ -118,7 +122,9 @@ def test_many_prompts_are_resampled_in_blocks() -> None:
     accuracy_P = (draw.random(9000) < 0.7).astype(float)
     boot = bootstrap(np.arange(9000), replicates=1000)
     assert boot.weight_RG.shape == (1000, 4000)
-    assert boot.replicate([accuracy_P]).std() == pytest.approx(accuracy_P.std() / math.sqrt(9000), rel=0.12)
+    assert boot.replicate([accuracy_P]).std() == pytest.approx(
+        accuracy_P.std() / math.sqrt(9000), rel=0.12
+    )
 
 
 def test_prompts_move_together_and_runs_add_variance() -> None:
@@ -151,25 +157,42 @@ def test_simultaneous_bounds_hold_for_the_winner() -> None:
 
 def test_what_is_said_of_a_method_does_not_change_with_the_others() -> None:
     """Shares of the error sum to at most one whatever is listed, and a name's share is its own."""
-    for labels in (list(DEFAULT), ["linucb"], ["linucb", "exp3"], ["linucb", "linucb:alpha=2", "mean"]):
+    for labels in (
+        list(DEFAULT),
+        ["linucb"],
+        ["linucb", "exp3"],
+        ["linucb", "linucb:alpha=2", "mean"],
+    ):
         routing = [m for m in labels if m not in ("uniform", "round_robin", "best_train", "oracle")]
         assert sum(1 / n for n in comparisons(routing)) <= 1 + 1e-12
-    alone, beside = comparisons(["linucb"])[0], comparisons(["exp3", "linucb", "mean:scores=raw"])[1]
+    alone, beside = (
+        comparisons(["linucb"])[0],
+        comparisons(["exp3", "linucb", "mean:scores=raw"])[1],
+    )
     assert alone == beside
     assert comparisons(["linucb", "linucb:alpha=2"]) == [2 * alone, 2 * alone]
 
 
 def test_one_more_router_leaves_the_verdict_as_it_was(records: Records) -> None:
     """A method that is no better adds a row to the table and not a word to the verdict, and who was named is said."""
-    few = evaluate(records, Settings(routers=["category_best"], features="category", seeds=2))["verdict"]
-    more = evaluate(records, Settings(routers=["category_best", "best_train"], features="category", seeds=2))["verdict"]
-    third = evaluate(records, Settings(routers=["exp3", "category_best"], features="category", seeds=2))["verdict"]
+    few = evaluate(records, Settings(routers=["category_best"], features="category", seeds=2))[
+        "verdict"
+    ]
+    more = evaluate(
+        records, Settings(routers=["category_best", "best_train"], features="category", seeds=2)
+    )["verdict"]
+    third = evaluate(
+        records, Settings(routers=["exp3", "category_best"], features="category", seeds=2)
+    )["verdict"]
     assert few["text"] == more["text"] == third["text"]
     assert few["confidence"] == third["confidence"]
     assert "Bonferroni" in few["text"]
     assert "category_best, named beforehand" in few["text"]
     assert third["named"] == ["exp3", "category_best"]
-    assert evaluate(records, Settings(routers=None, features="category", seeds=2))["verdict"]["named"] == []
+    assert (
+        evaluate(records, Settings(routers=None, features="category", seeds=2))["verdict"]["named"]
+        == []
+    )
 
 
 def test_kappa_and_f1_by_hand() -> None:
@@ -183,7 +206,11 @@ def test_kappa_and_f1_by_hand() -> None:
 
 def test_report_is_one_self_contained_page(result: dict[str, Any]) -> None:
     page = report.render(
-        {"files": [result, result], "ledgers": [], "settings": {"payoff": {"kind": "correct"}, "seeds": 3, "folds": 5}}
+        {
+            "files": [result, result],
+            "ledgers": [],
+            "settings": {"payoff": {"kind": "correct"}, "seeds": 3, "folds": 5},
+        }
     )
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("<script") == 1, "the page's own"
@@ -203,10 +230,15 @@ def test_report_is_one_self_contained_page(result: dict[str, Any]) -> None:
 def test_names_from_files_are_escaped_in_the_report(records: Records) -> None:
     arms = ("<b>x</b>", 'a"b', "c&d", "plain")
     made = evaluate(
-        replace(records, arms=arms, name="<i>file</i>"), Settings(routers=["uniform", "exp3"], features="none", seeds=1)
+        replace(records, arms=arms, name="<i>file</i>"),
+        Settings(routers=["uniform", "exp3"], features="none", seeds=1),
     )
     page = report.render(
-        {"files": [made], "ledgers": [], "settings": {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5}}
+        {
+            "files": [made],
+            "ledgers": [],
+            "settings": {"payoff": {"kind": "correct"}, "seeds": 1, "folds": 5},
+        }
     )
     assert "<b>x</b>" not in page
     assert "<i>file" not in page
@@ -217,7 +249,13 @@ def test_replay_writes_json_and_prints(rows: Rows, write_rows: Writer, tmp_path:
     console = Console(record=True, width=180)
     out = tmp_path / "out.json"
     made = replay(
-        [str(write_rows(rows))], FEW, features="category", seeds=2, by="category", json_out=out, console=console
+        [str(write_rows(rows))],
+        FEW,
+        features="category",
+        seeds=2,
+        by="category",
+        json_out=out,
+        console=console,
     )
     assert json.loads(out.read_text()) == json.loads(json.dumps(made))
     text = console.export_text()
@@ -228,17 +266,26 @@ def test_replay_writes_json_and_prints(rows: Rows, write_rows: Writer, tmp_path:
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_a_narrow_terminal_cuts_names_and_never_numbers(records: Records, width: int) -> None:
-    arms = tuple(f"[judge{k}]:some-organisation/some-very-long-model-name-{k}|rubric" for k in range(4))
+    arms = tuple(
+        f"[judge{k}]:some-organisation/some-very-long-model-name-{k}|rubric" for k in range(4)
+    )
     made = evaluate(
-        replace(records, arms=arms), Settings(routers=["uniform", "majority"], features="category", seeds=1)
+        replace(records, arms=arms),
+        Settings(routers=["uniform", "majority"], features="category", seeds=1),
     )
     console = Console(record=True, width=width)
     show(made, console, by_category=True)
     lines = console.export_text().splitlines()
     for label, entry in made["routers"].items():
         low, high = entry["vs_best_single"]["ci95"]
-        shown = f"{100 * entry['vs_best_single']['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]"
-        (line,) = [x for x in lines if x.startswith(label[:6]) and x.rstrip().removesuffix(" inside").find(shown) > 0]
+        shown = (
+            f"{100 * entry['vs_best_single']['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]"
+        )
+        (line,) = [
+            x
+            for x in lines
+            if x.startswith(label[:6]) and x.rstrip().removesuffix(" inside").find(shown) > 0
+        ]
         assert f"{100 * entry['accuracy']:.1f}" in line
         assert f"{entry['calls_per_row']:.2f}" in line
     assert sum("best arm here" in line for line in lines) == 1
@@ -264,7 +311,9 @@ def test_a_narrow_terminal_cuts_names_and_never_numbers(records: Records, width:
         ({"files": ["gone.jsonl"]}, "no such"),
     ],
 )
-def test_bad_input_is_one_clear_line(rows: Rows, write_rows: Writer, change: dict[str, Any], says: str) -> None:
+def test_bad_input_is_one_clear_line(
+    rows: Rows, write_rows: Writer, change: dict[str, Any], says: str
+) -> None:
     wanted: dict[str, Any] = {
         "files": [str(write_rows(rows))],
         "routers": ["uniform"],
@@ -281,7 +330,11 @@ def test_bad_input_is_one_clear_line(rows: Rows, write_rows: Writer, change: dic
 def test_options_reach_the_router(records: Records) -> None:
     made = evaluate(
         records,
-        Settings(routers=["linucb", "linucb:alpha=0,warmup=0", "thompson:noise_sd=0.3"], features="category", seeds=1),
+        Settings(
+            routers=["linucb", "linucb:alpha=0,warmup=0", "thompson:noise_sd=0.3"],
+            features="category",
+            seeds=1,
+        ),
     )
     shares = [made["routers"][r]["share"] for r in ("linucb", "linucb:alpha=0,warmup=0")]
     assert shares[0] != shares[1]
@@ -311,7 +364,9 @@ def test_a_ledger_without_audits_still_gets_values(tmp_path: Path) -> None:
 DATA = os.environ.get("REWARD_ROUTER_DATA")
 
 
-@pytest.mark.skipif(not DATA, reason="REWARD_ROUTER_DATA is not set: accuracies of the real files are not checked")
+@pytest.mark.skipif(
+    not DATA, reason="REWARD_ROUTER_DATA is not set: accuracies of the real files are not checked"
+)
 @pytest.mark.parametrize(
     ("file", "arms", "best", "weighted"),
     [
@@ -322,17 +377,26 @@ DATA = os.environ.get("REWARD_ROUTER_DATA")
         ("llmbar_casestudy", None, 0.836, 0.764),
     ],
 )
-def test_real_files_agree_with_an_independent_study(file: str, arms: str | None, best: float, weighted: float) -> None:
+def test_real_files_agree_with_an_independent_study(
+    file: str, arms: str | None, best: float, weighted: float
+) -> None:
     """Best single arm and weighted vote as another program, written apart from this one, found them (other folds: +-1 pp)."""
     path = Path(str(DATA)) / "replay" / f"{file}.jsonl.gz"
-    made = measure([str(path)], Selection(None, arms), Settings(routers=["weighted_vote"], features="none", seeds=3))
+    made = measure(
+        [str(path)],
+        Selection(None, arms),
+        Settings(routers=["weighted_vote"], features="none", seeds=3),
+    )
     (found,) = made["files"]
     assert found["routers"][found["best_single"]]["accuracy"] == pytest.approx(best, abs=5.1e-4)
     assert found["routers"]["weighted_vote"]["accuracy"] == pytest.approx(weighted, abs=0.011)
 
 
 def test_categories_have_both_denominators_and_they_add_up(records: Records) -> None:
-    found = evaluate(records, Settings(["uniform", "oracle", "majority"], "category", seeds=1, folds=2, by="category"))
+    found = evaluate(
+        records,
+        Settings(["uniform", "oracle", "majority"], "category", seeds=1, folds=2, by="category"),
+    )
     parts = found["by"].values()
     for name, entry in found["routers"].items():
         for part, over in (("accuracy", "rows"), ("accuracy_some_right", "some_right_rows")):

@@ -61,7 +61,9 @@ class Made:
         (self.folder / "summary.json").write_text(json.dumps(self._summary(records, counted, draw)))
         return self.folder
 
-    def _step(self, d: Dispatcher, t: int, draw: np.random.Generator, skill_K: Any) -> dict[str, Any]:
+    def _step(
+        self, d: Dispatcher, t: int, draw: np.random.Generator, skill_K: Any
+    ) -> dict[str, Any]:
         n = 1 if self.unit == "batch" else self.batch
         context_BD = np.eye(4)[draw.integers(0, 3, n)]
         names = (
@@ -79,7 +81,14 @@ class Made:
                     status = "ok" if arm == decision.name or self.ensemble else "audit"
                     score_N = truth_N * (2 * skill_K[k] - 1) + draw.normal(size=4) * 0.4
                     calls += [
-                        Call(decision.id, f"{decision.unit}/0/{i}", arm, float(s), status, 0.01 * (k + 1))
+                        Call(
+                            decision.id,
+                            f"{decision.unit}/0/{i}",
+                            arm,
+                            float(s),
+                            status,
+                            0.01 * (k + 1),
+                        )
                         for i, s in enumerate(score_N)
                     ]
             right = float(draw.random() < skill_K[decision.arm % len(self.arms)])
@@ -96,9 +105,13 @@ class Made:
         return {
             "step": t,
             "arms": {a: sum(x.name == a for x in decisions) for a in d.arms},
-            "probs": dict(zip(d.arms, np.mean([x.probs_K for x in decisions], axis=0).tolist(), strict=True)),
+            "probs": dict(
+                zip(d.arms, np.mean([x.probs_K for x in decisions], axis=0).tolist(), strict=True)
+            ),
             "loss": float(0.69 - 0.01 * t + 0.02 * draw.normal()),
-            "gold_sampled": float(np.clip(0.3 + 0.01 * t + 0.1 * draw.normal(), 0, 1)) if t % 4 else float("nan"),
+            "gold_sampled": float(np.clip(0.3 + 0.01 * t + 0.1 * draw.normal(), 0, 1))
+            if t % 4
+            else float("nan"),
             "words": 20.0,
             "posterior": posterior,
             "seconds": {},
@@ -199,13 +212,23 @@ def read(folder: Path) -> tuple[Page, str]:
     ],
     ids=lambda c: " ".join(map(str, c)) or "plain",
 )
-def test_every_run_gives_a_whole_page_that_opens_offline(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_every_run_gives_a_whole_page_that_opens_offline(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     page, text = read(Made(tmp_path / "run", **change).write())
-    assert not re.search(r'[="\s,](nan|inf|-inf)[",\s]', text), "a number that is none reached the drawing"
+    assert not re.search(r'[="\s,](nan|inf|-inf)[",\s]', text), (
+        "a number that is none reached the drawing"
+    )
     assert text.count("<script") == 1, "the page's own, and no text that became one"
     assert "None" not in page.text
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    for title in ("Gold before and after", "Who judged", "Calls and time", "Left out", "How to get this run again"):
+    for title in (
+        "Gold before and after",
+        "Who judged",
+        "Calls and time",
+        "Left out",
+        "How to get this run again",
+    ):
         assert title in page.text
 
 
@@ -222,12 +245,28 @@ def test_the_headline_says_what_the_interval_says(tmp_path: Path) -> None:
 def samples(folder: Path) -> None:
     """What the run would have kept of its responses: three prompts, one answer better, one worse, one the same."""
     rows = []
-    for i, (category, before, after) in enumerate([("sums", 0.0, 1.0), ("facts", 1.0, 0.0), ("sums", 1.0, 1.0)]):
+    for i, (category, before, after) in enumerate(
+        [("sums", 0.0, 1.0), ("facts", 1.0, 0.0), ("sums", 1.0, 1.0)]
+    ):
         for when, gold in (("before", before), ("after", after)):
             text = "the same" if i == 2 else f"<b>{when}</b> {i}"
-            row = {"when": when, "kind": "gold_sampled", "id": f"p{i}", "category": category, "prompt": f"prompt {i}"}
+            row = {
+                "when": when,
+                "kind": "gold_sampled",
+                "id": f"p{i}",
+                "category": category,
+                "prompt": f"prompt {i}",
+            }
             rows.append(
-                row | {"sample": 0, "response": text, "gold": gold, "finished": i == 0, "arm": None, "score": None}
+                row
+                | {
+                    "sample": 0,
+                    "response": text,
+                    "gold": gold,
+                    "finished": i == 0,
+                    "arm": None,
+                    "score": None,
+                }
             )
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -251,12 +290,21 @@ def test_the_box_says_better_worse_or_neither_and_why(tmp_path: Path) -> None:
     assert 'class="verdict better"' in text
     summary = json.loads((folder / "summary.json").read_text())
     row = summary["gold"]["all"]
-    row |= {"after": 0.1, "diff": -0.2, "ci95": [-0.3, -0.1], "finished_before": 0.68, "finished_after": 0.28}
+    row |= {
+        "after": 0.1,
+        "diff": -0.2,
+        "ci95": [-0.3, -0.1],
+        "finished_before": 0.68,
+        "finished_after": 0.28,
+    }
     (folder / "summary.json").write_text(json.dumps(summary))
     page, text = read(folder)
     assert "▼ Worse." in page.text
     assert 'class="verdict worse"' in text
-    assert "fewer answers end by themselves within the token limit: 68 % before, 28 % after" in page.text
+    assert (
+        "fewer answers end by themselves within the token limit: 68 % before, 28 % after"
+        in page.text
+    )
 
 
 def test_nothing_is_listed_as_left_out_that_was_not(tmp_path: Path) -> None:
@@ -294,7 +342,11 @@ def test_agreement_equals_a_count_by_hand() -> None:
     [decision] = d.route(np.ones((1, 2)), ["p"], 0)
     scores = {"a": [1, 2, 3], "b": [1, 3, 2], "c": [5, 5, float("nan")]}
     d.record_calls(
-        [Call(decision.id, f"p/0/{n}", arm, v, "audit") for arm, row in scores.items() for n, v in enumerate(row)]
+        [
+            Call(decision.id, f"p/0/{n}", arm, v, "audit")
+            for arm, row in scores.items()
+            for n, v in enumerate(row)
+        ]
     )
     found = gather.agreement(ledger.calls())
     assert found.alike_KK[0, 1] == pytest.approx(2 / 3)
@@ -323,7 +375,9 @@ def test_a_folder_without_a_finished_run_is_refused_in_one_line(tmp_path: Path) 
         training.write(folder)
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = Made(tmp_path / "run").write()
     before = training.write(folder).read_text(encoding="utf-8")
 
@@ -338,12 +392,26 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
 
 
 REAL: dict[str, Any] = {
-    "policy": {"model": "tiny", "n_responses": 4, "max_new_tokens": 8, "device": "cpu", "sample_dtype": "float32"},
-    "arms": [{"name": n, "kind": "metric", "metric": "length", "direction": n} for n in ("short", "long")],
+    "policy": {
+        "model": "tiny",
+        "n_responses": 4,
+        "max_new_tokens": 8,
+        "device": "cpu",
+        "sample_dtype": "float32",
+    },
+    "arms": [
+        {"name": n, "kind": "metric", "metric": "length", "direction": n} for n in ("short", "long")
+    ],
     "context": {"kind": "hashing", "dim": 8},
     "payoff": {"name": "neg_loss"},
     "pairs": {"per_prompt": 2, "truncated": "keep"},
-    "train": {"loss": "dpo+nll", "lr": 1e-3, "iterations": 1, "batch_prompts": 4, "batches_per_iteration": 3},
+    "train": {
+        "loss": "dpo+nll",
+        "lr": 1e-3,
+        "iterations": 1,
+        "batch_prompts": 4,
+        "batches_per_iteration": 3,
+    },
     "eval": {"limit": 8},
     "audit": 0.9,
 }
@@ -356,7 +424,18 @@ def test_a_real_run_fills_every_section(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(REAL))
     run.train(config.load(str(tmp_path / "config.yaml"), None, []), tmp_path / "run")
     page, _ = read(tmp_path / "run")
-    for section in ("gold", "arms", "payoffs", "posterior", "training", "truth", "agreement", "cost", "left", "setup"):
+    for section in (
+        "gold",
+        "arms",
+        "payoffs",
+        "posterior",
+        "training",
+        "truth",
+        "agreement",
+        "cost",
+        "left",
+        "setup",
+    ):
         assert section in page.ids, section
     for shown in (
         "Raw payoffs",

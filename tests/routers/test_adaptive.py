@@ -68,7 +68,9 @@ def test_regret_of_overall_strengths_is_far_below_linucb() -> None:
 
 @pytest.mark.parametrize("batch", [16, 64, 256])
 def test_the_first_batches_do_not_pile_up_on_one_arm(batch) -> None:
-    _, most = stream(Adaptive(4, 3), lambda x: np.full((len(x), 4), 0.6), 2 * batch, 3, 4, batch=batch)
+    _, most = stream(
+        Adaptive(4, 3), lambda x: np.full((len(x), 4), 0.6), 2 * batch, 3, 4, batch=batch
+    )
     assert most[0] < 0.6  # even before the first payoff
 
 
@@ -76,9 +78,15 @@ def test_the_evidence_is_that_of_the_whole_gaussian() -> None:
     """Rows and sums against the density of N(0, I + Z S^2 Z')."""
     rng = np.random.default_rng(0)
     for rows in (3, 20):
-        z_TZ, y_T, scale_Z = rng.normal(size=(rows, 5)), rng.normal(size=rows), rng.uniform(0.2, 2.0, 5)
+        z_TZ, y_T, scale_Z = (
+            rng.normal(size=(rows, 5)),
+            rng.normal(size=rows),
+            rng.uniform(0.2, 2.0, 5),
+        )
         cov_TT = np.eye(rows) + (z_TZ * scale_Z) @ (z_TZ * scale_Z).T
-        exact = -0.5 * np.linalg.slogdet(cov_TT)[1] + 0.5 * (y_T @ y_T - y_T @ np.linalg.solve(cov_TT, y_T))
+        exact = -0.5 * np.linalg.slogdet(cov_TT)[1] + 0.5 * (
+            y_T @ y_T - y_T @ np.linalg.solve(cov_TT, y_T)
+        )
         weights = scale_Z**2 * (z_TZ.T @ np.linalg.solve(cov_TT, y_T))
         gram = _Design(None, np.zeros(0), z_TZ.T @ z_TZ, z_TZ.T @ y_T)
         for design in (_Design(z_TZ, y_T, gram.gram_ZZ, gram.sum_Z), gram):
@@ -117,12 +125,20 @@ def test_a_discount_follows_a_change_and_its_absence_does_not() -> None:
 def test_one_seed_of_looks_is_the_clocks_whatever_the_cuts() -> None:
     """The looks come at the same payoffs whether these arrive one by one or in one late batch."""
     rng = np.random.default_rng(2)
-    x, arm, y = rng.normal(size=(200, 3)), rng.integers(0, 3, 200), (rng.random(200) < 0.6).astype(float)
+    x, arm, y = (
+        rng.normal(size=(200, 3)),
+        rng.integers(0, 3, 200),
+        (rng.random(200) < 0.6).astype(float),
+    )
     late, early = Adaptive(3, 3), Adaptive(3, 3)
     late.update(x, arm, y)
     for row in range(200):
         early.update(x[row : row + 1], arm[row : row + 1], y[row : row + 1])
-    assert (late.next_look, late.next_pool, late.clock) == (early.next_look, early.next_pool, early.clock)
+    assert (late.next_look, late.next_pool, late.clock) == (
+        early.next_look,
+        early.next_pool,
+        early.clock,
+    )
     assert (late.probs(x) == early.probs(x)).all()
 
 

@@ -57,7 +57,9 @@ def test_posterior_is_exact_on_both_sides_of_every_form_switch(dim):
         router.update(x[i : i + 1], np.array([0]), y[i : i + 1])
         if i + 1 in edges:
             mean, sd = router.posterior(q)
-            want_mean, want_sd = direct(x[: i + 1], y[: i + 1], np.ones(i + 1), q, 0.1, 1.0, np.zeros(dim))
+            want_mean, want_sd = direct(
+                x[: i + 1], y[: i + 1], np.ones(i + 1), q, 0.1, 1.0, np.zeros(dim)
+            )
             np.testing.assert_allclose(mean[:, 0], want_mean, atol=1e-10)
             np.testing.assert_allclose(sd[:, 0], want_sd, rtol=1e-10)
             one_mean, one_sd = router.posterior(q[:1])
@@ -108,12 +110,15 @@ def test_cold_width_is_the_priors(precision, noise):
     length = np.linalg.norm(x, axis=1)
     for router in (LinUCB(2, 7, ridge=precision), LinearThompson(2, 7, None, precision, noise)):
         mean, sd = router.posterior(x)
-        np.testing.assert_allclose(sd, np.repeat(length[:, None], 2, 1) / np.sqrt(precision), rtol=1e-12)
+        np.testing.assert_allclose(
+            sd, np.repeat(length[:, None], 2, 1) / np.sqrt(precision), rtol=1e-12
+        )
         assert (mean == 0).all()
 
 
 @pytest.mark.parametrize(
-    "make", [LinUCB, lambda k, d: LinearThompson(k, d, noise_sd=0.3), lambda k, d: LinUCB(k, d, window=20)]
+    "make",
+    [LinUCB, lambda k, d: LinearThompson(k, d, noise_sd=0.3), lambda k, d: LinUCB(k, d, window=20)],
 )
 def test_variance_along_a_context_shrinks_with_data_along_it(make):
     router, x = make(2, 5), np.eye(5)[:1]
@@ -129,14 +134,23 @@ def test_variance_along_a_context_shrinks_with_data_along_it(make):
 
 
 @pytest.mark.parametrize(
-    "keywords", [{}, {"discount": 0.97}, {"window": 50}, {"huber": 0.4}, {"trust": 0.5}, {"trust": 0.5, "window": 50}]
+    "keywords",
+    [
+        {},
+        {"discount": 0.97},
+        {"window": 50},
+        {"huber": 0.4},
+        {"trust": 0.5},
+        {"trust": 0.5, "window": 50},
+    ],
 )
 @pytest.mark.parametrize("shift", [-3.0, 100.0])
 def test_payoff_shifts_change_nothing_where_centring_is_on(keywords, shift):
     x, a, y = stream(200, 6, 3)
     prior = np.random.default_rng(2).normal(size=(3, 6)) * 0.3
     plain, shifted = (
-        LinearThompson(3, 6, prior, noise_sd=0.3, center=True, intercept=1.0, **keywords) for _ in range(2)
+        LinearThompson(3, 6, prior, noise_sd=0.3, center=True, intercept=1.0, **keywords)
+        for _ in range(2)
     )
     plain.update(x[:1], a[:1], y[:1])
     shifted.update(x[:1], a[:1], y[:1] + shift)
@@ -147,12 +161,17 @@ def test_payoff_shifts_change_nothing_where_centring_is_on(keywords, shift):
     np.testing.assert_allclose(shifted.posterior(x)[0] - shift, plain.posterior(x)[0], atol=1e-8)
 
 
-@pytest.mark.parametrize("keywords", [{"discount": 0.9}, {"window": 60}, {"discount": 0.95, "window": 100}])
+@pytest.mark.parametrize(
+    "keywords", [{"discount": 0.9}, {"window": 60}, {"discount": 0.95, "window": 100}]
+)
 @pytest.mark.parametrize("dim", [4, 80])
 def test_without_new_data_forgetting_returns_an_arm_to_its_prior(keywords, dim):
     x, _, y = stream(300, dim, 1)
     prior = np.random.default_rng(2).normal(size=(2, dim)) * 0.3
-    router, cold = LinearThompson(2, dim, prior, 0.7, 0.3, **keywords), LinearThompson(2, dim, prior, 0.7, 0.3)
+    router, cold = (
+        LinearThompson(2, dim, prior, 0.7, 0.3, **keywords),
+        LinearThompson(2, dim, prior, 0.7, 0.3),
+    )
     router.update(x[:100], np.zeros(100, int), y[:100])
     away = abs(router.posterior(x[:5])[1][:, 0] - cold.posterior(x[:5])[1][:, 0]).min()
     assert away > 0.05
@@ -162,7 +181,9 @@ def test_without_new_data_forgetting_returns_an_arm_to_its_prior(keywords, dim):
         np.testing.assert_allclose(got[:, 0], want[:, 0], atol=1e-9)
 
 
-@pytest.mark.parametrize("keywords", [{"discount": 0.97}, {"window": 70}, {"discount": 0.98, "window": 150}])
+@pytest.mark.parametrize(
+    "keywords", [{"discount": 0.97}, {"window": 70}, {"discount": 0.98, "window": 150}]
+)
 @pytest.mark.parametrize("dim", [5, 40, 90])
 def test_forgetting_equals_the_direct_solve_on_weighted_rows(keywords, dim):
     x, a, y = stream(400, dim, 2)
@@ -193,7 +214,9 @@ def test_an_intercept_has_its_own_precision():
 def test_the_mixture_weighs_components_by_evidence_and_adds_the_variance_between_them():
     x, _, y = stream(60, 4, 1)
     prior = np.array([[0.6, -0.2, 0.1, 0.3]])
-    router = LinearThompson(1, 4, prior, 2.0, 0.4, trust=0.3, trust_precision=0.5, trust_discount=1.0)
+    router = LinearThompson(
+        1, 4, prior, 2.0, 0.4, trust=0.3, trust_precision=0.5, trust_discount=1.0
+    )
     router.update(x, np.zeros(60, int), y)
     log, means, sds = [], [], []
     for mu, precision in ((prior[0], 2.0), (np.zeros(4), 0.5)):

@@ -43,7 +43,9 @@ def linear(name, exempt=(), **keywords):
 
 
 def sampled(name, exempt=(), **keywords):
-    return Case(name, lambda: LinearThompson(K, D, **{"noise_sd": 0.3, **keywords}), frozenset(exempt))
+    return Case(
+        name, lambda: LinearThompson(K, D, **{"noise_sd": 0.3, **keywords}), frozenset(exempt)
+    )
 
 
 class Own:
@@ -97,8 +99,12 @@ CASES = [
     Case("Adaptive", lambda: Adaptive(K, D)),
     Case("Adaptive explore", lambda: Adaptive(K, D, horizon=500, explore=0.1)),
     Case("Adaptive fading", lambda: Adaptive(K, D, discount=0.95), frozenset({"equal trained"})),
-    Case("Adaptive in context", adaptive_in_context, frozenset(ONE_ARM)),  # it has learned already, arm by arm
-    Case("Adaptive in context fading", lambda: adaptive_in_context(discount=0.99), frozenset(ONE_ARM)),
+    Case(
+        "Adaptive in context", adaptive_in_context, frozenset(ONE_ARM)
+    ),  # it has learned already, arm by arm
+    Case(
+        "Adaptive in context fading", lambda: adaptive_in_context(discount=0.99), frozenset(ONE_ARM)
+    ),
     Case("priced Adaptive", lambda: Priced(Adaptive(K, D), np.arange(K) / K), frozenset(ONE_ARM)),
     Case("Exp3", lambda: Exp3(K)),
     Case("of one's own", lambda: Own(K), frozenset(CHECKS_NOTHING)),
@@ -110,9 +116,15 @@ CASES = [
     linear("LinUCB window", ("equal trained",), window=30),
     linear("LinUCB huber", huber=0.3),
     linear("LinUCB center", center=True, intercept=0.5),
-    linear("LinUCB trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5),  # prior rows belong to indices
+    linear(
+        "LinUCB trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5
+    ),  # prior rows belong to indices
     linear("LinUCB guard", ONE_ARM, safe=1, margin=0.5),
-    Case("DiscountedLinUCB", lambda: DiscountedLinUCB(K, D, warmup=0, discount=0.95), frozenset({"equal trained"})),
+    Case(
+        "DiscountedLinUCB",
+        lambda: DiscountedLinUCB(K, D, warmup=0, discount=0.95),
+        frozenset({"equal trained"}),
+    ),
     sampled("Thompson"),
     sampled("Thompson warm-up", warmup=2),
     sampled("Thompson discount", ("equal trained",), discount=0.95),
@@ -120,10 +132,23 @@ CASES = [
     sampled("Thompson both", ("equal trained",), discount=0.97, window=40, center=True),
     sampled("Thompson center", center=True, intercept=0.5),
     sampled("Thompson huber", ("equal trained",), huber=0.3, center=True),
-    sampled("Thompson trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5, trust_precision=2.0),
-    sampled("Thompson trust fading", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5, discount=0.95, center=True),
+    sampled(
+        "Thompson trust", ("permutation", "equal"), prior_mean=PRIOR, trust=0.5, trust_precision=2.0
+    ),
+    sampled(
+        "Thompson trust fading",
+        ("permutation", "equal"),
+        prior_mean=PRIOR,
+        trust=0.5,
+        discount=0.95,
+        center=True,
+    ),
     sampled("Thompson guard", ONE_ARM, safe=1, margin=0.5),
-    Case("trusted", lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), frozenset(("permutation", "equal"))),
+    Case(
+        "trusted",
+        lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0),
+        frozenset(("permutation", "equal")),
+    ),
     Case(
         "trusted fading",
         lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, discount=0.95, warmup=2),
@@ -134,17 +159,29 @@ CASES = [
         lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, level=(0.6, 0.1)),
         frozenset(("permutation", "equal")),
     ),
-    Case("anchored", lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, trust=1.0), frozenset(("permutation", "equal"))),
     Case(
-        "priced trusted", lambda: Priced(trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), np.arange(K) / K), frozenset(ONE_ARM)
+        "anchored",
+        lambda: trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0, trust=1.0),
+        frozenset(("permutation", "equal")),
     ),
-    Case("priced LinUCB", lambda: Priced(LinUCB(K, D), np.arange(K) / K, 0.1, budget=0.4), frozenset(ONE_ARM)),
+    Case(
+        "priced trusted",
+        lambda: Priced(trusted(PRIOR_AND_MEAN, 40.0, 0.4, 10.0), np.arange(K) / K),
+        frozenset(ONE_ARM),
+    ),
+    Case(
+        "priced LinUCB",
+        lambda: Priced(LinUCB(K, D), np.arange(K) / K, 0.1, budget=0.4),
+        frozenset(ONE_ARM),
+    ),
     Case("priced Exp3", lambda: Priced(Exp3(K), np.arange(K) / K, budget=0.4), frozenset(ONE_ARM)),
 ]
 
 
 def under(law):
-    return pytest.mark.parametrize("case", [c for c in CASES if law not in c.exempt], ids=lambda c: c.name)
+    return pytest.mark.parametrize(
+        "case", [c for c in CASES if law not in c.exempt], ids=lambda c: c.name
+    )
 
 
 def events(rows, seed=0, arms=K, dim=D):
@@ -187,7 +224,11 @@ def test_probs_is_a_distribution_and_a_read_changes_nothing(case, rows):
 def test_a_drawn_arm_has_positive_probability_and_its_own_propensity(case):
     x = events(200, 3)[0]
     p = trained(case).probs(x)
-    for u in (np.zeros(200), np.random.default_rng(0).random(200), np.full(200, np.nextafter(1.0, 0))):
+    for u in (
+        np.zeros(200),
+        np.random.default_rng(0).random(200),
+        np.full(200, np.nextafter(1.0, 0)),
+    ):
         arm, propensity = choose(p, u)
         assert (propensity > 0).all()
         assert (propensity == p[np.arange(200), arm]).all()
@@ -231,7 +272,9 @@ def test_arms_in_equal_state_get_equal_probability(case):
     x, _, y, p = events(12)
     for arm in range(K):
         router.update(x, np.full(12, arm), y, p if case.name.startswith("Exp3") else None)
-    if "equal trained" not in case.exempt:  # forgetting and a Huber weight about a running mean see the order of events
+    if (
+        "equal trained" not in case.exempt
+    ):  # forgetting and a Huber weight about a running mean see the order of events
         np.testing.assert_allclose(router.probs(q), 1 / K, atol=1e-9)
 
 
@@ -240,7 +283,10 @@ def test_state_round_trip_is_bitwise_and_goes_on_bitwise(case):
     router, copy = trained(case, 170), case.make()
     copy.load_state_dict(router.state_dict())
     same_state(router.state_dict(), copy.state_dict())
-    assert all(isinstance(value, np.ndarray) and value.dtype != object for value in copy.state_dict().values())
+    assert all(
+        isinstance(value, np.ndarray) and value.dtype != object
+        for value in copy.state_dict().values()
+    )
     for seed in range(4):
         more = events(23, 20 + seed)
         assert (router.probs(more[0]) == copy.probs(more[0])).all()
@@ -311,7 +357,11 @@ def test_bad_input_is_refused_and_changes_nothing(case, bad):
 def test_any_array_gives_probabilities_or_a_clear_error(case, shape, dtype, fill):
     router = trained(case, 20)
     with np.errstate(all="ignore"):
-        x = np.full(shape, 0).astype(dtype) if dtype in ("U3", "?", "i4", "u1") else np.full(shape, fill).astype(dtype)
+        x = (
+            np.full(shape, 0).astype(dtype)
+            if dtype in ("U3", "?", "i4", "u1")
+            else np.full(shape, fill).astype(dtype)
+        )
     before = router.state_dict()
     with contextlib.suppress(InputError):
         assert np.isfinite(router.probs(x)).all()
@@ -383,7 +433,11 @@ def test_forced_pulls_are_bounded_and_even(make):
     router, x = make(), np.ones((1, 2))
     for pull in range(6):
         p = router.probs(x)[0]
-        fewest = np.bincount(np.arange(3).repeat(2)[:0], minlength=3) if pull == 0 else router.model.pulls_K
+        fewest = (
+            np.bincount(np.arange(3).repeat(2)[:0], minlength=3)
+            if pull == 0
+            else router.model.pulls_K
+        )
         np.testing.assert_allclose(p, (fewest == fewest.min()) / (fewest == fewest.min()).sum())
         router.update(x, np.array([p.argmax()]), np.array([0.5]))
     assert (router.model.pulls_K == 2).all()

@@ -59,10 +59,15 @@ class DirectSolve:
         self.pulls[k] += 1
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_regret_is_within_a_fifth_of_a_direct_solve(seed):
     """The same algorithm: only rounding and ties may differ, so 1.2x leaves room for a rare early fork."""
-    ours, reference = regret(LinUCB(4, 32, alpha=0.3), seed)[0], regret(DirectSolve(4, 32, 0.3), seed)[0]
+    ours, reference = (
+        regret(LinUCB(4, 32, alpha=0.3), seed)[0],
+        regret(DirectSolve(4, 32, 0.3), seed)[0],
+    )
     assert ours <= 1.2 * reference
 
 
@@ -83,7 +88,13 @@ def test_forgetting_beats_none_after_an_abrupt_change():
     keywords = {"alpha": 0.1, "center": True, "intercept": 1.0}
     plain = sum(regret(LinUCB(4, 8, **keywords), seed, **world)[0] for seed in (0, 2))
     for forgetting in ({"discount": 0.99}, {"window": 200}):
-        assert 2 * sum(regret(LinUCB(4, 8, **forgetting, **keywords), seed, **world)[0] for seed in (0, 2)) < plain
+        assert (
+            2
+            * sum(
+                regret(LinUCB(4, 8, **forgetting, **keywords), seed, **world)[0] for seed in (0, 2)
+            )
+            < plain
+        )
 
 
 def test_warm_up_tries_every_arm_in_every_run():
@@ -96,7 +107,10 @@ def test_huber_halves_the_harm_of_corrupted_payoffs():
     """Published at 5 % corruption: 301 without, 63 with."""
     keywords = {"alpha": 0.1, "center": True}
     plain = sum(regret(LinUCB(4, 16, **keywords), seed, 800, 0.05, dim=16)[0] for seed in range(3))
-    robust = sum(regret(LinUCB(4, 16, huber=0.3, **keywords), seed, 800, 0.05, dim=16)[0] for seed in range(3))
+    robust = sum(
+        regret(LinUCB(4, 16, huber=0.3, **keywords), seed, 800, 0.05, dim=16)[0]
+        for seed in range(3)
+    )
     assert 2 * robust < plain
 
 
@@ -106,8 +120,15 @@ def prior_regret(prior, trust, seed):
     if prior != "none":
         mean = truth + 0.03 * np.random.default_rng(seed).normal(size=truth.shape)
         mean = np.roll(mean, 1, axis=0) if prior == "stale" else mean
-    keywords = {"warmup": 2 if mean is None else 0, "noise_sd": 0.1, "center": True, "intercept": 1.0}
-    return regret(LinUCB(4, 16, alpha=0.1, prior_mean=mean, trust=trust, **keywords), seed, 700, dim=16)[0]
+    keywords = {
+        "warmup": 2 if mean is None else 0,
+        "noise_sd": 0.1,
+        "center": True,
+        "intercept": 1.0,
+    }
+    return regret(
+        LinUCB(4, 16, alpha=0.1, prior_mean=mean, trust=trust, **keywords), seed, 700, dim=16
+    )[0]
 
 
 def test_a_prior_has_to_earn_its_trust():
@@ -186,7 +207,11 @@ def guarded(seed, safe, margin=10.0, steps=400):
     """(lowest lead over always playing arm 0, its final value); the other arms are worse than the safe one."""
     rng = np.random.default_rng(seed)
     theta = np.array([[0.7, 0.0], [0.3, 0.3], [0.2, -0.3]])
-    router, lead, lowest = LinUCB(3, 2, alpha=2.0, warmup=0, noise_sd=0.1, safe=safe, margin=margin), 0.0, 0.0
+    router, lead, lowest = (
+        LinUCB(3, 2, alpha=2.0, warmup=0, noise_sd=0.1, safe=safe, margin=margin),
+        0.0,
+        0.0,
+    )
     for _ in range(steps):
         x = np.array([[1.0, rng.uniform(-1, 1)]]) / np.sqrt(2)
         arm = int(choose(router.probs(x), rng.random(1))[0][0])

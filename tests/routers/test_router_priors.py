@@ -62,7 +62,9 @@ def test_a_better_arm_is_found_with_them_and_missed_without():
     means = [0.5, 0.5, 0.5, 0.5, 0.7]
 
     def found(**keywords):
-        return np.array([(arms_of(seed, means, **keywords)[-40:] == 4).mean() > 0.5 for seed in range(RUNS)])
+        return np.array(
+            [(arms_of(seed, means, **keywords)[-40:] == 4).mean() > 0.5 for seed in range(RUNS)]
+        )
 
     bare, ours = found(), found(**OURS)
     better, worse = int((ours & ~bare).sum()), int((bare & ~ours).sum())
@@ -100,7 +102,11 @@ def regret(router, seed, steps=640, batch=16, arms=4, dim=16):
     """Expected regret of a stream of batches; ``router(truth, mean)`` makes it. Payoffs are 0 or 1 with mean .5 + x'theta."""
     draw = np.random.default_rng(seed)
     common, theta = 2 * draw.normal(size=dim) / np.sqrt(dim), 0.25 * draw.normal(size=(arms, dim))
-    made, stream, total = router(theta + 0.0625 * draw.normal(size=theta.shape)), np.random.default_rng(seed + 999), 0.0
+    made, stream, total = (
+        router(theta + 0.0625 * draw.normal(size=theta.shape)),
+        np.random.default_rng(seed + 999),
+        0.0,
+    )
     for _ in range(steps // batch):
         x = stream.normal(size=(batch, dim)) / np.sqrt(dim) + common
         x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -118,7 +124,9 @@ def kinds():
     def told(mean, **options):
         centred = np.column_stack([mean - mean.mean(axis=0), np.zeros(len(mean))])
         level = (0.5, 0.1)  # of the payoffs below, as an offline stage would know it
-        return trusted(centred, 200.0, NO_PRIOR["noise_sd"], NO_PRIOR["intercept"], level=level, **options)
+        return trusted(
+            centred, 200.0, NO_PRIOR["noise_sd"], NO_PRIOR["intercept"], level=level, **options
+        )
 
     return {
         "none": lambda mean: LinearThompson(*mean.shape, **NO_PRIOR),
@@ -134,13 +142,17 @@ def test_a_stale_prior_costs_at_most_a_fifth_and_a_good_one_keeps_nine_tenths(se
 
     Measured with 40: stale 1.07 +- .05 of no prior's regret, a good prior keeps .94 +- .03 of its gain (regret 36 -> 15).
     """
-    none, outright, good, stale = (np.array([regret(make, s) for s in range(seeds)]) for make in kinds().values())
+    none, outright, good, stale = (
+        np.array([regret(make, s) for s in range(seeds)]) for make in kinds().values()
+    )
     lost = 0.9 * (none - outright) - (none - good)
     extra = stale - 1.2 * none
     slack = 0.0 if seeds >= 40 else 2.0 / np.sqrt(seeds)
     assert lost.mean() <= slack * lost.std(ddof=1)
     assert extra.mean() <= slack * extra.std(ddof=1)
-    assert (none - outright).mean() > 2 * (none - outright).std(ddof=1) / np.sqrt(seeds)  # there is a gain to keep
+    assert (none - outright).mean() > 2 * (none - outright).std(ddof=1) / np.sqrt(
+        seeds
+    )  # there is a gain to keep
 
 
 def test_without_online_is_the_argmax_of_the_strengths_for_ever():
@@ -150,7 +162,9 @@ def test_without_online_is_the_argmax_of_the_strengths_for_ever():
     before = router.probs(x)
     first = x @ strengths[0] > x @ strengths[1]
     assert np.array_equal(before[first], np.tile([1.0, 0, 0, 0], (first.sum(), 1)))
-    assert np.array_equal(before[~first], np.tile([0.0, 0, 0.5, 0.5], ((~first).sum(), 1)))  # equal arms share
+    assert np.array_equal(
+        before[~first], np.tile([0.0, 0, 0.5, 0.5], ((~first).sum(), 1))
+    )  # equal arms share
     router.update(x, np.full(50, 1), np.ones(50))
     assert np.array_equal(router.probs(x), before)
     again = Strongest([np.zeros(6), None, np.zeros(6), np.zeros(6)])

@@ -46,7 +46,11 @@ def test_the_bounds_hold_in_exact_arithmetic(dim, ridge, dtype):
     for k, arm in enumerate(arms):
         low = np.tril(arm.base_DD)
         full = low + np.tril(low, -1).T
-        columns = [sum(map(Fraction.__mul__, *map(exact, (full[i], row)))) for row in rows for i in range(dim)]
+        columns = [
+            sum(map(Fraction.__mul__, *map(exact, (full[i], row))))
+            for row in rows
+            for i in range(dim)
+        ]
         for b, row in enumerate(rows):
             truth = sum(map(Fraction.__mul__, exact(row), columns[b * dim : (b + 1) * dim]))
             assert abs(Fraction(float(found[b, k])) - truth) <= Fraction(float(error[b, k]))
@@ -58,7 +62,8 @@ def exact(numbers):
 
 @pytest.mark.parametrize("dim", [5, 96, 150])
 @pytest.mark.parametrize(
-    "keywords", [{}, {"alpha": 0.0}, {"center": True, "intercept": 1.0}, {"alpha": 0.3, "explore": 0.1}]
+    "keywords",
+    [{}, {"alpha": 0.0}, {"center": True, "intercept": 1.0}, {"alpha": 0.3, "explore": 0.1}],
 )
 def test_choices_are_those_of_float64(dim, keywords, monkeypatch):
     router, x = taught(dim, **keywords)
@@ -69,7 +74,10 @@ def test_choices_are_those_of_float64(dim, keywords, monkeypatch):
             assert router.model.bounds(router.model.contexts(rows)) is not None
             assert (router.probs(rows) == unscreened(router, rows, monkeypatch)).all()
             penalty = 0.2 * rng.random(6)
-            assert (router.probs(rows, penalty) == unscreened(router, rows, monkeypatch, penalty_K=penalty)).all()
+            assert (
+                router.probs(rows, penalty)
+                == unscreened(router, rows, monkeypatch, penalty_K=penalty)
+            ).all()
 
 
 def test_equal_arms_share_a_row_and_few_arms_left_are_read_one_by_one(monkeypatch):
@@ -81,7 +89,9 @@ def test_equal_arms_share_a_row_and_few_arms_left_are_read_one_by_one(monkeypatc
         router.update(x, np.full(300, arm), 0.2 * rng.random(300) if arm < 7 else good)
     asked = []
     alone = router.model.alone
-    monkeypatch.setattr(router.model, "alone", lambda k, rows: (asked.append((k, len(rows))), alone(k, rows))[1])
+    monkeypatch.setattr(
+        router.model, "alone", lambda k, rows: (asked.append((k, len(rows))), alone(k, rows))[1]
+    )
     p = router.probs(x[:40])
     assert (p == unscreened(router, x[:40], monkeypatch)).all()
     shared = (p == 0.5).sum(axis=1)

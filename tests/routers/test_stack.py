@@ -24,7 +24,9 @@ def one_by_one(model, x):
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("dim", [8, 67, 150])
-@pytest.mark.parametrize("keywords", [{}, {"center": True, "intercept": 1.0}, {"dtype": np.float32}])
+@pytest.mark.parametrize(
+    "keywords", [{}, {"center": True, "intercept": 1.0}, {"dtype": np.float32}]
+)
 def test_arms_side_by_side_read_what_each_reads_alone(wide, dim, keywords, monkeypatch):
     monkeypatch.setattr(stack, "WIDE", 0 if wide else 10**12)
     router, x = taught(dim, **keywords)
@@ -60,14 +62,19 @@ def test_a_read_decides_nothing_about_what_is_stored():
         read.probs(x[:3])
         for router in (read, unread):
             router.update(x[i : i + 1], arm, payoff)
-    assert all(read.state_dict()[name].tobytes() == value.tobytes() for name, value in unread.state_dict().items())
+    assert all(
+        read.state_dict()[name].tobytes() == value.tobytes()
+        for name, value in unread.state_dict().items()
+    )
     assert (read.probs(x) == unread.probs(x)).all()
 
 
 def test_two_components_have_a_stack_each():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 40)) / 7
-    router = LinearThompson(3, 40, rng.normal(size=(3, 40)), trust=0.5, trust_precision=4.0, noise_sd=0.3)
+    router = LinearThompson(
+        3, 40, rng.normal(size=(3, 40)), trust=0.5, trust_precision=4.0, noise_sd=0.3
+    )
     router.update(x, rng.integers(0, 3, 600), rng.random(600))
     mean, sd, _ = router.model.components(x[:5])
     assert len(router.model._stacks) == 2
@@ -116,4 +123,7 @@ def test_a_state_with_whole_matrices_loads_as_one_with_triangles(rows):
     again = LinUCB(5, 60, ridge=0.1, warmup=0)
     again.load_state_dict(state)
     assert (again.probs(x[:9]) == router.probs(x[:9])).all()
-    assert all(again.state_dict()[name].tobytes() == value.tobytes() for name, value in router.state_dict().items())
+    assert all(
+        again.state_dict()[name].tobytes() == value.tobytes()
+        for name, value in router.state_dict().items()
+    )

@@ -48,7 +48,9 @@ def informed(weight_KD: Float) -> Anchored:
 
 
 def centred_on_payoffs(weight_KD: Float) -> LinearThompson:
-    return LinearThompson(ARMS, DIM + 1, weight_KD - weight_KD.mean(axis=0), 400.0, NOISE, center=True)
+    return LinearThompson(
+        ARMS, DIM + 1, weight_KD - weight_KD.mean(axis=0), 400.0, NOISE, center=True
+    )
 
 
 class AsSeen:
@@ -81,7 +83,9 @@ def test_a_stale_prior_costs_little_and_a_good_one_keeps_its_gain() -> None:
     assert outright < 0.5 * nothing  # the prior is worth having
     assert mean_regret(informed, 0.9, False) <= nothing - 0.9 * (nothing - outright)
     assert mean_regret(informed, 0.9, True) <= 1.2 * nothing
-    assert mean_regret(informed, None, True) > 1.5 * nothing  # without trust a stale prior is a dogma
+    assert (
+        mean_regret(informed, None, True) > 1.5 * nothing
+    )  # without trust a stale prior is a dogma
 
 
 def test_probabilities_and_moments_are_the_mixture_of_the_parts() -> None:
@@ -96,7 +100,9 @@ def test_probabilities_and_moments_are_the_mixture_of_the_parts() -> None:
     np.testing.assert_allclose(router.probs(x_BD).sum(axis=1), 1.0)
     mean_BK, sd_BK = router.posterior(x_BD)
     moments = [part.posterior(x_BD) for part in parts]
-    np.testing.assert_allclose(mean_BK, sum(w * m for w, (m, _) in zip(router.weight_M, moments, strict=True)))
+    np.testing.assert_allclose(
+        mean_BK, sum(w * m for w, (m, _) in zip(router.weight_M, moments, strict=True))
+    )
     second = sum(w * (m**2 + s**2) for w, (m, s) in zip(router.weight_M, moments, strict=True))
     np.testing.assert_allclose(sd_BK**2, second - mean_BK**2)
 
@@ -141,7 +147,9 @@ def test_arms_that_all_disappoint_alike_are_told_by_the_level_and_by_nothing_els
         trust[level] = router.trust
     assert trust[None] > 0.9
     assert trust[0.5, 0.05] < 0.01
-    assert trust[0.5, 10.0] == pytest.approx(trust[None], abs=0.05)  # a level that is not known says nothing
+    assert trust[0.5, 10.0] == pytest.approx(
+        trust[None], abs=0.05
+    )  # a level that is not known says nothing
     good = TrustedThompson(informed(weight_KD), plain(), 0.9, None, (0.5, 0.05))
     good.update(x_BD, np.arange(60) % 2, 0.8 + 0.4 * np.resize([1.0, -1.0, -1.0, 1.0], 60))
     assert good.trust > 0.9
@@ -159,7 +167,9 @@ def test_state_goes_on_bit_for_bit(nameless) -> None:  # type: ignore[no-untyped
     assert one.trust == two.trust
     with pytest.raises(InputError):
         one.load_state_dict(plain().state_dict())
-    other = TrustedThompson(informed(weight_KD), plain(), 0.5, plain() if nameless() is None else None)
+    other = TrustedThompson(
+        informed(weight_KD), plain(), 0.5, plain() if nameless() is None else None
+    )
     with pytest.raises(InputError, match="log_weight_M"):
         other.load_state_dict(one.state_dict())
 
@@ -170,7 +180,9 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="strictly between 0 and 1"):
         TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 1.0)
     with pytest.raises(InputError, match="nameless 2 and 7"):
-        TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 0.5, LinearThompson(2, DIM + 1))
+        TrustedThompson(
+            informed(np.zeros((ARMS, DIM + 1))), plain(), 0.5, LinearThompson(2, DIM + 1)
+        )
     with pytest.raises(InputError, match="the level's sd"):
         TrustedThompson(informed(np.zeros((ARMS, DIM + 1))), plain(), 0.5, None, (0.5, -1.0))
     bare = LinearThompson(ARMS, DIM + 1, None, 20.0, NOISE)
@@ -214,7 +226,9 @@ def test_a_prior_that_is_right_is_not_contradicted_by_its_own_choices() -> None:
     truth_BK = x_BD @ weight_KD.T
     truth_BK = truth_BK - truth_BK.mean(axis=1, keepdims=True)
     error = {
-        r: np.abs(r.posterior(x_BD)[0] - r.posterior(x_BD)[0].mean(axis=1, keepdims=True) - truth_BK).max()
+        r: np.abs(
+            r.posterior(x_BD)[0] - r.posterior(x_BD)[0].mean(axis=1, keepdims=True) - truth_BK
+        ).max()
         for r in (right, drifting)
     }
     assert error[right] < 1e-9

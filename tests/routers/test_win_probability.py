@@ -10,14 +10,20 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from reward_router.errors import InputError
-from reward_router.posterior.win_probability import _by_even_points, _by_panels, mixture_win_probability
+from reward_router.posterior.win_probability import (
+    _by_even_points,
+    _by_panels,
+    mixture_win_probability,
+)
 from reward_router.routers import LinearThompson, choose, win_probability
 
 
 def adaptive(mean, sd, weight):
     """SciPy's adaptive quadrature with break points at every component's scale: (K,) for (K, C) mixtures."""
     marks = np.unique(
-        np.concatenate([(mean + c * sd).ravel() for c in (-8, -6, -4.5, -3, -2, -1, 0, 1, 2, 3, 4.5, 6, 8)])
+        np.concatenate(
+            [(mean + c * sd).ravel() for c in (-8, -6, -4.5, -3, -2, -1, 0, 1, 2, 3, 4.5, 6, 8)]
+        )
     )
     marks = marks[marks >= (mean - 8 * sd).min(axis=1).max()]
 
@@ -28,7 +34,9 @@ def adaptive(mean, sd, weight):
         return density * np.delete(below, k).prod()
 
     ends = list(pairwise(marks))
-    return np.array([sum(quad(share, a, b, (k,), epsabs=1e-10)[0] for a, b in ends) for k in range(len(mean))])
+    return np.array(
+        [sum(quad(share, a, b, (k,), epsabs=1e-10)[0] for a, b in ends) for k in range(len(mean))]
+    )
 
 
 @pytest.mark.parametrize("ratio", [1.0, 10.0, 1e2, 1e4])
@@ -39,7 +47,9 @@ def test_win_probability_agrees_with_adaptive_quadrature(arms, ratio):
     sd[:, 0], sd[:, 1] = 1.0, 1 / ratio
     mean[1] = 0.0
     for m, s, p in zip(mean, sd, win_probability(mean, sd), strict=True):
-        np.testing.assert_allclose(p, adaptive(m[:, None], s[:, None], np.ones((arms, 1))), atol=1e-6)
+        np.testing.assert_allclose(
+            p, adaptive(m[:, None], s[:, None], np.ones((arms, 1))), atol=1e-6
+        )
 
 
 @pytest.mark.slow
@@ -67,7 +77,10 @@ def test_mixtures_agree_with_adaptive_quadrature(arms):
 def test_even_points_and_panels_agree_with_each_other_and_with_adaptive_quadrature(arms):
     """Sd ratios on both sides of where even points stop; arms that are hopeless, far apart, without spread."""
     rng = np.random.default_rng(arms)
-    mean, sd = rng.normal(size=(60, arms)) * 2, 10 ** (rng.uniform(-1, 0, (60, arms)) * np.linspace(0, 4, 60)[:, None])
+    mean, sd = (
+        rng.normal(size=(60, arms)) * 2,
+        10 ** (rng.uniform(-1, 0, (60, arms)) * np.linspace(0, 4, 60)[:, None]),
+    )
     mean[::7, 0], sd[3::9, -1] = 50.0, 0.0
     p, found = win_probability(mean, sd), _by_even_points(mean, sd)[1]
     assert 0 < found.sum() < 60
@@ -88,12 +101,18 @@ def test_even_points_are_close_enough_however_many_arms_are_nearly_equal(arms):
     sd = 3 ** rng.uniform(-1, 1, (40, arms)) ** np.tile([9, 1], 20)[:, None]
     p, found = _by_even_points(mean, sd)
     assert found.all()
-    np.testing.assert_allclose(p, _by_panels(mean[..., None], sd[..., None], np.ones((40, arms, 1))), atol=2e-8)
+    np.testing.assert_allclose(
+        p, _by_panels(mean[..., None], sd[..., None], np.ones((40, arms, 1))), atol=2e-8
+    )
 
 
 def test_sixty_four_equal_arms_share_exactly():
-    np.testing.assert_allclose(win_probability(np.zeros((2, 64)), np.ones((2, 64))), 1 / 64, atol=1e-12)
-    np.testing.assert_allclose(win_probability(np.zeros((1, 3)), np.zeros((1, 3))), 1 / 3, atol=1e-12)
+    np.testing.assert_allclose(
+        win_probability(np.zeros((2, 64)), np.ones((2, 64))), 1 / 64, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        win_probability(np.zeros((1, 3)), np.zeros((1, 3))), 1 / 3, atol=1e-12
+    )
 
 
 def test_two_arms_have_a_closed_form():
@@ -115,7 +134,9 @@ def test_win_probability_is_a_distribution_and_ignores_location_and_scale(arms, 
     assert np.isfinite(p).all()
     np.testing.assert_allclose(p.sum(), 1.0, atol=1e-12)
     if sd.min() > 1e-3 * max(sd.max(), np.ptp(mean)):
-        np.testing.assert_allclose(win_probability(mean * scale + shift * sd.max(), sd * scale), p, atol=1e-6)
+        np.testing.assert_allclose(
+            win_probability(mean * scale + shift * sd.max(), sd * scale), p, atol=1e-6
+        )
 
 
 def test_thompson_probabilities_are_the_law_of_drawing_weights():
@@ -152,7 +173,10 @@ def test_choose_inverts_the_cumulative_probabilities():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0, 1e-3) | st.just(0.0), min_size=1, max_size=8), st.floats(0, 1, exclude_max=True))
+@given(
+    st.lists(st.floats(0, 1e-3) | st.just(0.0), min_size=1, max_size=8),
+    st.floats(0, 1, exclude_max=True),
+)
 def test_choose_never_draws_an_arm_of_probability_zero(p, u):
     row = np.array([p])
     if row.sum() == 0:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from reward_router import Session, config
-from reward_router.assemble import Parts, bound_dispatcher, build_asker, build_mode, build_router, payoff_rule
+from reward_router.assemble import (
+    Parts,
+    bound_dispatcher,
+    build_asker,
+    build_mode,
+    build_router,
+    payoff_rule,
+)
 from reward_router.contexts import Contexts
 from reward_router.errors import RunError
 from reward_router.examples import Example
@@ -31,7 +38,11 @@ context: {kind: hashing, dim: 8}
 pairs: {per_prompt: 2}
 train: {iterations: 2, batch_prompts: 4, batches_per_iteration: 3}
 """
-ARMS = {"short": lambda text: -len(text), "long": len, "letters": lambda text: text.count("e") + text.count("n")}
+ARMS = {
+    "short": lambda text: -len(text),
+    "long": len,
+    "letters": lambda text: text.count("e") + text.count("n"),
+}
 
 RUNS = {
     "prompts": ("payoff.name=probe",),
@@ -65,11 +76,15 @@ class Alone:
         return list(items)
 
 
-def loop(tmp_path: Any, *settings: str, fails: tuple[str, ...] = (), breaks: tuple[int, ...] = ()) -> Loop:
+def loop(
+    tmp_path: Any, *settings: str, fails: tuple[str, ...] = (), breaks: tuple[int, ...] = ()
+) -> Loop:
     path = tmp_path / "c.yaml"
     path.write_text(CONFIG)
     given = config.load(path, None, settings)
-    examples = [Example(f"e{i}", f"count to {i}", "", lambda text: "seven" in text) for i in range(12)]
+    examples = [
+        Example(f"e{i}", f"count to {i}", "", lambda text: "seven" in text) for i in range(12)
+    ]
     models = {name: FakeArm(score_of, fails=name in fails) for name, score_of in ARMS.items()}
     pool = RewardPool({}, models=dict(models))
     asker = build_asker(given, pool)
@@ -99,8 +114,19 @@ def test_a_step_from_prompts_to_payoffs(tmp_path: Any) -> None:
     lines = [made.step(t) for t in range(6)]
     policy, trainer = cast(Any, made.parts.policy), cast(Any, made.parts.trainer)
     assert (policy.snapshots, policy.synced) == (2, 6)  # the reference moves with every iteration
-    assert sum(map(len, trainer.batches)) == made.counts["pairs"] == sum(line["pairs"] for line in lines)
-    assert lines[-1]["seconds"] == {"sample": 6, "embed": 6, "route": 12, "score": 12, "step": 6, "payoff": 6}
+    assert (
+        sum(map(len, trainer.batches))
+        == made.counts["pairs"]
+        == sum(line["pairs"] for line in lines)
+    )
+    assert lines[-1]["seconds"] == {
+        "sample": 6,
+        "embed": 6,
+        "route": 12,
+        "score": 12,
+        "step": 6,
+        "payoff": 6,
+    }
     for unit, arm, propensity, payoff in told(made):
         assert unit.startswith("e")
         assert (arm in (0, 1, 2), propensity) == (True, 1 / 3)

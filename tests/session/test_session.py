@@ -41,7 +41,9 @@ def batch(step: int = 0, **fields: Any) -> Batch:
     return Batch(step, [f"prompt number {i}" for i in range(3)], ids, TEXTS, GOLD, **fields)
 
 
-def session(payoff: Any = "probe", verdicts: Any = "single", ledger: Ledger | None = None, **models: Any) -> Session:
+def session(
+    payoff: Any = "probe", verdicts: Any = "single", ledger: Ledger | None = None, **models: Any
+) -> Session:
     dispatcher = Dispatcher(LinUCB(3, 8), NAMES, seed=5, ledger=ledger)
     return Session(dispatcher, {**arms(), **models}, Hashing(8), payoff, verdicts)
 
@@ -112,7 +114,10 @@ def test_payoffs_come_later_and_from_another_process_by_id(tmp_path: Path) -> No
     first = session(ledger=Ledger(tmp_path / "l.sqlite"))
     done = first.judge(batch())
     one, two, three = [decision.id for decision in done.decisions]
-    assert first.learn(done, {"p0": 0.25, two: 0.75}) == {one: 0.25, two: 0.75}  # known by its unit, or by its id
+    assert first.learn(done, {"p0": 0.25, two: 0.75}) == {
+        one: 0.25,
+        two: 0.75,
+    }  # known by its unit, or by its id
     first.dispatcher.close()
     later = session(ledger=Ledger(tmp_path / "l.sqlite"))
     assert later.dispatcher.pending == [three]
@@ -140,7 +145,11 @@ def test_an_ensemble_decides_without_an_arm() -> None:
     found = s.judgements(s.judge(batch()))
     z = []
     for score_of in SCORE_OF.values():
-        known = {(b, n): float(score_of(text)) for b, group in enumerate(TEXTS) for n, text in enumerate(group)}
+        known = {
+            (b, n): float(score_of(text))
+            for b, group in enumerate(TEXTS)
+            for n, text in enumerate(group)
+        }
         z.append(zscores(known))
     for row, judgement in enumerate(found):
         wanted = [np.mean([scores[row, n] for scores in z]) for n in range(3)]
@@ -149,7 +158,9 @@ def test_an_ensemble_decides_without_an_arm() -> None:
     before = s.dispatcher.router.state_dict()
     s.learn(s.judge(batch(1)))
     after = s.dispatcher.router.state_dict()
-    assert all(np.array_equal(before[name], after[name]) for name in before)  # nobody was drawn: nothing is learned
+    assert all(
+        np.array_equal(before[name], after[name]) for name in before
+    )  # nobody was drawn: nothing is learned
 
 
 def test_a_committee_ranks_with_its_confidence() -> None:

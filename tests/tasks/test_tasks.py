@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_router.errors import InputError
-from reward_router.tasks import CATEGORIES, SPLITS, Task, facts, generate, sentences, topics, verify, verify_check
+from reward_router.tasks import (
+    CATEGORIES,
+    SPLITS,
+    Task,
+    facts,
+    generate,
+    sentences,
+    topics,
+    verify,
+    verify_check,
+)
 from reward_router.tasks.generator import split_of
 
 TASKS = {split: generate(split) for split in SPLITS}
@@ -16,10 +26,18 @@ EVERY = [task for split in SPLITS for task in TASKS[split]]
 
 
 def test_enough_tasks_in_every_category_and_split():
-    for split, least, least_each in (("train", 400, 50), ("fit", 160, 20), ("dev", 160, 20), ("test", 160, 20)):
+    for split, least, least_each in (
+        ("train", 400, 50),
+        ("fit", 160, 20),
+        ("dev", 160, 20),
+        ("test", 160, 20),
+    ):
         assert len(TASKS[split]) >= least
         for category in CATEGORIES:
-            assert sum(task.category == category for task in TASKS[split]) >= least_each, (split, category)
+            assert sum(task.category == category for task in TASKS[split]) >= least_each, (
+                split,
+                category,
+            )
 
 
 def test_ids_and_prompts_are_unique_over_all_splits():
@@ -28,7 +46,10 @@ def test_ids_and_prompts_are_unique_over_all_splits():
 
 
 def contents(table):
-    return [line.split("|")[0].strip() if "[" not in line else line for line in table.strip().splitlines()]
+    return [
+        line.split("|")[0].strip() if "[" not in line else line
+        for line in table.strip().splitlines()
+    ]
 
 
 @pytest.mark.parametrize("table", [facts.TABLE, topics.TABLE, sentences.TABLE])
@@ -38,14 +59,21 @@ def test_no_content_item_occurs_outside_its_split(table):
     for item in items:
         if "[" in item:
             continue
-        homes = {split for split in SPLITS for task in TASKS[split] if f" {item.rstrip('?.')}" in f" {task.prompt}"}
+        homes = {
+            split
+            for split in SPLITS
+            for task in TASKS[split]
+            if f" {item.rstrip('?.')}" in f" {task.prompt}"
+        }
         assert homes <= {split_of(item)}, item
 
 
 def test_sums_of_two_splits_share_no_pair_in_either_order():
     pairs = {
         split: {
-            frozenset(number for number in "".join(c if c.isdigit() else " " for c in task.prompt).split())
+            frozenset(
+                number for number in "".join(c if c.isdigit() else " " for c in task.prompt).split()
+            )
             for task in TASKS[split]
             if task.category == "sums"
         }
@@ -79,7 +107,12 @@ def test_the_canonical_answer_passes_and_another_tasks_answer_does_not():
     answered = [task for task in EVERY if task.answer is not None]
     for task in answered:
         assert verify(task, task.answer), task
-    wrong = [(task, other) for task in answered for other in answered[::37] if other.answer not in (task.answer, "")]
+    wrong = [
+        (task, other)
+        for task in answered
+        for other in answered[::37]
+        if other.answer not in (task.answer, "")
+    ]
     assert sum(verify(task, other.answer) for task, other in wrong) < 0.02 * len(wrong)
 
 

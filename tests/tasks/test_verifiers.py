@@ -9,10 +9,18 @@ from reward_router.tasks import verify_check
 from reward_router.tasks.verifiers import RULES, sentence_count, words
 
 CASES = [
-    ({"kind": "contains", "words": ["Cup", "kitchen"]}, "A CUP in my kitchen.", "Cups in my kitchen."),
+    (
+        {"kind": "contains", "words": ["Cup", "kitchen"]},
+        "A CUP in my kitchen.",
+        "Cups in my kitchen.",
+    ),
     ({"kind": "excludes", "words": ["dog"]}, "A dogged walk.", "Two dogs bark."),
     ({"kind": "excludes", "words": ["go"]}, "Forgo it.", "We go."),
-    ({"kind": "any_of", "phrases": ["carbon dioxide", "CO2"]}, "It is Carbon Dioxide.", "It is carbon."),
+    (
+        {"kind": "any_of", "phrases": ["carbon dioxide", "CO2"]},
+        "It is Carbon Dioxide.",
+        "It is carbon.",
+    ),
     ({"kind": "any_of", "phrases": ["O"]}, "Its symbol is O.", "Oxygen."),
     ({"kind": "last_number", "value": 59}, "34 + 25 = 59.", "59 is what 34 + 25 give, or 60"),
     ({"kind": "last_number", "value": 1200}, "That is 1,200!", "That is 1200.5"),
@@ -27,7 +35,11 @@ CASES = [
     ({"kind": "title_case"}, "The Art of Baking: A Guide", "The art of baking"),
     ({"kind": "title_case"}, "7 Days in Rome", "of Mice and Men"),
     ({"kind": "one_line"}, "A Title\n", "A Title\nand more"),
-    ({"kind": "all", "checks": [{"kind": "complete"}, {"kind": "has_digit"}]}, "I have 2.", "I have 2"),
+    (
+        {"kind": "all", "checks": [{"kind": "complete"}, {"kind": "has_digit"}]},
+        "I have 2.",
+        "I have 2",
+    ),
 ]
 
 
@@ -56,7 +68,9 @@ def test_sentences_and_words_add_up(parts):
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_only_the_value_itself_passes_a_number(value, given_value):
-    assert verify_check({"kind": "last_number", "value": value}, f"It is {given_value:,}.") == (value == given_value)
+    assert verify_check({"kind": "last_number", "value": value}, f"It is {given_value:,}.") == (
+        value == given_value
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,20 @@ def tiny_llama(seed: int = 0, **more: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, initializer_range=0.2, **shape, **more)).eval()
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=VOCAB, initializer_range=0.2, **shape, **more)
+    ).eval()
 
 
-def batch(left: bool = False, rows: int = 5, width: int = 40) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(
+    left: bool = False, rows: int = 5, width: int = 40
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Random tokens; row i has i pads, a prompt of 3 to 7 tokens, the rest response."""
     gen = torch.Generator().manual_seed(3)
     ids_BT = torch.randint(3, VOCAB, (rows, width), generator=gen)
@@ -31,7 +40,9 @@ def batch(left: bool = False, rows: int = 5, width: int = 40) -> tuple[torch.Ten
     return ids_BT.masked_fill(~seen_BT, 0), seen_BT.long(), (seen_BT & (at_T >= start_B)).long()
 
 
-def plain(model: Any, ids_BT: torch.Tensor, seen_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+def plain(
+    model: Any, ids_BT: torch.Tensor, seen_BT: torch.Tensor, mask_BT: torch.Tensor
+) -> torch.Tensor:
     logits_BTV = model(input_ids=ids_BT, attention_mask=seen_BT).logits.float()
     all_BT = logits_BTV[:, :-1].log_softmax(-1).gather(2, ids_BT[:, 1:, None])[..., 0]
     return nn.functional.pad(all_BT, (1, 0)) * mask_BT
@@ -93,7 +104,9 @@ def test_first_column_and_empty_masks_have_no_log_probability() -> None:
 
 def test_through_peft_with_gradient_checkpointing() -> None:
     peft = pytest.importorskip("peft")
-    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    config = peft.LoraConfig(
+        r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False
+    )
     model = peft.get_peft_model(tiny_llama(), config)
     expected_BT = plain(model, *batch())
     model.enable_input_require_grads()

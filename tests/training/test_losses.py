@@ -28,8 +28,20 @@ def tiny_llama(seed: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=64, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=2, **shape)
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    config = LlamaConfig(
+        vocab_size=64,
+        initializer_range=0.3,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        **shape,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -42,12 +54,23 @@ def tiny_tokenizer() -> Any:
     vocab = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, 64)}
     core = Tokenizer(WordLevel(vocab, unk_token="<pad>"))
     core.pre_tokenizer = WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def trainer_args(out: Path, **more: Any) -> dict[str, Any]:
-    base = {"output_dir": str(out), "per_device_train_batch_size": 4, "use_cpu": True, "bf16": False}
-    return base | {"report_to": "none", "gradient_checkpointing": False, "disable_dropout": False} | more
+    base = {
+        "output_dir": str(out),
+        "per_device_train_batch_size": 4,
+        "use_cpu": True,
+        "bf16": False,
+    }
+    return (
+        base
+        | {"report_to": "none", "gradient_checkpointing": False, "disable_dropout": False}
+        | more
+    )
 
 
 def one_batch(trainer: Any) -> tuple[float, dict[str, Any]]:
@@ -61,14 +84,20 @@ def models() -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def trl_dpo(models: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[float, Any]]:
+def trl_dpo(
+    models: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[float, Any]]:
     trl = pytest.importorskip("trl")
     from datasets import Dataset
 
     def run(loss_type: list[str], beta: float) -> tuple[float, Any]:
-        args = trl.DPOConfig(**trainer_args(tmp_path_factory.mktemp("dpo"), loss_type=loss_type, beta=beta))
+        args = trl.DPOConfig(
+            **trainer_args(tmp_path_factory.mktemp("dpo"), loss_type=loss_type, beta=beta)
+        )
         data, tokenizer = Dataset.from_list(PAIRS), tiny_tokenizer()
-        trainer = trl.DPOTrainer(models[0], models[1], args, train_dataset=data, processing_class=tokenizer)
+        trainer = trl.DPOTrainer(
+            models[0], models[1], args, train_dataset=data, processing_class=tokenizer
+        )
         return one_batch(trainer)
 
     return run
@@ -94,7 +123,9 @@ def test_dpo_equals_trl(models: Any, trl_dpo: Any, beta: float) -> None:
     theirs, batch = trl_dpo(["sigmoid"], beta)
     mine = our_dpo(models, batch, beta).mean()
     assert mine.item() == pytest.approx(theirs, abs=1e-5)
-    assert abs(theirs - math.log(2)) > 0.01  # policy and reference differ, so the comparison says something
+    assert (
+        abs(theirs - math.log(2)) > 0.01
+    )  # policy and reference differ, so the comparison says something
 
 
 def test_token_nll_equals_trl_sft(models: Any, trl_dpo: Any) -> None:
@@ -115,12 +146,16 @@ def test_dpo_gradient_equals_trl(models: Any, tmp_path: Path) -> None:
     args = trl.DPOConfig(**trainer_args(tmp_path, loss_type=["sigmoid", "sft"]))
     policy = tiny_llama(1)
     data = Dataset.from_list(PAIRS)
-    trainer = trl.DPOTrainer(policy, models[1], args, train_dataset=data, processing_class=tiny_tokenizer())
+    trainer = trl.DPOTrainer(
+        policy, models[1], args, train_dataset=data, processing_class=tiny_tokenizer()
+    )
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.compute_loss(policy, dict(batch)).backward()
     theirs = {name: p.grad.clone() for name, p in policy.named_parameters()}
     policy.zero_grad()
-    (our_dpo((policy, models[1]), batch, 0.1) + our_sft((policy, models[1]), batch)).mean().backward()
+    (
+        our_dpo((policy, models[1]), batch, 0.1) + our_sft((policy, models[1]), batch)
+    ).mean().backward()
     for name, parameter in policy.named_parameters():
         torch.testing.assert_close(parameter.grad, theirs[name], atol=1e-5, rtol=1e-4, msg=name)
 
@@ -135,10 +170,16 @@ def test_kto_equals_trl(models: Any, tmp_path: Path, up: float, down: float) -> 
         {"prompt": p["prompt"], "completion": p[kind], "label": kind == "chosen"}
         for p, kind in zip(PAIRS, kinds, strict=True)
     ]
-    args = trl.KTOConfig(**trainer_args(tmp_path, desirable_weight=up, undesirable_weight=down, beta=0.3))
+    args = trl.KTOConfig(
+        **trainer_args(tmp_path, desirable_weight=up, undesirable_weight=down, beta=0.3)
+    )
     tokenizer = tiny_tokenizer()
     trainer = trl.KTOTrainer(
-        models[0], models[1], args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+        models[0],
+        models[1],
+        args,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
     )
     theirs, batch = one_batch(trainer)
     (policy_B, ref_B), (policy_kl_B, ref_kl_B) = (
@@ -162,21 +203,32 @@ def test_dpo_laws(rows: list[tuple[float, ...]], beta: float) -> None:
     swapped = dpo(rejected, chosen, ref_rejected, ref_chosen, beta)
     margin = beta * (chosen - ref_chosen - rejected + ref_rejected)
     torch.testing.assert_close(swapped - loss, margin)  # -log s(-m) + log s(m) = m
-    torch.testing.assert_close(dpo(chosen, rejected, chosen, rejected), torch.full_like(chosen, math.log(2)))
+    torch.testing.assert_close(
+        dpo(chosen, rejected, chosen, rejected), torch.full_like(chosen, math.log(2))
+    )
 
 
 @given(st.lists(st.lists(logp, min_size=1, max_size=7), min_size=1, max_size=5))
 def test_nll_reductions_are_the_means_they_claim(rows: list[list[float]]) -> None:
     width = max(len(row) for row in rows)
-    padded_PT = torch.tensor([row + [math.inf] * (width - len(row)) for row in rows], dtype=torch.float64)
+    padded_PT = torch.tensor(
+        [row + [math.inf] * (width - len(row)) for row in rows], dtype=torch.float64
+    )
     mask_PT = torch.isfinite(padded_PT)
     per_response = nll(padded_PT, mask_PT)
-    torch.testing.assert_close(per_response, torch.tensor([-sum(r) / len(r) for r in rows], dtype=torch.float64))
+    torch.testing.assert_close(
+        per_response, torch.tensor([-sum(r) / len(r) for r in rows], dtype=torch.float64)
+    )
     pooled = -padded_PT[mask_PT].mean()
     torch.testing.assert_close(nll(padded_PT, mask_PT, "token").mean(), pooled)
     mean_tokens = mask_PT.sum().item() / len(rows)
-    cut = [nll(padded_PT[i : i + 1], mask_PT[i : i + 1], "token", mean_tokens) for i in range(len(rows))]
-    torch.testing.assert_close(torch.cat(cut).mean(), pooled)  # micro-batches of one add up to the batch
+    cut = [
+        nll(padded_PT[i : i + 1], mask_PT[i : i + 1], "token", mean_tokens)
+        for i in range(len(rows))
+    ]
+    torch.testing.assert_close(
+        torch.cat(cut).mean(), pooled
+    )  # micro-batches of one add up to the batch
 
 
 def test_a_response_without_tokens_costs_nothing_and_gives_no_nan() -> None:

@@ -18,8 +18,15 @@ def model_of(**more: Any) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, initializer_range=0.2, **shape, **more)).eval()
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=VOCAB, initializer_range=0.2, **shape, **more)
+    ).eval()
 
 
 def one_row_each(model: Any, texts: list[tuple[list[int], list[int]]]) -> torch.Tensor:
@@ -30,13 +37,18 @@ def one_row_each(model: Any, texts: list[tuple[list[int], list[int]]]) -> torch.
     start_B1 = torch.tensor([[len(x)] for x, _ in texts])
     column_T = torch.arange(width)
     seen_BT = column_T < length_B1
-    token_BT, mask_BT = response_logps(model, ids_BT, seen_BT.long(), seen_BT & (column_T >= start_B1))
+    token_BT, mask_BT = response_logps(
+        model, ids_BT, seen_BT.long(), seen_BT & (column_T >= start_B1)
+    )
     return (token_BT * mask_BT).sum(1)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @settings(max_examples=15, deadline=None)
-@given(st.lists(IDS, min_size=1, max_size=3), st.lists(st.tuples(st.integers(0, 2), IDS), min_size=1, max_size=7))
+@given(
+    st.lists(IDS, min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), IDS), min_size=1, max_size=7),
+)
 def test_equals_a_row_for_every_response(
     attention: str, prompts: list[list[int]], answers: list[tuple[int, list[int]]]
 ) -> None:

@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="needs the packages of the extra `tr
 
 from reward_router import keyed  # noqa: E402
 from reward_router.config import Config, PolicyConfig, TrainConfig  # noqa: E402
+from reward_router.distributed import Ranks  # noqa: E402
 from reward_router.policy import Policy  # noqa: E402
-from reward_router.ranks import Ranks  # noqa: E402
 from reward_router.responses import Response  # noqa: E402
 from reward_router.training.schedule import Schedule  # noqa: E402
 from reward_router.training.step import Pair, Trainer  # noqa: E402
@@ -33,15 +33,25 @@ BATCHES = [
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.floats(0, 0.99), st.sampled_from(["constant", "linear", "cosine"]), st.integers(1, 9), st.integers(1, 9))
-def test_rates_rise_then_fall_between_zero_and_lr(warmup: float, kind: Any, batches: int, per_batch: int) -> None:
+@given(
+    st.floats(0, 0.99),
+    st.sampled_from(["constant", "linear", "cosine"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+)
+def test_rates_rise_then_fall_between_zero_and_lr(
+    warmup: float, kind: Any, batches: int, per_batch: int
+) -> None:
     schedule = Schedule(2.0, warmup, kind, batches, per_batch)
     rates = [schedule.rate(b, k / per_batch) for b in range(batches) for k in range(per_batch)]
     warm = schedule.warm_steps
     assert warm == math.ceil(warmup * (batches * per_batch))
     assert all(0 < r <= 2.0 for r in rates)
     assert rates[:warm] == pytest.approx([2.0 * (n + 1) / warm for n in range(warm)])
-    assert all(later <= earlier + 1e-12 for earlier, later in zip(rates[warm:], rates[warm + 1 :], strict=False))
+    assert all(
+        later <= earlier + 1e-12
+        for earlier, later in zip(rates[warm:], rates[warm + 1 :], strict=False)
+    )
     if kind == "constant":
         assert set(rates[warm:]) <= {2.0}
 
@@ -55,7 +65,9 @@ def test_rates_are_those_of_transformers_one_step_on(kind: str) -> None:
     schedule = Schedule(3.0, 4, kind, 10, 2)  # type: ignore[arg-type]
     for n in range(20):
         if n >= 4:
-            assert schedule.rate(n // 2, n % 2 / 2) == pytest.approx(optimizer.param_groups[0]["lr"])
+            assert schedule.rate(n // 2, n % 2 / 2) == pytest.approx(
+                optimizer.param_groups[0]["lr"]
+            )
         optimizer.step()
         theirs.step()
 
@@ -92,7 +104,13 @@ def by_hand(policy: Policy, pairs: list[Pair], reference: list[Any], beta: float
 def test_a_run_equals_a_loop_written_by_hand(new_reference: bool) -> None:
     """Two passes in mini-batches of four over batches of six, no, five and two pairs; warm-up of three steps, then cosine."""
     config = TrainConfig(
-        loss="dpo+nll", lr=2e-3, warmup=3, schedule="cosine", steps_per_batch=2, mini_batch=4, micro_batch=2
+        loss="dpo+nll",
+        lr=2e-3,
+        warmup=3,
+        schedule="cosine",
+        steps_per_batch=2,
+        mini_batch=4,
+        micro_batch=2,
     )
     ours, hand = (Policy(PolicyConfig(model="tiny", device="cpu"), config, 0) for _ in range(2))
     schedule = Schedule(config.lr, 3, "cosine", batches=4, per_batch=4)
@@ -107,7 +125,8 @@ def test_a_run_equals_a_loop_written_by_hand(new_reference: bool) -> None:
 
         with torch.no_grad():
             reference = [
-                [logps(hand, "reference", p.prompt, text)[0] for text in (p.chosen, p.rejected)] for p in pairs
+                [logps(hand, "reference", p.prompt, text)[0] for text in (p.chosen, p.rejected)]
+                for p in pairs
             ]
             first = [float(x) for x in by_hand(hand, pairs, reference, config.beta)]
         rates, parts = [], math.ceil(len(pairs) / 4)
@@ -119,7 +138,9 @@ def test_a_run_equals_a_loop_written_by_hand(new_reference: bool) -> None:
                 rise, fall = (before + 1) / 3, (1 + math.cos(math.pi * (1 - left))) / 2
                 rates.append(config.lr * (rise if before < 3 else fall))
                 rows = [int(i) for i in part]
-                loss = by_hand(hand, [pairs[i] for i in rows], [reference[i] for i in rows], config.beta)
+                loss = by_hand(
+                    hand, [pairs[i] for i in rows], [reference[i] for i in rows], config.beta
+                )
                 optimizer.zero_grad()
                 (sum(loss) / len(loss)).backward()
                 torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)

@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
 from reward_router.config import PolicyConfig, TrainConfig  # noqa: E402
+from reward_router.distributed import Ranks  # noqa: E402
 from reward_router.policy import Policy  # noqa: E402
-from reward_router.ranks import Ranks  # noqa: E402
 from reward_router.responses import Response  # noqa: E402
 from reward_router.training.step import Pair, Trainer, mismatched  # noqa: E402
 
@@ -34,7 +34,9 @@ def ranks() -> Ranks:
 def trainer(ranks: Ranks) -> Callable[..., Trainer]:
     def make(**settings: Any) -> Trainer:
         config = TrainConfig(lr=1e-3, **settings)
-        return Trainer(Policy(PolicyConfig(model="tiny", device="cpu"), config, 0), config, ranks.accelerator)
+        return Trainer(
+            Policy(PolicyConfig(model="tiny", device="cpu"), config, 0), config, ranks.accelerator
+        )
 
     return make
 
@@ -51,7 +53,9 @@ def moved(t: Trainer) -> Trainer:
 
 
 @pytest.mark.parametrize("loss", ["dpo", "nll", "dpo+nll"])
-def test_the_shortcut_at_the_reference_changes_nothing(trainer: Callable[..., Trainer], loss: str) -> None:
+def test_the_shortcut_at_the_reference_changes_nothing(
+    trainer: Callable[..., Trainer], loss: str
+) -> None:
     results = []
     for at_reference in (True, False):
         t = trainer(loss=loss)
@@ -62,8 +66,12 @@ def test_the_shortcut_at_the_reference_changes_nothing(trainer: Callable[..., Tr
     assert torch.allclose(results[0][1], results[1][1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("loss", "reduction"), [("dpo+nll", "response"), ("nll", "token"), ("kto", "response")])
-def test_micro_batches_do_not_change_the_gradient(trainer: Callable[..., Trainer], loss: str, reduction: str) -> None:
+@pytest.mark.parametrize(
+    ("loss", "reduction"), [("dpo+nll", "response"), ("nll", "token"), ("kto", "response")]
+)
+def test_micro_batches_do_not_change_the_gradient(
+    trainer: Callable[..., Trainer], loss: str, reduction: str
+) -> None:
     results = []
     for size in (1, 2, 5):
         t = moved(trainer(loss=loss, nll_reduction=reduction, micro_batch=size))
@@ -73,13 +81,18 @@ def test_micro_batches_do_not_change_the_gradient(trainer: Callable[..., Trainer
         assert torch.allclose(grad, results[0][1], atol=1e-5)
 
 
-def test_prompt_is_masked_and_the_end_is_trained_where_there_is_one(trainer: Callable[..., Trainer]) -> None:
+def test_prompt_is_masked_and_the_end_is_trained_where_there_is_one(
+    trainer: Callable[..., Trainer],
+) -> None:
     t = trainer()
     batch = t._encode([PAIRS[0], PAIRS[3]], "both")
     eos = t.policy.eos
     texts = [(PAIRS[0].prompt, PAIRS[0].chosen), (PAIRS[3].prompt, PAIRS[3].chosen)]
     for row, (prompt, response) in enumerate(texts):
-        prompt_ids, trained = t.policy.prompt_ids(prompt), batch.input_ids[row][batch.response_mask[row]].tolist()
+        prompt_ids, trained = (
+            t.policy.prompt_ids(prompt),
+            batch.input_ids[row][batch.response_mask[row]].tolist(),
+        )
         whole = batch.input_ids[row][batch.attention_mask[row].bool()].tolist()
         assert whole == prompt_ids + trained
         own = t.policy.tokenizer(str(response), add_special_tokens=False)["input_ids"]
@@ -107,7 +120,9 @@ def test_no_pairs_move_nothing(trainer: Callable[..., Trainer]) -> None:
     result = t.step([])
     assert len(result.loss_P) == 0
     assert not result.skipped
-    assert all(torch.equal(before[k], v) for k, v in t.policy.adapter_state().items())  # not even by momentum
+    assert all(
+        torch.equal(before[k], v) for k, v in t.policy.adapter_state().items()
+    )  # not even by momentum
 
 
 def test_optimizer_state_round_trips(trainer: Callable[..., Trainer]) -> None:

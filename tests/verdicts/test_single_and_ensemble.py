@@ -30,12 +30,22 @@ def judged(
     prompts = PROMPTS[: len(responses)]
     fields.setdefault("step", 0)
     return mode.judge(
-        Batch(prompts=prompts, ids=prompts, responses=responses, units=list(units), decisions=list(decided), **fields)
+        Batch(
+            prompts=prompts,
+            ids=prompts,
+            responses=responses,
+            units=list(units),
+            decisions=list(decided),
+            **fields,
+        )
     )
 
 
 def single(
-    models: Any, costs: dict[str, float] | None = None, fallback: str | None = None, noise: float = 0.0
+    models: Any,
+    costs: dict[str, float] | None = None,
+    fallback: str | None = None,
+    noise: float = 0.0,
 ) -> SingleArm:
     pool = models if isinstance(models, RewardPool) else RewardPool({}, models=dict(models))
     asker = Asker(pool, costs, fallback=fallback)
@@ -62,12 +72,17 @@ def fakes(scores: Scores) -> dict[str, FakeArm]:
 
 
 def decisions(*names: str) -> list[Decision]:
-    return [Decision(f"{i:032x}", f"u{i}", 0, 0, name, 1.0, np.ones(1)) for i, name in enumerate(names)]
+    return [
+        Decision(f"{i:032x}", f"u{i}", 0, 0, name, 1.0, np.ones(1)) for i, name in enumerate(names)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["zscore", "raw"])
 def test_ensemble_equals_brute_force(kind: Literal["zscore", "raw"]) -> None:
-    nobody = [Decision(f"{i:032x}", f"u{i}", 0, -1, "", 1.0, np.zeros(4), by=By.ENSEMBLE) for i in range(2)]
+    nobody = [
+        Decision(f"{i:032x}", f"u{i}", 0, -1, "", 1.0, np.zeros(4), by=By.ENSEMBLE)
+        for i in range(2)
+    ]
     got = judged(Ensemble(Asker(RewardPool({}, models=dict(fakes(table())))), kind), nobody)
     columns = []
     for known in table().values():
@@ -101,10 +116,14 @@ def test_noise_is_keyed_and_of_the_stated_size() -> None:
 
 def test_an_arm_asked_as_itself_and_as_fallback_has_two_draws_of_noise() -> None:
     texts = [["a", "bb", "ccc"], ["a", "bb", "ccc"]]
-    mode = single(fakes({"x": {"a": 1.0, "bb": 2.0, "ccc": 4.0}, "half": {}}), fallback="x", noise=0.4)
+    mode = single(
+        fakes({"x": {"a": 1.0, "bb": 2.0, "ccc": 4.0}, "half": {}}), fallback="x", noise=0.4
+    )
     got = judged(mode, decisions("x", "half"), WHOLE, texts)
     alone = judged(mode, decisions("x"), WHOLE[:1], texts)
-    assert got.scores[0][0].tolist() == alone.scores[0][0].tolist()  # what it says in its own right is unchanged
+    assert (
+        got.scores[0][0].tolist() == alone.scores[0][0].tolist()
+    )  # what it says in its own right is unchanged
     clean = (np.array([1.0, 2.0, 4.0]) - 7 / 3) / np.std([1.0, 2.0, 4.0])
     assert not np.isclose(got.scores[0][0] - clean, got.scores[1][0] - clean).any()
 
@@ -123,9 +142,20 @@ def test_a_failed_audit_is_a_failure() -> None:
 def test_shared_responses_of_pairs_are_scored_once() -> None:
     scores = table()
     models = fakes(scores)
-    units = [Unit("p0|ab", ((0, (0, 1)),)), Unit("p0|ac", ((0, (0, 2)),)), Unit("p1|de", ((1, (0, 1)),))]
+    units = [
+        Unit("p0|ab", ((0, (0, 1)),)),
+        Unit("p0|ac", ((0, (0, 2)),)),
+        Unit("p1|de", ((1, (0, 1)),)),
+    ]
     got = judged(single(models), decisions("x", "x", "y"), units)
-    assert [call.status for call in got.calls] == ["ok", "ok", "shared", "ok", "ok", "ok"]  # "a" is asked about once
+    assert [call.status for call in got.calls] == [
+        "ok",
+        "ok",
+        "shared",
+        "ok",
+        "ok",
+        "ok",
+    ]  # "a" is asked about once
     assert [call.price for call in got.calls] == [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
     assert got.calls[0].score == got.calls[2].score
     assert (models["x"].asked, models["y"].asked) == (3, 2)
@@ -155,7 +185,9 @@ def test_without_a_fallback_the_first_that_answers() -> None:
 
 
 @pytest.mark.parametrize("unit", ["prompt", "batch"])
-def test_a_row_that_fails_is_judged_by_the_fallback_and_the_others_keep_their_scores(unit: str) -> None:
+def test_a_row_that_fails_is_judged_by_the_fallback_and_the_others_keep_their_scores(
+    unit: str,
+) -> None:
     scores = table()
     picky = FakeArm(len, fails=["p0"])
     mode = single({"picky": picky, **fakes(scores)}, fallback="z")
@@ -166,8 +198,12 @@ def test_a_row_that_fails_is_judged_by_the_fallback_and_the_others_keep_their_sc
     assert np.isnan(own[0]).all()
     assert said[1].tolist() == own[1].tolist() == [4.0, 1.0, 2.0]
     assert (got.failures, got.abstained, got.stand_in) == ([], set(), {(0, 0): "z"})
-    assert [(arm, why.split(":")[0]) for _, arm, why in got.row_failures] == [("picky", "RuntimeError")]
+    assert [(arm, why.split(":")[0]) for _, arm, why in got.row_failures] == [
+        ("picky", "RuntimeError")
+    ]
     assert got.failed_cells == {(0, 0)}
-    assert got.failed == ({0} if unit == "prompt" else set())  # a batch was judged in part: it has a payoff
+    assert got.failed == (
+        {0} if unit == "prompt" else set()
+    )  # a batch was judged in part: it has a payoff
     statuses = [call.status for call in got.calls]
     assert [statuses.count(s) for s in ("failed", "fallback", "ok")] == [3, 3, 3]

@@ -21,7 +21,9 @@ def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
     if given in packaged(marker):
         return Path(str(resources.files("reward_router.artifacts") / given))
     known = ", ".join(packaged(marker)) or "none"
-    raise InputError(f"{key}={given!r} is neither a folder that {maker} wrote nor a packaged one ({known})")
+    raise InputError(
+        f"{key}={given!r} is neither a folder that {maker} wrote nor a packaged one ({known})"
+    )
 
 
 def demo_scores() -> Path:

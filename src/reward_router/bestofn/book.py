@@ -55,12 +55,21 @@ class ScoreBook(RewardPool):
         """As the pool orders them."""
         return self.pool.order(arms)
 
-    def score(self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> ScoreResult:
+    def score(
+        self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> ScoreResult:
         """What the arm says of every response; it is asked about new ones only, ``CHUNK`` prompts at a time."""
         known = self._pages(arm)
-        keys = [[content_key(prompt, r) for r in row] for prompt, row in zip(prompts, responses, strict=True)]
+        keys = [
+            [content_key(prompt, r) for r in row]
+            for prompt, row in zip(prompts, responses, strict=True)
+        ]
         tried = self._unanswered[arm]
-        todo = [b for b, row in enumerate(keys) if any(key not in known and key not in tried for key in row)]
+        todo = [
+            b
+            for b, row in enumerate(keys)
+            if any(key not in known and key not in tried for key in row)
+        ]
         self.tick(sum(map(len, keys)) - sum(len(keys[b]) for b in todo))
         seconds = loading = 0.0
         for start in range(0, len(todo), CHUNK):
@@ -69,7 +78,9 @@ class ScoreBook(RewardPool):
             seconds, loading = seconds + result.seconds, loading + result.load_seconds
             if result.ok:
                 self._keep(arm, rows, keys, result)
-            elif any(key in known for row in keys for key in row):  # it answered others: these are what fails
+            elif any(
+                key in known for row in keys for key in row
+            ):  # it answered others: these are what fails
                 tried |= {key: result.error or result.status for b in rows for key in keys[b]}
             else:
                 return self._result(arm, keys, known, seconds, loading, result)
@@ -93,12 +104,21 @@ class ScoreBook(RewardPool):
                 scores_BN[b, : len(row)] = [known.get(key, np.nan) for key in row]
         self.spent[arm] += seconds
         tried = self._unanswered[arm]
-        row_errors = {b: tried[key] for b, row in enumerate(keys) for key in row if key in tried and key not in known}
+        row_errors = {
+            b: tried[key]
+            for b, row in enumerate(keys)
+            for key in row
+            if key in tried and key not in known
+        }
         status, error = (failed.status, failed.error) if failed else ("ok", None)
         n_calls, n_unique = int(mask_BN.sum()), len({key for row in keys for key in row})
-        return ScoreResult(arm, scores_BN, mask_BN, seconds, loading, status, error, n_calls, n_unique, row_errors)
+        return ScoreResult(
+            arm, scores_BN, mask_BN, seconds, loading, status, error, n_calls, n_unique, row_errors
+        )
 
-    def _keep(self, arm: str, rows: Sequence[int], keys: Sequence[Sequence[str]], result: ScoreResult) -> None:
+    def _keep(
+        self, arm: str, rows: Sequence[int], keys: Sequence[Sequence[str]], result: ScoreResult
+    ) -> None:
         fresh: dict[str, float] = {}
         for i, b in enumerate(rows):
             if i in result.row_errors:  # no score, and not asked again by this process
@@ -135,7 +155,9 @@ def content_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read that)."""
     cut = "" if getattr(response, "finished", True) else "cut"
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
-    return hashlib.blake2b(f"{len(text)}:{text}{response}\x1f{cut}".encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        f"{len(text)}:{text}{response}\x1f{cut}".encode(), digest_size=16
+    ).hexdigest()
 
 
 def _whole_lines(path: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from reward_router.columns import as_text
+from reward_router.column_names import as_text
 from reward_router.rewards.text import rouge_l
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import keyed, preferences
-from reward_router.answers import grade
 from reward_router.bestofn.measures import MEASURES, measured, references
 from reward_router.chat import Unreadable
-from reward_router.columns import as_text, required
+from reward_router.column_names import as_text, required
 from reward_router.config import Config, DataConfig
 from reward_router.contexts import text_of
 from reward_router.data import Prompt, PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
+from reward_router.grading import grade
+from reward_router.reading import Broken, Row, Tally, read_rows
 from reward_router.responses import finished
-from reward_router.rows import Broken, Row, Tally, read_rows
 from reward_router.tasks import SPLITS, generate, verify
 from reward_router.types import Float, Truncated
 
@@ -55,7 +55,9 @@ class Item(Example):
     def open_N(self) -> NDArray[np.bool_]:
         """(N,) which responses may be chosen: not a cut one where another ended by itself."""
         ended_N = finished(self.responses)
-        return ended_N if self.cut != "keep" and ended_N.any() else np.ones(len(ended_N), dtype=bool)
+        return (
+            ended_N if self.cut != "keep" and ended_N.any() else np.ones(len(ended_N), dtype=bool)
+        )
 
     @property
     def measured(self) -> bool:
@@ -84,9 +86,13 @@ def read_responses(source: str, config: Config, side: str | None = None) -> list
     if tally.first is not None:  # every prompt is to get its best response: none is left out
         raise InputError(tally.first)
     rows = [(place, row) for place, row in read_rows(source, EITHER) if not isinstance(row, Broken)]
-    items = [_item(placed, record, config, side) for placed, record in zip(rows, records, strict=True)]
+    items = [
+        _item(placed, record, config, side) for placed, record in zip(rows, records, strict=True)
+    ]
     if _measure(config) != "gold" and not any(item.measured for item in items):
-        raise InputError(f"data {source}: measure {config.measure} compares with `answer`, and no row has one")
+        raise InputError(
+            f"data {source}: measure {config.measure} compares with `answer`, and no row has one"
+        )
     return items
 
 
@@ -123,7 +129,9 @@ def _responses(row: Row, columns: Mapping[str, str], prompt: Prompt, place: str)
     mapping = {k: v for k, v in columns.items() if k == "responses"}
     given = _list(required(row, "responses", mapping, place))
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise InputError(f"data {place}: responses is {str(given)[:60]!r}; a list of texts is expected")
+        raise InputError(
+            f"data {place}: responses is {str(given)[:60]!r}; a list of texts is expected"
+        )
     if len(given) < 2:
         count = "an empty list" if not given else "one response only, so there is nothing to choose"
         raise InputError(f"data {place}: responses is {count}; best of n needs 2 or more a prompt")
@@ -161,11 +169,15 @@ def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | 
     given = _list(row[name])
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != n:
         count = f"{len(given)} numbers" if isinstance(given, list | tuple) else repr(given)[:60]
-        raise InputError(f"data {place}: {name} is {count} for {n} responses; one number in [0, 1] or null a response")
+        raise InputError(
+            f"data {place}: {name} is {count} for {n} responses; one number in [0, 1] or null a response"
+        )
     gold_N = np.full(n, np.nan)
     for i, value in enumerate(given):
         if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
-            raise InputError(f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null")
+            raise InputError(
+                f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null"
+            )
         gold_N[i] = np.nan if value is None else float(value)
     return gold_N
 
@@ -189,13 +201,19 @@ def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | Non
     return _embedded_rules().get(text_of(record.prompt)) if data.source == EMBEDDED else None
 
 
-def gold_of(responses: Sequence[str], answer: Any, rule: Callable[[str], bool] | None, measure: str) -> Float:
+def gold_of(
+    responses: Sequence[str], answer: Any, rule: Callable[[str], bool] | None, measure: str
+) -> Float:
     """(N,) gold by ``measure``; NaN where there is no answer, or no rule. O(total text)."""
     return _gold(responses, None, answer, rule, measure)
 
 
 def _gold(
-    responses: Sequence[str], golds_N: Float | None, answer: Any, rule: Callable[[str], bool] | None, measure: str
+    responses: Sequence[str],
+    golds_N: Float | None,
+    answer: Any,
+    rule: Callable[[str], bool] | None,
+    measure: str,
 ) -> Float:
     if measure in MEASURES:
         right = references(answer)

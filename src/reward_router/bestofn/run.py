@@ -18,7 +18,15 @@ from rich.progress import Progress, TaskID, TextColumn
 from reward_router.assemble import arm_names, arm_specs, build_pool, check_arms, prior_warnings
 from reward_router.bestofn import table
 from reward_router.bestofn.book import ScoreBook
-from reward_router.bestofn.rows import Item, Sides, divide, limited, read_responses, shared_prompts, two_files
+from reward_router.bestofn.rows import (
+    Item,
+    Sides,
+    divide,
+    limited,
+    read_responses,
+    shared_prompts,
+    two_files,
+)
 from reward_router.bestofn.ways import Chosen, Learned, Loss, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
@@ -26,10 +34,10 @@ from reward_router.errors import InputError
 from reward_router.kinds import ROUTERS
 from reward_router.offline.prior import Prior
 from reward_router.online import online_prior
+from reward_router.progress import bar, plain_console, say, show_table, visible
 from reward_router.rewards.spec import needs_gold
 from reward_router.routers.trusted import TrustedThompson
 from reward_router.rundir import explained, write_atomically
-from reward_router.show import bar, plain_console, say, show_table, visible
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -47,9 +55,13 @@ class Files:
     def __post_init__(self) -> None:
         """InputError where they do not go together."""
         if self.responses and (self.train or self.test):
-            raise InputError("give --responses FILE, which is divided, or --train FILE and --test FILE, not both")
+            raise InputError(
+                "give --responses FILE, which is divided, or --train FILE and --test FILE, not both"
+            )
         if bool(self.train) != bool(self.test):
-            raise InputError("--train FILE and --test FILE belong together; one file alone is --responses FILE")
+            raise InputError(
+                "--train FILE and --test FILE belong together; one file alone is --responses FILE"
+            )
 
     @property
     def given(self) -> bool:
@@ -77,7 +89,9 @@ def bestofn(
     """
     console = console or plain_console(quiet=True)
     if run is not None and files.given:
-        raise InputError("--run names the policy that samples, and responses from a file have no policy; leave one out")
+        raise InputError(
+            "--run names the policy that samples, and responses from a file have no policy; leave one out"
+        )
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
     with explained(folder):
@@ -113,13 +127,21 @@ def _check(config: Config, files: Files) -> None:
     router, payoff = config.router, config.payoff.name
     names = arm_names(config)
     if router.mode == "ensemble":
-        raise InputError("router.mode: ensemble asks every arm, which is the row `mean` of bestofn; use mode: route")
+        raise InputError(
+            "router.mode: ensemble asks every arm, which is the row `mean` of bestofn; use mode: route"
+        )
     if router.unit == "batch":
-        raise InputError("router.unit: batch; bestofn gives every prompt its own arm: use --set router.unit=prompt")
+        raise InputError(
+            "router.unit: batch; bestofn gives every prompt its own arm: use --set router.unit=prompt"
+        )
     if router.by_iteration:
-        raise InputError("router.per: iteration counts iterations of training; bestofn has none: use per: decision")
+        raise InputError(
+            "router.per: iteration counts iterations of training; bestofn has none: use per: decision"
+        )
     if config.noise:
-        raise InputError("noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0")
+        raise InputError(
+            "noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0"
+        )
     if config.payoff.kind.needs_step:
         raise InputError(
             f"payoff.name: {payoff} needs a training step, and bestofn has none; use probe, verifier, python or neg_loss"
@@ -129,7 +151,11 @@ def _check(config: Config, files: Files) -> None:
             f"payoff.name: {payoff} is the policy's loss, and responses from a file have no policy; use "
             "--set payoff.name=probe (or verifier, or python)"
         )
-    if files.given and config.context.kind == "policy" and "kind" in config.context.model_fields_set:
+    if (
+        files.given
+        and config.context.kind == "policy"
+        and "kind" in config.context.model_fields_set
+    ):
         raise InputError(
             "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
             "--set context.kind=sentence (or hashing)"
@@ -140,7 +166,9 @@ def _check(config: Config, files: Files) -> None:
         )
     for name in names:
         if name in table.RESERVED:
-            raise InputError(f"arm {name!r}: bestofn's table has a row of this name; give the arm another")
+            raise InputError(
+                f"arm {name!r}: bestofn's table has a row of this name; give the arm another"
+            )
     referred = [("router.arm", router.arm), ("pool.fallback", config.pool.fallback)]
     referred += [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
     referred += [("judge.labels.by", config.judge.labels.arm)]
@@ -152,7 +180,9 @@ def _check(config: Config, files: Files) -> None:
 class _Work:
     """One call of the command: what was read, what scores it, and what came of it."""
 
-    def __init__(self, config: Config, folder: Path, console: Console, progress: Progress, task: TaskID) -> None:
+    def __init__(
+        self, config: Config, folder: Path, console: Console, progress: Progress, task: TaskID
+    ) -> None:
         self.config, self.folder, self.console = config, folder, console
         self.progress, self.task = progress, task
         self.loss: Loss | None = None
@@ -167,7 +197,9 @@ class _Work:
         if files.given:
             self.sides = limited(self._read(files), limit)
             shown_path = files.responses or f"{files.train} and {files.test}"
-            self._say(f"read {len(self.sides.train)} + {len(self.sides.test)} prompts of {shown_path}")
+            self._say(
+                f"read {len(self.sides.train)} + {len(self.sides.test)} prompts of {shown_path}"
+            )
         self.pool = build_pool(config, [])
         check_arms(arm_specs(config), self.pool)
         if not files.given:
@@ -180,7 +212,9 @@ class _Work:
         self._decide_what_teaches()
         self.pool.know([*self.learned_from, *self.chosen_for])
         self.prior = prior
-        for warning in prior_warnings(config, prior, arm_specs(config)) if prior is not None else ():
+        for warning in (
+            prior_warnings(config, prior, arm_specs(config)) if prior is not None else ()
+        ):
             self._warn(warning)
         self._now("embedding")
         self._embed(policy, prior)
@@ -189,7 +223,9 @@ class _Work:
         if files.train and files.test:
             sides = two_files(files.train, files.test, self.config)
             if both := shared_prompts(sides):
-                self._warn(f"{both} prompts of {files.test} are word for word in {files.train}, too")
+                self._warn(
+                    f"{both} prompts of {files.test} are word for word in {files.train}, too"
+                )
             return sides
         return divide(read_responses(files.responses or "", self.config), self.config)
 
@@ -200,13 +236,19 @@ class _Work:
         self.teaches = bool(sides.train) and (known or not payoff.needs_gold)
         self.learned_from = sides.train if self.teaches else []
         self.chosen_for = list(sides.test) if self.teaches else [*sides.train, *sides.test]
-        if self.config.judge.mode == "committee" and self.config.judge.labels.arm is None and not known:
+        if (
+            self.config.judge.mode == "committee"
+            and self.config.judge.labels.arm is None
+            and not known
+        ):
             raise InputError(
                 "judge: committee learns from gold, and no train prompt has any; give golds or answers, let an arm label "
                 "(judge.labels.by), or use judge: single"
             )
         if not self.teaches and ROUTERS[self.config.router.name].learns:
-            start = "its prior" if self.config.router.prior else "nothing, so it draws arms alike often"
+            start = (
+                "its prior" if self.config.router.prior else "nothing, so it draws arms alike often"
+            )
             self._warn(
                 f"no payoff is known for any train prompt: {self.config.router.name} learns nothing and goes by {start}; "
                 "give golds, or an answer column with data.answer_kind"
@@ -225,7 +267,9 @@ class _Work:
         def embed(items: Sequence[Item]) -> Float:
             prompts = [item.prompt for item in items]
             return (
-                contexts.groups(prompts, [item.responses for item in items]) if by_pairs else contexts.prompts(prompts)
+                contexts.groups(prompts, [item.responses for item in items])
+                if by_pairs
+                else contexts.prompts(prompts)
             )
 
         self.train_BD, self.test_BD = embed(self.learned_from), embed(self.chosen_for)
@@ -238,7 +282,9 @@ class _Work:
         kept = [spec for spec in arm_specs(self.config) if not needs_gold(spec)]
         self.book = ScoreBook(self.pool, kept, self.folder / "scores", self._scored)
         responses = sum(len(item.responses) for item in items)
-        self.progress.update(self.task, total=responses * (len(names) if compared else 1), completed=0)
+        self.progress.update(
+            self.task, total=responses * (len(names) if compared else 1), completed=0
+        )
         scores = self._score_all(names, items) if compared else None
         self.book.tick = (lambda _: None) if compared else self._scored
         routed, panels = self._ways(names, seeds, compared)
@@ -261,11 +307,15 @@ class _Work:
             found[arm] = [row[: len(r)] for row, r in zip(result.scores_BN, responses, strict=True)]
         return {arm: found[arm] for arm in names}
 
-    def _ways(self, names: Sequence[str], seeds: int, compared: bool) -> "tuple[list[_Seed], list[_Seed]]":
+    def _ways(
+        self, names: Sequence[str], seeds: int, compared: bool
+    ) -> "tuple[list[_Seed], list[_Seed]]":
         """The routed runs and the committee's, one a seed; those that are not wanted are left out."""
         single = self.config.model_copy(update={"judge": JudgeConfig()})
         asked_for = self.config.judge.mode == "committee"
-        committee = self.config if asked_for else self._default_committee(names) if compared else None
+        committee = (
+            self.config if asked_for else self._default_committee(names) if compared else None
+        )
         routed, panels = list[_Seed](), list[_Seed]()
         for s in range(seeds):
             keep = self.folder if s == 0 else None
@@ -274,7 +324,9 @@ class _Work:
                 routed.append(self._one(single, names, s, None if asked_for else keep))
             if committee is not None:
                 self._now(f"the committee learns and chooses, seed {self.config.seed + s}")
-                panels.append(self._one(committee, names, s, keep if asked_for else None, committee=True))
+                panels.append(
+                    self._one(committee, names, s, keep if asked_for else None, committee=True)
+                )
         return routed, panels
 
     def _default_committee(self, names: Sequence[str]) -> Config | None:
@@ -284,15 +336,31 @@ class _Work:
         if len(names) < 2 or not known or min(costs, default=1.0) <= 0:
             return None
         labels = LabelConfig(fraction=self.config.payoff.fraction)
-        return self.config.model_copy(update={"judge": JudgeConfig(mode="committee", labels=labels)})
+        return self.config.model_copy(
+            update={"judge": JudgeConfig(mode="committee", labels=labels)}
+        )
 
     def _one(
-        self, config: Config, names: Sequence[str], s: int, folder: Path | None, *, committee: bool = False
+        self,
+        config: Config,
+        names: Sequence[str],
+        s: int,
+        folder: Path | None,
+        *,
+        committee: bool = False,
     ) -> "_Seed":
         costs = {spec.name: spec.cost for spec in arm_specs(config)}
         seeded = config.model_copy(update={"seed": config.seed + s})
         way = Way(
-            seeded, names, self.book, costs, self.dim, self.prior, committee=committee, loss=self.loss, folder=folder
+            seeded,
+            names,
+            self.book,
+            costs,
+            self.dim,
+            self.prior,
+            committee=committee,
+            loss=self.loss,
+            folder=folder,
         )
         try:
             learned = way.learn(self.learned_from, self.train_BD)
@@ -305,7 +373,11 @@ class _Work:
     # what came of it ---------------------------------------------------------------------------------------------------
 
     def _result(
-        self, names: Sequence[str], seeds: int, main: "Sequence[_Seed]", scores: dict[str, list[Float]] | None
+        self,
+        names: Sequence[str],
+        seeds: int,
+        main: "Sequence[_Seed]",
+        scores: dict[str, list[Float]] | None,
     ) -> dict[str, Any]:
         config, first = self.config, main[0]
         responses = sum(len(item.responses) for item in [*self.learned_from, *self.chosen_for])
@@ -369,7 +441,9 @@ class _Work:
         self.progress.update(self.task, description=visible(what))
 
     def _sampled(self, done: int, total: int) -> None:
-        self.progress.update(self.task, description="sampling, prompts", completed=done, total=total)
+        self.progress.update(
+            self.task, description="sampling, prompts", completed=done, total=total
+        )
 
     def _scored(self, n: int) -> None:
         self.progress.advance(self.task, n)
@@ -388,9 +462,13 @@ def _method(name: str, seeds: Sequence[_Seed]) -> table.Method:
     return table.Method(name, [seed.chosen.gold_B for seed in seeds], calls)
 
 
-def _shares(chosen: Chosen, items: Sequence[Item], names: Sequence[str]) -> dict[str, dict[str, float]]:
+def _shares(
+    chosen: Chosen, items: Sequence[Item], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Who was asked first, as a share of the test prompts: of all, and by category."""
-    first = [asked[0] if asked else arm for asked, arm in zip(chosen.asked, chosen.arms, strict=True)]
+    first = [
+        asked[0] if asked else arm for asked, arm in zip(chosen.asked, chosen.arms, strict=True)
+    ]
     groups = {"all": list(range(len(items)))}
     for b, item in enumerate(items):
         if item.category:

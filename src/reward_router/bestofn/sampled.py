@@ -73,7 +73,9 @@ def sampled(
     texts = list(_draw(config, policy, items, store, tick))
     full = [_full(item, group, answers, config) for item, group in zip(items, texts, strict=True)]
     if config.measure in MEASURES and not any(item.measured for item in full):
-        raise InputError(f"measure {config.measure} compares with an answer's text, and {config.data.source} has none")
+        raise InputError(
+            f"measure {config.measure} compares with an answer's text, and {config.data.source} has none"
+        )
     return Sides(full[: len(sides.train)], full[len(sides.train) :])
 
 
@@ -81,7 +83,9 @@ def _held_out(config: Config) -> DataConfig | None:
     """What ``train`` holds out: ``eval.data``, or the dev split of the embedded prompts."""
     if config.eval.data is not None:
         return config.eval.data
-    return config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+    return (
+        config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+    )
 
 
 def _fitting(data: DataConfig, policy: Policy, say: Callable[[str], None]) -> list[Example]:
@@ -117,7 +121,11 @@ def _full(item: Item, responses: Sequence[str], answers: Mapping[str, str], conf
 
 
 def _draw(
-    config: Config, policy: Policy, items: Sequence[Item], store: "_Samples", tick: Callable[[int, int], None]
+    config: Config,
+    policy: Policy,
+    items: Sequence[Item],
+    store: "_Samples",
+    tick: Callable[[int, int], None],
 ) -> Iterator[list[Response]]:
     """Samples of every item, in fixed groups: a group that is kept whole is not drawn again."""
     for start in range(0, len(items), CHUNK):
@@ -125,7 +133,9 @@ def _draw(
         ids = [item.id for item in part]
         kept = store.get(ids)
         if kept is None:
-            kept = policy.sample([item.prompt for item in part], ids, config.policy.n_responses, STEP)
+            kept = policy.sample(
+                [item.prompt for item in part], ids, config.policy.n_responses, STEP
+            )
             store.add(ids, kept)
         yield from kept
         tick(min(start + CHUNK, len(items)), len(items))
@@ -133,7 +143,9 @@ def _draw(
 
 def _digest(config: Config, run: Path | None) -> str:
     """What decides the samples: policy, seed, prompts' sections, and the adapter."""
-    what = "".join(configuration.dump(part) for part in (config.policy, config.data, config.eval, config.train))
+    what = "".join(
+        configuration.dump(part) for part in (config.policy, config.data, config.eval, config.train)
+    )
     total = hashlib.blake2b(f"{config.seed}:{what}".encode(), digest_size=8)
     if run is not None:
         total.update((run / "policy" / "adapter_model.safetensors").read_bytes())
@@ -152,7 +164,9 @@ class _Samples:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            groups = [[Response(text, ended) for text, ended in group] for group in entry["responses"]]
+            groups = [
+                [Response(text, ended) for text, ended in group] for group in entry["responses"]
+            ]
             self._known[tuple(entry["ids"])] = groups
 
     def get(self, ids: Sequence[str]) -> list[list[Response]] | None:

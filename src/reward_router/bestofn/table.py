@@ -13,8 +13,8 @@ import numpy as np
 from reward_router.bestofn.rows import Item
 from reward_router.bestofn.ways import gold_of_choices
 from reward_router.contexts import text_of
+from reward_router.progress import Table
 from reward_router.replay.intervals import Bootstrap, bootstrap, interval
-from reward_router.show import Table
 from reward_router.types import Float
 
 ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE = "routed", "random", "mean", "committee", "oracle"
@@ -101,7 +101,11 @@ def compare(
     mean_P = gold_of_choices(mean_scores(scores, scale), items)[at]
     methods = [
         Method(ROUTED, [gold_P[at] for gold_P in routed.gold_SP], routed.calls),
-        *([Method(COMMITTEE, [g[at] for g in committee.gold_SP], committee.calls)] if committee else []),
+        *(
+            [Method(COMMITTEE, [g[at] for g in committee.gold_SP], committee.calls)]
+            if committee
+            else []
+        ),
         Method(RANDOM, [arms_KP.mean(axis=0)], 1.0),
         *(Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()),
         Method(MEAN, [mean_P], float(len(golds))),
@@ -155,7 +159,11 @@ def shown(result: Mapping[str, Any]) -> Table:
         row = rows[name]
         low, high = row["ci95"]
         below, above = row["vs_best_single_ci95"]
-        gap = "" if name == best["against"] else f"{row['vs_best_single']:+.3f} [{below:+.3f}, {above:+.3f}]"
+        gap = (
+            ""
+            if name == best["against"]
+            else f"{row['vs_best_single']:+.3f} [{below:+.3f}, {above:+.3f}]"
+        )
         table.row(
             _called(name, best), f"{row['gold']:.3f} [{low:.3f}, {high:.3f}]", gap,
             f"{row['calls_per_response']:.2f}",
@@ -164,7 +172,9 @@ def shown(result: Mapping[str, Any]) -> Table:
 
 
 def _measure_word(result: Mapping[str, Any]) -> str:
-    return {"gold": "gold", "f1": "F1", "rouge_l": "ROUGE-L", "exact": "exact match"}[result["measure"]]
+    return {"gold": "gold", "f1": "F1", "rouge_l": "ROUGE-L", "exact": "exact match"}[
+        result["measure"]
+    ]
 
 
 def _order(rows: Mapping[str, Any]) -> list[str]:

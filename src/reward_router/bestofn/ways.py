@@ -93,13 +93,19 @@ class Way:
         self.committee = self._committee() if committee else None
         self.mode: VerdictMode = self.committee or SingleArm(self.asker)
         alone = committee and config.judge.first == "order"
-        self.router: Router = Uniform(len(self.names))  # never asked where the committee decides alone
+        self.router: Router = Uniform(
+            len(self.names)
+        )  # never asked where the committee decides alone
         if not alone:
             self.router = build_router(config.router, self.names, dim, config.seed, prior)
-        self._python = own_payoff(config.payoff.path or "") if config.payoff.kind.needs_path else None
+        self._python = (
+            own_payoff(config.payoff.path or "") if config.payoff.kind.needs_path else None
+        )
         self._items: dict[str, Item] = {}
         self._sessions: list[Session] = []
-        self._answers: dict[str, int] = {}  # by arm: how often it answered; -1: it failed and never answered
+        self._answers: dict[
+            str, int
+        ] = {}  # by arm: how often it answered; -1: it failed and never answered
 
     def _committee(self) -> CommitteeOfArms:
         prompt = RouterConfig(name="uniform")  # every unit is a prompt with all of its responses
@@ -171,7 +177,10 @@ class Way:
             [decided_by(d) for d in batch.decisions],
             [asked[d.id] for d in batch.decisions],
             scores,
-            [pick(score_N, item, self.config.seed) for score_N, item in zip(scores, items, strict=True)],
+            [
+                pick(score_N, item, self.config.seed)
+                for score_N, item in zip(scores, items, strict=True)
+            ],
             gold_of_choices(scores, items),
             len(calls),
             sum(len(item.responses) for item in items),
@@ -226,7 +235,10 @@ def spoken(score_N: Float, item: Item) -> Float:
 
 def gold_of_choices(scores: Sequence[Float], items: Sequence[Item]) -> Float:
     """(B,) gold of the responses with the best score, their mean where several share it; NaN where gold is unknown."""
-    found = [gold_of_best(spoken(score_N, item), item.gold_N) for score_N, item in zip(scores, items, strict=True)]
+    found = [
+        gold_of_best(spoken(score_N, item), item.gold_N)
+        for score_N, item in zip(scores, items, strict=True)
+    ]
     return np.array([np.nan if value is None else value for value in found])
 
 

@@ -26,14 +26,18 @@ def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Fl
             "raw scores of different arms share no scale: fit a Calibrator on labelled margins and pass it"
         )
     if scores.ndim != 2 or scores.shape[1] != calibrator.n_arms:
-        raise InputError(f"scores must be (responses, {calibrator.n_arms} arms), got shape {scores.shape}")
+        raise InputError(
+            f"scores must be (responses, {calibrator.n_arms} arms), got shape {scores.shape}"
+        )
     raw = np.flatnonzero(~calibrator.calibrated_K & ~np.isnan(scores).all(axis=0))
     if raw.size:
         seen = ", ".join(f"{k} ({calibrator.n_labels_K[k]} labels)" for k in raw[:8])
         raise InputError(
             f"uncalibrated arms cannot be aggregated: {seen}; each needs {calibrator.min_labels} labelled margins"
         )
-    return np.stack([calibrator.response_values(scores[:, k], k) for k in range(calibrator.n_arms)], axis=1)
+    return np.stack(
+        [calibrator.response_values(scores[:, k], k) for k in range(calibrator.n_arms)], axis=1
+    )
 
 
 def mean(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:

@@ -39,7 +39,9 @@ class Asker:
     def log_odds(self, asked: Mapping[int, float], row: int) -> float:
         """L = sum over the asked arms of w_k x_k."""
         step = self._step(row, frozenset(asked))
-        return sum(w * self.verdict(k, asked[k]) for k, w in zip(step.arms, step.weights, strict=True))
+        return sum(
+            w * self.verdict(k, asked[k]) for k, w in zip(step.arms, step.weights, strict=True)
+        )
 
     def following(self, asked: Mapping[int, float], row: int, price: float) -> int | None:
         """The next arm, or None where the bound is met, nobody adds or the cap is reached."""
@@ -70,7 +72,9 @@ class Asker:
             rank = ranks[min(right, len(values) - 1)]
         else:
             low, high = values[right - 1], values[right]
-            rank = ranks[right - 1] + (ranks[right] - ranks[right - 1]) * (size - low) / (high - low)
+            rank = ranks[right - 1] + (ranks[right] - ranks[right - 1]) * (size - low) / (
+                high - low
+            )
         level = max(intercept + slope * (rank - 0.5), 0.0)
         return level if margin > 0 else -level
 
@@ -94,15 +98,26 @@ class Asker:
         if chosen.size == 0:
             return Step((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
         block, cross = plan.corr_KK[np.ix_(chosen, chosen)], plan.corr_KK[:, chosen]
-        solve = np.linalg.solve(block + 1e-9 * np.eye(chosen.size), np.column_stack([z[chosen], cross.T]))
-        left, var = z - cross @ solve[:, 0], np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1)
-        scale = 2 / plan.sd_K[chosen] * plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
+        solve = np.linalg.solve(
+            block + 1e-9 * np.eye(chosen.size), np.column_stack([z[chosen], cross.T])
+        )
+        left, var = (
+            z - cross @ solve[:, 0],
+            np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1),
+        )
+        scale = (
+            2
+            / plan.sd_K[chosen]
+            * plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
+        )
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
         return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
         gain = np.where(
-            (self._plan.signed | (z_K > 0)) & (var_K > SPENT), z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0
+            (self._plan.signed | (z_K > 0)) & (var_K > SPENT),
+            z_K**2 / np.maximum(var_K, SPENT) / self._cost_K,
+            0.0,
         )
         gain[chosen] = 0.0
         return int(np.argmax(gain)) if gain.max() > 1e-12 else None

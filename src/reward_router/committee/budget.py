@@ -40,8 +40,14 @@ class PricePacer:
         """Check the curve and start at the price that should cost the budget."""
         self.prices_L = np.asarray(prices_L, dtype=np.float64)
         self.cost_L = np.minimum.accumulate(np.asarray(cost_L, dtype=np.float64))
-        if self.prices_L.shape != self.cost_L.shape or self.prices_L.size < 2 or (np.diff(self.prices_L) <= 0).any():
-            raise InputError("prices must ascend and cost must have one value a price, at least two")
+        if (
+            self.prices_L.shape != self.cost_L.shape
+            or self.prices_L.size < 2
+            or (np.diff(self.prices_L) <= 0).any()
+        ):
+            raise InputError(
+                "prices must ascend and cost must have one value a price, at least two"
+            )
         if not budget >= self.cost_L[-1] * (1 - 1e-9):
             raise InputError(
                 f"a budget of {budget} an item is below {self.cost_L[-1]:.4g}, what the first arm alone costs"
@@ -70,12 +76,22 @@ class PricePacer:
     def _price_of(self, target: float) -> float:
         place = float(np.interp(-target, -self.cost_L, np.arange(len(self.cost_L))))
         low = min(int(place), len(self.prices_L) - 2)
-        return float(self.prices_L[low] + (self.prices_L[low + 1] - self.prices_L[low]) * (place - low))
+        return float(
+            self.prices_L[low] + (self.prices_L[low + 1] - self.prices_L[low]) * (place - low)
+        )
 
     def state_dict(self) -> State:
         """What was spent, as arrays; the curve belongs to the fit."""
-        return {"items": np.array(self.items), "spent": np.array(self.spent), "bias": np.array(self.bias)}
+        return {
+            "items": np.array(self.items),
+            "spent": np.array(self.spent),
+            "bias": np.array(self.bias),
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit."""
-        self.items, self.spent, self.bias = int(state["items"]), float(state["spent"]), float(state["bias"])
+        self.items, self.spent, self.bias = (
+            int(state["items"]),
+            float(state["spent"]),
+            float(state["bias"]),
+        )

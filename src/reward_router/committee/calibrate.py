@@ -47,7 +47,9 @@ def fit_curves(
     return np.where(free[1] >= 0, free[0], flat[0]), np.maximum(free[1], 0.0)
 
 
-def _newton(u_PK: Float, right_PK: Float, used_PK: Float, prior: float, precision: float) -> tuple[Float, Float]:
+def _newton(
+    u_PK: Float, right_PK: Float, used_PK: Float, prior: float, precision: float
+) -> tuple[Float, Float]:
     right_K, used_K = (right_PK * used_PK).sum(0) + prior / 2, used_PK.sum(0) + prior
     a, b = np.log(right_K / (used_K - right_K)), np.zeros(u_PK.shape[1])
     for _ in range(NEWTON_STEPS):
@@ -87,16 +89,30 @@ class Calibrator:
     (True, [0.0, 0.0])
     """
 
-    def __init__(self, n_arms: int, prior: float = 4.0, slope_precision: float = 2.0, min_labels: int = 10) -> None:
+    def __init__(
+        self, n_arms: int, prior: float = 4.0, slope_precision: float = 2.0, min_labels: int = 10
+    ) -> None:
         """Check the settings; every curve starts at a coin."""
         if n_arms < 1 or prior <= 0 or slope_precision <= 0 or min_labels < 1:
             raise InputError(
                 f"Calibrator needs n_arms >= 1, prior > 0, slope_precision > 0, min_labels >= 1; got {n_arms}, {prior}, {slope_precision}, {min_labels}"
             )
-        self.n_arms, self.prior, self.slope_precision, self.min_labels = n_arms, prior, slope_precision, min_labels
-        self._set(np.zeros(n_arms), np.zeros(n_arms), np.zeros(n_arms, np.int64), [rank_knots(np.zeros(0))] * n_arms)
+        self.n_arms, self.prior, self.slope_precision, self.min_labels = (
+            n_arms,
+            prior,
+            slope_precision,
+            min_labels,
+        )
+        self._set(
+            np.zeros(n_arms),
+            np.zeros(n_arms),
+            np.zeros(n_arms, np.int64),
+            [rank_knots(np.zeros(0))] * n_arms,
+        )
 
-    def _set(self, a_K: Float, b_K: Float, n_K: NDArray[np.int64], knots: list[tuple[Float, Float]]) -> None:
+    def _set(
+        self, a_K: Float, b_K: Float, n_K: NDArray[np.int64], knots: list[tuple[Float, Float]]
+    ) -> None:
         self.intercept_K, self.slope_K, self.n_labels_K, self._knots = a_K, b_K, n_K, knots
 
     @property
@@ -124,7 +140,12 @@ class Calibrator:
         """Ranks only, no labels: x = sign(m) (.4 + 1.2 r), for discriminants that may weigh an arm negatively."""
         size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
         knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), (size > 0).sum(0).astype(np.int64), knots)
+        self._set(
+            np.ones(self.n_arms),
+            np.full(self.n_arms, 1.2),
+            (size > 0).sum(0).astype(np.int64),
+            knots,
+        )
         return self
 
     def fit_scaled(self, margins_PK: ArrayLike) -> Self:
@@ -196,6 +217,11 @@ class Calibrator:
                 f"state of {state['intercept_K'].shape[0]} arms does not fit a calibrator of {self.n_arms}"
             )
         pad = np.asarray(state["knots"], dtype=np.float64)
-        knots = [(pad[0, k][~np.isnan(pad[0, k])], pad[1, k][~np.isnan(pad[0, k])]) for k in range(self.n_arms)]
+        knots = [
+            (pad[0, k][~np.isnan(pad[0, k])], pad[1, k][~np.isnan(pad[0, k])])
+            for k in range(self.n_arms)
+        ]
         n_K = np.asarray(state["n_labels_K"], dtype=np.int64)
-        self._set(np.array(state["intercept_K"], float), np.array(state["slope_K"], float), n_K, knots)
+        self._set(
+            np.array(state["intercept_K"], float), np.array(state["slope_K"], float), n_K, knots
+        )

@@ -86,7 +86,9 @@ class Committee:
         """Check the settings; nothing is fitted yet."""
         cost = np.asarray(costs, dtype=np.float64)
         if cost.ndim != 1 or cost.size == 0 or not (np.isfinite(cost) & (cost > 0)).all():
-            raise InputError(f"costs must be one finite number > 0 an arm, got {np.round(cost, 6).tolist()}")
+            raise InputError(
+                f"costs must be one finite number > 0 an arm, got {np.round(cost, 6).tolist()}"
+            )
         if not price >= 0 or not np.isfinite(price) or max_calls < 1:
             raise InputError(f"price must be >= 0 and max_calls >= 1, got {price} and {max_calls}")
         if gate != "off" and gate not in RULES:
@@ -94,14 +96,25 @@ class Committee:
         if weights != "auto" and weights not in WEIGHTS:
             raise InputError(f"weights must be one of auto, {', '.join(WEIGHTS)}; got {weights!r}")
         if max_error is not None and not 0 < max_error < 0.5:
-            raise InputError(f"max_error must be above 0 and below 0.5, the error of a coin; got {max_error}")
+            raise InputError(
+                f"max_error must be above 0 and below 0.5, the error of a coin; got {max_error}"
+            )
         if max_error is not None and budget is not None:
-            raise InputError("max_error asks until it is sure, whatever that costs: give it or a budget, not both")
+            raise InputError(
+                "max_error asks until it is sure, whatever that costs: give it or a budget, not both"
+            )
         if any(not 0 <= v < cost.size for v in vetoes) or len(set(vetoes)) >= cost.size:
-            raise InputError(f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}")
+            raise InputError(
+                f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}"
+            )
         self.costs, self.price, self.max_calls = cost, float(price), int(max_calls)
         self.asked_price = self.price
-        self.gate_rule, self.weights_rule, self.max_error, self.seed = gate, weights, max_error, seed
+        self.gate_rule, self.weights_rule, self.max_error, self.seed = (
+            gate,
+            weights,
+            max_error,
+            seed,
+        )
         if budget is not None and not (np.isfinite(budget) and budget > 0):
             raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
         self.vetoes, self.budget = tuple(sorted(set(vetoes))), budget
@@ -225,14 +238,20 @@ class Committee:
         self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed) if fallback else None
         self._take_plan(plan)
 
-    def advantage(self, margins_K: ArrayLike, label: bool, category: str | None = None) -> float | None:
+    def advantage(
+        self, margins_K: ArrayLike, label: bool, category: str | None = None
+    ) -> float | None:
         """right(the plan) - right(the plan without signed weights) on one labelled pair, in [-1, 1]; None where there is no second plan."""
         if self.plan is None or self.fallback is None or not self.playing:
             return None
-        margins = check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[:, self.voters]
+        margins = check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[
+            :, self.voters
+        ]
         code = encode(None if category is None else [category], self.categories, 1)
         price, sign = self.price * self._unit, np.where([label], 1.0, -1.0)
-        ours, theirs = (credit(walk(p, margins, code, price)[0], sign)[0] for p in (self.plan, self.fallback))
+        ours, theirs = (
+            credit(walk(p, margins, code, price)[0], sign)[0] for p in (self.plan, self.fallback)
+        )
         return float(ours - theirs)
 
     def fall_back(self) -> None:
@@ -260,7 +279,9 @@ class Committee:
         """
         if self.plan is None or self.budget is None:
             raise InputError("pacing needs a budget and a fitted committee")
-        return PricePacer(self.budget, self.plan.prices_L / self._unit, self.plan.cost_L * self._unit)
+        return PricePacer(
+            self.budget, self.plan.prices_L / self._unit, self.plan.cost_L * self._unit
+        )
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
@@ -269,7 +290,10 @@ class Committee:
             self.veto_log_odds[i] = max(float(np.log(right / wrong)), 0.0)
 
     def judge(
-        self, margins_PK: ArrayLike, categories: Sequence[str] | None = None, price: float | None = None
+        self,
+        margins_PK: ArrayLike,
+        categories: Sequence[str] | None = None,
+        price: float | None = None,
     ) -> tuple[Float, Int, NDArray[np.bool_]]:
         """Judge P recorded pairs: P(a better), calls made, (P, K) which arms were asked. O(P T^2), T = max_calls.
 
@@ -282,7 +306,9 @@ class Committee:
             category = encode(categories, self.categories, len(margins))
             if price is None and self.budget is not None:
                 cost = self.costs[self.voters]
-                log_odds, asked[:, self.voters] = paced_walk(self.plan, vote, category, self.pacer(), cost, self._unit)
+                log_odds, asked[:, self.voters] = paced_walk(
+                    self.plan, vote, category, self.pacer(), cost, self._unit
+                )
             else:
                 at = (self.price if price is None else price) * self._unit
                 log_odds, asked[:, self.voters] = walk(self.plan, vote, category, at)
@@ -297,12 +323,18 @@ class Committee:
         if self.plan is None:
             return np.full(len(margins), 0.5)
         category = encode(categories, self.categories, len(margins))
-        return sigmoid(walk(self.plan, margins[:, self.voters], category, self.price * self._unit)[0])
+        return sigmoid(
+            walk(self.plan, margins[:, self.voters], category, self.price * self._unit)[0]
+        )
 
     def _alone(self, vote_PK: Float) -> Float:
         column = self._column[self.single]
         verdict = np.sign(np.nan_to_num(vote_PK[:, column])) * SURE
-        return verdict if self.plan is None else np.asarray(verdict + self.plan.calibrator.log_odds(vote_PK)[:, column])
+        return (
+            verdict
+            if self.plan is None
+            else np.asarray(verdict + self.plan.calibrator.log_odds(vote_PK)[:, column])
+        )
 
     def _after_vetoes(
         self, margins_PK: Float, log_odds_P: Float, asked_PK: NDArray[np.bool_]
@@ -311,9 +343,15 @@ class Committee:
         refused_P = np.sign(np.nan_to_num(verdict_PV)) @ self.veto_log_odds
         asked_PK[refused_P != 0] = False
         asked_PK[:, list(self.vetoes)] = ~np.isnan(verdict_PV)
-        return sigmoid(np.where(refused_P != 0, refused_P, log_odds_P)), asked_PK.sum(axis=1), asked_PK
+        return (
+            sigmoid(np.where(refused_P != 0, refused_P, log_odds_P)),
+            asked_PK.sum(axis=1),
+            asked_PK,
+        )
 
-    def next(self, asked: Mapping[int, float], category: str | None = None, price: float | None = None) -> int | None:
+    def next(
+        self, asked: Mapping[int, float], category: str | None = None, price: float | None = None
+    ) -> int | None:
         """The arm to ask next given the margins of those asked (NaN: asked, no answer), or None to stop. O(asked).
 
         The arms asked need not follow `order`: a router may choose the first, the committee goes on from there.
@@ -347,7 +385,11 @@ class Committee:
     def pair_log_odds(self, arm: int, margins: Float) -> Float:
         """Signed log-odds of one voter for margins of any shape; before a fit just the sign, an epsilon strong."""
         sign = SURE * np.sign(np.nan_to_num(margins))
-        return sign if self.plan is None else np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
+        return (
+            sign
+            if self.plan is None
+            else np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
+        )
 
     def weights(self, arms: Sequence[int], category: str | None = None) -> dict[int, float]:
         """Weight of each asked voter's log-odds in the sum; gated or unfitted: the single arm's (else the first's) alone counts."""
@@ -360,7 +402,9 @@ class Committee:
         """Who would be asked after these voters if nothing stopped before; None where nobody adds."""
         if self._asker is None or not self.playing:
             return None if arms else self.single
-        column = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category)).following
+        column = self._asker.step(
+            frozenset(self._column[k] for k in arms), self._row(category)
+        ).following
         return None if column is None else int(self.voters[column])
 
     def bound(self, n_asked: int, price: float | None = None) -> float:
@@ -378,7 +422,12 @@ class Committee:
         return float(sum(self.veto_log_odds[i] * ((m > 0) - (m < 0)) for i, m in margins))
 
     def _row(self, category: str | None) -> int:
-        if category is None or self.plan is None or not self.plan.by_category or category not in self.categories:
+        if (
+            category is None
+            or self.plan is None
+            or not self.plan.by_category
+            or category not in self.categories
+        ):
             return 0
         return 1 + self.categories.index(category)
 
@@ -395,18 +444,27 @@ class Committee:
         }
         fixed |= {} if self.choice is None else self.choice.state()
         if self.fallback is not None:
-            fixed |= {f"fallback.{name}": value for name, value in plan_arrays(self.fallback).items()}
+            fixed |= {
+                f"fallback.{name}": value for name, value in plan_arrays(self.fallback).items()
+            }
         return fixed if self.plan is None else fixed | plan_arrays(self.plan)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the number of arms or vetoes differs."""
-        if int(state["n_arms"]) != self.n_arms or state["veto_log_odds"].shape != (len(self.vetoes),):
+        if int(state["n_arms"]) != self.n_arms or state["veto_log_odds"].shape != (
+            len(self.vetoes),
+        ):
             raise InputError(
                 f"state of {int(state['n_arms'])} arms, {len(state['veto_log_odds'])} vetoes does not fit {self.n_arms}, {len(self.vetoes)}"
             )
         plan = plan_from(state, len(self.voters))
-        second = {k.removeprefix("fallback."): v for k, v in state.items() if k.startswith("fallback.")}
-        self.single, self.veto_log_odds = int(state["single"]), np.array(state["veto_log_odds"], dtype=np.float64)
+        second = {
+            k.removeprefix("fallback."): v for k, v in state.items() if k.startswith("fallback.")
+        }
+        self.single, self.veto_log_odds = (
+            int(state["single"]),
+            np.array(state["veto_log_odds"], dtype=np.float64),
+        )
         self.categories = tuple(map(str, state["categories"]))
         self.gate = Gate.of(state["gate"]) if len(state["gate"]) else None
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None

@@ -68,7 +68,9 @@ class DawidSkene:
 
     def posterior(self, margins_PK: ArrayLike) -> Float:
         """(P,) P(a better) by the weighted vote. Confident where it is wrong, too: see `audit`."""
-        return sigmoid(np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms))) @ self.weights_K)
+        return sigmoid(
+            np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms))) @ self.weights_K
+        )
 
     def audit(self, margins_PK: ArrayLike, labels_P: ArrayLike) -> str:
         """Test against randomly chosen labels scored by all arms; returns the status. Fewer than ``min_labels`` decide nothing.
@@ -93,4 +95,7 @@ class DawidSkene:
         """Restore bit for bit; InputError (and no change) where the number of arms differs."""
         if state["accuracy_K"].shape != (self.n_arms,):
             raise InputError(f"state of {len(state['accuracy_K'])} arms does not fit {self.n_arms}")
-        self.accuracy_K, self.status = np.array(state["accuracy_K"], dtype=np.float64), str(state["status"])
+        self.accuracy_K, self.status = (
+            np.array(state["accuracy_K"], dtype=np.float64),
+            str(state["status"]),
+        )

@@ -36,7 +36,9 @@ EARLY = 4  # prefixes whose tempered log-loss chooses the intensity: few rows go
 
 
 WEIGHTS = ("safe", "signed", "mean", "vote")
-LARGEST_SCALE = 4.0  # of the log-odds of "mean", whose unit is arbitrary; the others may grow 1.5-fold
+LARGEST_SCALE = (
+    4.0  # of the log-odds of "mean", whose unit is arbitrary; the others may grow 1.5-fold
+)
 
 
 class Shape(NamedTuple):
@@ -66,7 +68,11 @@ class Shape(NamedTuple):
         blank = Calibrator(rows.margins_PK.shape[1])
         if self.weights == "safe":
             return blank.fit(rows.margins_PK, rows.label_P)
-        without_labels = {"signed": blank.fit_signed, "mean": blank.fit_scaled, "vote": blank.fit_sides}
+        without_labels = {
+            "signed": blank.fit_signed,
+            "mean": blank.fit_scaled,
+            "vote": blank.fit_sides,
+        }
         return without_labels[self.weights](rows.margins_PK)
 
     def moments(self, v_PK: Float, weight_P: Float) -> Moments:
@@ -91,9 +97,13 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     best = int(np.argmin([loss.mean() for loss in losses]))
-    by_category = _assemble([f.category_paths(INTENSITIES[best]) for f in folds], folds, len(sign))[0]
+    by_category = _assemble([f.category_paths(INTENSITIES[best]) for f in folds], folds, len(sign))[
+        0
+    ]
     gain = losses[best] - early_loss(by_category, sign)
-    use = bool(gain.mean() > gain.std() / np.sqrt(len(gain))) and data.category_P.max(initial=-1) > 0
+    use = (
+        bool(gain.mean() > gain.std() / np.sqrt(len(gain))) and data.category_P.max(initial=-1) > 0
+    )
     path = by_category if use else paths[best]
     return _final(data, random, path, INTENSITIES[best], use, shape, prices_L)
 
@@ -112,7 +122,9 @@ def _fold_masks(data: Labelled, seed: int) -> list[NDArray[np.bool_]]:
 class _FoldFit:
     """Curves and moments without one fold, and that fold's calibrated verdicts."""
 
-    def __init__(self, data: Labelled, random: Labelled, held: NDArray[np.bool_], shape: Shape) -> None:
+    def __init__(
+        self, data: Labelled, random: Labelled, held: NDArray[np.bool_], shape: Shape
+    ) -> None:
         self.shape = shape
         train = data.take(~held)
         self.held_random = held[data.random_P]
@@ -128,12 +140,20 @@ class _FoldFit:
         corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
-        return np.stack([prefix_log_odds(self.x_PK, o, w) for o, w in zip(order, weight, strict=True)])
+        return np.stack(
+            [prefix_log_odds(self.x_PK, o, w) for o, w in zip(order, weight, strict=True)]
+        )
 
     def category_paths(self, intensity: float) -> Float:
         """(1, P, T) held-out log-odds with one order a category; unseen categories take the global one."""
-        z, order, weight = discriminants(self.v_PK, self.category_P, self.moment, intensity, True, self.shape)
-        row = np.where((self.test_category_P >= 0) & (self.test_category_P < len(z) - 1), self.test_category_P + 1, 0)
+        z, order, weight = discriminants(
+            self.v_PK, self.category_P, self.moment, intensity, True, self.shape
+        )
+        row = np.where(
+            (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1),
+            self.test_category_P + 1,
+            0,
+        )
         return path_of_rows(self.x_PK, row, order, weight)[None]
 
 

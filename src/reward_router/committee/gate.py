@@ -63,7 +63,15 @@ class Gate:
 
     def numbers(self) -> list[float]:
         """The fields in order, as numbers."""
-        return [float(self.open), self.committee, self.single, self.gain, self.lower, self.calls, float(self.n)]
+        return [
+            float(self.open),
+            self.committee,
+            self.single,
+            self.gain,
+            self.lower,
+            self.calls,
+            float(self.n),
+        ]
 
     @classmethod
     def of(cls, numbers: Float) -> "Gate":
@@ -113,7 +121,10 @@ class Choice:
         """JSON-ready: the weights, gain and bound, every gate's verdict and every candidate's figures."""
         names = (*self.candidates, *OF_ALL, SINGLE)
         columns = ("accuracy", "cost", "calls", "gain", "lower")
-        figures = {n: dict(zip(columns, row, strict=True)) for n, row in zip(names, self.table.tolist(), strict=True)}
+        figures = {
+            n: dict(zip(columns, row, strict=True))
+            for n, row in zip(names, self.table.tolist(), strict=True)
+        }
         gate = self.gate(rule)
         return {
             "weights": self.weights,
@@ -149,7 +160,9 @@ class Choice:
         return cls(weights, tuple(candidates), table, int(labels), int(foldings), between, discount)
 
 
-def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False) -> Choice:
+def chosen_weights(
+    data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False
+) -> Choice:
     """The candidate of the highest utility (accuracy less the price of its calls) out of fold, all at one price.
 
     Weights of either sign must also be better than the best of the others with one-sided 95 % confidence: among many weak arms they look
@@ -166,12 +179,24 @@ def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting, 
         gain = _gap(trials, weights, SINGLE, None, group_P)
         if not gain.settled(z if len(group_P) < ENOUGH_LABELS else 0.0):
             return False
-        return not others or _gap(trials, weights, _pick(trials, others, setting, group_P), setting, group_P).settled()
+        return (
+            not others
+            or _gap(
+                trials, weights, _pick(trials, others, setting, group_P), setting, group_P
+            ).settled()
+        )
 
     trials = nested_trials(data, candidates, setting, settled)
     stage = 0
     if floor:
-        stage = next((d for d in range(len(DISCOUNTS)) if _behind(trials, candidates, setting, group_P, d) <= FLOOR), 0)
+        stage = next(
+            (
+                d
+                for d in range(len(DISCOUNTS))
+                if _behind(trials, candidates, setting, group_P, d) <= FLOOR
+            ),
+            0,
+        )
     at = _at_stage(trials, candidates, stage)
     discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
     weights = _pick(at, candidates, discounted_setting, group_P)
@@ -180,8 +205,19 @@ def chosen_weights(data: Labelled, candidates: Sequence[str], setting: Setting, 
         trial, gap = at[name], _gap(at, name, SINGLE, None, group_P)
         means = trial.right_PR.mean(), trial.cost_PR.mean(), trial.calls_PR.mean()
         rows.append([*means, gap.mean, gap.lower(z) if name != SINGLE else 0.0])
-    between, foldings = _gap(at, weights, SINGLE, None, group_P).between, at[SINGLE].right_PR.shape[1]
-    return Choice(weights, tuple(candidates), np.array(rows), len(group_P), foldings, between, DISCOUNTS[stage])
+    between, foldings = (
+        _gap(at, weights, SINGLE, None, group_P).between,
+        at[SINGLE].right_PR.shape[1],
+    )
+    return Choice(
+        weights,
+        tuple(candidates),
+        np.array(rows),
+        len(group_P),
+        foldings,
+        between,
+        DISCOUNTS[stage],
+    )
 
 
 def _at_stage(trials: Trials, candidates: Sequence[str], stage: int) -> Trials:
@@ -189,7 +225,9 @@ def _at_stage(trials: Trials, candidates: Sequence[str], stage: int) -> Trials:
     return trials | {name: trials[discounted(name, stage)] for name in candidates}
 
 
-def _behind(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int, stage: int) -> float:
+def _behind(
+    trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int, stage: int
+) -> float:
     """By how much the candidate chosen at a discount is less accurate than the best of: all arms' mean, their vote, one arm."""
     at, price = _at_stage(trials, candidates, stage), setting.price * DISCOUNTS[stage]
     weights = _pick(at, candidates, setting._replace(price=price), group_P)

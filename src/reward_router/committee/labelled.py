@@ -48,7 +48,9 @@ def check_margins(margins_PK: ArrayLike, n_arms: int | None = None) -> Float:
             f"margins have {margins.shape[1]} columns for {n_arms} arms: one column an arm, NaN where missing"
         )
     if np.isinf(margins).any():
-        raise InputError(f"margins hold {int(np.isinf(margins).sum())} infinite values: use NaN for a missing score")
+        raise InputError(
+            f"margins hold {int(np.isinf(margins).sum())} infinite values: use NaN for a missing score"
+        )
     return margins
 
 
@@ -56,9 +58,13 @@ def check_labels(labels_P: ArrayLike, n_rows: int) -> NDArray[np.bool_]:
     """(P,) booleans, true = a is better; InputError on anything but 0 and 1."""
     labels = np.asarray(labels_P)
     if labels.shape != (n_rows,):
-        raise InputError(f"labels must be ({n_rows},), one a row of margins, got shape {labels.shape}")
+        raise InputError(
+            f"labels must be ({n_rows},), one a row of margins, got shape {labels.shape}"
+        )
     if labels.dtype != np.bool_ and not np.isin(labels, (0, 1)).all():
-        raise InputError("labels must be true (a is better) or false; drop rows without a label before fitting")
+        raise InputError(
+            "labels must be true (a is better) or false; drop rows without a label before fitting"
+        )
     return labels.astype(np.bool_)
 
 
@@ -80,12 +86,16 @@ def labelled_rows(
 ) -> Labelled:
     """Fill the defaults (every row its own group, weight 1, drawn at random) and check lengths and weights."""
     n = len(label_P)
-    group = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    group = (
+        np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = np.ones(n, dtype=bool) if random is None else np.asarray(random, dtype=bool)
     for name, column in (("groups", group), ("weights", weight), ("random", drawn)):
         if column.shape != (n,):
-            raise InputError(f"{name} must be ({n},), one a row of margins, got shape {column.shape}")
+            raise InputError(
+                f"{name} must be ({n},), one a row of margins, got shape {column.shape}"
+            )
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise InputError("weights must be finite and >= 0: they are inverse propensities")
     return Labelled(margins_PK, label_P, np.asarray(group), category_P, drawn, weight)
@@ -96,7 +106,9 @@ def encode(categories: Sequence[str] | None, names: tuple[str, ...], n_rows: int
     if categories is None:
         return np.full(n_rows, -1)
     if len(categories) != n_rows:
-        raise InputError(f"categories or sources must name all {n_rows} rows, got {len(categories)}")
+        raise InputError(
+            f"categories or sources must name all {n_rows} rows, got {len(categories)}"
+        )
     code = {name: c for c, name in enumerate(names)}
     return np.array([code.get(str(name), -1) for name in categories], dtype=np.int64)
 

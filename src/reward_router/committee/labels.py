@@ -39,7 +39,12 @@ class LabelPolicy:
 
     def __post_init__(self) -> None:
         """InputError on shares outside [0, 1] or negative numbers."""
-        if not (0 <= self.share <= 1 and 0 <= self.full_share <= 1 and self.full >= 0 and self.extra_cost >= 0):
+        if not (
+            0 <= self.share <= 1
+            and 0 <= self.full_share <= 1
+            and self.full >= 0
+            and self.extra_cost >= 0
+        ):
             raise InputError(f"shares must be in [0, 1], full and extra_cost >= 0, got {self}")
 
     def draws(self, unit: str, step: int) -> bool:
@@ -50,7 +55,9 @@ class LabelPolicy:
         """Whether every arm scores this labelled row, given the labels so far, the extra cost spent and what it would cost."""
         if spent + cost > self.extra_cost:
             return False
-        return n_labels < self.full or keyed.uniform(self.seed, "audit", step, unit) < self.full_share
+        return (
+            n_labels < self.full or keyed.uniform(self.seed, "audit", step, unit) < self.full_share
+        )
 
 
 class LabelStore:
@@ -76,12 +83,20 @@ class LabelStore:
         return sum(self.random)
 
     def add(
-        self, margins_K: ArrayLike, label: bool, group: str, category: str, random: bool, propensity: float
+        self,
+        margins_K: ArrayLike,
+        label: bool,
+        group: str,
+        category: str,
+        random: bool,
+        propensity: float,
     ) -> None:
         """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
         if not 0 < propensity <= 1:
             raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
-        self.margins.append(check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[0])
+        self.margins.append(
+            check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[0]
+        )
         self.labels.append(bool(label))
         self.groups.append(group)
         self.categories.append(category)
@@ -129,7 +144,9 @@ class LabelStore:
         self.weights = state["weights"].tolist()
 
 
-def label_value(committee: Committee, margins_PK: ArrayLike, categories: list[str] | None = None) -> Float:
+def label_value(
+    committee: Committee, margins_PK: ArrayLike, categories: list[str] | None = None
+) -> Float:
     """(P,) expected information of a label: p (1 - p) (d + h), 0 before a fit.
 
     d = 1 where the committee and the best single arm disagree (only such rows move the gate), h = x' R^-1 x / K the leverage
@@ -143,8 +160,12 @@ def label_value(committee: Committee, margins_PK: ArrayLike, categories: list[st
     leverage = np.zeros(len(margins))
     if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
         x = plan.calibrator.log_odds(vote) / plan.sd_K
-        leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(axis=1)
-    differ = np.sign(np.nan_to_num(margins[:, committee.single])) != np.sign(np.round(prob - 0.5, 12))
+        leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(
+            axis=1
+        )
+    differ = np.sign(np.nan_to_num(margins[:, committee.single])) != np.sign(
+        np.round(prob - 0.5, 12)
+    )
     return np.asarray(prob * (1 - prob) * (differ + leverage))
 
 
@@ -153,7 +174,9 @@ def ask_label(
 ) -> tuple[NDArray[np.bool_], Float]:
     """Draw about ``wanted`` of P rows by value: which, and each row's propensity (at least a fifth of the uniform one). O(P)."""
     if len(units) != len(value_P) or wanted < 0:
-        raise InputError(f"need one unit a value and wanted >= 0, got {len(units)}, {len(value_P)}, {wanted}")
+        raise InputError(
+            f"need one unit a value and wanted >= 0, got {len(units)}, {len(value_P)}, {wanted}"
+        )
     n, total = len(value_P), float(value_P.sum())
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
     propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)

@@ -39,7 +39,9 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     speaks_K = (v_PK != 0).any(
         axis=0
     )  # an arm below a coin says nothing; the other arms' mean must not lend it a voice
-    return Moments(np.where(speaks_K, shrink_mean(mu / sd, n), 0.0), sd, corr, family_target(corr), n)
+    return Moments(
+        np.where(speaks_K, shrink_mean(mu / sd, n), 0.0), sd, corr, family_target(corr), n
+    )
 
 
 def shrink_mean(z_K: Float, n: float) -> Float:
@@ -56,7 +58,9 @@ def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Floa
         member = np.flatnonzero(family == name)
         if member.size > 1:
             block = corr_KK[np.ix_(member, member)]
-            target[np.ix_(member, member)] = (block.sum() - member.size) / (member.size * (member.size - 1))
+            target[np.ix_(member, member)] = (block.sum() - member.size) / (
+                member.size * (member.size - 1)
+            )
     np.fill_diagonal(target, 1.0)
     return target
 
@@ -90,7 +94,9 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     return np.where(seen[:, None], moment.z_K + gap * spread_K / (spread_K + noise), moment.z_K)
 
 
-def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, signed: bool = False) -> Int:
+def greedy_order(
+    z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, signed: bool = False
+) -> Int:
     """(G, T) arms by Mahalanobis gain per cost, max_k max(z_k|S, 0)^2 / (R_kk|S c_k); -1 once nobody adds. O(T K^2).
 
     In the model the innovation of an arm given those asked does not depend on their scores, so the order is fixed in advance.
@@ -116,7 +122,9 @@ def greedy_order(z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, signe
     return order
 
 
-def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float, signed: bool = False) -> Float:
+def prefix_weights(
+    z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float, signed: bool = False
+) -> Float:
     """(G, T, T) weights on x of each prefix: 2 w / sd with w = argmin_{w >= 0} w'Rw/2 - z'w (any w where ``signed``). O(G T^4), T at most 16."""
     n_groups, length = order_GT.shape
     corr = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1]))
@@ -126,7 +134,9 @@ def prefix_weights(z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float, sig
         chosen = order_GT[g, :size]
         block, z, scale = corr[g][np.ix_(chosen, chosen)], z_GK[g, chosen], 2 / sd_K[chosen]
         for t in range(size):
-            out[g, t, : t + 1] = prefix_solve(block[: t + 1, : t + 1], z[: t + 1], signed) * scale[: t + 1]
+            out[g, t, : t + 1] = (
+                prefix_solve(block[: t + 1, : t + 1], z[: t + 1], signed) * scale[: t + 1]
+            )
         out[g, size:] = out[g, size - 1] if size else 0.0
     return out
 
@@ -150,7 +160,9 @@ def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """
     right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
     share_K = (n * right_K + 1) / (n + 2)
-    return _independent(np.maximum(np.log(share_K / (1 - share_K)), 0.0), np.full(len(share_K), 2.0), n)
+    return _independent(
+        np.maximum(np.log(share_K / (1 - share_K)), 0.0), np.full(len(share_K), 2.0), n
+    )
 
 
 def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:

@@ -57,7 +57,9 @@ class OnlineCommittee:
     (3, True)
     """
 
-    def __init__(self, committee: Committee, policy: LabelPolicy | None = None, start: str = "vote") -> None:
+    def __init__(
+        self, committee: Committee, policy: LabelPolicy | None = None, start: str = "vote"
+    ) -> None:
         """Own the committee; nothing is labelled yet."""
         if start not in ("vote", "dawid_skene"):
             raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
@@ -68,7 +70,11 @@ class OnlineCommittee:
         self.refits: list[Refit] = []
         self.extra_cost, self.dropped_labels, self._due = 0.0, 0, SCHEDULE[0]
         self._pacer: PricePacer | None = None
-        self._spending: State = {"items": np.array(0), "spent": np.array(0.0), "bias": np.array(0.0)}
+        self._spending: State = {
+            "items": np.array(0),
+            "spent": np.array(0.0),
+            "bias": np.array(0.0),
+        }
 
     @property
     def guessing(self) -> bool:
@@ -84,7 +90,9 @@ class OnlineCommittee:
     def wants_unlabelled(self) -> bool:
         """Whether `add_unlabelled` still needs decisions scored by all arms."""
         return (
-            self.start == "dawid_skene" and len(self.unlabelled) < UNLABELLED and self.store.n_random < CONFIRMED_UNTIL
+            self.start == "dawid_skene"
+            and len(self.unlabelled) < UNLABELLED
+            and self.store.n_random < CONFIRMED_UNTIL
         )
 
     def add_unlabelled(self, margins_K: ArrayLike) -> None:
@@ -110,7 +118,12 @@ class OnlineCommittee:
         return max(1, min(size, int(committee.budget / committee.costs[committee.voters].mean())))
 
     def next(
-        self, asked: Mapping[int, float], unit: str, step: int, category: str | None = None, price: float | None = None
+        self,
+        asked: Mapping[int, float],
+        unit: str,
+        step: int,
+        category: str | None = None,
+        price: float | None = None,
     ) -> int | None:
         """The arm to ask next, or None: the ballot's while voting, else the committee's."""
         if not self.voting:
@@ -129,17 +142,27 @@ class OnlineCommittee:
     ) -> Panel:
         """Judge N responses instead of a pair: the ballot's votes while voting, else the committee at the present price."""
         if not self.voting:
-            return Panel(self.committee, n_responses, category, price=self.price, first=first, quorum=quorum)
-        votes = dict(zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True))
+            return Panel(
+                self.committee, n_responses, category, price=self.price, first=first, quorum=quorum
+            )
+        votes = dict(
+            zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True)
+        )
         ballot = self.ballot(unit, step)
-        return Panel(self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes)
+        return Panel(
+            self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes
+        )
 
     def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
         """P(a better); while voting the weighted vote (weights of the guess, or one half pseudo-label better than a coin)."""
         if not self.voting:
             return self.committee.posterior(asked, category)
-        weight = dict(zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True))
-        total = sum(weight[k] * float(np.sign(np.nan_to_num(m))) for k, m in asked.items() if k in weight)
+        weight = dict(
+            zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True)
+        )
+        total = sum(
+            weight[k] * float(np.sign(np.nan_to_num(m))) for k, m in asked.items() if k in weight
+        )
         refusal = self.committee.refusal(asked)
         return float(sigmoid(np.array(refusal if refusal else total)))
 
@@ -150,7 +173,11 @@ class OnlineCommittee:
         if self.committee.max_error is None:
             return 0.5
         kept = promise is not None and promise.kept and not self.voting
-        return float(sigmoid(np.array(promise.threshold - SURE))) if promise is not None and kept else 1.0
+        return (
+            float(sigmoid(np.array(promise.threshold - SURE)))
+            if promise is not None and kept
+            else 1.0
+        )
 
     def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
         """Which of these P(a better) are too unsure for the promise; all of them while nothing can be promised. Any shape."""
@@ -159,7 +186,9 @@ class OnlineCommittee:
 
     def _vote_weights(self) -> Float:
         return (
-            self.guess.weights_K if self.guessing else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
+            self.guess.weights_K
+            if self.guessing
+            else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
         )
 
     @property
@@ -174,7 +203,11 @@ class OnlineCommittee:
             self._spending = self._pacer.state_dict()
         else:
             items, spent = int(self._spending["items"]) + 1, float(self._spending["spent"]) + cost
-            self._spending = {"items": np.array(items), "spent": np.array(spent), "bias": np.array(0.0)}
+            self._spending = {
+                "items": np.array(items),
+                "spent": np.array(spent),
+                "bias": np.array(0.0),
+            }
 
     def _pace(self) -> None:
         if self.committee.budget is not None and self.committee.plan is not None:
@@ -183,7 +216,9 @@ class OnlineCommittee:
 
     def rest_cost(self, asked: Sequence[int]) -> float:
         """What asking all arms costs beyond those asked."""
-        return float(self.committee.costs[[k for k in range(self.committee.n_arms) if k not in asked]].sum())
+        return float(
+            self.committee.costs[[k for k in range(self.committee.n_arms) if k not in asked]].sum()
+        )
 
     def scores_unlabelled(self, asked: Sequence[int]) -> bool:
         """Whether a decision without a label is scored by the remaining arms too, for the label-free start; counts what that costs."""
@@ -192,7 +227,9 @@ class OnlineCommittee:
         self.extra_cost += cost if wanted else 0.0
         return wanted
 
-    def scores_all(self, asked: Sequence[int], unit: str, step: int, label_cost: float = 0.0) -> bool:
+    def scores_all(
+        self, asked: Sequence[int], unit: str, step: int, label_cost: float = 0.0
+    ) -> bool:
         """Whether a labelled decision is scored by the remaining arms too; counts what that and the label cost."""
         cost = self.rest_cost(asked) + label_cost
         wanted = self.policy.scores_all(unit, step, self.store.n_random, self.extra_cost, cost)
@@ -220,7 +257,9 @@ class OnlineCommittee:
             self.dropped_labels += 1
             return None
         advantage = self.committee.advantage(margins_K, label, category or None) if random else None
-        self.store.add(margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0))
+        self.store.add(
+            margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0)
+        )
         fell_back = advantage is not None and self.watch.tell(advantage)
         if fell_back:
             self.committee.fall_back()
@@ -230,7 +269,11 @@ class OnlineCommittee:
 
     def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
         n = self.store.n_random
-        if self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED and self.guess.status != "dropped":
+        if (
+            self.start == "dawid_skene"
+            and len(self.unlabelled) >= UNLABELLED
+            and self.guess.status != "dropped"
+        ):
             drawn = np.array(self.store.random)
             rows = np.array(self.store.margins)[drawn][:, self.committee.voters]
             self.guess.audit(rows, np.array(self.store.labels)[drawn])
@@ -247,14 +290,26 @@ class OnlineCommittee:
         committee, gate = self.committee, self.committee.gate
         gain, lower = (gate.gain, gate.lower) if gate else (float("nan"), float("nan"))
         weights = "safe" if committee.plan is None else committee.plan.weights
-        known = step, self.store.n_random, committee.playing, committee.single, gain, lower, self.guess.status
+        known = (
+            step,
+            self.store.n_random,
+            committee.playing,
+            committee.single,
+            gain,
+            lower,
+            self.guess.status,
+        )
         self.refits.append(Refit(*known, weights, fell_back))
         return self.refits[-1]
 
     @property
     def summary(self) -> dict[str, Any]:
         """The committee's own summary, and the test of its signed weights by later labels: labels told, wealth, alarm."""
-        told = {"labels": self.watch.labels, "wealth": self.watch.largest, "false_alarm": FALSE_ALARM}
+        told = {
+            "labels": self.watch.labels,
+            "wealth": self.watch.largest,
+            "false_alarm": FALSE_ALARM,
+        }
         return self.committee.summary | {"watch": told | {"fell_back": self.committee.barred}}
 
     def state_dict(self) -> State:

@@ -52,7 +52,9 @@ def path_of_rows(x_PK: Float, row_P: Int, order_GT: Int, weight_GTT: Float) -> F
     return out
 
 
-def walk(plan: Plan, margins_PK: Float, category_P: Int, price: float) -> tuple[Float, NDArray[np.bool_]]:
+def walk(
+    plan: Plan, margins_PK: Float, category_P: Int, price: float
+) -> tuple[Float, NDArray[np.bool_]]:
     """Ask row by row until the bound is met: (P,) final log-odds and (P, K) which arms were asked. O(P T^2)."""
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
     stop = np.abs(path) >= at_price(plan.bound_TL, price, plan.prices_L)

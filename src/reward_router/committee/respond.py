@@ -32,7 +32,11 @@ class Ranking:
 
     def confidence(self, better_P: ArrayLike, worse_P: ArrayLike) -> Float:
         """(P,) P(the first of each pair is the better one)."""
-        return sigmoid(self.log_odds_NN[np.asarray(better_P, dtype=np.int64), np.asarray(worse_P, dtype=np.int64)])
+        return sigmoid(
+            self.log_odds_NN[
+                np.asarray(better_P, dtype=np.int64), np.asarray(worse_P, dtype=np.int64)
+            ]
+        )
 
 
 def judge_responses(
@@ -72,11 +76,17 @@ def rank(
     """`judge_responses` on recorded scores, one column an arm."""
     scores = np.asarray(scores_NK, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[1] != committee.n_arms:
-        raise InputError(f"scores must be (responses, {committee.n_arms} arms), got shape {scores.shape}")
-    return judge_responses(committee, lambda arm: scores[:, arm], len(scores), category, price, None, quorum)
+        raise InputError(
+            f"scores must be (responses, {committee.n_arms} arms), got shape {scores.shape}"
+        )
+    return judge_responses(
+        committee, lambda arm: scores[:, arm], len(scores), category, price, None, quorum
+    )
 
 
-def pair_weights(confidence_P: ArrayLike, min_confidence: float, how: str = "drop") -> tuple[Float, int]:
+def pair_weights(
+    confidence_P: ArrayLike, min_confidence: float, how: str = "drop"
+) -> tuple[Float, int]:
     """(P,) weights of pairs and how many fell below: "drop" gives them 0, "weight" (2 c - 1) / (2 min - 1); the rest keep 1.
 
     >>> pair_weights([0.5, 0.6, 0.9], 0.7, "weight")
@@ -113,8 +123,15 @@ class Panel:
     ) -> None:
         """Nobody is asked yet."""
         if n_responses < 1 or not 0 < quorum <= 1:
-            raise InputError(f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}")
-        self.committee, self.n, self.category, self.quorum = committee, n_responses, category, quorum
+            raise InputError(
+                f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}"
+            )
+        self.committee, self.n, self.category, self.quorum = (
+            committee,
+            n_responses,
+            category,
+            quorum,
+        )
         self.price = committee.price if price is None else price
         self.first = None if first in committee.vetoes else first
         self.ballot = None if ballot is None else self._with_first(ballot)
@@ -161,7 +178,9 @@ class Panel:
         """One arm's scores of the N responses, NaN where it abstained. O(N^2)."""
         score = np.asarray(scores, dtype=np.float64)
         if score.shape != (self.n,) or np.isinf(score).any():
-            raise InputError(f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}")
+            raise InputError(
+                f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}"
+            )
         self.scores[arm] = score
         if arm in self.committee.vetoes:
             self.calls += int((~np.isnan(score)).sum())
@@ -180,7 +199,11 @@ class Panel:
         """(N, N) log-odds that the row's response is better than the column's."""
         out = np.zeros((self.n, self.n))
         every = dict.fromkeys(self.verdict, 1.0)
-        weights = every if self.ballot is not None else self.committee.weights(tuple(self.verdict), self.category)
+        weights = (
+            every
+            if self.ballot is not None
+            else self.committee.weights(tuple(self.verdict), self.category)
+        )
         for arm, weight in weights.items():
             out += weight * self.verdict[arm]
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
@@ -194,4 +217,11 @@ class Panel:
         log_odds = self.log_odds()
         seen = self.scored_N | (self.refusal_N != 0)
         value = np.where(seen, log_odds.sum(1) / max(self.n - 1, 1), np.nan)
-        return Ranking(value, self._best(log_odds), tuple(self.scores), self.calls, self.refusal_N != 0, log_odds)
+        return Ranking(
+            value,
+            self._best(log_odds),
+            tuple(self.scores),
+            self.calls,
+            self.refusal_N != 0,
+            log_odds,
+        )

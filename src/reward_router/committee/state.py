@@ -10,7 +10,17 @@ from reward_router.committee.calibrate import Calibrator
 from reward_router.committee.plan import Plan
 from reward_router.types import State
 
-ARRAYS = ("z_GK", "corr_KK", "sd_K", "order_GT", "weight_GTT", "temperature_T", "bound_TL", "prices_L", "cost_L")
+ARRAYS = (
+    "z_GK",
+    "corr_KK",
+    "sd_K",
+    "order_GT",
+    "weight_GTT",
+    "temperature_T",
+    "bound_TL",
+    "prices_L",
+    "cost_L",
+)
 
 
 def plan_arrays(plan: Plan) -> State:
@@ -29,12 +39,18 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     if "z_GK" not in state:
         return None
     calibrator = Calibrator(n_arms)
-    calibrator.load_state_dict({k.removeprefix("curve."): v for k, v in state.items() if k.startswith("curve.")})
+    calibrator.load_state_dict(
+        {k.removeprefix("curve."): v for k, v in state.items() if k.startswith("curve.")}
+    )
     arrays = {name: np.array(state[name]) for name in ARRAYS}
     return Plan(
         calibrator,
         **arrays,
         intensity=float(state["intensity"]),
         by_category=bool(state["by_category"]),
-        weights=str(state["weights"]) if "weights" in state else "signed" if state["signed"] else "safe",
+        weights=str(state["weights"])
+        if "weights" in state
+        else "signed"
+        if state["signed"]
+        else "safe",
     )

@@ -32,7 +32,10 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
     value = np.repeat(now, len(prices_L), axis=1)
     bound = np.zeros((n_stages, len(prices_L)))
     for t in range(n_stages - 1, 0, -1):
-        go_on = _expectation(value, np.quantile(increments_PT[:, t], QUANTILES), grid) - prices_L * cost_T[t]
+        go_on = (
+            _expectation(value, np.quantile(increments_PT[:, t], QUANTILES), grid)
+            - prices_L * cost_T[t]
+        )
         wins = go_on > now + 1e-12
         bound[t - 1] = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0).max(axis=0)
         value = np.maximum(now, go_on)
@@ -56,9 +59,13 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
     """(T,) boundaries at one price, linear in log(price) between the grid's; above the grid's end its last column; a grid of one is taken as it is."""
     if len(prices_L) == 1:
         return np.asarray(bound_TL[..., 0])
-    place = np.interp(np.log(max(price, 1e-6)), np.log(np.maximum(prices_L, 1e-6)), np.arange(len(prices_L)))
+    place = np.interp(
+        np.log(max(price, 1e-6)), np.log(np.maximum(prices_L, 1e-6)), np.arange(len(prices_L))
+    )
     low = min(int(place), len(prices_L) - 2)
-    return np.asarray(bound_TL[..., low] * (1 - (place - low)) + bound_TL[..., low + 1] * (place - low))
+    return np.asarray(
+        bound_TL[..., low] * (1 - (place - low)) + bound_TL[..., low + 1] * (place - low)
+    )
 
 
 def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float:
@@ -70,12 +77,16 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         p = sigmoid(-t * agree)
         slope = -(p * agree).sum(0) * t
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
-        log_t = np.clip(log_t - np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5), np.log(0.02), np.log(limit))
+        log_t = np.clip(
+            log_t - np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5), np.log(0.02), np.log(limit)
+        )
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])
     return np.asarray(np.exp((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
 
 
 def log_loss(log_odds: Float, sign_P: Float) -> Float:
     """log(1 + exp(-y L)), elementwise along the first axis."""
-    agree = log_odds * (sign_P if log_odds.ndim == 1 else sign_P.reshape(-1, *([1] * (log_odds.ndim - 1))))
+    agree = log_odds * (
+        sign_P if log_odds.ndim == 1 else sign_P.reshape(-1, *([1] * (log_odds.ndim - 1)))
+    )
     return np.asarray(np.logaddexp(0.0, -agree))

@@ -126,7 +126,9 @@ def nested_trials(
     trials: Trials = {}
     for number in range(MOST_FOLDINGS):
         more = _folding(data, candidates, setting, number)
-        trials = {name: trials[name].joined(trial) for name, trial in more.items()} if trials else more
+        trials = (
+            {name: trials[name].joined(trial) for name, trial in more.items()} if trials else more
+        )
         if number + 1 >= FEWEST_FOLDINGS and settled(trials):
             break
     return trials
@@ -171,20 +173,32 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
         value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
     right_P = credit(value_P, test.sign_P)
-    return np.stack([right_P, np.full_like(right_P, setting.cost_K.sum()), np.full_like(right_P, len(setting.cost_K))])
+    return np.stack(
+        [
+            right_P,
+            np.full_like(right_P, setting.cost_K.sum()),
+            np.full_like(right_P, len(setting.cost_K)),
+        ]
+    )
 
 
-def _judged(train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int) -> list[Float]:
+def _judged(
+    train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int
+) -> list[Float]:
     """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
     plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
     found = []
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
-        found.append(np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+        found.append(
+            np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)])
+        )
     return found
 
 
-def over_sources(data: Labelled, source_P: Int, setting: Setting, seed: int) -> list[tuple[NDArray[np.bool_], Trials]]:
+def over_sources(
+    data: Labelled, source_P: Int, setting: Setting, seed: int
+) -> list[tuple[NDArray[np.bool_], Trials]]:
     """``safe`` and ``signed`` judged on each source by what all the others taught: (the source's rows, trials) of each."""
     found = []
     for source in np.unique(source_P):
@@ -192,6 +206,9 @@ def over_sources(data: Labelled, source_P: Int, setting: Setting, seed: int) -> 
         train, test = data.take(~here_P), data.take(here_P & data.random_P)
         judged = {name: _judged(train, test, setting, name, seed)[0] for name in ("safe", "signed")}
         found.append(
-            (here_P & data.random_P, {n: Trial(*(row[:, None] for row in rows)) for n, rows in judged.items()})
+            (
+                here_P & data.random_P,
+                {n: Trial(*(row[:, None] for row in rows)) for n, rows in judged.items()},
+            )
         )
     return found

@@ -95,12 +95,16 @@ class Dispatcher:
         self.warmup = router.warmup
         self._believed = without_forced_pulls(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
-        state = FoldState(router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker)
+        state = FoldState(
+            router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker
+        )
         self._fallback = inputs.fallback(fallback, names)
         self._prices: dict[str, float | None] = inputs.prices(costs, names)
         self._lock = self.ledger.lock
         with self._lock:
-            self._live = Live(self.ledger, state, {"seed": self.seed, "warmup": self.warmup}, snapshot_every)
+            self._live = Live(
+                self.ledger, state, {"seed": self.seed, "warmup": self.warmup}, snapshot_every
+            )
 
     def snapshot(self) -> None:
         """Write a verified snapshot now, so that opening this ledger again is fast."""
@@ -162,13 +166,23 @@ class Dispatcher:
             order = [state.names.index(name) for name in self._fallback if name in state.names]
             try:
                 probs_BK, forced_B = rested(
-                    self.router, x, state.breaker, state.present, pulls_K, self.seed, step, units, order
+                    self.router,
+                    x,
+                    state.breaker,
+                    state.present,
+                    pulls_K,
+                    self.seed,
+                    step,
+                    units,
+                    order,
                 )
             except AllArmsResting:
                 self._change(Action.ALL_RESTING, "")  # so that the next call asks again
                 raise
         else:
-            probs_BK, forced_B = force(self._believed(x), pulls_K, self.warmup, self.seed, step, units)
+            probs_BK, forced_B = force(
+                self._believed(x), pulls_K, self.warmup, self.seed, step, units
+            )
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         place_B, propensity_B = choose(probs_BK, u_B)
         arms = [state.present[place] for place in place_B.tolist()]
@@ -207,11 +221,15 @@ class Dispatcher:
         self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
         self._live.width = x.shape[1]
         if self.ledger.contexts == "none" and reads_contexts(self.router):
-            state.open.update((row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0)
+            state.open.update(
+                (row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0
+            )
 
     # payoffs -----------------------------------------------------------------------------------------------------------
 
-    def feedback(self, decision_id: str, payoff: float, *, source: str = "payoff", raw: float | None = None) -> bool:
+    def feedback(
+        self, decision_id: str, payoff: float, *, source: str = "payoff", raw: float | None = None
+    ) -> bool:
         """A decision's payoff in [0, 1], ``raw`` what it was made from (kept, not used).
 
         True if new, False if this value was there already; LedgerError for another value or an unknown id, InputError for one
@@ -219,7 +237,9 @@ class Dispatcher:
         """
         return self._pay([(decision_id, payoff)], source, "payoff", raw)[0]
 
-    def feedback_many(self, payoffs: Sequence[tuple[str, float]], *, source: str = "payoff") -> list[bool]:
+    def feedback_many(
+        self, payoffs: Sequence[tuple[str, float]], *, source: str = "payoff"
+    ) -> list[bool]:
         """``feedback`` for many decisions, all or none, in one update of the router."""
         return self._pay(payoffs, source, "payoff")
 
@@ -236,7 +256,10 @@ class Dispatcher:
     ) -> list[bool]:
         inputs.text(source, "source")
         raw = None if raw is None else finite(raw, "raw payoff")
-        reports = [paying.Report(i, inputs.key_of(i), inputs.payoff(v, kind), raw, source, kind) for i, v in payoffs]
+        reports = [
+            paying.Report(i, inputs.key_of(i), inputs.payoff(v, kind), raw, source, kind)
+            for i, v in payoffs
+        ]
         with self._lock:
             state = self._live.fresh()
             found = self.ledger.find([r.key for r in reports])
@@ -261,10 +284,16 @@ class Dispatcher:
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
-        unit, source, gold = inputs.text(unit_id, "unit id"), inputs.text(source, "source"), finite(value, "label")
+        unit, source, gold = (
+            inputs.text(unit_id, "unit id"),
+            inputs.text(source, "source"),
+            finite(value, "label"),
+        )
         with self._lock:
             self._live.fresh()
-            self._live.commit([Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)])
+            self._live.commit(
+                [Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)]
+            )
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
@@ -305,7 +334,9 @@ class Dispatcher:
         with self._lock:
             self._live.fresh()
             if name not in self.arms or len(self.arms) == 1:
-                raise InputError(f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays")
+                raise InputError(
+                    f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays"
+                )
             self._change(Action.ARM_REMOVED, name)
 
     def reset_scaler(self) -> None:
@@ -338,7 +369,11 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             breaker = state.breaker
-            return {} if breaker is None else {state.names[k]: breaker.waits(k) for k in sorted(breaker.resting)}
+            return (
+                {}
+                if breaker is None
+                else {state.names[k]: breaker.waits(k) for k in sorted(breaker.resting)}
+            )
 
     @property
     def rested(self) -> dict[str, int]:

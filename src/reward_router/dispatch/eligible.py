@@ -23,7 +23,12 @@ OUT_OF_SIGHT = 1e9  # payoff units: far below whatever an arm may promise
 
 
 def among(
-    router: Router, context_BD: AnyFloat, allowed_BK: Mask, stand_in: int | None = None, *, forced: bool = False
+    router: Router,
+    context_BD: AnyFloat,
+    allowed_BK: Mask,
+    stand_in: int | None = None,
+    *,
+    forced: bool = False,
 ) -> Float:
     """(B, K) probabilities among the arms allowed at each row, rows sum to 1; ``forced``: with the router's own forced pulls.
 
@@ -59,7 +64,9 @@ def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Fl
     if stand_in is not None:
         named_BK = np.zeros_like(kept_BK)
         named_BK[:, stand_in] = 1.0
-        even_BK = np.where(np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]], named_BK, even_BK)
+        even_BK = np.where(
+            np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]], named_BK, even_BK
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_BK = kept_BK / total_B1
     return np.asarray(np.where(total_B1 > 0, scaled_BK, even_BK))
@@ -111,7 +118,10 @@ def rested(
         probs_BK = np.zeros((rows, len(present)))
         probs_BK[:, present.index(_last_resort(breaker, present, fallback))] = 1.0
         return probs_BK, np.zeros(rows, dtype=bool)
-    stand_in = next((present.index(arm) for arm in fallback if arm in present and arm not in breaker.resting), None)
+    stand_in = next(
+        (present.index(arm) for arm in fallback if arm in present and arm not in breaker.resting),
+        None,
+    )
     probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
     probs_BK, forced_B = force(probs_BK, pulls_K, router.warmup, seed, step, units, allowed_K)
     probs_BK = probs_BK.copy()

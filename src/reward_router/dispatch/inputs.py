@@ -44,7 +44,9 @@ def units(ids: Sequence[str], rows: int) -> list[str]:
         raise InputError(f"route: {rows} contexts but {len(named)} unit ids; allowed one each")
     if len(set(named)) != len(named):
         twice = next(u for i, u in enumerate(named) if u in named[:i])
-        raise InputError(f"route: unit id {twice!r} occurs twice in one call; a (step, unit) is decided once")
+        raise InputError(
+            f"route: unit id {twice!r} occurs twice in one call; a (step, unit) is decided once"
+        )
     return named
 
 
@@ -72,7 +74,9 @@ def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
         or (counts < 1).any()
         or (counts > 2**53).any()
     ):
-        raise InputError(f"n_units={n_units!r}; allowed one whole number of at least 1, or one for each of {rows} rows")
+        raise InputError(
+            f"n_units={n_units!r}; allowed one whole number of at least 1, or one for each of {rows} rows"
+        )
     return np.broadcast_to(counts.astype(np.int64), rows)
 
 
@@ -80,7 +84,9 @@ def names(arms: Sequence[str], n_arms: int) -> list[str]:
     """One name an arm, none twice. InputError otherwise."""
     given = [] if isinstance(arms, str) else [text(name, "arm name") for name in arms]
     if len(given) != n_arms or len(set(given)) != len(given):
-        raise InputError(f"arms {arms!r}; allowed {n_arms} different names, one for each of the router's arms")
+        raise InputError(
+            f"arms {arms!r}; allowed {n_arms} different names, one for each of the router's arms"
+        )
     return given
 
 
@@ -108,7 +114,9 @@ def text(value: str, what: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise InputError(f"{what} {value!r} holds half of a surrogate pair; allowed any Unicode text") from None
+        raise InputError(
+            f"{what} {value!r} holds half of a surrogate pair; allowed any Unicode text"
+        ) from None
     return str(value)
 
 
@@ -116,7 +124,9 @@ def payoff(value: float, kind: str) -> float:
     """A finite number, for ``kind`` payoff in [0, 1]. InputError otherwise."""
     number = finite(value, "payoff")
     if kind == "payoff" and not 0.0 <= number <= 1.0:
-        raise InputError(f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); nothing was changed")
+        raise InputError(
+            f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); nothing was changed"
+        )
     return number
 
 

@@ -23,7 +23,9 @@ class Live:
     ledger belongs to another set-up.
     """
 
-    def __init__(self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int) -> None:
+    def __init__(
+        self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int
+    ) -> None:
         """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
         self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, state.router.dim
         self._state, scaler = state, state.scaler
@@ -45,18 +47,26 @@ class Live:
                 known["breaker"] = binding["breaker"]
             for key, value in binding.items():
                 if known.get(key) != value:
-                    raise InputError(f"{ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here")
+                    raise InputError(
+                        f"{ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here"
+                    )
         self._rebuild()
 
     def _rebuild(self) -> None:
         found = self.ledger.last_snapshot()
         if found is None:
-            raise LedgerError(f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt")
+            raise LedgerError(
+                f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt"
+            )
         self._applied = -1
         self._state.load(found[2], found[1], self.ledger, found[0])
         fold(self._state, self.ledger, found[0])
         self.width = self.dim or self.ledger.width() or self._state.width
-        self._applied, self._generation, self._writing = self.ledger.last_seq, self.ledger.generation, False
+        self._applied, self._generation, self._writing = (
+            self.ledger.last_seq,
+            self.ledger.generation,
+            False,
+        )
 
     def fresh(self) -> FoldState:
         """The state after the ledger's last event."""
@@ -69,12 +79,17 @@ class Live:
 
     def commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
         """Write events and apply what the state needs of them; what the router refuses is put aside again."""
-        before, self._writing = self._applied, True  # found set: the end of a write was not seen, the file knows
+        before, self._writing = (
+            self._applied,
+            True,
+        )  # found set: the end of a write was not seen, the file knows
         self.ledger.append(rows)
         self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
         try:
             self._state.apply(events)
-        except BaseException as error:  # whatever a router raises: what it cannot learn must not stay, or no fold ends
+        except (
+            BaseException
+        ) as error:  # whatever a router raises: what it cannot learn must not stay, or no fold ends
             self.ledger.rewind(before, f"refused by the router: {type(error).__name__}: {error}")
             raise
         self._applied, self._writing = self.ledger.last_seq, False

@@ -25,13 +25,17 @@ class Report:
     kind: str
 
 
-def sort_out(reports: Sequence[Report], found: dict[bytes, tuple[Decided, Paid | None]]) -> list[bool]:
+def sort_out(
+    reports: Sequence[Report], found: dict[bytes, tuple[Decided, Paid | None]]
+) -> list[bool]:
     """Which reports are new (the first of its decision); LedgerError for an unknown id or another value."""
     new: dict[bytes, Report] = {}
     verdicts = []
     for r in reports:
         if r.key not in found:
-            raise LedgerError(f"decision {r.decision_id!r} is not in the ledger; nothing was changed")
+            raise LedgerError(
+                f"decision {r.decision_id!r} is not in the ledger; nothing was changed"
+            )
         paid = found[r.key][1]
         if paid is not None:
             _same(r, paid.raw if paid.kind == "raw" else paid.scaled, paid.kind)
@@ -49,7 +53,9 @@ def _same(report: Report, first: float | None, kind: str) -> None:
         )
 
 
-def events(state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], at: int) -> list[Payment | Released]:
+def events(
+    state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], at: int
+) -> list[Payment | Released]:
     """The events of new payoffs of one kind, the first with seq ``at``."""
     values = [r.value for r in reports]
     if reports[0].kind == "payoff":
@@ -62,7 +68,9 @@ def events(state: FoldState, reports: Sequence[Report], rows: Sequence[Decided],
     out: list[Payment | Released] = list(first)
     if 0 < lacking == wait:
         seqs = np.array([p.row.seq for p in held], dtype=np.int64)
-        out.append(Released(at + wait, pack(seqs), pack(np.array(state.scaler.scale_together(held_raw)))))
+        out.append(
+            Released(at + wait, pack(seqs), pack(np.array(state.scaler.scale_together(held_raw))))
+        )
     if wait < len(rows):
         before = held_raw if wait else []
         scaled = state.scaler.preview([*before, *values[wait:]])[len(before) :]
@@ -85,6 +93,14 @@ def _payments(
             raise LedgerError(
                 f"decision {row.id.hex()}: its context was not kept (contexts='none') and is lost since a restart"
             )
-        paid = Paid(at + i, row.seq, raw[i], scaled[i], reports[i].source, reports[i].kind, at + i - i % GROUP)
+        paid = Paid(
+            at + i,
+            row.seq,
+            raw[i],
+            scaled[i],
+            reports[i].source,
+            reports[i].kind,
+            at + i - i % GROUP,
+        )
         payments.append(Payment(paid, row.arm, row.propensity, context))
     return payments

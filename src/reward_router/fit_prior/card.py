@@ -25,7 +25,9 @@ def card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> st
         f"{len(category_of_rows)} preference pairs, digest {prior.data_hash[:12]}; {rows['train']} to learn from, {rows['dev']} to stop and calibrate, "
         f"{rows['test']} held out{_outside(rows)}. No prompt is on two sides.",
         "",
-        "Pairs by category: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())) + ".",
+        "Pairs by category: "
+        + ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+        + ".",
         "",
         "## Arms",
         "",
@@ -40,7 +42,12 @@ def card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> st
         "for each pair, `best single (training)` the one arm that was best on the pairs to learn from.",
     ]
     for name, part in result["sets"].items():
-        lines += ["", f"{name.capitalize()}: {part['rows']} pairs of {part['prompts']} prompts.", "", *_accuracy(part)]
+        lines += [
+            "",
+            f"{name.capitalize()}: {part['rows']} pairs of {part['prompts']} prompts.",
+            "",
+            *_accuracy(part),
+        ]
     return "\n".join([*lines, "", "## Calibration", "", _calibration(prior), ""])
 
 
@@ -51,7 +58,8 @@ def _outside(rows: Json) -> str:
 def _arms(prior: Prior) -> list[str]:
     if not prior.fingerprints:
         return [
-            ", ".join(prior.arms) + ". Their scores were recorded, and what they were is not known: no fingerprints."
+            ", ".join(prior.arms)
+            + ". Their scores were recorded, and what they were is not known: no fingerprints."
         ]
     table = [f"| {name} | `{prior.fingerprints.get(name, '-')}` |" for name in prior.arms]
     return ["| arm | fingerprint |", "|---|---|", *table]
@@ -59,19 +67,29 @@ def _arms(prior: Prior) -> list[str]:
 
 def _accuracy(part: Json) -> list[str]:
     categories = sorted(part["categories"])
-    header = "| | all [95 %] | " + " | ".join(f"{c} ({part['categories'][c]})" for c in categories) + " |"
+    header = (
+        "| | all [95 %] | "
+        + " | ".join(f"{c} ({part['categories'][c]})" for c in categories)
+        + " |"
+    )
     lines = [header, "|---|---|" + "---|" * len(categories)]
     for name, method in part["methods"].items():
         if name not in LEFT_OUT:
             low, high = method["ci95"]
             cells = " | ".join(f"{100 * method['by_category'][c]:.0f}" for c in categories)
-            lines.append(f"| {name} | {100 * method['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {cells} |")
+            lines.append(
+                f"| {name} | {100 * method['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {cells} |"
+            )
     return lines
 
 
 def _calibration(prior: Prior) -> str:
     c = prior.calibration
-    level = "" if c.level is None else f" Mean payoff of the mean arm: {c.level[0]:.3f} (known to {c.level[1]:.3f})."
+    level = (
+        ""
+        if c.level is None
+        else f" Mean payoff of the mean arm: {c.level[0]:.3f} (known to {c.level[1]:.3f})."
+    )
     return (
         f"Scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: the prior is worth {c.worth:.0f} pairs; log evidence per "
         f"payoff of the {c.rows} to calibrate {c.gain:+.4f} over no strengths.{level}"

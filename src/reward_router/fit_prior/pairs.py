@@ -10,7 +10,7 @@ from reward_router.errors import InputError
 from reward_router.keyed import key
 from reward_router.offline.settings import PairSource
 from reward_router.offline.text import prompt_text
-from reward_router.rows import Tally
+from reward_router.reading import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,18 @@ def told(dropped: Counter[str]) -> str:
 def _pair(record: PreferenceRecord, source: PairSource) -> Pair:
     name = source.as_source or record.source or source.source.rsplit("/", 1)[-1].split(".")[0]
     text = prompt_text(record.prompt)
-    return Pair(f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected)
+    return Pair(
+        f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected
+    )
 
 
 def _unusable(pair: Pair, max_chars: int | None) -> str:
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "with an empty side"
-    too_long = max_chars is not None and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
+    too_long = (
+        max_chars is not None
+        and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
+    )
     return "longer than max_chars" if too_long else ""
 
 

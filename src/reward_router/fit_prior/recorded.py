@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from reward_router.chat import Unreadable
 from reward_router.errors import InputError
 from reward_router.offline.strengths import dev_rows
+from reward_router.reading import Broken
 from reward_router.replay import reading
 from reward_router.replay.columns import collect
 from reward_router.replay.fields import recorded as in_our_form
 from reward_router.replay.importers import kind, load
 from reward_router.replay.records import Records
 from reward_router.rewards.names import nearest
-from reward_router.rows import Broken
 
 _WITHOUT_TEXTS = "without prompt or responses"
 _MARK = "\x1f"  # the source rides in front of the category while rows become columns
@@ -52,7 +52,11 @@ class Recorded:
     def digest(self) -> str:
         """A hash of every text, label and score: what a prior was learned from."""
         total = blake2b(digest_size=16)
-        for text in [*self.records.arms, *self.prompts, *(t for pair in self.records.responses for t in pair)]:
+        for text in [
+            *self.records.arms,
+            *self.prompts,
+            *(t for pair in self.records.responses for t in pair),
+        ]:
             total.update(f"{len(text)}:".encode() + text.encode())
         for array in (self.records.first_PK, self.records.second_PK, self.records.label_P):
             total.update(np.ascontiguousarray(array).tobytes())
@@ -75,7 +79,9 @@ def read_recorded(files: Sequence[str]) -> Recorded:
             raise InputError(f"scores {', '.join(files)}: files of several kinds; give one kind")
         records = found[0]
         if not records.prompts or not records.responses:
-            raise InputError(f"scores {records.name}: prompts and responses are needed on every row, to be encoded")
+            raise InputError(
+                f"scores {records.name}: prompts and responses are needed on every row, to be encoded"
+            )
         names = [[records.name, category] for category in records.categories]
     source_P = np.array([names[c][0] for c in records.category_P])
     category_P = np.array([names[c][1] for c in records.category_P])
@@ -144,7 +150,9 @@ def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, s
     out_P = np.isin(recorded.source_P, list(holdout))
     inside = np.flatnonzero(~np.isin(group_P, group_P[out_P]))
     if not len(inside):
-        raise InputError(f"holdout_sources holds out every source ({', '.join(there)}): nothing is left to learn from")
+        raise InputError(
+            f"holdout_sources holds out every source ({', '.join(there)}): nothing is left to learn from"
+        )
     test_P, dev_P = np.zeros(len(group_P), bool), np.zeros(len(group_P), bool)
     test_P[inside] = dev_rows(group_P[inside], test, seed, "test")
     rest = inside[~test_P[inside]]

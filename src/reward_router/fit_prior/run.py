@@ -27,13 +27,13 @@ from reward_router.offline.prior import ABOUT, Prior, save_prior
 from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
+from reward_router.progress import say, show_table, status
 from reward_router.replay.feedback import Feedback, parse
 from reward_router.rewards.configured import arm_pool, arm_specs
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rundir import RunDir, explained, write_atomically
-from reward_router.show import say, show_table, status
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -77,7 +77,12 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
     dev = np.flatnonzero(role.dev_P)
     calibration = calibrate_apart(
-        fitted.h_PD[dev], fitted.strengths.bt_KD, payoff_PK[dev], dev, recorded.source_P[dev], float(len(dev))
+        fitted.h_PD[dev],
+        fitted.strengths.bt_KD,
+        payoff_PK[dev],
+        dev,
+        recorded.source_P[dev],
+        float(len(dev)),
     )
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(
@@ -90,7 +95,10 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
     show(result, calibration, console)
-    say(console, f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)")
+    say(
+        console,
+        f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)",
+    )
     return prior
 
 
@@ -121,11 +129,18 @@ def _begin(config: PriorConfig, out: Path, resume: bool) -> list[Path]:
         raise InputError(f"--out {out} holds a finished prior; give another --out")
     if resume:
         if not kept.is_file():
-            raise InputError(f"--resume {out}: nothing was begun here (no config.yaml); leave --resume out")
+            raise InputError(
+                f"--resume {out}: nothing was begun here (no config.yaml); leave --resume out"
+            )
         if kept.read_text(encoding="utf-8") != configuration.dump(config):
-            raise InputError(f"--resume {out}: its config.yaml differs from what is asked for; give another --out")
+            raise InputError(
+                f"--resume {out}: its config.yaml differs from what is asked for; give another --out"
+            )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is not empty; give another --out" + (", or --resume" if kept.is_file() else ""))
+        raise InputError(
+            f"--out {out} is not empty; give another --out"
+            + (", or --resume" if kept.is_file() else "")
+        )
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +196,9 @@ def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -
         )
 
 
-def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console) -> Fitted:
+def _fitted(
+    config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console
+) -> Fitted:
     """Features of every row, and the strengths learned on the training rows; a tuned encoder's weights go to ``out``."""
     e = config.encoder
     texts = TextEncoder(
@@ -189,12 +206,22 @@ def _fitted(config: PriorConfig, recorded: Recorded, role: Roles, out: Path, con
         trust_remote_code=e.trust_remote_code, with_prompt=e.with_prompt,
     )  # fmt: skip
     right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
-    right_PK[recorded.abstained_PK] = 0.0  # the paper's delta: who says nothing does not agree with the truth
+    right_PK[recorded.abstained_PK] = (
+        0.0  # the paper's delta: who says nothing does not agree with the truth
+    )
     if e.tune != "frozen":
         from reward_router.offline.tune import tune
 
         strengths, texts = tune(
-            config, texts, recorded.prompts, recorded.sides, right_PK, role.train_P, role.dev_P, out, console
+            config,
+            texts,
+            recorded.prompts,
+            recorded.sides,
+            right_PK,
+            role.train_P,
+            role.dev_P,
+            out,
+            console,
         )
         features_PF = texts.features(recorded.prompts, *recorded.sides)
         return Fitted(strengths, texts, strengths.encode(features_PF), features_PF, None)
@@ -226,7 +253,9 @@ def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Consol
     return features_PF
 
 
-def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted, prior: Prior) -> Json:
+def _result(
+    config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted, prior: Prior
+) -> Json:
     """The tables as data."""
     records = recorded.records
     best_single = int(records.correct_PK[role.train_P].mean(axis=0).argmax())
@@ -234,10 +263,16 @@ def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted
     ours = "w/o CLS" if config.without == "cls" else "ours"
     choose: dict[str, Callable[[Any], Any]] = {
         ours: lambda rows: fitted.strengths.scores(fitted.h_PD[rows]).argmax(axis=1),
-        "prior with intercepts": lambda rows: (fitted.h_PD[rows] @ mean_KD[:, :-1].T + mean_KD[:, -1]).argmax(axis=1),
+        "prior with intercepts": lambda rows: (
+            fitted.h_PD[rows] @ mean_KD[:, :-1].T + mean_KD[:, -1]
+        ).argmax(axis=1),
     }
     if (bare := fitted.without_cls) is not None:
-        choose = {"w/o CLS": lambda rows: bare.scores(bare.encode(fitted.features_PF[rows])).argmax(axis=1)} | choose
+        choose = {
+            "w/o CLS": lambda rows: bare.scores(bare.encode(fitted.features_PF[rows])).argmax(
+                axis=1
+            )
+        } | choose
     sets = {"in distribution": role.test_P, "out of distribution": role.out_P}
     found = {}
     for name, mask_P in sets.items():
@@ -246,9 +281,13 @@ def _result(config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted
             picked = {label: pick(rows) for label, pick in choose.items()}
             table = measured(methods(records, rows, recorded.category_P, picked, best_single))
             shares = {
-                label: np.bincount(arm_T, minlength=len(records.arms)).tolist() for label, arm_T in picked.items()
+                label: np.bincount(arm_T, minlength=len(records.arms)).tolist()
+                for label, arm_T in picked.items()
             }
-            found[name] = table | {"chosen": shares, "sources": sorted(set(recorded.source_P[rows].tolist()))}
+            found[name] = table | {
+                "chosen": shares,
+                "sources": sorted(set(recorded.source_P[rows].tolist())),
+            }
     counts = {n: int(getattr(role, f"{n}_P").sum()) for n in ("train", "dev", "test", "out")}
     return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": found}
 

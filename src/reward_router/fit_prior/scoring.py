@@ -19,12 +19,12 @@ from rich.progress import TextColumn
 from reward_router.cache import cache_dir
 from reward_router.errors import InputError
 from reward_router.fit_prior.pairs import Pair
+from reward_router.progress import bar, visible
 from reward_router.replay.fields import side
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec, source_of
 from reward_router.rundir import write_atomically
-from reward_router.show import bar, visible
 from reward_router.strict_json import dumps
 from reward_router.types import Float
 
@@ -32,7 +32,11 @@ CHUNK = 16  # pairs between two writes
 
 
 def score_pairs(
-    pairs: Sequence[Pair], specs: Sequence[ArmSpec], pool: RewardPool, console: Console, folder: Path | None = None
+    pairs: Sequence[Pair],
+    specs: Sequence[ArmSpec],
+    pool: RewardPool,
+    console: Console,
+    folder: Path | None = None,
 ) -> tuple[dict[str, Float], dict[str, str]]:
     """Scores (P, 2) of chosen and rejected by arm, NaN where an arm abstained; and the errors of arms that failed.
 
@@ -44,18 +48,24 @@ def score_pairs(
     failed: dict[str, str] = {}
     with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
-            store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl")
+            store = ScoreStore(
+                (folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl"
+            )
             task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(by_name[arm]) is not None
             show = partial(progress.update, task)
-            error = _fill(store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights)  # type: ignore[misc]
+            error = _fill(
+                store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights
+            )  # type: ignore[misc]
             if error:
                 failed[arm] = error
             found[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
     useful = [arm for arm, scores_P2 in found.items() if np.isfinite(scores_P2).all(axis=1).any()]
     if len(useful) < 2:
         why = "".join(f"; {arm}: {error}" for arm, error in failed.items())
-        raise InputError(f"routing needs 2 arms that score pairs, {', '.join(useful) or 'none'} did{why}")
+        raise InputError(
+            f"routing needs 2 arms that score pairs, {', '.join(useful) or 'none'} did{why}"
+        )
     return {arm: found[arm] for arm in by_name}, failed
 
 
@@ -107,7 +117,10 @@ class ScoreStore:
 
     def pair(self, pair: Pair) -> tuple[float, float]:
         """Scores of chosen and rejected, NaN where unknown or abstained."""
-        first, second = (self._known.get(content_key(pair.prompt, r), math.nan) for r in (pair.chosen, pair.rejected))
+        first, second = (
+            self._known.get(content_key(pair.prompt, r), math.nan)
+            for r in (pair.chosen, pair.rejected)
+        )
         return first, second
 
     def add(self, scored: Iterable[tuple[Pair, Sequence[float]]]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.progress import Table
 from reward_router.replay.intervals import bootstrap, interval
 from reward_router.replay.records import Records
-from reward_router.show import Table
 from reward_router.types import Float, Int
 
 Json = dict[str, Any]
@@ -31,7 +31,11 @@ class Methods:
 
 
 def methods(
-    records: Records, rows: Int, category_P: NDArray[np.str_], chosen: Mapping[str, Int], best_single: int
+    records: Records,
+    rows: Int,
+    category_P: NDArray[np.str_],
+    chosen: Mapping[str, Int],
+    best_single: int,
 ) -> Methods:
     """Single arms, the arm best on the training rows, majority, random, and the arm each router chose on each of ``rows``."""
     right_TK = records.correct_PK[rows]
@@ -69,22 +73,33 @@ def measured(found: Methods, against: str = "best single (training)") -> Json:
             "calls": found.calls[name],
             "accuracy": float(right_P.mean()),
             "ci95": interval(own_R),
-            "some_right": float(right_P[found.some_right_P].mean()) if found.some_right_P.any() else None,
+            "some_right": float(right_P[found.some_right_P].mean())
+            if found.some_right_P.any()
+            else None,
             "some_right_ci95": interval(draws.replicate([right_P], keep_P)),
             "minus_best_single": float((right_P - found.accuracy[against]).mean()),
             "minus_best_single_ci95": interval(own_R - base_R),
             "by_category": {
-                c: float(right_P[found.category_P == c].mean()) for c in np.unique(found.category_P).tolist()
+                c: float(right_P[found.category_P == c].mean())
+                for c in np.unique(found.category_P).tolist()
             },
         }
-    out["categories"] = {c: int((found.category_P == c).sum()) for c in np.unique(found.category_P).tolist()}
+    out["categories"] = {
+        c: int((found.category_P == c).sum()) for c in np.unique(found.category_P).tolist()
+    }
     return out
 
 
 def main_table(result: Json, title: str) -> Table:
     """Methods in rows: accuracy over all rows and over those some arm has right, with intervals and the paired difference."""
     table = Table(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
-    for column in ("", "calls", "all rows [95 %]", f"some arm right ({result['some_right']})", "- best single [95 %]"):
+    for column in (
+        "",
+        "calls",
+        "all rows [95 %]",
+        f"some arm right ({result['some_right']})",
+        "- best single [95 %]",
+    ):
         table.column(column, justify="left" if not column else "right", no_wrap=True)
     for name, m in result["methods"].items():
         low, high = m["ci95"]

@@ -22,7 +22,11 @@ from reward_router.errors import InputError
 from reward_router.types import State
 
 MOST_PAUSE = 40
-PAID, FAILED, CALLED = 0, 1, 2  # what is known of an arm and a decision; the later outweighs the earlier
+PAID, FAILED, CALLED = (
+    0,
+    1,
+    2,
+)  # what is known of an arm and a decision; the later outweighs the earlier
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,17 @@ class BreakerRule:
 
     def __post_init__(self) -> None:
         """InputError names the number that is out of range."""
-        counts = {"failures": self.failures, "recent": self.recent, "window": self.window, "pause": self.pause}
+        counts = {
+            "failures": self.failures,
+            "recent": self.recent,
+            "window": self.window,
+            "pause": self.pause,
+        }
         for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
-                raise InputError(f"breaker: {name}={value!r}; allowed a whole number from 1 to 1000")
+                raise InputError(
+                    f"breaker: {name}={value!r}; allowed a whole number from 1 to 1000"
+                )
         if not self.pause <= self.longest <= MOST_PAUSE:
             raise InputError(
                 f"breaker: longest={self.longest!r}; allowed from pause={self.pause} to {MOST_PAUSE} decisions"
@@ -56,13 +67,17 @@ class BreakerRule:
         if not 1 <= self.growth <= 1000:
             raise InputError(f"breaker: growth={self.growth!r}; allowed from 1 to 1000")
         if self.recent > self.window:
-            raise InputError(f"breaker: recent={self.recent} of window={self.window}; allowed at most the window")
+            raise InputError(
+                f"breaker: recent={self.recent} of window={self.window}; allowed at most the window"
+            )
 
     def pause_at(self, level: int) -> int:
         """Decisions of the ``level``-th pause, from 1."""
         if self.growth == 1:
             return self.pause
-        steps = min(level - 1, 10)  # growth ** 10 is beyond the longest pause, or so near 1 that it hardly grows
+        steps = min(
+            level - 1, 10
+        )  # growth ** 10 is beyond the longest pause, or so near 1 that it hardly grows
         return int(min(self.pause * self.growth**steps, self.longest))
 
     def as_list(self) -> list[float]:
@@ -218,7 +233,11 @@ class Breaker:
         circuit = self.circuits[arm]
         circuit.level += 1
         # what is under way was asked before this was known, but for a later probe
-        circuit.floor = circuit.pull - 1 if circuit.probe >= 0 and circuit.pull > position else max(self.last, position)
+        circuit.floor = (
+            circuit.pull - 1
+            if circuit.probe >= 0 and circuit.pull > position
+            else max(self.last, position)
+        )
         asked = circuit.pull_clock + 1 if circuit.pull >= position else self.clock
         circuit.until = asked + self.rule.pause_at(circuit.level)
         if circuit.pull <= position:
@@ -258,8 +277,12 @@ class Breaker:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore, to the number."""
         self.clock, self.last, self.since = state["clock"].tolist()
-        self.circuits = [_Circuit(**dict(zip(NUMBERS, row, strict=True))) for row in state["circuits"].tolist()]
-        for circuit, position, outcome in zip(self.circuits, *state["outcomes"].tolist(), strict=True):
+        self.circuits = [
+            _Circuit(**dict(zip(NUMBERS, row, strict=True))) for row in state["circuits"].tolist()
+        ]
+        for circuit, position, outcome in zip(
+            self.circuits, *state["outcomes"].tolist(), strict=True
+        ):
             circuit.position = [place for place in position if place >= 0]
             circuit.outcome = outcome[: len(circuit.position)]
         self.resting = {k for k, circuit in enumerate(self.circuits) if circuit.level}

@@ -153,7 +153,11 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
         probs_BK = probs_BK[:, :-1]
         deciders = [invented] * len(seq)
         arm = np.full(len(seq), -1, dtype=np.int64)
-    kept = contexts and len(seq) > 0 and all(blob is not None and blob[:1] != b"#" for blob in data[10])
+    kept = (
+        contexts
+        and len(seq) > 0
+        and all(blob is not None and blob[:1] != b"#" for blob in data[10])
+    )
     return Decisions(
         seq=seq,
         id=[blob.hex() for blob in data[1]],
@@ -201,7 +205,9 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
 
 def calls(ledger: "Store") -> Calls:
     """Every call. O(calls)."""
-    data = ledger.table(Called, ("decision", "response", "arm", "score", "status", "seconds", "price"))
+    data = ledger.table(
+        Called, ("decision", "response", "arm", "score", "status", "seconds", "price")
+    )
     decision = [-1 if number is None else number for number in data[1]]
     return Calls(
         seq=_ints(data[0]),
@@ -234,7 +240,9 @@ def _probs(ledger: "Store", seq: Int, blobs: tuple[bytes, ...], names: list[str]
     out = np.zeros((len(seq), len(names)))
     present = list((ledger.meta("binding") or {}).get("arms", []))
     resized = (Action.ARM_ADDED, Action.ARM_REMOVED)
-    edges = [change for change in ledger.fields(Changed, ("action", "name")) if change[1] in resized]
+    edges = [
+        change for change in ledger.fields(Changed, ("action", "name")) if change[1] in resized
+    ]
     start = 0
     for change in [*edges, None]:
         stop = len(seq) if change is None else int(np.searchsorted(seq, change[0]))
@@ -242,6 +250,10 @@ def _probs(ledger: "Store", seq: Int, blobs: tuple[bytes, ...], names: list[str]
             out[start:stop, [names.index(n) for n in present]] = unpack_rows(blobs[start:stop])
         if change is not None:
             _, action, name = change
-            present = [*present, name] if action == Action.ARM_ADDED else [n for n in present if n != name]
+            present = (
+                [*present, name]
+                if action == Action.ARM_ADDED
+                else [n for n in present if n != name]
+            )
         start = stop
     return out

@@ -67,7 +67,9 @@ SILENT = (Status.FAILED, Status.TIMEOUT, Status.SHARED)
 
 def answers(calls: Iterable[Called]) -> list[Answer]:
     """The calls that are answers."""
-    return [Answer(call.seq, call.decision, call.arm) for call in calls if call.status not in SILENT]
+    return [
+        Answer(call.seq, call.decision, call.arm) for call in calls if call.status not in SILENT
+    ]
 
 
 def needs_cost(router: Router) -> bool:
@@ -96,7 +98,9 @@ class FoldState:
         self.released = len(scaler) >= hold_back
         self.held: list[Payment] = []
         self.breaker = None if rule is None else Breaker(rule, len(names))
-        self.open: dict[int, NDArray[Any]] = {}  # contexts of decisions without payoff, where the ledger keeps none
+        self.open: dict[
+            int, NDArray[Any]
+        ] = {}  # contexts of decisions without payoff, where the ledger keeps none
 
     @property
     def lacking(self) -> int:
@@ -204,7 +208,9 @@ class FoldState:
         if keep:
             arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
             context_BD = np.stack([group[i].context for i in keep])
-            self.router.update(context_BD, arm_B, scaled_B[keep], np.array([group[i].propensity for i in keep]))
+            self.router.update(
+                context_BD, arm_B, scaled_B[keep], np.array([group[i].propensity for i in keep])
+            )
         self.version += len(group)
         for p in group:
             self.open.pop(p.row.decision, None)
@@ -249,12 +255,18 @@ class FoldState:
         """The names, and the costs that came with an arm."""
         return {"names": self.names, "costs": self.costs}
 
-    def load(self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Store, seq: int) -> None:
+    def load(
+        self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Store, seq: int
+    ) -> None:
         """Take the state of a snapshot as of event ``seq``; InputError where the router's does not fit."""
         try:
-            self.router.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("router/")})
+            self.router.load_state_dict(
+                {k[7:]: v for k, v in state.items() if k.startswith("router/")}
+            )
         except (ValueError, KeyError) as error:
-            raise InputError(f"{ledger.path}: this router cannot take the state in the ledger: {error}") from error
+            raise InputError(
+                f"{ledger.path}: this router cannot take the state in the ledger: {error}"
+            ) from error
         self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
         self.names, self.present = list(head["names"]), state["present"].tolist()
         self.costs = dict(head.get("costs", {}))
@@ -262,10 +274,14 @@ class FoldState:
         enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
         self.released = bool(state["released"]) if "released" in state else enough
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
-        self.held = [_payment(self, ledger, *both) for both in ledger.payments_at(state["held"].tolist())]
+        self.held = [
+            _payment(self, ledger, *both) for both in ledger.payments_at(state["held"].tolist())
+        ]
         if self.breaker is not None:
             kept = {k[8:]: v for k, v in state.items() if k.startswith("breaker/")}
-            self.breaker = Breaker(self.breaker.rule, len((ledger.meta("binding") or {}).get("arms", self.names)))
+            self.breaker = Breaker(
+                self.breaker.rule, len((ledger.meta("binding") or {}).get("arms", self.names))
+            )
             if kept:
                 self.breaker.load_state_dict(kept)
             else:  # written before there was a breaker
@@ -274,14 +290,20 @@ class FoldState:
     def _fold_breaker(self, ledger: Store, upto: int) -> None:
         """The breaker as of event ``upto``, from the events alone."""
         names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
-        paid = (Answer(row.seq, row.decision, decision.arm, PAID) for row, decision in ledger.payments())
+        paid = (
+            Answer(row.seq, row.decision, decision.arm, PAID) for row, decision in ledger.payments()
+        )
         streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
         streams.append(paid)
         streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
         for event in heapq.merge(*streams, key=_seq):
             if _seq(event) > upto:
                 break
-            if isinstance(event, Changed) and event.action == Action.ARM_ADDED and event.name not in self.names:
+            if (
+                isinstance(event, Changed)
+                and event.action == Action.ARM_ADDED
+                and event.name not in self.names
+            ):
                 self.names.append(event.name)
             self._break(event)
         self.names = names
@@ -290,7 +312,11 @@ class FoldState:
 def fold(state: FoldState, ledger: Store, after: int) -> None:
     """Apply every event with seq > ``after``, in order and in the groups in which they were given. O(events)."""
     rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
-    streams: list[Iterator[Event]] = [_pulls(ledger, after), _payment_stream(state, ledger, after), rest]
+    streams: list[Iterator[Event]] = [
+        _pulls(ledger, after),
+        _payment_stream(state, ledger, after),
+        rest,
+    ]
     if state.breaker is not None:
         streams += _breaker_streams(ledger, after)
     state.apply(heapq.merge(*streams, key=_seq))

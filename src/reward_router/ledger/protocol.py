@@ -96,7 +96,9 @@ class Store(Protocol):
         """Events with ``seq`` > ``after`` in order, of all types or of these."""
         ...
 
-    def fields(self, kind: type[Any], names: Sequence[str], after: int = 0) -> Iterator[tuple[Any, ...]]:
+    def fields(
+        self, kind: type[Any], names: Sequence[str], after: int = 0
+    ) -> Iterator[tuple[Any, ...]]:
         """``seq``, then the fields named, of the events of one type with ``seq`` > ``after``, in order.
 
         For reading a few fields of many events, little by little: checksums are not looked at.

@@ -16,7 +16,9 @@ class OutOfOrder(LedgerError):
     """Events came back in another order than they were asked for: the file's trees are damaged."""
 
 
-def paged(fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int) -> Iterator[list[R]]:
+def paged(
+    fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int
+) -> Iterator[list[R]]:
     """Chunks of what ``fetch`` gives after a seq, until there is nothing; OutOfOrder where it does not move on."""
     while chunk := fetch(after):
         seqs = [after, *map(seq, chunk)]

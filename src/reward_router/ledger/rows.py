@@ -116,7 +116,9 @@ class Decided(NamedTuple):
         if self.arm >= 0:
             return By.ROUTER
         if self.arm not in _DECIDER:
-            raise LedgerError(f"event {self.seq}: decided by {self.arm}, which this version does not know")
+            raise LedgerError(
+                f"event {self.seq}: decided by {self.arm}, which this version does not know"
+            )
         return _DECIDER[self.arm]
 
     @property
@@ -213,8 +215,14 @@ TABLES: dict[type[Any], EventKind] = {
 COLUMNS: dict[type[Any], str] = {kind: ", ".join(kind._fields) for kind in TABLES}
 
 
-_BLOBS = {kind: [i for i, t in enumerate(kind.__annotations__.values()) if "bytes" in str(t)] for kind in TABLES}
-_PLAIN = {kind: itemgetter(*(i for i in range(len(kind._fields)) if i not in _BLOBS[kind])) for kind in TABLES}
+_BLOBS = {
+    kind: [i for i, t in enumerate(kind.__annotations__.values()) if "bytes" in str(t)]
+    for kind in TABLES
+}
+_PLAIN = {
+    kind: itemgetter(*(i for i in range(len(kind._fields)) if i not in _BLOBS[kind]))
+    for kind in TABLES
+}
 
 
 def seal(row: Row) -> int:
@@ -247,7 +255,9 @@ def pack(array: NDArray[Any]) -> bytes:
     a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     code = a.dtype.str.encode().ljust(4)
     if a.dtype.kind not in "fiub" or len(code) != 4:
-        raise LedgerError(f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only")
+        raise LedgerError(
+            f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only"
+        )
     return code + struct.pack(f"<I{a.ndim}I", a.ndim, *a.shape) + a.tobytes()
 
 

@@ -37,7 +37,9 @@ class CheckReport:
         """A few lines for a person."""
         head = f"{self.path}: {'whole' if self.ok else 'damaged'}, events up to {self.last_seq}, {self.snapshots} snapshots"
         counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
-        return "\n".join([head, f"  readable: {counts or 'nothing'}", *(f"  {p}" for p in self.problems)])
+        return "\n".join(
+            [head, f"  readable: {counts or 'nothing'}", *(f"  {p}" for p in self.problems)]
+        )
 
 
 def check_ledger(path: str | Path) -> CheckReport:
@@ -60,7 +62,9 @@ def check_ledger(path: str | Path) -> CheckReport:
                 faults.setdefault(fault, []).append(row.seq)
         report.events[table] = len(seqs) - before
     report.last_seq = max(seqs, default=0)
-    report.problems += [f"{fault}: {len(at)} times, first at event {at[0]}" for fault, at in faults.items()]
+    report.problems += [
+        f"{fault}: {len(at)} times, first at event {at[0]}" for fault, at in faults.items()
+    ]
     if missing := report.last_seq - len(set(seqs)):
         report.problems.append(f"{missing} of {report.last_seq} events are missing")
     report.snapshots, wrong = reader.snapshots()
@@ -73,7 +77,11 @@ def _fault(row: Row, decided: set[int]) -> str:
     if isinstance(row, Decided):
         p_K = unpack(row.probs)
         if row.arm < 0:
-            return "" if row.propensity == 1 and not p_K.any() else "a decision without an arm has probabilities"
+            return (
+                ""
+                if row.propensity == 1 and not p_K.any()
+                else "a decision without an arm has probabilities"
+            )
         ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
         return "" if ok else "a decision's propensity is not one of its probabilities"
     if isinstance(row, Paid):
@@ -118,11 +126,24 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
         raise InputError(
             f"export to {target}: Parquet needs pyarrow; pip install 'reward-router[parquet]', or use .jsonl"
         ) from None
-    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bytes": pa.list_(pa.float64())}
+    types = {
+        "str": pa.string(),
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "bytes": pa.list_(pa.float64()),
+    }
     fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
     for kind in TABLES:
-        fields |= {n: types[str(getattr(t, "__name__", t)).split(" |")[0]] for n, t in kind.__annotations__.items()}
-    fields |= {"id": pa.string(), "by": pa.string(), "scaled": pa.float64(), "values": types["bytes"]}
+        fields |= {
+            n: types[str(getattr(t, "__name__", t)).split(" |")[0]]
+            for n, t in kind.__annotations__.items()
+        }
+    fields |= {
+        "id": pa.string(),
+        "by": pa.string(),
+        "scaled": pa.float64(),
+        "values": types["bytes"],
+    }
     layout = pa.schema(list(fields.items()))
     with pq.ParquetWriter(target, layout) as writer:
         while batch := list(itertools.islice(records, BATCH)):

@@ -10,7 +10,12 @@ from reward_router.types import Float, Int
 
 
 def calibrate_apart(
-    h_RD: Float, bt_KD: Float, payoff_RK: Float, unit_R: Int, sources: ArrayLike | None, most_worth: float
+    h_RD: Float,
+    bt_KD: Float,
+    payoff_RK: Float,
+    unit_R: Int,
+    sources: ArrayLike | None,
+    most_worth: float,
 ) -> Calibration:
     """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise and level from the payoffs as they are.
 

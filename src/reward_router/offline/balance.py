@@ -30,7 +30,9 @@ def balanced(right_PK: Float, seed: int = 0) -> NDArray[np.bool_]:
     drop_KK = _excess(keep_PKK.sum(axis=0).astype(np.int64))
     for n, m in np.argwhere(drop_KK > 0):
         rows = np.flatnonzero(keep_PKK[:, n, m])
-        gone = rng(seed, "data", 0, f"balance {n} {m}").choice(rows, size=int(drop_KK[n, m]), replace=False)
+        gone = rng(seed, "data", 0, f"balance {n} {m}").choice(
+            rows, size=int(drop_KK[n, m]), replace=False
+        )
         keep_PKK[gone, n, m] = False
     return keep_PKK
 

@@ -68,7 +68,11 @@ class _Arm:
 
 
 def calibrate(
-    h_PD: Float, bt_KD: Float, payoff_PK: Float, sources: ArrayLike | None = None, most_worth: float = 1000.0
+    h_PD: Float,
+    bt_KD: Float,
+    payoff_PK: Float,
+    sources: ArrayLike | None = None,
+    most_worth: float = 1000.0,
 ) -> Calibration:
     """Fit the prior's numbers on dev rows: ``payoff_PK`` in [0, 1] of the kind used online, NaN where an arm has none.
 
@@ -76,7 +80,11 @@ def calibrate(
     ``most_worth`` caps what the prior is worth in pairs: beyond the dev pairs the evidence is flat. InputError for shapes, or fewer than 2 payoffs an arm
     on average. A scale that comes out negative is 0: the strengths told nothing.
     """
-    if h_PD.ndim != 2 or payoff_PK.shape != (len(h_PD), len(bt_KD)) or bt_KD.shape[1] != h_PD.shape[1]:
+    if (
+        h_PD.ndim != 2
+        or payoff_PK.shape != (len(h_PD), len(bt_KD))
+        or bt_KD.shape[1] != h_PD.shape[1]
+    ):
         raise InputError(
             f"calibration needs h (P, D), E (K, D), payoff (P, K); got {h_PD.shape}, {bt_KD.shape}, {payoff_PK.shape}"
         )
@@ -92,7 +100,9 @@ def calibrate(
     zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, min(most_worth, ZERO_WORTH))
     rows = int(told_PK.sum())
     offset_K = _shrunk(
-        offset_K, np.array([variance / max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]), told_PK
+        offset_K,
+        np.array([variance / max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]),
+        told_PK,
     )
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
@@ -112,7 +122,9 @@ def _shrunk(offset_K: Float, noise_J: Float, told_PK: NDArray[np.bool_]) -> Floa
     heard_K = told_PK.any(axis=0)
     about_K = np.where(heard_K, offset_K - offset_K[heard_K].mean(), 0.0)
     spread = float((about_K**2).sum()) / max(int(heard_K.sum()) - 1, 1)
-    return np.asarray(about_K * max(0.0, 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0))
+    return np.asarray(
+        about_K * max(0.0, 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0)
+    )
 
 
 def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:
@@ -121,10 +133,14 @@ def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:
     return _Arm(len(y_N), values_J**2, left_NJ.T @ columns_NC, columns_NC.T @ columns_NC)
 
 
-def _searched(arms: Sequence[_Arm], informed: bool, most_worth: float) -> tuple[float, float, Float, float, float]:
+def _searched(
+    arms: Sequence[_Arm], informed: bool, most_worth: float
+) -> tuple[float, float, Float, float, float]:
     """(r, scale, offsets, sigma^2, log evidence) at the best r; 1 / r between 1 and ``most_worth``."""
     bounds = (-np.log(max(most_worth, 2.0)), 0.0)
-    found = minimize_scalar(lambda z: -_profile(arms, float(np.exp(z)), informed)[-1], bounds=bounds, method="bounded")
+    found = minimize_scalar(
+        lambda z: -_profile(arms, float(np.exp(z)), informed)[-1], bounds=bounds, method="bounded"
+    )
     r = float(np.exp(found.x))
     return r, *_profile(arms, r, informed)
 
@@ -135,7 +151,9 @@ def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Flo
     swept_K = [_without_intercept(gram_CC) for gram_CC, _ in weighted]
     yy, yf, ff = (sum(s[i] for s in swept_K) for i in ((0, 0), (0, 1), (1, 1)))
     scale = float(max(yf / ff, 0.0)) if informed and ff > 1e-12 else 0.0
-    offset_K = np.array([(g[0, 2] - scale * g[1, 2]) / g[2, 2] if g[2, 2] > 0 else 0.0 for g, _ in weighted])
+    offset_K = np.array(
+        [(g[0, 2] - scale * g[1, 2]) / g[2, 2] if g[2, 2] > 0 else 0.0 for g, _ in weighted]
+    )
     n = sum(arm.n for arm in arms)
     variance = max(float(yy - 2 * scale * yf + scale**2 * ff) / n, LEAST_NOISE**2)
     evidence = -0.5 * n * np.log(variance) - 0.5 * sum(logdet for _, logdet in weighted)
@@ -149,9 +167,13 @@ def _without_intercept(gram_CC: Float) -> Float:
     return np.asarray(gram_CC[:2, :2] - np.outer(gram_CC[:2, 2], gram_CC[:2, 2]) / gram_CC[2, 2])
 
 
-def _between(residual_PK: Float, sources: ArrayLike | None, variance: float, most_worth: float) -> float:
+def _between(
+    residual_PK: Float, sources: ArrayLike | None, variance: float, most_worth: float
+) -> float:
     """Precision of the intercepts: the spread of arms' mean residuals between sources beyond their noise, by a 1-D search."""
-    means, counts = _cells(residual_PK, np.zeros(len(residual_PK)) if sources is None else np.asarray(sources))
+    means, counts = _cells(
+        residual_PK, np.zeros(len(residual_PK)) if sources is None else np.asarray(sources)
+    )
 
     def cost(z: float) -> float:
         total = 1.0 / np.exp(z) + variance / counts
@@ -191,7 +213,9 @@ def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float,
     count_S = np.bincount(source_P)
     means_S = np.bincount(source_P, mean_P) / count_S
     noise = float(mean_P.var())
-    between = float(means_S.var(ddof=1)) - float((noise / count_S).mean()) if len(count_S) > 1 else 0.0
+    between = (
+        float(means_S.var(ddof=1)) - float((noise / count_S).mean()) if len(count_S) > 1 else 0.0
+    )
     free = len(count_S) - 1
     spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
     return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))

@@ -40,7 +40,9 @@ class EncoderId:
         same: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
         same = same if self.tuned else ("model", *same)
         pairs = [(n, getattr(self, n), getattr(other, n)) for n in same]
-        return ", ".join(f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs)
+        return ", ".join(
+            f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs
+        )
 
 
 class TextEncoder:
@@ -68,7 +70,9 @@ class TextEncoder:
         ``with_prompt``: features of a pair hold the prompt's own vector, too.
         """
         where = loading.torch_device(device)
-        self.body: Any = loading.load_body(model, dtype=dtype, device=where, trust_remote_code=trust_remote_code)
+        self.body: Any = loading.load_body(
+            model, dtype=dtype, device=where, trust_remote_code=trust_remote_code
+        )
         self.tokenizer: Any = loading.load_tokenizer(model, trust_remote_code=trust_remote_code)
         self.before, self.after = _specials(self.tokenizer)
         limit = int(getattr(self.body.config, "max_position_embeddings", None) or max_tokens)
@@ -80,7 +84,9 @@ class TextEncoder:
         self.batch, self.device = batch, where
         self.pooling = _pooling(pooling, model, self.body)
         weights = loading.model_identity(model)
-        self.id = EncoderId(name or model, weights, self.pooling, max_tokens, name is not None, with_prompt)
+        self.id = EncoderId(
+            name or model, weights, self.pooling, max_tokens, name is not None, with_prompt
+        )
 
     @property
     def dim(self) -> int:
@@ -96,7 +102,11 @@ class TextEncoder:
         """Token ids of each text, cut to fit; a part that several texts share is tokenised once, all parts in one call."""
         texts = [halves(p, r) for p, r in zip(prompts, responses, strict=True)]
         parts = list(dict.fromkeys(part for text in texts for part in text))
-        found = self.tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"] if parts else []
+        found = (
+            self.tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
+            if parts
+            else []
+        )
         ids = dict(zip(parts, found, strict=True))
         return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
 
@@ -105,7 +115,9 @@ class TextEncoder:
         import torch
 
         ids = self.tokens(prompts, responses)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # texts of one length together: little padding
+        order = sorted(
+            range(len(ids)), key=lambda i: len(ids[i])
+        )  # texts of one length together: little padding
         out_BD = np.zeros((len(ids), self.dim))
         with torch.inference_mode():
             for start in range(0, len(ids), self.batch):
@@ -129,12 +141,17 @@ class TextEncoder:
             return states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
         return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
-    def features(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+    def features(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Float:
         """(P, width) pair features; swapping ``first`` and ``second`` changes nothing. The prompt's vector, if wanted, comes last."""
         index: dict[tuple[str, str], int] = {}
         texts: list[tuple[Prompt, str]] = []
         at: list[int] = []
-        for prompt, response in [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]:
+        for prompt, response in [
+            *zip(prompts, first, strict=True),
+            *zip(prompts, second, strict=True),
+        ]:
             place = index.setdefault(halves(prompt, response), len(texts))
             if place == len(texts):
                 texts.append((prompt, response))
@@ -146,7 +163,9 @@ class TextEncoder:
         distinct = list(dict.fromkeys(map(prompt_text, prompts)))
         prompt_XD = self.encode(distinct, [""] * len(distinct))
         number = {text: x for x, text in enumerate(distinct)}
-        return np.concatenate([pairs_PF, prompt_XD[[number[prompt_text(p)] for p in prompts]]], axis=1)
+        return np.concatenate(
+            [pairs_PF, prompt_XD[[number[prompt_text(p)] for p in prompts]]], axis=1
+        )
 
 
 class PairEncoder:
@@ -176,7 +195,9 @@ class PairEncoder:
         """D."""
         return self.strengths.dim
 
-    def pairs(self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]) -> Float:
+    def pairs(
+        self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
+    ) -> Float:
         """(P, D) float64 rows h of unit norm, independent of the order of the two responses."""
         if not prompts:
             return np.zeros((0, self.dim))
@@ -196,5 +217,7 @@ def _pooling(pooling: str, model: str, body: Any) -> str:
     if pooling != "auto":
         raise InputError(f"pooling {pooling!r}; allowed: auto, {', '.join(POOLING)}")
     layers = body.config
-    bidirectional = getattr(layers, "is_decoder", None) is False and "bert" in str(layers.model_type)
+    bidirectional = getattr(layers, "is_decoder", None) is False and "bert" in str(
+        layers.model_type
+    )
     return "mean" if bidirectional or model == loading.MINILM else "last"

@@ -50,7 +50,9 @@ class Head(nn.Module):
     def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
         h_PD = normalize(self.norm(self.linear(features_PF).relu()), dim=-1)
-        return linear(h_PD, normalize(self.bt_KD, dim=-1)), linear(h_PD, self.cls_KD, self.cls_bias_K)
+        return linear(h_PD, normalize(self.bt_KD, dim=-1)), linear(
+            h_PD, self.cls_KD, self.cls_bias_K
+        )
 
 
 def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
@@ -75,7 +77,10 @@ class Targets:
     def loss(self, outputs: tuple[Tensor, Tensor], rows: Tensor, lambda_cls: float) -> Tensor:
         """L_bt + lambda L_cls of ``rows``, scaled so that the batches of one pass have the whole set's loss as their mean."""
         share = len(rows) / len(self.right_PK)
-        n_bt, n_cls = float(self.won_PKK.sum()) * share, float((~self.right_PK.isnan()).sum()) * share
+        n_bt, n_cls = (
+            float(self.won_PKK.sum()) * share,
+            float((~self.right_PK.isnan()).sum()) * share,
+        )
         total = bt_loss(outputs[0], self.won_PKK[rows], max(n_bt, 1.0))
         if lambda_cls:
             total = total + lambda_cls * cls_loss(outputs[1], self.right_PK[rows], max(n_cls, 1.0))
@@ -87,7 +92,9 @@ def targets(right_PK: Float, balance: bool, seed: int, what: str = "training") -
     won_PKK = balanced(right_PK, seed) if balance else tuples(right_PK)
     if not won_PKK.any():
         kept = " after balancing wins and losses" if balance else ""
-        raise InputError(f"no {what} pair has one arm right and another wrong{kept}: there is nothing to learn")
+        raise InputError(
+            f"no {what} pair has one arm right and another wrong{kept}: there is nothing to learn"
+        )
     return Targets(torch.from_numpy(won_PKK), torch.from_numpy(right_PK).float())
 
 
@@ -110,7 +117,9 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
     hits_K, told_K = np.nansum(right_PK, axis=0), (~np.isnan(right_PK)).sum(axis=0)
     odds_K = np.log((hits_K + 1) / (told_K - hits_K + 1))
     about_K = odds_K - odds_K.mean()
-    along_K = torch.from_numpy(0.0 * about_K if level else about_K / max(np.abs(about_K).max() / STRONGEST, 1.0))
+    along_K = torch.from_numpy(
+        0.0 * about_K if level else about_K / max(np.abs(about_K).max() / STRONGEST, 1.0)
+    )
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
@@ -128,7 +137,9 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
     train = targets(right_PK[~dev_P], settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
     head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed, settings.balance)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(
+        head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
     best: dict[str, Any] = {}
     best_loss, best_epoch = np.inf, 0
     everyone = torch.arange(len(dev_x))
@@ -149,7 +160,9 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
     return as_strengths(best, centre_F, scale_F, best_loss, best_epoch)
 
 
-def as_strengths(state: dict[str, Any], centre_F: Float, scale_F: Float, dev_loss: float, epoch: int) -> Strengths:
+def as_strengths(
+    state: dict[str, Any], centre_F: Float, scale_F: Float, dev_loss: float, epoch: int
+) -> Strengths:
     """A head's state as numpy float64."""
     names = {
         "linear.weight": "weight_DF",

@@ -58,13 +58,21 @@ class Prior:
         """
         here = [self.arms.index(arm) for arm in arms if arm in self.arms]
         if not here:
-            raise InputError(f"the prior has strengths of {', '.join(self.arms)}, and of none of {', '.join(arms)}")
-        rows_KD = np.column_stack([self.calibration.scale * self.strengths.bt_KD, self.calibration.offset_K])[here]
+            raise InputError(
+                f"the prior has strengths of {', '.join(self.arms)}, and of none of {', '.join(arms)}"
+            )
+        rows_KD = np.column_stack(
+            [self.calibration.scale * self.strengths.bt_KD, self.calibration.offset_K]
+        )[here]
         out_KD = np.zeros((len(arms), rows_KD.shape[1]))
-        out_KD[[k for k, arm in enumerate(arms) if arm in self.arms]] = rows_KD - rows_KD.mean(axis=0)
+        out_KD[[k for k, arm in enumerate(arms) if arm in self.arms]] = rows_KD - rows_KD.mean(
+            axis=0
+        )
         return out_KD
 
-    def router(self, arms: Sequence[str] | None = None, **options: Any) -> TrustedThompson | Anchored:
+    def router(
+        self, arms: Sequence[str] | None = None, **options: Any
+    ) -> TrustedThompson | Anchored:
         """A router over contexts h (B, D) that starts at this prior, trusts it by evidence, and centres its payoffs.
 
         ``arms`` in their order (None: the prior's own); one without strengths starts at the mean arm, with a warning.
@@ -72,7 +80,11 @@ class Prior:
         """
         names = list(self.arms if arms is None else arms)
         if missing := self.unknown(names):
-            warnings.warn(f"no strengths of {', '.join(missing)} in the prior: zero prior", UserWarning, stacklevel=2)
+            warnings.warn(
+                f"no strengths of {', '.join(missing)} in the prior: zero prior",
+                UserWarning,
+                stacklevel=2,
+            )
         c = self.calibration
         given: dict[str, Any] = {
             "precision": c.precision, "noise_sd": c.noise_sd, "intercept": c.offset_precision, "zero_precision": c.zero_precision,
@@ -118,11 +130,16 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
         partial = target / f"{TENSORS}.partial"
         save_file(narrow, partial)
         partial.rename(target / TENSORS)
-        write_atomically(target / ABOUT, dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(
+            target / ABOUT,
+            dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n",
+        )
     return replace(prior, folder=target)
 
 
-def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: EncoderId | str | None = None) -> Prior:
+def load_prior(
+    folder: str | Path, arms: Sequence[str] | None = None, encoder: EncoderId | str | None = None
+) -> Prior:
     """Read an artifact: a folder, or a packaged prior's name. ``arms``: those that will be routed; ``encoder``: the encoder (or its model's name) that will be used.
 
     InputError where the folder holds no whole prior, where the encoder is another (and in what), or where none of the arms
@@ -136,23 +153,31 @@ def load_prior(folder: str | Path, arms: Sequence[str] | None = None, encoder: E
         about = json.loads((source / ABOUT).read_text(encoding="utf-8"))
         arrays = load_file(source / TENSORS)
         if about["format"] != FORMAT:
-            raise InputError(f"prior {source}: format {about['format']!r}; this version reads {FORMAT}")
+            raise InputError(
+                f"prior {source}: format {about['format']!r}; this version reads {FORMAT}"
+            )
         if about["tensors"] != _digest(source / TENSORS):
-            raise InputError(f"prior {source}: {TENSORS} is not the file that {ABOUT} was written with")
+            raise InputError(
+                f"prior {source}: {TENSORS} is not the file that {ABOUT} was written with"
+            )
         prior = _read(about, arrays, source)
     except (OSError, KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
         raise InputError(
             f"prior {source}: not a whole artifact of fit-prior ({type(error).__name__}: {error})"
         ) from error
     if isinstance(encoder, str) and encoder != prior.encoder_id.model:
-        raise InputError(f"prior {source} was learned with encoder {prior.encoder_id.model!r}, not with {encoder!r}")
+        raise InputError(
+            f"prior {source} was learned with encoder {prior.encoder_id.model!r}, not with {encoder!r}"
+        )
     if isinstance(encoder, EncoderId):
         _same_encoder(prior.encoder_id, encoder, str(source))
     if arms is not None:
         prior.means(arms)
         if missing := prior.unknown(arms):
             warnings.warn(
-                f"prior {source} has no strengths of {', '.join(missing)}: zero prior", UserWarning, stacklevel=2
+                f"prior {source} has no strengths of {', '.join(missing)}: zero prior",
+                UserWarning,
+                stacklevel=2,
             )
     return prior
 
@@ -206,7 +231,9 @@ def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Pri
     strengths = Strengths.of(arrays, about["dev_loss"], about["epoch"])
     arms = tuple(about["arms"])
     if not len(arms) == strengths.n_arms == len(calibration.offset_K):
-        raise InputError(f"prior {source}: {len(arms)} arms are named, strengths are of {strengths.n_arms}")
+        raise InputError(
+            f"prior {source}: {len(arms)} arms are named, strengths are of {strengths.n_arms}"
+        )
     return Prior(
         arms, strengths, calibration, EncoderId(**about["encoder"]), about["data_hash"], about["metrics"], about["config"],
         about["versions"], source, about.get("fingerprints", {}),

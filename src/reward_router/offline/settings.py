@@ -22,15 +22,22 @@ class PairSource(Section):
     source: str
     name: str | None = Field(default=None, description="configuration name of a Hub data set")
     split: str = "train"
-    columns: dict[str, str] = Field(default_factory=dict, description="our name -> the data's column")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our name -> the data's column"
+    )
     preference: str | None = Field(
         default=None,
         description="column that says which is better: labels, an index, or signed numbers (below 0 chosen, 0 a tie)",
     )
-    as_source: str | None = Field(default=None, description="the source's name in tables; none: the data's own")
-    sample: Count | None = Field(default=None, description="at most so many pairs, drawn by seed; none: all")
+    as_source: str | None = Field(
+        default=None, description="the source's name in tables; none: the data's own"
+    )
+    sample: Count | None = Field(
+        default=None, description="at most so many pairs, drawn by seed; none: all"
+    )
     max_chars: Count | None = Field(
-        default=None, description="longer pairs (prompt and both responses together) are left out and counted"
+        default=None,
+        description="longer pairs (prompt and both responses together) are left out and counted",
     )
 
 
@@ -54,10 +61,16 @@ class EncoderConfig(Section):
     )
     device: str = "auto"
     trust_remote_code: bool = False
-    lr: Positive = Field(default=2e-5, description="of the encoder's own weights, where they are tuned")
-    batch_pairs: Count = Field(default=8, description="pairs an optimiser step, where the encoder is tuned")
+    lr: Positive = Field(
+        default=2e-5, description="of the encoder's own weights, where they are tuned"
+    )
+    batch_pairs: Count = Field(
+        default=8, description="pairs an optimiser step, where the encoder is tuned"
+    )
     epochs: Count = Field(default=2, description="passes, where the encoder is tuned")
-    max_steps: Count | None = Field(default=None, description="stops earlier, where the encoder is tuned")
+    max_steps: Count | None = Field(
+        default=None, description="stops earlier, where the encoder is tuned"
+    )
     check_every: Count = Field(default=500, description="steps between looks at the dev split")
     lora_r: Count = 16
     lora_alpha: Positive = 32
@@ -65,7 +78,9 @@ class EncoderConfig(Section):
     @model_validator(mode="after")
     def _the_prompt_stands_still(self) -> "EncoderConfig":
         if self.with_prompt and self.tune != "frozen":
-            raise ValueError(f"with_prompt needs tune: frozen, not {self.tune}: tuning learns from pairs alone")
+            raise ValueError(
+                f"with_prompt needs tune: frozen, not {self.tune}: tuning learns from pairs alone"
+            )
         return self
 
 
@@ -85,25 +100,38 @@ class PriorConfig(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: list[PairSource] = Field(default_factory=list)
-    scores: list[str] = Field(default_factory=list, description="files that hold scores already, in replay's formats")
+    scores: list[str] = Field(
+        default_factory=list, description="files that hold scores already, in replay's formats"
+    )
     arms: list[ArmConfig] = Field(default_factory=list, description="empty: the embedded arms")
     pool: PoolConfig = PoolConfig()
     holdout_sources: list[str] = Field(
-        default_factory=list, description="sources kept out of all fitting: the out-of-distribution test"
+        default_factory=list,
+        description="sources kept out of all fitting: the out-of-distribution test",
     )
-    test: Fraction = Field(default=0.2, description="share of the other prompts kept for the in-distribution test")
-    dev: Fraction = Field(default=0.15, description="share of the training prompts that stops and calibrates")
+    test: Fraction = Field(
+        default=0.2, description="share of the other prompts kept for the in-distribution test"
+    )
+    dev: Fraction = Field(
+        default=0.15, description="share of the training prompts that stops and calibrates"
+    )
     encoder: EncoderConfig = EncoderConfig()
     strengths: StrengthsConfig = StrengthsConfig()
     lambda_cls: NonNegative = 0.2
-    balance: bool = Field(default=False, description="the authors' levelling of each arm's wins and losses")
+    balance: bool = Field(
+        default=False, description="the authors' levelling of each arm's wins and losses"
+    )
     without: Ablation | None = Field(default=None, description="the paper's ablations")
-    payoff: str = Field(default="correct", description="what the prior is calibrated for, in replay's words")
+    payoff: str = Field(
+        default="correct", description="what the prior is calibrated for, in replay's words"
+    )
 
     @model_validator(mode="after")
     def _one_kind_of_input(self) -> "PriorConfig":
         if bool(self.data) == bool(self.scores):
-            raise ValueError("give data (preference pairs, scored with the arms) or scores (recorded), one of the two")
+            raise ValueError(
+                "give data (preference pairs, scored with the arms) or scores (recorded), one of the two"
+            )
         if self.scores and self.arms:
             raise ValueError("scores name their arms themselves; leave arms out, or give data")
         names = [arm.name for arm in self.arms]
@@ -119,7 +147,9 @@ class PriorConfig(Section):
 def packaged() -> list[str]:
     """Names of the packaged configurations of ``fit-prior``."""
     folder = resources.files("reward_router.configs") / "prior"
-    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
 
 
 def load(source: str | Path, settings: Sequence[str] = ()) -> PriorConfig:

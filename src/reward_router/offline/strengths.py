@@ -57,9 +57,13 @@ class Strengths:
         x_PF = np.asarray(features_PF, dtype=np.float64)
         if x_PF.ndim != 2 or x_PF.shape[1] != len(self.centre_F):
             raise InputError(f"pair features must be (P, {len(self.centre_F)}), got {x_PF.shape}")
-        z_PD = np.maximum(((x_PF - self.centre_F) / self.scale_F) @ self.weight_DF.T + self.bias_D, 0.0)
+        z_PD = np.maximum(
+            ((x_PF - self.centre_F) / self.scale_F) @ self.weight_DF.T + self.bias_D, 0.0
+        )
         spread_P1 = np.sqrt(z_PD.var(axis=1, keepdims=True) + EPSILON)
-        return unit_rows((z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1 * self.gain_D + self.shift_D)
+        return unit_rows(
+            (z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1 * self.gain_D + self.shift_D
+        )
 
     def scores(self, h_PD: Float) -> Float:
         """(P, K) cosines s_n = <h, E_bt[n]> in [-1, 1]: which arm to ask, comparable within a row only (BT)."""
@@ -71,10 +75,16 @@ class Strengths:
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Every fitted array by name, for saving."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("dev_loss", "epoch")}
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name not in ("dev_loss", "epoch")
+        }
 
     @classmethod
-    def of(cls, arrays: Mapping[str, AnyFloat], dev_loss: float = np.nan, epoch: int = 0) -> "Strengths":
+    def of(
+        cls, arrays: Mapping[str, AnyFloat], dev_loss: float = np.nan, epoch: int = 0
+    ) -> "Strengths":
         """The inverse of `arrays`, bit for bit."""
         wide = {name: np.asarray(value, dtype=np.float64) for name, value in arrays.items()}
         return cls(**wide, dev_loss=dev_loss, epoch=epoch)
@@ -98,7 +108,9 @@ def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDA
             f"dev={share}: a share of the prompts strictly between 0 and 1, or a (P,) array of truth values"
         )
     if len(names) < 2:
-        raise InputError("strengths need at least 2 prompts: one side of the dev split would be empty")
+        raise InputError(
+            "strengths need at least 2 prompts: one side of the dev split would be empty"
+        )
     n_dev = min(max(round(share * len(names)), 1), len(names) - 1)
     chosen_G = np.zeros(len(names), dtype=bool)
     chosen_G[rng(seed, "data", 0, what).permutation(len(names))[:n_dev]] = True
@@ -131,16 +143,27 @@ def fit_strengths(
     """
     x_PF, group_P = np.asarray(features_PF, dtype=np.float64), np.asarray(groups)
     _check(x_PF, right_PK, group_P)
-    for name, value, low in (("dim", dim, 2), ("epochs", epochs, 1), ("batch", batch, 1), ("patience", patience, 1)):
+    for name, value, low in (
+        ("dim", dim, 2),
+        ("epochs", epochs, 1),
+        ("batch", batch, 1),
+        ("patience", patience, 1),
+    ):
         if value < low:
             raise InputError(f"{name}={value}: at least {low}")
     if not (lambda_cls >= 0 and lr > 0 and weight_decay >= 0):
         raise InputError(
             f"lambda_cls={lambda_cls}, lr={lr}, weight_decay={weight_decay}: lr above 0, the others at least 0"
         )
-    dev_P = dev_rows(group_P, dev, seed) if isinstance(dev, float | int) else np.asarray(dev, dtype=bool)
+    dev_P = (
+        dev_rows(group_P, dev, seed)
+        if isinstance(dev, float | int)
+        else np.asarray(dev, dtype=bool)
+    )
     if dev_P.shape != group_P.shape or dev_P.all() or not dev_P.any():
-        raise InputError(f"dev must mark some rows and not all, as ({len(group_P)},) truth values, got {dev_P.shape}")
+        raise InputError(
+            f"dev must mark some rows and not all, as ({len(group_P)},) truth values, got {dev_P.shape}"
+        )
     from reward_router.offline.learn import Settings, learn
 
     settings = Settings(dim, lambda_cls, balance, epochs, lr, batch, weight_decay, patience, seed)
@@ -150,13 +173,19 @@ def fit_strengths(
 def _check(x_PF: Float, right_PK: Float, group_P: NDArray[np.generic]) -> None:
     if x_PF.ndim != 2 or np.ndim(right_PK) != 2 or not len(x_PF) == len(right_PK) == len(group_P):
         shapes = f"{x_PF.shape}, {np.shape(right_PK)}, {group_P.shape}"
-        raise InputError(f"strengths need features (P, F), right (P, K) and groups (P,) of one length, got {shapes}")
+        raise InputError(
+            f"strengths need features (P, F), right (P, K) and groups (P,) of one length, got {shapes}"
+        )
     if np.shape(right_PK)[1] < 2:
-        raise InputError(f"strengths compare arms: at least 2 are needed, got {np.shape(right_PK)[1]}")
+        raise InputError(
+            f"strengths compare arms: at least 2 are needed, got {np.shape(right_PK)[1]}"
+        )
     if not np.isfinite(x_PF).all():
         raise InputError(
             f"pair features must be finite; row {int(np.flatnonzero(~np.isfinite(x_PF).all(axis=1))[0])} is not"
         )
     wrong = ~(np.isnan(right_PK) | (right_PK == 0) | (right_PK == 1))
     if wrong.any():
-        raise InputError(f"right must be 0, 1 or NaN (a tie or an abstention), found {np.asarray(right_PK)[wrong][0]}")
+        raise InputError(
+            f"right must be 0, 1 or NaN (a tie or an abstention), found {np.asarray(right_PK)[wrong][0]}"
+        )

@@ -24,7 +24,7 @@ from reward_router.offline.prior import WEIGHTS
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
 from reward_router.offline.text import Prompt
-from reward_router.show import status
+from reward_router.progress import status
 from reward_router.types import Float, Int
 
 SAMPLE = 256  # training pairs that set the features' centre and scale
@@ -47,7 +47,9 @@ def tune(
     ``prompts`` and ``sides`` are texts of P pairs, ``right_PK`` as in `fit_strengths`. One optimiser step costs a forward and a
     backward of 2 ``batch_pairs`` texts. InputError where the loss is not finite, or no pair tells arms apart.
     """
-    run = _Run(config, texts, prompts, sides, right_PK, np.flatnonzero(train_P), np.flatnonzero(dev_P))
+    run = _Run(
+        config, texts, prompts, sides, right_PK, np.flatnonzero(train_P), np.flatnonzero(dev_P)
+    )
     e = config.encoder
     per_pass = -(-len(run.train_rows) // e.batch_pairs)
     steps = min(e.epochs * per_pass, e.max_steps or e.epochs * per_pass)
@@ -64,7 +66,9 @@ def tune(
             optimiser.zero_grad()
             loss = run.loss(rows)
             if not torch.isfinite(loss):
-                raise InputError(f"the loss is not finite at step {step} with encoder.lr={e.lr}: use a smaller one")
+                raise InputError(
+                    f"the loss is not finite at step {step} with encoder.lr={e.lr}: use a smaller one"
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
             optimiser.step()
@@ -88,13 +92,23 @@ class _Run:
         dev_rows: Int,
     ) -> None:
         """Tokenises everything once; features of a sample set centre and scale."""
-        self.config, self.texts, self.train_rows, self.dev_rows = config, texts, train_rows, dev_rows
+        self.config, self.texts, self.train_rows, self.dev_rows = (
+            config,
+            texts,
+            train_rows,
+            dev_rows,
+        )
         self.ids = [texts.tokens(prompts, side) for side in sides]
         sample = rng(config.seed, "data", 0, "tune").permutation(train_rows)[:SAMPLE]
         plain_PF = texts.features(*([column[i] for i in sample] for column in (prompts, *sides)))
         spread_F = plain_PF.std(axis=0) + 1e-8
-        self.centre_F, self.scale_F = plain_PF.mean(axis=0), np.maximum(spread_F, 1e-3 * spread_F.max())
-        self._centre, self._scale = (torch.tensor(v).float().to(texts.device) for v in (self.centre_F, self.scale_F))
+        self.centre_F, self.scale_F = (
+            plain_PF.mean(axis=0),
+            np.maximum(spread_F, 1e-3 * spread_F.max()),
+        )
+        self._centre, self._scale = (
+            torch.tensor(v).float().to(texts.device) for v in (self.centre_F, self.scale_F)
+        )
         lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
         self.lambda_cls = lambda_cls
         self.train = targets(right_PK[train_rows], config.balance, config.seed)
@@ -113,7 +127,9 @@ class _Run:
         else:
             from peft import LoraConfig, get_peft_model
 
-            adapters = LoraConfig(r=e.lora_r, lora_alpha=int(e.lora_alpha), target_modules="all-linear")
+            adapters = LoraConfig(
+                r=e.lora_r, lora_alpha=int(e.lora_alpha), target_modules="all-linear"
+            )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(self.config.seed, "init", 0, "lora") % 2**63)
                 self.texts.body = get_peft_model(body, adapters)
@@ -123,7 +139,9 @@ class _Run:
         """Places among the training rows, one batch a step, every pass in its own order."""
         done = 0
         for epoch in range(e.epochs):
-            order_P = rng(self.config.seed, "order", epoch, "tune").permutation(len(self.train_rows))
+            order_P = rng(self.config.seed, "order", epoch, "tune").permutation(
+                len(self.train_rows)
+            )
             for start in range(0, len(order_P), e.batch_pairs):
                 if done == steps:
                     return
@@ -132,27 +150,37 @@ class _Run:
 
     def outputs(self, rows: Int) -> tuple[Tensor, Tensor]:
         """Cosines and logits of rows of the whole data, through encoder and head: `TextEncoder.features` in torch."""
-        first, second = (normalize(self.texts.states([side[i] for i in rows]), dim=-1) for side in self.ids)
-        features = normalize(torch.cat([(first + second) / 2, (first - second).abs()], dim=1), dim=-1)
+        first, second = (
+            normalize(self.texts.states([side[i] for i in rows]), dim=-1) for side in self.ids
+        )
+        features = normalize(
+            torch.cat([(first + second) / 2, (first - second).abs()], dim=1), dim=-1
+        )
         return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
 
     def loss(self, places: Int) -> Tensor:
         """The training loss of a batch, by places among the training rows."""
         outputs = self.outputs(self.train_rows[places])
-        return self.train.loss((outputs[0].cpu(), outputs[1].cpu()), torch.from_numpy(places), self.lambda_cls)
+        return self.train.loss(
+            (outputs[0].cpu(), outputs[1].cpu()), torch.from_numpy(places), self.lambda_cls
+        )
 
     def look(self, step: int) -> float:
         """The dev loss now; weights that are the best so far are copied to memory."""
         self.texts.body.eval()
         size, count = 2 * self.config.encoder.batch_pairs, len(self.dev_rows)
         with torch.no_grad():
-            parts = [[o.cpu() for o in self.outputs(self.dev_rows[i : i + size])] for i in range(0, count, size)]
+            parts = [
+                [o.cpu() for o in self.outputs(self.dev_rows[i : i + size])]
+                for i in range(0, count, size)
+            ]
             whole = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
             loss = float(self.dev.loss(whole, torch.arange(count), self.lambda_cls))
         if loss < self.best_loss:
             self.best_loss, self.best_step = loss, step
             self.best = tuple(
-                {n: v.detach().cpu().clone() for n, v in m.state_dict().items()} for m in (self.texts.body, self.head)
+                {n: v.detach().cpu().clone() for n, v in m.state_dict().items()}
+                for m in (self.texts.body, self.head)
             )  # type: ignore[assignment]
         self.texts.body.train()
         return loss
@@ -168,7 +196,9 @@ class _Run:
         whole = body.merge_and_unload() if e.tune == "lora" else body
         whole.save_pretrained(out / WEIGHTS, safe_serialization=True)
         self.texts.tokenizer.save_pretrained(out / WEIGHTS)
-        strengths = as_strengths(self.best[1], self.centre_F, self.scale_F, self.best_loss, self.best_step)
+        strengths = as_strengths(
+            self.best[1], self.centre_F, self.scale_F, self.best_loss, self.best_step
+        )
         again = TextEncoder(
             str(out / WEIGHTS),
             pooling=self.texts.pooling,

@@ -27,7 +27,9 @@ def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
     """Loss before the step minus loss after it on the same pairs (LASER section 3.3's reading). (B,), (B,) -> (B,)."""
     before, after = _losses(before_B), _losses(after_B)
     if before.shape != after.shape:
-        raise InputError(f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers")
+        raise InputError(
+            f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers"
+        )
     return before - after
 
 
@@ -55,7 +57,9 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
         raise InputError(
             f"full_advantage: losses of shape {loss.shape}; allowed ({own.shape[0]}, K) finite, or NaN for no label"
         )
-    gap = np.nansum(loss - own[:, None], axis=1)  # differences first: equal losses cancel to 0 exactly
+    gap = np.nansum(
+        loss - own[:, None], axis=1
+    )  # differences first: equal losses cancel to 0 exactly
     return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
 
 
@@ -79,7 +83,10 @@ def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float
     >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
     [[0.5, 2.0, nan]]
     """
-    own, flipped = np.asarray(own_P, np.float64)[:, None], np.asarray(flipped_P, np.float64)[:, None]
+    own, flipped = (
+        np.asarray(own_P, np.float64)[:, None],
+        np.asarray(flipped_P, np.float64)[:, None],
+    )
     return np.where(label_PK > 0, own, np.where(label_PK < 0, flipped, np.nan))
 
 

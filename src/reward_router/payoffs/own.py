@@ -21,8 +21,17 @@ def own_payoff(path: str) -> Callable[[Any], float | None]:
     def payoff(outcome: Any) -> float | None:
         try:
             value = within(lambda: function(outcome), f"payoff.path={path!r}")
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"payoff.path={path!r} raised {type(error).__name__}: {error}") from error
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise InputError(
+                f"payoff.path={path!r} raised {type(error).__name__}: {error}"
+            ) from error
         if value is None:
             return None
         if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:

@@ -35,10 +35,14 @@ class QuantileScaler:
     [0.5, 0.5, 0.5, 1.0]
     """
 
-    def __init__(self, low: float = 0.2, high: float = 0.8, warmup: int = 5, window: int | None = None) -> None:
+    def __init__(
+        self, low: float = 0.2, high: float = 0.8, warmup: int = 5, window: int | None = None
+    ) -> None:
         """0 <= low < high <= 1, warmup at least 1, window None or at least max(2, warmup)."""
         if not 0.0 <= low < high <= 1.0:
-            raise InputError(f"QuantileScaler: low={low!r}, high={high!r}; allowed 0 <= low < high <= 1")
+            raise InputError(
+                f"QuantileScaler: low={low!r}, high={high!r}; allowed 0 <= low < high <= 1"
+            )
         if warmup < 1:
             raise InputError(f"QuantileScaler: warmup={warmup!r}; allowed 1 or more values")
         if window is not None and window < max(2, warmup):
@@ -72,7 +76,9 @@ class QuantileScaler:
                 insort(ordered, value)
             if self.window is not None and len(ordered) > self.window:
                 at = len(self._history) + i - self.window
-                gone = self._history[at] if at < len(self._history) else clean[at - len(self._history)]
+                gone = (
+                    self._history[at] if at < len(self._history) else clean[at - len(self._history)]
+                )
                 del ordered[bisect_left(ordered, gone)]
         return scaled
 
@@ -107,9 +113,13 @@ class QuantileScaler:
             or history.dtype != np.float64
             or not np.isfinite(history).all()
         ):
-            raise InputError(f"QuantileScaler state: keys {sorted(state)}; allowed one finite float64 vector 'history'")
+            raise InputError(
+                f"QuantileScaler state: keys {sorted(state)}; allowed one finite float64 vector 'history'"
+            )
         if self.window is not None and len(history) > self.window:
-            raise InputError(f"QuantileScaler state: {len(history)} values; allowed at most window={self.window}")
+            raise InputError(
+                f"QuantileScaler state: {len(history)} values; allowed at most window={self.window}"
+            )
         self._load(history.tolist())
 
     def _load(self, history: list[float]) -> None:

@@ -25,8 +25,12 @@ Threads = tuple[Callable[[], int], Callable[[int], None]]
 def _openblas() -> tuple[Threads, ...]:
     """(get, set) of the thread count of every OpenBLAS that NumPy and SciPy carry."""
     site = Path(np.__file__).parent.parent
-    folders = [site / part for part in ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")]
-    paths = sorted(path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*"))
+    folders = [
+        site / part for part in ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")
+    ]
+    paths = sorted(
+        path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*")
+    )
     return tuple(found for path in paths if (found := _threads(ctypes.CDLL(str(path)))) is not None)
 
 
@@ -101,7 +105,9 @@ def subtract_rows(y_D: Array, a_TD: Array, z_T: Array) -> None:
 
 def packed(a_DD: Array) -> Array:
     """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
-    return np.concatenate([np.empty(0, a_DD.dtype), *(row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)]))])
+    return np.concatenate(
+        [np.empty(0, a_DD.dtype), *(row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)]))]
+    )
 
 
 def unpacked(packed_P: Array, dim: int) -> Array:

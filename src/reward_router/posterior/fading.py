@@ -22,14 +22,32 @@ from reward_router.types import Float, State
 class FadingPosterior:
     """N(theta, Sigma) of one arm for C response columns; reads and writes take the clock ``now``."""
 
-    state_names = ("theta_CD", "rows_ND", "rows_NC", "weight_N", "stamp_N", "gram_DD", "moment_CD", "gram_stamp")
+    state_names = (
+        "theta_CD",
+        "rows_ND",
+        "rows_NC",
+        "weight_N",
+        "stamp_N",
+        "gram_DD",
+        "moment_CD",
+        "gram_stamp",
+    )
 
     def __init__(
-        self, theta_CD: Float, precision: float, noise_var: float, discount: float, window: int | None
+        self,
+        theta_CD: Float,
+        precision: float,
+        noise_var: float,
+        discount: float,
+        window: int | None,
     ) -> None:
         """``discount`` in (0, 1]; ``window`` in payoffs of all arms, None: unlimited."""
         columns, dim = theta_CD.shape
-        self.theta_CD, self.precision, self.noise_var = theta_CD.astype(np.float64), precision, noise_var
+        self.theta_CD, self.precision, self.noise_var = (
+            theta_CD.astype(np.float64),
+            precision,
+            noise_var,
+        )
         self.discount, self.window, self.limit = discount, window, max(dim // 2, 32)
         self.rows_ND, self.rows_NC = np.empty((0, dim)), np.empty((0, columns))
         self.weight_N, self.stamp_N = np.empty(0), np.empty(0, np.int64)
@@ -56,13 +74,17 @@ class FadingPosterior:
     def _fold(self) -> None:
         """Move the oldest ``limit`` rows into the Gram matrix and the moments, as of the last one's time."""
         part, now = slice(0, self.limit), int(self.stamp_N[self.limit - 1])
-        fade_N = self.weight_N[part] * self.discount ** (now - self.stamp_N[part]).astype(np.float64)
+        fade_N = self.weight_N[part] * self.discount ** (now - self.stamp_N[part]).astype(
+            np.float64
+        )
         root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[part]
         keep = self.discount ** float(now - self.gram_stamp)
         old_DD = 0.0 if self.gram_DD is None else keep * self.gram_DD
         self.gram_DD = old_DD + root_ND.T @ root_ND
         surprise_NC = self.rows_NC[part] - self.rows_ND[part] @ self.theta_CD.T
-        self.moment_CD = keep * self.moment_CD + (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
+        self.moment_CD = (
+            keep * self.moment_CD + (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
+        )
         self.gram_stamp = now
         self._keep(np.arange(len(self.stamp_N)) >= self.limit)
 
@@ -73,7 +95,9 @@ class FadingPosterior:
             return self._factor
         age_N = now - self.stamp_N
         live_N = age_N < (self.window or np.inf)
-        fade_N = np.where(live_N, self.weight_N * self.discount ** age_N.astype(np.float64), 0.0)[live_N]
+        fade_N = np.where(live_N, self.weight_N * self.discount ** age_N.astype(np.float64), 0.0)[
+            live_N
+        ]
         root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[live_N]
         surprise_NC = self.rows_NC[live_N] - self.rows_ND[live_N] @ self.theta_CD.T
         response_NC = np.sqrt(fade_N)[:, None] * surprise_NC
@@ -94,7 +118,9 @@ class FadingPosterior:
         root_NN = np.linalg.cholesky(kernel_NN)
         y_ND = solve_triangular(root_NN, root_ND, lower=True, check_finite=False)
         y_ND = np.asarray(y_ND, np.float64)
-        return y_ND, self.theta_CD + solve_triangular(root_NN, response_NC, lower=True, check_finite=False).T @ y_ND
+        return y_ND, self.theta_CD + solve_triangular(
+            root_NN, response_NC, lower=True, check_finite=False
+        ).T @ y_ND
 
     def _primal(self, root_ND: Float, response_NC: Float, now: int) -> tuple[Float, Float]:
         """The Cholesky factor of L(now) and theta = theta_0 + L^-1 moments."""
@@ -107,7 +133,9 @@ class FadingPosterior:
         lambda_DD[np.diag_indices(len(lambda_DD))] += self.precision
         root_DD: Float = np.asarray(np.linalg.cholesky(lambda_DD), np.float64)
         moment_CD = keep * self.moment_CD + response_NC.T @ root_ND
-        return root_DD, self.theta_CD + cho_solve((root_DD, True), moment_CD.T, check_finite=False).T
+        return root_DD, self.theta_CD + cho_solve(
+            (root_DD, True), moment_CD.T, check_finite=False
+        ).T
 
     def moments(self, x_BD: Array, now: int) -> tuple[Float, Float]:
         """Means (B, C) and variances (B,) of x'theta at clock ``now``."""
@@ -115,7 +143,9 @@ class FadingPosterior:
         x_BD = x_BD.astype(np.float64)
         if dual:
             z_BN = x_BD @ factor.T
-            var_B = (np.einsum("bd,bd->b", x_BD, x_BD) - np.einsum("bn,bn->b", z_BN, z_BN)) / self.precision
+            var_B = (
+                np.einsum("bd,bd->b", x_BD, x_BD) - np.einsum("bn,bn->b", z_BN, z_BN)
+            ) / self.precision
         else:
             from scipy.linalg import solve_triangular
 
@@ -145,7 +175,10 @@ class FadingPosterior:
         self.rows_ND = take("rows_ND", np.float64, (None, dim))
         rows = len(self.rows_ND)
         self.rows_NC = take("rows_NC", np.float64, (rows, columns))
-        self.weight_N, self.stamp_N = take("weight_N", np.float64, (rows,)), take("stamp_N", np.int64, (rows,))
+        self.weight_N, self.stamp_N = (
+            take("weight_N", np.float64, (rows,)),
+            take("stamp_N", np.int64, (rows,)),
+        )
         gram_DD = take("gram_DD", np.float64, (None, dim))
         self.gram_DD = gram_DD if len(gram_DD) == dim else None
         self.moment_CD = take("moment_CD", np.float64, (columns, dim))

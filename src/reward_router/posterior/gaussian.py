@@ -56,7 +56,12 @@ class ArmPosterior:
     state_names = ("theta_CD", "base_P", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
 
     def __init__(
-        self, theta_CD: Float, precision: float, noise_var: float, dtype: DTypeLike, decay: float | None
+        self,
+        theta_CD: Float,
+        precision: float,
+        noise_var: float,
+        dtype: DTypeLike,
+        decay: float | None,
     ) -> None:
         """All rows of ``theta_CD`` share the covariance I / precision."""
         columns, dim = theta_CD.shape
@@ -65,7 +70,10 @@ class ArmPosterior:
         self.base_DD: Array | None = None if dual_limit(dim) else self._prior_base(dim)
         self.size, self.folded, self.tail = tail_rows(dim), 0, 0
         self.factor_TD = np.zeros((self.size, dim), dtype)
-        self.tail_ND, self.tail_NC = np.zeros((self.size, dim), dtype), np.zeros((self.size, columns))
+        self.tail_ND, self.tail_NC = (
+            np.zeros((self.size, dim), dtype),
+            np.zeros((self.size, columns)),
+        )
         self.tail_N = np.empty(self.size)
         self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
         self._surprise_NC, self._logs_N = np.zeros((self.size, columns)), np.zeros(self.size)
@@ -91,7 +99,11 @@ class ArmPosterior:
         while start < len(x_ND):
             count = min(self.size - self.tail, len(x_ND) - start)
             here, there = slice(self.tail, self.tail + count), slice(start, start + count)
-            self.tail_ND[here], self.tail_NC[here], self.tail_N[here] = x_ND[there], y_NC[there], weight_N[there]
+            self.tail_ND[here], self.tail_NC[here], self.tail_N[here] = (
+                x_ND[there],
+                y_NC[there],
+                weight_N[there],
+            )
             self.tail, start = self.tail + count, start + count
             if self.tail == self.size:
                 self._fold()
@@ -151,7 +163,9 @@ class ArmPosterior:
         """Space for ``rows`` factor rows and the cached rows of a tail behind them."""
         need, dim = rows + self.size, self.factor_TD.shape[1]
         if need > len(self.factor_TD):
-            grown_TD = np.zeros((max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype)
+            grown_TD = np.zeros(
+                (max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype
+            )
             grown_TD[: self.folded] = self.factor_TD[: self.folded]
             self.factor_TD = grown_TD
 
@@ -164,7 +178,10 @@ class ArmPosterior:
     def promote(self) -> None:
         """Hold everything in float64 from now on."""
         self.dtype = np.dtype(np.float64)
-        self.factor_TD, self.tail_ND = self.factor_TD.astype(np.float64), self.tail_ND.astype(np.float64)
+        self.factor_TD, self.tail_ND = (
+            self.factor_TD.astype(np.float64),
+            self.tail_ND.astype(np.float64),
+        )
         self.base_DD = None if self.base_DD is None else self.base_DD.astype(np.float64)
         self._reset_cache()
 
@@ -173,12 +190,19 @@ class ArmPosterior:
         """Whether this arm can join a ``Stack``: in the primal form."""
         return self.base_DD is not None
 
-    def adopted(self, base_DD: Array, factor_ND: Array, theta_CD: Float, surprise_NC: Float) -> None:
+    def adopted(
+        self, base_DD: Array, factor_ND: Array, theta_CD: Float, surprise_NC: Float
+    ) -> None:
         """Move a primal arm's arrays into these, which are zeros where it has no rows yet (see ``Stack``); nothing else changes."""
         base_DD[:] = np.transpose(self.base_DD)  # type: ignore[arg-type]
         factor_ND[: self._seen], theta_CD[:] = self.factor_TD[: self._seen], self.theta_CD
         surprise_NC[:] = self._surprise_NC
-        self.base_DD, self.factor_TD, self.theta_CD, self._surprise_NC = base_DD.T, factor_ND, theta_CD, surprise_NC
+        self.base_DD, self.factor_TD, self.theta_CD, self._surprise_NC = (
+            base_DD.T,
+            factor_ND,
+            theta_CD,
+            surprise_NC,
+        )
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -191,7 +215,11 @@ class ArmPosterior:
         for row in range(self._seen, self.tail):
             v_D, end = self.tail_ND[row], self.folded + row
             y_D = self.factor_TD[end]
-            y_D[:] = v_D * self._spread if base_DD is None else self._times_base(base_DD, v_D, v_D.tobytes())
+            y_D[:] = (
+                v_D * self._spread
+                if base_DD is None
+                else self._times_base(base_DD, v_D, v_D.tobytes())
+            )
             mean_C = theta_CD.dot(v_D)
             if end:
                 y_TD = self.factor_TD[:end]
@@ -230,7 +258,11 @@ class ArmPosterior:
         """The C means and the variance at one row, ``key`` its bytes: what ``moments`` gives, with little overhead."""
         self.catch_up()
         z_T = self.factor_TD[: self.folded + self.tail] @ x_D
-        prior = x_D @ x_D / self.precision if self.base_DD is None else self._times_base(self.base_DD, x_D, key) @ x_D
+        prior = (
+            x_D @ x_D / self.precision
+            if self.base_DD is None
+            else self._times_base(self.base_DD, x_D, key) @ x_D
+        )
         mean_C = self.theta_CD @ x_D + z_T[self.folded :] @ self._surprise_NC[: self.tail]
         return (*mean_C.tolist(), max(float(prior - z_T @ z_T), 0.0))
 

@@ -28,7 +28,10 @@ class Halves:
         """Room for the copies; ``renew`` makes them."""
         self.arms, self.dim, self.dtype = list(arms), dim, np.dtype(dtype)
         self.starts = range(0, dim, BLOCK)
-        self.panels = [np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), self.dtype) for i in self.starts]
+        self.panels = [
+            np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), self.dtype)
+            for i in self.starts
+        ]
         self.norm_K, self.shift_K = np.zeros(len(self.arms)), np.zeros(len(self.arms))
         self._folds = [-1] * len(self.arms)
         self._above_RR = np.triu(np.ones((BLOCK, BLOCK), self.dtype), 1)
@@ -68,11 +71,16 @@ class Halves:
 
     def rows(self, x_BD: Array) -> Float:
         """x'(A_k - shift_k I) x (B, K) in this dtype: no sum is longer than D + BLOCK + one for each block."""
-        found_BK, arms = np.empty((len(x_BD), len(self.arms))), max(1, TEMPORARY // (ROWS * self.dim))
+        found_BK, arms = (
+            np.empty((len(x_BD), len(self.arms))),
+            max(1, TEMPORARY // (ROWS * self.dim)),
+        )
         for row in range(0, len(x_BD), ROWS):
             few_BD = x_BD[row : row + ROWS].astype(self.dtype)
             for arm in range(0, len(self.arms), arms):
-                found_BK[row : row + ROWS, arm : arm + arms] = self._some(few_BD, slice(arm, arm + arms)).T
+                found_BK[row : row + ROWS, arm : arm + arms] = self._some(
+                    few_BD, slice(arm, arm + arms)
+                ).T
         return found_BK
 
     def _some(self, x_BD: Array, arms: slice) -> Array:

@@ -45,7 +45,12 @@ class LinearModel:
         self.n_arms: int = len(prior_mean_KD)
         self.width: int = prior_mean_KD.shape[1]
         self.dim: int = self.width - (options.intercept is not None)
-        self.noise_var, self.payoff_sd, self.dtype, self.options = noise_var, payoff_sd, dtype, options
+        self.noise_var, self.payoff_sd, self.dtype, self.options = (
+            noise_var,
+            payoff_sd,
+            dtype,
+            options,
+        )
         self.precisions = [precision]
         self.prior_K = list(prior_mean_KD)
         if options.trust is not None:
@@ -59,7 +64,10 @@ class LinearModel:
 
     def _fresh(self, prior_D: Float) -> list[Component]:
         """One arm's components: the informative one, and with ``trust`` one of mean zero."""
-        return [self._component(prior_D if c == 0 else np.zeros(self.width), p) for c, p in enumerate(self.precisions)]
+        return [
+            self._component(prior_D if c == 0 else np.zeros(self.width), p)
+            for c, p in enumerate(self.precisions)
+        ]
 
     def _component(self, prior_D: Float, precision: float) -> Component:
         options = self.options
@@ -68,7 +76,9 @@ class LinearModel:
         if options.intercept is not None:
             theta_CD[0, -1] /= self._constant
         if options.fading:
-            return FadingPosterior(theta_CD, precision, self.noise_var, options.discount, options.window)
+            return FadingPosterior(
+                theta_CD, precision, self.noise_var, options.discount, options.window
+            )
         decay = None if options.trust is None else options.trust_discount
         return ArmPosterior(theta_CD, precision, self.noise_var, self.dtype, decay)
 
@@ -97,9 +107,15 @@ class LinearModel:
     @property
     def payoff_mean(self) -> float:
         """What ``center`` subtracts: the mean payoff so far (discounted like the evidence), 0 before the first."""
-        return self.payoff_sum / self.payoff_weight if self.options.center and self.payoff_weight else 0.0
+        return (
+            self.payoff_sum / self.payoff_weight
+            if self.options.center and self.payoff_weight
+            else 0.0
+        )
 
-    def _component_moments(self, component: Component, x_BD: NDArray[Any], rounds: int = 1) -> tuple[Float, Float]:
+    def _component_moments(
+        self, component: Component, x_BD: NDArray[Any], rounds: int = 1
+    ) -> tuple[Float, Float]:
         if isinstance(component, FadingPosterior):
             mean_BC, var_B = component.moments(x_BD, self.clock)
         else:
@@ -108,7 +124,11 @@ class LinearModel:
 
     def _centred(self, mean_BC: Float, rounds: int = 1) -> Float:
         mean_B = mean_BC[..., 0]
-        return mean_B + self.payoff_mean * (rounds - mean_BC[..., 1]) if self.options.center else mean_B
+        return (
+            mean_B + self.payoff_mean * (rounds - mean_BC[..., 1])
+            if self.options.center
+            else mean_B
+        )
 
     def components(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float]:
         """Means, sds and weights (B, K, C) of every arm's components at checked rows."""
@@ -124,7 +144,9 @@ class LinearModel:
                 mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
                 for k, arm in enumerate(self.arms):
                     for c, component in enumerate(arm):
-                        mean_BKC[:, k, c], sd_BKC[:, k, c] = self._component_moments(component, x_BD)
+                        mean_BKC[:, k, c], sd_BKC[:, k, c] = self._component_moments(
+                            component, x_BD
+                        )
             weight_BKC = np.ones(shape)
             if self.options.trust is not None:
                 weight_BKC[:] = self.trust_KC()
@@ -132,12 +154,18 @@ class LinearModel:
 
     def _stacked(self) -> list[Stack]:
         """The arms side by side, a stack a component; none while an arm is in its dual form, and where evidence fades."""
-        if not self._stacks and all(isinstance(c, ArmPosterior) and c.stackable for arm in self.arms for c in arm):
+        if not self._stacks and all(
+            isinstance(c, ArmPosterior) and c.stackable for arm in self.arms for c in arm
+        ):
             columns = zip(*self.arms, strict=True)
-            self._stacks = [Stack([c for c in column if isinstance(c, ArmPosterior)]) for column in columns]
+            self._stacks = [
+                Stack([c for c in column if isinstance(c, ArmPosterior)]) for column in columns
+            ]
         return self._stacks
 
-    def _from_stacks(self, stacks: list[Stack], x_BD: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
+    def _from_stacks(
+        self, stacks: list[Stack], x_BD: NDArray[Any], shape: tuple[int, int, int]
+    ) -> tuple[Float, Float]:
         mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
         for c, stack in enumerate(stacks):
             if len(x_BD) == 1:
@@ -151,7 +179,9 @@ class LinearModel:
     def _one_row(self, x_D: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
         """``components`` of one row without an array operation per arm that one for all arms can do."""
         key = x_D.tobytes()
-        read = np.array([c.one(x_D, key) for arm in self.arms for c in arm if isinstance(c, ArmPosterior)])
+        read = np.array(
+            [c.one(x_D, key) for arm in self.arms for c in arm if isinstance(c, ArmPosterior)]
+        )
         return self._centred(read[:, :-1]).reshape(shape), np.sqrt(read[:, -1]).reshape(shape)
 
     def moments(self, x_BD: NDArray[Any]) -> tuple[Float, Float]:
@@ -163,8 +193,15 @@ class LinearModel:
 
         An upper bound may be NaN: not known. See ``Screen``; ``alone`` gives the numbers themselves.
         """
-        large = self.dtype == np.float32 and self.width >= 2048  # chosen for its size: no second copy
-        if large or len(self.precisions) > 1 or not (stacks := self._stacked()) or not stacks[0].screens(len(x_BD)):
+        large = (
+            self.dtype == np.float32 and self.width >= 2048
+        )  # chosen for its size: no second copy
+        if (
+            large
+            or len(self.precisions) > 1
+            or not (stacks := self._stacked())
+            or not stacks[0].screens(len(x_BD))
+        ):
             return None
         with one_thread():
             mean_BKC, low_BK, high_BK = stacks[0].bounds(x_BD)
@@ -185,7 +222,9 @@ class LinearModel:
     def trust_KC(self) -> Float:
         """(K, 2) posterior weights of the informative and the zero prior, from each arm's own evidence."""
         trust = self.options.trust if self.options.trust is not None else 1.0
-        log_KC = np.array([[self._log_evidence(k, c) for c in range(2)] for k in range(self.n_arms)])
+        log_KC = np.array(
+            [[self._log_evidence(k, c) for c in range(2)] for k in range(self.n_arms)]
+        )
         log_KC = log_KC + np.log([trust, 1 - trust])
         weight_KC = np.exp(log_KC - log_KC.max(axis=1, keepdims=True))
         return np.asarray(weight_KC / weight_KC.sum(axis=1, keepdims=True))
@@ -202,7 +241,9 @@ class LinearModel:
         """Mean and sd of the payoff one arm would bring in total over ``rounds`` rows that sum to ``sum_D``."""
         row_1D = np.ascontiguousarray(sum_D[None], self.dtype)
         with one_thread():
-            found = [self._component_moments(component, row_1D, rounds) for component in self.arms[arm]]
+            found = [
+                self._component_moments(component, row_1D, rounds) for component in self.arms[arm]
+            ]
         weight_KC = np.ones((self.n_arms, 1)) if self.options.trust is None else self.trust_KC()
         mean_C, sd_C = (np.array([[[pair[i][0] for pair in found]]]) for i in range(2))
         mean, sd = self._collapsed(mean_C, sd_C, weight_KC[arm][None, None])
@@ -217,13 +258,17 @@ class LinearModel:
         with one_thread():
             if isinstance(component, ArmPosterior):
                 *mean_C, var = component.one(x_1D[0], x_1D[0].tobytes())
-                return log_density(float(self._centred(np.array(mean_C))), var, self.noise_var, payoff)
+                return log_density(
+                    float(self._centred(np.array(mean_C))), var, self.noise_var, payoff
+                )
             mean_1, sd_1 = self._component_moments(component, x_1D)
         return log_density(float(mean_1[0]), float(sd_1[0]) ** 2, self.noise_var, payoff)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> Rows:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None
+    ) -> Rows:
         """Check everything, then learn the rows in order; returns them checked."""
         x_BD = self.contexts(context_BD)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
@@ -233,7 +278,9 @@ class LinearModel:
         if not len(x_BD):
             return x_BD, index_B, y_B
         x_BD = self._promoted(x_BD)
-        one_by_one = self.options.huber is not None or (self.options.fading and self.options.trust is not None)
+        one_by_one = self.options.huber is not None or (
+            self.options.fading and self.options.trust is not None
+        )
         step = 1 if one_by_one else len(x_BD)
         with one_thread():
             for start in range(0, len(x_BD), step):
@@ -245,7 +292,9 @@ class LinearModel:
         """Go over to float64 for good at the first row that float32 would err on by more than about 1 %."""
         if self.dtype == np.float64 or self.options.fading:
             return x_BD
-        worst = float(np.einsum("bd,bd->b", x_BD, x_BD).max()) / (min(self.precisions) * self.noise_var)
+        worst = float(np.einsum("bd,bd->b", x_BD, x_BD).max()) / (
+            min(self.precisions) * self.noise_var
+        )
         if worst <= FLOAT32_LIMIT:
             return x_BD
         warnings.warn(
@@ -264,7 +313,9 @@ class LinearModel:
     def _learn(self, x_BD: NDArray[Any], index_B: Int, y_B: Float) -> None:
         y_BC = np.stack([y_B, np.ones_like(y_B)], axis=1) if self.options.center else y_B[:, None]
         weight_B = (
-            np.ones(len(y_B)) if self.options.huber is None else self._huber(x_BD, int(index_B[0]), float(y_B[0]))
+            np.ones(len(y_B))
+            if self.options.huber is None
+            else self._huber(x_BD, int(index_B[0]), float(y_B[0]))
         )
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
@@ -273,7 +324,12 @@ class LinearModel:
         arm_U = np.flatnonzero(count_K)
         if len(arm_U) > 1:  # each arm's rows together, in order
             order_B = np.argsort(index_B, kind="stable")
-            x_BD, y_BC, weight_B, stamp_B = x_BD[order_B], y_BC[order_B], weight_B[order_B], stamp_B[order_B]
+            x_BD, y_BC, weight_B, stamp_B = (
+                x_BD[order_B],
+                y_BC[order_B],
+                weight_B[order_B],
+                stamp_B[order_B],
+            )
         start = 0
         for k, count in zip(arm_U.tolist(), count_K[arm_U].tolist(), strict=True):
             mine, start = slice(start, start + count), start + count

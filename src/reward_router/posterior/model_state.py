@@ -43,7 +43,10 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
     if dtype not in ("float32", "float64"):
         raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
     stored_KD = checks.stored(state, "", "prior_KD", np.float64, (None, None))
-    if stored_KD.shape[1] not in (like.dim, like.width):  # before intercepts had prior means, D were stored
+    if stored_KD.shape[1] not in (
+        like.dim,
+        like.width,
+    ):  # before intercepts had prior means, D were stored
         raise InputError(f"state 'prior_KD' must be (K, {like.width}), got {stored_KD.shape}")
     prior_KD = np.pad(stored_KD, ((0, 0), (0, like.width - stored_KD.shape[1])))
     checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
@@ -57,7 +60,9 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
     model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
     model.evidence_K2 = checks.stored(state, "", "evidence_K2", np.float64, (len(prior_KD), 2))
     model.clock = int(checks.stored(state, "", "counts", np.int64, (1,))[0])
-    model.payoff_sum, model.payoff_weight = checks.stored(state, "", "payoffs", np.float64, (2,)).tolist()
+    model.payoff_sum, model.payoff_weight = checks.stored(
+        state, "", "payoffs", np.float64, (2,)
+    ).tolist()
     _load_arms(model, state)
     return model
 
@@ -69,4 +74,6 @@ def _load_arms(model: LinearModel, state: Mapping[str, NDArray[Any]]) -> None:
             component.load(state, f"{k}/{c}/")
             read += len(component.state_names)
     if read != sum("/" in name for name in state):
-        raise InputError(f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected")
+        raise InputError(
+            f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected"
+        )

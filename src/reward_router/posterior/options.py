@@ -22,16 +22,22 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def checked_prior(prior_mean: object, n_arms: int, dim: int, intercept: float | None = None) -> Float:
+def checked_prior(
+    prior_mean: object, n_arms: int, dim: int, intercept: float | None = None
+) -> Float:
     """(K, D) finite prior means, zeros for None, or InputError; with ``intercept`` (K, D + 1), where 0 or the last column is its."""
     width = dim + (intercept is not None)
     out_KD = np.zeros((n_arms, width))
     if prior_mean is None:
         return out_KD
     given_KD = np.asarray(prior_mean)
-    prior_KD = checks.contexts(given_KD, width if given_KD.shape[-1:] == (width,) else dim).astype(np.float64)
+    prior_KD = checks.contexts(given_KD, width if given_KD.shape[-1:] == (width,) else dim).astype(
+        np.float64
+    )
     if len(prior_KD) != n_arms:
-        raise InputError(f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}")
+        raise InputError(
+            f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}"
+        )
     out_KD[:, : prior_KD.shape[1]] = prior_KD
     return out_KD
 
@@ -58,7 +64,9 @@ class ModelOptions:
         if self.window is not None:
             checks.whole("window", self.window, 1, 10**9)
         if self.trust is not None and not 0 < checks.real("trust", self.trust, 0.0, 1.0) < 1:
-            raise InputError(f"trust is a prior probability strictly between 0 and 1, got {self.trust}")
+            raise InputError(
+                f"trust is a prior probability strictly between 0 and 1, got {self.trust}"
+            )
         checks.real("trust_discount", self.trust_discount, 0.0, 1.0, above=True)
 
     @property

@@ -32,12 +32,20 @@ class Stack:
         k, (columns, dim), size = len(arms), first.theta_CD.shape, first.size
         self.base_KDD = np.empty((k, dim, dim), first.dtype)
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
-        self.theta_KCD, self.surprise_KNC = np.empty((k, columns, dim)), np.zeros((k, size, columns))
+        self.theta_KCD, self.surprise_KNC = (
+            np.empty((k, columns, dim)),
+            np.zeros((k, size, columns)),
+        )
         self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
         self.halves: Halves | None = None
         self.screen: Screen | None = None
         for each, arm in enumerate(arms):
-            arm.adopted(self.base_KDD[each], self.factor_KND[each], self.theta_KCD[each], self.surprise_KNC[each])
+            arm.adopted(
+                self.base_KDD[each],
+                self.factor_KND[each],
+                self.theta_KCD[each],
+                self.surprise_KNC[each],
+            )
 
     def one(self, x_D: Array) -> tuple[Float, Float]:
         """Means (K, C) and variances (K,) at one row."""

@@ -31,14 +31,19 @@ def win_probability(mean_BK: AnyFloat, sd_BK: AnyFloat) -> Float:
     >>> win_probability(np.array([[0.0, 0.0]]), np.array([[1.0, 2.0]])).round(6)
     array([[0.5, 0.5]])
     """
-    mean_BKC, sd_BKC = np.asarray(mean_BK, np.float64)[..., None], np.asarray(sd_BK, np.float64)[..., None]
+    mean_BKC, sd_BKC = (
+        np.asarray(mean_BK, np.float64)[..., None],
+        np.asarray(sd_BK, np.float64)[..., None],
+    )
     return mixture_win_probability(mean_BKC, sd_BKC, np.ones_like(mean_BKC))
 
 
 def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
     """(B, K): as ``win_probability`` for arms that are mixtures of C Gaussians with weights that sum to 1."""
     if mean_BKC.ndim != 3 or not mean_BKC.shape == sd_BKC.shape == weight_BKC.shape:
-        raise InputError(f"means, sds and weights must share a shape, got {mean_BKC.shape}, {sd_BKC.shape}")
+        raise InputError(
+            f"means, sds and weights must share a shape, got {mean_BKC.shape}, {sd_BKC.shape}"
+        )
     if not (np.isfinite(mean_BKC).all() and np.isfinite(sd_BKC).all() and (sd_BKC >= 0).all()):
         raise InputError("means must be finite and sds finite and at least 0")
     rows, n_arms = mean_BKC.shape[:2]
@@ -67,7 +72,9 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     found_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
     if n_arms * POINTS > _CELLS or not found_B.any():
         return p_BK, np.zeros_like(found_B)
-    eighths_B = np.ceil((high_B - low_B) / (8 * apart * np.where(found_B, finest_B, np.inf))).astype(np.int64)
+    eighths_B = np.ceil(
+        (high_B - low_B) / (8 * apart * np.where(found_B, finest_B, np.inf))
+    ).astype(np.int64)
     eighths_B = np.maximum(eighths_B, 1)
     for eighths in set(eighths_B[found_B].tolist()):
         row_R = np.flatnonzero(found_B & (eighths_B == eighths))
@@ -83,7 +90,9 @@ def _even_shares(mean_RK: Float, sd_RK: Float, low_R: Float, high_R: Float, poin
     from scipy.special import ndtr
 
     t_RM = low_R[:, None] + (high_R - low_R)[:, None] * ((np.arange(points) + 0.5) / points)
-    z_RMK = np.minimum((t_RM[:, :, None] - mean_RK[:, None]) / sd_RK[:, None], 40.0)  # at least -REACH, by ``low``
+    z_RMK = np.minimum(
+        (t_RM[:, :, None] - mean_RK[:, None]) / sd_RK[:, None], 40.0
+    )  # at least -REACH, by ``low``
     below_RMK = ndtr(z_RMK)
     density_RMK = np.exp(-0.5 * z_RMK * z_RMK) / below_RMK
     p_RK = np.einsum("rm,rmk->rk", below_RMK.prod(axis=2), density_RMK) / sd_RK
@@ -99,7 +108,9 @@ def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
     step = max(_CELLS // mean_BKC[0].size, 1)
     for start in range(0, len(t_M), step):
         part = slice(start, start + step)
-        share_MK = _shares(t_M[part], mean_BKC[row_M[part]], sd_BKC[row_M[part]], weight_BKC[row_M[part]])
+        share_MK = _shares(
+            t_M[part], mean_BKC[row_M[part]], sd_BKC[row_M[part]], weight_BKC[row_M[part]]
+        )
         first_R, at_R = np.unique(row_M[part], return_index=True)
         p_BK[first_R] += np.add.reduceat(share_MK * dt_M[part, None], at_R, axis=0)
     return np.asarray(p_BK / p_BK.sum(axis=1, keepdims=True))
@@ -131,13 +142,21 @@ def _nodes(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Int, Floa
     return np.repeat(np.repeat(row_G, count_G), NODES), t_PN.ravel(), dt_PN.ravel()
 
 
-def _stretches(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Int, Float, Float, Float]:
+def _stretches(
+    mean_BKC: Float, sd_BKC: Float, weight_BKC: Float
+) -> tuple[Int, Float, Float, Float]:
     """Stretches of similar finest scale: row, left end, right end, 1 / smallest active sd; those of no density left out."""
     edge_BE, rate_BE = _cells(mean_BKC, sd_BKC, weight_BKC)
     row_F, cell_F = np.nonzero((np.diff(edge_BE, axis=1) > 0) & (rate_BE > 0))
-    left_F, right_F, rate_F = edge_BE[row_F, cell_F], edge_BE[row_F, cell_F + 1], rate_BE[row_F, cell_F]
+    left_F, right_F, rate_F = (
+        edge_BE[row_F, cell_F],
+        edge_BE[row_F, cell_F + 1],
+        rate_BE[row_F, cell_F],
+    )
     octave_F = np.floor(2 * np.log2(rate_F))
-    joined_F = (row_F[1:] == row_F[:-1]) & (left_F[1:] == right_F[:-1]) & (octave_F[1:] == octave_F[:-1])
+    joined_F = (
+        (row_F[1:] == row_F[:-1]) & (left_F[1:] == right_F[:-1]) & (octave_F[1:] == octave_F[:-1])
+    )
     first_G = np.flatnonzero(np.append(True, ~joined_F))
     last_G = np.append(first_G[1:], len(row_F)) - 1
     return row_F[first_G], left_F[first_G], right_F[last_G], np.maximum.reduceat(rate_F, first_G)

@@ -18,7 +18,9 @@ def kappa_f1(sign_PK: Float) -> tuple[Float, Float]:
     """
     n_arms = sign_PK.shape[1]
     shared_KK, observed_KK, both_a_KK = (np.zeros((n_arms, n_arms)) for _ in range(3))
-    says_VKK = np.zeros((3, n_arms, n_arms))  # rows on which one arm says V, among those it shares with the other
+    says_VKK = np.zeros(
+        (3, n_arms, n_arms)
+    )  # rows on which one arm says V, among those it shares with the other
     for start in range(0, len(sign_PK), _CHUNK):
         chunk_PK = sign_PK[start : start + _CHUNK]
         known = (~np.isnan(chunk_PK)).astype(np.float64)

@@ -55,7 +55,9 @@ def category_best(split: Split) -> Verdict:
     """The arm most often right in the row's category on the training folds; an unseen category gets the overall best."""
     correct_PK, category_P = split.records.correct_PK, split.records.category_P
     train_category = category_P[split.train_P]
-    accuracy_CK = np.tile(correct_PK[split.train_P].mean(axis=0), (len(split.records.categories), 1))
+    accuracy_CK = np.tile(
+        correct_PK[split.train_P].mean(axis=0), (len(split.records.categories), 1)
+    )
     for c in np.unique(train_category):
         accuracy_CK[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0)
     return _best_there(split, accuracy_CK[category_P[split.test_P]])
@@ -133,12 +135,17 @@ def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = Tr
 
 def majority(split: Split) -> Verdict:
     """Each arm one vote; an even split counts 1/2."""
-    return _judged(split, np.sign(np.nan_to_num(split.records.margins_PK[split.test_P])).sum(axis=1))
+    return _judged(
+        split, np.sign(np.nan_to_num(split.records.margins_PK[split.test_P])).sum(axis=1)
+    )
 
 
 def weighted_vote(split: Split) -> Verdict:
     """Votes weighted by the log-odds of each arm's accuracy on the training folds, (right + 1)/(n + 2), a tie half right."""
-    sign_PK, correct_TK = np.sign(np.nan_to_num(split.records.margins_PK)), split.records.correct_PK[split.train_P]
+    sign_PK, correct_TK = (
+        np.sign(np.nan_to_num(split.records.margins_PK)),
+        split.records.correct_PK[split.train_P],
+    )
     share_K = (correct_TK.sum(axis=0) + 1) / (len(correct_TK) + 2)
     return _judged(split, sign_PK[split.test_P] @ np.log(share_K / (1 - share_K)))
 
@@ -149,7 +156,9 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
     def method(split: Split) -> Verdict:
         train_TK, test_TK = split.log_odds
         target_T1 = (split.records.label_P[split.fit_P, None] > 0).astype(np.float64)
-        return _judged(split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0])
+        return _judged(
+            split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0]
+        )
 
     return method
 
@@ -166,7 +175,12 @@ def committee(
     ``weights=auto`` lets weights of either sign compete on folds of one source, and never where the judged rows come from elsewhere.
     With ``max_error`` a pair that stays too unsure counts as the better guess here; what was answered is in ``promise``.
     """
-    options: dict[str, Any] = {"max_calls": max_calls, "gate": gate, "weights": weights, "max_error": max_error}
+    options: dict[str, Any] = {
+        "max_calls": max_calls,
+        "gate": gate,
+        "weights": weights,
+        "max_error": max_error,
+    }
     Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
 
     def method(split: Split) -> Verdict:
@@ -198,7 +212,9 @@ def fitting_rows(split: Split) -> Labelled:
     """The training rows as the committee's functions take them; every label counts as drawn at random."""
     margins_TK, label_T = _turned(split)
     records, train_P = split.records, split.fit_P
-    return labelled_rows(margins_TK, label_T, records.group_P[train_P], records.category_P[train_P], None, None)
+    return labelled_rows(
+        margins_TK, label_T, records.group_P[train_P], records.category_P[train_P], None, None
+    )
 
 
 def planned(rows: Labelled, max_calls: int = 16) -> Plan:
@@ -215,14 +231,20 @@ def judged_at(judge: Committee, split: Split, price: float) -> Verdict:
     return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
 
 
-def aggregate(how: str, scores: str = "calibrated", penalty: float = 1.0) -> Callable[[Split], Verdict]:
+def aggregate(
+    how: str, scores: str = "calibrated", penalty: float = 1.0
+) -> Callable[[Split], Verdict]:
     """mean, median, wco (min) or uwo (mean - penalty var) over arms, of ``raw`` or ``calibrated`` values a response."""
     if how not in _REDUCE or scores not in ("raw", "calibrated"):
-        raise InputError(f"aggregate {how} of {scores} scores; allowed: {', '.join(_REDUCE)} of raw or calibrated")
+        raise InputError(
+            f"aggregate {how} of {scores} scores; allowed: {', '.join(_REDUCE)} of raw or calibrated"
+        )
 
     def method(split: Split) -> Verdict:
         if scores == "calibrated" and how in ("mean", "median"):
-            test_TK = np.where(np.isnan(split.records.margins_PK[split.test_P]), np.nan, split.log_odds[1])
+            test_TK = np.where(
+                np.isnan(split.records.margins_PK[split.test_P]), np.nan, split.log_odds[1]
+            )
             return _judged(split, _REDUCE[how](test_TK, penalty))
         first_TK, second_TK = _responses(split, scores)
         return _judged(split, _REDUCE[how](first_TK, penalty) - _REDUCE[how](second_TK, penalty))
@@ -236,16 +258,22 @@ def _responses(split: Split, scores: str) -> tuple[Float, Float]:
         return first_PK[split.test_P], second_PK[split.test_P]
     train_QK = np.concatenate([first_PK[split.fit_P], second_PK[split.fit_P]])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an arm without one training score stays NaN: it takes no part
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # an arm without one training score stays NaN: it takes no part
         centre_K, scale_K = np.nanmean(train_QK, axis=0), np.nanstd(train_QK, axis=0)
     scale_K = np.where(scale_K > 0, scale_K, 1.0)
-    return (first_PK[split.test_P] - centre_K) / scale_K, (second_PK[split.test_P] - centre_K) / scale_K
+    return (first_PK[split.test_P] - centre_K) / scale_K, (
+        second_PK[split.test_P] - centre_K
+    ) / scale_K
 
 
 def _quiet(reduce: Callable[[Float, float], Float]) -> Callable[[Float, float], Float]:
     def reduced(values_TK: Float, penalty: float) -> Float:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a row on which all arms abstained is NaN and counts 1/2
+            warnings.simplefilter(
+                "ignore", RuntimeWarning
+            )  # a row on which all arms abstained is NaN and counts 1/2
             return np.asarray(reduce(values_TK, penalty))
 
     return reduced

@@ -45,15 +45,21 @@ class Variant:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
         if self.router is None:
-            return _routed(split, best_of(split.records.eligible(fitted.score_PK[split.test_P], split.test_P)))
+            return _routed(
+                split, best_of(split.records.eligible(fitted.score_PK[split.test_P], split.test_P))
+            )
         return _learned(split, fitted, self.router)
 
-    def run(self, fitted: Fitted, records: Records, contexts: Contexts, feedback: Feedback, seed: int) -> Run:
+    def run(
+        self, fitted: Fitted, records: Records, contexts: Contexts, feedback: Feedback, seed: int
+    ) -> Run:
         """One run over the whole file from an artifact, as other online routers have it."""
         visit_P = visits(records, seed)
         if self.router is None:
             return summary(records, best_of(records.eligible(fitted.score_PK)), visit_P, 0)
-        everything = Split(records, contexts, np.zeros(0, np.int64), np.arange(len(records)), feedback, seed)
+        everything = Split(
+            records, contexts, np.zeros(0, np.int64), np.arange(len(records)), feedback, seed
+        )
         groups = rows_by_group(records.group_P)
         _, first_V = np.unique(records.group_P[visit_P], return_index=True)
         blocks = [groups[g] for g in records.group_P[visit_P[np.sort(first_V)]]]
@@ -77,19 +83,28 @@ def bayesian(
     if without and without not in ABLATIONS:
         close = get_close_matches(without, ABLATIONS, 1, cutoff=0.3)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise InputError(f"router bayesian: without={without}{hint} allowed: {', '.join(ABLATIONS)}")
+        raise InputError(
+            f"router bayesian: without={without}{hint} allowed: {', '.join(ABLATIONS)}"
+        )
     if without == "cls" and prior:
         raise InputError(
             "router bayesian: without=cls is decided when strengths are learned; fit a prior with lambda_cls 0"
         )
     if not 0 <= width <= 10:
-        raise InputError(f"router bayesian: width={width}, allowed: 0 (the best mean) to 10; 1 is Thompson's rule")
+        raise InputError(
+            f"router bayesian: width={width}, allowed: 0 (the best mean) to 10; 1 is Thompson's rule"
+        )
     if not 0 < trust <= 1:
-        raise InputError(f"router bayesian: trust={trust}, allowed: above 0, up to 1 (the prior is believed outright)")
+        raise InputError(
+            f"router bayesian: trust={trust}, allowed: above 0, up to 1 (the prior is believed outright)"
+        )
     _check_torch("bayesian")
     ways: dict[str, Callable[[Fitted], Router] | None] = {"online": None, "offline": no_prior}
     return Variant(
-        dim, 0.0 if without == "cls" else lambda_cls, balance, ways.get(without, lambda f: with_prior(f, trust, width))
+        dim,
+        0.0 if without == "cls" else lambda_cls,
+        balance,
+        ways.get(without, lambda f: with_prior(f, trust, width)),
     )
 
 
@@ -98,7 +113,9 @@ def weighted_score(
 ) -> Variant:
     """The paper's simple combination: a x offline strength + (1 - a) x online score, a in [0, 1]."""
     if not 0 <= a <= 1:
-        raise InputError(f"router weighted_score: a={a}, allowed: 0 (online only) to 1 (offline only)")
+        raise InputError(
+            f"router weighted_score: a={a}, allowed: 0 (online only) to 1 (offline only)"
+        )
     _check_torch("weighted_score")
     return Variant(dim, lambda_cls, balance, lambda f: WeightedScore(no_prior(f), f.strength_KD, a))
 
@@ -106,7 +123,9 @@ def weighted_score(
 def _check_torch(name: str) -> None:
     """InputError where torch is absent: strengths are learned with it, and pairs encoded."""
     if importlib.util.find_spec("torch") is None:
-        raise InputError(f"router {name} needs torch, which is absent: pip install 'reward-router[train]'")
+        raise InputError(
+            f"router {name} needs torch, which is absent: pip install 'reward-router[train]'"
+        )
 
 
 def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> Float:
@@ -125,7 +144,9 @@ def judged_groups(split: Split) -> list[Int]:
     return [split.test_P[rows] for rows in rows_by_group(group_T)]
 
 
-def one_pass(split: Split, h_PD: Float, router: Router, blocks: Sequence[Int], seed: int, batch: int = 0) -> Float:
+def one_pass(
+    split: Split, h_PD: Float, router: Router, blocks: Sequence[Int], seed: int, batch: int = 0
+) -> Float:
     """(T, K) probabilities at the judged rows of a router that meets ``blocks`` in order; ``batch`` prompts a decision for LASER."""
     records, unit_P = split.records, (split.pairs or split.contexts).unit_P
 
@@ -134,7 +155,13 @@ def one_pass(split: Split, h_PD: Float, router: Router, blocks: Sequence[Int], s
 
     probs_PK = np.zeros(records.correct_PK.shape)
     uniform_P = rng(seed, "arm", 1, "bayesian").random(len(records))
-    told = split.feedback.matrix(records, seed), uniform_P, split.feedback.delay, probs_PK, records.there_PK
+    told = (
+        split.feedback.matrix(records, seed),
+        uniform_P,
+        split.feedback.delay,
+        probs_PK,
+        records.there_PK,
+    )
     if batch:
         play_batches(blocks, batch, router, context_of, *told)
     else:

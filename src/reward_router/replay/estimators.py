@@ -66,7 +66,9 @@ def _drawn(values_TK: Float, arm_T: Int) -> Float:
     return np.asarray(np.take_along_axis(values_TK, arm_T[..., None], axis=-1)[..., 0])
 
 
-def past_model(context_TD: Float, arm_T: Int, payoff_T: Float, n_arms: int, penalty: float = 1.0) -> Float:
+def past_model(
+    context_TD: Float, arm_T: Int, payoff_T: Float, n_arms: int, penalty: float = 1.0
+) -> Float:
     """(..., T, K) payoff expected of each arm on each row: per-arm ridge regression on earlier rows; 1/2 before there are any.
 
     Fitted anew 20 times along the log. O(T D^2 + 20 K D^3) a log.
@@ -75,9 +77,18 @@ def past_model(context_TD: Float, arm_T: Int, payoff_T: Float, n_arms: int, pena
     x_RTD = np.concatenate([np.ones((*context_TD.shape[:-1], 1)), context_TD], axis=-1).reshape(
         -1, n_rows, context_TD.shape[-1] + 1
     )
-    slot_RT = arm_T.reshape(-1, n_rows) + n_arms * np.arange(len(x_RTD))[:, None]  # one model for each log and arm
-    payoff_RT, width, models = payoff_T.reshape(-1, n_rows) - 0.5, x_RTD.shape[-1], n_arms * len(x_RTD)
-    gram_MDD, moment_MD = np.tile(penalty * np.eye(width), (models, 1, 1)), np.zeros((models, width))
+    slot_RT = (
+        arm_T.reshape(-1, n_rows) + n_arms * np.arange(len(x_RTD))[:, None]
+    )  # one model for each log and arm
+    payoff_RT, width, models = (
+        payoff_T.reshape(-1, n_rows) - 0.5,
+        x_RTD.shape[-1],
+        n_arms * len(x_RTD),
+    )
+    gram_MDD, moment_MD = (
+        np.tile(penalty * np.eye(width), (models, 1, 1)),
+        np.zeros((models, width)),
+    )
     q_RTK = np.full((len(x_RTD), n_rows, n_arms), 0.5)
     edges = np.linspace(0, n_rows, _REFITS + 1).astype(np.int64)
     for (begin, start), stop in zip(pairwise(edges[:-1]), edges[2:], strict=True):
@@ -85,7 +96,9 @@ def past_model(context_TD: Float, arm_T: Int, payoff_T: Float, n_arms: int, pena
         np.add.at(gram_MDD, slot_Q, x_QD[:, :, None] * x_QD[:, None, :])
         np.add.at(moment_MD, slot_Q, payoff_RT[:, begin:start].reshape(-1, 1) * x_QD)
         weight_RKD = np.linalg.solve(gram_MDD, moment_MD[:, :, None]).reshape(-1, n_arms, width)
-        q_RTK[:, start:stop] = np.clip(0.5 + x_RTD[:, start:stop] @ weight_RKD.transpose(0, 2, 1), 0.0, 1.0)
+        q_RTK[:, start:stop] = np.clip(
+            0.5 + x_RTD[:, start:stop] @ weight_RKD.transpose(0, 2, 1), 0.0, 1.0
+        )
     return q_RTK.reshape(*lead, n_rows, n_arms)
 
 
@@ -99,7 +112,9 @@ def snips(rows: Terms, level: float) -> Bounds:
     total = np.maximum(rows.weight_T.sum(axis=-1), _TINY)
     value = (rows.weight_T * rows.payoff_T).sum(axis=-1) / total
     residual_T = rows.payoff_T - value[..., None]
-    return interval(value[..., None] + rows.weight_T * residual_T, residual_T, rows, level, value=value)
+    return interval(
+        value[..., None] + rows.weight_T * residual_T, residual_T, rows, level, value=value
+    )
 
 
 def dr(rows: Terms, level: float) -> Bounds:
@@ -109,7 +124,13 @@ def dr(rows: Terms, level: float) -> Bounds:
 
 def dr_stabilised(rows: Terms, level: float) -> Bounds:
     """As ``dr``, rows weighted by the inverse root of the variance expected from the past alone."""
-    return interval(_doubly_robust(rows), rows.payoff_T - rows.own_T, rows, level, share_T=_stabilised(rows.spread_T))
+    return interval(
+        _doubly_robust(rows),
+        rows.payoff_T - rows.own_T,
+        rows,
+        level,
+        share_T=_stabilised(rows.spread_T),
+    )
 
 
 def _doubly_robust(rows: Terms) -> Float:
@@ -120,7 +141,9 @@ def _stabilised(spread_T: Float) -> Float:
     """Inverse root of the mean of sum_k target_k^2 / p_k over the rows before: known before the row's own context."""
     n_rows = spread_T.shape[-1]
     window = max(1, n_rows // 20)
-    total_T = np.concatenate([np.zeros((*spread_T.shape[:-1], 1)), np.cumsum(spread_T, axis=-1)], axis=-1)
+    total_T = np.concatenate(
+        [np.zeros((*spread_T.shape[:-1], 1)), np.cumsum(spread_T, axis=-1)], axis=-1
+    )
     start_T = np.maximum(np.arange(n_rows) - window, 0)
     count_T = np.maximum(np.arange(n_rows) - start_T, 1)
     before_T = (total_T[..., :n_rows] - total_T[..., start_T]) / count_T
@@ -145,7 +168,9 @@ def interval(
     total_weight = np.maximum(weight_T.sum(axis=-1), _TINY)
     mean, square = ((weight_T * residual_T**power).sum(axis=-1) / total_weight for power in (1, 2))
     expected = (square_T * rows.spread_T).sum(axis=-1) * square - square_T.sum(axis=-1) * mean**2
-    pseudo = (square_T * weight_T**2).sum(axis=-1) / np.maximum((share_T * weight_T).sum(axis=-1), _TINY)
+    pseudo = (square_T * weight_T**2).sum(axis=-1) / np.maximum(
+        (share_T * weight_T).sum(axis=-1), _TINY
+    )
     more = total + 2 * _PSEUDO * pseudo
     centre = ((share_T * term_T).sum(axis=-1) + _PSEUDO * pseudo) / more
     added = _PSEUDO * pseudo**2 * ((1 - centre) ** 2 + centre**2)

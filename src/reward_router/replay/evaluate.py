@@ -54,7 +54,9 @@ def evaluate(records: Records, settings: Settings, parts: Parts | None = None) -
     plans = methods.plan(settings.routers, records)
     brought = next((p.label for p in plans if p.prior is not None), None)
     if parts is not None and brought is not None:
-        raise InputError(f"--router {brought} brings its own prior: give the files to judge alone, without --train")
+        raise InputError(
+            f"--router {brought} brings its own prior: give the files to judge alone, without --train"
+        )
     contexts = build(records, settings.features)
     folds, repeats = min(settings.folds, records.n_groups), min(_REPEATS, settings.seeds)
     priors = {p.prior: from_artifact(p.prior, records) for p in plans if p.prior is not None}
@@ -78,13 +80,20 @@ def _pairs(plans: Sequence[Plan], records: Records, features: str) -> Contexts |
 
 
 def run_all(
-    plans: Sequence[Plan], records: Records, contexts: Contexts, protocol: Protocol, settings: Settings
+    plans: Sequence[Plan],
+    records: Records,
+    contexts: Contexts,
+    protocol: Protocol,
+    settings: Settings,
 ) -> dict[str, list[Run]]:
     """Runs of each plan by its label; the same whatever the number of worker processes."""
     fitted = [p for p in plans if p.cross_fitted]
     jobs: list[Job] = [(fitted, repeat) for repeat in range(protocol.repeats) if fitted]
     jobs += [
-        ([p], seed) for p in plans if not p.cross_fitted for seed in range(settings.seeds if p.learns_online else 1)
+        ([p], seed)
+        for p in plans
+        if not p.cross_fitted
+        for seed in range(settings.seeds if p.learns_online else 1)
     ]
     found: dict[str, list[Run]] = {p.label: [] for p in plans}
     foldings: dict[str, list[Judged]] = {p.label: [] for p in fitted}
@@ -98,7 +107,11 @@ def run_all(
     learnt = {
         p.label for p in fitted if p.kind == "online"
     }  # their repeats differ by order as well: resampled like runs
-    one_each = {label: [averaged([j]) for j in repeats] for label, repeats in foldings.items() if label in learnt}
+    one_each = {
+        label: [averaged([j]) for j in repeats]
+        for label, repeats in foldings.items()
+        if label in learnt
+    }
     return found | {label: [averaged(repeats)] for label, repeats in foldings.items()} | one_each
 
 
@@ -129,19 +142,27 @@ def _die_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _run_jobs(jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol) -> list[Done]:
+def _run_jobs(
+    jobs: Sequence[Job], records: Records, contexts: Contexts, protocol: Protocol
+) -> list[Done]:
     done: list[Done] = []
     with one_thread():
         for plans, number in jobs:
             if plans[0].cross_fitted:
                 done.append(methods.run_crossfit(plans, records, contexts, protocol, number))
             else:
-                done.append((plans[0].label, methods.run(plans[0], records, contexts, protocol, number)))
+                done.append(
+                    (plans[0].label, methods.run(plans[0], records, contexts, protocol, number))
+                )
     return done
 
 
 def summarise(
-    records: Records, contexts: Contexts, plans: Sequence[Plan], runs: Mapping[str, Sequence[Run]], settings: Settings
+    records: Records,
+    contexts: Contexts,
+    plans: Sequence[Plan],
+    runs: Mapping[str, Sequence[Run]],
+    settings: Settings,
 ) -> Json:
     """Accuracies, intervals and paired differences of finished runs."""
     boot = bootstrap(records.group_P)
@@ -155,10 +176,20 @@ def summarise(
     best = int(accuracy_K.argmax())
     reference = {
         "best": (float(accuracy_K[best]), best_R),
-        "uniform": (float(even_P.mean() if records.there_PK is not None else accuracy_K.mean()), uniform_R),
+        "uniform": (
+            float(even_P.mean() if records.there_PK is not None else accuracy_K.mean()),
+            uniform_R,
+        ),
     }
-    forced = {p.label: rows for p in plans if (rows := methods.forced_rows(p, len(records.arms))) > len(records)}
-    entries = {p.label: _entry(p, runs[p.label], records, boot, replicates[p.label], reference) for p in plans}
+    forced = {
+        p.label: rows
+        for p in plans
+        if (rows := methods.forced_rows(p, len(records.arms))) > len(records)
+    }
+    entries = {
+        p.label: _entry(p, runs[p.label], records, boot, replicates[p.label], reference)
+        for p in plans
+    }
     result: Json = {
         "name": records.name,
         "rows": len(records),
@@ -169,12 +200,18 @@ def summarise(
         "problems": list(records.problems),
         "arms": list(records.arms),
         "missing": _missing(records),
-        "features": {"blocks": list(contexts.blocks), "width": contexts.width, "encoder": contexts.note},
+        "features": {
+            "blocks": list(contexts.blocks),
+            "width": contexts.width,
+            "encoder": contexts.note,
+        },
         "best_single": records.arms[best],
         "headroom": float(records.correct_PK.max(axis=1).mean() - accuracy_K[best]),
         "some_right_rows": int((records.correct_PK.max(axis=1) > 0.5).sum()),
         "routers": entries,
-        "by": _by_category(records, entries, runs) if settings.by or len(records.categories) > 1 else {},
+        "by": _by_category(records, entries, runs)
+        if settings.by or len(records.categories) > 1
+        else {},
         "agreement": agreement(records),
         "curve_rows": curve_rows(len(records)),
         "official": dict(records.official),
@@ -202,14 +239,18 @@ def _entry(
         "kind": plan.kind,
         "accuracy": point,
         "ci95": interval(own_R),
-        "accuracy_some_right": float(accuracy_P[some_right_P].mean()) if some_right_P.any() else None,
+        "accuracy_some_right": float(accuracy_P[some_right_P].mean())
+        if some_right_P.any()
+        else None,
         "calls_per_row": float(np.mean([r.calls for r in runs])),
         "cost_per_row": float(np.mean([r.cost for r in runs])),
         "regret": float((best_P - accuracy_P).sum()),
         "regret_vs_category_best": float((category_P - accuracy_P).sum()),
         "vs_best_single": _difference(point, own_R, reference["best"]),
         "vs_uniform": _difference(point, own_R, reference["uniform"]),
-        "share": dict(zip(records.arms, np.mean([r.share_K for r in runs], axis=0).tolist(), strict=True)),
+        "share": dict(
+            zip(records.arms, np.mean([r.share_K for r in runs], axis=0).tolist(), strict=True)
+        ),
         "runs": len(runs),
         "sd_between_runs": float(np.std(per_run, ddof=1)) if len(runs) > 1 else 0.0,
     }
@@ -236,16 +277,26 @@ def _difference(point: float, own_R: Float, other: tuple[float, Float]) -> Json:
 
 def _missing(records: Records) -> dict[str, float]:
     share_K = np.isnan(records.margins_PK).mean(axis=0)
-    return {arm: float(share) for arm, share in zip(records.arms, share_K, strict=True) if share > 0}
+    return {
+        arm: float(share) for arm, share in zip(records.arms, share_K, strict=True) if share > 0
+    }
 
 
 def _by_category(records: Records, entries: Json, runs: Mapping[str, Sequence[Run]]) -> Json:
     """Accuracy of each method in each category, over all its rows and over those where some arm is right, with their numbers."""
     some_P = (records.correct_PK.max(axis=1) > 0.5).astype(np.float64)
-    counts = {name: _summed(records, part_P) for name, part_P in (("rows", None), ("some_right_rows", some_P))}
+    counts = {
+        name: _summed(records, part_P)
+        for name, part_P in (("rows", None), ("some_right_rows", some_P))
+    }
     there = [c for c, n in enumerate(counts["rows"]) if n]
-    table: Json = {records.categories[c]: {name: int(n[c]) for name, n in counts.items()} for c in there}
-    for part, over, weight_P in (("accuracy", "rows", None), ("accuracy_some_right", "some_right_rows", some_P)):
+    table: Json = {
+        records.categories[c]: {name: int(n[c]) for name, n in counts.items()} for c in there
+    }
+    for part, over, weight_P in (
+        ("accuracy", "rows", None),
+        ("accuracy_some_right", "some_right_rows", some_P),
+    ):
         for c in there:
             table[records.categories[c]][part] = {}
         for label in entries:

@@ -71,7 +71,9 @@ def parse(text: str) -> Feedback:
 def _load(text: str) -> Custom:
     module, _, function = text.partition(":")
     if not function or "=" in function:
-        raise InputError(f"payoff {text!r}, allowed: correct, agreement, or package.module:function")
+        raise InputError(
+            f"payoff {text!r}, allowed: correct, agreement, or package.module:function"
+        )
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
@@ -82,10 +84,14 @@ def _load(text: str) -> Custom:
 def _checked(payoff_PK: Float, records: Records) -> Float:
     payoff_PK = np.asarray(payoff_PK, dtype=np.float64)
     if payoff_PK.shape != records.margins_PK.shape:
-        raise InputError(f"custom payoff has shape {payoff_PK.shape}, needed {records.margins_PK.shape} (rows, arms)")
+        raise InputError(
+            f"custom payoff has shape {payoff_PK.shape}, needed {records.margins_PK.shape} (rows, arms)"
+        )
     known = payoff_PK[~np.isnan(payoff_PK)]
     if known.size and (known.min() < 0 or known.max() > 1):
-        raise InputError(f"custom payoff lies in [{known.min():g}, {known.max():g}], allowed: [0, 1] or NaN")
+        raise InputError(
+            f"custom payoff lies in [{known.min():g}, {known.max():g}], allowed: [0, 1] or NaN"
+        )
     return np.where(np.isnan(records.margins_PK), np.nan, payoff_PK)
 
 
@@ -93,7 +99,9 @@ def _agreement(records: Records, others: int, seed: int) -> Float:
     """Each arm against ``others`` arms drawn from the rest, the same draw for every arm of a row: same sign 1, a tie 1/2, else 0."""
     n_rows, n_arms = records.margins_PK.shape
     if others >= n_arms:
-        raise InputError(f"{records.name}: agreement with {others} others needs {others + 1} arms, there are {n_arms}")
+        raise InputError(
+            f"{records.name}: agreement with {others} others needs {others + 1} arms, there are {n_arms}"
+        )
     sign_PK = np.sign(np.nan_to_num(records.margins_PK))
     order_PK: Int = rng(seed, "audit", 0, "replay").random((n_rows, n_arms)).argsort(axis=1)
     drawn_PM = order_PK[:, : others + 1]  # one spare: an arm is never its own witness

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from reward_router import chat, labels, preferences
 from reward_router.chat import Unreadable
-from reward_router.columns import as_text, is_missing
+from reward_router.column_names import as_text, is_missing
 from reward_router.offline.text import prompt_text
 
 Json = dict[str, Any]
@@ -36,7 +36,11 @@ def recorded(row: Mapping[str, Any]) -> Json:
     >>> recorded({"id": 7, "label": "A>B", "scores": {"x": {"a": "1.5", "b": 0}}})["scores"]
     {'x': (1.5, 0.0)}
     """
-    held = {key.casefold(): key for key, value in row.items() if isinstance(key, str) and not is_missing(value)}
+    held = {
+        key.casefold(): key
+        for key, value in row.items()
+        if isinstance(key, str) and not is_missing(value)
+    }
     prompt = _prompt(row, held)
     first, second, label = _sides(row, held, prompt)
     name = next((as_text(row[held[column]]) for column in _IDS if column in held), None)
@@ -44,7 +48,9 @@ def recorded(row: Mapping[str, Any]) -> Json:
         label = side(name or f"{prompt}{first}")
         chosen_first = label == "a"
         first, second = (first, second) if chosen_first else (second, first)
-        scores, verdicts, cost = _cells(row, held, "a" if chosen_first else "b", turned=not chosen_first)
+        scores, verdicts, cost = _cells(
+            row, held, "a" if chosen_first else "b", turned=not chosen_first
+        )
     else:
         scores, verdicts, cost = _cells(row, held, label, turned=False)
     category = row.get("subset") if is_missing(row.get("category")) else row.get("category")
@@ -79,18 +85,29 @@ def _sides(
     columns = preferences.two_columns(held)
     responses = (None, None) if columns is None else (row[columns[0]], row[columns[1]])
     label_of = preferences.label_column(row, held, (columns or ())[:2])
-    if label_of is None and "label" not in row and columns is None and "chosen" in held and "rejected" in held:
+    if (
+        label_of is None
+        and "label" not in row
+        and columns is None
+        and "chosen" in held
+        and "rejected" in held
+    ):
         responses = row[held["chosen"]], row[held["rejected"]]
     elif label_of is None:
         if isinstance(row.get("label"), bool) or row.get("label") is None:
             raise Unreadable(f"label {row.get('label')!r}, allowed: {labels.ALLOWED}")
         label_of = "label"
     first, second = (
-        None if text is None else preferences.response(text, prompt or "", "a response") for text in responses
+        None if text is None else preferences.response(text, prompt or "", "a response")
+        for text in responses
     )
     if label_of is None:
         return first, second, None
-    label = preferences.one_hot(row, held) if label_of == "winner_model_a" else _label(row[label_of], label_of)
+    label = (
+        preferences.one_hot(row, held)
+        if label_of == "winner_model_a"
+        else _label(row[label_of], label_of)
+    )
     if label_of.casefold() == "labels" and "human_ref_a" in held and isinstance(label, float):
         label = "a" if label == 1 else "b"
     return first, second, label
@@ -110,8 +127,14 @@ def _cells(
     scores, verdicts, cost = row.get("scores"), row.get("verdicts"), row.get("cost")
     if scores is None and verdicts is None:
         scores, verdicts, cost = _flat(row, cost)
-    pairs = {arm: _pair(value, arm, label) for arm, value in _by_arm(scores, "scores").items() if value is not None}
-    given = {arm: value for arm, value in _by_arm(verdicts, "verdicts").items() if value is not None}
+    pairs = {
+        arm: _pair(value, arm, label)
+        for arm, value in _by_arm(scores, "scores").items()
+        if value is not None
+    }
+    given = {
+        arm: value for arm, value in _by_arm(verdicts, "verdicts").items() if value is not None
+    }
     said = {arm: _verdict(value, arm, label) for arm, value in given.items()}
     if turned:
         pairs = {arm: _swapped(pair, _by_arm(scores, "scores")[arm]) for arm, pair in pairs.items()}
@@ -157,7 +180,10 @@ def _by_arm(value: Any, what: str) -> Json:
     if isinstance(found, Mapping):
         return {str(arm): cell for arm, cell in found.items()}
     if isinstance(found, list | tuple) and found:
-        if all(isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str) for item in found):
+        if all(
+            isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str)
+            for item in found
+        ):
             return _unique([(item[0], item[1]) for item in found], what)
         if all(isinstance(item, Mapping) for item in found):
             return _unique([_named(item, what) for item in found], what)
@@ -176,7 +202,9 @@ def _named(item: Mapping[str, Any], what: str) -> tuple[str, Any]:
     name = next((item[key] for key in _ARM_NAMES if isinstance(item.get(key), str)), None)
     if name is None:
         raise Unreadable(f"{what} hold {chat.shown(item)!r}, which names no arm")
-    cell = next((item[key] for key in ("scores", "verdict", "winner", "label") if key in item), item)
+    cell = next(
+        (item[key] for key in ("scores", "verdict", "winner", "label") if key in item), item
+    )
     return name, cell
 
 
@@ -185,7 +213,9 @@ def _pair(value: Any, arm: str, label: labels.Side | float) -> tuple[float, floa
     if isinstance(found, Mapping):
         found = _sided(found, label)
     if not isinstance(found, list | tuple) or len(found) != 2:
-        raise Unreadable(f"scores of {arm} are {chat.shown(value)!r}, allowed: [score of a, score of b]")
+        raise Unreadable(
+            f"scores of {arm} are {chat.shown(value)!r}, allowed: [score of a, score of b]"
+        )
     try:
         first, second = (number(one) for one in found)
     except (TypeError, ValueError):
@@ -205,7 +235,9 @@ def _sided(found: Mapping[str, Any], label: labels.Side | float) -> list[Any] | 
 
 def _places(found: Mapping[str, Any]) -> tuple[str, str] | None:
     """The two names that say where a response stands; None where none do."""
-    return next(((first, second) for first, second in _SIDES if first in found and second in found), None)
+    return next(
+        ((first, second) for first, second in _SIDES if first in found and second in found), None
+    )
 
 
 def number(value: Any) -> float:
@@ -239,7 +271,9 @@ def _verdict(value: Any, arm: str, label: labels.Side | float) -> labels.Side:
     except ValueError:
         said = math.nan
     if isinstance(said, float):
-        raise Unreadable(f"verdict {chat.shown(value)!r} of {arm}, allowed: a, b, tie, A>B, model_a, chosen")
+        raise Unreadable(
+            f"verdict {chat.shown(value)!r} of {arm}, allowed: a, b, tie, A>B, model_a, chosen"
+        )
     return said
 
 

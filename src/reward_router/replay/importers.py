@@ -23,7 +23,10 @@ _HINT = "; give the files of several models together"
 
 
 def load(
-    files: Sequence[str], keep_prompts: int | None = None, keep_responses: bool = True, tags: Sequence[str] = ()
+    files: Sequence[str],
+    keep_prompts: int | None = None,
+    keep_responses: bool = True,
+    tags: Sequence[str] = (),
 ) -> Iterator[Records]:
     """Records of each file, those of one benchmark merged into one set of records. Lazy: one file at a time is held.
 
@@ -35,7 +38,9 @@ def load(
             name = reading.short_name(source)
             yield collect(name, reading.rows(source), keep_prompts, keep_responses, tags)
         elif found == "ledger":
-            yield collect(reading.short_name(source), ledger_rows(Path(source)), keep_prompts, keep_responses)
+            yield collect(
+                reading.short_name(source), ledger_rows(Path(source)), keep_prompts, keep_responses
+            )
     for name in _ONE_ARM_A_FILE:
         together = [source for source, found in zip(files, kinds, strict=True) if found == name]
         if together:
@@ -55,7 +60,9 @@ def kind(source: str) -> str:
         return "rmbench"
     if "scores_chosen" in row or rewardbench1.is_verdict(row) or rewardbench1.is_bare(row):
         return "rewardbench1"
-    if "num_correct" in row or ("subset" in row and "id" in row and isinstance(row.get("scores"), list)):
+    if "num_correct" in row or (
+        "subset" in row and "id" in row and isinstance(row.get("scores"), list)
+    ):
         return "rewardbench2"
     if rewardbench1.is_summary(row):
         raise InputError(
@@ -71,7 +78,8 @@ def arm_names(files: Sequence[str]) -> dict[str, str]:
     """
     short = [_arm(f) for f in files]
     arms = [
-        a if short.count(a) == 1 else f"{Path(f).resolve().parent.name}/{a}" for a, f in zip(short, files, strict=True)
+        a if short.count(a) == 1 else f"{Path(f).resolve().parent.name}/{a}"
+        for a, f in zip(short, files, strict=True)
     ]
     for arm in arms:
         if arms.count(arm) > 1:
@@ -86,11 +94,17 @@ def _arm(file: str) -> str:
     fields = dict(part.partition("=")[::2] for part in name.split(",") if "=" in part)
     if fields.get("judge_model"):
         judge = fields.get("judge_name", "")
-        return fields["judge_model"] if judge in ("", "reward_model") else f"{judge}:{fields['judge_model']}"
+        return (
+            fields["judge_model"]
+            if judge in ("", "reward_model")
+            else f"{judge}:{fields['judge_model']}"
+        )
     return name.removesuffix("_outputs").removesuffix("_all")
 
 
-def _merged(name: str, files: Sequence[str], keep_prompts: int | None, keep_responses: bool) -> Records:
+def _merged(
+    name: str, files: Sequence[str], keep_prompts: int | None, keep_responses: bool
+) -> Records:
     """The better response stands on the side that a coin of the item says, or where the benchmark put it."""
     arms = arm_names(files)
     official: Json = {}
@@ -103,7 +117,11 @@ def _merged(name: str, files: Sequence[str], keep_prompts: int | None, keep_resp
     else:
         items, problems, lines = rmbench.joined(arms)
     short = {"rewardbench1": "rewardbench"}.get(name, name)
-    columns = Columns(short, 0 if name == "rewardbench2" else keep_prompts, keep_responses and name != "rewardbench2")
+    columns = Columns(
+        short,
+        0 if name == "rewardbench2" else keep_prompts,
+        keep_responses and name != "rewardbench2",
+    )
     for where, why in problems:
         columns.broken(where, why)
     for where, row in items.items():

@@ -36,8 +36,14 @@ class Bootstrap:
         ``keep_P`` (0 or 1) restricts numerator and denominator to some rows.
         """
         keep = np.ones(len(self.group_P)) if keep_P is None else keep_P
-        sums_GS = np.stack([np.bincount(self.group_P, a * keep, len(self.rows_G)) for a in accuracy_SP], axis=1)
-        total_R = self.total_R if keep_P is None else self.weight_RG @ np.bincount(self.group_P, keep, len(self.rows_G))
+        sums_GS = np.stack(
+            [np.bincount(self.group_P, a * keep, len(self.rows_G)) for a in accuracy_SP], axis=1
+        )
+        total_R = (
+            self.total_R
+            if keep_P is None
+            else self.weight_RG @ np.bincount(self.group_P, keep, len(self.rows_G))
+        )
         mean_RS = (self.weight_RG @ sums_GS) / np.maximum(total_R, 1e-12)[:, None]
         runs = mean_RS.shape[1]
         if runs == 1:
@@ -56,8 +62,12 @@ def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Boot
         group_P = (rng(seed, "bootstrap", 2, "blocks").permutation(n_groups) % MAX_BLOCKS)[group_P]
         n_groups = MAX_BLOCKS
     draw = rng(seed, "bootstrap", 0, "prompts")
-    weight_RG = draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(np.float64)
-    return Bootstrap(weight_RG, np.bincount(group_P, minlength=n_groups).astype(np.float64), group_P)
+    weight_RG = draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(
+        np.float64
+    )
+    return Bootstrap(
+        weight_RG, np.bincount(group_P, minlength=n_groups).astype(np.float64), group_P
+    )
 
 
 def interval(values_R: Float, level: float = 0.95) -> tuple[float, float]:
@@ -71,7 +81,9 @@ def best_single(arm_replicates: Mapping[str, Float]) -> Float:
     return np.asarray(np.max(np.stack(list(arm_replicates.values())), axis=0))
 
 
-def lower_bounds(gain_RM: Float, point_M: Float, tests_M: Float, prompts: int, level: float = 0.95) -> Float:
+def lower_bounds(
+    gain_RM: Float, point_M: Float, tests_M: Float, prompts: int, level: float = 0.95
+) -> Float:
     """(M,) one-sided lower bounds of M gains, each corrected for ``tests_M`` comparisons (Bonferroni).
 
     A bound is made of its own method's replicates alone: which others were compared enters through ``tests_M`` only. Student's

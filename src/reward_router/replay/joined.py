@@ -47,7 +47,11 @@ class Parts:
 
 
 def parts_of(
-    records: Records, tested_P: NDArray[np.bool_], name: str, goes_on: bool = False, keep_shared: bool = False
+    records: Records,
+    tested_P: NDArray[np.bool_],
+    name: str,
+    goes_on: bool = False,
+    keep_shared: bool = False,
 ) -> Parts:
     """Judge the rows where ``tested_P`` is true, learn from the others whose prompt is not judged (with ``keep_shared``: from all).
 
@@ -59,7 +63,9 @@ def parts_of(
     train_P, test_P = np.flatnonzero(~tested_P & ~shared_P), np.flatnonzero(tested_P)
     if not len(train_P) or not len(test_P):
         side = "learn from" if not len(train_P) else "judge"
-        raise InputError(f"{name}: no row is left to {side} ({int(shared_P.sum())} rows stand on both sides)")
+        raise InputError(
+            f"{name}: no row is left to {side} ({int(shared_P.sum())} rows stand on both sides)"
+        )
     return Parts(train_P, test_P, records.take(test_P, name), goes_on, int(shared_P.sum()))
 
 
@@ -95,7 +101,9 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
         categories=categories,
         cost_PK=_prices(same),
         prompts=tuple(prompts[p] for p in first_G) if prompts else (),
-        responses=tuple(pair for r in same for pair in r.responses) if all(r.responses for r in same) else (),
+        responses=tuple(pair for r in same for pair in r.responses)
+        if all(r.responses for r in same)
+        else (),
         problems=tuple(problem for r in same for problem in r.problems),
         n_broken=sum(r.n_broken for r in same),
         n_identical=sum(r.n_identical for r in same),
@@ -148,5 +156,7 @@ def _renumbered(tags: Sequence[Tag]) -> Tag:
     """Codes of several sets over one list of values."""
     values = tuple(dict.fromkeys(value for _, names in tags for value in names))
     number = {value: n for n, value in enumerate(values)}
-    codes = [np.array([number[name] for name in names], dtype=np.int64)[code_P] for code_P, names in tags]
+    codes = [
+        np.array([number[name] for name in names], dtype=np.int64)[code_P] for code_P, names in tags
+    ]
     return np.concatenate(codes), values

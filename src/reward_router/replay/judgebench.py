@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_router import labels
-from reward_router.columns import as_text
+from reward_router.column_names import as_text
 from reward_router.replay import reading
 from reward_router.replay.fields import number
 

@@ -36,19 +36,29 @@ def ledger_log(path: Path, fallback: str = "action") -> Log:
             f"{path.name}: payoffs of {', '.join(sources) or 'no'} sources; needed: exactly one kind of payoff"
         )
     if len(table.arm) and (table.arm < 0).all():
-        raise InputError(f"{path.name}: its decisions are the {table.by[0]}'s, and no router drew an arm")
+        raise InputError(
+            f"{path.name}: its decisions are the {table.by[0]}'s, and no router drew an arm"
+        )
     gone = np.array([fallback == "missing" and int(seq) in failed for seq in table.seq], dtype=bool)
     gone |= table.arm < 0  # nothing was drawn, so there is nothing to weigh
-    context_TD = np.zeros((len(table.seq), 0)) if table.context_BD is None else np.asarray(table.context_BD, np.float64)
+    context_TD = (
+        np.zeros((len(table.seq), 0))
+        if table.context_BD is None
+        else np.asarray(table.context_BD, np.float64)
+    )
     payoff_T = np.where(gone, np.nan, table.payoff)
-    return Log(context_TD, table.probs_BK, table.arm, payoff_T, table.forced, tuple(table.arms), sources[0])
+    return Log(
+        context_TD, table.probs_BK, table.arm, payoff_T, table.forced, tuple(table.arms), sources[0]
+    )
 
 
 def values(path: Path, fallback: str = "action") -> dict[str, Any]:
     """JSON-ready values (cut to [0, 1]) of each arm alone, of uniform choice and of the logger itself by every method, or why there are none."""
     try:
         log = ledger_log(path, fallback)
-        targets = {arm: np.tile(np.eye(len(log.arms))[k], (len(log), 1)) for k, arm in enumerate(log.arms)}
+        targets = {
+            arm: np.tile(np.eye(len(log.arms))[k], (len(log), 1)) for k, arm in enumerate(log.arms)
+        }
         targets["uniform"] = np.full(log.probs_TK.shape, 1 / len(log.arms))
         targets["the logger itself"] = log.probs_TK
         model_TK = past_model(log.usable())
@@ -65,5 +75,8 @@ def _methods(log: Log, target_TK: Float, model_TK: Float) -> dict[str, Any]:
         "ess": best.ess,
         "rows": best.rows,
         "left_out": best.left_out,
-        **{m: {"value": min(max(e.value, 0.0), 1.0), "ci95": (e.low, e.high)} for m, e in done.items()},
+        **{
+            m: {"value": min(max(e.value, 0.0), 1.0), "ci95": (e.low, e.high)}
+            for m, e in done.items()
+        },
     }

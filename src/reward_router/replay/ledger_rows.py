@@ -29,7 +29,11 @@ def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except LedgerError as error:
         raise InputError(f"{path.name}: {error}") from error
     responses = set(calls.response)
-    gold = {unit: v for unit, v in zip(table.unit, table.value.tolist(), strict=True) if unit in responses}
+    gold = {
+        unit: v
+        for unit, v in zip(table.unit, table.value.tolist(), strict=True)
+        if unit in responses
+    }
     if not gold:
         raise InputError(
             f"{path.name}: no gold for any scored response; needed: labels named like the responses of its calls"
@@ -41,14 +45,24 @@ def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _by_prompt(calls: Calls, gold: Mapping[str, float]) -> dict[str, Scores]:
     found: dict[str, Scores] = {}
-    for response, arm, score in zip(calls.response, calls.arm.tolist(), calls.score.tolist(), strict=True):
+    for response, arm, score in zip(
+        calls.response, calls.arm.tolist(), calls.score.tolist(), strict=True
+    ):
         if response in gold and score == score:
-            found.setdefault(response.rpartition("/")[0], {}).setdefault(response, {})[calls.arms[arm]] = score
+            found.setdefault(response.rpartition("/")[0], {}).setdefault(response, {})[
+                calls.arms[arm]
+            ] = score
     return found
 
 
-def _row(where: str, first: str, second: str, scores: Scores, better: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    both = {arm: [scores[first][arm], scores[second][arm]] for arm in scores[first] if arm in scores[second]}
+def _row(
+    where: str, first: str, second: str, scores: Scores, better: float
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    both = {
+        arm: [scores[first][arm], scores[second][arm]]
+        for arm in scores[first]
+        if arm in scores[second]
+    }
     if better == 0 or len(both) < 2:
         return
     prompt, _, number = first.rpartition("/")

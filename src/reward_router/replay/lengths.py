@@ -14,9 +14,7 @@ from reward_router.types import Float
 
 Json = dict[str, Any]
 
-BIASED = (
-    0.55  # lower bound of the share of right answers on one side of length, above which the file can be won by length
-)
+BIASED = 0.55  # lower bound of the share of right answers on one side of length, above which the file can be won by length
 READS_LENGTHS = 0.95  # share of an arm's verdicts, or of its scores' variance, that length explains
 FEWEST_ROWS = 30
 _NEIGHBOURS = 9
@@ -85,7 +83,9 @@ def _explained(records: Records, k: int) -> float:
     known_Q = np.isfinite(length_Q) & np.isfinite(score_Q)
     if known_Q.sum() < 2 * FEWEST_ROWS or len(np.unique(score_Q[known_Q])) < _NEIGHBOURS:
         return 0.0  # verdicts and coarse scales: their sides were looked at
-    rank_Q = np.argsort(np.argsort(score_Q[known_Q], kind="stable"), kind="stable").astype(np.float64)
+    rank_Q = np.argsort(np.argsort(score_Q[known_Q], kind="stable"), kind="stable").astype(
+        np.float64
+    )
     in_order_Q = rank_Q[np.argsort(length_Q[known_Q], kind="stable")]
     window_W = np.ones(2 * _NEIGHBOURS + 1)
     window_W[_NEIGHBOURS] = 0.0  # a response does not foretell itself

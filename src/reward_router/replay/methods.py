@@ -15,7 +15,15 @@ from reward_router.replay.embed import Contexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.offline_stage import Fitted
-from reward_router.replay.protocols import Judged, Method, Run, crossfit, one_arm_each, online, scheduled
+from reward_router.replay.protocols import (
+    Judged,
+    Method,
+    Run,
+    crossfit,
+    one_arm_each,
+    online,
+    scheduled,
+)
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
 from reward_router.routers.binding import bound
@@ -84,7 +92,9 @@ def _kind(name: str) -> RouterKind:
     return ROUTERS[_SAME_AS.get(name, name)]
 
 
-def _router(name: str, arms: Sequence[str], dim: int, options: Mapping[str, Any], seed: int) -> Router:
+def _router(
+    name: str, arms: Sequence[str], dim: int, options: Mapping[str, Any], seed: int
+) -> Router:
     """The router of this name, checked; its options are replay's own defaults where they are not given."""
     own = {key: value for key, value in options.items() if key != "batch" or name != _LASER}
     kind = _kind(name)
@@ -115,8 +125,16 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "mean": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("mean", **o)),
     "median": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("median", **o)),
     "wco": ("K calls", {"scores": str}, lambda **o: baselines.aggregate("wco", **o)),
-    "uwo": ("K calls", {"scores": str, "penalty": float}, lambda **o: baselines.aggregate("uwo", **o)),
-    "bayesian": ("online", {"without": str, "trust": float, "width": float, **_STRENGTHS}, _BAYES["bayesian"]),
+    "uwo": (
+        "K calls",
+        {"scores": str, "penalty": float},
+        lambda **o: baselines.aggregate("uwo", **o),
+    ),
+    "bayesian": (
+        "online",
+        {"without": str, "trust": float, "width": float, **_STRENGTHS},
+        _BAYES["bayesian"],
+    ),
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
 DEFAULT = (
@@ -141,7 +159,9 @@ def comparisons(labels: Sequence[str]) -> list[int]:
     listed, usual = (Counter(split_name(text)[0] for text in given) for given in (labels, DEFAULT))
     known = {*usual, *_CROSSFIT} - set(NOT_ROUTING)
     known |= {name for name in listed if name in ROUTERS or name in ROUTERS.own} - set(NOT_ROUTING)
-    variants = [max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)]
+    variants = [
+        max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)
+    ]
     return [len(known) * count for count in variants]
 
 
@@ -182,7 +202,9 @@ def _plan(text: str, records: Records) -> Plan:
     else:
         close = get_close_matches(name, [*names(), *records.arms], 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise InputError(f"unknown router {name!r}{hint} allowed: {', '.join(names())}, or an arm of {records.name}")
+        raise InputError(
+            f"unknown router {name!r}{hint} allowed: {', '.join(names())}, or an arm of {records.name}"
+        )
     chosen = parse_options(f"router {name}", options, allowed)
     if name == "bayesian" and chosen.get("without") == "online":
         kind = "one call"

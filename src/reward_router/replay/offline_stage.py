@@ -56,7 +56,9 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
     try:
         return _learned(split, dim, lambda_cls, balance)
     except InputError as error:
-        raise NothingToLearn(f"{split.records.name}: no strengths can be learned: {error}") from error
+        raise NothingToLearn(
+            f"{split.records.name}: no strengths can be learned: {error}"
+        ) from error
 
 
 def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
@@ -83,7 +85,12 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     unit_P = (split.pairs or split.contexts).unit_P
     contexts = float(len(np.unique(unit_P[fit_P])))  # worth no more than those it was learned on
     found = calibrate_apart(
-        h_PD[dev_P], strengths.bt_KD, told[dev_P], unit_P[dev_P], records.category_P[dev_P], contexts
+        h_PD[dev_P],
+        strengths.bt_KD,
+        told[dev_P],
+        unit_P[dev_P],
+        records.category_P[dev_P],
+        contexts,
     )
     centred_KD = strengths.bt_KD - strengths.bt_KD.mean(axis=0)
     return Fitted(
@@ -107,12 +114,21 @@ def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> R
     level = fitted.level
     law = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
     known = fitted.precision, max(fitted.noise_sd, law), fitted.offset_precision
-    return trusted(prior_KC, *known, trust=trust, zero_precision=fitted.zero_precision, level=level, width=width)
+    return trusted(
+        prior_KC,
+        *known,
+        trust=trust,
+        zero_precision=fitted.zero_precision,
+        level=level,
+        width=width,
+    )
 
 
 def no_prior(fitted: Fitted) -> LinearThompson:
     """Thompson sampling from the zero prior at its own precision, on the same encoding."""
-    return LinearThompson(*fitted.strength_KD.shape, **(NO_PRIOR | {"prior_precision": fitted.zero_precision}))
+    return LinearThompson(
+        *fitted.strength_KD.shape, **(NO_PRIOR | {"prior_precision": fitted.zero_precision})
+    )
 
 
 def from_artifact(folder: str, records: Records) -> Fitted:
@@ -129,7 +145,10 @@ def from_artifact(folder: str, records: Records) -> Fitted:
         )
     first, second = zip(*records.responses, strict=True)
     h_PD = prior.encoder().pairs([records.prompts[g] for g in records.group_P], first, second)
-    bt_KD, means_KD = _rows(prior.arms, prior.strengths.bt_KD, records.arms), prior.means(records.arms)
+    bt_KD, means_KD = (
+        _rows(prior.arms, prior.strengths.bt_KD, records.arms),
+        prior.means(records.arms),
+    )
     found = prior.calibration
     strength_KD = means_KD[:, :-1] if found.scale > _LEAST_SCALE else _LEAST_SCALE * bt_KD
     return Fitted(

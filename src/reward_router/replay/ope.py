@@ -42,7 +42,10 @@ class Log:
     def usable(self) -> "Log":
         """Without forced warm-up rows (their arm was not drawn) and rows without a payoff."""
         keep = ~self.forced_T & ~np.isnan(self.payoff_T)
-        rows = {f: getattr(self, f)[keep] for f in ("context_TD", "probs_TK", "arm_T", "payoff_T", "forced_T")}
+        rows = {
+            f: getattr(self, f)[keep]
+            for f in ("context_TD", "probs_TK", "arm_T", "payoff_T", "forced_T")
+        }
         return replace(self, **rows)
 
 
@@ -60,7 +63,11 @@ class Estimate:
 
 
 def estimate(
-    log: Log, target_TK: Float, method: str = "dr", level: float = 0.95, model_TK: Float | None = None
+    log: Log,
+    target_TK: Float,
+    method: str = "dr",
+    level: float = 0.95,
+    model_TK: Float | None = None,
 ) -> Estimate:
     """Value of a frozen target, ``target_TK`` (T, K) its probabilities on every logged row. O(T K); see ``past_model`` for ``dr``.
 
@@ -77,7 +84,15 @@ def estimate(
     model_TK = past_model(rows) if model_TK is None else model_TK
     terms = estimators.terms(target, rows.probs_TK, rows.arm_T, rows.payoff_T, model_TK)
     value, low, high = (float(x) for x in estimators.ESTIMATORS[method](terms, level))
-    return Estimate(method, value, max(low, 0.0), min(high, 1.0), float(terms.ess), len(rows), len(log) - len(rows))
+    return Estimate(
+        method,
+        value,
+        max(low, 0.0),
+        min(high, 1.0),
+        float(terms.ess),
+        len(rows),
+        len(log) - len(rows),
+    )
 
 
 def past_model(log: Log) -> Float:
@@ -93,9 +108,13 @@ def check(log: Log, target_TK: Float) -> None:
             "every later payoff. Log a payoff that does not depend on the run: probe, verifier, label"
         )
     if len(log) < FEWEST:
-        raise InputError(f"{len(log)} usable decisions, needed: {FEWEST} that were drawn (not forced) and paid")
+        raise InputError(
+            f"{len(log)} usable decisions, needed: {FEWEST} that were drawn (not forced) and paid"
+        )
     if target_TK.shape != log.probs_TK.shape:
-        raise InputError(f"target has shape {target_TK.shape}, needed {log.probs_TK.shape} (decisions, arms)")
+        raise InputError(
+            f"target has shape {target_TK.shape}, needed {log.probs_TK.shape} (decisions, arms)"
+        )
     if (log.propensity_T >= 1.0).all():
         raise InputError(
             "the logger was deterministic (propensity 1 everywhere): log with explore > 0, or with Thompson sampling"
@@ -109,4 +128,6 @@ def check(log: Log, target_TK: Float) -> None:
             "Log with explore > 0, or evaluate a target that stays within what was tried"
         )
     if log.payoff_T.min() < 0 or log.payoff_T.max() > 1:
-        raise InputError(f"payoffs lie in [{log.payoff_T.min():g}, {log.payoff_T.max():g}], allowed: [0, 1]")
+        raise InputError(
+            f"payoffs lie in [{log.payoff_T.min():g}, {log.payoff_T.max():g}], allowed: [0, 1]"
+        )

@@ -18,7 +18,11 @@ PRICES = (1.0, 0.1, 0.06, 0.04, 0.025, 0.015, 0.01, 0.006, 0.003, 0.001, 0.0)
 
 
 def price_curve(
-    records: Records, contexts: Contexts, n_folds: int, max_calls: int = 16, parts: Parts | None = None
+    records: Records,
+    contexts: Contexts,
+    n_folds: int,
+    max_calls: int = 16,
+    parts: Parts | None = None,
 ) -> dict[str, Any]:
     """{"price", "calls", "cost", "accuracy"}, one value a price, means over all judged rows. O(folds) fits.
 
@@ -29,10 +33,17 @@ def price_curve(
     judged_rows = 0
     for split in splits(records, contexts, n_folds, 0, parts):
         judged_rows += len(split.test_P)
-        judge = fitted_committee(split, PRICES[0] / unit, {"max_calls": max_calls, "gate": "off", "weights": "safe"})
+        judge = fitted_committee(
+            split, PRICES[0] / unit, {"max_calls": max_calls, "gate": "off", "weights": "safe"}
+        )
         for i, price in enumerate(PRICES):
             accuracy_T, asked_TK = judged_at(judge, split, price / unit)
             spent = (asked_TK * records.price_PK[split.test_P]).sum()
             total[i] += accuracy_T.sum(), asked_TK.sum(), spent
     accuracy, calls, cost = (total / judged_rows).T.tolist()
-    return {"price": [price / unit for price in PRICES], "calls": calls, "cost": cost, "accuracy": accuracy}
+    return {
+        "price": [price / unit for price in PRICES],
+        "calls": calls,
+        "cost": cost,
+        "accuracy": accuracy,
+    }

@@ -20,7 +20,9 @@ MAX_ERRORS = (0.01, 0.02, 0.05, 0.1, 0.2)
 FEWEST_ROWS = 40
 
 
-def promise_curve(records: Records, contexts: Contexts, n_folds: int, parts: Parts | None = None) -> dict[str, Any]:
+def promise_curve(
+    records: Records, contexts: Contexts, n_folds: int, parts: Parts | None = None
+) -> dict[str, Any]:
     """{"max_error", "kept", "coverage", "risk", "bound", "calls"}, one value a promise, over all judged rows; "confidence".
 
     ``kept``: share of the folds in which it could be given at all (elsewhere nothing is answered). ``risk``: share of wrong answers
@@ -35,7 +37,10 @@ def promise_curve(records: Records, contexts: Contexts, n_folds: int, parts: Par
         for i, max_error in enumerate(MAX_ERRORS):
             total[i] += _judged(*promised(plan, held, max_error), split)
     answered = total[:, 0]
-    risk = [wrong / n if n else None for wrong, n in zip(total[:, 1].tolist(), answered.tolist(), strict=True)]
+    risk = [
+        wrong / n if n else None
+        for wrong, n in zip(total[:, 1].tolist(), answered.tolist(), strict=True)
+    ]
     kept = total[:, 3]
     bound = [b / k if k else None for b, k in zip(total[:, 4].tolist(), kept.tolist(), strict=True)]
     return {
@@ -56,4 +61,10 @@ def _judged(plan: Plan, promise: Promise, split: Split) -> list[float]:
     answered_T = (np.abs(log_odds_T) >= promise.threshold) & (log_odds_T != 0)
     wrong_T = answered_T & (np.sign(log_odds_T) != records.label_P[test_P])
     bound = promise.bound if promise.kept else 0.0
-    return [float(answered_T.sum()), float(wrong_T.sum()), float(asked_TK.sum()), float(promise.kept), bound]
+    return [
+        float(answered_T.sum()),
+        float(wrong_T.sum()),
+        float(asked_TK.sum()),
+        float(promise.kept),
+        bound,
+    ]

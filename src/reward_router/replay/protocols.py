@@ -92,7 +92,9 @@ def online(
     else:
         play(blocks, router, context_of, *told)
     if parts is not None:
-        return summary(parts.judged, probs_PK[parts.test_P], parts.places(visit_P), feedback.extra_calls)
+        return summary(
+            parts.judged, probs_PK[parts.test_P], parts.places(visit_P), feedback.extra_calls
+        )
     return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
@@ -122,7 +124,9 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
 
 
 def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
-    return (float(accuracy_L.mean()), float((best_L - accuracy_L).sum())) if len(accuracy_L) else None
+    return (
+        (float(accuracy_L.mean()), float((best_L - accuracy_L).sum())) if len(accuracy_L) else None
+    )
 
 
 def hindsight(records: Records) -> tuple[Float, Float]:
@@ -142,7 +146,9 @@ def _edges(n: int) -> Int:
 
 def _binned(probs_VK: AnyFloat) -> Float:
     edges = _edges(len(probs_VK))
-    return np.add.reduceat(probs_VK.astype(np.float64), edges[:-1], axis=0) / np.diff(edges)[:, None]
+    return (
+        np.add.reduceat(probs_VK.astype(np.float64), edges[:-1], axis=0) / np.diff(edges)[:, None]
+    )
 
 
 def _curve(regret_V: Float) -> Float:
@@ -191,7 +197,9 @@ class Split:
     @cached_property
     def context_PD(self) -> Float:
         """Contexts of all rows, PCA of the training side."""
-        return self.contexts.fit(np.unique(self.contexts.unit_P[self.train_P]))[self.contexts.unit_P]
+        return self.contexts.fit(np.unique(self.contexts.unit_P[self.train_P]))[
+            self.contexts.unit_P
+        ]
 
     @cached_property
     def fit_P(self) -> Int:
@@ -202,7 +210,9 @@ class Split:
     def log_odds(self) -> tuple[Float, Float]:
         """Calibrated log-odds that a is better on ``fit_P`` and on the test rows, by a calibrator fitted on ``fit_P``."""
         margins_PK, label_P = self.records.margins_PK, self.records.label_P
-        fitted = Calibrator(len(self.records.arms)).fit(margins_PK[self.fit_P], label_P[self.fit_P] > 0)
+        fitted = Calibrator(len(self.records.arms)).fit(
+            margins_PK[self.fit_P], label_P[self.fit_P] > 0
+        )
         return fitted.log_odds(margins_PK[self.fit_P]), fitted.log_odds(margins_PK[self.test_P])
 
 
@@ -258,17 +268,26 @@ def crossfit(
 
 def averaged(repeats: Sequence[Judged]) -> Run:
     """Several foldings of one method as one run."""
-    accuracy_P = sum((j.accuracy_P for j in repeats), np.zeros_like(repeats[0].accuracy_P)) / len(repeats)
+    accuracy_P = sum((j.accuracy_P for j in repeats), np.zeros_like(repeats[0].accuracy_P)) / len(
+        repeats
+    )
     asked_K = sum((j.asked_K for j in repeats), np.zeros_like(repeats[0].asked_K)) / len(repeats)
     cost = sum(j.cost for j in repeats) / len(repeats) / len(accuracy_P)
-    return Run(accuracy_P, asked_K / max(float(asked_K.sum()), 1e-12), cost, float(asked_K.sum()) / len(accuracy_P))
+    return Run(
+        accuracy_P,
+        asked_K / max(float(asked_K.sum()), 1e-12),
+        cost,
+        float(asked_K.sum()) / len(accuracy_P),
+    )
 
 
 def one_arm_each(records: Records, arm_P: Int) -> Run:
     """The run that asks arm ``arm_P`` on each row."""
     rows = np.arange(len(records))
     share_K = np.bincount(arm_P, minlength=len(records.arms)) / len(records)
-    return Run(records.correct_PK[rows, arm_P], share_K, float(records.price_PK[rows, arm_P].mean()), 1.0)
+    return Run(
+        records.correct_PK[rows, arm_P], share_K, float(records.price_PK[rows, arm_P].mean()), 1.0
+    )
 
 
 def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int) -> Run:

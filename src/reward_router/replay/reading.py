@@ -1,4 +1,4 @@
-"""Sources of recorded scores as raw rows: any file or Hub data set that `reward_router.rows` reads, with its place."""
+"""Sources of recorded scores as raw rows: any file or Hub data set that `reward_router.reading` reads, with its place."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rows import FORMATS, Broken, is_hub_name, kind_of, read_rows
+from reward_router.reading import FORMATS, Broken, is_hub_name, kind_of, read_rows
 
 Row = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|csv|tsv|sqlite|gz))+$")
@@ -32,7 +32,11 @@ def rows(source: str) -> Iterator[Row]:
 def is_ledger(source: str) -> bool:
     """Whether the file is an SQLite database; a file that is not there is one by its ending."""
     path = Path(source)
-    return kind_of(path) == "sqlite" if path.is_file() and not _tables_only(path) else path.suffix == ".sqlite"
+    return (
+        kind_of(path) == "sqlite"
+        if path.is_file() and not _tables_only(path)
+        else path.suffix == ".sqlite"
+    )
 
 
 def _tables_only(path: Path) -> bool:

@@ -83,7 +83,9 @@ class Records:
         """Values an arm, all rows or those of ``rows_P``, with -inf where an arm cannot be drawn: for an argmax."""
         if self.there_PK is None:
             return value_PK
-        return np.where(self.there_PK if rows_P is None else self.there_PK[rows_P], value_PK, -np.inf)
+        return np.where(
+            self.there_PK if rows_P is None else self.there_PK[rows_P], value_PK, -np.inf
+        )
 
     @cached_property
     def correct_PK(self) -> Float:
@@ -101,7 +103,9 @@ class Records:
         if self.source_P is not None:
             known["source"] = (self.source_P, self.sources)
         if column not in known or known[column][1] == (NO_VALUE,):
-            raise InputError(f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(known)}")
+            raise InputError(
+                f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(known)}"
+            )
         return known[column]
 
     def take(self, rows_P: Int, name: str | None = None) -> "Records":
@@ -121,7 +125,9 @@ class Records:
             source_P=None if self.source_P is None else self.source_P[rows_P],
             key_G=None if self.key_G is None else self.key_G[kept_G],
             length_P2=None if self.length_P2 is None else self.length_P2[rows_P],
-            tags={column: (code_P[rows_P], values) for column, (code_P, values) in self.tags.items()},
+            tags={
+                column: (code_P[rows_P], values) for column, (code_P, values) in self.tags.items()
+            },
         )
 
     def select(self, keep: str | None = None, drop: str | None = None) -> "Records":
@@ -129,10 +135,16 @@ class Records:
 
         Raises ``InputError`` where fewer than two arms are left: one arm leaves nothing to route.
         """
-        kept = [k for k, arm in enumerate(self.arms) if _matches(arm, keep, True) and not _matches(arm, drop, False)]
+        kept = [
+            k
+            for k, arm in enumerate(self.arms)
+            if _matches(arm, keep, True) and not _matches(arm, drop, False)
+        ]
         if len(kept) < 2:
             names = ", ".join(self.arms[k] for k in kept) or "none"
-            raise InputError(f"{self.name}: routing needs at least 2 arms, {names} left of {', '.join(self.arms)}")
+            raise InputError(
+                f"{self.name}: routing needs at least 2 arms, {names} left of {', '.join(self.arms)}"
+            )
         if len(kept) == len(self.arms):
             return self
         return replace(

@@ -9,7 +9,9 @@ from reward_router.replay.ope import FEWEST, Estimate, Log, check
 from reward_router.types import Router
 
 
-def rejection_replay(log: Log, router: Router, iid: bool, seed: int = 0, level: float = 0.95) -> Estimate:
+def rejection_replay(
+    log: Log, router: Router, iid: bool, seed: int = 0, level: float = 0.95
+) -> Estimate:
     """Value of a router that LEARNS, over the first n decisions it would have made (Li et al. 2011, for unequal propensities).
 
     Row t is kept with probability c target_k / p_k, c the smallest probability in the log; the router then learns from it and
@@ -36,9 +38,17 @@ def rejection_replay(log: Log, router: Router, iid: bool, seed: int = 0, level: 
             kept.append(float(rows.payoff_T[t]))
             router.update(context_1D, arm_1, rows.payoff_T[t : t + 1], np.array([target_k]))
     if len(kept) < FEWEST:
-        raise InputError(f"{len(kept)} rows were kept, needed {FEWEST}: log more decisions, or with more exploration")
+        raise InputError(
+            f"{len(kept)} rows were kept, needed {FEWEST}: log more decisions, or with more exploration"
+        )
     ones = np.ones(len(kept))
     value, low, high = (float(x) for x in ips(Terms(ones, np.array(kept), ones, ones, ones), level))
     return Estimate(
-        "rejection", value, max(low, 0.0), min(high, 1.0), float(len(kept)), len(kept), len(log) - len(kept)
+        "rejection",
+        value,
+        max(low, 0.0),
+        min(high, 1.0),
+        float(len(kept)),
+        len(kept),
+        len(log) - len(kept),
     )

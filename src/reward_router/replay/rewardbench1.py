@@ -28,7 +28,13 @@ _ABOUT = {"model", "model_type", "chat_template", "ref_model", "tokenizer"}
 def is_verdict(row: Mapping[str, Any]) -> bool:
     """Whether a row is a generative judge's: a result, and the texts or the data set's columns, but no scores."""
     texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
-    return "results" in row and texts and "num_correct" not in row and not _NEEDED & set(row) and "scores" not in row
+    return (
+        "results" in row
+        and texts
+        and "num_correct" not in row
+        and not _NEEDED & set(row)
+        and "scores" not in row
+    )
 
 
 def is_bare(row: Mapping[str, Any]) -> bool:
@@ -37,7 +43,9 @@ def is_bare(row: Mapping[str, Any]) -> bool:
     >>> is_bare({"chosen": 1.5, "rejected": -0.5}), is_bare({"chosen": "yes", "rejected": "no"})
     (True, False)
     """
-    return set(row) == {"chosen", "rejected"} and all(_number(row[name]) is not None for name in row)
+    return set(row) == {"chosen", "rejected"} and all(
+        _number(row[name]) is not None for name in row
+    )
 
 
 def is_summary(row: Mapping[str, Any]) -> bool:
@@ -47,7 +55,11 @@ def is_summary(row: Mapping[str, Any]) -> bool:
     True
     """
     figures = [name for name in row if name not in _ABOUT]
-    return "model" in row and len(figures) > 0 and all(isinstance(row[name], float) for name in figures)
+    return (
+        "model" in row
+        and len(figures) > 0
+        and all(isinstance(row[name], float) for name in figures)
+    )
 
 
 def credit_of(result: Any) -> float | None:
@@ -75,7 +87,9 @@ def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], in
             items[key]["scores"][arm] = _sided(pair, items[key]["label"])
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {n} lines" for name, n in lengths.items())
-        raise InputError(f"{counts} without id or chosen and rejected: lines cannot be joined by their number")
+        raise InputError(
+            f"{counts} without id or chosen and rejected: lines cannot be joined by their number"
+        )
     return items, problems, read + len(problems)
 
 
@@ -94,7 +108,9 @@ def _keyed(
             name = reading.short_name(source)
             lengths[name] = lengths.get(name, 0) + 1
         key = key or f"line {count}"
-        seen[key] = seen.get(key, 0) + 1  # a broken row counts: the next of its name is the second in every file
+        seen[key] = (
+            seen.get(key, 0) + 1
+        )  # a broken row counts: the next of its name is the second in every file
         if isinstance(pair, str):
             problems.append((where, pair))
             continue
@@ -130,7 +146,9 @@ def _key(row: Mapping[str, Any]) -> str | None:
 def _item(row: Mapping[str, Any], key: str) -> Json:
     label = side(key)
     texts = [
-        text(row[bare] if row.get(bare) is not None and not is_bare(row) else row.get(f"text_{bare}"))
+        text(
+            row[bare] if row.get(bare) is not None and not is_bare(row) else row.get(f"text_{bare}")
+        )
         for bare in ("chosen", "rejected")
     ]
     first, second = _sided(texts, label)
@@ -149,7 +167,9 @@ def text(value: Any) -> str | None:
     'Why?'
     """
     if isinstance(value, list):
-        return "\n".join(str(m.get("content", "")) if isinstance(m, Mapping) else str(m) for m in value)
+        return "\n".join(
+            str(m.get("content", "")) if isinstance(m, Mapping) else str(m) for m in value
+        )
     return value if value is None else str(value)
 
 

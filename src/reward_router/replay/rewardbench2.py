@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.chat import shown
-from reward_router.columns import as_text
+from reward_router.column_names import as_text
 from reward_router.errors import InputError
 from reward_router.replay import reading
 from reward_router.replay.fields import number, side
@@ -72,13 +72,16 @@ def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], in
             for pair, scores in [_whole(item)] if key in bare else pairs(item):
                 label = side(pair)
                 row = rows.setdefault(
-                    pair, {"id": pair, "label": label, "category": f"rb2/{item.subset}", "scores": {}}
+                    pair,
+                    {"id": pair, "label": label, "category": f"rb2/{item.subset}", "scores": {}},
                 )
                 row["scores"][arm] = scores if label == "a" else scores[::-1]
     return rows, problems, read, official
 
 
-def _fits(item: Item, arm: str, shape: dict[Key, tuple[str, int, int]], problems: list[Problem]) -> bool:
+def _fits(
+    item: Item, arm: str, shape: dict[Key, tuple[str, int, int]], problems: list[Problem]
+) -> bool:
     """Whether an item has as many completions here as in the files before: else it would be joined to other pairs."""
     n = len(item.scores_N)
     if n == 0:
@@ -114,7 +117,9 @@ def items(rows: Any, where: str) -> tuple[list[Item], list[Problem]]:
         places[item.key] = count
         found.append(item)
     if not whole:
-        raise InputError(f"{where}: a RewardBench 2 score file has the columns id, subset, scores and num_correct")
+        raise InputError(
+            f"{where}: a RewardBench 2 score file has the columns id, subset, scores and num_correct"
+        )
     return found, problems
 
 
@@ -148,14 +153,20 @@ def _whole(item: Item) -> tuple[str, list[float]]:
     name = f"{item.subset}/{item.id}-0xbest"
     if item.result is not None:
         return name, [item.result, 1 - item.result]
-    return name, [float(item.scores_N[: item.num_correct].max()), float(item.scores_N[item.num_correct :].max())]
+    return name, [
+        float(item.scores_N[: item.num_correct].max()),
+        float(item.scores_N[item.num_correct :].max()),
+    ]
 
 
 def pairs(item: Item) -> Iterator[tuple[str, list[float]]]:
     """(pair id, [score of the correct, score of the wrong completion]); the id without its last part is the item."""
     for i in range(item.num_correct):
         for j in range(item.num_correct, len(item.scores_N)):
-            yield f"{item.subset}/{item.id}-{i}x{j}", [float(item.scores_N[i]), float(item.scores_N[j])]
+            yield (
+                f"{item.subset}/{item.id}-{i}x{j}",
+                [float(item.scores_N[i]), float(item.scores_N[j])],
+            )
 
 
 def best_of_n(item: Item) -> float:
@@ -186,7 +197,9 @@ def ties_score(found: Sequence[Item]) -> float:
         kinds[kind][prompt] = _margins(item)
     ref, tied = kinds["ref"], kinds["tied"]
     both = sorted(set(ref) & set(tied))
-    accuracy = [float(np.mean([m[0] for m in side.values()])) if side else 0.0 for side in (tied, ref)]
+    accuracy = [
+        float(np.mean([m[0] for m in side.values()])) if side else 0.0 for side in (tied, ref)
+    ]
     if not both:
         return 0.3 * accuracy[0] + 0.3 * accuracy[1]
     spread, gap, gap_ref = np.array([[tied[p][1], tied[p][2], ref[p][2]] for p in both]).T

@@ -7,7 +7,7 @@ one, nine rows an item, grouped by item; the category is the domain.
 from collections.abc import Mapping
 from typing import Any
 
-from reward_router.columns import as_text
+from reward_router.column_names import as_text
 from reward_router.replay import reading
 from reward_router.replay.fields import number, side
 
@@ -39,7 +39,10 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
     if row.get("id") is None or not chosen or not rejected:
         return "no id, or no scores"
     texts = [row.get("chosen"), row.get("rejected")]
-    if any(isinstance(text, list) and len(text) != len(n) for text, n in zip(texts, (chosen, rejected), strict=True)):
+    if any(
+        isinstance(text, list) and len(text) != len(n)
+        for text, n in zip(texts, (chosen, rejected), strict=True)
+    ):
         return "as many scores as responses are needed"
     name = str(as_text(row["id"]))
     domain = as_text(row.get("domain")) or name.partition("/")[0]
@@ -50,7 +53,9 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
         for j, worse in enumerate(rejected):
             key = f"{item_name}-{i}x{j}"
             label = side(key)
-            item = items.setdefault(key, _item(row, key, domain, label, (_at(texts[0], i), _at(texts[1], j))))
+            item = items.setdefault(
+                key, _item(row, key, domain, label, (_at(texts[0], i), _at(texts[1], j)))
+            )
             if arm in item["scores"]:
                 return f"id {name!r} stands twice"
             item["scores"][arm] = [better, worse] if label == "a" else [worse, better]
@@ -61,7 +66,9 @@ def _at(texts: Any, place: int) -> Any:
     return texts[place] if isinstance(texts, list) else None
 
 
-def _item(row: Mapping[str, Any], key: str, domain: str, label: str, texts: tuple[Any, Any]) -> Json:
+def _item(
+    row: Mapping[str, Any], key: str, domain: str, label: str, texts: tuple[Any, Any]
+) -> Json:
     first, second = texts if label == "a" else texts[::-1]
     about = {"id": key, "prompt": row.get("prompt"), "category": domain, "label": label}
     return {**about, "response_a": first, "response_b": second, "scores": {}}

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from reward_router.errors import InputError
+from reward_router.progress import plain_console, say
+from reward_router.reading import FORMATS
 from reward_router.replay import carried, embed, feedback, ledger_log, methods
 from reward_router.replay.carried import Carry
 from reward_router.replay.evaluate import Settings, evaluate
@@ -16,8 +18,6 @@ from reward_router.replay.ledger_rows import ledger_rows
 from reward_router.replay.offline_stage import NothingToLearn
 from reward_router.replay.records import Records
 from reward_router.replay.table import show, show_sources, show_values
-from reward_router.rows import FORMATS
-from reward_router.show import plain_console, say
 from reward_router.strict_json import dumps
 
 SCHEMA = 1
@@ -59,10 +59,18 @@ def measure(
             train, test = list(read(carry.train)), list(read(carry.test))
             found = carried.train_test(train, test, _narrowed(selection), settings, carry)
             _printed(console, settings)(found["files"][0])
-        return {"schema": SCHEMA, "settings": _described(settings, selection), "ledgers": [], **found}
+        return {
+            "schema": SCHEMA,
+            "settings": _described(settings, selection),
+            "ledgers": [],
+            **found,
+        }
     if not files:
         raise InputError(f"no file given, allowed: {FORMATS}")
-    plain, ledgers = [f for f in files if kind(f) != "ledger"], [f for f in files if kind(f) == "ledger"]
+    plain, ledgers = (
+        [f for f in files if kind(f) != "ledger"],
+        [f for f in files if kind(f) == "ledger"],
+    )
     valued = [_valued(Path(f)) for f in ledgers]
     with_rows = plain + [f for f, v in zip(ledgers, valued, strict=True) if "no_rows" not in v]
     results, refused = [], list[NothingToLearn]()
@@ -86,13 +94,21 @@ def measure(
     return found | {"refused": [str(error) for error in refused]}
 
 
-def _reader(settings: Settings, blocks: Sequence[str]) -> Callable[[Sequence[str]], Iterator[Records]]:
+def _reader(
+    settings: Settings, blocks: Sequence[str]
+) -> Callable[[Sequence[str]], Iterator[Records]]:
     """Reads files with what the methods asked for need of them, and no more."""
     named = settings.routers or ()
     strengths = any(name.startswith(("bayesian", "weighted_score")) for name in named)
     keep_responses = bool({"pair", "lengths"} & set(blocks)) or ("auto" in blocks and strengths)
-    tags = [column for column in map(methods.column_of, named) if column not in (None, "category", "source")]
-    return lambda files: load(files, _prompt_limit(blocks), keep_responses, [str(tag) for tag in tags])
+    tags = [
+        column
+        for column in map(methods.column_of, named)
+        if column not in (None, "category", "source")
+    ]
+    return lambda files: load(
+        files, _prompt_limit(blocks), keep_responses, [str(tag) for tag in tags]
+    )
 
 
 def _narrowed(selection: Selection) -> Callable[[Records], Records]:
@@ -100,7 +116,9 @@ def _narrowed(selection: Selection) -> Callable[[Records], Records]:
 
 
 def _printed(console: Console | None, settings: Settings) -> Callable[[Json], None]:
-    return lambda result: None if console is None else show(result, console, settings.by is not None)
+    return lambda result: (
+        None if console is None else show(result, console, settings.by is not None)
+    )
 
 
 def _valued(path: Path) -> Json:
@@ -150,7 +168,9 @@ def replay(
     for out in (json_out, report_out):
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
-    settings = Settings(routers or None, features, feedback.parse(payoff), seeds, folds, by, workers)
+    settings = Settings(
+        routers or None, features, feedback.parse(payoff), seeds, folds, by, workers
+    )
     carry = _carry(files, Carry(tuple(train), tuple(test), by_source, test_feedback, keep_shared))
     shown = console or plain_console()
     result = measure(files, Selection(arms, drop_arms), settings, shown, carry)
@@ -168,16 +188,22 @@ def _carry(files: Sequence[str], wanted: Carry) -> Carry | None:
         raise InputError(f"{given} needs {other}: files to learn from and files to judge")
     if wanted.train and (files or wanted.by_source):
         what = "--by-source" if wanted.by_source else f"{files[0]} beside --train and --test"
-        raise InputError(f"{what}: give either files, or --train FILE... --test FILE..., or files and --by-source")
+        raise InputError(
+            f"{what}: give either files, or --train FILE... --test FILE..., or files and --by-source"
+        )
     if wanted.goes_on and not wanted.train:
         raise InputError("--test-feedback needs --train and --test")
     if wanted.keep_shared and not (wanted.train or wanted.by_source):
         raise InputError("--keep-shared needs --train and --test, or --by-source")
     ledgers = [
-        name for name in (*wanted.train, *wanted.test, *(files if wanted.by_source else ())) if kind(name) == "ledger"
+        name
+        for name in (*wanted.train, *wanted.test, *(files if wanted.by_source else ()))
+        if kind(name) == "ledger"
     ]
     if ledgers:
-        raise InputError(f"{ledgers[0]}: a ledger is replayed alone, without --train, --test or --by-source")
+        raise InputError(
+            f"{ledgers[0]}: a ledger is replayed alone, without --train, --test or --by-source"
+        )
     if wanted.by_source and not files:
         raise InputError(f"no file given, allowed: {FORMATS}")
     return wanted if wanted.train or wanted.by_source else None
@@ -194,7 +220,12 @@ def _described(settings: Settings, selection: Selection) -> Json:
     rule = settings.feedback
     return {
         "features": settings.features,
-        "payoff": {"kind": rule.kind, "fraction": rule.fraction, "delay": rule.delay, "others": rule.others},
+        "payoff": {
+            "kind": rule.kind,
+            "fraction": rule.fraction,
+            "delay": rule.delay,
+            "others": rule.others,
+        },
         "seeds": settings.seeds,
         "folds": settings.folds,
         "arms": selection.keep,

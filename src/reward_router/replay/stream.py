@@ -17,7 +17,9 @@ Decide = Callable[[Int], tuple[Float, Int, Float]]
 Learn = Callable[[Int, Int, Float], None]
 
 
-def stream(blocks: Iterable[Int], decide: Decide, learn: Learn, delay: int, probs_PK: AnyFloat) -> None:
+def stream(
+    blocks: Iterable[Int], decide: Decide, learn: Learn, delay: int, probs_PK: AnyFloat
+) -> None:
     """Row numbers block by block: ``decide`` -> (probabilities, arms, propensities); ``learn`` once ``delay`` more rows are seen.
 
     Fills ``probs_PK`` at the rows of the blocks. Memory: what waits.

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reward_router.show import Table, literal, say, show_table
+from reward_router.progress import Table, literal, say, show_table
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
@@ -35,13 +35,23 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
 
 def _header(result: Json) -> str:
     encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
-    missing = f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
+    missing = (
+        f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
+    )
     return (
         f"{result['name']}: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
         f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
         + (f"; {result['broken_rows']} broken rows left out" if result["broken_rows"] else "")
-        + (f"; {result['identical_rows']} rows of identical responses left out" if result["identical_rows"] else "")
-        + (f"; {result['tied_rows']} rows whose label is a tie left out" if result["tied_rows"] else "")
+        + (
+            f"; {result['identical_rows']} rows of identical responses left out"
+            if result["identical_rows"]
+            else ""
+        )
+        + (
+            f"; {result['tied_rows']} rows whose label is a tie left out"
+            if result["tied_rows"]
+            else ""
+        )
         + (
             f"; learned on {result['training_rows']} rows of {', '.join(result['trained_on'])}"
             if "trained_on" in result
@@ -82,14 +92,20 @@ def _main_table(result: Json, width: int) -> Table:
     """Every column where the terminal is wide enough; else those that matter most, and names cut in the middle, never numbers."""
     entries = list(_rows(result))
     priced = any(abs(e["cost_per_row"] - e["calls_per_row"]) > 1e-6 for _, e in entries)
-    shown = [name for name in _COLUMNS if width >= _WIDE or name not in ("kind", "95 %", "cost", "regret")]
+    shown = [
+        name
+        for name in _COLUMNS
+        if width >= _WIDE or name not in ("kind", "95 %", "cost", "regret")
+    ]
     shown = shown if width >= _WIDE or not priced else [*shown[:-1], "cost", shown[-1]]
     cells = {name: [_COLUMNS[name](e) for _, e in entries] for name in shown}
     names = [label + (" *" if label == result["best_single"] else "") for label, _ in entries]
     return _table(names, cells, width, {"kind", _VERSUS})
 
 
-def _table(names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int, left: Container[str] = ()) -> Table:
+def _table(
+    names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int, left: Container[str] = ()
+) -> Table:
     """Names (escaped, cut to the room that is left) and columns of text that are never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     taken = sum(2 + max(map(len, (name, *column))) for name, column in cells.items())
@@ -97,7 +113,9 @@ def _table(names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int,
     table.column("", no_wrap=True)
     for name, column in cells.items():
         least = max(map(len, (name, *column)))
-        table.column(name, justify="left" if name in left else "right", no_wrap=True, min_width=least)
+        table.column(
+            name, justify="left" if name in left else "right", no_wrap=True, min_width=least
+        )
     for row, name in enumerate(names):
         table.row(middle(name, room), *(column[row] for column in cells.values()))
     return table
@@ -128,13 +146,17 @@ def show_sources(result: Json, console: Console) -> None:
         "above 0": [f"{e['better']} of {len(result['files'])}" for e in found],
     }
     table = _table([name for name, _ in methods], cells, console.width, {"on"})
-    table.title = literal("each source left out in turn: points over the best arm of the other sources", "italic")
+    table.title = literal(
+        "each source left out in turn: points over the best arm of the other sources", "italic"
+    )
     show_table(console, table)
 
 
 def _rows(result: Json) -> Iterator[tuple[str, Json]]:
     """Arms by accuracy (the first eight), then the methods by kind and accuracy."""
-    entries = sorted(result["routers"].items(), key=lambda item: (_ORDER[item[1]["kind"]], -item[1]["accuracy"]))
+    entries = sorted(
+        result["routers"].items(), key=lambda item: (_ORDER[item[1]["kind"]], -item[1]["accuracy"])
+    )
     shown = 0
     for label, entry in entries:
         if entry["kind"] == "arm":
@@ -158,10 +180,17 @@ def _category_table(result: Json, width: int) -> Table:
     parts = dict(sorted(result["by"].items(), key=lambda item: -item[1]["rows"]))
     verdict = result["verdict"]
     methods = [m for m, e in _rows(result) if e["kind"] != "arm"]
-    known = [m for m in dict.fromkeys((verdict["best_router"], verdict["best_committee"])) if m is not None]
+    known = [
+        m
+        for m in dict.fromkeys((verdict["best_router"], verdict["best_committee"]))
+        if m is not None
+    ]
     for wanted in (methods, known):
         cells = {"rows": [str(p["rows"]) for p in parts.values()]}
-        for label, title in {result["best_single"]: "best single", **{m: middle(m, 18) for m in wanted}}.items():
+        for label, title in {
+            result["best_single"]: "best single",
+            **{m: middle(m, 18) for m in wanted},
+        }.items():
             cells[title] = [_percent(p["accuracy"][label]) for p in parts.values()]
         if sum(2 + len(title) for title in cells) + _NAME + 24 <= width:
             break
@@ -178,7 +207,9 @@ def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
 
 def _official_table(result: Json, width: int) -> Table:
     subsets = sorted({s for scores in result["official"].values() for s in scores})
-    cells = {s: [_percent(scores.get(s)) for scores in result["official"].values()] for s in subsets}
+    cells = {
+        s: [_percent(scores.get(s)) for scores in result["official"].values()] for s in subsets
+    }
     table = _table(list(result["official"]), cells, width)
     table.title = literal("the benchmark's own metric, in %", "italic")
     return table
@@ -202,8 +233,12 @@ def show_values(found: Json, console: Console) -> None:
     cells: dict[str, list[str]] = {}
     for method, title in _METHODS.items():
         if console.width >= _WIDE or method != "snips":
-            cells[title] = [f"{v[method]['value']:.3f} {_interval(v[method]['ci95'])}" for v in targets.values()]
-    cells["ESS"] = [f"{v['ess']:.0f}{' few' if v['ess'] < 100 else '    '}" for v in targets.values()]
+            cells[title] = [
+                f"{v[method]['value']:.3f} {_interval(v[method]['ci95'])}" for v in targets.values()
+            ]
+    cells["ESS"] = [
+        f"{v['ess']:.0f}{' few' if v['ess'] < 100 else '    '}" for v in targets.values()
+    ]
     if console.width >= _WIDE:
         cells["rows"] = [str(v["rows"]) for v in targets.values()]
     cells["left out"] = [str(v["left_out"]) for v in targets.values()]

@@ -30,7 +30,10 @@ def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ())
     labels = [m for m in gains if m not in NOT_ROUTING]
     best = result["best_single"]
     bound_M, confidence_M = _bounds(labels, result, gains)
-    lower, sure = dict(zip(labels, bound_M, strict=True)), dict(zip(labels, confidence_M, strict=True))
+    lower, sure = (
+        dict(zip(labels, bound_M, strict=True)),
+        dict(zip(labels, confidence_M, strict=True)),
+    )
     routed = _top([m for m in labels if routers[m]["kind"] not in _SEVERAL], lower)
     asked = _top([m for m in labels if routers[m]["kind"] in _SEVERAL], lower)
     action, method = _decide(labels, lower, routers, best)
@@ -65,19 +68,25 @@ def _bounds(labels: list[str], result: Json, gains: Mapping[str, Float]) -> tupl
     gain_RM = np.stack([gains[m] for m in labels], axis=1)
     point_M = np.array([result["routers"][m]["vs_best_single"]["diff"] for m in labels])
     tests_M, prompts = np.array(comparisons(labels), dtype=np.float64), result["prompts"]
-    return lower_bounds(gain_RM, point_M, tests_M, prompts), confidences(gain_RM, point_M, tests_M, prompts)
+    return lower_bounds(gain_RM, point_M, tests_M, prompts), confidences(
+        gain_RM, point_M, tests_M, prompts
+    )
 
 
 def _top(labels: list[str], lower: Mapping[str, float]) -> str | None:
     return max(labels, key=lambda m: lower[m], default=None)
 
 
-def _decide(labels: list[str], lower: Mapping[str, float], routers: Json, best: str) -> tuple[str, str]:
+def _decide(
+    labels: list[str], lower: Mapping[str, float], routers: Json, best: str
+) -> tuple[str, str]:
     """Of the methods that pay, the one with the highest accuracy less CALL_PRICE a call; none: the best arm alone."""
     paying = [m for m in labels if lower[m] > 0]
     if not paying:
         return "arm", best
-    method = max(paying, key=lambda m: routers[m]["accuracy"] - CALL_PRICE * routers[m]["calls_per_row"])
+    method = max(
+        paying, key=lambda m: routers[m]["accuracy"] - CALL_PRICE * routers[m]["calls_per_row"]
+    )
     return "committee" if routers[method]["kind"] in _SEVERAL else "route", method
 
 
@@ -85,7 +94,9 @@ def _tied(result: Json) -> list[str]:
     """Arms whose difference to the best one lies inside its interval."""
     routers = result["routers"]
     return [
-        arm for arm in result["arms"] if arm != result["best_single"] and routers[arm]["vs_best_single"]["ci95"][1] >= 0
+        arm
+        for arm in result["arms"]
+        if arm != result["best_single"] and routers[arm]["vs_best_single"]["ci95"][1] >= 0
     ]
 
 
@@ -100,7 +111,9 @@ def _cautions(result: Json, action: str, method: str) -> list[str]:
     if result["missing"] and max(result["missing"].values()) > 0.05:
         found.append("some arms are missing on more than 5 % of the rows and count 1/2 there")
     for label, rows in result.get("warmup_too_long", {}).items():
-        found.append(f"{label} never came to choose: its warm-up takes {rows} rows of {result['rows']}")
+        found.append(
+            f"{label} never came to choose: its warm-up takes {rows} rows of {result['rows']}"
+        )
     if result["broken_rows"]:
         found.append(f"{result['broken_rows']} broken rows were left out")
     return found
@@ -138,7 +151,9 @@ def _do(found: Json, result: Json) -> str:
         else ""
     )
     if found["action"] == "arm":
-        return f"Use {method} alone: no method here beats it reliably (95 %, {found['correction']})."
+        return (
+            f"Use {method} alone: no method here beats it reliably (95 %, {found['correction']})."
+        )
     gain = f"{points(found['gain'])} over {found['best_single']} alone, {sure}"
     if found["action"] == "route":
         return f"Route with {_marked(found, method)}: {percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, {gain}."

@@ -46,9 +46,13 @@ class WeightedScore:
         if self.a == 0:
             return self.online.probs(context_BD, penalty_K)
         mean_BK, sd_BK = self.online.posterior(context_BD)
-        return win_probability(self.a * offline_BK + (1 - self.a) * mean_BK - less_K, (1 - self.a) * sd_BK)
+        return win_probability(
+            self.a * offline_BK + (1 - self.a) * mean_BK - less_K, (1 - self.a) * sd_BK
+        )
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """The online part learns."""
         self.online.update(context_BD, arm_B, payoff_B, propensity_B)
 

@@ -15,7 +15,11 @@ SHOWN = 10
 EACH = 6
 """At most so many prompts of one category and direction are in the page at all."""
 LONG = 420
-DIRECTIONS = {"better": "\u25b2 better", "worse": "\u25bc worse", "same": "\u25a0 as right as before"}
+DIRECTIONS = {
+    "better": "\u25b2 better",
+    "worse": "\u25bc worse",
+    "same": "\u25a0 as right as before",
+}
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,17 @@ def answers(e: Evidence) -> str:
     if not compared:
         return ""
     if not found:
-        return note(f"All {compared:,} responses to held-out prompts are what they were before training.")
+        return note(
+            f"All {compared:,} responses to held-out prompts are what they were before training."
+        )
     there = picked(found)
     count = {d: sum(c.direction == d for c in found) for d in DIRECTIONS}
     known = any(c.after.get("gold") is not None for c in found)
-    moved = f": {count['better']:,} went from wrong to right, {count['worse']:,} from right to wrong" if known else ""
+    moved = (
+        f": {count['better']:,} went from wrong to right, {count['worse']:,} from right to wrong"
+        if known
+        else ""
+    )
     what = f"{len(found):,} of {compared:,} responses to held-out prompts are others than before training{moved}. Drawn at random, evenly from categories; all are in samples.jsonl."
     items = "".join(_answer(c, hidden=i >= SHOWN) for i, c in enumerate(there))
     return (
@@ -108,7 +118,9 @@ def _filter(there: Sequence[Changed]) -> str:
 
 
 def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
-    drawn = "".join(f'<option value="{escape(key)}">{escape(text)}</option>' for key, text in options.items())
+    drawn = "".join(
+        f'<option value="{escape(key)}">{escape(text)}</option>' for key, text in options.items()
+    )
     first = f'<option value="">{everything}</option>'
     return f'<label>{name} <select name="{name}">{first}{drawn}</select></label>'
 

@@ -55,18 +55,23 @@ def line(
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
             marks.append(_band(frame, x, *bands[name], i))
-        style = (
-            f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
-        )
+        style = f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
         last = next((v for v in reversed(list(y)) if known(v)), None)
-        hover = f"{escape(name)}{'' if last is None else f': {number_text(last, percent)} at the end'}"
+        hover = (
+            f"{escape(name)}{'' if last is None else f': {number_text(last, percent)} at the end'}"
+        )
         marks.append(f'<path d="{_path(frame, x, y)}" {style}><title>{hover}</title></path>')
-    drawn = svg(frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}")
+    drawn = svg(
+        frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}"
+    )
     return drawn + legend(list(series))
 
 
 def shares(
-    x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str = "share of decisions"
+    x: Sequence[Number],
+    share: Mapping[str, Sequence[Number]],
+    x_label: str,
+    y_label: str = "share of decisions",
 ) -> str:
     """Stacked shares that add up to one: bars for few steps, areas for many; letters tell the bands from each other."""
     steps = len(x) <= FEW_STEPS and all(b - a == 1 for a, b in pairwise(x))
@@ -77,7 +82,9 @@ def shares(
     return drawn + legend(list(share), lettered=True)
 
 
-def _stacked_bars(x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str) -> str:
+def _stacked_bars(
+    x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
+) -> str:
     frame = Frame(min(x) - 0.5, max(x) + 0.5, 0.0, 1.0)
     width = (frame.x(1.0) - frame.x(0.0)) * 0.86
     marks = []
@@ -105,7 +112,9 @@ def _letter(x: float, y: float, index: int) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="small" {halo}>{letter(index)}</text>'
 
 
-def _stacked_areas(x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str) -> str:
+def _stacked_areas(
+    x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
+) -> str:
     frame = Frame(min(x), max(x), 0.0, 1.0)
     marks = []
     letters = []
@@ -115,10 +124,10 @@ def _stacked_areas(x: Sequence[Number], share: Mapping[str, Sequence[Number]], x
         up = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(x, above, strict=True))
         back = zip(reversed(x), reversed(below), strict=True)
         down = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in back)
-        hover = (
-            f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, {100 * float(values[-1]):.0f} % at the end"
+        hover = f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, {100 * float(values[-1]):.0f} % at the end"
+        style = (
+            f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         )
-        style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         marks.append(f'<polygon points="{up} {down}" {style}><title>{hover}</title></polygon>')
         widest = max(range(len(x)), key=lambda j: float(values[j]))
         if float(values[widest]) > 0.08:
@@ -145,21 +154,35 @@ def heatmap(
     left = min(190, 12 + 7 * max((len(cut(r, 26)) for r in rows), default=1))
     top = min(150, 24 + 4 * max((len(c) for c in columns), default=1))
     cell = max(28, min(58, (620 - left) // max(1, len(columns))))
-    ends = [cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)]  # where slanted names end
+    ends = [
+        cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)
+    ]  # where slanted names end
     width = left + round(max([cell * len(columns) + 8, *ends])) + 4
     frame = Frame(0, 1, 0, 1, width, top + 24 * len(rows) + 6)
     marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
     for i, row in enumerate(rows):
         y = top + 24 * i
-        marks.append(f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 26))}</text>')
+        marks.append(
+            f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 26))}</text>'
+        )
         for j, (c, v) in enumerate(zip(columns, values[i], strict=True)):
-            share = None if v is None or not known(v) else min(max((v - low) / ((high - low) or 1.0), 0.0), 1.0)
-            marks.append(_cell((left + cell * j, y, cell), v, share, (percent, j in few), f"{row}, {c}"))
+            share = (
+                None
+                if v is None or not known(v)
+                else min(max((v - low) / ((high - low) or 1.0), 0.0), 1.0)
+            )
+            marks.append(
+                _cell((left + cell * j, y, cell), v, share, (percent, j in few), f"{row}, {c}")
+            )
     return svg(frame, marks, "heat map")
 
 
 def _cell(
-    box: tuple[float, float, float], value: float | None, share: float | None, how: tuple[bool, bool], what: str
+    box: tuple[float, float, float],
+    value: float | None,
+    share: float | None,
+    how: tuple[bool, bool],
+    what: str,
 ) -> str:
     x, y, size = box
     percent, few = how
@@ -207,17 +230,23 @@ def scatter(
     """
     groups = list(dict.fromkeys(p.group for p in points))
     curves = curves or {}
-    ys = [v for p in points for v in (p.low, p.high)] + [float(y) for _, curve in curves.values() for y in curve]
+    ys = [v for p in points for v in (p.low, p.high)] + [
+        float(y) for _, curve in curves.values() for y in curve
+    ]
     xs = [p.x for p in points] + [float(x) for curve, _ in curves.values() for x in curve]
     room = 0.05 * (max(xs) - min(xs))
     ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
     shown_x = [*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)]
     frame = fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
     shown = axes(frame, x_label, y_label, percent)
-    lines = [[(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()]
+    lines = [
+        [(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()
+    ]
     for name, (x, y) in curves.items():
         style = f'fill="none" stroke="{colour(groups.index(name))}" stroke-width="2" stroke-opacity="0.6"'
-        shown.append(f'<path d="{_path(frame, x, y)}" {style}><title>{escape(name)}, over all prices</title></path>')
+        shown.append(
+            f'<path d="{_path(frame, x, y)}" {style}><title>{escape(name)}, over all prices</title></path>'
+        )
     clusters: dict[int, list[Point]] = {}
     for p in points:
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
@@ -235,7 +264,10 @@ def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:
     hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
     x = frame.x(p.x)
     bar = f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(index)}"'
-    return [f'{bar} stroke-opacity="0.3" stroke-width="1.5"/>', shape(x, frame.y(p.y), index, hover)]
+    return [
+        f'{bar} stroke-opacity="0.3" stroke-width="1.5"/>',
+        shape(x, frame.y(p.y), index, hover),
+    ]
 
 
 def shape(x: float, y: float, index: int, hover: str = "") -> str:
@@ -275,12 +307,18 @@ def _labels(
             y += 1
         taken.append((text_x, y))
         x = round(frame.x(p.x) + 5, 2)
-        out.append(f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="{PALE}"/>')
-        out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>')
+        out.append(
+            f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="{PALE}"/>'
+        )
+        out.append(
+            f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>'
+        )
     return out
 
 
-def _through(line: Sequence[tuple[float, float]], left: float, right: float, top: float, bottom: float) -> bool:
+def _through(
+    line: Sequence[tuple[float, float]], left: float, right: float, top: float, bottom: float
+) -> bool:
     """Whether a line of points (pixels) passes through a box."""
     for (x0, y0), (x1, y1) in pairwise(sorted(line)):
         if x1 >= left and x0 <= right:
@@ -319,8 +357,12 @@ def bars(
         if name in intervals:
             span = f'x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 12}" y2="{y + 12}"'
             marks.append(f'<line {span} stroke="{INK}" stroke-width="1.5"/>')
-        marks.append(f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 16}" class="small">{text}</text>')
-    marks.append(f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}" stroke="{FAINT}"/>')
+        marks.append(
+            f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 16}" class="small">{text}</text>'
+        )
+    marks.append(
+        f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}" stroke="{FAINT}"/>'
+    )
     return svg(frame, [*marks, axis_title(frame, y_label)], y_label)
 
 
@@ -359,7 +401,9 @@ def opacity(index: int) -> float:
     return 0.88 if index < COLOURS else 0.5
 
 
-def _band(frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int) -> str:
+def _band(
+    frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int
+) -> str:
     there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
     up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
     down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))

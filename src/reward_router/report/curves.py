@@ -31,7 +31,12 @@ class Curve:
 
 
 CURVES = (
-    Curve("Training loss", "loss", "nats a pair", "Falling: agreement with its judges, right or wrong."),
+    Curve(
+        "Training loss",
+        "loss",
+        "nats a pair",
+        "Falling: agreement with its judges, right or wrong.",
+    ),
     Curve(
         "Gold of the sampled responses",
         "gold_sampled",
@@ -52,7 +57,12 @@ CURVES = (
         "Ordered by the policy as by its judge; it starts at 50 %.",
         share=True,
     ),
-    Curve("KL to the reference", "kl", "nats a response", "How far the policy has moved, on its own responses."),
+    Curve(
+        "KL to the reference",
+        "kl",
+        "nats a response",
+        "How far the policy has moved, on its own responses.",
+    ),
     Curve(
         "Share of responses finished",
         "finished",
@@ -61,7 +71,9 @@ CURVES = (
         share=True,
     ),
     Curve("Response length", "words", "words", "A drift often means that a judge rewards length."),
-    Curve("Gradient norm", "grad_norm", "", "Before clipping; spikes say that train.lr is too high."),
+    Curve(
+        "Gradient norm", "grad_norm", "", "Before clipping; spikes say that train.lr is too high."
+    ),
     Curve("Learning rate", "lr", "", "Of the last optimiser step of each batch."),
 )
 
@@ -78,7 +90,9 @@ def training(e: Evidence) -> str:
         lead += " It starts near log 2 = 0.693 in every iteration, because the reference moves up to the policy."
     absent = [c.title.lower() for c, part in zip(CURVES, drawn, strict=True) if not part]
     more = f"Not in this run's log: {', '.join(absent)}." if absent else ""
-    return note(lead) + grid(there, 3) + (folded("What is missing here", note(more)) if more else "")
+    return (
+        note(lead) + grid(there, 3) + (folded("What is missing here", note(more)) if more else "")
+    )
 
 
 def _drawn(e: Evidence, curve: Curve) -> str:

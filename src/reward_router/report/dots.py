@@ -5,12 +5,26 @@ from dataclasses import replace
 from html import escape
 
 from reward_router.report.charts import Point, Series, shape
-from reward_router.report.frame import FAINT, PALE, THIRD, Frame, axes, colour, cut, fit, known, number_text, svg
+from reward_router.report.frame import (
+    FAINT,
+    PALE,
+    THIRD,
+    Frame,
+    axes,
+    colour,
+    cut,
+    fit,
+    known,
+    number_text,
+    svg,
+)
 
 SMALL = {"width": THIRD, "height": 122, "left": 52, "right": 10, "top": 8, "bottom": 36}
 
 
-def trend(points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False) -> str:
+def trend(
+    points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False
+) -> str:
     """Single values as dots and their smoothed course as a line over them; a third of the page wide."""
     frame = fit(*points, size=SMALL)
     faint = 0.9 if len(mean) < 16 else 0.35
@@ -74,12 +88,19 @@ def panels(
     xs = [x for group in (lines, dots) for points in group.values() for x in points[0]]
     ys = [*within, *(y for group in (lines, dots) for points in group.values() for y in points[1])]
     whole = fit(xs, ys + [y for pair in bands.values() for side in pair for y in side])
-    low, high = (whole.low_y, whole.high_y) if not within else (min(ys, default=0.0), max(ys, default=1.0))
-    frame = Frame(whole.low_x, whole.high_x, low, high, 316, 180, left=56, right=10, top=26, bottom=42)
+    low, high = (
+        (whole.low_y, whole.high_y) if not within else (min(ys, default=0.0), max(ys, default=1.0))
+    )
+    frame = Frame(
+        whole.low_x, whole.high_x, low, high, 316, 180, left=56, right=10, top=26, bottom=42
+    )
     grey = {name: _line(frame, points, PALE, 1.0) for name, points in lines.items()}
     drawn = []
     for i, name in enumerate(lines):
-        marks = [*axes(frame, x_label, y_label, False), *(mark for other, mark in grey.items() if other != name)]
+        marks = [
+            *axes(frame, x_label, y_label, False),
+            *(mark for other, mark in grey.items() if other != name),
+        ]
         if name in bands:
             marks.append(_band(frame, lines[name][0], *bands[name], colour(i)))
         marks += [
@@ -95,7 +116,11 @@ def panels(
 
 def _title(name: str, note: str) -> str:
     room = max(12, 40 - len(note))
-    more = f'<tspan class="label" dx="8" style="font-weight:400">{escape(note)}</tspan>' if note else ""
+    more = (
+        f'<tspan class="label" dx="8" style="font-weight:400">{escape(note)}</tspan>'
+        if note
+        else ""
+    )
     return f'<text x="56" y="17" class="small" style="font-weight:600">{escape(cut(name, room))}{more}</text>'
 
 
@@ -107,7 +132,9 @@ def _line(frame: Frame, points: Series, ink: str, width: float) -> str:
     return f'<polyline points="{path}" fill="none" stroke="{ink}" stroke-width="{width}" stroke-linejoin="round"/>'
 
 
-def _band(frame: Frame, x: Sequence[float], low: Sequence[float], high: Sequence[float], ink: str) -> str:
+def _band(
+    frame: Frame, x: Sequence[float], low: Sequence[float], high: Sequence[float], ink: str
+) -> str:
     there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
     up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
     down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))

@@ -36,7 +36,9 @@ class Frame:
 
     def x(self, value: float) -> float:
         """Pixel of a data x."""
-        share = (self._u(value) - self._u(self.low_x)) / ((self._u(self.high_x) - self._u(self.low_x)) or 1.0)
+        share = (self._u(value) - self._u(self.low_x)) / (
+            (self._u(self.high_x) - self._u(self.low_x)) or 1.0
+        )
         return round(self.left + share * (self.width - self.left - self.right), 2)
 
     def y(self, value: float) -> float:
@@ -69,10 +71,16 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def fit(
-    xs: Sequence[Number], ys: Sequence[Number], log_x: bool = False, size: Mapping[str, int] | None = None
+    xs: Sequence[Number],
+    ys: Sequence[Number],
+    log_x: bool = False,
+    size: Mapping[str, int] | None = None,
 ) -> Frame:
     """The frame that holds all given points, with a little room above and below; ``size``: fields of `Frame` in pixels."""
-    known_x, known_y = [float(x) for x in xs if known(x)] or [0.0], [float(y) for y in ys if known(y)] or [0.0]
+    known_x, known_y = (
+        [float(x) for x in xs if known(x)] or [0.0],
+        [float(y) for y in ys if known(y)] or [0.0],
+    )
     low, high = min(known_y), max(known_y)
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
     low_x, high_x = min(known_x), max(known_x)
@@ -89,7 +97,11 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
     out = []
     for value in ticks(frame.low_y, frame.high_y, 5 if frame.height > 200 else 4):
         y = frame.y(value)
-        out.append(f'<line x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}" stroke="{GRID}"/>' if grid else "")
+        out.append(
+            f'<line x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}" stroke="{GRID}"/>'
+            if grid
+            else ""
+        )
         out.append(
             f'<text x="{frame.left - 7}" y="{y + 4}" text-anchor="end" class="small">{number_text(value, percent)}</text>'
         )
@@ -99,7 +111,9 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
         out.append(
             f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" class="small">{number_text(value, False)}</text>'
         )
-    out.append(f'<line x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>')
+    out.append(
+        f'<line x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>'
+    )
     out.append(axis_title(frame, x_label))
     middle = (frame.top + bottom) / 2
     if not y_label:
@@ -112,8 +126,14 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 
 def _x_ticks(frame: Frame) -> list[float]:
     if not frame.log_x:
-        whole = frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1  # steps and other counts
-        return [x for x in ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4) if not whole or x % 1 == 0]
+        whole = (
+            frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1
+        )  # steps and other counts
+        return [
+            x
+            for x in ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
+            if not whole or x % 1 == 0
+        ]
     powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
     candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
     return [c for c in candidates if frame.low_x <= c <= frame.high_x]

@@ -71,12 +71,22 @@ def read(folder: Path) -> Evidence:
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     with Ledger(run.ledger, readonly=True) as ledger:
         decisions, calls, labels = ledger.decisions(contexts=False), ledger.calls(), ledger.labels()
-        failures = [(calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))]
+        failures = [
+            (calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))
+        ]
     config = configuration.parse_yaml(text, str(folder / "config.yaml"))
-    records = [r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)]
+    records = [
+        r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)
+    ]
     summary = _summary(run.summary if run.summary.is_file() else run.progress)
-    samples = [r for r in finite(run.read_samples()) if isinstance(r, dict) and {"when", "id", "response"} <= r.keys()]
-    return Evidence(folder, text, config or {}, summary, records, decisions, calls, labels, failures, samples)
+    samples = [
+        r
+        for r in finite(run.read_samples())
+        if isinstance(r, dict) and {"when", "id", "response"} <= r.keys()
+    ]
+    return Evidence(
+        folder, text, config or {}, summary, records, decisions, calls, labels, failures, samples
+    )
 
 
 def _check(run: RunDir) -> None:
@@ -124,11 +134,19 @@ def trailing(values: Sequence[float], window: int) -> list[float]:
     return means
 
 
-def rolling_shares(rows: Sequence[Mapping[str, float]], arms: Sequence[str], window: int) -> dict[str, list[float]]:
+def rolling_shares(
+    rows: Sequence[Mapping[str, float]], arms: Sequence[str], window: int
+) -> dict[str, list[float]]:
     """Per arm its share of the last ``window`` rows, a row being a weight per arm; where these are all 0, nobody's."""
-    sums = {arm: [m * 1.0 for m in trailing([float(row.get(arm) or 0.0) for row in rows], window)] for arm in arms}
+    sums = {
+        arm: [m * 1.0 for m in trailing([float(row.get(arm) or 0.0) for row in rows], window)]
+        for arm in arms
+    }
     totals = [math.fsum(column) for column in zip(*sums.values(), strict=True)]
-    return {arm: [v / t if t > 0 else 0.0 for v, t in zip(values, totals, strict=True)] for arm, values in sums.items()}
+    return {
+        arm: [v / t if t > 0 else 0.0 for v, t in zip(values, totals, strict=True)]
+        for arm, values in sums.items()
+    }
 
 
 def places(decisions: Decisions) -> list[float]:
@@ -138,7 +156,10 @@ def places(decisions: Decisions) -> list[float]:
     for step in decisions.step.tolist():
         order.append(count[step])
         count[step] += 1
-    return [step + 0.6 + 0.8 * (i + 0.5) / count[step] for step, i in zip(decisions.step.tolist(), order, strict=True)]
+    return [
+        step + 0.6 + 0.8 * (i + 0.5) / count[step]
+        for step, i in zip(decisions.step.tolist(), order, strict=True)
+    ]
 
 
 def gold_orders(evidence: Evidence) -> Float:
@@ -169,7 +190,13 @@ def agreement(calls: Calls) -> Agreement:
     Counting every pair in both orders, the share ordered alike equals the F1 of «the first is better» between two arms.
     """
     k = len(calls.arms)
-    both_KK, dot_KK, seen_K, ordered_K, responses = np.zeros((k, k)), np.zeros((k, k)), np.zeros(k), np.zeros(k), 0
+    both_KK, dot_KK, seen_K, ordered_K, responses = (
+        np.zeros((k, k)),
+        np.zeros((k, k)),
+        np.zeros(k),
+        np.zeros(k),
+        0,
+    )
     for scores_KN in _shared(calls):
         i, j = np.triu_indices(scores_KN.shape[1], 1)
         sign_KP = np.sign(scores_KN[:, i] - scores_KN[:, j])

@@ -75,7 +75,9 @@ def _probabilities(e: Evidence) -> str:
 
 
 def _over_time(e: Evidence, key: str, title: str, what: str, y_label: str, more: str) -> str:
-    rows = [(r["step"] + 1, r[key]) for r in e.records if r.get(key) and any(v for v in r[key].values())]
+    rows = [
+        (r["step"] + 1, r[key]) for r in e.records if r.get(key) and any(v for v in r[key].values())
+    ]
     if not rows:
         return "" if key == "probs" else note("No step was logged.")
     few = len(rows) <= charts.FEW_STEPS
@@ -93,7 +95,9 @@ def judged_share(summary: Json, arm: str, category: str | None = None) -> float 
     """Share of the units that the arm judged, drawn or as a stand-in; of decisions where the summary knows no better."""
     row = summary["arms"][arm]
     kind = "share" if summary.get("committee") or "judged_share" not in row else "judged_share"
-    found = row.get(kind) if category is None else (row.get(f"{kind}_by_category") or {}).get(category)
+    found = (
+        row.get(kind) if category is None else (row.get(f"{kind}_by_category") or {}).get(category)
+    )
     return None if found is None else float(found)
 
 
@@ -108,7 +112,10 @@ def _categories(e: Evidence) -> str:
             " ",
         )
     counts = e.summary.get("units_by_category") or {}
-    values = [[judged_share(e.summary, a), *(judged_share(e.summary, a, c) for c in names)] for a in e.arms]
+    values = [
+        [judged_share(e.summary, a), *(judged_share(e.summary, a, c) for c in names)]
+        for a in e.arms
+    ]
     top = max([v for row in values for v in row if v is not None] + [0.3])
     what = (
         "Per cent of a category's decisions that each arm judged (number of decisions in brackets); each column adds up to 100. Columns that "
@@ -118,9 +125,14 @@ def _categories(e: Evidence) -> str:
         what = "Per cent of a category's units in which each arm was asked; a column adds up to more than 100 where several arms were asked about one unit."
     shown = ["all", *names]
     total = len(e.decisions.seq)
-    labels = [f"{c} ({total if c == 'all' else counts[c]:,})" if c == "all" or c in counts else c for c in shown]
+    labels = [
+        f"{c} ({total if c == 'all' else counts[c]:,})" if c == "all" or c in counts else c
+        for c in shown
+    ]
     few = [j for j, c in enumerate(shown) if counts.get(c, FEW) < FEW and c != "all"]
-    return figure(title, what, charts.heatmap(values, e.arms, labels, 0.0, top, percent=True, few=few), "wide")
+    return figure(
+        title, what, charts.heatmap(values, e.arms, labels, 0.0, top, percent=True, few=few), "wide"
+    )
 
 
 def payoffs(e: Evidence) -> str:
@@ -144,7 +156,11 @@ def payoffs(e: Evidence) -> str:
     if raw:
         unit = "Raw values (for a loss: minus nats a pair), before they are scaled into 0 to 1 against the range of earlier ones."
         saturated = e.summary.get("saturated")
-        clipped = f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling." if saturated is not None else ""
+        clipped = (
+            f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling."
+            if saturated is not None
+            else ""
+        )
         drift = " A common drift of all arms is training going on, not a better judge."
         parts.append(folded("Raw payoffs over time", note(unit + drift + clipped) + raw))
     return "".join(parts)
@@ -162,7 +178,13 @@ def _mean_payoffs(e: Evidence) -> str:
             continue  # the ensemble decided, never an arm
         few = n < FEW
         ends = mean_interval(values)
-        mark = marks.value(scale, float(values.mean()), ends, ink=FAINT if few else colour(k), what=arm) if n else "-"
+        mark = (
+            marks.value(
+                scale, float(values.mean()), ends, ink=FAINT if few else colour(k), what=arm
+            )
+            if n
+            else "-"
+        )
         span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
         mean = f"{values.mean():.2f}" if n else "-"
         rows.append([marks.named(cut(arm, 40), colour(k)), mark, mean, span, f"{n:,}"])
@@ -223,22 +245,40 @@ def posterior(e: Evidence) -> str:
         "The payoff the router expects of each arm for the mean prompt of the last step (disc; ring: at the first step). The bar is "
         f"{added}. For single prompts its belief differs, which is what it routes by."
     )
-    header: list[str] = ["arm", marks.head(scale, "expected payoff, 0 to 1"), "first step", "last step"]
+    header: list[str] = [
+        "arm",
+        marks.head(scale, "expected payoff, 0 to 1"),
+        "first step",
+        "last step",
+    ]
     course = panels(lines, STEP, "expected payoff", bands=bands, notes=notes, within=(0.0, 1.0))
     told = "Line: expected payoff; band: as above; grey: the other arms. A band that narrows is evidence coming in."
-    return note(what) + table(header, rows) + folded("Step by step, arm by arm", note(told) + course)
+    return (
+        note(what) + table(header, rows) + folded("Step by step, arm by arm", note(told) + course)
+    )
 
 
-def _belief(scale: marks.Scale, arm: str, index: int, mean: list[float], half: list[float]) -> list[str]:
+def _belief(
+    scale: marks.Scale, arm: str, index: int, mean: list[float], half: list[float]
+) -> list[str]:
     if math.isnan(mean[-1]):
         return [arm, "-", "-", "-"]
     last = min(max(mean[-1], 0.0), 1.0)
-    ends = None if math.isnan(half[-1]) else (max(0.0, mean[-1] - half[-1]), min(1.0, mean[-1] + half[-1]))
+    ends = (
+        None
+        if math.isnan(half[-1])
+        else (max(0.0, mean[-1] - half[-1]), min(1.0, mean[-1] + half[-1]))
+    )
     start = None if math.isnan(mean[0]) else min(max(mean[0], 0.0), 1.0)
     words = f"{arm}: {mean[-1]:.2f} \u00b1 {half[-1]:.2f}"
     mark = marks.value(scale, last, ends, start, ink=colour(index), what=words)
     first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
-    return [marks.named(cut(arm, 40), colour(index)), mark, first, f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}"]
+    return [
+        marks.named(cut(arm, 40), colour(index)),
+        mark,
+        first,
+        f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}",
+    ]
 
 
 def _added(e: Evidence) -> tuple[float, str]:
@@ -246,8 +286,14 @@ def _added(e: Evidence) -> tuple[float, str]:
     router = e.config.get("router") or {}
     if "linucb" in e.summary["router"]:
         alpha = float(router["alpha"]) if router.get("alpha") is not None else 1.0
-        return alpha, f"what LinUCB adds when it chooses: alpha = {alpha:g} standard deviations of its own uncertainty"
-    return 1.0, "one standard deviation of its uncertainty, which Thompson sampling draws from when it chooses"
+        return (
+            alpha,
+            f"what LinUCB adds when it chooses: alpha = {alpha:g} standard deviations of its own uncertainty",
+        )
+    return (
+        1.0,
+        "one standard deviation of its uncertainty, which Thompson sampling draws from when it chooses",
+    )
 
 
 def _moments(record: Json, arm: str) -> tuple[float, float]:
@@ -272,7 +318,10 @@ def agree(e: Evidence) -> str:
     chart = charts.heatmap(alike, arms, [cut(a, 16) for a in arms], 0.0, 1.0, percent=True)
     bars = charts.bars(ordered, "share of pairs ordered", percent=True)
     pairs = _pairs(found.pairs_KK[np.ix_(asked, asked)].tolist(), arms)
-    drawn = [figure("", what, chart, "wide"), figure("How many pairs each arm orders at all", ties, bars, "half")]
+    drawn = [
+        figure("", what, chart, "wide"),
+        figure("How many pairs each arm orders at all", ties, bars, "half"),
+    ]
     more = "Counting each pair both ways, agreement is also the F1 score between two arms that the LASER paper draws."
     return grid(drawn) + folded("Pairs behind each figure", note(more) + pairs)
 

@@ -26,7 +26,13 @@ def gold(e: Evidence) -> str:
     """Gold before and after per category, on the held-out and on the test prompts; the first table is open."""
     tables = gold_tables(e.summary)
     if not tables:
-        return "" if e.running else note("Not measured: no held-out prompts that come with a rule to check answers by.")
+        return (
+            ""
+            if e.running
+            else note(
+                "Not measured: no held-out prompts that come with a rule to check answers by."
+            )
+        )
     (title, first), *rest = tables
     parts = [_gold(first, title)]
     parts += [folded(title[0].upper() + title[1:], _gold(found, title)) for title, found in rest]
@@ -38,16 +44,16 @@ def gold(e: Evidence) -> str:
 def _gold(found: Json, title: str) -> str:
     order = ["all", *(name for name in found if name != "all")]
     greedy = title.endswith("greedy")
-    answers = "Greedy answers" if greedy else "Answers as the policy is used, several samples a prompt,"
+    answers = (
+        "Greedy answers" if greedy else "Answers as the policy is used, several samples a prompt,"
+    )
     what = (
         f"{answers} to prompts never trained on, checked by each prompt's own rule (gold: verified truth). Ring: before, disc: after. "
         "The bar is a paired 95 % bootstrap interval over prompts; green with \u25b2 or orange with \u25bc where it leaves zero out, "
         "grey where it holds it."
     )
     if len(order) > 2:
-        what += (
-            " Each row has its own interval, so about one category in twenty would look like a change by luck alone."
-        )
+        what += " Each row has its own interval, so about one category in twenty would look like a change by luck alone."
     rows = [Measured(_name(n, found[n]["n"]), found[n]["n"], *_of(found[n])) for n in order]
     done = found["all"]
     ended = ""
@@ -56,7 +62,11 @@ def _gold(found: Json, title: str) -> str:
             f"{percent(done['finished_before'])} of the answers ended by themselves within the token limit before "
             f"training, {percent(done['finished_after'])} after."
         )
-    return note(what) + _measured(rows, ("category (prompts)", "before", "after")) + (note(ended) if ended else "")
+    return (
+        note(what)
+        + _measured(rows, ("category (prompts)", "before", "after"))
+        + (note(ended) if ended else "")
+    )
 
 
 def _name(category: str, n: int) -> str:
@@ -131,7 +141,13 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
         cells.append(
             [
                 r.label,
-                marks.value(moved, r.diff, r.ends if r.known else None, ink=r.ink, what=f"{words}, 95 % {span}"),
+                marks.value(
+                    moved,
+                    r.diff,
+                    r.ends if r.known else None,
+                    ink=r.ink,
+                    what=f"{words}, 95 % {span}",
+                ),
                 points(r.diff),
                 span,
                 marks.value(stand, r.after, start=r.before, ink=r.ink, what=words),
@@ -153,7 +169,9 @@ def best_of(e: Evidence) -> str:
         "pick, right as often as the samples are on average; disc: the arm's pick; bar: paired 95 % interval over prompts."
     )
     rows = [
-        Measured(f"{when} training", row["prompts"], row["random"], row["gold"], row["diff"], row["ci95"])
+        Measured(
+            f"{when} training", row["prompts"], row["random"], row["gold"], row["diff"], row["ci95"]
+        )
         for when, row in found.items()
     ]
     ceiling = ", ".join(f"{percent(row['oracle'])} {when} training" for when, row in found.items())
@@ -224,11 +242,20 @@ def _correlation(found: Json, name: str) -> str:
         )
     size = next(
         w
-        for limit, w in ((0.1, "hardly at all"), (0.3, "weakly"), (0.5, "moderately"), (2.0, "strongly"))
+        for limit, w in (
+            (0.1, "hardly at all"),
+            (0.3, "weakly"),
+            (0.5, "moderately"),
+            (2.0, "strongly"),
+        )
         if abs(r) < limit
     )
     way = "with" if r >= 0 else "against"
-    span = "" if low is None or high is None else f", 95 % interval {signed(low, 2)} to {signed(high, 2)}"
+    span = (
+        ""
+        if low is None or high is None
+        else f", 95 % interval {signed(low, 2)} to {signed(high, 2)}"
+    )
     known = low is not None and high is not None and (low > 0 or high < 0)
     text = f"Over {n:,} decisions the payoff ({name}) moves {way} gold {size}: correlation {signed(r, 2)}{span}. "
     if not known:

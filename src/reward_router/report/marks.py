@@ -26,11 +26,16 @@ class Scale:
 
     def frame(self, height: int = HEIGHT) -> Frame:
         """The plotting area of one cell."""
-        return Frame(self.low, self.high, 0, 1, WIDTH, height, left=EDGE, right=EDGE, top=0, bottom=0)
+        return Frame(
+            self.low, self.high, 0, 1, WIDTH, height, left=EDGE, right=EDGE, top=0, bottom=0
+        )
 
     def ticks(self) -> list[float]:
         """The values that the head of the column writes."""
-        return [v / self.factor for v in ticks(self.low * self.factor, self.high * self.factor, self.count)]
+        return [
+            v / self.factor
+            for v in ticks(self.low * self.factor, self.high * self.factor, self.count)
+        ]
 
 
 def head(scale: Scale, title: str) -> Raw:
@@ -62,13 +67,17 @@ def value(
         marks.append(_line(frame.x(scale.zero), FAINT))
     if ends is not None:
         low, high = (frame.x(min(max(end, scale.low), scale.high)) for end in ends)
-        marks.append(f'<line x1="{low}" x2="{high}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="2.4"/>')
+        marks.append(
+            f'<line x1="{low}" x2="{high}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="2.4"/>'
+        )
     if start is not None:
         x = frame.x(start)
         marks.append(
             f'<line x1="{x}" x2="{frame.x(at)}" y1="{y}" y2="{y}" stroke="{ink}" stroke-opacity=".5" stroke-width="2"/>'
         )
-        marks.append(f'<circle cx="{x}" cy="{y}" r="4" fill="{PAPER}" stroke="{ink}" stroke-width="1.6"/>')
+        marks.append(
+            f'<circle cx="{x}" cy="{y}" r="4" fill="{PAPER}" stroke="{ink}" stroke-width="1.6"/>'
+        )
     title = f"<title>{escape(what)}</title>" if what else ""
     marks.append(f'<circle cx="{frame.x(at)}" cy="{y}" r="4.6" fill="{ink}">{title}</circle>')
     return Raw(svg(frame, marks, what or "value"))

@@ -26,7 +26,9 @@ def page(title: str, lead: str, body: Sequence[str], meta: str = "") -> str:
     shown = "".join(body).replace(" %", "\u00a0%").replace(" pp", "\u00a0pp")
     end = f"<script>{script}</script>"
     text = f'<!doctype html><html lang="en">{head}<body>{top}{shown}{end}</body></html>\n'
-    return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair cannot be written
+    return text.encode("utf-8", "replace").decode(
+        "utf-8"
+    )  # half a surrogate pair cannot be written
 
 
 class Raw(str):
@@ -51,7 +53,9 @@ def table(
         cells = "".join(f"<td{_class(m)}>{_cell(c)}</td>" for m, c in zip(marks, row, strict=True))
         lines.append(f"<tr{_class(classes[i] if classes else '')}>{cells}</tr>")
     body = f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-    return f'<div class="scroll"><table{_class("sortable" if sortable else "")}>{body}</table></div>'
+    return (
+        f'<div class="scroll"><table{_class("sortable" if sortable else "")}>{body}</table></div>'
+    )
 
 
 def _class(name: str) -> str:
@@ -64,20 +68,30 @@ def _cell(text: str) -> str:
 
 def tiles(pairs: Sequence[tuple[str, str]]) -> str:
     """Big numbers with a caption each."""
-    drawn = (f'<div class="tile"><b>{escape(v)}</b><span>{escape(c)}</span></div>' for v, c in pairs)
+    drawn = (
+        f'<div class="tile"><b>{escape(v)}</b><span>{escape(c)}</span></div>' for v, c in pairs
+    )
     return f'<div class="tiles">{"".join(drawn)}</div>'
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
     """What a run says in a few lines: a name and a sentence each."""
-    lines = (f'<tr><td class="t">{escape(n)}</td><td class="t">{escape(t)}</td></tr>' for n, t in rows)
+    lines = (
+        f'<tr><td class="t">{escape(n)}</td><td class="t">{escape(t)}</td></tr>' for n, t in rows
+    )
     return f'<table class="facts"><tbody>{"".join(lines)}</tbody></table>'
 
 
-WORDS = {"better": "\u25b2 Better.", "worse": "\u25bc Worse.", "neither": "\u25a0 No difference shown."}
+WORDS = {
+    "better": "\u25b2 Better.",
+    "worse": "\u25bc Worse.",
+    "neither": "\u25a0 No difference shown.",
+}
 
 
-def verdict(headline: str, sentences: Sequence[str], tone: str = "", words: Mapping[str, str] = WORDS) -> str:
+def verdict(
+    headline: str, sentences: Sequence[str], tone: str = "", words: Mapping[str, str] = WORDS
+) -> str:
     """The box at the top: what came of it, and why. ``tone``: better, worse or neither, said by word, mark and colour."""
     word = f'<span class="word">{escape(words[tone])}</span> ' if tone in words else ""
     told = "".join(f"<p>{escape(s)}</p>" for s in sentences)

@@ -26,7 +26,11 @@ def committee(e: Evidence) -> str:
 
 
 def _over_time(e: Evidence) -> str:
-    rows = [(r["step"] + 1, r["committee"]["calls_per_response"]) for r in e.records if r.get("committee")]
+    rows = [
+        (r["step"] + 1, r["committee"]["calls_per_response"])
+        for r in e.records
+        if r.get("committee")
+    ]
     if len(rows) < 2:
         return ""
     at = thin(rows)

@@ -41,7 +41,9 @@ def render(result: Json) -> str:
     body = [_contents(files)] if len(files) > 1 else []
     body += [_file(f, i) for i, f in enumerate(files)]
     body += [_ledger(found) for found in result["ledgers"]]
-    return page.page("Does routing pay here? Replay of recorded reward-model scores", lead, [*body, _reading()])
+    return page.page(
+        "Does routing pay here? Replay of recorded reward-model scores", lead, [*body, _reading()]
+    )
 
 
 def _contents(files: list[Json]) -> str:
@@ -49,9 +51,33 @@ def _contents(files: list[Json]) -> str:
     for f in files:
         v = f["verdict"]
         accuracy = _percent(f["routers"][v["best_single"]]["accuracy"])
-        what = [f["name"], v["best_single"], _DO[v["action"]], v["method"] if v["action"] != "arm" else ""]
-        rows.append([*what, f"{f['rows']:,}", str(len(f["arms"])), accuracy, _points(v["headroom"]), _gain(v)])
-    header = ["file", "best single arm", "do", "with", "rows", "arms", "its accuracy", "at most", "gain now [95 %]"]
+        what = [
+            f["name"],
+            v["best_single"],
+            _DO[v["action"]],
+            v["method"] if v["action"] != "arm" else "",
+        ]
+        rows.append(
+            [
+                *what,
+                f"{f['rows']:,}",
+                str(len(f["arms"])),
+                accuracy,
+                _points(v["headroom"]),
+                _gain(v),
+            ]
+        )
+    header = [
+        "file",
+        "best single arm",
+        "do",
+        "with",
+        "rows",
+        "arms",
+        "its accuracy",
+        "at most",
+        "gain now [95 %]",
+    ]
     return "<h2>All files</h2>" + page.table(header, rows, 4, sortable=True)
 
 
@@ -78,7 +104,17 @@ def _file(f: Json, index: int) -> str:
 
 
 _WORDS = {"better": "\u25b2 Routing pays.", "neither": "\u25a0 One arm is enough."}
-_IN_TRAINING = ("uniform", "round_robin", "linucb", "exp3", "laser", "thompson", "bayesian", "discounted", "committee")
+_IN_TRAINING = (
+    "uniform",
+    "round_robin",
+    "linucb",
+    "exp3",
+    "laser",
+    "thompson",
+    "bayesian",
+    "discounted",
+    "committee",
+)
 """Methods that a training run can be given, by the first word of their label; the others need all arms, or the answers, first."""
 
 
@@ -116,7 +152,10 @@ def _do(f: Json) -> tuple[str, str]:
             "neither",
         )
     verb = "Route with" if v["action"] == "route" else "Ask the"
-    return f"{verb} {method}, which gains {gain} over the best arm alone{_price_of_a_point(f, entry)}.", "better"
+    return (
+        f"{verb} {method}, which gains {gain} over the best arm alone{_price_of_a_point(f, entry)}.",
+        "better",
+    )
 
 
 def _price_of_a_point(f: Json, entry: Json) -> str:
@@ -153,17 +192,23 @@ def _notes(f: Json) -> str:
         f"The routers see: {blocks}{encoder}. Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} pairs."
     ]
     if f["broken_rows"]:
-        text.append(f"{f['broken_rows']} broken rows were left out: " + "; ".join(f["problems"][:5]) + ".")
+        text.append(
+            f"{f['broken_rows']} broken rows were left out: " + "; ".join(f["problems"][:5]) + "."
+        )
     if f["missing"]:
         worst = max(f["missing"].items(), key=lambda item: item[1])
         text.append(
             f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} (most: {worst[0]}, {_percent(worst[1])})."
         )
-    return page.note(" ".join(text)) + page.folded("The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>")
+    return page.note(" ".join(text)) + page.folded(
+        "The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>"
+    )
 
 
 def _ordered(f: Json) -> list[tuple[str, Json]]:
-    return sorted(f["routers"].items(), key=lambda item: (_ORDER.index(item[1]["kind"]), -item[1]["accuracy"]))
+    return sorted(
+        f["routers"].items(), key=lambda item: (_ORDER.index(item[1]["kind"]), -item[1]["accuracy"])
+    )
 
 
 _FRONTIER = (
@@ -180,10 +225,18 @@ def _frontier(f: Json) -> str:
     for label, e in entries:
         low, high = e["ci95"]
         named = e["kind"] != "arm" or label in best
-        points.append(charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named))
+        points.append(
+            charts.Point(
+                e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named
+            )
+        )
     curve = f.get("price_curve")
     group = _GROUPS["committee"]
-    curves = {group: (curve["calls"], curve["accuracy"])} if curve and any(p.group == group for p in points) else {}
+    curves = (
+        {group: (curve["calls"], curve["accuracy"])}
+        if curve and any(p.group == group for p in points)
+        else {}
+    )
     most = max([p.x for p in points] + [x for xs, _ in curves.values() for x in xs])
     label = "calls a row (one call: one arm judges one pair)"
     line = "The line is the committee at every price, its gate off: from one call (a second opinion never pays) to free calls."
@@ -210,7 +263,12 @@ def _table(f: Json) -> str:
 def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
     single = f["routers"][f["best_single"]]
     reach = 1.05 * max(
-        [abs(v) for _, e in entries for v in (e["vs_best_single"]["diff"], *e["vs_best_single"]["ci95"])] + [0.02]
+        [
+            abs(v)
+            for _, e in entries
+            for v in (e["vs_best_single"]["diff"], *e["vs_best_single"]["ci95"])
+        ]
+        + [0.02]
     )
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     head = marks.head(scale, "vs best single arm, pp")
@@ -234,7 +292,9 @@ def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
         low, high = versus["ci95"]
         tone = "" if e["kind"] == "bound" else "best" if low > 0 else "worse" if high < 0 else "dim"
         ink = {"best": "var(--better)", "worse": "var(--worse)"}.get(tone, "var(--faint)")
-        words = f"{label}: {page.points(versus['diff'])} points, 95 % {page.interval(versus['ci95'])}"
+        words = (
+            f"{label}: {page.points(versus['diff'])} points, 95 % {page.interval(versus['ci95'])}"
+        )
         more = e["cost_per_row"] - single["cost_per_row"]
         point = (
             f"{more / (100 * versus['diff']):.2g}"
@@ -278,7 +338,9 @@ def _heat(f: Json) -> str:
         drawn = figure("", caption, charts.heatmap(matrix, arms, arms, 0.0, 1.0), "wide")
         parts.append(page.folded(f"Agreement of the arms: {name}", drawn))
     if len(f["arms"]) > _HEAT_ARMS:
-        parts.append(f'<p class="note">The {_HEAT_ARMS} most accurate of {len(f["arms"])} arms are drawn.</p>')
+        parts.append(
+            f'<p class="note">The {_HEAT_ARMS} most accurate of {len(f["arms"])} arms are drawn.</p>'
+        )
     return "".join(parts)
 
 
@@ -288,7 +350,9 @@ def _online(f: Json) -> str:
     if not routers:
         return ""
     regret = {label: (rows, e["regret_over_time"]) for label, e in routers.items()}
-    learning = sorted((x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"])
+    learning = sorted(
+        (x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"]
+    )
     what = "Pairs lost so far against the best arm in hindsight; a line that flattens has learned, one that falls has beaten that arm."
     lines = charts.line(regret, "pairs seen", "regret, in pairs")
     drawn = [figure("Regret of the online routers", what, lines, "half")]
@@ -299,7 +363,12 @@ def _online(f: Json) -> str:
     more = [
         page.folded(
             f"Shares of the arms: {label}",
-            figure("", "", charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen"), "half"),
+            figure(
+                "",
+                "",
+                charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen"),
+                "half",
+            ),
         )
         for label in learning[1:]
     ]
@@ -312,7 +381,9 @@ def _shares(entry: Json, arms: list[str]) -> Mapping[str, list[float]]:
     top = sorted(range(len(arms)), key=lambda k: -sum(row[k] for row in over_time))[:7]
     found = {arms[k]: [row[k] for row in over_time] for k in top}
     if len(arms) > len(top):
-        found[f"{len(arms) - len(top)} others"] = [max(0.0, 1.0 - sum(row[k] for k in top)) for row in over_time]
+        found[f"{len(arms) - len(top)} others"] = [
+            max(0.0, 1.0 - sum(row[k] for k in top)) for row in over_time
+        ]
     return found
 
 
@@ -321,7 +392,8 @@ def _official(f: Json) -> str:
         return ""
     subsets = sorted({s for scores in f["official"].values() for s in scores})
     rows = [
-        [arm, *(_percent(scores[s]) if s in scores else "-" for s in subsets)] for arm, scores in f["official"].items()
+        [arm, *(_percent(scores[s]) if s in scores else "-" for s in subsets)]
+        for arm, scores in f["official"].items()
     ]
     return "<h3>The benchmark's own metric</h3>" + page.table(["arm", *subsets], rows)
 
@@ -341,9 +413,14 @@ def _ledger(found: Json) -> str:
     ]
     rows = []
     for target, v in found["targets"].items():
-        values = [f"{v[m]['value']:.3f} [{v[m]['ci95'][0]:.3f}, {v[m]['ci95'][1]:.3f}]" for m in ("dr", "snips")]
+        values = [
+            f"{v[m]['value']:.3f} [{v[m]['ci95'][0]:.3f}, {v[m]['ci95'][1]:.3f}]"
+            for m in ("dr", "snips")
+        ]
         sequence = f"[{v['cs']['ci95'][0]:.3f}, {v['cs']['ci95'][1]:.3f}]"
-        rows.append([target, *values, sequence, f"{v['ess']:.0f}", str(v["rows"]), str(v["left_out"])])
+        rows.append(
+            [target, *values, sequence, f"{v['ess']:.0f}", str(v["rows"]), str(v["left_out"])]
+        )
     note = "Mean payoff over the logged contexts, from the recorded propensities. Below an effective sample size (ESS) of 100 take it as a hint only."
     return head + page.table(header, rows) + f'<p class="note">{note}</p>'
 
@@ -366,4 +443,8 @@ def _points(x: float) -> str:
 
 
 def _range(pair: tuple[float, float], signed: bool = False) -> str:
-    return f"[{100 * pair[0]:+.1f}, {100 * pair[1]:+.1f}]" if signed else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"
+    return (
+        f"[{100 * pair[0]:+.1f}, {100 * pair[1]:+.1f}]"
+        if signed
+        else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"
+    )

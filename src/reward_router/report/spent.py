@@ -6,11 +6,11 @@ import numpy as np
 
 from reward_router.ledger.columns import Calls
 from reward_router.ledger.rows import STATUSES
+from reward_router.progress import duration
 from reward_router.report import charts, page
 from reward_router.report.frame import cut
 from reward_router.report.gather import Evidence
 from reward_router.report.page import figure, grid, note
-from reward_router.show import duration
 from reward_router.types import Int
 
 PHASES = {
@@ -92,19 +92,27 @@ def _effort(calls: Calls, mine: Int, shown: list[str]) -> list[str]:
     n = len(mine)
     kinds = [f"{by[s]:,}" for s in shown] if len(shown) > 1 else []
     price = float(np.nansum(calls.price[mine]))
-    return [*kinds, f"{n:,}", f"{seconds:.2f}", f"{1000 * seconds / n:.1f}" if n else "-", f"{price:,.4g}"]
+    return [
+        *kinds,
+        f"{n:,}",
+        f"{seconds:.2f}",
+        f"{1000 * seconds / n:.1f}" if n else "-",
+        f"{price:,.4g}",
+    ]
 
 
 def left_out(e: Evidence) -> str:
     """Counts of what was skipped, and why arms failed."""
     found = e.summary.get("counts", {})
     counts = {k: found[k] for k in LEFT_OUT if found.get(k)}
-    trained = f"{found['pairs']:,} preference pairs were trained on." if found.get("pairs") is not None else ""
+    trained = (
+        f"{found['pairs']:,} preference pairs were trained on."
+        if found.get("pairs") is not None
+        else ""
+    )
     if found.get("truncated"):
         done = CUT.get(str(e.summary.get("truncated")), "")
-        trained += (
-            f" {found['truncated']:,} sampled responses were cut by the token limit{': ' + done if done else ''}."
-        )
+        trained += f" {found['truncated']:,} sampled responses were cut by the token limit{': ' + done if done else ''}."
     if not counts:
         return note(
             f"{trained} Nothing was left out: every prompt gave a pair, every step trained, every decision got its payoff, no arm failed."
@@ -124,7 +132,9 @@ def _failures(e: Evidence) -> str:
 def _rests(e: Evidence) -> str:
     """Per arm: units asked about and judged, failures, and decisions made while it rested."""
     kinds = ("asked", "judged", "failed", "rested")
-    known = {arm: row for arm, row in e.summary["arms"].items() if all(kind in row for kind in kinds)}
+    known = {
+        arm: row for arm, row in e.summary["arms"].items() if all(kind in row for kind in kinds)
+    }
     if not known:
         return ""
     what = (

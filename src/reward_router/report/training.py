@@ -12,11 +12,11 @@ from reward_router.changes import told
 from reward_router.errors import RunError
 from reward_router.facts import TRUE, cause, facts, same_calls, tone, win_rate
 from reward_router.headline import headline_gold
+from reward_router.progress import duration
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
 from reward_router.report.page import interval, percent, points
 from reward_router.report.trust import trust
-from reward_router.show import duration
 from reward_router.strict_json import dumps
 
 UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of responses"}
@@ -53,7 +53,11 @@ def render(evidence: Evidence) -> str:
         ("committee", "How the committee judged", panel.committee(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
         ("payoffs", "What the router was paid", judged.payoffs(evidence)),
-        ("best-of", "Best of n: who is right about the policy's own samples?", learned.best_of(evidence)),
+        (
+            "best-of",
+            "Best of n: who is right about the policy's own samples?",
+            learned.best_of(evidence),
+        ),
         ("training", "What the policy did", curves.training(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),
         ("cost", "Calls and time", spent.cost(evidence)),
@@ -68,7 +72,11 @@ def render(evidence: Evidence) -> str:
     there = [(key, title, body) for key, title, body in sections if body]
     aside = [
         left if not evidence.failures else ("", "", ""),
-        ("truth", "Does the payoff follow gold?", learned.truth(evidence) if s["payoff"] in TRUE else ""),
+        (
+            "truth",
+            "Does the payoff follow gold?",
+            learned.truth(evidence) if s["payoff"] in TRUE else "",
+        ),
         ("trust", "Does the prior hold?", trust(evidence)),
         ("setup", "How to get this run again", _setup(evidence)),
         ("words", "Words", _words()),
@@ -76,10 +84,15 @@ def render(evidence: Evidence) -> str:
     nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
     told, sentences = headline(evidence)
     body = [page.verdict(told, sentences, "" if evidence.running else tone(s)), _tiles(s)]
-    body += [page.folded("The same in figures, as on the terminal", page.facts(facts(s))), f"<nav>{nav}</nav>"]
+    body += [
+        page.folded("The same in figures, as on the terminal", page.facts(facts(s))),
+        f"<nav>{nav}</nav>",
+    ]
     body += _side_by_side([_section(*section) for section in there])
     body.append("<h2>More</h2>")
-    body += [f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text]
+    body += [
+        f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text
+    ]
     name = evidence.folder.resolve().name
     return page.page(f"Training run: {name}", _lead(evidence), body, _made(s))
 
@@ -90,7 +103,9 @@ def _section(key: str, title: str, text: str) -> str:
 
 def _side_by_side(sections: list[str]) -> list[str]:
     """The same sections; what the router believes stands beside what it was paid, where both are there."""
-    narrow = [s for s in sections if s.startswith(('<section id="posterior"', '<section id="payoffs"'))]
+    narrow = [
+        s for s in sections if s.startswith(('<section id="posterior"', '<section id="payoffs"'))
+    ]
     if len(narrow) < 2:
         return sections
     at = sections.index(narrow[0])
@@ -101,7 +116,12 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     """What happened to gold, in one sentence; then its likely cause, who judged, what it cost, and what one run cannot say."""
     s = evidence.summary
     why = cause(s, curves.lengths(evidence))
-    sentences = [f"Likely cause: {why}." if why else "", _against(evidence), _who(evidence), _cost(s)]
+    sentences = [
+        f"Likely cause: {why}." if why else "",
+        _against(evidence),
+        _who(evidence),
+        _cost(s),
+    ]
     sentences += [
         f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
         "are of two different runs."
@@ -114,7 +134,9 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     if evidence.running:
         return _running(s), [x for x in sentences if x]
     if not headline_gold(s) and s.get("win_rate"):
-        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [x for x in sentences if x]
+        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [
+            x for x in sentences if x
+        ]
     return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
 
 
@@ -123,7 +145,9 @@ def _running(s: Json) -> str:
     looked = ""
     if len(looks) > 1:
         first, last = percent(looks[0]["gold"]), percent(looks[-1]["gold"])
-        looked = f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
+        looked = (
+            f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
+        )
     return f"Running: step {s['steps']} of {s.get('planned_steps', '?')}, as of its last checkpoint{looked}."
 
 
@@ -199,7 +223,11 @@ def _cost(s: Json) -> str:
         f"{took}; asking all {s['n_arms']} arms every time would have taken {calls['all_arms']:,} calls, "
         f"so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
-    return text + (f" Audits, which only serve this report, took {calls['audit']:,} more." if calls["audit"] else "")
+    return text + (
+        f" Audits, which only serve this report, took {calls['audit']:,} more."
+        if calls["audit"]
+        else ""
+    )
 
 
 def _tiles(s: Json) -> str:
@@ -208,9 +236,20 @@ def _tiles(s: Json) -> str:
     tiles = []
     if gold:
         span = interval(gold["ci95"], "")
-        tiles.append((f"{percent(gold['before'])} → {percent(gold['after'])}", "gold: right answers, before → after"))
-        tiles.append((f"{points(gold['diff'])} pp", f"change of gold{', 95 % ' + span if span else ''}"))
-    of = f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take" if s["n_arms"] > 1 else ""
+        tiles.append(
+            (
+                f"{percent(gold['before'])} → {percent(gold['after'])}",
+                "gold: right answers, before → after",
+            )
+        )
+        tiles.append(
+            (f"{points(gold['diff'])} pp", f"change of gold{', 95 % ' + span if span else ''}")
+        )
+    of = (
+        f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take"
+        if s["n_arms"] > 1
+        else ""
+    )
     tiles.append((f"{calls['made']:,}", f"calls{of}"))
     tiles.append((duration(sum(v or 0.0 for v in s["seconds"].values())), "wall-clock in all"))
     if s.get("peak_memory_gib") is not None:

@@ -18,6 +18,10 @@ def trust(e: Evidence) -> str:
         "what was learned offline does not hold here, and the router goes on from what it has seen itself. A line that stays where it began: too few payoffs to say."
     )
     drawn = panels(
-        lines, "training step", "weight of the prior", notes={"prior": f"{last} at the end"}, within=(0.0, 1.0)
+        lines,
+        "training step",
+        "weight of the prior",
+        notes={"prior": f"{last} at the end"},
+        within=(0.0, 1.0),
     )
     return note(what) + note(f"After the last step: {last}.") + drawn

@@ -43,7 +43,9 @@ def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]
     scores_BN = np.full((rows, width), np.nan)
     wrong: dict[int, str] = {}
     if len(parts) != rows:
-        raise NotScores(f"scores have {len(parts)} rows, expected {(rows, width)}: one row a prompt")
+        raise NotScores(
+            f"scores have {len(parts)} rows, expected {(rows, width)}: one row a prompt"
+        )
     for b, part in enumerate(parts):
         try:
             scores_BN[b] = read_row(part, width)
@@ -74,7 +76,9 @@ def _plain(value: Any) -> Float | None:
     if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
         return None
     array = np.asarray(value)
-    if array.dtype.kind in _NUMERIC or "float" in array.dtype.name:  # bfloat16 and float8 of ml_dtypes
+    if (
+        array.dtype.kind in _NUMERIC or "float" in array.dtype.name
+    ):  # bfloat16 and float8 of ml_dtypes
         return np.array(array, dtype=np.float64)
     if array.dtype.kind == "O":
         return None
@@ -96,8 +100,12 @@ def _parts(value: Any, most: int) -> list[Any]:
     """The items of a list, a tuple, an object array or an iterator; of an endless one no more than tell that it is too long."""
     if value is None:
         raise NotScores("the scores of a prompt are None; one number a response is expected")
-    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(value, Iterable):
-        raise NotScores(f"scores are a {type(value).__name__}; an array of numbers is expected, one row a prompt")
+    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(
+        value, Iterable
+    ):
+        raise NotScores(
+            f"scores are a {type(value).__name__}; an array of numbers is expected, one row a prompt"
+        )
     return list(islice(value, most + 1)) if hasattr(value, "__next__") else list(value)
 
 
@@ -114,7 +122,9 @@ def _number(value: Any) -> float:
         raise NotScores(f"a score has shape {array.shape}; one number is expected")
     if isinstance(value, str | bytes | Mapping | complex) or not hasattr(value, "__float__"):
         shown = repr(value)[:40]
-        raise NotScores(f"could not convert {shown} ({type(value).__name__}) to a score; one number is expected")
+        raise NotScores(
+            f"could not convert {shown} ({type(value).__name__}) to a score; one number is expected"
+        )
     return _float(value)  # Decimal, Fraction and their like
 
 
@@ -129,6 +139,8 @@ def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
     """Rows that hold an infinite score become NaN; it is no abstention and no number to compare with. Others stay within `LARGEST`."""
     wrong: dict[int, str] = {}
     for b, n in np.argwhere(np.isinf(scores_BN)).tolist():
-        wrong.setdefault(b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected")
+        wrong.setdefault(
+            b, f"score of response {n} is {scores_BN[b, n]}; a finite number or NaN is expected"
+        )
     scores_BN[list(wrong)] = np.nan
     return np.clip(scores_BN, -LARGEST, LARGEST), wrong

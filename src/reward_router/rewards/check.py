@@ -83,7 +83,9 @@ def check_arms(
                     f"arms check: row {number} has no {name}; a pair is prompt, chosen, rejected, category (optional)"
                 )
     prices, before = costs or {}, baseline or {}
-    return [_check(pool, arm, rows, prices.get(arm, 1.0), before.get(arm)) for arm in arms or pool.names]
+    return [
+        _check(pool, arm, rows, prices.get(arm, 1.0), before.get(arm)) for arm in arms or pool.names
+    ]
 
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
@@ -101,16 +103,26 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
 
 
 def _check(
-    pool: RewardPool, arm: str, rows: Sequence[Mapping[str, Any]], cost: float, before: Sequence[float] | None
+    pool: RewardPool,
+    arm: str,
+    rows: Sequence[Mapping[str, Any]],
+    cost: float,
+    before: Sequence[float] | None,
 ) -> ArmCheck:
-    result = pool.score(arm, [r["prompt"] for r in rows], [[_text(r["chosen"]), _text(r["rejected"])] for r in rows])
+    result = pool.score(
+        arm, [r["prompt"] for r in rows], [[_text(r["chosen"]), _text(r["rejected"])] for r in rows]
+    )
     gap_P = result.scores_BN[:, 0] - result.scores_BN[:, 1]
     judged_P = np.isfinite(gap_P)
     hit_P = np.where(gap_P > 0, 1.0, np.where(gap_P == 0, 0.5, 0.0))
     hits, judged = float(hit_P[judged_P].sum()), int(judged_P.sum())
     low, high = wilson(hits, judged)
     finite = result.scores_BN[np.isfinite(result.scores_BN)]
-    quantiles = tuple(float(q) for q in np.quantile(finite, QUANTILES)) if finite.size else (math.nan,) * len(QUANTILES)
+    quantiles = (
+        tuple(float(q) for q in np.quantile(finite, QUANTILES))
+        if finite.size
+        else (math.nan,) * len(QUANTILES)
+    )
     return ArmCheck(
         arm=arm,
         pairs=len(rows),
@@ -162,9 +174,15 @@ def _text(response: Any) -> str:
     return response if isinstance(response, str) else str(response)
 
 
-def _by_category(rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any) -> dict[str, float]:
+def _by_category(
+    rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any
+) -> dict[str, float]:
     names = np.array([str(row.get("category") or "") for row in rows])
-    return {str(name): float(hit_P[judged_P & (names == name)].mean()) for name in sorted(set(names[judged_P])) if name}
+    return {
+        str(name): float(hit_P[judged_P & (names == name)].mean())
+        for name in sorted(set(names[judged_P]))
+        if name
+    }
 
 
 def _longer(rows: Sequence[Mapping[str, Any]], gap_P: Float) -> float:
@@ -182,5 +200,7 @@ def _drift(now: Sequence[float], before: Sequence[float] | None) -> float | None
 
 def _template(pool: RewardPool, arm: str, row: Mapping[str, Any]) -> str:
     model: RewardModel = pool.load(arm)
-    render = getattr(getattr(model, "model", None), "render", None) or getattr(model, "render", None)
+    render = getattr(getattr(model, "model", None), "render", None) or getattr(
+        model, "render", None
+    )
     return str(render(row["prompt"], _text(row["chosen"]))) if callable(render) else ""

@@ -26,7 +26,10 @@ def spec_of(arm: ArmConfig) -> ArmSpec:
 
 
 def arm_pool(
-    specs: Iterable[ArmSpec], config: PoolConfig, device: str = "auto", examples: Iterable[Example] = ()
+    specs: Iterable[ArmSpec],
+    config: PoolConfig,
+    device: str = "auto",
+    examples: Iterable[Example] = (),
 ) -> RewardPool:
     """The arms, nothing loaded yet. ``device``: where ``pool.device`` is auto; ``examples``: what arms of kind gold know."""
     pool = RewardPool(

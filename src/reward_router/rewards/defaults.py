@@ -33,9 +33,12 @@ def default_arms(language_model: str = SMOLLM2, encoder: str = MINILM) -> list[A
     >>> [arm.name for arm in default_arms() if arm.kind == "head"]
     ['marks', 'brief', 'content']
     """
-    grammar = "quire" if _installed(QUIRE_MODULES) else "harper" if _installed(HARPER_MODULES) else None
+    grammar = (
+        "quire" if _installed(QUIRE_MODULES) else "harper" if _installed(HARPER_MODULES) else None
+    )
     learned = [
-        ArmSpec(name, "head", encoder, {"weights": HEADS, "head": name}) for name in ("marks", "brief", "content")
+        ArmSpec(name, "head", encoder, {"weights": HEADS, "head": name})
+        for name in ("marks", "brief", "content")
     ]
     return [
         ArmSpec("likelihood", "loglik", language_model, {"reduction": "mean"}),

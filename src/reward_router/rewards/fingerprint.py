@@ -21,7 +21,9 @@ def fingerprint(spec: ArmSpec) -> str:
     model = _placeless(source.model) if source else ""
     options = {name: _placeless(value) for name, value in spec.options.items()}
     for place in ARMS[spec.kind].places:
-        options.pop(place, None)  # what lies there is among what `arm_identity` reads, wherever it lies
+        options.pop(
+            place, None
+        )  # what lies there is among what `arm_identity` reads, wherever it lies
     identity = arm_identity(spec) | _served(spec)
     what = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
     digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()

@@ -88,7 +88,9 @@ def metric_code(options: Mapping[str, Any]) -> str:
     modules = [importlib.util.find_spec(name) for name in _METRIC_MODULES]
     files = [Path(module.origin) for module in modules if module is not None and module.origin]
     packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash([file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages])
+    return _hash(
+        [file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages]
+    )
 
 
 def python_code(options: Mapping[str, Any]) -> str:
@@ -138,13 +140,17 @@ def _imported(text: str, spec: ModuleSpec) -> list[str]:
         tree = ast.parse(text)
     except SyntaxError:
         return []
-    package = spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
+    package = (
+        spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
+    )
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            above = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             base = ".".join([*above, *([node.module] if node.module else [])])
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return names
@@ -153,7 +159,9 @@ def _imported(text: str, spec: ModuleSpec) -> list[str]:
 def _found(module: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(module)
-    except Exception:  # a package's own code runs, to look inside it; building the arm says what is wrong
+    except (
+        Exception
+    ):  # a package's own code runs, to look inside it; building the arm says what is wrong
         return None
 
 

@@ -27,7 +27,10 @@ SMOLLM2 = "smollm2-135m-instruct"
 MINILM = "all-minilm-l6-v2"
 EMBEDDED = (SMOLLM2, MINILM, TINY)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-_HUB = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct", MINILM: "sentence-transformers/all-MiniLM-L6-v2"}
+_HUB = {
+    SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct",
+    MINILM: "sentence-transformers/all-MiniLM-L6-v2",
+}
 _STALE_S = 3600.0
 _log = logging.getLogger(__name__)
 
@@ -59,7 +62,9 @@ def packaged_source(name: str) -> Path | None:
     return next(iter(sorted(folder.glob("*.gguf"))), None) if folder else None
 
 
-def check_model(name: str, *, trust_remote_code: bool = False, head: weights.Head | None = None) -> None:
+def check_model(
+    name: str, *, trust_remote_code: bool = False, head: weights.Head | None = None
+) -> None:
     """InputError where a model cannot be found: its configuration is read, from disk or the Hub.
 
     With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights are held.
@@ -69,8 +74,14 @@ def check_model(name: str, *, trust_remote_code: bool = False, head: weights.Hea
     from transformers import AutoConfig
 
     path = resolve_model(name)
-    config = _or_input_error(name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
-    if head is not None and Path(path).is_dir() and getattr(config, "quantization_config", None) is None:
+    config = _or_input_error(
+        name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    )
+    if (
+        head is not None
+        and Path(path).is_dir()
+        and getattr(config, "quantization_config", None) is None
+    ):
         skeleton(name, head, trust_remote_code=trust_remote_code)
 
 
@@ -80,7 +91,10 @@ def skeleton(name: str, head: weights.Head, *, trust_remote_code: bool = False) 
         return tiny_llama()[0]
     path = resolve_model(name)
     return _or_input_error(
-        name, lambda: weights.load_whole(head, name, path, trust_remote_code=trust_remote_code, meta=True)
+        name,
+        lambda: weights.load_whole(
+            head, name, path, trust_remote_code=trust_remote_code, meta=True
+        ),
     )
 
 
@@ -104,7 +118,9 @@ def model_identity(name: str) -> str:
     return total.hexdigest()
 
 
-def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+def load_causal_lm(
+    name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> Any:
     """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
 
     ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it, or auto.
@@ -115,19 +131,25 @@ def load_causal_lm(name: str, *, dtype: str = "float32", device: str = "cpu", tr
     return _pretrained("causal", name, dtype, device, trust_remote_code)
 
 
-def load_classifier(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+def load_classifier(
+    name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> Any:
     """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`.
 
     Its head multiplies in float32 whatever the dtype, and may be another project's (`weights.OWN_HEADS`).
     """
     if name == TINY:
-        raise InputError(f"model {TINY!r} has no reward head; it is a language model (kind: loglik)")
+        raise InputError(
+            f"model {TINY!r} has no reward head; it is a language model (kind: loglik)"
+        )
     model = _pretrained("classifier", name, dtype, device, trust_remote_code)
     weights.reward_head_in_float32(model, resolve_model(name))
     return model
 
 
-def load_body(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+def load_body(
+    name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> Any:
     """A model without a head (``AutoModel``: causal or encoder, text in, hidden states out), eval mode, no gradients."""
     if name == TINY:
         return freeze(tiny_llama()[0].model, dtype, device)
@@ -142,14 +164,19 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
 
     path = resolve_model(name)
     tokenizer = _or_input_error(
-        name, lambda: AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, padding_side="left")
+        name,
+        lambda: AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code, padding_side="left"
+        ),
     )
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_encoder(name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False) -> Any:
+def load_encoder(
+    name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
+) -> Any:
     """A frozen sentence encoder (``sentence_transformers.SentenceTransformer``), safetensors only."""
     from sentence_transformers import SentenceTransformer
 
@@ -159,7 +186,10 @@ def load_encoder(name: str, *, dtype: str = "float32", device: str = "cpu", trus
     if (Path(path) / "config.json").is_file():
         check_model(name, trust_remote_code=trust_remote_code, head="body")
     model = _or_input_error(
-        name, lambda: SentenceTransformer(path, device=where, trust_remote_code=trust_remote_code, model_kwargs=options)
+        name,
+        lambda: SentenceTransformer(
+            path, device=where, trust_remote_code=trust_remote_code, model_kwargs=options
+        ),
     )
     return model.eval().requires_grad_(False)
 
@@ -174,7 +204,9 @@ def torch_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         said = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} is not here: {said} (allowed: auto, cpu, cuda, cuda:0, ...)") from None
+        raise InputError(
+            f"device {device!r} is not here: {said} (allowed: auto, cpu, cuda, cuda:0, ...)"
+        ) from None
     return device
 
 
@@ -208,12 +240,16 @@ def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
     return model.to(device=where, dtype=torch_dtype(dtype, where)).eval().requires_grad_(False)
 
 
-def _pretrained(head: weights.Head, name: str, dtype: str, device: str, trust_remote_code: bool) -> Any:
+def _pretrained(
+    head: weights.Head, name: str, dtype: str, device: str, trust_remote_code: bool
+) -> Any:
     """A whole checkpoint on its device, every weight from the file and finite."""
     chosen, path = torch_dtype(dtype, torch_device(device)), resolve_model(name)
 
     def load() -> Any:
-        whole = weights.load_whole(head, name, path, dtype=chosen, trust_remote_code=trust_remote_code)
+        whole = weights.load_whole(
+            head, name, path, dtype=chosen, trust_remote_code=trust_remote_code
+        )
         return freeze(whole, dtype, device)
 
     model = _or_input_error(name, load)
@@ -268,15 +304,23 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, info = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, dtype="float32", local_files_only=True, output_loading_info=True
+        str(gguf.parent),
+        gguf_file=gguf.name,
+        dtype="float32",
+        local_files_only=True,
+        output_loading_info=True,
     )
     if info["missing_keys"]:
-        raise InputError(f"{gguf.name} lacks the weights {', '.join(sorted(info['missing_keys'])[:6])}")
+        raise InputError(
+            f"{gguf.name} lacks the weights {', '.join(sorted(info['missing_keys'])[:6])}"
+        )
     # transformers refuses to save a model that it still believes to be quantised
     del model.config.quantization_config
     model.hf_quantizer = None
     model.save_pretrained(folder, safe_serialization=True)
-    AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, local_files_only=True
+    ).save_pretrained(folder)
     for path in folder.iterdir():
         with path.open("rb") as handle:
             os.fsync(handle.fileno())

@@ -24,4 +24,6 @@ def check_options(
             raise InputError(f"{what} has no option {name!r}{nearest(name, parameters)}")
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options]
     if missing:
-        raise InputError(f"{what} needs the option {missing[0]!r}; it takes: {', '.join(parameters)}")
+        raise InputError(
+            f"{what} needs the option {missing[0]!r}; it takes: {', '.join(parameters)}"
+        )

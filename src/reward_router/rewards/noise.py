@@ -31,10 +31,14 @@ class NoisyBill:
         """The arm's (B, N) scores with noise."""
         return self.noise.score(prompts, responses)
 
-    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> Answer:
         """The arm's answer with noise on its scores."""
         answer = self.model.score_with_bill(prompts, responses)
-        return replace(answer, scores_BN=self.noise.add(answer.scores_BN.copy(), prompts, responses))
+        return replace(
+            answer, scores_BN=self.noise.add(answer.scores_BN.copy(), prompts, responses)
+        )
 
 
 class Noisy:
@@ -63,7 +67,9 @@ class Noisy:
             raise NotScores(next(iter(wrong.values())))
         return self.add(scores_BN, prompts, responses)
 
-    def add(self, scores_BN: Float, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
+    def add(
+        self, scores_BN: Float, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> Float:
         """The scores with noise, in place."""
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):

@@ -20,7 +20,15 @@ from reward_router.kinds import ARMS, nearest
 from reward_router.rewards.kinds.gold import KnownPrompts
 from reward_router.rewards.metered import Metered
 from reward_router.rewards.request import Request, ScoreResult, told
-from reward_router.rewards.spec import ArmSpec, Source, build, check_spec, load, needs_gold, source_of
+from reward_router.rewards.spec import (
+    ArmSpec,
+    Source,
+    build,
+    check_spec,
+    load,
+    needs_gold,
+    source_of,
+)
 from reward_router.rewards.template import Prompt
 from reward_router.types import RewardModel
 
@@ -51,13 +59,17 @@ class RewardPool:
         if resident < 1:
             raise InputError(f"resident is {resident}; at least one model must stay loaded")
         if timeout is not None and not timeout > 0:
-            raise InputError(f"timeout is {timeout}; a number of seconds above 0 is expected, or none")
+            raise InputError(
+                f"timeout is {timeout}; a number of seconds above 0 is expected, or none"
+            )
         for spec in specs.values():
             check_spec(spec)
         self.resident, self.timeout, self.loads = resident, timeout, 0
         self._specs = dict(specs)
         self._given = dict(models or {})
-        self._sources = {name: source_of(spec, dtype=dtype, device=device) for name, spec in specs.items()}
+        self._sources = {
+            name: source_of(spec, dtype=dtype, device=device) for name, spec in specs.items()
+        }
         self._loaded: OrderedDict[Source, Any] = OrderedDict()
         self._built: dict[str, RewardModel] = {}
         self._gold = KnownPrompts()
@@ -76,7 +88,10 @@ class RewardPool:
     @property
     def stays(self) -> bool:
         """Whether every model stays in memory once it is loaded."""
-        return len({source for source in self._sources.values() if source is not None}) <= self.resident
+        return (
+            len({source for source in self._sources.values() if source is not None})
+            <= self.resident
+        )
 
     def load(self, arm: str) -> RewardModel:
         """The arm's reward model, loaded now if it is not; InputError where that fails, so a run can stop before it starts."""
@@ -92,7 +107,9 @@ class RewardPool:
             self._built[arm] = build(self._specs[arm], loaded, gold=self._gold)
         return self._built[arm]
 
-    def score(self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> ScoreResult:
+    def score(
+        self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> ScoreResult:
         """Ask one arm about all responses of all prompts; rows may differ in length. Equal responses are computed once."""
         if len(prompts) != len(responses):
             raise InputError(f"{len(prompts)} prompts but {len(responses)} rows of responses")
@@ -101,7 +118,9 @@ class RewardPool:
         ask = Request.of(prompts, responses)
         busy = self._overran.get(arm)
         if busy is not None and busy.is_alive():
-            return ask.failed(arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0)
+            return ask.failed(
+                arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0
+            )
         with _Caught() as loading:
             loading.value = self.load(arm)
         if loading.interrupt is not None:
@@ -116,7 +135,11 @@ class RewardPool:
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:
             return ask.failed(
-                arm, "timeout", f"took longer than {self.timeout} s", self.timeout or 0.0, loading.seconds
+                arm,
+                "timeout",
+                f"took longer than {self.timeout} s",
+                self.timeout or 0.0,
+                loading.seconds,
             )
         if scoring.error is not None:
             return ask.failed(arm, "failed", told(scoring.error), scoring.seconds, loading.seconds)
@@ -134,7 +157,11 @@ class RewardPool:
 
         def load_and_place(arm: str) -> tuple[bool, int, int]:
             source, place = self._sources.get(arm), self.names.index(arm)
-            return source is not None and source not in self._loaded, place if source is None else first[source], place
+            return (
+                source is not None and source not in self._loaded,
+                place if source is None else first[source],
+                place,
+            )
 
         return sorted(arms, key=load_and_place)
 
@@ -144,7 +171,9 @@ class RewardPool:
             return
         while len(self._loaded) >= self.resident:
             gone, _ = self._loaded.popitem(last=False)
-            self._built = {arm: model for arm, model in self._built.items() if self._sources[arm] != gone}
+            self._built = {
+                arm: model for arm, model in self._built.items() if self._sources[arm] != gone
+            }
             _free_memory()
         self.loads += 1
         self._loaded[source] = load(source)
@@ -188,7 +217,10 @@ class _Caught:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool:
         self.seconds = time.perf_counter() - self._start
         if isinstance(error, KeyboardInterrupt):

@@ -41,7 +41,9 @@ class TokenScorer:
     included; ``share=False`` scores every continuation with its own copy of the prompt (the reference for tests).
     """
 
-    def __init__(self, model: Any, batch_tokens: int = 4096, head_tokens: int = 512, share: bool = True) -> None:
+    def __init__(
+        self, model: Any, batch_tokens: int = 4096, head_tokens: int = 512, share: bool = True
+    ) -> None:
         """Nothing runs until the first `logprobs`."""
         self.model = model
         self.batch_tokens, self.head_tokens, self.share = batch_tokens, head_tokens, share
@@ -58,7 +60,9 @@ class TokenScorer:
             self.token_forwards = before
         return self._abilities
 
-    def logprobs(self, prompts: Sequence[Tokens], continuations: Sequence[Sequence[Tokens]]) -> list[list[Float]]:
+    def logprobs(
+        self, prompts: Sequence[Tokens], continuations: Sequence[Sequence[Tokens]]
+    ) -> list[list[Float]]:
         """One float64 array a continuation, one natural log-probability a token; an empty continuation gives an empty array.
 
         ``prompts`` are token ids, at least one each; ``continuations[i]`` belong to ``prompts[i]``. Deterministic for the
@@ -72,7 +76,9 @@ class TokenScorer:
         shared = self.share and self.abilities.cache
         with torch.inference_mode():
             if not shared:
-                self._alone([(i, j) for i in asked for j in range(len(out[i]))], prompts, continuations, out)
+                self._alone(
+                    [(i, j) for i in asked for j in range(len(out[i]))], prompts, continuations, out
+                )
                 return out
             for group in batches([len(prompts[i]) for i in asked], self.batch_tokens):
                 self._group([asked[i] for i in group], prompts, continuations, out)
@@ -88,7 +94,9 @@ class TokenScorer:
         """All continuations of a few prompts of similar length: one forward for the prompts, then the continuations."""
         ids, mask = padded([prompts[i] for i in group], left=True)
         states, cache = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), _new_cache())
-        rows = [(g, j) for g, i in enumerate(group) for j, c in enumerate(continuations[i]) if len(c)]
+        rows = [
+            (g, j) for g, i in enumerate(group) for j, c in enumerate(continuations[i]) if len(c)
+        ]
         first = [continuations[group[g]][j][0] for g, j in rows]
         heads = self._gather(states[:, -1], [g for g, _ in rows], first)
         for (g, j), value in zip(rows, heads, strict=True):
@@ -113,9 +121,13 @@ class TokenScorer:
         source = torch.tensor([g for g, _ in rows])
         before = mask[source]
         positions = before.sum(1, keepdim=True) + (own.cumsum(1) - 1).clamp(min=0)
-        states, _ = self._forward(ids, torch.cat([before, own], 1), positions, _copied(cache, source))
+        states, _ = self._forward(
+            ids, torch.cat([before, own], 1), positions, _copied(cache, source)
+        )
         where = own.flatten().nonzero()[:, 0].tolist()
-        values = iter(self._gather(states.flatten(0, 1), where, [t for text in texts for t in text[1:]]))
+        values = iter(
+            self._gather(states.flatten(0, 1), where, [t for text in texts for t in text[1:]])
+        )
         for (g, j), text in zip(rows, texts, strict=True):
             out[group[g]][j][1:] = [next(values) for _ in text[1:]]
 
@@ -133,8 +145,14 @@ class TokenScorer:
             ids, mask = padded([[*prompt, *text][:-1] for prompt, text in pairs], left=False)
             states, _ = self._forward(ids, mask, None, None)
             width = ids.shape[1]
-            where = [r * width + len(p) - 1 + t for r, (p, text) in enumerate(pairs) for t in range(len(text))]
-            values = iter(self._gather(states.flatten(0, 1), where, [t for _, text in pairs for t in text]))
+            where = [
+                r * width + len(p) - 1 + t
+                for r, (p, text) in enumerate(pairs)
+                for t in range(len(text))
+            ]
+            values = iter(
+                self._gather(states.flatten(0, 1), where, [t for _, text in pairs for t in text])
+            )
             for r in chunk:
                 i, j = rows[r]
                 out[i][j][:] = [next(values) for _ in out[i][j]]
@@ -150,7 +168,11 @@ class TokenScorer:
             inputs["position_ids"] = positions.to(device)
         if cache is not None:
             inputs["past_key_values"] = cache
-        body = self.model.get_decoder() if self._abilities is not None and self._abilities.split else self.model
+        body = (
+            self.model.get_decoder()
+            if self._abilities is not None and self._abilities.split
+            else self.model
+        )
         result = body(**inputs, use_cache=cache is not None)
         states = result.last_hidden_state if body is not self.model else result.logits
         return states, getattr(result, "past_key_values", None)
@@ -175,7 +197,9 @@ class TokenScorer:
         self._alone([(0, 0), (0, 1), (1, 0)], prompts, texts, [reference[:2], reference[2:]])
         split = self._head_splits()
         self._abilities = Abilities(split=split, cache=False)
-        return Abilities(split=split, cache=self._cache_agrees(prompts, texts, np.concatenate(reference)))
+        return Abilities(
+            split=split, cache=self._cache_agrees(prompts, texts, np.concatenate(reference))
+        )
 
     def _head_splits(self) -> bool:
         ids, mask = padded([[1, 2, 3, 4]], left=False)
@@ -192,16 +216,22 @@ class TokenScorer:
         except (AttributeError, TypeError, ValueError, RuntimeError):
             return False
         theirs = self.model(**inputs).logits
-        return ours.shape == theirs.shape and bool(torch.allclose(ours.float(), theirs.float(), rtol=1e-5, atol=1e-5))
+        return ours.shape == theirs.shape and bool(
+            torch.allclose(ours.float(), theirs.float(), rtol=1e-5, atol=1e-5)
+        )
 
-    def _cache_agrees(self, prompts: Sequence[Tokens], texts: Sequence[Sequence[Tokens]], reference: Float) -> bool:
+    def _cache_agrees(
+        self, prompts: Sequence[Tokens], texts: Sequence[Sequence[Tokens]], reference: Float
+    ) -> bool:
         out = [[np.zeros(len(c)) for c in row] for row in texts]
         try:
             self._group([0, 1], prompts, texts, out)
         except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
             return False
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.3
-        return bool(np.abs(np.concatenate([c for row in out for c in row]) - reference).max() < tolerance)
+        return bool(
+            np.abs(np.concatenate([c for row in out for c in row]) - reference).max() < tolerance
+        )
 
 
 def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
@@ -224,7 +254,10 @@ def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
 def padded(rows: Sequence[Tokens], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(ids, mask), both (rows, widest) int64; the pad id is 0 and carries no meaning: only the mask does."""
     width = max(len(row) for row in rows)
-    ids, mask = torch.zeros(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.long)
+    ids, mask = (
+        torch.zeros(len(rows), width, dtype=torch.long),
+        torch.zeros(len(rows), width, dtype=torch.long),
+    )
     for r, row in enumerate(rows):
         where = slice(width - len(row), width) if left else slice(0, len(row))
         ids[r, where], mask[r, where] = torch.tensor(row, dtype=torch.long), 1
@@ -244,7 +277,11 @@ def _copied(cache: Any, rows: torch.Tensor) -> Any:
     copy = _new_cache()
     for number, layer in enumerate(cache.layers):
         if type(layer) is not DynamicLayer:
-            raise ValueError(f"layer {number} keeps a {type(layer).__name__}, which cannot be shared between rows")
+            raise ValueError(
+                f"layer {number} keeps a {type(layer).__name__}, which cannot be shared between rows"
+            )
         picked = rows.to(layer.keys.device)
-        copy.update(layer.keys.index_select(0, picked), layer.values.index_select(0, picked), number)
+        copy.update(
+            layer.keys.index_select(0, picked), layer.values.index_select(0, picked), number
+        )
     return copy

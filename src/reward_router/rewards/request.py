@@ -65,7 +65,11 @@ class ScoreResult:
 
     def bill(self, b: int, n: int) -> tuple[float, float]:
         """Seconds and price of one response; where the arm does not measure them, its share of the seconds, and NaN."""
-        seconds = self.seconds / max(1, self.n_calls) if self.seconds_BN is None else float(self.seconds_BN[b, n])
+        seconds = (
+            self.seconds / max(1, self.n_calls)
+            if self.seconds_BN is None
+            else float(self.seconds_BN[b, n])
+        )
         return seconds, math.nan if self.price_BN is None else float(self.price_BN[b, n])
 
     @property
@@ -101,21 +105,26 @@ class Request:
     column_BN: list[list[int]]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True) -> "Request":
+    def of(
+        cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True
+    ) -> "Request":
         """De-duplicate; O(total text). ``join``: rows of one prompt become one; else only rows of equal responses do."""
         rows: dict[str, int] = {}
         known: list[dict[str, int]] = []
         distinct: list[Prompt] = []
         keys = [_key(prompt) for prompt in prompts]
         if not join:
-            keys = [f"{key}{json.dumps(list(row))}" for key, row in zip(keys, responses, strict=True)]
+            keys = [
+                f"{key}{json.dumps(list(row))}" for key, row in zip(keys, responses, strict=True)
+            ]
         for key, prompt in zip(keys, prompts, strict=True):
             if rows.setdefault(key, len(rows)) == len(known):
                 known.append({})
                 distinct.append(prompt)
         row_B = [rows[key] for key in keys]
         column_BN = [
-            [known[r].setdefault(text, len(known[r])) for text in row] for r, row in zip(row_B, responses, strict=True)
+            [known[r].setdefault(text, len(known[r])) for text in row]
+            for r, row in zip(row_B, responses, strict=True)
         ]
         return cls(distinct, [list(texts) for texts in known], row_B, column_BN)
 
@@ -126,7 +135,9 @@ class Request:
         """
         if isinstance(model, Metered):
             return self._metered(model)
-        wide_UN = np.full((len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan)
+        wide_UN = np.full(
+            (len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan
+        )
         asking = _Asking(self, model, wide_UN)
         asked = [u for u, r in enumerate(self.responses) if r]
         if ragged:
@@ -148,23 +159,52 @@ class Request:
         scores_UN, wrong = read_rows(answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1])
         errors = {**wrong, **{u: told(error) for u, error in answer.errors.items()}}
         asked = [u for u, r in enumerate(self.responses) if r]
-        every = next(iter(answer.errors.values()), None) if asked and len(errors) == len(asked) else None
+        every = (
+            next(iter(answer.errors.values()), None)
+            if asked and len(errors) == len(asked)
+            else None
+        )
         return Scored(scores_UN, errors, answer.seconds_BN, answer.price_BN, answer.notices, every)
 
     def result(self, arm: str, scored: Scored, seconds: float, load_seconds: float) -> ScoreResult:
         """The answer, put back in the places asked about; where every row failed, that failure with its bill."""
         seconds_BN, price_BN = self._billed(scored.seconds_UN), self._billed(scored.price_UN)
-        bill: dict[str, Any] = {"seconds_BN": seconds_BN, "price_BN": price_BN, "notices": scored.notices}
+        bill: dict[str, Any] = {
+            "seconds_BN": seconds_BN,
+            "price_BN": price_BN,
+            "notices": scored.notices,
+        }
         scores_BN, mask_BN = self._blank()
         if scored.error is not None:
             bill["stops"] = isinstance(scored.error, ArmStops)
             bill["away"] = isinstance(scored.error, ArmFailed) and scored.error.away
             said = told(scored.error)
-            return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "failed", said, *self._counts(), **bill)
+            return ScoreResult(
+                arm,
+                scores_BN,
+                mask_BN,
+                seconds,
+                load_seconds,
+                "failed",
+                said,
+                *self._counts(),
+                **bill,
+            )
         for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
             scores_BN[b, : len(columns)] = scored.scores_UN[r, columns]
         failed = {b: scored.errors[r] for b, r in enumerate(self.row_B) if r in scored.errors}
-        return ScoreResult(arm, scores_BN, mask_BN, seconds, load_seconds, "ok", None, *self._counts(), failed, **bill)
+        return ScoreResult(
+            arm,
+            scores_BN,
+            mask_BN,
+            seconds,
+            load_seconds,
+            "ok",
+            None,
+            *self._counts(),
+            failed,
+            **bill,
+        )
 
     def _billed(self, value_UN: Float | None) -> Float | None:
         """(B, N) a bill in the places asked about: a response that was asked about twice is billed at its first place, 0 after."""
@@ -188,7 +228,16 @@ class Request:
         refused: bool = False,
     ) -> ScoreResult:
         """No answer: every score NaN."""
-        return ScoreResult(arm, *self._blank(), seconds, load_seconds, status, error, *self._counts(), refused=refused)
+        return ScoreResult(
+            arm,
+            *self._blank(),
+            seconds,
+            load_seconds,
+            status,
+            error,
+            *self._counts(),
+            refused=refused,
+        )
 
     def _blank(self) -> tuple[Float, NDArray[np.bool_]]:
         shape = (len(self.row_B), max((len(c) for c in self.column_BN), default=0))
@@ -262,7 +311,9 @@ class _Asking:
             scores_BN, wrong = read_rows(answer, len(rows), width)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # an arm is foreign code: even its sys.exit is its own failure
+        except (
+            BaseException
+        ) as error:  # an arm is foreign code: even its sys.exit is its own failure
             self.first = self.first or error
             return error
         self.answered = True

@@ -93,12 +93,22 @@ def load(source: Source) -> tuple[Any, ...]:
     where: dict[str, Any] = {"dtype": source.dtype, "device": source.device, **options}
     if source.loader == "encoder":
         return (loading.load_encoder(source.model, **where),)
-    models: dict[str, Callable[..., Any]] = {"causal": loading.load_causal_lm, "classifier": loading.load_classifier}
-    return models[source.loader](source.model, **where), loading.load_tokenizer(source.model, **options)
+    models: dict[str, Callable[..., Any]] = {
+        "causal": loading.load_causal_lm,
+        "classifier": loading.load_classifier,
+    }
+    return models[source.loader](source.model, **where), loading.load_tokenizer(
+        source.model, **options
+    )
 
 
 def build(
-    spec: ArmSpec, loaded: Sequence[Any] | None = None, *, dtype: str = "auto", device: str = "cpu", gold: Any = None
+    spec: ArmSpec,
+    loaded: Sequence[Any] | None = None,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    gold: Any = None,
 ) -> RewardModel:
     """The reward model of a spec, on what `load` returned for its source (loaded now where None is given).
 
@@ -119,9 +129,13 @@ def build(
     given = {"gold": gold} if kind.needs_gold else {}
     model = kind.make(*loaded, **given, **options)
     if not isinstance(model, RewardModel):
-        raise InputError(f"arm {spec.name!r}: kind {spec.kind} has no method score(prompts, responses)")
+        raise InputError(
+            f"arm {spec.name!r}: kind {spec.kind} has no method score(prompts, responses)"
+        )
     if "noise" in spec.options:
-        return noisy(model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name)
+        return noisy(
+            model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name
+        )
     return model
 
 

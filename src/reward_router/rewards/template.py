@@ -34,7 +34,11 @@ def answered(response: str) -> dict[str, Any]:
     >>> answered("Oslo")
     {'role': 'assistant', 'content': 'Oslo'}
     """
-    return response.message if isinstance(response, Reply) else {"role": "assistant", "content": str(response)}
+    return (
+        response.message
+        if isinstance(response, Reply)
+        else {"role": "assistant", "content": str(response)}
+    )
 
 
 def user_text(prompt: Prompt) -> str:
@@ -59,7 +63,9 @@ def check_template(tokenizer: Any, chat_template: str | None, name: str) -> str 
     return chat_template
 
 
-def render(tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, generate: bool) -> str:
+def render(
+    tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, generate: bool
+) -> str:
     """The chat as the model's text; ``generate`` opens the assistant's turn. InputError where the template refuses it.
 
     Tool calls are written as the template writes them; where it knows none, they stand in the content as JSON text.
@@ -67,33 +73,49 @@ def render(tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, 
     from jinja2 import TemplateError
 
     try:
-        return _rendered(tokenizer, _with_calls_shown(tokenizer, chat, template), template, generate)
+        return _rendered(
+            tokenizer, _with_calls_shown(tokenizer, chat, template), template, generate
+        )
     except TemplateError as error:
         roles = [m["role"] for m in chat]
-        raise InputError(f"the chat template refuses messages with roles {roles}: {error}") from error
+        raise InputError(
+            f"the chat template refuses messages with roles {roles}: {error}"
+        ) from error
 
 
-def _rendered(tokenizer: Any, chat: list[dict[str, Any]], template: str | None, generate: bool) -> str:
+def _rendered(
+    tokenizer: Any, chat: list[dict[str, Any]], template: str | None, generate: bool
+) -> str:
     given = {"chat_template": template} if template else {}
-    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **given))
+    return str(
+        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **given)
+    )
 
 
-def _with_calls_shown(tokenizer: Any, chat: list[dict[str, Any]], template: str | None) -> list[dict[str, Any]]:
+def _with_calls_shown(
+    tokenizer: Any, chat: list[dict[str, Any]], template: str | None
+) -> list[dict[str, Any]]:
     """The chat, its tool calls turned into content where the template passes over them or cannot take them."""
     if not any("tool_calls" in message for message in chat):
         return chat
     from jinja2 import TemplateError
 
-    silent = [{key: value for key, value in message.items() if key != "tool_calls"} for message in chat]
+    silent = [
+        {key: value for key, value in message.items() if key != "tool_calls"} for message in chat
+    ]
     try:
-        if _rendered(tokenizer, chat, template, False) != _rendered(tokenizer, silent, template, False):
+        if _rendered(tokenizer, chat, template, False) != _rendered(
+            tokenizer, silent, template, False
+        ):
             return chat
     except (TemplateError, TypeError, ValueError):
         pass
     return [{**bare, "content": text_of(whole)} for bare, whole in zip(silent, chat, strict=True)]
 
 
-def continuation(tokenizer: Any, chat: list[dict[str, Any]], response: str, template: str | None) -> str:
+def continuation(
+    tokenizer: Any, chat: list[dict[str, Any]], response: str, template: str | None
+) -> str:
     """What a language model writes after the prompt for this response: its text, or its tool calls in the template's own words."""
     if not isinstance(response, Reply):
         return response
@@ -120,8 +142,14 @@ def response_tokens(
     Cost O(N (prompt + response)) characters.
     """
     if tokenizer.eos_token_id is None:
-        raise InputError("the tokenizer has no EOS token, so the end of a response cannot be scored")
-    whole = tokenizer([prompt_text + r for r in responses], add_special_tokens=False)["input_ids"] if responses else []
+        raise InputError(
+            "the tokenizer has no EOS token, so the end of a response cannot be scored"
+        )
+    whole = (
+        tokenizer([prompt_text + r for r in responses], add_special_tokens=False)["input_ids"]
+        if responses
+        else []
+    )
     cut, out = len(prompt_ids), []
     for response, ids in zip(responses, whole, strict=True):
         same = list(ids[:cut]) == prompt_ids

@@ -28,7 +28,9 @@ def tiny_tokenizer() -> Any:
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
     start, end, pad = SPECIAL_TOKENS
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -40,7 +42,9 @@ def tiny_tokenizer() -> Any:
     )
 
 
-def tiny_llama(seed: int = 0, hidden: int = 64, layers: int = 2, max_positions: int = 2048) -> tuple[Any, Any]:
+def tiny_llama(
+    seed: int = 0, hidden: int = 64, layers: int = 2, max_positions: int = 2048
+) -> tuple[Any, Any]:
     """A random Llama (about 91 000 weights at the defaults) and its tokenizer; float32, CPU, eval mode.
 
     The weights depend on ``seed`` only; torch's global generator is left as it was. Cost O(weights), 10 ms.

@@ -16,7 +16,11 @@ from reward_router.errors import InputError
 Head = Literal["causal", "classifier", "body"]
 """What is asked of a checkpoint: next-token logits, a reward head, or hidden states alone."""
 
-AUTO = {"causal": "AutoModelForCausalLM", "classifier": "AutoModelForSequenceClassification", "body": "AutoModel"}
+AUTO = {
+    "causal": "AutoModelForCausalLM",
+    "classifier": "AutoModelForSequenceClassification",
+    "body": "AutoModel",
+}
 OWN_HEADS = ("v_head.summary", "v_head", "value_head.summary", "value_head", "reward_head")
 """Where other projects keep the linear head of a reward or value model: TRL, OpenRLHF, DeepSpeed-Chat, LLaMA-Factory."""
 _CAUSAL = ("forcausallm", "lmheadmodel")
@@ -25,7 +29,13 @@ _NAMED = 6  # missing tensors that a message names
 
 
 def load_whole(
-    head: Head, name: str, path: str, *, dtype: Any = "auto", trust_remote_code: bool = False, meta: bool = False
+    head: Head,
+    name: str,
+    path: str,
+    *,
+    dtype: Any = "auto",
+    trust_remote_code: bool = False,
+    meta: bool = False,
 ) -> Any:
     """The model of a checkpoint, every weight of it from the checkpoint; ``meta``: its skeleton, which takes no memory.
 
@@ -40,7 +50,11 @@ def load_whole(
         options["num_labels"] = foreign[1]
     with _quiet(progress=not meta):
         model, info = getattr(transformers, AUTO[head]).from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **options, **({"device_map": "meta"} if meta else {})
+            path,
+            dtype=dtype,
+            output_loading_info=True,
+            **options,
+            **({"device_map": "meta"} if meta else {}),
         )
     missing = {key for key in info["missing_keys"] if not (head == "body" and "pooler." in key)}
     if foreign is not None and missing == {"score.weight"}:
@@ -49,7 +63,9 @@ def load_whole(
         return model
     _check_architecture(head, name, model, trust_remote_code, missing)
     if missing or info["mismatched_keys"]:
-        raise InputError(f"model {name!r} {_lacks(missing, info['mismatched_keys'])} ({_hint(head, model)})")
+        raise InputError(
+            f"model {name!r} {_lacks(missing, info['mismatched_keys'])} ({_hint(head, model)})"
+        )
     return model
 
 
@@ -119,7 +135,9 @@ def _own_head(path: str) -> tuple[str, int] | None:
     shapes: dict[str, list[int]] = {}
     for file in _files(path) if Path(path).is_dir() else []:
         with safe_open(file, framework="pt") as tensors:
-            heads = [key for key in list(tensors.keys()) if "head" in key or key.startswith("score.")]
+            heads = [
+                key for key in list(tensors.keys()) if "head" in key or key.startswith("score.")
+            ]
             shapes |= {key: tensors.get_slice(key).get_shape() for key in heads}
     if "score.weight" in shapes:
         return None
@@ -138,7 +156,9 @@ def _set_head(model: Any, path: str, prefix: str) -> None:
     weight, bias = held[f"{prefix}.weight"], held.get(f"{prefix}.bias")
     hidden = model.score.in_features
     if weight.shape[1] != hidden:
-        raise InputError(f"model {path!r}: {prefix}.weight has shape {tuple(weight.shape)}, expected (*, {hidden})")
+        raise InputError(
+            f"model {path!r}: {prefix}.weight has shape {tuple(weight.shape)}, expected (*, {hidden})"
+        )
     head = torch.nn.Linear(hidden, weight.shape[0], bias=bias is not None)
     with torch.no_grad():
         head.weight.copy_(weight.float())
@@ -147,7 +167,9 @@ def _set_head(model: Any, path: str, prefix: str) -> None:
     model.score = head.to(model.dtype)
 
 
-def _check_architecture(head: Head, name: str, model: Any, trusted: bool, missing: set[str]) -> None:
+def _check_architecture(
+    head: Head, name: str, model: Any, trusted: bool, missing: set[str]
+) -> None:
     """InputError where the checkpoint was saved for another head than the one asked for, or for code that may not run."""
     saved = list(getattr(model.config, "architectures", None) or [])
     built = type(model).__name__
@@ -166,7 +188,9 @@ def _check_architecture(head: Head, name: str, model: Any, trusted: bool, missin
         else f"{'a causal language model' if head == 'causal' else 'a sequence classifier'} is expected"
     )
     lacks = f" and {_lacks(missing, set())}" if missing else ""
-    raise InputError(f"model {name!r} was saved as {', '.join(saved)}, not as {built}{lacks}; {allowed}")
+    raise InputError(
+        f"model {name!r} was saved as {', '.join(saved)}, not as {built}{lacks}; {allowed}"
+    )
 
 
 def _lacks(missing: set[str], mismatched: Any) -> str:
@@ -193,7 +217,8 @@ def _hint(head: Head, model: Any) -> str:
 
 def _widen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(
-        part.float() if hasattr(part, "is_floating_point") and part.is_floating_point() else part for part in given
+        part.float() if hasattr(part, "is_floating_point") and part.is_floating_point() else part
+        for part in given
     )
 
 
@@ -217,7 +242,13 @@ def _quiet(progress: bool) -> Iterator[None]:
 def context_of(config: Any) -> int | None:
     """Tokens that a model can read, as its configuration says (learned and rotary positions alike); None: no limit named."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length"):
+    for key in (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "max_sequence_length",
+        "seq_length",
+    ):
         value = getattr(text, key, None)
         if isinstance(value, int | float) and math.isfinite(value) and value > 0:
             return int(value)

@@ -27,7 +27,9 @@ from reward_router.types import AnyFloat, Float, Int, State
 
 STATE_KIND = "Adaptive"
 WIDTH = 0.3
-ROWS_AHEAD = 300.0  # rows that are expected at least where no horizon is given; later as many as were seen
+ROWS_AHEAD = (
+    300.0  # rows that are expected at least where no horizon is given; later as many as were seen
+)
 FIRST_LOOK, GROWTH, LATE, LATE_GROWTH = (
     32,
     1.5,
@@ -93,7 +95,9 @@ class Adaptive:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from utilities; nothing is ever ``forced``."""
         x_BD = self._contexts(context_BD)
         mean_K, sd_K, bonus_K = self._strengths()
@@ -114,11 +118,19 @@ class Adaptive:
         if self._plain is None:
             mean_K, sd_K = self.population.arms(self.totals_K3)
             noise_K = self.population.noise(mean_K)
-            self._plain = mean_K, sd_K, pooled.worth_of_trying(mean_K, sd_K, noise_K, self._rows_left())
+            self._plain = (
+                mean_K,
+                sd_K,
+                pooled.worth_of_trying(mean_K, sd_K, noise_K, self._rows_left()),
+            )
         return self._plain
 
     def _rows_left(self) -> float:
-        left = max(ROWS_AHEAD, self.clock) if self.horizon is None else max(self.horizon - self.clock, 1)
+        left = (
+            max(ROWS_AHEAD, self.clock)
+            if self.horizon is None
+            else max(self.horizon - self.clock, 1)
+        )
         memory = np.inf if self.discount == 1 else 1 / (1 - self.discount)
         return float(min(left, memory))
 
@@ -143,12 +155,16 @@ class Adaptive:
     def _contexts(self, context_BD: object) -> Float:
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
         if x_BD.size and float(np.abs(x_BD).max()) > LONGEST / np.sqrt(self.dim):
-            raise InputError(f"contexts may have a norm of at most {LONGEST:g}; normalise them to about 1")
+            raise InputError(
+                f"contexts may have a norm of at most {LONGEST:g}; normalise them to about 1"
+            )
         return x_BD
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
         x_BD = self._contexts(context_BD)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
@@ -188,8 +204,12 @@ class Adaptive:
 
     def _look(self) -> None:
         """Learn anew how far contexts are believed, and the model they give."""
-        self.belief = context_belief.learned(self.rows_K, self.totals_K3, self.population, self.belief, self.clock)
-        self.model = model_of(self.belief, self.rows_K, self.clock) if self.belief.believed else None
+        self.belief = context_belief.learned(
+            self.rows_K, self.totals_K3, self.population, self.belief, self.clock
+        )
+        self.model = (
+            model_of(self.belief, self.rows_K, self.clock) if self.belief.believed else None
+        )
         growth = GROWTH if self.clock < LATE else LATE_GROWTH
         self.next_look = min(int(np.ceil(growth * self.clock)), self.clock + self._patience())
 
@@ -239,7 +259,9 @@ class Adaptive:
         take = partial(checks.stored, state, "")
         discount, has_model = take("setup", np.float64, (2,)).tolist()
         if discount != self.discount:
-            raise InputError(f"this state was learned with discount {discount:g}, not {self.discount:g}")
+            raise InputError(
+                f"this state was learned with discount {discount:g}, not {self.discount:g}"
+            )
         totals_K3 = take("totals_K3", np.float64, (None, 3))
         arms = checks.whole("arms in the state", len(totals_K3), 1, checks.MAX_ARMS)
         clock, next_pool, next_look, spread = take("counts", np.int64, (4,)).tolist()
@@ -250,13 +272,26 @@ class Adaptive:
         rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
         for k, arm in enumerate(rows_K):
             arm.load(state, f"rows/{k}/")
-        inner = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
-        if bool(has_model) != bool(inner) or sum(n.startswith("rows/") for n in state) != arms * len(ArmRows.names):
-            raise InputError("the state's arms do not fit its totals, or its model is missing or unexpected")
+        inner = {
+            name.removeprefix("model/"): value
+            for name, value in state.items()
+            if name.startswith("model/")
+        }
+        if bool(has_model) != bool(inner) or sum(
+            n.startswith("rows/") for n in state
+        ) != arms * len(ArmRows.names):
+            raise InputError(
+                "the state's arms do not fit its totals, or its model is missing or unexpected"
+            )
         model = loaded(empty_model(arms, self.dim), inner) if inner else None
         if model is not None and model.n_arms != arms:
             raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
-        self.totals_K3, self.rows_K, self.model, self.population = totals_K3, rows_K, model, population
+        self.totals_K3, self.rows_K, self.model, self.population = (
+            totals_K3,
+            rows_K,
+            model,
+            population,
+        )
         self.clock, self.next_pool, self.next_look = clock, next_pool, next_look
         self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
         self._plain = None

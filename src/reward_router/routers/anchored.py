@@ -30,13 +30,19 @@ class Anchored:
     takes_penalty = True
     takes_forced = True
 
-    def __init__(self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None) -> None:
+    def __init__(
+        self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None
+    ) -> None:
         """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units. InputError for another shape."""
         self.router = router
         self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
-        self.offset_K = np.zeros(router.n_arms) if offset_K is None else np.array(offset_K, dtype=np.float64)
+        self.offset_K = (
+            np.zeros(router.n_arms) if offset_K is None else np.array(offset_K, dtype=np.float64)
+        )
         if self.offset_K.shape != (router.n_arms,):
-            raise InputError(f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}")
+            raise InputError(
+                f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}"
+            )
 
     @property
     def n_arms(self) -> int:
@@ -57,7 +63,8 @@ class Anchored:
         """(B, K) prior means of the payoffs; an arm's column does not depend on which others there are, bit for bit."""
         x_BD = np.asarray(context_BD, np.float64)
         columns = [
-            (x_BD * row_D).sum(axis=1) + offset for row_D, offset in zip(self.prior_KD, self.offset_K, strict=True)
+            (x_BD * row_D).sum(axis=1) + offset
+            for row_D, offset in zip(self.prior_KD, self.offset_K, strict=True)
         ]
         return np.stack(columns, axis=1)
 
@@ -66,15 +73,23 @@ class Anchored:
         mean_BK, sd_BK = self.router.posterior(context_BD)
         return mean_BK + self.prior(context_BD), sd_BK
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K) exact P(arm wins). ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         mean_BK, sd_BK = self.posterior(context_BD)
-        first_K = forced_K(self.router.model.pulls_K, self.warmup) if forced and self.warmup else None
+        first_K = (
+            forced_K(self.router.model.pulls_K, self.warmup) if forced and self.warmup else None
+        )
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
-        return win_probability(mean_BK if penalty_K is None else mean_BK - penalty_K, self.router.width * sd_BK)
+        return win_probability(
+            mean_BK if penalty_K is None else mean_BK - penalty_K, self.router.width * sd_BK
+        )
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Learn what the prior left unexplained."""
         rows = len(self.router.model.contexts(context_BD))
         index_B, y_B = checks.arms(arm_B, rows, self.n_arms), checks.payoffs(payoff_B, rows)
@@ -84,23 +99,35 @@ class Anchored:
     def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
         """log N(payoff; mean, posterior variance + noise variance) of one arm at one context, up to a constant. O(D^2)."""
         model = self.router.model
-        prior = float((np.asarray(x_1D[0], np.float64) * self.prior_KD[arm]).sum() + self.offset_K[arm])
+        prior = float(
+            (np.asarray(x_1D[0], np.float64) * self.prior_KD[arm]).sum() + self.offset_K[arm]
+        )
         return model.foresight(model.contexts(x_1D), arm, payoff - prior)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
         row_1D = checked_prior(None if prior_mean_D is None else [prior_mean_D], 1, self.dim)
-        self.prior_KD, self.offset_K = np.concatenate([self.prior_KD, row_1D]), np.append(self.offset_K, 0.0)
+        self.prior_KD, self.offset_K = (
+            np.concatenate([self.prior_KD, row_1D]),
+            np.append(self.offset_K, 0.0),
+        )
         return self.router.add_arm()
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; the others keep what they learned bit for bit."""
         self.router.remove_arm(index)
-        self.prior_KD, self.offset_K = np.delete(self.prior_KD, index, axis=0), np.delete(self.offset_K, index)
+        self.prior_KD, self.offset_K = (
+            np.delete(self.prior_KD, index, axis=0),
+            np.delete(self.offset_K, index),
+        )
 
     def state_dict(self) -> State:
         """The learning router's state and the prior, arrays only."""
-        return {**self.router.state_dict(), "anchor_KD": self.prior_KD.copy(), "offset_K": self.offset_K.copy()}
+        return {
+            **self.router.state_dict(),
+            "anchor_KD": self.prior_KD.copy(),
+            "offset_K": self.offset_K.copy(),
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError (and no change) where the state does not fit."""

@@ -90,12 +90,18 @@ def bayesian(
         return Strongest([row_of_arm.get(name) for name in arms])
     if without == "offline":
         calibrated = artifact.calibration
-        zero = {**NO_PRIOR, "prior_precision": calibrated.zero_precision, "noise_sd": calibrated.noise_sd}
+        zero = {
+            **NO_PRIOR,
+            "prior_precision": calibrated.zero_precision,
+            "noise_sd": calibrated.noise_sd,
+        }
         return LinearThompson(len(arms), dim, **{**zero, **given})
     if "prior_precision" in given:
         given["precision"] = given.pop("prior_precision")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # arms without strengths: the run says so in its own words
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # arms without strengths: the run says so in its own words
         return artifact.router(arms, trust=TRUST if trust is None else trust, **given)
 
 

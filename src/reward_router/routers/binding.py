@@ -22,7 +22,9 @@ def bound(router: object) -> Router:
     if isinstance(router, Router):
         return router
     lacking = next(name for name in NEEDED if getattr(router, name, NEEDED) is NEEDED)
-    raise InputError(f"{type(router).__name__} is no router: it has no {lacking} ({NEEDED[lacking]})")
+    raise InputError(
+        f"{type(router).__name__} is no router: it has no {lacking} ({NEEDED[lacking]})"
+    )
 
 
 def resizable(router: Router) -> Resizable:

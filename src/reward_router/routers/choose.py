@@ -19,7 +19,9 @@ def choose(probs_BK: AnyFloat, uniform_B: AnyFloat) -> tuple[Int, Float]:
     """
     p_BK, u_B = np.asarray(probs_BK, np.float64), np.asarray(uniform_B, np.float64)
     if p_BK.ndim != 2 or u_B.shape != p_BK.shape[:1]:
-        raise InputError(f"choose takes probs (B, K) and one number a row (B,), got {p_BK.shape} and {u_B.shape}")
+        raise InputError(
+            f"choose takes probs (B, K) and one number a row (B,), got {p_BK.shape} and {u_B.shape}"
+        )
     if not (np.isfinite(p_BK).all() and (p_BK >= 0).all()):
         raise InputError("choose: probabilities must be finite and at least 0")
     if not ((u_B >= 0) & (u_B < 1)).all():

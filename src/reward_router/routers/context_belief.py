@@ -83,12 +83,18 @@ class _Design:
             root_TT = np.linalg.cholesky(np.eye(len(z_TZ)) + z_TZ @ z_TZ.T)
             white_T = solve_triangular(root_TT, self.y_T, lower=True, check_finite=False)
             inverse_T = solve_triangular(root_TT, white_T, lower=True, trans=1, check_finite=False)
-            log = -np.log(np.diagonal(root_TT)).sum() + 0.5 * (self.y_T @ self.y_T - white_T @ white_T)
+            log = -np.log(np.diagonal(root_TT)).sum() + 0.5 * (
+                self.y_T @ self.y_T - white_T @ white_T
+            )
             return float(log), scale_Z * (z_TZ.T @ inverse_T)
-        root_ZZ = np.linalg.cholesky(np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z)
+        root_ZZ = np.linalg.cholesky(
+            np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
+        )
         white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
         mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
-        return float(-np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z), scale_Z * mean_Z
+        return float(
+            -np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z
+        ), scale_Z * mean_Z
 
     def arm_only(self, scale: float) -> float:
         """Log evidence where the first feature alone has a weight."""
@@ -130,7 +136,9 @@ def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
     return out_ZZ
 
 
-def learned(arms: Sequence[ArmRows], totals_K3: Float, population: Population, before: Belief, now: int) -> Belief:
+def learned(
+    arms: Sequence[ArmRows], totals_K3: Float, population: Population, before: Belief, now: int
+) -> Belief:
     """The belief that all payoffs so far support. O(K D^2 min(rows, D)) times the spreads that are weighed."""
     with one_thread():
         strength_K, _ = population.arms(totals_K3)
@@ -146,7 +154,9 @@ def learned(arms: Sequence[ArmRows], totals_K3: Float, population: Population, b
         tried = _tried(before.spread, len(mean_D), any(arm.summed for arm in used))
         weight, spread = _weighed(designs, tried, population.variance, length, difficulty_S)
     weight_var = float(SPREADS[spread] ** 2 / length)
-    return Belief(weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D)
+    return Belief(
+        weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D
+    )
 
 
 def _tried(last: int, dim: int, summed: bool) -> list[int]:
@@ -173,7 +183,12 @@ def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, f
 
 
 def _difficulty(
-    arms: Sequence[ArmRows], now: int, strength_K: Float, mean_D: Float, noise_sd: float, length: float
+    arms: Sequence[ArmRows],
+    now: int,
+    strength_K: Float,
+    mean_D: Float,
+    noise_sd: float,
+    length: float,
 ) -> Float:
     """(S,) log evidence against nothing of one w for all arms, payoffs about their arm's mean, at every second spread."""
     designs = [
@@ -191,11 +206,17 @@ def _difficulty(
             gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
             sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
-    return np.array([whole.fit(np.full(len(mean_D), spread / np.sqrt(length)))[0] for spread in SPREADS[1::2]])
+    return np.array(
+        [whole.fit(np.full(len(mean_D), spread / np.sqrt(length)))[0] for spread in SPREADS[1::2]]
+    )
 
 
 def _weighed(
-    designs: Sequence[_Design], tried: Sequence[int], arm_var: float, length: float, difficulty_S: Float
+    designs: Sequence[_Design],
+    tried: Sequence[int],
+    arm_var: float,
+    length: float,
+    difficulty_S: Float,
 ) -> tuple[float, int]:
     """Posterior probability that arms have their own weights, and the most probable spread of these."""
     arm_sd = float(np.sqrt(arm_var))
@@ -214,7 +235,9 @@ def _weighed(
 
 def empty_model(n_arms: int, dim: int) -> LinearModel:
     """Arms' weights at their prior, in scaled units."""
-    return LinearModel(np.zeros((n_arms, dim + 1)), 1.0, 1.0, 1.0, np.dtype(np.float64), ModelOptions())
+    return LinearModel(
+        np.zeros((n_arms, dim + 1)), 1.0, 1.0, 1.0, np.dtype(np.float64), ModelOptions()
+    )
 
 
 def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
@@ -233,7 +256,10 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
                 root_T = z_TZ[:, :1]
                 x_TD = z_TZ[:, 1:] / root_T
                 target_T = belief.target(y_T / root_T[:, 0])
-                scaled_TZ, target_TC = belief.scaled(x_TD) * root_T, (target_T * root_T[:, 0])[:, None]
+                scaled_TZ, target_TC = (
+                    belief.scaled(x_TD) * root_T,
+                    (target_T * root_T[:, 0])[:, None],
+                )
                 posterior.add(scaled_TZ, target_TC, np.ones(arm.count))  # type: ignore[call-arg]
     return model
 

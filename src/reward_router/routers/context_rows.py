@@ -27,7 +27,11 @@ class ArmRows:
         self.width, self.discount = width, discount
         self.young_limit = max(TAIL, 3 * width // 4)
         self.count, self.gram_ZZ = 0, np.zeros((0, 0))
-        self.rows_TZ, self.payoff_T, self.stamp_T = np.zeros((TAIL, width)), np.zeros(TAIL), np.zeros(TAIL, np.int64)
+        self.rows_TZ, self.payoff_T, self.stamp_T = (
+            np.zeros((TAIL, width)),
+            np.zeros(TAIL),
+            np.zeros(TAIL, np.int64),
+        )
         self.sum_Z, self.folded_at = np.zeros(width), 0
 
     @property
@@ -39,7 +43,11 @@ class ArmRows:
         """One more row, the ``stamp``-th payoff of all arms."""
         if self.count == len(self.payoff_T):
             self._grow()
-        self.rows_TZ[self.count], self.payoff_T[self.count], self.stamp_T[self.count] = z_Z, payoff, stamp
+        self.rows_TZ[self.count], self.payoff_T[self.count], self.stamp_T[self.count] = (
+            z_Z,
+            payoff,
+            stamp,
+        )
         self.count += 1
         if self.count >= (TAIL if self.summed else self.young_limit):
             self._fold(stamp)
@@ -53,7 +61,11 @@ class ArmRows:
     def _fold(self, stamp: int) -> None:
         self.gram_ZZ, self.sum_Z = self.sums(stamp)
         self.folded_at, self.count = stamp, 0
-        self.rows_TZ, self.payoff_T, self.stamp_T = self.rows_TZ[:TAIL], self.payoff_T[:TAIL], self.stamp_T[:TAIL]
+        self.rows_TZ, self.payoff_T, self.stamp_T = (
+            self.rows_TZ[:TAIL],
+            self.payoff_T[:TAIL],
+            self.stamp_T[:TAIL],
+        )
 
     def weighed(self, now: int) -> tuple[Float, Float]:
         """The rows that are not in the sums, and their payoffs, each times the root of its weight."""
@@ -87,7 +99,12 @@ class ArmRows:
         """Restore; InputError where something does not fit."""
         take = partial(checks.stored, state, prefix)
         rows_TZ = take("rows_TZ", np.float64, (None, self.width))
-        side = checks.whole("side of a state's gram_ZZ", len(take("gram_ZZ", np.float64, (None, None))), 0, self.width)
+        side = checks.whole(
+            "side of a state's gram_ZZ",
+            len(take("gram_ZZ", np.float64, (None, None))),
+            0,
+            self.width,
+        )
         self.gram_ZZ = take("gram_ZZ", np.float64, (self.width, self.width) if side else (0, 0))
         most = TAIL - 1 if self.summed else self.young_limit - 1
         self.count = checks.whole(f"rows of {prefix}rows_TZ", len(rows_TZ), 0, most)

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from reward_router import checks
 from reward_router.errors import InputError
-from reward_router.types import AnyFloat, Float, Forced, Int, Penalised, Resizable, Router, State, reads_contexts
+from reward_router.types import (
+    AnyFloat,
+    Float,
+    Forced,
+    Int,
+    Penalised,
+    Resizable,
+    Router,
+    State,
+    reads_contexts,
+)
 
 
 class ByUtility(Router, Resizable, Protocol):
@@ -52,13 +62,24 @@ class Priced:
         limit: float = 10.0,
     ) -> None:
         """InputError where a cost is negative, the budget is under every cost, or the router cannot be priced."""
-        if isinstance(router, Priced) or not (isinstance(router, Penalised) and isinstance(router, Forced)):
-            raise InputError(f"{type(router).__name__} does not choose by utility, so costs cannot enter its choice")
+        if isinstance(router, Priced) or not (
+            isinstance(router, Penalised) and isinstance(router, Forced)
+        ):
+            raise InputError(
+                f"{type(router).__name__} does not choose by utility, so costs cannot enter its choice"
+            )
         self.router = router
         self.costs_K = _checked_costs(costs_K, router.n_arms)
         self.cost_weight = checks.real("cost_weight", cost_weight, 0.0, 1e12)
-        self.step, self.limit = checks.real("step", step, 0.0, 1e3, above=True), checks.real("limit", limit, 0.0, 1e6)
-        self.budget = None if budget is None else checks.real("budget", budget, float(self.costs_K.min()), 1e12)
+        self.step, self.limit = (
+            checks.real("step", step, 0.0, 1e3, above=True),
+            checks.real("limit", limit, 0.0, 1e6),
+        )
+        self.budget = (
+            None
+            if budget is None
+            else checks.real("budget", budget, float(self.costs_K.min()), 1e12)
+        )
         self.price, self.spent, self.payoffs = 0.0, 0.0, 0
 
     @property
@@ -84,14 +105,18 @@ class Priced:
     def _scale(self) -> float:
         return max(float(self.costs_K.max()), 1e-300)
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K) of the router inside at the present price and a further penalty, with or without its forced pulls."""
         more_K = penalty_K
         penalty_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
         penalty_K = penalty_K if more_K is None else penalty_K + more_K
         return self.router.probs(context_BD, penalty_K, forced=forced)
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Let the router learn, then charge each row's arm in order."""
         self.router.update(context_BD, arm_B, payoff_B, propensity_B)
         for arm in np.asarray(arm_B).tolist():
@@ -117,26 +142,39 @@ class Priced:
         """The router's state, the costs and the pacer's price and account."""
         inner = {f"inner/{name}": value for name, value in self.router.state_dict().items()}
         account = np.array([self.price, self.spent, float(self.payoffs)])
-        return {"kind": np.array("Priced"), "costs_K": self.costs_K.copy(), "account": account, **inner}
+        return {
+            "kind": np.array("Priced"),
+            "costs_K": self.costs_K.copy(),
+            "account": account,
+            **inner,
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the state does not fit."""
         checks.same_kind(state, "Priced")
         costs_K = checks.stored(state, "", "costs_K", np.float64, (None,))
         price, spent, payoffs = checks.stored(state, "", "account", np.float64, (3,)).tolist()
-        inner = {name.removeprefix("inner/"): value for name, value in state.items() if name.startswith("inner/")}
+        inner = {
+            name.removeprefix("inner/"): value
+            for name, value in state.items()
+            if name.startswith("inner/")
+        }
         before = self.router.state_dict()
         self.router.load_state_dict(inner)
         if len(costs_K) != self.router.n_arms:
             self.router.load_state_dict(before)
-            raise InputError(f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms")
+            raise InputError(
+                f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms"
+            )
         self.costs_K, self.price, self.spent, self.payoffs = costs_K, price, spent, int(payoffs)
 
 
 def _checked_costs(costs_K: AnyFloat, n_arms: int) -> Float:
     given_K: NDArray[Any] = np.asarray(costs_K)
     if given_K.shape != (n_arms,) or given_K.dtype.kind not in "fiu":
-        raise InputError(f"one cost an arm is needed: {n_arms} arms, got {given_K.dtype} of shape {given_K.shape}")
+        raise InputError(
+            f"one cost an arm is needed: {n_arms} arms, got {given_K.dtype} of shape {given_K.shape}"
+        )
     if not (np.isfinite(given_K).all() and bool((given_K.astype(np.float64) >= 0).all())):
         raise InputError("costs must be finite and at least 0")
     return given_K.astype(np.float64)

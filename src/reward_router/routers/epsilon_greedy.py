@@ -36,9 +36,15 @@ class EpsilonGreedy(PerArm):
         p_1K = with_floor(even_argmax(mean_K[None]), self.epsilon)
         return np.repeat(p_1K, len(x_BD), axis=0)
 
-    def _learn(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> None:
+    def _learn(
+        self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None
+    ) -> None:
         np.add.at(self.pulls_K, arm_B, 1.0)
         np.add.at(self.sums_K, arm_B, payoff_B)
 
 
-KIND = RouterKind("epsilon_greedy", EpsilonGreedy, "takes the arm of the best mean payoff, and now and then any arm")
+KIND = RouterKind(
+    "epsilon_greedy",
+    EpsilonGreedy,
+    "takes the arm of the best mean payoff, and now and then any arm",
+)

@@ -42,7 +42,9 @@ class Exp3(PerArm):
         self.sums_K = np.zeros(self.n_arms)
         self.updates = 0
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K), equal rows. ``penalty_K`` (payoff units a round, see ``Priced``) is charged for every round so far.
 
         ``forced`` changes nothing: there are no forced pulls.
@@ -61,7 +63,9 @@ class Exp3(PerArm):
         weight_K = np.exp(self._step() * (sums_K - sums_K.max()))
         return np.asarray((1 - self.gamma) * weight_K / weight_K.sum() + self.gamma / self.n_arms)
 
-    def _learn(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> None:
+    def _learn(
+        self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None
+    ) -> None:
         """Add payoff / propensity to the arm's sum, row by row.
 
         ``propensity_B`` is the probability recorded at the decision: with it E[increment] is the payoff under any
@@ -80,7 +84,11 @@ class Exp3(PerArm):
 
 KINDS = (
     RouterKind(
-        "exp3", Exp3, "draws arms by exponential weights of their payoffs, for payoffs that change without a law"
+        "exp3",
+        Exp3,
+        "draws arms by exponential weights of their payoffs, for payoffs that change without a law",
     ),
-    RouterKind("laser-exp3", Exp3, "Exp3 as the text of LASER has it: learning rate 1", given={"eta": 1.0}),
+    RouterKind(
+        "laser-exp3", Exp3, "Exp3 as the text of LASER has it: learning rate 1", given={"eta": 1.0}
+    ),
 )

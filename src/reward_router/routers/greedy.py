@@ -47,7 +47,9 @@ class Greedy:
         best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Checks its input and learns nothing."""
         checks.update(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 

@@ -43,7 +43,9 @@ class Guard:
         low_BK = mean_BK - self._z(self.rounds + len(p_BK)) * model.payoff_sd * sd_BK
         sum_D, gain, rounds = self.sum_D, self.gain, self.rounds
         for row, x_D in enumerate(x_BD):
-            spared = gain + low_BK[row] + self.margin - self._safe_total(sum_D + x_D, rounds + 1, model)
+            spared = (
+                gain + low_BK[row] + self.margin - self._safe_total(sum_D + x_D, rounds + 1, model)
+            )
             allowed_K = (spared >= 0) & (p_BK[row] > 0)
             allowed_K[self.safe] = False
             p_BK[row, self.safe] = max(1.0 - p_BK[row, allowed_K].sum(), 0.0)

@@ -38,7 +38,9 @@ class LinearRouter(ABC):
     takes_penalty = True
     takes_forced = True
 
-    def __init__(self, model: LinearModel, explore: float, warmup: int, safe: int | None, margin: float) -> None:
+    def __init__(
+        self, model: LinearModel, explore: float, warmup: int, safe: int | None, margin: float
+    ) -> None:
         """InputError names the argument that is out of range."""
         self.model = model
         self.explore = checks.real("explore", explore, 0.0, 1.0)
@@ -55,7 +57,9 @@ class LinearRouter(ABC):
         """D, the features of a context."""
         return self.model.dim
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from the arms' utilities.
 
         ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
@@ -77,7 +81,9 @@ class LinearRouter(ABC):
         """Means and sds of x'theta (B, K): sd = sqrt(x'L^-1 x), L the precision; LinUCB's alpha is no part of it."""
         return self.model.moments(self.model.contexts(context_BD))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
         rows = self.model.update(context_BD, arm_B, payoff_B, propensity_B)
         if self.guard is not None:
@@ -86,7 +92,9 @@ class LinearRouter(ABC):
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
         given = None if prior_mean_D is None else [prior_mean_D]
-        return self.model.add_arm(checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0])
+        return self.model.add_arm(
+            checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0]
+        )
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""

@@ -68,7 +68,9 @@ class LinUCB(LinearRouter):
         self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
         precision = checks.real("ridge", ridge, 0.0, 1e12, above=True)
         payoff_sd = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True)
-        options = ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount)
+        options = ModelOptions(
+            discount, window, huber, center, intercept, trust, trust_precision, trust_discount
+        )
         model = linear_model((n_arms, dim), prior_mean, precision, (1.0, payoff_sd), dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
 
@@ -84,10 +86,14 @@ class LinUCB(LinearRouter):
         level_BK, low_BK, high_BK = bounds[0] - penalty_K, bounds[1], bounds[2]
         reach_B = (level_BK + self.alpha * low_BK).max(axis=1)
         reach_B -= SLACK * (1.0 + np.abs(reach_B))
-        open_BK = ~(level_BK + self.alpha * high_BK < reach_B[:, None])  # NaN, an unknown bound, leaves an arm in
+        open_BK = ~(
+            level_BK + self.alpha * high_BK < reach_B[:, None]
+        )  # NaN, an unknown bound, leaves an arm in
         score_BK = np.where(open_BK, level_BK, -np.inf)
         close_BK = open_BK & (open_BK.sum(axis=1) > 1)[:, None]
-        if np.count_nonzero(close_BK) > close_BK.size // 4:  # arms as good as equal: all at once is cheaper
+        if (
+            np.count_nonzero(close_BK) > close_BK.size // 4
+        ):  # arms as good as equal: all at once is cheaper
             return self._bonus(*self.model.moments(x_BD)) - penalty_K
         for k in np.flatnonzero(close_BK.any(axis=0)).tolist():
             row_R = np.flatnonzero(close_BK[:, k])
@@ -137,7 +143,13 @@ def linucb(
 
 NOTE = "LinUCB puts everything on one arm per decision, so its bands only show how often."
 KINDS = (
-    RouterKind("linucb", linucb, "takes the arm of the highest upper confidence bound (LASER)", of=LinUCB, note=NOTE),
+    RouterKind(
+        "linucb",
+        linucb,
+        "takes the arm of the highest upper confidence bound (LASER)",
+        of=LinUCB,
+        note=NOTE,
+    ),
     RouterKind(
         "discounted",
         DiscountedLinUCB,

@@ -41,14 +41,18 @@ class PerArm:
         """(B, K) probabilities at checked contexts."""
         raise NotImplementedError
 
-    def _learn(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> None:
+    def _learn(
+        self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None
+    ) -> None:
         """Learn checked rows in order; a router that does not learn leaves this out."""
 
     def probs(self, context_BD: AnyFloat) -> Float:
         """(B, K) probabilities, rows sum to 1."""
         return self._chosen(checks.contexts(context_BD, self.dim))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Learn B payoffs in row order. InputError, and nothing is learned, where anything is wrong."""
         x_BD = checks.contexts(context_BD, self.dim)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
@@ -90,7 +94,9 @@ class PerArm:
         for name in numbers:
             least = 1 if name == "n_arms" else 0
             most = checks.MAX_ARMS if name == "n_arms" else MOST
-            values[name] = checks.whole(name, int(checks.stored(state, "", name, np.int64, ())), least, most)
+            values[name] = checks.whole(
+                name, int(checks.stored(state, "", name, np.int64, ())), least, most
+            )
         for name in self.rows:
             n_arms = values.get("n_arms")
             values[name] = checks.stored(state, "", name, np.float64, (n_arms,))

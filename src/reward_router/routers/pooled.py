@@ -12,9 +12,14 @@ import numpy as np
 from reward_router.types import Float
 
 MEANS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.94])
-SPREADS = np.array([0.02, 0.05, 0.08, 0.12, 0.17, 0.25])  # sd of the arms' means that are weighed against each other
+SPREADS = np.array(
+    [0.02, 0.05, 0.08, 0.12, 0.17, 0.25]
+)  # sd of the arms' means that are weighed against each other
 LOOK_AHEAD = 10.0  # pulls of an arm that are weighed as one experiment
-LEAST_DISPERSION, DISPERSION_ROWS = 0.02, 8.0  # phi starts at 1, with the weight of this many payoffs
+LEAST_DISPERSION, DISPERSION_ROWS = (
+    0.02,
+    8.0,
+)  # phi starts at 1, with the weight of this many payoffs
 
 
 def _grid() -> tuple[Float, Float]:

@@ -21,7 +21,11 @@ class Sequential(PerArm):
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
         if not x_BD.shape[1]:
-            raise InputError(f"contexts of shape {x_BD.shape}; the first feature must be the iteration number")
+            raise InputError(
+                f"contexts of shape {x_BD.shape}; the first feature must be the iteration number"
+            )
         p_BK = np.zeros((len(x_BD), self.n_arms))
-        p_BK[np.arange(len(x_BD)), np.floor(x_BD[:, 0] % self.n_arms).astype(np.int64) % self.n_arms] = 1.0
+        p_BK[
+            np.arange(len(x_BD)), np.floor(x_BD[:, 0] % self.n_arms).astype(np.int64) % self.n_arms
+        ] = 1.0
         return p_BK

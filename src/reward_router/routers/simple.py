@@ -51,7 +51,9 @@ class RoundRobin(PerArm):
         p_BK[row_B, (self.updates + row_B) % self.n_arms] = 1.0
         return p_BK
 
-    def _learn(self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None) -> None:
+    def _learn(
+        self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None
+    ) -> None:
         self.updates += len(arm_B)
 
 
@@ -106,5 +108,11 @@ def _names_an_arm(options: Mapping[str, Any]) -> None:
 KINDS = (
     RouterKind("uniform", Uniform, "draws every arm alike often and learns nothing", learns=False),
     RouterKind("round_robin", in_turn, "takes the arms in turn and learns nothing", learns=False),
-    RouterKind("fixed", the_arm, "always takes the one arm that `arm` names", learns=False, check=_names_an_arm),
+    RouterKind(
+        "fixed",
+        the_arm,
+        "always takes the one arm that `arm` names",
+        learns=False,
+        check=_names_an_arm,
+    ),
 )

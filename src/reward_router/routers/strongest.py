@@ -26,11 +26,22 @@ class Strongest:
     def __init__(self, strength_KD: Sequence[Any]) -> None:
         """Strengths arm by arm."""
         known = [np.asarray(row, np.float64) for row in strength_KD if row is not None]
-        if not known or len({row.shape for row in known}) > 1 or not all(np.isfinite(row).all() for row in known):
-            raise InputError("Strongest: strengths of at least one arm are needed, finite and all of one length")
-        self.n_arms, self.dim = checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS), len(known[0])
+        if (
+            not known
+            or len({row.shape for row in known}) > 1
+            or not all(np.isfinite(row).all() for row in known)
+        ):
+            raise InputError(
+                "Strongest: strengths of at least one arm are needed, finite and all of one length"
+            )
+        self.n_arms, self.dim = (
+            checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS),
+            len(known[0]),
+        )
         self.known_K = np.array([row is not None for row in strength_KD])
-        self.strength_KD = np.array([np.zeros(self.dim) if row is None else row for row in strength_KD], np.float64)
+        self.strength_KD = np.array(
+            [np.zeros(self.dim) if row is None else row for row in strength_KD], np.float64
+        )
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): the whole probability on the strongest arm, strengths less the penalty. O(B K D)."""
@@ -40,17 +51,26 @@ class Strongest:
         best_BK = score_BK == score_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """Checks its input and learns nothing."""
         checks.update(context_BD, arm_B, payoff_B, propensity_B, self.n_arms)
 
     def state_dict(self) -> State:
         """Kind and strengths."""
-        return {"kind": np.array("Strongest"), "strength_KD": self.strength_KD.copy(), "known_K": self.known_K.copy()}
+        return {
+            "kind": np.array("Strongest"),
+            "strength_KD": self.strength_KD.copy(),
+            "known_K": self.known_K.copy(),
+        }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore; InputError where the state is another router's or of another shape."""
         checks.same_kind(state, "Strongest", 3)
         shape = (self.n_arms, self.dim)
         known_K = checks.stored(state, "", "known_K", np.bool_, shape[:1])
-        self.strength_KD, self.known_K = checks.stored(state, "", "strength_KD", np.float64, shape), known_K
+        self.strength_KD, self.known_K = (
+            checks.stored(state, "", "strength_KD", np.float64, shape),
+            known_K,
+        )

@@ -60,7 +60,9 @@ class LinearThompson(LinearRouter):
         """InputError names the argument that is out of range."""
         precision = checks.real("prior_precision", prior_precision, 0.0, 1e12, above=True)
         noise_var = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True) ** 2
-        options = ModelOptions(discount, window, huber, center, intercept, trust, trust_precision, trust_discount)
+        options = ModelOptions(
+            discount, window, huber, center, intercept, trust, trust_precision, trust_discount
+        )
         model = linear_model((n_arms, dim), prior_mean, precision, (noise_var, 1.0), dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
         self.width = checks.real("width", width, 0.0, 1e3)
@@ -68,11 +70,19 @@ class LinearThompson(LinearRouter):
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """P(arm k's utility is the largest)."""
         mean_BKC, sd_BKC, weight_BKC = self.model.components(x_BD)
-        return mixture_win_probability(mean_BKC - penalty_K[:, None], self.width * sd_BKC, weight_BKC)
+        return mixture_win_probability(
+            mean_BKC - penalty_K[:, None], self.width * sd_BKC, weight_BKC
+        )
 
     def trust(self) -> Float:
         """(K,) posterior weight of each arm's informative prior; ones without ``trust``."""
-        return np.ones(self.n_arms) if self.model.options.trust is None else self.model.trust_KC()[:, 0]
+        return (
+            np.ones(self.n_arms)
+            if self.model.options.trust is None
+            else self.model.trust_KC()[:, 0]
+        )
 
 
-KIND = RouterKind("thompson", LinearThompson, "draws each arm with the exact probability that it is the best one")
+KIND = RouterKind(
+    "thompson", LinearThompson, "draws each arm with the exact probability that it is the best one"
+)

@@ -31,7 +31,12 @@ NARROW = 0.15
 """`width` where a prior is to be kept: on recorded files Thompson's 1 loses 6 points of a good prior on 54 rows, .15 one (docs/log.md)."""
 NEGLIGIBLE = 1e-9
 """A part of the mixture with less weight is not asked."""
-NO_PRIOR: dict[str, Any] = {"prior_precision": 20.0, "noise_sd": 0.4, "center": True, "intercept": 5.0}
+NO_PRIOR: dict[str, Any] = {
+    "prior_precision": 20.0,
+    "noise_sd": 0.4,
+    "center": True,
+    "intercept": 5.0,
+}
 """`LinearThompson` without a prior, payoffs in [0, 1]: arms differ by about .2 in a context's direction, .45 in their means."""
 
 
@@ -71,7 +76,10 @@ def trusted(
         return informed
     plain = LinearThompson(n_arms, dim, None, zero_precision, intercept=wide, **shared)
     spread_C = (prior_KC**2).mean(axis=0)
-    weights, constant = 1 / precision + float(spread_C[:-1].mean()), 1 / intercept + float(spread_C[-1])
+    weights, constant = (
+        1 / precision + float(spread_C[:-1].mean()),
+        1 / intercept + float(spread_C[-1]),
+    )
     nameless = LinearThompson(n_arms, dim, None, 1 / weights, intercept=1 / constant, **shared)
     return TrustedThompson(informed, plain, trust, nameless, level if center else None, width)
 
@@ -123,12 +131,20 @@ class TrustedThompson:
                 raise InputError(
                     "a level is for centred payoffs (center=True): without, every payoff speaks of it already"
                 )
-            level = checks.real("level", level[0], -1e6, 1e6), checks.real("the level's sd", level[1], 0.0, 1e6)
+            level = (
+                checks.real("level", level[0], -1e6, 1e6),
+                checks.real("the level's sd", level[1], 0.0, 1e6),
+            )
         self.informed, self.others, self.level = informed, others, level
         self.width = checks.real("width", width, 0.0, 1e3)
         rest = 1 - trust
-        self.log_weight_M = np.log([trust, rest] if nameless is None else [trust, rest * WIDE, rest * (1 - WIDE)])
-        self.seen, self.squares = 0, 0  # payoffs, and the sum over arms, gone ones too, of their payoffs squared
+        self.log_weight_M = np.log(
+            [trust, rest] if nameless is None else [trust, rest * WIDE, rest * (1 - WIDE)]
+        )
+        self.seen, self.squares = (
+            0,
+            0,
+        )  # payoffs, and the sum over arms, gone ones too, of their payoffs squared
 
     @property
     def plain(self) -> LinearThompson:
@@ -156,7 +172,9 @@ class TrustedThompson:
         if self.level is None or not self.seen:
             return np.asarray(np.exp(self.log_weight_M))
         alike = self.squares / self.seen**2
-        log_M = self.log_weight_M + np.array([_foreseen_mean(model, alike, *self.level) for model in self._models])
+        log_M = self.log_weight_M + np.array(
+            [_foreseen_mean(model, alike, *self.level) for model in self._models]
+        )
         return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 
     @property
@@ -164,11 +182,19 @@ class TrustedThompson:
         """Posterior probability that the prior is good."""
         return float(self.weight_M[0])
 
-    def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True) -> Float:
+    def probs(
+        self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
+    ) -> Float:
         """(B, K) exact probabilities of the mixture. ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         if self.width < 1:
-            first_K = forced_K(self.plain.model.pulls_K, self.warmup) if forced and self.warmup else None
-            return self._narrowed(context_BD, penalty_K) if first_K is None else np.tile(first_K, (len(context_BD), 1))
+            first_K = (
+                forced_K(self.plain.model.pulls_K, self.warmup) if forced and self.warmup else None
+            )
+            return (
+                self._narrowed(context_BD, penalty_K)
+                if first_K is None
+                else np.tile(first_K, (len(context_BD), 1))
+            )
         weight_M = self.weight_M
         weight_M[weight_M <= NEGLIGIBLE] = 0.0  # what has no weight is not asked
         parts = [
@@ -184,7 +210,9 @@ class TrustedThompson:
         mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
         weight_M11 = self.weight_M[:, None, None]
         mean_BK, var_BK = (weight_M11 * mean_MBK).sum(axis=0), (weight_M11 * sd_MBK**2).sum(axis=0)
-        return win_probability(mean_BK if penalty_K is None else mean_BK - penalty_K, self.width * np.sqrt(var_BK))
+        return win_probability(
+            mean_BK if penalty_K is None else mean_BK - penalty_K, self.width * np.sqrt(var_BK)
+        )
 
     @property
     def _routers(self) -> list[Anchored | LinearThompson]:
@@ -203,7 +231,9 @@ class TrustedThompson:
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
         return mean_BK, np.sqrt((weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0))
 
-    def update(self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None) -> None:
+    def update(
+        self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
+    ) -> None:
         """One context and arm after the other: weigh the parts by how well they foresaw the mean payoff, then let all learn.
 
         Rows are not independent given the posterior before the batch, least of all under a wide prior; and rows that share
@@ -212,9 +242,14 @@ class TrustedThompson:
         for model in self._models:
             model.contexts(context_BD)
         x_BD = np.asarray(context_BD, np.float64)
-        index_B, y_B = checks.arms(arm_B, len(x_BD), self.n_arms), checks.payoffs(payoff_B, len(x_BD))
+        index_B, y_B = (
+            checks.arms(arm_B, len(x_BD), self.n_arms),
+            checks.payoffs(payoff_B, len(x_BD)),
+        )
         if propensity_B is not None:
-            checks.propensities(propensity_B, len(x_BD))  # everything is checked before anything is learned
+            checks.propensities(
+                propensity_B, len(x_BD)
+            )  # everything is checked before anything is learned
         alike: dict[tuple[int, bytes], list[int]] = {}
         for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
@@ -224,12 +259,16 @@ class TrustedThompson:
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
         arm, payoff = int(arm_B[0]), float(payoff_B.mean())
         foreseen = [self.informed.foresight(x_BD[:1], arm, payoff)]
-        foreseen += [model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]]
+        foreseen += [
+            model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]
+        ]
         rows = len(payoff_B)
         self.squares += rows * (2 * int(self.plain.model.pulls_K[arm]) + rows)
         for router in self._routers:
             router.update(x_BD, arm_B, payoff_B)
-        if self.seen or not self.plain.model.options.center:  # the first payoff is the mean: it says nothing
+        if (
+            self.seen or not self.plain.model.options.center
+        ):  # the first payoff is the mean: it says nothing
             log_M = self.log_weight_M + np.array(foreseen)
             self.log_weight_M = np.asarray(log_M - np.logaddexp.reduce(log_M))
         self.seen += rows
@@ -247,9 +286,16 @@ class TrustedThompson:
 
     def state_dict(self) -> State:
         """The states of all parts and their weights, arrays only."""
-        parts = {"informed": self.informed.state_dict()} | {n: other.state_dict() for n, other in self.others.items()}
-        state = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
-        weights = {"log_weight_M": self.log_weight_M.copy(), "seen": np.array([self.seen, self.squares])}
+        parts = {"informed": self.informed.state_dict()} | {
+            n: other.state_dict() for n, other in self.others.items()
+        }
+        state = {
+            f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()
+        }
+        weights = {
+            "log_weight_M": self.log_weight_M.copy(),
+            "seen": np.array([self.seen, self.squares]),
+        }
         return {"kind": np.array("TrustedThompson"), **weights, **state}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -258,7 +304,9 @@ class TrustedThompson:
         log_weight_M = checks.stored(state, "", "log_weight_M", np.float64, (1 + len(self.others),))
         seen = checks.stored(state, "", "seen", np.int64, (2,))
         parts = {
-            name: {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+            name: {
+                k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")
+            }
             for name in ("informed", *self.others)
         }
         arms = len(checks.stored(parts["informed"], "", "pulls_K", np.int64, (None,)))
@@ -280,6 +328,8 @@ def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: flo
     Its variance: how well the level is known, noise, and what the arms pulled are worth by the model's own prior; ``alike``: the
     chance that two payoffs are of the same arm.
     """
-    arm = 1 / model.precisions[0] + (1 / model.options.intercept if model.options.intercept else 0.0)
+    arm = 1 / model.precisions[0] + (
+        1 / model.options.intercept if model.options.intercept else 0.0
+    )
     variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * alike
     return log_density(level, variance, 0.0, model.payoff_mean)

@@ -81,13 +81,21 @@ def _rows(table: str, split: Split) -> Iterator[list[str]]:
             yield cells
 
 
-FACT_FORMS = ("{}", "{} Answer in one short sentence.", "{} Give a short answer.", "Please answer briefly: {}")
+FACT_FORMS = (
+    "{}",
+    "{} Answer in one short sentence.",
+    "{} Give a short answer.",
+    "Please answer briefly: {}",
+)
 
 
 def _facts(split: Split) -> Iterator[Task]:
     for question, *answers in _rows(facts.TABLE, split):
         prompt = _pick(FACT_FORMS, "facts", question).format(question)
-        check = _all({"kind": "any_of", "phrases": answers}, {"kind": "word_count", "low": 1, "high": ANSWER_WORDS})
+        check = _all(
+            {"kind": "any_of", "phrases": answers},
+            {"kind": "word_count", "low": 1, "high": ANSWER_WORDS},
+        )
         yield _task("facts", prompt, check, answers[0])
 
 
@@ -166,7 +174,9 @@ def _topic_check(category: str, one: str, two: str, avoid: str, limit: int) -> C
         "question": {"kind": "ends_with", "marks": "?"},
         "number": {"kind": "has_digit"},
         "title": _all(
-            {"kind": "title_case"}, {"kind": "one_line"}, {"kind": "word_count", "low": 2, "high": TITLE_WORDS}
+            {"kind": "title_case"},
+            {"kind": "one_line"},
+            {"kind": "word_count", "low": 2, "high": TITLE_WORDS},
         ),
         "exclaim": {"kind": "ends_with", "marks": "!"},
     }
@@ -183,7 +193,9 @@ def _about_topics(category: str, split: Split) -> Iterator[Task]:
 
 _VERB = re.compile(r"\[([^|\]]+)\|([^\]]+)\]")
 _SMALL = frozenset(
-    words("the a an my our his her two on of in to from for with by and at after before near over into under")
+    words(
+        "the a an my our his her two on of in to from for with by and at after before near over into under"
+    )
 )
 
 
@@ -236,7 +248,10 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
-    pools = [sorted(_pool(name, split), key=lambda task: uniform(seed, "data", 1, task.id)) for name in CATEGORIES]
+    pools = [
+        sorted(_pool(name, split), key=lambda task: uniform(seed, "data", 1, task.id))
+        for name in CATEGORIES
+    ]
     tasks = [task for task in chain.from_iterable(zip_longest(*pools)) if task is not None]
     if n is not None and not 1 <= n <= len(tasks):
         raise InputError(f"n = {n} tasks asked of split {split!r}; allowed: 1 to {len(tasks)}")

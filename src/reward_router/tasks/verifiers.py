@@ -23,7 +23,24 @@ _NUMBER = re.compile(r"-?\d+(?:,\d{3})+(?:\.\d+)?|-?\d+(?:\.\d+)?")
 _SENTENCE_END = re.compile(r"[.!?]+[\"'”’)*]*(?=\s|$)")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|e\.g|i\.e|etc|vs|[A-Z])\.(?=\s)")
 _TITLE_SMALL = frozenset(
-    ("a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "by", "for", "with", "from", "as", "into")
+    (
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "by",
+        "for",
+        "with",
+        "from",
+        "as",
+        "into",
+    )
 )
 _CLOSERS = "\"'”’)*_ \n\t"
 
@@ -50,7 +67,9 @@ def _contains(text: str, words: Sequence[str]) -> bool:
 
 def _excludes(text: str, words: Sequence[str]) -> bool:
     """None of the words, nor their plain plurals, and some text at all."""
-    return bool(text.strip()) and not any(_has_phrase(text, word) or _has_phrase(text, word + "s") for word in words)
+    return bool(text.strip()) and not any(
+        _has_phrase(text, word) or _has_phrase(text, word + "s") for word in words
+    )
 
 
 def _any_of(text: str, phrases: Sequence[str]) -> bool:
@@ -128,10 +147,14 @@ def verify_check(check: Check, response: str) -> bool:
     """
     rule = RULES.get(check.get("kind", ""))
     if rule is None:
-        raise InputError(f"unknown check kind {check.get('kind')!r}; allowed: {', '.join(sorted(RULES))}")
+        raise InputError(
+            f"unknown check kind {check.get('kind')!r}; allowed: {', '.join(sorted(RULES))}"
+        )
     arguments = {name: value for name, value in check.items() if name != "kind"}
     allowed = rule.__code__.co_varnames[1 : rule.__code__.co_argcount]
     needed = allowed[: len(allowed) - len(rule.__defaults__ or ())]
     if not set(needed) <= set(arguments) <= set(allowed):
-        raise InputError(f"check {check['kind']!r} has arguments {sorted(arguments)}; it takes {list(allowed)}")
+        raise InputError(
+            f"check {check['kind']!r} has arguments {sorted(arguments)}; it takes {list(allowed)}"
+        )
     return bool(response.strip()) and rule(response, **arguments)

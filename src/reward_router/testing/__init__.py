@@ -52,7 +52,9 @@ class FakeArm:
         self.asked += sum(map(len, responses))
         broken = [] if isinstance(self.fails, bool) else [p for p in prompts if p in self.fails]
         if self.fails is True or broken:
-            raise RuntimeError(f"the fake arm was told to fail{f' on {broken[0]!r}' if broken else ''}")
+            raise RuntimeError(
+                f"the fake arm was told to fail{f' on {broken[0]!r}' if broken else ''}"
+            )
         rows = []
         for group in responses:
             scores = [self.score_of(str(text)) for text in group]
@@ -71,9 +73,13 @@ class FakePolicy:
         self.seed, self.words = seed, words
         self.snapshots = self.synced = 0
 
-    def sample(self, prompts: Sequence[Any], ids: Sequence[str], n_responses: int, step: int) -> list[list[str]]:
+    def sample(
+        self, prompts: Sequence[Any], ids: Sequence[str], n_responses: int, step: int
+    ) -> list[list[str]]:
         """``n_responses`` to each prompt; the same for the same id and step."""
-        return [[self._text(name, step, n) for n in range(n_responses)] for name in ids[: len(prompts)]]
+        return [
+            [self._text(name, step, n) for n in range(n_responses)] for name in ids[: len(prompts)]
+        ]
 
     def _text(self, name: str, step: int, n: int) -> str:
         draw = keyed.rng(self.seed, "sample", step, f"{name}/{n}")
@@ -119,7 +125,9 @@ class FakeTrainer:
         skipped = batch in self.breaks
         self.skips = self.skips + 1 if skipped else 0
         if self.skips >= 3:
-            raise RunError("3 training losses in a row were not finite; the fake trainer was told so")
+            raise RunError(
+                "3 training losses in a row were not finite; the fake trainer was told so"
+            )
         if not skipped:
             self.batches.append(list(pairs))
         return StepResult(loss_P, skipped, float("nan") if skipped else 1.0, (1e-3,))

@@ -39,9 +39,13 @@ def token_logps(logits_RV: Tensor, token_R: Tensor) -> Tensor:
     return logps_R
 
 
-def _response_logits(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, mask_BT: Tensor) -> Tensor:
+def _response_logits(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, mask_BT: Tensor
+) -> Tensor:
     """(R, V) logits at the positions that predict the R masked tokens, in row-major order."""
-    predicts_BT = mask_BT.roll(-1, dims=1)  # position t - 1 predicts token t; column 0 is never masked, so none wraps
+    predicts_BT = mask_BT.roll(
+        -1, dims=1
+    )  # position t - 1 predicts token t; column 0 is never masked, so none wraps
 
     def cut(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][predicts_BT], *args[1:])

@@ -14,7 +14,11 @@ from torch import Tensor
 
 
 def dpo(
-    policy_chosen_P: Tensor, policy_rejected_P: Tensor, ref_chosen_P: Tensor, ref_rejected_P: Tensor, beta: float = 0.1
+    policy_chosen_P: Tensor,
+    policy_rejected_P: Tensor,
+    ref_chosen_P: Tensor,
+    ref_rejected_P: Tensor,
+    beta: float = 0.1,
 ) -> Tensor:
     """Direct preference optimisation, one loss per pair.
 
@@ -50,7 +54,9 @@ def nll(
     total_P = token_logps_PT.masked_fill(~mask_PT, 0.0).sum(-1)
     if reduction == "response":
         return -total_P / mask_PT.sum(-1).clamp_min(1)  # LASER eq. 1, L_NLL
-    tokens = mask_PT.sum() / max(len(mask_PT), 1) if mean_tokens is None else torch.tensor(mean_tokens)
+    tokens = (
+        mask_PT.sum() / max(len(mask_PT), 1) if mean_tokens is None else torch.tensor(mean_tokens)
+    )
     return -total_P / tokens.to(total_P).clamp_min(1e-9)
 
 

@@ -44,12 +44,18 @@ def can_pack(model: nn.Module) -> bool:
     """Whether a model's attention takes a mask of any shape and every layer sees the whole row."""
     config: Any = getattr(model, "config", None)
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
-    full = layers == {"full_attention"} and not (windowed and getattr(config, "layer_types", None) is None)
+    windowed = getattr(config, "sliding_window", None) is not None and getattr(
+        config, "use_sliding_window", True
+    )
+    full = layers == {"full_attention"} and not (
+        windowed and getattr(config, "layer_types", None) is None
+    )
     return full and getattr(config, "_attn_implementation", None) in MASKED_ATTENTION
 
 
-def pack(texts: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, dtype: torch.dtype) -> Packed:
+def pack(
+    texts: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, dtype: torch.dtype
+) -> Packed:
     """Rows for (prompt ids, response ids) texts; equal prompts share a row, equal texts are computed once.
 
     ``pad`` fills rows up to the longest; ``dtype`` is the model's (the mask is added to its attention scores).
@@ -102,7 +108,9 @@ def _mask(part_QS: Tensor, dtype: torch.dtype) -> Tensor:
     looks_at = part_QS[:, None, :]
     looks_from = part_QS[:, :, None]
     allowed_QSS = earlier_SS & ((looks_at == 0) | (looks_at == looks_from))
-    return torch.zeros(allowed_QSS.shape, dtype=dtype).masked_fill_(~allowed_QSS, torch.finfo(dtype).min)[:, None]
+    return torch.zeros(allowed_QSS.shape, dtype=dtype).masked_fill_(
+        ~allowed_QSS, torch.finfo(dtype).min
+    )[:, None]
 
 
 def packed_logps(model: nn.Module, packed: Packed) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,12 @@ class Trainer:
     """AdamW on the policy's LoRA parameters."""
 
     def __init__(
-        self, policy: Policy, config: TrainConfig, accelerator: Any, schedule: Schedule | None = None, seed: int = 0
+        self,
+        policy: Policy,
+        config: TrainConfig,
+        accelerator: Any,
+        schedule: Schedule | None = None,
+        seed: int = 0,
     ) -> None:
         """``accelerator``: an ``accelerate.Accelerator``; it places the model and averages gradients.
 
@@ -57,7 +62,9 @@ class Trainer:
         self.policy, self.config, self.accelerator = policy, config, accelerator
         self.schedule, self.seed = schedule or Schedule(config.lr), seed
         self.parameters = [p for p in policy.model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.lr, weight_decay=config.weight_decay
+        )
         self.model, self.optimizer = accelerator.prepare(policy.model, optimizer)
         self.skips = 0
         self._moved: list[Tensor] | None = (
@@ -76,7 +83,9 @@ class Trainer:
         first: Float | None = None
         self._moved = []
         moved_P2 = np.zeros((0, 2))
-        if len(plan) > self.config.steps_per_batch:  # later mini-batches see a policy that earlier ones have moved
+        if (
+            len(plan) > self.config.steps_per_batch
+        ):  # later mini-batches see a policy that earlier ones have moved
             with torch.no_grad():
                 first = self._forward(pairs, reference, size)
             moved_P2 = self._watched()
@@ -85,11 +94,16 @@ class Trainer:
         for done, part in enumerate(plan):
             lr = self.schedule.rate(batch, done / len(plan))
             loss_P, norm = self._descend(
-                [pairs[i] for i in part.rows], reference.of(part.rows), replace(size, pairs=part.pairs), lr
+                [pairs[i] for i in part.rows],
+                reference.of(part.rows),
+                replace(size, pairs=part.pairs),
+                lr,
             )
             first = loss_P if first is None else first
             moved_P2 = moved_P2 if self._moved is None else self._watched()
-            reference = replace(reference, same=False)  # where it was the policy's own, the first pass has filled it in
+            reference = replace(
+                reference, same=False
+            )  # where it was the policy's own, the first pass has filled it in
             self.policy.at_reference = False
             if not math.isfinite(norm):
                 break
@@ -97,8 +111,12 @@ class Trainer:
         skipped = not math.isfinite(norm)
         self.skips = self.skips + 1 if skipped else 0
         if self.skips >= MAX_SKIPS:
-            raise RunError(f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}")
-        return StepResult(np.zeros(0) if first is None else first, skipped, norm, tuple(lrs), moved_P2)
+            raise RunError(
+                f"{MAX_SKIPS} training losses in a row were not finite; lower train.lr={self.config.lr}"
+            )
+        return StepResult(
+            np.zeros(0) if first is None else first, skipped, norm, tuple(lrs), moved_P2
+        )
 
     def _watched(self) -> Float:
         """(P, 2) what the pass that ends now showed of each pair; later passes are not watched."""
@@ -135,17 +153,24 @@ class Trainer:
             return self._forward(pairs, reference, size)
 
     def _forward(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size") -> Float:
-        parts = [self._losses(pairs, rows, reference, size).detach().cpu() for rows in self._micro(len(pairs))]
+        parts = [
+            self._losses(pairs, rows, reference, size).detach().cpu()
+            for rows in self._micro(len(pairs))
+        ]
         return np.asarray(torch.cat(parts).double().numpy()) if parts else np.zeros(0)
 
     def _size(self, pairs: Sequence[Pair]) -> "_Size":
         """Pairs of all processes, and the mean number of trained tokens of their winners."""
         tokens = sum(len(self.policy.response_ids(p.chosen)) for p in pairs)
-        mine = torch.tensor([float(len(pairs)), float(tokens)], dtype=torch.float64, device=self.accelerator.device)
+        mine = torch.tensor(
+            [float(len(pairs)), float(tokens)], dtype=torch.float64, device=self.accelerator.device
+        )
         total, tokens_total = self.accelerator.reduce(mine, "sum").tolist()
         return _Size(int(total), tokens_total / max(total, 1.0))
 
-    def _descend(self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size", lr: float) -> tuple[Float, float]:
+    def _descend(
+        self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size", lr: float
+    ) -> tuple[Float, float]:
         """One step on the mean loss over ``size.pairs`` pairs of all processes; (loss_P, gradient norm), NaN norm = no step."""
         if size.pairs == 0:
             return np.zeros(0), 0.0
@@ -179,29 +204,49 @@ class Trainer:
             parts.append(loss_M.detach().double().cpu())
         return np.asarray(torch.cat(parts).numpy())
 
-    def _losses(self, pairs: Sequence[Pair], rows: slice, reference: "_Reference", size: "_Size") -> Tensor:
+    def _losses(
+        self, pairs: Sequence[Pair], rows: slice, reference: "_Reference", size: "_Size"
+    ) -> Tensor:
         """Losses of one micro-batch, with gradient where it is enabled."""
         part = pairs[rows]
         token_BT, mask_BT = self._both(self.model, part)
         sums_B = (token_BT * mask_BT).sum(1)
         chosen_M, rejected_M = sums_B[: len(part)], sums_B[len(part) :]
-        if reference.same:  # the reference's log-probabilities are these very numbers: no second forward
-            reference.chosen_P[rows], reference.rejected_P[rows] = chosen_M.detach(), rejected_M.detach()
+        if (
+            reference.same
+        ):  # the reference's log-probabilities are these very numbers: no second forward
+            reference.chosen_P[rows], reference.rejected_P[rows] = (
+                chosen_M.detach(),
+                rejected_M.detach(),
+            )
         if self._moved is not None and self.config.loss != "nll":
-            moved_M2 = [chosen_M.detach() - reference.chosen_P[rows], rejected_M.detach() - reference.rejected_P[rows]]
+            moved_M2 = [
+                chosen_M.detach() - reference.chosen_P[rows],
+                rejected_M.detach() - reference.rejected_P[rows],
+            ]
             self._moved.append(torch.stack(moved_M2, dim=1))
         if self.config.loss == "kto":
             return self._kto(chosen_M, rejected_M, reference, rows)
         loss_M = torch.zeros(len(part), device=sums_B.device)
         if self.config.loss in ("dpo", "dpo+nll"):
-            loss_M = dpo(chosen_M, rejected_M, reference.chosen_P[rows], reference.rejected_P[rows], self.config.beta)
+            loss_M = dpo(
+                chosen_M,
+                rejected_M,
+                reference.chosen_P[rows],
+                reference.rejected_P[rows],
+                self.config.beta,
+            )
         if self.config.loss in ("nll", "dpo+nll"):
             weight = self.config.nll_weight if self.config.loss == "dpo+nll" else 1.0
             tokens, mask = token_BT[: len(part)], mask_BT[: len(part)]
-            loss_M = loss_M + weight * nll(tokens, mask, self.config.nll_reduction, size.mean_tokens)
+            loss_M = loss_M + weight * nll(
+                tokens, mask, self.config.nll_reduction, size.mean_tokens
+            )
         return loss_M
 
-    def _kto(self, chosen_M: Tensor, rejected_M: Tensor, reference: "_Reference", rows: slice) -> Tensor:
+    def _kto(
+        self, chosen_M: Tensor, rejected_M: Tensor, reference: "_Reference", rows: slice
+    ) -> Tensor:
         desirable = torch.cat([torch.ones_like(chosen_M), torch.zeros_like(rejected_M)]).bool()
         loss_B = kto(
             torch.cat([chosen_M, rejected_M]),
@@ -241,10 +286,13 @@ class Trainer:
         for adapter in ("policy", "reference"):
             with torch.no_grad(), self.policy.using(adapter):
                 parts = [
-                    self._sums(self.policy.model, self._encode(shifted[r], "chosen")) for r in self._micro(len(shifted))
+                    self._sums(self.policy.model, self._encode(shifted[r], "chosen"))
+                    for r in self._micro(len(shifted))
                 ]
             rows.append(torch.cat(parts).tolist() if parts else [])
-        both = torch.tensor(gather_object(list(zip(*rows, strict=True))), device=self.accelerator.device)
+        both = torch.tensor(
+            gather_object(list(zip(*rows, strict=True))), device=self.accelerator.device
+        )
         return kto_kl(*both.reshape(-1, 2).unbind(1))
 
     def _micro(self, n: int) -> Iterator[slice]:
@@ -256,7 +304,10 @@ class Trainer:
         if not self.packs:
             return self._logps(model, self._encode(pairs, "both"))
         texts = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
-        ids = [(self.policy.prompt_ids(prompt), self.policy.response_ids(response)) for prompt, response in texts]
+        ids = [
+            (self.policy.prompt_ids(prompt), self.policy.response_ids(response))
+            for prompt, response in texts
+        ]
         dtype = next(self.policy.model.parameters()).dtype
         packed = pack(ids, int(self.policy.tokenizer.pad_token_id), dtype)
         return packed_logps(model, packed.to(self.accelerator.device))
@@ -287,7 +338,11 @@ class Trainer:
     def state_dict(self) -> dict[str, Tensor]:
         """AdamW's moments and step counts as tensors, by parameter position."""
         raw = self.optimizer.state_dict()["state"]
-        state = {f"{i}.{k}": torch.as_tensor(v).detach().cpu().clone() for i, s in raw.items() for k, v in s.items()}
+        state = {
+            f"{i}.{k}": torch.as_tensor(v).detach().cpu().clone()
+            for i, s in raw.items()
+            for k, v in s.items()
+        }
         return {**state, "skips": torch.tensor(self.skips)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -150,7 +150,9 @@ class CommitteeOfArms:
         sure_NN = ranking.confidence(winner, loser).reshape(n, n)
         sure_NN[fixed_by_the_cut(finished_N, limits.truncated)] = 1.0
 
-        def ordered(most: int, allowed_NN: NDArray[np.bool_] | None = None) -> list[tuple[int, int]]:
+        def ordered(
+            most: int, allowed_NN: NDArray[np.bool_] | None = None
+        ) -> list[tuple[int, int]]:
             return form_pairs(
                 ranking.value_N,
                 texts,
@@ -169,7 +171,9 @@ class CommitteeOfArms:
             self._below += sum(bool(sure_NN[pair] < least) for pair in every)
             return [(w, x, 1.0) for w, x in found]
         found = ordered(limits.per_prompt)
-        weight_P, low = pair_weights([sure_NN[pair] for pair in found], settings.min_confidence, "weight")
+        weight_P, low = pair_weights(
+            [sure_NN[pair] for pair in found], settings.min_confidence, "weight"
+        )
         self._below += low
         return [(w, x, float(weight)) for (w, x), weight in zip(found, weight_P, strict=True)]
 
@@ -186,8 +190,15 @@ class CommitteeOfArms:
         return {
             "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0,
             **({} if self.online.committee.max_error is None else {"abstained": self._unsure}),
-            "refits": [_known(asdict(refit)) | {"single": self.names[refit.single]} for refit in self.refits],
-            **{k: v for k, v in self.describe().items() if k in ("labels", "voting", "playing", "price")},
+            "refits": [
+                _known(asdict(refit)) | {"single": self.names[refit.single]}
+                for refit in self.refits
+            ],
+            **{
+                k: v
+                for k, v in self.describe().items()
+                if k in ("labels", "voting", "playing", "price")
+            },
         }
 
     def describe(self) -> dict[str, Any]:

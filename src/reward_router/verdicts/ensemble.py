@@ -36,7 +36,9 @@ class Ensemble:
                     scores.setdefault(place, []).append(value)
         for cells, unit in zip(verdicts.scores, batch.units, strict=True):
             for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
-                score_N[:] = [np.mean(scores[row, n]) if (row, n) in scores else np.nan for n in columns]
+                score_N[:] = [
+                    np.mean(scores[row, n]) if (row, n) in scores else np.nan for n in columns
+                ]
         verdicts.own = [[score_N.copy() for score_N in cells] for cells in verdicts.scores]
         verdicts.sort_calls(batch.decisions)
         return verdicts

@@ -47,7 +47,9 @@ class Tally:
 
     def add(self, other: "Tally") -> "Tally":
         """Both together."""
-        return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return Tally(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
 
     def told(self) -> dict[str, Any]:
         """For metrics.jsonl: means in place of sums."""
@@ -72,7 +74,9 @@ class EvalOnly:
         seed: the run's.
     """
 
-    def __init__(self, pool: RewardPool, shares: Mapping[str, float], costs: Mapping[str, float], seed: int) -> None:
+    def __init__(
+        self, pool: RewardPool, shares: Mapping[str, float], costs: Mapping[str, float], seed: int
+    ) -> None:
         """Asks nothing yet."""
         self.pool, self.shares, self.costs, self.seed = pool, dict(shares), dict(costs), seed
         self.gather: Callable[[list[Any]], list[Any]] = list
@@ -94,7 +98,9 @@ class EvalOnly:
     def _drawn(self, arm: str, step: int, name: str) -> bool:
         return keyed.uniform(self.seed, "audit", step, f"{arm}\x1f{name}") < self.shares[arm]
 
-    def _ask(self, arm: str, rows: Sequence[int], batch: Batch, judged: Mapping[int, Float]) -> Tally:
+    def _ask(
+        self, arm: str, rows: Sequence[int], batch: Batch, judged: Mapping[int, Float]
+    ) -> Tally:
         responses = [list(batch.responses[b]) for b in rows]
         result = self.pool.score(arm, [batch.prompts[b] for b in rows], responses)
         for notice in [*result.notices, *([result.error] if result.error else [])]:
@@ -103,7 +109,9 @@ class EvalOnly:
         known = result.scores_BN[np.isfinite(result.scores_BN)]
         failed = len(result.row_errors) if result.ok else len(rows)
         calls = sum(map(len, responses))
-        tally = Tally(len(rows), calls, len(known), float(known.sum()), 0, 0, failed, result.seconds, price)
+        tally = Tally(
+            len(rows), calls, len(known), float(known.sum()), 0, 0, failed, result.seconds, price
+        )
         for i, b in enumerate(rows):
             verdict_N = judged.get(b)
             if verdict_N is not None:

@@ -82,7 +82,9 @@ class Learner:
         for name, n in self.gather(list(counted.items())):
             self.counts[name] += n
         self.counts["rows"] += len(rows)
-        added = [self.online.add_label(r.margins_K, r.label, r.group, step, r.category) for r in rows]
+        added = [
+            self.online.add_label(r.margins_K, r.label, r.group, step, r.category) for r in rows
+        ]
         return [refit for refit in added if refit is not None]
 
     def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
@@ -94,7 +96,9 @@ class Learner:
         paid = self._paid(table, list(ordered))
         return {i: ordered[i] for i in paid}, len(drawn) - len(ordered) + len(paid)
 
-    def _judged(self, table: Table, drawn: Sequence[int], name: str) -> tuple[dict[int, Sides], int]:
+    def _judged(
+        self, table: Table, drawn: Sequence[int], name: str
+    ) -> tuple[dict[int, Sides], int]:
         """The same by a judge: asked about units that all arms may score.
 
         Where it orders nothing, the others are spared.
@@ -120,17 +124,27 @@ class Learner:
     def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
         """(better, worse, is better side a) for as many disjoint pairs as the responses give."""
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
-        graded = self.settings.arm is not None or not set(value_N[np.isfinite(value_N)].tolist()) <= {0.0, 1.0}
+        graded = self.settings.arm is not None or not set(
+            value_N[np.isfinite(value_N)].tolist()
+        ) <= {0.0, 1.0}
         pairs = (better_worse if graded else right_wrong)(value_N, distinct(table.texts(i)), draw)
-        return [(w, x, bool(side)) for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)]
+        return [
+            (w, x, bool(side))
+            for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)
+        ]
 
     def _start(self, table: Table) -> None:
         """Disjoint pairs scored by all arms, unlabelled, until the label-free start has enough."""
         if not self.online.wants_unlabelled():
             return
         step = table.batch.step
-        pairs = [_any_pairs(self.seed, step, unit.id, table.texts(i)) for i, unit in enumerate(table.units)]
-        offered = self.gather([(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)])
+        pairs = [
+            _any_pairs(self.seed, step, unit.id, table.texts(i))
+            for i, unit in enumerate(table.units)
+        ]
+        offered = self.gather(
+            [(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)]
+        )
         chosen, room = set(), UNLABELLED - len(self.online.unlabelled)
         for unit, asked, n in offered:
             if room > 0 and n and self.online.scores_unlabelled(asked):
@@ -148,7 +162,9 @@ def distinct(texts: Sequence[str]) -> list[int]:
     return list({text: n for n, text in reversed(list(enumerate(texts)))}.values())
 
 
-def right_wrong(gold_N: Float, among: Sequence[int], draw: np.random.Generator) -> list[tuple[int, int]]:
+def right_wrong(
+    gold_N: Float, among: Sequence[int], draw: np.random.Generator
+) -> list[tuple[int, int]]:
     """Disjoint pairs of a response of gold 1 and one of gold 0, matched at random."""
     right, wrong = ([n for n in among if gold_N[n] == value] for value in (1.0, 0.0))
     draw.shuffle(right)
@@ -156,12 +172,16 @@ def right_wrong(gold_N: Float, among: Sequence[int], draw: np.random.Generator) 
     return list(zip(right, wrong, strict=False))
 
 
-def better_worse(value_N: Float, among: Sequence[int], draw: np.random.Generator) -> list[tuple[int, int]]:
+def better_worse(
+    value_N: Float, among: Sequence[int], draw: np.random.Generator
+) -> list[tuple[int, int]]:
     """Disjoint (better, worse) pairs, matched at random, not by how far they are apart.
 
     Ties and NaN give none. O(N^2).
     """
-    free = [int(n) for n in draw.permutation(np.array(among, dtype=np.int64)) if np.isfinite(value_N[n])]
+    free = [
+        int(n) for n in draw.permutation(np.array(among, dtype=np.int64)) if np.isfinite(value_N[n])
+    ]
     pairs = []
     while free:
         one = free.pop(0)
@@ -173,7 +193,11 @@ def better_worse(value_N: Float, among: Sequence[int], draw: np.random.Generator
 
 
 def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
-    order = keyed.rng(seed, "pairs", step, f"start/{unit}").permutation(np.array(distinct(texts))).tolist()
+    order = (
+        keyed.rng(seed, "pairs", step, f"start/{unit}")
+        .permutation(np.array(distinct(texts)))
+        .tolist()
+    )
     return list(zip(order[::2], order[1::2], strict=False))
 
 

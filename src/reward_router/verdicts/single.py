@@ -55,7 +55,9 @@ class SingleArm:
         pool = self.asker.pool
         calls: list[Call] = []
         for arm in pool.order(set(pool.names) - _broken(batch)):
-            others = {i: _first_cell(batch.units[i]) for i in chosen if batch.decisions[i].name != arm}
+            others = {
+                i: _first_cell(batch.units[i]) for i in chosen if batch.decisions[i].name != arm
+            }
             known = verdicts.known.setdefault(arm, {})
             reply = self.asker.ask_the_rest(batch, arm, others.values())
             known.update(reply.score)  # NaN where it failed: it is not asked again
@@ -132,7 +134,9 @@ class SingleArm:
         for i, cells in enumerate(verdicts.scores):
             unjudged += [(i, c) for c, score_N in enumerate(cells) if silent(score_N)]
         # a decision none of whose rows its arm could answer teaches as little as a failed request
-        verdicts.failed |= {i for i, unit in enumerate(batch.units) if _all_failed(i, unit, verdicts)}
+        verdicts.failed |= {
+            i for i, unit in enumerate(batch.units) if _all_failed(i, unit, verdicts)
+        }
         spoke_too_little = {(i, c) for i, c in unjudged if i not in verdicts.failed}
         verdicts.abstained = spoke_too_little - verdicts.failed_cells
         broken = _broken(batch)

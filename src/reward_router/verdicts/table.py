@@ -19,7 +19,9 @@ class Table:
     say.
     """
 
-    def __init__(self, asker: Asker, online: OnlineCommittee, names: Sequence[str], batch: Batch) -> None:
+    def __init__(
+        self, asker: Asker, online: OnlineCommittee, names: Sequence[str], batch: Batch
+    ) -> None:
         """Nobody is asked yet."""
         self.asker, self.online, self.names, self.batch = asker, online, list(names), batch
         self.units, self.decisions = batch.units, batch.decisions
@@ -109,7 +111,9 @@ class Table:
             score_by_unit[i] = score_N
         return score_by_unit
 
-    def _ask(self, name: str, places: Sequence[int], status: str) -> list[tuple[int, list[Call], Float]]:
+    def _ask(
+        self, name: str, places: Sequence[int], status: str
+    ) -> list[tuple[int, list[Call], Float]]:
         """(unit, its calls, its scores) of one request to one arm."""
         reply = self.asker.ask_the_rest(self.batch, name, [self.units[i] for i in places])
         said = []
@@ -145,7 +149,11 @@ class Table:
         broken = {name for _, name, _ in self.verdicts.failures} | self.batch.resting
         for name in dict.fromkeys([*([fallback] if fallback else []), *names]):
             arm = names.index(name)
-            unjudged = [i for i, panel in enumerate(self.panels) if _undecided(panel) and arm not in self.scores[i]]
+            unjudged = [
+                i
+                for i, panel in enumerate(self.panels)
+                if _undecided(panel) and arm not in self.scores[i]
+            ]
             if not unjudged or arm in vetoes or name in broken:
                 continue
             self.ask_all({arm: unjudged}, "fallback")

@@ -12,7 +12,9 @@ SYNC_SECONDS = 0.005
 
 def take_writer_lock(path: str) -> sqlite3.Connection:
     """Hold ``path``.lock until the connection is closed or the process dies (the system drops it); LedgerError where it is held."""
-    lock = sqlite3.connect(path + ".lock", isolation_level=None, check_same_thread=False, timeout=0.0)
+    lock = sqlite3.connect(
+        path + ".lock", isolation_level=None, check_same_thread=False, timeout=0.0
+    )
     try:
         lock.execute("PRAGMA journal_mode=MEMORY")  # it is never written: no journal beside it
         lock.execute("BEGIN EXCLUSIVE")

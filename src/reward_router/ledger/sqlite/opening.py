@@ -54,7 +54,9 @@ def reader(path: str) -> sqlite3.Connection:
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
     uri = f"{Path(path).absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0)
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30.0
+    )
 
 
 def _version(path: str, db: sqlite3.Connection) -> int:
@@ -62,7 +64,9 @@ def _version(path: str, db: sqlite3.Connection) -> int:
         raise LedgerError(f"{path}: a SQLite file, but not a ledger")
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > schema.VERSION:
-        raise LedgerError(f"{path}: schema {version}, this program knows up to {schema.VERSION}; use a newer one")
+        raise LedgerError(
+            f"{path}: schema {version}, this program knows up to {schema.VERSION}; use a newer one"
+        )
     return version
 
 

@@ -67,7 +67,9 @@ def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]
         if len(page) < start + 8 or page[start] != LEAF:
             continue
         cells = int.from_bytes(page[start + 3 : start + 5], "big")
-        for at in struct.unpack_from(f">{min(cells, (len(page) - start - 8) // 2)}H", page, start + 8):
+        for at in struct.unpack_from(
+            f">{min(cells, (len(page) - start - 8) // 2)}H", page, start + 8
+        ):
             row = _event(pages, page, at, kind)
             if row is not None:
                 yield (number, at), row
@@ -84,9 +86,14 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
     if len(values) != len(fields) + 1:
         return None
     # a whole number in a REAL column lies in the file as an integer
-    whole = [float(v) if "float" in str(t) and type(v) is int else v for v, t in zip(values, fields, strict=False)]
+    whole = [
+        float(v) if "float" in str(t) and type(v) is int else v
+        for v, t in zip(values, fields, strict=False)
+    ]
     row: Row = kind._make([seq, *whole[1:]])
-    typed = all(_is(value, str(getattr(t, "__name__", t))) for value, t in zip(row, fields, strict=True))
+    typed = all(
+        _is(value, str(getattr(t, "__name__", t))) for value, t in zip(row, fields, strict=True)
+    )
     return row if typed and seal(row) == values[-1] else None
 
 
@@ -100,7 +107,10 @@ def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:
         return page[at : at + length]
     local = least + (length - least) % (pages.size - 4)
     local = local if local <= most else least
-    data, following = page[at : at + local], int.from_bytes(page[at + local : at + local + 4], "big")
+    data, following = (
+        page[at : at + local],
+        int.from_bytes(page[at + local : at + local + 4], "big"),
+    )
     pieces, got = [data], len(data)
     while following and got < length:
         page = pages[following]

@@ -28,7 +28,10 @@ class Reader:
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; give the path of a ledger")
         self._db = sqlite3.connect(
-            f"{Path(path).absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=30.0
+            f"{Path(path).absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=30.0,
         )
         self._db.execute(
             "PRAGMA writable_schema=ON"
@@ -73,15 +76,22 @@ class Reader:
                 yield row
 
     def _table(self, kind: type[Any]) -> Iterator[Row]:
-        there = [column[1] for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()]
+        there = [
+            column[1]
+            for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()
+        ]
         fields, sealed = [name for name in kind._fields if name in there], "crc" in there
         columns = ", ".join(fields + ["crc"] * sealed)
         sql = f"SELECT {columns} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for found in paged(lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0):
+        for found in paged(
+            lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0
+        ):
             for values in found:
                 row: Row = kind(*values[: len(fields)])
                 if sealed and seal(row) != values[-1]:
-                    self.lost.append(f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)")
+                    self.lost.append(
+                        f"{TABLES[kind]}: event {row.seq} was altered (its checksum does not hold)"
+                    )
                 else:
                     yield row
 
@@ -101,9 +111,13 @@ class Reader:
         """How many snapshots are whole, and what is wrong with the others."""
         whole, wrong = 0, []
         try:
-            for seq, text, check in self._db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq").fetchall():
+            for seq, text, check in self._db.execute(
+                "SELECT seq, head, digest FROM snapshots ORDER BY seq"
+            ).fetchall():
                 if snapshots.read(self._db, seq, text, check) is None:
-                    wrong.append(f"snapshot at event {seq}: its checksum does not hold (an older one is used)")
+                    wrong.append(
+                        f"snapshot at event {seq}: its checksum does not hold (an older one is used)"
+                    )
                 else:
                     whole += 1
         except FILE_ERRORS as error:

@@ -20,8 +20,12 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
     arrays = {name: np.ascontiguousarray(a) for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind not in "fiubU":
-            raise LedgerError(f"snapshot: {name} has dtype {a.dtype}; allowed plain numbers and booleans")
-    layout = [[name, a.dtype.str, list(np.shape(state[name])), a.nbytes] for name, a in arrays.items()]
+            raise LedgerError(
+                f"snapshot: {name} has dtype {a.dtype}; allowed plain numbers and booleans"
+            )
+    layout = [
+        [name, a.dtype.str, list(np.shape(state[name])), a.nbytes] for name, a in arrays.items()
+    ]
     text = json.dumps({"head": dict(head), "layout": layout})
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     _drop(db, [seq])
@@ -34,7 +38,13 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
             db.execute("INSERT INTO snapshot_parts VALUES(?,?,?)", (seq, part, piece))
             part += 1
     db.execute("INSERT INTO snapshots VALUES(?,?,?)", (seq, text, digest.digest()))
-    _drop(db, [row[0] for row in db.execute("SELECT seq FROM snapshots ORDER BY seq").fetchall()[1:-KEEP]])
+    _drop(
+        db,
+        [
+            row[0]
+            for row in db.execute("SELECT seq FROM snapshots ORDER BY seq").fetchall()[1:-KEEP]
+        ],
+    )
 
 
 def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
@@ -45,12 +55,17 @@ def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
 
 def drop_after(db: sqlite3.Connection, seq: int) -> None:
     """Drop the snapshots beyond ``seq``."""
-    _drop(db, [row[0] for row in db.execute("SELECT seq FROM snapshots WHERE seq>?", (seq,)).fetchall()])
+    _drop(
+        db,
+        [row[0] for row in db.execute("SELECT seq FROM snapshots WHERE seq>?", (seq,)).fetchall()],
+    )
 
 
 def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
     """The newest snapshot whose digest holds, or None."""
-    for seq, text, digest in db.execute("SELECT seq, head, digest FROM snapshots ORDER BY seq DESC").fetchall():
+    for seq, text, digest in db.execute(
+        "SELECT seq, head, digest FROM snapshots ORDER BY seq DESC"
+    ).fetchall():
         data = read(db, seq, text, digest)
         if data is not None:
             return seq, json.loads(text)["head"], data
@@ -60,7 +75,12 @@ def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
 def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | None:
     """The arrays of one snapshot; None where the digest does not hold."""
     check = hashlib.blake2b(text.encode(), digest_size=16)
-    parts = [p for (p,) in db.execute("SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part", (seq,)).fetchall()]
+    parts = [
+        p
+        for (p,) in db.execute(
+            "SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part", (seq,)
+        ).fetchall()
+    ]
     for piece in parts:
         check.update(piece)
     if check.digest() != digest:

@@ -63,7 +63,12 @@ class Ledger:
             raise InputError(f"Ledger: durability={durability!r}; allowed 'normal' or 'full'")
         if contexts not in ("full", "f32", "none"):
             raise InputError(f"Ledger: contexts={contexts!r}; allowed 'full', 'f32' or 'none'")
-        self.path, self.durability, self.contexts, self.readonly = str(path), durability, contexts, readonly
+        self.path, self.durability, self.contexts, self.readonly = (
+            str(path),
+            durability,
+            contexts,
+            readonly,
+        )
         self.lock = threading.RLock()
         self.generation = 0  # goes up when events are taken back
         self._pid = os.getpid()
@@ -149,9 +154,13 @@ class Ledger:
         if self.readonly:
             raise LedgerError(f"{self.path}: opened for reading only")
         if self._pid != os.getpid():
-            raise LedgerError(f"{self.path}: opened before a fork; a child process opens its own ledger, readonly")
+            raise LedgerError(
+                f"{self.path}: opened before a fork; a child process opens its own ledger, readonly"
+            )
         if self._syncer is not None and self._syncer.error is not None:
-            raise LedgerError(f"{self.path}: the disk failed to keep what was written ({self._syncer.error})")
+            raise LedgerError(
+                f"{self.path}: the disk failed to keep what was written ({self._syncer.error})"
+            )
         with self.lock, self._explained(), opening.transaction(self._db):
             yield self._db
         if self._syncer is not None:
@@ -179,7 +188,8 @@ class Ledger:
                 for kind, table in TABLES.items():
                     for row in self._rows(kind, "WHERE seq>? ORDER BY seq", (seq,)):
                         db.execute(
-                            "INSERT INTO abandoned VALUES(?,?,?,?,?)", (turn, row.seq, table, to_json(row), reason)
+                            "INSERT INTO abandoned VALUES(?,?,?,?,?)",
+                            (turn, row.seq, table, to_json(row), reason),
                         )
                     db.execute(f"DELETE FROM {table} WHERE seq>?", (seq,))
                 snapshots.drop_after(db, seq)
@@ -203,7 +213,9 @@ class Ledger:
     def reload(self) -> int:
         """Ask the file for its newest event; needed after a write whose end was not seen."""
         self._recent.clear()
-        newest = [self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values()]
+        newest = [
+            self.query(f"SELECT max(seq) FROM {table}")[0][0] or 0 for table in TABLES.values()
+        ]
         self._last = max(newest)
         return self._last
 
@@ -222,7 +234,9 @@ class Ledger:
         make: Any = kind
         row = make._make(record[:-1])
         if seal(row) != record[-1]:
-            raise LedgerError(f"{self.path}: event {row.seq} was altered ({TABLES[kind]}); {advice(self.path)}")
+            raise LedgerError(
+                f"{self.path}: event {row.seq} was altered ({TABLES[kind]}); {advice(self.path)}"
+            )
         return cast(R, row)
 
     def meta(self, key: str) -> Any:
@@ -243,10 +257,14 @@ class Ledger:
 
     def _stream(self, kind: type[Any], after: int) -> Iterator[Any]:
         where = f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for chunk in paged(lambda last: self._rows(kind, where, (last,)), lambda row: row.seq, after):
+        for chunk in paged(
+            lambda last: self._rows(kind, where, (last,)), lambda row: row.seq, after
+        ):
             yield from chunk
 
-    def fields(self, kind: type[Any], names: Sequence[str], after: int = 0) -> Iterator[tuple[Any, ...]]:
+    def fields(
+        self, kind: type[Any], names: Sequence[str], after: int = 0
+    ) -> Iterator[tuple[Any, ...]]:
         """``seq``, then the fields named, of one type of event with seq > ``after``; checksums are not looked at. O(events)."""
         sql = f"SELECT {', '.join(['seq', *names])} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
         for chunk in paged(lambda last: self.query(sql, (last,)), _first, after):
@@ -260,7 +278,9 @@ class Ledger:
 
     def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
         """Payoffs with seq > ``after`` in order, each with its decision, read in chunks."""
-        for chunk in paged(lambda last: self._payments("p.seq>?", (last,)), lambda both: both[0].seq, after):
+        for chunk in paged(
+            lambda last: self._payments("p.seq>?", (last,)), lambda both: both[0].seq, after
+        ):
             yield from chunk
 
     def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
@@ -275,7 +295,9 @@ class Ledger:
         n_paid = len(Paid._fields) + 1
         return [
             (self._verified(Paid, record[:n_paid]), self._verified(Decided, record[n_paid:]))
-            for record in self.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args)
+            for record in self.query(
+                f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args
+            )
         ]
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
@@ -318,7 +340,10 @@ class Ledger:
             t = self._tally
         calls = {key[6:]: n for key, n in sorted(t.items()) if key.startswith("calls/")}
         share = t["saturated"] / t["scaled"] if t["scaled"] else 0.0
-        return {k: t[k] for k in ("decisions", "payoffs", "failures", "labels")} | {"calls": calls, "saturated": share}
+        return {k: t[k] for k in ("decisions", "payoffs", "failures", "labels")} | {
+            "calls": calls,
+            "saturated": share,
+        }
 
     def check(self) -> "CheckReport":
         """Read the file from end to end: SQLite's check, every checksum, order, references and ranges. O(file)."""

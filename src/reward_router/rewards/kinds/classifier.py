@@ -38,10 +38,14 @@ class Choice:
     weights: Mapping[int, float] | None
 
     @classmethod
-    def of(cls, config: Any, logit: int | str | None, logits: Mapping[int | str, float] | None) -> "Choice":
+    def of(
+        cls, config: Any, logit: int | str | None, logits: Mapping[int | str, float] | None
+    ) -> "Choice":
         """From the options ``logit`` (index or label) and ``logits`` (index or label -> weight); InputError for unknown labels."""
         if logit is not None and logits is not None:
-            raise InputError("logit and logits are both given; logits alone is a weighted sum of outputs")
+            raise InputError(
+                "logit and logits are both given; logits alone is a weighted sum of outputs"
+            )
         if logits is not None and (not isinstance(logits, Mapping) or not logits):
             raise InputError(f"logits is {logits!r}; write it as {{output: weight, ...}}")
         given = {logit: 1.0} if logit is not None else logits
@@ -49,7 +53,11 @@ class Choice:
             return cls(None)
         found: dict[int, float] = {}
         for output, weight in given.items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            if (
+                isinstance(weight, bool)
+                or not isinstance(weight, int | float)
+                or not math.isfinite(weight)
+            ):
                 raise InputError(f"logits.{output} is {weight!r}; a finite weight is expected")
             found[_place(config, output)] = float(weight)
         return cls(found)
@@ -70,7 +78,9 @@ class Choice:
         value = _output(result, many=self.weights is not None)
         value_RL = value[:, None] if value.dim() == 1 else value
         if value_RL.dim() != 2:
-            raise InputError(f"the model's output has shape {tuple(value.shape)}; (rows, outputs) is expected")
+            raise InputError(
+                f"the model's output has shape {tuple(value.shape)}; (rows, outputs) is expected"
+            )
         self.check(value_RL.shape[1], config)
         if self.weights is None:
             return value_RL[:, 0]
@@ -107,7 +117,13 @@ def _output(result: Any, many: bool) -> Any:
 
     if isinstance(result, torch.Tensor):
         return result
-    named = dict(result) if isinstance(result, Mapping) else vars(result) if hasattr(result, "__dict__") else {}
+    named = (
+        dict(result)
+        if isinstance(result, Mapping)
+        else vars(result)
+        if hasattr(result, "__dict__")
+        else {}
+    )
     for name in SEVERAL + ONE if many else ONE + SEVERAL:
         if isinstance(named.get(name), torch.Tensor):
             return named[name]
@@ -148,12 +164,20 @@ class Classifier:
         self.choice = Choice.of(model.config, logit, logits)
         if not self.own_code:
             self.choice.check(int(model.config.num_labels), model.config)
-        self.pairs = chat_template is None and not tokenizer.chat_template and tokenizer.cls_token is not None
+        self.pairs = (
+            chat_template is None
+            and not tokenizer.chat_template
+            and tokenizer.cls_token is not None
+        )
         self.template = (
-            None if self.pairs else chat.check_template(tokenizer, chat_template, "the classifier's tokenizer")
+            None
+            if self.pairs
+            else chat.check_template(tokenizer, chat_template, "the classifier's tokenizer")
         )
         limit = context_of(model.config) or 2**31
-        self.max_length = max_length or int(min(limit, tokenizer.model_max_length) if self.pairs else limit)
+        self.max_length = max_length or int(
+            min(limit, tokenizer.model_max_length) if self.pairs else limit
+        )
         self.left = model.config.pad_token_id in (None, NO_TOKEN)
         if self.left and not self.own_code:
             model.config.pad_token_id = NO_TOKEN
@@ -199,11 +223,16 @@ class Classifier:
         for group in self._groups(widths):
             ids, mask = padded([rows[r][0] for r in group], left=self.left)
             ids = ids.masked_fill(mask == 0, self.pad)
-            inputs = {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+            inputs = {
+                "input_ids": ids.to(self.model.device),
+                "attention_mask": mask.to(self.model.device),
+            }
             if self.left and self._takes_positions and not self.own_code:
                 inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0).to(self.model.device)
             if all(rows[r][1] for r in group):
-                inputs["token_type_ids"] = padded([rows[r][1] for r in group], left=False)[0].to(self.model.device)
+                inputs["token_type_ids"] = padded([rows[r][1] for r in group], left=False)[0].to(
+                    self.model.device
+                )
             with torch.inference_mode():
                 value_R = self.choice.score(self.model(**inputs), self.model.config)
             for r, value in zip(group, value_R.double().tolist(), strict=True):

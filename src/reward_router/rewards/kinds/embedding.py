@@ -38,7 +38,9 @@ class Embedding:
         return scores_BN
 
     def _unit(self, texts: list[str]) -> Float:
-        rows_ND = self.encoder.encode(texts, batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False)
+        rows_ND = self.encoder.encode(
+            texts, batch_size=self.batch_size, convert_to_numpy=True, show_progress_bar=False
+        )
         wide_ND = np.asarray(rows_ND, dtype=np.float64)
         norm_N1 = np.linalg.norm(wide_ND, axis=1, keepdims=True)
         unit_ND: Float = wide_ND / np.maximum(norm_N1, 1e-12)

@@ -47,7 +47,11 @@ class KnownPrompts:
 
 
 def _text(prompt: Prompt) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(chat.text_of(message) for message in prompt)
+    return (
+        prompt
+        if isinstance(prompt, str)
+        else "\n".join(chat.text_of(message) for message in prompt)
+    )
 
 
 KIND = ArmKind(

@@ -23,7 +23,9 @@ from reward_router.types import Float
 
 FORMAT = 1
 TENSORS, ABOUT = "heads.safetensors", "heads.json"
-PRODUCT_SCALE = 20.0  # products of unit vectors are small: brought to the size of the vectors themselves
+PRODUCT_SCALE = (
+    20.0  # products of unit vectors are small: brought to the size of the vectors themselves
+)
 
 
 def heads_folder(weights: str) -> Path:
@@ -36,9 +38,13 @@ def about_heads(weights: str) -> dict[str, Any]:
     try:
         about = json.loads((heads_folder(weights) / ABOUT).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error})") from error
+        raise InputError(
+            f"weights={weights!r}: not a whole artifact of fit-arm ({error})"
+        ) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"weights={weights!r}: this version reads format {FORMAT} of fit-arm's artifacts")
+        raise InputError(
+            f"weights={weights!r}: this version reads format {FORMAT} of fit-arm's artifacts"
+        )
     if not isinstance(about.get("heads"), dict) or not about["heads"]:
         raise InputError(f"weights={weights!r}: {ABOUT} names no head")
     return about
@@ -48,7 +54,9 @@ def head_name(weights: str, head: str | None) -> str:
     """The head that an arm uses: ``head``, or the only one there is. InputError where it is not there, or one must be named."""
     known = about_heads(weights)["heads"]
     if head is None and len(known) > 1:
-        raise InputError(f"weights={weights!r} holds several heads; give head: one of {', '.join(sorted(known))}")
+        raise InputError(
+            f"weights={weights!r} holds several heads; give head: one of {', '.join(sorted(known))}"
+        )
     name = head or next(iter(known))
     if name not in known:
         raise InputError(f"weights={weights!r} has no head {name!r}{nearest(name, known)}")
@@ -74,22 +82,31 @@ def read_heads(weights: str) -> tuple[dict[str, Float], dict[str, Any]]:
     try:
         tensors = load_file(heads_folder(weights) / TENSORS)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"weights={weights!r}: not a whole artifact of fit-arm ({error})") from error
+        raise InputError(
+            f"weights={weights!r}: not a whole artifact of fit-arm ({error})"
+        ) from error
     if sorted(tensors) != sorted(about["heads"]):
         raise InputError(f"weights={weights!r}: {TENSORS} holds other heads than {ABOUT} names")
     return {name: np.asarray(row, np.float64) for name, row in tensors.items()}, about
 
 
-def features(encoder: Any, prompts: Sequence[str], responses: Sequence[str], batch_size: int = 64) -> Float:
+def features(
+    encoder: Any, prompts: Sequence[str], responses: Sequence[str], batch_size: int = 64
+) -> Float:
     """(B, 3 D) features of prompts with one response each. Each distinct text is encoded once."""
     both = [f"{prompt}\n{response}" for prompt, response in zip(prompts, responses, strict=True)]
     texts = list(dict.fromkeys([*prompts, *responses, *both]))
     rows_XD = np.asarray(
-        encoder.encode(texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False), np.float64
+        encoder.encode(
+            texts, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
+        ),
+        np.float64,
     )
     unit_XD = rows_XD / np.maximum(np.linalg.norm(rows_XD, axis=1, keepdims=True), 1e-12)
     place = {text: i for i, text in enumerate(texts)}
-    prompt_BD, response_BD, both_BD = (unit_XD[[place[t] for t in part]] for part in (prompts, responses, both))
+    prompt_BD, response_BD, both_BD = (
+        unit_XD[[place[t] for t in part]] for part in (prompts, responses, both)
+    )
     return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
 
 
@@ -99,7 +116,9 @@ class Head:
     Cost: two short texts through the encoder a response, and one a prompt.
     """
 
-    def __init__(self, encoder: Any, *, weights: str, head: str | None = None, batch_size: int = 64) -> None:
+    def __init__(
+        self, encoder: Any, *, weights: str, head: str | None = None, batch_size: int = 64
+    ) -> None:
         """``encoder``: the sentence encoder the head was learned on; ``head``: its name, where the artifact holds several."""
         name = head_name(weights, head)
         rows, self.about = read_heads(weights)
@@ -109,11 +128,16 @@ class Head:
         """(B, N) scores, NaN where a row is shorter than the longest or a response is blank."""
         scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
         asked = [user_text(prompt) for prompt in prompts]
-        cells = [(b, n) for b, row in enumerate(responses) for n, text in enumerate(row) if text.strip()]
+        cells = [
+            (b, n) for b, row in enumerate(responses) for n, text in enumerate(row) if text.strip()
+        ]
         if not cells:
             return scores_BN
         rows_CF = features(
-            self.encoder, [asked[b] for b, _ in cells], [str(responses[b][n]) for b, n in cells], self.batch_size
+            self.encoder,
+            [asked[b] for b, _ in cells],
+            [str(responses[b][n]) for b, n in cells],
+            self.batch_size,
         )
         if rows_CF.shape[1] != len(self.weight_F):
             raise InputError(
@@ -128,7 +152,9 @@ class Head:
 def _check(options: Mapping[str, Any]) -> None:
     weights, head = options["weights"], options.get("head")
     if not isinstance(weights, str) or not isinstance(head, str | None):
-        raise InputError(f"weights is a folder or a packaged name, and head a name; given {weights!r} and {head!r}")
+        raise InputError(
+            f"weights is a folder or a packaged name, and head a name; given {weights!r} and {head!r}"
+        )
     head_name(weights, head)
 
 

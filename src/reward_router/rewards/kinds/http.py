@@ -81,9 +81,13 @@ class Http:
         if dialect not in DIALECTS:
             raise InputError(f"dialect {dialect!r} is unknown{nearest(str(dialect), DIALECTS)}")
         if reduction not in REDUCTIONS:
-            raise InputError(f"reduction {reduction!r} is unknown{nearest(str(reduction), REDUCTIONS)}")
+            raise InputError(
+                f"reduction {reduction!r} is unknown{nearest(str(reduction), REDUCTIONS)}"
+            )
         if text is not None and (not isinstance(text, str) or "response" not in places(text)):
-            raise InputError(f"text is {text!r}; it needs a place for {{response}}, and mostly one for {{prompt}}")
+            raise InputError(
+                f"text is {text!r}; it needs a place for {{response}}, and mostly one for {{prompt}}"
+            )
         rendered = text is not None or tokenizer is not None
         choice = Choice(model, output, reduction, request, answer, truncate, rendered)
         self.dialect: Dialect = DIALECTS[dialect](choice)
@@ -96,10 +100,14 @@ class Http:
         if not isinstance(self.batch, int) or not 1 <= self.batch <= 4096:
             raise InputError(f"batch is {batch!r}; allowed a whole number from 1 to 4096")
         if self.batch > 1 and self.dialect.batch == 1:
-            raise InputError(f"batch is {batch}, and a request of this form holds one response; allowed 1")
+            raise InputError(
+                f"batch is {batch}, and a request of this form holds one response; allowed 1"
+            )
         self.raw = dialect != "generic" and dialect != "slime" if raw is None else raw
         self.facts = self.dialect.facts
-        wire = Wire(_whole_url(url, self.dialect.path), CallPolicy.of(calls), key_env, transport=transport)
+        wire = Wire(
+            _whole_url(url, self.dialect.path), CallPolicy.of(calls), key_env, transport=transport
+        )
         self.arm = RemoteArm(wire, self, Price.of(price))
         self._tokenizer: Any = None
 
@@ -110,7 +118,9 @@ class Http:
             raise error
         return answer.scores_BN
 
-    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> Answer:
         """Scores with errors by row, seconds and prices."""
         return self.arm.score_with_bill(prompts, responses)
 
@@ -152,7 +162,9 @@ class Http:
     def note(self, questions: Sequence[Question], values: Sequence[Any]) -> None:
         """Nothing is measured."""
 
-    def combine(self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
+    def combine(
+        self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]
+    ) -> None:
         """Each answer holds the scores of its cells."""
         for question, value in zip(questions, values, strict=True):
             if value is not None:
@@ -161,7 +173,9 @@ class Http:
 
     def _question(self, batch: Sequence[tuple[tuple[int, int], Text]]) -> Question:
         texts = [text for _, text in batch]
-        return Question(self.dialect.body(texts), tuple(cell for cell, _ in batch), _Scores(self.dialect, batch))
+        return Question(
+            self.dialect.body(texts), tuple(cell for cell, _ in batch), _Scores(self.dialect, batch)
+        )
 
     def _text(self, prompt: Prompt, response: str) -> Text:
         rendered = self.text is not None or self.tokenizer is not None
@@ -173,7 +187,9 @@ class Http:
             from reward_router.rewards.loading import load_tokenizer
 
             self._tokenizer = load_tokenizer(str(self.tokenizer))
-        whole = render(self._tokenizer, [*messages(prompt), answered(response)], None, generate=False)
+        whole = render(
+            self._tokenizer, [*messages(prompt), answered(response)], None, generate=False
+        )
         bos = self._tokenizer.bos_token
         return whole.removeprefix(bos) if bos else whole
 

@@ -32,7 +32,9 @@ from reward_router.secrecy import refuse_secrets
 from reward_router.types import Float
 
 MODES = ("pointwise", "pairwise", "listwise")
-RUBRIC = "A good response does what the prompt asks, is correct, and says nothing that is not needed."
+RUBRIC = (
+    "A good response does what the prompt asks, is correct, and says nothing that is not needed."
+)
 TEMPLATES = {
     "pointwise": "Judge a response to a prompt. {rubric}\n\n<prompt>\n{prompt}\n</prompt>\n\n"
     "<response>\n{response}\n</response>\n\n{form}",
@@ -104,15 +106,26 @@ class Judge:
         if mode not in MODES:
             raise InputError(f"mode {mode!r} is unknown{nearest(str(mode), MODES)}")
         if not isinstance(model, str) or not model:
-            raise InputError("kind judge needs the option model: the name under which the endpoint serves the judge")
-        self.mode, self.rubric, self.logprobs, self.schema = mode, rubric, bool(logprobs), bool(schema)
+            raise InputError(
+                "kind judge needs the option model: the name under which the endpoint serves the judge"
+            )
+        self.mode, self.rubric, self.logprobs, self.schema = (
+            mode,
+            rubric,
+            bool(logprobs),
+            bool(schema),
+        )
         self.template = _checked_template(prompt, mode)
         self.criteria = _checked_criteria(criteria, mode, self.logprobs)
         self.low, self.high = _checked_scale(scale, self.logprobs)
         if rivals is not None and (mode != "pairwise" or not isinstance(rivals, int) or rivals < 1):
-            raise InputError(f"rivals is {rivals!r}; allowed a whole number of at least 1, with mode: pairwise")
+            raise InputError(
+                f"rivals is {rivals!r}; allowed a whole number of at least 1, with mode: pairwise"
+            )
         if self.logprobs and mode == "listwise":
-            raise InputError("logprobs has no use in mode listwise, whose answer is longer than one token")
+            raise InputError(
+                "logprobs has no use in mode listwise, whose answer is longer than one token"
+            )
         self.rivals = rivals
         self.groupwise = mode != "pointwise"
         self.facts: Sequence[str] = ("/version",)
@@ -136,7 +149,9 @@ class Judge:
             raise error
         return answer.scores_BN
 
-    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> Answer:
         """Scores with errors by row, seconds and prices. Requests: N a prompt, N (N - 1), or one, by mode."""
         return self.arm.score_with_bill(prompts, responses)
 
@@ -146,7 +161,9 @@ class Judge:
 
     def render(self, prompt: Prompt, response: str) -> str:
         """What the judge reads about one response (two equal ones, where it compares)."""
-        return self._question_text(prompt, [response] if self.mode == "pointwise" else [response, response])
+        return self._question_text(
+            prompt, [response] if self.mode == "pointwise" else [response, response]
+        )
 
     def remarks(self) -> list[str]:
         """The position bias, where pairs were compared."""
@@ -164,7 +181,10 @@ class Judge:
                 asked += [self._pointwise(b, n, prompt, text) for n, text in enumerate(row)]
             elif self.mode == "pairwise":
                 for i, j in pairs_of(len(row), self.rivals):
-                    asked += [self._pairwise(b, i, j, prompt, row), self._pairwise(b, j, i, prompt, row)]
+                    asked += [
+                        self._pairwise(b, i, j, prompt, row),
+                        self._pairwise(b, j, i, prompt, row),
+                    ]
             elif row:
                 asked.append(self._listwise(b, prompt, row))
         return asked, {}
@@ -173,7 +193,9 @@ class Judge:
         """A judge's request is about what has to be judged together."""
         return []
 
-    def combine(self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
+    def combine(
+        self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]
+    ) -> None:
         """Scores as they were given, or the share of comparisons won."""
         if self.mode == "pairwise":
             _won(scores_BN, questions, values)
@@ -194,19 +216,29 @@ class Judge:
 
     def _pointwise(self, b: int, n: int, prompt: Prompt, text: str) -> Question:
         names = list(self.criteria) or ["score"]
-        body = self._body(self._question_text(prompt, [text]), {name: self._score_schema() for name in names})
-        return Question(body, ((b, n),), self._read_expected if self.logprobs else self._read_scores)
+        body = self._body(
+            self._question_text(prompt, [text]), {name: self._score_schema() for name in names}
+        )
+        return Question(
+            body, ((b, n),), self._read_expected if self.logprobs else self._read_scores
+        )
 
-    def _pairwise(self, b: int, first: int, second: int, prompt: Prompt, row: Sequence[str]) -> Question:
+    def _pairwise(
+        self, b: int, first: int, second: int, prompt: Prompt, row: Sequence[str]
+    ) -> Question:
         schema = {"better": {"type": "string", "enum": ["A", "B", "tie"]}}
         body = self._body(self._question_text(prompt, [row[first], row[second]]), schema)
         return Question(body, ((b, first), (b, second)), self._read_better)
 
     def _listwise(self, b: int, prompt: Prompt, row: Sequence[str]) -> Question:
-        order = sorted(range(len(row)), key=lambda n: blake2b(f"{plain(prompt)}\x1f{row[n]}".encode()).digest())
+        order = sorted(
+            range(len(row)), key=lambda n: blake2b(f"{plain(prompt)}\x1f{row[n]}".encode()).digest()
+        )
         schema = {f"response_{place + 1}": self._score_schema() for place in range(len(row))}
         body = self._body(self._question_text(prompt, [row[n] for n in order]), schema)
-        return Question(body, tuple((b, n) for n in order), lambda answer: self._read_list(answer, len(row)))
+        return Question(
+            body, tuple((b, n) for n in order), lambda answer: self._read_list(answer, len(row))
+        )
 
     def _body(self, text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
         body = {**self.fixed, "messages": [{"role": "user", "content": text}]}
@@ -225,9 +257,16 @@ class Judge:
         return {"type": "integer", "minimum": self.low, "maximum": self.high}
 
     def _question_text(self, prompt: Prompt, texts: Sequence[str]) -> str:
-        listed = [f"<response_{n + 1}>\n{text}\n</response_{n + 1}>" for n, text in enumerate(texts)]
+        listed = [
+            f"<response_{n + 1}>\n{text}\n</response_{n + 1}>" for n, text in enumerate(texts)
+        ]
         values = {"prompt": plain(prompt), "rubric": self.rubric, "form": self._form(len(texts))}
-        values |= {"response": str(texts[0]), "a": str(texts[0]), "b": str(texts[-1]), "responses": "\n\n".join(listed)}
+        values |= {
+            "response": str(texts[0]),
+            "a": str(texts[0]),
+            "b": str(texts[-1]),
+            "responses": "\n\n".join(listed),
+        }
         return str(fill(self.template, values))
 
     def _form(self, count: int) -> str:
@@ -271,7 +310,9 @@ class Judge:
         if said == "tie":
             return TIE
         if said not in FIRST:
-            raise Unreadable(f"the judge says better: {json.dumps(said)[:40]}; A, B or tie is expected")
+            raise Unreadable(
+                f"the judge says better: {json.dumps(said)[:40]}; A, B or tie is expected"
+            )
         return FIRST[said]
 
     def _read_expected(self, answer: Any) -> list[float]:
@@ -395,7 +436,9 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
     for each in found if isinstance(found, list) else []:
         token = str(follow(each, ["token"])).strip()
         if token in mass:
-            mass[token] += math.exp(min(number(follow(each, ["logprob"]), "a log-probability"), 0.0))
+            mass[token] += math.exp(
+                min(number(follow(each, ["logprob"]), "a log-probability"), 0.0)
+            )
     total = sum(mass.values())
     if total < LEAST_MASS:
         raise Unreadable(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
@@ -418,27 +461,41 @@ def _checked_template(prompt: str | None, mode: str) -> str:
     return prompt
 
 
-def _checked_criteria(criteria: Mapping[str, float] | None, mode: str, logprobs: bool) -> dict[str, float]:
+def _checked_criteria(
+    criteria: Mapping[str, float] | None, mode: str, logprobs: bool
+) -> dict[str, float]:
     if criteria is None:
         return {}
     if mode != "pointwise" or logprobs:
         raise InputError("criteria belong to mode: pointwise without logprobs")
     usable = isinstance(criteria, Mapping) and criteria
     weights = list(criteria.values()) if isinstance(criteria, Mapping) else []
-    if not usable or not all(isinstance(w, int | float) and math.isfinite(w) and w != 0 for w in weights):
-        raise InputError(f"criteria is {criteria!r}; names and weights are expected, such as {{correct: 2, brief: 1}}")
+    if not usable or not all(
+        isinstance(w, int | float) and math.isfinite(w) and w != 0 for w in weights
+    ):
+        raise InputError(
+            f"criteria is {criteria!r}; names and weights are expected, such as {{correct: 2, brief: 1}}"
+        )
     return {str(name): float(weight) for name, weight in criteria.items()}
 
 
 def _checked_scale(scale: Sequence[int] | None, logprobs: bool) -> tuple[int, int]:
     low, high = (0, 9) if logprobs else (1, 10)
     if scale is not None:
-        whole = isinstance(scale, list | tuple) and len(scale) == 2 and all(isinstance(end, int) for end in scale)
+        whole = (
+            isinstance(scale, list | tuple)
+            and len(scale) == 2
+            and all(isinstance(end, int) for end in scale)
+        )
         if not whole or not scale[0] < scale[1]:
-            raise InputError(f"scale is {scale!r}; the lowest and the highest score are expected, such as [1, 10]")
+            raise InputError(
+                f"scale is {scale!r}; the lowest and the highest score are expected, such as [1, 10]"
+            )
         low, high = scale[0], scale[1]
     if logprobs and not (low >= 0 and high <= 9):
-        raise InputError(f"scale is [{low}, {high}]; with logprobs a score is one digit, allowed within [0, 9]")
+        raise InputError(
+            f"scale is [{low}, {high}]; with logprobs a score is one digit, allowed within [0, 9]"
+        )
     return low, high
 
 

@@ -82,7 +82,9 @@ class LocalJudge:
                 if len(tokens) <= self.max_length:
                     texts[b, n] = tokens
         for places_ in self._batches(texts):
-            for place, value in zip(places_, self._odds([texts[place] for place in places_]), strict=True):
+            for place, value in zip(
+                places_, self._odds([texts[place] for place in places_]), strict=True
+            ):
                 scores_BN[place] = value
         return scores_BN
 
@@ -109,13 +111,17 @@ class LocalJudge:
         last = mask.sum(1) - 1
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device), **self._last_only(last))
+            hidden = self.model(
+                input_ids=ids.to(device), attention_mask=mask.to(device), **self._last_only(last)
+            )
             logits = hidden.logits
             if logits.shape[1] == width:
                 logits = logits[torch.arange(len(tokens)), last.to(logits.device)]
             else:  # only the positions that end a text were kept
                 kept = torch.unique(last)
-                logits = logits[torch.arange(len(tokens)), torch.searchsorted(kept, last).to(logits.device)]
+                logits = logits[
+                    torch.arange(len(tokens)), torch.searchsorted(kept, last).to(logits.device)
+                ]
             yes = logits[:, self.yes].double().logsumexp(1)
             no = logits[:, self.no].double().logsumexp(1)
         return [float(value) for value in (yes - no).cpu()]
@@ -138,8 +144,14 @@ def check(options: Mapping[str, Any]) -> None:
         options.get("batch_tokens", 1),
     )
     if not isinstance(question, str) or not question.strip():
-        raise InputError(f"question is {question!r}; what is to be answered by yes or no is expected")
-    missing = sorted({"response", "question"} - places(layout)) if isinstance(layout, str) else ["response"]
+        raise InputError(
+            f"question is {question!r}; what is to be answered by yes or no is expected"
+        )
+    missing = (
+        sorted({"response", "question"} - places(layout))
+        if isinstance(layout, str)
+        else ["response"]
+    )
     if missing:
         raise InputError(f"prompt needs a place {{{missing[0]}}}")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:

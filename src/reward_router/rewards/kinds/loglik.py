@@ -52,11 +52,15 @@ class LogLik:
         from reward_router.rewards.prefix import TokenScorer
 
         if reduction not in REDUCTIONS:
-            raise InputError(f"reduction {reduction!r} is unknown; allowed: {', '.join(REDUCTIONS)}")
+            raise InputError(
+                f"reduction {reduction!r} is unknown; allowed: {', '.join(REDUCTIONS)}"
+            )
         if batch_tokens < 1:
             raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
         self.tokenizer, self.reduction = tokenizer, reduction
-        self.template = chat.check_template(tokenizer, chat_template, "the log-likelihood arm's tokenizer")
+        self.template = chat.check_template(
+            tokenizer, chat_template, "the log-likelihood arm's tokenizer"
+        )
         self.max_length = max_length or (context_of(model.config) or 2**31)
         self._scorer = TokenScorer(model, batch_tokens=batch_tokens, share=share)
 
@@ -78,7 +82,9 @@ class LogLik:
         """
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
         for (b, n), tokens in self.token_logprobs(prompts, responses).items():
-            scores_BN[b, n] = tokens.sum() if self.reduction in ("sum", "pmi_sum") else tokens.mean()
+            scores_BN[b, n] = (
+                tokens.sum() if self.reduction in ("sum", "pmi_sum") else tokens.mean()
+            )
         return scores_BN
 
     def token_logprobs(
@@ -92,9 +98,18 @@ class LogLik:
             [chat.continuation(self.tokenizer, chat.messages(p), r, self.template) for r in row]
             for p, row in zip(prompts, unique, strict=True)
         ]
-        tokens = [chat.response_tokens(self.tokenizer, *row) for row in zip(texts, ids, written, strict=True)]
-        fits = [[len(p) + len(t) <= self.max_length for t in row] for p, row in zip(ids, tokens, strict=True)]
-        asked = [[t if ok else [] for t, ok in zip(*row, strict=True)] for row in zip(tokens, fits, strict=True)]
+        tokens = [
+            chat.response_tokens(self.tokenizer, *row)
+            for row in zip(texts, ids, written, strict=True)
+        ]
+        fits = [
+            [len(p) + len(t) <= self.max_length for t in row]
+            for p, row in zip(ids, tokens, strict=True)
+        ]
+        asked = [
+            [t if ok else [] for t, ok in zip(*row, strict=True)]
+            for row in zip(tokens, fits, strict=True)
+        ]
         values = self._scorer.logprobs(ids, asked)
         if self.reduction.startswith("pmi"):
             values = self._minus_unconditional(values, asked)
@@ -105,7 +120,9 @@ class LogLik:
             if fits[b][unique[b].index(response)]
         }
 
-    def _minus_unconditional(self, values: list[list[Float]], tokens: list[list[list[int]]]) -> list[list[Float]]:
+    def _minus_unconditional(
+        self, values: list[list[Float]], tokens: list[list[list[int]]]
+    ) -> list[list[Float]]:
         """log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t): the empty prompt is one prefix for every response of the call."""
         empty = chat.prompt_tokens(self.tokenizer, self._prompt_text(chat.messages("")))
         flat = list(dict.fromkeys(tuple(t) for row in tokens for t in row if t))

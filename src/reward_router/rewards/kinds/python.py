@@ -29,7 +29,9 @@ def load_python(path: str, **options: Any) -> RewardModel:
         check_options(path, target, options)
         target = target(**options)
     elif options:
-        raise InputError(f"{path} is an object, not a class: it takes no options, given {', '.join(sorted(options))}")
+        raise InputError(
+            f"{path} is an object, not a class: it takes no options, given {', '.join(sorted(options))}"
+        )
     return _checked(path, target)
 
 

@@ -68,7 +68,9 @@ class Plan(Protocol):
         """The questions about these rows, and the rows that cannot be asked about."""
         ...
 
-    def combine(self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
+    def combine(
+        self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]
+    ) -> None:
         """Write the scores of answered questions into ``scores_BN``; the value of an unanswered one is None."""
         ...
 
@@ -96,11 +98,17 @@ class Price:
             return None
         known = [each.name for each in fields(cls)]
         if not isinstance(given, Mapping) or not given:
-            raise InputError(f"price is {given!r}; a mapping such as {{input: 0.15, output: 0.6}} is expected")
+            raise InputError(
+                f"price is {given!r}; a mapping such as {{input: 0.15, output: 0.6}} is expected"
+            )
         for name, value in given.items():
             if name not in known:
                 raise InputError(f"price has no key {name!r}{nearest(str(name), known)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 <= value < math.inf
+            ):
                 raise InputError(f"price.{name}={value!r}; allowed a number of at least 0")
         return cls(**given)
 
@@ -125,7 +133,9 @@ class RemoteArm:
         self.hits = 0
         self.told: dict[str, str] = {}
 
-    def score_with_bill(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Answer:
+    def score_with_bill(
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> Answer:
         """Scores, errors by row, seconds and prices; the canaries' bill is on the first response of the request they precede."""
         count = sum(map(len, responses))
         if not count:
@@ -136,13 +146,19 @@ class RemoteArm:
         if spent and answer.price_BN.size:
             first = next(b for b, row in enumerate(responses) if row)
             answer.price_BN[first, 0] += spent
-        return Answer(answer.scores_BN, answer.seconds_BN, answer.price_BN, answer.errors, tuple(notices))
+        return Answer(
+            answer.scores_BN, answer.seconds_BN, answer.price_BN, answer.errors, tuple(notices)
+        )
 
     def served(self) -> str:
         """A fingerprint of what is served; `ArmFailed` where nobody answers."""
         if self.watch is None:
             self._look()
-        return self.watch.fingerprint if self.watch else _place(self.wire.url, self._canary_questions())
+        return (
+            self.watch.fingerprint
+            if self.watch
+            else _place(self.wire.url, self._canary_questions())
+        )
 
     @cached_property
     def memory(self) -> Memory:
@@ -159,12 +175,16 @@ class RemoteArm:
         spent = [0.0]
         scores_BN = self._canary_scores(spent)
         if scores_BN is None:
-            raise ArmFailed("the canaries could not be scored")  # unreachable: the first scoring raises
+            raise ArmFailed(
+                "the canaries could not be scored"
+            )  # unreachable: the first scoring raises
         facts = facts_of({path: self.wire.get(path) for path in self.plan.facts}) | self.told
         first = self.watch is None
         if self.watch is None:
             self.watch = Watch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
-        found, moved = self.watch.differences(facts, scores_BN, lambda: self._canary_scores(spent, strict=False))
+        found, moved = self.watch.differences(
+            facts, scores_BN, lambda: self._canary_scores(spent, strict=False)
+        )
         self.since = 0
         notices = [f"{self.wire.shown}: {'; '.join(found)}"] if found else []
         doubts = self.watch.doubts(scores_BN) if first else []
@@ -178,12 +198,18 @@ class RemoteArm:
         return notices, spent[0]
 
     def _canary_questions(self) -> list[Question]:
-        prompts, responses = [prompt for prompt, _ in CANARIES], [list(pair) for _, pair in CANARIES]
+        prompts, responses = (
+            [prompt for prompt, _ in CANARIES],
+            [list(pair) for _, pair in CANARIES],
+        )
         return self.plan.questions(prompts, responses)[0]
 
     def _canary_scores(self, spent: list[float], *, strict: bool = True) -> Float | None:
         """(C, 2) scores, never from the cache; where one fails, its error is raised (``strict``), or None."""
-        prompts, responses = [prompt for prompt, _ in CANARIES], [list(pair) for _, pair in CANARIES]
+        prompts, responses = (
+            [prompt for prompt, _ in CANARIES],
+            [list(pair) for _, pair in CANARIES],
+        )
         answer = self._scored(prompts, responses, remember=False)
         spent[0] += float(np.nansum(answer.price_BN))
         if answer.errors and strict:
@@ -193,7 +219,11 @@ class RemoteArm:
     # questions ---------------------------------------------------------------------------------------------------------
 
     def _scored(
-        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], *, remember: bool = True
+        self,
+        prompts: Sequence[Prompt],
+        responses: Sequence[Sequence[str]],
+        *,
+        remember: bool = True,
     ) -> Answer:
         """Ask everything about these rows."""
         questions, errors = self.plan.questions(prompts, responses)
@@ -231,7 +261,11 @@ class RemoteArm:
     def _heard(self, question: Question, reply: Reply) -> Heard:
         price = self.price.bill(reply) if self.price else math.nan
         if isinstance(reply.value, dict):
-            self.told = {f"answered by {name}": str(reply.value[name]) for name in NAMES if reply.value.get(name)}
+            self.told = {
+                f"answered by {name}": str(reply.value[name])
+                for name in NAMES
+                if reply.value.get(name)
+            }
         if reply.error is not None:
             return Heard(None, reply.error, reply.seconds, price)
         try:
@@ -247,7 +281,9 @@ class RemoteArm:
         parts: list[Question] = []
         kept: list[tuple[Question, Heard]] = []
         for question, each in zip(questions, heard, strict=True):
-            smaller = self.plan.divided(question) if each.error is not None and each.error.divides else []
+            smaller = (
+                self.plan.divided(question) if each.error is not None and each.error.divides else []
+            )
             parts += smaller
             kept += [] if smaller else [(question, each)]
         if parts:
@@ -255,7 +291,9 @@ class RemoteArm:
         return [question for question, _ in kept], [each for _, each in kept]
 
 
-def _bills(shape: tuple[int, int], questions: Sequence[Question], heard: Sequence[Heard]) -> tuple[Float, Float]:
+def _bills(
+    shape: tuple[int, int], questions: Sequence[Question], heard: Sequence[Heard]
+) -> tuple[Float, Float]:
     """(B, N) seconds and prices: a question's seconds on each of its cells as they passed, its price shared among them."""
     seconds_BN, price_BN = np.zeros(shape), np.full(shape, np.nan)
     for question, each in zip(questions, heard, strict=True):

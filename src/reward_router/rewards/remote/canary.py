@@ -19,8 +19,14 @@ from reward_router.cache import cache_dir
 from reward_router.types import Float
 
 CANARIES: tuple[tuple[str, tuple[str, str]], ...] = (
-    ("What is the capital of France?", ("The capital of France is Paris.", "Bananas bananas bananas.")),
-    ("Write one sentence about the sea.", ("The sea lay calm and grey under the morning sky.", "No.")),
+    (
+        "What is the capital of France?",
+        ("The capital of France is Paris.", "Bananas bananas bananas."),
+    ),
+    (
+        "Write one sentence about the sea.",
+        ("The sea lay calm and grey under the morning sky.", "No."),
+    ),
     ("What is 17 + 25?", ("17 + 25 = 42.", "17 + 25 = 43.")),
 )
 """Prompts with a better and a worse response each."""
@@ -42,8 +48,12 @@ class Baseline:
     def of(cls, place: str, facts: Mapping[str, str], scores_BN: Float) -> "Baseline":
         """The fingerprint is a hash of everything else."""
         scores = tuple(float(score) for score in scores_BN.ravel())
-        content = json.dumps([place, dict(facts), [f"{score:.6g}" for score in scores]], sort_keys=True)
-        return cls(hashlib.blake2b(content.encode(), digest_size=8).hexdigest(), dict(facts), scores)
+        content = json.dumps(
+            [place, dict(facts), [f"{score:.6g}" for score in scores]], sort_keys=True
+        )
+        return cls(
+            hashlib.blake2b(content.encode(), digest_size=8).hexdigest(), dict(facts), scores
+        )
 
 
 class Watch:
@@ -84,7 +94,9 @@ class Watch:
                 f"canary {responses[n % 2]!r} to {prompt!r} scored {before.scores[n]:.4g}, now {scores_BN.ravel()[n]:.4g}"
             )
             if self.raw and bounded(scores_BN) and not bounded(np.array(before.scores)):
-                found.append("all scores now lie in [0, 1]: the server applies a sigmoid where it gave raw scores")
+                found.append(
+                    "all scores now lie in [0, 1]: the server applies a sigmoid where it gave raw scores"
+                )
         return found, moved is not None
 
     def _moved(self, score_C: Float, again: Callable[[], Float | None]) -> Float | None:
@@ -106,7 +118,9 @@ class Watch:
     def doubts(self, scores_BN: Float) -> list[str]:
         """What is strange about scores that nothing was known of before."""
         if float(np.ptp(scores_BN)) == 0:
-            return [f"all canaries score {float(scores_BN.flat[0]):.4g}: it tells no response from another"]
+            return [
+                f"all canaries score {float(scores_BN.flat[0]):.4g}: it tells no response from another"
+            ]
         found = []
         if self.raw and bounded(scores_BN):
             found.append(
@@ -150,14 +164,20 @@ _TELLING = (
 def _read(path: Path) -> Baseline | None:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        return Baseline(str(kept["fingerprint"]), dict(kept["facts"]), tuple(map(float, kept["scores"])))
+        return Baseline(
+            str(kept["fingerprint"]), dict(kept["facts"]), tuple(map(float, kept["scores"]))
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # none yet, or damaged: what is served now becomes the baseline
 
 
 def _write(path: Path, baseline: Baseline) -> None:
     """Whole or not at all; a cache that cannot be written costs the comparison with the next run only."""
-    kept = {"fingerprint": baseline.fingerprint, "facts": dict(baseline.facts), "scores": list(baseline.scores)}
+    kept = {
+        "fingerprint": baseline.fingerprint,
+        "facts": dict(baseline.facts),
+        "scores": list(baseline.scores),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(f".{os.getpid()}.part")

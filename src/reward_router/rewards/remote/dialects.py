@@ -99,7 +99,12 @@ class VllmPooling:
     def body(self, texts: Sequence[Text]) -> Any:
         """Messages or texts."""
         task = "classify" if self.choice.reduction == "none" else "token_classify"
-        return {**_model(self.choice), **_input(self.choice, texts), "task": task, "use_activation": False}
+        return {
+            **_model(self.choice),
+            **_input(self.choice, texts),
+            "task": task,
+            "use_activation": False,
+        }
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
         """``data[i].data``: outputs of the text, or of each token."""
@@ -111,11 +116,15 @@ class VllmPooling:
             return _one_of(data, self.choice.output)
         if not isinstance(data, list) or not data:
             raise Unreadable("data of a text is no list of scores by token")
-        tokens = [_one_of(each if isinstance(each, list) else [each], self.choice.output) for each in data]
+        tokens = [
+            _one_of(each if isinstance(each, list) else [each], self.choice.output) for each in data
+        ]
         known = [token for token in tokens if token is not None]
         if not known:
             return None
-        return {"last": known[-1], "min": min(known), "mean": sum(known) / len(known)}[self.choice.reduction]
+        return {"last": known[-1], "min": min(known), "mean": sum(known) / len(known)}[
+            self.choice.reduction
+        ]
 
 
 @dataclass
@@ -135,7 +144,9 @@ class SglangClassify:
     def scores(self, answer: Any, count: int) -> list[float | None]:
         """``[i].embedding``."""
         rows = answer if isinstance(answer, list) else [answer]
-        return [_one_of(follow(row, ["embedding"]), self.choice.output) for row in _counted(rows, count)]
+        return [
+            _one_of(follow(row, ["embedding"]), self.choice.output) for row in _counted(rows, count)
+        ]
 
 
 @dataclass
@@ -153,12 +164,19 @@ class TeiPredict:
 
     def body(self, texts: Sequence[Text]) -> Any:
         """``inputs``: one text, or a pair, each in a list of its own."""
-        inputs = [[text.whole] if self.choice.rendered else [plain(text.prompt), text.response] for text in texts]
+        inputs = [
+            [text.whole] if self.choice.rendered else [plain(text.prompt), text.response]
+            for text in texts
+        ]
         return {"inputs": inputs, "raw_scores": True, "truncate": self.choice.truncate}
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
         """A list of labels a text; one text alone may come without the outer list."""
-        flat = isinstance(answer, list) and bool(answer) and all(isinstance(each, Mapping) for each in answer)
+        flat = (
+            isinstance(answer, list)
+            and bool(answer)
+            and all(isinstance(each, Mapping) for each in answer)
+        )
         rows = [answer] if flat and count == 1 else [[each] for each in answer] if flat else answer
         if not isinstance(rows, list):
             raise Unreadable("a list of predictions is expected")
@@ -175,7 +193,9 @@ class TeiPredict:
                 raise Unreadable(f"no label {output!r} among {names}")
             return number(follow(found[0], ["score"]))
         if isinstance(output, int):  # sorted by score, so that a place in the list says nothing
-            raise Unreadable(f"output={output} is an index, and predictions come sorted by score; name a label")
+            raise Unreadable(
+                f"output={output} is an index, and predictions come sorted by score; name a label"
+            )
         return _one_of([follow(each, ["score"]) for each in labels], None)
 
 
@@ -238,13 +258,19 @@ class Generic:
     def __post_init__(self) -> None:
         """InputError where the template asks about nothing, or the path is none."""
         if self.choice.request is None or self.choice.answer is None:
-            raise InputError("dialect generic needs request (a body with {prompt} and {response}) and answer (a path)")
+            raise InputError(
+                "dialect generic needs request (a body with {prompt} and {response}) and answer (a path)"
+            )
         named = places(self.choice.request)
         unknown = sorted(named - {"model", *_ONE, *_MANY})
         if unknown:
-            raise InputError(f"request has a place {{{unknown[0]}}}; allowed {', '.join(['model', *_ONE, *_MANY])}")
+            raise InputError(
+                f"request has a place {{{unknown[0]}}}; allowed {', '.join(['model', *_ONE, *_MANY])}"
+            )
         self.many = bool(named & set(_MANY))
-        if not named & {"response", "text", "messages", *_MANY} or (self.many and named & set(_ONE)):
+        if not named & {"response", "text", "messages", *_MANY} or (
+            self.many and named & set(_ONE)
+        ):
             raise InputError(
                 "request needs places of one text ({prompt}, {response}) or of many ({prompts}, {responses}), not of both"
             )
@@ -276,7 +302,9 @@ class Generic:
         """What lies at the path."""
         found = follow(answer, self.steps)
         rows = _counted(found, count) if self.many else [found]
-        return [_one_of(row if isinstance(row, list) else [row], self.choice.output) for row in rows]
+        return [
+            _one_of(row if isinstance(row, list) else [row], self.choice.output) for row in rows
+        ]
 
 
 _ONE = ("prompt", "response", "text", "messages")
@@ -306,7 +334,9 @@ def _input(choice: Choice, texts: Sequence[Text]) -> dict[str, Any]:
 
 def _ordered(rows: Any) -> Any:
     """Rows by their ``index`` where every one has it."""
-    if isinstance(rows, list) and all(isinstance(row, Mapping) and isinstance(row.get("index"), int) for row in rows):
+    if isinstance(rows, list) and all(
+        isinstance(row, Mapping) and isinstance(row.get("index"), int) for row in rows
+    ):
         return sorted(rows, key=lambda row: int(row["index"]))
     return rows
 
@@ -329,5 +359,7 @@ def _one_of(outputs: Any, which: int | str | None) -> float | None:
             raise Unreadable(f"output={which}, and the model has {len(outputs)}")
         outputs = [outputs[which]]
     if len(outputs) != 1:
-        raise Unreadable(f"the model has {len(outputs)} outputs; the option output says which is the score")
+        raise Unreadable(
+            f"the model has {len(outputs)} outputs; the option output says which is the score"
+        )
     return None if outputs[0] is None else number(outputs[0])

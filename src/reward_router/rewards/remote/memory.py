@@ -71,12 +71,18 @@ class OnDisk:
         self.path, self._lock = Path(path).expanduser(), threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._base = sqlite3.connect(
+                self.path, timeout=30, check_same_thread=False, isolation_level=None
+            )
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = NORMAL")
-            self._base.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+            self._base.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
+            )
         except (OSError, sqlite3.Error) as error:
-            raise InputError(f"calls.cache={path!r}: this file cannot hold answers: {error}") from None
+            raise InputError(
+                f"calls.cache={path!r}: this file cannot hold answers: {error}"
+            ) from None
 
     def get(self, key: bytes) -> Any:
         """One look-up by key."""
@@ -87,7 +93,9 @@ class OnDisk:
     def put(self, key: bytes, answer: Any) -> None:
         """One insert."""
         with self._lock:
-            self._base.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer)))
+            self._base.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, json.dumps(answer))
+            )
 
 
 def memory_of(cache: bool | str) -> Memory:

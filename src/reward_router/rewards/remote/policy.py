@@ -63,7 +63,9 @@ class CallPolicy:
     def of(cls, given: Mapping[str, Any] | None) -> "CallPolicy":
         """From the option ``calls``; InputError names the key that is unknown."""
         if given is not None and not isinstance(given, Mapping):
-            raise InputError(f"calls is {given!r}; a mapping such as {{timeout: 30, rpm: 500}} is expected")
+            raise InputError(
+                f"calls is {given!r}; a mapping such as {{timeout: 30, rpm: 500}} is expected"
+            )
         known = [field.name for field in fields(cls)]
         for name in given or {}:
             if name not in known:

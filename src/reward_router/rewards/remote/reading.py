@@ -57,7 +57,9 @@ def parse_path(path: str, what: str) -> list[str | int]:
     while at < len(text):
         step = _STEP.match(text, at)
         if step is None:
-            raise InputError(f"{what}={path!r}: no path at character {at + 1}; write it as data[*].score")
+            raise InputError(
+                f"{what}={path!r}: no path at character {at + 1}; write it as data[*].score"
+            )
         steps.append(step[1] or ("*" if step[2] == "*" else int(step[2])))
         at = step.end()
     return steps

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-NO_HTTPX = "arms behind an endpoint need the package httpx; install reward-router with the extra http"
+NO_HTTPX = (
+    "arms behind an endpoint need the package httpx; install reward-router with the extra http"
+)
 SHOWN = 160
 """Characters of an answer that a message repeats."""
 LETTERS_PER_TOKEN = 4
@@ -157,7 +159,9 @@ class Wire:
         self.tokens.correct(tokens_in + tokens_out - reckoned if reply.error is None else 0)
         return Reply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
 
-    async def _try(self, method: str, url: str, content: bytes, batch: "_Batch") -> tuple[int, float | None, Reply]:
+    async def _try(
+        self, method: str, url: str, content: bytes, batch: "_Batch"
+    ) -> tuple[int, float | None, Reply]:
         """One try: its status (0 where there was none), what Retry-After says, and the reply."""
         import httpx
 
@@ -169,7 +173,11 @@ class Wire:
             # httpx limits each read, not the whole: a server that drips bytes would never time out
             answer = await asyncio.wait_for(client.send(request), limit)
         except (TimeoutError, httpx.TimeoutException):
-            return 0, None, self._nobody(f"hung: no answer within {limit:g} s", batch, method, hung=True)
+            return (
+                0,
+                None,
+                self._nobody(f"hung: no answer within {limit:g} s", batch, method, hung=True),
+            )
         except httpx.TransportError as error:
             return 0, None, self._nobody(_told(error), batch, method, hung=False)
         finally:
@@ -182,7 +190,11 @@ class Wire:
     def _limit(self, method: str) -> float:
         """Seconds that a request may take: little where the last one hung, or where it only asks what is served."""
         patience = max(self.policy.patience, 2 * self.slowest)
-        return min(patience, self.policy.timeout) if self.hung or method == "GET" else self.policy.timeout
+        return (
+            min(patience, self.policy.timeout)
+            if self.hung or method == "GET"
+            else self.policy.timeout
+        )
 
     def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
         error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)
@@ -199,20 +211,28 @@ class Wire:
         came = f"{answer.status_code} {answer.reason_phrase}".strip()
         if not answer.is_success:
             divides = answer.status_code in _DIVIDES
-            return self._wrong(f"{method} {self.shown} answered {came}: {self._said(text)}", divides)
+            return self._wrong(
+                f"{method} {self.shown} answered {came}: {self._said(text)}", divides
+            )
         if not text.strip():
             return self._wrong(f"{method} {self.shown} answered {came} with nothing at all")
         try:
             return Reply(json.loads(text))
         except ValueError:
-            return self._wrong(f"{method} {self.shown} answered {came}, {kind} instead of JSON: {self._said(text)}")
+            return self._wrong(
+                f"{method} {self.shown} answered {came}, {kind} instead of JSON: {self._said(text)}"
+            )
 
     def _wrong(self, message: str, divides: bool = False) -> Reply:
         return Reply(error=ArmFailed(message, divides=divides))
 
     def _said(self, text: str) -> str:
         """The beginning of an answer, in one line, without secrets."""
-        return repr(self._hide(" ".join(text[: 4 * SHOWN].split()))[:SHOWN]) if text.strip() else "nothing"
+        return (
+            repr(self._hide(" ".join(text[: 4 * SHOWN].split()))[:SHOWN])
+            if text.strip()
+            else "nothing"
+        )
 
     def _hide(self, text: str) -> str:
         return hidden(text, [self._secret])
@@ -263,7 +283,9 @@ def check_url(url: Any) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise InputError(f"url is {url!r}; the address of a server is expected, such as http://localhost:8000")
+        raise InputError(
+            f"url is {url!r}; the address of a server is expected, such as http://localhost:8000"
+        )
 
 
 def _trusted(ca: str | None) -> Any:

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rows.broken import Broken
+from reward_router.reading.broken import Broken
 
 
-def hub_rows(name: str, split: str, config_name: str | None) -> Iterator[tuple[str, Mapping[str, Any] | Broken]]:
+def hub_rows(
+    name: str, split: str, config_name: str | None
+) -> Iterator[tuple[str, Mapping[str, Any] | Broken]]:
     """Rows of one split as (place, row); InputError where the data set cannot be loaded."""
     try:
         import datasets
@@ -17,7 +19,13 @@ def hub_rows(name: str, split: str, config_name: str | None) -> Iterator[tuple[s
         ) from None
     try:
         table = datasets.load_dataset(name, config_name, split=split)
-    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        datasets.exceptions.DatasetsError,
+    ) as error:
         what = f"{name} ({config_name})" if config_name else name
         reason = " ".join(str(error).split())
         raise InputError(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from reward_router.errors import InputError
-from reward_router.rows.broken import Broken, Row
-from reward_router.rows.container import Container
-from reward_router.rows.tables import rows_of
+from reward_router.reading.broken import Broken, Row
+from reward_router.reading.container import Container
+from reward_router.reading.tables import rows_of
 
 Placed = tuple[str, Row | Broken]
 
@@ -116,7 +116,11 @@ def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:
 
 
 def _why(error: Exception) -> str:
-    return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "no value"
+    return (
+        f"{error.msg} at column {error.colno}"
+        if isinstance(error, json.JSONDecodeError)
+        else "no value"
+    )
 
 
 def document_rows(container: Container, name: str) -> Iterator[Placed]:
@@ -141,7 +145,9 @@ class _Document:
         self.ended = not chunk
         if not self.text and not self.at:
             chunk = chunk.removeprefix("\ufeff")
-        self.surrogates = "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
+        self.surrogates = (
+            "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
+        )
         self.text, self.at = self.text[self.at :] + chunk, 0
 
     def rows(self) -> Iterator[Placed]:
@@ -236,7 +242,9 @@ class _Document:
                 if self.ended or not self._may_be_cut(error):
                     raise self._refused(error) from None
             except RecursionError:
-                raise InputError(f"data {self.name} line {self.line}: not JSON (nested too deeply)") from None
+                raise InputError(
+                    f"data {self.name} line {self.line}: not JSON (nested too deeply)"
+                ) from None
             except ValueError:
                 raise InputError(
                     f"data {self.name} line {self.line}: not JSON (a number of thousands of digits)"
@@ -251,7 +259,11 @@ class _Document:
         return getattr(error, "value", 0) >= len(self.text) - _LEAST_ROOM
 
     def _refused(self, error: Exception) -> InputError:
-        at = error.pos if isinstance(error, json.JSONDecodeError) else int(getattr(error, "value", self.at) or self.at)
+        at = (
+            error.pos
+            if isinstance(error, json.JSONDecodeError)
+            else int(getattr(error, "value", self.at) or self.at)
+        )
         line = self.line + self.text.count("\n", self.at, at)
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "no value"
         shown = " ".join(self.text[at : at + _SHOWN].split())
@@ -265,12 +277,18 @@ def half_surrogate(value: Any, where: str = "the row") -> str | None:
     ("'prompt'", None)
     """
     if isinstance(value, str):
-        return where if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value) else None
+        return (
+            where
+            if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)
+            else None
+        )
     if isinstance(value, dict):
         for key, item in value.items():
             if half_surrogate(key):
                 return "a column's name"
-            if (found := half_surrogate(item, f"{key!r}" if where == "the row" else where)) is not None:
+            if (
+                found := half_surrogate(item, f"{key!r}" if where == "the row" else where)
+            ) is not None:
                 return found
     elif isinstance(value, list):
         for item in value:

@@ -33,7 +33,18 @@ WIDE = 100
 """Columns from which on the display has a bar."""
 BOX = 80
 """Columns of the box that a run ends with."""
-PHASES = ("load", "eval", "sample", "embed", "route", "score", "step", "payoff", "audit", "checkpoint")
+PHASES = (
+    "load",
+    "eval",
+    "sample",
+    "embed",
+    "route",
+    "score",
+    "step",
+    "payoff",
+    "audit",
+    "checkpoint",
+)
 
 
 class Clock:
@@ -80,7 +91,13 @@ def _unseen(character: str) -> bool:
 
 
 def say(
-    console: Console, text: str, style: str = "", *, faint: str = "", wrap: bool = True, lines: bool = False
+    console: Console,
+    text: str,
+    style: str = "",
+    *,
+    faint: str = "",
+    wrap: bool = True,
+    lines: bool = False,
 ) -> None:
     """Print one line, or several (``lines``); ``faint`` follows in grey, ``wrap=False`` leaves breaking to the terminal."""
     line = literal(text if lines else visible(text), style)
@@ -104,7 +121,11 @@ def show_box(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> N
     grid.add_column()
     for name, text in rows:
         grid.add_row(literal(visible(name), "bold"), literal(text))
-    console.print(Panel(grid, title=literal(visible(title)), title_align="left", width=min(BOX, console.width)))
+    console.print(
+        Panel(
+            grid, title=literal(visible(title)), title_align="left", width=min(BOX, console.width)
+        )
+    )
 
 
 def heading(console: Console, text: str) -> None:
@@ -272,7 +293,9 @@ def minutes(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def time_left(todo: Mapping[str, int], spent: Mapping[str, Sequence[float]], costs: Mapping[str, float]) -> float:
+def time_left(
+    todo: Mapping[str, int], spent: Mapping[str, Sequence[float]], costs: Mapping[str, float]
+) -> float:
     """Seconds that the work left will take. O(pieces done).
 
     ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``: kind -> work in one piece (1
@@ -282,7 +305,11 @@ def time_left(todo: Mapping[str, int], spent: Mapping[str, Sequence[float]], cos
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0
     """
-    usual = {kind: sum(times[1:] or times) / len(times[1:] or times) for kind, times in spent.items() if times}
+    usual = {
+        kind: sum(times[1:] or times) / len(times[1:] or times)
+        for kind, times in spent.items()
+        if times
+    }
     work = sum(costs.get(kind, 1.0) for kind in usual)
     speed = sum(usual.values()) / work if work else 0.0
     return sum(n * usual.get(kind, speed * costs.get(kind, 1.0)) for kind, n in todo.items())

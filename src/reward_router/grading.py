@@ -60,7 +60,9 @@ def grade(kind: str, response: str, answer: str) -> bool:
 
 def _reader(kind: str) -> Callable[[str], str | None]:
     if kind not in _READERS:
-        raise InputError(f"answer kind {kind!r} does not exist; allowed: {', '.join(get_args(AnswerKind))}")
+        raise InputError(
+            f"answer kind {kind!r} does not exist; allowed: {', '.join(get_args(AnswerKind))}"
+        )
     return _READERS[kind]
 
 
@@ -89,7 +91,10 @@ def _numbers(text: str) -> list[str]:
 def _canonical(written: str) -> str | None:
     try:
         return str(Fraction(re.sub(r"[,$\s]", "", written).replace("−", "-")))
-    except (ValueError, ZeroDivisionError):  # no digits, more than Python converts, a denominator of 0
+    except (
+        ValueError,
+        ZeroDivisionError,
+    ):  # no digits, more than Python converts, a denominator of 0
         return None
 
 
@@ -114,7 +119,9 @@ def _letter_of_index(answer: str) -> str | None:
 
 def _math(text: str) -> str | None:
     boxed = _last_boxed(text)
-    plain = (boxed if boxed is not None else _after_marker(text) or text).lstrip(_LEFT).rstrip(_RIGHT)
+    plain = (
+        (boxed if boxed is not None else _after_marker(text) or text).lstrip(_LEFT).rstrip(_RIGHT)
+    )
     return re.sub(r"\s+", " ", plain) or None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rows.broken import Broken
+from reward_router.reading.broken import Broken
 
 BATCH = 1024
 
@@ -16,7 +16,9 @@ def parquet_rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any] | 
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
-        raise InputError(f"data {name}: Parquet needs pyarrow: pip install 'reward-router[parquet]'") from None
+        raise InputError(
+            f"data {name}: Parquet needs pyarrow: pip install 'reward-router[parquet]'"
+        ) from None
     number = 0
     try:
         with pq.ParquetFile(path) as table:
@@ -26,7 +28,9 @@ def parquet_rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any] | 
                     yield f"{name} row {number}", row
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"data {name}: not readable as Parquet after row {number}: {reason}") from None
+        raise InputError(
+            f"data {name}: not readable as Parquet after row {number}: {reason}"
+        ) from None
 
 
 def _plain(batch: Any) -> list[dict[str, Any] | Broken]:

@@ -43,11 +43,17 @@ class Tally:
         """What was left out, in words; '' where nothing was."""
         parts = []
         if self.lost:
-            parts.append(f"{self.lost} of {self.read} rows cannot be read and are left out, first: {self.first}")
+            parts.append(
+                f"{self.lost} of {self.read} rows cannot be read and are left out, first: {self.first}"
+            )
         if self.identical:
-            parts.append(f"{self.identical} {_pairs(self.identical)} of identical responses left out")
+            parts.append(
+                f"{self.identical} {_pairs(self.identical)} of identical responses left out"
+            )
         if self.ties:
-            parts.append(f"{self.ties} {_pairs(self.ties)} without a better response (ties) left out")
+            parts.append(
+                f"{self.ties} {_pairs(self.ties)} without a better response (ties) left out"
+            )
         return "; ".join(parts)
 
     def tell(self) -> None:

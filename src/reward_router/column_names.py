@@ -11,7 +11,7 @@ from string import Formatter
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rows import Row
+from reward_router.reading import Row
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -22,7 +22,9 @@ def check_mapping(columns: Mapping[str, str] | None, known: Sequence[str]) -> di
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
-            raise InputError(f"data columns: {name!r} is none of our names; {hint} (our name -> the data's column)")
+            raise InputError(
+                f"data columns: {name!r} is none of our names; {hint} (our name -> the data's column)"
+            )
     return dict(columns or {})
 
 
@@ -38,7 +40,9 @@ def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any
         state = "is null" if column in row else "does not exist"
         there = ", ".join(map(str, row)) or "none"
         hint = "" if name in mapping else f"; map it with columns: {{{name}: COLUMN}}"
-        raise InputError(f"data {place}: column {column!r} {state}; columns there are: {there}{hint}")
+        raise InputError(
+            f"data {place}: column {column!r} {state}; columns there are: {there}{hint}"
+        )
     return value
 
 
@@ -58,7 +62,11 @@ def as_text(value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        str(value)
+        if isinstance(value, int | float)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
 def is_missing(value: Any) -> bool:
@@ -104,11 +112,17 @@ def template_fields(template: str | None) -> set[str]:
     except ValueError as error:
         raise InputError(f"data template: {error}; {braces}") from None
     fields = {name for _, name, _, _ in parts if name is not None}
-    wrong = next((name for _, name, spec, conversion in parts if name == "" or spec or conversion), None)
+    wrong = next(
+        (name for _, name, spec, conversion in parts if name == "" or spec or conversion), None
+    )
     if wrong is not None:
-        raise InputError(f"data template: a field is a plain column name, found {wrong!r}; {braces}")
+        raise InputError(
+            f"data template: a field is a plain column name, found {wrong!r}; {braces}"
+        )
     if not fields:
-        raise InputError("data template: names no column; write the prompt's place as {prompt}, or any {column}")
+        raise InputError(
+            "data template: names no column; write the prompt's place as {prompt}, or any {column}"
+        )
     return fields
 
 

@@ -11,7 +11,17 @@ from typing import Any
 
 from reward_router.errors import InputError
 
-_NAMING = ("id", "prompt", "question", "instruction", "subset", "label", "text_chosen", "scores_chosen", "input")
+_NAMING = (
+    "id",
+    "prompt",
+    "question",
+    "instruction",
+    "subset",
+    "label",
+    "text_chosen",
+    "scores_chosen",
+    "input",
+)
 _LISTS = ("data", "rows", "examples", "records", "items", "instances")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
@@ -33,14 +43,20 @@ def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None
     if splits and len(splits) == len(value) and all(_is_rows(value[key]) for key in splits):
         return ({**row, "split": key} for key in splits for row in value[key])
     named = [key for key in value if key in _LISTS and _is_rows(value[key])]
-    if len(named) == 1 and not any(isinstance(item, list) for key, item in value.items() if key != named[0]):
+    if len(named) == 1 and not any(
+        isinstance(item, list) for key, item in value.items() if key != named[0]
+    ):
         return (row["row"] if isinstance(row.get("row"), dict) else row for row in value[named[0]])
     return None
 
 
 def _is_column(value: Any) -> bool:
     """A list of plain values: a column of a table, not messages, not the rows of a row."""
-    return isinstance(value, list) and len(value) > 0 and not any(isinstance(item, dict | list) for item in value)
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and not any(isinstance(item, dict | list) for item in value)
+    )
 
 
 def _columns(table: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
@@ -50,7 +66,10 @@ def _columns(table: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
         sizes = ", ".join(f"{column} {len(item)}" for column, item in lists.items())
         raise InputError(f"data {name}: columns of different lengths: {sizes}")
     rest = {column: item for column, item in table.items() if column not in lists}
-    return ({**rest, **{column: item[i] for column, item in lists.items()}} for i in range(lengths.pop()))
+    return (
+        {**rest, **{column: item[i] for column, item in lists.items()}}
+        for i in range(lengths.pop())
+    )
 
 
 def _is_numbered(value: Any) -> bool:
@@ -63,4 +82,6 @@ def _numbered(table: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _is_rows(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(isinstance(item, dict) for item in value)
+    return (
+        isinstance(value, list) and len(value) > 0 and all(isinstance(item, dict) for item in value)
+    )

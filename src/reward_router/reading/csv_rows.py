@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from reward_router.errors import InputError
-from reward_router.rows.broken import Broken
-from reward_router.rows.container import Container
+from reward_router.reading.broken import Broken
+from reward_router.reading.container import Container
 
 _LONGEST_CELL = 2**31 - 1  # the csv module's own limit, 128 KiB, is shorter than long responses
 
@@ -23,7 +23,9 @@ def csv_rows(container: Container, name: str) -> Iterator[tuple[str, dict[str, A
         header = [column.strip() for column in next(reader, [])]
         twice = sorted({column for column in header if column and header.count(column) > 1})
         if twice:
-            raise InputError(f"data {name}: column {twice[0]!r} stands twice in the header; rename one")
+            raise InputError(
+                f"data {name}: column {twice[0]!r} stands twice in the header; rename one"
+            )
         width, unnamed = len(header), "" in header
         line = reader.line_num + 1
         for cells in reader:

@@ -85,7 +85,9 @@ def opened(path: Path, label: str) -> Container:
         raise InputError(f"data {label}: cannot be read at the start: {error}") from None
     if head.startswith(b"PAR1"):
         if gz:
-            raise InputError(f"data {label}: a Parquet file inside gzip; unpack it (Parquet compresses by itself)")
+            raise InputError(
+                f"data {label}: a Parquet file inside gzip; unpack it (Parquet compresses by itself)"
+            )
         return Container(path, "parquet")
     if head.startswith(b"SQLite format 3\x00"):
         return Container(path, "sqlite", gz)
@@ -99,7 +101,9 @@ def opened(path: Path, label: str) -> Container:
             f"data {label}: a web page, not the data (a download that needed a login?); allowed: {FORMATS}"
         )
     if path.suffix == ".parquet" and b"\x00" in head:
-        raise InputError(f"data {label}: not readable as Parquet: it does not begin as a Parquet file does")
+        raise InputError(
+            f"data {label}: not readable as Parquet: it does not begin as a Parquet file does"
+        )
     return _text_container(path, gz, head, label)
 
 
@@ -113,12 +117,16 @@ def _text_container(path: Path, gz: bool, head: bytes, label: str) -> Container:
     whole = len(head) < HEAD
     stripped = text.lstrip()
     if not stripped:
-        return Container(path, "csv" if path.name.endswith((".csv", ".csv.gz")) else "lines", gz, encoding)
+        return Container(
+            path, "csv" if path.name.endswith((".csv", ".csv.gz")) else "lines", gz, encoding
+        )
     if stripped[0] == "[":
         return Container(path, "document", gz, encoding)
     if stripped[0] == "{":
         return Container(path, "document" if _goes_on(stripped, whole) else "lines", gz, encoding)
-    lines = [line for line in stripped.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT] if line.strip()]
+    lines = [
+        line for line in stripped.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT] if line.strip()
+    ]
     if any(_is_object(line) for line in lines):
         return Container(path, "lines", gz, encoding)
     separator = max(_SEPARATORS, key=lines[0].count)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward_router.errors import InputError
-from reward_router.rows.broken import Broken, Row
-from reward_router.rows.container import ENDINGS, FORMATS, Container, opened
-from reward_router.rows.csv_rows import csv_rows
-from reward_router.rows.hub import hub_rows
-from reward_router.rows.json_rows import document_rows, line_rows
-from reward_router.rows.parquet_rows import parquet_rows
+from reward_router.reading.broken import Broken, Row
+from reward_router.reading.container import ENDINGS, FORMATS, Container, opened
+from reward_router.reading.csv_rows import csv_rows
+from reward_router.reading.hub import hub_rows
+from reward_router.reading.json_rows import document_rows, line_rows
+from reward_router.reading.parquet_rows import parquet_rows
 
 Placed = tuple[str, Row | Broken]
 
@@ -21,7 +21,10 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def read_rows(
-    source: str, split: str | None = "train", config_name: str | None = None, label: str | None = None
+    source: str,
+    split: str | None = "train",
+    config_name: str | None = None,
+    label: str | None = None,
 ) -> Iterator[Placed]:
     """Rows of ``source`` as (place, row), in order and lazily; a row that cannot be read is a `Broken`.
 
@@ -36,14 +39,18 @@ def read_rows(
         return hub_rows(source, split or "train", config_name)
     container = opened(path, name)
     if config_name is not None:
-        raise InputError(f"data {name}: name={config_name!r} chooses a configuration of a Hub data set, not of a file")
+        raise InputError(
+            f"data {name}: name={config_name!r} chooses a configuration of a Hub data set, not of a file"
+        )
     return _explained(container, name, split)
 
 
 def is_hub_name(source: str) -> bool:
     """Whether ``source`` can be the name of a Hub data set: ``owner/name``, dots included, and not a file's ending."""
     bare = source.removesuffix(".gz")
-    return _HUB_NAME.fullmatch(source) is not None and not bare.endswith((*ENDINGS, ".xlsx", ".txt", ".yaml"))
+    return _HUB_NAME.fullmatch(source) is not None and not bare.endswith(
+        (*ENDINGS, ".xlsx", ".txt", ".yaml")
+    )
 
 
 def _rows(container: Container, name: str) -> Iterator[Placed]:
@@ -111,11 +118,15 @@ class _Wanted:
         """InputError where there were rows and none was wanted."""
         if self.seen and not self.kept:
             there = ", ".join(f"{name} ({count} rows)" for name, count in sorted(self.seen.items()))
-            raise InputError(f"data {self.source}: no row of split {self.split!r}; there are: {there}")
+            raise InputError(
+                f"data {self.source}: no row of split {self.split!r}; there are: {there}"
+            )
 
 
 def _slice(part: str, source: str) -> tuple[str, int, float]:
     found = _SLICE.fullmatch(part)
     if found is None:
-        raise InputError(f"data {source}: split {part!r} of a file is a name, or a slice of rows as in train[100:200]")
+        raise InputError(
+            f"data {source}: split {part!r} of a file is a name, or a slice of rows as in train[100:200]"
+        )
     return found["name"].casefold(), int(found["low"] or 0), float(found["high"] or "inf")

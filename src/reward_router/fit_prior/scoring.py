@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import TextColumn
+from rich.progress import Progress, TaskID, TextColumn
 
 from reward_router.cache import cache_dir
 from reward_router.errors import InputError
@@ -53,10 +53,7 @@ def score_pairs(
             )
             task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(by_name[arm]) is not None
-            show = partial(progress.update, task)
-            error = _fill(
-                store, pairs, arm, pool, lambda done, show=show: show(completed=done), has_weights
-            )  # type: ignore[misc]
+            error = _fill(store, pairs, arm, pool, partial(_show, progress, task), has_weights)
             if error:
                 failed[arm] = error
             found[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
@@ -165,3 +162,7 @@ def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> N
         }  # fmt: skip
         lines.append(dumps(row, ensure_ascii=False))
     write_atomically(path, "\n".join(lines) + "\n")
+
+
+def _show(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)

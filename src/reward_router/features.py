@@ -1,7 +1,7 @@
 """Contexts as arrays: normalising, pooling a batch, pair features, and a hashing encoder. numpy only.
 
-A router sees these rows and never the text. Encoders that need a language model live beside it (``policy.py``,
-``rewards/embedding.py``); what they return passes through :func:`unit_rows`.
+A router sees these rows and never the text. Encoders that need a language model live beside it
+(``policy.py``, ``rewards/embedding.py``); what they return passes through :func:`unit_rows`.
 """
 
 import hashlib

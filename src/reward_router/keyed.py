@@ -1,7 +1,7 @@
 """Keyed randomness: the same (seed, purpose, step, unit) always gives the same stream, and no two keys share one.
 
-There is no global generator and no hidden state, so two processes that hold the same router state draw the same arm for
-the same unit, and a step that is run again draws what it drew before.
+There is no global generator and no hidden state, so two processes that hold the same router state
+draw the same arm for the same unit, and a step that is run again draws what it drew before.
 """
 
 import hashlib
@@ -29,7 +29,10 @@ Purpose = Literal[
 
 
 def key(seed: int, purpose: Purpose, step: int, unit: str = "") -> int:
-    """A 128-bit integer for one draw; injective in its arguments up to BLAKE2 collisions. O(len(unit))."""
+    """A 128-bit integer for one draw; injective in its arguments up to BLAKE2 collisions.
+
+    O(len(unit)).
+    """
     text = f"{int(seed)}\x1f{purpose}\x1f{int(step)}\x1f{unit}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 

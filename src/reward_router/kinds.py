@@ -1,9 +1,10 @@
 """Tables of everything that has a name in a configuration: routers, payoffs and kinds of arms.
 
-A kind lives in one file: its class, its name, its options (read from its own signature), what it declares, and its sentence
-for the report and the docs. The file ends with ``KIND = RouterKind("epsilon_greedy", EpsilonGreedy, "...")``, or with
-``KINDS`` where it holds several. A table looks into the files of its folder once, at the first question; nothing else lists
-the names. Where a name is expected, ``package.module:Class`` is accepted too.
+A kind lives in one file: its class, its name, its options (read from its own signature), what it
+declares, and its sentence for the report and the docs. The file ends with ``KIND =
+RouterKind("epsilon_greedy", EpsilonGreedy, "...")``, or with ``KINDS`` where it holds several. A
+table looks into the files of its folder once, at the first question; nothing else lists the names.
+Where a name is expected, ``package.module:Class`` is accepted too.
 """
 
 import difflib
@@ -41,16 +42,21 @@ class ArmKind(Kind):
     """A kind of reward model. ``make(*loaded, **options)`` returns the model.
 
     Args:
-        loader: what is loaded for it and given first (``causal``, ``classifier``, ``encoder``); None: nothing.
+        loader: what is loaded for it and given first (``causal``, ``classifier``, ``encoder``);
+            None: nothing.
         default_model: the model where the arm names none.
         hidden: parameters of ``make`` that no configuration may set.
         ragged: whether rows of one request may differ in length; false: it is asked once a length.
-        needs_gold: whether it is given ``gold``, the known prompts with their rules; then no scores of it are kept on disk.
-        remote: whether it asks a service, which may be away for a while; then a run that begins only warns.
-        names_model: whether ``model`` is the name under which a service knows it; then it is an option of ``make``.
+        needs_gold: whether it is given ``gold``, the known prompts with their rules; then no scores
+            of it are kept on disk.
+        remote: whether it asks a service, which may be away for a while; then a run that begins
+            only warns.
+        names_model: whether ``model`` is the name under which a service knows it; then it is an
+            option of ``make``.
         check: raises InputError for options that cannot be right, before anything is loaded.
         check_loaded: the same, once the model's own name is known.
-        code: a hash of what makes its scores beside weights; None: of the module that defines ``make``.
+        code: a hash of what makes its scores beside weights; None: of the module that defines
+            ``make``.
         weights: the file of further weights that its options name.
         places: options that only say where something lies; they are no part of what the arm is.
     """
@@ -180,11 +186,14 @@ class RouterKind(Kind):
 
 @dataclass(frozen=True)
 class PayoffKind(Kind):
-    """What a router learns from, by name. ``make`` takes what came of one decision and gives its payoff, or None.
+    """What a router learns from, by name.
+
+    ``make`` takes what came of one decision and gives its payoff, or None.
 
     Args:
         raw: whether the payoff is any number, which the dispatcher scales to [0, 1].
-        needs_gold: whether the prompts must have a rule or an answer; then payoffs are right or wrong, 1 or 0.
+        needs_gold: whether the prompts must have a rule or an answer; then payoffs are right or
+            wrong, 1 or 0.
         is_gold: whether it is gold itself, so that its correlation with gold says nothing.
         needs_loss: whether it is made of the training losses of the decision's pairs.
         needs_after: whether losses after the step are measured, too: one more pass over the pairs.
@@ -192,8 +201,10 @@ class PayoffKind(Kind):
         compares_pairs: whether it needs ``router.unit: pair``.
         asks_all_arms: whether every arm is asked about every pair: K calls for one.
         sampled: whether ``payoff.fraction`` says how many decisions get it.
-        needs_path: whether ``payoff.path`` names the function; then ``make`` takes that path and gives the function.
-        together: of the payoffs of a batch, those that the router is given; None: they are taken as they are.
+        needs_path: whether ``payoff.path`` names the function; then ``make`` takes that path and
+            gives the function.
+        together: of the payoffs of a batch, those that the router is given; None: they are taken as
+            they are.
     """
 
     raw: bool = False
@@ -350,7 +361,8 @@ def first_line(target: object) -> str:
 def import_path(path: str, what: str) -> Callable[..., Any]:
     """The class or function at ``package.module:name``; the current directory is importable meanwhile.
 
-    InputError says which part is missing. A dot in the name goes into a class: ``module:Outer.Inner``.
+    InputError says which part is missing. A dot in the name goes into a class:
+    ``module:Outer.Inner``.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:

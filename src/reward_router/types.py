@@ -43,9 +43,10 @@ class By(StrEnum):
 class Decision:
     """The receipt of one routed unit: keep its ``id``, the payoff is given to it.
 
-    ``propensity`` is the probability the arm was drawn with, ``probs_K`` the whole distribution, ``version`` the number of
-    payoffs the router had applied when it decided. Where ``by`` is not the router there is no arm: ``arm`` is -1, ``name`` is
-    empty, ``propensity`` 1 and ``probs_K`` all zeros. ``arm`` is also -1 for an arm that was removed since; its name stays.
+    ``propensity`` is the probability the arm was drawn with, ``probs_K`` the whole distribution,
+    ``version`` the number of payoffs the router had applied when it decided. Where ``by`` is not
+    the router there is no arm: ``arm`` is -1, ``name`` is empty, ``propensity`` 1 and ``probs_K``
+    all zeros. ``arm`` is also -1 for an arm that was removed since; its name stays.
     """
 
     id: str
@@ -63,10 +64,13 @@ class Decision:
 
 @runtime_checkable
 class Router(Protocol):
-    """Chooses arms from contexts and learns from payoffs; never sees text. See ``reward_router.routers``.
+    """Chooses arms from contexts and learns from payoffs; never sees text.
 
-    This is all that every router needs. What it may have beyond that are `Resizable`, `HasPosterior`, `Penalised`, `Forced`
-    and `Costed`; a class that keeps no contexts at all says ``reads_contexts = False`` (see `reads_contexts`).
+    See ``reward_router.routers``.
+
+    This is all that every router needs. What it may have beyond that are `Resizable`,
+    `HasPosterior`, `Penalised`, `Forced` and `Costed`; a class that keeps no contexts at all says
+    ``reads_contexts = False`` (see `reads_contexts`).
     """
 
     @property
@@ -105,7 +109,10 @@ class Router(Protocol):
 
 @runtime_checkable
 class Resizable(Protocol):
-    """A router whose arms may come and go. A new arm's index is the last; those behind a removed one move down."""
+    """A router whose arms may come and go.
+
+    A new arm's index is the last; those behind a removed one move down.
+    """
 
     def add_arm(self) -> int:
         """One arm more, at the end; returns its index."""
@@ -138,7 +145,10 @@ class HasPosterior(Protocol):
 
 @runtime_checkable
 class Penalised(Protocol):
-    """A router that chooses by utility, and can be asked with the utilities of some arms lowered. It says so."""
+    """A router that chooses by utility, and can be asked with the utilities of some arms lowered.
+
+    It says so.
+    """
 
     takes_penalty: bool
 
@@ -149,7 +159,10 @@ class Penalised(Protocol):
 
 @runtime_checkable
 class Forced(Protocol):
-    """A router that makes its ``warmup`` pulls by itself, and can be asked without them. It says so."""
+    """A router that makes its ``warmup`` pulls by itself, and can be asked without them.
+
+    It says so.
+    """
 
     takes_forced: bool
 
@@ -161,7 +174,8 @@ class Forced(Protocol):
 def reads_contexts(router: Router) -> bool:
     """Whether a router may learn from contexts: every one does whose class does not say ``reads_contexts = False``.
 
-    What a class says holds for its own ``update``; a subclass with another one says it again, or reads them.
+    What a class says holds for its own ``update``; a subclass with another one says it again, or
+    reads them.
     """
     for kind in type(router).__mro__:
         if "reads_contexts" in vars(kind):
@@ -173,7 +187,10 @@ def reads_contexts(router: Router) -> bool:
 
 @runtime_checkable
 class RewardModel(Protocol):
-    """An arm: scores responses. Higher is better, comparable within this arm only, NaN where it abstains."""
+    """An arm: scores responses.
+
+    Higher is better, comparable within this arm only, NaN where it abstains.
+    """
 
     def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
         """B prompts with N responses each -> (B, N) float64."""

@@ -1,6 +1,7 @@
 """Sequential judging: calibrated arms, asked one after another only where the next opinion is worth its price.
 
-Leaves out: text (it sees margins and categories only), position bias (sides must be drawn at random), and I/O.
+Leaves out: text (it sees margins and categories only), position bias (sides must be drawn at
+random), and I/O.
 """
 
 from reward_router.committee.aggregate import calibrated_scores, mean, median, uwo, wco

@@ -1,8 +1,9 @@
 """Mean, median, worst case and uncertainty-weighted aggregates of K arms: of calibrated scores only.
 
-Raw scores of different arms share no scale (an uncertainty penalty on raw JudgeBench scores is right 47 % of the time, on standardised ones
-63 %), so each function takes the calibrator and refuses arms that have none. One response's calibrated score is its mean
-log-odds of being better than the prompt's others; missing scores are left out, a response nobody scored is NaN.
+Raw scores of different arms share no scale (an uncertainty penalty on raw JudgeBench scores is
+right 47 % of the time, on standardised ones 63 %), so each function takes the calibrator and
+refuses arms that have none. One response's calibrated score is its mean log-odds of being better
+than the prompt's others; missing scores are left out, a response nobody scored is NaN.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from reward_router.types import Float
 def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
     """(N, K) raw scores of one prompt's responses on the common scale; zero-sum a column. O(K N^2).
 
-    InputError where there is no calibrator, or an arm that scored something has fewer labels than the calibrator asks for.
+    InputError where there is no calibrator, or an arm that scored something has fewer labels than
+    the calibrator asks for.
     """
     scores = np.asarray(scores_NK, dtype=np.float64)
     if calibrator is None:

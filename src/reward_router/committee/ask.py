@@ -1,7 +1,8 @@
 """One unit at a time: from any set of arms already asked to its log-odds, its bound and the next arm, in microseconds.
 
-The greedy order depends on the set asked only, so whoever chose the first arm, the committee goes on from there. Temperatures and bounds
-are those of the default order at the same length: an approximation where another arm came first.
+The greedy order depends on the set asked only, so whoever chose the first arm, the committee goes
+on from there. Temperatures and bounds are those of the default order at the same length: an
+approximation where another arm came first.
 """
 
 from bisect import bisect_left

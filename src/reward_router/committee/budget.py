@@ -1,9 +1,10 @@
 """Spend a budget exactly: the price of a call moves so that the average cost an item lands on the target.
 
-The fit knows what each price costs on average (`cost_L` over `prices_L`). The pacer aims at the budget less a hair, corrected
-by what was over- or underspent (repaid over ``horizon`` items) and by the curve's own bias (an exponential mean). Where even a
-price of zero costs less than the budget, asking less is optimal and the pacer does not waste the rest. A debt above .4 % of what the
-budget allowed stops all second opinions until it is repaid.
+The fit knows what each price costs on average (`cost_L` over `prices_L`). The pacer aims at the
+budget less a hair, corrected by what was over- or underspent (repaid over ``horizon`` items) and by
+the curve's own bias (an exponential mean). Where even a price of zero costs less than the budget,
+asking less is optimal and the pacer does not waste the rest. A debt above .4 % of what the budget
+allowed stops all second opinions until it is repaid.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ SLACK, SETTLED = 0.004, 500
 class PricePacer:
     """Online price for a budget of ``budget`` cost units an item: read ``price``, decide, ``record`` what it cost. O(L) each.
 
-    ``prices_L`` ascending, ``cost_L`` what each costs on average (made non-increasing). InputError where the budget is
-    below the cheapest policy's cost, which no price can reach.
+    ``prices_L`` ascending, ``cost_L`` what each costs on average (made non-increasing). InputError
+    where the budget is below the cheapest policy's cost, which no price can reach.
 
     >>> pacer = PricePacer(1.5, [0.0, 0.01, 0.1], [3.0, 1.6, 1.0])
     >>> 0.01 < pacer.price < 0.1

@@ -1,8 +1,9 @@
 """Score margin -> log-odds of being right, one monotone curve an arm: the common scale of everything that mixes arms.
 
-An arm's raw margin ``s_a - s_b`` says nothing beside another arm's. Its rank among the arm's own margins does, and the share of
-right answers at that rank is the same unit for all. Ties and missing scores carry no evidence (0). Leaves out: position bias
-(the curve is the same for both sides), so labels must come with sides drawn at random.
+An arm's raw margin ``s_a - s_b`` says nothing beside another arm's. Its rank among the arm's own
+margins does, and the share of right answers at that rank is the same unit for all. Ties and missing
+scores carry no evidence (0). Leaves out: position bias (the curve is the same for both sides), so
+labels must come with sides drawn at random.
 """
 
 from collections.abc import Mapping
@@ -37,8 +38,9 @@ def fit_curves(
 ) -> tuple[Float, Float]:
     """MAP of logit P(right) = a + b (r - 1/2), b >= 0, every arm at once by Newton. O(P K) a step.
 
-    ``prior`` pseudo-counts, half of them right, sit at r = 1/2; b ~ N(0, 1 / slope_precision). ``used_PK`` is 1 where the row
-    counts and 0 where it does not. The problem is convex, so where the free b is negative the constrained one is 0.
+    ``prior`` pseudo-counts, half of them right, sit at r = 1/2; b ~ N(0, 1 / slope_precision).
+    ``used_PK`` is 1 where the row counts and 0 where it does not. The problem is convex, so where
+    the free b is negative the constrained one is 0.
     """
     free = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
     if (free[1] >= 0).all():
@@ -76,9 +78,10 @@ def _sigmoid(x: Float) -> Float:
 class Calibrator:
     """One monotone curve an arm from margin to log-odds of being right.
 
-    ``prior`` (default 4) pseudo-labels pull an arm with few labels to a coin, ``slope_precision`` (2) its slope to 0. An arm
-    counts as calibrated from ``min_labels`` (10) labelled, non-tied margins on. Fit: O(P K) a Newton step; state: O(K) numbers.
-    Source: the prototype's calibration (rank logistic), with b >= 0 added so that a larger margin never counts for less.
+    ``prior`` (default 4) pseudo-labels pull an arm with few labels to a coin, ``slope_precision``
+    (2) its slope to 0. An arm counts as calibrated from ``min_labels`` (10) labelled, non-tied
+    margins on. Fit: O(P K) a Newton step; state: O(K) numbers. Source: the prototype's calibration
+    (rank logistic), with b >= 0 added so that a larger margin never counts for less.
 
     >>> rng = np.random.default_rng(0)
     >>> labels = rng.random(400) < 0.5
@@ -122,7 +125,10 @@ class Calibrator:
         return out
 
     def fit(self, margins_PK: ArrayLike, labels_P: ArrayLike) -> Self:
-        """Fit every arm's curve from labelled margins; NaN and 0 are left out. InputError on infinite margins or odd labels."""
+        """Fit every arm's curve from labelled margins; NaN and 0 are left out.
+
+        InputError on infinite margins or odd labels.
+        """
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         size = np.nan_to_num(np.abs(margins))
@@ -183,9 +189,12 @@ class Calibrator:
         return np.asarray(np.sign(clean) * level)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:
-        """(N,) calibrated value of each response for one arm: its mean log-odds against the others. O(N^2).
+        """(N,) calibrated value of each response for one arm: its mean log-odds against the others.
 
-        Zero-sum over the responses, comparable across arms; NaN where the arm abstained, 0 where nothing can be compared.
+        O(N^2).
+
+        Zero-sum over the responses, comparable across arms; NaN where the arm abstained, 0 where
+        nothing can be compared.
         """
         score = np.asarray(scores_N, dtype=np.float64)
         odds_NN = self.curve(arm, score[:, None] - score[None, :])

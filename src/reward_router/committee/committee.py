@@ -1,8 +1,9 @@
 """Ask one arm, look at its margin, ask the next only where that is worth its price.
 
-`Committee` is the public face: settings in, labelled margins to `fit`, then whole tables at once (`judge`) or one unit at a time
-(`next`, `posterior`). What a fit learns is a `Plan`; whether it may play is a `Gate`; an arm that may only say no is a veto.
-Leaves out: position bias (sides must be drawn at random) and text (it never sees any).
+`Committee` is the public face: settings in, labelled margins to `fit`, then whole tables at once
+(`judge`) or one unit at a time (`next`, `posterior`). What a fit learns is a `Plan`; whether it may
+play is a `Gate`; an arm that may only say no is a veto. Leaves out: position bias (sides must be
+drawn at random) and text (it never sees any).
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,24 +44,32 @@ class Committee:
 
     Args:
         costs: (K,) what one judgement of each arm costs, in any unit, all > 0 (calls: ones).
-        price: accuracy that one unit of cost must buy (.0125: one and a quarter percentage points a call). Where weights are chosen on the
-            stream and fall more than half a point behind the mean or the vote of all arms, a third or a 25th of it is taken.
+        price: accuracy that one unit of cost must buy (.0125: one and a quarter percentage points a
+            call). Where weights are chosen on the stream and fall more than half a point behind the
+            mean or the vote of all arms, a third or a 25th of it is taken.
         max_calls: most arms asked on one pair.
-        gate: when the committee may judge in place of the best single arm, by its gain over it in nested cross-validation. "auto":
-            the gain's one-sided lower bound is above 0 while there are fewer than 100 labels, from there on the gain is. "lower95": the
-            bound is above 0. "noninferior": the gain is above 0 and the bound above -1 point. "mean": the gain is above 0. "off": always.
-        weights: "safe": no arm may count against its own verdict. "signed": it may. "mean": all alike; "vote": log-odds of accuracies.
-            "auto": `fit` chooses among the four where its labels are a random sample of the stream that is judged (``origin="stream"``),
-            else it is "safe", since weights of either sign fit how a benchmark was built and lose elsewhere.
-        max_error: a promise in place of the price: arms are asked until P(wrong) is at most this, pairs that stay unsure are abstained on,
-            and 2 of 5 labels certify it (`promise`). In (0, .5).
+        gate: when the committee may judge in place of the best single arm, by its gain over it in
+            nested cross-validation. "auto": the gain's one-sided lower bound is above 0 while there
+            are fewer than 100 labels, from there on the gain is. "lower95": the bound is above 0.
+            "noninferior": the gain is above 0 and the bound above -1 point. "mean": the gain is
+            above 0. "off": always.
+        weights: "safe": no arm may count against its own verdict. "signed": it may. "mean": all
+            alike; "vote": log-odds of accuracies. "auto": `fit` chooses among the four where its
+            labels are a random sample of the stream that is judged (``origin="stream"``), else it
+            is "safe", since weights of either sign fit how a benchmark was built and lose
+            elsewhere.
+        max_error: a promise in place of the price: arms are asked until P(wrong) is at most this,
+            pairs that stay unsure are abstained on, and 2 of 5 labels certify it (`promise`). In
+            (0, .5).
         vetoes: arms (indices) that are always asked where they apply and can only refuse a side.
-        budget: cost an item (vetoes not counted) that the price is paced to spend: `judge` takes its rows as a stream, `pacer` serves live
-            decisions.
-        seed: of the folds inside the final fit; neither the gate nor the choice of weights depends on it.
+        budget: cost an item (vetoes not counted) that the price is paced to spend: `judge` takes
+            its rows as a stream, `pacer` serves live decisions.
+        seed: of the folds inside the final fit; neither the gate nor the choice of weights depends
+            on it.
 
-    Fit: O(P K^2) times the folds; a decision is one dot product; memory O(K^2). Figures: docs/committee.md.
-    Errors: InputError on shapes, infinite margins, costs that are not positive, labels of one class.
+    Fit: O(P K^2) times the folds; a decision is one dot product; memory O(K^2). Figures:
+    docs/committee.md. Errors: InputError on shapes, infinite margins, costs that are not positive,
+    labels of one class.
 
     >>> rng = np.random.default_rng(0)
     >>> label = rng.random(300) < 0.5
@@ -154,7 +163,8 @@ class Committee:
     @property
     def summary(self) -> dict[str, Any]:
         """What the last fit found, JSON-ready: weights, gain over the best single arm out of fold and its lower bound, what every gate says
-        to that, every candidate's figures; ``promise`` where there is a max_error. Empty before a fit, and where nothing was compared.
+        to that, every candidate's figures; ``promise`` where there is a max_error. Empty before a
+        fit, and where nothing was compared.
         """
         found = {} if self.choice is None else self.choice.summary(self.gate_rule)
         return found if self.promise is None else found | {"promise": self.promise.summary()}
@@ -180,12 +190,14 @@ class Committee:
     ) -> Self:
         """Learn from P labelled pairs: margins (NaN missing), labels (true = a better), groups (rows of one prompt belong together).
 
-        ``random`` (P,) marks labels drawn at random (default all): only those fit curves, temperatures, stopping and the gate;
-        the others enter the moments by ``weights`` (inverse propensities). With fewer than 10 such labels nothing is
-        fitted and the first arm plays. With two or more ``sources`` (the benchmark or task a row is from) signed weights are tried, and
-        taken only where they win on sources left out: ``free`` then says so. ``origin="stream"`` says that the labels are a random sample of the
-        pairs that will be judged; "other" (default), that what was learned is carried elsewhere. InputError where every label names
-        the same side.
+        ``random`` (P,) marks labels drawn at random (default all): only those fit curves,
+        temperatures, stopping and the gate; the others enter the moments by ``weights`` (inverse
+        propensities). With fewer than 10 such labels nothing is fitted and the first arm plays.
+        With two or more ``sources`` (the benchmark or task a row is from) signed weights are tried,
+        and taken only where they win on sources left out: ``free`` then says so.
+        ``origin="stream"`` says that the labels are a random sample of the pairs that will be
+        judged; "other" (default), that what was learned is carried elsewhere. InputError where
+        every label names the same side.
         """
         if origin not in ("stream", "other"):
             raise InputError(f"origin must be stream or other, got {origin!r}")
@@ -295,10 +307,13 @@ class Committee:
         categories: Sequence[str] | None = None,
         price: float | None = None,
     ) -> tuple[Float, Int, NDArray[np.bool_]]:
-        """Judge P recorded pairs: P(a better), calls made, (P, K) which arms were asked. O(P T^2), T = max_calls.
+        """Judge P recorded pairs: P(a better), calls made, (P, K) which arms were asked.
 
-        A pair the arms asked cannot tell apart gets exactly 1/2. A gated or unfitted committee asks its single arm only. An arm
-        that is missing on a row was asked in vain and counts; a veto that does not apply (NaN) does not.
+        O(P T^2), T = max_calls.
+
+        A pair the arms asked cannot tell apart gets exactly 1/2. A gated or unfitted committee asks
+        its single arm only. An arm that is missing on a row was asked in vain and counts; a veto
+        that does not apply (NaN) does not.
         """
         margins = check_margins(margins_PK, self.n_arms)
         asked, vote = np.zeros(margins.shape, dtype=bool), margins[:, self.voters]
@@ -354,7 +369,8 @@ class Committee:
     ) -> int | None:
         """The arm to ask next given the margins of those asked (NaN: asked, no answer), or None to stop. O(asked).
 
-        The arms asked need not follow `order`: a router may choose the first, the committee goes on from there.
+        The arms asked need not follow `order`: a router may choose the first, the committee goes on
+        from there.
         """
         for arm in self.vetoes:
             if arm not in asked:

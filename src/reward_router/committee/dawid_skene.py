@@ -1,8 +1,9 @@
 """How good is each arm when nobody has labelled anything? A guess from agreement alone, and the audit that may throw it away.
 
-One-coin Dawid-Skene by EM on verdicts (the sign of the margin; ties and missing are silent). Excellent where judges err
-independently, catastrophic where most share one bias (LLMBar), and just as confident there: so it is a prior only, worth a
-few pseudo-labels, and `audit` drops it where random labels contradict it. Leaves out: class-dependent errors (sides are a coin).
+One-coin Dawid-Skene by EM on verdicts (the sign of the margin; ties and missing are silent).
+Excellent where judges err independently, catastrophic where most share one bias (LLMBar), and just
+as confident there: so it is a prior only, worth a few pseudo-labels, and `audit` drops it where
+random labels contradict it. Leaves out: class-dependent errors (sides are a coin).
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ SHORTFALL, FLOOR = 0.10, 0.55
 class DawidSkene:
     """Label-free accuracy of each arm, kept as a prior until ``audit`` with random labels confirms or drops it.
 
-    ``status`` is "untested", "confirmed" or "dropped"; ``min_labels`` (20) random labels decide. Fit: O(P K) a step, 100 steps at most.
+    ``status`` is "untested", "confirmed" or "dropped"; ``min_labels`` (20) random labels decide.
+    Fit: O(P K) a step, 100 steps at most.
 
     >>> rng = np.random.default_rng(1)
     >>> truth = rng.choice([-1.0, 1.0], 500)
@@ -73,9 +75,12 @@ class DawidSkene:
         )
 
     def audit(self, margins_PK: ArrayLike, labels_P: ArrayLike) -> str:
-        """Test against randomly chosen labels scored by all arms; returns the status. Fewer than ``min_labels`` decide nothing.
+        """Test against randomly chosen labels scored by all arms; returns the status.
 
-        Dropped where the weighted vote is right on less than 55 % or 10 pp less than the best labelled arm.
+        Fewer than ``min_labels`` decide nothing.
+
+        Dropped where the weighted vote is right on less than 55 % or 10 pp less than the best
+        labelled arm.
         """
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))

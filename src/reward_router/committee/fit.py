@@ -1,11 +1,14 @@
 """One fit: labelled margins in, an order of arms with weights and stopping bounds out.
 
-Steps (the prototype's numbering): calibrate (1), moments and shrinkage chosen by grouped cross-validation (2), category means behind a
-one-standard-error gate (3), greedy order and non-negative weights (4), temperatures (5) and increments (6) from out-of-fold paths.
-Deviations: slopes are >= 0; families of near-duplicates; the intensity is one of two, chosen by the prefixes most rows stop at.
+Steps (the prototype's numbering): calibrate (1), moments and shrinkage chosen by grouped
+cross-validation (2), category means behind a one-standard-error gate (3), greedy order and
+non-negative weights (4), temperatures (5) and increments (6) from out-of-fold paths. Deviations:
+slopes are >= 0; families of near-duplicates; the intensity is one of two, chosen by the prefixes
+most rows stop at.
 
-``weights`` says what an arm's verdict may weigh: "safe" (a non-negative discriminant), "signed" (of either sign), "vote" (log-odds of its
-accuracy, on sides alone), "mean" (the same for all, on margins of unit scale). The last two learn little, so they need few labels.
+``weights`` says what an arm's verdict may weigh: "safe" (a non-negative discriminant), "signed" (of
+either sign), "vote" (log-odds of its accuracy, on sides alone), "mean" (the same for all, on
+margins of unit scale). The last two learn little, so they need few labels.
 """
 
 from typing import NamedTuple
@@ -87,7 +90,10 @@ class Shape(NamedTuple):
 
 
 def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) -> Plan:
-    """Fit everything a committee needs from labelled rows. O(folds (P K^2 + intensities T K^2)) + the dynamic program."""
+    """Fit everything a committee needs from labelled rows.
+
+    O(folds (P K^2 + intensities T K^2)) + the dynamic program.
+    """
     random = data.take(data.random_P)
     folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P

@@ -1,7 +1,8 @@
 """Should the committee play at all, and with which weights? What nested cross-validation (`trial`) says, and who believes it.
 
-A gate is a rule on the gain over the best single arm, out of fold: its mean and its one-sided lower bound. The bound is corrected for the
-number of candidates that competed (Bonferroni), because the best of several looks better than it is.
+A gate is a rule on the gain over the best single arm, out of fold: its mean and its one-sided lower
+bound. The bound is corrected for the number of candidates that competed (Bonferroni), because the
+best of several looks better than it is.
 """
 
 from collections.abc import Sequence
@@ -99,8 +100,9 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
 class Choice:
     """Which weights play, what each candidate was worth out of fold, and what every gate would say.
 
-    ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its lower bound; the last rows are the mean of
-    all arms, their vote, and that arm. ``discount``: of the price, below 1 where the candidates fell behind those at the full one.
+    ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its
+    lower bound; the last rows are the mean of all arms, their vote, and that arm. ``discount``: of
+    the price, below 1 where the candidates fell behind those at the full one.
     """
 
     weights: str
@@ -165,9 +167,11 @@ def chosen_weights(
 ) -> Choice:
     """The candidate of the highest utility (accuracy less the price of its calls) out of fold, all at one price.
 
-    Weights of either sign must also be better than the best of the others with one-sided 95 % confidence: among many weak arms they look
-    better than they are. ``floor``: where the chosen one falls more than FLOOR behind what asking all arms gives (their mean, their
-    vote) or behind one arm, the price is discounted until one does not; where none of DISCOUNTS helps it stays as it was.
+    Weights of either sign must also be better than the best of the others with one-sided 95 %
+    confidence: among many weak arms they look better than they are. ``floor``: where the chosen one
+    falls more than FLOOR behind what asking all arms gives (their mean, their vote) or behind one
+    arm, the price is discounted until one does not; where none of DISCOUNTS helps it stays as it
+    was.
     """
     group_P = data.group_P[data.random_P]
     z = float(-ndtri(ERROR / len(candidates)))
@@ -257,8 +261,9 @@ def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P:
 def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
     """Do signed weights carry over to a source they were not fitted on? None where there are fewer than two sources.
 
-    Each source is left out once; open iff on no source the signed committee is less accurate than the safe one, and the pooled
-    one-sided lower 95 % bound of its gain is above 0. A random split is no test: there negative weights win by fitting the benchmark.
+    Each source is left out once; open iff on no source the signed committee is less accurate than
+    the safe one, and the pooled one-sided lower 95 % bound of its gain is above 0. A random split
+    is no test: there negative weights win by fitting the benchmark.
     """
     if len(np.unique(source_P)) < 2:
         return None

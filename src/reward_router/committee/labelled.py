@@ -12,7 +12,10 @@ from reward_router.types import Float, Int
 
 
 class Labelled(NamedTuple):
-    """The rows of one fit. ``random_P`` marks labels drawn at random (others enter the moments only, by ``weight_P``)."""
+    """The rows of one fit.
+
+    ``random_P`` marks labels drawn at random (others enter the moments only, by ``weight_P``).
+    """
 
     margins_PK: Float
     label_P: NDArray[np.bool_]

@@ -1,8 +1,9 @@
 """Which labels may teach what: drawn at random, asked for by value, or there because a verifier applied.
 
-Curves, gates and the Dawid-Skene audit use random labels scored by all K arms only. A label that was asked for by value enters the moments
-with weight 1 / propensity; one of unknown propensity (a verifier that applies to some rows only) does not enter at all. A label
-lets one score all K arms on that row afterwards: that is full information, bought within a stated budget of extra cost.
+Curves, gates and the Dawid-Skene audit use random labels scored by all K arms only. A label that
+was asked for by value enters the moments with weight 1 / propensity; one of unknown propensity (a
+verifier that applies to some rows only) does not enter at all. A label lets one score all K arms on
+that row afterwards: that is full information, bought within a stated budget of extra cost.
 """
 
 from collections.abc import Mapping
@@ -27,8 +28,9 @@ LARGEST_WEIGHT = 20.0
 class LabelPolicy:
     """How many decisions are labelled at random, and how many of those are scored by every arm.
 
-    ``share``: of decisions, keyed-random. ``full``: that many labels are scored by all arms, afterwards a keyed-random ``full_share`` of them;
-    ``extra_cost``: what this may cost in all beyond the decisions themselves (infinite by default, counted always).
+    ``share``: of decisions, keyed-random. ``full``: that many labels are scored by all arms,
+    afterwards a keyed-random ``full_share`` of them; ``extra_cost``: what this may cost in all
+    beyond the decisions themselves (infinite by default, counted always).
     """
 
     share: float = 0.1
@@ -149,8 +151,9 @@ def label_value(
 ) -> Float:
     """(P,) expected information of a label: p (1 - p) (d + h), 0 before a fit.
 
-    d = 1 where the committee and the best single arm disagree (only such rows move the gate), h = x' R^-1 x / K the leverage
-    of the calibrated verdicts (how much they move the weights, to first order). Rows may be partly asked (NaN elsewhere).
+    d = 1 where the committee and the best single arm disagree (only such rows move the gate), h =
+    x' R^-1 x / K the leverage of the calibrated verdicts (how much they move the weights, to first
+    order). Rows may be partly asked (NaN elsewhere).
     """
     margins = check_margins(margins_PK, committee.n_arms)
     if committee.plan is None:

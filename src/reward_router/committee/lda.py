@@ -1,8 +1,9 @@
 """Symmetric linear discriminant over calibrated verdicts: how much each arm adds beyond those already asked.
 
-With v = y x (y = +1 if a is better, else -1) both classes collapse into one sample with mean mu and covariance Sigma, and the
-log-odds that a is better are 2 w'x, w = Sigma^-1 mu. In standard units z = mu / sd, R = corr(v - mu). Leading axes (G) are
-batched: correlation intensities, categories. Deviation from plain LDA: z and R are shrunk and w >= 0.
+With v = y x (y = +1 if a is better, else -1) both classes collapse into one sample with mean mu and
+covariance Sigma, and the log-odds that a is better are 2 w'x, w = Sigma^-1 mu. In standard units z
+= mu / sd, R = corr(v - mu). Leading axes (G) are batched: correlation intensities, categories.
+Deviation from plain LDA: z and R are shrunk and w >= 0.
 """
 
 from typing import NamedTuple
@@ -99,8 +100,9 @@ def greedy_order(
 ) -> Int:
     """(G, T) arms by Mahalanobis gain per cost, max_k max(z_k|S, 0)^2 / (R_kk|S c_k); -1 once nobody adds. O(T K^2).
 
-    In the model the innovation of an arm given those asked does not depend on their scores, so the order is fixed in advance.
-    ``signed`` also takes arms that are worse than a coin. An arm explained by those before it (conditional variance below 1e-3) is never asked.
+    In the model the innovation of an arm given those asked does not depend on their scores, so the
+    order is fixed in advance. ``signed`` also takes arms that are worse than a coin. An arm
+    explained by those before it (conditional variance below 1e-3) is never asked.
     """
     z, cov = z_GK.copy(), np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
     group, order = np.arange(len(z)), np.full((len(z), length), -1)

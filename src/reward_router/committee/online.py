@@ -1,10 +1,12 @@
 """The committee while it learns: votes before it knows anything, refits on a schedule as labels come, never trusts what no label confirmed.
 
-Its labels are a random sample of what it judges, so weights of either sign may compete (`gate`); while they play, every label drawn at
-random also tests them (`watch`), and where it speaks against them they are given up for good.
+Its labels are a random sample of what it judges, so weights of either sign may compete (`gate`);
+while they play, every label drawn at random also tests them (`watch`), and where it speaks against
+them they are given up for good.
 
-Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the three that agreement among unlabelled rows
-ranks first, until 40 labels or the audit at 20 throws that guess away. From then on `Committee` decides (gated: its single arm).
+Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the
+three that agreement among unlabelled rows ranks first, until 40 labels or the audit at 20 throws
+that guess away. From then on `Committee` decides (gated: its single arm).
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +50,10 @@ class Refit:
 class OnlineCommittee:
     """A `Committee` on a stream: decides, says which decisions to label, refits when enough labels came.
 
-    ``committee`` is unfitted and owned from here on; ``policy`` says which labels are drawn and scored by all arms; ``start`` is "vote" or
-    "dawid_skene". Labels are the clock: refits after 10, 20, 30, 45, 65, 95, 140, 200, 300, 450 random labels scored by all
-    arms, then each 1.5 times the last; each is logged in ``refits``. InputError on unknown starts and propensities.
+    ``committee`` is unfitted and owned from here on; ``policy`` says which labels are drawn and
+    scored by all arms; ``start`` is "vote" or "dawid_skene". Labels are the clock: refits after 10,
+    20, 30, 45, 65, 95, 140, 200, 300, 450 random labels scored by all arms, then each 1.5 times the
+    last; each is logged in ``refits``. InputError on unknown starts and propensities.
 
     >>> online = OnlineCommittee(Committee([1, 1, 1, 1]), LabelPolicy(share=0.5))
     >>> len(online.ballot("prompt-7", 0)), online.next({}, "prompt-7", 0) in range(4)
@@ -249,8 +252,10 @@ class OnlineCommittee:
     ) -> Refit | None:
         """One label with the margins of all K arms; refits when due and returns the log entry.
 
-        ``source`` "random" (drawn by `LabelPolicy.draws`) teaches everything; any other enters the moments by 1 / ``propensity``, or, where
-        that is None, not at all (counted in ``dropped_labels``). A random label also tests signed weights; where they fail, an entry says so.
+        ``source`` "random" (drawn by `LabelPolicy.draws`) teaches everything; any other enters the
+        moments by 1 / ``propensity``, or, where that is None, not at all (counted in
+        ``dropped_labels``). A random label also tests signed weights; where they fail, an entry
+        says so.
         """
         random = source == "random"
         if not random and propensity is None:

@@ -1,4 +1,7 @@
-"""What a fit learned, and how rows walk along it: ask, add up, stop at the bound. Pure functions; nothing is gated here."""
+"""What a fit learned, and how rows walk along it: ask, add up, stop at the bound.
+
+Pure functions; nothing is gated here.
+"""
 
 from dataclasses import dataclass
 
@@ -55,7 +58,10 @@ def path_of_rows(x_PK: Float, row_P: Int, order_GT: Int, weight_GTT: Float) -> F
 def walk(
     plan: Plan, margins_PK: Float, category_P: Int, price: float
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Ask row by row until the bound is met: (P,) final log-odds and (P, K) which arms were asked. O(P T^2)."""
+    """Ask row by row until the bound is met: (P,) final log-odds and (P, K) which arms were asked.
+
+    O(P T^2).
+    """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
     stop = np.abs(path) >= at_price(plan.bound_TL, price, plan.prices_L)
     last = np.minimum(np.where(stop.any(axis=1), np.argmax(stop, axis=1), end), end)

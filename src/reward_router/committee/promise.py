@@ -1,12 +1,14 @@
 """A promise instead of a price: ask until P(wrong) <= max_error, abstain where it cannot be kept.
 
-The certificate is Learn-then-Test with a fixed sequence (Angelopoulos et al. 2021) on labels that the committee was not fitted on: whole
-prompts, 2 of 5, are set aside. For thresholds tau on |log-odds| from the strictest down, the hypothesis "more than max_error of the
-answered pairs are wrong" is tested by the exact binomial tail; the first threshold at which it is not rejected ends the search. It begins where
-enough pairs are answered for a test to have power, which no label decides. So with
-probability CONFIDENCE over the labels set aside the share of wrong answers among those given is at most max_error on new pairs of the
-same stream. Rows of one prompt are no independent rows: counts are divided by their design effect, which is exact where prompts have one row.
-Leaves out: what happens on another stream; there nothing is promised.
+The certificate is Learn-then-Test with a fixed sequence (Angelopoulos et al. 2021) on labels that
+the committee was not fitted on: whole prompts, 2 of 5, are set aside. For thresholds tau on
+|log-odds| from the strictest down, the hypothesis "more than max_error of the answered pairs are
+wrong" is tested by the exact binomial tail; the first threshold at which it is not rejected ends
+the search. It begins where enough pairs are answered for a test to have power, which no label
+decides. So with probability CONFIDENCE over the labels set aside the share of wrong answers among
+those given is at most max_error on new pairs of the same stream. Rows of one prompt are no
+independent rows: counts are divided by their design effect, which is exact where prompts have one
+row. Leaves out: what happens on another stream; there nothing is promised.
 """
 
 from dataclasses import dataclass, replace
@@ -30,8 +32,9 @@ LEVELS = np.concatenate([1 - np.geomspace(1e-5, 0.05, 40), np.linspace(0.945, 0.
 class Promise:
     """What is promised: of the pairs answered at most ``max_error`` are wrong, with probability CONFIDENCE over the labels.
 
-    ``threshold`` on |log-odds|: pairs below it after the last arm are abstained on (infinite: nothing can be promised). On the labels set
-    aside: ``labels`` rows, ``answered`` of them, ``wrong`` of those; ``bound`` the upper confidence bound of the share of wrong answers.
+    ``threshold`` on |log-odds|: pairs below it after the last arm are abstained on (infinite:
+    nothing can be promised). On the labels set aside: ``labels`` rows, ``answered`` of them,
+    ``wrong`` of those; ``bound`` the upper confidence bound of the share of wrong answers.
     """
 
     max_error: float

@@ -1,8 +1,9 @@
 """N responses to one prompt: ask arms one after another until most responses are told apart from the best.
 
-The unit of price is still one pair: an arm scores all N responses, every pair gets its log-odds, and the next arm is asked while
-fewer than ``quorum`` of the pairs (current best, other) have met the stopping bound of the pair rule. For N = 2 that is the pair rule.
-A veto arm's score below 1/2 refuses a response: it loses to every response that is not refused.
+The unit of price is still one pair: an arm scores all N responses, every pair gets its log-odds,
+and the next arm is asked while fewer than ``quorum`` of the pairs (current best, other) have met
+the stopping bound of the pair rule. For N = 2 that is the pair rule. A veto arm's score below 1/2
+refuses a response: it loses to every response that is not refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,9 +51,10 @@ def judge_responses(
 ) -> Ranking:
     """Rank the responses of one prompt, asking arms lazily through ``ask(arm) -> scores_N`` (NaN: abstained).
 
-    ``first`` lets a router choose the first arm. ``quorum`` in (0, 1]: 1 also separates the runner-up (best-of-n). ``value_N`` is
-    each response's mean log-odds against the others, NaN where no arm scored it. O(asked N^2). To ask many prompts
-    in rounds, an arm at a time, hold one `Panel` a prompt instead.
+    ``first`` lets a router choose the first arm. ``quorum`` in (0, 1]: 1 also separates the
+    runner-up (best-of-n). ``value_N`` is each response's mean log-odds against the others, NaN
+    where no arm scored it. O(asked N^2). To ask many prompts in rounds, an arm at a time, hold one
+    `Panel` a prompt instead.
 
     >>> label = np.arange(60) % 2 == 0
     >>> committee = Committee([1.0]).fit(np.where(label, 1.0, -1.0)[:, None] * np.arange(1, 61)[:, None], label)
@@ -105,8 +107,9 @@ def pair_weights(
 class Panel:
     """The growing evidence on one prompt's N responses: ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` the verdict.
 
-    ``ballot``: these arms judge and nobody else, each by the sign of its margin times ``votes[arm]``, or by its calibrated log-odds where
-    ``votes`` is None. InputError on no responses, a quorum outside (0, 1], or scores of another length.
+    ``ballot``: these arms judge and nobody else, each by the sign of its margin times
+    ``votes[arm]``, or by its calibrated log-odds where ``votes`` is None. InputError on no
+    responses, a quorum outside (0, 1], or scores of another length.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """When is another opinion worth its price? A dynamic program over the log-odds, with increments as they were observed.
 
-V_T(L) = max(s(L), s(-L)); V_t(L) = max{ max(s(L), s(-L)), -price c_t + s(L) E V_{t+1}(L + D) + s(-L) E V_{t+1}(L - D) }, s the
-sigmoid, D = y (L_{t+1} - L_t) out of fold in 41 quantiles (Gaussian increments fail where verdicts tie). The answer after arm t
-stands where |L_t| >= b_t, the largest |L| at which going on still wins. All prices of a grid are solved at once.
+V_T(L) = max(s(L), s(-L)); V_t(L) = max{ max(s(L), s(-L)), -price c_t + s(L) E V_{t+1}(L + D) +
+s(-L) E V_{t+1}(L - D) }, s the sigmoid, D = y (L_{t+1} - L_t) out of fold in 41 quantiles (Gaussian
+increments fail where verdicts tie). The answer after arm t stands where |L_t| >= b_t, the largest
+|L| at which going on still wins. All prices of a grid are solved at once.
 """
 
 import numpy as np
@@ -21,10 +22,13 @@ def sigmoid(x: Float) -> Float:
 
 
 def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) -> Float:
-    """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0. Row t-1 belongs to prefix t.
+    """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0.
 
-    ``increments_PT`` holds D of stage t in column t, the step from prefix t to prefix t + 1 (column 0, the first arm, is not used);
-    ``cost_T`` the price of each arm in order, relative to the mean arm. O(T G (G L + 41)), G = 481 grid points.
+    Row t-1 belongs to prefix t.
+
+    ``increments_PT`` holds D of stage t in column t, the step from prefix t to prefix t + 1 (column
+    0, the first arm, is not used); ``cost_T`` the price of each arm in order, relative to the mean
+    arm. O(T G (G L + 41)), G = 481 grid points.
     """
     grid = np.arange(-REACH, REACH + STEP / 2, STEP)
     n_stages = increments_PT.shape[1]
@@ -43,7 +47,10 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
 
 
 def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
-    """s(L) E V(L + D) + s(-L) E V(L - D); the second term mirrors the first because V is even. Shifts, linear between cells."""
+    """s(L) E V(L + D) + s(-L) E V(L - D); the second term mirrors the first because V is even.
+
+    Shifts, linear between cells.
+    """
     size = len(grid_G)
     padded = np.pad(value_GL, ((size, size), (0, 0)), mode="edge")
     shift_Q = np.clip(step_Q / STEP, 1 - size, size - 2)

@@ -1,8 +1,10 @@
 """What would each way of judging be worth on labels it did not see? Repeated, nested, prompt-grouped cross-validation.
 
-Every outer fold fits each candidate from scratch (intensity, categories, temperatures and stopping inside) and picks the best single arm on
-the same rows; the rows left out give paired differences. One folding's luck is not the verdict: figures are means over foldings, which
-are added until the verdict no longer hangs on them. The foldings are fixed, so nothing here depends on the committee's seed.
+Every outer fold fits each candidate from scratch (intensity, categories, temperatures and stopping
+inside) and picks the best single arm on the same rows; the rows left out give paired differences.
+One folding's luck is not the verdict: figures are means over foldings, which are added until the
+verdict no longer hangs on them. The foldings are fixed, so nothing here depends on the committee's
+seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -121,7 +123,8 @@ def nested_trials(
 ) -> Trials:
     """The best single arm and every candidate out of fold on the rows whose label was drawn at random.
 
-    Foldings are added until ``settled`` says that the verdict is clear of them, at most MOST_FOLDINGS.
+    Foldings are added until ``settled`` says that the verdict is clear of them, at most
+    MOST_FOLDINGS.
     """
     trials: Trials = {}
     for number in range(MOST_FOLDINGS):

@@ -1,10 +1,12 @@
 """Do the stream's own later labels still speak for weights of either sign? A one-sided sequential test that may stop at any time.
 
-Each label drawn at random is first judged by both plans, then learned from. With d = right(signed) - right(safe) in [-1, 1] the wealth of a
-bettor against the signed plan, prod(1 - bet d), is a non-negative supermartingale as long as E[d | past] >= 0, whatever was refitted in
-between. Several bets are held at once, since nobody knows how much worse the plan might have become, and a new bettor starts at each refit,
-since one who lost while the plan was good would need as long to win it back. The j-th bettor owns 1 / (j (j + 1)) of the wealth, so
-that all of it is 1 at most, and reaches 1 / FALSE_ALARM with probability at most FALSE_ALARM over the whole stream (Ville 1939).
+Each label drawn at random is first judged by both plans, then learned from. With d = right(signed)
+- right(safe) in [-1, 1] the wealth of a bettor against the signed plan, prod(1 - bet d), is a
+non-negative supermartingale as long as E[d | past] >= 0, whatever was refitted in between. Several
+bets are held at once, since nobody knows how much worse the plan might have become, and a new
+bettor starts at each refit, since one who lost while the plan was good would need as long to win it
+back. The j-th bettor owns 1 / (j (j + 1)) of the wealth, so that all of it is 1 at most, and
+reaches 1 / FALSE_ALARM with probability at most FALSE_ALARM over the whole stream (Ville 1939).
 """
 
 from typing import Any
@@ -46,7 +48,10 @@ class Watch:
         self.log_wealth_SJ = np.vstack([self.log_wealth_SJ, np.zeros(len(BETS))])
 
     def tell(self, advantage: float) -> bool:
-        """One label: right(signed) - right(safe), in [-1, 1]; whether the alarm is on. O(bettors)."""
+        """One label: right(signed) - right(safe), in [-1, 1]; whether the alarm is on.
+
+        O(bettors).
+        """
         self.log_wealth_SJ = self.log_wealth_SJ + np.log1p(-BETS * advantage)
         self.labels += 1
         self.largest = max(self.largest, self.wealth)

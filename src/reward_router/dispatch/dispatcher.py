@@ -1,4 +1,7 @@
-"""The dispatcher: routes units, takes payoffs, writes both to the ledger (``live``) under one lock. The only stateful object."""
+"""The dispatcher: routes units, takes payoffs, writes both to the ledger (``live``) under one lock.
+
+The only stateful object.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -55,13 +58,15 @@ class _Drawn(NamedTuple):
 class Dispatcher:
     """Chooses an arm for every unit and teaches the router what came of it; safe to share between threads.
 
-    ``arms``: K names. ``ledger`` None keeps everything in memory. A ledger with events gives the state back: its last verified
-    snapshot plus the events after it; InputError where its arms, router, dim, seed or settings are not these. ``scaler``
-    brings raw payoffs to [0, 1]; the first ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together.
-    ``costs``: the price of one call of each arm, put on recorded calls that name none (a router pays through ``Priced``).
-    ``snapshot_every``: events between snapshots. ``breaker``: when an arm that fails (``record_failure``) rests and is probed
-    again; None: never. ``fallback``: names of arms in the order in which they judge while all arms rest; the first that works
-    also judges where the router's whole probability is on resting arms. Empty: then ``route`` raises AllArmsResting.
+    ``arms``: K names. ``ledger`` None keeps everything in memory. A ledger with events gives the
+    state back: its last verified snapshot plus the events after it; InputError where its arms,
+    router, dim, seed or settings are not these. ``scaler`` brings raw payoffs to [0, 1]; the first
+    ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together. ``costs``: the
+    price of one call of each arm, put on recorded calls that name none (a router pays through
+    ``Priced``). ``snapshot_every``: events between snapshots. ``breaker``: when an arm that fails
+    (``record_failure``) rests and is probed again; None: never. ``fallback``: names of arms in the
+    order in which they judge while all arms rest; the first that works also judges where the
+    router's whole probability is on resting arms. Empty: then ``route`` raises AllArmsResting.
 
     >>> from reward_router.routers.simple import Uniform
     >>> d = Dispatcher(Uniform(2), ["a", "b"])
@@ -117,7 +122,8 @@ class Dispatcher:
             self.snapshot()
             self.ledger.close()
 
-    # routing -----------------------------------------------------------------------------------------------------------
+    # routing
+    # -----------------------------------------------------------------------------------------------------------
 
     def route(
         self,
@@ -130,12 +136,13 @@ class Dispatcher:
     ) -> list[Decision]:
         """One decision a row of ``contexts`` (B, D), drawn by the key (seed, step, unit id); written before it is returned.
 
-        The same call again returns the recorded decisions; a unit that was routed in this step with another context is a
-        LedgerError. ``n_units``: how many units a row stands for (a batch-routed step is one decision). O(B K) and the router's.
-        An arm that rests has probability 0, but for one row a call once its pause is over; AllArmsResting where all rest.
+        The same call again returns the recorded decisions; a unit that was routed in this step with
+        another context is a LedgerError. ``n_units``: how many units a row stands for (a
+        batch-routed step is one decision). O(B K) and the router's. An arm that rests has
+        probability 0, but for one row a call once its pause is over; AllArmsResting where all rest.
 
-        ``by``: ``ensemble`` or ``committee`` where no router names an arm. Such a decision is recorded and paid like any other;
-        the router is neither asked nor taught.
+        ``by``: ``ensemble`` or ``committee`` where no router names an arm. Such a decision is
+        recorded and paid like any other; the router is neither asked nor taught.
         """
         by = inputs.decider(by)
         with self._lock:
@@ -225,15 +232,17 @@ class Dispatcher:
                 (row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0
             )
 
-    # payoffs -----------------------------------------------------------------------------------------------------------
+    # payoffs
+    # -----------------------------------------------------------------------------------------------------------
 
     def feedback(
         self, decision_id: str, payoff: float, *, source: str = "payoff", raw: float | None = None
     ) -> bool:
         """A decision's payoff in [0, 1], ``raw`` what it was made from (kept, not used).
 
-        True if new, False if this value was there already; LedgerError for another value or an unknown id, InputError for one
-        out of [0, 1]; then nothing is changed. It may come in any later step, and after a restart.
+        True if new, False if this value was there already; LedgerError for another value or an
+        unknown id, InputError for one out of [0, 1]; then nothing is changed. It may come in any
+        later step, and after a restart.
         """
         return self._pay([(decision_id, payoff)], source, "payoff", raw)[0]
 
@@ -271,10 +280,14 @@ class Dispatcher:
                 self._live.commit([e.row if isinstance(e, Payment) else e for e in events], events)
             return verdicts
 
-    # the rest of the record --------------------------------------------------------------------------------------------
+    # the rest of the record
+    # --------------------------------------------------------------------------------------------
 
     def record_calls(self, calls: Sequence[Call]) -> None:
-        """What the arms were asked, one row a call, all or none. InputError, LedgerError where a call names what is not there."""
+        """What the arms were asked, one row a call, all or none.
+
+        InputError, LedgerError where a call names what is not there.
+        """
         with self._lock:
             state = self._live.fresh()
             seqs = self._seqs([c.decision_id for c in calls])
@@ -298,8 +311,8 @@ class Dispatcher:
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
 
-        Several failures running, or among its last answers, and the arm rests (``breaker``). A call that the caller gave up or
-        an arm that had nothing to say did not fail: report neither here.
+        Several failures running, or among its last answers, and the arm rests (``breaker``). A call
+        that the caller gave up or an arm that had nothing to say did not fail: report neither here.
         """
         with self._lock:
             state = self._live.fresh()
@@ -351,7 +364,8 @@ class Dispatcher:
         row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])
 
-    # looking -----------------------------------------------------------------------------------------------------------
+    # looking
+    # -----------------------------------------------------------------------------------------------------------
 
     @property
     def arms(self) -> list[str]:

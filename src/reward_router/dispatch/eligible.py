@@ -1,9 +1,10 @@
 """Probabilities among the arms that may be drawn: the one place where an arm that rests, or has no score, is masked.
 
-A router that chooses by utility (LinUCB, Thompson, Exp3, ...) is asked with the utilities of the others lowered out of sight, so its
-choice among the rest is its own. Then the others' probability is set to 0 and the row renormalised; where that leaves nothing
-(round robin's turn, a fixed arm) the arm named for it judges, or each of the rest alike. Where every arm may be drawn, the
-router's probabilities are passed on untouched.
+A router that chooses by utility (LinUCB, Thompson, Exp3, ...) is asked with the utilities of the
+others lowered out of sight, so its choice among the rest is its own. Then the others' probability
+is set to 0 and the row renormalised; where that leaves nothing (round robin's turn, a fixed arm)
+the arm named for it judges, or each of the rest alike. Where every arm may be drawn, the router's
+probabilities are passed on untouched.
 """
 
 from collections.abc import Sequence
@@ -32,9 +33,10 @@ def among(
 ) -> Float:
     """(B, K) probabilities among the arms allowed at each row, rows sum to 1; ``forced``: with the router's own forced pulls.
 
-    ``context_BD`` may be one row that all share. ``stand_in``: the arm that judges where the router's whole probability lies on
-    arms that are not allowed; None: the allowed ones alike. A row that allows no arm is left as the router gives it. O(B K) and
-    one read of the router a distinct row of ``allowed_BK``.
+    ``context_BD`` may be one row that all share. ``stand_in``: the arm that judges where the
+    router's whole probability lies on arms that are not allowed; None: the allowed ones alike. A
+    row that allows no arm is left as the router gives it. O(B K) and one read of the router a
+    distinct row of ``allowed_BK``.
     """
     ask = router.probs if forced else partial(believed, router)
     restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
@@ -107,10 +109,11 @@ def rested(
 ) -> tuple[Float, Mask]:
     """Probabilities of a call in which some arm rests, and which rows warm-up forced.
 
-    An arm whose pause ends at a row of the call is probed there: that row is its own, with probability 1, and no other row of the
-    call. An arm that was never drawn is probed only where the router would draw it (a fixed router's others are not). While all
-    arms rest, the one whose pause is over, or whose probe is under way, judges the call; else the first of ``fallback`` that has not
-    failed since; else AllArmsResting.
+    An arm whose pause ends at a row of the call is probed there: that row is its own, with
+    probability 1, and no other row of the call. An arm that was never drawn is probed only where
+    the router would draw it (a fixed router's others are not). While all arms rest, the one whose
+    pause is over, or whose probe is under way, judges the call; else the first of ``fallback`` that
+    has not failed since; else AllArmsResting.
     """
     rows = len(units)
     allowed_K = np.array([arm not in breaker.resting for arm in present])

@@ -16,7 +16,10 @@ MAX_STEP = 2**47
 
 
 def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
-    """Finite (B, D) float64 or float32 as it came (``single``: rounded to float32). InputError otherwise."""
+    """Finite (B, D) float64 or float32 as it came (``single``: rounded to float32).
+
+    InputError otherwise.
+    """
     try:
         x = np.asarray(values)
         x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64, casting="same_kind")

@@ -1,7 +1,8 @@
 """The state a dispatcher decides from, kept equal to the fold of its ledger.
 
-Write first, then apply: an event is committed before the state learns it. Whatever goes wrong in between (a full disk, an
-interrupt) leaves a mark, and the next call rebuilds the state from the ledger. The caller holds the ledger's lock.
+Write first, then apply: an event is committed before the state learns it. Whatever goes wrong in
+between (a full disk, an interrupt) leaves a mark, and the next call rebuilds the state from the
+ledger. The caller holds the ledger's lock.
 """
 
 import logging
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 class Live:
     """Binds a state to a ledger: begins the ledger, or brings the state to what the ledger holds.
 
-    ``dim``: D the router reads, None where it reads no contexts; ``width``: D of the contexts so far. InputError where the
-    ledger belongs to another set-up.
+    ``dim``: D the router reads, None where it reads no contexts; ``width``: D of the contexts so
+    far. InputError where the ledger belongs to another set-up.
     """
 
     def __init__(

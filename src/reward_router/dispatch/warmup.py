@@ -1,10 +1,12 @@
 """Forced warm-up: every arm is decided ``warmup`` times before the router is believed.
 
-One decision a call: each round is a random order of the arms, because every forced decision is drawn evenly from the arms that the
-round still lacks. Many in a call: as many rows as there are forced decisions left, picked by key, draw from the same arms.
-The draw uses the unit's own key, so a router whose cold probabilities are even gives a unit the same arm on every shard, and the
-recorded propensity, 1 / (arms the round lacks), is the true probability given the state: ``forced`` rows may stay in an
-off-policy estimate. (A fixed order per round, counted by row, would have made a unit's arm depend on its neighbours.)
+One decision a call: each round is a random order of the arms, because every forced decision is
+drawn evenly from the arms that the round still lacks. Many in a call: as many rows as there are
+forced decisions left, picked by key, draw from the same arms. The draw uses the unit's own key, so
+a router whose cold probabilities are even gives a unit the same arm on every shard, and the
+recorded propensity, 1 / (arms the round lacks), is the true probability given the state: ``forced``
+rows may stay in an off-policy estimate. (A fixed order per round, counted by row, would have made a
+unit's arm depend on its neighbours.)
 """
 
 import numpy as np
@@ -18,7 +20,8 @@ from reward_router.types import AnyFloat, Float, Int, Router
 def believed(router: Router, contexts_BD: AnyFloat) -> Float:
     """(B, K): the router's probabilities without the forced pulls it makes when it is used alone.
 
-    Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here decisions are counted.
+    Those count payoffs; an arm that never answers never gets one and would be forced for ever. Here
+    decisions are counted.
     """
     return without_forced_pulls(router)(contexts_BD)
 
@@ -32,9 +35,12 @@ def force(
     units: list[str],
     allowed_K: NDArray[np.bool_] | None = None,
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Probabilities with the forced rows put in, and which rows those are. O(B K); the input is not changed.
+    """Probabilities with the forced rows put in, and which rows those are.
 
-    ``allowed_K``: the arms that may be drawn, None: all; the others lack nothing until they come back.
+    O(B K); the input is not changed.
+
+    ``allowed_K``: the arms that may be drawn, None: all; the others lack nothing until they come
+    back.
     """
     forced_B = np.zeros(len(units), dtype=bool)
     if allowed_K is not None:

@@ -1,13 +1,15 @@
 """Which arms rest: a circuit breaker per arm, folded from the ledger's decisions, answers and failures.
 
-An arm that fails several times running, or in most of its recent answers, rests: it gets no decision. A pause is counted in
-decisions (of all arms) from the last one the arm was given, grows with every probe that fails, and ends with one probe: one
-decision that goes to the arm. An answer ends the rest and forgets the failures.
+An arm that fails several times running, or in most of its recent answers, rests: it gets no
+decision. A pause is counted in decisions (of all arms) from the last one the arm was given, grows
+with every probe that fails, and ends with one probe: one decision that goes to the arm. An answer
+ends the rest and forgets the failures.
 
-What was answered is ordered by the decision it belongs to, not by its time of arrival: late payoffs and late failures of
-decisions made before a rest change nothing of it. An answer is a call that did not fail, or a payoff of a decision whose own arm
-did not fail; an abstention is an answer. Where an arm answered about some responses of a decision and failed on others, it
-answered. Nothing here reads a clock, a generator or a file.
+What was answered is ordered by the decision it belongs to, not by its time of arrival: late payoffs
+and late failures of decisions made before a rest change nothing of it. An answer is a call that did
+not fail, or a payoff of a decision whose own arm did not fail; an abstention is an answer. Where an
+arm answered about some responses of a decision and failed on others, it answered. Nothing here
+reads a clock, a generator or a file.
 """
 
 from bisect import bisect_left
@@ -33,8 +35,9 @@ PAID, FAILED, CALLED = (
 class BreakerRule:
     """When an arm rests, and for how long.
 
-    ``failures``: so many failures running, or ``recent`` among its last ``window`` answers, and it rests. ``pause``: decisions of
-    the first pause; each probe that fails makes it ``growth`` times longer, up to ``longest``, at most 40.
+    ``failures``: so many failures running, or ``recent`` among its last ``window`` answers, and it
+    rests. ``pause``: decisions of the first pause; each probe that fails makes it ``growth`` times
+    longer, up to ``longest``, at most 40.
 
     >>> [BreakerRule().pause_at(level) for level in (1, 2, 3)]
     [10, 40, 40]
@@ -90,10 +93,14 @@ USUAL = BreakerRule()
 
 @dataclass(slots=True)
 class _Circuit:
-    """One arm. ``level`` 0: it works; n: it is in its n-th pause. ``until``: the decision before which it is not probed.
+    """One arm.
 
-    ``floor``: what was decided up to there says nothing any more. ``probe``: the decision of a probe whose answer is awaited, -1
-    none. ``pull`` and ``pull_clock``: seq and number of the last decision it was given. ``failure``: decision of its last failure.
+    ``level`` 0: it works; n: it is in its n-th pause. ``until``: the decision before which it is
+    not probed.
+
+    ``floor``: what was decided up to there says nothing any more. ``probe``: the decision of a
+    probe whose answer is awaited, -1 none. ``pull`` and ``pull_clock``: seq and number of the last
+    decision it was given. ``failure``: decision of its last failure.
     """
 
     floor: int = 0
@@ -126,7 +133,8 @@ class Breaker:
         self.circuits = [_Circuit() for _ in range(n_arms)]
         self.resting: set[int] = set()
 
-    # reading -----------------------------------------------------------------------------------------------------------
+    # reading
+    # -----------------------------------------------------------------------------------------------------------
 
     def waits(self, arm: int) -> int:
         """How many decisions from now the arm is probed; 0: the next one may go to it, unless it is being probed."""
@@ -150,7 +158,8 @@ class Breaker:
         """Per arm, decisions that were made while it rested."""
         return [circuit.rested for circuit in self.circuits]
 
-    # events ------------------------------------------------------------------------------------------------------------
+    # events
+    # ------------------------------------------------------------------------------------------------------------
 
     def pulled(self, arm: int, seq: int) -> None:
         """A decision was made; ``arm`` below 0: one without an arm."""
@@ -258,7 +267,8 @@ class Breaker:
         elif self.since < 0:
             self.since = self.last
 
-    # as arrays ---------------------------------------------------------------------------------------------------------
+    # as arrays
+    # ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
         """Every number, as arrays: one row an arm, and the outcomes that are remembered, -1 where there is none."""

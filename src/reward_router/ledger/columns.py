@@ -29,13 +29,16 @@ _BY_NUMBER = {number: by for by, number in NO_ARM.items()}
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """One row a decision, in order. ``probs_BK`` has a column for every arm that ever was (0 where it was absent).
+    """One row a decision, in order.
 
-    ``by`` says who decided; ``arm`` is -1 where that was not the router. Ledgers in which an ensemble or a committee decided
-    under the name of an arm of its own read the same: that name is none of ``arms``.
+    ``probs_BK`` has a column for every arm that ever was (0 where it was absent).
 
-    ``payoff``, ``raw`` are NaN and ``source`` "" where no payoff came (or it is still held back); ``context_BD`` is None where
-    contexts were not kept or not asked for.
+    ``by`` says who decided; ``arm`` is -1 where that was not the router. Ledgers in which an
+    ensemble or a committee decided under the name of an arm of its own read the same: that name is
+    none of ``arms``.
+
+    ``payoff``, ``raw`` are NaN and ``source`` "" where no payoff came (or it is still held back);
+    ``context_BD`` is None where contexts were not kept or not asked for.
     """
 
     seq: Int
@@ -65,7 +68,9 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Payoffs:
-    """One row a payoff, in order of arrival; ``decision`` is the decision's seq. ``scaled`` NaN: still held back.
+    """One row a payoff, in order of arrival; ``decision`` is the decision's seq.
+
+    ``scaled`` NaN: still held back.
 
     ``arm`` is -1 where an ensemble or a committee decided.
     """
@@ -121,8 +126,8 @@ def _all_names(ledger: "Store") -> list[str]:
 def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
     """Who decided in place of the last arm, which is none; None where all names are arms.
 
-    Decisions of an ensemble or a committee once bore the name of an arm of its own: the last one, which the router ``Fixed``
-    always chose and which was never asked about a response.
+    Decisions of an ensemble or a committee once bore the name of an arm of its own: the last one,
+    which the router ``Fixed`` always chose and which was never asked about a response.
     """
     binding = ledger.meta("binding") or {}
     if binding.get("router") != "Fixed" or names[-1] not in (By.ENSEMBLE, By.COMMITTEE):
@@ -133,7 +138,10 @@ def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
 
 
 def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
-    """Every decision with its payoff. O(decisions); ``contexts=False`` leaves the big column out."""
+    """Every decision with its payoff.
+
+    O(decisions); ``contexts=False`` leaves the big column out.
+    """
     narrow = ("id", "unit", "step", "arm", "propensity", "probs", "n_units", "version", "forced")
     data = ledger.table(Decided, (*narrow, "context") if contexts else narrow)
     seq = _ints(data[0])

@@ -1,7 +1,7 @@
 """State = fold(apply, events): the router, the scaler, the warm-up counts, the payoffs held back and which arms rest.
 
-Live running and reopening a ledger go through the same ``apply_*`` with the same groups of payoffs, which is why they agree bit
-for bit. Nothing here reads a clock, a generator or a file.
+Live running and reopening a ledger go through the same ``apply_*`` with the same groups of payoffs,
+which is why they agree bit for bit. Nothing here reads a clock, a generator or a file.
 """
 
 import heapq
@@ -47,7 +47,10 @@ class Pull(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the state needs of a call that did not fail, or of a payoff. ``decision`` None: it belongs to none."""
+    """What the state needs of a call that did not fail, or of a payoff.
+
+    ``decision`` None: it belongs to none.
+    """
 
     seq: int
     decision: int | None
@@ -78,7 +81,10 @@ def needs_cost(router: Router) -> bool:
 
 
 class FoldState:
-    """Everything the dispatcher decides from. ``present`` are the numbers of the router's arms, in its order."""
+    """Everything the dispatcher decides from.
+
+    ``present`` are the numbers of the router's arms, in its order.
+    """
 
     def __init__(
         self,
@@ -107,7 +113,8 @@ class FoldState:
         """How many raw payoffs are still to be held back."""
         return 0 if self.released else self.hold_back - len(self.held)
 
-    # applying events ---------------------------------------------------------------------------------------------------
+    # applying events
+    # ---------------------------------------------------------------------------------------------------
 
     def apply(self, events: Iterable[Event]) -> None:
         """Apply events in order; payoffs of one batch in one update."""
@@ -203,7 +210,8 @@ class FoldState:
 
     def _learn(self, group: list[Payment], scaled_B: Float) -> None:
         place = {number: i for i, number in enumerate(self.present)}
-        # the late payoff of a removed arm, and that of a decision without an arm, are kept and not learned
+        # the late payoff of a removed arm, and that of a decision without an arm, are kept and not
+        # learned
         keep = [i for i, p in enumerate(group) if p.arm in place]
         if keep:
             arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
@@ -218,8 +226,8 @@ class FoldState:
     def context_of(self, decision: Decided) -> NDArray[Any] | None:
         """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
 
-        None where it is lost: nothing is put in its place. A row of zeros where nobody learns from it: the decision has no arm,
-        or the router says that it reads none.
+        None where it is lost: nothing is put in its place. A row of zeros where nobody learns from
+        it: the decision has no arm, or the router says that it reads none.
         """
         blob = decision.context
         if blob is not None and blob[:1] != DIGEST:
@@ -233,7 +241,8 @@ class FoldState:
         """D of the contexts in memory; None where there are none."""
         return len(next(iter(self.open.values()))) if self.open else None
 
-    # as arrays ---------------------------------------------------------------------------------------------------------
+    # as arrays
+    # ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
         """Every array the state is made of; ``head`` holds the rest."""
@@ -310,7 +319,10 @@ class FoldState:
 
 
 def fold(state: FoldState, ledger: Store, after: int) -> None:
-    """Apply every event with seq > ``after``, in order and in the groups in which they were given. O(events)."""
+    """Apply every event with seq > ``after``, in order and in the groups in which they were given.
+
+    O(events).
+    """
     rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
     streams: list[Iterator[Event]] = [
         _pulls(ledger, after),

@@ -1,7 +1,8 @@
 """What a store of events must do for the dispatcher, the fold, the tables and the reports: one protocol, whatever keeps the bytes.
 
-A store keeps events and gives them back. What events mean is not its business: that is the fold's (``fold``) and the tables'
-(``columns``). The store in ``sqlite`` is ``Ledger``. ``tests/ledger`` runs its laws over a table of stores.
+A store keeps events and gives them back. What events mean is not its business: that is the fold's
+(``fold``) and the tables' (``columns``). The store in ``sqlite`` is ``Ledger``. ``tests/ledger``
+runs its laws over a table of stores.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ Snapshot = tuple[int, dict[str, Any], State]
 class Store(Protocol):
     """An ordered event log with verified snapshots, one writer and any number of readers.
 
-    The ``seq`` of events begins at 1 and has no gap. Every method that writes does all of it or nothing. A failure of the store
-    is a LedgerError that says what to do; an event whose checksum does not hold is never given out.
+    The ``seq`` of events begins at 1 and has no gap. Every method that writes does all of it or
+    nothing. A failure of the store is a LedgerError that says what to do; an event whose checksum
+    does not hold is never given out.
     """
 
     @property

@@ -8,7 +8,10 @@ KEEP = 512
 
 
 class Recent:
-    """At most ``KEEP`` decisions by id, each with its payoff where it has one. The caller holds the ledger's lock."""
+    """At most ``KEEP`` decisions by id, each with its payoff where it has one.
+
+    The caller holds the ledger's lock.
+    """
 
     def __init__(self) -> None:
         """Nothing yet."""

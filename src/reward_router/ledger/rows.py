@@ -1,7 +1,8 @@
 """The events of a ledger as typed rows, field for field what the tables hold, and arrays as bytes.
 
-An array is its dtype, its shape and its little-endian contents: never a pickle. A row's ``arm`` is the arm's number in the order
-in which names entered the ledger; it stays valid when arms come and go.
+An array is its dtype, its shape and its little-endian contents: never a pickle. A row's ``arm`` is
+the arm's number in the order in which names entered the ledger; it stays valid when arms come and
+go.
 """
 
 import hashlib
@@ -47,7 +48,10 @@ class Status(_Word):
     COMPARED = "compared"
     """An arm was asked beside the chosen one, because the payoff needs the labels of all."""
     SHARED = "shared"
-    """No new call: the arm had scored this very response for another unit of the step. It costs nothing."""
+    """No new call: the arm had scored this very response for another unit of the step.
+
+    It costs nothing.
+    """
     LABEL = "label"
     """The committee learns from it: a response by an arm it had not asked, or by the arm that labels."""
 
@@ -88,14 +92,18 @@ class Action(_Word):
 
 
 NO_ARM: dict[By, int] = {By.ENSEMBLE: -1, By.COMMITTEE: -2}
-"""What stands in the place of an arm's number where nobody was routed. Every number below 0 is no arm."""
+"""What stands in the place of an arm's number where nobody was routed.
+
+Every number below 0 is no arm.
+"""
 _DECIDER = {number: by for by, number in NO_ARM.items()}
 
 
 class Decided(NamedTuple):
     """A unit was given an arm, or to an ensemble or a committee: the receipt that payoffs name.
 
-    Without an arm, ``arm`` is the number of ``NO_ARM``, ``propensity`` is 1 and ``probs`` are zeros.
+    Without an arm, ``arm`` is the number of ``NO_ARM``, ``propensity`` is 1 and ``probs`` are
+    zeros.
     """
 
     seq: int
@@ -133,7 +141,10 @@ class Decided(NamedTuple):
 
 
 class Called(NamedTuple):
-    """One arm scored one response: the unit of cost. ``score`` None is NaN (abstained), ``decision`` None is no decision's."""
+    """One arm scored one response: the unit of cost.
+
+    ``score`` None is NaN (abstained), ``decision`` None is no decision's.
+    """
 
     seq: int
     decision: int | None
@@ -146,7 +157,9 @@ class Called(NamedTuple):
 
 
 class Paid(NamedTuple):
-    """A payoff for one decision. ``scaled`` None: a raw payoff held back, its value comes with a ``Released``.
+    """A payoff for one decision.
+
+    ``scaled`` None: a raw payoff held back, its value comes with a ``Released``.
 
     Payoffs of one ``batch`` (the seq of its first) were given to the router in one update.
     """
@@ -226,7 +239,10 @@ _PLAIN = {
 
 
 def seal(row: Row) -> int:
-    """A CRC-32 of a row's contents, kept beside it: finds a row that was torn or altered. O(bytes)."""
+    """A CRC-32 of a row's contents, kept beside it: finds a row that was torn or altered.
+
+    O(bytes).
+    """
     kind = type(row)
     crc = zlib.crc32(ascii(_PLAIN[kind](row)).encode())
     for i in _BLOBS[kind]:
@@ -238,7 +254,8 @@ def seal(row: Row) -> int:
 class Call:
     """One arm's verdict on one response, as a caller reports it.
 
-    ``arm`` is a name or an index into the dispatcher's arms, ``score`` may be NaN, ``seconds`` and ``price`` are this call's own.
+    ``arm`` is a name or an index into the dispatcher's arms, ``score`` may be NaN, ``seconds`` and
+    ``price`` are this call's own.
     """
 
     decision_id: str | None
@@ -251,7 +268,10 @@ class Call:
 
 
 def pack(array: NDArray[Any]) -> bytes:
-    """An array as bytes: 4 of dtype (``<f8 ``), 4 of dimensions, 4 a dimension, then the contents. O(size)."""
+    """An array as bytes: 4 of dtype (``<f8 ``), 4 of dimensions, 4 a dimension, then the contents.
+
+    O(size).
+    """
     a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     code = a.dtype.str.encode().ljust(4)
     if a.dtype.kind not in "fiub" or len(code) != 4:
@@ -273,7 +293,10 @@ def digest(array: NDArray[Any]) -> bytes:
 
 
 def unpack(data: bytes) -> NDArray[Any]:
-    """The array that ``pack`` made into bytes (read-only). LedgerError where the bytes are not one."""
+    """The array that ``pack`` made into bytes (read-only).
+
+    LedgerError where the bytes are not one.
+    """
     try:
         if data[4:8] == b"\x01\x00\x00\x00":
             return np.frombuffer(data, _dtype(data[:4]), int.from_bytes(data[8:12], "little"), 12)
@@ -285,7 +308,10 @@ def unpack(data: bytes) -> NDArray[Any]:
 
 
 def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
-    """Vectors of one length -> (B, D), dtypes promoted where they differ. One copy where they do not."""
+    """Vectors of one length -> (B, D), dtypes promoted where they differ.
+
+    One copy where they do not.
+    """
     head = blobs[0][:12]
     if all(blob[:12] == head for blob in blobs):
         body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), _dtype(head[:4]))

@@ -20,7 +20,10 @@ BATCH = 4096
 
 @dataclass(slots=True)
 class CheckReport:
-    """What a check found. ``ok``: every event and snapshot is whole. ``events``: readable events by table."""
+    """What a check found.
+
+    ``ok``: every event and snapshot is whole. ``events``: readable events by table.
+    """
 
     path: str
     problems: list[str] = field(default_factory=list)
@@ -45,7 +48,8 @@ class CheckReport:
 def check_ledger(path: str | Path) -> CheckReport:
     """Read a ledger from end to end: SQLite's own check, every checksum, order, references and ranges. O(file).
 
-    InputError where there is no such file, LedgerError where it is something else. The file is not changed.
+    InputError where there is no such file, LedgerError where it is something else. The file is not
+    changed.
     """
     reader = Reader(path)
     report = CheckReport(str(path), problems=reader.integrity())
@@ -96,10 +100,10 @@ def _fault(row: Row, decided: set[int]) -> str:
 def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     """Save every readable event of a ledger, whole or damaged, to ``out`` (.jsonl or .parquet; the latter needs pyarrow).
 
-    One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists, NaN as null, ids in
-    hexadecimal, arms by ``arm`` (number) and ``name``
-    (both null where an ensemble or a committee decided, which ``by`` says). Returns the check of the ledger, problems included. O(file). InputError
-    for another ending, LedgerError where ``path`` is no ledger.
+    One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists,
+    NaN as null, ids in hexadecimal, arms by ``arm`` (number) and ``name`` (both null where an
+    ensemble or a committee decided, which ``by`` says). Returns the check of the ledger, problems
+    included. O(file). InputError for another ending, LedgerError where ``path`` is no ledger.
     """
     target = Path(out)
     if target.suffix not in (".jsonl", ".parquet"):

@@ -1,7 +1,8 @@
 """From what was measured (losses, gold) to the payoff in [0, 1] a router learns from.
 
-One file a family: ``losses`` (the papers'), ``gold`` (anchored in truth), ``own`` (a user's function); ``scaler`` brings raw
-payoffs to [0, 1]. Each file declares its names in ``KINDS``, which ``reward_router.kinds.PAYOFFS`` lists.
+One file a family: ``losses`` (the papers'), ``gold`` (anchored in truth), ``own`` (a user's
+function); ``scaler`` brings raw payoffs to [0, 1]. Each file declares its names in ``KINDS``, which
+``reward_router.kinds.PAYOFFS`` lists.
 """
 
 from reward_router.payoffs.gold import gold_of_best, gold_of_choice, order_accuracy

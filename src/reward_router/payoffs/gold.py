@@ -13,8 +13,9 @@ from reward_router.types import Float
 def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     """Share of (better, worse) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
 
-    The ``probe`` payoff: does the arm tell right from wrong here? Gold is 1 and 0, or any numbers: every pair of unequal gold
-    counts once. None where gold is all equal or unknown (NaN): nothing can be learned. O(N^2).
+    The ``probe`` payoff: does the arm tell right from wrong here? Gold is 1 and 0, or any numbers:
+    every pair of unequal gold counts once. None where gold is all equal or unknown (NaN): nothing
+    can be learned. O(N^2).
 
     >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
     1.0
@@ -28,7 +29,10 @@ def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
 
 
 def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
-    """Mean gold of the responses with the highest score, in [0, 1]; the ``verifier`` payoff. None where unknown. O(N)."""
+    """Mean gold of the responses with the highest score, in [0, 1]; the ``verifier`` payoff.
+
+    None where unknown. O(N).
+    """
     score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
     if not np.isfinite(score_N).any():
         return None

@@ -1,7 +1,9 @@
-"""Payoffs from training losses: what the papers use. They reward agreement with the policy, not truth.
+"""Payoffs from training losses: what the papers use.
 
-Every formula returns a raw payoff, higher is better; do not negate twice. The kinds at the end say which payoff a name means:
-each takes what came of one decision, and gives its payoff or None.
+They reward agreement with the policy, not truth.
+
+Every formula returns a raw payoff, higher is better; do not negate twice. The kinds at the end say
+which payoff a name means: each takes what came of one decision, and gives its payoff or None.
 """
 
 from typing import Protocol
@@ -15,7 +17,9 @@ from reward_router.types import Float, Int
 
 
 def neg_loss(loss_B: ArrayLike) -> Float:
-    """-loss, one raw payoff a unit (LASER section 3.2; BayesianRouter's default). (B,) finite -> (B,).
+    """-loss, one raw payoff a unit (LASER section 3.2; BayesianRouter's default).
+
+    (B,) finite -> (B,).
 
     >>> neg_loss([0.5, 2.0]).tolist()
     [-0.5, -2.0]
@@ -24,7 +28,10 @@ def neg_loss(loss_B: ArrayLike) -> Float:
 
 
 def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
-    """Loss before the step minus loss after it on the same pairs (LASER section 3.3's reading). (B,), (B,) -> (B,)."""
+    """Loss before the step minus loss after it on the same pairs (LASER section 3.3's reading).
+
+    (B,), (B,) -> (B,).
+    """
     before, after = _losses(before_B), _losses(after_B)
     if before.shape != after.shape:
         raise InputError(
@@ -46,8 +53,9 @@ def light_advantage(loss_B: ArrayLike) -> Float:
 def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     """1 where the unit's loss is below the mean over all K arms' labels, 0 where above, NaN (no update) where equal.
 
-    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K) -> (B,). NaN in ``loss_BK``
-    is an arm that gave no label (it tied or abstained): the mean is over the others, and with none of them there is no update.
+    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K)
+    -> (B,). NaN in ``loss_BK`` is an arm that gave no label (it tied or abstained): the mean is
+    over the others, and with none of them there is no update.
 
     >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
     [1.0, 0.0]
@@ -66,8 +74,9 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
 def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     """How every arm orders each pair against the arm ``own_P`` that judged it: 1 alike, -1 the other way, 0 a tie.
 
-    ``gap_PK``: each arm's score of the one response less that of the other; a gap up to the arm's ``margin_K``, or NaN, is a
-    tie. Where the judging arm ties, its whole row is 0. (P, K), (K,), (P,) -> (P, K).
+    ``gap_PK``: each arm's score of the one response less that of the other; a gap up to the arm's
+    ``margin_K``, or NaN, is a tie. Where the judging arm ties, its whole row is 0. (P, K), (K,),
+    (P,) -> (P, K).
 
     >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
     [[1, -1, 0]]

@@ -1,12 +1,14 @@
 """From what was measured (losses, labels) to the payoff in [0, 1] a router learns from: pure formulas and the quantile scaler.
 
-Every formula returns a *raw* payoff, higher is better; ``QuantileScaler`` brings raw payoffs to [0, 1] (LASER eq. A.2). Do not
-negate twice. Left out: payoffs that are in [0, 1] by nature (a verifier's verdict, a human label, a probe set's accuracy) go
-to ``Dispatcher.feedback`` as they are.
+Every formula returns a *raw* payoff, higher is better; ``QuantileScaler`` brings raw payoffs to [0,
+1] (LASER eq. A.2). Do not negate twice. Left out: payoffs that are in [0, 1] by nature (a
+verifier's verdict, a human label, a probe set's accuracy) go to ``Dispatcher.feedback`` as they
+are.
 
-Deviations from LASER, each measured: (1) the history excludes the value being scaled; (2) 0.5 until ``warmup`` values exist or
-where the two quantiles coincide (the paper says nothing); (3) ``scale_together`` scales the payoffs a run holds back at its
-start by their common quantiles, because one after the other the order of the warm-up decides which arm looks good.
+Deviations from LASER, each measured: (1) the history excludes the value being scaled; (2) 0.5 until
+``warmup`` values exist or where the two quantiles coincide (the paper says nothing); (3)
+``scale_together`` scales the payoffs a run holds back at its start by their common quantiles,
+because one after the other the order of the warm-up decides which arm looks good.
 """
 
 import math
@@ -26,9 +28,10 @@ MIN_SPREAD = 1e-12
 class QuantileScaler:
     """Running quantile scaling of raw payoffs to [0, 1] (LASER eq. A.2).
 
-    A value at or below the ``low`` quantile of the history gives 0, at or above the ``high`` quantile 1, linear between.
-    ``window`` keeps the last values only (None: all). ``scale`` costs O(log n) comparisons and one memory move; InputError where
-    the quantiles, ``warmup`` or ``window`` are out of range or a value is not finite.
+    A value at or below the ``low`` quantile of the history gives 0, at or above the ``high``
+    quantile 1, linear between. ``window`` keeps the last values only (None: all). ``scale`` costs
+    O(log n) comparisons and one memory move; InputError where the quantiles, ``warmup`` or
+    ``window`` are out of range or a value is not finite.
 
     >>> s = QuantileScaler(warmup=2)
     >>> [round(s.scale(v), 6) for v in (0.0, 1.0, 0.5, 9.0)]
@@ -59,13 +62,19 @@ class QuantileScaler:
         return len(self._history)
 
     def scale(self, value: float) -> float:
-        """Scale one value by the history before it, then append it. O(log n) and a memory move; InputError if not finite."""
+        """Scale one value by the history before it, then append it.
+
+        O(log n) and a memory move; InputError if not finite.
+        """
         scaled = self.preview([value])[0]
         self.push(finite(value, "payoff"))
         return scaled
 
     def preview(self, values: Sequence[float]) -> list[float]:
-        """What ``scale`` would give for each value in turn, without changing the history. One copy of it for two or more."""
+        """What ``scale`` would give for each value in turn, without changing the history.
+
+        One copy of it for two or more.
+        """
         clean = [finite(v, "payoff") for v in values]
         self._sync()
         ordered = self._sorted if len(clean) == 1 else list(self._sorted)
@@ -89,7 +98,10 @@ class QuantileScaler:
         return [_linear(float(v) + 0.0, lo, hi) for v in values]
 
     def push(self, value: float) -> None:
-        """Append one value to the history without scaling it. O(1); the sorted view is brought up to date by the next scale."""
+        """Append one value to the history without scaling it.
+
+        O(1); the sorted view is brought up to date by the next scale.
+        """
         self._history.append(value)
         if self.window is not None and len(self._history) > self.window:
             self._sync()

@@ -1,11 +1,13 @@
 """Linear algebra on one thread and on one triangle.
 
-A matrix-vector product is bound by memory, and a second thread only spins: measured on a busy two-core machine, two OpenBLAS
-threads turn a 0.1 ms product into 8 ms of CPU time. One thread also makes results repeat bit for bit whatever
-``OPENBLAS_NUM_THREADS`` says. The count is set through the OpenBLAS that the wheels of NumPy and SciPy carry; builds against
-another BLAS are left alone (set that library's own variable, e.g. MKL_NUM_THREADS=1).
+A matrix-vector product is bound by memory, and a second thread only spins: measured on a busy
+two-core machine, two OpenBLAS threads turn a 0.1 ms product into 8 ms of CPU time. One thread also
+makes results repeat bit for bit whatever ``OPENBLAS_NUM_THREADS`` says. The count is set through
+the OpenBLAS that the wheels of NumPy and SciPy carry; builds against another BLAS are left alone
+(set that library's own variable, e.g. MKL_NUM_THREADS=1).
 
-Symmetric matrices are Fortran-ordered and only their lower triangle is read or written: half the memory traffic.
+Symmetric matrices are Fortran-ordered and only their lower triangle is read or written: half the
+memory traffic.
 """
 
 import ctypes

@@ -1,12 +1,14 @@
 """One arm's Gaussian posterior where old evidence fades: by ``discount`` a payoff of any arm, or out of a ``window``.
 
-Precision L(t) = lambda I + sum_i discount^(t - t_i) w_i x_i x_i' / noise_var over the rows still in the window: the prior is
-never discounted (D-LinUCB, arXiv:1909.09146, with the prior re-injected), so precision never collapses and without new
-data the arm returns to it. The clock t counts payoffs of all arms.
+Precision L(t) = lambda I + sum_i discount^(t - t_i) w_i x_i x_i' / noise_var over the rows still in
+the window: the prior is never discounted (D-LinUCB, arXiv:1909.09146, with the prior re-injected),
+so precision never collapses and without new data the arm returns to it. The clock t counts payoffs
+of all arms.
 
-Exact, therefore dearer than the posterior without forgetting: rows are kept (dual form: n x n Cholesky) until there are
-more than D / 2 of them (window: D), then their Gram matrix (D x D Cholesky, D^3 / 3 flops), at the first read after a
-change; later reads of the same state cost O(D^2). State is float64 whatever the router's dtype.
+Exact, therefore dearer than the posterior without forgetting: rows are kept (dual form: n x n
+Cholesky) until there are more than D / 2 of them (window: D), then their Gram matrix (D x D
+Cholesky, D^3 / 3 flops), at the first read after a change; later reads of the same state cost
+O(D^2). State is float64 whatever the router's dtype.
 """
 
 from collections.abc import Mapping

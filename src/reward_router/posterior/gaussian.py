@@ -8,8 +8,9 @@ Precision L = lambda I + sum w x x' / noise_var; the covariance is held as ``bas
   A full tail is folded in at once: below D = 1024, where a product with one vector comes from cache, by those same
   factors; from there on as one block (block Kalman step: two GEMMs and a small Cholesky).
 
-What is stored is a function of the order of the arm's rows only: not of how calls grouped them, and not of reads. So
-a batch equals its rows one by one bit for bit, and a restored state goes on bit for bit.
+What is stored is a function of the order of the arm's rows only: not of how calls grouped them, and
+not of reads. So a batch equals its rows one by one bit for bit, and a restored state goes on bit
+for bit.
 """
 
 from collections.abc import Mapping
@@ -49,8 +50,8 @@ def dual_limit(dim: int) -> int:
 class ArmPosterior:
     """N(theta, Sigma) of one arm for C response columns that share Sigma.
 
-    ``theta_CD``: prior means; ``precision``: lambda; ``noise_var``: payoff noise in the precision's units; ``decay``:
-    what the log evidence keeps at each further row, None: no evidence is kept.
+    ``theta_CD``: prior means; ``precision``: lambda; ``noise_var``: payoff noise in the precision's
+    units; ``decay``: what the log evidence keeps at each further row, None: no evidence is kept.
     """
 
     state_names = ("theta_CD", "base_P", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
@@ -94,7 +95,10 @@ class ArmPosterior:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def add(self, x_ND: Array, y_NC: Float, weight_N: Float) -> None:
-        """Append rows (weight 1 = full evidence); whole tails are folded in. O(D) a row plus O(D^2) amortised."""
+        """Append rows (weight 1 = full evidence); whole tails are folded in.
+
+        O(D) a row plus O(D^2) amortised.
+        """
         start = 0
         while start < len(x_ND):
             count = min(self.size - self.tail, len(x_ND) - start)
@@ -209,7 +213,8 @@ class ArmPosterior:
     def catch_up(self) -> None:
         """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v.
 
-        Each row's surprise is (payoff - its mean before it) / s, so theta = theta_folded + sum of surprise y.
+        Each row's surprise is (payoff - its mean before it) / s, so theta = theta_folded + sum of
+        surprise y.
         """
         base_DD, theta_CD, surprise_NC = self.base_DD, self.theta_CD, self._surprise_NC
         for row in range(self._seen, self.tail):
@@ -243,7 +248,10 @@ class ArmPosterior:
         self._last = (key, product_D)
 
     def moments(self, x_BD: Array) -> tuple[Float, Float]:
-        """Means (B, C) and variances (B,) of x'theta. O(B t D) in the dual form, O(B D^2) in the primal."""
+        """Means (B, C) and variances (B,) of x'theta.
+
+        O(B t D) in the dual form, O(B D^2) in the primal.
+        """
         self.catch_up()
         if self.base_DD is None:
             var_B = np.vecdot(x_BD, x_BD) / self.precision

@@ -20,8 +20,9 @@ CACHED = 18_000_000  # bytes of all halves up to which reading them again is not
 class Halves:
     """Copies of the upper triangles of primal arms' matrices, less their mean eigenvalue: K D (D + BLOCK) / 2 numbers.
 
-    Block rows from the diagonal to the right, all arms of a block row side by side; half of the diagonal, nothing below it. The
-    mean eigenvalue (``shift_K``) is kept in float64: what is copied is what was learned, and not the prior.
+    Block rows from the diagonal to the right, all arms of a block row side by side; half of the
+    diagonal, nothing below it. The mean eigenvalue (``shift_K``) is kept in float64: what is copied
+    is what was learned, and not the prior.
     """
 
     def __init__(self, arms: Sequence[ArmPosterior], dim: int, dtype: DTypeLike) -> None:
@@ -59,7 +60,11 @@ class Halves:
         self.norm_K[each] = 1.01 * square**0.5
 
     def one(self, x_D: Array) -> Float:
-        """x'A_k x (K,). What does not fit in cache: each half times the outer product of x with itself, as fast as memory gives it."""
+        """x'A_k x (K,).
+
+        What does not fit in cache: each half times the outer product of x with itself, as fast as
+        memory gives it.
+        """
         found_K = self.shift_K * float(np.vdot(x_D, x_D))
         if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
             return np.asarray(found_K + self.rows(x_D[None])[0])

@@ -1,11 +1,13 @@
 """The linear payoff model LinUCB and LinearThompson share: every arm's Gaussian posterior, fed in event order.
 
-Holds what both need beside the posteriors: the intercept (one more feature, scaled so that it has a prior precision of
-its own), the running mean that ``center`` subtracts from payoffs, Huber weights, the clock of forgetting, promotion of
-float32, and the two components (informative, zero) of a prior that has to earn its trust.
+Holds what both need beside the posteriors: the intercept (one more feature, scaled so that it has a
+prior precision of its own), the running mean that ``center`` subtracts from payoffs, Huber weights,
+the clock of forgetting, promotion of float32, and the two components (informative, zero) of a prior
+that has to earn its trust.
 
-With ``center`` each arm regresses the payoffs and a column of ones together: theta = theta_payoff - mean theta_ones is
-exact for whatever the mean is by then, so shifting all payoffs shifts nothing else.
+With ``center`` each arm regresses the payoffs and a column of ones together: theta = theta_payoff -
+mean theta_ones is exact for whatever the mean is by then, so shifting all payoffs shifts nothing
+else.
 """
 
 import warnings
@@ -30,7 +32,10 @@ Component = ArmPosterior | FadingPosterior
 
 
 class LinearModel:
-    """K arms' posteriors. ``noise_var`` enters the precision, ``payoff_sd`` scales the evidence for a mixture."""
+    """K arms' posteriors.
+
+    ``noise_var`` enters the precision, ``payoff_sd`` scales the evidence for a mixture.
+    """
 
     def __init__(
         self,
@@ -191,7 +196,8 @@ class LinearModel:
     def bounds(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float] | None:
         """Means, lower and upper bounds of the sds (B, K), cheaper than ``moments``; None where they would not be.
 
-        An upper bound may be NaN: not known. See ``Screen``; ``alone`` gives the numbers themselves.
+        An upper bound may be NaN: not known. See ``Screen``; ``alone`` gives the numbers
+        themselves.
         """
         large = (
             self.dtype == np.float32 and self.width >= 2048

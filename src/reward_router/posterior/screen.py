@@ -1,11 +1,12 @@
 """Which arms can have the best upper bound? Answered in float32 with a bound on its error, so that float64 reads only those.
 
-One choice reads a quarter of the bytes of the float64 matrices, and a batch runs at the speed of float32 products. What a router
-learns, and the posterior it reports, never pass through here.
+One choice reads a quarter of the bytes of the float64 matrices, and a batch runs at the speed of
+float32 products. What a router learns, and the posterior it reports, never pass through here.
 
-The bound is the standard one for inner products (Higham, Accuracy and Stability of Numerical Algorithms, 3.1): a sum of products
-in whatever order, each number rounded before, errs by at most gamma_m |x|'|A||x| <= gamma_m |x|^2 |A|_F, gamma_m = m u / (1 - m u),
-u = 2^-24, with m roundings on the longest way to the result. A is an arm's matrix less its mean eigenvalue.
+The bound is the standard one for inner products (Higham, Accuracy and Stability of Numerical
+Algorithms, 3.1): a sum of products in whatever order, each number rounded before, errs by at most
+gamma_m |x|'|A||x| <= gamma_m |x|^2 |A|_F, gamma_m = m u / (1 - m u), u = 2^-24, with m roundings on
+the longest way to the result. A is an arm's matrix less its mean eigenvalue.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,10 @@ class Screen:
         self.gamma = roundings * UNIT / (1 - roundings * UNIT)
 
     def quadratic(self, x_BD: Array) -> tuple[Float, Float]:
-        """x'A_k x and the most it may err: (B, K) each, not finite where float32 cannot hold it. O(B K D^2 / 2)."""
+        """x'A_k x and the most it may err: (B, K) each, not finite where float32 cannot hold it.
+
+        O(B K D^2 / 2).
+        """
         with np.errstate(over="ignore", invalid="ignore"):
             self.halves.renew()
             square_B1 = np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64)[:, None]

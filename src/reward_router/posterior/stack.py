@@ -1,7 +1,7 @@
 """Arms in the primal form side by side in memory, so that one row or a batch is read for all of them together.
 
-A copy of nothing: the arms keep their own arrays as views into these. Reads only; which product serves a read depends on shapes
-alone, and what the arms store never depends on it:
+A copy of nothing: the arms keep their own arrays as views into these. Reads only; which product
+serves a read depends on shapes alone, and what the arms store never depends on it:
 
 * few arms, whose matrices stay in cache: half of each matrix through ``symv``, kept for the payoff that often follows;
 * more (``WIDE`` bytes, fewer than ``LONG`` features): copies of the halves, made after an arm's fold at the next read of one row (see ``Halves``).

@@ -1,9 +1,10 @@
 """P(arm wins): the exact probability that independent Gaussian (mixture) utilities have their maximum at each arm.
 
-p_k = integral of f_k(t) prod_{j != k} F_j(t) dt, by Gauss-Legendre panels laid where some arm's density lives: between the
-points where a component starts or stops mattering, each panel is at most ``WIDTH`` times the smallest sd that is active
-there. So nested scales (sd ratios of 1e4 and more) cost more panels, not accuracy. Below ``max_j (m_j - REACH s_j)`` the
-maximum lies with probability under Phi(-REACH); above ``max_j (m_j + REACH s_j)`` likewise. Rows whose scales are alike take
+p_k = integral of f_k(t) prod_{j != k} F_j(t) dt, by Gauss-Legendre panels laid where some arm's
+density lives: between the points where a component starts or stops mattering, each panel is at most
+``WIDTH`` times the smallest sd that is active there. So nested scales (sd ratios of 1e4 and more)
+cost more panels, not accuracy. Below ``max_j (m_j - REACH s_j)`` the maximum lies with probability
+under Phi(-REACH); above ``max_j (m_j + REACH s_j)`` likewise. Rows whose scales are alike take
 evenly spaced points instead: fewer of them, and nothing to lay out.
 """
 
@@ -25,8 +26,9 @@ _CELLS = 1_000_000  # node x component values held at a time
 def win_probability(mean_BK: AnyFloat, sd_BK: AnyFloat) -> Float:
     """(B, K) probabilities that arm k's N(mean, sd^2) is the largest of the row's independent draws.
 
-    Absolute error under 1e-6 (checked against adaptive quadrature to K = 64 and sd ratios of 1e4). ``sd_BK`` >= 0; equal
-    arms of sd 0 share. O(B K panels), panels about 5 to 60 a row. InputError on non-finite input.
+    Absolute error under 1e-6 (checked against adaptive quadrature to K = 64 and sd ratios of 1e4).
+    ``sd_BK`` >= 0; equal arms of sd 0 share. O(B K panels), panels about 5 to 60 a row. InputError
+    on non-finite input.
 
     >>> win_probability(np.array([[0.0, 0.0]]), np.array([[1.0, 2.0]])).round(6)
     array([[0.5, 0.5]])
@@ -58,10 +60,13 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
 
 
 def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.bool_]]:
-    """Rows whose scales are alike, by evenly spaced points; which rows those are. The others' are left open.
+    """Rows whose scales are alike, by evenly spaced points; which rows those are.
 
-    The integrand is smooth and vanishes at both ends, so equal weights converge faster than any power of the step h: at worst
-    K equal arms, whose maximum is nearly a Gumbel of scale b = sd / sqrt(2 log K), with error e^(-pi^2 b / h), 3e-9 at h = b / 2.
+    The others' are left open.
+
+    The integrand is smooth and vanishes at both ends, so equal weights converge faster than any
+    power of the step h: at worst K equal arms, whose maximum is nearly a Gumbel of scale b = sd /
+    sqrt(2 log K), with error e^(-pi^2 b / h), 3e-9 at h = b / 2.
     """
     mean_BK = mean_BK - mean_BK.max(axis=1, keepdims=True)
     low_B, high_B = (mean_BK - REACH * sd_BK).max(axis=1), (mean_BK + REACH * sd_BK).max(axis=1)

@@ -1,8 +1,9 @@
 """Routers: they turn contexts into a distribution over arms and learn from payoffs.
 
-One protocol (``reward_router.types.Router``); what a router can do beyond it are protocols too (``Resizable``, ``HasPosterior``,
-``Penalised``, ``Forced``). ``choose`` draws the arm from exactly the returned numbers. A file that ends with ``KIND =
-RouterKind(...)`` gives a router a name in configurations; see CONTRIBUTING.md.
+One protocol (``reward_router.types.Router``); what a router can do beyond it are protocols too
+(``Resizable``, ``HasPosterior``, ``Penalised``, ``Forced``). ``choose`` draws the arm from exactly
+the returned numbers. A file that ends with ``KIND = RouterKind(...)`` gives a router a name in
+configurations; see CONTRIBUTING.md.
 """
 
 from reward_router.posterior.win_probability import win_probability

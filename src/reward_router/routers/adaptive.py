@@ -1,9 +1,11 @@
 """A router whose default is safe: the arms' overall strengths first, contexts only as far as the payoffs say.
 
-Two opinions, weighed by their evidence. The *plain* one reads no context: strengths of all arms pooled (``pooled``). The
-*contextual* one adds x'w_k (``context_belief``). Both choose by Thompson sampling narrowed to ``width`` sds, about the mean plus what
-pulling the arm is worth for the rows that are left. No arm is forced, so there is no warm-up; an arm of many that looks poor is dropped
-by the same rule. Variances are learned again on a schedule that counts applied payoffs and nothing else.
+Two opinions, weighed by their evidence. The *plain* one reads no context: strengths of all arms
+pooled (``pooled``). The *contextual* one adds x'w_k (``context_belief``). Both choose by Thompson
+sampling narrowed to ``width`` sds, about the mean plus what pulling the arm is worth for the rows
+that are left. No arm is forced, so there is no warm-up; an arm of many that looks poor is dropped
+by the same rule. Variances are learned again on a schedule that counts applied payoffs and nothing
+else.
 """
 
 from collections.abc import Mapping
@@ -43,12 +45,14 @@ LONGEST = 1e6  # a context's norm may be at most this
 class Adaptive:
     """Thompson sampling that learns how much to explore, how much arms differ, and whether contexts matter.
 
-    Contexts (B, D), any length up to 1e6; payoffs in [0, 1]. ``horizon``: payoffs that will come in all, None: as many more as came
-    so far, at least 300; ``width`` >= 0: share of a posterior sd that is sampled; ``discount`` in (0, 1]: what a payoff counts for
-    after each further one; ``explore``: share of the uniform mixed in.
+    Contexts (B, D), any length up to 1e6; payoffs in [0, 1]. ``horizon``: payoffs that will come in
+    all, None: as many more as came so far, at least 300; ``width`` >= 0: share of a posterior sd
+    that is sampled; ``discount`` in (0, 1]: what a payoff counts for after each further one;
+    ``explore``: share of the uniform mixed in.
 
-    ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row plus O(D^2) amortised; at payoffs
-    32, 48, 72, ... (a doubling from 512 on) variances are learned in O(K D^2 min(rows, D)).
+    ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row
+    plus O(D^2) amortised; at payoffs 32, 48, 72, ... (a doubling from 512 on) variances are learned
+    in O(K D^2 min(rows, D)).
 
     >>> router = Adaptive(2, 1)
     >>> router.update(np.ones((2, 1)), np.array([0, 1]), np.array([0.0, 1.0]))
@@ -98,7 +102,10 @@ class Adaptive:
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float:
-        """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from utilities; nothing is ever ``forced``."""
+        """(B, K) probabilities; rows sum to 1.
+
+        ``penalty_K`` (payoff units) is subtracted from utilities; nothing is ever ``forced``.
+        """
         x_BD = self._contexts(context_BD)
         mean_K, sd_K, bonus_K = self._strengths()
         paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
@@ -165,7 +172,10 @@ class Adaptive:
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
     ) -> None:
-        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
+        """Learn B rows in order; propensities are checked and not needed.
+
+        Nothing is learned where anything is wrong.
+        """
         x_BD = self._contexts(context_BD)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
         y_B = checks.payoffs(payoff_B, len(x_BD), 0.0, 1.0)

@@ -1,8 +1,9 @@
 """Thompson sampling about a prior mean, payoffs centred on what that prior leaves unexplained.
 
-A centred prior says how arms differ, not how high payoffs are, so payoffs are centred. Centred on their plain running mean they
-are not what the prior speaks of: the better it is, the better the arms it picks, the higher that mean, and every picked arm
-disappoints while the others keep their promise. So the mean is taken of payoff - prior(x, arm).
+A centred prior says how arms differ, not how high payoffs are, so payoffs are centred. Centred on
+their plain running mean they are not what the prior speaks of: the better it is, the better the
+arms it picks, the higher that mean, and every picked arm disappoints while the others keep their
+promise. So the mean is taken of payoff - prior(x, arm).
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,9 @@ from reward_router.types import AnyFloat, Float, Int, State
 class Anchored:
     """Thompson sampling about a prior mean: ``router`` (zero prior) learns payoff - prior(x, arm), prior = x'prior_k + offset_k.
 
-    Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is that of the differences, so a
-    constant added to all payoffs changes nothing and a prior that is right is never contradicted. Costs B K D more a read.
+    Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is
+    that of the differences, so a constant added to all payoffs changes nothing and a prior that is
+    right is never contradicted. Costs B K D more a read.
     """
 
     takes_penalty = True
@@ -33,7 +35,10 @@ class Anchored:
     def __init__(
         self, router: LinearThompson, prior_KD: Float, offset_K: Float | None = None
     ) -> None:
-        """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units. InputError for another shape."""
+        """``prior_KD`` (K, D), ``offset_K`` (K,) or None for 0; payoff units.
+
+        InputError for another shape.
+        """
         self.router = router
         self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
         self.offset_K = (

@@ -1,7 +1,8 @@
 """BayesianRouter's online stage: Thompson sampling from what the offline stage learned, and the paper's ablations of it.
 
-A prior that does not hold costs little: it is weighed against none by how well either foresaw the payoffs (``trust``).
-Without a prior all arms start at zero, on the plain pair features of the run's own encoder.
+A prior that does not hold costs little: it is weighed against none by how well either foresaw the
+payoffs (``trust``). Without a prior all arms start at zero, on the plain pair features of the run's
+own encoder.
 """
 
 import warnings

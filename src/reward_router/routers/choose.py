@@ -9,10 +9,10 @@ from reward_router.types import AnyFloat, Float, Int
 def choose(probs_BK: AnyFloat, uniform_B: AnyFloat) -> tuple[Int, Float]:
     """Draw one arm a row by inverting its cumulative probabilities at a number in [0, 1).
 
-    Shapes: ``probs_BK`` (B, K) non-negative, rows of positive sum; ``uniform_B`` (B,) in [0, 1). Returns the arms (B,)
-    and the probabilities they were drawn with (B,): the recorded propensity is the very number in ``probs_BK``. An arm
-    of probability 0 is never drawn. O(B K). Raises InputError on NaN, negative or empty rows and on a number outside
-    [0, 1).
+    Shapes: ``probs_BK`` (B, K) non-negative, rows of positive sum; ``uniform_B`` (B,) in [0, 1).
+    Returns the arms (B,) and the probabilities they were drawn with (B,): the recorded propensity
+    is the very number in ``probs_BK``. An arm of probability 0 is never drawn. O(B K). Raises
+    InputError on NaN, negative or empty rows and on a number outside [0, 1).
 
     >>> choose(np.array([[0.25, 0.0, 0.75]]), np.array([0.25]))
     (array([2]), array([0.75]))

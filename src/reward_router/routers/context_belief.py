@@ -1,9 +1,11 @@
 """How far contexts are believed: variances of a linear model of payoffs, by its marginal likelihood, and the model at them.
 
-payoff = m + a_k + f + noise with a_k ~ N(0, variance of the arms' means). Three explanations of f compete by their evidence, x about its
-mean: nothing (f = 0); *difficulty*, x'w with one w for all arms, which says nothing about which arm is best; and the arms' own x'w_k. w ~ N(0, v I),
-v on a grid. The posterior probability of the third is the *weight* of contexts. What the payoffs do not support pays by its log
-determinant. Where one arm has nearly all pulls the last two foresee alike and share the weight, so that the others are tried where it fails.
+payoff = m + a_k + f + noise with a_k ~ N(0, variance of the arms' means). Three explanations of f
+compete by their evidence, x about its mean: nothing (f = 0); *difficulty*, x'w with one w for all
+arms, which says nothing about which arm is best; and the arms' own x'w_k. w ~ N(0, v I), v on a
+grid. The posterior probability of the third is the *weight* of contexts. What the payoffs do not
+support pays by its log determinant. Where one arm has nearly all pulls the last two foresee alike
+and share the weight, so that the others are tried where it fails.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,10 @@ WIDE = 128  # from this many features on, with sums to factorise, only the sprea
 
 @dataclass(frozen=True)
 class Belief:
-    """What the payoffs said when last asked. ``spread``: place in SPREADS; variances in payoff units squared."""
+    """What the payoffs said when last asked.
+
+    ``spread``: place in SPREADS; variances in payoff units squared.
+    """
 
     weight: float
     spread: int
@@ -139,7 +144,10 @@ def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
 def learned(
     arms: Sequence[ArmRows], totals_K3: Float, population: Population, before: Belief, now: int
 ) -> Belief:
-    """The belief that all payoffs so far support. O(K D^2 min(rows, D)) times the spreads that are weighed."""
+    """The belief that all payoffs so far support.
+
+    O(K D^2 min(rows, D)) times the spreads that are weighed.
+    """
     with one_thread():
         strength_K, _ = population.arms(totals_K3)
         noise_K, count_K = population.noise(strength_K), totals_K3[:, 0]

@@ -1,7 +1,8 @@
 """What one arm was paid, and where: raw statistics from which any linear model of its payoffs can be made anew.
 
-Rows z = (1, x) with payoffs y are kept as they came while they are few, then as sums of z z' and z y; so the precision of a model
-can be changed later, exactly. Older rows may count for less: weight discount^age, age counted in payoffs of all arms.
+Rows z = (1, x) with payoffs y are kept as they came while they are few, then as sums of z z' and z
+y; so the precision of a model can be changed later, exactly. Older rows may count for less: weight
+discount^age, age counted in payoffs of all arms.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,10 @@ TAIL = 32  # rows folded into the sums at a time
 
 
 class ArmRows:
-    """Rows of one arm. ``add`` O(D) a row plus O(D^2) amortised once they are sums; memory O(min(rows, D) D)."""
+    """Rows of one arm.
+
+    ``add`` O(D) a row plus O(D^2) amortised once they are sums; memory O(min(rows, D) D).
+    """
 
     names = ("rows_TZ", "payoff_T", "stamp_T", "gram_ZZ", "sum_Z", "folded")
 

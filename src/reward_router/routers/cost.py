@@ -1,8 +1,9 @@
 """Costs in the choice: a fixed weight on each arm's price, and a pacer that finds the weight which holds a budget.
 
-utility_k = payoff_k - (cost_weight + lambda) cost_k. The pacer is dual ascent on the budget constraint (as in ParetoBandit,
-arXiv:2604.00136): lambda <- clip(lambda + step (cost - budget) / largest cost, 0, limit) after each applied payoff, so after T
-payoffs the average cost is at most budget + largest cost x limit / (step T), whatever the arms' payoffs.
+utility_k = payoff_k - (cost_weight + lambda) cost_k. The pacer is dual ascent on the budget
+constraint (as in ParetoBandit, arXiv:2604.00136): lambda <- clip(lambda + step (cost - budget) /
+largest cost, 0, limit) after each applied payoff, so after T payoffs the average cost is at most
+budget + largest cost x limit / (step T), whatever the arms' payoffs.
 """
 
 from collections.abc import Mapping
@@ -39,9 +40,10 @@ class ByUtility(Router, Resizable, Protocol):
 class Priced:
     """A router that pays: subtracts (``cost_weight`` + lambda) ``costs_K`` from the utilities and, with a ``budget``, paces lambda.
 
-    ``costs_K`` (K,) >= 0 in any unit (calls, seconds, money); ``cost_weight`` >= 0 in payoff per unit of cost; ``budget``: the
-    average cost a payoff may have, at least the cheapest arm's; ``step`` and ``limit``: how fast lambda moves and how far, in
-    payoff per largest cost. Forced pulls and the uniform floor of the router inside are not priced. O(K) beside the router.
+    ``costs_K`` (K,) >= 0 in any unit (calls, seconds, money); ``cost_weight`` >= 0 in payoff per
+    unit of cost; ``budget``: the average cost a payoff may have, at least the cheapest arm's;
+    ``step`` and ``limit``: how fast lambda moves and how far, in payoff per largest cost. Forced
+    pulls and the uniform floor of the router inside are not priced. O(K) beside the router.
 
     >>> from reward_router.routers import LinUCB
     >>> router = Priced(LinUCB(2, 1, warmup=0), np.array([1.0, 0.0]), cost_weight=0.5)

@@ -15,7 +15,8 @@ from reward_router.types import Float, Int
 class EpsilonGreedy(PerArm):
     """The best mean payoff so far with probability 1 - ``epsilon``, else an arm drawn evenly; contexts are ignored.
 
-    ``epsilon`` in [0, 1]. An arm without a payoff counts as 1, the best there is, so each is tried early. Ties split.
+    ``epsilon`` in [0, 1]. An arm without a payoff counts as 1, the best there is, so each is tried
+    early. Ties split.
 
     >>> EpsilonGreedy(2).probs(np.zeros((1, 1)))
     array([[0.5, 0.5]])

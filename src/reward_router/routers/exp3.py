@@ -1,7 +1,8 @@
 """Exp3: adversarial, context-free exponential weights over importance-weighted payoffs, kept as sums in log space.
 
-LASER section 3.2: p_k = (1 - gamma) softmax(eta S)_k + gamma / K;  S_k += payoff / p_k for the arm that was pulled.
-Deviation from the paper's text: eta is gamma / K by default (``eta=1`` is the paper's).
+LASER section 3.2: p_k = (1 - gamma) softmax(eta S)_k + gamma / K;  S_k += payoff / p_k for the arm
+that was pulled. Deviation from the paper's text: eta is gamma / K by default (``eta=1`` is the
+paper's).
 """
 
 from typing import Any
@@ -18,8 +19,9 @@ from reward_router.types import AnyFloat, Float, Int
 class Exp3(PerArm):
     """Exponential weights for payoffs in [0, 1]; contexts are ignored.
 
-    ``gamma`` in (0, 1] is the share of uniform exploration, ``eta`` > 0 the step (None: gamma / K). Never overflows:
-    only differences of the sums enter. ``probs`` O(B K), ``update`` O(B) with propensities, O(B K) without.
+    ``gamma`` in (0, 1] is the share of uniform exploration, ``eta`` > 0 the step (None: gamma / K).
+    Never overflows: only differences of the sums enter. ``probs`` O(B K), ``update`` O(B) with
+    propensities, O(B K) without.
 
     >>> router = Exp3(2)
     >>> router.update(np.zeros((1, 1)), np.array([1]), np.array([1.0]), np.array([0.5]))
@@ -45,7 +47,9 @@ class Exp3(PerArm):
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float:
-        """(B, K), equal rows. ``penalty_K`` (payoff units a round, see ``Priced``) is charged for every round so far.
+        """(B, K), equal rows.
+
+        ``penalty_K`` (payoff units a round, see ``Priced``) is charged for every round so far.
 
         ``forced`` changes nothing: there are no forced pulls.
         """
@@ -68,8 +72,8 @@ class Exp3(PerArm):
     ) -> None:
         """Add payoff / propensity to the arm's sum, row by row.
 
-        ``propensity_B`` is the probability recorded at the decision: with it E[increment] is the payoff under any
-        delay. None takes the current probability of each row in turn.
+        ``propensity_B`` is the probability recorded at the decision: with it E[increment] is the
+        payoff under any delay. None takes the current probability of each row in turn.
         """
         for row, arm in enumerate(arm_B):
             p = self._mix(self.sums_K)[arm] if propensity_B is None else propensity_B[row]

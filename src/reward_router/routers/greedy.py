@@ -13,9 +13,10 @@ from reward_router.types import AnyFloat, Float, HasPosterior, Int, Router, Stat
 class Greedy:
     """The arm of the highest expected payoff under ``router``, ties split evenly; of its probability where it expects none.
 
-    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3). ``dead``: indices of arms that
-    never answered while it learned: nothing is known of them, and they are not chosen. What it is told is checked and
-    forgotten. It reads ``router`` and never changes it.
+    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3).
+    ``dead``: indices of arms that never answered while it learned: nothing is known of them, and
+    they are not chosen. What it is told is checked and forgotten. It reads ``router`` and never
+    changes it.
 
     >>> from reward_router.routers.simple import Uniform
     >>> Greedy(Uniform(2)).probs(np.zeros((1, 3)))

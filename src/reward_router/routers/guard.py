@@ -24,7 +24,10 @@ LEVEL = 0.05
 
 
 class Guard:
-    """Moves the mass of arms that might cost too much to the safe arm. O(B K) beside one more read of the safe arm."""
+    """Moves the mass of arms that might cost too much to the safe arm.
+
+    O(B K) beside one more read of the safe arm.
+    """
 
     def __init__(self, safe: int, margin: float, n_arms: int, width: int) -> None:
         """``safe`` in [0, K); ``margin`` >= 0 in summed payoff; ``width``: features of the model's rows."""
@@ -35,7 +38,8 @@ class Guard:
     def restrict(self, p_BK: Float, x_BD: NDArray[Any], model: "LinearModel") -> Float:
         """The distribution with every arm that is not yet affordable at its row given up for the safe one.
 
-        Rows are taken in order; each counts the rows before it as if the least favourable allowed arm had been played.
+        Rows are taken in order; each counts the rows before it as if the least favourable allowed
+        arm had been played.
         """
         if not len(p_BK):
             return p_BK

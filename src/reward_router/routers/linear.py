@@ -60,9 +60,12 @@ class LinearRouter(ABC):
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float:
-        """(B, K) probabilities; rows sum to 1. ``penalty_K`` (payoff units) is subtracted from the arms' utilities.
+        """(B, K) probabilities; rows sum to 1.
 
-        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
+        ``penalty_K`` (payoff units) is subtracted from the arms' utilities.
+
+        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by
+        decisions).
         """
         x_BD = self.model.contexts(context_BD)
         first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None
@@ -84,7 +87,10 @@ class LinearRouter(ABC):
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
     ) -> None:
-        """Learn B rows in order; propensities are checked and not needed. Nothing is learned where anything is wrong."""
+        """Learn B rows in order; propensities are checked and not needed.
+
+        Nothing is learned where anything is wrong.
+        """
         rows = self.model.update(context_BD, arm_B, payoff_B, propensity_B)
         if self.guard is not None:
             self.guard.note(*rows)

@@ -1,7 +1,7 @@
 """LinUCB (LASER eq. 2 and 3); forgetting, robust updates and the other extensions are keywords that are off by default.
 
-Deviations from the paper's text: ties are split evenly (argmax takes the first), b starts at zero with forced warm-up
-pulls instead of at random.
+Deviations from the paper's text: ties are split evenly (argmax takes the first), b starts at zero
+with forced warm-up pulls instead of at random.
 """
 
 from typing import Any, Literal
@@ -22,14 +22,16 @@ SLACK = 1e-9  # more than the rounding of float64 and than what counts as a tie
 class LinUCB(LinearRouter):
     """argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x), theta_k = A_k^-1 b_k, A_k = ridge I + sum x x' (LASER eq. 2, 3).
 
-    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``alpha`` >= 0; ``ridge`` > 0; ``warmup``: payoffs
-    an arm needs before scores count; ``explore`` in [0, 1]: share of uniform mixed in; ``dtype``: float64 or float32.
+    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``alpha`` >= 0; ``ridge``
+    > 0; ``warmup``: payoffs an arm needs before scores count; ``explore`` in [0, 1]: share of
+    uniform mixed in; ``dtype``: float64 or float32.
 
-    Extensions: ``discount`` in (0, 1] and ``window`` forget (see ``fading``); ``huber`` > 0 down-weights payoffs farther than
-    that from the prediction; ``center`` learns payoffs about their running mean; ``intercept`` > 0 adds a constant
-    feature with this prior precision; ``prior_mean`` (K, D) and ``trust`` in (0, 1): a prior that must earn its weight
-    against a zero prior of precision ``trust_precision``; ``noise_sd``: payoff noise, used by the evidence and the guard
-    only; ``safe`` and ``margin``: see ``Guard``.
+    Extensions: ``discount`` in (0, 1] and ``window`` forget (see ``fading``); ``huber`` > 0
+    down-weights payoffs farther than that from the prediction; ``center`` learns payoffs about
+    their running mean; ``intercept`` > 0 adds a constant feature with this prior precision;
+    ``prior_mean`` (K, D) and ``trust`` in (0, 1): a prior that must earn its weight against a zero
+    prior of precision ``trust_precision``; ``noise_sd``: payoff noise, used by the evidence and the
+    guard only; ``safe`` and ``margin``: see ``Guard``.
 
     ``probs`` O(B K D min(rows, D)), ``update`` O(D) a row plus O(D^2) amortised.
 
@@ -79,7 +81,10 @@ class LinUCB(LinearRouter):
         return even_argmax(self._scores(x_BD, penalty_K))
 
     def _scores(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
-        """(B, K) upper bounds less the penalty. Where float32 bounds tell: -inf for an arm that cannot be best, no bonus for one that is."""
+        """(B, K) upper bounds less the penalty.
+
+        Where float32 bounds tell: -inf for an arm that cannot be best, no bonus for one that is.
+        """
         bounds = self.model.bounds(x_BD)
         if bounds is None:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K

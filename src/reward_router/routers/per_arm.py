@@ -1,8 +1,8 @@
 """Routers whose state is named arrays of one row an arm: checks, arms that come and go, and states, written once.
 
-A subclass names its arrays in ``rows`` and its whole numbers in ``counts``, sets them in its constructor, and says what it
-makes of them in ``_chosen`` and ``_learn``. Nobody has to inherit from it: a class that satisfies
-``reward_router.types.Router`` is a router.
+A subclass names its arrays in ``rows`` and its whole numbers in ``counts``, sets them in its
+constructor, and says what it makes of them in ``_chosen`` and ``_learn``. Nobody has to inherit
+from it: a class that satisfies ``reward_router.types.Router`` is a router.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,10 @@ class PerArm:
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
     ) -> None:
-        """Learn B payoffs in row order. InputError, and nothing is learned, where anything is wrong."""
+        """Learn B payoffs in row order.
+
+        InputError, and nothing is learned, where anything is wrong.
+        """
         x_BD = checks.contexts(context_BD, self.dim)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
         y_B = checks.payoffs(payoff_B, len(x_BD), *self.payoff_range)

@@ -1,8 +1,9 @@
 """Overall strengths of many arms from few payoffs: each arm borrows from the others by as much as arms turn out to be alike.
 
-Payoffs in [0, 1] of arm k have mean p_k and variance phi p_k (1 - p_k): phi is 1 where payoffs are 0 or 1 and less where they are
-graded. The p_k come from one Beta law, whose mean and spread are learned from all arms together by the marginal likelihood
-(empirical Bayes, beta-binomial with counts n / phi). O(K) numbers are kept, and nothing of it reads contexts.
+Payoffs in [0, 1] of arm k have mean p_k and variance phi p_k (1 - p_k): phi is 1 where payoffs are
+0 or 1 and less where they are graded. The p_k come from one Beta law, whose mean and spread are
+learned from all arms together by the marginal likelihood (empirical Bayes, beta-binomial with
+counts n / phi). O(K) numbers are kept, and nothing of it reads contexts.
 """
 
 from dataclasses import dataclass, replace
@@ -92,8 +93,9 @@ def _dispersion(totals_K3: Float) -> float:
 def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
     """(K,) what is learned by pulling an arm, in payoff a pull: the knowledge gradient of ten pulls for the rows that are left.
 
-    Ten pulls move the posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best mean of all arms rises by
-    s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left (Ryzhov, Powell and Frazier 2012).
+    Ten pulls move the posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best
+    mean of all arms rises by s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left
+    (Ryzhov, Powell and Frazier 2012).
     """
     from scipy.special import ndtr
 

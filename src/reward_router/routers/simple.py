@@ -1,4 +1,7 @@
-"""The routers that do not learn: uniform, fixed order, one arm. They are the baselines and the fallbacks."""
+"""The routers that do not learn: uniform, fixed order, one arm.
+
+They are the baselines and the fallbacks.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -30,8 +33,8 @@ class Uniform(PerArm):
 class RoundRobin(PerArm):
     """The arms in a fixed order, one a row, counted by applied payoffs (LASER's baseline "sequential").
 
-    Reads never move the position: rows 0..B-1 of a call get the arms after the last one that was updated.
-    Asking again before the payoffs arrive gives the same arms.
+    Reads never move the position: rows 0..B-1 of a call get the arms after the last one that was
+    updated. Asking again before the payoffs arrive gives the same arms.
 
     >>> RoundRobin(2).probs(np.zeros((3, 1))).argmax(1)
     array([0, 1, 0])

@@ -14,7 +14,8 @@ from reward_router.types import AnyFloat, Float, Int, State
 class Strongest:
     """argmax_k x'e_k over fixed strengths e (K, D), ties split evenly (the paper's "w/o online"); payoffs teach it nothing.
 
-    A row that is None is an arm without strengths, never chosen. InputError where all are, or where they differ in length.
+    A row that is None is an arm without strengths, never chosen. InputError where all are, or where
+    they differ in length.
 
     >>> Strongest([[1.0, 0.0], None, [0.0, 1.0]]).probs(np.array([[0.6, 0.8]]))
     array([[0., 0., 1.]])
@@ -44,7 +45,10 @@ class Strongest:
         )
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
-        """(B, K): the whole probability on the strongest arm, strengths less the penalty. O(B K D)."""
+        """(B, K): the whole probability on the strongest arm, strengths less the penalty.
+
+        O(B K D).
+        """
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
         score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
         score_BK = score_BK if penalty_K is None else score_BK - penalty_K

@@ -1,7 +1,8 @@
 """Linear Thompson sampling by its exact probabilities: P(arm wins), never a frequency of draws.
 
-BayesianRouter's online stage draws w_k ~ N(mu_k, Sigma_k) and takes argmax_k x'w_k. x'w_k is N(x'mu_k, x'Sigma_k x), so the law of
-the choice is the probability that one of K independent scalar Gaussians is the largest: O(D^2) an arm and a 1-D integral.
+BayesianRouter's online stage draws w_k ~ N(mu_k, Sigma_k) and takes argmax_k x'w_k. x'w_k is
+N(x'mu_k, x'Sigma_k x), so the law of the choice is the probability that one of K independent scalar
+Gaussians is the largest: O(D^2) an arm and a 1-D integral.
 """
 
 from typing import Any
@@ -20,13 +21,15 @@ from reward_router.types import AnyFloat, Float
 class LinearThompson(LinearRouter):
     """payoff = w_k'x + N(0, noise_sd^2), w_k ~ N(prior_mean_k, I / prior_precision); probs are the exact P(arm k wins).
 
-    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D), None: zeros; (K, D + 1) with
-    ``intercept``: the means of the intercepts last, in payoff units;
-    ``prior_precision``, ``noise_sd`` > 0. The extensions are LinUCB's (``discount``, ``window``, ``huber``, ``center``,
-    ``intercept``, ``trust`` and its precision and discount, ``safe``, ``margin``, ``explore``, ``warmup``). ``width``: share of each sd that is sampled; 1 is Thompson's rule, less of it
-    explores less.
+    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D),
+    None: zeros; (K, D + 1) with ``intercept``: the means of the intercepts last, in payoff units;
+    ``prior_precision``, ``noise_sd`` > 0. The extensions are LinUCB's (``discount``, ``window``,
+    ``huber``, ``center``, ``intercept``, ``trust`` and its precision and discount, ``safe``,
+    ``margin``, ``explore``, ``warmup``). ``width``: share of each sd that is sampled; 1 is
+    Thompson's rule, less of it explores less.
 
-    ``probs`` O(B K D min(rows, D)) plus the integral, O(B K panels); ``update`` O(D) a row plus O(D^2) amortised.
+    ``probs`` O(B K D min(rows, D)) plus the integral, O(B K panels); ``update`` O(D) a row plus
+    O(D^2) amortised.
 
     >>> LinearThompson(2, 3).probs(np.ones((1, 3)))
     array([[0.5, 0.5]])

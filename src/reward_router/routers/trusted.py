@@ -1,11 +1,13 @@
 """A prior that is believed or not as a whole: Thompson posteriors with and without it, weighed by Bayes' rule on the payoffs.
 
-``LinearThompson(trust=...)`` has a weight an arm, so an arm never pulled keeps its whole zero prior: with many arms and a short
-stream the largest of many wide draws wins, whatever the prior says. A prior artifact is good or stale for all arms together
-(another data set, another judge), so here the mixture is joint: every payoff of any arm speaks for or against the prior.
-What a stale prior is weighed against matters: a wide zero prior foresees each new arm so badly that a tight prior wins even where
-it names the wrong arms. So the mixture holds a nameless prior too, as sure of how much arms differ as the informed one, and
-silent about which is which. :func:`trusted` is what `train`, `replay` and a loaded prior use (docs/adr/0006, 0007).
+``LinearThompson(trust=...)`` has a weight an arm, so an arm never pulled keeps its whole zero
+prior: with many arms and a short stream the largest of many wide draws wins, whatever the prior
+says. A prior artifact is good or stale for all arms together (another data set, another judge), so
+here the mixture is joint: every payoff of any arm speaks for or against the prior. What a stale
+prior is weighed against matters: a wide zero prior foresees each new arm so badly that a tight
+prior wins even where it names the wrong arms. So the mixture holds a nameless prior too, as sure of
+how much arms differ as the informed one, and silent about which is which. :func:`trusted` is what
+`train`, `replay` and a loaded prior use (docs/adr/0006, 0007).
 """
 
 from collections.abc import Mapping
@@ -57,12 +59,14 @@ def trusted(
 ) -> "TrustedThompson | Anchored":
     """Thompson sampling from a prior that has to earn its trust, or is believed outright where ``trust`` is 1.
 
-    ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last, known to within ``precision``
-    and ``intercept`` (precisions of one weight and of the intercept). The alternatives are a zero prior of ``zero_precision``
-    with a wide intercept, and the nameless one: about 0, with the variance that an arm drawn at random has under the prior.
-    ``level``: mean payoff of the mean arm, and how well it is known; used where payoffs are centred. ``width``: share of an sd
-    that is sampled; under 1 the mixture's mean decides, and a prior that is believed is hardly explored away. The other options are
-    `LinearThompson`'s. InputError for anything out of range.
+    ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last,
+    known to within ``precision`` and ``intercept`` (precisions of one weight and of the intercept).
+    The alternatives are a zero prior of ``zero_precision`` with a wide intercept, and the nameless
+    one: about 0, with the variance that an arm drawn at random has under the prior. ``level``: mean
+    payoff of the mean arm, and how well it is known; used where payoffs are centred. ``width``:
+    share of an sd that is sampled; under 1 the mixture's mean decides, and a prior that is believed
+    is hardly explored away. The other options are `LinearThompson`'s. InputError for anything out
+    of range.
     """
     shared: dict[str, Any] = {
         "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
@@ -87,12 +91,13 @@ def trusted(
 class TrustedThompson:
     """P(arm wins) = sum_m w_m P(wins | m) over m = informed, plain and (where given) nameless.
 
-    ``informed`` knows the prior, ``plain`` and ``nameless`` do not; all are fed every payoff. ``trust`` in (0, 1) is informed's
-    weight before the first; of the rest nameless has nine tenths, plain one (all of it where there is no nameless). log w_m
-    grows by the log of m's one-step-ahead predictive density N(mean, posterior variance + noise variance). Where ``level``
-    (mean, sd) is given it holds m's density of the running mean too, once and not for each payoff: payoffs are centred, arms
-    that all disappoint alike look right about each other, and only the level tells. Cost: every router's reads, and one arm's
-    read of each an update.
+    ``informed`` knows the prior, ``plain`` and ``nameless`` do not; all are fed every payoff.
+    ``trust`` in (0, 1) is informed's weight before the first; of the rest nameless has nine tenths,
+    plain one (all of it where there is no nameless). log w_m grows by the log of m's one-step-ahead
+    predictive density N(mean, posterior variance + noise variance). Where ``level`` (mean, sd) is
+    given it holds m's density of the running mean too, once and not for each payoff: payoffs are
+    centred, arms that all disappoint alike look right about each other, and only the level tells.
+    Cost: every router's reads, and one arm's read of each an update.
 
     >>> informed = Anchored(LinearThompson(2, 1, None, 100.0, 0.5, center=True), np.array([[0.2], [-0.2]]))
     >>> router = TrustedThompson(informed, LinearThompson(2, 1, None, 16.0, 0.5, center=True))
@@ -185,7 +190,10 @@ class TrustedThompson:
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float:
-        """(B, K) exact probabilities of the mixture. ``penalty_K`` and ``forced`` as for `LinearThompson`."""
+        """(B, K) exact probabilities of the mixture.
+
+        ``penalty_K`` and ``forced`` as for `LinearThompson`.
+        """
         if self.width < 1:
             first_K = (
                 forced_K(self.plain.model.pulls_K, self.warmup) if forced and self.warmup else None
@@ -236,8 +244,9 @@ class TrustedThompson:
     ) -> None:
         """One context and arm after the other: weigh the parts by how well they foresaw the mean payoff, then let all learn.
 
-        Rows are not independent given the posterior before the batch, least of all under a wide prior; and rows that share
-        context and arm (pairs of one prompt) share what is peculiar to it, so they are one witness, not several.
+        Rows are not independent given the posterior before the batch, least of all under a wide
+        prior; and rows that share context and arm (pairs of one prompt) share what is peculiar to
+        it, so they are one witness, not several.
         """
         for model in self._models:
             model.contexts(context_BD)
@@ -325,8 +334,8 @@ class TrustedThompson:
 def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: float) -> float:
     """log density, up to a constant, of the running mean that ``model`` centres on.
 
-    Its variance: how well the level is known, noise, and what the arms pulled are worth by the model's own prior; ``alike``: the
-    chance that two payoffs are of the same arm.
+    Its variance: how well the level is known, noise, and what the arms pulled are worth by the
+    model's own prior; ``alike``: the chance that two payoffs are of the same arm.
     """
     arm = 1 / model.precisions[0] + (
         1 / model.options.intercept if model.options.intercept else 0.0

@@ -31,8 +31,9 @@ def take_writer_lock(path: str) -> sqlite3.Connection:
 class WalSyncer:
     """Brings commits to the disk a few milliseconds after they were made (``durability="normal"``), without making them wait.
 
-    SQLite itself would leave them in the system's cache until the next checkpoint: safe when the process dies, but a power cut
-    could take seconds of them. A failed sync is kept in ``error`` and stops the next append.
+    SQLite itself would leave them in the system's cache until the next checkpoint: safe when the
+    process dies, but a power cut could take seconds of them. A failed sync is kept in ``error`` and
+    stops the next append.
     """
 
     def __init__(self, path: str) -> None:

@@ -36,7 +36,10 @@ def writer(path: str, durability: str) -> sqlite3.Connection:
 
 
 def reader(path: str) -> sqlite3.Connection:
-    """Open for reading only; an older layout is brought up in a copy in memory. LedgerError where there is no ledger."""
+    """Open for reading only; an older layout is brought up in a copy in memory.
+
+    LedgerError where there is no ledger.
+    """
     if not Path(path).is_file():
         raise LedgerError(f"{path}: no such ledger")
     db = _connect(path, "ro")

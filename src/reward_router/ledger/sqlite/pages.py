@@ -1,8 +1,9 @@
 """Reads events straight from the pages of a SQLite file, for when SQLite itself gives up on it.
 
-Every page that is a leaf of a table is decoded (https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1) and a record is
-taken for an event where its own checksum says so; pages of the write-ahead log stand in for those of the file. What was deleted
-(by a rewind) may still lie on a free page and come back; what has no checksum (schema 0) is left alone.
+Every page that is a leaf of a table is decoded (https://www.sqlite.org/fileformat2.html, sections
+1.6 and 2.1) and a record is taken for an event where its own checksum says so; pages of the
+write-ahead log stand in for those of the file. What was deleted (by a rewind) may still lie on a
+free page and come back; what has no checksum (schema 0) is left alone.
 """
 
 import struct

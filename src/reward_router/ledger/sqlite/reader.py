@@ -1,7 +1,7 @@
 """Reads whatever is still readable of a ledger file, whole or damaged, and says what was lost.
 
-The file is opened for reading only and never written. Where a page is gone, the events on it are lost and the search goes on
-behind it page by page (``pages``).
+The file is opened for reading only and never written. Where a page is gone, the events on it are
+lost and the search goes on behind it page by page (``pages``).
 """
 
 import json

@@ -46,7 +46,10 @@ def create(db: sqlite3.Connection) -> None:
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring an older layout to this one, a version at a time. The caller holds the transaction; O(events)."""
+    """Bring an older layout to this one, a version at a time.
+
+    The caller holds the transaction; O(events).
+    """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     for step in MIGRATIONS[version:]:
         step(db)

@@ -16,7 +16,10 @@ KEEP = 3
 
 
 def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any]) -> None:
-    """Put the state in the file as of ``seq``; drops all but the first and the newest three. O(bytes)."""
+    """Put the state in the file as of ``seq``; drops all but the first and the newest three.
+
+    O(bytes).
+    """
     arrays = {name: np.ascontiguousarray(a) for name, a in state.items()}
     for name, a in arrays.items():
         if a.dtype.kind not in "fiubU":

@@ -1,7 +1,8 @@
 """The ledger file: the ``Store`` (see ``ledger.protocol``) that keeps its events in SQLite (WAL).
 
-One writer (a second one is refused), any number of readers in any process. Every ``append`` is one transaction: all of it is
-there afterwards, or nothing. What this leaves out: what the events mean (``fold``), saving a damaged file (``salvage``).
+One writer (a second one is refused), any number of readers in any process. Every ``append`` is one
+transaction: all of it is there afterwards, or nothing. What this leaves out: what the events mean
+(``fold``), saving a damaged file (``salvage``).
 """
 
 import heapq
@@ -40,10 +41,12 @@ R = TypeVar("R")
 class Ledger:
     """An ordered event log in one SQLite file, or in memory (``":memory:"``).
 
-    ``durability``: ``full`` loses nothing on a power cut, ``normal`` at most the last few milliseconds; neither loses anything
-    acknowledged when the process dies. ``contexts``: ``full`` keeps contexts as they came, ``f32`` rounded to float32 before
-    they are used, ``none`` a digest only (no fold, no late payoffs after a crash, no context in off-policy estimates).
-    LedgerError where the file is damaged, not a ledger, newer than this version, or being written by someone else.
+    ``durability``: ``full`` loses nothing on a power cut, ``normal`` at most the last few
+    milliseconds; neither loses anything acknowledged when the process dies. ``contexts``: ``full``
+    keeps contexts as they came, ``f32`` rounded to float32 before they are used, ``none`` a digest
+    only (no fold, no late payoffs after a crash, no context in off-policy estimates). LedgerError
+    where the file is damaged, not a ledger, newer than this version, or being written by someone
+    else.
 
     >>> ledger = Ledger(":memory:")
     >>> ledger.last_seq
@@ -83,7 +86,8 @@ class Ledger:
             self._last = self.reload()
             undo.pop_all()
 
-    # opening -----------------------------------------------------------------------------------------------------------
+    # opening
+    # -----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         if self.path == MEMORY:
@@ -116,7 +120,8 @@ class Ledger:
         """Close."""
         self.close()
 
-    # writing -----------------------------------------------------------------------------------------------------------
+    # writing
+    # -----------------------------------------------------------------------------------------------------------
 
     def begin(self, binding: Mapping[str, Any], state: State, head: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to, and the state before its first event, which every fold starts from."""
@@ -130,7 +135,10 @@ class Ledger:
             db.execute("UPDATE meta SET value=? WHERE key='binding'", (json.dumps(dict(binding)),))
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write events in one transaction; their ``seq`` continue ``last_seq``. LedgerError, and nothing written, otherwise."""
+        """Write events in one transaction; their ``seq`` continue ``last_seq``.
+
+        LedgerError, and nothing written, otherwise.
+        """
         with self.lock:
             if any(row.seq != self._last + 1 + i for i, row in enumerate(rows)):
                 raise LedgerError(
@@ -176,8 +184,9 @@ class Ledger:
     def rewind(self, seq: int, reason: str) -> int:
         """Put every event after ``seq`` aside (kept in ``abandoned``, never folded); the next event is ``seq`` + 1.
 
-        For resuming from a checkpoint taken at ``seq``: the run that follows is bit for bit the one that was never interrupted.
-        Snapshots beyond go. Returns the number of events put aside; LedgerError where ``seq`` is not in 0..last_seq.
+        For resuming from a checkpoint taken at ``seq``: the run that follows is bit for bit the one
+        that was never interrupted. Snapshots beyond go. Returns the number of events put aside;
+        LedgerError where ``seq`` is not in 0..last_seq.
         """
         with self.lock:
             if not 0 <= seq <= self._last:
@@ -203,7 +212,8 @@ class Ledger:
         with self.transaction() as db:
             snapshots.write(db, self._last, state, head)
 
-    # reading -----------------------------------------------------------------------------------------------------------
+    # reading
+    # -----------------------------------------------------------------------------------------------------------
 
     @property
     def last_seq(self) -> int:
@@ -301,7 +311,10 @@ class Ledger:
         ]
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
-        """Decisions by id, each with its payoff where it has one. O(log n) an id, O(1) for this writer's newest ones."""
+        """Decisions by id, each with its payoff where it has one.
+
+        O(log n) an id, O(1) for this writer's newest ones.
+        """
         with self.lock, self._explained():
             found = self._recent.find(ids)
             unknown = [key for key in ids if key not in found]
@@ -324,7 +337,10 @@ class Ledger:
         return None if context is None else len(context)
 
     def last_snapshot(self) -> tuple[int, dict[str, Any], State] | None:
-        """The newest snapshot whose checksum holds: (seq, head, arrays). None where there is none."""
+        """The newest snapshot whose checksum holds: (seq, head, arrays).
+
+        None where there is none.
+        """
         with self.lock, self._explained():
             return snapshots.newest(self._db)
 
@@ -352,7 +368,10 @@ class Ledger:
         return check_ledger(self.path)
 
     def export(self, out: str | Path) -> "CheckReport":
-        """Save every readable event to a .jsonl or .parquet file; see ``export_ledger``. O(file)."""
+        """Save every readable event to a .jsonl or .parquet file; see ``export_ledger``.
+
+        O(file).
+        """
         from reward_router.ledger.salvage import export_ledger
 
         return export_ledger(self.path, out)

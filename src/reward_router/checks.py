@@ -9,7 +9,9 @@ from numpy.typing import DTypeLike, NDArray
 from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
-MAX_ARMS, MAX_DIM, MAX_PAYOFF = 100_000, 1_000_000, 1e6
+MAX_ARMS = 100_000
+MAX_DIM = 1_000_000
+MAX_PAYOFF = 1e6
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:

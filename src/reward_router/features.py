@@ -38,7 +38,8 @@ def pool(context_BD: AnyFloat) -> Float:
 
 def pair_rows(first_PD: AnyFloat, second_PD: AnyFloat) -> Float:
     """(P, 2D) features of response pairs, [(e + e') / 2 ; |e - e'|], unit norm; symmetric in the two (BayesianRouter)."""
-    first_PD, second_PD = np.asarray(first_PD, np.float64), np.asarray(second_PD, np.float64)
+    first_PD = np.asarray(first_PD, np.float64)
+    second_PD = np.asarray(second_PD, np.float64)
     return unit_rows(
         np.concatenate([(first_PD + second_PD) / 2, np.abs(first_PD - second_PD)], axis=1)
     )

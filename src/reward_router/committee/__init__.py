@@ -1,4 +1,4 @@
-"""Sequential judging: calibrated arms, asked one after another only where the next opinion is worth its price.
+"""Sequential judging: calibrated arms, asked one after another while the next is worth its price.
 
 Leaves out: text (it sees margins and categories only), position bias (sides must be drawn at
 random), and I/O.

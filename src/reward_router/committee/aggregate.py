@@ -1,4 +1,4 @@
-"""Mean, median, worst case and uncertainty-weighted aggregates of K arms: of calibrated scores only.
+"""Mean, median, worst case and uncertainty-weighted aggregates of K arms' calibrated scores.
 
 Raw scores of different arms share no scale (an uncertainty penalty on raw JudgeBench scores is
 right 47 % of the time, on standardised ones 63 %), so each function takes the calibrator and
@@ -17,7 +17,9 @@ from reward_router.types import Float
 
 
 def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
-    """(N, K) raw scores of one prompt's responses on the common scale; zero-sum a column. O(K N^2).
+    """(N, K) raw scores of one prompt's responses on the common scale. O(K N^2).
+
+    Each column sums to 0.
 
     InputError where there is no calibrator, or an arm that scored something has fewer labels than
     the calibrator asks for.
@@ -25,7 +27,8 @@ def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Fl
     scores = np.asarray(scores_NK, dtype=np.float64)
     if calibrator is None:
         raise InputError(
-            "raw scores of different arms share no scale: fit a Calibrator on labelled margins and pass it"
+            "raw scores of different arms share no scale: "
+            "fit a Calibrator on labelled margins and pass it"
         )
     if scores.ndim != 2 or scores.shape[1] != calibrator.n_arms:
         raise InputError(
@@ -33,13 +36,13 @@ def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Fl
         )
     raw = np.flatnonzero(~calibrator.calibrated_K & ~np.isnan(scores).all(axis=0))
     if raw.size:
-        seen = ", ".join(f"{k} ({calibrator.n_labels_K[k]} labels)" for k in raw[:8])
+        listed = ", ".join(f"{k} ({calibrator.n_labels_K[k]} labels)" for k in raw[:8])
         raise InputError(
-            f"uncalibrated arms cannot be aggregated: {seen}; each needs {calibrator.min_labels} labelled margins"
+            f"uncalibrated arms cannot be aggregated: {listed}; "
+            f"each needs {calibrator.min_labels} labelled margins"
         )
-    return np.stack(
-        [calibrator.response_values(scores[:, k], k) for k in range(calibrator.n_arms)], axis=1
-    )
+    columns = [calibrator.response_values(scores[:, k], k) for k in range(calibrator.n_arms)]
+    return np.stack(columns, axis=1)
 
 
 def mean(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
@@ -50,9 +53,9 @@ def mean(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
     >>> value = mean([[0.1, 70.0], [0.9, 50.0], [0.5, np.nan]], calibrator)
     >>> bool(value[1] < value[0]), round(float(value[2]), 6)
     (False, 0.0)
-    >>> mean([[0.1, 70.0]], None)
+    >>> mean([[0.1, 70.0]], None)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    reward_router.errors.InputError: raw scores of different arms share no scale: fit a Calibrator on labelled margins and pass it
+    reward_router.errors.InputError: raw scores of different arms share no scale: fit a ...
     """
     return _reduce(np.nanmean, calibrated_scores(scores_NK, calibrator))
 
@@ -68,7 +71,10 @@ def wco(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
 
 
 def uwo(scores_NK: ArrayLike, calibrator: Calibrator | None, penalty: float = 1.0) -> Float:
-    """(N,) mean less ``penalty`` >= 0 times the variance over arms (uncertainty-weighted optimisation)."""
+    """(N,) mean less ``penalty`` >= 0 times the variance over arms.
+
+    This is uncertainty-weighted optimisation.
+    """
     if not penalty >= 0:
         raise InputError(f"penalty must be >= 0, got {penalty}")
     values = calibrated_scores(scores_NK, calibrator)
@@ -77,7 +83,8 @@ def uwo(scores_NK: ArrayLike, calibrator: Calibrator | None, penalty: float = 1.
 
 def _reduce(function: Callable[..., Float], values_NK: Float) -> Float:
     out = np.full(len(values_NK), np.nan)
-    known = ~np.isnan(values_NK).all(axis=1)
-    if known.any():
-        out[known] = function(values_NK[known], axis=1)
+    # a row that nobody scored would only make NumPy warn
+    scored = ~np.isnan(values_NK).all(axis=1)
+    if scored.any():
+        out[scored] = function(values_NK[scored], axis=1)
     return out

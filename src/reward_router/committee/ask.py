@@ -1,4 +1,6 @@
-"""One unit at a time: from any set of arms already asked to its log-odds, its bound and the next arm, in microseconds.
+"""One unit at a time: from any set of arms to its log-odds, its bound and the next arm.
+
+A decision takes microseconds.
 
 The greedy order depends on the set asked only, so whoever chose the first arm, the committee goes
 on from there. Temperatures and bounds are those of the default order at the same length: an
@@ -28,11 +30,15 @@ class Step(NamedTuple):
 
 
 class Asker:
-    """Reads a `Plan` by sets of arms; caches what it computed (columns of the plan, not arm indices)."""
+    """Reads a `Plan` by sets of arms, and keeps what it computed.
+
+    Arms are columns of the plan here, not indices.
+    """
 
     def __init__(self, plan: Plan, cost_K: Float) -> None:
         """Keep the plan; sets are solved when they first come up."""
-        self._plan, self._cost_K = plan, cost_K
+        self._plan = plan
+        self._cost_K = cost_K
         self._curves = plan.calibrator.curves()
         self._steps: dict[tuple[int, frozenset[int]], Step] = {}
         self._bounds: dict[float, list[float]] = {}
@@ -40,9 +46,8 @@ class Asker:
     def log_odds(self, asked: Mapping[int, float], row: int) -> float:
         """L = sum over the asked arms of w_k x_k."""
         step = self._step(row, frozenset(asked))
-        return sum(
-            w * self.verdict(k, asked[k]) for k, w in zip(step.arms, step.weights, strict=True)
-        )
+        weighted = zip(step.arms, step.weights, strict=True)
+        return sum(weight * self.verdict(arm, asked[arm]) for arm, weight in weighted)
 
     def following(self, asked: Mapping[int, float], row: int, price: float) -> int | None:
         """The next arm, or None where the bound is met, nobody adds or the cap is reached."""
@@ -50,7 +55,8 @@ class Asker:
         if not asked or step.following is None:
             return step.following
         bounds = self._at(price)
-        done = len(asked) >= len(bounds) or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
+        at_cap = len(asked) >= len(bounds)
+        done = at_cap or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
         return None if done else step.following
 
     def step(self, arms: frozenset[int], row: int) -> Step:
@@ -72,10 +78,10 @@ class Asker:
         if right == 0 or right == len(values):
             rank = ranks[min(right, len(values) - 1)]
         else:
-            low, high = values[right - 1], values[right]
-            rank = ranks[right - 1] + (ranks[right] - ranks[right - 1]) * (size - low) / (
-                high - low
-            )
+            low = values[right - 1]
+            high = values[right]
+            share = (ranks[right] - ranks[right - 1]) * (size - low) / (high - low)
+            rank = ranks[right - 1] + share
         level = max(intercept + slope * (rank - 0.5), 0.0)
         return level if margin > 0 else -level
 
@@ -95,30 +101,25 @@ class Asker:
         return self._steps[key]
 
     def _solve(self, row: int, chosen: np.ndarray) -> Step:
-        plan, z = self._plan, self._plan.z_GK[row]
+        plan = self._plan
+        z = self._plan.z_GK[row]
         if chosen.size == 0:
             return Step((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
-        block, cross = plan.corr_KK[np.ix_(chosen, chosen)], plan.corr_KK[:, chosen]
-        solve = np.linalg.solve(
-            block + 1e-9 * np.eye(chosen.size), np.column_stack([z[chosen], cross.T])
-        )
-        left, var = (
-            z - cross @ solve[:, 0],
-            np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1),
-        )
-        scale = (
-            2
-            / plan.sd_K[chosen]
-            * plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
-        )
+        block = plan.corr_KK[np.ix_(chosen, chosen)]
+        cross = plan.corr_KK[:, chosen]
+        ridged = block + 1e-9 * np.eye(chosen.size)
+        solve = np.linalg.solve(ridged, np.column_stack([z[chosen], cross.T]))
+        # what the others say beyond the chosen: z_k|S and R_kk|S
+        left = z - cross @ solve[:, 0]
+        var = np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1)
+        temperature = plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
+        scale = 2 / plan.sd_K[chosen] * temperature
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
         return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
-        gain = np.where(
-            (self._plan.signed | (z_K > 0)) & (var_K > SPENT),
-            z_K**2 / np.maximum(var_K, SPENT) / self._cost_K,
-            0.0,
-        )
+        # an arm that the chosen ones explain (no variance left) adds nothing
+        adds = (self._plan.signed | (z_K > 0)) & (var_K > SPENT)
+        gain = np.where(adds, z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)
         gain[chosen] = 0.0
         return int(np.argmax(gain)) if gain.max() > 1e-12 else None

@@ -1,4 +1,4 @@
-"""Spend a budget exactly: the price of a call moves so that the average cost an item lands on the target.
+"""Spend a budget exactly: the price of a call moves until the average cost is the budget.
 
 The fit knows what each price costs on average (`cost_L` over `prices_L`). The pacer aims at the
 budget less a hair, corrected by what was over- or underspent (repaid over ``horizon`` items) and by
@@ -16,17 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from reward_router.errors import InputError
 from reward_router.types import State
 
-AIM = 0.998
-HORIZON = 40.0
-MEMORY = 300.0
-SLACK, SETTLED = 0.004, 500
+AIM = 0.998  # share of the budget that is aimed at
+HORIZON = 40.0  # items over which a debt is repaid
+MEMORY = 300.0  # items that the curve's own bias is averaged over
+SLACK = 0.004  # debt, as a share of what the budget allowed, that stops all second opinions
+SETTLED = 500  # items from which on that share is of what was allowed so far
 
 
 class PricePacer:
-    """Online price for a budget of ``budget`` cost units an item: read ``price``, decide, ``record`` what it cost. O(L) each.
+    """Online price for a budget: read ``price``, decide, ``record`` what it cost. O(L) each.
 
-    ``prices_L`` ascending, ``cost_L`` what each costs on average (made non-increasing). InputError
-    where the budget is below the cheapest policy's cost, which no price can reach.
+    InputError where the budget is below the cheapest policy's cost, which no price can reach.
+
+    Args:
+        budget: cost units an item.
+        prices_L: prices of a unit of cost, ascending.
+        cost_L: what an item costs on average at each price; made non-increasing.
 
     >>> pacer = PricePacer(1.5, [0.0, 0.01, 0.1], [3.0, 1.6, 1.0])
     >>> 0.01 < pacer.price < 0.1
@@ -41,19 +46,20 @@ class PricePacer:
         """Check the curve and start at the price that should cost the budget."""
         self.prices_L = np.asarray(prices_L, dtype=np.float64)
         self.cost_L = np.minimum.accumulate(np.asarray(cost_L, dtype=np.float64))
-        if (
-            self.prices_L.shape != self.cost_L.shape
-            or self.prices_L.size < 2
-            or (np.diff(self.prices_L) <= 0).any()
-        ):
+        shapes_fit = self.prices_L.shape == self.cost_L.shape and self.prices_L.size >= 2
+        if not shapes_fit or (np.diff(self.prices_L) <= 0).any():
             raise InputError(
                 "prices must ascend and cost must have one value a price, at least two"
             )
         if not budget >= self.cost_L[-1] * (1 - 1e-9):
             raise InputError(
-                f"a budget of {budget} an item is below {self.cost_L[-1]:.4g}, what the first arm alone costs"
+                f"a budget of {budget} an item is below {self.cost_L[-1]:.4g}, "
+                "what the first arm alone costs"
             )
-        self.budget, self.items, self.spent, self.bias = float(budget), 0, 0.0, 0.0
+        self.budget = float(budget)
+        self.items = 0
+        self.spent = 0.0
+        self.bias = 0.0
 
     @property
     def average(self) -> float:
@@ -72,14 +78,15 @@ class PricePacer:
         """Count one item that was decided at `price` and cost ``cost``."""
         expected = float(np.interp(self.price, self.prices_L, self.cost_L))
         self.bias += (cost - expected - self.bias) / min(self.items + 10.0, MEMORY)
-        self.items, self.spent = self.items + 1, self.spent + float(cost)
+        self.items += 1
+        self.spent += float(cost)
 
     def _price_of(self, target: float) -> float:
+        # -cost ascends, as np.interp needs it
         place = float(np.interp(-target, -self.cost_L, np.arange(len(self.cost_L))))
         low = min(int(place), len(self.prices_L) - 2)
-        return float(
-            self.prices_L[low] + (self.prices_L[low + 1] - self.prices_L[low]) * (place - low)
-        )
+        width = self.prices_L[low + 1] - self.prices_L[low]
+        return float(self.prices_L[low] + width * (place - low))
 
     def state_dict(self) -> State:
         """What was spent, as arrays; the curve belongs to the fit."""
@@ -91,8 +98,9 @@ class PricePacer:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit."""
-        self.items, self.spent, self.bias = (
-            int(state["items"]),
-            float(state["spent"]),
-            float(state["bias"]),
-        )
+        items = int(state["items"])
+        spent = float(state["spent"])
+        bias = float(state["bias"])
+        self.items = items
+        self.spent = spent
+        self.bias = bias

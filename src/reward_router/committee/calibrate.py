@@ -1,9 +1,14 @@
-"""Score margin -> log-odds of being right, one monotone curve an arm: the common scale of everything that mixes arms.
+"""Score margin -> log-odds of being right, one monotone curve an arm.
 
-An arm's raw margin ``s_a - s_b`` says nothing beside another arm's. Its rank among the arm's own
-margins does, and the share of right answers at that rank is the same unit for all. Ties and missing
-scores carry no evidence (0). Leaves out: position bias (the curve is the same for both sides), so
-labels must come with sides drawn at random.
+It is the common scale of everything that mixes arms. An arm's raw margin ``s_a - s_b`` says nothing
+beside another arm's. Its rank r among the arm's own margins does, and the share of right answers at
+that rank is the same unit for all:
+
+    logit P(right) = a + b (r - 1/2), b >= 0                                                 (1)
+    x = sign(margin) max(0, a + b (r - 1/2))                                                 (2)
+
+Ties and missing scores carry no evidence (0). Leaves out: position bias (the curve is the same for
+both sides), so labels must come with sides drawn at random.
 """
 
 from collections.abc import Mapping
@@ -22,21 +27,22 @@ NEWTON_STEPS = 12
 
 
 def rank_knots(size_P: Float) -> tuple[Float, Float]:
-    """At most KNOTS (size, mid-rank in [0, 1]) points of the distribution of the non-zero ``size_P``. O(P log P)."""
+    """At most KNOTS points (size, mid-rank in [0, 1]) of the non-zero ``size_P``. O(P log P)."""
     values, counts = np.unique(size_P[size_P > 0], return_counts=True)
     if values.size == 0:
         return np.ones(1), np.full(1, 0.5)
     rank = (np.cumsum(counts) - counts / 2) / counts.sum()
     if values.size > KNOTS:
         keep = np.unique(np.linspace(0, values.size - 1, KNOTS).round().astype(np.int64))
-        values, rank = values[keep], rank[keep]
+        values = values[keep]
+        rank = rank[keep]
     return values, rank
 
 
 def fit_curves(
     rank_PK: Float, right_PK: Float, used_PK: Float, prior: float, slope_precision: float
 ) -> tuple[Float, Float]:
-    """MAP of logit P(right) = a + b (r - 1/2), b >= 0, every arm at once by Newton. O(P K) a step.
+    """The curves of equation (1) with the highest posterior, all arms at once. O(P K) a step.
 
     ``prior`` pseudo-counts, half of them right, sit at r = 1/2; b ~ N(0, 1 / slope_precision).
     ``used_PK`` is 1 where the row counts and 0 where it does not. The problem is convex, so where
@@ -52,20 +58,31 @@ def fit_curves(
 def _newton(
     u_PK: Float, right_PK: Float, used_PK: Float, prior: float, precision: float
 ) -> tuple[Float, Float]:
-    right_K, used_K = (right_PK * used_PK).sum(0) + prior / 2, used_PK.sum(0) + prior
-    a, b = np.log(right_K / (used_K - right_K)), np.zeros(u_PK.shape[1])
+    """Newton's method on the two parameters of every arm, written out for 2 x 2 matrices."""
+    right_K = (right_PK * used_PK).sum(0) + prior / 2
+    used_K = used_PK.sum(0) + prior
+    a = np.log(right_K / (used_K - right_K))
+    b = np.zeros(u_PK.shape[1])
     for _ in range(NEWTON_STEPS):
-        p_PK = _sigmoid(a + b * u_PK)
+        p_PK = _sigmoid(a + b * u_PK)  # equation (1)
         p_0 = _sigmoid(a)
-        error_PK, curve_PK = (right_PK - p_PK) * used_PK, p_PK * (1 - p_PK) * used_PK
+        error_PK = (right_PK - p_PK) * used_PK
+        curve_PK = p_PK * (1 - p_PK) * used_PK
+        # gradient of the log posterior, then its negative Hessian
         grad_a = error_PK.sum(0) + prior * (0.5 - p_0)
         grad_b = (error_PK * u_PK).sum(0) - precision * b
-        aa, ab = curve_PK.sum(0) + prior * p_0 * (1 - p_0), (curve_PK * u_PK).sum(0)
+        aa = curve_PK.sum(0) + prior * p_0 * (1 - p_0)
+        ab = (curve_PK * u_PK).sum(0)
         bb = (curve_PK * u_PK**2).sum(0) + precision
         det = np.maximum(aa * bb - ab**2, 1e-12)
-        step_a, step_b = (bb * grad_a - ab * grad_b) / det, (aa * grad_b - ab * grad_a) / det
-        a, b = a + np.clip(step_a, -2, 2), b + np.clip(step_b, -4, 4)
-        if max(np.abs(step_a).max(initial=0), np.abs(step_b).max(initial=0)) < 1e-9:
+        step_a = (bb * grad_a - ab * grad_b) / det
+        step_b = (aa * grad_b - ab * grad_a) / det
+        # clipped, so that a start far away cannot overshoot
+        a = a + np.clip(step_a, -2, 2)
+        b = b + np.clip(step_b, -4, 4)
+        largest_a = np.abs(step_a).max(initial=0)
+        largest_b = np.abs(step_b).max(initial=0)
+        if max(largest_a, largest_b) < 1e-9:
             break
     return a, b
 
@@ -78,10 +95,15 @@ def _sigmoid(x: Float) -> Float:
 class Calibrator:
     """One monotone curve an arm from margin to log-odds of being right.
 
-    ``prior`` (default 4) pseudo-labels pull an arm with few labels to a coin, ``slope_precision``
-    (2) its slope to 0. An arm counts as calibrated from ``min_labels`` (10) labelled, non-tied
-    margins on. Fit: O(P K) a Newton step; state: O(K) numbers. Source: the prototype's calibration
-    (rank logistic), with b >= 0 added so that a larger margin never counts for less.
+    An arm counts as calibrated from ``min_labels`` labelled, non-tied margins on. Fit: O(P K) a
+    Newton step; state: O(K) numbers. Source: the prototype's calibration (rank logistic), with
+    b >= 0 added so that a larger margin never counts for less.
+
+    Args:
+        n_arms: K, the number of arms.
+        prior: pseudo-labels, half of them right, that pull an arm with few labels to a coin.
+        slope_precision: precision of the prior that pulls its slope to 0.
+        min_labels: labelled margins from which on an arm counts as calibrated.
 
     >>> rng = np.random.default_rng(0)
     >>> labels = rng.random(400) < 0.5
@@ -98,25 +120,23 @@ class Calibrator:
         """Check the settings; every curve starts at a coin."""
         if n_arms < 1 or prior <= 0 or slope_precision <= 0 or min_labels < 1:
             raise InputError(
-                f"Calibrator needs n_arms >= 1, prior > 0, slope_precision > 0, min_labels >= 1; got {n_arms}, {prior}, {slope_precision}, {min_labels}"
+                "Calibrator needs n_arms >= 1, prior > 0, slope_precision > 0, min_labels >= 1; "
+                f"got {n_arms}, {prior}, {slope_precision}, {min_labels}"
             )
-        self.n_arms, self.prior, self.slope_precision, self.min_labels = (
-            n_arms,
-            prior,
-            slope_precision,
-            min_labels,
-        )
-        self._set(
-            np.zeros(n_arms),
-            np.zeros(n_arms),
-            np.zeros(n_arms, np.int64),
-            [rank_knots(np.zeros(0))] * n_arms,
-        )
+        self.n_arms = n_arms
+        self.prior = prior
+        self.slope_precision = slope_precision
+        self.min_labels = min_labels
+        no_knots = [rank_knots(np.zeros(0))] * n_arms
+        self._set(np.zeros(n_arms), np.zeros(n_arms), np.zeros(n_arms, np.int64), no_knots)
 
     def _set(
         self, a_K: Float, b_K: Float, n_K: NDArray[np.int64], knots: list[tuple[Float, Float]]
     ) -> None:
-        self.intercept_K, self.slope_K, self.n_labels_K, self._knots = a_K, b_K, n_K, knots
+        self.intercept_K = a_K
+        self.slope_K = b_K
+        self.n_labels_K = n_K
+        self._knots = knots
 
     @property
     def calibrated_K(self) -> NDArray[np.bool_]:
@@ -136,6 +156,7 @@ class Calibrator:
         used = (size > 0).astype(np.float64)
         right = ((margins > 0) == label[:, None]).astype(np.float64)
         rank = np.stack([np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)], axis=1)
+        # a rank among fewer than MIN_DISTINCT sizes says little: such an arm gets no slope
         flat = np.array([values.size < MIN_DISTINCT for values, _ in knots])
         rank[:, flat] = 0.5
         a, b = fit_curves(rank, right, used, self.prior, self.slope_precision)
@@ -143,19 +164,22 @@ class Calibrator:
         return self
 
     def fit_signed(self, margins_PK: ArrayLike) -> Self:
-        """Ranks only, no labels: x = sign(m) (.4 + 1.2 r), for discriminants that may weigh an arm negatively."""
+        """Ranks only, no labels: x = sign(m) (.4 + 1.2 r).
+
+        It serves discriminants that may weigh an arm negatively.
+        """
         size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
         knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        self._set(
-            np.ones(self.n_arms),
-            np.full(self.n_arms, 1.2),
-            (size > 0).sum(0).astype(np.int64),
-            knots,
-        )
+        used = (size > 0).sum(0).astype(np.int64)
+        # equation (2) with a = 1 and b = 1.2
+        self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), used, knots)
         return self
 
     def fit_scaled(self, margins_PK: ArrayLike) -> Self:
-        """Scale only, no labels: x = margin / root mean square of the arm's non-zero margins, cut off at the largest seen."""
+        """Scale only, no labels: x = margin / root mean square of the arm's non-zero margins.
+
+        x is cut off at the largest margin seen.
+        """
         size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
         used = (size > 0).sum(0)
         scale_K = np.sqrt((size**2).sum(0) / np.maximum(used, 1))
@@ -177,7 +201,10 @@ class Calibrator:
         return self
 
     def log_odds(self, margins_PK: ArrayLike) -> Float:
-        """(P, K) signed log-odds that a is better: sign(m) max(0, a + b (r - 1/2)); 0 for ties, missing and unfitted arms."""
+        """(P, K) signed log-odds that a is better, equation (2).
+
+        They are 0 for ties, missing scores and arms that were not fitted.
+        """
         margins = check_margins(margins_PK, self.n_arms)
         return np.stack([self.curve(k, margins[:, k]) for k in range(self.n_arms)], axis=1)
 
@@ -185,13 +212,13 @@ class Calibrator:
         """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""
         clean = np.nan_to_num(np.asarray(margins, dtype=np.float64))
         rank = np.interp(np.abs(clean), *self._knots[arm])
-        level = np.maximum(self.intercept_K[arm] + self.slope_K[arm] * (rank - 0.5), 0.0)
-        return np.asarray(np.sign(clean) * level)
+        level = self.intercept_K[arm] + self.slope_K[arm] * (rank - 0.5)  # equation (1)
+        return np.asarray(np.sign(clean) * np.maximum(level, 0.0))  # equation (2)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:
-        """(N,) calibrated value of each response for one arm: its mean log-odds against the others.
+        """(N,) calibrated value of each response for one arm. O(N^2).
 
-        O(N^2).
+        It is the response's mean log-odds against the others.
 
         Zero-sum over the responses, comparable across arms; NaN where the arm abstained, 0 where
         nothing can be compared.
@@ -202,7 +229,7 @@ class Calibrator:
         return np.where(np.isnan(score), np.nan, odds_NN.sum(1) / others)
 
     def curves(self) -> list[tuple[list[float], list[float], float, float]]:
-        """Each arm's (sizes, mid-ranks, a, b) as plain numbers, for judging one margin at a time."""
+        """Each arm's (sizes, mid-ranks, a, b) as plain numbers, for one margin at a time."""
         pairs = zip(self._knots, self.intercept_K.tolist(), self.slope_K.tolist(), strict=True)
         return [(values.tolist(), rank.tolist(), a, b) for (values, rank), a, b in pairs]
 
@@ -211,7 +238,8 @@ class Calibrator:
         width = max(values.size for values, _ in self._knots)
         pad = np.full((2, self.n_arms, width), np.nan)
         for k, (values, rank) in enumerate(self._knots):
-            pad[0, k, : values.size], pad[1, k, : rank.size] = values, rank
+            pad[0, k, : values.size] = values
+            pad[1, k, : rank.size] = rank
         return {
             "intercept_K": self.intercept_K.copy(),
             "slope_K": self.slope_K.copy(),
@@ -223,13 +251,14 @@ class Calibrator:
         """Restore bit for bit; InputError (and no change) where the number of arms differs."""
         if state["intercept_K"].shape != (self.n_arms,):
             raise InputError(
-                f"state of {state['intercept_K'].shape[0]} arms does not fit a calibrator of {self.n_arms}"
+                f"state of {state['intercept_K'].shape[0]} arms "
+                f"does not fit a calibrator of {self.n_arms}"
             )
-        pad = np.asarray(state["knots"], dtype=np.float64)
-        knots = [
-            (pad[0, k][~np.isnan(pad[0, k])], pad[1, k][~np.isnan(pad[0, k])])
-            for k in range(self.n_arms)
-        ]
+        padded = np.asarray(state["knots"], dtype=np.float64)
+        knots = []
+        for sizes, ranks in zip(padded[0], padded[1], strict=True):
+            there = ~np.isnan(sizes)
+            knots.append((sizes[there], ranks[there]))
         n_K = np.asarray(state["n_labels_K"], dtype=np.int64)
         self._set(
             np.array(state["intercept_K"], float), np.array(state["slope_K"], float), n_K, knots

@@ -35,8 +35,8 @@ from reward_router.types import Float, Int, State
 
 FEWEST_LABELS = 10
 PRICE = 0.0125
-VETO_TRUST = (19.0, 1.0)
-SURE = 1e-9
+VETO_TRUST = (19.0, 1.0)  # right and wrong refusals that a veto is credited with before any label
+SURE = 1e-9  # log-odds of a verdict without any evidence of how good it is: its side alone
 
 
 class Committee:
@@ -79,7 +79,7 @@ class Committee:
     (0, None, 1)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         costs: ArrayLike,
         price: float = PRICE,
@@ -110,23 +110,26 @@ class Committee:
             )
         if max_error is not None and budget is not None:
             raise InputError(
-                "max_error asks until it is sure, whatever that costs: give it or a budget, not both"
+                "max_error asks until it is sure, whatever that costs: "
+                "give it or a budget, not both"
             )
         if any(not 0 <= v < cost.size for v in vetoes) or len(set(vetoes)) >= cost.size:
             raise InputError(
-                f"vetoes must be arms below {cost.size} and leave one arm to judge, got {list(vetoes)}"
+                f"vetoes must be arms below {cost.size} and leave one arm to judge, "
+                f"got {list(vetoes)}"
             )
-        self.costs, self.price, self.max_calls = cost, float(price), int(max_calls)
+        self.costs = cost
+        self.price = float(price)
+        self.max_calls = int(max_calls)
         self.asked_price = self.price
-        self.gate_rule, self.weights_rule, self.max_error, self.seed = (
-            gate,
-            weights,
-            max_error,
-            seed,
-        )
+        self.gate_rule = gate
+        self.weights_rule = weights
+        self.max_error = max_error
+        self.seed = seed
         if budget is not None and not (np.isfinite(budget) and budget > 0):
             raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
-        self.vetoes, self.budget = tuple(sorted(set(vetoes))), budget
+        self.vetoes = tuple(sorted(set(vetoes)))
+        self.budget = budget
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
         self.single = int(self.voters[0])
         self.gate: Gate | None = None
@@ -153,7 +156,11 @@ class Committee:
 
     @property
     def playing(self) -> bool:
-        """Whether the committee judges (true) or, gated, unfitted or without any arm better than a coin, its best single arm alone."""
+        """Whether the committee judges (true) or its best single arm alone.
+
+        The single arm judges while the committee is gated or unfitted, and where no arm is better
+        than a coin.
+        """
         if self.plan is None or self.plan.order_GT[0, 0] < 0:
             return False
         if self.gate_rule == "off" or self.promise is not None:
@@ -162,21 +169,29 @@ class Committee:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the last fit found, JSON-ready: weights, gain over the best single arm out of fold and its lower bound, what every gate says
-        to that, every candidate's figures; ``promise`` where there is a max_error. Empty before a
-        fit, and where nothing was compared.
+        """What the last fit found, JSON-ready.
+
+        It holds the weights, the gain over the best single arm out of fold and its lower bound,
+        what every gate says to that, every candidate's figures, and ``promise`` where there is a
+        max_error. Empty before a fit, and where nothing was compared.
         """
-        found = {} if self.choice is None else self.choice.summary(self.gate_rule)
-        return found if self.promise is None else found | {"promise": self.promise.summary()}
+        figures = {} if self.choice is None else self.choice.summary(self.gate_rule)
+        if self.promise is None:
+            return figures
+        return figures | {"promise": self.promise.summary()}
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The arms in the order they are asked where no category says otherwise; vetoes first; one arm while gated."""
+        """The arms in the order they are asked where no category says otherwise.
+
+        Vetoes come first; while gated there is one arm beside them.
+        """
         if self.plan is None or not self.playing:
             return (*self.vetoes, self.single)
-        return (*self.vetoes, *(int(self.voters[k]) for k in self.plan.order_GT[0] if k >= 0))
+        columns = self.plan.order_GT[0]
+        return (*self.vetoes, *(int(self.voters[k]) for k in columns if k >= 0))
 
-    def fit(
+    def fit(  # noqa: PLR0913 - the signature is public
         self,
         margins_PK: ArrayLike,
         labels_P: ArrayLike,
@@ -188,23 +203,32 @@ class Committee:
         sources: Sequence[str] | None = None,
         origin: str = "other",
     ) -> Self:
-        """Learn from P labelled pairs: margins (NaN missing), labels (true = a better), groups (rows of one prompt belong together).
+        """Learn from P labelled pairs.
 
-        ``random`` (P,) marks labels drawn at random (default all): only those fit curves,
-        temperatures, stopping and the gate; the others enter the moments by ``weights`` (inverse
-        propensities). With fewer than 10 such labels nothing is fitted and the first arm plays.
-        With two or more ``sources`` (the benchmark or task a row is from) signed weights are tried,
-        and taken only where they win on sources left out: ``free`` then says so.
-        ``origin="stream"`` says that the labels are a random sample of the pairs that will be
-        judged; "other" (default), that what was learned is carried elsewhere. InputError where
-        every label names the same side.
+        With fewer than 10 labels drawn at random nothing is fitted and the first arm plays.
+        InputError where every label names the same side.
+
+        Args:
+            margins_PK: (P, K) score margins of the pairs; NaN where an arm is missing.
+            labels_P: (P,) whether a is the better response.
+            groups: (P,) rows of one group belong together, such as those of one prompt; None: every
+                row is a group.
+            categories: (P,) category of each pair; None: there are none.
+            weights: (P,) inverse propensities, by which labels that were not drawn at random enter
+                the moments.
+            random: (P,) whether a label was drawn at random; None: all were. Only those fit curves,
+                temperatures, stopping and the gate.
+            sources: (P,) benchmark or task that a row is from. With two or more, signed weights are
+                tried, and taken only where they win on sources left out: ``free`` then says so.
+            origin: "stream" where the labels are a random sample of the pairs that will be judged;
+                "other" where what was learned is carried elsewhere.
         """
         if origin not in ("stream", "other"):
             raise InputError(f"origin must be stream or other, got {origin!r}")
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         check_sides(label)
-        names = () if categories is None else tuple(sorted(set(map(str, categories))))
+        names = () if categories is None else _names(categories)
         category = encode(categories, names, len(label))
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
         if data.random_P.sum() < FEWEST_LABELS:
@@ -214,8 +238,9 @@ class Committee:
         self.categories = names
         source = np.zeros(len(label), dtype=np.int64)
         if sources is not None:
-            source = encode(sources, tuple(sorted(set(map(str, sources)))), len(label))
-        self.single = int(self.voters[best_single(drawn.margins_PK, drawn.sign_P, *setting[::2])])
+            source = encode(sources, _names(sources), len(label))
+        best = best_single(drawn.margins_PK, drawn.sign_P, setting.cost_K, setting.price)
+        self.single = int(self.voters[best])
         carried = self.weights_rule == "auto" and origin == "other"
         self.free = signed_wins(data, source, setting, self.seed) if carried else None
         for candidates in self._candidates(origin):
@@ -226,7 +251,10 @@ class Committee:
         return self
 
     def _candidates(self, origin: str) -> list[tuple[str, ...]]:
-        """Weights that may compete; where the first of several lists does not come to play, the next is tried."""
+        """Weights that may compete.
+
+        Where the first of several lists does not come to play, the next is tried.
+        """
         if self.weights_rule != "auto":
             return [(self.weights_rule,)]
         if origin == "stream":
@@ -234,7 +262,10 @@ class Committee:
         return [("signed",), ("safe",)] if self.free is not None and self.free.open else [("safe",)]
 
     def _fit_one_of(self, candidates: tuple[str, ...], data: Labelled, setting: Setting) -> None:
-        """Choose among the candidates out of fold, fit the chosen one on everything, and keep a plan without signed weights beside it."""
+        """Choose among the candidates out of fold, and fit the chosen one on everything.
+
+        A plan without signed weights is kept beside it.
+        """
         compared = len(candidates) > 1 or self.gate_rule != "off"
         floor = len(candidates) > 1 and self.budget is None and self.max_error is None
         self.choice = chosen_weights(data, candidates, setting, floor) if compared else None
@@ -253,18 +284,20 @@ class Committee:
     def advantage(
         self, margins_K: ArrayLike, label: bool, category: str | None = None
     ) -> float | None:
-        """right(the plan) - right(the plan without signed weights) on one labelled pair, in [-1, 1]; None where there is no second plan."""
+        """right(the plan) - right(the plan without signed weights) on one pair, in [-1, 1].
+
+        None where there is no second plan.
+        """
         if self.plan is None or self.fallback is None or not self.playing:
             return None
-        margins = check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[
-            :, self.voters
-        ]
+        row_1K = np.asarray(margins_K, dtype=np.float64)[None]
+        margins = check_margins(row_1K, self.n_arms)[:, self.voters]
         code = encode(None if category is None else [category], self.categories, 1)
-        price, sign = self.price * self._unit, np.where([label], 1.0, -1.0)
-        ours, theirs = (
-            credit(walk(p, margins, code, price)[0], sign)[0] for p in (self.plan, self.fallback)
-        )
-        return float(ours - theirs)
+        price = self.price * self._unit
+        sign = np.where([label], 1.0, -1.0)
+        ours, _ = walk(self.plan, margins, code, price)
+        theirs, _ = walk(self.fallback, margins, code, price)
+        return float(credit(ours, sign)[0] - credit(theirs, sign)[0])
 
     def fall_back(self) -> None:
         """Judge without signed weights from now on, in every later fit as well."""
@@ -276,29 +309,35 @@ class Committee:
         self.fallback = None
 
     def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
-        """Which of these P(a better) are too unsure for the promise; without a max_error, those that are exactly 1/2. Any shape."""
+        """Which of these P(a better), of any shape, are too unsure for the promise.
+
+        Without a max_error these are the ones that are exactly 1/2.
+        """
         prob = np.clip(np.asarray(prob_P, dtype=np.float64), 1e-15, 1 - 1e-15)
         sure = np.abs(np.log(prob / (1 - prob)))
         if self.max_error is None:
             return np.asarray(sure == 0)
         threshold = float("inf") if self.promise is None else self.promise.threshold
+        # a pair that meets the threshold up to rounding is answered
         return np.asarray(sure < threshold * (1 - 1e-12) - SURE)
 
     def pacer(self) -> PricePacer:
-        """A fresh pacer for live decisions: give its price to `next`, record what the unit cost (vetoes not counted).
+        """A fresh pacer for live decisions.
 
-        InputError without a fit or a budget, or where the budget does not pay for the first arm.
+        Give its price to `next`, and record what the unit cost (vetoes not counted). InputError
+        without a fit or a budget, or where the budget does not pay for the first arm.
         """
         if self.plan is None or self.budget is None:
             raise InputError("pacing needs a budget and a fitted committee")
-        return PricePacer(
-            self.budget, self.plan.prices_L / self._unit, self.plan.cost_L * self._unit
-        )
+        # the plan's prices and costs are in units of the mean arm
+        prices_L = self.plan.prices_L / self._unit
+        return PricePacer(self.budget, prices_L, self.plan.cost_L * self._unit)
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
             verdict = np.sign(np.nan_to_num(margins_PK[:, arm])) * sign_P
-            right, wrong = VETO_TRUST[0] + (verdict > 0).sum(), VETO_TRUST[1] + (verdict < 0).sum()
+            right = VETO_TRUST[0] + (verdict > 0).sum()
+            wrong = VETO_TRUST[1] + (verdict < 0).sum()
             self.veto_log_odds[i] = max(float(np.log(right / wrong)), 0.0)
 
     def judge(
@@ -309,14 +348,13 @@ class Committee:
     ) -> tuple[Float, Int, NDArray[np.bool_]]:
         """Judge P recorded pairs: P(a better), calls made, (P, K) which arms were asked.
 
-        O(P T^2), T = max_calls.
-
-        A pair the arms asked cannot tell apart gets exactly 1/2. A gated or unfitted committee asks
-        its single arm only. An arm that is missing on a row was asked in vain and counts; a veto
-        that does not apply (NaN) does not.
+        A pair that the arms asked cannot tell apart gets exactly 1/2. A gated or unfitted committee
+        asks its single arm only. An arm that is missing on a row was asked in vain and counts; a
+        veto that does not apply (NaN) does not. O(P T^2), T = max_calls.
         """
         margins = check_margins(margins_PK, self.n_arms)
-        asked, vote = np.zeros(margins.shape, dtype=bool), margins[:, self.voters]
+        asked = np.zeros(margins.shape, dtype=bool)
+        vote = margins[:, self.voters]
         if self.plan is not None and self.playing:
             category = encode(categories, self.categories, len(margins))
             if price is None and self.budget is not None:
@@ -325,8 +363,8 @@ class Committee:
                     self.plan, vote, category, self.pacer(), cost, self._unit
                 )
             else:
-                at = (self.price if price is None else price) * self._unit
-                log_odds, asked[:, self.voters] = walk(self.plan, vote, category, at)
+                unit_price = (self.price if price is None else price) * self._unit
+                log_odds, asked[:, self.voters] = walk(self.plan, vote, category, unit_price)
         else:
             asked[:, self.single] = True
             log_odds = self._alone(vote)
@@ -338,36 +376,35 @@ class Committee:
         if self.plan is None:
             return np.full(len(margins), 0.5)
         category = encode(categories, self.categories, len(margins))
-        return sigmoid(
-            walk(self.plan, margins[:, self.voters], category, self.price * self._unit)[0]
-        )
+        price = self.price * self._unit
+        log_odds, _ = walk(self.plan, margins[:, self.voters], category, price)
+        return sigmoid(log_odds)
 
     def _alone(self, vote_PK: Float) -> Float:
         column = self._column[self.single]
         verdict = np.sign(np.nan_to_num(vote_PK[:, column])) * SURE
-        return (
-            verdict
-            if self.plan is None
-            else np.asarray(verdict + self.plan.calibrator.log_odds(vote_PK)[:, column])
-        )
+        if self.plan is None:
+            return verdict
+        return np.asarray(verdict + self.plan.calibrator.log_odds(vote_PK)[:, column])
 
     def _after_vetoes(
         self, margins_PK: Float, log_odds_P: Float, asked_PK: NDArray[np.bool_]
     ) -> tuple[Float, Int, NDArray[np.bool_]]:
-        verdict_PV = margins_PK[:, list(self.vetoes)]
+        """Pairs that a veto refused are decided by the vetoes alone, and cost nothing else."""
+        vetoes = list(self.vetoes)
+        verdict_PV = margins_PK[:, vetoes]
         refused_P = np.sign(np.nan_to_num(verdict_PV)) @ self.veto_log_odds
         asked_PK[refused_P != 0] = False
-        asked_PK[:, list(self.vetoes)] = ~np.isnan(verdict_PV)
-        return (
-            sigmoid(np.where(refused_P != 0, refused_P, log_odds_P)),
-            asked_PK.sum(axis=1),
-            asked_PK,
-        )
+        asked_PK[:, vetoes] = ~np.isnan(verdict_PV)
+        prob_P = sigmoid(np.where(refused_P != 0, refused_P, log_odds_P))
+        return prob_P, asked_PK.sum(axis=1), asked_PK
 
     def next(
         self, asked: Mapping[int, float], category: str | None = None, price: float | None = None
     ) -> int | None:
-        """The arm to ask next given the margins of those asked (NaN: asked, no answer), or None to stop. O(asked).
+        """The arm to ask next, or None to stop. O(asked).
+
+        ``asked`` holds the margins of the arms asked so far; NaN: asked, no answer.
 
         The arms asked need not follow `order`: a router may choose the first, the committee goes on
         from there.
@@ -380,51 +417,66 @@ class Committee:
             return None
         if self._asker is None or not self.playing:
             return None if votes else self.single
-        at = (self.price if price is None else price) * self._unit
-        column = self._asker.following(votes, self._row(category), at)
+        unit_price = (self.price if price is None else price) * self._unit
+        column = self._asker.following(votes, self._row(category), unit_price)
         return None if column is None else int(self.voters[column])
 
     def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
         """P(a better) given the margins of the arms asked; 1/2 before any. O(asked)."""
-        log_odds, votes = self.refusal(asked), self._votes(asked)
+        log_odds = self.refusal(asked)
+        votes = self._votes(asked)
         if log_odds == 0 and votes:
             if self._asker is not None and self.playing:
                 log_odds = self._asker.log_odds(votes, self._row(category))
             else:
-                column = self._column[self.single]
-                column = column if column in votes else next(iter(votes))
-                margin = votes[column]
-                log_odds = SURE * (float(margin > 0) - float(margin < 0))
-                log_odds += 0.0 if self._asker is None else self._asker.verdict(column, margin)
+                log_odds = self._single_log_odds(votes)
         return float(sigmoid(np.array(log_odds)))
 
+    def _single_log_odds(self, votes: Mapping[int, float]) -> float:
+        """Log-odds of the single arm, or of the first arm asked where that one was not."""
+        column = self._column[self.single]
+        column = column if column in votes else next(iter(votes))
+        margin = votes[column]
+        log_odds = SURE * (float(margin > 0) - float(margin < 0))
+        if self._asker is None:
+            return log_odds
+        return log_odds + self._asker.verdict(column, margin)
+
     def pair_log_odds(self, arm: int, margins: Float) -> Float:
-        """Signed log-odds of one voter for margins of any shape; before a fit just the sign, an epsilon strong."""
+        """Signed log-odds of one voter for margins of any shape.
+
+        Before a fit it is the sign alone, SURE strong.
+        """
         sign = SURE * np.sign(np.nan_to_num(margins))
-        return (
-            sign
-            if self.plan is None
-            else np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
-        )
+        if self.plan is None:
+            return sign
+        return np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
 
     def weights(self, arms: Sequence[int], category: str | None = None) -> dict[int, float]:
-        """Weight of each asked voter's log-odds in the sum; gated or unfitted: the single arm's (else the first's) alone counts."""
+        """Weight of each asked voter's log-odds in the sum.
+
+        While gated or unfitted the single arm alone counts, or the first where it was not asked.
+        """
         if self._asker is None or not self.playing:
-            return {self.single if self.single in arms else arms[0]: 1.0} if arms else {}
+            if not arms:
+                return {}
+            return {self.single if self.single in arms else arms[0]: 1.0}
         step = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category))
         return {int(self.voters[c]): w for c, w in zip(step.arms, step.weights, strict=True)}
 
     def following(self, arms: Sequence[int], category: str | None = None) -> int | None:
-        """Who would be asked after these voters if nothing stopped before; None where nobody adds."""
+        """Who would be asked after these voters if nothing stopped before; None: nobody adds."""
         if self._asker is None or not self.playing:
             return None if arms else self.single
-        column = self._asker.step(
-            frozenset(self._column[k] for k in arms), self._row(category)
-        ).following
+        columns = frozenset(self._column[k] for k in arms)
+        column = self._asker.step(columns, self._row(category)).following
         return None if column is None else int(self.voters[column])
 
     def bound(self, n_asked: int, price: float | None = None) -> float:
-        """|log-odds| at which the answer stands after ``n_asked`` >= 1 voters; 0 for a gated or unfitted committee."""
+        """|log-odds| at which the answer stands after ``n_asked`` >= 1 voters.
+
+        It is 0 for a gated or unfitted committee.
+        """
         if self._asker is None or not self.playing:
             return 0.0
         return self._asker.bound(n_asked, (self.price if price is None else price) * self._unit)
@@ -434,21 +486,25 @@ class Committee:
 
     def refusal(self, asked: Mapping[int, float]) -> float:
         """Log-odds the vetoes alone give: 0 where none of them refused, or they cancel."""
-        margins = ((i, asked.get(arm, 0.0)) for i, arm in enumerate(self.vetoes))
-        return float(sum(self.veto_log_odds[i] * ((m > 0) - (m < 0)) for i, m in margins))
+        total = 0.0
+        for trust, arm in zip(self.veto_log_odds, self.vetoes, strict=True):
+            margin = asked.get(arm, 0.0)
+            total += trust * ((margin > 0) - (margin < 0))
+        return float(total)
 
     def _row(self, category: str | None) -> int:
-        if (
-            category is None
-            or self.plan is None
-            or not self.plan.by_category
-            or category not in self.categories
-        ):
+        """The plan's row for a category; 0 is the row for everybody."""
+        if category is None or category not in self.categories:
+            return 0
+        if self.plan is None or not self.plan.by_category:
             return 0
         return 1 + self.categories.index(category)
 
     def state_dict(self) -> State:
-        """Everything learned, as arrays only; settings (costs, price, vetoes) belong to the constructor."""
+        """Everything learned, as arrays only.
+
+        Settings (costs, price, vetoes) belong to the constructor.
+        """
         fixed: State = {
             "n_arms": np.array(self.n_arms),
             "single": np.array(self.single),
@@ -458,33 +514,43 @@ class Committee:
             "barred": np.array(self.barred),
             "promise": np.array([] if self.promise is None else self.promise.numbers()),
         }
-        fixed |= {} if self.choice is None else self.choice.state()
+        if self.choice is not None:
+            fixed |= self.choice.state()
         if self.fallback is not None:
-            fixed |= {
-                f"fallback.{name}": value for name, value in plan_arrays(self.fallback).items()
-            }
+            arrays = plan_arrays(self.fallback)
+            fixed |= {f"fallback.{name}": value for name, value in arrays.items()}
         return fixed if self.plan is None else fixed | plan_arrays(self.plan)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore bit for bit; InputError (and no change) where the number of arms or vetoes differs."""
-        if int(state["n_arms"]) != self.n_arms or state["veto_log_odds"].shape != (
-            len(self.vetoes),
-        ):
+        """Restore bit for bit; InputError (and no change) where the state does not fit.
+
+        Its numbers of arms and vetoes must be these.
+        """
+        arms = int(state["n_arms"])
+        vetoes = state["veto_log_odds"].shape
+        if arms != self.n_arms or vetoes != (len(self.vetoes),):
             raise InputError(
-                f"state of {int(state['n_arms'])} arms, {len(state['veto_log_odds'])} vetoes does not fit {self.n_arms}, {len(self.vetoes)}"
+                f"state of {arms} arms, {len(state['veto_log_odds'])} vetoes "
+                f"does not fit {self.n_arms}, {len(self.vetoes)}"
             )
         plan = plan_from(state, len(self.voters))
         second = {
-            k.removeprefix("fallback."): v for k, v in state.items() if k.startswith("fallback.")
+            name.removeprefix("fallback."): value
+            for name, value in state.items()
+            if name.startswith("fallback.")
         }
-        self.single, self.veto_log_odds = (
-            int(state["single"]),
-            np.array(state["veto_log_odds"], dtype=np.float64),
-        )
+        self.single = int(state["single"])
+        self.veto_log_odds = np.array(state["veto_log_odds"], dtype=np.float64)
         self.categories = tuple(map(str, state["categories"]))
         self.gate = Gate.of(state["gate"]) if len(state["gate"]) else None
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
         self.barred = bool(state.get("barred", False))
-        self.choice, self.fallback = Choice.of(state), plan_from(second, len(self.voters))
+        self.choice = Choice.of(state)
+        self.fallback = plan_from(second, len(self.voters))
         self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
         self._take_plan(plan)
+
+
+def _names(labels: Sequence[str]) -> tuple[str, ...]:
+    """The names that occur, in order."""
+    return tuple(sorted(set(map(str, labels))))

@@ -1,4 +1,6 @@
-"""How good is each arm when nobody has labelled anything? A guess from agreement alone, and the audit that may throw it away.
+"""How good is each arm when nobody has labelled anything?
+
+A guess from agreement alone, and the audit that may throw it away.
 
 One-coin Dawid-Skene by EM on verdicts (the sign of the margin; ties and missing are silent).
 Excellent where judges err independently, catastrophic where most share one bias (LLMBar), and just
@@ -18,14 +20,20 @@ from reward_router.errors import InputError
 from reward_router.types import Float, State
 
 STEPS = 100
-SHORTFALL, FLOOR = 0.10, 0.55
+SHORTFALL = 0.10  # accuracy by which the vote may fall behind the best labelled arm
+FLOOR = 0.55  # accuracy that the vote must have
 
 
 class DawidSkene:
-    """Label-free accuracy of each arm, kept as a prior until ``audit`` with random labels confirms or drops it.
+    """Label-free accuracy of each arm: a prior that random labels confirm or drop.
 
-    ``status`` is "untested", "confirmed" or "dropped"; ``min_labels`` (20) random labels decide.
-    Fit: O(P K) a step, 100 steps at most.
+    ``status`` is "untested", "confirmed" or "dropped"; see ``audit``. Fit: O(P K) a step, 100 steps
+    at most.
+
+    Args:
+        n_arms: K, the number of arms.
+        prior: pseudo-verdicts of each arm, half of them right.
+        min_labels: random labels that an audit needs.
 
     >>> rng = np.random.default_rng(1)
     >>> truth = rng.choice([-1.0, 1.0], 500)
@@ -38,12 +46,15 @@ class DawidSkene:
     """
 
     def __init__(self, n_arms: int, prior: float = 4.0, min_labels: int = 20) -> None:
-        """K >= 1 arms, prior > 0 pseudo-verdicts (half right) an arm, min_labels >= 1 for the audit."""
+        """InputError unless K >= 1, prior > 0 and min_labels >= 1."""
         if n_arms < 1 or prior <= 0 or min_labels < 1:
             raise InputError(
-                f"DawidSkene needs n_arms >= 1, prior > 0, min_labels >= 1; got {n_arms}, {prior}, {min_labels}"
+                "DawidSkene needs n_arms >= 1, prior > 0, min_labels >= 1; "
+                f"got {n_arms}, {prior}, {min_labels}"
             )
-        self.n_arms, self.prior, self.min_labels = n_arms, prior, min_labels
+        self.n_arms = n_arms
+        self.prior = prior
+        self.min_labels = min_labels
         self.accuracy_K = np.full(n_arms, 0.5)
         self.status = "untested"
 
@@ -53,10 +64,12 @@ class DawidSkene:
         spoke = np.abs(verdict).sum(0)
         lean = np.sign(verdict.sum(1))
         for _ in range(STEPS):
+            # M step: an arm's accuracy is the share of verdicts that agree with the lean
             agree = (spoke + verdict.T @ lean) / 2
             accuracy = (agree + self.prior / 2) / (spoke + self.prior)
             moved = np.abs(accuracy - self.accuracy_K).max()
             self.accuracy_K = accuracy
+            # E step: E[y | verdicts] = tanh(half the weighted vote)
             lean = np.tanh(verdict @ self.weights_K / 2)
             if moved < 1e-9:
                 break
@@ -70,25 +83,24 @@ class DawidSkene:
 
     def posterior(self, margins_PK: ArrayLike) -> Float:
         """(P,) P(a better) by the weighted vote. Confident where it is wrong, too: see `audit`."""
-        return sigmoid(
-            np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms))) @ self.weights_K
-        )
+        verdict = np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms)))
+        return sigmoid(verdict @ self.weights_K)
 
     def audit(self, margins_PK: ArrayLike, labels_P: ArrayLike) -> str:
         """Test against randomly chosen labels scored by all arms; returns the status.
 
-        Fewer than ``min_labels`` decide nothing.
-
-        Dropped where the weighted vote is right on less than 55 % or 10 pp less than the best
-        labelled arm.
+        Fewer than ``min_labels`` decide nothing. The guess is dropped where the weighted vote is
+        right on less than 55 %, or 10 percentage points less often than the best labelled arm.
         """
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         if len(label) < self.min_labels:
             return self.status
         sign = np.where(label, 1.0, -1.0)
-        vote = float((0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign).mean())
-        best = float((0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]).mean(0).max())
+        vote_P = 0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign
+        right_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]
+        vote = float(vote_P.mean())
+        best = float(right_PK.mean(0).max())
         self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
         return self.status
 
@@ -100,7 +112,6 @@ class DawidSkene:
         """Restore bit for bit; InputError (and no change) where the number of arms differs."""
         if state["accuracy_K"].shape != (self.n_arms,):
             raise InputError(f"state of {len(state['accuracy_K'])} arms does not fit {self.n_arms}")
-        self.accuracy_K, self.status = (
-            np.array(state["accuracy_K"], dtype=np.float64),
-            str(state["status"]),
-        )
+        accuracy_K = np.array(state["accuracy_K"], dtype=np.float64)
+        self.status = str(state["status"])
+        self.accuracy_K = accuracy_K

@@ -36,16 +36,13 @@ from reward_router.types import Float, Int
 INNER_FOLDS = 4
 INTENSITIES = (0.3, 1.0)
 EARLY = 4  # prefixes whose tempered log-loss chooses the intensity: few rows go further
-
-
 WEIGHTS = ("safe", "signed", "mean", "vote")
-LARGEST_SCALE = (
-    4.0  # of the log-odds of "mean", whose unit is arbitrary; the others may grow 1.5-fold
-)
+# of the log-odds of "mean", whose unit is arbitrary; the others may grow 1.5-fold
+LARGEST_SCALE = 4.0
 
 
 class Shape(NamedTuple):
-    """What a fit may use: relative costs, the longest order, and what an arm's verdict may weigh."""
+    """What a fit may use: relative costs, the longest order, and what a verdict may weigh."""
 
     cost_K: Float
     length: int
@@ -80,13 +77,24 @@ class Shape(NamedTuple):
 
     def moments(self, v_PK: Float, weight_P: Float) -> Moments:
         """Moments of v = y x that lead to these weights."""
-        known = {"mean": mean_moments, "vote": vote_moments}
-        return known.get(self.weights, moments)(v_PK, weight_P)
+        special = {"mean": mean_moments, "vote": vote_moments}
+        return special.get(self.weights, moments)(v_PK, weight_P)
 
     def order_and_weights(self, z_GK: Float, corr_GKK: Float, sd_K: Float) -> tuple[Int, Float]:
         """(G, T) arms in the order they are asked and (G, T, T) their weights after each."""
         order = greedy_order(z_GK, corr_GKK, self.cost_K, self.length, self.signed)
         return order, prefix_weights(z_GK, corr_GKK, order, sd_K, self.signed)
+
+
+class Chosen(NamedTuple):
+    """What cross-validation chose: the correlations' intensity, and whether categories are used.
+
+    ``path_PT`` holds the log-odds out of fold after 1..T arms.
+    """
+
+    path_PT: Float
+    intensity: float
+    by_category: bool
 
 
 def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) -> Plan:
@@ -99,19 +107,18 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     sign = random.sign_P
     if shape.learns_little:
         path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
-        return _final(data, random, path, 1.0, False, shape, prices_L)
+        return _final(data, random, Chosen(path, 1.0, False), shape, prices_L)
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     best = int(np.argmin([loss.mean() for loss in losses]))
-    by_category = _assemble([f.category_paths(INTENSITIES[best]) for f in folds], folds, len(sign))[
-        0
-    ]
+    category_parts = [f.category_paths(INTENSITIES[best]) for f in folds]
+    by_category = _assemble(category_parts, folds, len(sign))[0]
+    # categories must gain more than one standard error
     gain = losses[best] - early_loss(by_category, sign)
-    use = (
-        bool(gain.mean() > gain.std() / np.sqrt(len(gain))) and data.category_P.max(initial=-1) > 0
-    )
+    clear = bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    use = clear and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
-    return _final(data, random, path, INTENSITIES[best], use, shape, prices_L)
+    return _final(data, random, Chosen(path, INTENSITIES[best], use), shape, prices_L)
 
 
 def early_loss(path_PT: Float, sign_P: Float) -> Float:
@@ -139,27 +146,27 @@ class _FoldFit:
         self.moment = shape.moments(self.v_PK, train.weight_P)
         self.category_P = train.category_P
         test = random.take(self.held_random)
-        self.x_PK, self.test_category_P = calibrator.log_odds(test.margins_PK), test.category_P
+        self.x_PK = calibrator.log_odds(test.margins_PK)
+        self.test_category_P = test.category_P
 
     def paths(self, intensities: tuple[float, ...]) -> Float:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
         corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
-        return np.stack(
-            [prefix_log_odds(self.x_PK, o, w) for o, w in zip(order, weight, strict=True)]
-        )
+        arms_and_weights = zip(order, weight, strict=True)
+        return np.stack([prefix_log_odds(self.x_PK, o, w) for o, w in arms_and_weights])
 
     def category_paths(self, intensity: float) -> Float:
-        """(1, P, T) held-out log-odds with one order a category; unseen categories take the global one."""
+        """(1, P, T) held-out log-odds with one order a category.
+
+        Unseen categories take the global order.
+        """
         z, order, weight = discriminants(
             self.v_PK, self.category_P, self.moment, intensity, True, self.shape
         )
-        row = np.where(
-            (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1),
-            self.test_category_P + 1,
-            0,
-        )
+        seen = (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1)
+        row = np.where(seen, self.test_category_P + 1, 0)
         return path_of_rows(self.x_PK, row, order, weight)[None]
 
 
@@ -173,7 +180,10 @@ def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float
 def discriminants(
     v_PK: Float, category_P: Int, moment: Moments, intensity: float, by_category: bool, shape: Shape
 ) -> tuple[Float, Int, Float]:
-    """z, order and weights, one row for everybody and one a category where asked for (the global one where no arm beats a coin)."""
+    """z, order and weights: one row for everybody, and one a category where ``by_category``.
+
+    A category in which no arm beats a coin takes the global z.
+    """
     z = moment.z_K[None]
     if by_category and category_P.max(initial=-1) >= 0:
         seen = category_P >= 0
@@ -184,29 +194,35 @@ def discriminants(
     return z, order, weight
 
 
-def _final(
-    data: Labelled,
-    random: Labelled,
-    path_PT: Float,
-    intensity: float,
-    use: bool,
-    shape: Shape,
-    prices_L: Float,
-) -> Plan:
-    temperature = temperatures(path_PT, random.sign_P, shape.limit)
-    scaled = path_PT * temperature
+def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, prices_L: Float) -> Plan:
+    """Fit curves, moments and bounds on all rows, with what cross-validation chose."""
+    temperature = temperatures(chosen.path_PT, random.sign_P, shape.limit)
+    scaled = chosen.path_PT * temperature
     steps = np.diff(scaled, axis=1, prepend=0.0) * random.sign_P[:, None]
     calibrator = shape.calibrator(random)
     v_PK = calibrator.log_odds(data.margins_PK) * data.sign_P[:, None]
     moment = shape.moments(v_PK, data.weight_P)
-    z, order, weight = discriminants(v_PK, data.category_P, moment, intensity, use, shape)
+    z, order, weight = discriminants(
+        v_PK, data.category_P, moment, chosen.intensity, chosen.by_category, shape
+    )
     along = np.where(order[0] >= 0, shape.cost_K[np.maximum(order[0], 0)], 0.0)
     bound = boundaries(steps, along, prices_L)
-    cost = np.array([_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))])
-    corr = shrink_correlation(moment, intensity)
-    weight = weight * temperature[None, :, None]
-    learned = (order, weight, temperature, bound, prices_L, cost, intensity, use, shape.weights)
-    return Plan(calibrator, z, corr, moment.sd_K, *learned)
+    cost = [_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))]
+    return Plan(
+        calibrator,
+        z_GK=z,
+        corr_KK=shrink_correlation(moment, chosen.intensity),
+        sd_K=moment.sd_K,
+        order_GT=order,
+        weight_GTT=weight * temperature[None, :, None],
+        temperature_T=temperature,
+        bound_TL=bound,
+        prices_L=prices_L,
+        cost_L=np.array(cost),
+        intensity=chosen.intensity,
+        by_category=chosen.by_category,
+        weights=shape.weights,
+    )
 
 
 def _mean_cost(path_PT: Float, bound_T: Float, cost_T: Float) -> float:

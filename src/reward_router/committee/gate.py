@@ -1,4 +1,7 @@
-"""Should the committee play at all, and with which weights? What nested cross-validation (`trial`) says, and who believes it.
+"""Should the committee play at all, and with which weights?
+
+Nested cross-validation (`trial`) says what each candidate is worth; this module says who believes
+it.
 
 A gate is a rule on the gain over the best single arm, out of fold: its mean and its one-sided lower
 bound. The bound is corrected for the number of candidates that competed (Bonferroni), because the
@@ -52,7 +55,10 @@ FLOOR = 0.005  # accuracy by which asking few arms may fall behind asking all of
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The verdict on the committee: accuracies out of fold, their difference and its one-sided lower bound."""
+    """The verdict on the committee: accuracies out of fold, their difference and its lower bound.
+
+    The bound is one-sided.
+    """
 
     open: bool
     committee: float
@@ -82,9 +88,10 @@ class Gate:
 
 
 def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
-    """Whether a rule lets the committee play, given its gain out of fold, the gain's lower bound and the number of labels.
+    """Whether a rule lets the committee play.
 
-    "auto" asks for the bound while there are fewer than 100 labels, and for the mean from there on.
+    It goes by the gain out of fold, the gain's lower bound and the number of labels. "auto" asks
+    for the bound while there are fewer than 100 labels, and for the mean from there on.
 
     >>> [opens(rule, 0.012, -0.004, 60) for rule in RULES], opens("auto", 0.012, -0.004, 100)
     ([False, False, True, True], True)
@@ -114,19 +121,21 @@ class Choice:
     discount: float = 1.0
 
     def gate(self, rule: str) -> Gate:
-        """The gate of the chosen weights under a rule; "off" is never open (the committee plays regardless)."""
+        """The gate of the chosen weights under a rule.
+
+        "off" is never open: the committee then plays regardless.
+        """
         accuracy, _, calls, gain, lower = self.table[self.candidates.index(self.weights)].tolist()
         opened = rule != "off" and opens(rule, gain, lower, self.labels)
         return Gate(opened, accuracy, float(self.table[-1, 0]), gain, lower, calls, self.labels)
 
     def summary(self, rule: str) -> dict[str, Any]:
-        """JSON-ready: the weights, gain and bound, every gate's verdict and every candidate's figures."""
+        """JSON-ready: weights, gain and bound, every gate's verdict, every candidate's figures."""
         names = (*self.candidates, *OF_ALL, SINGLE)
         columns = ("accuracy", "cost", "calls", "gain", "lower")
-        figures = {
-            n: dict(zip(columns, row, strict=True))
-            for n, row in zip(names, self.table.tolist(), strict=True)
-        }
+        figures = {}
+        for name, row in zip(names, self.table.tolist(), strict=True):
+            figures[name] = dict(zip(columns, row, strict=True))
         gate = self.gate(rule)
         return {
             "weights": self.weights,
@@ -165,7 +174,9 @@ class Choice:
 def chosen_weights(
     data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False
 ) -> Choice:
-    """The candidate of the highest utility (accuracy less the price of its calls) out of fold, all at one price.
+    """The candidate of the highest utility out of fold, all at one price.
+
+    Utility is accuracy less the price of the candidate's calls.
 
     Weights of either sign must also be better than the best of the others with one-sided 95 %
     confidence: among many weak arms they look better than they are. ``floor``: where the chosen one
@@ -183,36 +194,27 @@ def chosen_weights(
         gain = _gap(trials, weights, SINGLE, None, group_P)
         if not gain.settled(z if len(group_P) < ENOUGH_LABELS else 0.0):
             return False
-        return (
-            not others
-            or _gap(
-                trials, weights, _pick(trials, others, setting, group_P), setting, group_P
-            ).settled()
-        )
+        if not others:
+            return True
+        runner_up = _pick(trials, others, setting, group_P)
+        return _gap(trials, weights, runner_up, setting, group_P).settled()
 
     trials = nested_trials(data, candidates, setting, settled)
     stage = 0
     if floor:
-        stage = next(
-            (
-                d
-                for d in range(len(DISCOUNTS))
-                if _behind(trials, candidates, setting, group_P, d) <= FLOOR
-            ),
-            0,
-        )
+        behind = (_behind(trials, candidates, setting, group_P, d) for d in range(len(DISCOUNTS)))
+        stage = next((d for d, accuracy in enumerate(behind) if accuracy <= FLOOR), 0)
     at = _at_stage(trials, candidates, stage)
     discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
     weights = _pick(at, candidates, discounted_setting, group_P)
     rows = []
     for name in (*candidates, *OF_ALL, SINGLE):
-        trial, gap = at[name], _gap(at, name, SINGLE, None, group_P)
+        trial = at[name]
+        gap = _gap(at, name, SINGLE, None, group_P)
         means = trial.right_PR.mean(), trial.cost_PR.mean(), trial.calls_PR.mean()
         rows.append([*means, gap.mean, gap.lower(z) if name != SINGLE else 0.0])
-    between, foldings = (
-        _gap(at, weights, SINGLE, None, group_P).between,
-        at[SINGLE].right_PR.shape[1],
-    )
+    between = _gap(at, weights, SINGLE, None, group_P).between
+    foldings = at[SINGLE].right_PR.shape[1]
     return Choice(
         weights,
         tuple(candidates),
@@ -232,8 +234,12 @@ def _at_stage(trials: Trials, candidates: Sequence[str], stage: int) -> Trials:
 def _behind(
     trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int, stage: int
 ) -> float:
-    """By how much the candidate chosen at a discount is less accurate than the best of: all arms' mean, their vote, one arm."""
-    at, price = _at_stage(trials, candidates, stage), setting.price * DISCOUNTS[stage]
+    """By how much the candidate chosen at a discount is less accurate than the yardsticks.
+
+    These are the mean of all arms, their vote, and one arm; the best of them counts.
+    """
+    at = _at_stage(trials, candidates, stage)
+    price = setting.price * DISCOUNTS[stage]
     weights = _pick(at, candidates, setting._replace(price=price), group_P)
     yardstick = max(float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE))
     return yardstick - float(at[weights].right_PR.mean())
@@ -252,18 +258,20 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
 
 
 def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:
-    """Paired difference of two candidates: of accuracies, or with a setting of utilities at its price."""
+    """Paired difference of two candidates: of accuracies, or with a setting of utilities."""
     price = 0.0 if setting is None else setting.price
-    ours, theirs = (trials[name].right_PR - price * trials[name].cost_PR for name in (one, other))
-    return difference(ours, theirs, group_P)
+    ours_PR = trials[one].right_PR - price * trials[one].cost_PR
+    theirs_PR = trials[other].right_PR - price * trials[other].cost_PR
+    return difference(ours_PR, theirs_PR, group_P)
 
 
 def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
-    """Do signed weights carry over to a source they were not fitted on? None where there are fewer than two sources.
+    """Do signed weights carry over to a source they were not fitted on?
 
-    Each source is left out once; open iff on no source the signed committee is less accurate than
-    the safe one, and the pooled one-sided lower 95 % bound of its gain is above 0. A random split
-    is no test: there negative weights win by fitting the benchmark.
+    Each source is left out once. The gate is open iff on no source the signed committee is less
+    accurate than the safe one, and the pooled one-sided lower 95 % bound of its gain is above 0. A
+    random split is no test: there negative weights win by fitting the benchmark. None where there
+    are fewer than two sources.
     """
     if len(np.unique(source_P)) < 2:
         return None

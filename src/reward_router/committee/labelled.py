@@ -42,18 +42,21 @@ class Labelled(NamedTuple):
 
 
 def check_margins(margins_PK: ArrayLike, n_arms: int | None = None) -> Float:
-    """(P, K) float64 margins, NaN where an arm is missing; InputError on another shape or an infinite value."""
+    """(P, K) float64 margins, NaN where an arm is missing.
+
+    InputError on another shape or an infinite value.
+    """
     margins = np.asarray(margins_PK, dtype=np.float64)
     if margins.ndim != 2:
         raise InputError(f"margins must be (pairs, arms), got shape {margins.shape}")
     if n_arms is not None and margins.shape[1] != n_arms:
         raise InputError(
-            f"margins have {margins.shape[1]} columns for {n_arms} arms: one column an arm, NaN where missing"
+            f"margins have {margins.shape[1]} columns for {n_arms} arms: "
+            "one column an arm, NaN where missing"
         )
     if np.isinf(margins).any():
-        raise InputError(
-            f"margins hold {int(np.isinf(margins).sum())} infinite values: use NaN for a missing score"
-        )
+        infinite = int(np.isinf(margins).sum())
+        raise InputError(f"margins hold {infinite} infinite values: use NaN for a missing score")
     return margins
 
 
@@ -72,10 +75,14 @@ def check_labels(labels_P: ArrayLike, n_rows: int) -> NDArray[np.bool_]:
 
 
 def check_sides(label_P: NDArray[np.bool_]) -> None:
-    """InputError where every label names the same side: a judge that always says a would look perfect."""
+    """InputError where every label names the same side.
+
+    Then a judge that always says a would look perfect.
+    """
     if len(label_P) and (label_P.all() or not label_P.any()):
         raise InputError(
-            f"all {len(label_P)} labels name the same side: draw at random which response is a, or half the evidence is missing"
+            f"all {len(label_P)} labels name the same side: "
+            "draw at random which response is a, or half the evidence is missing"
         )
 
 
@@ -87,11 +94,15 @@ def labelled_rows(
     weights: ArrayLike | None,
     random: ArrayLike | None,
 ) -> Labelled:
-    """Fill the defaults (every row its own group, weight 1, drawn at random) and check lengths and weights."""
+    """Fill the defaults, and check lengths and weights.
+
+    By default every row is its own group, has weight 1 and was drawn at random.
+    """
     n = len(label_P)
-    group = (
-        np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    )
+    if groups is None:
+        group = np.arange(n)
+    else:
+        _, group = np.unique(np.asarray(groups), return_inverse=True)
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = np.ones(n, dtype=bool) if random is None else np.asarray(random, dtype=bool)
     for name, column in (("groups", group), ("weights", weight), ("random", drawn)):

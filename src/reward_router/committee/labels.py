@@ -1,4 +1,6 @@
-"""Which labels may teach what: drawn at random, asked for by value, or there because a verifier applied.
+"""Which labels may teach what.
+
+A label is drawn at random, asked for by its value, or there because a verifier applied.
 
 Curves, gates and the Dawid-Skene audit use random labels scored by all K arms only. A label that
 was asked for by value enters the moments with weight 1 / propensity; one of unknown propensity (a
@@ -41,12 +43,8 @@ class LabelPolicy:
 
     def __post_init__(self) -> None:
         """InputError on shares outside [0, 1] or negative numbers."""
-        if not (
-            0 <= self.share <= 1
-            and 0 <= self.full_share <= 1
-            and self.full >= 0
-            and self.extra_cost >= 0
-        ):
+        shares_fit = 0 <= self.share <= 1 and 0 <= self.full_share <= 1
+        if not (shares_fit and self.full >= 0 and self.extra_cost >= 0):
             raise InputError(f"shares must be in [0, 1], full and extra_cost >= 0, got {self}")
 
     def draws(self, unit: str, step: int) -> bool:
@@ -54,16 +52,23 @@ class LabelPolicy:
         return keyed.uniform(self.seed, "label", step, unit) < self.share
 
     def scores_all(self, unit: str, step: int, n_labels: int, spent: float, cost: float) -> bool:
-        """Whether every arm scores this labelled row, given the labels so far, the extra cost spent and what it would cost."""
+        """Whether every arm scores this labelled row.
+
+        ``n_labels`` labels were drawn so far, ``spent`` is the extra cost so far, and ``cost`` what
+        this would add.
+        """
         if spent + cost > self.extra_cost:
             return False
-        return (
-            n_labels < self.full or keyed.uniform(self.seed, "audit", step, unit) < self.full_share
-        )
+        if n_labels < self.full:
+            return True
+        return keyed.uniform(self.seed, "audit", step, unit) < self.full_share
 
 
 class LabelStore:
-    """Labelled rows as they came: margins (K), label, group, category, whether drawn at random, weight. O(labels x K) memory."""
+    """Labelled rows as they came. O(labels x K) memory.
+
+    A row is margins (K), label, group, category, whether it was drawn at random, and its weight.
+    """
 
     def __init__(self, n_arms: int) -> None:
         """An empty store for K arms."""
@@ -96,9 +101,8 @@ class LabelStore:
         """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
         if not 0 < propensity <= 1:
             raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
-        self.margins.append(
-            check_margins(np.asarray(margins_K, dtype=np.float64)[None], self.n_arms)[0]
-        )
+        row_1K = np.asarray(margins_K, dtype=np.float64)[None]
+        self.margins.append(check_margins(row_1K, self.n_arms)[0])
         self.labels.append(bool(label))
         self.groups.append(group)
         self.categories.append(category)
@@ -106,11 +110,15 @@ class LabelStore:
         self.weights.append(1.0 if random else min(1 / propensity, LARGEST_WEIGHT))
 
     def fit(self, committee: Committee) -> bool:
-        """Refit on everything stored; false (and nothing changed) while every label names the same side."""
+        """Refit on everything stored.
+
+        False, and nothing is changed, while every label names the same side.
+        """
         if len(set(self.labels)) < 2:
             return False
         named = any(self.categories)
-        weight = np.array(self.weights) * (self._random_share() if not all(self.random) else 1.0)
+        scale = 1.0 if all(self.random) else self._random_share()
+        weight = np.array(self.weights) * scale
         committee.fit(
             np.array(self.margins),
             np.array(self.labels),
@@ -123,7 +131,11 @@ class LabelStore:
         return True
 
     def _random_share(self) -> float:
-        """Inverse propensities sum to the number of decisions they stand for; scaled so that they weigh as many rows as they are."""
+        """What inverse propensities are multiplied by.
+
+        They sum to the number of decisions they stand for; scaled, they weigh as many rows as they
+        are.
+        """
         chosen = np.array(self.weights)[~np.array(self.random)]
         return float(len(chosen) / chosen.sum())
 
@@ -141,8 +153,10 @@ class LabelStore:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit."""
         self.margins = list(np.array(state["margins"]))
-        self.labels, self.random = state["labels"].tolist(), state["random"].tolist()
-        self.groups, self.categories = state["groups"].tolist(), state["categories"].tolist()
+        self.labels = state["labels"].tolist()
+        self.random = state["random"].tolist()
+        self.groups = state["groups"].tolist()
+        self.categories = state["categories"].tolist()
         self.weights = state["weights"].tolist()
 
 
@@ -158,29 +172,32 @@ def label_value(
     margins = check_margins(margins_PK, committee.n_arms)
     if committee.plan is None:
         return np.zeros(len(margins))
-    plan, vote = committee.plan, margins[:, committee.voters]
+    plan = committee.plan
+    vote = margins[:, committee.voters]
     prob = committee.ungated(margins, categories)
     leverage = np.zeros(len(margins))
     if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
         x = plan.calibrator.log_odds(vote) / plan.sd_K
-        leverage = (x * np.linalg.solve(plan.corr_KK + 1e-6 * np.eye(x.shape[1]), x.T).T).mean(
-            axis=1
-        )
-    differ = np.sign(np.nan_to_num(margins[:, committee.single])) != np.sign(
-        np.round(prob - 0.5, 12)
-    )
+        ridged = plan.corr_KK + 1e-6 * np.eye(x.shape[1])
+        leverage = (x * np.linalg.solve(ridged, x.T).T).mean(axis=1)
+    single_side = np.sign(np.nan_to_num(margins[:, committee.single]))
+    differ = single_side != np.sign(np.round(prob - 0.5, 12))
     return np.asarray(prob * (1 - prob) * (differ + leverage))
 
 
 def ask_label(
     value_P: Float, units: list[str], wanted: float, step: int, seed: int = 0
 ) -> tuple[NDArray[np.bool_], Float]:
-    """Draw about ``wanted`` of P rows by value: which, and each row's propensity (at least a fifth of the uniform one). O(P)."""
+    """Draw about ``wanted`` of P rows by value: which ones, and each row's propensity. O(P).
+
+    A propensity is at least a fifth of the uniform one.
+    """
     if len(units) != len(value_P) or wanted < 0:
         raise InputError(
             f"need one unit a value and wanted >= 0, got {len(units)}, {len(value_P)}, {wanted}"
         )
-    n, total = len(value_P), float(value_P.sum())
+    n = len(value_P)
+    total = float(value_P.sum())
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
     propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
     drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity

@@ -1,9 +1,17 @@
-"""Symmetric linear discriminant over calibrated verdicts: how much each arm adds beyond those already asked.
+"""Symmetric linear discriminant over calibrated verdicts.
 
-With v = y x (y = +1 if a is better, else -1) both classes collapse into one sample with mean mu and
-covariance Sigma, and the log-odds that a is better are 2 w'x, w = Sigma^-1 mu. In standard units z
-= mu / sd, R = corr(v - mu). Leading axes (G) are batched: correlation intensities, categories.
-Deviation from plain LDA: z and R are shrunk and w >= 0.
+It says how much each arm adds beyond those already asked. With v = y x (y = +1 if a is better, else
+-1) both classes collapse into one sample with mean mu and covariance Sigma, and the log-odds that a
+is better are
+
+    L = 2 w'x with w = Sigma^-1 mu                                                           (1)
+
+In standard units z = mu / sd, R = corr(v - mu):
+
+    w = argmin_{w >= 0} w'R w / 2 - z'w                                                      (2)
+
+Leading axes (G) are batched: correlation intensities, categories. Deviation from plain LDA: z and R
+are shrunk and w >= 0.
 """
 
 from typing import NamedTuple
@@ -13,8 +21,8 @@ from numpy.typing import NDArray
 
 from reward_router.types import Float, Int
 
-FAMILY_CORRELATION = 0.9
-SPENT = 1e-3
+FAMILY_CORRELATION = 0.9  # arms from this correlation on are near-duplicates
+SPENT = 1e-3  # conditional variance below which an arm is explained by those before it
 
 
 class Moments(NamedTuple):
@@ -37,36 +45,38 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
     np.fill_diagonal(corr, 1.0)
-    speaks_K = (v_PK != 0).any(
-        axis=0
-    )  # an arm below a coin says nothing; the other arms' mean must not lend it a voice
-    return Moments(
-        np.where(speaks_K, shrink_mean(mu / sd, n), 0.0), sd, corr, family_target(corr), n
-    )
+    # an arm below a coin says nothing; the other arms' mean must not lend it a voice
+    speaks_K = (v_PK != 0).any(axis=0)
+    z_K = np.where(speaks_K, shrink_mean(mu / sd, n), 0.0)
+    return Moments(z_K, sd, corr, family_target(corr), n)
 
 
 def shrink_mean(z_K: Float, n: float) -> Float:
     """z_k <- zbar + (z_k - zbar) t2 / (t2 + 1/n), t2 = max(Var_k z - 1/n, 1e-6)."""
-    centre, t2 = z_K.mean(), max(float(z_K.var()) - 1 / n, 1e-6)
+    centre = z_K.mean()
+    t2 = max(float(z_K.var()) - 1 / n, 1e-6)
     return np.asarray(centre + (z_K - centre) * t2 / (t2 + 1 / n))
 
 
 def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Float:
-    """(K, K) what correlations shrink to: 0 between families, the family's mean inside one (arms linked at ``threshold``)."""
+    """(K, K) what correlations shrink to: 0 between families, the family's mean inside one.
+
+    Arms are of one family where correlations of at least ``threshold`` link them.
+    """
     family = _components(corr_KK >= threshold)
     target = np.eye(len(corr_KK))
     for name in np.unique(family):
         member = np.flatnonzero(family == name)
         if member.size > 1:
             block = corr_KK[np.ix_(member, member)]
-            target[np.ix_(member, member)] = (block.sum() - member.size) / (
-                member.size * (member.size - 1)
-            )
+            pairs = member.size * (member.size - 1)
+            target[np.ix_(member, member)] = (block.sum() - member.size) / pairs
     np.fill_diagonal(target, 1.0)
     return target
 
 
 def _components(linked_KK: NDArray[np.bool_]) -> Int:
+    """(K,) the lowest arm that each arm is linked to, over any number of links."""
     label = np.arange(len(linked_KK))
     for _ in range(len(label)):
         spread = np.where(linked_KK, label[None, :], len(label)).min(axis=1)
@@ -83,7 +93,10 @@ def shrink_correlation(moment: Moments, intensity: float) -> Float:
 
 
 def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments) -> Float:
-    """(C, K) empirical-Bayes z of each category, pulled to the global z by what chance alone would spread. O(P K)."""
+    """(C, K) empirical-Bayes z of each category. O(P K).
+
+    They are pulled to the global z by what chance alone would spread.
+    """
     count = np.bincount(code_P, minlength=n_categories).astype(float)
     total = np.zeros((n_categories, v_PK.shape[1]))
     np.add.at(total, code_P, v_PK)
@@ -92,20 +105,25 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     seen = count > 0
     noise = 1 / np.maximum(count, 1)[:, None]
     spread_K = np.maximum((gap[seen] ** 2 - noise[seen]).mean(0), 0.0)
-    return np.where(seen[:, None], moment.z_K + gap * spread_K / (spread_K + noise), moment.z_K)
+    shrunk_gap = gap * spread_K / (spread_K + noise)
+    return np.where(seen[:, None], moment.z_K + shrunk_gap, moment.z_K)
 
 
 def greedy_order(
     z_GK: Float, corr_GKK: Float, cost_K: Float, length: int, signed: bool = False
 ) -> Int:
-    """(G, T) arms by Mahalanobis gain per cost, max_k max(z_k|S, 0)^2 / (R_kk|S c_k); -1 once nobody adds. O(T K^2).
+    """(G, T) arms by Mahalanobis gain per cost; -1 once nobody adds. O(T K^2).
+
+    The gain is max(z_k|S, 0)^2 / (R_kk|S c_k), with S the arms before.
 
     In the model the innovation of an arm given those asked does not depend on their scores, so the
     order is fixed in advance. ``signed`` also takes arms that are worse than a coin. An arm
     explained by those before it (conditional variance below 1e-3) is never asked.
     """
-    z, cov = z_GK.copy(), np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
-    group, order = np.arange(len(z)), np.full((len(z), length), -1)
+    z = z_GK.copy()
+    cov = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
+    group = np.arange(len(z))
+    order = np.full((len(z), length), -1)
     open_GK = np.ones(z.shape, dtype=bool)
     for t in range(length):
         var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
@@ -117,6 +135,7 @@ def greedy_order(
         if not useful.any():
             break
         open_GK[group, pick] = False
+        # condition z and R on the arm picked: the Schur complement, a rank-1 update
         scale = np.where(useful, 1 / np.maximum(var[group, pick], SPENT), 0.0)
         column = cov[group, :, pick] * scale[:, None]
         z = z - column * z[group, pick][:, None]
@@ -127,24 +146,31 @@ def greedy_order(
 def prefix_weights(
     z_GK: Float, corr_GKK: Float, order_GT: Int, sd_K: Float, signed: bool = False
 ) -> Float:
-    """(G, T, T) weights on x of each prefix: 2 w / sd with w = argmin_{w >= 0} w'Rw/2 - z'w (any w where ``signed``). O(G T^4), T at most 16."""
+    """(G, T, T) weights on x of each prefix: 2 w / sd by equation (2). O(G T^4), T at most 16.
+
+    ``signed`` leaves out the condition w >= 0.
+    """
     n_groups, length = order_GT.shape
     corr = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1]))
     out = np.zeros((n_groups, length, length))
     for g in range(n_groups):
         size = int((order_GT[g] >= 0).sum())
         chosen = order_GT[g, :size]
-        block, z, scale = corr[g][np.ix_(chosen, chosen)], z_GK[g, chosen], 2 / sd_K[chosen]
+        block = corr[g][np.ix_(chosen, chosen)]
+        z = z_GK[g, chosen]
+        scale = 2 / sd_K[chosen]  # equation (1) in units of x
         for t in range(size):
-            out[g, t, : t + 1] = (
-                prefix_solve(block[: t + 1, : t + 1], z[: t + 1], signed) * scale[: t + 1]
-            )
+            upto = slice(t + 1)
+            out[g, t, upto] = prefix_solve(block[upto, upto], z[upto], signed) * scale[upto]
         out[g, size:] = out[g, size - 1] if size else 0.0
     return out
 
 
 def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
-    """argmin_{w >= 0} w'Rw/2 - z'w: the free solution where it is non-negative or ``signed``, else SciPy's NNLS on the Cholesky factor."""
+    """Equation (2): the free solution where it is non-negative or ``signed``.
+
+    Otherwise it is SciPy's NNLS on the Cholesky factor.
+    """
     ridged = corr_SS + 1e-6 * np.eye(len(z_S))
     free = np.linalg.solve(ridged, z_S)
     if signed or (free >= 0).all():
@@ -156,25 +182,29 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
 
 
 def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
-    """Moments whose discriminant is the weighted vote: weight log(s / (1 - s)) an arm, s its smoothed share of right verdicts.
+    """Moments whose discriminant is the weighted vote: log(s / (1 - s)) for an arm.
+
+    s is the arm's smoothed share of right verdicts.
 
     ``v_PK`` holds y sign(m). Arms at or below a coin get z = 0 and are never asked. O(P K).
     """
     right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
     share_K = (n * right_K + 1) / (n + 2)
-    return _independent(
-        np.maximum(np.log(share_K / (1 - share_K)), 0.0), np.full(len(share_K), 2.0), n
-    )
+    z_K = np.maximum(np.log(share_K / (1 - share_K)), 0.0)
+    return _independent(z_K, np.full(len(share_K), 2.0), n)
 
 
 def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
-    """Moments whose discriminant weighs all arms alike, the surest asked first; ``v_PK`` holds y times margins of unit scale.
+    """Moments whose discriminant weighs all arms alike, the surest asked first.
+
+    ``v_PK`` holds y times margins of unit scale.
 
     Arms whose mean is not above 0 get z = 0 and are never asked. O(P K).
     """
     mean_K, n = _weighted_mean(v_PK, weight_P)
     second_K, _ = _weighted_mean(v_PK**2, weight_P)
-    z_K = np.maximum(mean_K / np.sqrt(np.maximum(second_K - mean_K**2, 0.0) + 1e-4), 0.0)
+    var_K = np.maximum(second_K - mean_K**2, 0.0)
+    z_K = np.maximum(mean_K / np.sqrt(var_K + 1e-4), 0.0)
     return _independent(z_K, np.where(z_K > 0, 2 * z_K, 1.0), n)
 
 
@@ -192,4 +222,4 @@ def _independent(z_K: Float, sd_K: Float, n: float) -> Moments:
 def prefix_log_odds(x_PK: Float, order_T: Int, weight_TT: Float) -> Float:
     """(P, T) log-odds after 1..T arms of one order: L_t = sum_{k in S_t} w_k x_k. O(P T^2)."""
     picked = x_PK[:, np.maximum(order_T, 0)] * (order_T >= 0)
-    return np.asarray(picked @ weight_TT.T)
+    return np.asarray(picked @ weight_TT.T)  # equation (1), a row of weights a prefix

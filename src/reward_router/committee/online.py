@@ -1,8 +1,9 @@
-"""The committee while it learns: votes before it knows anything, refits on a schedule as labels come, never trusts what no label confirmed.
+"""The committee while it learns.
 
-Its labels are a random sample of what it judges, so weights of either sign may compete (`gate`);
-while they play, every label drawn at random also tests them (`watch`), and where it speaks against
-them they are given up for good.
+It votes before it knows anything, refits on a schedule as labels come, and never trusts what no
+label confirmed. Its labels are a random sample of what it judges, so weights of either sign may
+compete (`gate`); while they play, every label drawn at random also tests them (`watch`), and where
+it speaks against them they are given up for good.
 
 Before the first fit three arms vote: a keyed-random three, or with ``start="dawid_skene"`` the
 three that agreement among unlabelled rows ranks first, until 40 labels or the audit at 20 throws
@@ -48,12 +49,18 @@ class Refit:
 
 
 class OnlineCommittee:
-    """A `Committee` on a stream: decides, says which decisions to label, refits when enough labels came.
+    """A `Committee` on a stream.
 
-    ``committee`` is unfitted and owned from here on; ``policy`` says which labels are drawn and
-    scored by all arms; ``start`` is "vote" or "dawid_skene". Labels are the clock: refits after 10,
-    20, 30, 45, 65, 95, 140, 200, 300, 450 random labels scored by all arms, then each 1.5 times the
-    last; each is logged in ``refits``. InputError on unknown starts and propensities.
+    It decides, says which decisions to label, and refits when enough labels came.
+
+    Labels are the clock: refits after 10, 20, 30, 45, 65, 95, 140, 200, 300, 450 random labels
+    scored by all arms, then each 1.5 times the last; each is logged in ``refits``. InputError on
+    unknown starts and propensities.
+
+    Args:
+        committee: an unfitted committee, owned from here on.
+        policy: which labels are drawn and scored by all arms.
+        start: "vote" or "dawid_skene".
 
     >>> online = OnlineCommittee(Committee([1, 1, 1, 1]), LabelPolicy(share=0.5))
     >>> len(online.ballot("prompt-7", 0)), online.next({}, "prompt-7", 0) in range(4)
@@ -66,12 +73,17 @@ class OnlineCommittee:
         """Own the committee; nothing is labelled yet."""
         if start not in ("vote", "dawid_skene"):
             raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
-        self.committee, self.policy, self.start = committee, policy or LabelPolicy(), start
+        self.committee = committee
+        self.policy = policy or LabelPolicy()
+        self.start = start
         self.store = LabelStore(committee.n_arms)
-        self.guess, self.watch = DawidSkene(len(committee.voters)), Watch()
+        self.guess = DawidSkene(len(committee.voters))
+        self.watch = Watch()
         self.unlabelled: list[Float] = []
         self.refits: list[Refit] = []
-        self.extra_cost, self.dropped_labels, self._due = 0.0, 0, SCHEDULE[0]
+        self.extra_cost = 0.0
+        self.dropped_labels = 0
+        self._due = SCHEDULE[0]
         self._pacer: PricePacer | None = None
         self._spending: State = {
             "items": np.array(0),
@@ -81,7 +93,11 @@ class OnlineCommittee:
 
     @property
     def guessing(self) -> bool:
-        """Whether the label-free ranking of arms is in use: enough unlabelled rows, fewer than 40 labels, not dropped."""
+        """Whether the label-free ranking of arms is in use.
+
+        It is where there are enough unlabelled rows and fewer than 40 labels, and no audit dropped
+        it.
+        """
         ready = self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED
         return ready and self.guess.status != "dropped" and self.store.n_random < CONFIRMED_UNTIL
 
@@ -105,8 +121,12 @@ class OnlineCommittee:
             self.guess.fit(np.array(self.unlabelled))
 
     def ballot(self, unit: str, step: int) -> tuple[int, ...]:
-        """The arms that vote before the first fit: vetoes, then three drawn by key or ranked by the guess."""
-        voters, size = self.committee.voters, self._ballot_size()
+        """The arms that vote before the first fit.
+
+        They are the vetoes, then three that are drawn by key or ranked by the guess.
+        """
+        voters = self.committee.voters
+        size = self._ballot_size()
         if self.guessing:
             pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:size]
         else:
@@ -115,10 +135,12 @@ class OnlineCommittee:
 
     def _ballot_size(self) -> int:
         """Three, or as many as the cap and a budget allow."""
-        committee, size = self.committee, min(VOTERS, self.committee.max_calls)
+        committee = self.committee
+        size = min(VOTERS, committee.max_calls)
         if committee.budget is None:
             return size
-        return max(1, min(size, int(committee.budget / committee.costs[committee.voters].mean())))
+        affordable = int(committee.budget / committee.costs[committee.voters].mean())
+        return max(1, min(size, affordable))
 
     def next(
         self,
@@ -143,69 +165,81 @@ class OnlineCommittee:
         first: int | None = None,
         quorum: float = 0.5,
     ) -> Panel:
-        """Judge N responses instead of a pair: the ballot's votes while voting, else the committee at the present price."""
+        """Judge N responses instead of a pair.
+
+        While voting these are the ballot's votes, else the committee's at the present price.
+        """
         if not self.voting:
             return Panel(
                 self.committee, n_responses, category, price=self.price, first=first, quorum=quorum
             )
-        votes = dict(
-            zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True)
-        )
+        votes = self._votes()
         ballot = self.ballot(unit, step)
         return Panel(
             self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes
         )
 
     def posterior(self, asked: Mapping[int, float], category: str | None = None) -> float:
-        """P(a better); while voting the weighted vote (weights of the guess, or one half pseudo-label better than a coin)."""
+        """P(a better); while voting it is the weighted vote."""
         if not self.voting:
             return self.committee.posterior(asked, category)
-        weight = dict(
-            zip(self.committee.voters.tolist(), self._vote_weights().tolist(), strict=True)
-        )
-        total = sum(
-            weight[k] * float(np.sign(np.nan_to_num(m))) for k, m in asked.items() if k in weight
-        )
+        weight_of = self._votes()
+        sides = {arm: float(np.sign(np.nan_to_num(margin))) for arm, margin in asked.items()}
+        total = sum(weight_of[arm] * side for arm, side in sides.items() if arm in weight_of)
         refusal = self.committee.refusal(asked)
         return float(sigmoid(np.array(refusal if refusal else total)))
 
     @property
     def certainty(self) -> float:
-        """P(right) that a pair must have where an error is promised: 1/2 without a promise, 1 while none can be kept."""
-        promise = self.committee.promise
+        """P(right) that a pair must have where an error is promised.
+
+        It is 1/2 without a promise, and 1 while none can be kept.
+        """
         if self.committee.max_error is None:
             return 0.5
-        kept = promise is not None and promise.kept and not self.voting
-        return (
-            float(sigmoid(np.array(promise.threshold - SURE)))
-            if promise is not None and kept
-            else 1.0
-        )
+        promise = self.committee.promise
+        if promise is None or not promise.kept or self.voting:
+            return 1.0
+        return float(sigmoid(np.array(promise.threshold - SURE)))
 
     def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
-        """Which of these P(a better) are too unsure for the promise; all of them while nothing can be promised. Any shape."""
+        """Which of these P(a better), of any shape, are too unsure for the promise.
+
+        All of them are while nothing can be promised.
+        """
         prob = np.asarray(prob_P, dtype=np.float64)
         return np.asarray(np.maximum(prob, 1 - prob) < self.certainty)
 
+    def _votes(self) -> dict[int, float]:
+        """Weight of each voter's side, by arm."""
+        weights = self._vote_weights()
+        return dict(zip(self.committee.voters.tolist(), weights.tolist(), strict=True))
+
     def _vote_weights(self) -> Float:
-        return (
-            self.guess.weights_K
-            if self.guessing
-            else np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
-        )
+        """The guess's, or for all arms those of half a pseudo-label better than a coin."""
+        if self.guessing:
+            return self.guess.weights_K
+        return np.full(len(self.committee.voters), float(np.log(0.55 / 0.45)))
 
     @property
     def price(self) -> float | None:
-        """The paced price for the next decision; None where there is no budget or nothing is fitted (then the committee's own)."""
+        """The paced price for the next decision.
+
+        None where there is no budget or nothing is fitted; then the committee's own holds.
+        """
         return None if self._pacer is None else self._pacer.price
 
     def record(self, cost: float) -> None:
-        """Count what one decision cost (vetoes left out), so that a budget is kept from the first decision on."""
+        """Count what one decision cost (vetoes left out).
+
+        A budget is kept from the first decision on.
+        """
         if self._pacer is not None:
             self._pacer.record(cost)
             self._spending = self._pacer.state_dict()
         else:
-            items, spent = int(self._spending["items"]) + 1, float(self._spending["spent"]) + cost
+            items = int(self._spending["items"]) + 1
+            spent = float(self._spending["spent"]) + cost
             self._spending = {
                 "items": np.array(items),
                 "spent": np.array(spent),
@@ -219,12 +253,14 @@ class OnlineCommittee:
 
     def rest_cost(self, asked: Sequence[int]) -> float:
         """What asking all arms costs beyond those asked."""
-        return float(
-            self.committee.costs[[k for k in range(self.committee.n_arms) if k not in asked]].sum()
-        )
+        rest = [k for k in range(self.committee.n_arms) if k not in asked]
+        return float(self.committee.costs[rest].sum())
 
     def scores_unlabelled(self, asked: Sequence[int]) -> bool:
-        """Whether a decision without a label is scored by the remaining arms too, for the label-free start; counts what that costs."""
+        """Whether a decision without a label is scored by the remaining arms too.
+
+        That serves the label-free start; what it costs is counted.
+        """
         cost = self.rest_cost(asked)
         wanted = self.wants_unlabelled() and self.extra_cost + cost <= self.policy.extra_cost
         self.extra_cost += cost if wanted else 0.0
@@ -233,13 +269,16 @@ class OnlineCommittee:
     def scores_all(
         self, asked: Sequence[int], unit: str, step: int, label_cost: float = 0.0
     ) -> bool:
-        """Whether a labelled decision is scored by the remaining arms too; counts what that and the label cost."""
+        """Whether a labelled decision is scored by the remaining arms too.
+
+        What that and the label cost is counted.
+        """
         cost = self.rest_cost(asked) + label_cost
         wanted = self.policy.scores_all(unit, step, self.store.n_random, self.extra_cost, cost)
         self.extra_cost += cost if wanted else 0.0
         return wanted
 
-    def add_label(
+    def add_label(  # noqa: PLR0913 - all that is known of one label
         self,
         margins_K: ArrayLike,
         label: bool,
@@ -261,10 +300,9 @@ class OnlineCommittee:
         if not random and propensity is None:
             self.dropped_labels += 1
             return None
+        weight = 1.0 if random else float(propensity or 0.0)
         advantage = self.committee.advantage(margins_K, label, category or None) if random else None
-        self.store.add(
-            margins_K, label, group, category, random, 1.0 if random else float(propensity or 0.0)
-        )
+        self.store.add(margins_K, label, group, category, random, weight)
         fell_back = advantage is not None and self.watch.tell(advantage)
         if fell_back:
             self.committee.fall_back()
@@ -274,11 +312,8 @@ class OnlineCommittee:
 
     def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
         n = self.store.n_random
-        if (
-            self.start == "dawid_skene"
-            and len(self.unlabelled) >= UNLABELLED
-            and self.guess.status != "dropped"
-        ):
+        guessed = self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED
+        if guessed and self.guess.status != "dropped":
             drawn = np.array(self.store.random)
             rows = np.array(self.store.margins)[drawn][:, self.committee.voters]
             self.guess.audit(rows, np.array(self.store.labels)[drawn])
@@ -292,30 +327,35 @@ class OnlineCommittee:
 
     def _entry(self, step: int, fell_back: bool) -> Refit:
         """Log where the committee stands."""
-        committee, gate = self.committee, self.committee.gate
-        gain, lower = (gate.gain, gate.lower) if gate else (float("nan"), float("nan"))
-        weights = "safe" if committee.plan is None else committee.plan.weights
-        known = (
-            step,
-            self.store.n_random,
-            committee.playing,
-            committee.single,
-            gain,
-            lower,
-            self.guess.status,
+        committee = self.committee
+        gate = committee.gate
+        entry = Refit(
+            step=step,
+            n_labels=self.store.n_random,
+            playing=committee.playing,
+            single=committee.single,
+            gain=gate.gain if gate else float("nan"),
+            lower=gate.lower if gate else float("nan"),
+            dawid_skene=self.guess.status,
+            weights="safe" if committee.plan is None else committee.plan.weights,
+            fell_back=fell_back,
         )
-        self.refits.append(Refit(*known, weights, fell_back))
-        return self.refits[-1]
+        self.refits.append(entry)
+        return entry
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The committee's own summary, and the test of its signed weights by later labels: labels told, wealth, alarm."""
-        told = {
+        """The committee's own summary, and the test of its signed weights by later labels.
+
+        The test is told by its labels, its wealth and its alarm.
+        """
+        watch = {
             "labels": self.watch.labels,
             "wealth": self.watch.largest,
             "false_alarm": FALSE_ALARM,
+            "fell_back": self.committee.barred,
         }
-        return self.committee.summary | {"watch": told | {"fell_back": self.committee.barred}}
+        return self.committee.summary | {"watch": watch}
 
     def state_dict(self) -> State:
         """Everything learned and counted, as arrays; the refit log is not part of it."""
@@ -338,7 +378,9 @@ class OnlineCommittee:
             self.watch.load(state["watch"])
         self._pace()
         cost, dropped, due = state["counts"].tolist()
-        self.extra_cost, self.dropped_labels, self._due = float(cost), int(dropped), int(due)
+        self.extra_cost = float(cost)
+        self.dropped_labels = int(dropped)
+        self._due = int(due)
 
 
 def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> State:

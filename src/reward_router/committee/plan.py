@@ -17,7 +17,10 @@ from reward_router.types import Float, Int
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fit learned: row 0 of the G axis is for everybody, row 1 + c for category c where categories are used."""
+    """What a fit learned.
+
+    Row 0 of the G axis is for everybody, row 1 + c for category c where categories are used.
+    """
 
     calibrator: Calibrator
     z_GK: Float
@@ -39,11 +42,11 @@ class Plan:
         return self.weights == "signed"
 
     def rows(self, category_P: Int) -> Int:
-        """The G row of each pair: 1 + category where categories are used and the category was seen, else 0."""
+        """The G row of each pair: 1 + category where it is used and was seen, else 0."""
         if not self.by_category:
             return np.zeros_like(category_P)
-        known = (category_P >= 0) & (category_P < len(self.z_GK) - 1)
-        return np.where(known, category_P + 1, 0)
+        seen = (category_P >= 0) & (category_P < len(self.z_GK) - 1)
+        return np.where(seen, category_P + 1, 0)
 
 
 def path_of_rows(x_PK: Float, row_P: Int, order_GT: Int, weight_GTT: Float) -> Float:
@@ -64,14 +67,18 @@ def walk(
     """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
     stop = np.abs(path) >= at_price(plan.bound_TL, price, plan.prices_L)
-    last = np.minimum(np.where(stop.any(axis=1), np.argmax(stop, axis=1), end), end)
+    first = np.where(stop.any(axis=1), np.argmax(stop, axis=1), end)
+    last = np.minimum(first, end)
     return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
 
 
 def paced_walk(
     plan: Plan, margins_PK: Float, category_P: Int, pacer: PricePacer, cost_K: Float, unit: float
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """`walk` over a stream: each row is decided at the pacer's price, which then learns what it cost. O(P (T^2 + L))."""
+    """`walk` over a stream. O(P (T^2 + L)).
+
+    Each row is decided at the pacer's price, which then learns what it cost.
+    """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
     spent_GT = np.cumsum(np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0), axis=1)
     last = np.zeros(len(path), dtype=np.int64)
@@ -83,15 +90,17 @@ def paced_walk(
 
 
 def paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
-    """(P, T) log-odds after 1..T arms of each row's own order, and (P,) the place of its last arm."""
+    """(P, T) log-odds after 1..T arms of each row's order, and (P,) the place of its last arm."""
     _, path_PT, end_P = _rows_and_paths(plan, margins_PK, category_P)
     return path_PT, end_P
 
 
 def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int, Float, Int]:
     row = plan.rows(category_P)
-    path = path_of_rows(plan.calibrator.log_odds(margins_PK), row, plan.order_GT, plan.weight_GTT)
-    return row, path, np.maximum((plan.order_GT >= 0).sum(1), 1)[row] - 1
+    log_odds = plan.calibrator.log_odds(margins_PK)
+    path = path_of_rows(log_odds, row, plan.order_GT, plan.weight_GTT)
+    length_G = np.maximum((plan.order_GT >= 0).sum(1), 1)
+    return row, path, length_G[row] - 1
 
 
 def _asked(plan: Plan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_]:

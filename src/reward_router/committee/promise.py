@@ -22,19 +22,30 @@ from reward_router.committee.plan import Plan, paths
 from reward_router.types import Float, Int
 
 CONFIDENCE = 0.9
-FOLDS, SET_ASIDE = 5, 2
+FOLDS = 5
+SET_ASIDE = 2
 POWER = 2.0  # times the fewest prompts at which no wrong answer at all would be proof
 LEVELS = np.concatenate([1 - np.geomspace(1e-5, 0.05, 40), np.linspace(0.945, 0.505, 40)])
-"""P(right) that a threshold asks for, the strictest first; above a coin, so that a tie is no answer and the next arm is asked."""
+"""P(right) that a threshold asks for, the strictest first.
+
+All are above a coin, so that a tie is no answer and the next arm is asked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is promised: of the pairs answered at most ``max_error`` are wrong, with probability CONFIDENCE over the labels.
+    """What is promised: of the pairs answered at most ``max_error`` are wrong.
 
-    ``threshold`` on |log-odds|: pairs below it after the last arm are abstained on (infinite:
-    nothing can be promised). On the labels set aside: ``labels`` rows, ``answered`` of them,
-    ``wrong`` of those; ``bound`` the upper confidence bound of the share of wrong answers.
+    It holds with probability CONFIDENCE over the labels that were set aside.
+
+    Args:
+        max_error: the share of wrong answers that is promised.
+        threshold: on |log-odds|; pairs below it after the last arm are abstained on. Infinite:
+            nothing can be promised.
+        labels: rows set aside.
+        answered: how many of them were answered.
+        wrong: how many of those wrongly.
+        bound: upper confidence bound of the share of wrong answers.
     """
 
     max_error: float
@@ -88,7 +99,7 @@ def set_aside(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
 
 
 def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promise]:
-    """The plan that asks until its threshold is met, and the promise that the rows set aside certify."""
+    """The plan that asks until its threshold is met, and the promise that ``held`` certifies."""
     path_PT, end_P = paths(plan, held.margins_PK, held.category_P)
     best = Promise(max_error, float("inf"), len(end_P), 0, 0, 1.0)
     fewest = POWER * np.log(1 - CONFIDENCE) / np.log(1 - max_error)
@@ -106,17 +117,25 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
 
 
 def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tuple[Float, Float]:
-    """(P,) 1 where a row is answered, and 1 where it is answered wrongly, when asking goes on until |log-odds| meets the threshold."""
+    """(P,) 1 where a row is answered, and (P,) 1 where it is answered wrongly.
+
+    Arms are asked until |log-odds| meets the threshold.
+    """
     within = np.arange(path_PT.shape[1]) <= end_P[:, None]
     sure = (np.abs(path_PT) >= threshold) & (path_PT != 0) & within
     answered_P = sure.any(axis=1)
-    at = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
-    return answered_P.astype(np.float64), (answered_P & (at * sign_P < 0)).astype(np.float64)
+    verdict_P = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
+    wrong_P = answered_P & (verdict_P * sign_P < 0)
+    return answered_P.astype(np.float64), wrong_P.astype(np.float64)
 
 
 def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, float]:
-    """(answers, wrong ones) divided by the design effect of whole prompts, at least 1; exact where each prompt has one row."""
-    n, wrong = float(answered_P.sum()), float(wrong_P.sum())
+    """(answers, wrong ones) divided by the design effect of whole prompts, at least 1.
+
+    It is exact where each prompt has one row.
+    """
+    n = float(answered_P.sum())
+    wrong = float(wrong_P.sum())
     share = wrong / n if n else 0.0
     if not 0 < share < 1:
         # without both outcomes the effect cannot be estimated: prompts count once
@@ -129,7 +148,10 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
 
 
 def tail(wrong: float, n: float, max_error: float) -> float:
-    """P(Binomial(n, max_error) <= wrong), by the incomplete beta function, which also takes counts that are not whole."""
+    """P(Binomial(n, max_error) <= wrong).
+
+    The incomplete beta function also takes counts that are not whole.
+    """
     return 1.0 if wrong >= n else float(betainc(n - wrong, wrong + 1, 1 - max_error))
 
 

@@ -1,4 +1,6 @@
-"""N responses to one prompt: ask arms one after another until most responses are told apart from the best.
+"""N responses to one prompt, ranked by arms that are asked one after another.
+
+Arms are asked until most responses are told apart from the best one.
 
 The unit of price is still one pair: an arm scores all N responses, every pair gets its log-odds,
 and the next arm is asked while fewer than ``quorum`` of the pairs (current best, other) have met
@@ -22,7 +24,10 @@ REFUSED_BELOW = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Calibrated judgement of N responses; ``calls`` counts responses scored, ``asked`` the arms in the order asked."""
+    """Calibrated judgement of N responses.
+
+    ``calls`` counts responses scored, ``asked`` holds the arms in the order asked.
+    """
 
     value_N: Float
     best: int
@@ -33,14 +38,12 @@ class Ranking:
 
     def confidence(self, better_P: ArrayLike, worse_P: ArrayLike) -> Float:
         """(P,) P(the first of each pair is the better one)."""
-        return sigmoid(
-            self.log_odds_NN[
-                np.asarray(better_P, dtype=np.int64), np.asarray(worse_P, dtype=np.int64)
-            ]
-        )
+        better = np.asarray(better_P, dtype=np.int64)
+        worse = np.asarray(worse_P, dtype=np.int64)
+        return sigmoid(self.log_odds_NN[better, worse])
 
 
-def judge_responses(
+def judge_responses(  # noqa: PLR0913 - the signature is public
     committee: Committee,
     ask: Callable[[int], ArrayLike],
     n_responses: int,
@@ -49,15 +52,24 @@ def judge_responses(
     first: int | None = None,
     quorum: float = 0.5,
 ) -> Ranking:
-    """Rank the responses of one prompt, asking arms lazily through ``ask(arm) -> scores_N`` (NaN: abstained).
+    """Rank the responses of one prompt, asking arms one after another. O(asked N^2).
 
-    ``first`` lets a router choose the first arm. ``quorum`` in (0, 1]: 1 also separates the
-    runner-up (best-of-n). ``value_N`` is each response's mean log-odds against the others, NaN
-    where no arm scored it. O(asked N^2). To ask many prompts in rounds, an arm at a time, hold one
-    `Panel` a prompt instead.
+    ``value_N`` of the ranking is each response's mean log-odds against the others, NaN where no arm
+    scored it. To ask many prompts in rounds, an arm at a time, hold one `Panel` a prompt instead.
+
+    Args:
+        committee: whom to ask.
+        ask: called with an arm, returns its (N,) scores; NaN: abstained.
+        n_responses: N.
+        category: the prompt's, where the committee knows any.
+        price: of a call; None: the committee's.
+        first: the arm to begin with, such as a router's; None: the committee's own order.
+        quorum: share of pairs with the best response that must be told apart, in (0, 1]. 1 also
+            separates the runner-up, as best-of-n needs it.
 
     >>> label = np.arange(60) % 2 == 0
-    >>> committee = Committee([1.0]).fit(np.where(label, 1.0, -1.0)[:, None] * np.arange(1, 61)[:, None], label)
+    >>> margins = np.where(label, 1.0, -1.0)[:, None] * np.arange(1, 61)[:, None]
+    >>> committee = Committee([1.0]).fit(margins, label)
     >>> ranking = judge_responses(committee, lambda arm: [0.2, 9.0, 3.0], 3)
     >>> ranking.best, ranking.asked, ranking.calls, bool(ranking.confidence([1], [0])[0] > 0.9)
     (1, (0,), 3, True)
@@ -89,7 +101,9 @@ def rank(
 def pair_weights(
     confidence_P: ArrayLike, min_confidence: float, how: str = "drop"
 ) -> tuple[Float, int]:
-    """(P,) weights of pairs and how many fell below: "drop" gives them 0, "weight" (2 c - 1) / (2 min - 1); the rest keep 1.
+    """(P,) weights of pairs, and how many of them are below the confidence.
+
+    "drop" gives those weight 0, "weight" gives them (2 c - 1) / (2 min - 1); the rest keep 1.
 
     >>> pair_weights([0.5, 0.6, 0.9], 0.7, "weight")
     (array([0. , 0.5, 1. ]), 2)
@@ -97,7 +111,8 @@ def pair_weights(
     confidence = np.asarray(confidence_P, dtype=np.float64)
     if how not in ("drop", "weight") or not 0.5 <= min_confidence < 1:
         raise InputError(
-            f"min_confidence must be in [0.5, 1) and how 'drop' or 'weight', got {min_confidence} and {how!r}"
+            "min_confidence must be in [0.5, 1) and how 'drop' or 'weight', "
+            f"got {min_confidence} and {how!r}"
         )
     low = confidence < min_confidence
     share = 0.0 if how == "drop" else (2 * confidence - 1) / max(2 * min_confidence - 1, 1e-9)
@@ -105,14 +120,24 @@ def pair_weights(
 
 
 class Panel:
-    """The growing evidence on one prompt's N responses: ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` the verdict.
+    """The growing evidence on one prompt's N responses.
 
-    ``ballot``: these arms judge and nobody else, each by the sign of its margin times
-    ``votes[arm]``, or by its calibrated log-odds where ``votes`` is None. InputError on no
-    responses, a quorum outside (0, 1], or scores of another length.
+    ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` gives the verdict.
+    InputError on no responses, a quorum outside (0, 1], or scores of another length.
+
+    Args:
+        committee: whom to ask.
+        n_responses: N.
+        category: the prompt's, where the committee knows any.
+        price: of a call; None: the committee's.
+        first: the arm to begin with; None: the committee's own order.
+        quorum: see `judge_responses`.
+        ballot: these arms judge and nobody else.
+        votes: weight of each arm of the ballot, which counts by the sign of its margins; None: it
+            counts by its calibrated log-odds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         committee: Committee,
         n_responses: int,
@@ -129,12 +154,10 @@ class Panel:
             raise InputError(
                 f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}"
             )
-        self.committee, self.n, self.category, self.quorum = (
-            committee,
-            n_responses,
-            category,
-            quorum,
-        )
+        self.committee = committee
+        self.n = n_responses
+        self.category = category
+        self.quorum = quorum
         self.price = committee.price if price is None else price
         self.first = None if first in committee.vetoes else first
         self.ballot = None if ballot is None else self._with_first(ballot)
@@ -142,7 +165,8 @@ class Panel:
         self.verdict: dict[int, Float] = {}
         self.scores: dict[int, Float] = {}
         self.calls = 0
-        self.refusal_N, self.scored_N = np.zeros(n_responses), np.zeros(n_responses, dtype=bool)
+        self.refusal_N = np.zeros(n_responses)
+        self.scored_N = np.zeros(n_responses, dtype=bool)
 
     def _with_first(self, ballot: Sequence[int]) -> tuple[int, ...]:
         voters = [arm for arm in ballot if arm not in self.committee.vetoes]
@@ -151,7 +175,10 @@ class Panel:
         return (self.first, *[arm for arm in voters if arm != self.first][: len(voters) - 1])
 
     def next(self) -> int | None:
-        """The arm to ask next, None to stop: vetoes, then the first arm, then who is worth the price. O(asked N^2)."""
+        """The arm to ask next, None to stop. O(asked N^2).
+
+        Vetoes come first, then the first arm, then whoever is worth the price.
+        """
         for veto in self.committee.vetoes:
             if veto not in self.scores:
                 return veto
@@ -201,19 +228,19 @@ class Panel:
     def log_odds(self) -> Float:
         """(N, N) log-odds that the row's response is better than the column's."""
         out = np.zeros((self.n, self.n))
-        every = dict.fromkeys(self.verdict, 1.0)
-        weights = (
-            every
-            if self.ballot is not None
-            else self.committee.weights(tuple(self.verdict), self.category)
-        )
+        if self.ballot is not None:
+            weights = dict.fromkeys(self.verdict, 1.0)
+        else:
+            weights = self.committee.weights(tuple(self.verdict), self.category)
         for arm, weight in weights.items():
             out += weight * self.verdict[arm]
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
         return np.where(gap != 0, gap, out)
 
     def _best(self, log_odds_NN: Float) -> int:
-        return int(np.argmax(log_odds_NN.sum(1) + SURE * (self.scored_N & (self.refusal_N == 0))))
+        # a response that was scored wins a tie against one that was not
+        scored = self.scored_N & (self.refusal_N == 0)
+        return int(np.argmax(log_odds_NN.sum(1) + SURE * scored))
 
     def ranking(self) -> Ranking:
         """The verdict of the arms asked so far."""

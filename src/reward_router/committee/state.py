@@ -39,18 +39,21 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     if "z_GK" not in state:
         return None
     calibrator = Calibrator(n_arms)
-    calibrator.load_state_dict(
-        {k.removeprefix("curve."): v for k, v in state.items() if k.startswith("curve.")}
-    )
+    curves = {
+        name.removeprefix("curve."): value
+        for name, value in state.items()
+        if name.startswith("curve.")
+    }
+    calibrator.load_state_dict(curves)
     arrays = {name: np.array(state[name]) for name in ARRAYS}
+    if "weights" in state:
+        weights = str(state["weights"])
+    else:  # as states said it before there were four kinds of weights
+        weights = "signed" if state["signed"] else "safe"
     return Plan(
         calibrator,
         **arrays,
         intensity=float(state["intensity"]),
         by_category=bool(state["by_category"]),
-        weights=str(state["weights"])
-        if "weights" in state
-        else "signed"
-        if state["signed"]
-        else "safe",
+        weights=weights,
     )

@@ -1,16 +1,20 @@
-"""When is another opinion worth its price? A dynamic program over the log-odds, with increments as they were observed.
+"""When is another opinion worth its price? A dynamic program over the log-odds.
 
-V_T(L) = max(s(L), s(-L)); V_t(L) = max{ max(s(L), s(-L)), -price c_t + s(L) E V_{t+1}(L + D) +
-s(-L) E V_{t+1}(L - D) }, s the sigmoid, D = y (L_{t+1} - L_t) out of fold in 41 quantiles (Gaussian
-increments fail where verdicts tie). The answer after arm t stands where |L_t| >= b_t, the largest
-|L| at which going on still wins. All prices of a grid are solved at once.
+    V_T(L) = max(s(L), s(-L))                                                                (1)
+    V_t(L) = max{ max(s(L), s(-L)),
+                  -price c_t + s(L) E V_{t+1}(L + D) + s(-L) E V_{t+1}(L - D) }              (2)
+
+with s the sigmoid and D = y (L_{t+1} - L_t) out of fold in 41 quantiles, as it was observed
+(Gaussian increments fail where verdicts tie). The answer after arm t stands where |L_t| >= b_t, the
+largest |L| at which going on still wins. All prices of a grid are solved at once.
 """
 
 import numpy as np
 
 from reward_router.types import Float
 
-REACH, STEP = 12.0, 0.05
+REACH = 12.0  # largest log-odds of the grid
+STEP = 0.05  # of the grid
 QUANTILES = (np.arange(41) + 0.5) / 41
 PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
 
@@ -24,25 +28,23 @@ def sigmoid(x: Float) -> Float:
 def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) -> Float:
     """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0.
 
-    Row t-1 belongs to prefix t.
-
-    ``increments_PT`` holds D of stage t in column t, the step from prefix t to prefix t + 1 (column
+    Row t-1 belongs to prefix t. ``increments_PT`` holds D of stage t in column t, the step from
+    prefix t to prefix t + 1 (column
     0, the first arm, is not used); ``cost_T`` the price of each arm in order, relative to the mean
     arm. O(T G (G L + 41)), G = 481 grid points.
     """
     grid = np.arange(-REACH, REACH + STEP / 2, STEP)
     n_stages = increments_PT.shape[1]
-    now = np.maximum(sigmoid(grid), sigmoid(-grid))[:, None]
+    now = np.maximum(sigmoid(grid), sigmoid(-grid))[:, None]  # equation (1)
     value = np.repeat(now, len(prices_L), axis=1)
     bound = np.zeros((n_stages, len(prices_L)))
     for t in range(n_stages - 1, 0, -1):
-        go_on = (
-            _expectation(value, np.quantile(increments_PT[:, t], QUANTILES), grid)
-            - prices_L * cost_T[t]
-        )
+        step_Q = np.quantile(increments_PT[:, t], QUANTILES)
+        go_on = _expectation(value, step_Q, grid) - prices_L * cost_T[t]
         wins = go_on > now + 1e-12
+        # half a step beyond the last grid point that wins, 0 where none does
         bound[t - 1] = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0).max(axis=0)
-        value = np.maximum(now, go_on)
+        value = np.maximum(now, go_on)  # equation (2)
     return bound
 
 
@@ -63,37 +65,42 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
 
 
 def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
-    """(T,) boundaries at one price, linear in log(price) between the grid's; above the grid's end its last column; a grid of one is taken as it is."""
+    """(T,) boundaries at one price, linear in log(price) between the grid's.
+
+    Above the grid's end its last column holds; a grid of one price is taken as it is.
+    """
     if len(prices_L) == 1:
         return np.asarray(bound_TL[..., 0])
-    place = np.interp(
-        np.log(max(price, 1e-6)), np.log(np.maximum(prices_L, 1e-6)), np.arange(len(prices_L))
-    )
+    log_prices = np.log(np.maximum(prices_L, 1e-6))
+    place = np.interp(np.log(max(price, 1e-6)), log_prices, np.arange(len(prices_L)))
     low = min(int(place), len(prices_L) - 2)
-    return np.asarray(
-        bound_TL[..., low] * (1 - (place - low)) + bound_TL[..., low + 1] * (place - low)
-    )
+    share = place - low
+    return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
 
 
 def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float:
-    """(T,) scale of each prefix's log-odds by out-of-fold log-loss, in [.02, limit], log T smoothed over 3 prefixes. O(P T) a step."""
+    """(T,) scale of each prefix's log-odds by out-of-fold log-loss, in [.02, limit].
+
+    log T is smoothed over 3 prefixes. O(P T) a step.
+    """
     agree = log_odds_PT * sign_P[:, None]
     log_t = np.zeros(agree.shape[1])
     for _ in range(25):
         t = np.exp(log_t)
         p = sigmoid(-t * agree)
+        # first and second derivative of the log-loss in log t
         slope = -(p * agree).sum(0) * t
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
-        log_t = np.clip(
-            log_t - np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5), np.log(0.02), np.log(limit)
-        )
+        step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
+        log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])
     return np.asarray(np.exp((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
 
 
 def log_loss(log_odds: Float, sign_P: Float) -> Float:
     """log(1 + exp(-y L)), elementwise along the first axis."""
-    agree = log_odds * (
-        sign_P if log_odds.ndim == 1 else sign_P.reshape(-1, *([1] * (log_odds.ndim - 1)))
-    )
-    return np.asarray(np.logaddexp(0.0, -agree))
+    if log_odds.ndim == 1:
+        side = sign_P
+    else:
+        side = sign_P.reshape(-1, *([1] * (log_odds.ndim - 1)))
+    return np.asarray(np.logaddexp(0.0, -(log_odds * side)))

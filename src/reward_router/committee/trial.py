@@ -1,4 +1,6 @@
-"""What would each way of judging be worth on labels it did not see? Repeated, nested, prompt-grouped cross-validation.
+"""What would each way of judging be worth on labels it did not see?
+
+This is repeated, nested cross-validation in which rows of one prompt stay together.
 
 Every outer fold fits each candidate from scratch (intensity, categories, temperatures and stopping
 inside) and picks the best single arm on the same rows; the rows left out give paired differences.
@@ -20,7 +22,8 @@ from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
 
 OUTER_FOLDS = 5
-FEWEST_FOLDINGS, MOST_FOLDINGS = 2, 5
+FEWEST_FOLDINGS = 2
+MOST_FOLDINGS = 5
 CLEAR = 2.0  # standard errors between foldings that a verdict must be away from turning
 NOTHING = 5e-4  # a twentieth of a point decides nothing worth another folding
 Z95 = 1.645
@@ -32,7 +35,10 @@ DISCOUNTS = (1.0, 1 / 3, 1 / 25)
 
 
 class Setting(NamedTuple):
-    """What every candidate is fitted with: relative costs, most arms, and the price of a unit of relative cost."""
+    """What every candidate is fitted with.
+
+    It is the relative costs, the most arms, and the price of a unit of relative cost.
+    """
 
     cost_K: Float
     max_calls: int
@@ -50,7 +56,10 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate out of fold, a row a labelled pair and a column a folding: right (1, 1/2, 0), its cost, its calls."""
+    """One candidate out of fold, a row a labelled pair and a column a folding.
+
+    ``right_PR`` holds 1, 1/2 or 0; ``cost_PR`` and ``calls_PR`` what was asked.
+    """
 
     right_PR: Float
     cost_PR: Float
@@ -62,18 +71,21 @@ class Trial:
 
     def joined(self, other: "Trial") -> "Trial":
         """With the foldings of another trial."""
-        pairs = zip(self._columns(), other._columns(), strict=True)
-        return Trial(*(np.concatenate(pair, axis=1) for pair in pairs))
-
-    def _columns(self) -> tuple[Float, Float, Float]:
-        return self.right_PR, self.cost_PR, self.calls_PR
+        return Trial(
+            np.concatenate([self.right_PR, other.right_PR], axis=1),
+            np.concatenate([self.cost_PR, other.cost_PR], axis=1),
+            np.concatenate([self.calls_PR, other.calls_PR], axis=1),
+        )
 
 
 Trials = dict[str, Trial]
 
 
 class Difference(NamedTuple):
-    """The mean of paired differences, its clustered standard error, and how far foldings alone move it."""
+    """The mean of paired differences.
+
+    ``error`` is its clustered standard error, ``between`` how far foldings alone move it.
+    """
 
     mean: float
     error: float
@@ -89,7 +101,10 @@ class Difference(NamedTuple):
 
 
 def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -> int:
-    """The arm with the best accuracy (ties and missing one half) less its price; the first among equals. O(P K)."""
+    """The arm with the best accuracy less its price, the first among equals. O(P K).
+
+    Ties and missing scores count one half.
+    """
     right = 0.5 + 0.5 * np.sign(np.nan_to_num(margins_PK)) * sign_P[:, None]
     return int(np.argmax(right.mean(0) - price * cost_K))
 
@@ -112,7 +127,8 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
 def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
     """one - other, paired; the standard error is at least that of half a row."""
     gap_PR = one_PR - other_PR
-    mean_P, foldings = gap_PR.mean(axis=1), gap_PR.shape[1]
+    mean_P = gap_PR.mean(axis=1)
+    foldings = gap_PR.shape[1]
     error = max(clustered_error(mean_P, group_P), 0.5 / len(mean_P))
     spread = float(gap_PR.mean(axis=0).std(ddof=1)) if foldings > 1 else float("inf")
     return Difference(float(mean_P.mean()), error, spread / np.sqrt(foldings))
@@ -121,7 +137,7 @@ def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
 def nested_trials(
     data: Labelled, candidates: Sequence[str], setting: Setting, settled: Callable[[Trials], bool]
 ) -> Trials:
-    """The best single arm and every candidate out of fold on the rows whose label was drawn at random.
+    """The best single arm and every candidate out of fold, on rows whose label was drawn at random.
 
     Foldings are added until ``settled`` says that the verdict is clear of them, at most
     MOST_FOLDINGS.
@@ -129,9 +145,10 @@ def nested_trials(
     trials: Trials = {}
     for number in range(MOST_FOLDINGS):
         more = _folding(data, candidates, setting, number)
-        trials = (
-            {name: trials[name].joined(trial) for name, trial in more.items()} if trials else more
-        )
+        if trials:
+            trials = {name: trials[name].joined(trial) for name, trial in more.items()}
+        else:
+            trials = more
         if number + 1 >= FEWEST_FOLDINGS and settled(trials):
             break
     return trials
@@ -139,20 +156,29 @@ def nested_trials(
 
 def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number: int) -> Trials:
     """All candidates over one folding."""
-    fold_P, drawn_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1), data.random_P
-    stages = [discounted(name, d) for name in candidates for d in range(len(DISCOUNTS))]
+    fold_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1)
+    drawn_P = data.random_P
+    stages = []
+    for name in candidates:
+        stages += [discounted(name, d) for d in range(len(DISCOUNTS))]
     table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
     for f in np.unique(fold_P):
         held_P = fold_P == f
-        train, test = data.take(~held_P), data.take(held_P & drawn_P)
         where = held_P & drawn_P
+        train = data.take(~held_P)
+        test = data.take(where)
         table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
         for name in OF_ALL:
             table[name][:, where] = _of_all(name, train, test, setting)
         for name in candidates:
             for d, rows in enumerate(_judged(train, test, setting, name, number)):
                 table[discounted(name, d)][:, where] = rows
-    return {name: Trial(*(row[drawn_P, None] for row in rows)) for name, rows in table.items()}
+    return {name: _trial(rows[:, drawn_P]) for name, rows in table.items()}
+
+
+def _trial(rows_3P: Float) -> Trial:
+    """Right, cost and calls of one folding."""
+    return Trial(rows_3P[0, :, None], rows_3P[1, :, None], rows_3P[2, :, None])
 
 
 def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
@@ -167,7 +193,11 @@ def discounted(name: str, number: int) -> str:
 
 
 def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Float:
-    """Every arm asked, weighed alike on margins of unit scale or by the log-odds of its accuracy, of either sign."""
+    """Right, cost and calls where every arm is asked.
+
+    Arms are weighed alike on margins of unit scale, or by the log-odds of their accuracy, of either
+    sign.
+    """
     drawn = train.take(train.random_P)
     if name == OF_ALL[0]:
         value_P = setting.shape("mean").calibrator(drawn).log_odds(test.margins_PK).sum(axis=1)
@@ -176,13 +206,9 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
         value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
     right_P = credit(value_P, test.sign_P)
-    return np.stack(
-        [
-            right_P,
-            np.full_like(right_P, setting.cost_K.sum()),
-            np.full_like(right_P, len(setting.cost_K)),
-        ]
-    )
+    cost_P = np.full_like(right_P, setting.cost_K.sum())
+    calls_P = np.full_like(right_P, len(setting.cost_K))
+    return np.stack([right_P, cost_P, calls_P])
 
 
 def _judged(
@@ -190,28 +216,29 @@ def _judged(
 ) -> list[Float]:
     """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
     plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
-    found = []
+    judged = []
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
-        found.append(
-            np.stack([credit(log_odds_P, test.sign_P), asked_PK @ setting.cost_K, asked_PK.sum(1)])
-        )
-    return found
+        right_P = credit(log_odds_P, test.sign_P)
+        judged.append(np.stack([right_P, asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+    return judged
 
 
 def over_sources(
     data: Labelled, source_P: Int, setting: Setting, seed: int
 ) -> list[tuple[NDArray[np.bool_], Trials]]:
-    """``safe`` and ``signed`` judged on each source by what all the others taught: (the source's rows, trials) of each."""
-    found = []
+    """``safe`` and ``signed`` judged on each source by what all the others taught.
+
+    Returns the source's rows and the trials of each.
+    """
+    by_source = []
     for source in np.unique(source_P):
         here_P = source_P == source
-        train, test = data.take(~here_P), data.take(here_P & data.random_P)
-        judged = {name: _judged(train, test, setting, name, seed)[0] for name in ("safe", "signed")}
-        found.append(
-            (
-                here_P & data.random_P,
-                {n: Trial(*(row[:, None] for row in rows)) for n, rows in judged.items()},
-            )
-        )
-    return found
+        train = data.take(~here_P)
+        test = data.take(here_P & data.random_P)
+        trials = {}
+        for name in ("safe", "signed"):
+            at_full_price = _judged(train, test, setting, name, seed)[0]
+            trials[name] = _trial(at_full_price)
+        by_source.append((here_P & data.random_P, trials))
+    return by_source

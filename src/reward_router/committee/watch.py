@@ -1,4 +1,6 @@
-"""Do the stream's own later labels still speak for weights of either sign? A one-sided sequential test that may stop at any time.
+"""Do the stream's own later labels still speak for weights of either sign?
+
+This is a one-sided sequential test that may stop at any time.
 
 Each label drawn at random is first judged by both plans, then learned from. With d = right(signed)
 - right(safe) in [-1, 1] the wealth of a bettor against the signed plan, prod(1 - bet d), is a
@@ -29,14 +31,17 @@ class Watch:
 
     def __init__(self) -> None:
         """The first bettor starts; nothing was bet yet."""
-        self.log_wealth_SJ, self.labels, self.largest = np.zeros((1, len(BETS))), 0, 0.0
+        self.log_wealth_SJ = np.zeros((1, len(BETS)))
+        self.labels = 0
+        self.largest = 0.0
 
     @property
     def wealth(self) -> float:
         """What all bettors who have started own together."""
         start_S = np.arange(1, len(self.log_wealth_SJ) + 1)
         own_S = np.exp(np.minimum(self.log_wealth_SJ, 300.0)).mean(axis=1)
-        return float(own_S @ (1 / (start_S * (start_S + 1))))
+        share_S = 1 / (start_S * (start_S + 1))  # they sum to 1
+        return float(own_S @ share_S)
 
     @property
     def alarm(self) -> bool:
@@ -48,9 +53,9 @@ class Watch:
         self.log_wealth_SJ = np.vstack([self.log_wealth_SJ, np.zeros(len(BETS))])
 
     def tell(self, advantage: float) -> bool:
-        """One label: right(signed) - right(safe), in [-1, 1]; whether the alarm is on.
+        """Take one label: ``advantage`` is right(signed) - right(safe), in [-1, 1].
 
-        O(bettors).
+        Returns whether the alarm is on. O(bettors).
         """
         self.log_wealth_SJ = self.log_wealth_SJ + np.log1p(-BETS * advantage)
         self.labels += 1
@@ -64,5 +69,6 @@ class Watch:
     def load(self, numbers: Any) -> None:
         """Restore what `numbers` wrote."""
         labels, largest, *log_wealth = np.asarray(numbers, dtype=np.float64).tolist()
-        self.labels, self.largest = int(labels), largest
+        self.labels = int(labels)
+        self.largest = largest
         self.log_wealth_SJ = np.array(log_wealth).reshape(-1, len(BETS))

@@ -95,7 +95,8 @@ class Dispatcher:
             raise InputError(
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
             )
-        self.router, self.seed = router, int(seed)
+        self.router = router
+        self.seed = int(seed)
         self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = router.warmup
         self._believed = without_forced_pulls(router)
@@ -148,7 +149,8 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             x = inputs.contexts(contexts, self._live.width, self.ledger.contexts == "f32")
-            units, step = inputs.units(unit_ids, len(x)), inputs.step_number(step)
+            units = inputs.units(unit_ids, len(x))
+            step = inputs.step_number(step)
             counts = inputs.unit_counts(n_units, len(x))
             keys = [inputs.decision_key(step, unit) for unit in units]
             known = {key: row for key, (row, _) in self.ledger.find(keys).items()}
@@ -291,17 +293,16 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             seqs = self._seqs([c.decision_id for c in calls])
-            at, prices = self.ledger.last_seq + 1, {**self._prices, **state.costs}
+            at = self.ledger.last_seq + 1
+            prices = {**self._prices, **state.costs}
             rows = [called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)]
             self._live.commit(rows, answers(rows))
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
-        unit, source, gold = (
-            inputs.text(unit_id, "unit id"),
-            inputs.text(source, "source"),
-            finite(value, "label"),
-        )
+        unit = inputs.text(unit_id, "unit id")
+        source = inputs.text(source, "source")
+        gold = finite(value, "label")
         with self._lock:
             self._live.fresh()
             self._live.commit(
@@ -317,7 +318,8 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
-            number, why = arm_number(state, arm), inputs.text(reason, "reason")
+            number = arm_number(state, arm)
+            why = inputs.text(reason, "reason")
             row = Failed(self.ledger.last_seq + 1, decision, number, why)
             self._live.commit([row], [row])
 

@@ -136,7 +136,8 @@ def rested(
         if not breaker.drawn(present[k]) and believed(router, context_BD[row : row + 1])[0, k] == 0:
             continue
         taken.add(row)
-        probs_BK[row], forced_B[row] = np.eye(len(present))[k], False
+        probs_BK[row] = np.eye(len(present))[k]
+        forced_B[row] = False
     return probs_BK, forced_B
 
 

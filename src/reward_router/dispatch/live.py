@@ -28,8 +28,11 @@ class Live:
         self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int
     ) -> None:
         """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
-        self.ledger, self.snapshot_every, self.dim = ledger, snapshot_every, state.router.dim
-        self._state, scaler = state, state.scaler
+        self.ledger = ledger
+        self.snapshot_every = snapshot_every
+        self.dim = state.router.dim
+        self._state = state
+        scaler = state.scaler
         binding = {
             "arms": list(state.names),
             "router": type(state.router).__name__,
@@ -63,11 +66,9 @@ class Live:
         self._state.load(found[2], found[1], self.ledger, found[0])
         fold(self._state, self.ledger, found[0])
         self.width = self.dim or self.ledger.width() or self._state.width
-        self._applied, self._generation, self._writing = (
-            self.ledger.last_seq,
-            self.ledger.generation,
-            False,
-        )
+        self._applied = self.ledger.last_seq
+        self._generation = self.ledger.generation
+        self._writing = False
 
     def fresh(self) -> FoldState:
         """The state after the ledger's last event."""
@@ -80,10 +81,9 @@ class Live:
 
     def commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
         """Write events and apply what the state needs of them; what the router refuses is put aside again."""
-        before, self._writing = (
-            self._applied,
-            True,
-        )  # found set: the end of a write was not seen, the file knows
+        # found set: the end of a write was not seen, the file knows
+        before = self._applied
+        self._writing = True
         self.ledger.append(rows)
         self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
         try:
@@ -93,7 +93,8 @@ class Live:
         ) as error:  # whatever a router raises: what it cannot learn must not stay, or no fold ends
             self.ledger.rewind(before, f"refused by the router: {type(error).__name__}: {error}")
             raise
-        self._applied, self._writing = self.ledger.last_seq, False
+        self._applied = self.ledger.last_seq
+        self._writing = False
         if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
             try:
                 self.snapshot()

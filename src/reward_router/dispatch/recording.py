@@ -30,7 +30,8 @@ def called(
         inputs.number_or_none(getattr(call, field), field)
         for field in ("score", "seconds", "price")
     ]
-    response, arm = inputs.text(call.response_id, "response id"), arm_number(state, call.arm)
+    response = inputs.text(call.response_id, "response id")
+    arm = arm_number(state, call.arm)
     price = numbers[2] if numbers[2] is not None else prices.get(state.names[arm])
     return Called(seq, decision, response, arm, numbers[0], str(call.status), numbers[1], price)
 

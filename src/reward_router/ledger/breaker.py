@@ -24,11 +24,10 @@ from reward_router.errors import InputError
 from reward_router.types import State
 
 MOST_PAUSE = 40
-PAID, FAILED, CALLED = (
-    0,
-    1,
-    2,
-)  # what is known of an arm and a decision; the later outweighs the earlier
+# what is known of an arm and a decision; the later outweighs the earlier
+PAID = 0
+FAILED = 1
+CALLED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +124,10 @@ class Breaker:
     def __init__(self, rule: BreakerRule, n_arms: int) -> None:
         """All arms work."""
         self.rule = rule
-        self.clock, self.last, self.since = (
-            0,
-            0,
-            -1,
-        )  # decisions so far, seq of the newest, seq when the last arm began to rest
+        # decisions so far, seq of the newest, seq when the last arm began to rest
+        self.clock = 0
+        self.last = 0
+        self.since = -1
         self.circuits = [_Circuit() for _ in range(n_arms)]
         self.resting: set[int] = set()
 
@@ -170,8 +168,10 @@ class Breaker:
             mine = self.circuits[arm]
             if mine.level:
                 mine.probe = self.clock
-            mine.pull, mine.pull_clock = seq, self.clock
-        self.clock, self.last = self.clock + 1, seq
+            mine.pull = seq
+            mine.pull_clock = self.clock
+        self.clock = self.clock + 1
+        self.last = seq
 
     def answered(self, arm: int, position: int, outcome: int = CALLED) -> None:
         """The arm answered about the decision with seq ``position``; ``outcome`` PAID: so a payoff says, not a call."""
@@ -209,7 +209,8 @@ class Breaker:
         """Nobody could judge, and the caller was told: the arm whose pause ends first is asked next."""
         if self.resting:
             soonest = min(self.resting, key=lambda arm: (self.waits(arm), arm))
-            self.circuits[soonest].until, self.circuits[soonest].probe = self.clock, -1
+            self.circuits[soonest].until = self.clock
+            self.circuits[soonest].probe = -1
             self.since = self.last
 
     def _fresh(self, arm: int, present: bool) -> None:
@@ -220,7 +221,9 @@ class Breaker:
 
     def _note(self, circuit: _Circuit, position: int, outcome: int) -> bool:
         """Enter an outcome at its place among the decisions. True: the arm is to rest."""
-        places, outcomes, rule = circuit.position, circuit.outcome, self.rule
+        places = circuit.position
+        outcomes = circuit.outcome
+        rule = self.rule
         at = bisect_left(places, position)
         if at < len(places) and places[at] == position:
             if outcomes[at] >= outcome:
@@ -256,7 +259,9 @@ class Breaker:
 
     def _close(self, arm: int, position: int) -> None:
         circuit = self.circuits[arm]
-        circuit.level, circuit.probe, circuit.floor = 0, -1, position
+        circuit.level = 0
+        circuit.probe = -1
+        circuit.floor = position
         self.resting.discard(arm)
         self._all_rest()
 

@@ -95,7 +95,9 @@ class FoldState:
         rule: BreakerRule | None = None,
     ) -> None:
         """The state before the first event. ``rule`` None: no arm ever rests."""
-        self.router, self.scaler, self.hold_back = router, scaler, hold_back
+        self.router = router
+        self.scaler = scaler
+        self.hold_back = hold_back
         self.names = list(names)
         self.costs: dict[str, float | None] = {}
         self.present = list(range(len(names)))
@@ -179,7 +181,9 @@ class FoldState:
             raise LedgerError(
                 f"event {row.seq} releases payoffs that are not the ones held back: the ledger was altered"
             )
-        held, self.held, self.released = self.held, [], True
+        held = self.held
+        self.held = []
+        self.released = True
         for p in held:
             self.scaler.push(cast(float, p.row.raw))
         self._learn(held, unpack(row.scaled))
@@ -277,9 +281,11 @@ class FoldState:
                 f"{ledger.path}: this router cannot take the state in the ledger: {error}"
             ) from error
         self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
-        self.names, self.present = list(head["names"]), state["present"].tolist()
+        self.names = list(head["names"])
+        self.present = state["present"].tolist()
         self.costs = dict(head.get("costs", {}))
-        self.pulls, self.version = state["pulls"].copy(), int(state["version"])
+        self.pulls = state["pulls"].copy()
+        self.version = int(state["version"])
         enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
         self.released = bool(state["released"]) if "released" in state else enough
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
@@ -298,7 +304,8 @@ class FoldState:
 
     def _fold_breaker(self, ledger: Store, upto: int) -> None:
         """The breaker as of event ``upto``, from the events alone."""
-        names, self.names = self.names, list((ledger.meta("binding") or {}).get("arms", self.names))
+        names = self.names
+        self.names = list((ledger.meta("binding") or {}).get("arms", self.names))
         paid = (
             Answer(row.seq, row.decision, decision.arm, PAID) for row, decision in ledger.payments()
         )

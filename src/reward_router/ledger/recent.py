@@ -22,7 +22,8 @@ class Recent:
         """Events that were committed just now; the oldest decisions make room."""
         for row in rows:
             if isinstance(row, Decided):
-                self._found[row.id], self._ids[row.seq] = (row, None), row.id
+                self._found[row.id] = (row, None)
+                self._ids[row.seq] = row.id
             elif isinstance(row, Paid) and row.decision in self._ids:
                 key = self._ids[row.decision]
                 self._found[key] = (self._found[key][0], row)

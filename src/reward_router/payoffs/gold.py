@@ -20,7 +20,8 @@ def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
     1.0
     """
-    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
+    score_N = np.asarray(score_N, np.float64)
+    gold_N = np.asarray(gold_N, np.float64)
     better_NN = gold_N[:, None] > gold_N[None, :]
     gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
     if gap_P.size == 0:
@@ -33,7 +34,8 @@ def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
 
     None where unknown. O(N).
     """
-    score_N, gold_N = np.asarray(score_N, np.float64), np.asarray(gold_N, np.float64)
+    score_N = np.asarray(score_N, np.float64)
+    gold_N = np.asarray(gold_N, np.float64)
     if not np.isfinite(score_N).any():
         return None
     best = float(np.mean(gold_N[score_N == np.nanmax(score_N)]))

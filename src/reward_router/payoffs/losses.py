@@ -32,7 +32,8 @@ def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
 
     (B,), (B,) -> (B,).
     """
-    before, after = _losses(before_B), _losses(after_B)
+    before = _losses(before_B)
+    after = _losses(after_B)
     if before.shape != after.shape:
         raise InputError(
             f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers"
@@ -60,7 +61,8 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
     [1.0, 0.0]
     """
-    own, loss = _losses(own_B), np.asarray(loss_BK, dtype=np.float64)
+    own = _losses(own_B)
+    loss = np.asarray(loss_BK, dtype=np.float64)
     if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or np.isinf(loss).any():
         raise InputError(
             f"full_advantage: losses of shape {loss.shape}; allowed ({own.shape[0]}, K) finite, or NaN for no label"
@@ -81,7 +83,8 @@ def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
     [[1, -1, 0]]
     """
-    gap, own = np.asarray(gap_PK, np.float64), np.asarray(own_P, np.int64)
+    gap = np.asarray(gap_PK, np.float64)
+    own = np.asarray(own_P, np.int64)
     sign_PK = np.where(np.abs(gap) > np.asarray(margin_K, np.float64), np.sign(gap), 0.0)
     return np.asarray(sign_PK * sign_PK[np.arange(len(own)), own][:, None], np.int64)
 
@@ -92,10 +95,8 @@ def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float
     >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
     [[0.5, 2.0, nan]]
     """
-    own, flipped = (
-        np.asarray(own_P, np.float64)[:, None],
-        np.asarray(flipped_P, np.float64)[:, None],
-    )
+    own = np.asarray(own_P, np.float64)[:, None]
+    flipped = np.asarray(flipped_P, np.float64)[:, None]
     return np.where(label_PK > 0, own, np.where(label_PK < 0, flipped, np.nan))
 
 

@@ -52,7 +52,10 @@ class QuantileScaler:
             raise InputError(
                 f"QuantileScaler: window={window!r}; allowed None or at least max(2, warmup)={max(2, warmup)}"
             )
-        self.low, self.high, self.warmup, self.window = float(low), float(high), int(warmup), window
+        self.low = float(low)
+        self.high = float(high)
+        self.warmup = int(warmup)
+        self.window = window
         self._history: list[float] = []
         self._sorted: list[float] = []
         self._synced = 0
@@ -94,7 +97,8 @@ class QuantileScaler:
     def scale_together(self, values: Sequence[float]) -> list[float]:
         """Scale values by their own common quantiles, order-free; the history is neither read nor changed. O(n log n)."""
         clean = sorted(finite(v, "payoff") for v in values)
-        lo, hi = _quantile(clean, self.low), _quantile(clean, self.high)
+        lo = _quantile(clean, self.low)
+        hi = _quantile(clean, self.high)
         return [_linear(float(v) + 0.0, lo, hi) for v in values]
 
     def push(self, value: float) -> None:
@@ -135,7 +139,9 @@ class QuantileScaler:
         self._load(history.tolist())
 
     def _load(self, history: list[float]) -> None:
-        self._history, self._sorted, self._synced = history, [], 0
+        self._history = history
+        self._sorted = []
+        self._synced = 0
 
     def _sync(self) -> None:
         fresh = self._history[self._synced :]
@@ -169,7 +175,8 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
     # numpy's "linear" (Hyndman and Fan's type 7): position q (n - 1) between two order statistics
     at = q * (len(ordered) - 1)
     i = int(at)
-    below, above = ordered[i], ordered[min(i + 1, len(ordered) - 1)]
+    below = ordered[i]
+    above = ordered[min(i + 1, len(ordered) - 1)]
     return below + (above - below) * (at - i)
 
 

@@ -1,1 +1,5 @@
-"""The linear algebra of Gaussian posteriors: one an arm, side by side in memory, with and without forgetting, and P(arm wins)."""
+"""The linear algebra of Gaussian posteriors.
+
+There is one posterior an arm, with or without forgetting; they lie side by side in memory. The
+probability that an arm wins is computed from them.
+"""

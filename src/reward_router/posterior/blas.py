@@ -27,13 +27,11 @@ Threads = tuple[Callable[[], int], Callable[[int], None]]
 def _openblas() -> tuple[Threads, ...]:
     """(get, set) of the thread count of every OpenBLAS that NumPy and SciPy carry."""
     site = Path(np.__file__).parent.parent
-    folders = [
-        site / part for part in ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")
-    ]
-    paths = sorted(
-        path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*")
-    )
-    return tuple(found for path in paths if (found := _threads(ctypes.CDLL(str(path)))) is not None)
+    parts = ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")
+    folders = [site / part for part in parts]
+    paths = [path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*")]
+    setters = [_threads(ctypes.CDLL(str(path))) for path in sorted(paths)]
+    return tuple(setter for setter in setters if setter is not None)
 
 
 def _threads(library: ctypes.CDLL) -> Threads | None:
@@ -50,7 +48,8 @@ class one_thread:
 
     def __enter__(self) -> None:
         """Remember the counts and set 1 where they differ."""
-        self._before = [(put, count) for get, put in _openblas() if (count := get()) != 1]
+        counts = [(put, get()) for get, put in _openblas()]
+        self._before = [(put, count) for put, count in counts if count != 1]
         for put, _ in self._before:
             put(1)
 
@@ -77,8 +76,12 @@ def symmetric_vector(a_DD: Array, x_D: Array) -> Array:
 
 
 def symmetric_vectors(a_KDD: Array, x_D: Array) -> Array:
-    """A x of each of K C-ordered matrices that hold their upper triangle: (K, D), bit for bit ``symmetric_vector``'s."""
-    symv, out_KD = _routines(_letter(a_KDD))[0], np.empty(a_KDD.shape[:2], a_KDD.dtype)
+    """A x of each of K C-ordered matrices that hold their upper triangle: (K, D).
+
+    The numbers are bit for bit those of ``symmetric_vector``.
+    """
+    symv = _routines(_letter(a_KDD))[0]
+    out_KD = np.empty(a_KDD.shape[:2], a_KDD.dtype)
     for out_D, a_DD in zip(out_KD, a_KDD, strict=True):
         out_D[:] = symv(1.0, a_DD.T, x_D, lower=1)
     return out_KD
@@ -90,7 +93,10 @@ def symmetric_rows(a_DD: Array, x_ND: Array) -> Array:
 
 
 def quadratic_rows(a_DD: Array, x_ND: Array, square_ND: Array) -> Array:
-    """x'Ax of each row as 2 x'Lx - sum A_ii x_i^2 with L the lower triangle: half the flops of A X'."""
+    """x'Ax of each row as 2 x'Lx - sum A_ii x_i^2 with L the lower triangle.
+
+    That takes half the flops of A X'.
+    """
     product_ND = _routines(_letter(a_DD))[2](2.0, a_DD, x_ND.T, side=0, lower=1).T
     return np.asarray(np.einsum("nd,nd->n", product_ND, x_ND) - square_ND @ np.diagonal(a_DD))
 
@@ -107,15 +113,16 @@ def subtract_rows(y_D: Array, a_TD: Array, z_T: Array) -> None:
 
 def packed(a_DD: Array) -> Array:
     """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
-    return np.concatenate(
-        [np.empty(0, a_DD.dtype), *(row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)]))]
-    )
+    columns = [row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)])]
+    return np.concatenate([np.empty(0, a_DD.dtype), *columns])
 
 
 def unpacked(packed_P: Array, dim: int) -> Array:
     """The Fortran-ordered matrix of ``packed``; its upper triangle is zeros."""
-    a_DD, at = np.zeros((dim, dim), packed_P.dtype), 0
+    a_DD = np.zeros((dim, dim), packed_P.dtype)
+    start = 0
     for i in range(dim):
-        a_DD[i, i:] = packed_P[at : at + dim - i]
-        at += dim - i
+        stop = start + dim - i
+        a_DD[i, i:] = packed_P[start:stop]
+        start = stop
     return a_DD.T

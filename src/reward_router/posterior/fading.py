@@ -1,4 +1,6 @@
-"""One arm's Gaussian posterior where old evidence fades: by ``discount`` a payoff of any arm, or out of a ``window``.
+"""One arm's Gaussian posterior where old evidence fades.
+
+It fades by ``discount`` a payoff of any arm, or falls out of a ``window``.
 
 Precision L(t) = lambda I + sum_i discount^(t - t_i) w_i x_i x_i' / noise_var over the rows still in
 the window: the prior is never discounted (D-LinUCB, arXiv:1909.09146, with the prior re-injected),
@@ -22,7 +24,7 @@ from reward_router.types import Float, State
 
 
 class FadingPosterior:
-    """N(theta, Sigma) of one arm for C response columns; reads and writes take the clock ``now``."""
+    """N(theta, Sigma) of one arm for C response columns; all calls take the clock ``now``."""
 
     state_names = (
         "theta_CD",
@@ -45,20 +47,26 @@ class FadingPosterior:
     ) -> None:
         """``discount`` in (0, 1]; ``window`` in payoffs of all arms, None: unlimited."""
         columns, dim = theta_CD.shape
-        self.theta_CD, self.precision, self.noise_var = (
-            theta_CD.astype(np.float64),
-            precision,
-            noise_var,
-        )
-        self.discount, self.window, self.limit = discount, window, max(dim // 2, 32)
-        self.rows_ND, self.rows_NC = np.empty((0, dim)), np.empty((0, columns))
-        self.weight_N, self.stamp_N = np.empty(0), np.empty(0, np.int64)
+        self.theta_CD = theta_CD.astype(np.float64)
+        self.precision = precision
+        self.noise_var = noise_var
+        self.discount = discount
+        self.window = window
+        self.limit = max(dim // 2, 32)
+        self.rows_ND = np.empty((0, dim))
+        self.rows_NC = np.empty((0, columns))
+        self.weight_N = np.empty(0)
+        self.stamp_N = np.empty(0, np.int64)
         self.gram_DD: Float | None = None
-        self.moment_CD, self.gram_stamp = np.zeros((columns, dim)), 0
+        self.moment_CD = np.zeros((columns, dim))
+        self.gram_stamp = 0
         self._factor: tuple[int, Float, Float, bool] | None = None
 
     def add(self, x_ND: Array, y_NC: Float, weight_N: Float, stamp_N: Array) -> None:
-        """Append rows seen at these clock times; expired rows are dropped, full buffers folded in."""
+        """Append rows seen at these clock times.
+
+        Expired rows are dropped, and full buffers are folded in.
+        """
         self._factor = None
         self.rows_ND = np.concatenate([self.rows_ND, x_ND])
         self.rows_NC = np.concatenate([self.rows_NC, y_NC])
@@ -70,36 +78,42 @@ class FadingPosterior:
             self._fold()
 
     def _keep(self, live_N: Array) -> None:
-        self.rows_ND, self.rows_NC = self.rows_ND[live_N], self.rows_NC[live_N]
-        self.weight_N, self.stamp_N = self.weight_N[live_N], self.stamp_N[live_N]
+        self.rows_ND = self.rows_ND[live_N]
+        self.rows_NC = self.rows_NC[live_N]
+        self.weight_N = self.weight_N[live_N]
+        self.stamp_N = self.stamp_N[live_N]
 
     def _fold(self) -> None:
-        """Move the oldest ``limit`` rows into the Gram matrix and the moments, as of the last one's time."""
-        part, now = slice(0, self.limit), int(self.stamp_N[self.limit - 1])
-        fade_N = self.weight_N[part] * self.discount ** (now - self.stamp_N[part]).astype(
-            np.float64
-        )
+        """Move the oldest ``limit`` rows into the Gram matrix and the moments.
+
+        Both are then as of the time of the last of these rows.
+        """
+        part = slice(0, self.limit)
+        now = int(self.stamp_N[self.limit - 1])
+        age_N = (now - self.stamp_N[part]).astype(np.float64)
+        fade_N = self.weight_N[part] * self.discount**age_N
         root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[part]
         keep = self.discount ** float(now - self.gram_stamp)
         old_DD = 0.0 if self.gram_DD is None else keep * self.gram_DD
         self.gram_DD = old_DD + root_ND.T @ root_ND
         surprise_NC = self.rows_NC[part] - self.rows_ND[part] @ self.theta_CD.T
-        self.moment_CD = (
-            keep * self.moment_CD + (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
-        )
+        moment_CD = (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
+        self.moment_CD = keep * self.moment_CD + moment_CD
         self.gram_stamp = now
         self._keep(np.arange(len(self.stamp_N)) >= self.limit)
 
     def _factorise(self, now: int) -> tuple[int, Float, Float, bool]:
-        """(clock, factor, theta, dual?) of the posterior at ``now``, kept until the clock or the rows change."""
+        """(clock, factor, theta, whether it is the dual form) of the posterior at ``now``.
+
+        They are kept until the clock or the rows change.
+        """
         changes = self.discount < 1 or (self.window is not None and len(self.stamp_N) > 0)
         if self._factor is not None and (self._factor[0] == now or not changes):
             return self._factor
         age_N = now - self.stamp_N
         live_N = age_N < (self.window or np.inf)
-        fade_N = np.where(live_N, self.weight_N * self.discount ** age_N.astype(np.float64), 0.0)[
-            live_N
-        ]
+        faded_N = self.weight_N * self.discount ** age_N.astype(np.float64)
+        fade_N = np.where(live_N, faded_N, 0.0)[live_N]
         root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[live_N]
         surprise_NC = self.rows_NC[live_N] - self.rows_ND[live_N] @ self.theta_CD.T
         response_NC = np.sqrt(fade_N)[:, None] * surprise_NC
@@ -120,9 +134,8 @@ class FadingPosterior:
         root_NN = np.linalg.cholesky(kernel_NN)
         y_ND = solve_triangular(root_NN, root_ND, lower=True, check_finite=False)
         y_ND = np.asarray(y_ND, np.float64)
-        return y_ND, self.theta_CD + solve_triangular(
-            root_NN, response_NC, lower=True, check_finite=False
-        ).T @ y_ND
+        white_NC = solve_triangular(root_NN, response_NC, lower=True, check_finite=False)
+        return y_ND, self.theta_CD + white_NC.T @ y_ND
 
     def _primal(self, root_ND: Float, response_NC: Float, now: int) -> tuple[Float, Float]:
         """The Cholesky factor of L(now) and theta = theta_0 + L^-1 moments."""
@@ -135,9 +148,8 @@ class FadingPosterior:
         lambda_DD[np.diag_indices(len(lambda_DD))] += self.precision
         root_DD: Float = np.asarray(np.linalg.cholesky(lambda_DD), np.float64)
         moment_CD = keep * self.moment_CD + response_NC.T @ root_ND
-        return root_DD, self.theta_CD + cho_solve(
-            (root_DD, True), moment_CD.T, check_finite=False
-        ).T
+        shift_DC = cho_solve((root_DD, True), moment_CD.T, check_finite=False)
+        return root_DD, self.theta_CD + shift_DC.T
 
     def moments(self, x_BD: Array, now: int) -> tuple[Float, Float]:
         """Means (B, C) and variances (B,) of x'theta at clock ``now``."""
@@ -145,9 +157,8 @@ class FadingPosterior:
         x_BD = x_BD.astype(np.float64)
         if dual:
             z_BN = x_BD @ factor.T
-            var_B = (
-                np.einsum("bd,bd->b", x_BD, x_BD) - np.einsum("bn,bn->b", z_BN, z_BN)
-            ) / self.precision
+            reduction_B = np.einsum("bn,bn->b", z_BN, z_BN)
+            var_B = (np.einsum("bd,bd->b", x_BD, x_BD) - reduction_B) / self.precision
         else:
             from scipy.linalg import solve_triangular
 
@@ -170,17 +181,18 @@ class FadingPosterior:
         }
 
     def load(self, state: Mapping[str, Array], prefix: str) -> None:
-        """Restore; InputError where shapes or dtypes do not fit (this object may then be half filled: discard it)."""
+        """Restore; InputError where shapes or dtypes do not fit.
+
+        This object may then be half filled: discard it.
+        """
         take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
         self.rows_ND = take("rows_ND", np.float64, (None, dim))
         rows = len(self.rows_ND)
         self.rows_NC = take("rows_NC", np.float64, (rows, columns))
-        self.weight_N, self.stamp_N = (
-            take("weight_N", np.float64, (rows,)),
-            take("stamp_N", np.int64, (rows,)),
-        )
+        self.weight_N = take("weight_N", np.float64, (rows,))
+        self.stamp_N = take("stamp_N", np.int64, (rows,))
         gram_DD = take("gram_DD", np.float64, (None, dim))
         self.gram_DD = gram_DD if len(gram_DD) == dim else None
         self.moment_CD = take("moment_CD", np.float64, (columns, dim))

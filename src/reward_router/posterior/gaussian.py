@@ -1,12 +1,18 @@
-"""One arm's Gaussian posterior over a linear payoff, kept exactly and cheaply without forgetting.
+"""One arm's Gaussian posterior over a linear payoff, kept exactly and cheaply, never forgetting.
 
-Precision L = lambda I + sum w x x' / noise_var; the covariance is held as ``base - Y'Y``:
+Precision L = lambda I + sum w x x' / noise_var                                              (1)
+theta = theta_0 + L^-1 sum w x (payoff - x'theta_0) / noise_var                              (2)
+(LASER eq. 3 where lambda is the ridge and noise_var is 1). The covariance L^-1 is held as
+``base - Y'Y``:
 
-* *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D) while t < D.
-* *primal form*: once Y would reach 3/4 D rows it is subtracted into a D x D base (lower triangle). Reads cost O(D^2).
-* the newest rows wait in a *tail* of 32 or 64. Reads see them through row-by-row factors that are computed once and cached.
-  A full tail is folded in at once: below D = 1024, where a product with one vector comes from cache, by those same
-  factors; from there on as one block (block Kalman step: two GEMMs and a small Cholesky).
+* *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D)
+  while t < D.
+* *primal form*: once Y would reach 3/4 D rows it is subtracted into a D x D base (lower triangle).
+  Reads cost O(D^2).
+* the newest rows wait in a *tail* of 32 or 64. Reads see them through row-by-row factors that are
+  computed once and cached. A full tail is folded in at once: below D = 1024, where a product with
+  one vector comes from cache, by those same factors; from there on as one block (block Kalman step:
+  two GEMMs and a small Cholesky).
 
 What is stored is a function of the order of the arm's rows only: not of how calls grouped them, and
 not of reads. So a batch equals its rows one by one bit for bit, and a restored state goes on bit
@@ -43,15 +49,22 @@ def tail_rows(dim: int) -> int:
 
 
 def dual_limit(dim: int) -> int:
-    """Rows at which an arm leaves the dual form: 3/4 of ``dim`` in whole tails, 0 where that is less than one tail."""
+    """Rows at which an arm leaves the dual form: 3/4 of ``dim`` in whole tails.
+
+    It is 0 where that is less than one tail.
+    """
     return 3 * dim // 4 // tail_rows(dim) * tail_rows(dim)
 
 
 class ArmPosterior:
     """N(theta, Sigma) of one arm for C response columns that share Sigma.
 
-    ``theta_CD``: prior means; ``precision``: lambda; ``noise_var``: payoff noise in the precision's
-    units; ``decay``: what the log evidence keeps at each further row, None: no evidence is kept.
+    Args:
+        theta_CD: prior means.
+        precision: lambda of equation (1).
+        noise_var: variance of a payoff, in the precision's units.
+        dtype: of the factors and of the base.
+        decay: what the log evidence keeps at each further row; None: no evidence is kept.
     """
 
     state_names = ("theta_CD", "base_P", "factor_TD", "tail_ND", "tail_NC", "tail_N", "evidence")
@@ -66,18 +79,23 @@ class ArmPosterior:
     ) -> None:
         """All rows of ``theta_CD`` share the covariance I / precision."""
         columns, dim = theta_CD.shape
-        self.precision, self.noise_var, self.dtype = precision, noise_var, np.dtype(dtype)
+        self.precision = precision
+        self.noise_var = noise_var
+        self.dtype = np.dtype(dtype)
         self.theta_CD = theta_CD.astype(np.float64)
         self.base_DD: Array | None = None if dual_limit(dim) else self._prior_base(dim)
-        self.size, self.folded, self.tail = tail_rows(dim), 0, 0
+        self.size = tail_rows(dim)
+        self.folded = 0
+        self.tail = 0
         self.factor_TD = np.zeros((self.size, dim), dtype)
-        self.tail_ND, self.tail_NC = (
-            np.zeros((self.size, dim), dtype),
-            np.zeros((self.size, columns)),
-        )
+        self.tail_ND = np.zeros((self.size, dim), dtype)
+        self.tail_NC = np.zeros((self.size, columns))
         self.tail_N = np.empty(self.size)
-        self.quad_CC, self.logdet, self.decay = np.zeros((columns, columns)), 0.0, decay
-        self._surprise_NC, self._logs_N = np.zeros((self.size, columns)), np.zeros(self.size)
+        self.quad_CC = np.zeros((columns, columns))
+        self.logdet = 0.0
+        self.decay = decay
+        self._surprise_NC = np.zeros((self.size, columns))
+        self._logs_N = np.zeros(self.size)
         self.folds = 0  # changes of the base so far: copies of it are renewed after one
         self._reset_cache()
 
@@ -92,7 +110,7 @@ class ArmPosterior:
         self.folds += 1
         self._spread = np.asarray(1 / self.precision, self.dtype)
 
-    # -- writing ---------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def add(self, x_ND: Array, y_NC: Float, weight_N: Float) -> None:
         """Append rows (weight 1 = full evidence); whole tails are folded in.
@@ -102,31 +120,37 @@ class ArmPosterior:
         start = 0
         while start < len(x_ND):
             count = min(self.size - self.tail, len(x_ND) - start)
-            here, there = slice(self.tail, self.tail + count), slice(start, start + count)
-            self.tail_ND[here], self.tail_NC[here], self.tail_N[here] = (
-                x_ND[there],
-                y_NC[there],
-                weight_N[there],
-            )
-            self.tail, start = self.tail + count, start + count
+            here = slice(self.tail, self.tail + count)
+            there = slice(start, start + count)
+            self.tail_ND[here] = x_ND[there]
+            self.tail_NC[here] = y_NC[there]
+            self.tail_N[here] = weight_N[there]
+            self.tail += count
+            start += count
             if self.tail == self.size:
                 self._fold()
 
     def _fold(self) -> None:
-        """Take the whole tail in: Sigma -= Y'Y, theta += surprises' Y; reads before it change nothing."""
+        """Take the whole tail in: Sigma -= Y'Y, theta += surprises' Y.
+
+        Reads before it change nothing of it.
+        """
         if self.size > BLOCK:
             y_ND = self._block_step()
         else:
             self.catch_up()
             y_ND = self.factor_TD[self.folded : self.folded + self.size]
-        self.theta_CD += self._surprise_NC.T @ y_ND
+        self.theta_CD += self._surprise_NC.T @ y_ND  # equation (2), a tail at a time
         self.quad_CC, self.logdet = self._evidence(self.size)
         self._absorb(y_ND)
         self.tail = 0
         self._reset_cache()
 
     def _block_step(self) -> Array:
-        """Block Kalman step: Y = R^-1 V Sigma, R R' = noise / w + V Sigma V'; whitened surprises and log scales beside it."""
+        """Block Kalman step: Y = R^-1 V Sigma with R R' = noise / w + V Sigma V'.
+
+        The whitened surprises and the log scales are written beside it.
+        """
         gain_ND = self._times_covariance(self.tail_ND)
         inner_NN = (gain_ND @ self.tail_ND.T).astype(np.float64)
         inner_NN = (inner_NN + inner_NN.T) / 2
@@ -144,15 +168,20 @@ class ArmPosterior:
         return np.asarray(v_ND * self._spread - (v_ND @ y_TD.T) @ y_TD)
 
     def _evidence(self, rows: int) -> tuple[Float, float]:
-        """Whitened surprises are the one-step-ahead ones: each row's log density, discounted by ``decay`` a row."""
+        """Discounted sums of each row's one-step-ahead log density, ``decay`` a row.
+
+        The whitened surprises are the one-step-ahead ones.
+        """
         if self.decay is None:
             return self.quad_CC, self.logdet
-        surprise_NC, keep = self._surprise_NC[:rows], self.decay**rows
+        surprise_NC = self._surprise_NC[:rows]
+        keep = self.decay**rows
         fade_N = self.decay ** np.arange(rows - 1, -1, -1)
         quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
         return quad_CC, keep * self.logdet + float(fade_N @ self._logs_N[:rows])
 
     def _absorb(self, y_ND: Array) -> None:
+        """Sigma - Y'Y, equation (1) by the identity of Woodbury."""
         if self.base_DD is not None:
             subtract_gram(self.base_DD, y_ND)
             self.factor_TD[:] = 0.0
@@ -165,11 +194,12 @@ class ArmPosterior:
 
     def _room(self, rows: int) -> None:
         """Space for ``rows`` factor rows and the cached rows of a tail behind them."""
-        need, dim = rows + self.size, self.factor_TD.shape[1]
+        need = rows + self.size
+        dim = self.factor_TD.shape[1]
         if need > len(self.factor_TD):
-            grown_TD = np.zeros(
-                (max(need, min(2 * need, dual_limit(dim) + self.size)), dim), self.dtype
-            )
+            # doubled, so that growing is amortised, and never beyond what the dual form can hold
+            space = max(need, min(2 * need, dual_limit(dim) + self.size))
+            grown_TD = np.zeros((space, dim), self.dtype)
             grown_TD[: self.folded] = self.factor_TD[: self.folded]
             self.factor_TD = grown_TD
 
@@ -177,15 +207,14 @@ class ArmPosterior:
         dim = self.factor_TD.shape[1]
         self.base_DD = self._prior_base(dim)
         subtract_gram(self.base_DD, self.factor_TD[: self.folded])
-        self.factor_TD, self.folded = np.zeros((self.size, dim), self.dtype), 0
+        self.factor_TD = np.zeros((self.size, dim), self.dtype)
+        self.folded = 0
 
     def promote(self) -> None:
         """Hold everything in float64 from now on."""
         self.dtype = np.dtype(np.float64)
-        self.factor_TD, self.tail_ND = (
-            self.factor_TD.astype(np.float64),
-            self.tail_ND.astype(np.float64),
-        )
+        self.factor_TD = self.factor_TD.astype(np.float64)
+        self.tail_ND = self.tail_ND.astype(np.float64)
         self.base_DD = None if self.base_DD is None else self.base_DD.astype(np.float64)
         self._reset_cache()
 
@@ -197,34 +226,39 @@ class ArmPosterior:
     def adopted(
         self, base_DD: Array, factor_ND: Array, theta_CD: Float, surprise_NC: Float
     ) -> None:
-        """Move a primal arm's arrays into these, which are zeros where it has no rows yet (see ``Stack``); nothing else changes."""
-        base_DD[:] = np.transpose(self.base_DD)  # type: ignore[arg-type]
-        factor_ND[: self._seen], theta_CD[:] = self.factor_TD[: self._seen], self.theta_CD
-        surprise_NC[:] = self._surprise_NC
-        self.base_DD, self.factor_TD, self.theta_CD, self._surprise_NC = (
-            base_DD.T,
-            factor_ND,
-            theta_CD,
-            surprise_NC,
-        )
+        """Move a primal arm's arrays into these (see ``Stack``); nothing else changes.
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+        The new arrays are zeros where the arm has no rows yet.
+        """
+        base_DD[:] = np.transpose(self.base_DD)  # type: ignore[arg-type]
+        factor_ND[: self._seen] = self.factor_TD[: self._seen]
+        theta_CD[:] = self.theta_CD
+        surprise_NC[:] = self._surprise_NC
+        self.base_DD = base_DD.T
+        self.factor_TD = factor_ND
+        self.theta_CD = theta_CD
+        self._surprise_NC = surprise_NC
+
+    # -- reading -----------------------------------------------------------------------------------
 
     def catch_up(self) -> None:
-        """Factors of the tail rows not seen yet, one by one: y = Sigma v / s, s^2 = noise / w + v' Sigma v.
+        """Factors of the tail rows not seen yet, one by one.
 
-        Each row's surprise is (payoff - its mean before it) / s, so theta = theta_folded + sum of
-        surprise y.
+        y = Sigma v / s with s^2 = noise / w + v' Sigma v. Each row's surprise is (payoff - its mean
+        before it) / s, so theta = theta_folded + sum of surprise y.
         """
-        base_DD, theta_CD, surprise_NC = self.base_DD, self.theta_CD, self._surprise_NC
+        base_DD = self.base_DD
+        theta_CD = self.theta_CD
+        surprise_NC = self._surprise_NC
         for row in range(self._seen, self.tail):
-            v_D, end = self.tail_ND[row], self.folded + row
+            v_D = self.tail_ND[row]
+            end = self.folded + row
             y_D = self.factor_TD[end]
-            y_D[:] = (
-                v_D * self._spread
-                if base_DD is None
-                else self._times_base(base_DD, v_D, v_D.tobytes())
-            )
+            # Sigma v = base v - Y'(Y v); the second part is subtracted below
+            if base_DD is None:
+                y_D[:] = v_D * self._spread
+            else:
+                y_D[:] = self._times_base(base_DD, v_D, v_D.tobytes())
             mean_C = theta_CD.dot(v_D)
             if end:
                 y_TD = self.factor_TD[:end]
@@ -238,7 +272,10 @@ class ArmPosterior:
         self._seen = self.tail
 
     def _times_base(self, base_DD: Array, x_D: Array, key: bytes) -> Array:
-        """Base times x; the product of the last read is kept, for its context often comes back with a payoff."""
+        """Base times x.
+
+        The product of the last read is kept, for its context often comes back with a payoff.
+        """
         if self._last is None or self._last[0] != key:
             self._last = (key, symmetric_vector(base_DD, x_D))
         return self._last[1]
@@ -263,23 +300,28 @@ class ArmPosterior:
         return mean_BC, np.maximum(var_B, 0.0).astype(np.float64)
 
     def one(self, x_D: Array, key: bytes) -> tuple[float, ...]:
-        """The C means and the variance at one row, ``key`` its bytes: what ``moments`` gives, with little overhead."""
+        """The C means and the variance at one row, ``key`` its bytes.
+
+        These are the numbers that ``moments`` gives, with little overhead.
+        """
         self.catch_up()
         z_T = self.factor_TD[: self.folded + self.tail] @ x_D
-        prior = (
-            x_D @ x_D / self.precision
-            if self.base_DD is None
-            else self._times_base(self.base_DD, x_D, key) @ x_D
-        )
+        if self.base_DD is None:
+            prior = x_D @ x_D / self.precision
+        else:
+            prior = self._times_base(self.base_DD, x_D, key) @ x_D
         mean_C = self.theta_CD @ x_D + z_T[self.folded :] @ self._surprise_NC[: self.tail]
         return (*mean_C.tolist(), max(float(prior - z_T @ z_T), 0.0))
 
     def evidence(self) -> tuple[Float, float]:
-        """(C, C) sum of products of whitened surprises and the log determinant, both discounted by ``decay``."""
+        """(C, C) sum of products of whitened surprises, and the log determinant.
+
+        Both are discounted by ``decay``.
+        """
         self.catch_up()
         return self._evidence(self.tail)
 
-    # -- state -----------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def state(self) -> State:
         """Copies of what is stored; never the caches."""
@@ -294,7 +336,10 @@ class ArmPosterior:
         }
 
     def load(self, state: Mapping[str, Array], prefix: str) -> None:
-        """Restore; InputError where shapes or dtypes do not fit (this object may then be half filled: discard it)."""
+        """Restore; InputError where shapes or dtypes do not fit.
+
+        This object may then be half filled: discard it.
+        """
         take = partial(checks.stored, state, prefix)
         columns, dim = self.theta_CD.shape
         self.theta_CD = take("theta_CD", np.float64, (columns, dim))
@@ -303,9 +348,11 @@ class ArmPosterior:
         else:
             base_P = take("base_P", self.dtype, (None,))
         factor_TD = take("factor_TD", self.dtype, (None, dim))
-        if len(base_P) not in ([0] if dual_limit(dim) else []) + [dim * (dim + 1) // 2]:
+        whole = dim * (dim + 1) // 2
+        allowed = (0, whole) if dual_limit(dim) else (whole,)
+        if len(base_P) not in allowed:
             raise InputError(
-                f"state {prefix}base_P has {len(base_P)} numbers; {dim * (dim + 1) // 2} or none were expected"
+                f"state {prefix}base_P has {len(base_P)} numbers; {whole} or none were expected"
             )
         self.base_DD = unpacked(base_P, dim) if len(base_P) else None
         most = 0 if self.base_DD is not None else dual_limit(dim)
@@ -317,5 +364,6 @@ class ArmPosterior:
         self.tail_NC[: self.tail] = take("tail_NC", np.float64, (self.tail, columns))
         self.tail_N[: self.tail] = take("tail_N", np.float64, (self.tail,))
         evidence = take("evidence", np.float64, (columns * columns + 1,))
-        self.quad_CC, self.logdet = evidence[:-1].reshape(columns, columns), float(evidence[-1])
+        self.quad_CC = evidence[:-1].reshape(columns, columns)
+        self.logdet = float(evidence[-1])
         self._reset_cache()

@@ -1,4 +1,4 @@
-"""Halves of K symmetric matrices, laid out so that x'A_k x of all arms streams through memory once."""
+"""Halves of K symmetric matrices, so that x'A_k x of all arms streams through memory once."""
 
 from collections.abc import Sequence
 
@@ -9,31 +9,33 @@ from reward_router.posterior.blas import Array
 from reward_router.posterior.gaussian import ArmPosterior
 from reward_router.types import Float
 
-BLOCK, ROWS, TEMPORARY = (
-    96,
-    64,
-    2_000_000,
-)  # rows of a block and of a batch read at once; numbers in the largest temporary array
+# rows of a block, and rows of a batch that are read at once
+BLOCK = 96
+ROWS = 64
+TEMPORARY = 2_000_000  # numbers in the largest temporary array
 CACHED = 18_000_000  # bytes of all halves up to which reading them again is not bound by memory
 
 
 class Halves:
-    """Copies of the upper triangles of primal arms' matrices, less their mean eigenvalue: K D (D + BLOCK) / 2 numbers.
+    """Copies of the upper triangles of primal arms' matrices, less their mean eigenvalue.
 
-    Block rows from the diagonal to the right, all arms of a block row side by side; half of the
-    diagonal, nothing below it. The mean eigenvalue (``shift_K``) is kept in float64: what is copied
-    is what was learned, and not the prior.
+    They hold K D (D + BLOCK) / 2 numbers: block rows from the diagonal to the right, all arms of a
+    block row side by side; half of the diagonal, nothing below it. The mean eigenvalue
+    (``shift_K``) is kept in float64: what is copied is what was learned, and not the prior.
     """
 
     def __init__(self, arms: Sequence[ArmPosterior], dim: int, dtype: DTypeLike) -> None:
         """Room for the copies; ``renew`` makes them."""
-        self.arms, self.dim, self.dtype = list(arms), dim, np.dtype(dtype)
+        self.arms = list(arms)
+        self.dim = dim
+        self.dtype = np.dtype(dtype)
         self.starts = range(0, dim, BLOCK)
         self.panels = [
             np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), self.dtype)
             for i in self.starts
         ]
-        self.norm_K, self.shift_K = np.zeros(len(self.arms)), np.zeros(len(self.arms))
+        self.norm_K = np.zeros(len(self.arms))
+        self.shift_K = np.zeros(len(self.arms))
         self._folds = [-1] * len(self.arms)
         self._above_RR = np.triu(np.ones((BLOCK, BLOCK), self.dtype), 1)
 
@@ -51,7 +53,8 @@ class Halves:
         half_D = 0.5 * (diagonal_D - shift)
         square = 2 * float(half_D @ half_D)
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
-            panel_RN, rows = panel_KRN[each], panel_KRN.shape[1]
+            panel_RN = panel_KRN[each]
+            rows = panel_KRN.shape[1]
             panel_RN[:] = upper_DD[start : start + rows, start:]
             corner_RR = panel_RN[:, :rows]
             corner_RR *= self._above_RR[:rows, :rows]
@@ -65,32 +68,33 @@ class Halves:
         What does not fit in cache: each half times the outer product of x with itself, as fast as
         memory gives it.
         """
-        found_K = self.shift_K * float(np.vdot(x_D, x_D))
+        value_K = self.shift_K * float(np.vdot(x_D, x_D))
         if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
-            return np.asarray(found_K + self.rows(x_D[None])[0])
+            return np.asarray(value_K + self.rows(x_D[None])[0])
         twice_D = x_D + x_D
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             outer_RN = np.multiply.outer(x_D[start : start + BLOCK], twice_D[start:])
-            found_K += panel_KRN.reshape(len(self.arms), -1) @ outer_RN.ravel()
-        return found_K
+            value_K += panel_KRN.reshape(len(self.arms), -1) @ outer_RN.ravel()
+        return value_K
 
     def rows(self, x_BD: Array) -> Float:
-        """x'(A_k - shift_k I) x (B, K) in this dtype: no sum is longer than D + BLOCK + one for each block."""
-        found_BK, arms = (
-            np.empty((len(x_BD), len(self.arms))),
-            max(1, TEMPORARY // (ROWS * self.dim)),
-        )
+        """x'(A_k - shift_k I) x (B, K) in this dtype.
+
+        No sum is longer than D + BLOCK + one for each block.
+        """
+        value_BK = np.empty((len(x_BD), len(self.arms)))
+        arms = max(1, TEMPORARY // (ROWS * self.dim))
         for row in range(0, len(x_BD), ROWS):
             few_BD = x_BD[row : row + ROWS].astype(self.dtype)
             for arm in range(0, len(self.arms), arms):
-                found_BK[row : row + ROWS, arm : arm + arms] = self._some(
-                    few_BD, slice(arm, arm + arms)
-                ).T
-        return found_BK
+                some_KB = self._some(few_BD, slice(arm, arm + arms))
+                value_BK[row : row + ROWS, arm : arm + arms] = some_KB.T
+        return value_BK
 
     def _some(self, x_BD: Array, arms: slice) -> Array:
-        twice_BD, found_KB = x_BD + x_BD, np.zeros((len(self.arms[arms]), len(x_BD)), self.dtype)
+        twice_BD = x_BD + x_BD
+        value_KB = np.zeros((len(self.arms[arms]), len(x_BD)), self.dtype)
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             left_KBN = np.matmul(x_BD[:, start : start + BLOCK], panel_KRN[arms])
-            found_KB += np.vecdot(left_KBN, twice_BD[:, start:])
-        return found_KB
+            value_KB += np.vecdot(left_KBN, twice_BD[:, start:])
+        return value_KB

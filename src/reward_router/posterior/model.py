@@ -1,4 +1,6 @@
-"""The linear payoff model LinUCB and LinearThompson share: every arm's Gaussian posterior, fed in event order.
+"""The linear payoff model that LinUCB and LinearThompson share.
+
+It is every arm's Gaussian posterior, fed in the order of events.
 
 Holds what both need beside the posteriors: the intercept (one more feature, scaled so that it has a
 prior precision of its own), the running mean that ``center`` subtracts from payoffs, Huber weights,
@@ -11,6 +13,7 @@ else.
 """
 
 import warnings
+from itertools import chain
 from math import log
 from typing import Any
 
@@ -26,7 +29,8 @@ from reward_router.posterior.options import ModelOptions
 from reward_router.posterior.stack import Stack
 from reward_router.types import AnyFloat, Float, Int
 
-FLOAT32_LIMIT, FLOAT64_LIMIT = 1e4, 1e12
+FLOAT32_LIMIT = 1e4
+FLOAT64_LIMIT = 1e12
 Rows = tuple[NDArray[Any], Int, Float]
 Component = ArmPosterior | FadingPosterior
 
@@ -46,16 +50,17 @@ class LinearModel:
         dtype: np.dtype[Any],
         options: ModelOptions,
     ) -> None:
-        """Arms start at ``prior_mean_KD`` with covariance I / precision; the intercept's mean, where there is one, is its last."""
+        """Arms start at ``prior_mean_KD`` with covariance I / precision.
+
+        The intercept's mean, where there is one, is the last column.
+        """
         self.n_arms: int = len(prior_mean_KD)
         self.width: int = prior_mean_KD.shape[1]
         self.dim: int = self.width - (options.intercept is not None)
-        self.noise_var, self.payoff_sd, self.dtype, self.options = (
-            noise_var,
-            payoff_sd,
-            dtype,
-            options,
-        )
+        self.noise_var = noise_var
+        self.payoff_sd = payoff_sd
+        self.dtype = dtype
+        self.options = options
         self.precisions = [precision]
         self.prior_K = list(prior_mean_KD)
         if options.trust is not None:
@@ -65,14 +70,15 @@ class LinearModel:
         self._stacks: list[Stack] = []
         self.pulls_K = np.zeros(self.n_arms, np.int64)
         self.evidence_K2 = np.zeros((self.n_arms, 2))
-        self.clock, self.payoff_sum, self.payoff_weight = 0, 0.0, 0.0
+        self.clock = 0
+        self.payoff_sum = 0.0
+        self.payoff_weight = 0.0
 
     def _fresh(self, prior_D: Float) -> list[Component]:
         """One arm's components: the informative one, and with ``trust`` one of mean zero."""
-        return [
-            self._component(prior_D if c == 0 else np.zeros(self.width), p)
-            for c, p in enumerate(self.precisions)
-        ]
+        informative = self._component(prior_D, self.precisions[0])
+        zero = [self._component(np.zeros(self.width), p) for p in self.precisions[1:]]
+        return [informative, *zero]
 
     def _component(self, prior_D: Float, precision: float) -> Component:
         options = self.options
@@ -92,10 +98,13 @@ class LinearModel:
         """The intercept's feature: its variance constant^2 / precision is then 1 / intercept."""
         return float(np.sqrt(self.precisions[0] / (self.options.intercept or 1.0)))
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def contexts(self, context_BD: object) -> NDArray[Any]:
-        """Checked rows in the state's dtype, with the intercept's column; the norm limit is stated in the error."""
+        """Checked rows in the state's dtype, with the intercept's column.
+
+        A row that is too long is an InputError, which states the limit.
+        """
         x_BD = checks.contexts(context_BD, self.dim, look=False)
         if self.options.intercept is not None:
             column = np.full((len(x_BD), 1), self._constant, x_BD.dtype)
@@ -104,19 +113,22 @@ class LinearModel:
         if not worst <= self._limit:
             checks.finite(x_BD)
             raise InputError(
-                f"a context of norm {worst**0.5:.3g} is too long: |x|^2 / (prior precision x noise variance) may be at most "
-                f"{FLOAT64_LIMIT:g}, beyond it the posterior is rounding error; normalise contexts or raise the precision"
+                f"a context of norm {worst**0.5:.3g} is too long: "
+                f"|x|^2 / (prior precision x noise variance) may be at most {FLOAT64_LIMIT:g}, "
+                "beyond it the posterior is rounding error; "
+                "normalise contexts or raise the precision"
             )
         return np.ascontiguousarray(x_BD, self.dtype)
 
     @property
     def payoff_mean(self) -> float:
-        """What ``center`` subtracts: the mean payoff so far (discounted like the evidence), 0 before the first."""
-        return (
-            self.payoff_sum / self.payoff_weight
-            if self.options.center and self.payoff_weight
-            else 0.0
-        )
+        """What ``center`` subtracts: the mean payoff so far, 0 before the first.
+
+        The mean is discounted like the evidence.
+        """
+        if not self.options.center or not self.payoff_weight:
+            return 0.0
+        return self.payoff_sum / self.payoff_weight
 
     def _component_moments(
         self, component: Component, x_BD: NDArray[Any], rounds: int = 1
@@ -128,12 +140,11 @@ class LinearModel:
         return self._centred(mean_BC, rounds), np.sqrt(var_B)
 
     def _centred(self, mean_BC: Float, rounds: int = 1) -> Float:
+        """The payoffs expected: theta = theta_payoff - mean theta_ones, plus the mean again."""
         mean_B = mean_BC[..., 0]
-        return (
-            mean_B + self.payoff_mean * (rounds - mean_BC[..., 1])
-            if self.options.center
-            else mean_B
-        )
+        if not self.options.center:
+            return mean_B
+        return mean_B + self.payoff_mean * (rounds - mean_BC[..., 1])
 
     def components(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float]:
         """Means, sds and weights (B, K, C) of every arm's components at checked rows."""
@@ -146,68 +157,71 @@ class LinearModel:
             elif len(x_BD) == 1 and not self.options.fading:
                 mean_BKC, sd_BKC = self._one_row(x_BD[0], shape)
             else:
-                mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
+                mean_BKC = np.empty(shape)
+                sd_BKC = np.empty(shape)
                 for k, arm in enumerate(self.arms):
                     for c, component in enumerate(arm):
-                        mean_BKC[:, k, c], sd_BKC[:, k, c] = self._component_moments(
-                            component, x_BD
-                        )
+                        mean_B, sd_B = self._component_moments(component, x_BD)
+                        mean_BKC[:, k, c] = mean_B
+                        sd_BKC[:, k, c] = sd_B
             weight_BKC = np.ones(shape)
             if self.options.trust is not None:
                 weight_BKC[:] = self.trust_KC()
         return mean_BKC, sd_BKC, weight_BKC
 
     def _stacked(self) -> list[Stack]:
-        """The arms side by side, a stack a component; none while an arm is in its dual form, and where evidence fades."""
-        if not self._stacks and all(
-            isinstance(c, ArmPosterior) and c.stackable for arm in self.arms for c in arm
-        ):
-            columns = zip(*self.arms, strict=True)
-            self._stacks = [
-                Stack([c for c in column if isinstance(c, ArmPosterior)]) for column in columns
-            ]
+        """The arms side by side, a stack a component.
+
+        There is none while an arm is in its dual form, and where evidence fades.
+        """
+        if not self._stacks and all(map(_stackable, chain.from_iterable(self.arms))):
+            self._stacks = [_stack(column) for column in zip(*self.arms, strict=True)]
         return self._stacks
 
     def _from_stacks(
         self, stacks: list[Stack], x_BD: NDArray[Any], shape: tuple[int, int, int]
     ) -> tuple[Float, Float]:
-        mean_BKC, sd_BKC = np.empty(shape), np.empty(shape)
+        mean_BKC = np.empty(shape)
+        sd_BKC = np.empty(shape)
         for c, stack in enumerate(stacks):
             if len(x_BD) == 1:
                 mean_KC, var_K = stack.one(x_BD[0])
-                mean_BKC[0, :, c], sd_BKC[0, :, c] = self._centred(mean_KC), np.sqrt(var_K)
+                mean_BKC[0, :, c] = self._centred(mean_KC)
+                sd_BKC[0, :, c] = np.sqrt(var_K)
             else:
                 mean_BKR, var_BK = stack.rows(x_BD)
-                mean_BKC[:, :, c], sd_BKC[:, :, c] = self._centred(mean_BKR), np.sqrt(var_BK)
+                mean_BKC[:, :, c] = self._centred(mean_BKR)
+                sd_BKC[:, :, c] = np.sqrt(var_BK)
         return mean_BKC, sd_BKC
 
     def _one_row(self, x_D: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
-        """``components`` of one row without an array operation per arm that one for all arms can do."""
+        """``components`` of one row.
+
+        No array operation is made for each arm that one can make for all of them.
+        """
         key = x_D.tobytes()
-        read = np.array(
-            [c.one(x_D, key) for arm in self.arms for c in arm if isinstance(c, ArmPosterior)]
-        )
-        return self._centred(read[:, :-1]).reshape(shape), np.sqrt(read[:, -1]).reshape(shape)
+        components = chain.from_iterable(self.arms)
+        rows = [c.one(x_D, key) for c in components if isinstance(c, ArmPosterior)]
+        moments = np.array(rows)
+        mean_BKC = self._centred(moments[:, :-1]).reshape(shape)
+        return mean_BKC, np.sqrt(moments[:, -1]).reshape(shape)
 
     def moments(self, x_BD: NDArray[Any]) -> tuple[Float, Float]:
-        """Means and sds (B, K) over all components; the variance between components is part of the sd."""
+        """Means and sds (B, K) over all components; the variance between them is in the sd."""
         return self._collapsed(*self.components(x_BD))
 
     def bounds(self, x_BD: NDArray[Any]) -> tuple[Float, Float, Float] | None:
-        """Means, lower and upper bounds of the sds (B, K), cheaper than ``moments``; None where they would not be.
+        """Means, lower and upper bounds of the sds (B, K), cheaper than ``moments``.
 
-        An upper bound may be NaN: not known. See ``Screen``; ``alone`` gives the numbers
-        themselves.
+        None where they would not be cheaper. An upper bound may be NaN: not known. See ``Screen``;
+        ``alone`` gives the numbers themselves.
         """
-        large = (
-            self.dtype == np.float32 and self.width >= 2048
-        )  # chosen for its size: no second copy
-        if (
-            large
-            or len(self.precisions) > 1
-            or not (stacks := self._stacked())
-            or not stacks[0].screens(len(x_BD))
-        ):
+        # float32 of many features was chosen for its size: no second copy is made of it
+        large = self.dtype == np.float32 and self.width >= 2048
+        if large or len(self.precisions) > 1:
+            return None
+        stacks = self._stacked()
+        if not stacks or not stacks[0].screens(len(x_BD)):
             return None
         with one_thread():
             mean_BKC, low_BK, high_BK = stacks[0].bounds(x_BD)
@@ -226,14 +240,18 @@ class LinearModel:
         return mean_BK, np.sqrt((weight_BKC * (sd_BKC**2 + between_BKC)).sum(axis=-1))
 
     def trust_KC(self) -> Float:
-        """(K, 2) posterior weights of the informative and the zero prior, from each arm's own evidence."""
+        """(K, 2) posterior weights of the informative and the zero prior.
+
+        They come from each arm's own evidence.
+        """
         trust = self.options.trust if self.options.trust is not None else 1.0
-        log_KC = np.array(
-            [[self._log_evidence(k, c) for c in range(2)] for k in range(self.n_arms)]
-        )
+        log_KC = np.array([self._log_evidences(k) for k in range(self.n_arms)])
         log_KC = log_KC + np.log([trust, 1 - trust])
         weight_KC = np.exp(log_KC - log_KC.max(axis=1, keepdims=True))
         return np.asarray(weight_KC / weight_KC.sum(axis=1, keepdims=True))
+
+    def _log_evidences(self, k: int) -> list[float]:
+        return [self._log_evidence(k, c) for c in range(2)]
 
     def _log_evidence(self, k: int, c: int) -> float:
         component = self.arms[k][c]
@@ -244,16 +262,20 @@ class LinearModel:
         return float(-0.5 * response_C @ quad_CC @ response_C / self.payoff_sd**2 - logdet)
 
     def total(self, arm: int, sum_D: Float, rounds: int) -> tuple[float, float]:
-        """Mean and sd of the payoff one arm would bring in total over ``rounds`` rows that sum to ``sum_D``."""
+        """Mean and sd of the payoff that one arm would bring in total.
+
+        The total is over ``rounds`` rows that sum to ``sum_D``.
+        """
         row_1D = np.ascontiguousarray(sum_D[None], self.dtype)
         with one_thread():
-            found = [
+            moments_C = [
                 self._component_moments(component, row_1D, rounds) for component in self.arms[arm]
             ]
         weight_KC = np.ones((self.n_arms, 1)) if self.options.trust is None else self.trust_KC()
-        mean_C, sd_C = (np.array([[[pair[i][0] for pair in found]]]) for i in range(2))
-        mean, sd = self._collapsed(mean_C, sd_C, weight_KC[arm][None, None])
-        return float(mean[0, 0]), float(sd[0, 0])
+        mean_11C = np.array([[[mean_1[0] for mean_1, _ in moments_C]]])
+        sd_11C = np.array([[[sd_1[0] for _, sd_1 in moments_C]]])
+        mean_11, sd_11 = self._collapsed(mean_11C, sd_11C, weight_KC[arm][None, None])
+        return float(mean_11[0, 0]), float(sd_11[0, 0])
 
     def foresight(self, x_1D: NDArray[Any], arm: int, payoff: float) -> float:
         """How well one arm without a mixture foresaw a payoff at a checked row: `log_density`.
@@ -264,13 +286,12 @@ class LinearModel:
         with one_thread():
             if isinstance(component, ArmPosterior):
                 *mean_C, var = component.one(x_1D[0], x_1D[0].tobytes())
-                return log_density(
-                    float(self._centred(np.array(mean_C))), var, self.noise_var, payoff
-                )
+                mean = float(self._centred(np.array(mean_C)))
+                return log_density(mean, var, self.noise_var, payoff)
             mean_1, sd_1 = self._component_moments(component, x_1D)
         return log_density(float(mean_1[0]), float(sd_1[0]) ** 2, self.noise_var, payoff)
 
-    # -- writing ---------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None
@@ -284,9 +305,9 @@ class LinearModel:
         if not len(x_BD):
             return x_BD, index_B, y_B
         x_BD = self._promoted(x_BD)
-        one_by_one = self.options.huber is not None or (
-            self.options.fading and self.options.trust is not None
-        )
+        # these two look at the posterior before each row
+        mixed_and_fading = self.options.fading and self.options.trust is not None
+        one_by_one = self.options.huber is not None or mixed_and_fading
         step = 1 if one_by_one else len(x_BD)
         with one_thread():
             for start in range(0, len(x_BD), step):
@@ -295,34 +316,34 @@ class LinearModel:
         return x_BD, index_B, y_B
 
     def _promoted(self, x_BD: NDArray[Any]) -> NDArray[Any]:
-        """Go over to float64 for good at the first row that float32 would err on by more than about 1 %."""
+        """Go over to float64 for good at the first row on which float32 would err by about 1 %."""
         if self.dtype == np.float64 or self.options.fading:
             return x_BD
-        worst = float(np.einsum("bd,bd->b", x_BD, x_BD).max()) / (
-            min(self.precisions) * self.noise_var
-        )
+        square = float(np.einsum("bd,bd->b", x_BD, x_BD).max())
+        worst = square / (min(self.precisions) * self.noise_var)
         if worst <= FLOAT32_LIMIT:
             return x_BD
         warnings.warn(
-            f"float32 state promoted to float64: |x|^2 / (prior precision x noise variance) = {worst:.3g} is over "
-            f"{FLOAT32_LIMIT:g}, where float32 errs by more than 1 %; normalise contexts to keep float32",
+            "float32 state promoted to float64: "
+            f"|x|^2 / (prior precision x noise variance) = {worst:.3g} is over {FLOAT32_LIMIT:g}, "
+            "where float32 errs by more than 1 %; normalise contexts to keep float32",
             RuntimeWarning,
             stacklevel=4,
         )
-        self.dtype, self._stacks = np.dtype(np.float64), []
-        for arm in self.arms:
-            for component in arm:
-                if isinstance(component, ArmPosterior):
-                    component.promote()
+        self.dtype = np.dtype(np.float64)
+        self._stacks = []
+        for component in chain.from_iterable(self.arms):
+            if isinstance(component, ArmPosterior):
+                component.promote()
         return x_BD.astype(np.float64)
 
     def _learn(self, x_BD: NDArray[Any], index_B: Int, y_B: Float) -> None:
+        # a column of ones beside the payoffs: what theta would be if every payoff were 1
         y_BC = np.stack([y_B, np.ones_like(y_B)], axis=1) if self.options.center else y_B[:, None]
-        weight_B = (
-            np.ones(len(y_B))
-            if self.options.huber is None
-            else self._huber(x_BD, int(index_B[0]), float(y_B[0]))
-        )
+        if self.options.huber is None:
+            weight_B = np.ones(len(y_B))
+        else:
+            weight_B = self._huber(x_BD, int(index_B[0]), float(y_B[0]))
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
         stamp_B = self.clock + 1 + np.arange(len(y_B))
@@ -330,15 +351,14 @@ class LinearModel:
         arm_U = np.flatnonzero(count_K)
         if len(arm_U) > 1:  # each arm's rows together, in order
             order_B = np.argsort(index_B, kind="stable")
-            x_BD, y_BC, weight_B, stamp_B = (
-                x_BD[order_B],
-                y_BC[order_B],
-                weight_B[order_B],
-                stamp_B[order_B],
-            )
+            x_BD = x_BD[order_B]
+            y_BC = y_BC[order_B]
+            weight_B = weight_B[order_B]
+            stamp_B = stamp_B[order_B]
         start = 0
         for k, count in zip(arm_U.tolist(), count_K[arm_U].tolist(), strict=True):
-            mine, start = slice(start, start + count), start + count
+            mine = slice(start, start + count)
+            start += count
             for component in self.arms[k]:
                 if isinstance(component, FadingPosterior):
                     component.add(x_BD[mine], y_BC[mine], weight_B[mine], stamp_B[mine])
@@ -351,7 +371,7 @@ class LinearModel:
             self.payoff_weight = self.options.discount * self.payoff_weight + 1.0
 
     def _huber(self, x_1D: NDArray[Any], arm: int, payoff: float) -> Float:
-        """Huber's weight min(1, delta / |residual|), delta widened by the arm's own uncertainty at x."""
+        """Huber's weight min(1, delta / |residual|), delta widened by the arm's own sd at x."""
         if self._unanchored():
             return np.ones(1)
         mean_1, sd_1 = self._component_moments(self.arms[arm][-1], x_1D)
@@ -359,7 +379,10 @@ class LinearModel:
         return np.array([min(1.0, delta / max(abs(payoff - mean_1[0]), 1e-300))])
 
     def _unanchored(self) -> bool:
-        """Whether this payoff is the first one: under ``center`` it is the mean, and says nothing about any arm."""
+        """Whether this payoff is the first one.
+
+        Under ``center`` it is the mean, and says nothing about any arm.
+        """
         return self.options.center and self.payoff_weight == 0
 
     def _fading_evidence(self, x_1D: NDArray[Any], arm: int, payoff: float, weight: float) -> None:
@@ -394,6 +417,15 @@ class LinearModel:
         self.n_arms -= 1
 
 
+def _stackable(component: Component) -> bool:
+    return isinstance(component, ArmPosterior) and component.stackable
+
+
+def _stack(column: tuple[Component, ...]) -> Stack:
+    """One component of every arm, side by side."""
+    return Stack([component for component in column if isinstance(component, ArmPosterior)])
+
+
 def _longest(x_BD: NDArray[Any]) -> float:
     """The largest |x|^2; not finite where an entry is not, or where it overflows."""
     if len(x_BD) == 1:
@@ -403,6 +435,9 @@ def _longest(x_BD: NDArray[Any]) -> float:
 
 
 def log_density(mean: float, variance: float, noise_var: float, payoff: float) -> float:
-    """log N(payoff; mean, variance + noise variance) up to a constant: how well a payoff was foreseen."""
+    """How well a payoff was foreseen: log N(payoff; mean, variance + noise variance).
+
+    An additive constant is left out.
+    """
     total = variance + noise_var
     return -0.5 * (log(total) + (payoff - mean) ** 2 / total)

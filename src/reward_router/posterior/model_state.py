@@ -38,42 +38,42 @@ def _setup(model: LinearModel) -> Float:
 
 
 def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
-    """A new model in this state and with the options of ``like``, which is untouched; InputError where it does not fit."""
+    """A new model in this state and with the options of ``like``, which is untouched.
+
+    InputError where the state does not fit.
+    """
     dtype = str(np.asarray(state.get("dtype")))
     if dtype not in ("float32", "float64"):
         raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
     stored_KD = checks.stored(state, "", "prior_KD", np.float64, (None, None))
-    if stored_KD.shape[1] not in (
-        like.dim,
-        like.width,
-    ):  # before intercepts had prior means, D were stored
+    # before intercepts had prior means, D numbers were stored
+    if stored_KD.shape[1] not in (like.dim, like.width):
         raise InputError(f"state 'prior_KD' must be (K, {like.width}), got {stored_KD.shape}")
     prior_KD = np.pad(stored_KD, ((0, 0), (0, like.width - stored_KD.shape[1])))
     checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
     if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), _setup(like)):
         raise InputError(
-            "this state was learned under other options (discount, window, huber, center, intercept, trust, noise or "
-            f"precision): {np.asarray(state['setup']).tolist()} against {_setup(like).tolist()}"
+            "this state was learned under other options (discount, window, huber, center, "
+            "intercept, trust, noise or precision): "
+            f"{np.asarray(state['setup']).tolist()} against {_setup(like).tolist()}"
         )
     args = like.precisions[0], like.noise_var, like.payoff_sd, np.dtype(dtype), like.options
     model = LinearModel(prior_KD, *args)
     model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
     model.evidence_K2 = checks.stored(state, "", "evidence_K2", np.float64, (len(prior_KD), 2))
     model.clock = int(checks.stored(state, "", "counts", np.int64, (1,))[0])
-    model.payoff_sum, model.payoff_weight = checks.stored(
-        state, "", "payoffs", np.float64, (2,)
-    ).tolist()
+    payoffs = checks.stored(state, "", "payoffs", np.float64, (2,))
+    model.payoff_sum, model.payoff_weight = payoffs.tolist()
     _load_arms(model, state)
     return model
 
 
 def _load_arms(model: LinearModel, state: Mapping[str, NDArray[Any]]) -> None:
-    read = 0
+    expected = 0
     for k, arm in enumerate(model.arms):
         for c, component in enumerate(arm):
             component.load(state, f"{k}/{c}/")
-            read += len(component.state_names)
-    if read != sum("/" in name for name in state):
-        raise InputError(
-            f"the state holds {sum('/' in name for name in state)} arm arrays, {read} were expected"
-        )
+            expected += len(component.state_names)
+    arrays = sum("/" in name for name in state)
+    if arrays != expected:
+        raise InputError(f"the state holds {arrays} arm arrays, {expected} were expected")

@@ -14,26 +14,28 @@ from reward_router.types import Float
 def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     """float32 or float64, or InputError."""
     try:
-        found = np.dtype(dtype)
+        checked = np.dtype(dtype)
     except TypeError as error:
         raise InputError(f"dtype must be float32 or float64, got {dtype!r}") from error
-    if found not in (np.float32, np.float64):
-        raise InputError(f"dtype must be float32 or float64, got {found}")
-    return found
+    if checked not in (np.float32, np.float64):
+        raise InputError(f"dtype must be float32 or float64, got {checked}")
+    return checked
 
 
 def checked_prior(
     prior_mean: object, n_arms: int, dim: int, intercept: float | None = None
 ) -> Float:
-    """(K, D) finite prior means, zeros for None, or InputError; with ``intercept`` (K, D + 1), where 0 or the last column is its."""
+    """(K, D) finite prior means, zeros for None, or InputError.
+
+    With ``intercept`` the means are (K, D + 1): the intercept's is the last, 0 where not given.
+    """
     width = dim + (intercept is not None)
     out_KD = np.zeros((n_arms, width))
     if prior_mean is None:
         return out_KD
-    given_KD = np.asarray(prior_mean)
-    prior_KD = checks.contexts(given_KD, width if given_KD.shape[-1:] == (width,) else dim).astype(
-        np.float64
-    )
+    mean_KD = np.asarray(prior_mean)
+    expected = width if mean_KD.shape[-1:] == (width,) else dim
+    prior_KD = checks.contexts(mean_KD, expected).astype(np.float64)
     if len(prior_KD) != n_arms:
         raise InputError(
             f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}"
@@ -44,7 +46,7 @@ def checked_prior(
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What the linear routers may switch on; each is described where the routers document their keywords."""
+    """What the linear routers may switch on, as their constructors document it."""
 
     discount: float = 1.0
     window: int | None = None

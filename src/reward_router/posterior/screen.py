@@ -1,4 +1,6 @@
-"""Which arms can have the best upper bound? Answered in float32 with a bound on its error, so that float64 reads only those.
+"""Which arms can have the best upper bound? Answered in float32 with a bound on its error.
+
+So float64 reads only those arms.
 
 One choice reads a quarter of the bytes of the float64 matrices, and a batch runs at the speed of
 float32 products. What a router learns, and the posterior it reports, never pass through here.
@@ -23,7 +25,10 @@ SMALLEST = 1e-30  # beside it, what underflows in float32 is nothing
 
 
 class Screen:
-    """Bounds of x'A_k x of K primal arms of D features, from float32 halves: 2 K D (D + BLOCK) bytes."""
+    """Bounds of x'A_k x of K primal arms of D features, from float32 halves.
+
+    The copies take 2 K D (D + BLOCK) bytes.
+    """
 
     def __init__(self, arms: Sequence[ArmPosterior], dim: int) -> None:
         """Room for the copies; they are made and renewed when read."""
@@ -39,5 +44,6 @@ class Screen:
         with np.errstate(over="ignore", invalid="ignore"):
             self.halves.renew()
             square_B1 = np.einsum("bd,bd->b", x_BD, x_BD, dtype=np.float64)[:, None]
-            found_BK = self.halves.rows(x_BD) + square_B1 * self.halves.shift_K
-            return found_BK, self.gamma * square_B1 * self.halves.norm_K + SMALLEST
+            value_BK = self.halves.rows(x_BD) + square_B1 * self.halves.shift_K
+            error_BK = self.gamma * square_B1 * self.halves.norm_K + SMALLEST
+            return value_BK, error_BK

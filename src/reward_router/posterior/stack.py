@@ -1,11 +1,13 @@
-"""Arms in the primal form side by side in memory, so that one row or a batch is read for all of them together.
+"""Arms in the primal form side by side in memory, read for all of them together.
 
 A copy of nothing: the arms keep their own arrays as views into these. Reads only; which product
 serves a read depends on shapes alone, and what the arms store never depends on it:
 
-* few arms, whose matrices stay in cache: half of each matrix through ``symv``, kept for the payoff that often follows;
-* more (``WIDE`` bytes, fewer than ``LONG`` features): copies of the halves, made after an arm's fold at the next read of one row (see ``Halves``).
-  They stream memory at the machine's bandwidth, which K triangular products do not.
+* few arms, whose matrices stay in cache: half of each matrix through ``symv``, kept for the payoff
+  that often follows;
+* more (``WIDE`` bytes, fewer than ``LONG`` features): copies of the halves, made after an arm's
+  fold at the next read of one row (see ``Halves``). They stream memory at the machine's bandwidth,
+  which K triangular products do not.
 
 Who only wants the best of the arms asks for ``bounds``, which come from float32 (see ``Screen``).
 """
@@ -20,22 +22,28 @@ from reward_router.posterior.halves import Halves
 from reward_router.posterior.screen import Screen
 from reward_router.types import Float
 
-CACHED, WIDE, LONG = 6_000_000, 10_000_000, 2048
+CACHED = 6_000_000
+WIDE = 10_000_000
+LONG = 2048
 
 
 class Stack:
-    """The arrays of K primal arms of one dimension, adopted one by one so that memory never doubles."""
+    """The arrays of K primal arms of one dimension.
+
+    They are adopted one by one, so that memory never doubles.
+    """
 
     def __init__(self, arms: Sequence[ArmPosterior]) -> None:
         """Adopt the arms' arrays. O(K D^2) once."""
-        self.arms, first = list(arms), arms[0]
-        k, (columns, dim), size = len(arms), first.theta_CD.shape, first.size
+        self.arms = list(arms)
+        first = arms[0]
+        k = len(arms)
+        columns, dim = first.theta_CD.shape
+        size = first.size
         self.base_KDD = np.empty((k, dim, dim), first.dtype)
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
-        self.theta_KCD, self.surprise_KNC = (
-            np.empty((k, columns, dim)),
-            np.zeros((k, size, columns)),
-        )
+        self.theta_KCD = np.empty((k, columns, dim))
+        self.surprise_KNC = np.zeros((k, size, columns))
         self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
         self.halves: Halves | None = None
         self.screen: Screen | None = None
@@ -54,7 +62,8 @@ class Stack:
 
     def rows(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, K, C) and variances (B, K)."""
-        square_BD, base_BK = x_BD * x_BD, np.empty((len(x_BD), len(self.arms)))
+        square_BD = x_BD * x_BD
+        base_BK = np.empty((len(x_BD), len(self.arms)))
         for each, arm in enumerate(self.arms):
             arm.catch_up()  # brings this arm's matrix close
             base_BK[:, each] = quadratic_rows(self.base_KDD[each].T, x_BD, square_BD)
@@ -66,7 +75,10 @@ class Stack:
         return rows > 1 or (rows == 1 and self.base_KDD.nbytes >= CACHED)
 
     def bounds(self, x_BD: Array) -> tuple[Float, Float, Float]:
-        """Means (B, K, C), lower and upper bounds of the variances (B, K); an upper one may be NaN: unknown."""
+        """Means (B, K, C), and lower and upper bounds of the variances (B, K).
+
+        An upper bound may be NaN, which says that it is unknown.
+        """
         self.screen = self.screen or Screen(self.arms, self.base_KDD.shape[1])
         mean_BKC, less_BK = self._tails(x_BD)
         base_BK, error_BK = self.screen.quadratic(x_BD)
@@ -86,7 +98,8 @@ class Stack:
 
     def _quadratic(self, x_D: Array) -> Array:
         if not self.wide:
-            product_KD, key = symmetric_vectors(self.base_KDD, x_D), x_D.tobytes()
+            product_KD = symmetric_vectors(self.base_KDD, x_D)
+            key = x_D.tobytes()
             for arm, product_D in zip(self.arms, product_KD, strict=True):
                 arm.keep(key, product_D)
             return np.asarray(product_KD @ x_D)

@@ -1,6 +1,6 @@
-"""A router whose default is safe: the arms' overall strengths first, contexts only as far as the payoffs say.
+"""A router whose default is safe: overall strengths first, contexts as far as the payoffs say.
 
-Two opinions, weighed by their evidence. The *plain* one reads no context: strengths of all arms
+Two opinions are weighed by their evidence. The *plain* one reads no context: strengths of all arms
 pooled (``pooled``). The *contextual* one adds x'w_k (``context_belief``). Both choose by Thompson
 sampling narrowed to ``width`` sds, about the mean plus what pulling the arm is worth for the rows
 that are left. No arm is forced, so there is no warm-up; an arm of many that looks poor is dropped
@@ -29,26 +29,30 @@ from reward_router.types import AnyFloat, Float, Int, State
 
 STATE_KIND = "Adaptive"
 WIDTH = 0.3
-ROWS_AHEAD = (
-    300.0  # rows that are expected at least where no horizon is given; later as many as were seen
-)
-FIRST_LOOK, GROWTH, LATE, LATE_GROWTH = (
-    32,
-    1.5,
-    512,
-    2.0,
-)  # when contexts are weighed: at these multiples of the payoffs
+# Rows that are expected at least where no horizon is given; later as many as came so far.
+ROWS_AHEAD = 300.0
+# when contexts are weighed: at these multiples of the payoffs
+FIRST_LOOK = 32
+GROWTH = 1.5
+LATE = 512
+LATE_GROWTH = 2.0
 POOL_GROWTH = 0.1
 LONGEST = 1e6  # a context's norm may be at most this
 
 
 class Adaptive:
-    """Thompson sampling that learns how much to explore, how much arms differ, and whether contexts matter.
+    """Thompson sampling that learns how much to explore.
 
-    Contexts (B, D), any length up to 1e6; payoffs in [0, 1]. ``horizon``: payoffs that will come in
-    all, None: as many more as came so far, at least 300; ``width`` >= 0: share of a posterior sd
-    that is sampled; ``discount`` in (0, 1]: what a payoff counts for after each further one;
-    ``explore``: share of the uniform mixed in.
+    It also learns how much arms differ, and whether contexts matter. Contexts are (B, D) of any
+    length up to 1e6; payoffs lie in [0, 1].
+
+    Args:
+        n_arms: K, the number of arms.
+        dim: D, the number of features of a context.
+        horizon: payoffs that will come in all; None: as many more as came so far, at least 300.
+        width: share of a posterior sd that is sampled, at least 0.
+        discount: what a payoff counts for after each further one, in (0, 1].
+        explore: share of the uniform distribution that is mixed in, in [0, 1].
 
     ``probs`` O(K) while contexts are not believed, else as `LinearThompson`; ``update`` O(D) a row
     plus O(D^2) amortised; at payoffs 32, 48, 72, ... (a doubling from 512 on) variances are learned
@@ -80,11 +84,14 @@ class Adaptive:
         self.width = checks.real("width", width, 0.0, 1e3)
         self.discount = checks.real("discount", discount, 0.0, 1.0, above=True)
         self.explore = checks.real("explore", explore, 0.0, 1.0)
-        self.totals_K3, self.clock = np.zeros((arms, 3)), 0
+        self.totals_K3 = np.zeros((arms, 3))
+        self.clock = 0
         self.rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
-        self.population, self.belief = pooled.start(), unbelieving(self.dim)
+        self.population = pooled.start()
+        self.belief = unbelieving(self.dim)
         self.model: LinearModel | None = None
-        self.next_pool, self.next_look = 1, FIRST_LOOK
+        self.next_pool = 1
+        self.next_look = FIRST_LOOK
         self._plain: tuple[Float, Float, Float] | None = None
 
     @property
@@ -97,7 +104,7 @@ class Adaptive:
         """Posterior probability that contexts tell arms apart, when last looked at."""
         return self.belief.weight
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
@@ -125,19 +132,16 @@ class Adaptive:
         if self._plain is None:
             mean_K, sd_K = self.population.arms(self.totals_K3)
             noise_K = self.population.noise(mean_K)
-            self._plain = (
-                mean_K,
-                sd_K,
-                pooled.worth_of_trying(mean_K, sd_K, noise_K, self._rows_left()),
-            )
+            worth_K = pooled.worth_of_trying(mean_K, sd_K, noise_K, self._rows_left())
+            self._plain = (mean_K, sd_K, worth_K)
         return self._plain
 
     def _rows_left(self) -> float:
-        left = (
-            max(ROWS_AHEAD, self.clock)
-            if self.horizon is None
-            else max(self.horizon - self.clock, 1)
-        )
+        """Payoffs that are still to come, and not more than are remembered."""
+        if self.horizon is None:
+            left = max(ROWS_AHEAD, self.clock)
+        else:
+            left = max(self.horizon - self.clock, 1)
         memory = np.inf if self.discount == 1 else 1 / (1 - self.discount)
         return float(min(left, memory))
 
@@ -147,14 +151,20 @@ class Adaptive:
         return self.belief.level + noise_sd * mean_BK, noise_sd * sd_BK
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sds (B, K) of the expected payoffs; the variance between the two opinions is part of the sd."""
+        """Means and sds (B, K) of the expected payoffs.
+
+        The variance between the two opinions is part of the sd.
+        """
         x_BD = self._contexts(context_BD)
         mean_K, sd_K, _ = self._strengths()
-        plain_BK, plain_sd_BK = np.tile(mean_K, (len(x_BD), 1)), np.tile(sd_K, (len(x_BD), 1))
+        plain_BK = np.tile(mean_K, (len(x_BD), 1))
+        plain_sd_BK = np.tile(sd_K, (len(x_BD), 1))
         if self.model is None or not len(x_BD):
             return plain_BK, plain_sd_BK
-        weight, (mean_BK, sd_BK) = self.belief.weight, self._in_context(self.model, x_BD)
+        weight = self.belief.weight
+        mean_BK, sd_BK = self._in_context(self.model, x_BD)
         both_BK = weight * mean_BK + (1 - weight) * plain_BK
+        # Var = E[Var | opinion] + Var(E | opinion)
         var_BK = weight * (sd_BK**2 + (mean_BK - both_BK) ** 2)
         var_BK += (1 - weight) * (plain_sd_BK**2 + (plain_BK - both_BK) ** 2)
         return both_BK, np.sqrt(var_BK)
@@ -167,7 +177,7 @@ class Adaptive:
             )
         return x_BD
 
-    # -- writing ---------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
@@ -181,9 +191,11 @@ class Adaptive:
         y_B = checks.payoffs(payoff_B, len(x_BD), 0.0, 1.0)
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))
+        # A batch is cut where a look is due, so that the order of calls changes nothing.
         start = 0
         while start < len(x_BD):
-            stop = min(len(x_BD), start + min(self.next_pool, self.next_look) - self.clock)
+            next_event = min(self.next_pool, self.next_look)
+            stop = min(len(x_BD), start + next_event - self.clock)
             part = slice(start, stop)
             self._learn(x_BD[part], index_B[part], y_B[part])
             start = stop
@@ -205,21 +217,27 @@ class Adaptive:
         if self.clock >= self.next_look:
             self._look()
         elif self.model is not None:
-            scaled_BZ, target_B = self.belief.scaled(x_BD), self.belief.target(y_B)
+            scaled_BZ = self.belief.scaled(x_BD)
+            target_B = self.belief.target(y_B)
             self.model.update(scaled_BZ, index_B, target_B, None)
 
     def _patience(self) -> int:
-        """Payoffs between looks at most, where payoffs are forgotten: a quarter of the memory, at least 32."""
-        return 10**12 if self.discount == 1 else max(FIRST_LOOK, int(0.25 / (1 - self.discount)))
+        """Payoffs between looks at most, where payoffs are forgotten.
+
+        It is a quarter of the memory, and at least 32.
+        """
+        if self.discount == 1:
+            return 10**12
+        return max(FIRST_LOOK, int(0.25 / (1 - self.discount)))
 
     def _look(self) -> None:
         """Learn anew how far contexts are believed, and the model they give."""
         self.belief = context_belief.learned(
             self.rows_K, self.totals_K3, self.population, self.belief, self.clock
         )
-        self.model = (
-            model_of(self.belief, self.rows_K, self.clock) if self.belief.believed else None
-        )
+        self.model = None
+        if self.belief.believed:
+            self.model = model_of(self.belief, self.rows_K, self.clock)
         growth = GROWTH if self.clock < LATE else LATE_GROWTH
         self.next_look = min(int(np.ceil(growth * self.clock)), self.clock + self._patience())
 
@@ -243,19 +261,21 @@ class Adaptive:
         if self.model is not None:
             self.model.remove_arm(index)
 
-    # -- state -----------------------------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
         """Everything learned, arrays only; goes on bit for bit when restored."""
-        b = self.belief
+        belief = self.belief
+        variances = [belief.noise_var, belief.arm_var, belief.weight_var]
+        counts = [self.clock, self.next_pool, self.next_look, belief.spread]
         state: State = {
             "kind": np.array(STATE_KIND),
             "setup": np.array([self.discount, float(self.model is not None)]),
             "totals_K3": self.totals_K3.copy(),
-            "counts": np.array([self.clock, self.next_pool, self.next_look, b.spread], np.int64),
+            "counts": np.array(counts, np.int64),
             "population": pooled.as_array(self.population),
-            "belief": np.array([b.weight, b.level, b.noise_var, b.arm_var, b.weight_var]),
-            "mean_D": b.mean_D.copy(),
+            "belief": np.array([belief.weight, belief.level, *variances]),
+            "mean_D": belief.mean_D.copy(),
         }
         for k, arm in enumerate(self.rows_K):
             state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
@@ -264,7 +284,7 @@ class Adaptive:
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError (and no change) where the state is of another kind, size or discount."""
+        """Restore; InputError (and no change) where the state's kind, size or discount differs."""
         checks.same_kind(state, STATE_KIND)
         take = partial(checks.stored, state, "")
         discount, has_model = take("setup", np.float64, (2,)).tolist()
@@ -287,22 +307,22 @@ class Adaptive:
             for name, value in state.items()
             if name.startswith("model/")
         }
-        if bool(has_model) != bool(inner) or sum(
-            n.startswith("rows/") for n in state
-        ) != arms * len(ArmRows.names):
+        stored_rows = sum(name.startswith("rows/") for name in state)
+        fits = stored_rows == arms * len(ArmRows.names)
+        if bool(has_model) != bool(inner) or not fits:
             raise InputError(
                 "the state's arms do not fit its totals, or its model is missing or unexpected"
             )
         model = loaded(empty_model(arms, self.dim), inner) if inner else None
         if model is not None and model.n_arms != arms:
             raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
-        self.totals_K3, self.rows_K, self.model, self.population = (
-            totals_K3,
-            rows_K,
-            model,
-            population,
-        )
-        self.clock, self.next_pool, self.next_look = clock, next_pool, next_look
+        self.totals_K3 = totals_K3
+        self.rows_K = rows_K
+        self.model = model
+        self.population = population
+        self.clock = clock
+        self.next_pool = next_pool
+        self.next_look = next_look
         self.belief = Belief(weight, spread, level, noise_var, arm_var, weight_var, mean_D)
         self._plain = None
 

@@ -22,11 +22,12 @@ from reward_router.types import AnyFloat, Float, Int, State
 
 
 class Anchored:
-    """Thompson sampling about a prior mean: ``router`` (zero prior) learns payoff - prior(x, arm), prior = x'prior_k + offset_k.
+    """Thompson sampling about a prior mean.
 
-    Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with it the running mean is
-    that of the differences, so a constant added to all payoffs changes nothing and a prior that is
-    right is never contradicted. Costs B K D more a read.
+    The prior expects x'prior_k + offset_k, and ``router`` (zero prior) learns what the payoff
+    differs from that by. Without ``center`` this is ``LinearThompson(prior_mean=prior_KD)``; with
+    it the running mean is that of the differences, so a constant added to all payoffs changes
+    nothing and a prior that is right is never contradicted. Costs B K D more a read.
     """
 
     takes_penalty = True
@@ -41,9 +42,10 @@ class Anchored:
         """
         self.router = router
         self.prior_KD = checked_prior(prior_KD, router.n_arms, router.dim)
-        self.offset_K = (
-            np.zeros(router.n_arms) if offset_K is None else np.array(offset_K, dtype=np.float64)
-        )
+        if offset_K is None:
+            self.offset_K = np.zeros(router.n_arms)
+        else:
+            self.offset_K = np.array(offset_K, dtype=np.float64)
         if self.offset_K.shape != (router.n_arms,):
             raise InputError(
                 f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}"
@@ -65,8 +67,12 @@ class Anchored:
         return self.router.warmup
 
     def prior(self, context_BD: AnyFloat) -> Float:
-        """(B, K) prior means of the payoffs; an arm's column does not depend on which others there are, bit for bit."""
+        """(B, K) prior means of the payoffs.
+
+        An arm's column does not depend on which others there are, bit for bit.
+        """
         x_BD = np.asarray(context_BD, np.float64)
+        # one sum an arm: a product of matrices may round an arm's column by its neighbours
         columns = [
             (x_BD * row_D).sum(axis=1) + offset
             for row_D, offset in zip(self.prior_KD, self.offset_K, strict=True)
@@ -83,48 +89,45 @@ class Anchored:
     ) -> Float:
         """(B, K) exact P(arm wins). ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         mean_BK, sd_BK = self.posterior(context_BD)
-        first_K = (
-            forced_K(self.router.model.pulls_K, self.warmup) if forced and self.warmup else None
-        )
+        pulls_K = self.router.model.pulls_K
+        first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
-        return win_probability(
-            mean_BK if penalty_K is None else mean_BK - penalty_K, self.router.width * sd_BK
-        )
+        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+        return win_probability(utility_BK, self.router.width * sd_BK)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
     ) -> None:
         """Learn what the prior left unexplained."""
         rows = len(self.router.model.contexts(context_BD))
-        index_B, y_B = checks.arms(arm_B, rows, self.n_arms), checks.payoffs(payoff_B, rows)
+        index_B = checks.arms(arm_B, rows, self.n_arms)
+        y_B = checks.payoffs(payoff_B, rows)
         expected_B = self.prior(context_BD)[np.arange(rows), index_B]
         self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
 
     def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
-        """log N(payoff; mean, posterior variance + noise variance) of one arm at one context, up to a constant. O(D^2)."""
+        """How well one arm foresaw a payoff at one context. O(D^2).
+
+        It is log N(payoff; mean, posterior variance + noise variance) up to a constant.
+        """
         model = self.router.model
-        prior = float(
-            (np.asarray(x_1D[0], np.float64) * self.prior_KD[arm]).sum() + self.offset_K[arm]
-        )
+        x_D = np.asarray(x_1D[0], np.float64)
+        prior = float((x_D * self.prior_KD[arm]).sum() + self.offset_K[arm])
         return model.foresight(model.contexts(x_1D), arm, payoff - prior)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""
         row_1D = checked_prior(None if prior_mean_D is None else [prior_mean_D], 1, self.dim)
-        self.prior_KD, self.offset_K = (
-            np.concatenate([self.prior_KD, row_1D]),
-            np.append(self.offset_K, 0.0),
-        )
+        self.prior_KD = np.concatenate([self.prior_KD, row_1D])
+        self.offset_K = np.append(self.offset_K, 0.0)
         return self.router.add_arm()
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; the others keep what they learned bit for bit."""
         self.router.remove_arm(index)
-        self.prior_KD, self.offset_K = (
-            np.delete(self.prior_KD, index, axis=0),
-            np.delete(self.offset_K, index),
-        )
+        self.prior_KD = np.delete(self.prior_KD, index, axis=0)
+        self.offset_K = np.delete(self.offset_K, index)
 
     def state_dict(self) -> State:
         """The learning router's state and the prior, arrays only."""
@@ -141,4 +144,5 @@ class Anchored:
         inner = {k: v for k, v in state.items() if k not in ("anchor_KD", "offset_K")}
         checks.stored(inner, "", "pulls_K", np.int64, (len(prior_KD),))
         self.router.load_state_dict(inner)
-        self.prior_KD, self.offset_K = prior_KD, offset_K
+        self.prior_KD = prior_KD
+        self.offset_K = offset_K

@@ -1,8 +1,9 @@
-"""BayesianRouter's online stage: Thompson sampling from what the offline stage learned, and the paper's ablations of it.
+"""BayesianRouter's online stage, and the paper's ablations of it.
 
-A prior that does not hold costs little: it is weighed against none by how well either foresaw the
-payoffs (``trust``). Without a prior all arms start at zero, on the plain pair features of the run's
-own encoder.
+The online stage is Thompson sampling from what the offline stage learned. A prior that does not
+hold costs little: it is weighed against having none by how well either foresaw the payoffs
+(``trust``). Without a prior all arms start at zero, on the plain pair features of the run's own
+encoder.
 """
 
 import warnings
@@ -22,7 +23,7 @@ Ablation = Literal["online", "offline", "cls"]
 
 
 class Learned(Protocol):
-    """What was learned offline (``reward_router.offline.prior.Prior``), as far as a router needs it."""
+    """What was learned offline, as far as a router needs it; see `reward_router.offline.prior`."""
 
     arms: Sequence[str]
     strengths: "Strengths"
@@ -44,7 +45,7 @@ class Calibrated(Protocol):
     noise_sd: float
 
 
-def bayesian(
+def bayesian(  # noqa: PLR0913 - its keywords are the options of the configuration
     arms: Sequence[str],
     dim: int,
     artifact: Learned | None,
@@ -99,10 +100,9 @@ def bayesian(
         return LinearThompson(len(arms), dim, **{**zero, **given})
     if "prior_precision" in given:
         given["precision"] = given.pop("prior_precision")
+    # arms without strengths cause a warning, and the run says so in its own words
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # arms without strengths: the run says so in its own words
+        warnings.simplefilter("ignore", UserWarning)
         return artifact.router(arms, trust=TRUST if trust is None else trust, **given)
 
 

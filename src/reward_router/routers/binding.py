@@ -1,4 +1,4 @@
-"""What a router is asked once, where it is bound to a run: whether it is one, and what it can do beyond that."""
+"""What a router must be and what it can do beyond that, checked once where it is bound to a run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,11 +31,15 @@ def resizable(router: Router) -> Resizable:
     """The router as one whose arms may come and go; InputError where they may not."""
     if not isinstance(router, Resizable):
         raise InputError(
-            f"{type(router).__name__} cannot take on or drop arms at run time: it has no add_arm and remove_arm"
+            f"{type(router).__name__} cannot take on or drop arms at run time: "
+            "it has no add_arm and remove_arm"
         )
     return router
 
 
 def without_forced_pulls(router: Router) -> Callable[[AnyFloat], Float]:
-    """``probs`` without the pulls that a router forces when it is used alone; a dispatcher counts those itself."""
+    """``probs`` without the pulls that a router forces when it is used alone.
+
+    A dispatcher counts those itself.
+    """
     return partial(router.probs, forced=False) if isinstance(router, Forced) else router.probs

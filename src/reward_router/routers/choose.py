@@ -9,15 +9,21 @@ from reward_router.types import AnyFloat, Float, Int
 def choose(probs_BK: AnyFloat, uniform_B: AnyFloat) -> tuple[Int, Float]:
     """Draw one arm a row by inverting its cumulative probabilities at a number in [0, 1).
 
-    Shapes: ``probs_BK`` (B, K) non-negative, rows of positive sum; ``uniform_B`` (B,) in [0, 1).
-    Returns the arms (B,) and the probabilities they were drawn with (B,): the recorded propensity
-    is the very number in ``probs_BK``. An arm of probability 0 is never drawn. O(B K). Raises
-    InputError on NaN, negative or empty rows and on a number outside [0, 1).
+    The recorded propensity is the very number in ``probs_BK``, and an arm of probability 0 is never
+    drawn. Raises InputError on NaN, negative or empty rows and on a number outside [0, 1). O(B K).
+
+    Args:
+        probs_BK: (B, K) numbers of at least 0, each row of positive sum.
+        uniform_B: (B,) random numbers in [0, 1), one a row.
+
+    Returns:
+        The arms (B,), and the probabilities (B,) they were drawn with.
 
     >>> choose(np.array([[0.25, 0.0, 0.75]]), np.array([0.25]))
     (array([2]), array([0.75]))
     """
-    p_BK, u_B = np.asarray(probs_BK, np.float64), np.asarray(uniform_B, np.float64)
+    p_BK = np.asarray(probs_BK, np.float64)
+    u_B = np.asarray(uniform_B, np.float64)
     if p_BK.ndim != 2 or u_B.shape != p_BK.shape[:1]:
         raise InputError(
             f"choose takes probs (B, K) and one number a row (B,), got {p_BK.shape} and {u_B.shape}"

@@ -1,5 +1,6 @@
-"""How far contexts are believed: variances of a linear model of payoffs, by its marginal likelihood, and the model at them.
+"""How far contexts are believed: a linear model of payoffs whose variances the payoffs choose.
 
+The variances are those of the highest marginal likelihood, and the model is the posterior at them.
 payoff = m + a_k + f + noise with a_k ~ N(0, variance of the arms' means). Three explanations of f
 compete by their evidence, x about its mean: nothing (f = 0); *difficulty*, x'w with one w for all
 arms, which says nothing about which arm is best; and the arms' own x'w_k. w ~ N(0, v I), v on a
@@ -21,18 +22,31 @@ from reward_router.routers.context_rows import ArmRows
 from reward_router.routers.pooled import Population
 from reward_router.types import AnyFloat, Float
 
-SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])  # sd of x'w over contexts of mean length, in payoffs
-NOTHING, DIFFICULTY, OWN = 0.5, 0.25, 0.25  # prior probabilities of the three explanations
-NEGLIGIBLE = 0.01  # contexts with less weight are not asked
+# sd of x'w over contexts of mean length, in payoffs
+SPREADS = np.array([0.05, 0.1, 0.2, 0.4, 0.8])
+# prior probabilities of the three explanations
+NOTHING = 0.5
+DIFFICULTY = 0.25
+OWN = 0.25
+NEGLIGIBLE = 0.01  # contexts with less weight are not evaluated
 LEAST_NOISE = 1e-4
-WIDE = 128  # from this many features on, with sums to factorise, only the spreads beside the last one are weighed
+# From this many features on, where there are sums to factorise, only the spreads beside the last
+# one are weighed.
+WIDE = 128
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What the payoffs said when last asked.
+    """What the payoffs said at the last look.
 
-    ``spread``: place in SPREADS; variances in payoff units squared.
+    Args:
+        weight: posterior probability that arms have weights of their own.
+        spread: the most probable place in SPREADS.
+        level: mean payoff of the mean arm.
+        noise_var: variance of a payoff about its expectation, in payoff units squared.
+        arm_var: variance of the arms' means, likewise.
+        weight_var: variance of one weight, likewise.
+        mean_D: the mean context.
     """
 
     weight: float
@@ -80,7 +94,10 @@ class _Design:
         return self.z_TZ is not None and len(self.z_TZ) < self.z_TZ.shape[1]
 
     def fit(self, scale_Z: Float) -> tuple[float, Float]:
-        """Log evidence against weights of 0, and posterior mean weights, where weights are N(0, scale^2). O(min(T, Z)^3)."""
+        """Log evidence against weights of 0, and posterior mean weights. O(min(T, Z)^3).
+
+        The prior of the weights is N(0, scale^2).
+        """
         from scipy.linalg import solve_triangular
 
         if self.few and self.z_TZ is not None:
@@ -88,26 +105,25 @@ class _Design:
             root_TT = np.linalg.cholesky(np.eye(len(z_TZ)) + z_TZ @ z_TZ.T)
             white_T = solve_triangular(root_TT, self.y_T, lower=True, check_finite=False)
             inverse_T = solve_triangular(root_TT, white_T, lower=True, trans=1, check_finite=False)
-            log = -np.log(np.diagonal(root_TT)).sum() + 0.5 * (
-                self.y_T @ self.y_T - white_T @ white_T
-            )
-            return float(log), scale_Z * (z_TZ.T @ inverse_T)
-        root_ZZ = np.linalg.cholesky(
-            np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
-        )
+            gain = self.y_T @ self.y_T - white_T @ white_T
+            log_evidence = -np.log(np.diagonal(root_TT)).sum() + 0.5 * gain
+            return float(log_evidence), scale_Z * (z_TZ.T @ inverse_T)
+        precision_ZZ = np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
+        root_ZZ = np.linalg.cholesky(precision_ZZ)
         white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
         mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
-        return float(
-            -np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z
-        ), scale_Z * mean_Z
+        log_evidence = -np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z
+        return float(log_evidence), scale_Z * mean_Z
 
     def arm_only(self, scale: float) -> float:
         """Log evidence where the first feature alone has a weight."""
         if self.few and self.z_TZ is not None:
             first_T = self.z_TZ[:, 0]
-            square, product = float(first_T @ first_T), float(first_T @ self.y_T)
+            square = float(first_T @ first_T)
+            product = float(first_T @ self.y_T)
         else:
-            square, product = float(self.gram_ZZ[0, 0]), float(self.sum_Z[0])
+            square = float(self.gram_ZZ[0, 0])
+            product = float(self.sum_Z[0])
         inner = 1 + scale**2 * square
         return float(-0.5 * np.log(inner) + 0.5 * scale**2 * product**2 / inner)
 
@@ -133,7 +149,8 @@ def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float
 
 def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
     """Sums of products of rows whose contexts are taken about ``mean_D``."""
-    rows, sum_D = float(gram_ZZ[0, 0]), gram_ZZ[0, 1:]
+    rows = float(gram_ZZ[0, 0])
+    sum_D = gram_ZZ[0, 1:]
     out_ZZ = gram_ZZ.copy()
     cross_DD = np.outer(sum_D, mean_D)
     out_ZZ[1:, 1:] += rows * np.outer(mean_D, mean_D) - cross_DD - cross_DD.T
@@ -150,7 +167,8 @@ def learned(
     """
     with one_thread():
         strength_K, _ = population.arms(totals_K3)
-        noise_K, count_K = population.noise(strength_K), totals_K3[:, 0]
+        noise_K = population.noise(strength_K)
+        count_K = totals_K3[:, 0]
         noise_var = max(float(count_K @ noise_K / max(count_K.sum(), 1e-12)), LEAST_NOISE)
         mean_D, length = _mean_context(arms, now, len(before.mean_D))
         if length == 0:
@@ -175,7 +193,8 @@ def _tried(last: int, dim: int, summed: bool) -> list[int]:
 
 def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, float]:
     """Mean context, and mean squared distance from it."""
-    sum_Z, square = np.zeros(dim + 1), 0.0
+    sum_Z = np.zeros(dim + 1)
+    square = 0.0
     for arm in arms:
         z_TZ, _ = arm.weighed(now)
         sum_Z += np.einsum("t,tz->z", z_TZ[:, 0], z_TZ)
@@ -198,7 +217,10 @@ def _difficulty(
     noise_sd: float,
     length: float,
 ) -> Float:
-    """(S,) log evidence against nothing of one w for all arms, payoffs about their arm's mean, at every second spread."""
+    """(S,) log evidence against nothing of one w for all arms, at every second spread.
+
+    Payoffs are taken about their arm's mean.
+    """
     designs = [
         _design(arm, now, level, mean_D, noise_sd)
         for arm, level in zip(arms, strength_K.tolist(), strict=True)
@@ -208,15 +230,15 @@ def _difficulty(
         rows = [design.z_TZ[:, 1:] for design in designs if design.z_TZ is not None]
         whole = _from_rows(np.concatenate(rows), np.concatenate([design.y_T for design in designs]))
     else:
-        gram_DD, sum_D = np.zeros((len(mean_D), len(mean_D))), np.zeros(len(mean_D))
+        gram_DD = np.zeros((len(mean_D), len(mean_D)))
+        sum_D = np.zeros(len(mean_D))
         for design in designs:
             z_TZ = design.z_TZ
             gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
             sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
-    return np.array(
-        [whole.fit(np.full(len(mean_D), spread / np.sqrt(length)))[0] for spread in SPREADS[1::2]]
-    )
+    scale_S = [spread / np.sqrt(length) for spread in SPREADS[1::2]]
+    return np.array([whole.fit(np.full(len(mean_D), scale))[0] for scale in scale_S])
 
 
 def _weighed(
@@ -226,7 +248,7 @@ def _weighed(
     length: float,
     difficulty_S: Float,
 ) -> tuple[float, int]:
-    """Posterior probability that arms have their own weights, and the most probable spread of these."""
+    """Posterior probability that arms have their own weights, and the most probable spread."""
     arm_sd = float(np.sqrt(arm_var))
     plain = sum(design.arm_only(arm_sd) for design in designs)
     width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
@@ -264,10 +286,8 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
                 root_T = z_TZ[:, :1]
                 x_TD = z_TZ[:, 1:] / root_T
                 target_T = belief.target(y_T / root_T[:, 0])
-                scaled_TZ, target_TC = (
-                    belief.scaled(x_TD) * root_T,
-                    (target_T * root_T[:, 0])[:, None],
-                )
+                scaled_TZ = belief.scaled(x_TD) * root_T
+                target_TC = (target_T * root_T[:, 0])[:, None]
                 posterior.add(scaled_TZ, target_TC, np.ones(arm.count))  # type: ignore[call-arg]
     return model
 

@@ -1,4 +1,5 @@
-"""What one arm was paid, and where: raw statistics from which any linear model of its payoffs can be made anew.
+"""What one arm was paid, and where: statistics from which a linear model can be made anew.
+
 
 Rows z = (1, x) with payoffs y are kept as they came while they are few, then as sums of z z' and z
 y; so the precision of a model can be changed later, exactly. Older rows may count for less: weight
@@ -28,15 +29,16 @@ class ArmRows:
 
     def __init__(self, width: int, discount: float) -> None:
         """``width``: D + 1."""
-        self.width, self.discount = width, discount
+        self.width = width
+        self.discount = discount
         self.young_limit = max(TAIL, 3 * width // 4)
-        self.count, self.gram_ZZ = 0, np.zeros((0, 0))
-        self.rows_TZ, self.payoff_T, self.stamp_T = (
-            np.zeros((TAIL, width)),
-            np.zeros(TAIL),
-            np.zeros(TAIL, np.int64),
-        )
-        self.sum_Z, self.folded_at = np.zeros(width), 0
+        self.count = 0
+        self.gram_ZZ = np.zeros((0, 0))
+        self.rows_TZ = np.zeros((TAIL, width))
+        self.payoff_T = np.zeros(TAIL)
+        self.stamp_T = np.zeros(TAIL, np.int64)
+        self.sum_Z = np.zeros(width)
+        self.folded_at = 0
 
     @property
     def summed(self) -> bool:
@@ -47,11 +49,9 @@ class ArmRows:
         """One more row, the ``stamp``-th payoff of all arms."""
         if self.count == len(self.payoff_T):
             self._grow()
-        self.rows_TZ[self.count], self.payoff_T[self.count], self.stamp_T[self.count] = (
-            z_Z,
-            payoff,
-            stamp,
-        )
+        self.rows_TZ[self.count] = z_Z
+        self.payoff_T[self.count] = payoff
+        self.stamp_T[self.count] = stamp
         self.count += 1
         if self.count >= (TAIL if self.summed else self.young_limit):
             self._fold(stamp)
@@ -63,17 +63,21 @@ class ArmRows:
         self.stamp_T = np.concatenate([self.stamp_T, np.zeros(more, np.int64)])
 
     def _fold(self, stamp: int) -> None:
+        """Add the rows to the sums, as of the ``stamp``-th payoff."""
         self.gram_ZZ, self.sum_Z = self.sums(stamp)
-        self.folded_at, self.count = stamp, 0
-        self.rows_TZ, self.payoff_T, self.stamp_T = (
-            self.rows_TZ[:TAIL],
-            self.payoff_T[:TAIL],
-            self.stamp_T[:TAIL],
-        )
+        self.folded_at = stamp
+        self.count = 0
+        self.rows_TZ = self.rows_TZ[:TAIL]
+        self.payoff_T = self.payoff_T[:TAIL]
+        self.stamp_T = self.stamp_T[:TAIL]
 
     def weighed(self, now: int) -> tuple[Float, Float]:
-        """The rows that are not in the sums, and their payoffs, each times the root of its weight."""
-        z_TZ, y_T = self.rows_TZ[: self.count], self.payoff_T[: self.count]
+        """The rows that are not in the sums, and their payoffs.
+
+        Both are multiplied by the root of the row's weight.
+        """
+        z_TZ = self.rows_TZ[: self.count]
+        y_T = self.payoff_T[: self.count]
         if self.discount == 1:
             return z_TZ, y_T
         root_T = self.discount ** ((now - self.stamp_T[: self.count]) / 2)
@@ -82,7 +86,8 @@ class ArmRows:
     def sums(self, now: int) -> tuple[Float, Float]:
         """Weighted sums of z z' and z y over all rows."""
         z_TZ, y_T = self.weighed(now)
-        gram_ZZ, sum_Z = z_TZ.T @ z_TZ, z_TZ.T @ y_T
+        gram_ZZ = z_TZ.T @ z_TZ
+        sum_Z = z_TZ.T @ y_T
         if not self.summed:
             return gram_ZZ, sum_Z
         kept = self.discount ** (now - self.folded_at)
@@ -103,17 +108,14 @@ class ArmRows:
         """Restore; InputError where something does not fit."""
         take = partial(checks.stored, state, prefix)
         rows_TZ = take("rows_TZ", np.float64, (None, self.width))
-        side = checks.whole(
-            "side of a state's gram_ZZ",
-            len(take("gram_ZZ", np.float64, (None, None))),
-            0,
-            self.width,
-        )
+        gram_ZZ = take("gram_ZZ", np.float64, (None, None))
+        side = checks.whole("side of a state's gram_ZZ", len(gram_ZZ), 0, self.width)
         self.gram_ZZ = take("gram_ZZ", np.float64, (self.width, self.width) if side else (0, 0))
         most = TAIL - 1 if self.summed else self.young_limit - 1
         self.count = checks.whole(f"rows of {prefix}rows_TZ", len(rows_TZ), 0, most)
         room = max(TAIL, self.count)
-        self.rows_TZ, self.payoff_T = np.zeros((room, self.width)), np.zeros(room)
+        self.rows_TZ = np.zeros((room, self.width))
+        self.payoff_T = np.zeros(room)
         self.stamp_T = np.zeros(room, np.int64)
         self.rows_TZ[: self.count] = rows_TZ
         self.payoff_T[: self.count] = take("payoff_T", np.float64, (self.count,))

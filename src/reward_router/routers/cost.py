@@ -1,4 +1,6 @@
-"""Costs in the choice: a fixed weight on each arm's price, and a pacer that finds the weight which holds a budget.
+"""Costs in the choice: a fixed weight on each arm's price, and a pacer that holds a budget.
+
+The pacer finds the weight at which the average cost lands on the budget.
 
 utility_k = payoff_k - (cost_weight + lambda) cost_k. The pacer is dual ascent on the budget
 constraint (as in ParetoBandit, arXiv:2604.00136): lambda <- clip(lambda + step (cost - budget) /
@@ -38,12 +40,19 @@ class ByUtility(Router, Resizable, Protocol):
 
 
 class Priced:
-    """A router that pays: subtracts (``cost_weight`` + lambda) ``costs_K`` from the utilities and, with a ``budget``, paces lambda.
+    """A router that pays for its arms, and with a ``budget`` paces what it pays.
 
-    ``costs_K`` (K,) >= 0 in any unit (calls, seconds, money); ``cost_weight`` >= 0 in payoff per
-    unit of cost; ``budget``: the average cost a payoff may have, at least the cheapest arm's;
-    ``step`` and ``limit``: how fast lambda moves and how far, in payoff per largest cost. Forced
-    pulls and the uniform floor of the router inside are not priced. O(K) beside the router.
+    It subtracts (``cost_weight`` + lambda) ``costs_K`` from the utilities; a ``budget`` moves
+    lambda. Forced pulls and the uniform floor of the router inside are not priced. O(K) beside the
+    router.
+
+    Args:
+        router: the router inside; it must choose by utility.
+        costs_K: (K,) costs of at least 0 in any unit (calls, seconds, money).
+        cost_weight: payoff that one unit of cost must bring, at least 0.
+        budget: average cost that a payoff may have, at least the cheapest arm's; None: no limit.
+        step: how fast lambda moves, in payoff per largest cost.
+        limit: how far lambda moves, in payoff per largest cost.
 
     >>> from reward_router.routers import LinUCB
     >>> router = Priced(LinUCB(2, 1, warmup=0), np.array([1.0, 0.0]), cost_weight=0.5)
@@ -63,26 +72,27 @@ class Priced:
         step: float = 0.05,
         limit: float = 10.0,
     ) -> None:
-        """InputError where a cost is negative, the budget is under every cost, or the router cannot be priced."""
-        if isinstance(router, Priced) or not (
-            isinstance(router, Penalised) and isinstance(router, Forced)
-        ):
+        """InputError where a number is out of range, or where the router cannot be priced.
+
+        A cost may not be negative, and the budget not be under every cost.
+        """
+        by_utility = isinstance(router, Penalised) and isinstance(router, Forced)
+        if isinstance(router, Priced) or not by_utility:
             raise InputError(
-                f"{type(router).__name__} does not choose by utility, so costs cannot enter its choice"
+                f"{type(router).__name__} does not choose by utility, "
+                "so costs cannot enter its choice"
             )
         self.router = router
         self.costs_K = _checked_costs(costs_K, router.n_arms)
         self.cost_weight = checks.real("cost_weight", cost_weight, 0.0, 1e12)
-        self.step, self.limit = (
-            checks.real("step", step, 0.0, 1e3, above=True),
-            checks.real("limit", limit, 0.0, 1e6),
-        )
-        self.budget = (
-            None
-            if budget is None
-            else checks.real("budget", budget, float(self.costs_K.min()), 1e12)
-        )
-        self.price, self.spent, self.payoffs = 0.0, 0.0, 0
+        self.step = checks.real("step", step, 0.0, 1e3, above=True)
+        self.limit = checks.real("limit", limit, 0.0, 1e6)
+        self.budget = None
+        if budget is not None:
+            self.budget = checks.real("budget", budget, float(self.costs_K.min()), 1e12)
+        self.price = 0.0
+        self.spent = 0.0
+        self.payoffs = 0
 
     @property
     def n_arms(self) -> int:
@@ -110,11 +120,13 @@ class Priced:
     def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
     ) -> Float:
-        """(B, K) of the router inside at the present price and a further penalty, with or without its forced pulls."""
-        more_K = penalty_K
-        penalty_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
-        penalty_K = penalty_K if more_K is None else penalty_K + more_K
-        return self.router.probs(context_BD, penalty_K, forced=forced)
+        """(B, K) of the router inside at the present price and a further penalty.
+
+        ``forced`` says whether its forced pulls are made.
+        """
+        price_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
+        total_K = price_K if penalty_K is None else price_K + penalty_K
+        return self.router.probs(context_BD, total_K, forced=forced)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
@@ -123,8 +135,10 @@ class Priced:
         self.router.update(context_BD, arm_B, payoff_B, propensity_B)
         for arm in np.asarray(arm_B).tolist():
             cost = float(self.costs_K[arm])
-            self.spent, self.payoffs = self.spent + cost, self.payoffs + 1
+            self.spent += cost
+            self.payoffs += 1
             if self.budget is not None:
+                # lambda <- clip(lambda + step (cost - budget) / largest cost, 0, limit)
                 moved = self.price + self.step * (cost - self.budget) / self._scale()
                 self.price = min(max(moved, 0.0), self.limit)
 
@@ -168,15 +182,18 @@ class Priced:
             raise InputError(
                 f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms"
             )
-        self.costs_K, self.price, self.spent, self.payoffs = costs_K, price, spent, int(payoffs)
+        self.costs_K = costs_K
+        self.price = price
+        self.spent = spent
+        self.payoffs = int(payoffs)
 
 
 def _checked_costs(costs_K: AnyFloat, n_arms: int) -> Float:
-    given_K: NDArray[Any] = np.asarray(costs_K)
-    if given_K.shape != (n_arms,) or given_K.dtype.kind not in "fiu":
+    cost_K: NDArray[Any] = np.asarray(costs_K)
+    if cost_K.shape != (n_arms,) or cost_K.dtype.kind not in "fiu":
         raise InputError(
-            f"one cost an arm is needed: {n_arms} arms, got {given_K.dtype} of shape {given_K.shape}"
+            f"one cost an arm is needed: {n_arms} arms, got {cost_K.dtype} of shape {cost_K.shape}"
         )
-    if not (np.isfinite(given_K).all() and bool((given_K.astype(np.float64) >= 0).all())):
+    if not (np.isfinite(cost_K).all() and bool((cost_K.astype(np.float64) >= 0).all())):
         raise InputError("costs must be finite and at least 0")
-    return given_K.astype(np.float64)
+    return cost_K.astype(np.float64)

@@ -1,4 +1,7 @@
-"""From utilities to a distribution: forced pulls of arms that are too new, ties split evenly, a uniform floor."""
+"""From utilities to a distribution.
+
+Arms that are too new are pulled first, ties are split evenly, and a uniform floor is mixed in.
+"""
 
 import numpy as np
 
@@ -8,7 +11,9 @@ TIE = 1e-12
 
 
 def forced_K(pulls_K: Int, warmup: int) -> Float | None:
-    """(K,) even mass on the least-pulled arms with fewer than ``warmup`` payoffs; None where every arm has enough.
+    """(K,) even mass on the least-pulled arms with fewer than ``warmup`` payoffs.
+
+    None where every arm has enough.
 
     >>> forced_K(np.array([2, 0, 0]), 2)
     array([0. , 0.5, 0.5])
@@ -21,7 +26,9 @@ def forced_K(pulls_K: Int, warmup: int) -> Float | None:
 
 
 def even_argmax(score_BK: Float) -> Float:
-    """(B, K) one-hot on each row's maximum, split evenly among scores within 1e-12 of it (relative): rounding is a tie.
+    """(B, K) one-hot on each row's maximum, ties split evenly.
+
+    A score within 1e-12 of the maximum (relative) is a tie: such a difference is rounding.
 
     >>> even_argmax(np.array([[1.0, 3.0, 3.0]]))
     array([[0. , 0.5, 0.5]])

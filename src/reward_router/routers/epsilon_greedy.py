@@ -1,4 +1,7 @@
-"""Epsilon-greedy: the arm of the best mean payoff, and now and then any arm (Sutton and Barto, section 2.2)."""
+"""Epsilon-greedy: the arm of the best mean payoff, and now and then any arm.
+
+Source: Sutton and Barto, Reinforcement Learning, section 2.2.
+"""
 
 from typing import Any
 
@@ -13,10 +16,14 @@ from reward_router.types import Float, Int
 
 
 class EpsilonGreedy(PerArm):
-    """The best mean payoff so far with probability 1 - ``epsilon``, else an arm drawn evenly; contexts are ignored.
+    """The best mean payoff so far with probability 1 - ``epsilon``, else an arm drawn evenly.
 
-    ``epsilon`` in [0, 1]. An arm without a payoff counts as 1, the best there is, so each is tried
+    Contexts are ignored. An arm without a payoff counts as 1, the best there is, so each is tried
     early. Ties split.
+
+    Args:
+        n_arms: K, the number of arms.
+        epsilon: share of decisions that explores, in [0, 1].
 
     >>> EpsilonGreedy(2).probs(np.zeros((1, 1)))
     array([[0.5, 0.5]])

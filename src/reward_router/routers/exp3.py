@@ -1,4 +1,6 @@
-"""Exp3: adversarial, context-free exponential weights over importance-weighted payoffs, kept as sums in log space.
+"""Exp3: adversarial, context-free exponential weights over importance-weighted payoffs.
+
+The payoffs are kept as sums in log space.
 
 LASER section 3.2: p_k = (1 - gamma) softmax(eta S)_k + gamma / K;  S_k += payoff / p_k for the arm
 that was pulled. Deviation from the paper's text: eta is gamma / K by default (``eta=1`` is the
@@ -19,9 +21,13 @@ from reward_router.types import AnyFloat, Float, Int
 class Exp3(PerArm):
     """Exponential weights for payoffs in [0, 1]; contexts are ignored.
 
-    ``gamma`` in (0, 1] is the share of uniform exploration, ``eta`` > 0 the step (None: gamma / K).
-    Never overflows: only differences of the sums enter. ``probs`` O(B K), ``update`` O(B) with
-    propensities, O(B K) without.
+    Nothing overflows, since only differences of the sums enter. ``probs`` costs O(B K), ``update``
+    O(B) with propensities and O(B K) without.
+
+    Args:
+        n_arms: K, the number of arms.
+        gamma: share of uniform exploration, in (0, 1].
+        eta: learning rate, in (0, 1000]; None: gamma / K.
 
     >>> router = Exp3(2)
     >>> router.update(np.zeros((1, 1)), np.array([1]), np.array([1.0]), np.array([0.5]))
@@ -64,6 +70,7 @@ class Exp3(PerArm):
         return self.gamma / self.n_arms if self.eta is None else self.eta
 
     def _mix(self, sums_K: Float) -> Float:
+        # p_k = (1 - gamma) softmax(eta S)_k + gamma / K (LASER section 3.2)
         weight_K = np.exp(self._step() * (sums_K - sums_K.max()))
         return np.asarray((1 - self.gamma) * weight_K / weight_K.sum() + self.gamma / self.n_arms)
 
@@ -77,7 +84,7 @@ class Exp3(PerArm):
         """
         for row, arm in enumerate(arm_B):
             p = self._mix(self.sums_K)[arm] if propensity_B is None else propensity_B[row]
-            self.sums_K[arm] += payoff_B[row] / p
+            self.sums_K[arm] += payoff_B[row] / p  # LASER section 3.2
         self.updates += len(arm_B)
 
     def _new_row(self, name: str) -> float:

@@ -11,12 +11,16 @@ from reward_router.types import AnyFloat, Float, HasPosterior, Int, Router, Stat
 
 
 class Greedy:
-    """The arm of the highest expected payoff under ``router``, ties split evenly; of its probability where it expects none.
+    """The arm of the highest expected payoff under ``router``, ties split evenly.
 
-    Neither exploration nor forced pulls: this is the router at test time (LASER, section 3.3).
-    ``dead``: indices of arms that never answered while it learned: nothing is known of them, and
-    they are not chosen. What it is told is checked and forgotten. It reads ``router`` and never
-    changes it.
+    A router that has no expectations takes the arm of the highest probability. There is neither
+    exploration nor forced pulls: this is the router at test time (LASER, section 3.3). Payoffs are
+    checked and forgotten. It reads ``router`` and never changes it.
+
+    Args:
+        router: what was learned.
+        dead: indices of arms that never answered while the router learned. Nothing is known of
+            them, and they are not chosen. Where every arm is dead, none is left out.
 
     >>> from reward_router.routers.simple import Uniform
     >>> Greedy(Uniform(2)).probs(np.zeros((1, 3)))
@@ -26,7 +30,7 @@ class Greedy:
     warmup = 0
 
     def __init__(self, router: Router, dead: Sequence[int] = ()) -> None:
-        """``router``: what was learned; where every arm is dead, none is left out."""
+        """Nothing is checked here: the router was."""
         self.router = router
         self.dead = list(dead) if len(set(dead)) < router.n_arms else []
         self.dim: int | None = router.dim
@@ -38,12 +42,11 @@ class Greedy:
 
     def probs(self, context_BD: AnyFloat) -> Float:
         """(B, K), the whole probability on the best arm."""
-        value_BK = (
-            self.router.posterior(context_BD)[0]
-            if isinstance(self.router, HasPosterior)
-            else self.router.probs(context_BD)
-        )
-        value_BK = np.array(value_BK)
+        if isinstance(self.router, HasPosterior):
+            mean_BK, _ = self.router.posterior(context_BD)
+            value_BK = np.array(mean_BK)
+        else:
+            value_BK = np.array(self.router.probs(context_BD))
         value_BK[:, self.dead] = -np.inf
         best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))

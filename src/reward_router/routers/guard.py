@@ -1,10 +1,15 @@
-"""A conservative guard: the payoff collected so far stays above what one safe arm would have brought, less a margin.
+"""A conservative guard: payoffs stay above what one safe arm would have brought, less a margin.
 
-Conservative linear bandits (arXiv:1611.06426): an arm other than the safe one may be played at x only if, at 95 %,
-    payoffs received on other arms + lower bound of this arm at x + margin >= upper bound of the safe arm on the same contexts.
-Rounds on the safe arm cancel. The safe arm's total on the contexts s = sum x is one linear functional s'theta, so its bound is
-s'theta + z sd(s), not a sum of bounds. z grows with the rounds (union bound), so the statement holds at all times together.
-Payoffs that have not arrived are unknown to it: with delays the margin must cover the decisions under way.
+Conservative linear bandits (arXiv:1611.06426): an arm other than the safe one may be played at x
+only if, at 95 %,
+
+    payoffs received on other arms + lower bound of this arm at x + margin
+        >= upper bound of the safe arm on the same contexts.
+
+Rounds on the safe arm cancel. The safe arm's total on the contexts s = sum x is one linear
+functional s'theta, so its bound is s'theta + z sd(s), not a sum of bounds. z grows with the rounds
+(union bound), so the statement holds at all times together. Payoffs that have not arrived are
+unknown to it: with delays the margin must cover the decisions under way.
 """
 
 from collections.abc import Mapping
@@ -30,37 +35,48 @@ class Guard:
     """
 
     def __init__(self, safe: int, margin: float, n_arms: int, width: int) -> None:
-        """``safe`` in [0, K); ``margin`` >= 0 in summed payoff; ``width``: features of the model's rows."""
+        """InputError names the argument that is out of range.
+
+        ``safe`` lies in [0, K); ``margin`` is at least 0, in summed payoff; ``width`` is the number
+        of features of the model's rows.
+        """
         self.safe = checks.whole("safe", safe, 0, n_arms - 1)
         self.margin = checks.real("margin", margin, 0.0, 1e12)
-        self.sum_D, self.gain, self.rounds = np.zeros(width), 0.0, 0
+        self.sum_D = np.zeros(width)
+        self.gain = 0.0
+        self.rounds = 0
 
     def restrict(self, p_BK: Float, x_BD: NDArray[Any], model: "LinearModel") -> Float:
-        """The distribution with every arm that is not yet affordable at its row given up for the safe one.
+        """The distribution without the arms that are not yet affordable at its rows.
+
+        Their share goes to the safe arm.
 
         Rows are taken in order; each counts the rows before it as if the least favourable allowed
         arm had been played.
         """
         if not len(p_BK):
             return p_BK
-        p_BK, mean_BK, sd_BK = p_BK.copy(), *model.moments(x_BD)
+        p_BK = p_BK.copy()
+        mean_BK, sd_BK = model.moments(x_BD)
         low_BK = mean_BK - self._z(self.rounds + len(p_BK)) * model.payoff_sd * sd_BK
-        sum_D, gain, rounds = self.sum_D, self.gain, self.rounds
+        sum_D = self.sum_D
+        gain = self.gain
+        rounds = self.rounds
         for row, x_D in enumerate(x_BD):
-            spared = (
-                gain + low_BK[row] + self.margin - self._safe_total(sum_D + x_D, rounds + 1, model)
-            )
+            safe_total = self._safe_total(sum_D + x_D, rounds + 1, model)
+            spared = gain + low_BK[row] + self.margin - safe_total
             allowed_K = (spared >= 0) & (p_BK[row] > 0)
             allowed_K[self.safe] = False
             p_BK[row, self.safe] = max(1.0 - p_BK[row, allowed_K].sum(), 0.0)
             p_BK[row, ~allowed_K & (np.arange(p_BK.shape[1]) != self.safe)] = 0.0
             if allowed_K.any():
                 gain += float(low_BK[row, allowed_K].min())
-                sum_D, rounds = sum_D + x_D, rounds + 1
+                sum_D = sum_D + x_D
+                rounds = rounds + 1
         return p_BK
 
     def _z(self, rounds: int) -> float:
-        """sqrt(2 log(1 / level_n)), level_n = 6 LEVEL / (pi n)^2: the levels of all rounds sum to LEVEL."""
+        """sqrt(2 log(1 / level_n)) with level_n = 6 LEVEL / (pi n)^2, which sum to LEVEL."""
         return float(np.sqrt(2 * np.log((np.pi * rounds) ** 2 / (6 * LEVEL))))
 
     def _safe_total(self, sum_D: Float, rounds: int, model: "LinearModel") -> float:
@@ -91,5 +107,7 @@ class Guard:
         """A new guard in this state."""
         value = checks.stored(state, "", "guard", np.float64, (3 + len(self.sum_D),))
         guard = Guard(int(value[0]), self.margin, n_arms, len(self.sum_D))
-        guard.gain, guard.rounds, guard.sum_D = float(value[1]), int(value[2]), value[3:].copy()
+        guard.gain = float(value[1])
+        guard.rounds = int(value[2])
+        guard.sum_D = value[3:].copy()
         return guard

@@ -1,4 +1,7 @@
-"""What LinUCB and LinearThompson have in common: a ``LinearModel``, forced pulls, a floor, a guard, arms that come and go, states."""
+"""What LinUCB and LinearThompson have in common.
+
+That is a ``LinearModel``, forced pulls, a floor, a guard, arms that come and go, and states.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,7 +27,10 @@ def linear_model(
     dtype: DTypeLike,
     options: ModelOptions,
 ) -> LinearModel:
-    """The checked model of ``shape`` (arms, features); ``noise``: variance in the precision, sd of a payoff in the evidence."""
+    """The checked model of ``shape`` (arms, features).
+
+    ``noise`` holds the variance that enters the precision, and the sd of a payoff in the evidence.
+    """
     n_arms = checks.whole("n_arms", shape[0], 1, checks.MAX_ARMS)
     dim = checks.whole("dim", shape[1], 1, checks.MAX_DIM)
     prior_KD = checked_prior(prior_mean, n_arms, dim, options.intercept)
@@ -32,7 +38,10 @@ def linear_model(
 
 
 class LinearRouter(ABC):
-    """A router over a ``LinearModel``; a subclass says in ``_decided`` what it makes of the posterior, and names its states ``kind``."""
+    """A router over a ``LinearModel``.
+
+    A subclass says in ``_decided`` what it makes of the posterior, and names its states ``kind``.
+    """
 
     kind: str
     takes_penalty = True
@@ -81,7 +90,10 @@ class LinearRouter(ABC):
         """(B, K) probabilities at checked rows, before the floor and the guard."""
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
-        """Means and sds of x'theta (B, K): sd = sqrt(x'L^-1 x), L the precision; LinUCB's alpha is no part of it."""
+        """Means and sds (B, K) of x'theta.
+
+        sd = sqrt(x'L^-1 x) with L the precision; LinUCB's alpha is no part of it.
+        """
         return self.model.moments(self.model.contexts(context_BD))
 
     def update(
@@ -96,11 +108,13 @@ class LinearRouter(ABC):
             self.guard.note(*rows)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
-        """A new arm at its prior (zero by default), pulled ``warmup`` times first; returns its index."""
-        given = None if prior_mean_D is None else [prior_mean_D]
-        return self.model.add_arm(
-            checked_prior(given, 1, self.model.dim, self.model.options.intercept)[0]
-        )
+        """A new arm at its prior (zero by default), pulled ``warmup`` times first.
+
+        Returns its index.
+        """
+        prior_1D = None if prior_mean_D is None else [prior_mean_D]
+        options = self.model.options
+        return self.model.add_arm(checked_prior(prior_1D, 1, self.model.dim, options.intercept)[0])
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""
@@ -116,7 +130,10 @@ class LinearRouter(ABC):
         return {"kind": np.array(self.kind), **state_of(self.model), **guard}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restore; InputError (and no change) where the state is of another kind, size, dtype or set of options."""
+        """Restore; InputError (and no change) where the state does not fit.
+
+        It fits a router of the same kind, features, dtype and options.
+        """
         checks.same_kind(state, self.kind)
         model = loaded(self.model, state)
         if self.guard is not None:

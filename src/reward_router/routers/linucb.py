@@ -1,4 +1,6 @@
-"""LinUCB (LASER eq. 2 and 3); forgetting, robust updates and the other extensions are keywords that are off by default.
+"""LinUCB (LASER eq. 2 and 3).
+
+Forgetting, robust updates and the other extensions are keywords that are off by default.
 
 Deviations from the paper's text: ties are split evenly (argmax takes the first), b starts at zero
 with forced warm-up pulls instead of at random.
@@ -16,24 +18,39 @@ from reward_router.routers.decide import even_argmax
 from reward_router.routers.linear import LinearRouter, linear_model
 from reward_router.types import AnyFloat, Float
 
-SLACK = 1e-9  # more than the rounding of float64 and than what counts as a tie
+SLACK = 1e-9  # more than the rounding of float64, and more than what counts as a tie
 
 
 class LinUCB(LinearRouter):
-    """argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x), theta_k = A_k^-1 b_k, A_k = ridge I + sum x x' (LASER eq. 2, 3).
+    """Takes the arm of the highest upper confidence bound (LASER eq. 2 and 3).
 
-    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``alpha`` >= 0; ``ridge``
-    > 0; ``warmup``: payoffs an arm needs before scores count; ``explore`` in [0, 1]: share of
-    uniform mixed in; ``dtype``: float64 or float32.
+    The choice is argmax_k x'theta_k + alpha sqrt(x'A_k^-1 x) with theta_k = A_k^-1 b_k,
+    A_k = ridge I + sum x x' and b_k = sum payoff x. Ties are split evenly. Contexts are (B, D) of
+    about unit norm; payoffs are finite and usually lie in [0, 1].
 
-    Extensions: ``discount`` in (0, 1] and ``window`` forget (see ``fading``); ``huber`` > 0
-    down-weights payoffs farther than that from the prediction; ``center`` learns payoffs about
-    their running mean; ``intercept`` > 0 adds a constant feature with this prior precision;
-    ``prior_mean`` (K, D) and ``trust`` in (0, 1): a prior that must earn its weight against a zero
-    prior of precision ``trust_precision``; ``noise_sd``: payoff noise, used by the evidence and the
-    guard only; ``safe`` and ``margin``: see ``Guard``.
+    ``probs`` costs O(B K D min(rows, D)), ``update`` O(D) a row plus O(D^2) amortised.
 
-    ``probs`` O(B K D min(rows, D)), ``update`` O(D) a row plus O(D^2) amortised.
+    Args:
+        n_arms: K, the number of arms.
+        dim: D, the number of features of a context.
+        alpha: weight of the confidence width, at least 0.
+        ridge: prior precision of every weight, above 0.
+        warmup: payoffs that an arm needs before its bound counts; until then it is pulled.
+        discount: what a payoff counts for after each further one, in (0, 1]; 1 never forgets.
+        explore: share of the uniform distribution that is mixed in, in [0, 1].
+        dtype: of the arms' state, float64 or float32.
+        window: number of the latest payoffs that count; None: all of them.
+        huber: payoffs farther than this from their prediction count for less; None: never.
+        center: whether payoffs are learned about their running mean.
+        intercept: prior precision of an added constant feature; None: no such feature.
+        prior_mean: (K, D) prior means of the weights; None: zeros.
+        trust: probability, strictly between 0 and 1, that ``prior_mean`` is good. It has to earn
+            its weight against a zero prior. None: ``prior_mean`` is believed.
+        trust_precision: precision of that zero prior; None: ``ridge``.
+        trust_discount: what earlier evidence on the trust counts for after each further payoff.
+        noise_sd: standard deviation of a payoff; only the evidence and the guard use it.
+        safe: index of the arm that the guard falls back on (see `Guard`); None: no guard.
+        margin: summed payoff that the guard may lose against the safe arm.
 
     >>> router = LinUCB(2, 1, warmup=0)
     >>> router.update(np.ones((1, 1)), np.array([1]), np.array([1.0]))
@@ -43,7 +60,7 @@ class LinUCB(LinearRouter):
 
     kind = "LinUCB"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         n_arms: int,
         dim: int,
@@ -88,35 +105,39 @@ class LinUCB(LinearRouter):
         bounds = self.model.bounds(x_BD)
         if bounds is None:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K
-        level_BK, low_BK, high_BK = bounds[0] - penalty_K, bounds[1], bounds[2]
+        # upper bound = x'theta + alpha sd (LASER eq. 2), with the sd between two float32 bounds
+        level_BK = bounds[0] - penalty_K
+        low_BK = bounds[1]
+        high_BK = bounds[2]
         reach_B = (level_BK + self.alpha * low_BK).max(axis=1)
         reach_B -= SLACK * (1.0 + np.abs(reach_B))
-        open_BK = ~(
-            level_BK + self.alpha * high_BK < reach_B[:, None]
-        )  # NaN, an unknown bound, leaves an arm in
+        # the comparison is negated so that NaN, an unknown bound, leaves an arm in
+        open_BK = ~(level_BK + self.alpha * high_BK < reach_B[:, None])
         score_BK = np.where(open_BK, level_BK, -np.inf)
         close_BK = open_BK & (open_BK.sum(axis=1) > 1)[:, None]
-        if (
-            np.count_nonzero(close_BK) > close_BK.size // 4
-        ):  # arms as good as equal: all at once is cheaper
+        # where many arms are about as good, reading all of them at once is cheaper
+        if np.count_nonzero(close_BK) > close_BK.size // 4:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K
         for k in np.flatnonzero(close_BK.any(axis=0)).tolist():
             row_R = np.flatnonzero(close_BK[:, k])
-            score_BK[row_R, k] = self._bonus(*self.model.alone(k, x_BD[row_R])) - penalty_K[k]
+            bound_R = self._bonus(*self.model.alone(k, x_BD[row_R]))
+            score_BK[row_R, k] = bound_R - penalty_K[k]
         return score_BK
 
     def _bonus(self, mean_BK: Float, sd_BK: Float) -> Float:
-        return mean_BK + self.alpha * sd_BK
+        return mean_BK + self.alpha * sd_BK  # LASER eq. 2
 
 
 class DiscountedLinUCB(LinUCB):
-    """LinUCB that forgets by default: ``discount`` 0.99 a payoff with the prior re-injected (arXiv:1909.09146).
+    """LinUCB that forgets by default (arXiv:1909.09146).
+
+    ``discount`` is 0.99 a payoff. The prior is put in again, so that it never fades.
 
     >>> DiscountedLinUCB(2, 3).model.options.discount
     0.99
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - LinUCB's public signature with another default
         self,
         n_arms: int,
         dim: int,
@@ -139,7 +160,11 @@ def linucb(
     ridge: float = 1.0,
     **options: Any,
 ) -> LinUCB:
-    """LinUCB; ``init: random`` starts from b_0 ~ N(0, 1), theta_0 = b_0 / ridge: the paper's text (LASER, Algorithm 1)."""
+    """LinUCB as a configuration names it.
+
+    ``init: random`` starts from b_0 ~ N(0, I) and theta_0 = b_0 / ridge, which is the paper's text
+    (LASER, Algorithm 1).
+    """
     prior_mean = None
     if init == "random":
         prior_mean = keyed.rng(seed, "init", 0, "b").normal(size=(n_arms, dim)) / ridge
@@ -159,9 +184,8 @@ KINDS = (
         "discounted",
         DiscountedLinUCB,
         "LinUCB that forgets old payoffs",
-        in_replay={
-            "discount": 0.995
-        },  # a memory of about 200 payoffs: recorded files are hundreds to thousands of rows
+        # a memory of about 200 payoffs: recorded files have hundreds to thousands of rows
+        in_replay={"discount": 0.995},
         note=NOTE,
     ),
 )

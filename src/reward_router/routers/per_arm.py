@@ -1,4 +1,6 @@
-"""Routers whose state is named arrays of one row an arm: checks, arms that come and go, and states, written once.
+"""Routers whose state is named arrays of one row an arm.
+
+Checks, arms that come and go, and states are written once here.
 
 A subclass names its arrays in ``rows`` and its whole numbers in ``counts``, sets them in its
 constructor, and says what it makes of them in ``_chosen`` and ``_learn``. Nobody has to inherit
@@ -19,7 +21,9 @@ MOST = 2**62  # of a whole number in a state
 
 
 class PerArm:
-    """A router of K arms in [1, 100000]; one that makes no use of contexts says ``reads_contexts = False``.
+    """A router of K arms in [1, 100000].
+
+    One that makes no use of contexts says ``reads_contexts = False``.
 
     Class attributes a subclass may set:
         rows: names of its float64 arrays of one row an arm.
@@ -97,9 +101,8 @@ class PerArm:
         for name in numbers:
             least = 1 if name == "n_arms" else 0
             most = checks.MAX_ARMS if name == "n_arms" else MOST
-            values[name] = checks.whole(
-                name, int(checks.stored(state, "", name, np.int64, ())), least, most
-            )
+            number = int(checks.stored(state, "", name, np.int64, ()))
+            values[name] = checks.whole(name, number, least, most)
         for name in self.rows:
             n_arms = values.get("n_arms")
             values[name] = checks.stored(state, "", name, np.float64, (n_arms,))

@@ -1,4 +1,6 @@
-"""Overall strengths of many arms from few payoffs: each arm borrows from the others by as much as arms turn out to be alike.
+"""Overall strengths of many arms from few payoffs.
+
+Each arm borrows from the others by as much as arms turn out to be alike.
 
 Payoffs in [0, 1] of arm k have mean p_k and variance phi p_k (1 - p_k): phi is 1 where payoffs are
 0 or 1 and less where they are graded. The p_k come from one Beta law, whose mean and spread are
@@ -13,19 +15,19 @@ import numpy as np
 from reward_router.types import Float
 
 MEANS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.88, 0.94])
-SPREADS = np.array(
-    [0.02, 0.05, 0.08, 0.12, 0.17, 0.25]
-)  # sd of the arms' means that are weighed against each other
+# sd of the arms' means that are weighed against each other
+SPREADS = np.array([0.02, 0.05, 0.08, 0.12, 0.17, 0.25])
 LOOK_AHEAD = 10.0  # pulls of an arm that are weighed as one experiment
-LEAST_DISPERSION, DISPERSION_ROWS = (
-    0.02,
-    8.0,
-)  # phi starts at 1, with the weight of this many payoffs
+# phi starts at 1, with the weight of this many payoffs
+LEAST_DISPERSION = 0.02
+DISPERSION_ROWS = 8.0
 
 
 def _grid() -> tuple[Float, Float]:
     """(G,) parameters alpha and beta of every law weighed."""
-    mean_G, sd_G = (part.ravel() for part in np.meshgrid(MEANS, SPREADS, indexing="ij"))
+    mean_GG, sd_GG = np.meshgrid(MEANS, SPREADS, indexing="ij")
+    mean_G = mean_GG.ravel()
+    sd_G = sd_GG.ravel()
     var_G = np.minimum(sd_G**2, 0.5 * mean_G * (1 - mean_G))
     size_G = mean_G * (1 - mean_G) / var_G - 1
     return mean_G * size_G, (1 - mean_G) * size_G
@@ -38,7 +40,7 @@ VAR_G = MEAN_G * (1 - MEAN_G) / (ALPHA_G + BETA_G + 1)
 
 @dataclass(frozen=True)
 class Population:
-    """The law that arms come from: mean, variance of the arms' means, and the dispersion phi of payoffs."""
+    """The law that arms come from: its mean, its variance, and the dispersion phi of payoffs."""
 
     mean: float
     variance: float
@@ -50,10 +52,16 @@ class Population:
         return self.mean * (1 - self.mean) / self.variance - 1
 
     def arms(self, totals_K3: Float) -> tuple[Float, Float]:
-        """Posterior means and sds (K,) of p_k; ``totals_K3``: number of payoffs, their sum and their sum of squares."""
+        """Posterior means and sds (K,) of p_k.
+
+        ``totals_K3``: number of payoffs, their sum and their sum of squares.
+        """
         count_K = totals_K3[:, 0] / self.dispersion
+        right_K = totals_K3[:, 1] / self.dispersion
         all_K = self.size + count_K
-        mean_K = (self.size * self.mean + totals_K3[:, 1] / self.dispersion) / all_K
+        mean_K = (
+            self.size * self.mean + right_K
+        ) / all_K  # mean of Beta(alpha + right, beta + wrong)
         return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
 
     def noise(self, mean_K: Float) -> Float:
@@ -73,6 +81,7 @@ def learned(totals_K3: Float) -> Population:
     dispersion = _dispersion(totals_K3)
     right_K1 = totals_K3[:, 1:2] / dispersion
     wrong_K1 = np.maximum(totals_K3[:, 0:1] / dispersion - right_K1, 0.0)
+    # beta-binomial log likelihood of every arm under every law of the grid
     log_KG = betaln(right_K1 + ALPHA_G, wrong_K1 + BETA_G) - betaln(ALPHA_G, BETA_G)
     log_G = log_KG.sum(axis=0)
     weight_G = np.exp(log_G - log_G.max())
@@ -91,7 +100,9 @@ def _dispersion(totals_K3: Float) -> float:
 
 
 def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
-    """(K,) what is learned by pulling an arm, in payoff a pull: the knowledge gradient of ten pulls for the rows that are left.
+    """(K,) what is learned by pulling an arm, in payoff a pull.
+
+    It is the knowledge gradient of ten pulls for the rows that are left.
 
     Ten pulls move the posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best
     mean of all arms rises by s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left
@@ -110,9 +121,9 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
     return np.asarray(rows_left / LOOK_AHEAD * gain_K)
 
 
-def as_array(found: Population) -> Float:
+def as_array(population: Population) -> Float:
     """For a state."""
-    return np.array([found.mean, found.variance, found.dispersion])
+    return np.array([population.mean, population.variance, population.dispersion])
 
 
 def from_array(value_3: Float) -> Population:

@@ -11,7 +11,9 @@ from reward_router.types import Float
 
 
 class Sequential(PerArm):
-    """Arm = (iteration number) mod K, the iteration being the context's first feature; learns nothing. O(B K).
+    """Arm = (iteration number) mod K, the iteration being the context's first feature. O(B K).
+
+    It learns nothing.
 
     >>> Sequential(3).probs(np.array([[4.0]])).argmax(1)
     array([1])
@@ -25,7 +27,8 @@ class Sequential(PerArm):
                 f"contexts of shape {x_BD.shape}; the first feature must be the iteration number"
             )
         p_BK = np.zeros((len(x_BD), self.n_arms))
-        p_BK[
-            np.arange(len(x_BD)), np.floor(x_BD[:, 0] % self.n_arms).astype(np.int64) % self.n_arms
-        ] = 1.0
+        iteration_B = x_BD[:, 0] % self.n_arms
+        # the second remainder is for a number just under K that was rounded up to it
+        arm_B = np.floor(iteration_B).astype(np.int64) % self.n_arms
+        p_BK[np.arange(len(x_BD)), arm_B] = 1.0
         return p_BK

@@ -20,6 +20,9 @@ from reward_router.types import Float, Int, Router
 class Uniform(PerArm):
     """Every arm with probability 1 / K, whatever happens (LASER's baseline "random").
 
+    Args:
+        n_arms: K, the number of arms, in [1, 100000].
+
     >>> Uniform(4).probs(np.zeros((1, 2)))
     array([[0.25, 0.25, 0.25, 0.25]])
     """
@@ -31,10 +34,14 @@ class Uniform(PerArm):
 
 
 class RoundRobin(PerArm):
-    """The arms in a fixed order, one a row, counted by applied payoffs (LASER's baseline "sequential").
+    """The arms in a fixed order, one a row (LASER's baseline "sequential").
 
-    Reads never move the position: rows 0..B-1 of a call get the arms after the last one that was
-    updated. Asking again before the payoffs arrive gives the same arms.
+    The order goes on with every applied payoff. Reads never move the position: rows 0..B-1 of a
+    call get the arms after the last one that was updated, and asking again before the payoffs
+    arrive gives the same arms.
+
+    Args:
+        n_arms: K, the number of arms, in [1, 100000].
 
     >>> RoundRobin(2).probs(np.zeros((3, 1))).argmax(1)
     array([0, 1, 0])
@@ -62,6 +69,10 @@ class RoundRobin(PerArm):
 
 class Fixed(PerArm):
     """Always the same arm: each single reward model as a baseline, and "best RM".
+
+    Args:
+        n_arms: K, the number of arms, in [1, 100000].
+        arm: index of the arm, in [0, K).
 
     >>> Fixed(3, 1).probs(np.zeros((1, 1)))
     array([[0., 1., 0.]])

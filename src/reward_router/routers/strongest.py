@@ -12,10 +12,10 @@ from reward_router.types import AnyFloat, Float, Int, State
 
 
 class Strongest:
-    """argmax_k x'e_k over fixed strengths e (K, D), ties split evenly (the paper's "w/o online"); payoffs teach it nothing.
+    """argmax_k x'e_k over fixed strengths e (K, D), ties split evenly (the paper's "w/o online").
 
-    A row that is None is an arm without strengths, never chosen. InputError where all are, or where
-    they differ in length.
+    Payoffs teach it nothing. A row that is None is an arm without strengths, which is never chosen.
+    InputError where all rows are None, or where they differ in length.
 
     >>> Strongest([[1.0, 0.0], None, [0.0, 1.0]]).probs(np.array([[0.6, 0.8]]))
     array([[0., 0., 1.]])
@@ -27,22 +27,16 @@ class Strongest:
     def __init__(self, strength_KD: Sequence[Any]) -> None:
         """Strengths arm by arm."""
         known = [np.asarray(row, np.float64) for row in strength_KD if row is not None]
-        if (
-            not known
-            or len({row.shape for row in known}) > 1
-            or not all(np.isfinite(row).all() for row in known)
-        ):
+        alike = len({row.shape for row in known}) == 1
+        if not alike or not all(np.isfinite(row).all() for row in known):
             raise InputError(
                 "Strongest: strengths of at least one arm are needed, finite and all of one length"
             )
-        self.n_arms, self.dim = (
-            checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS),
-            len(known[0]),
-        )
+        self.n_arms = checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS)
+        self.dim = len(known[0])
         self.known_K = np.array([row is not None for row in strength_KD])
-        self.strength_KD = np.array(
-            [np.zeros(self.dim) if row is None else row for row in strength_KD], np.float64
-        )
+        rows = [np.zeros(self.dim) if row is None else row for row in strength_KD]
+        self.strength_KD = np.array(rows, np.float64)
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): the whole probability on the strongest arm, strengths less the penalty.
@@ -74,7 +68,5 @@ class Strongest:
         checks.same_kind(state, "Strongest", 3)
         shape = (self.n_arms, self.dim)
         known_K = checks.stored(state, "", "known_K", np.bool_, shape[:1])
-        self.strength_KD, self.known_K = (
-            checks.stored(state, "", "strength_KD", np.float64, shape),
-            known_K,
-        )
+        self.strength_KD = checks.stored(state, "", "strength_KD", np.float64, shape)
+        self.known_K = known_K

@@ -19,17 +19,37 @@ from reward_router.types import AnyFloat, Float
 
 
 class LinearThompson(LinearRouter):
-    """payoff = w_k'x + N(0, noise_sd^2), w_k ~ N(prior_mean_k, I / prior_precision); probs are the exact P(arm k wins).
+    """Draws each arm with the exact probability that it is the best one.
 
-    Contexts (B, D) of about unit norm; payoffs finite, usually in [0, 1]. ``prior_mean`` (K, D),
-    None: zeros; (K, D + 1) with ``intercept``: the means of the intercepts last, in payoff units;
-    ``prior_precision``, ``noise_sd`` > 0. The extensions are LinUCB's (``discount``, ``window``,
-    ``huber``, ``center``, ``intercept``, ``trust`` and its precision and discount, ``safe``,
-    ``margin``, ``explore``, ``warmup``). ``width``: share of each sd that is sampled; 1 is
-    Thompson's rule, less of it explores less.
+    The model is payoff = w_k'x + N(0, noise_sd^2) with w_k ~ N(prior_mean_k, I / prior_precision).
+    Contexts are (B, D) of about unit norm; payoffs are finite and usually lie in [0, 1].
 
-    ``probs`` O(B K D min(rows, D)) plus the integral, O(B K panels); ``update`` O(D) a row plus
-    O(D^2) amortised.
+    ``probs`` costs O(B K D min(rows, D)) and the integral, which is O(B K panels); ``update`` costs
+    O(D) a row plus O(D^2) amortised.
+
+    Args:
+        n_arms: K, the number of arms.
+        dim: D, the number of features of a context.
+        prior_mean: (K, D) prior means of the weights; None: zeros. With ``intercept`` it may be
+            (K, D + 1): the last column holds the means of the intercepts, in payoff units.
+        prior_precision: prior precision of every weight, above 0.
+        noise_sd: standard deviation of a payoff about its expectation, above 0.
+        discount: what a payoff counts for after each further one, in (0, 1]; 1 never forgets.
+        dtype: of the arms' state, float64 or float32.
+        window: number of the latest payoffs that count; None: all of them.
+        huber: payoffs farther than this from their prediction count for less; None: never.
+        center: whether payoffs are learned about their running mean.
+        intercept: prior precision of an added constant feature; None: no such feature.
+        trust: probability, strictly between 0 and 1, that an arm's ``prior_mean`` is good. It has
+            to earn its weight against a zero prior. None: ``prior_mean`` is believed.
+        trust_precision: precision of that zero prior; None: ``prior_precision``.
+        trust_discount: what earlier evidence on the trust counts for after each further payoff.
+        safe: index of the arm that the guard falls back on (see `Guard`); None: no guard.
+        margin: summed payoff that the guard may lose against the safe arm.
+        explore: share of the uniform distribution that is mixed in, in [0, 1].
+        warmup: payoffs that an arm needs before its posterior counts; until then it is pulled.
+        width: share of each standard deviation that is sampled. 1 is Thompson's rule; a smaller
+            number explores less.
 
     >>> LinearThompson(2, 3).probs(np.ones((1, 3)))
     array([[0.5, 0.5]])
@@ -37,7 +57,7 @@ class LinearThompson(LinearRouter):
 
     kind = "LinearThompson"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         n_arms: int,
         dim: int,
@@ -73,17 +93,14 @@ class LinearThompson(LinearRouter):
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """P(arm k's utility is the largest)."""
         mean_BKC, sd_BKC, weight_BKC = self.model.components(x_BD)
-        return mixture_win_probability(
-            mean_BKC - penalty_K[:, None], self.width * sd_BKC, weight_BKC
-        )
+        utility_BKC = mean_BKC - penalty_K[:, None]
+        return mixture_win_probability(utility_BKC, self.width * sd_BKC, weight_BKC)
 
     def trust(self) -> Float:
         """(K,) posterior weight of each arm's informative prior; ones without ``trust``."""
-        return (
-            np.ones(self.n_arms)
-            if self.model.options.trust is None
-            else self.model.trust_KC()[:, 0]
-        )
+        if self.model.options.trust is None:
+            return np.ones(self.n_arms)
+        return self.model.trust_KC()[:, 0]
 
 
 KIND = RouterKind(

@@ -1,4 +1,6 @@
-"""A prior that is believed or not as a whole: Thompson posteriors with and without it, weighed by Bayes' rule on the payoffs.
+"""A prior that is believed or not as a whole, by Bayes' rule on the payoffs.
+
+Thompson posteriors with and without the prior are weighed by how well each foresaw the payoffs.
 
 ``LinearThompson(trust=...)`` has a weight an arm, so an arm never pulled keeps its whole zero
 prior: with many arms and a short stream the largest of many wide draws wins, whatever the prior
@@ -26,23 +28,34 @@ from reward_router.routers.thompson import LinearThompson
 from reward_router.types import AnyFloat, Float, Int, State
 
 TRUST = 0.95
-"""Weight of a prior before the first payoff: keeps .96 of a good one's gain, a stale one costs 1.04 times no prior (docs/bayesian-router.md)."""
+"""Weight of a prior before the first payoff.
+
+It keeps 0.96 of the gain of a good prior; a stale one costs 1.04 times what no prior costs
+(docs/bayesian-router.md).
+"""
 WIDE = 0.1
-"""Of what is left beside the trust, the share of the wide zero prior; the nameless one has the others."""
+"""Share of the wide zero prior in what trust leaves over; the nameless prior has the rest."""
 NARROW = 0.15
-"""`width` where a prior is to be kept: on recorded files Thompson's 1 loses 6 points of a good prior on 54 rows, .15 one (docs/log.md)."""
+"""`width` where a prior is to be kept.
+
+On recorded files Thompson's own width, 1, loses 6 points of a good prior on 54 rows; this one loses
+0.15 (docs/log.md).
+"""
 NEGLIGIBLE = 1e-9
-"""A part of the mixture with less weight is not asked."""
+"""A part of the mixture with less weight than this is not evaluated."""
 NO_PRIOR: dict[str, Any] = {
     "prior_precision": 20.0,
     "noise_sd": 0.4,
     "center": True,
     "intercept": 5.0,
 }
-"""`LinearThompson` without a prior, payoffs in [0, 1]: arms differ by about .2 in a context's direction, .45 in their means."""
+"""Options of `LinearThompson` without a prior, for payoffs in [0, 1].
+
+They say that arms differ by about 0.2 in a context's direction and by 0.45 in their means.
+"""
 
 
-def trusted(
+def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuration may set
     prior_KC: Float,
     precision: float,
     noise_sd: float,
@@ -57,49 +70,70 @@ def trusted(
     window: int | None = None,
     width: float = 1.0,
 ) -> "TrustedThompson | Anchored":
-    """Thompson sampling from a prior that has to earn its trust, or is believed outright where ``trust`` is 1.
+    """Thompson sampling from a prior that has to earn its trust; at ``trust`` 1 it is believed.
 
-    ``prior_KC`` (K, D + 1): prior means in payoff units about the mean arm, the intercept's last,
-    known to within ``precision`` and ``intercept`` (precisions of one weight and of the intercept).
-    The alternatives are a zero prior of ``zero_precision`` with a wide intercept, and the nameless
-    one: about 0, with the variance that an arm drawn at random has under the prior. ``level``: mean
-    payoff of the mean arm, and how well it is known; used where payoffs are centred. ``width``:
-    share of an sd that is sampled; under 1 the mixture's mean decides, and a prior that is believed
-    is hardly explored away. The other options are `LinearThompson`'s. InputError for anything out
-    of range.
+    The alternatives to the prior are a zero prior of ``zero_precision`` with a wide intercept, and
+    the nameless one: about 0, with the variance that an arm drawn at random has under the prior.
+    The options that are not listed are `LinearThompson`'s. InputError for anything out of range.
+
+    Args:
+        prior_KC: (K, D + 1) prior means in payoff units about the mean arm, the intercept's last.
+        precision: how well one weight of the prior is known.
+        noise_sd: standard deviation of a payoff about its expectation.
+        intercept: how well the intercept of the prior is known, as a precision.
+        trust: probability that the prior is good, before the first payoff.
+        zero_precision: precision of one weight of the wide zero prior.
+        level: mean payoff of the mean arm, and how well it is known (sd); used where payoffs are
+            centred.
+        width: share of a standard deviation that is sampled. Under 1 the mixture's mean decides,
+            and a prior that is believed is hardly explored away.
     """
     shared: dict[str, Any] = {
-        "noise_sd": noise_sd, "center": center, "warmup": warmup, "discount": discount, "window": window,
+        "noise_sd": noise_sd,
+        "center": center,
+        "warmup": warmup,
+        "discount": discount,
+        "window": window,
         "width": width,
-    }  # fmt: skip
-    n_arms, dim = prior_KC.shape[0], prior_KC.shape[1] - 1
+    }
+    n_arms = prior_KC.shape[0]
+    dim = prior_KC.shape[1] - 1
     wide = NO_PRIOR["intercept"]
     near = LinearThompson(n_arms, dim, None, precision, intercept=intercept, **shared)
     informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     if trust == 1:
         return informed
     plain = LinearThompson(n_arms, dim, None, zero_precision, intercept=wide, **shared)
+    # the nameless prior: variances of an arm drawn at random, E[w^2] = 1 / precision + mean^2
     spread_C = (prior_KC**2).mean(axis=0)
-    weights, constant = (
-        1 / precision + float(spread_C[:-1].mean()),
-        1 / intercept + float(spread_C[-1]),
-    )
+    weights = 1 / precision + float(spread_C[:-1].mean())
+    constant = 1 / intercept + float(spread_C[-1])
     nameless = LinearThompson(n_arms, dim, None, 1 / weights, intercept=1 / constant, **shared)
     return TrustedThompson(informed, plain, trust, nameless, level if center else None, width)
 
 
 class TrustedThompson:
-    """P(arm wins) = sum_m w_m P(wins | m) over m = informed, plain and (where given) nameless.
+    """A mixture of Thompson posteriors: P(arm wins) = sum_m w_m P(wins | m).
 
-    ``informed`` knows the prior, ``plain`` and ``nameless`` do not; all are fed every payoff.
-    ``trust`` in (0, 1) is informed's weight before the first; of the rest nameless has nine tenths,
-    plain one (all of it where there is no nameless). log w_m grows by the log of m's one-step-ahead
-    predictive density N(mean, posterior variance + noise variance). Where ``level`` (mean, sd) is
-    given it holds m's density of the running mean too, once and not for each payoff: payoffs are
-    centred, arms that all disappoint alike look right about each other, and only the level tells.
-    Cost: every router's reads, and one arm's read of each an update.
+    The parts m are informed, plain and (where given) nameless. ``informed`` knows the prior,
+    ``plain`` and ``nameless`` do not, and all of them learn from every payoff. log w_m grows by the
+    log of m's one-step-ahead predictive density N(mean, posterior variance + noise variance). It
+    costs every part's reads, and one arm's read of each part at an update.
 
-    >>> informed = Anchored(LinearThompson(2, 1, None, 100.0, 0.5, center=True), np.array([[0.2], [-0.2]]))
+    Args:
+        informed: the router that starts from the prior.
+        plain: the router that starts from the wide zero prior.
+        trust: weight of ``informed`` before the first payoff, strictly between 0 and 1. Of what it
+            leaves, nameless has nine tenths and plain one (all of it where there is no nameless).
+        nameless: the router that knows how much arms differ, and not which.
+        level: (mean, sd) of the mean arm's payoff, for centred payoffs. With it log w_m also holds
+            m's density of the running mean, once and not for each payoff: arms that all disappoint
+            alike look right about each other, and only the level tells.
+        width: share of a standard deviation that is sampled.
+
+    >>> near = LinearThompson(2, 1, None, 100.0, 0.5, center=True)
+    >>> informed = Anchored(near, np.array([[0.2], [-0.2]]))
+
     >>> router = TrustedThompson(informed, LinearThompson(2, 1, None, 16.0, 0.5, center=True))
     >>> bool(router.probs(np.ones((1, 1)))[0, 0] > 0.5)
     True
@@ -118,7 +152,9 @@ class TrustedThompson:
         width: float = 1.0,
     ) -> None:
         """InputError where they differ in shape or warm-up, or trust or level is out of range."""
-        others = {"plain": plain} | ({} if nameless is None else {"nameless": nameless})
+        others = {"plain": plain}
+        if nameless is not None:
+            others["nameless"] = nameless
         for name, other in others.items():
             if (informed.n_arms, informed.dim) != (other.n_arms, other.dim):
                 raise InputError(
@@ -127,29 +163,34 @@ class TrustedThompson:
                 )
             if informed.warmup != other.warmup:
                 raise InputError(
-                    f"informed has {informed.warmup} forced pulls an arm, {name} {other.warmup}: give both the same"
+                    f"informed has {informed.warmup} forced pulls an arm, {name} {other.warmup}: "
+                    "give both the same"
                 )
         if not 0 < checks.real("trust", trust, 0.0, 1.0) < 1:
             raise InputError(f"trust is a prior probability strictly between 0 and 1, got {trust}")
         if level is not None:
             if not plain.model.options.center:
                 raise InputError(
-                    "a level is for centred payoffs (center=True): without, every payoff speaks of it already"
+                    "a level is for centred payoffs (center=True): "
+                    "without, every payoff speaks of it already"
                 )
             level = (
                 checks.real("level", level[0], -1e6, 1e6),
                 checks.real("the level's sd", level[1], 0.0, 1e6),
             )
-        self.informed, self.others, self.level = informed, others, level
+        self.informed = informed
+        self.others = others
+        self.level = level
         self.width = checks.real("width", width, 0.0, 1e3)
         rest = 1 - trust
-        self.log_weight_M = np.log(
-            [trust, rest] if nameless is None else [trust, rest * WIDE, rest * (1 - WIDE)]
-        )
-        self.seen, self.squares = (
-            0,
-            0,
-        )  # payoffs, and the sum over arms, gone ones too, of their payoffs squared
+        if nameless is None:
+            weights = [trust, rest]
+        else:
+            weights = [trust, rest * WIDE, rest * (1 - WIDE)]
+        self.log_weight_M = np.log(weights)
+        # payoffs so far; and the sum of their squared numbers over arms, removed ones included
+        self.seen = 0
+        self.squares = 0
 
     @property
     def plain(self) -> LinearThompson:
@@ -177,9 +218,8 @@ class TrustedThompson:
         if self.level is None or not self.seen:
             return np.asarray(np.exp(self.log_weight_M))
         alike = self.squares / self.seen**2
-        log_M = self.log_weight_M + np.array(
-            [_foreseen_mean(model, alike, *self.level) for model in self._models]
-        )
+        level_M = [_foreseen_mean(model, alike, *self.level) for model in self._models]
+        log_M = self.log_weight_M + np.array(level_M)
         return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 
     @property
@@ -195,32 +235,39 @@ class TrustedThompson:
         ``penalty_K`` and ``forced`` as for `LinearThompson`.
         """
         if self.width < 1:
-            first_K = (
-                forced_K(self.plain.model.pulls_K, self.warmup) if forced and self.warmup else None
-            )
-            return (
-                self._narrowed(context_BD, penalty_K)
-                if first_K is None
-                else np.tile(first_K, (len(context_BD), 1))
-            )
+            pulls_K = self.plain.model.pulls_K
+            first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None
+            if first_K is not None:
+                return np.tile(first_K, (len(context_BD), 1))
+            return self._narrowed(context_BD, penalty_K)
         weight_M = self.weight_M
-        weight_M[weight_M <= NEGLIGIBLE] = 0.0  # what has no weight is not asked
+        weight_M[weight_M <= NEGLIGIBLE] = 0.0  # a part without weight is not evaluated
+        total = weight_M.sum()
         parts = [
-            (w / weight_M.sum()) * router.probs(context_BD, penalty_K, forced=forced)
-            for w, router in zip(weight_M, self._routers, strict=True)
-            if w > 0
+            (weight / total) * router.probs(context_BD, penalty_K, forced=forced)
+            for weight, router in zip(weight_M, self._routers, strict=True)
+            if weight > 0
         ]
         return np.asarray(sum(parts[1:], parts[0]))
 
     def _narrowed(self, context_BD: AnyFloat, penalty_K: Float | None) -> Float:
-        """P(arm wins) about the mixture's mean with ``width`` times the sd within its parts: doubt in a prior moves the mean alone."""
-        found = [router.posterior(context_BD) for router in self._routers]
-        mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
+        """P(arm wins) about the mixture's mean, with ``width`` times the sd within its parts.
+
+        The variance between the parts is left out: doubt in a prior moves the mean alone.
+        """
+        mean_MBK, sd_MBK = self._part_moments(context_BD)
         weight_M11 = self.weight_M[:, None, None]
-        mean_BK, var_BK = (weight_M11 * mean_MBK).sum(axis=0), (weight_M11 * sd_MBK**2).sum(axis=0)
-        return win_probability(
-            mean_BK if penalty_K is None else mean_BK - penalty_K, self.width * np.sqrt(var_BK)
-        )
+        mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
+        var_BK = (weight_M11 * sd_MBK**2).sum(axis=0)
+        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+        return win_probability(utility_BK, self.width * np.sqrt(var_BK))
+
+    def _part_moments(self, context_BD: AnyFloat) -> tuple[Float, Float]:
+        """Means and sds (M, B, K) of every part."""
+        moments_M = [router.posterior(context_BD) for router in self._routers]
+        mean_MBK = np.stack([mean_BK for mean_BK, _ in moments_M])
+        sd_MBK = np.stack([sd_BK for _, sd_BK in moments_M])
+        return mean_MBK, sd_MBK
 
     @property
     def _routers(self) -> list[Anchored | LinearThompson]:
@@ -232,33 +279,31 @@ class TrustedThompson:
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (B, K) of the mixture; the variance between its parts is part of the sd."""
-        found = [router.posterior(context_BD) for router in self._routers]
-        mean_MBK, sd_MBK = (np.stack(part) for part in zip(*found, strict=True))
+        mean_MBK, sd_MBK = self._part_moments(context_BD)
         weight_M11 = self.weight_M[:, None, None]
         # sums, no products of matrices: an arm's digits depend on no other arm
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
-        return mean_BK, np.sqrt((weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0))
+        var_BK = (weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0)
+        return mean_BK, np.sqrt(var_BK)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None
     ) -> None:
-        """One context and arm after the other: weigh the parts by how well they foresaw the mean payoff, then let all learn.
+        """Weigh the parts by how well they foresaw the payoffs, then let all of them learn.
 
-        Rows are not independent given the posterior before the batch, least of all under a wide
-        prior; and rows that share context and arm (pairs of one prompt) share what is peculiar to
-        it, so they are one witness, not several.
+        Rows are taken one context and arm after the other, by the mean of their payoffs. They are
+        not independent given the posterior before the batch, least of all under a wide prior; and
+        rows that share context and arm (pairs of one prompt) share what is peculiar to it, so they
+        are one witness, not several.
         """
         for model in self._models:
             model.contexts(context_BD)
         x_BD = np.asarray(context_BD, np.float64)
-        index_B, y_B = (
-            checks.arms(arm_B, len(x_BD), self.n_arms),
-            checks.payoffs(payoff_B, len(x_BD)),
-        )
+        index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
+        y_B = checks.payoffs(payoff_B, len(x_BD))
+        # everything is checked before anything is learned
         if propensity_B is not None:
-            checks.propensities(
-                propensity_B, len(x_BD)
-            )  # everything is checked before anything is learned
+            checks.propensities(propensity_B, len(x_BD))
         alike: dict[tuple[int, bytes], list[int]] = {}
         for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
@@ -266,19 +311,21 @@ class TrustedThompson:
             self._learn(x_BD[rows], index_B[rows], y_B[rows])
 
     def _learn(self, x_BD: AnyFloat, arm_B: Int, payoff_B: Float) -> None:
-        arm, payoff = int(arm_B[0]), float(payoff_B.mean())
-        foreseen = [self.informed.foresight(x_BD[:1], arm, payoff)]
-        foreseen += [
+        """Rows of one context and one arm."""
+        arm = int(arm_B[0])
+        payoff = float(payoff_B.mean())
+        density_M = [self.informed.foresight(x_BD[:1], arm, payoff)]
+        density_M += [
             model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]
         ]
         rows = len(payoff_B)
-        self.squares += rows * (2 * int(self.plain.model.pulls_K[arm]) + rows)
+        pulls = int(self.plain.model.pulls_K[arm])
+        self.squares += rows * (2 * pulls + rows)  # (pulls + rows)^2 - pulls^2
         for router in self._routers:
             router.update(x_BD, arm_B, payoff_B)
-        if (
-            self.seen or not self.plain.model.options.center
-        ):  # the first payoff is the mean: it says nothing
-            log_M = self.log_weight_M + np.array(foreseen)
+        # where payoffs are centred the first one is the mean itself, and says nothing
+        if self.seen or not self.plain.model.options.center:
+            log_M = self.log_weight_M + np.array(density_M)
             self.log_weight_M = np.asarray(log_M - np.logaddexp.reduce(log_M))
         self.seen += rows
 
@@ -295,12 +342,12 @@ class TrustedThompson:
 
     def state_dict(self) -> State:
         """The states of all parts and their weights, arrays only."""
-        parts = {"informed": self.informed.state_dict()} | {
-            n: other.state_dict() for n, other in self.others.items()
-        }
-        state = {
-            f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()
-        }
+        parts = {"informed": self.informed.state_dict()}
+        for name, other in self.others.items():
+            parts[name] = other.state_dict()
+        state: State = {}
+        for name, part in parts.items():
+            state |= {f"{name}.{key}": value for key, value in part.items()}
         weights = {
             "log_weight_M": self.log_weight_M.copy(),
             "seen": np.array([self.seen, self.squares]),
@@ -312,12 +359,7 @@ class TrustedThompson:
         checks.same_kind(state, "TrustedThompson")
         log_weight_M = checks.stored(state, "", "log_weight_M", np.float64, (1 + len(self.others),))
         seen = checks.stored(state, "", "seen", np.int64, (2,))
-        parts = {
-            name: {
-                k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")
-            }
-            for name in ("informed", *self.others)
-        }
+        parts = {name: _part(state, f"{name}.") for name in ("informed", *self.others)}
         arms = len(checks.stored(parts["informed"], "", "pulls_K", np.int64, (None,)))
         before = [router.state_dict() for router in self._routers]
         try:
@@ -328,7 +370,15 @@ class TrustedThompson:
             for own, router in zip(before, self._routers, strict=True):
                 router.load_state_dict(own)
             raise
-        self.log_weight_M, (self.seen, self.squares) = log_weight_M, seen.tolist()
+        self.log_weight_M = log_weight_M
+        self.seen, self.squares = seen.tolist()
+
+
+def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    """The entries of one part, under the names that the part gave them."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: float) -> float:
@@ -337,8 +387,8 @@ def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: flo
     Its variance: how well the level is known, noise, and what the arms pulled are worth by the
     model's own prior; ``alike``: the chance that two payoffs are of the same arm.
     """
-    arm = 1 / model.precisions[0] + (
-        1 / model.options.intercept if model.options.intercept else 0.0
-    )
+    options = model.options
+    constant_var = 1 / options.intercept if options.intercept else 0.0
+    arm = 1 / model.precisions[0] + constant_var
     variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * alike
     return log_density(level, variance, 0.0, model.payoff_mean)

@@ -40,7 +40,8 @@ class WalSyncer:
         """Start the thread; it sleeps while nothing is committed."""
         self.error: OSError | None = None
         self._wal = path + "-wal"
-        self._dirty, self._stop = threading.Event(), threading.Event()
+        self._dirty = threading.Event()
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-sync", daemon=True)
         self._thread.start()
 

@@ -64,7 +64,8 @@ def events(path: str, kind: type[Any]) -> Iterator[Row]:
 
 def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]]:
     for number in pages.numbers():
-        page, start = pages[number], 100 if number == 1 else 0
+        page = pages[number]
+        start = 100 if number == 1 else 0
         if len(page) < start + 8 or page[start] != LEAF:
             continue
         cells = int.from_bytes(page[start + 3 : start + 5], "big")
@@ -103,16 +104,16 @@ def _is(value: Any, annotation: str) -> bool:
 
 
 def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:
-    most, least = pages.size - 35, (pages.size - 12) * 32 // 255 - 23
+    most = pages.size - 35
+    least = (pages.size - 12) * 32 // 255 - 23
     if length <= most:
         return page[at : at + length]
     local = least + (length - least) % (pages.size - 4)
     local = local if local <= most else least
-    data, following = (
-        page[at : at + local],
-        int.from_bytes(page[at + local : at + local + 4], "big"),
-    )
-    pieces, got = [data], len(data)
+    data = page[at : at + local]
+    following = int.from_bytes(page[at + local : at + local + 4], "big")
+    pieces = [data]
+    got = len(data)
     while following and got < length:
         page = pages[following]
         pieces.append(page[4:])

@@ -24,7 +24,8 @@ class Reader:
 
     def __init__(self, path: str | Path) -> None:
         """Open for reading only; InputError where there is no such file."""
-        self.path, self.lost = str(path), list[str]()
+        self.path = str(path)
+        self.lost = list[str]()
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; give the path of a ledger")
         self._db = sqlite3.connect(
@@ -61,7 +62,8 @@ class Reader:
 
     def events(self, kind: type[Any]) -> Iterator[Row]:
         """The readable events of one table in order."""
-        table, last = TABLES[kind], 0
+        table = TABLES[kind]
+        last = 0
         try:
             for row in self._table(kind) if self.version is not None else ():
                 last = row.seq
@@ -80,7 +82,8 @@ class Reader:
             column[1]
             for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()
         ]
-        fields, sealed = [name for name in kind._fields if name in there], "crc" in there
+        fields = [name for name in kind._fields if name in there]
+        sealed = "crc" in there
         columns = ", ".join(fields + ["crc"] * sealed)
         sql = f"SELECT {columns} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
         for found in paged(
@@ -109,7 +112,8 @@ class Reader:
 
     def snapshots(self) -> tuple[int, list[str]]:
         """How many snapshots are whole, and what is wrong with the others."""
-        whole, wrong = 0, []
+        whole = 0
+        wrong = []
         try:
             for seq, text, check in self._db.execute(
                 "SELECT seq, head, digest FROM snapshots ORDER BY seq"

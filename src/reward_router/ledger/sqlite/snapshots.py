@@ -88,9 +88,11 @@ def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | 
         check.update(piece)
     if check.digest() != digest:
         return None
-    state, waiting = {}, iter(parts)
+    state = {}
+    waiting = iter(parts)
     for name, dtype, shape, size in json.loads(text)["layout"]:
-        pieces, got = [], 0
+        pieces = []
+        got = 0
         while got < size:
             pieces.append(next(waiting))
             got += len(pieces[-1])

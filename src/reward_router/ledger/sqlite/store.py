@@ -66,12 +66,10 @@ class Ledger:
             raise InputError(f"Ledger: durability={durability!r}; allowed 'normal' or 'full'")
         if contexts not in ("full", "f32", "none"):
             raise InputError(f"Ledger: contexts={contexts!r}; allowed 'full', 'f32' or 'none'")
-        self.path, self.durability, self.contexts, self.readonly = (
-            str(path),
-            durability,
-            contexts,
-            readonly,
-        )
+        self.path = str(path)
+        self.durability = durability
+        self.contexts = contexts
+        self.readonly = readonly
         self.lock = threading.RLock()
         self.generation = 0  # goes up when events are taken back
         self._pid = os.getpid()
@@ -202,7 +200,8 @@ class Ledger:
                         )
                     db.execute(f"DELETE FROM {table} WHERE seq>?", (seq,))
                 snapshots.drop_after(db, seq)
-            self._last, self._tally = seq, None
+            self._last = seq
+            self._tally = None
             self._recent.clear()
             self.generation += 1
             return moved
@@ -319,7 +318,8 @@ class Ledger:
             found = self._recent.find(ids)
             unknown = [key for key in ids if key not in found]
             for at in range(0, len(unknown), FIND):
-                some, n = unknown[at : at + FIND], len(Decided._fields) + 1
+                some = unknown[at : at + FIND]
+                n = len(Decided._fields) + 1
                 for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
                     paid = self._verified(Paid, row[n:]) if row[n] is not None else None
                     found[row[1]] = (self._verified(Decided, row[:n]), paid)

@@ -1,4 +1,7 @@
-"""Checks of what routers are given: each message names the value, the limit and the consequence."""
+"""Checks of what routers are given.
+
+Each message names the value, the limit and the consequence.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +15,7 @@ from reward_router.types import Float, Int
 MAX_ARMS = 100_000
 MAX_DIM = 1_000_000
 MAX_PAYOFF = 1e6
+NUMBERS = (int, float, np.integer, np.floating)
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
@@ -25,30 +29,27 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 def real(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
     """A finite number in [low, high] (``above``: > low), or InputError."""
-    if isinstance(value, bool | np.bool_) or not isinstance(
-        value, int | float | np.integer | np.floating
-    ):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, NUMBERS):
         raise InputError(f"{name} must be a number, got {value!r}")
     number = float(value)
     if not (low <= number <= high) or (above and number == low):
-        raise InputError(
-            f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {number:g}"
-        )
+        bracket = "(" if above else "["
+        raise InputError(f"{name} must lie in {bracket}{low:g}, {high:g}], got {number:g}")
     return number
 
 
 def contexts(context_BD: object, dim: int | None, *, look: bool = True) -> NDArray[Any]:
-    """(B, dim) numbers as they came (float32 or float64), finite unless ``look`` is off; ``dim=None``: any width.
+    """(B, dim) numbers as they came (float32 or float64); ``dim=None``: any width.
 
-    Whole numbers and truth values (one-hot) become float64, as the dispatcher takes them.
+    They are finite unless ``look`` is off. Whole numbers and truth values (one-hot) become float64,
+    as the dispatcher takes them.
     """
     x_BD = np.asarray(context_BD)
     if x_BD.dtype.kind not in "fiub":
         raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
     if x_BD.ndim != 2 or (dim is not None and x_BD.shape[1] != dim):
-        raise InputError(
-            f"contexts must have shape (B, {'D' if dim is None else dim}), got {x_BD.shape}"
-        )
+        width = "D" if dim is None else dim
+        raise InputError(f"contexts must have shape (B, {width}), got {x_BD.shape}")
     if x_BD.dtype not in (np.float32, np.float64):
         x_BD = x_BD.astype(np.float64)
     if look:
@@ -87,13 +88,15 @@ def payoffs(
     y_B = np.asarray(payoff_B)
     if y_B.shape != (rows,) or y_B.dtype.kind not in "fiub":
         raise InputError(
-            f"one payoff a context row is needed: {rows} rows, payoffs {y_B.dtype} of shape {y_B.shape}"
+            f"one payoff a context row is needed: {rows} rows, "
+            f"payoffs {y_B.dtype} of shape {y_B.shape}"
         )
     y_B = y_B.astype(np.float64)
     ok_B = (y_B >= low) & (y_B <= high)
     if not ok_B.all():
         raise InputError(
-            f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; nothing was learned from this call"
+            f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; "
+            "nothing was learned from this call"
         )
     return y_B
 
@@ -119,17 +122,20 @@ def stored(
     dtype: DTypeLike,
     shape: tuple[int | None, ...],
 ) -> NDArray[Any]:
-    """A copy of one array of a state dict, of this dtype and shape (None: any length) and finite, or InputError."""
+    """A copy of one array of a state dict, of this dtype and shape, and finite.
+
+    None in ``shape`` stands for any length. InputError otherwise.
+    """
     name = prefix + name
     if name not in state:
         raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")
     value = np.asarray(state[name])
-    fits = value.ndim == len(shape) and all(
-        n is None or n == m for n, m in zip(shape, value.shape, strict=True)
-    )
+    lengths = zip(shape, value.shape, strict=False)
+    fits = value.ndim == len(shape) and all(n is None or n == m for n, m in lengths)
     if not fits or value.dtype != np.dtype(dtype):
         raise InputError(
-            f"state {name!r} must be {np.dtype(dtype)} of shape {shape}, got {value.dtype} of {value.shape}"
+            f"state {name!r} must be {np.dtype(dtype)} of shape {shape}, "
+            f"got {value.dtype} of {value.shape}"
         )
     if not np.isfinite(value).all():
         raise InputError(f"state {name!r} holds a value that is not finite")
@@ -138,9 +144,9 @@ def stored(
 
 def same_kind(state: Mapping[str, NDArray[Any]], kind: str, entries: int | None = None) -> None:
     """InputError unless the state was written by a router of this kind."""
-    found = str(np.asarray(state["kind"])) if "kind" in state else None
-    if found != kind:
-        raise InputError(f"this state belongs to {found or 'no router'}, not to {kind}")
+    written_by = str(np.asarray(state["kind"])) if "kind" in state else None
+    if written_by != kind:
+        raise InputError(f"this state belongs to {written_by or 'no router'}, not to {kind}")
     if entries is not None and len(state) != entries:
         raise InputError(f"state has {len(state)} entries, {kind} writes {entries}")
 

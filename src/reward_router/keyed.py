@@ -1,4 +1,6 @@
-"""Keyed randomness: the same (seed, purpose, step, unit) always gives the same stream, and no two keys share one.
+"""Keyed randomness: the same (seed, purpose, step, unit) always gives the same stream.
+
+No two keys share a stream.
 
 There is no global generator and no hidden state, so two processes that hold the same router state
 draw the same arm for the same unit, and a step that is run again draws what it drew before.
@@ -29,10 +31,7 @@ Purpose = Literal[
 
 
 def key(seed: int, purpose: Purpose, step: int, unit: str = "") -> int:
-    """A 128-bit integer for one draw; injective in its arguments up to BLAKE2 collisions.
-
-    O(len(unit)).
-    """
+    """A 128-bit integer for one draw, injective up to BLAKE2 collisions. O(len(unit))."""
     text = f"{int(seed)}\x1f{purpose}\x1f{int(step)}\x1f{unit}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
@@ -47,5 +46,9 @@ def rng(seed: int, purpose: Purpose, step: int, unit: str = "") -> np.random.Gen
 
 
 def uniform(seed: int, purpose: Purpose, step: int, unit: str = "") -> float:
-    """One number in [0, 1) straight from the key's hash: 30 times cheaper than a generator where one is enough."""
+    """One number in [0, 1) straight from the key's hash.
+
+    It is 30 times cheaper than a generator, where one number is enough.
+    """
+    # the highest 53 bits: as many as a float64 in [0, 1) can hold evenly
     return (key(seed, purpose, step, unit) >> 75) * 2.0**-53

@@ -25,7 +25,13 @@ from reward_router.errors import InputError
 
 @dataclass(frozen=True)
 class Kind:
-    """What every kind has: its ``name``, what makes it (its keywords are the options), and a sentence about it."""
+    """What every kind has.
+
+    Args:
+        name: what configurations call it.
+        make: what makes it; its keywords are the options.
+        sentence: what it does, for the report and the docs.
+    """
 
     name: str
     make: Callable[..., Any]
@@ -88,7 +94,10 @@ class ArmKind(Kind):
 
 
 GIVEN = ("n_arms", "dim", "arms", "seed", "artifact")
-"""What a router's constructor is given where it has a parameter of this name; every other parameter is an option."""
+"""What a router's constructor is given where it has a parameter of this name.
+
+Every other parameter is an option.
+"""
 
 
 @dataclass(frozen=True)
@@ -125,20 +134,25 @@ class RouterKind(Kind):
 
     @cached_property
     def options(self) -> dict[str, inspect.Parameter]:
-        """The options by name: keywords of plain values (numbers, texts, switches, choices); all of a user's own class."""
-        found: dict[str, inspect.Parameter] = {}
+        """The options by name.
+
+        They are the keywords of plain values (numbers, texts, switches, choices), and all keywords
+        of a user's own class.
+        """
+        options: dict[str, inspect.Parameter] = {}
         for function in (self.make, self.of):
             for name, parameter in _parameters(function).items():
-                if (
-                    name not in GIVEN
-                    and name not in self.given
-                    and (self.own or _is_plain(parameter.annotation))
-                ):
-                    found.setdefault(name, parameter)
-        return found
+                if name in GIVEN or name in self.given:
+                    continue
+                if self.own or _is_plain(parameter.annotation):
+                    options.setdefault(name, parameter)
+        return options
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options as values of their types; OptionError for one that is unknown, of another type, missing or out of range."""
+        """The options as values of their types.
+
+        OptionError for one that is unknown, of another type, missing or out of range.
+        """
         for name in options:
             if name not in self.options:
                 listed = ", ".join(sorted(self.options)) or "none"
@@ -152,9 +166,8 @@ class RouterKind(Kind):
         missing = [n for n, p in self.options.items() if p.default is p.empty and n not in values]
         if missing:
             raise OptionError("", f"{self.name} needs the option {missing[0]!r}")
-        if (
-            not self.own
-        ):  # built once on a toy, so that a value out of range is found before anything is loaded
+        # built once on a toy, so that a value out of range is found before anything is loaded
+        if not self.own:
             self.build([str(values.get("arm", "first")), "second"], 1, values)
         return values
 
@@ -167,8 +180,11 @@ class RouterKind(Kind):
         seed: int = 0,
         artifact: Any = None,
     ) -> Any:
-        """The router for these arms and contexts of ``dim`` features; ``artifact``: a prior that was learned offline."""
-        known = {
+        """The router for these arms and contexts of ``dim`` features.
+
+        ``artifact`` is a prior that was learned offline.
+        """
+        offered = {
             "n_arms": len(arms),
             "dim": dim,
             "arms": list(arms),
@@ -176,7 +192,7 @@ class RouterKind(Kind):
             "artifact": artifact,
         }
         parameters = inspect.signature(self.make).parameters
-        wanted = {name: value for name, value in known.items() if name in parameters}
+        wanted = {name: value for name, value in offered.items() if name in parameters}
         if "n_arms" not in wanted and "arms" not in wanted:
             raise InputError(
                 f"router {self.name}: its constructor takes no n_arms, the number of arms"
@@ -221,7 +237,10 @@ class PayoffKind(Kind):
 
 
 class OptionError(InputError):
-    """An option of a kind that cannot be right; ``option`` names the key, '' where the message does."""
+    """An option of a kind that cannot be right.
+
+    ``option`` names the key, '' where the message does.
+    """
 
     def __init__(self, option: str, message: str) -> None:
         """``message``: what is wrong and what is allowed."""
@@ -279,14 +298,14 @@ class Table(Generic[SomeKind]):
     @cached_property
     def rows(self) -> dict[str, SomeKind]:
         """Name -> kind, in the order of the files' names."""
-        found: dict[str, SomeKind] = {}
+        by_name: dict[str, SomeKind] = {}
         for kind in self._declared():
-            if kind.name in found:
+            if kind.name in by_name:
                 raise InputError(
                     f"{self.what} {kind.name!r} is declared by two files of {self.package}"
                 )
-            found[kind.name] = kind
-        return found
+            by_name[kind.name] = kind
+        return by_name
 
     def _declared(self) -> Iterator[SomeKind]:
         folder = importlib.import_module(self.package)
@@ -307,14 +326,18 @@ class Table(Generic[SomeKind]):
         return list(self.rows)
 
     def __getitem__(self, name: str) -> SomeKind:
-        """The kind of this name, or of the class at ``package.module:Class``; InputError with the nearest name."""
+        """The kind of this name, or of the class at ``package.module:Class``.
+
+        InputError with the nearest name.
+        """
         if name in self.rows:
             return self.rows[name]
         if name in self.own:
             return self.own[name]
         if not is_import_path(name):
             raise InputError(
-                f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, or package.module:Class"
+                f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, "
+                "or package.module:Class"
             )
         kind = self.of.imported(name, import_path(name, self.what))
         self.own[name] = kind  # type: ignore[assignment]
@@ -337,9 +360,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1)
-    return (
-        f"{f'; did you mean {close[0]}?' if close else ';'} allowed: {', '.join(names) or 'none'}"
-    )
+    hint = f"; did you mean {close[0]}?" if close else ";"
+    return f"{hint} allowed: {', '.join(names) or 'none'}"
 
 
 def is_import_path(name: str) -> bool:
@@ -359,10 +381,10 @@ def first_line(target: object) -> str:
 
 
 def import_path(path: str, what: str) -> Callable[..., Any]:
-    """The class or function at ``package.module:name``; the current directory is importable meanwhile.
+    """The class or function at ``package.module:name``.
 
-    InputError says which part is missing. A dot in the name goes into a class:
-    ``module:Outer.Inner``.
+    The current directory is importable meanwhile. A dot in the name goes into a class:
+    ``module:Outer.Inner``. InputError says which part is missing.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
@@ -372,9 +394,8 @@ def import_path(path: str, what: str) -> Callable[..., Any]:
             target: Any = importlib.import_module(module_name)
     except (ImportError, SyntaxError, ValueError) as error:
         raise InputError(f"{what} {path!r} cannot be imported: {error}") from None
-    except (
-        Exception
-    ) as error:  # the module is the user's: whatever it raises while it is imported is its own
+    except Exception as error:
+        # the module is the user's: whatever it raises while it is imported is its own
         message = " ".join(str(error).split())
         raise InputError(
             f"{what} {path!r} cannot be imported: {type(error).__name__}: {message}"
@@ -402,5 +423,5 @@ def here_importable() -> Iterator[None]:
 
 
 def is_gold(payoff: str) -> bool:
-    """Whether a payoff of this name is gold itself, so that its correlation with gold says nothing."""
+    """Whether a payoff of this name is gold itself: its correlation with gold says nothing."""
     return payoff in PAYOFFS and PAYOFFS[payoff].is_gold

@@ -25,7 +25,10 @@ AnyFloat = NDArray[np.float64] | NDArray[np.float32]
 Int = NDArray[np.int64]
 State = dict[str, NDArray[Any]]
 Truncated = Literal["lose", "drop", "keep"]
-"""What becomes of a response that the token limit cut: it loses to every finished one, makes no pair, or counts as any other."""
+"""What becomes of a response that the token limit cut.
+
+It loses to every finished one, makes no pair, or counts as any other.
+"""
 
 
 class By(StrEnum):
@@ -43,10 +46,20 @@ class By(StrEnum):
 class Decision:
     """The receipt of one routed unit: keep its ``id``, the payoff is given to it.
 
-    ``propensity`` is the probability the arm was drawn with, ``probs_K`` the whole distribution,
-    ``version`` the number of payoffs the router had applied when it decided. Where ``by`` is not
-    the router there is no arm: ``arm`` is -1, ``name`` is empty, ``propensity`` 1 and ``probs_K``
-    all zeros. ``arm`` is also -1 for an arm that was removed since; its name stays.
+    Where ``by`` is not the router there is no arm. An arm that was removed since keeps its name.
+
+    Args:
+        id: 32 hexadecimal digits; the payoff names them.
+        unit: the caller's id of what was routed: a prompt, a batch or a pair.
+        step: the step it was routed in.
+        arm: index into the arms present now; -1 where there is no arm, or it was removed.
+        name: the arm's name; empty where there is no arm.
+        propensity: the probability that the arm was drawn with; 1 where there is no arm.
+        probs_K: (K,) the whole distribution; all zeros where there is no arm.
+        version: payoffs that the router had applied when it decided.
+        n_units: how many units the decision stands for.
+        forced: whether warm-up forced it.
+        by: who decided.
     """
 
     id: str
@@ -66,11 +79,10 @@ class Decision:
 class Router(Protocol):
     """Chooses arms from contexts and learns from payoffs; never sees text.
 
-    See ``reward_router.routers``.
-
-    This is all that every router needs. What it may have beyond that are `Resizable`,
-    `HasPosterior`, `Penalised`, `Forced` and `Costed`; a class that keeps no contexts at all says
-    ``reads_contexts = False`` (see `reads_contexts`).
+    The routers of this package are in ``reward_router.routers``. This is all that every router
+    needs. What it may have beyond that are `Resizable`, `HasPosterior`, `Penalised`, `Forced` and
+    `Costed`; a class that keeps no contexts at all says ``reads_contexts = False`` (see
+    `reads_contexts`).
     """
 
     @property
@@ -136,7 +148,7 @@ class Costed(Protocol):
 
 @runtime_checkable
 class HasPosterior(Protocol):
-    """A router that tells the expected payoff of each arm, without a bonus for what is not known."""
+    """A router that tells the expected payoff of each arm, without a bonus for doubt."""
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (B, K)."""
@@ -153,7 +165,7 @@ class Penalised(Protocol):
     takes_penalty: bool
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
-        """(B, K) probabilities with ``penalty_K``, in payoff units, taken off the arms' utilities."""
+        """(B, K) probabilities with ``penalty_K`` (payoff units) taken off the arms' utilities."""
         ...
 
 
@@ -167,15 +179,15 @@ class Forced(Protocol):
     takes_forced: bool
 
     def probs(self, context_BD: AnyFloat, *, forced: bool = True) -> Float:
-        """(B, K) probabilities; with ``forced=False`` those that it believes in, without forced pulls."""
+        """(B, K) probabilities; with ``forced=False`` they are without forced pulls."""
         ...
 
 
 def reads_contexts(router: Router) -> bool:
-    """Whether a router may learn from contexts: every one does whose class does not say ``reads_contexts = False``.
+    """Whether a router may learn from contexts.
 
-    What a class says holds for its own ``update``; a subclass with another one says it again, or
-    reads them.
+    Every router may whose class does not say ``reads_contexts = False``. What a class says holds
+    for its own ``update``; a subclass with another one says it again, or reads them.
     """
     for kind in type(router).__mro__:
         if "reads_contexts" in vars(kind):

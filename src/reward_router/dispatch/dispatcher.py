@@ -1,6 +1,6 @@
-"""The dispatcher: routes units, takes payoffs, writes both to the ledger (``live``) under one lock.
+"""The dispatcher: routes units, takes payoffs, and writes both to the ledger under one lock.
 
-The only stateful object.
+It is the only stateful object; its state is kept equal to the ledger's by `live`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
-from reward_router.dispatch.eligible import rested
+from reward_router.dispatch.eligible import Present, Units, rested
 from reward_router.dispatch.live import Live
 from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
 from reward_router.dispatch.warmup import force
@@ -39,7 +39,10 @@ from reward_router.types import By, Decision, Router, State, reads_contexts
 
 
 class _Unit(NamedTuple):
-    """A unit that has no decision yet: its decision's key, its id, and how many units it stands for."""
+    """A unit that has no decision yet.
+
+    ``key`` is its decision's key, ``name`` its id, ``n_units`` how many units it stands for.
+    """
 
     key: bytes
     name: str
@@ -47,7 +50,10 @@ class _Unit(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """What was drawn for B units: the arms by number, their probabilities, and which rows warm-up forced."""
+    """What was drawn for B units.
+
+    The arms by number, their probabilities, and which rows warm-up forced.
+    """
 
     arm: list[int]
     propensity: list[float]
@@ -56,17 +62,27 @@ class _Drawn(NamedTuple):
 
 
 class Dispatcher:
-    """Chooses an arm for every unit and teaches the router what came of it; safe to share between threads.
+    """Chooses an arm for every unit and teaches the router what came of it.
 
-    ``arms``: K names. ``ledger`` None keeps everything in memory. A ledger with events gives the
-    state back: its last verified snapshot plus the events after it; InputError where its arms,
-    router, dim, seed or settings are not these. ``scaler`` brings raw payoffs to [0, 1]; the first
-    ``hold_back`` of them (None: max(5, warmup K)) wait and are scaled together. ``costs``: the
-    price of one call of each arm, put on recorded calls that name none (a router pays through
-    ``Priced``). ``snapshot_every``: events between snapshots. ``breaker``: when an arm that fails
-    (``record_failure``) rests and is probed again; None: never. ``fallback``: names of arms in the
-    order in which they judge while all arms rest; the first that works also judges where the
-    router's whole probability is on resting arms. Empty: then ``route`` raises AllArmsResting.
+    It may be shared between threads.
+
+    Args:
+        router: what gives the probabilities.
+        arms: K names, in the router's order.
+        ledger: where everything is written; None: in memory only. A ledger with events gives the
+            state back: its last verified snapshot plus the events after it. InputError where its
+            arms, router, dim, seed or settings are not these.
+        seed: of every draw.
+        scaler: brings raw payoffs to [0, 1]; None: `QuantileScaler` with its defaults.
+        hold_back: the first raw payoffs wait and are scaled together, so many of them;
+            None: max(5, warmup K).
+        costs: price of one call of each arm, put on recorded calls that name none (a router pays
+            through ``Priced``).
+        snapshot_every: events between snapshots.
+        breaker: when an arm that fails (``record_failure``) rests and is probed again; None: never.
+        fallback: names of arms in the order in which they judge while all arms rest. The first that
+            works also judges where the router's whole probability is on resting arms. Empty: then
+            ``route`` raises AllArmsResting.
 
     >>> from reward_router.routers.simple import Uniform
     >>> d = Dispatcher(Uniform(2), ["a", "b"])
@@ -75,7 +91,7 @@ class Dispatcher:
     (True, False)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         router: Router,
         arms: Sequence[str],
@@ -89,11 +105,15 @@ class Dispatcher:
         breaker: BreakerRule | None = USUAL,
         fallback: Sequence[str] = (),
     ) -> None:
-        """Bind the router to the ledger: begin it, or bring the router to the state the ledger holds."""
+        """Bind the router to the ledger.
+
+        The ledger is begun, or the router is brought to the state that the ledger holds.
+        """
         names = inputs.names(arms, bound(router).n_arms)
         if snapshot_every < 1 or (hold_back is not None and hold_back < 0):
             raise InputError(
-                f"snapshot_every={snapshot_every}, hold_back={hold_back}; allowed at least 1 and at least 0"
+                f"snapshot_every={snapshot_every}, hold_back={hold_back}; "
+                "allowed at least 1 and at least 0"
             )
         self.router = router
         self.seed = int(seed)
@@ -101,16 +121,14 @@ class Dispatcher:
         self.warmup = router.warmup
         self._believed = without_forced_pulls(router)
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
-        state = FoldState(
-            router, scaler if scaler is not None else QuantileScaler(), names, hold, breaker
-        )
+        scaler = scaler if scaler is not None else QuantileScaler()
+        state = FoldState(router, scaler, names, hold, breaker)
         self._fallback = inputs.fallback(fallback, names)
         self._prices: dict[str, float | None] = inputs.prices(costs, names)
         self._lock = self.ledger.lock
+        settings = {"seed": self.seed, "warmup": self.warmup}
         with self._lock:
-            self._live = Live(
-                self.ledger, state, {"seed": self.seed, "warmup": self.warmup}, snapshot_every
-            )
+            self._live = Live(self.ledger, state, settings, snapshot_every)
 
     def snapshot(self) -> None:
         """Write a verified snapshot now, so that opening this ledger again is fast."""
@@ -123,8 +141,7 @@ class Dispatcher:
             self.snapshot()
             self.ledger.close()
 
-    # routing
-    # -----------------------------------------------------------------------------------------------------------
+    # routing --------------------------------------------------------------------------------------
 
     def route(
         self,
@@ -135,15 +152,20 @@ class Dispatcher:
         n_units: int | Sequence[int] = 1,
         by: By | str = By.ROUTER,
     ) -> list[Decision]:
-        """One decision a row of ``contexts`` (B, D), drawn by the key (seed, step, unit id); written before it is returned.
+        """One decision a row of ``contexts`` (B, D), written before it is returned.
 
-        The same call again returns the recorded decisions; a unit that was routed in this step with
-        another context is a LedgerError. ``n_units``: how many units a row stands for (a
-        batch-routed step is one decision). O(B K) and the router's. An arm that rests has
-        probability 0, but for one row a call once its pause is over; AllArmsResting where all rest.
+        Each is drawn by the key (seed, step, unit id). The same call again returns the recorded
+        decisions; a unit that was routed in this step with another context is a LedgerError. An arm
+        that rests has probability 0, but for one row a call once its pause is over; AllArmsResting
+        where all rest. O(B K) and the router's.
 
-        ``by``: ``ensemble`` or ``committee`` where no router names an arm. Such a decision is
-        recorded and paid like any other; the router is neither asked nor taught.
+        Args:
+            contexts: (B, D) finite numbers.
+            unit_ids: (B,) ids, none twice.
+            step: a whole number of at least 0; a (step, unit) is decided once.
+            n_units: how many units a row stands for (a batch-routed step is one decision).
+            by: ``ensemble`` or ``committee`` where no router names an arm. Such a decision is
+                recorded and paid like any other; the router is neither read nor taught.
         """
         by = inputs.decider(by)
         with self._lock:
@@ -153,49 +175,41 @@ class Dispatcher:
             step = inputs.step_number(step)
             counts = inputs.unit_counts(n_units, len(x))
             keys = [inputs.decision_key(step, unit) for unit in units]
-            known = {key: row for key, (row, _) in self.ledger.find(keys).items()}
-            for i in [i for i, key in enumerate(keys) if key in known]:
-                same_unit(known[keys[i]], units[i], x[i], int(counts[i]), by)
-            fresh = [i for i, key in enumerate(keys) if key not in known]
+            rows = {key: row for key, (row, _) in self.ledger.find(keys).items()}
+            for i, key in enumerate(keys):
+                if key in rows:
+                    same_unit(rows[key], units[i], x[i], int(counts[i]), by)
+            fresh = [i for i, key in enumerate(keys) if key not in rows]
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
                 if by is By.ROUTER:
                     drawn = self._draw(state, x[fresh], [unit.name for unit in new], step)
                 else:
                     drawn = self._undrawn(len(new), len(state.present), by)
-                rows = self._decided(state, x[fresh], new, step, drawn)
-                self._record(state, rows, x[fresh])
-                known |= {row.id: row for row in rows}
-            return [receipt(state, known[key]) for key in keys]
+                decided = self._decided(state, x[fresh], new, step, drawn)
+                self._record(state, decided, x[fresh])
+                rows |= {row.id: row for row in decided}
+            return [receipt(state, rows[key]) for key in keys]
 
     def _draw(self, state: FoldState, x: NDArray[Any], units: list[str], step: int) -> _Drawn:
         """One arm a row, drawn from the router's probabilities among the arms that work."""
         pulls_K = state.pulls[state.present]
         if state.breaker is not None and state.breaker.resting:
             order = [state.names.index(name) for name in self._fallback if name in state.names]
+            arms = Present(state.present, pulls_K, order)
+            call = Units(self.seed, step, units)
             try:
-                probs_BK, forced_B = rested(
-                    self.router,
-                    x,
-                    state.breaker,
-                    state.present,
-                    pulls_K,
-                    self.seed,
-                    step,
-                    units,
-                    order,
-                )
+                probs_BK, forced_B = rested(self.router, x, state.breaker, arms, call)
             except AllArmsResting:
                 self._change(Action.ALL_RESTING, "")  # so that the next call asks again
                 raise
         else:
-            probs_BK, forced_B = force(
-                self._believed(x), pulls_K, self.warmup, self.seed, step, units
-            )
+            probs_BK = self._believed(x)
+            probs_BK, forced_B = force(probs_BK, pulls_K, self.warmup, self.seed, step, units)
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         place_B, propensity_B = choose(probs_BK, u_B)
-        arms = [state.present[place] for place in place_B.tolist()]
-        return _Drawn(arms, propensity_B.tolist(), pack_rows(probs_BK), forced_B.tolist())
+        chosen = [state.present[place] for place in place_B.tolist()]
+        return _Drawn(chosen, propensity_B.tolist(), pack_rows(probs_BK), forced_B.tolist())
 
     def _undrawn(self, rows: int, n_arms: int, by: By) -> _Drawn:
         """Nothing is drawn: an ensemble or a committee decides, and no arm had a probability."""
@@ -234,8 +248,7 @@ class Dispatcher:
                 (row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0
             )
 
-    # payoffs
-    # -----------------------------------------------------------------------------------------------------------
+    # payoffs --------------------------------------------------------------------------------------
 
     def feedback(
         self, decision_id: str, payoff: float, *, source: str = "payoff", raw: float | None = None
@@ -255,11 +268,14 @@ class Dispatcher:
         return self._pay(payoffs, source, "payoff")
 
     def feedback_raw(self, decision_id: str, raw: float, *, source: str) -> bool:
-        """A raw payoff, any finite number, brought to [0, 1] by the scaler; the first ones are held back and scaled together."""
+        """A raw payoff, any finite number, brought to [0, 1] by the scaler.
+
+        The first ones are held back and scaled together.
+        """
         return self._pay([(decision_id, raw)], source, "raw")[0]
 
     def feedback_raw_many(self, payoffs: Sequence[tuple[str, float]], *, source: str) -> list[bool]:
-        """``feedback_raw`` for many decisions, all or none; each is scaled by the ones before it."""
+        """``feedback_raw`` for many decisions, all or none; each is scaled by those before it."""
         return self._pay(payoffs, source, "raw")
 
     def _pay(
@@ -267,23 +283,24 @@ class Dispatcher:
     ) -> list[bool]:
         inputs.text(source, "source")
         raw = None if raw is None else finite(raw, "raw payoff")
-        reports = [
-            paying.Report(i, inputs.key_of(i), inputs.payoff(v, kind), raw, source, kind)
-            for i, v in payoffs
-        ]
+        reports = []
+        for decision_id, value in payoffs:
+            key = inputs.key_of(decision_id)
+            number = inputs.payoff(value, kind)
+            reports.append(paying.Report(decision_id, key, number, raw, source, kind))
         with self._lock:
             state = self._live.fresh()
-            found = self.ledger.find([r.key for r in reports])
-            verdicts = paying.sort_out(reports, found)
+            recorded = self.ledger.find([r.key for r in reports])
+            verdicts = paying.sort_out(reports, recorded)
             new = [r for r, is_new in zip(reports, verdicts, strict=True) if is_new]
             if new:
-                rows = [found[r.key][0] for r in new]
-                events = paying.events(state, new, rows, self.ledger.last_seq + 1)
-                self._live.commit([e.row if isinstance(e, Payment) else e for e in events], events)
+                decided = [recorded[r.key][0] for r in new]
+                events = paying.events(state, new, decided, self.ledger.last_seq + 1)
+                rows = [e.row if isinstance(e, Payment) else e for e in events]
+                self._live.commit(rows, events)
             return verdicts
 
-    # the rest of the record
-    # --------------------------------------------------------------------------------------------
+    # the rest of the record -----------------------------------------------------------------------
 
     def record_calls(self, calls: Sequence[Call]) -> None:
         """What the arms were asked, one row a call, all or none.
@@ -293,9 +310,9 @@ class Dispatcher:
         with self._lock:
             state = self._live.fresh()
             seqs = self._seqs([c.decision_id for c in calls])
-            at = self.ledger.last_seq + 1
+            first = self.ledger.last_seq + 1
             prices = {**self._prices, **state.costs}
-            rows = [called(at + i, c, seqs, state, prices) for i, c in enumerate(calls)]
+            rows = [called(first + i, c, seqs, state, prices) for i, c in enumerate(calls)]
             self._live.commit(rows, answers(rows))
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
@@ -305,9 +322,9 @@ class Dispatcher:
         gold = finite(value, "label")
         with self._lock:
             self._live.fresh()
-            self._live.commit(
-                [Labelled(self.ledger.last_seq + 1, unit, inputs.step_number(step), gold, source)]
-            )
+            step_number = inputs.step_number(step)
+            row = Labelled(self.ledger.last_seq + 1, unit, step_number, gold, source)
+            self._live.commit([row])
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
@@ -325,11 +342,11 @@ class Dispatcher:
 
     def _seqs(self, ids: Sequence[str | None]) -> dict[str, int]:
         keys = {i: inputs.key_of(i) for i in ids if i}
-        found = self.ledger.find(list(keys.values()))
+        recorded = self.ledger.find(list(keys.values()))
         for name, key in keys.items():
-            if key not in found:
+            if key not in recorded:
                 raise LedgerError(f"decision {name!r} is not in the ledger; nothing was changed")
-        return {name: found[key][0].seq for name, key in keys.items()}
+        return {name: recorded[key][0].seq for name, key in keys.items()}
 
     def add_arm(self, name: str, cost: float | None = None) -> None:
         """One arm more, at the router's prior and with its own forced pulls; ``cost``: of one call.
@@ -345,7 +362,10 @@ class Dispatcher:
             self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
 
     def remove_arm(self, name: str) -> None:
-        """Drop an arm: the others' state is untouched, its late payoffs are recorded but not learned. InputError for the last."""
+        """Drop an arm; InputError for the last.
+
+        The others' state is untouched, its late payoffs are recorded but not learned.
+        """
         with self._lock:
             self._live.fresh()
             if name not in self.arms or len(self.arms) == 1:
@@ -355,7 +375,10 @@ class Dispatcher:
             self._change(Action.ARM_REMOVED, name)
 
     def reset_scaler(self) -> None:
-        """Forget the raw payoffs seen (the ``per_iteration`` history); the next ones are held back and scaled together again."""
+        """Forget the raw payoffs seen (the ``per_iteration`` history).
+
+        The next ones are held back and scaled together again.
+        """
         with self._lock:
             self._live.fresh()
             self._change(Action.SCALER_RESET, "")
@@ -366,8 +389,7 @@ class Dispatcher:
         row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])
 
-    # looking
-    # -----------------------------------------------------------------------------------------------------------
+    # looking --------------------------------------------------------------------------------------
 
     @property
     def arms(self) -> list[str]:
@@ -378,22 +400,21 @@ class Dispatcher:
 
     @property
     def resting(self) -> dict[str, int]:
-        """Arms that rest, by name, with the number of decisions until each is asked again (0: the next one may be its probe).
+        """Arms that rest, by name, with the number of decisions until each is asked again.
 
-        While an answer to a probe is awaited: until it is asked once more.
+        0: the next decision may be its probe. While an answer to a probe is awaited it is the
+        number until the arm is asked once more.
         """
         with self._lock:
             state = self._live.fresh()
             breaker = state.breaker
-            return (
-                {}
-                if breaker is None
-                else {state.names[k]: breaker.waits(k) for k in sorted(breaker.resting)}
-            )
+            if breaker is None:
+                return {}
+            return {state.names[k]: breaker.waits(k) for k in sorted(breaker.resting)}
 
     @property
     def rested(self) -> dict[str, int]:
-        """Every name that ever was an arm, with the number of decisions that were made while it rested."""
+        """Every name that ever was an arm, with the number of decisions made while it rested."""
         with self._lock:
             state = self._live.fresh()
             counts = [0] * len(state.names) if state.breaker is None else state.breaker.rested_K()
@@ -405,7 +426,10 @@ class Dispatcher:
         return self.ledger.unpaid()
 
     def counts(self) -> dict[str, Any]:
-        """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated`` at 0 or 1."""
+        """Decisions, payoffs, failures, labels, and ``calls`` by status.
+
+        ``saturated`` is the share of raw payoffs that became 0 or 1.
+        """
         return self.ledger.counts()
 
     def state_dict(self) -> State:

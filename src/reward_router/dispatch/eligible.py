@@ -1,15 +1,16 @@
-"""Probabilities among the arms that may be drawn: the one place where an arm that rests, or has no score, is masked.
+"""Probabilities among the arms that may be drawn.
 
-A router that chooses by utility (LinUCB, Thompson, Exp3, ...) is asked with the utilities of the
-others lowered out of sight, so its choice among the rest is its own. Then the others' probability
-is set to 0 and the row renormalised; where that leaves nothing (round robin's turn, a fixed arm)
-the arm named for it judges, or each of the rest alike. Where every arm may be drawn, the router's
-probabilities are passed on untouched.
+This is the one place where an arm that rests, or has no score, is masked. A router that chooses by
+utility (LinUCB, Thompson, Exp3, ...) is read with the utilities of the others lowered out of sight,
+so its choice among the rest is its own. Then the others' probability is set to 0 and the row
+renormalised; where that leaves nothing (round robin's turn, a fixed arm) the arm named for it
+judges, or each of the rest alike. Where every arm may be drawn, the router's probabilities are
+passed on untouched.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,22 @@ Mask = NDArray[np.bool_]
 OUT_OF_SIGHT = 1e9  # payoff units: far below whatever an arm may promise
 
 
+class Present(NamedTuple):
+    """The arms that are there: their numbers, their pulls, and who stands in for a resting arm."""
+
+    numbers: Sequence[int]
+    pulls_K: Int
+    fallback: Sequence[int]
+
+
+class Units(NamedTuple):
+    """The units of one call; with the seed and the step they key every draw."""
+
+    seed: int
+    step: int
+    names: list[str]
+
+
 def among(
     router: Router,
     context_BD: AnyFloat,
@@ -31,12 +48,18 @@ def among(
     *,
     forced: bool = False,
 ) -> Float:
-    """(B, K) probabilities among the arms allowed at each row, rows sum to 1; ``forced``: with the router's own forced pulls.
+    """(B, K) probabilities among the arms allowed at each row, rows sum to 1.
 
-    ``context_BD`` may be one row that all share. ``stand_in``: the arm that judges where the
-    router's whole probability lies on arms that are not allowed; None: the allowed ones alike. A
-    row that allows no arm is left as the router gives it. O(B K) and one read of the router a
+    A row that allows no arm is left as the router gives it. O(B K) and one read of the router a
     distinct row of ``allowed_BK``.
+
+    Args:
+        router: what gives the probabilities.
+        context_BD: the rows' contexts, or one row that all share.
+        allowed_BK: which arms may be drawn.
+        stand_in: the arm that judges where the router's whole probability lies on arms that are not
+            allowed; None: the allowed ones alike.
+        forced: whether the router makes its own forced pulls.
     """
     ask = router.probs if forced else partial(believed, router)
     restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
@@ -44,38 +67,43 @@ def among(
         return _spread(ask(context_BD), len(allowed_BK))
     probs_BK = np.empty(allowed_BK.shape)
     if not restricted_B.all():
-        probs_BK[~restricted_B] = _spread(
-            ask(_part(context_BD, np.logical_not(restricted_B))), int((~restricted_B).sum())
-        )
+        free_B = np.logical_not(restricted_B)
+        free_BK = ask(_part(context_BD, free_B))
+        probs_BK[free_B] = _spread(free_BK, int(free_B.sum()))
     masks, which_R = np.unique(allowed_BK[restricted_B], axis=0, return_inverse=True)
     rows_R = np.flatnonzero(restricted_B)
     for number, allowed_K in enumerate(masks):
         rows = rows_R[which_R.reshape(-1) == number]
         chosen_B = np.zeros(len(allowed_BK), dtype=bool)
         chosen_B[rows] = True
-        asked = _lowered(router, _part(context_BD, chosen_B), allowed_K, forced)
-        probs_BK[rows] = _spread(masked(asked, allowed_K[None], stand_in), len(rows))
+        lowered = _lowered(router, _part(context_BD, chosen_B), allowed_K, forced)
+        probs_BK[rows] = _spread(masked(lowered, allowed_K[None], stand_in), len(rows))
     return probs_BK
 
 
 def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Float:
-    """Probabilities with those of arms that are not allowed at 0, renormalised; see ``among`` for rows with nothing left."""
+    """Probabilities with those of arms that are not allowed at 0, renormalised.
+
+    See ``among`` for rows with nothing left.
+    """
     kept_BK = np.where(allowed_BK, probs_BK, 0.0)
     total_B1 = kept_BK.sum(axis=1, keepdims=True)
     even_BK = allowed_BK / np.maximum(allowed_BK.sum(axis=1, keepdims=True), 1)
     if stand_in is not None:
         named_BK = np.zeros_like(kept_BK)
         named_BK[:, stand_in] = 1.0
-        even_BK = np.where(
-            np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]], named_BK, even_BK
-        )
+        stands_B1 = np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]]
+        even_BK = np.where(stands_B1, named_BK, even_BK)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_BK = kept_BK / total_B1
     return np.asarray(np.where(total_B1 > 0, scaled_BK, even_BK))
 
 
 def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool) -> Float:
-    """The router's probabilities with the other arms out of sight; forced pulls of arms that are not allowed are passed over."""
+    """The router's probabilities with the other arms out of sight.
+
+    Forced pulls of arms that are not allowed are passed over.
+    """
     if not isinstance(router, Penalised):
         return router.probs(context_BD) if forced else believed(router, context_BD)
     penalty_K = np.where(allowed_K, 0.0, OUT_OF_SIGHT)
@@ -97,15 +125,7 @@ def _spread(probs_BK: Float, rows: int) -> Float:
 
 
 def rested(
-    router: Router,
-    context_BD: NDArray[Any],
-    breaker: Breaker,
-    present: Sequence[int],
-    pulls_K: Int,
-    seed: int,
-    step: int,
-    units: list[str],
-    fallback: Sequence[int],
+    router: Router, context_BD: NDArray[Any], breaker: Breaker, arms: Present, units: Units
 ) -> tuple[Float, Mask]:
     """Probabilities of a call in which some arm rests, and which rows warm-up forced.
 
@@ -115,18 +135,21 @@ def rested(
     pause is over, or whose probe is under way, judges the call; else the first of ``fallback`` that
     has not failed since; else AllArmsResting.
     """
-    rows = len(units)
+    rows = len(units.names)
+    present = arms.numbers
     allowed_K = np.array([arm not in breaker.resting for arm in present])
     if not allowed_K.any():
         probs_BK = np.zeros((rows, len(present)))
-        probs_BK[:, present.index(_last_resort(breaker, present, fallback))] = 1.0
+        probs_BK[:, present.index(_last_resort(breaker, arms))] = 1.0
         return probs_BK, np.zeros(rows, dtype=bool)
-    stand_in = next(
-        (present.index(arm) for arm in fallback if arm in present and arm not in breaker.resting),
-        None,
-    )
+    working = [arm for arm in arms.fallback if arm in present and arm not in breaker.resting]
+    stand_in = present.index(working[0]) if working else None
     probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
-    probs_BK, forced_B = force(probs_BK, pulls_K, router.warmup, seed, step, units, allowed_K)
+    # an arm that rests lacks no forced decision until it comes back
+    pulls_K = np.where(allowed_K, arms.pulls_K, np.iinfo(np.int64).max)
+    probs_BK, forced_B = force(
+        probs_BK, pulls_K, router.warmup, units.seed, units.step, units.names
+    )
     probs_BK = probs_BK.copy()
     taken: set[int] = set()
     for k in np.flatnonzero(~allowed_K).tolist():
@@ -141,13 +164,16 @@ def rested(
     return probs_BK, forced_B
 
 
-def _last_resort(breaker: Breaker, present: Sequence[int], fallback: Sequence[int]) -> int:
+def _last_resort(breaker: Breaker, arms: Present) -> int:
     """The arm that judges while all rest."""
+    present = arms.numbers
     ready = [arm for arm in present if breaker.waits(arm) == 0 or breaker.probing(arm)]
-    order = [arm for arm in fallback if arm in present and not breaker.tried(arm)]
-    if not [*order, *ready]:
+    untried = [arm for arm in arms.fallback if arm in present and not breaker.tried(arm)]
+    candidates = [*untried, *ready]
+    if not candidates:
         raise AllArmsResting(
-            "all arms failed and rest, so nothing can be routed; see the ledger's failures for why, and try again once one is back: "
+            "all arms failed and rest, so nothing can be routed; see the ledger's failures for "
+            "why, and try again once one is back: "
             "the next call asks the arm whose pause ends first"
         )
-    return [*order, *ready][0]
+    return candidates[0]

@@ -1,4 +1,7 @@
-"""What comes from outside, checked once: each refusal names the value and what is allowed, and changes nothing."""
+"""What comes from outside, checked once.
+
+Each refusal names the value and what is allowed, and changes nothing.
+"""
 
 import hashlib
 import math
@@ -33,7 +36,8 @@ def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise InputError(
-            f"contexts: row {row}, feature {column} is {x[row, column]}; allowed finite numbers of this dtype"
+            f"contexts: row {row}, feature {column} is {x[row, column]}; "
+            "allowed finite numbers of this dtype"
         )
     return np.ascontiguousarray(x)
 
@@ -71,36 +75,33 @@ def decider(by: By | str) -> By:
 def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
     """How many units each row stands for, (B,) of at least 1. InputError otherwise."""
     counts = np.asarray(n_units) if rows else np.zeros(0, dtype=np.int64)
-    if (
-        counts.dtype.kind not in "iu"
-        or counts.shape not in ((), (rows,))
-        or (counts < 1).any()
-        or (counts > 2**53).any()
-    ):
+    shape_fits = counts.dtype.kind in "iu" and counts.shape in ((), (rows,))
+    if not shape_fits or (counts < 1).any() or (counts > 2**53).any():
         raise InputError(
-            f"n_units={n_units!r}; allowed one whole number of at least 1, or one for each of {rows} rows"
+            f"n_units={n_units!r}; allowed one whole number of at least 1, "
+            f"or one for each of {rows} rows"
         )
     return np.broadcast_to(counts.astype(np.int64), rows)
 
 
 def names(arms: Sequence[str], n_arms: int) -> list[str]:
     """One name an arm, none twice. InputError otherwise."""
-    given = [] if isinstance(arms, str) else [text(name, "arm name") for name in arms]
-    if len(given) != n_arms or len(set(given)) != len(given):
+    checked = [] if isinstance(arms, str) else [text(name, "arm name") for name in arms]
+    if len(checked) != n_arms or len(set(checked)) != len(checked):
         raise InputError(
             f"arms {arms!r}; allowed {n_arms} different names, one for each of the router's arms"
         )
-    return given
+    return checked
 
 
 def prices(costs: Sequence[float] | None, arms: Sequence[str]) -> dict[str, float | None]:
     """One price of at least 0 an arm. InputError otherwise."""
     if costs is None:
         return {}
-    given = [finite(cost, "cost") for cost in costs]
-    if len(given) != len(arms) or min(given) < 0:
-        raise InputError(f"costs {given}; allowed {len(arms)} numbers of at least 0, one an arm")
-    return dict(zip(arms, given, strict=True))
+    checked = [finite(cost, "cost") for cost in costs]
+    if len(checked) != len(arms) or min(checked) < 0:
+        raise InputError(f"costs {checked}; allowed {len(arms)} numbers of at least 0, one an arm")
+    return dict(zip(arms, checked, strict=True))
 
 
 def fallback(order: Sequence[str], arms: Sequence[str]) -> list[str]:
@@ -128,7 +129,8 @@ def payoff(value: float, kind: str) -> float:
     number = finite(value, "payoff")
     if kind == "payoff" and not 0.0 <= number <= 1.0:
         raise InputError(
-            f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); nothing was changed"
+            f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); "
+            "nothing was changed"
         )
     return number
 
@@ -141,7 +143,10 @@ def number_or_none(value: float, what: str) -> float | None:
 
 
 def decision_key(step: int, unit: str) -> bytes:
-    """16 bytes from (step, unit): the step first, so that neighbours in time lie together in the index, then BLAKE2."""
+    """16 bytes from (step, unit): the step, then BLAKE2.
+
+    The step comes first, so that neighbours in time lie together in the index.
+    """
     digest = hashlib.blake2b(f"{step}\x1f{unit}".encode(), digest_size=10).digest()
     return step.to_bytes(6, "big") + digest
 
@@ -154,6 +159,7 @@ def key_of(decision_id: str) -> bytes:
         key = b""
     if len(key) != 16:
         raise LedgerError(
-            f"decision id {decision_id!r} is not in the ledger (an id has 32 hexadecimal digits); nothing was changed"
+            f"decision id {decision_id!r} is not in the ledger (an id has 32 hexadecimal digits); "
+            "nothing was changed"
         )
     return key

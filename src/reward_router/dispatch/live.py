@@ -20,14 +20,17 @@ log = logging.getLogger(__name__)
 class Live:
     """Binds a state to a ledger: begins the ledger, or brings the state to what the ledger holds.
 
-    ``dim``: D the router reads, None where it reads no contexts; ``width``: D of the contexts so
-    far. InputError where the ledger belongs to another set-up.
+    InputError where the ledger belongs to another set-up.
+
+    Attributes:
+        dim: D the router reads, None where it reads no contexts.
+        width: D of the contexts so far.
     """
 
     def __init__(
         self, ledger: Store, state: FoldState, settings: Mapping[str, Any], snapshot_every: int
     ) -> None:
-        """``settings``: what the ledger is bound to beside arms, router, dim, scaler and held-back payoffs."""
+        """``settings``: what the ledger is bound to beside the router's and the scaler's own."""
         self.ledger = ledger
         self.snapshot_every = snapshot_every
         self.dim = state.router.dim
@@ -42,29 +45,32 @@ class Live:
             "hold_back": state.hold_back,
             "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
         }
-        known = ledger.meta("binding")
-        if known is None:
+        recorded = ledger.meta("binding")
+        if recorded is None:
             ledger.begin(binding, state.state_dict(), state.head())
         else:
-            if "breaker" not in known:  # begun before there was one
-                ledger.bind({**known, "breaker": binding["breaker"]})
-                known["breaker"] = binding["breaker"]
+            if "breaker" not in recorded:  # begun before there was one
+                ledger.bind({**recorded, "breaker": binding["breaker"]})
+                recorded["breaker"] = binding["breaker"]
             for key, value in binding.items():
-                if known.get(key) != value:
+                if recorded.get(key) != value:
                     raise InputError(
-                        f"{ledger.path}: {key} is {known.get(key)!r} in the ledger, {value!r} here"
+                        f"{ledger.path}: {key} is {recorded.get(key)!r} in the ledger, "
+                        f"{value!r} here"
                     )
         self._rebuild()
 
     def _rebuild(self) -> None:
-        found = self.ledger.last_snapshot()
-        if found is None:
+        """Bring the state to the ledger's last event: the newest snapshot and the events after."""
+        newest = self.ledger.last_snapshot()
+        if newest is None:
             raise LedgerError(
                 f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt"
             )
+        seq, head, arrays = newest
         self._applied = -1
-        self._state.load(found[2], found[1], self.ledger, found[0])
-        fold(self._state, self.ledger, found[0])
+        self._state.load(arrays, head, self.ledger, seq)
+        fold(self._state, self.ledger, seq)
         self.width = self.dim or self.ledger.width() or self._state.width
         self._applied = self.ledger.last_seq
         self._generation = self.ledger.generation
@@ -80,17 +86,20 @@ class Live:
         return self._state
 
     def commit(self, rows: Sequence[Row], events: Sequence[Event] = ()) -> None:
-        """Write events and apply what the state needs of them; what the router refuses is put aside again."""
-        # found set: the end of a write was not seen, the file knows
+        """Write events and apply what the state needs of them.
+
+        What the router refuses is put aside again.
+        """
         before = self._applied
+        # Whoever finds this set knows that the end of a write was not seen: the file knows more.
         self._writing = True
         self.ledger.append(rows)
-        self._applied = -1  # found so: the state is not the fold of the ledger and is built anew
+        # Whoever finds this knows that the state is not the fold of the ledger, and builds it anew.
+        self._applied = -1
         try:
             self._state.apply(events)
-        except (
-            BaseException
-        ) as error:  # whatever a router raises: what it cannot learn must not stay, or no fold ends
+        except BaseException as error:
+            # Whatever a router raises: what it cannot learn must not stay, or no fold ends.
             self.ledger.rewind(before, f"refused by the router: {type(error).__name__}: {error}")
             raise
         self._applied = self.ledger.last_seq

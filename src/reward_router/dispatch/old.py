@@ -15,10 +15,8 @@ from reward_router.types import By, Decision
 class NamedDecider(Dispatcher):
     """A dispatcher over the K arms and a last one that is none.
 
-    The name under which nobody was routed.
-
-    Its router is ``Fixed`` on that last name. Callers see decisions without an arm, as in a ledger
-    of today.
+    The last one is the name under which nobody was routed, and its router is ``Fixed`` on that
+    name. Callers see decisions without an arm, as in a ledger of today.
     """
 
     def route(

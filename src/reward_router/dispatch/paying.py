@@ -1,4 +1,7 @@
-"""From payoffs as they are reported to the events that record them: what is new, what is held back, what it scales to."""
+"""From payoffs as they are reported to the events that record them.
+
+It is settled which are new, which are held back, and what they scale to.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,17 +29,20 @@ class Report:
 
 
 def sort_out(
-    reports: Sequence[Report], found: dict[bytes, tuple[Decided, Paid | None]]
+    reports: Sequence[Report], recorded: dict[bytes, tuple[Decided, Paid | None]]
 ) -> list[bool]:
-    """Which reports are new (the first of its decision); LedgerError for an unknown id or another value."""
+    """Which reports are new: the first of a decision without a payoff.
+
+    LedgerError for an unknown id or another value.
+    """
     new: dict[bytes, Report] = {}
     verdicts = []
     for r in reports:
-        if r.key not in found:
+        if r.key not in recorded:
             raise LedgerError(
                 f"decision {r.decision_id!r} is not in the ledger; nothing was changed"
             )
-        paid = found[r.key][1]
+        _, paid = recorded[r.key]
         if paid is not None:
             _same(r, paid.raw if paid.kind == "raw" else paid.scaled, paid.kind)
         elif r.key in new:
@@ -48,33 +54,39 @@ def sort_out(
 def _same(report: Report, first: float | None, kind: str) -> None:
     if first != report.value or kind != report.kind:
         raise LedgerError(
-            f"decision {report.decision_id}: it has the {kind} {first!r} already, the {report.kind} {report.value!r} is refused; "
+            f"decision {report.decision_id}: it has the {kind} {first!r} already, "
+            f"the {report.kind} {report.value!r} is refused; "
             "nothing was changed"
         )
 
 
 def events(
-    state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], at: int
+    state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], first_seq: int
 ) -> list[Payment | Released]:
-    """The events of new payoffs of one kind, the first with seq ``at``."""
+    """The events of new payoffs of one kind, the first with seq ``first_seq``."""
     values = [r.value for r in reports]
     if reports[0].kind == "payoff":
-        return list(_payments(state, reports, rows, [r.raw for r in reports], values, at))
+        raw = [r.raw for r in reports]
+        return list(_payments(state, reports, rows, raw, values, first_seq))
+    # Raw payoffs: as many as are still lacking are held back, without a scaled value.
     lacking = state.lacking
     wait = min(lacking, len(rows))
-    first = _payments(state, reports[:wait], rows[:wait], values[:wait], [None] * wait, at)
-    held = [*state.held, *first]
+    nothing = [None] * wait
+    waiting = _payments(state, reports[:wait], rows[:wait], values[:wait], nothing, first_seq)
+    held = [*state.held, *waiting]
     held_raw = [cast(float, p.row.raw) for p in held]
-    out: list[Payment | Released] = list(first)
+    out: list[Payment | Released] = list(waiting)
+    # The last one that was lacking releases all of them, scaled together.
     if 0 < lacking == wait:
         seqs = np.array([p.row.seq for p in held], dtype=np.int64)
-        out.append(
-            Released(at + wait, pack(seqs), pack(np.array(state.scaler.scale_together(held_raw))))
-        )
+        together = np.array(state.scaler.scale_together(held_raw))
+        out.append(Released(first_seq + wait, pack(seqs), pack(together)))
+    # The rest is scaled one by one, each by the history before it.
     if wait < len(rows):
         before = held_raw if wait else []
         scaled = state.scaler.preview([*before, *values[wait:]])[len(before) :]
-        out += _payments(state, reports[wait:], rows[wait:], values[wait:], scaled, at + len(out))
+        next_seq = first_seq + len(out)
+        out += _payments(state, reports[wait:], rows[wait:], values[wait:], scaled, next_seq)
     return out
 
 
@@ -84,23 +96,19 @@ def _payments(
     rows: Sequence[Decided],
     raw: Sequence[float | None],
     scaled: Sequence[float | None],
-    at: int,
+    first_seq: int,
 ) -> list[Payment]:
     payments = []
     for i, row in enumerate(rows):
         context = state.context_of(row)
         if context is None:
             raise LedgerError(
-                f"decision {row.id.hex()}: its context was not kept (contexts='none') and is lost since a restart"
+                f"decision {row.id.hex()}: its context was not kept (contexts='none') "
+                "and is lost since a restart"
             )
-        paid = Paid(
-            at + i,
-            row.seq,
-            raw[i],
-            scaled[i],
-            reports[i].source,
-            reports[i].kind,
-            at + i - i % GROUP,
-        )
+        seq = first_seq + i
+        batch = seq - i % GROUP  # payoffs of one batch are learned in one update
+        report = reports[i]
+        paid = Paid(seq, row.seq, raw[i], scaled[i], report.source, report.kind, batch)
         payments.append(Payment(paid, row.arm, row.propensity, context))
     return payments

@@ -20,31 +20,34 @@ def called(
     state: FoldState,
     prices: Mapping[str, float | None],
 ) -> Called:
-    """One call as an event; InputError where it names an arm, a status or a number that is not allowed."""
+    """One call as an event.
+
+    InputError where it names an arm, a status or a number that is not allowed.
+    """
     if call.status not in STATUSES:
         raise InputError(
             f"call of arm {call.arm!r}: status {call.status!r}; allowed {', '.join(STATUSES)}"
         )
     decision = seqs[call.decision_id] if call.decision_id else None
-    numbers = [
-        inputs.number_or_none(getattr(call, field), field)
-        for field in ("score", "seconds", "price")
-    ]
+    score = inputs.number_or_none(call.score, "score")
+    seconds = inputs.number_or_none(call.seconds, "seconds")
+    price = inputs.number_or_none(call.price, "price")
     response = inputs.text(call.response_id, "response id")
     arm = arm_number(state, call.arm)
-    price = numbers[2] if numbers[2] is not None else prices.get(state.names[arm])
-    return Called(seq, decision, response, arm, numbers[0], str(call.status), numbers[1], price)
+    if price is None:
+        price = prices.get(state.names[arm])
+    return Called(seq, decision, response, arm, score, str(call.status), seconds, price)
 
 
 def arm_number(state: FoldState, arm: str | int) -> int:
-    """The number of an arm given by name or by index into the arms present; InputError otherwise."""
+    """The number of an arm given by name or by index into the arms present.
+
+    InputError otherwise.
+    """
     if isinstance(arm, str) and arm in state.names:
         return state.names.index(arm)
-    if (
-        isinstance(arm, int | np.integer)
-        and not isinstance(arm, bool)
-        and 0 <= arm < len(state.present)
-    ):
+    n_arms = len(state.present)
+    if isinstance(arm, int | np.integer) and not isinstance(arm, bool) and 0 <= arm < n_arms:
         return state.present[arm]
     raise InputError(
         f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}"
@@ -55,14 +58,15 @@ def same_unit(row: Decided, unit: str, context: NDArray[Any], n_units: int, by: 
     """LedgerError where a unit that was decided comes again as something else."""
     if row.by != by:
         raise LedgerError(
-            f"unit {unit!r} was decided by the {row.by} in step {row.step} before, the {by} is refused; a (step, unit) is decided once"
+            f"unit {unit!r} was decided by the {row.by} in step {row.step} before, "
+            f"the {by} is refused; a (step, unit) is decided once"
         )
-    kept = (
-        digest(context) if row.context is not None and row.context[:1] == DIGEST else pack(context)
-    )
+    only_digest = row.context is not None and row.context[:1] == DIGEST
+    kept = digest(context) if only_digest else pack(context)
     if (row.unit, row.n_units, row.context) != (unit, n_units, kept):
         raise LedgerError(
-            f"unit {unit!r} was routed in step {row.step} before, with another context or n_units; a (step, unit) is decided once"
+            f"unit {unit!r} was routed in step {row.step} before, "
+            "with another context or n_units; a (step, unit) is decided once"
         )
 
 

@@ -27,28 +27,19 @@ def believed(router: Router, contexts_BD: AnyFloat) -> Float:
 
 
 def force(
-    probs_BK: Float,
-    pulls_K: Int,
-    warmup: int,
-    seed: int,
-    step: int,
-    units: list[str],
-    allowed_K: NDArray[np.bool_] | None = None,
+    probs_BK: Float, pulls_K: Int, warmup: int, seed: int, step: int, units: list[str]
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Probabilities with the forced rows put in, and which rows those are.
+    """Probabilities with the forced rows put in, and which rows those are. O(B K).
 
-    O(B K); the input is not changed.
-
-    ``allowed_K``: the arms that may be drawn, None: all; the others lack nothing until they come
-    back.
+    The input is not changed.
     """
     forced_B = np.zeros(len(units), dtype=bool)
-    if allowed_K is not None:
-        pulls_K = np.where(allowed_K, pulls_K, np.iinfo(np.int64).max)
     left = int(np.maximum(warmup - pulls_K, 0).sum())
     if not left:
         return probs_BK, forced_B
-    rank = np.argsort([keyed.uniform(seed, "warmup", step, unit) for unit in units], kind="stable")
+    # which rows are forced is drawn by key, so that it does not depend on their order
+    draws = [keyed.uniform(seed, "warmup", step, unit) for unit in units]
+    rank = np.argsort(draws, kind="stable")
     forced_B[rank[:left]] = True
     lacking_K = pulls_K == pulls_K.min()
     return np.where(forced_B[:, None], lacking_K / lacking_K.sum(), probs_BK), forced_B

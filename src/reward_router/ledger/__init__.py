@@ -1,4 +1,7 @@
-"""The ledger: the durable, ordered record of decisions, calls, payoffs, labels, failures and changes of arms."""
+"""The ledger: the durable, ordered record of all events.
+
+Events are decisions, calls, payoffs, labels, failures and changes of arms.
+"""
 
 from reward_router.ledger.protocol import Store
 from reward_router.ledger.rows import Call, EventKind, Status

@@ -1,4 +1,6 @@
-"""Which arms rest: a circuit breaker per arm, folded from the ledger's decisions, answers and failures.
+"""Which arms rest: a circuit breaker for every arm.
+
+It is folded from the ledger's decisions, answers and failures.
 
 An arm that fails several times running, or in most of its recent answers, rests: it gets no
 decision. A pause is counted in decisions (of all arms) from the last one the arm was given, grows
@@ -34,9 +36,13 @@ CALLED = 2
 class BreakerRule:
     """When an arm rests, and for how long.
 
-    ``failures``: so many failures running, or ``recent`` among its last ``window`` answers, and it
-    rests. ``pause``: decisions of the first pause; each probe that fails makes it ``growth`` times
-    longer, up to ``longest``, at most 40.
+    Args:
+        failures: so many failures running, and the arm rests.
+        recent: so many failures among its last ``window`` answers, and it rests.
+        window: the number of answers that are remembered.
+        pause: decisions of the first pause.
+        growth: how many times longer each probe that fails makes the pause.
+        longest: decisions of the longest pause, at most 40.
 
     >>> [BreakerRule().pause_at(level) for level in (1, 2, 3)]
     [10, 40, 40]
@@ -64,7 +70,8 @@ class BreakerRule:
                 )
         if not self.pause <= self.longest <= MOST_PAUSE:
             raise InputError(
-                f"breaker: longest={self.longest!r}; allowed from pause={self.pause} to {MOST_PAUSE} decisions"
+                f"breaker: longest={self.longest!r}; "
+                f"allowed from pause={self.pause} to {MOST_PAUSE} decisions"
             )
         if not 1 <= self.growth <= 1000:
             raise InputError(f"breaker: growth={self.growth!r}; allowed from 1 to 1000")
@@ -77,9 +84,8 @@ class BreakerRule:
         """Decisions of the ``level``-th pause, from 1."""
         if self.growth == 1:
             return self.pause
-        steps = min(
-            level - 1, 10
-        )  # growth ** 10 is beyond the longest pause, or so near 1 that it hardly grows
+        # growth ** 10 is beyond the longest pause, or so near 1 that it hardly grows
+        steps = min(level - 1, 10)
         return int(min(self.pause * self.growth**steps, self.longest))
 
     def as_list(self) -> list[float]:
@@ -94,12 +100,18 @@ USUAL = BreakerRule()
 class _Circuit:
     """One arm.
 
-    ``level`` 0: it works; n: it is in its n-th pause. ``until``: the decision before which it is
-    not probed.
-
-    ``floor``: what was decided up to there says nothing any more. ``probe``: the decision of a
-    probe whose answer is awaited, -1 none. ``pull`` and ``pull_clock``: seq and number of the last
-    decision it was given. ``failure``: decision of its last failure.
+    Attributes:
+        floor: what was decided up to there says nothing any more.
+        level: 0: it works; n: it is in its n-th pause.
+        until: the decision before which it is not probed.
+        probe: the decision of a probe whose answer is awaited, -1 none.
+        pull: seq of the last decision it was given.
+        pull_clock: number of that decision.
+        failure: the decision of its last failure.
+        rested: decisions that were made while it rested.
+        present: 1 where the arm is there.
+        position: decisions whose outcomes are remembered.
+        outcome: those outcomes.
     """
 
     floor: int = 0
@@ -113,6 +125,10 @@ class _Circuit:
     present: int = 1
     position: list[int] = field(default_factory=list)
     outcome: list[int] = field(default_factory=list)
+
+    def numbers(self) -> list[int]:
+        """The fields that are whole numbers, in the order of NUMBERS."""
+        return [getattr(self, name) for name in NUMBERS]
 
 
 NUMBERS = ("floor", "level", "until", "probe", "pull", "pull_clock", "failure", "rested", "present")
@@ -131,11 +147,13 @@ class Breaker:
         self.circuits = [_Circuit() for _ in range(n_arms)]
         self.resting: set[int] = set()
 
-    # reading
-    # -----------------------------------------------------------------------------------------------------------
+    # reading --------------------------------------------------------------------------------------
 
     def waits(self, arm: int) -> int:
-        """How many decisions from now the arm is probed; 0: the next one may go to it, unless it is being probed."""
+        """How many decisions from now the arm is probed.
+
+        0: the next one may go to it, unless it is being probed.
+        """
         circuit = self.circuits[arm]
         until = circuit.until if circuit.probe < 0 else circuit.probe + self.rule.longest
         return max(until - self.clock, 0)
@@ -156,8 +174,7 @@ class Breaker:
         """Per arm, decisions that were made while it rested."""
         return [circuit.rested for circuit in self.circuits]
 
-    # events
-    # ------------------------------------------------------------------------------------------------------------
+    # events ---------------------------------------------------------------------------------------
 
     def pulled(self, arm: int, seq: int) -> None:
         """A decision was made; ``arm`` below 0: one without an arm."""
@@ -170,11 +187,14 @@ class Breaker:
                 mine.probe = self.clock
             mine.pull = seq
             mine.pull_clock = self.clock
-        self.clock = self.clock + 1
+        self.clock += 1
         self.last = seq
 
     def answered(self, arm: int, position: int, outcome: int = CALLED) -> None:
-        """The arm answered about the decision with seq ``position``; ``outcome`` PAID: so a payoff says, not a call."""
+        """The arm answered about the decision with seq ``position``.
+
+        ``outcome`` PAID: a payoff says so, and not a call.
+        """
         circuit = self.circuits[arm]
         if circuit.level:
             if position > circuit.floor and (outcome == CALLED or circuit.failure != position):
@@ -183,7 +203,10 @@ class Breaker:
             self._note(circuit, position, outcome)
 
     def failed(self, arm: int, position: int) -> None:
-        """The arm failed about the decision with seq ``position``, or at event ``position`` where it belongs to none."""
+        """The arm failed about the decision with seq ``position``.
+
+        Where the failure belongs to no decision, ``position`` is its own event's seq.
+        """
         circuit = self.circuits[arm]
         if position <= circuit.floor:
             return
@@ -206,7 +229,10 @@ class Breaker:
         self._fresh(arm, False)
 
     def stopped(self) -> None:
-        """Nobody could judge, and the caller was told: the arm whose pause ends first is asked next."""
+        """Nobody could judge, and the caller was told.
+
+        The arm whose pause ends first is asked next.
+        """
         if self.resting:
             soonest = min(self.resting, key=lambda arm: (self.waits(arm), arm))
             self.circuits[soonest].until = self.clock
@@ -224,14 +250,14 @@ class Breaker:
         places = circuit.position
         outcomes = circuit.outcome
         rule = self.rule
-        at = bisect_left(places, position)
-        if at < len(places) and places[at] == position:
-            if outcomes[at] >= outcome:
+        place = bisect_left(places, position)
+        if place < len(places) and places[place] == position:
+            if outcomes[place] >= outcome:
                 return False
-            outcomes[at] = outcome
+            outcomes[place] = outcome
         else:
-            places.insert(at, position)
-            outcomes.insert(at, outcome)
+            places.insert(place, position)
+            outcomes.insert(place, outcome)
             if len(places) > max(rule.window, rule.failures):
                 del places[0], outcomes[0]
         if outcome != FAILED:
@@ -244,14 +270,14 @@ class Breaker:
     def _rest(self, arm: int, position: int) -> None:
         circuit = self.circuits[arm]
         circuit.level += 1
-        # what is under way was asked before this was known, but for a later probe
-        circuit.floor = (
-            circuit.pull - 1
-            if circuit.probe >= 0 and circuit.pull > position
-            else max(self.last, position)
-        )
-        asked = circuit.pull_clock + 1 if circuit.pull >= position else self.clock
-        circuit.until = asked + self.rule.pause_at(circuit.level)
+        # what is under way was routed before this was known, but for a later probe
+        if circuit.probe >= 0 and circuit.pull > position:
+            circuit.floor = circuit.pull - 1
+        else:
+            circuit.floor = max(self.last, position)
+        # the pause counts from the last decision that the arm was given
+        start = circuit.pull_clock + 1 if circuit.pull >= position else self.clock
+        circuit.until = start + self.rule.pause_at(circuit.level)
         if circuit.pull <= position:
             circuit.probe = -1
         self.resting.add(arm)
@@ -272,17 +298,19 @@ class Breaker:
         elif self.since < 0:
             self.since = self.last
 
-    # as arrays
-    # ---------------------------------------------------------------------------------------------------------
+    # as arrays ------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
-        """Every number, as arrays: one row an arm, and the outcomes that are remembered, -1 where there is none."""
+        """Every number, as arrays: one row an arm, and the outcomes that are remembered.
+
+        -1 stands where there is no outcome.
+        """
         wide = max(self.rule.window, self.rule.failures)
         outcomes = np.full((2, len(self.circuits), wide), -1, dtype=np.int64)
         for k, circuit in enumerate(self.circuits):
             outcomes[0, k, : len(circuit.position)] = circuit.position
             outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
-        rows = [[getattr(circuit, name) for name in NUMBERS] for circuit in self.circuits]
+        rows = [circuit.numbers() for circuit in self.circuits]
         return {
             "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
             "circuits": np.array(rows, dtype=np.int64).reshape(len(rows), len(NUMBERS)),
@@ -292,12 +320,10 @@ class Breaker:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore, to the number."""
         self.clock, self.last, self.since = state["clock"].tolist()
-        self.circuits = [
-            _Circuit(**dict(zip(NUMBERS, row, strict=True))) for row in state["circuits"].tolist()
-        ]
-        for circuit, position, outcome in zip(
-            self.circuits, *state["outcomes"].tolist(), strict=True
-        ):
+        rows = [dict(zip(NUMBERS, row, strict=True)) for row in state["circuits"].tolist()]
+        self.circuits = [_Circuit(**row) for row in rows]
+        positions, outcomes = state["outcomes"].tolist()
+        for circuit, position, outcome in zip(self.circuits, positions, outcomes, strict=True):
             circuit.position = [place for place in position if place >= 0]
             circuit.outcome = outcome[: len(circuit.position)]
         self.resting = {k for k, circuit in enumerate(self.circuits) if circuit.level}

@@ -1,5 +1,6 @@
 """The ledger as numpy columns, for reports, the replay importer and off-policy estimators."""
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.ledger.rows import (
+    DIGEST,
     NO_ARM,
     Action,
     Called,
@@ -59,7 +61,10 @@ class Decisions:
     by: list[By]
 
     def deciders(self) -> dict[str, NDArray[np.bool_]]:
-        """(B,) which decisions are whose: by the name of every arm, then ``ensemble`` and ``committee`` where they decided."""
+        """(B,) which decisions are whose, by the name of every arm.
+
+        ``ensemble`` and ``committee`` follow where they decided.
+        """
         mine = {name: self.arm == k for k, name in enumerate(self.arms)}
         for by in sorted(set(self.by) - {By.ROUTER}):
             mine[str(by)] = np.array([each is by for each in self.by], dtype=bool)
@@ -70,9 +75,8 @@ class Decisions:
 class Payoffs:
     """One row a payoff, in order of arrival; ``decision`` is the decision's seq.
 
-    ``scaled`` NaN: still held back.
-
-    ``arm`` is -1 where an ensemble or a committee decided.
+    ``scaled`` is NaN while a payoff is held back; ``arm`` is -1 where an ensemble or a committee
+    decided.
     """
 
     seq: Int
@@ -147,13 +151,13 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     seq = _ints(data[0])
     arm = _ints(data[4])
     paid = _payoffs(ledger, seq, arm)
-    at = np.searchsorted(seq, paid.decision)
+    row_of_payoff = np.searchsorted(seq, paid.decision)
     value = np.full(len(seq), np.nan)
     raw = np.full(len(seq), np.nan)
     source = [""] * len(seq)
-    value[at] = paid.scaled
-    raw[at] = paid.raw
-    for i, name in zip(at, paid.source, strict=True):
+    value[row_of_payoff] = paid.scaled
+    raw[row_of_payoff] = paid.raw
+    for i, name in zip(row_of_payoff, paid.source, strict=True):
         source[i] = name
     names = _all_names(ledger)
     probs_BK = _probs(ledger, seq, data[6], names)
@@ -164,11 +168,7 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
         probs_BK = probs_BK[:, :-1]
         deciders = [invented] * len(seq)
         arm = np.full(len(seq), -1, dtype=np.int64)
-    kept = (
-        contexts
-        and len(seq) > 0
-        and all(blob is not None and blob[:1] != b"#" for blob in data[10])
-    )
+    kept = contexts and len(seq) > 0 and all(map(_is_array, data[10]))
     return Decisions(
         seq=seq,
         id=[blob.hex() for blob in data[1]],
@@ -206,12 +206,21 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     place = np.searchsorted(decided_seq, decision)
     place[place == len(decided_seq)] = 0
     # In a damaged file a payoff may have lost its decision; it is left out.
-    known = decided_seq[place] == decision if len(decided_seq) else np.zeros(len(seq), dtype=bool)
-    arm = np.maximum(decided_arm[place[known]], -1)
+    if len(decided_seq):
+        decided = decided_seq[place] == decision
+    else:
+        decided = np.zeros(len(seq), dtype=bool)
+    arm = np.maximum(decided_arm[place[decided]], -1)
     if _invented_arm(ledger, _all_names(ledger)) is not None:
         arm = np.full(len(arm), -1, dtype=np.int64)
-    source = [text for text, is_known in zip(data[4], known, strict=True) if is_known]
-    return Payoffs(seq[known], decision[known], arm, _floats(data[2])[known], scaled[known], source)
+    return Payoffs(
+        seq=seq[decided],
+        decision=decision[decided],
+        arm=arm,
+        raw=_floats(data[2])[decided],
+        scaled=scaled[decided],
+        source=list(itertools.compress(data[4], decided)),
+    )
 
 
 def calls(ledger: "Store") -> Calls:
@@ -239,6 +248,11 @@ def labels(ledger: "Store") -> Labels:
     return Labels(_ints(data[0]), list(data[1]), _ints(data[2]), _floats(data[3]), list(data[4]))
 
 
+def _is_array(context: bytes | None) -> bool:
+    """Whether a context was kept, and not its digest alone."""
+    return context is not None and context[:1] != DIGEST
+
+
 def _ints(column: tuple[Any, ...]) -> Int:
     return np.array(column, dtype=np.int64)
 
@@ -248,23 +262,28 @@ def _floats(column: tuple[Any, ...]) -> Float:
 
 
 def _probs(ledger: "Store", seq: Int, blobs: tuple[bytes, ...], names: list[str]) -> Float:
+    """(B, K) probabilities, a column for every arm that ever was.
+
+    A recorded row has a number for each arm present then, so the rows are read in stretches between
+    changes of the arms.
+    """
     out = np.zeros((len(seq), len(names)))
     present = list((ledger.meta("binding") or {}).get("arms", []))
-    resized = (Action.ARM_ADDED, Action.ARM_REMOVED)
-    edges = [
-        change for change in ledger.fields(Changed, ("action", "name")) if change[1] in resized
-    ]
     start = 0
-    for change in [*edges, None]:
-        stop = len(seq) if change is None else int(np.searchsorted(seq, change[0]))
-        if stop > start:
-            out[start:stop, [names.index(n) for n in present]] = unpack_rows(blobs[start:stop])
-        if change is not None:
-            _, action, name = change
-            present = (
-                [*present, name]
-                if action == Action.ARM_ADDED
-                else [n for n in present if n != name]
-            )
+    for changed_seq, action, name in ledger.fields(Changed, ("action", "name")):
+        if action not in (Action.ARM_ADDED, Action.ARM_REMOVED):
+            continue
+        stop = int(np.searchsorted(seq, changed_seq))
+        _fill(out, blobs, slice(start, stop), [names.index(each) for each in present])
+        if action == Action.ARM_ADDED:
+            present = [*present, name]
+        else:
+            present = [each for each in present if each != name]
         start = stop
+    _fill(out, blobs, slice(start, len(seq)), [names.index(each) for each in present])
     return out
+
+
+def _fill(out_BK: Float, blobs: tuple[bytes, ...], rows: slice, columns: list[int]) -> None:
+    if rows.stop > rows.start:
+        out_BK[rows, columns] = unpack_rows(blobs[rows])

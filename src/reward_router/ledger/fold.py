@@ -1,4 +1,6 @@
-"""State = fold(apply, events): the router, the scaler, the warm-up counts, the payoffs held back and which arms rest.
+"""State = fold(apply, events).
+
+The state is the router, the scaler, the warm-up counts, the payoffs held back and which arms rest.
 
 Live running and reopening a ledger go through the same ``apply_*`` with the same groups of payoffs,
 which is why they agree bit for bit. Nothing here reads a clock, a generator or a file.
@@ -106,17 +108,15 @@ class FoldState:
         self.released = len(scaler) >= hold_back
         self.held: list[Payment] = []
         self.breaker = None if rule is None else Breaker(rule, len(names))
-        self.open: dict[
-            int, NDArray[Any]
-        ] = {}  # contexts of decisions without payoff, where the ledger keeps none
+        # contexts of decisions without payoff, where the ledger keeps none
+        self.open: dict[int, NDArray[Any]] = {}
 
     @property
     def lacking(self) -> int:
         """How many raw payoffs are still to be held back."""
         return 0 if self.released else self.hold_back - len(self.held)
 
-    # applying events
-    # ---------------------------------------------------------------------------------------------------
+    # applying events ------------------------------------------------------------------------------
 
     def apply(self, events: Iterable[Event]) -> None:
         """Apply events in order; payoffs of one batch in one update."""
@@ -179,7 +179,8 @@ class FoldState:
         """Apply the payoffs held back, in order, with the values they were scaled to together."""
         if [p.row.seq for p in self.held] != unpack(row.payoffs).tolist():
             raise LedgerError(
-                f"event {row.seq} releases payoffs that are not the ones held back: the ledger was altered"
+                f"event {row.seq} releases payoffs that are not the ones held back: "
+                "the ledger was altered"
             )
         held = self.held
         self.held = []
@@ -208,9 +209,9 @@ class FoldState:
             self.costs[row.name] = row.cost
             self.present.append(number)
         else:
-            at = self.present.index(self.names.index(row.name))
-            cast(Resizable, self.router).remove_arm(at)
-            del self.present[at]
+            place = self.present.index(self.names.index(row.name))
+            cast(Resizable, self.router).remove_arm(place)
+            del self.present[place]
 
     def _learn(self, group: list[Payment], scaled_B: Float) -> None:
         place = {number: i for i, number in enumerate(self.present)}
@@ -220,18 +221,18 @@ class FoldState:
         if keep:
             arm_B: Int = np.array([place[group[i].arm] for i in keep], dtype=np.int64)
             context_BD = np.stack([group[i].context for i in keep])
-            self.router.update(
-                context_BD, arm_B, scaled_B[keep], np.array([group[i].propensity for i in keep])
-            )
+            propensity_B = np.array([group[i].propensity for i in keep])
+            self.router.update(context_BD, arm_B, scaled_B[keep], propensity_B)
         self.version += len(group)
         for p in group:
             self.open.pop(p.row.decision, None)
 
     def context_of(self, decision: Decided) -> NDArray[Any] | None:
-        """The context a payoff is learned with: the recorded one, or where contexts are not kept the one still in memory.
+        """The context a payoff is learned with.
 
-        None where it is lost: nothing is put in its place. A row of zeros where nobody learns from
-        it: the decision has no arm, or the router says that it reads none.
+        It is the recorded one, or where contexts are not kept the one still in memory. None where
+        it is lost: nothing is put in its place. A row of zeros where nobody learns from it: the
+        decision has no arm, or the router says that it reads none.
         """
         blob = decision.context
         if blob is not None and blob[:1] != DIGEST:
@@ -245,8 +246,7 @@ class FoldState:
         """D of the contexts in memory; None where there are none."""
         return len(next(iter(self.open.values()))) if self.open else None
 
-    # as arrays
-    # ---------------------------------------------------------------------------------------------------------
+    # as arrays ------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
         """Every array the state is made of; ``head`` holds the rest."""
@@ -271,16 +271,17 @@ class FoldState:
     def load(
         self, state: Mapping[str, NDArray[Any]], head: Mapping[str, Any], ledger: Store, seq: int
     ) -> None:
-        """Take the state of a snapshot as of event ``seq``; InputError where the router's does not fit."""
+        """Take the state of a snapshot as of event ``seq``.
+
+        InputError where the router cannot take its part.
+        """
         try:
-            self.router.load_state_dict(
-                {k[7:]: v for k, v in state.items() if k.startswith("router/")}
-            )
+            self.router.load_state_dict(_part(state, "router/"))
         except (ValueError, KeyError) as error:
             raise InputError(
                 f"{ledger.path}: this router cannot take the state in the ledger: {error}"
             ) from error
-        self.scaler.load_state_dict({k[7:]: v for k, v in state.items() if k.startswith("scaler/")})
+        self.scaler.load_state_dict(_part(state, "scaler/"))
         self.names = list(head["names"])
         self.present = state["present"].tolist()
         self.costs = dict(head.get("costs", {}))
@@ -289,14 +290,12 @@ class FoldState:
         enough = len(self.scaler) >= self.hold_back  # what schema 0 went by
         self.released = bool(state["released"]) if "released" in state else enough
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
-        self.held = [
-            _payment(self, ledger, *both) for both in ledger.payments_at(state["held"].tolist())
-        ]
+        held = ledger.payments_at(state["held"].tolist())
+        self.held = [_payment(self, ledger, row, decision) for row, decision in held]
         if self.breaker is not None:
-            kept = {k[8:]: v for k, v in state.items() if k.startswith("breaker/")}
-            self.breaker = Breaker(
-                self.breaker.rule, len((ledger.meta("binding") or {}).get("arms", self.names))
-            )
+            kept = _part(state, "breaker/")
+            first_names = (ledger.meta("binding") or {}).get("arms", self.names)
+            self.breaker = Breaker(self.breaker.rule, len(first_names))
             if kept:
                 self.breaker.load_state_dict(kept)
             else:  # written before there was a breaker
@@ -325,11 +324,15 @@ class FoldState:
         self.names = names
 
 
-def fold(state: FoldState, ledger: Store, after: int) -> None:
-    """Apply every event with seq > ``after``, in order and in the groups in which they were given.
+def _part(state: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    """The entries of one part, under the names that the part gave them."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
-    O(events).
-    """
+
+def fold(state: FoldState, ledger: Store, after: int) -> None:
+    """Apply every event with seq > ``after``, in order and in their groups. O(events)."""
     rest = cast(Iterator[Event], ledger.events(after, [Released, Changed]))
     streams: list[Iterator[Event]] = [
         _pulls(ledger, after),
@@ -368,7 +371,8 @@ def _payment(state: FoldState, ledger: Store, row: Paid, decision: Decided) -> P
     context = state.context_of(decision)
     if context is None:
         raise LedgerError(
-            f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event {row.seq} cannot be learned "
-            "again; rewind to the last snapshot, and keep contexts as 'f32'"
+            f"{ledger.path}: contexts were not kept (contexts='none'), so the payoff at event "
+            f"{row.seq} cannot be learned again; "
+            "rewind to the last snapshot, and keep contexts as 'f32'"
         )
     return Payment(row, decision.arm, decision.propensity, context)

@@ -1,4 +1,6 @@
-"""What a store of events must do for the dispatcher, the fold, the tables and the reports: one protocol, whatever keeps the bytes.
+"""What a store of events must do, whatever keeps the bytes.
+
+The dispatcher, the fold, the tables and the reports use this one protocol.
 
 A store keeps events and gives them back. What events mean is not its business: that is the fold's
 (``fold``) and the tables' (``columns``). The store in ``sqlite`` is ``Ledger``. ``tests/ledger``
@@ -37,12 +39,18 @@ class Store(Protocol):
 
     @property
     def lock(self) -> AbstractContextManager[Any]:
-        """A lock that the same thread may take twice; it is held from reading the state until the event is applied."""
+        """A lock that the same thread may take twice.
+
+        It is held from reading the state until the event is applied.
+        """
         ...
 
     @property
     def generation(self) -> int:
-        """A number that goes up when events are taken back: a state built before is then no longer the fold."""
+        """A number that goes up when events are taken back.
+
+        A state built before is then no longer the fold.
+        """
         ...
 
     @property
@@ -51,7 +59,10 @@ class Store(Protocol):
         ...
 
     def reload(self) -> int:
-        """Ask what the store really holds, after a write whose end was not seen; the number of its newest event."""
+        """Ask what the store really holds, after a write whose end was not seen.
+
+        Returns the number of its newest event.
+        """
         ...
 
     def close(self) -> None:
@@ -73,7 +84,10 @@ class Store(Protocol):
         ...
 
     def rewind(self, seq: int, reason: str) -> int:
-        """Put every event after ``seq`` aside, kept but never folded, with the snapshots beyond; how many they were."""
+        """Put every event after ``seq`` aside, kept but never folded, with the snapshots beyond.
+
+        Returns how many events they were.
+        """
         ...
 
     def snapshot(self, state: State, head: Mapping[str, Any]) -> None:
@@ -101,14 +115,17 @@ class Store(Protocol):
     def fields(
         self, kind: type[Any], names: Sequence[str], after: int = 0
     ) -> Iterator[tuple[Any, ...]]:
-        """``seq``, then the fields named, of the events of one type with ``seq`` > ``after``, in order.
+        """``seq``, then the fields named, of the events of one type with ``seq`` > ``after``.
 
         For reading a few fields of many events, little by little: checksums are not looked at.
         """
         ...
 
     def table(self, kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The same of all events of one type, at once and by columns: one tuple for ``seq``, one for each field."""
+        """The same of all events of one type, at once and by columns.
+
+        There is one tuple for ``seq``, and one for each field.
+        """
         ...
 
     def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
@@ -132,7 +149,10 @@ class Store(Protocol):
         ...
 
     def counts(self) -> dict[str, Any]:
-        """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated``."""
+        """Decisions, payoffs, failures, labels, and ``calls`` by status.
+
+        ``saturated`` is the share of raw payoffs that became 0 or 1.
+        """
         ...
 
     # tables: what ``columns`` makes of ``table`` -------------------------------------------------

@@ -19,7 +19,10 @@ class OutOfOrder(LedgerError):
 def paged(
     fetch: Callable[[int], list[R]], seq: Callable[[R], int], after: int
 ) -> Iterator[list[R]]:
-    """Chunks of what ``fetch`` gives after a seq, until there is nothing; OutOfOrder where it does not move on."""
+    """Chunks of what ``fetch`` gives after a seq, until there is nothing.
+
+    OutOfOrder where it does not move on.
+    """
     while chunk := fetch(after):
         seqs = [after, *map(seq, chunk)]
         if any(a >= b for a, b in itertools.pairwise(seqs)):
@@ -30,21 +33,22 @@ def paged(
 
 def to_json(row: Row) -> str:
     """A row as JSON, bytes as hexadecimal; floats round-trip exactly."""
-    return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in row._asdict().items()})
+    fields = row._asdict().items()
+    return json.dumps({k: v.hex() if isinstance(v, bytes) else v for k, v in fields})
 
 
 def tally(rows: Iterable[Row]) -> Counter[str]:
     """Events by table, calls by status, raw payoffs scaled and saturated at 0 or 1."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for row in rows:
-        found[TABLES[type(row)]] += 1
+        counts[TABLES[type(row)]] += 1
         values: list[float] = []
         if isinstance(row, Called):
-            found[f"calls/{row.status}"] += 1
+            counts[f"calls/{row.status}"] += 1
         elif isinstance(row, Paid) and row.kind == "raw" and row.scaled is not None:
             values = [row.scaled]
         elif isinstance(row, Released):
             values = unpack(row.scaled).tolist()
-        found["scaled"] += len(values)
-        found["saturated"] += sum(v in (0.0, 1.0) for v in values)
-    return found
+        counts["scaled"] += len(values)
+        counts["saturated"] += sum(v in (0.0, 1.0) for v in values)
+    return counts

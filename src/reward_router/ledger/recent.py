@@ -1,4 +1,7 @@
-"""The newest decisions of this writer, as they are in the file: a payoff that soon follows its decision reads nothing."""
+"""The newest decisions of this writer, as they are in the file.
+
+A payoff that soon follows its decision needs no read.
+"""
 
 from collections.abc import Iterable
 
@@ -15,26 +18,28 @@ class Recent:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self._found: dict[bytes, tuple[Decided, Paid | None]] = {}
+        self._decisions: dict[bytes, tuple[Decided, Paid | None]] = {}
         self._ids: dict[int, bytes] = {}
 
     def note(self, rows: Iterable[Row]) -> None:
         """Events that were committed just now; the oldest decisions make room."""
         for row in rows:
             if isinstance(row, Decided):
-                self._found[row.id] = (row, None)
+                self._decisions[row.id] = (row, None)
                 self._ids[row.seq] = row.id
             elif isinstance(row, Paid) and row.decision in self._ids:
                 key = self._ids[row.decision]
-                self._found[key] = (self._found[key][0], row)
+                decided, _ = self._decisions[key]
+                self._decisions[key] = (decided, row)
         while len(self._ids) > KEEP:
-            del self._found[self._ids.pop(next(iter(self._ids)))]
+            oldest = next(iter(self._ids))
+            del self._decisions[self._ids.pop(oldest)]
 
     def find(self, ids: Iterable[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
         """Those of ``ids`` that are remembered."""
-        return {key: self._found[key] for key in ids if key in self._found}
+        return {key: self._decisions[key] for key in ids if key in self._decisions}
 
     def clear(self) -> None:
         """Forget everything: the file may have changed otherwise."""
-        self._found.clear()
+        self._decisions.clear()
         self._ids.clear()

@@ -8,7 +8,7 @@ go.
 import hashlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -42,18 +42,21 @@ class Status(_Word):
     ABSTAINED = "abstained"
     """The arm answered that it has no score for this response (NaN)."""
     AUDIT = "audit"
-    """An arm that was not chosen was asked for the report only; neither router nor training sees the score."""
+    """An arm that was not chosen was asked for the report only.
+
+    Neither router nor training sees the score.
+    """
     FALLBACK = "fallback"
     """The arm stood in for the chosen one, which failed."""
     COMPARED = "compared"
     """An arm was asked beside the chosen one, because the payoff needs the labels of all."""
     SHARED = "shared"
-    """No new call: the arm had scored this very response for another unit of the step.
-
-    It costs nothing.
-    """
+    """No new call: the arm had scored this very response for another unit of the step, for free."""
     LABEL = "label"
-    """The committee learns from it: a response by an arm it had not asked, or by the arm that labels."""
+    """The committee learns from it.
+
+    It is a response by an arm that the committee had not asked, or by the arm that labels.
+    """
 
 
 STATUSES: tuple[str, ...] = tuple(Status)
@@ -159,8 +162,7 @@ class Called(NamedTuple):
 class Paid(NamedTuple):
     """A payoff for one decision.
 
-    ``scaled`` None: a raw payoff held back, its value comes with a ``Released``.
-
+    ``scaled`` is None for a raw payoff that is held back; its value comes with a ``Released``.
     Payoffs of one ``batch`` (the seq of its first) were given to the router in one update.
     """
 
@@ -201,9 +203,10 @@ class Failed(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """An arm came (at a ``cost`` a call, None: none named) or went, or the scaler's history was reset.
+    """An arm came or went, or the scaler's history was reset.
 
-    ``action`` is one of ``Action``.
+    ``action`` is one of ``Action``. ``cost`` is that of a call of an arm that came; None: none was
+    named.
     """
 
     seq: int
@@ -228,14 +231,19 @@ TABLES: dict[type[Any], EventKind] = {
 COLUMNS: dict[type[Any], str] = {kind: ", ".join(kind._fields) for kind in TABLES}
 
 
-_BLOBS = {
-    kind: [i for i, t in enumerate(kind.__annotations__.values()) if "bytes" in str(t)]
-    for kind in TABLES
-}
-_PLAIN = {
-    kind: itemgetter(*(i for i in range(len(kind._fields)) if i not in _BLOBS[kind]))
-    for kind in TABLES
-}
+def _blob_places(kind: type[Any]) -> list[int]:
+    """Places of the fields that are bytes."""
+    return [i for i, t in enumerate(kind.__annotations__.values()) if "bytes" in str(t)]
+
+
+def _plain_fields(kind: type[Any]) -> Callable[[Any], Any]:
+    """What reads all other fields of a row."""
+    blobs = _blob_places(kind)
+    return itemgetter(*(i for i in range(len(kind._fields)) if i not in blobs))
+
+
+_BLOBS = {kind: _blob_places(kind) for kind in TABLES}
+_PLAIN = {kind: _plain_fields(kind) for kind in TABLES}
 
 
 def seal(row: Row) -> int:
@@ -268,9 +276,9 @@ class Call:
 
 
 def pack(array: NDArray[Any]) -> bytes:
-    """An array as bytes: 4 of dtype (``<f8 ``), 4 of dimensions, 4 a dimension, then the contents.
+    """An array as bytes: dtype, number of dimensions, the dimensions, the contents. O(size).
 
-    O(size).
+    The dtype takes 4 bytes (``<f8 ``), and so does each number.
     """
     a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     code = a.dtype.str.encode().ljust(4)
@@ -308,10 +316,7 @@ def unpack(data: bytes) -> NDArray[Any]:
 
 
 def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
-    """Vectors of one length -> (B, D), dtypes promoted where they differ.
-
-    One copy where they do not.
-    """
+    """Vectors of one length -> (B, D), dtypes promoted where they differ."""
     head = blobs[0][:12]
     if all(blob[:12] == head for blob in blobs):
         body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), _dtype(head[:4]))

@@ -38,18 +38,18 @@ class CheckReport:
 
     def __str__(self) -> str:
         """A few lines for a person."""
-        head = f"{self.path}: {'whole' if self.ok else 'damaged'}, events up to {self.last_seq}, {self.snapshots} snapshots"
+        verdict = "whole" if self.ok else "damaged"
+        head = f"{self.path}: {verdict}, events up to {self.last_seq}, {self.snapshots} snapshots"
         counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
-        return "\n".join(
-            [head, f"  readable: {counts or 'nothing'}", *(f"  {p}" for p in self.problems)]
-        )
+        problems = [f"  {problem}" for problem in self.problems]
+        return "\n".join([head, f"  readable: {counts or 'nothing'}", *problems])
 
 
 def check_ledger(path: str | Path) -> CheckReport:
-    """Read a ledger from end to end: SQLite's own check, every checksum, order, references and ranges. O(file).
+    """Read a ledger from end to end. O(file).
 
-    InputError where there is no such file, LedgerError where it is something else. The file is not
-    changed.
+    SQLite's own check is made, then every checksum, order, references and ranges. InputError where
+    there is no such file, LedgerError where it is something else. The file is not changed.
     """
     reader = Reader(path)
     report = CheckReport(str(path), problems=reader.integrity())
@@ -67,7 +67,8 @@ def check_ledger(path: str | Path) -> CheckReport:
         report.events[table] = len(seqs) - before
     report.last_seq = max(seqs, default=0)
     report.problems += [
-        f"{fault}: {len(at)} times, first at event {at[0]}" for fault, at in faults.items()
+        f"{fault}: {len(faulty)} times, first at event {faulty[0]}"
+        for fault, faulty in faults.items()
     ]
     if missing := report.last_seq - len(set(seqs)):
         report.problems.append(f"{missing} of {report.last_seq} events are missing")
@@ -78,14 +79,12 @@ def check_ledger(path: str | Path) -> CheckReport:
 
 
 def _fault(row: Row, decided: set[int]) -> str:
+    """What is wrong with an event; '' where nothing is."""
     if isinstance(row, Decided):
         p_K = unpack(row.probs)
         if row.arm < 0:
-            return (
-                ""
-                if row.propensity == 1 and not p_K.any()
-                else "a decision without an arm has probabilities"
-            )
+            whole = row.propensity == 1 and not p_K.any()
+            return "" if whole else "a decision without an arm has probabilities"
         ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
         return "" if ok else "a decision's propensity is not one of its probabilities"
     if isinstance(row, Paid):
@@ -98,12 +97,13 @@ def _fault(row: Row, decided: set[int]) -> str:
 
 
 def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
-    """Save every readable event of a ledger, whole or damaged, to ``out`` (.jsonl or .parquet; the latter needs pyarrow).
+    """Save every readable event of a ledger, whole or damaged, to ``out``. O(file).
 
-    One record an event, in order: ``seq``, ``type`` (the table), then its fields; arrays as lists,
-    NaN as null, ids in hexadecimal, arms by ``arm`` (number) and ``name`` (both null where an
-    ensemble or a committee decided, which ``by`` says). Returns the check of the ledger, problems
-    included. O(file). InputError for another ending, LedgerError where ``path`` is no ledger.
+    ``out`` ends in .jsonl or .parquet; the latter needs pyarrow. One record an event, in order:
+    ``seq``, ``type`` (the table), then its fields; arrays as lists, NaN as null, ids in
+    hexadecimal, arms by ``arm`` (number) and ``name`` (both null where an ensemble or a committee
+    decided, which ``by`` says). Returns the check of the ledger, problems included. InputError for
+    another ending, LedgerError where ``path`` is no ledger.
     """
     target = Path(out)
     if target.suffix not in (".jsonl", ".parquet"):
@@ -128,7 +128,8 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         raise InputError(
-            f"export to {target}: Parquet needs pyarrow; pip install 'reward-router[parquet]', or use .jsonl"
+            f"export to {target}: Parquet needs pyarrow; "
+            "pip install 'reward-router[parquet]', or use .jsonl"
         ) from None
     types = {
         "str": pa.string(),
@@ -138,10 +139,9 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
     }
     fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
     for kind in TABLES:
-        fields |= {
-            n: types[str(getattr(t, "__name__", t)).split(" |")[0]]
-            for n, t in kind.__annotations__.items()
-        }
+        for name, annotation in kind.__annotations__.items():
+            word = str(getattr(annotation, "__name__", annotation)).split(" |")[0]
+            fields[name] = types[word]
     fields |= {
         "id": pa.string(),
         "by": pa.string(),

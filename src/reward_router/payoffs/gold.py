@@ -11,11 +11,11 @@ from reward_router.types import Float
 
 
 def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
-    """Share of (better, worse) response pairs that the scores order rightly, a tie or an abstention counting 1/2; in [0, 1].
+    """Share of (better, worse) response pairs that the scores order rightly, in [0, 1]. O(N^2).
 
-    The ``probe`` payoff: does the arm tell right from wrong here? Gold is 1 and 0, or any numbers:
-    every pair of unequal gold counts once. None where gold is all equal or unknown (NaN): nothing
-    can be learned. O(N^2).
+    A tie or an abstention counts 1/2. This is the ``probe`` payoff: does the arm tell right from
+    wrong here? Gold is 1 and 0, or any numbers: every pair of unequal gold counts once. None where
+    gold is all equal or unknown (NaN): nothing can be learned.
 
     >>> order_accuracy([0.9, 0.1, 0.5], [1, 0, 0])
     1.0
@@ -26,7 +26,8 @@ def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
     if gap_P.size == 0:
         return None
-    return float(np.mean((gap_P > 0) + 0.5 * ((gap_P == 0) | np.isnan(gap_P))))
+    undecided_P = (gap_P == 0) | np.isnan(gap_P)
+    return float(np.mean((gap_P > 0) + 0.5 * undecided_P))
 
 
 def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
@@ -44,14 +45,18 @@ def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
 
 def gold_of_choice(score_N: Float, gold_N: Float) -> float | None:
     """Gold of the response the arm would pick; one that abstains picks any of them alike."""
-    return gold_of_best(score_N if np.isfinite(score_N).any() else np.zeros_like(score_N), gold_N)
+    answered = np.isfinite(score_N).any()
+    return gold_of_best(score_N if answered else np.zeros_like(score_N), gold_N)
 
 
 class Golds(Protocol):
     """What came of one decision, as far as gold tells it."""
 
     def mean(self, formula: Callable[[Float, Float], float | None]) -> float | None:
-        """The mean of a formula of scores and gold over the decision's prompts; None where no prompt gives one."""
+        """The mean of a formula of scores and gold over the decision's prompts.
+
+        None where no prompt gives one.
+        """
         ...
 
 
@@ -67,7 +72,8 @@ KINDS = (
     PayoffKind(
         "probe",
         _probe,
-        "does the arm put right answers above wrong ones, on a sample of training prompts that have a rule",
+        "does the arm put right answers above wrong ones, "
+        "on a sample of training prompts that have a rule",
         needs_gold=True,
         is_gold=True,
         sampled=True,

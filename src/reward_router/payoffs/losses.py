@@ -17,9 +17,7 @@ from reward_router.types import Float, Int
 
 
 def neg_loss(loss_B: ArrayLike) -> Float:
-    """-loss, one raw payoff a unit (LASER section 3.2; BayesianRouter's default).
-
-    (B,) finite -> (B,).
+    """-loss, one raw payoff a unit, (B,) -> (B,) (LASER section 3.2; BayesianRouter's default).
 
     >>> neg_loss([0.5, 2.0]).tolist()
     [-0.5, -2.0]
@@ -36,7 +34,8 @@ def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
     after = _losses(after_B)
     if before.shape != after.shape:
         raise InputError(
-            f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; allowed equal numbers"
+            f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; "
+            "allowed equal numbers"
         )
     return before - after
 
@@ -52,11 +51,12 @@ def light_advantage(loss_B: ArrayLike) -> Float:
 
 
 def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
-    """1 where the unit's loss is below the mean over all K arms' labels, 0 where above, NaN (no update) where equal.
+    """1 where the unit's loss is below the mean over all K arms' labels, 0 where above.
 
-    BayesianRouter's full advantage; it costs K calls a unit, which the caller records. (B,), (B, K)
-    -> (B,). NaN in ``loss_BK`` is an arm that gave no label (it tied or abstained): the mean is
-    over the others, and with none of them there is no update.
+    BayesianRouter's full advantage, (B,), (B, K) -> (B,); it costs K calls a unit, which the caller
+    records. NaN (no update) where the two are equal. NaN in ``loss_BK`` is an arm that gave no
+    label (it tied or abstained): the mean is over the others, and with none of them there is no
+    update.
 
     >>> full_advantage([0.0, 2.0], [[0.0, 2.0], [0.0, 2.0]]).tolist()
     [1.0, 0.0]
@@ -65,32 +65,39 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     loss = np.asarray(loss_BK, dtype=np.float64)
     if loss.ndim != 2 or loss.shape[0] != own.shape[0] or loss.shape[1] < 1 or np.isinf(loss).any():
         raise InputError(
-            f"full_advantage: losses of shape {loss.shape}; allowed ({own.shape[0]}, K) finite, or NaN for no label"
+            f"full_advantage: losses of shape {loss.shape}; "
+            f"allowed ({own.shape[0]}, K) finite, or NaN for no label"
         )
-    gap = np.nansum(
-        loss - own[:, None], axis=1
-    )  # differences first: equal losses cancel to 0 exactly
+    # differences first: equal losses cancel to 0 exactly
+    gap = np.nansum(loss - own[:, None], axis=1)
     return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
 
 
 def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
-    """How every arm orders each pair against the arm ``own_P`` that judged it: 1 alike, -1 the other way, 0 a tie.
+    """How every arm orders each pair against the arm that judged it: 1 alike, -1 not, 0 a tie.
 
-    ``gap_PK``: each arm's score of the one response less that of the other; a gap up to the arm's
-    ``margin_K``, or NaN, is a tie. Where the judging arm ties, its whole row is 0. (P, K), (K,),
-    (P,) -> (P, K).
+    Where the judging arm ties, its whole row is 0.
+
+    Args:
+        gap_PK: each arm's score of the one response less that of the other.
+        margin_K: a gap up to it is a tie, and so is NaN.
+        own_P: the arm that judged the pair.
 
     >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
     [[1, -1, 0]]
     """
     gap = np.asarray(gap_PK, np.float64)
     own = np.asarray(own_P, np.int64)
-    sign_PK = np.where(np.abs(gap) > np.asarray(margin_K, np.float64), np.sign(gap), 0.0)
-    return np.asarray(sign_PK * sign_PK[np.arange(len(own)), own][:, None], np.int64)
+    decided_PK = np.abs(gap) > np.asarray(margin_K, np.float64)
+    sign_PK = np.where(decided_PK, np.sign(gap), 0.0)
+    own_sign_P = sign_PK[np.arange(len(own)), own]
+    return np.asarray(sign_PK * own_sign_P[:, None], np.int64)
 
 
 def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float:
-    """(P, K) a pair's loss under every arm's label: its own, that of the order turned round, or NaN where there is none.
+    """(P, K) a pair's loss under every arm's label.
+
+    It is the pair's own loss, that of the order turned round, or NaN where there is no label.
 
     >>> label_losses(np.array([[1, -1, 0]]), [0.5], [2.0]).tolist()
     [[0.5, 2.0, nan]]
@@ -103,14 +110,19 @@ def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float
 def _losses(loss_B: ArrayLike) -> Float:
     loss = np.asarray(loss_B, dtype=np.float64)
     if loss.ndim != 1 or not np.isfinite(loss).all():
+        infinite = np.count_nonzero(~np.isfinite(loss))
         raise InputError(
-            f"losses of shape {loss.shape}, {np.count_nonzero(~np.isfinite(loss))} not finite; allowed finite (B,)"
+            f"losses of shape {loss.shape}, {infinite} not finite; allowed finite (B,)"
         )
     return loss
 
 
 class Losses(Protocol):
-    """What came of one decision, as far as losses tell it: of its P pairs before the step and after it, under all K arms' labels."""
+    """What came of one decision, as far as losses tell it.
+
+    There is one loss for each of its P pairs before the step and after it, and one under each arm's
+    label.
+    """
 
     loss_P: list[float]
     after_P: list[float]
@@ -130,7 +142,10 @@ def _fall(outcome: Losses) -> float | None:
 
 
 def _below_the_mean(outcome: Losses) -> float | None:
-    """1 or 0; NaN where no arm disagreed with the judge of the pair, None where it had no order to give."""
+    """1 or 0; None where the judge of the pair had no order to give.
+
+    NaN where no arm disagreed with it.
+    """
     if not outcome.loss_P:
         return None
     [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
@@ -139,14 +154,16 @@ def _below_the_mean(outcome: Losses) -> float | None:
 
 def _against_the_mean(payoffs: list[float]) -> list[float]:
     """Of the -losses of a batch, each one's advantage over their mean."""
-    return [float(advantage) for advantage in light_advantage([-payoff for payoff in payoffs])]
+    losses = [-payoff for payoff in payoffs]
+    return [float(advantage) for advantage in light_advantage(losses)]
 
 
 KINDS = (
     PayoffKind(
         "neg_loss",
         _minus_loss,
-        "minus the training loss on the arm's pairs, as in the paper; it rewards agreement with the policy, not truth",
+        "minus the training loss on the arm's pairs, as in the paper; "
+        "it rewards agreement with the policy, not truth",
         raw=True,
         needs_loss=True,
     ),
@@ -162,7 +179,8 @@ KINDS = (
     PayoffKind(
         "light_advantage",
         _minus_loss,
-        "the batch's mean training loss less the pair's own; like minus the loss, it rewards agreement with the policy",
+        "the batch's mean training loss less the pair's own; "
+        "like minus the loss, it rewards agreement with the policy",
         raw=True,
         needs_loss=True,
         needs_step=True,
@@ -172,8 +190,8 @@ KINDS = (
     PayoffKind(
         "full_advantage",
         _below_the_mean,
-        "1 where the arm's label has a lower training loss than the mean over all arms' labels, else 0; it rewards agreement "
-        "with the policy",
+        "1 where the arm's label has a lower training loss than the mean over all arms' labels, "
+        "else 0; it rewards agreement with the policy",
         needs_loss=True,
         needs_step=True,
         compares_pairs=True,

@@ -12,9 +12,10 @@ from reward_router.limits import within
 
 
 def own_payoff(path: str) -> Callable[[Any], float | None]:
-    """The payoff function at ``module:name``; InputError where it raises, or returns neither None nor a number in [0, 1].
+    """The payoff function at ``module:name``.
 
-    RunError where one call takes longer than `limits.SECONDS`.
+    InputError where it raises, or returns neither None nor a number in [0, 1]. RunError where one
+    call takes longer than `limits.SECONDS`.
     """
     function = function_at(path)
 
@@ -36,8 +37,8 @@ def own_payoff(path: str) -> Callable[[Any], float | None]:
             return None
         if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
             raise InputError(
-                f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; allowed a number in [0, 1], or None "
-                "for no payoff"
+                f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; "
+                "allowed a number in [0, 1], or None for no payoff"
             )
         return float(value)
 

@@ -1,9 +1,9 @@
-"""From what was measured (losses, labels) to the payoff in [0, 1] a router learns from: pure formulas and the quantile scaler.
+"""From what was measured (losses, labels) to the payoff in [0, 1] a router learns from.
 
-Every formula returns a *raw* payoff, higher is better; ``QuantileScaler`` brings raw payoffs to [0,
-1] (LASER eq. A.2). Do not negate twice. Left out: payoffs that are in [0, 1] by nature (a
-verifier's verdict, a human label, a probe set's accuracy) go to ``Dispatcher.feedback`` as they
-are.
+Every formula of ``losses`` returns a *raw* payoff, higher is better; ``QuantileScaler`` brings raw
+payoffs to [0, 1] (LASER eq. A.2). Do not negate twice. Left out: payoffs that are in [0, 1] by
+nature (a verifier's verdict, a human label, a probe set's accuracy) go to ``Dispatcher.feedback``
+as they are.
 
 Deviations from LASER, each measured: (1) the history excludes the value being scaled; (2) 0.5 until
 ``warmup`` values exist or where the two quantiles coincide (the paper says nothing); (3)
@@ -29,9 +29,14 @@ class QuantileScaler:
     """Running quantile scaling of raw payoffs to [0, 1] (LASER eq. A.2).
 
     A value at or below the ``low`` quantile of the history gives 0, at or above the ``high``
-    quantile 1, linear between. ``window`` keeps the last values only (None: all). ``scale`` costs
-    O(log n) comparisons and one memory move; InputError where the quantiles, ``warmup`` or
-    ``window`` are out of range or a value is not finite.
+    quantile 1, linear between. ``scale`` costs O(log n) comparisons and one memory move. InputError
+    where an argument is out of range or a value is not finite.
+
+    Args:
+        low: quantile of the history that becomes 0, in [0, 1).
+        high: quantile of the history that becomes 1, above ``low`` and at most 1.
+        warmup: values that the history needs; until then every payoff is 0.5.
+        window: number of the last values that are kept; None: all of them.
 
     >>> s = QuantileScaler(warmup=2)
     >>> [round(s.scale(v), 6) for v in (0.0, 1.0, 0.5, 9.0)]
@@ -49,8 +54,10 @@ class QuantileScaler:
         if warmup < 1:
             raise InputError(f"QuantileScaler: warmup={warmup!r}; allowed 1 or more values")
         if window is not None and window < max(2, warmup):
+            least = max(2, warmup)
             raise InputError(
-                f"QuantileScaler: window={window!r}; allowed None or at least max(2, warmup)={max(2, warmup)}"
+                f"QuantileScaler: window={window!r}; "
+                f"allowed None or at least max(2, warmup)={least}"
             )
         self.low = float(low)
         self.high = float(high)
@@ -87,18 +94,24 @@ class QuantileScaler:
             if len(clean) > 1:
                 insort(ordered, value)
             if self.window is not None and len(ordered) > self.window:
-                at = len(self._history) + i - self.window
-                gone = (
-                    self._history[at] if at < len(self._history) else clean[at - len(self._history)]
-                )
+                # the oldest value leaves, be it of the history or of these
+                oldest = len(self._history) + i - self.window
+                if oldest < len(self._history):
+                    gone = self._history[oldest]
+                else:
+                    gone = clean[oldest - len(self._history)]
                 del ordered[bisect_left(ordered, gone)]
         return scaled
 
     def scale_together(self, values: Sequence[float]) -> list[float]:
-        """Scale values by their own common quantiles, order-free; the history is neither read nor changed. O(n log n)."""
+        """Scale values by their own common quantiles, whatever their order. O(n log n).
+
+        The history is neither read nor changed.
+        """
         clean = sorted(finite(v, "payoff") for v in values)
         lo = _quantile(clean, self.low)
         hi = _quantile(clean, self.high)
+        # + 0.0 makes -0.0 the same number as 0.0
         return [_linear(float(v) + 0.0, lo, hi) for v in values]
 
     def push(self, value: float) -> None:
@@ -123,14 +136,11 @@ class QuantileScaler:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the state does not fit."""
         history = np.asarray(state.get("history", np.empty((0, 0))))
-        if (
-            set(state) != {"history"}
-            or history.ndim != 1
-            or history.dtype != np.float64
-            or not np.isfinite(history).all()
-        ):
+        is_vector = history.ndim == 1 and history.dtype == np.float64
+        if set(state) != {"history"} or not is_vector or not np.isfinite(history).all():
             raise InputError(
-                f"QuantileScaler state: keys {sorted(state)}; allowed one finite float64 vector 'history'"
+                f"QuantileScaler state: keys {sorted(state)}; "
+                "allowed one finite float64 vector 'history'"
             )
         if self.window is not None and len(history) > self.window:
             raise InputError(
@@ -144,6 +154,7 @@ class QuantileScaler:
         self._synced = 0
 
     def _sync(self) -> None:
+        """Bring the sorted view up to date: many new values by sorting, few by inserting."""
         fresh = self._history[self._synced :]
         if len(fresh) > 32:
             self._sorted = sorted(self._history)
@@ -166,22 +177,22 @@ def finite(value: float, what: str) -> float:
         raise InputError(f"{what} {value!r}: allowed a finite number") from None
     if not math.isfinite(number):
         raise InputError(
-            f"{what} {number!r}: allowed a finite number; an arm that gives none is a failure, not a payoff"
+            f"{what} {number!r}: allowed a finite number; "
+            "an arm that gives none is a failure, not a payoff"
         )
     return number
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:
     # numpy's "linear" (Hyndman and Fan's type 7): position q (n - 1) between two order statistics
-    at = q * (len(ordered) - 1)
-    i = int(at)
+    position = q * (len(ordered) - 1)
+    i = int(position)
     below = ordered[i]
     above = ordered[min(i + 1, len(ordered) - 1)]
-    return below + (above - below) * (at - i)
+    return below + (above - below) * (position - i)
 
 
 def _linear(value: float, lo: float, hi: float) -> float:
-    # LASER eq. A.2
     if not hi - lo >= MIN_SPREAD:
         return 0.5
-    return min(1.0, max(0.0, (value - lo) / (hi - lo)))
+    return min(1.0, max(0.0, (value - lo) / (hi - lo)))  # LASER eq. A.2

@@ -29,7 +29,10 @@ def _openblas() -> tuple[Threads, ...]:
     site = Path(np.__file__).parent.parent
     parts = ("numpy.libs", "scipy.libs", "numpy/.dylibs", "scipy/.dylibs")
     folders = [site / part for part in parts]
-    paths = [path for folder in folders if folder.is_dir() for path in folder.glob("*openblas*")]
+    paths: list[Path] = []
+    for folder in folders:
+        if folder.is_dir():
+            paths += folder.glob("*openblas*")
     setters = [_threads(ctypes.CDLL(str(path))) for path in sorted(paths)]
     return tuple(setter for setter in setters if setter is not None)
 

@@ -7,11 +7,14 @@ from contextlib import suppress
 
 from reward_router.errors import LedgerError
 
-SYNC_SECONDS = 0.005
+SYNC_SECONDS = 0.005  # between two syncs
 
 
 def take_writer_lock(path: str) -> sqlite3.Connection:
-    """Hold ``path``.lock until the connection is closed or the process dies (the system drops it); LedgerError where it is held."""
+    """Hold ``path``.lock until the connection is closed or the process dies.
+
+    The system drops it then. LedgerError where it is held.
+    """
     lock = sqlite3.connect(
         path + ".lock", isolation_level=None, check_same_thread=False, timeout=0.0
     )
@@ -23,17 +26,18 @@ def take_writer_lock(path: str) -> sqlite3.Connection:
         if "locked" not in str(error):
             raise
         raise LedgerError(
-            f"{path}: already open for writing, here or in another process; a ledger has one writer, open it readonly or stop that one"
+            f"{path}: already open for writing, here or in another process; "
+            "a ledger has one writer, open it readonly or stop that one"
         ) from None
     return lock
 
 
 class WalSyncer:
-    """Brings commits to the disk a few milliseconds after they were made (``durability="normal"``), without making them wait.
+    """Brings commits to the disk a few milliseconds later, without making them wait.
 
-    SQLite itself would leave them in the system's cache until the next checkpoint: safe when the
-    process dies, but a power cut could take seconds of them. A failed sync is kept in ``error`` and
-    stops the next append.
+    That is ``durability="normal"``. SQLite itself would leave commits in the system's cache until
+    the next checkpoint: safe when the process dies, but a power cut could take seconds of them. A
+    failed sync is kept in ``error`` and stops the next append.
     """
 
     def __init__(self, path: str) -> None:

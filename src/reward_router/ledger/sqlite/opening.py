@@ -1,4 +1,7 @@
-"""Connections to a ledger file: a new or known one for writing, one for reading that changes nothing, one in memory."""
+"""Connections to a ledger file.
+
+One is for writing a new or known file, one for reading without any change, one lies in memory.
+"""
 
 import sqlite3
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ class Pages:
         self._logged = dict(_log_pages(Path(path + "-wal"), self.size))
 
     def __getitem__(self, number: int) -> bytes:
-        """Page ``number`` (from 1), shorter than ``size`` where the file ends in it, empty beyond."""
+        """Page ``number`` (from 1); shorter than ``size`` where the file ends, empty beyond."""
         if number in self._logged:
             return self._logged[number]
         self._file.seek((number - 1) * self.size)
@@ -52,29 +52,32 @@ def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 def events(path: str, kind: type[Any]) -> Iterator[Row]:
-    """Every event of one table whose checksum holds, by ``seq``; the one found last where two claim a seq. O(file)."""
+    """Every event of one table whose checksum holds, by ``seq``. O(file).
+
+    Where two records claim a seq, the one that lies last in the file counts.
+    """
     with Path(path).open("rb") as file:
         pages = Pages(path, file)
-        found = {row.seq: where for where, row in _scan(pages, kind)}
-        for _, (number, at) in sorted(found.items()):
-            row = _event(pages, pages[number], at, kind)
+        places = {row.seq: place for place, row in _scan(pages, kind)}
+        for _, (number, offset) in sorted(places.items()):
+            row = _event(pages, pages[number], offset, kind)
             if row is not None:
                 yield row
 
 
 def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]]:
+    """(page number, offset in it) and event of every cell that is one."""
     for number in pages.numbers():
         page = pages[number]
         start = 100 if number == 1 else 0
         if len(page) < start + 8 or page[start] != LEAF:
             continue
-        cells = int.from_bytes(page[start + 3 : start + 5], "big")
-        for at in struct.unpack_from(
-            f">{min(cells, (len(page) - start - 8) // 2)}H", page, start + 8
-        ):
-            row = _event(pages, page, at, kind)
+        listed = int.from_bytes(page[start + 3 : start + 5], "big")
+        cells = min(listed, (len(page) - start - 8) // 2)  # a torn page may list more than it has
+        for offset in struct.unpack_from(f">{cells}H", page, start + 8):
+            row = _event(pages, page, offset, kind)
             if row is not None:
-                yield (number, at), row
+                yield (number, offset), row
 
 
 def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
@@ -93,9 +96,8 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
         for v, t in zip(values, fields, strict=False)
     ]
     row: Row = kind._make([seq, *whole[1:]])
-    typed = all(
-        _is(value, str(getattr(t, "__name__", t))) for value, t in zip(row, fields, strict=True)
-    )
+    annotations = [str(getattr(t, "__name__", t)) for t in fields]
+    typed = all(map(_is, row, annotations))
     return row if typed and seal(row) == values[-1] else None
 
 

@@ -7,6 +7,7 @@ lost and the search goes on behind it page by page (``pages``).
 import json
 import sqlite3
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,10 @@ class Reader:
         self.lost = list[str]()
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; give the path of a ledger")
-        self._db = sqlite3.connect(
-            f"{Path(path).absolute().as_uri()}?mode=ro",
-            uri=True,
-            isolation_level=None,
-            timeout=30.0,
-        )
-        self._db.execute(
-            "PRAGMA writable_schema=ON"
-        )  # reads a file that is shorter than its header says; nothing is written
+        uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+        self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
+        # reads a file that is shorter than its header says; nothing is written
+        self._db.execute("PRAGMA writable_schema=ON")
         self.version = self._version()
 
     def _version(self) -> int | None:
@@ -78,18 +74,18 @@ class Reader:
                 yield row
 
     def _table(self, kind: type[Any]) -> Iterator[Row]:
-        there = [
-            column[1]
-            for column in self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()
-        ]
+        described = self._db.execute(f"PRAGMA table_info({TABLES[kind]})").fetchall()
+        there = [column[1] for column in described]
         fields = [name for name in kind._fields if name in there]
         sealed = "crc" in there
         columns = ", ".join(fields + ["crc"] * sealed)
         sql = f"SELECT {columns} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for found in paged(
-            lambda after: self._db.execute(sql, (after,)).fetchall(), lambda values: values[0], 0
-        ):
-            for values in found:
+
+        def fetch(after: int) -> list[Any]:
+            return self._db.execute(sql, (after,)).fetchall()
+
+        for chunk in paged(fetch, itemgetter(0), 0):
+            for values in chunk:
                 row: Row = kind(*values[: len(fields)])
                 if sealed and seal(row) != values[-1]:
                     self.lost.append(
@@ -101,10 +97,10 @@ class Reader:
     def names(self) -> list[str]:
         """Every arm's name by number, as far as readable."""
         try:
-            found = self._db.execute("SELECT value FROM meta WHERE key='binding'").fetchone()
+            binding = self._db.execute("SELECT value FROM meta WHERE key='binding'").fetchone()
         except FILE_ERRORS:
-            found = None
-        names: list[str] = json.loads(found[0])["arms"] if found else []
+            binding = None
+        names: list[str] = json.loads(binding[0])["arms"] if binding else []
         for row in self.events(Changed):
             if isinstance(row, Changed) and row.action == "arm_added" and row.name not in names:
                 names.append(row.name)
@@ -115,12 +111,12 @@ class Reader:
         whole = 0
         wrong = []
         try:
-            for seq, text, check in self._db.execute(
-                "SELECT seq, head, digest FROM snapshots ORDER BY seq"
-            ).fetchall():
+            sql = "SELECT seq, head, digest FROM snapshots ORDER BY seq"
+            for seq, text, check in self._db.execute(sql).fetchall():
                 if snapshots.read(self._db, seq, text, check) is None:
                     wrong.append(
-                        f"snapshot at event {seq}: its checksum does not hold (an older one is used)"
+                        f"snapshot at event {seq}: its checksum does not hold "
+                        "(an older one is used)"
                     )
                 else:
                     whole += 1

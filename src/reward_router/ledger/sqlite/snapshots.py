@@ -11,8 +11,8 @@ import numpy as np
 from reward_router.errors import LedgerError
 from reward_router.types import State
 
-PART = 1 << 26
-KEEP = 3
+PART = 1 << 26  # bytes of a part
+KEEP = 3  # newest snapshots that are kept, beside the first
 
 
 def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any]) -> None:
@@ -35,19 +35,18 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
     part = 0
     for a in arrays.values():
         data = a.reshape(-1).view(np.uint8).data
-        for at in range(0, len(data), PART):
-            piece = data[at : at + PART]
+        for start in range(0, len(data), PART):
+            piece = data[start : start + PART]
             digest.update(piece)
             db.execute("INSERT INTO snapshot_parts VALUES(?,?,?)", (seq, part, piece))
             part += 1
     db.execute("INSERT INTO snapshots VALUES(?,?,?)", (seq, text, digest.digest()))
-    _drop(
-        db,
-        [
-            row[0]
-            for row in db.execute("SELECT seq FROM snapshots ORDER BY seq").fetchall()[1:-KEEP]
-        ],
-    )
+    kept = _seqs(db, "SELECT seq FROM snapshots ORDER BY seq")
+    _drop(db, kept[1:-KEEP])
+
+
+def _seqs(db: sqlite3.Connection, sql: str, args: tuple[int, ...] = ()) -> list[int]:
+    return [row[0] for row in db.execute(sql, args).fetchall()]
 
 
 def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
@@ -58,17 +57,13 @@ def _drop(db: sqlite3.Connection, seqs: list[int]) -> None:
 
 def drop_after(db: sqlite3.Connection, seq: int) -> None:
     """Drop the snapshots beyond ``seq``."""
-    _drop(
-        db,
-        [row[0] for row in db.execute("SELECT seq FROM snapshots WHERE seq>?", (seq,)).fetchall()],
-    )
+    _drop(db, _seqs(db, "SELECT seq FROM snapshots WHERE seq>?", (seq,)))
 
 
 def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
     """The newest snapshot whose digest holds, or None."""
-    for seq, text, digest in db.execute(
-        "SELECT seq, head, digest FROM snapshots ORDER BY seq DESC"
-    ).fetchall():
+    sql = "SELECT seq, head, digest FROM snapshots ORDER BY seq DESC"
+    for seq, text, digest in db.execute(sql).fetchall():
         data = read(db, seq, text, digest)
         if data is not None:
             return seq, json.loads(text)["head"], data
@@ -78,12 +73,8 @@ def newest(db: sqlite3.Connection) -> tuple[int, dict[str, Any], State] | None:
 def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | None:
     """The arrays of one snapshot; None where the digest does not hold."""
     check = hashlib.blake2b(text.encode(), digest_size=16)
-    parts = [
-        p
-        for (p,) in db.execute(
-            "SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part", (seq,)
-        ).fetchall()
-    ]
+    sql = "SELECT data FROM snapshot_parts WHERE seq=? ORDER BY part"
+    parts = [data for (data,) in db.execute(sql, (seq,)).fetchall()]
     for piece in parts:
         check.update(piece)
     if check.digest() != digest:

@@ -33,20 +33,25 @@ if TYPE_CHECKING:
 
 Durability = Literal["normal", "full"]
 Contexts = Literal["full", "f32", "none"]
-CHUNK = 4096
-FIND = 256
+CHUNK = 4096  # events of one read
+FIND = 256  # ids of one query
 R = TypeVar("R")
 
 
 class Ledger:
     """An ordered event log in one SQLite file, or in memory (``":memory:"``).
 
-    ``durability``: ``full`` loses nothing on a power cut, ``normal`` at most the last few
-    milliseconds; neither loses anything acknowledged when the process dies. ``contexts``: ``full``
-    keeps contexts as they came, ``f32`` rounded to float32 before they are used, ``none`` a digest
-    only (no fold, no late payoffs after a crash, no context in off-policy estimates). LedgerError
-    where the file is damaged, not a ledger, newer than this version, or being written by someone
-    else.
+    LedgerError where the file is damaged, not a ledger, newer than this version, or being written
+    by someone else.
+
+    Args:
+        path: the file, or ``":memory:"``.
+        durability: ``full`` loses nothing on a power cut, ``normal`` at most the last few
+            milliseconds; neither loses anything acknowledged when the process dies.
+        contexts: ``full`` keeps contexts as they came, ``f32`` rounded to float32 before they are
+            used, ``none`` a digest only (no fold, no late payoffs after a crash, no context in
+            off-policy estimates).
+        readonly: whether the file is only read; it is then never created, locked or changed.
 
     >>> ledger = Ledger(":memory:")
     >>> ledger.last_seq
@@ -84,8 +89,7 @@ class Ledger:
             self._last = self.reload()
             undo.pop_all()
 
-    # opening
-    # -----------------------------------------------------------------------------------------------------------
+    # opening --------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
         if self.path == MEMORY:
@@ -118,11 +122,13 @@ class Ledger:
         """Close."""
         self.close()
 
-    # writing
-    # -----------------------------------------------------------------------------------------------------------
+    # writing --------------------------------------------------------------------------------------
 
     def begin(self, binding: Mapping[str, Any], state: State, head: Mapping[str, Any]) -> None:
-        """Keep what the ledger is bound to, and the state before its first event, which every fold starts from."""
+        """Keep what the ledger is bound to, and the state before its first event.
+
+        Every fold starts from that state.
+        """
         with self.transaction() as db:
             db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
             snapshots.write(db, self._last, state, head)
@@ -139,8 +145,9 @@ class Ledger:
         """
         with self.lock:
             if any(row.seq != self._last + 1 + i for i, row in enumerate(rows)):
+                first = [row.seq for row in rows[:3]]
                 raise LedgerError(
-                    f"{self.path}: events {[r.seq for r in rows[:3]]}... do not continue seq {self._last}"
+                    f"{self.path}: events {first}... do not continue seq {self._last}"
                 )
             with self.transaction() as db:
                 groups: dict[type[Any], list[tuple[Any, ...]]] = {}
@@ -180,11 +187,12 @@ class Ledger:
             raise LedgerError(explain(self.path, error)) from error
 
     def rewind(self, seq: int, reason: str) -> int:
-        """Put every event after ``seq`` aside (kept in ``abandoned``, never folded); the next event is ``seq`` + 1.
+        """Put every event after ``seq`` aside; the next event is ``seq`` + 1.
 
-        For resuming from a checkpoint taken at ``seq``: the run that follows is bit for bit the one
-        that was never interrupted. Snapshots beyond go. Returns the number of events put aside;
-        LedgerError where ``seq`` is not in 0..last_seq.
+        They are kept in ``abandoned`` and never folded; snapshots beyond go. For resuming from a
+        checkpoint taken at ``seq``: the run that follows is bit for bit the one that was never
+        interrupted. Returns the number of events put aside; LedgerError where ``seq`` is not in
+        0..last_seq.
         """
         with self.lock:
             if not 0 <= seq <= self._last:
@@ -207,12 +215,14 @@ class Ledger:
             return moved
 
     def snapshot(self, state: State, head: Mapping[str, Any]) -> None:
-        """Keep a state as of ``last_seq`` with a BLAKE2 checksum; the first and the newest three are kept."""
+        """Keep a state as of ``last_seq`` with a BLAKE2 checksum.
+
+        The first snapshot and the newest three are kept.
+        """
         with self.transaction() as db:
             snapshots.write(db, self._last, state, head)
 
-    # reading
-    # -----------------------------------------------------------------------------------------------------------
+    # reading --------------------------------------------------------------------------------------
 
     @property
     def last_seq(self) -> int:
@@ -229,7 +239,10 @@ class Ledger:
         return self._last
 
     def query(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of one query, for a look into this file; no other store has it, and nothing outside this folder calls it."""
+        """Rows of one query, for a look into this file.
+
+        No other store has it, and nothing outside this folder calls it.
+        """
         with self.lock, self._explained():
             return self._db.execute(sql, args).fetchall()
 
@@ -250,63 +263,77 @@ class Ledger:
 
     def meta(self, key: str) -> Any:
         """A named JSON value kept beside the events (None where absent)."""
-        found = self.query("SELECT value FROM meta WHERE key=?", (key,))
-        return json.loads(found[0][0]) if found else None
+        records = self.query("SELECT value FROM meta WHERE key=?", (key,))
+        return json.loads(records[0][0]) if records else None
 
     def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value by name beside the events, in the place of an earlier one of this name."""
+        """Keep a JSON value by name beside the events, in place of an earlier one."""
         with self.transaction() as db:
             db.execute("DELETE FROM meta WHERE key=?", (key,))
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 
     def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
-        """Events with seq > ``after`` in order, read in chunks; ``types`` of ``ledger.rows`` (None: all)."""
+        """Events with seq > ``after`` in order, read in chunks.
+
+        ``types`` of ``ledger.rows``; None: all.
+        """
         kinds = list(TABLES) if types is None else list(types)
-        return heapq.merge(*(self._stream(kind, after) for kind in kinds), key=lambda row: row.seq)
+        streams = [self._stream(kind, after) for kind in kinds]
+        return heapq.merge(*streams, key=lambda row: row.seq)
 
     def _stream(self, kind: type[Any], after: int) -> Iterator[Any]:
         where = f"WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
-        for chunk in paged(
-            lambda last: self._rows(kind, where, (last,)), lambda row: row.seq, after
-        ):
+
+        def fetch(last: int) -> list[Any]:
+            return self._rows(kind, where, (last,))
+
+        for chunk in paged(fetch, lambda row: row.seq, after):
             yield from chunk
 
     def fields(
         self, kind: type[Any], names: Sequence[str], after: int = 0
     ) -> Iterator[tuple[Any, ...]]:
-        """``seq``, then the fields named, of one type of event with seq > ``after``; checksums are not looked at. O(events)."""
-        sql = f"SELECT {', '.join(['seq', *names])} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
+        """``seq``, then the fields named, of one type of event with seq > ``after``. O(events).
+
+        Checksums are not looked at.
+        """
+        selected = ", ".join(["seq", *names])
+        sql = f"SELECT {selected} FROM {TABLES[kind]} WHERE seq>? ORDER BY seq LIMIT {CHUNK}"
         for chunk in paged(lambda last: self.query(sql, (last,)), _first, after):
             yield from chunk
 
     def table(self, kind: type[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """``seq`` and the fields named of all events of one type, one tuple a field; checksums are not looked at. O(events)."""
+        """``seq`` and the fields named of all events of one type, one tuple a field. O(events).
+
+        Checksums are not looked at.
+        """
         columns = ["seq", *names]
         records = self.query(f"SELECT {', '.join(columns)} FROM {TABLES[kind]} ORDER BY seq")
         return list(zip(*records, strict=True)) if records else [()] * len(columns)
 
     def payments(self, after: int = 0) -> Iterator[tuple[Paid, Decided]]:
         """Payoffs with seq > ``after`` in order, each with its decision, read in chunks."""
-        for chunk in paged(
-            lambda last: self._payments("p.seq>?", (last,)), lambda both: both[0].seq, after
-        ):
+
+        def fetch(last: int) -> list[tuple[Paid, Decided]]:
+            return self._payments("p.seq>?", (last,))
+
+        for chunk in paged(fetch, lambda both: both[0].seq, after):
             yield from chunk
 
     def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
         """The payoffs with these numbers in order, each with its decision."""
-        found: list[tuple[Paid, Decided]] = []
+        payments: list[tuple[Paid, Decided]] = []
         for start in range(0, len(seqs), FIND):
             some = sorted(seqs)[start : start + FIND]
-            found += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
-        return found
+            payments += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
+        return payments
 
     def _payments(self, where: str, args: Sequence[Any]) -> list[tuple[Paid, Decided]]:
         n_paid = len(Paid._fields) + 1
+        records = self.query(f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args)
         return [
             (self._verified(Paid, record[:n_paid]), self._verified(Decided, record[n_paid:]))
-            for record in self.query(
-                f"{_PAYMENTS} WHERE {where} ORDER BY p.seq LIMIT {CHUNK}", args
-            )
+            for record in records
         ]
 
     def find(self, ids: Sequence[bytes]) -> dict[bytes, tuple[Decided, Paid | None]]:
@@ -315,19 +342,24 @@ class Ledger:
         O(log n) an id, O(1) for this writer's newest ones.
         """
         with self.lock, self._explained():
-            found = self._recent.find(ids)
-            unknown = [key for key in ids if key not in found]
-            for at in range(0, len(unknown), FIND):
-                some = unknown[at : at + FIND]
-                n = len(Decided._fields) + 1
-                for row in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
-                    paid = self._verified(Paid, row[n:]) if row[n] is not None else None
-                    found[row[1]] = (self._verified(Decided, row[:n]), paid)
-        return found
+            rows = self._recent.find(ids)
+            unknown = [key for key in ids if key not in rows]
+            n_decided = len(Decided._fields) + 1
+            for start in range(0, len(unknown), FIND):
+                some = unknown[start : start + FIND]
+                for record in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
+                    decided = self._verified(Decided, record[:n_decided])
+                    has_payoff = record[n_decided] is not None
+                    paid = self._verified(Paid, record[n_decided:]) if has_payoff else None
+                    rows[decided.id] = (decided, paid)
+        return rows
 
     def unpaid(self) -> list[str]:
         """Ids of the decisions without a payoff, oldest first. O(decisions)."""
-        sql = "SELECT id FROM decisions d WHERE NOT EXISTS(SELECT 1 FROM payoffs p WHERE p.decision=d.seq) ORDER BY seq"
+        sql = (
+            "SELECT id FROM decisions d "
+            "WHERE NOT EXISTS(SELECT 1 FROM payoffs p WHERE p.decision=d.seq) ORDER BY seq"
+        )
         return [row[0].hex() for row in self.query(sql)]
 
     def width(self) -> int | None:
@@ -345,24 +377,28 @@ class Ledger:
             return snapshots.newest(self._db)
 
     def counts(self) -> dict[str, Any]:
-        """Decisions, payoffs, failures, labels, ``calls`` by status, and the share of raw payoffs ``saturated`` at 0 or 1.
+        """Decisions, payoffs, failures, labels, and ``calls`` by status.
 
-        The first call reads the ledger, the later ones O(1).
+        ``saturated`` is the share of raw payoffs that became 0 or 1. The first call reads the
+        ledger, the later ones are O(1).
         """
         with self.lock:
             if self._tally is None or self.readonly:
                 self._tally = tally(self.events(0, [k for k in TABLES if k is not Decided]))
                 self._tally["decisions"] = self.query("SELECT count(*) FROM decisions")[0][0]
-            t = self._tally
-        calls = {key[6:]: n for key, n in sorted(t.items()) if key.startswith("calls/")}
-        share = t["saturated"] / t["scaled"] if t["scaled"] else 0.0
-        return {k: t[k] for k in ("decisions", "payoffs", "failures", "labels")} | {
-            "calls": calls,
-            "saturated": share,
+            counts = self._tally
+        statuses = [key for key in sorted(counts) if key.startswith("calls/")]
+        return {
+            "decisions": counts["decisions"],
+            "payoffs": counts["payoffs"],
+            "failures": counts["failures"],
+            "labels": counts["labels"],
+            "calls": {key.removeprefix("calls/"): counts[key] for key in statuses},
+            "saturated": counts["saturated"] / counts["scaled"] if counts["scaled"] else 0.0,
         }
 
     def check(self) -> "CheckReport":
-        """Read the file from end to end: SQLite's check, every checksum, order, references and ranges. O(file)."""
+        """Read the file from end to end; see ``check_ledger``. O(file)."""
         from reward_router.ledger.salvage import check_ledger
 
         return check_ledger(self.path)
@@ -399,5 +435,8 @@ def _first(record: tuple[Any, ...]) -> int:
 
 _DECISION = ", ".join(f"d.{name}" for name in (*Decided._fields, "crc"))
 _PAYOFF = ", ".join(f"p.{name}" for name in (*Paid._fields, "crc"))
-_FIND = f"SELECT {_DECISION}, {_PAYOFF} FROM decisions d LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
+_FIND = (
+    f"SELECT {_DECISION}, {_PAYOFF} FROM decisions d "
+    "LEFT JOIN payoffs p ON p.decision=d.seq WHERE d.id IN"
+)
 _PAYMENTS = f"SELECT {_PAYOFF}, {_DECISION} FROM payoffs p JOIN decisions d ON d.seq=p.decision"

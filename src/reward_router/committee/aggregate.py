@@ -19,10 +19,8 @@ from reward_router.types import Float
 def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Float:
     """(N, K) raw scores of one prompt's responses on the common scale. O(K N^2).
 
-    Each column sums to 0.
-
-    InputError where there is no calibrator, or an arm that scored something has fewer labels than
-    the calibrator asks for.
+    Each column sums to 0. InputError where there is no calibrator, or an arm that scored something
+    has fewer labels than the calibrator asks for.
     """
     scores = np.asarray(scores_NK, dtype=np.float64)
     if calibrator is None:

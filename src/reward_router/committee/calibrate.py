@@ -218,10 +218,8 @@ class Calibrator:
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:
         """(N,) calibrated value of each response for one arm. O(N^2).
 
-        It is the response's mean log-odds against the others.
-
-        Zero-sum over the responses, comparable across arms; NaN where the arm abstained, 0 where
-        nothing can be compared.
+        It is the response's mean log-odds against the others. Zero-sum over the responses,
+        comparable across arms; NaN where the arm abstained, 0 where nothing can be compared.
         """
         score = np.asarray(scores_N, dtype=np.float64)
         odds_NN = self.curve(arm, score[:, None] - score[None, :])

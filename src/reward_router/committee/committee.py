@@ -404,10 +404,8 @@ class Committee:
     ) -> int | None:
         """The arm to ask next, or None to stop. O(asked).
 
-        ``asked`` holds the margins of the arms asked so far; NaN: asked, no answer.
-
-        The arms asked need not follow `order`: a router may choose the first, the committee goes on
-        from there.
+        ``asked`` holds the margins of the arms asked so far; NaN: asked, no answer. The arms asked
+        need not follow `order`: a router may choose the first, the committee goes on from there.
         """
         for arm in self.vetoes:
             if arm not in asked:

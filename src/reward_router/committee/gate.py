@@ -176,13 +176,11 @@ def chosen_weights(
 ) -> Choice:
     """The candidate of the highest utility out of fold, all at one price.
 
-    Utility is accuracy less the price of the candidate's calls.
-
-    Weights of either sign must also be better than the best of the others with one-sided 95 %
-    confidence: among many weak arms they look better than they are. ``floor``: where the chosen one
-    falls more than FLOOR behind what asking all arms gives (their mean, their vote) or behind one
-    arm, the price is discounted until one does not; where none of DISCOUNTS helps it stays as it
-    was.
+    Utility is accuracy less the price of the candidate's calls. Weights of either sign must also be
+    better than the best of the others with one-sided 95 % confidence: among many weak arms they
+    look better than they are. ``floor``: where the chosen one falls more than FLOOR behind what
+    asking all arms gives (their mean, their vote) or behind one arm, the price is discounted until
+    one does not; where none of DISCOUNTS helps it stays as it was.
     """
     group_P = data.group_P[data.random_P]
     z = float(-ndtri(ERROR / len(candidates)))

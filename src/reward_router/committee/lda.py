@@ -114,11 +114,10 @@ def greedy_order(
 ) -> Int:
     """(G, T) arms by Mahalanobis gain per cost; -1 once nobody adds. O(T K^2).
 
-    The gain is max(z_k|S, 0)^2 / (R_kk|S c_k), with S the arms before.
-
-    In the model the innovation of an arm given those asked does not depend on their scores, so the
-    order is fixed in advance. ``signed`` also takes arms that are worse than a coin. An arm
-    explained by those before it (conditional variance below 1e-3) is never asked.
+    The gain is max(z_k|S, 0)^2 / (R_kk|S c_k), with S the arms before. In the model the innovation
+    of an arm given those asked does not depend on their scores, so the order is fixed in advance.
+    ``signed`` also takes arms that are worse than a coin. An arm explained by those before it
+    (conditional variance below 1e-3) is never asked.
     """
     z = z_GK.copy()
     cov = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
@@ -184,9 +183,8 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
 def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """Moments whose discriminant is the weighted vote: log(s / (1 - s)) for an arm.
 
-    s is the arm's smoothed share of right verdicts.
-
-    ``v_PK`` holds y sign(m). Arms at or below a coin get z = 0 and are never asked. O(P K).
+    s is the arm's smoothed share of right verdicts. ``v_PK`` holds y sign(m). Arms at or below a
+    coin get z = 0 and are never asked. O(P K).
     """
     right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
     share_K = (n * right_K + 1) / (n + 2)
@@ -197,9 +195,8 @@ def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
 def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """Moments whose discriminant weighs all arms alike, the surest asked first.
 
-    ``v_PK`` holds y times margins of unit scale.
-
-    Arms whose mean is not above 0 get z = 0 and are never asked. O(P K).
+    ``v_PK`` holds y times margins of unit scale. Arms whose mean is not above 0 get z = 0 and are
+    never asked. O(P K).
     """
     mean_K, n = _weighted_mean(v_PK, weight_P)
     second_K, _ = _weighted_mean(v_PK**2, weight_P)

@@ -51,11 +51,10 @@ class Refit:
 class OnlineCommittee:
     """A `Committee` on a stream.
 
-    It decides, says which decisions to label, and refits when enough labels came.
-
-    Labels are the clock: refits after 10, 20, 30, 45, 65, 95, 140, 200, 300, 450 random labels
-    scored by all arms, then each 1.5 times the last; each is logged in ``refits``. InputError on
-    unknown starts and propensities.
+    It decides, says which decisions to label, and refits when enough labels came. Labels are the
+    clock: refits after 10, 20, 30, 45, 65, 95, 140, 200, 300, 450 random labels scored by all arms,
+    then each 1.5 times the last; each is logged in ``refits``. InputError on unknown starts and
+    propensities.
 
     Args:
         committee: an unfitted committee, owned from here on.

@@ -33,11 +33,10 @@ _BY_NUMBER = {number: by for by, number in NO_ARM.items()}
 class Decisions:
     """One row a decision, in order.
 
-    ``probs_BK`` has a column for every arm that ever was (0 where it was absent).
-
-    ``by`` says who decided; ``arm`` is -1 where that was not the router. Ledgers in which an
-    ensemble or a committee decided under the name of an arm of its own read the same: that name is
-    none of ``arms``.
+    ``probs_BK`` has a column for every arm that ever was (0 where it was absent). ``by`` says who
+    decided; ``arm`` is -1 where that was not the router. Ledgers in which an ensemble or a
+    committee decided under the name of an arm of its own read the same: that name is none of
+    ``arms``.
 
     ``payoff``, ``raw`` are NaN and ``source`` "" where no payoff came (or it is still held back);
     ``context_BD`` is None where contexts were not kept or not asked for.

@@ -73,11 +73,10 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
 def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.bool_]]:
     """Rows whose scales are alike, by evenly spaced points; and which rows those are.
 
-    The probabilities of the others are left open.
-
-    The integrand is smooth and vanishes at both ends, so equal weights converge faster than any
-    power of the step h: at worst K equal arms, whose maximum is nearly a Gumbel of scale b = sd /
-    sqrt(2 log K), with error e^(-pi^2 b / h), 3e-9 at h = b / 2.
+    The probabilities of the others are left open. The integrand is smooth and vanishes at both
+    ends, so equal weights converge faster than any power of the step h: at worst K equal arms,
+    whose maximum is nearly a Gumbel of scale b = sd / sqrt(2 log K), with error e^(-pi^2 b / h),
+    3e-9 at h = b / 2.
     """
     mean_BK = mean_BK - mean_BK.max(axis=1, keepdims=True)
     low_B = (mean_BK - REACH * sd_BK).max(axis=1)

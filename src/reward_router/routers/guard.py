@@ -49,10 +49,8 @@ class Guard:
     def restrict(self, p_BK: Float, x_BD: NDArray[Any], model: "LinearModel") -> Float:
         """The distribution without the arms that are not yet affordable at its rows.
 
-        Their share goes to the safe arm.
-
-        Rows are taken in order; each counts the rows before it as if the least favourable allowed
-        arm had been played.
+        Their share goes to the safe arm. Rows are taken in order; each counts the rows before it as
+        if the least favourable allowed arm had been played.
         """
         if not len(p_BK):
             return p_BK

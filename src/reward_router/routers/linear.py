@@ -71,10 +71,8 @@ class LinearRouter(ABC):
     ) -> Float:
         """(B, K) probabilities; rows sum to 1.
 
-        ``penalty_K`` (payoff units) is subtracted from the arms' utilities.
-
-        ``forced=False`` leaves the forced pulls to the caller (a ``Dispatcher`` counts them by
-        decisions).
+        ``penalty_K`` (payoff units) is subtracted from the arms' utilities. ``forced=False`` leaves
+        the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
         """
         x_BD = self.model.contexts(context_BD)
         first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None

@@ -102,11 +102,10 @@ def _dispersion(totals_K3: Float) -> float:
 def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
     """(K,) what is learned by pulling an arm, in payoff a pull.
 
-    It is the knowledge gradient of ten pulls for the rows that are left.
-
-    Ten pulls move the posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best
-    mean of all arms rises by s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left
-    (Ryzhov, Powell and Frazier 2012).
+    It is the knowledge gradient of ten pulls for the rows that are left. Ten pulls move the
+    posterior mean by N(0, s^2), s = sd^2 / sqrt(sd^2 + noise / 10); the best mean of all arms rises
+    by s (z Phi(z) + phi(z)), z = -|mean - best other| / s, on every row left (Ryzhov, Powell and
+    Frazier 2012).
     """
     from scipy.special import ndtr
 

@@ -247,8 +247,7 @@ _PLAIN = {kind: _plain_fields(kind) for kind in TABLES}
 
 
 def seal(row: Row) -> int:
-    """A CRC-32 of a row's contents, kept beside it: finds a row that was torn or altered. O(bytes).
-    """
+    """A CRC-32 of a row's contents, kept beside it: it finds a torn or altered row. O(bytes)."""
     kind = type(row)
     crc = zlib.crc32(ascii(_PLAIN[kind](row)).encode())
     for i in _BLOBS[kind]:

@@ -404,8 +404,7 @@ class Ledger:
         return check_ledger(self.path)
 
     def export(self, out: str | Path) -> "CheckReport":
-        """Save every readable event to a .jsonl or .parquet file; see ``export_ledger``. O(file).
-        """
+        """Save every readable event as .jsonl or .parquet; see ``export_ledger``. O(file)."""
         from reward_router.ledger.salvage import export_ledger
 
         return export_ledger(self.path, out)

@@ -31,10 +31,12 @@ def real(name: str, value: object, low: float, high: float, *, above: bool = Fal
     """A finite number in [low, high] (``above``: > low), or InputError."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, NUMBERS):
         raise InputError(f"{name} must be a number, got {value!r}")
+
     number = float(value)
     if not (low <= number <= high) or (above and number == low):
         bracket = "(" if above else "["
         raise InputError(f"{name} must lie in {bracket}{low:g}, {high:g}], got {number:g}")
+
     return number
 
 
@@ -47,13 +49,17 @@ def contexts(context_BD: object, dim: int | None, *, look: bool = True) -> NDArr
     x_BD = np.asarray(context_BD)
     if x_BD.dtype.kind not in "fiub":
         raise InputError(f"contexts must be real numbers, got dtype {x_BD.dtype}")
+
     if x_BD.ndim != 2 or (dim is not None and x_BD.shape[1] != dim):
         width = "D" if dim is None else dim
         raise InputError(f"contexts must have shape (B, {width}), got {x_BD.shape}")
+
     if x_BD.dtype not in (np.float32, np.float64):
         x_BD = x_BD.astype(np.float64)
+
     if look:
         finite(x_BD)
+
     return x_BD
 
 
@@ -75,9 +81,11 @@ def arms(arm_B: object, rows: int, n_arms: int) -> Int:
         )
     if rows and index_B.dtype.kind not in "iu":
         raise InputError(f"arms must be whole numbers, got dtype {index_B.dtype}")
+
     if rows and (index_B.min() < 0 or index_B.max() >= n_arms):
         bad = index_B[(index_B < 0) | (index_B >= n_arms)][0]
         raise InputError(f"arm {bad} does not exist: the router has arms 0 to {n_arms - 1}")
+
     return index_B.astype(np.int64)
 
 
@@ -91,6 +99,7 @@ def payoffs(
             f"one payoff a context row is needed: {rows} rows, "
             f"payoffs {y_B.dtype} of shape {y_B.shape}"
         )
+
     y_B = y_B.astype(np.float64)
     ok_B = (y_B >= low) & (y_B <= high)
     if not ok_B.all():
@@ -98,6 +107,7 @@ def payoffs(
             f"payoff {y_B[~ok_B][0]} is outside [{low:g}, {high:g}]; "
             "nothing was learned from this call"
         )
+
     return y_B
 
 
@@ -112,6 +122,7 @@ def propensities(propensity_B: object, rows: int) -> Float:
         raise InputError(
             "propensities must lie in (0, 1]: an arm of probability 0 cannot have been drawn"
         )
+
     return p_B.astype(np.float64)
 
 
@@ -129,6 +140,7 @@ def stored(
     name = prefix + name
     if name not in state:
         raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")
+
     value = np.asarray(state[name])
     lengths = zip(shape, value.shape, strict=False)
     fits = value.ndim == len(shape) and all(n is None or n == m for n, m in lengths)
@@ -139,6 +151,7 @@ def stored(
         )
     if not np.isfinite(value).all():
         raise InputError(f"state {name!r} holds a value that is not finite")
+
     return value.copy()
 
 

@@ -29,6 +29,7 @@ def unit_rows(context_BD: AnyFloat) -> Float:
     norm_B = np.linalg.norm(rows_BD, axis=1, keepdims=True)
     out_BD: Float = np.zeros(rows_BD.shape)
     np.divide(rows_BD, norm_B, out=out_BD, where=norm_B > 0)
+
     return out_BD
 
 
@@ -68,4 +69,5 @@ def hash_rows(texts: Sequence[str], dim: int) -> Float:
             number = int.from_bytes(hashed, "little")
             # the lowest bit is the sign, the others choose the feature
             row_D[(number >> 1) % dim] += 1.0 if number & 1 else -1.0
+
     return unit_rows(rows_BD)

@@ -146,6 +146,7 @@ class RouterKind(Kind):
                     continue
                 if self.own or _is_plain(parameter.annotation):
                     options.setdefault(name, parameter)
+
         return options
 
     def checked(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,8 +158,10 @@ class RouterKind(Kind):
             if name not in self.options:
                 listed = ", ".join(sorted(self.options)) or "none"
                 raise OptionError("", f"{name} is no option of {self.name}; it takes {listed}")
+
         if self.check is not None:
             self.check(options)
+
         values = {
             name: _of_type(name, self.options[name].annotation, value)
             for name, value in options.items()
@@ -166,9 +169,11 @@ class RouterKind(Kind):
         missing = [n for n, p in self.options.items() if p.default is p.empty and n not in values]
         if missing:
             raise OptionError("", f"{self.name} needs the option {missing[0]!r}")
+
         # built once on a toy, so that a value out of range is found before anything is loaded
         if not self.own:
             self.build([str(values.get("arm", "first")), "second"], 1, values)
+
         return values
 
     def build(
@@ -197,6 +202,7 @@ class RouterKind(Kind):
             raise InputError(
                 f"router {self.name}: its constructor takes no n_arms, the number of arms"
             )
+
         return self.make(**wanted, **self.given, **options)
 
 
@@ -251,10 +257,12 @@ class OptionError(InputError):
 def _parameters(function: Callable[..., Any] | None) -> dict[str, inspect.Parameter]:
     if function is None:
         return {}
+
     try:
         signature = inspect.signature(function, eval_str=True)
     except (NameError, TypeError):  # annotations that only a type checker can read
         signature = inspect.signature(function)
+
     unnamed = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {name: p for name, p in signature.parameters.items() if p.kind not in unnamed}
 
@@ -269,6 +277,7 @@ def _is_plain(annotation: Any) -> bool:
 def _of_type(name: str, annotation: Any, value: Any) -> Any:
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return value
+
     from pydantic import TypeAdapter, ValidationError  # routers alone need numpy and SciPy only
 
     try:
@@ -305,6 +314,7 @@ class Table(Generic[SomeKind]):
                     f"{self.what} {kind.name!r} is declared by two files of {self.package}"
                 )
             by_name[kind.name] = kind
+
         return by_name
 
     def _declared(self) -> Iterator[SomeKind]:
@@ -339,6 +349,7 @@ class Table(Generic[SomeKind]):
                 f"{self.what} {name!r} is unknown{nearest(name, self.rows)}, "
                 "or package.module:Class"
             )
+
         kind = self.of.imported(name, import_path(name, self.what))
         self.own[name] = kind  # type: ignore[assignment]
         return kind  # type: ignore[return-value]
@@ -389,6 +400,7 @@ def import_path(path: str, what: str) -> Callable[..., Any]:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise InputError(f"{what} {path!r} is no import path; write package.module:Class")
+
     try:
         with here_importable():
             target: Any = importlib.import_module(module_name)
@@ -400,14 +412,17 @@ def import_path(path: str, what: str) -> Callable[..., Any]:
         raise InputError(
             f"{what} {path!r} cannot be imported: {type(error).__name__}: {message}"
         ) from error
+
     for part in name.split("."):
         target = getattr(target, part, None)
         if target is None:
             raise InputError(f"{what} {path!r}: module {module_name} has no {name!r}")
+
     if not callable(target):
         raise InputError(
             f"{what} {path!r} is a {type(target).__name__}; a class or a function is expected"
         )
+
     return target  # type: ignore[no-any-return]
 
 

@@ -194,6 +194,7 @@ def reads_contexts(router: Router) -> bool:
             return bool(router.reads_contexts)  # type: ignore[attr-defined]
         if "update" in vars(kind):
             return True
+
     return True
 
 

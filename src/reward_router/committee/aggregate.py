@@ -32,6 +32,7 @@ def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Fl
         raise InputError(
             f"scores must be (responses, {calibrator.n_arms} arms), got shape {scores.shape}"
         )
+
     raw = np.flatnonzero(~calibrator.calibrated_K & ~np.isnan(scores).all(axis=0))
     if raw.size:
         listed = ", ".join(f"{k} ({calibrator.n_labels_K[k]} labels)" for k in raw[:8])
@@ -39,6 +40,7 @@ def calibrated_scores(scores_NK: ArrayLike, calibrator: Calibrator | None) -> Fl
             f"uncalibrated arms cannot be aggregated: {listed}; "
             f"each needs {calibrator.min_labels} labelled margins"
         )
+
     columns = [calibrator.response_values(scores[:, k], k) for k in range(calibrator.n_arms)]
     return np.stack(columns, axis=1)
 

@@ -54,6 +54,7 @@ class Asker:
         step = self._step(row, frozenset(asked))
         if not asked or step.following is None:
             return step.following
+
         bounds = self._at(price)
         at_cap = len(asked) >= len(bounds)
         done = at_cap or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
@@ -73,6 +74,7 @@ class Asker:
         size = abs(margin)
         if not size > 0:
             return 0.0
+
         values, ranks, intercept, slope = self._curves[arm]
         right = bisect_left(values, size)
         if right == 0 or right == len(values):
@@ -82,6 +84,7 @@ class Asker:
             high = values[right]
             share = (ranks[right] - ranks[right - 1]) * (size - low) / (high - low)
             rank = ranks[right - 1] + share
+
         level = max(intercept + slope * (rank - 0.5), 0.0)
         return level if margin > 0 else -level
 
@@ -105,6 +108,7 @@ class Asker:
         z = self._plan.z_GK[row]
         if chosen.size == 0:
             return Step((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
+
         block = plan.corr_KK[np.ix_(chosen, chosen)]
         cross = plan.corr_KK[:, chosen]
         ridged = block + 1e-9 * np.eye(chosen.size)
@@ -115,6 +119,7 @@ class Asker:
         temperature = plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
         scale = 2 / plan.sd_K[chosen] * temperature
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
+
         return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:

@@ -56,6 +56,7 @@ class PricePacer:
                 f"a budget of {budget} an item is below {self.cost_L[-1]:.4g}, "
                 "what the first arm alone costs"
             )
+
         self.budget = float(budget)
         self.items = 0
         self.spent = 0.0

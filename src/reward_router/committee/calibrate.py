@@ -31,11 +31,13 @@ def rank_knots(size_P: Float) -> tuple[Float, Float]:
     values, counts = np.unique(size_P[size_P > 0], return_counts=True)
     if values.size == 0:
         return np.ones(1), np.full(1, 0.5)
+
     rank = (np.cumsum(counts) - counts / 2) / counts.sum()
     if values.size > KNOTS:
         keep = np.unique(np.linspace(0, values.size - 1, KNOTS).round().astype(np.int64))
         values = values[keep]
         rank = rank[keep]
+
     return values, rank
 
 
@@ -63,6 +65,7 @@ def _newton(
     used_K = used_PK.sum(0) + prior
     a = np.log(right_K / (used_K - right_K))
     b = np.zeros(u_PK.shape[1])
+
     for _ in range(NEWTON_STEPS):
         p_PK = _sigmoid(a + b * u_PK)  # equation (1)
         p_0 = _sigmoid(a)
@@ -84,6 +87,7 @@ def _newton(
         largest_b = np.abs(step_b).max(initial=0)
         if max(largest_a, largest_b) < 1e-9:
             break
+
     return a, b
 
 
@@ -123,6 +127,7 @@ class Calibrator:
                 "Calibrator needs n_arms >= 1, prior > 0, slope_precision > 0, min_labels >= 1; "
                 f"got {n_arms}, {prior}, {slope_precision}, {min_labels}"
             )
+
         self.n_arms = n_arms
         self.prior = prior
         self.slope_precision = slope_precision
@@ -161,6 +166,7 @@ class Calibrator:
         rank[:, flat] = 0.5
         a, b = fit_curves(rank, right, used, self.prior, self.slope_precision)
         self._set(a, np.where(flat, 0.0, b), used.sum(0).astype(np.int64), knots)
+
         return self
 
     def fit_signed(self, margins_PK: ArrayLike) -> Self:
@@ -173,6 +179,7 @@ class Calibrator:
         used = (size > 0).sum(0).astype(np.int64)
         # equation (2) with a = 1 and b = 1.2
         self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), used, knots)
+
         return self
 
     def fit_scaled(self, margins_PK: ArrayLike) -> Self:
@@ -191,6 +198,7 @@ class Calibrator:
             for most, scale in zip(largest_K, scale_K, strict=True)
         ]
         self._set(np.full(self.n_arms, 0.5), np.ones(self.n_arms), used.astype(np.int64), knots)
+
         return self
 
     def fit_sides(self, margins_PK: ArrayLike) -> Self:
@@ -238,6 +246,7 @@ class Calibrator:
         for k, (values, rank) in enumerate(self._knots):
             pad[0, k, : values.size] = values
             pad[1, k, : rank.size] = rank
+
         return {
             "intercept_K": self.intercept_K.copy(),
             "slope_K": self.slope_K.copy(),
@@ -252,11 +261,13 @@ class Calibrator:
                 f"state of {state['intercept_K'].shape[0]} arms "
                 f"does not fit a calibrator of {self.n_arms}"
             )
+
         padded = np.asarray(state["knots"], dtype=np.float64)
         knots = []
         for sizes, ranks in zip(padded[0], padded[1], strict=True):
             there = ~np.isnan(sizes)
             knots.append((sizes[there], ranks[there]))
+
         n_K = np.asarray(state["n_labels_K"], dtype=np.int64)
         self._set(
             np.array(state["intercept_K"], float), np.array(state["slope_K"], float), n_K, knots

@@ -118,6 +118,7 @@ class Committee:
                 f"vetoes must be arms below {cost.size} and leave one arm to judge, "
                 f"got {list(vetoes)}"
             )
+
         self.costs = cost
         self.price = float(price)
         self.max_calls = int(max_calls)
@@ -128,6 +129,7 @@ class Committee:
         self.seed = seed
         if budget is not None and not (np.isfinite(budget) and budget > 0):
             raise InputError(f"budget must be a finite cost > 0 an item, got {budget}")
+
         self.vetoes = tuple(sorted(set(vetoes)))
         self.budget = budget
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
@@ -225,6 +227,7 @@ class Committee:
         """
         if origin not in ("stream", "other"):
             raise InputError(f"origin must be stream or other, got {origin!r}")
+
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
         check_sides(label)
@@ -233,20 +236,24 @@ class Committee:
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
         if data.random_P.sum() < FEWEST_LABELS:
             return self
+
         drawn = data.take(data.random_P)
         setting = Setting(self._relative, self.max_calls, self.asked_price * self._unit)
         self.categories = names
         source = np.zeros(len(label), dtype=np.int64)
         if sources is not None:
             source = encode(sources, _names(sources), len(label))
+
         best = best_single(drawn.margins_PK, drawn.sign_P, setting.cost_K, setting.price)
         self.single = int(self.voters[best])
         carried = self.weights_rule == "auto" and origin == "other"
         self.free = signed_wins(data, source, setting, self.seed) if carried else None
+
         for candidates in self._candidates(origin):
             self._fit_one_of(candidates, data, setting)
             if self.playing:
                 break
+
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
 
@@ -277,6 +284,7 @@ class Committee:
         self.promise = None
         if held is not None and self.max_error is not None:
             plan, self.promise = promised(plan, held, self.max_error)
+
         fallback = weights == "signed" and "safe" in candidates
         self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed) if fallback else None
         self._take_plan(plan)
@@ -290,6 +298,7 @@ class Committee:
         """
         if self.plan is None or self.fallback is None or not self.playing:
             return None
+
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
         margins = check_margins(row_1K, self.n_arms)[:, self.voters]
         code = encode(None if category is None else [category], self.categories, 1)
@@ -297,6 +306,7 @@ class Committee:
         sign = np.where([label], 1.0, -1.0)
         ours, _ = walk(self.plan, margins, code, price)
         theirs, _ = walk(self.fallback, margins, code, price)
+
         return float(credit(ours, sign)[0] - credit(theirs, sign)[0])
 
     def fall_back(self) -> None:
@@ -317,6 +327,7 @@ class Committee:
         sure = np.abs(np.log(prob / (1 - prob)))
         if self.max_error is None:
             return np.asarray(sure == 0)
+
         threshold = float("inf") if self.promise is None else self.promise.threshold
         # a pair that meets the threshold up to rounding is answered
         return np.asarray(sure < threshold * (1 - 1e-12) - SURE)
@@ -368,6 +379,7 @@ class Committee:
         else:
             asked[:, self.single] = True
             log_odds = self._alone(vote)
+
         return self._after_vetoes(margins, log_odds, asked)
 
     def ungated(self, margins_PK: ArrayLike, categories: Sequence[str] | None = None) -> Float:
@@ -375,6 +387,7 @@ class Committee:
         margins = check_margins(margins_PK, self.n_arms)
         if self.plan is None:
             return np.full(len(margins), 0.5)
+
         category = encode(categories, self.categories, len(margins))
         price = self.price * self._unit
         log_odds, _ = walk(self.plan, margins[:, self.voters], category, price)
@@ -397,6 +410,7 @@ class Committee:
         asked_PK[refused_P != 0] = False
         asked_PK[:, vetoes] = ~np.isnan(verdict_PV)
         prob_P = sigmoid(np.where(refused_P != 0, refused_P, log_odds_P))
+
         return prob_P, asked_PK.sum(axis=1), asked_PK
 
     def next(
@@ -410,11 +424,13 @@ class Committee:
         for arm in self.vetoes:
             if arm not in asked:
                 return arm
+
         votes = self._votes(asked)
         if self.refusal(asked) != 0:
             return None
         if self._asker is None or not self.playing:
             return None if votes else self.single
+
         unit_price = (self.price if price is None else price) * self._unit
         column = self._asker.following(votes, self._row(category), unit_price)
         return None if column is None else int(self.voters[column])
@@ -428,6 +444,7 @@ class Committee:
                 log_odds = self._asker.log_odds(votes, self._row(category))
             else:
                 log_odds = self._single_log_odds(votes)
+
         return float(sigmoid(np.array(log_odds)))
 
     def _single_log_odds(self, votes: Mapping[int, float]) -> float:
@@ -438,6 +455,7 @@ class Committee:
         log_odds = SURE * (float(margin > 0) - float(margin < 0))
         if self._asker is None:
             return log_odds
+
         return log_odds + self._asker.verdict(column, margin)
 
     def pair_log_odds(self, arm: int, margins: Float) -> Float:
@@ -459,6 +477,7 @@ class Committee:
             if not arms:
                 return {}
             return {self.single if self.single in arms else arms[0]: 1.0}
+
         step = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category))
         return {int(self.voters[c]): w for c, w in zip(step.arms, step.weights, strict=True)}
 
@@ -514,9 +533,11 @@ class Committee:
         }
         if self.choice is not None:
             fixed |= self.choice.state()
+
         if self.fallback is not None:
             arrays = plan_arrays(self.fallback)
             fixed |= {f"fallback.{name}": value for name, value in arrays.items()}
+
         return fixed if self.plan is None else fixed | plan_arrays(self.plan)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -531,6 +552,7 @@ class Committee:
                 f"state of {arms} arms, {len(state['veto_log_odds'])} vetoes "
                 f"does not fit {self.n_arms}, {len(self.vetoes)}"
             )
+
         plan = plan_from(state, len(self.voters))
         second = {
             name.removeprefix("fallback."): value

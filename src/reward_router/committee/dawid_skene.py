@@ -52,6 +52,7 @@ class DawidSkene:
                 "DawidSkene needs n_arms >= 1, prior > 0, min_labels >= 1; "
                 f"got {n_arms}, {prior}, {min_labels}"
             )
+
         self.n_arms = n_arms
         self.prior = prior
         self.min_labels = min_labels
@@ -73,6 +74,7 @@ class DawidSkene:
             lean = np.tanh(verdict @ self.weights_K / 2)
             if moved < 1e-9:
                 break
+
         self.status = "untested"
         return self
 
@@ -96,12 +98,14 @@ class DawidSkene:
         label = check_labels(labels_P, len(margins))
         if len(label) < self.min_labels:
             return self.status
+
         sign = np.where(label, 1.0, -1.0)
         vote_P = 0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign
         right_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]
         vote = float(vote_P.mean())
         best = float(right_PK.mean(0).max())
         self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
+
         return self.status
 
     def state_dict(self) -> State:

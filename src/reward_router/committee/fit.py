@@ -68,11 +68,13 @@ class Shape(NamedTuple):
         blank = Calibrator(rows.margins_PK.shape[1])
         if self.weights == "safe":
             return blank.fit(rows.margins_PK, rows.label_P)
+
         without_labels = {
             "signed": blank.fit_signed,
             "mean": blank.fit_scaled,
             "vote": blank.fit_sides,
         }
+
         return without_labels[self.weights](rows.margins_PK)
 
     def moments(self, v_PK: Float, weight_P: Float) -> Moments:
@@ -108,6 +110,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     if shape.learns_little:
         path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
         return _final(data, random, Chosen(path, 1.0, False), shape, prices_L)
+
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     best = int(np.argmin([loss.mean() for loss in losses]))
@@ -118,6 +121,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     clear = bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
     use = clear and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
+
     return _final(data, random, Chosen(path, INTENSITIES[best], use), shape, prices_L)
 
 
@@ -167,6 +171,7 @@ class _FoldFit:
         )
         seen = (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1)
         row = np.where(seen, self.test_category_P + 1, 0)
+
         return path_of_rows(self.x_PK, row, order, weight)[None]
 
 
@@ -189,6 +194,7 @@ def discriminants(
         seen = category_P >= 0
         own = category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)
         z = np.vstack([z, np.where((own > 0).any(axis=1, keepdims=True), own, z)])
+
     corr = np.repeat(shrink_correlation(moment, intensity)[None], len(z), axis=0)
     order, weight = shape.order_and_weights(z, corr, moment.sd_K)
     return z, order, weight
@@ -208,6 +214,7 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
     along = np.where(order[0] >= 0, shape.cost_K[np.maximum(order[0], 0)], 0.0)
     bound = boundaries(steps, along, prices_L)
     cost = [_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))]
+
     return Plan(
         calibrator,
         z_GK=z,

@@ -136,6 +136,7 @@ class Choice:
         figures = {}
         for name, row in zip(names, self.table.tolist(), strict=True):
             figures[name] = dict(zip(columns, row, strict=True))
+
         gate = self.gate(rule)
         return {
             "weights": self.weights,
@@ -194,6 +195,7 @@ def chosen_weights(
             return False
         if not others:
             return True
+
         runner_up = _pick(trials, others, setting, group_P)
         return _gap(trials, weights, runner_up, setting, group_P).settled()
 
@@ -202,15 +204,18 @@ def chosen_weights(
     if floor:
         behind = (_behind(trials, candidates, setting, group_P, d) for d in range(len(DISCOUNTS)))
         stage = next((d for d, accuracy in enumerate(behind) if accuracy <= FLOOR), 0)
+
     at = _at_stage(trials, candidates, stage)
     discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
     weights = _pick(at, candidates, discounted_setting, group_P)
     rows = []
+
     for name in (*candidates, *OF_ALL, SINGLE):
         trial = at[name]
         gap = _gap(at, name, SINGLE, None, group_P)
         means = trial.right_PR.mean(), trial.cost_PR.mean(), trial.calls_PR.mean()
         rows.append([*means, gap.mean, gap.lower(z) if name != SINGLE else 0.0])
+
     between = _gap(at, weights, SINGLE, None, group_P).between
     foldings = at[SINGLE].right_PR.shape[1]
     return Choice(
@@ -248,9 +253,11 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
     safe = [name for name in candidates if name != "signed"]
     if not safe:
         return "signed"
+
     best = max(safe, key=lambda name: utility[name])
     if "signed" not in candidates:
         return best
+
     gap = _gap(trials, "signed", best, setting, group_P)
     return "signed" if gap.lower() > 0 else best
 
@@ -273,6 +280,7 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     """
     if len(np.unique(source_P)) < 2:
         return None
+
     by_source = over_sources(data, source_P, setting, seed)
     signed_P = np.concatenate([trials["signed"].right_PR[:, 0] for _, trials in by_source])
     safe_P = np.concatenate([trials["safe"].right_PR[:, 0] for _, trials in by_source])
@@ -283,4 +291,5 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     lower = gain.lower(Z95)
     opened = lower > 0 and worst >= 0
     means = float(signed_P.mean()), float(safe_P.mean())
+
     return Gate(opened, *means, gain.mean, lower, float(calls_P.mean()), len(group_P))

@@ -54,9 +54,11 @@ def check_margins(margins_PK: ArrayLike, n_arms: int | None = None) -> Float:
             f"margins have {margins.shape[1]} columns for {n_arms} arms: "
             "one column an arm, NaN where missing"
         )
+
     if np.isinf(margins).any():
         infinite = int(np.isinf(margins).sum())
         raise InputError(f"margins hold {infinite} infinite values: use NaN for a missing score")
+
     return margins
 
 
@@ -71,6 +73,7 @@ def check_labels(labels_P: ArrayLike, n_rows: int) -> NDArray[np.bool_]:
         raise InputError(
             "labels must be true (a is better) or false; drop rows without a label before fitting"
         )
+
     return labels.astype(np.bool_)
 
 
@@ -103,6 +106,7 @@ def labelled_rows(
         group = np.arange(n)
     else:
         _, group = np.unique(np.asarray(groups), return_inverse=True)
+
     weight = np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
     drawn = np.ones(n, dtype=bool) if random is None else np.asarray(random, dtype=bool)
     for name, column in (("groups", group), ("weights", weight), ("random", drawn)):
@@ -110,8 +114,10 @@ def labelled_rows(
             raise InputError(
                 f"{name} must be ({n},), one a row of margins, got shape {column.shape}"
             )
+
     if not (np.isfinite(weight) & (weight >= 0)).all():
         raise InputError("weights must be finite and >= 0: they are inverse propensities")
+
     return Labelled(margins_PK, label_P, np.asarray(group), category_P, drawn, weight)
 
 
@@ -123,6 +129,7 @@ def encode(categories: Sequence[str] | None, names: tuple[str, ...], n_rows: int
         raise InputError(
             f"categories or sources must name all {n_rows} rows, got {len(categories)}"
         )
+
     code = {name: c for c, name in enumerate(names)}
     return np.array([code.get(str(name), -1) for name in categories], dtype=np.int64)
 

@@ -101,6 +101,7 @@ class LabelStore:
         """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
         if not 0 < propensity <= 1:
             raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
+
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
         self.margins.append(check_margins(row_1K, self.n_arms)[0])
         self.labels.append(bool(label))
@@ -116,6 +117,7 @@ class LabelStore:
         """
         if len(set(self.labels)) < 2:
             return False
+
         named = any(self.categories)
         scale = 1.0 if all(self.random) else self._random_share()
         weight = np.array(self.weights) * scale
@@ -128,6 +130,7 @@ class LabelStore:
             random=np.array(self.random),
             origin="stream",
         )
+
         return True
 
     def _random_share(self) -> float:
@@ -172,14 +175,17 @@ def label_value(
     margins = check_margins(margins_PK, committee.n_arms)
     if committee.plan is None:
         return np.zeros(len(margins))
+
     plan = committee.plan
     vote = margins[:, committee.voters]
     prob = committee.ungated(margins, categories)
     leverage = np.zeros(len(margins))
+
     if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
         x = plan.calibrator.log_odds(vote) / plan.sd_K
         ridged = plan.corr_KK + 1e-6 * np.eye(x.shape[1])
         leverage = (x * np.linalg.solve(ridged, x.T).T).mean(axis=1)
+
     single_side = np.sign(np.nan_to_num(margins[:, committee.single]))
     differ = single_side != np.sign(np.round(prob - 0.5, 12))
     return np.asarray(prob * (1 - prob) * (differ + leverage))
@@ -196,9 +202,11 @@ def ask_label(
         raise InputError(
             f"need one unit a value and wanted >= 0, got {len(units)}, {len(value_P)}, {wanted}"
         )
+
     n = len(value_P)
     total = float(value_P.sum())
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
     propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
     drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity
+
     return drawn, propensity

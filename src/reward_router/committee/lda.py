@@ -48,6 +48,7 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     # an arm below a coin says nothing; the other arms' mean must not lend it a voice
     speaks_K = (v_PK != 0).any(axis=0)
     z_K = np.where(speaks_K, shrink_mean(mu / sd, n), 0.0)
+
     return Moments(z_K, sd, corr, family_target(corr), n)
 
 
@@ -71,6 +72,7 @@ def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Floa
             block = corr_KK[np.ix_(member, member)]
             pairs = member.size * (member.size - 1)
             target[np.ix_(member, member)] = (block.sum() - member.size) / pairs
+
     np.fill_diagonal(target, 1.0)
     return target
 
@@ -84,6 +86,7 @@ def _components(linked_KK: NDArray[np.bool_]) -> Int:
         if (spread == label).all():
             break
         label = spread
+
     return label
 
 
@@ -106,6 +109,7 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     noise = 1 / np.maximum(count, 1)[:, None]
     spread_K = np.maximum((gap[seen] ** 2 - noise[seen]).mean(0), 0.0)
     shrunk_gap = gap * spread_K / (spread_K + noise)
+
     return np.where(seen[:, None], moment.z_K + shrunk_gap, moment.z_K)
 
 
@@ -124,6 +128,7 @@ def greedy_order(
     group = np.arange(len(z))
     order = np.full((len(z), length), -1)
     open_GK = np.ones(z.shape, dtype=bool)
+
     for t in range(length):
         var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
         alive = open_GK & (var > SPENT) & (signed | (z > 0))
@@ -133,12 +138,14 @@ def greedy_order(
         order[useful, t] = pick[useful]
         if not useful.any():
             break
+
         open_GK[group, pick] = False
         # condition z and R on the arm picked: the Schur complement, a rank-1 update
         scale = np.where(useful, 1 / np.maximum(var[group, pick], SPENT), 0.0)
         column = cov[group, :, pick] * scale[:, None]
         z = z - column * z[group, pick][:, None]
         cov -= column[:, :, None] * cov[group, pick][:, None, :]
+
     return order
 
 
@@ -161,7 +168,9 @@ def prefix_weights(
         for t in range(size):
             upto = slice(t + 1)
             out[g, t, upto] = prefix_solve(block[upto, upto], z[upto], signed) * scale[upto]
+
         out[g, size:] = out[g, size - 1] if size else 0.0
+
     return out
 
 
@@ -174,6 +183,7 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
     free = np.linalg.solve(ridged, z_S)
     if signed or (free >= 0).all():
         return np.asarray(free)
+
     from scipy.optimize import nnls
 
     factor = np.linalg.cholesky(ridged)

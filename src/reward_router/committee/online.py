@@ -72,6 +72,7 @@ class OnlineCommittee:
         """Own the committee; nothing is labelled yet."""
         if start not in ("vote", "dawid_skene"):
             raise InputError(f"start must be 'vote' or 'dawid_skene', got {start!r}")
+
         self.committee = committee
         self.policy = policy or LabelPolicy()
         self.start = start
@@ -130,6 +131,7 @@ class OnlineCommittee:
             pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:size]
         else:
             pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:size]
+
         return (*self.committee.vetoes, *(int(k) for k in voters[pick]))
 
     def _ballot_size(self) -> int:
@@ -172,6 +174,7 @@ class OnlineCommittee:
             return Panel(
                 self.committee, n_responses, category, price=self.price, first=first, quorum=quorum
             )
+
         votes = self._votes()
         ballot = self.ballot(unit, step)
         return Panel(
@@ -182,10 +185,12 @@ class OnlineCommittee:
         """P(a better); while voting it is the weighted vote."""
         if not self.voting:
             return self.committee.posterior(asked, category)
+
         weight_of = self._votes()
         sides = {arm: float(np.sign(np.nan_to_num(margin))) for arm, margin in asked.items()}
         total = sum(weight_of[arm] * side for arm, side in sides.items() if arm in weight_of)
         refusal = self.committee.refusal(asked)
+
         return float(sigmoid(np.array(refusal if refusal else total)))
 
     @property
@@ -196,9 +201,11 @@ class OnlineCommittee:
         """
         if self.committee.max_error is None:
             return 0.5
+
         promise = self.committee.promise
         if promise is None or not promise.kept or self.voting:
             return 1.0
+
         return float(sigmoid(np.array(promise.threshold - SURE)))
 
     def abstains(self, prob_P: ArrayLike) -> NDArray[np.bool_]:
@@ -299,14 +306,17 @@ class OnlineCommittee:
         if not random and propensity is None:
             self.dropped_labels += 1
             return None
+
         weight = 1.0 if random else float(propensity or 0.0)
         advantage = self.committee.advantage(margins_K, label, category or None) if random else None
         self.store.add(margins_K, label, group, category, random, weight)
         fell_back = advantage is not None and self.watch.tell(advantage)
         if fell_back:
             self.committee.fall_back()
+
         if self.store.n_random >= self._due:
             return self._refit(step, fell_back)
+
         return self._entry(step, fell_back) if fell_back else None
 
     def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
@@ -316,12 +326,15 @@ class OnlineCommittee:
             drawn = np.array(self.store.random)
             rows = np.array(self.store.margins)[drawn][:, self.committee.voters]
             self.guess.audit(rows, np.array(self.store.labels)[drawn])
+
         if not self.store.fit(self.committee):
             return None
+
         self._pace()
         self.watch.start()
         later = [size for size in SCHEDULE if size > n]
         self._due = later[0] if later else int(np.ceil(n * GROWTH))
+
         return self._entry(step, fell_back)
 
     def _entry(self, step: int, fell_back: bool) -> Refit:
@@ -340,6 +353,7 @@ class OnlineCommittee:
             fell_back=fell_back,
         )
         self.refits.append(entry)
+
         return entry
 
     @property
@@ -354,6 +368,7 @@ class OnlineCommittee:
             "false_alarm": FALSE_ALARM,
             "fell_back": self.committee.barred,
         }
+
         return self.committee.summary | {"watch": watch}
 
     def state_dict(self) -> State:
@@ -364,6 +379,7 @@ class OnlineCommittee:
         state["unlabelled"] = np.array(self.unlabelled).reshape(-1, len(self.committee.voters))
         state |= {f"spending.{k}": v for k, v in self._spending.items()}
         state["watch"] = self.watch.numbers()
+
         return state | {"counts": np.array([self.extra_cost, self.dropped_labels, self._due])}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -375,6 +391,7 @@ class OnlineCommittee:
         self._spending = _part(state, "spending.")
         if "watch" in state:
             self.watch.load(state["watch"])
+
         self._pace()
         cost, dropped, due = state["counts"].tolist()
         self.extra_cost = float(cost)

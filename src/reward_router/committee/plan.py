@@ -86,6 +86,7 @@ def paced_walk(
         stop = path_T >= at_price(plan.bound_TL, pacer.price * unit, plan.prices_L)
         last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
         pacer.record(spent_GT[row[p], last[p]])
+
     return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
 
 

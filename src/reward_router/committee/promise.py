@@ -108,11 +108,14 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
         answered_P, wrong_P = outcome(path_PT, end_P, threshold, held.sign_P)
         if len(np.unique(held.group_P[answered_P > 0])) < fewest:
             continue  # no test of so few has power, and none is made
+
         n, wrong = effective(answered_P, wrong_P, held.group_P)
         if tail(wrong, n, max_error) > 1 - CONFIDENCE:
             break
+
         counts = int(answered_P.sum()), int(wrong_P.sum())
         best = Promise(max_error, threshold, len(end_P), *counts, upper(wrong, n))
+
     return _asking_until(plan, best.threshold if best.kept else 0.0), best
 
 
@@ -126,6 +129,7 @@ def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tupl
     answered_P = sure.any(axis=1)
     verdict_P = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
     wrong_P = answered_P & (verdict_P * sign_P < 0)
+
     return answered_P.astype(np.float64), wrong_P.astype(np.float64)
 
 
@@ -141,6 +145,7 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
         # without both outcomes the effect cannot be estimated: prompts count once
         prompts = float(len(np.unique(group_P[answered_P > 0])))
         return prompts, prompts * share
+
     _, index = np.unique(group_P, return_inverse=True)
     per_prompt = np.bincount(index, wrong_P - share * answered_P)
     effect = max(float((per_prompt**2).sum()) / (n * share * (1 - share)), 1.0)

@@ -93,6 +93,7 @@ def rank(
         raise InputError(
             f"scores must be (responses, {committee.n_arms} arms), got shape {scores.shape}"
         )
+
     return judge_responses(
         committee, lambda arm: scores[:, arm], len(scores), category, price, None, quorum
     )
@@ -114,6 +115,7 @@ def pair_weights(
             "min_confidence must be in [0.5, 1) and how 'drop' or 'weight', "
             f"got {min_confidence} and {how!r}"
         )
+
     low = confidence < min_confidence
     share = 0.0 if how == "drop" else (2 * confidence - 1) / max(2 * min_confidence - 1, 1e-9)
     return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
@@ -154,6 +156,7 @@ class Panel:
             raise InputError(
                 f"need n_responses >= 1 and quorum in (0, 1], got {n_responses} and {quorum}"
             )
+
         self.committee = committee
         self.n = n_responses
         self.category = category
@@ -182,6 +185,7 @@ class Panel:
         for veto in self.committee.vetoes:
             if veto not in self.scores:
                 return veto
+
         open_N = self.refusal_N == 0
         if open_N.sum() < 2 and self.n > 1 and open_N.any():
             return None
@@ -189,19 +193,23 @@ class Panel:
             return next((arm for arm in self.ballot if arm not in self.scores), None)
         if not self.verdict and self.first is not None:
             return self.first
+
         return self._following(open_N)
 
     def _following(self, open_N: NDArray[np.bool_]) -> int | None:
         if self.n < 2:
             return None if self.verdict else self.committee.following((), self.category)
+
         arm = self.committee.following(tuple(self.verdict), self.category)
         if arm is None or not self.verdict:
             return arm
+
         log_odds = self.log_odds()
         best = self._best(log_odds)
         rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
         bound = self.committee.bound(len(self.verdict), self.price)
         decided = np.abs(log_odds[best, rivals]) >= bound
+
         return None if decided.mean() >= self.quorum else arm
 
     def tell(self, arm: int, scores: ArrayLike) -> None:
@@ -211,12 +219,14 @@ class Panel:
             raise InputError(
                 f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}"
             )
+
         self.scores[arm] = score
         if arm in self.committee.vetoes:
             self.calls += int((~np.isnan(score)).sum())
             trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
             self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
             return
+
         self.calls += self.n
         self.scored_N |= ~np.isnan(score)
         margin_NN = score[:, None] - score[None, :]
@@ -232,8 +242,10 @@ class Panel:
             weights = dict.fromkeys(self.verdict, 1.0)
         else:
             weights = self.committee.weights(tuple(self.verdict), self.category)
+
         for arm, weight in weights.items():
             out += weight * self.verdict[arm]
+
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
         return np.where(gap != 0, gap, out)
 

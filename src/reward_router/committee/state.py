@@ -38,6 +38,7 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     """The plan of a state, or None where the state was saved before a fit."""
     if "z_GK" not in state:
         return None
+
     calibrator = Calibrator(n_arms)
     curves = {
         name.removeprefix("curve."): value
@@ -46,10 +47,12 @@ def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> Plan | None:
     }
     calibrator.load_state_dict(curves)
     arrays = {name: np.array(state[name]) for name in ARRAYS}
+
     if "weights" in state:
         weights = str(state["weights"])
     else:  # as states said it before there were four kinds of weights
         weights = "signed" if state["signed"] else "safe"
+
     return Plan(
         calibrator,
         **arrays,

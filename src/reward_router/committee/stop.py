@@ -38,6 +38,7 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
     now = np.maximum(sigmoid(grid), sigmoid(-grid))[:, None]  # equation (1)
     value = np.repeat(now, len(prices_L), axis=1)
     bound = np.zeros((n_stages, len(prices_L)))
+
     for t in range(n_stages - 1, 0, -1):
         step_Q = np.quantile(increments_PT[:, t], QUANTILES)
         go_on = _expectation(value, step_Q, grid) - prices_L * cost_T[t]
@@ -45,6 +46,7 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
         # half a step beyond the last grid point that wins, 0 where none does
         bound[t - 1] = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0).max(axis=0)
         value = np.maximum(now, go_on)  # equation (2)
+
     return bound
 
 
@@ -59,6 +61,7 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     ahead = np.zeros_like(value_GL)
     for low, part in zip(np.floor(shift_Q).astype(int) + size, shift_Q % 1, strict=True):
         ahead += (1 - part) * padded[low : low + size] + part * padded[low + 1 : low + 1 + size]
+
     ahead /= len(step_Q)
     up = sigmoid(grid_G)[:, None]
     return np.asarray(up * ahead + (1 - up) * ahead[::-1])
@@ -71,10 +74,12 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
     """
     if len(prices_L) == 1:
         return np.asarray(bound_TL[..., 0])
+
     log_prices = np.log(np.maximum(prices_L, 1e-6))
     place = np.interp(np.log(max(price, 1e-6)), log_prices, np.arange(len(prices_L)))
     low = min(int(place), len(prices_L) - 2)
     share = place - low
+
     return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
 
 
@@ -93,6 +98,7 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
         step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
         log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
+
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])
     return np.asarray(np.exp((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
 

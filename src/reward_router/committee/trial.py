@@ -149,8 +149,10 @@ def nested_trials(
             trials = {name: trials[name].joined(trial) for name, trial in more.items()}
         else:
             trials = more
+
         if number + 1 >= FEWEST_FOLDINGS and settled(trials):
             break
+
     return trials
 
 
@@ -161,6 +163,7 @@ def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number
     stages = []
     for name in candidates:
         stages += [discounted(name, d) for d in range(len(DISCOUNTS))]
+
     table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
     for f in np.unique(fold_P):
         held_P = fold_P == f
@@ -170,9 +173,11 @@ def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number
         table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
         for name in OF_ALL:
             table[name][:, where] = _of_all(name, train, test, setting)
+
         for name in candidates:
             for d, rows in enumerate(_judged(train, test, setting, name, number)):
                 table[discounted(name, d)][:, where] = rows
+
     return {name: _trial(rows[:, drawn_P]) for name, rows in table.items()}
 
 
@@ -205,6 +210,7 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
         value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
+
     right_P = credit(value_P, test.sign_P)
     cost_P = np.full_like(right_P, setting.cost_K.sum())
     calls_P = np.full_like(right_P, len(setting.cost_K))
@@ -221,6 +227,7 @@ def _judged(
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
         right_P = credit(log_odds_P, test.sign_P)
         judged.append(np.stack([right_P, asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+
     return judged
 
 
@@ -240,5 +247,7 @@ def over_sources(
         for name in ("safe", "signed"):
             at_full_price = _judged(train, test, setting, name, seed)[0]
             trials[name] = _trial(at_full_price)
+
         by_source.append((here_P & data.random_P, trials))
+
     return by_source

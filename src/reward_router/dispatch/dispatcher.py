@@ -115,6 +115,7 @@ class Dispatcher:
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; "
                 "allowed at least 1 and at least 0"
             )
+
         self.router = router
         self.seed = int(seed)
         self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
@@ -179,6 +180,7 @@ class Dispatcher:
             for i, key in enumerate(keys):
                 if key in rows:
                     same_unit(rows[key], units[i], x[i], int(counts[i]), by)
+
             fresh = [i for i, key in enumerate(keys) if key not in rows]
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
@@ -186,9 +188,11 @@ class Dispatcher:
                     drawn = self._draw(state, x[fresh], [unit.name for unit in new], step)
                 else:
                     drawn = self._undrawn(len(new), len(state.present), by)
+
                 decided = self._decided(state, x[fresh], new, step, drawn)
                 self._record(state, decided, x[fresh])
                 rows |= {row.id: row for row in decided}
+
             return [receipt(state, rows[key]) for key in keys]
 
     def _draw(self, state: FoldState, x: NDArray[Any], units: list[str], step: int) -> _Drawn:
@@ -206,6 +210,7 @@ class Dispatcher:
         else:
             probs_BK = self._believed(x)
             probs_BK, forced_B = force(probs_BK, pulls_K, self.warmup, self.seed, step, units)
+
         u_B = np.array([keyed.uniform(self.seed, "arm", step, unit) for unit in units])
         place_B, propensity_B = choose(probs_BK, u_B)
         chosen = [state.present[place] for place in place_B.tolist()]
@@ -238,6 +243,7 @@ class Dispatcher:
                 forced=int(drawn.forced[i]),
             )
             rows.append(row)
+
         return rows
 
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
@@ -288,16 +294,19 @@ class Dispatcher:
             key = inputs.key_of(decision_id)
             number = inputs.payoff(value, kind)
             reports.append(paying.Report(decision_id, key, number, raw, source, kind))
+
         with self._lock:
             state = self._live.fresh()
             recorded = self.ledger.find([r.key for r in reports])
             verdicts = paying.sort_out(reports, recorded)
             new = [r for r, is_new in zip(reports, verdicts, strict=True) if is_new]
+
             if new:
                 decided = [recorded[r.key][0] for r in new]
                 events = paying.events(state, new, decided, self.ledger.last_seq + 1)
                 rows = [e.row if isinstance(e, Payment) else e for e in events]
                 self._live.commit(rows, events)
+
             return verdicts
 
     # the rest of the record -----------------------------------------------------------------------
@@ -359,6 +368,7 @@ class Dispatcher:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
+
             self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
 
     def remove_arm(self, name: str) -> None:
@@ -372,6 +382,7 @@ class Dispatcher:
                 raise InputError(
                     f"arm {name!r} cannot be removed; arms: {self.arms}, and at least one stays"
                 )
+
             self._change(Action.ARM_REMOVED, name)
 
     def reset_scaler(self) -> None:

@@ -65,11 +65,13 @@ def among(
     restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
     if not restricted_B.any():
         return _spread(ask(context_BD), len(allowed_BK))
+
     probs_BK = np.empty(allowed_BK.shape)
     if not restricted_B.all():
         free_B = np.logical_not(restricted_B)
         free_BK = ask(_part(context_BD, free_B))
         probs_BK[free_B] = _spread(free_BK, int(free_B.sum()))
+
     masks, which_R = np.unique(allowed_BK[restricted_B], axis=0, return_inverse=True)
     rows_R = np.flatnonzero(restricted_B)
     for number, allowed_K in enumerate(masks):
@@ -78,6 +80,7 @@ def among(
         chosen_B[rows] = True
         lowered = _lowered(router, _part(context_BD, chosen_B), allowed_K, forced)
         probs_BK[rows] = _spread(masked(lowered, allowed_K[None], stand_in), len(rows))
+
     return probs_BK
 
 
@@ -94,8 +97,10 @@ def masked(probs_BK: Float, allowed_BK: Mask, stand_in: int | None = None) -> Fl
         named_BK[:, stand_in] = 1.0
         stands_B1 = np.broadcast_to(allowed_BK, kept_BK.shape)[:, [stand_in]]
         even_BK = np.where(stands_B1, named_BK, even_BK)
+
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled_BK = kept_BK / total_B1
+
     return np.asarray(np.where(total_B1 > 0, scaled_BK, even_BK))
 
 
@@ -106,13 +111,16 @@ def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool
     """
     if not isinstance(router, Penalised):
         return router.probs(context_BD) if forced else believed(router, context_BD)
+
     penalty_K = np.where(allowed_K, 0.0, OUT_OF_SIGHT)
     if not isinstance(router, Forced):
         return router.probs(context_BD, penalty_K)
+
     if forced:
         probs_BK = router.probs(context_BD, penalty_K)
         if (probs_BK[:, allowed_K].sum(axis=1) > 0).all():
             return probs_BK
+
     return router.probs(context_BD, penalty_K, forced=False)
 
 
@@ -142,6 +150,7 @@ def rested(
         probs_BK = np.zeros((rows, len(present)))
         probs_BK[:, present.index(_last_resort(breaker, arms))] = 1.0
         return probs_BK, np.zeros(rows, dtype=bool)
+
     working = [arm for arm in arms.fallback if arm in present and arm not in breaker.resting]
     stand_in = present.index(working[0]) if working else None
     probs_BK = among(router, context_BD, np.tile(allowed_K, (rows, 1)), stand_in)
@@ -152,15 +161,18 @@ def rested(
     )
     probs_BK = probs_BK.copy()
     taken: set[int] = set()
+
     for k in np.flatnonzero(~allowed_K).tolist():
         row = next((i for i in range(breaker.waits(present[k]), rows) if i not in taken), None)
         if row is None:
             continue
         if not breaker.drawn(present[k]) and believed(router, context_BD[row : row + 1])[0, k] == 0:
             continue
+
         taken.add(row)
         probs_BK[row] = np.eye(len(present))[k]
         forced_B[row] = False
+
     return probs_BK, forced_B
 
 
@@ -176,4 +188,5 @@ def _last_resort(breaker: Breaker, arms: Present) -> int:
             "why, and try again once one is back: "
             "the next call asks the arm whose pause ends first"
         )
+
     return candidates[0]

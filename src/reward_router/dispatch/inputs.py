@@ -28,17 +28,21 @@ def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
         x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:
         raise InputError(f"contexts: {error}; allowed real numbers of shape (B, D)") from None
+
     if x.ndim != 2 or x.shape[1] < 1 or dim not in (None, x.shape[1]):
         raise InputError(f"contexts of shape {x.shape}; allowed (B, {'D' if dim is None else dim})")
+
     if single:
         with np.errstate(over="ignore"):  # an overflow is not finite, refused below
             x = x.astype(np.float32)
+
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
         raise InputError(
             f"contexts: row {row}, feature {column} is {x[row, column]}; "
             "allowed finite numbers of this dtype"
         )
+
     return np.ascontiguousarray(x)
 
 
@@ -46,14 +50,17 @@ def units(ids: Sequence[str], rows: int) -> list[str]:
     """One unit id a context, none twice. InputError otherwise."""
     if isinstance(ids, str):
         raise InputError(f"unit ids {ids!r}; allowed a sequence of strings, not one string")
+
     named = [text(each, "unit id") for each in ids]
     if len(named) != rows:
         raise InputError(f"route: {rows} contexts but {len(named)} unit ids; allowed one each")
+
     if len(set(named)) != len(named):
         twice = next(u for i, u in enumerate(named) if u in named[:i])
         raise InputError(
             f"route: unit id {twice!r} occurs twice in one call; a (step, unit) is decided once"
         )
+
     return named
 
 
@@ -81,6 +88,7 @@ def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
             f"n_units={n_units!r}; allowed one whole number of at least 1, "
             f"or one for each of {rows} rows"
         )
+
     return np.broadcast_to(counts.astype(np.int64), rows)
 
 
@@ -115,12 +123,14 @@ def text(value: str, what: str) -> str:
     """Any Unicode text. InputError where it is no string or holds half of a surrogate pair."""
     if not isinstance(value, str):
         raise InputError(f"{what} {value!r}; allowed a string")
+
     try:
         value.encode()
     except UnicodeEncodeError:
         raise InputError(
             f"{what} {value!r} holds half of a surrogate pair; allowed any Unicode text"
         ) from None
+
     return str(value)
 
 
@@ -132,6 +142,7 @@ def payoff(value: float, kind: str) -> float:
             f"payoff {number!r}; allowed 0 to 1 (give raw payoffs to feedback_raw); "
             "nothing was changed"
         )
+
     return number
 
 
@@ -157,9 +168,11 @@ def key_of(decision_id: str) -> bytes:
         key = bytes.fromhex(decision_id)
     except (TypeError, ValueError):
         key = b""
+
     if len(key) != 16:
         raise LedgerError(
             f"decision id {decision_id!r} is not in the ledger (an id has 32 hexadecimal digits); "
             "nothing was changed"
         )
+
     return key

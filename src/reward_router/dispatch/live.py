@@ -46,18 +46,21 @@ class Live:
             "scaler": [scaler.low, scaler.high, scaler.warmup, scaler.window],
         }
         recorded = ledger.meta("binding")
+
         if recorded is None:
             ledger.begin(binding, state.state_dict(), state.head())
         else:
             if "breaker" not in recorded:  # begun before there was one
                 ledger.bind({**recorded, "breaker": binding["breaker"]})
                 recorded["breaker"] = binding["breaker"]
+
             for key, value in binding.items():
                 if recorded.get(key) != value:
                     raise InputError(
                         f"{ledger.path}: {key} is {recorded.get(key)!r} in the ledger, "
                         f"{value!r} here"
                     )
+
         self._rebuild()
 
     def _rebuild(self) -> None:
@@ -67,6 +70,7 @@ class Live:
             raise LedgerError(
                 f"{self.ledger.path}: no snapshot in it is whole, so the state cannot be rebuilt"
             )
+
         seq, head, arrays = newest
         self._applied = -1
         self._state.load(arrays, head, self.ledger, seq)
@@ -96,12 +100,14 @@ class Live:
         self.ledger.append(rows)
         # Whoever finds this knows that the state is not the fold of the ledger, and builds it anew.
         self._applied = -1
+
         try:
             self._state.apply(events)
         except BaseException as error:
             # Whatever a router raises: what it cannot learn must not stay, or no fold ends.
             self.ledger.rewind(before, f"refused by the router: {type(error).__name__}: {error}")
             raise
+
         self._applied = self.ledger.last_seq
         self._writing = False
         if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:

@@ -42,12 +42,15 @@ def sort_out(
             raise LedgerError(
                 f"decision {r.decision_id!r} is not in the ledger; nothing was changed"
             )
+
         _, paid = recorded[r.key]
         if paid is not None:
             _same(r, paid.raw if paid.kind == "raw" else paid.scaled, paid.kind)
         elif r.key in new:
             _same(r, new[r.key].value, new[r.key].kind)
+
         verdicts.append(paid is None and new.setdefault(r.key, r) is r)
+
     return verdicts
 
 
@@ -68,6 +71,7 @@ def events(
     if reports[0].kind == "payoff":
         raw = [r.raw for r in reports]
         return list(_payments(state, reports, rows, raw, values, first_seq))
+
     # Raw payoffs: as many as are still lacking are held back, without a scaled value.
     lacking = state.lacking
     wait = min(lacking, len(rows))
@@ -76,17 +80,20 @@ def events(
     held = [*state.held, *waiting]
     held_raw = [cast(float, p.row.raw) for p in held]
     out: list[Payment | Released] = list(waiting)
+
     # The last one that was lacking releases all of them, scaled together.
     if 0 < lacking == wait:
         seqs = np.array([p.row.seq for p in held], dtype=np.int64)
         together = np.array(state.scaler.scale_together(held_raw))
         out.append(Released(first_seq + wait, pack(seqs), pack(together)))
+
     # The rest is scaled one by one, each by the history before it.
     if wait < len(rows):
         before = held_raw if wait else []
         scaled = state.scaler.preview([*before, *values[wait:]])[len(before) :]
         next_seq = first_seq + len(out)
         out += _payments(state, reports[wait:], rows[wait:], values[wait:], scaled, next_seq)
+
     return out
 
 
@@ -106,9 +113,11 @@ def _payments(
                 f"decision {row.id.hex()}: its context was not kept (contexts='none') "
                 "and is lost since a restart"
             )
+
         seq = first_seq + i
         batch = seq - i % GROUP  # payoffs of one batch are learned in one update
         report = reports[i]
         paid = Paid(seq, row.seq, raw[i], scaled[i], report.source, report.kind, batch)
         payments.append(Payment(paid, row.arm, row.propensity, context))
+
     return payments

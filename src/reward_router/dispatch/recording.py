@@ -28,6 +28,7 @@ def called(
         raise InputError(
             f"call of arm {call.arm!r}: status {call.status!r}; allowed {', '.join(STATUSES)}"
         )
+
     decision = seqs[call.decision_id] if call.decision_id else None
     score = inputs.number_or_none(call.score, "score")
     seconds = inputs.number_or_none(call.seconds, "seconds")
@@ -36,6 +37,7 @@ def called(
     arm = arm_number(state, call.arm)
     if price is None:
         price = prices.get(state.names[arm])
+
     return Called(seq, decision, response, arm, score, str(call.status), seconds, price)
 
 
@@ -46,9 +48,11 @@ def arm_number(state: FoldState, arm: str | int) -> int:
     """
     if isinstance(arm, str) and arm in state.names:
         return state.names.index(arm)
+
     n_arms = len(state.present)
     if isinstance(arm, int | np.integer) and not isinstance(arm, bool) and 0 <= arm < n_arms:
         return state.present[arm]
+
     raise InputError(
         f"arm {arm!r}; allowed a name of {state.names} or an index below {len(state.present)}"
     )
@@ -61,6 +65,7 @@ def same_unit(row: Decided, unit: str, context: NDArray[Any], n_units: int, by: 
             f"unit {unit!r} was decided by the {row.by} in step {row.step} before, "
             f"the {by} is refused; a (step, unit) is decided once"
         )
+
     only_digest = row.context is not None and row.context[:1] == DIGEST
     kept = digest(context) if only_digest else pack(context)
     if (row.unit, row.n_units, row.context) != (unit, n_units, kept):

@@ -37,9 +37,11 @@ def force(
     left = int(np.maximum(warmup - pulls_K, 0).sum())
     if not left:
         return probs_BK, forced_B
+
     # which rows are forced is drawn by key, so that it does not depend on their order
     draws = [keyed.uniform(seed, "warmup", step, unit) for unit in units]
     rank = np.argsort(draws, kind="stable")
     forced_B[rank[:left]] = True
     lacking_K = pulls_K == pulls_K.min()
+
     return np.where(forced_B[:, None], lacking_K / lacking_K.sum(), probs_BK), forced_B

@@ -63,11 +63,13 @@ class BreakerRule:
             "window": self.window,
             "pause": self.pause,
         }
+
         for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
                 raise InputError(
                     f"breaker: {name}={value!r}; allowed a whole number from 1 to 1000"
                 )
+
         if not self.pause <= self.longest <= MOST_PAUSE:
             raise InputError(
                 f"breaker: longest={self.longest!r}; "
@@ -181,12 +183,14 @@ class Breaker:
         for other in self.resting:
             if other != arm:
                 self.circuits[other].rested += 1
+
         if arm >= 0:
             mine = self.circuits[arm]
             if mine.level:
                 mine.probe = self.clock
             mine.pull = seq
             mine.pull_clock = self.clock
+
         self.clock += 1
         self.last = seq
 
@@ -210,6 +214,7 @@ class Breaker:
         circuit = self.circuits[arm]
         if position <= circuit.floor:
             return
+
         circuit.failure = max(circuit.failure, position)
         if circuit.level:
             self._rest(arm, position)
@@ -251,6 +256,7 @@ class Breaker:
         outcomes = circuit.outcome
         rule = self.rule
         place = bisect_left(places, position)
+
         if place < len(places) and places[place] == position:
             if outcomes[place] >= outcome:
                 return False
@@ -260,11 +266,14 @@ class Breaker:
             outcomes.insert(place, outcome)
             if len(places) > max(rule.window, rule.failures):
                 del places[0], outcomes[0]
+
         if outcome != FAILED:
             return False
+
         running = outcomes[-rule.failures :]
         if len(running) == rule.failures and all(each == FAILED for each in running):
             return True
+
         return outcomes[-rule.window :].count(FAILED) >= rule.recent
 
     def _rest(self, arm: int, position: int) -> None:
@@ -275,11 +284,13 @@ class Breaker:
             circuit.floor = circuit.pull - 1
         else:
             circuit.floor = max(self.last, position)
+
         # the pause counts from the last decision that the arm was given
         start = circuit.pull_clock + 1 if circuit.pull >= position else self.clock
         circuit.until = start + self.rule.pause_at(circuit.level)
         if circuit.pull <= position:
             circuit.probe = -1
+
         self.resting.add(arm)
         self._all_rest()
 
@@ -310,6 +321,7 @@ class Breaker:
         for k, circuit in enumerate(self.circuits):
             outcomes[0, k, : len(circuit.position)] = circuit.position
             outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
+
         rows = [circuit.numbers() for circuit in self.circuits]
         return {
             "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
@@ -326,4 +338,5 @@ class Breaker:
         for circuit, position, outcome in zip(self.circuits, positions, outcomes, strict=True):
             circuit.position = [place for place in position if place >= 0]
             circuit.outcome = outcome[: len(circuit.position)]
+
         self.resting = {k for k, circuit in enumerate(self.circuits) if circuit.level}

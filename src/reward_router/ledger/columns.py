@@ -135,6 +135,7 @@ def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
     binding = ledger.meta("binding") or {}
     if binding.get("router") != "Fixed" or names[-1] not in (By.ENSEMBLE, By.COMMITTEE):
         return None
+
     last = len(names) - 1
     was_asked = any(arm == last for _, arm in ledger.fields(Called, ("arm",)))
     return None if was_asked else By(names[-1])
@@ -158,15 +159,18 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     raw[row_of_payoff] = paid.raw
     for i, name in zip(row_of_payoff, paid.source, strict=True):
         source[i] = name
+
     names = _all_names(ledger)
     probs_BK = _probs(ledger, seq, data[6], names)
     deciders = [_BY_NUMBER.get(number, By.ROUTER) for number in arm.tolist()]
     invented = _invented_arm(ledger, names)
+
     if invented is not None:
         names = names[:-1]
         probs_BK = probs_BK[:, :-1]
         deciders = [invented] * len(seq)
         arm = np.full(len(seq), -1, dtype=np.int64)
+
     kept = contexts and len(seq) > 0 and all(map(_is_array, data[10]))
     return Decisions(
         seq=seq,
@@ -202,6 +206,7 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     scaled = _floats(data[3])
     for _, released_seqs, values in ledger.fields(Released, ("payoffs", "scaled")):
         scaled[np.searchsorted(seq, unpack(released_seqs))] = unpack(values)
+
     place = np.searchsorted(decided_seq, decision)
     place[place == len(decided_seq)] = 0
     # In a damaged file a payoff may have lost its decision; it is left out.
@@ -209,9 +214,11 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
         decided = decided_seq[place] == decision
     else:
         decided = np.zeros(len(seq), dtype=bool)
+
     arm = np.maximum(decided_arm[place[decided]], -1)
     if _invented_arm(ledger, _all_names(ledger)) is not None:
         arm = np.full(len(arm), -1, dtype=np.int64)
+
     return Payoffs(
         seq=seq[decided],
         decision=decision[decided],
@@ -228,6 +235,7 @@ def calls(ledger: "Store") -> Calls:
         Called, ("decision", "response", "arm", "score", "status", "seconds", "price")
     )
     decision = [-1 if number is None else number for number in data[1]]
+
     return Calls(
         seq=_ints(data[0]),
         decision=_ints(tuple(decision)),
@@ -272,13 +280,16 @@ def _probs(ledger: "Store", seq: Int, blobs: tuple[bytes, ...], names: list[str]
     for changed_seq, action, name in ledger.fields(Changed, ("action", "name")):
         if action not in (Action.ARM_ADDED, Action.ARM_REMOVED):
             continue
+
         stop = int(np.searchsorted(seq, changed_seq))
         _fill(out, blobs, slice(start, stop), [names.index(each) for each in present])
         if action == Action.ARM_ADDED:
             present = [*present, name]
         else:
             present = [each for each in present if each != name]
+
         start = stop
+
     _fill(out, blobs, slice(start, len(seq)), [names.index(each) for each in present])
     return out
 

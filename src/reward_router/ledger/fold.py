@@ -125,6 +125,7 @@ class FoldState:
             if group and not (isinstance(event, Payment) and event.row.batch == group[0].row.batch):
                 self.paid(group)
                 group = []
+
             if isinstance(event, Payment):
                 group.append(event)
             elif isinstance(event, Pull):
@@ -138,6 +139,7 @@ class FoldState:
                 self._break(event)
             else:
                 self._break(event)
+
         if group:
             self.paid(group)
 
@@ -146,6 +148,7 @@ class FoldState:
         breaker = self.breaker
         if breaker is None:
             return
+
         if isinstance(event, Pull):
             breaker.pulled(event.arm, event.seq)
         elif isinstance(event, Failed):
@@ -167,12 +170,14 @@ class FoldState:
         """Apply payoffs that were given together: one update of the router, or held back."""
         for payment in group:
             self._break(payment)
+
         waiting = [p for p in group if p.row.scaled is None]
         self.held += waiting
         ready = [p for p in group if p.row.scaled is not None]
         for p in ready:
             if p.row.kind == "raw":
                 self.scaler.push(cast(float, p.row.raw))
+
         self._learn(ready, np.array([p.row.scaled for p in ready], dtype=np.float64))
 
     def release(self, row: Released) -> None:
@@ -182,17 +187,20 @@ class FoldState:
                 f"event {row.seq} releases payoffs that are not the ones held back: "
                 "the ledger was altered"
             )
+
         held = self.held
         self.held = []
         self.released = True
         for p in held:
             self.scaler.push(cast(float, p.row.raw))
+
         self._learn(held, unpack(row.scaled))
 
     def changed(self, row: Changed) -> None:
         """An arm came or went, or the scaler starts afresh."""
         if row.action == Action.ALL_RESTING:
             return
+
         if row.action == Action.SCALER_RESET:
             self.scaler.reset()
             self.released = self.hold_back == 0
@@ -200,12 +208,14 @@ class FoldState:
             if row.name not in self.names:
                 self.names.append(row.name)
                 self.pulls = np.append(self.pulls, 0)
+
             number = self.names.index(row.name)
             self.pulls[number] = 0
             if isinstance(self.router, Costed):
                 self.router.add_arm(cast(float, row.cost))
             else:
                 cast(Resizable, self.router).add_arm()
+
             self.costs[row.name] = row.cost
             self.present.append(number)
         else:
@@ -223,6 +233,7 @@ class FoldState:
             context_BD = np.stack([group[i].context for i in keep])
             propensity_B = np.array([group[i].propensity for i in keep])
             self.router.update(context_BD, arm_B, scaled_B[keep], propensity_B)
+
         self.version += len(group)
         for p in group:
             self.open.pop(p.row.decision, None)
@@ -239,6 +250,7 @@ class FoldState:
             return unpack(blob)
         if decision.arm < 0 or not reads_contexts(self.router):
             return np.zeros(1)
+
         return self.open.get(decision.seq)
 
     @property
@@ -260,8 +272,10 @@ class FoldState:
         state["open"] = np.array(list(self.open), dtype=np.int64)
         if self.open:
             state["open_contexts"] = np.stack(list(self.open.values()))
+
         if self.breaker is not None:
             state |= {f"breaker/{k}": v for k, v in self.breaker.state_dict().items()}
+
         return state
 
     def head(self) -> dict[str, Any]:
@@ -281,6 +295,7 @@ class FoldState:
             raise InputError(
                 f"{ledger.path}: this router cannot take the state in the ledger: {error}"
             ) from error
+
         self.scaler.load_state_dict(_part(state, "scaler/"))
         self.names = list(head["names"])
         self.present = state["present"].tolist()
@@ -292,6 +307,7 @@ class FoldState:
         self.open = dict(zip(state["open"].tolist(), state.get("open_contexts", ()), strict=True))
         held = ledger.payments_at(state["held"].tolist())
         self.held = [_payment(self, ledger, row, decision) for row, decision in held]
+
         if self.breaker is not None:
             kept = _part(state, "breaker/")
             first_names = (ledger.meta("binding") or {}).get("arms", self.names)
@@ -311,16 +327,20 @@ class FoldState:
         streams: list[Iterator[Event]] = [_pulls(ledger, 0), *_breaker_streams(ledger, 0)]
         streams.append(paid)
         streams.append(cast(Iterator[Event], ledger.events(0, [Changed])))
+
         for event in heapq.merge(*streams, key=_seq):
             if _seq(event) > upto:
                 break
+
             if (
                 isinstance(event, Changed)
                 and event.action == Action.ARM_ADDED
                 and event.name not in self.names
             ):
                 self.names.append(event.name)
+
             self._break(event)
+
         self.names = names
 
 
@@ -341,6 +361,7 @@ def fold(state: FoldState, ledger: Store, after: int) -> None:
     ]
     if state.breaker is not None:
         streams += _breaker_streams(ledger, after)
+
     state.apply(heapq.merge(*streams, key=_seq))
 
 
@@ -375,4 +396,5 @@ def _payment(state: FoldState, ledger: Store, row: Paid, decision: Decided) -> P
             f"{row.seq} cannot be learned again; "
             "rewind to the last snapshot, and keep contexts as 'f32'"
         )
+
     return Payment(row, decision.arm, decision.propensity, context)

@@ -49,6 +49,8 @@ def tally(rows: Iterable[Row]) -> Counter[str]:
             values = [row.scaled]
         elif isinstance(row, Released):
             values = unpack(row.scaled).tolist()
+
         counts["scaled"] += len(values)
         counts["saturated"] += sum(v in (0.0, 1.0) for v in values)
+
     return counts

@@ -31,6 +31,7 @@ class Recent:
                 key = self._ids[row.decision]
                 decided, _ = self._decisions[key]
                 self._decisions[key] = (decided, row)
+
         while len(self._ids) > KEEP:
             oldest = next(iter(self._ids))
             del self._decisions[self._ids.pop(oldest)]

@@ -130,6 +130,7 @@ class Decided(NamedTuple):
             raise LedgerError(
                 f"event {self.seq}: decided by {self.arm}, which this version does not know"
             )
+
         return _DECIDER[self.arm]
 
     @property
@@ -283,6 +284,7 @@ def pack(array: NDArray[Any]) -> bytes:
         raise LedgerError(
             f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only"
         )
+
     return code + struct.pack(f"<I{a.ndim}I", a.ndim, *a.shape) + a.tobytes()
 
 

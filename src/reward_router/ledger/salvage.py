@@ -56,6 +56,7 @@ def check_ledger(path: str | Path) -> CheckReport:
     seqs: list[int] = []
     decided: set[int] = set()
     faults: dict[str, list[int]] = {}
+
     for kind, table in TABLES.items():
         before = len(seqs)
         for row in reader.events(kind):
@@ -64,7 +65,9 @@ def check_ledger(path: str | Path) -> CheckReport:
                 decided.add(row.seq)
             if fault := _fault(row, decided):
                 faults.setdefault(fault, []).append(row.seq)
+
         report.events[table] = len(seqs) - before
+
     report.last_seq = max(seqs, default=0)
     report.problems += [
         f"{fault}: {len(faulty)} times, first at event {faulty[0]}"
@@ -72,6 +75,7 @@ def check_ledger(path: str | Path) -> CheckReport:
     ]
     if missing := report.last_seq - len(set(seqs)):
         report.problems.append(f"{missing} of {report.last_seq} events are missing")
+
     report.snapshots, wrong = reader.snapshots()
     report.problems += [*reader.lost, *wrong]
     reader.close()
@@ -85,14 +89,18 @@ def _fault(row: Row, decided: set[int]) -> str:
         if row.arm < 0:
             whole = row.propensity == 1 and not p_K.any()
             return "" if whole else "a decision without an arm has probabilities"
+
         ok = row.propensity in p_K and abs(p_K.sum() - 1) < 1e-6 and 0 < row.propensity <= 1
         return "" if ok else "a decision's propensity is not one of its probabilities"
+
     if isinstance(row, Paid):
         if row.scaled is not None and not 0.0 <= row.scaled <= 1.0:
             return "a payoff is not in [0, 1]"
         return "" if row.decision in decided else "a payoff's decision is missing"
+
     if isinstance(row, Released) and len(unpack(row.payoffs)) != len(unpack(row.scaled)):
         return "a release has more payoffs than values, or fewer"
+
     return ""
 
 
@@ -108,16 +116,19 @@ def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     target = Path(out)
     if target.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"export to {str(out)!r}; allowed a file ending in .jsonl or .parquet")
+
     report = check_ledger(path)
     reader = Reader(path)
     names = reader.names()
     streams = (reader.events(kind) for kind in TABLES)
     records = (record(row, names) for row in heapq.merge(*streams, key=lambda row: row.seq))
+
     if target.suffix == ".jsonl":
         with target.open("w", encoding="utf-8") as file:
             file.writelines(dumps(each, ensure_ascii=False) + "\n" for each in records)
     else:
         _write_parquet(records, target)
+
     reader.close()
     return report
 
@@ -131,6 +142,7 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
             f"export to {target}: Parquet needs pyarrow; "
             "pip install 'reward-router[parquet]', or use .jsonl"
         ) from None
+
     types = {
         "str": pa.string(),
         "int": pa.int64(),
@@ -138,10 +150,12 @@ def _write_parquet(records: Iterator[dict[str, Any]], target: Path) -> None:
         "bytes": pa.list_(pa.float64()),
     }
     fields = {"seq": pa.int64(), "type": pa.string(), "name": pa.string()}
+
     for kind in TABLES:
         for name, annotation in kind.__annotations__.items():
             word = str(getattr(annotation, "__name__", annotation)).split(" |")[0]
             fields[name] = types[word]
+
     fields |= {
         "id": pa.string(),
         "by": pa.string(),
@@ -161,13 +175,16 @@ def record(row: Row, names: list[str]) -> dict[str, Any]:
     if isinstance(row, Decided):
         fields["id"] = row.id.hex()
         fields["by"] = str(row.by)
+
     if isinstance(row, Released):
         fields["values"] = fields.pop("scaled")
+
     for name, value in fields.items():
         out[name] = _plain(value)
         if name == "arm":
             out["name"] = names[value] if 0 <= value < len(names) else None
             out["arm"] = value if value >= 0 else None
+
     return out
 
 

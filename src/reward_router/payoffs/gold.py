@@ -26,6 +26,7 @@ def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
     if gap_P.size == 0:
         return None
+
     undecided_P = (gap_P == 0) | np.isnan(gap_P)
     return float(np.mean((gap_P > 0) + 0.5 * undecided_P))
 
@@ -39,6 +40,7 @@ def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     gold_N = np.asarray(gold_N, np.float64)
     if not np.isfinite(score_N).any():
         return None
+
     best = float(np.mean(gold_N[score_N == np.nanmax(score_N)]))
     return best if np.isfinite(best) else None
 

@@ -37,6 +37,7 @@ def improvement(before_B: ArrayLike, after_B: ArrayLike) -> Float:
             f"improvement: {before.shape[0]} losses before, {after.shape[0]} after; "
             "allowed equal numbers"
         )
+
     return before - after
 
 
@@ -68,6 +69,7 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
             f"full_advantage: losses of shape {loss.shape}; "
             f"allowed ({own.shape[0]}, K) finite, or NaN for no label"
         )
+
     # differences first: equal losses cancel to 0 exactly
     gap = np.nansum(loss - own[:, None], axis=1)
     return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
@@ -91,6 +93,7 @@ def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     decided_PK = np.abs(gap) > np.asarray(margin_K, np.float64)
     sign_PK = np.where(decided_PK, np.sign(gap), 0.0)
     own_sign_P = sign_PK[np.arange(len(own)), own]
+
     return np.asarray(sign_PK * own_sign_P[:, None], np.int64)
 
 

@@ -33,6 +33,7 @@ def own_payoff(path: str) -> Callable[[Any], float | None]:
             raise InputError(
                 f"payoff.path={path!r} raised {type(error).__name__}: {error}"
             ) from error
+
         if value is None:
             return None
         if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
@@ -40,6 +41,7 @@ def own_payoff(path: str) -> Callable[[Any], float | None]:
                 f"payoff.path={path!r} returned {value!r} for unit {outcome.unit!r}; "
                 "allowed a number in [0, 1], or None for no payoff"
             )
+
         return float(value)
 
     return payoff

@@ -53,12 +53,14 @@ class QuantileScaler:
             )
         if warmup < 1:
             raise InputError(f"QuantileScaler: warmup={warmup!r}; allowed 1 or more values")
+
         if window is not None and window < max(2, warmup):
             least = max(2, warmup)
             raise InputError(
                 f"QuantileScaler: window={window!r}; "
                 f"allowed None or at least max(2, warmup)={least}"
             )
+
         self.low = float(low)
         self.high = float(high)
         self.warmup = int(warmup)
@@ -89,10 +91,12 @@ class QuantileScaler:
         self._sync()
         ordered = self._sorted if len(clean) == 1 else list(self._sorted)
         scaled = []
+
         for i, value in enumerate(clean):
             scaled.append(self._scaled(value, ordered))
             if len(clean) > 1:
                 insort(ordered, value)
+
             if self.window is not None and len(ordered) > self.window:
                 # the oldest value leaves, be it of the history or of these
                 oldest = len(self._history) + i - self.window
@@ -100,7 +104,9 @@ class QuantileScaler:
                     gone = self._history[oldest]
                 else:
                     gone = clean[oldest - len(self._history)]
+
                 del ordered[bisect_left(ordered, gone)]
+
         return scaled
 
     def scale_together(self, values: Sequence[float]) -> list[float]:
@@ -146,6 +152,7 @@ class QuantileScaler:
             raise InputError(
                 f"QuantileScaler state: {len(history)} values; allowed at most window={self.window}"
             )
+
         self._load(history.tolist())
 
     def _load(self, history: list[float]) -> None:
@@ -161,6 +168,7 @@ class QuantileScaler:
         else:
             for value in fresh:
                 insort(self._sorted, value)
+
         self._synced = len(self._history)
 
     def _scaled(self, value: float, ordered: Sequence[float]) -> float:
@@ -175,11 +183,13 @@ def finite(value: float, what: str) -> float:
         number = float(value) + 0.0
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{what} {value!r}: allowed a finite number") from None
+
     if not math.isfinite(number):
         raise InputError(
             f"{what} {number!r}: allowed a finite number; "
             "an arm that gives none is a failure, not a payoff"
         )
+
     return number
 
 

@@ -33,6 +33,7 @@ def _openblas() -> tuple[Threads, ...]:
     for folder in folders:
         if folder.is_dir():
             paths += folder.glob("*openblas*")
+
     setters = [_threads(ctypes.CDLL(str(path))) for path in sorted(paths)]
     return tuple(setter for setter in setters if setter is not None)
 
@@ -128,4 +129,5 @@ def unpacked(packed_P: Array, dim: int) -> Array:
         stop = start + dim - i
         a_DD[i, i:] = packed_P[start:stop]
         start = stop
+
     return a_DD.T

@@ -74,6 +74,7 @@ class FadingPosterior:
         self.stamp_N = np.concatenate([self.stamp_N, stamp_N])
         if self.window is not None:
             self._keep(self.stamp_N > int(self.stamp_N[-1]) - self.window)
+
         while self.window is None and len(self.stamp_N) >= self.limit:
             self._fold()
 
@@ -110,6 +111,7 @@ class FadingPosterior:
         changes = self.discount < 1 or (self.window is not None and len(self.stamp_N) > 0)
         if self._factor is not None and (self._factor[0] == now or not changes):
             return self._factor
+
         age_N = now - self.stamp_N
         live_N = age_N < (self.window or np.inf)
         faded_N = self.weight_N * self.discount ** age_N.astype(np.float64)
@@ -117,10 +119,12 @@ class FadingPosterior:
         root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[live_N]
         surprise_NC = self.rows_NC[live_N] - self.rows_ND[live_N] @ self.theta_CD.T
         response_NC = np.sqrt(fade_N)[:, None] * surprise_NC
+
         if self.gram_DD is None and len(root_ND) < root_ND.shape[1]:
             self._factor = (now, *self._dual(root_ND, response_NC), True)
         else:
             self._factor = (now, *self._primal(root_ND, response_NC, now), False)
+
         return self._factor
 
     def _dual(self, root_ND: Float, response_NC: Float) -> tuple[Float, Float]:
@@ -131,10 +135,12 @@ class FadingPosterior:
         kernel_NN[np.diag_indices(len(kernel_NN))] += self.precision
         if not len(kernel_NN):
             return root_ND, self.theta_CD
+
         root_NN = np.linalg.cholesky(kernel_NN)
         y_ND = solve_triangular(root_NN, root_ND, lower=True, check_finite=False)
         y_ND = np.asarray(y_ND, np.float64)
         white_NC = solve_triangular(root_NN, response_NC, lower=True, check_finite=False)
+
         return y_ND, self.theta_CD + white_NC.T @ y_ND
 
     def _primal(self, root_ND: Float, response_NC: Float, now: int) -> tuple[Float, Float]:
@@ -145,10 +151,12 @@ class FadingPosterior:
         lambda_DD = root_ND.T @ root_ND
         if self.gram_DD is not None:
             lambda_DD += keep * self.gram_DD
+
         lambda_DD[np.diag_indices(len(lambda_DD))] += self.precision
         root_DD: Float = np.asarray(np.linalg.cholesky(lambda_DD), np.float64)
         moment_CD = keep * self.moment_CD + response_NC.T @ root_ND
         shift_DC = cho_solve((root_DD, True), moment_CD.T, check_finite=False)
+
         return root_DD, self.theta_CD + shift_DC.T
 
     def moments(self, x_BD: Array, now: int) -> tuple[Float, Float]:
@@ -164,6 +172,7 @@ class FadingPosterior:
 
             z_DB = solve_triangular(factor, x_BD.T, lower=True, check_finite=False)
             var_B = np.einsum("db,db->b", z_DB, z_DB)
+
         return x_BD @ theta_CD.T, np.maximum(var_B, 0.0)
 
     def state(self) -> State:

@@ -140,6 +140,7 @@ class ArmPosterior:
         else:
             self.catch_up()
             y_ND = self.factor_TD[self.folded : self.folded + self.size]
+
         self.theta_CD += self._surprise_NC.T @ y_ND  # equation (2), a tail at a time
         self.quad_CC, self.logdet = self._evidence(self.size)
         self._absorb(y_ND)
@@ -159,6 +160,7 @@ class ArmPosterior:
         inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
         self._surprise_NC[:] = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
         self._logs_N = np.log(np.diagonal(root_NN))
+
         return np.asarray(inverse_NN.astype(self.dtype) @ gain_ND)
 
     def _times_covariance(self, v_ND: Array) -> Array:
@@ -174,10 +176,12 @@ class ArmPosterior:
         """
         if self.decay is None:
             return self.quad_CC, self.logdet
+
         surprise_NC = self._surprise_NC[:rows]
         keep = self.decay**rows
         fade_N = self.decay ** np.arange(rows - 1, -1, -1)
         quad_CC = keep * self.quad_CC + (surprise_NC * fade_N[:, None]).T @ surprise_NC
+
         return quad_CC, keep * self.logdet + float(fade_N @ self._logs_N[:rows])
 
     def _absorb(self, y_ND: Array) -> None:
@@ -186,6 +190,7 @@ class ArmPosterior:
             subtract_gram(self.base_DD, y_ND)
             self.factor_TD[:] = 0.0
             return
+
         self._room(self.folded + self.size)
         self.factor_TD[self.folded : self.folded + self.size] = y_ND
         self.folded += self.size
@@ -259,16 +264,19 @@ class ArmPosterior:
                 y_D[:] = v_D * self._spread
             else:
                 y_D[:] = self._times_base(base_DD, v_D, v_D.tobytes())
+
             mean_C = theta_CD.dot(v_D)
             if end:
                 y_TD = self.factor_TD[:end]
                 z_T = y_TD.dot(v_D)
                 subtract_rows(y_D, y_TD, z_T)
                 mean_C += z_T[self.folded :].dot(surprise_NC[:row])
+
             scale = sqrt(self.noise_var / self.tail_N.item(row) + max(v_D.dot(y_D).item(), 0.0))
             y_D *= 1 / scale
             surprise_NC[row] = (self.tail_NC[row] - mean_C) / scale
             self._logs_N[row] = log(scale)
+
         self._seen = self.tail
 
     def _times_base(self, base_DD: Array, x_D: Array, key: bytes) -> Array:
@@ -294,6 +302,7 @@ class ArmPosterior:
             var_B = np.vecdot(x_BD, x_BD) / self.precision
         else:
             var_B = quadratic_rows(self.base_DD, x_BD, x_BD * x_BD)
+
         z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
         var_B = var_B - np.vecdot(z_BT, z_BT)
         mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
@@ -310,6 +319,7 @@ class ArmPosterior:
             prior = x_D @ x_D / self.precision
         else:
             prior = self._times_base(self.base_DD, x_D, key) @ x_D
+
         mean_C = self.theta_CD @ x_D + z_T[self.folded :] @ self._surprise_NC[: self.tail]
         return (*mean_C.tolist(), max(float(prior - z_T @ z_T), 0.0))
 
@@ -347,6 +357,7 @@ class ArmPosterior:
             base_P = packed(np.asarray(take("base_DD", self.dtype, (None, dim)), order="F"))
         else:
             base_P = take("base_P", self.dtype, (None,))
+
         factor_TD = take("factor_TD", self.dtype, (None, dim))
         whole = dim * (dim + 1) // 2
         allowed = (0, whole) if dual_limit(dim) else (whole,)
@@ -354,6 +365,7 @@ class ArmPosterior:
             raise InputError(
                 f"state {prefix}base_P has {len(base_P)} numbers; {whole} or none were expected"
             )
+
         self.base_DD = unpacked(base_P, dim) if len(base_P) else None
         most = 0 if self.base_DD is not None else dual_limit(dim)
         self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, most)

@@ -52,6 +52,7 @@ class Halves:
         self.shift_K[each] = shift = diagonal_D.mean()
         half_D = 0.5 * (diagonal_D - shift)
         square = 2 * float(half_D @ half_D)
+
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             panel_RN = panel_KRN[each]
             rows = panel_KRN.shape[1]
@@ -60,6 +61,7 @@ class Halves:
             corner_RR *= self._above_RR[:rows, :rows]
             corner_RR[np.diag_indices(rows)] = half_D[start : start + rows]
             square += 2 * float(np.vdot(panel_RN, panel_RN))
+
         self.norm_K[each] = 1.01 * square**0.5
 
     def one(self, x_D: Array) -> Float:
@@ -71,10 +73,12 @@ class Halves:
         value_K = self.shift_K * float(np.vdot(x_D, x_D))
         if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
             return np.asarray(value_K + self.rows(x_D[None])[0])
+
         twice_D = x_D + x_D
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             outer_RN = np.multiply.outer(x_D[start : start + BLOCK], twice_D[start:])
             value_K += panel_KRN.reshape(len(self.arms), -1) @ outer_RN.ravel()
+
         return value_K
 
     def rows(self, x_BD: Array) -> Float:
@@ -89,6 +93,7 @@ class Halves:
             for arm in range(0, len(self.arms), arms):
                 some_KB = self._some(few_BD, slice(arm, arm + arms))
                 value_BK[row : row + ROWS, arm : arm + arms] = some_KB.T
+
         return value_BK
 
     def _some(self, x_BD: Array, arms: slice) -> Array:

@@ -65,6 +65,7 @@ class LinearModel:
         self.prior_K = list(prior_mean_KD)
         if options.trust is not None:
             self.precisions.append(options.trust_precision or precision)
+
         self._limit = FLOAT64_LIMIT * min(self.precisions) * noise_var
         self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
         self._stacks: list[Stack] = []
@@ -86,10 +87,12 @@ class LinearModel:
         theta_CD[0] = prior_D
         if options.intercept is not None:
             theta_CD[0, -1] /= self._constant
+
         if options.fading:
             return FadingPosterior(
                 theta_CD, precision, self.noise_var, options.discount, options.window
             )
+
         decay = None if options.trust is None else options.trust_discount
         return ArmPosterior(theta_CD, precision, self.noise_var, self.dtype, decay)
 
@@ -109,6 +112,7 @@ class LinearModel:
         if self.options.intercept is not None:
             column = np.full((len(x_BD), 1), self._constant, x_BD.dtype)
             x_BD = np.concatenate([x_BD, column], axis=1)
+
         worst = _longest(x_BD)
         if not worst <= self._limit:
             checks.finite(x_BD)
@@ -118,6 +122,7 @@ class LinearModel:
                 "beyond it the posterior is rounding error; "
                 "normalise contexts or raise the precision"
             )
+
         return np.ascontiguousarray(x_BD, self.dtype)
 
     @property
@@ -151,6 +156,7 @@ class LinearModel:
         shape = (len(x_BD), self.n_arms, len(self.precisions))
         if not len(x_BD):
             return np.empty(shape), np.empty(shape), np.empty(shape)
+
         with one_thread():
             if stacks := self._stacked():
                 mean_BKC, sd_BKC = self._from_stacks(stacks, x_BD, shape)
@@ -164,9 +170,11 @@ class LinearModel:
                         mean_B, sd_B = self._component_moments(component, x_BD)
                         mean_BKC[:, k, c] = mean_B
                         sd_BKC[:, k, c] = sd_B
+
             weight_BKC = np.ones(shape)
             if self.options.trust is not None:
                 weight_BKC[:] = self.trust_KC()
+
         return mean_BKC, sd_BKC, weight_BKC
 
     def _stacked(self) -> list[Stack]:
@@ -192,6 +200,7 @@ class LinearModel:
                 mean_BKR, var_BK = stack.rows(x_BD)
                 mean_BKC[:, :, c] = self._centred(mean_BKR)
                 sd_BKC[:, :, c] = np.sqrt(var_BK)
+
         return mean_BKC, sd_BKC
 
     def _one_row(self, x_D: NDArray[Any], shape: tuple[int, int, int]) -> tuple[Float, Float]:
@@ -204,6 +213,7 @@ class LinearModel:
         rows = [c.one(x_D, key) for c in components if isinstance(c, ArmPosterior)]
         moments = np.array(rows)
         mean_BKC = self._centred(moments[:, :-1]).reshape(shape)
+
         return mean_BKC, np.sqrt(moments[:, -1]).reshape(shape)
 
     def moments(self, x_BD: NDArray[Any]) -> tuple[Float, Float]:
@@ -220,11 +230,14 @@ class LinearModel:
         large = self.dtype == np.float32 and self.width >= 2048
         if large or len(self.precisions) > 1:
             return None
+
         stacks = self._stacked()
         if not stacks or not stacks[0].screens(len(x_BD)):
             return None
+
         with one_thread():
             mean_BKC, low_BK, high_BK = stacks[0].bounds(x_BD)
+
         return self._centred(mean_BKC), np.sqrt(low_BK), np.sqrt(np.maximum(high_BK, 0.0))
 
     def alone(self, arm: int, x_BD: NDArray[Any]) -> tuple[Float, Float]:
@@ -271,10 +284,12 @@ class LinearModel:
             moments_C = [
                 self._component_moments(component, row_1D, rounds) for component in self.arms[arm]
             ]
+
         weight_KC = np.ones((self.n_arms, 1)) if self.options.trust is None else self.trust_KC()
         mean_11C = np.array([[[mean_1[0] for mean_1, _ in moments_C]]])
         sd_11C = np.array([[[sd_1[0] for _, sd_1 in moments_C]]])
         mean_11, sd_11 = self._collapsed(mean_11C, sd_11C, weight_KC[arm][None, None])
+
         return float(mean_11[0, 0]), float(sd_11[0, 0])
 
     def foresight(self, x_1D: NDArray[Any], arm: int, payoff: float) -> float:
@@ -289,6 +304,7 @@ class LinearModel:
                 mean = float(self._centred(np.array(mean_C)))
                 return log_density(mean, var, self.noise_var, payoff)
             mean_1, sd_1 = self._component_moments(component, x_1D)
+
         return log_density(float(mean_1[0]), float(sd_1[0]) ** 2, self.noise_var, payoff)
 
     # -- writing -----------------------------------------------------------------------------------
@@ -302,27 +318,33 @@ class LinearModel:
         y_B = checks.payoffs(payoff_B, len(x_BD))
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))
+
         if not len(x_BD):
             return x_BD, index_B, y_B
+
         x_BD = self._promoted(x_BD)
         # these two look at the posterior before each row
         mixed_and_fading = self.options.fading and self.options.trust is not None
         one_by_one = self.options.huber is not None or mixed_and_fading
         step = 1 if one_by_one else len(x_BD)
+
         with one_thread():
             for start in range(0, len(x_BD), step):
                 part = slice(start, start + step)
                 self._learn(x_BD[part], index_B[part], y_B[part])
+
         return x_BD, index_B, y_B
 
     def _promoted(self, x_BD: NDArray[Any]) -> NDArray[Any]:
         """Go over to float64 for good at the first row on which float32 would err by about 1 %."""
         if self.dtype == np.float64 or self.options.fading:
             return x_BD
+
         square = float(np.einsum("bd,bd->b", x_BD, x_BD).max())
         worst = square / (min(self.precisions) * self.noise_var)
         if worst <= FLOAT32_LIMIT:
             return x_BD
+
         warnings.warn(
             "float32 state promoted to float64: "
             f"|x|^2 / (prior precision x noise variance) = {worst:.3g} is over {FLOAT32_LIMIT:g}, "
@@ -335,6 +357,7 @@ class LinearModel:
         for component in chain.from_iterable(self.arms):
             if isinstance(component, ArmPosterior):
                 component.promote()
+
         return x_BD.astype(np.float64)
 
     def _learn(self, x_BD: NDArray[Any], index_B: Int, y_B: Float) -> None:
@@ -344,8 +367,10 @@ class LinearModel:
             weight_B = np.ones(len(y_B))
         else:
             weight_B = self._huber(x_BD, int(index_B[0]), float(y_B[0]))
+
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
+
         stamp_B = self.clock + 1 + np.arange(len(y_B))
         count_K = np.bincount(index_B, minlength=self.n_arms)
         arm_U = np.flatnonzero(count_K)
@@ -355,6 +380,7 @@ class LinearModel:
             y_BC = y_BC[order_B]
             weight_B = weight_B[order_B]
             stamp_B = stamp_B[order_B]
+
         start = 0
         for k, count in zip(arm_U.tolist(), count_K[arm_U].tolist(), strict=True):
             mine = slice(start, start + count)
@@ -364,6 +390,7 @@ class LinearModel:
                     component.add(x_BD[mine], y_BC[mine], weight_B[mine], stamp_B[mine])
                 else:
                     component.add(x_BD[mine], y_BC[mine], weight_B[mine])
+
         self.pulls_K += count_K
         self.clock += len(y_B)
         for y in y_B.tolist():
@@ -389,6 +416,7 @@ class LinearModel:
         """Add the one-step-ahead log density of this payoff under both components."""
         if self._unanchored():
             return
+
         for c, component in enumerate(self.arms[arm]):
             mean_1, sd_1 = self._component_moments(component, x_1D)
             var = sd_1[0] ** 2 + self.noise_var / weight
@@ -403,6 +431,7 @@ class LinearModel:
         self.pulls_K = np.append(self.pulls_K, 0)
         self.evidence_K2 = np.append(self.evidence_K2, [[0.0, 0.0]], axis=0)
         self.n_arms += 1
+
         return self.n_arms - 1
 
     def remove_arm(self, index: int) -> None:
@@ -410,6 +439,7 @@ class LinearModel:
         checks.whole("arm", index, 0, self.n_arms - 1)
         if self.n_arms == 1:
             raise InputError("the last arm cannot be removed: a router needs at least one")
+
         del self.arms[index], self.prior_K[index]
         self._stacks = []
         self.pulls_K = np.delete(self.pulls_K, index)

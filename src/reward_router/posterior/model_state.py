@@ -26,6 +26,7 @@ def state_of(model: LinearModel) -> State:
     for k, arm in enumerate(model.arms):
         for c, component in enumerate(arm):
             state |= {f"{k}/{c}/{name}": value for name, value in component.state().items()}
+
     return state
 
 
@@ -45,10 +46,12 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
     dtype = str(np.asarray(state.get("dtype")))
     if dtype not in ("float32", "float64"):
         raise InputError(f"state 'dtype' must be float32 or float64, got {dtype}")
+
     stored_KD = checks.stored(state, "", "prior_KD", np.float64, (None, None))
     # before intercepts had prior means, D numbers were stored
     if stored_KD.shape[1] not in (like.dim, like.width):
         raise InputError(f"state 'prior_KD' must be (K, {like.width}), got {stored_KD.shape}")
+
     prior_KD = np.pad(stored_KD, ((0, 0), (0, like.width - stored_KD.shape[1])))
     checks.whole("arms in the state", len(prior_KD), 1, checks.MAX_ARMS)
     if not np.array_equal(checks.stored(state, "", "setup", np.float64, (None,)), _setup(like)):
@@ -57,6 +60,7 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
             "intercept, trust, noise or precision): "
             f"{np.asarray(state['setup']).tolist()} against {_setup(like).tolist()}"
         )
+
     args = like.precisions[0], like.noise_var, like.payoff_sd, np.dtype(dtype), like.options
     model = LinearModel(prior_KD, *args)
     model.pulls_K = checks.stored(state, "", "pulls_K", np.int64, (len(prior_KD),))
@@ -65,6 +69,7 @@ def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:
     payoffs = checks.stored(state, "", "payoffs", np.float64, (2,))
     model.payoff_sum, model.payoff_weight = payoffs.tolist()
     _load_arms(model, state)
+
     return model
 
 
@@ -74,6 +79,7 @@ def _load_arms(model: LinearModel, state: Mapping[str, NDArray[Any]]) -> None:
         for c, component in enumerate(arm):
             component.load(state, f"{k}/{c}/")
             expected += len(component.state_names)
+
     arrays = sum("/" in name for name in state)
     if arrays != expected:
         raise InputError(f"the state holds {arrays} arm arrays, {expected} were expected")

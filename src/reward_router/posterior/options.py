@@ -17,8 +17,10 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype[Any]:
         checked = np.dtype(dtype)
     except TypeError as error:
         raise InputError(f"dtype must be float32 or float64, got {dtype!r}") from error
+
     if checked not in (np.float32, np.float64):
         raise InputError(f"dtype must be float32 or float64, got {checked}")
+
     return checked
 
 
@@ -33,6 +35,7 @@ def checked_prior(
     out_KD = np.zeros((n_arms, width))
     if prior_mean is None:
         return out_KD
+
     mean_KD = np.asarray(prior_mean)
     expected = width if mean_KD.shape[-1:] == (width,) else dim
     prior_KD = checks.contexts(mean_KD, expected).astype(np.float64)
@@ -40,6 +43,7 @@ def checked_prior(
         raise InputError(
             f"prior_mean must have one row an arm: ({n_arms}, {dim}), got {prior_KD.shape}"
         )
+
     out_KD[:, : prior_KD.shape[1]] = prior_KD
     return out_KD
 
@@ -63,12 +67,15 @@ class ModelOptions:
         for name in ("huber", "intercept", "trust_precision"):
             if (value := getattr(self, name)) is not None:
                 checks.real(name, value, 0.0, 1e12, above=True)
+
         if self.window is not None:
             checks.whole("window", self.window, 1, 10**9)
+
         if self.trust is not None and not 0 < checks.real("trust", self.trust, 0.0, 1.0) < 1:
             raise InputError(
                 f"trust is a prior probability strictly between 0 and 1, got {self.trust}"
             )
+
         checks.real("trust_discount", self.trust_discount, 0.0, 1.0, above=True)
 
     @property

@@ -47,6 +47,7 @@ class Stack:
         self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
         self.halves: Halves | None = None
         self.screen: Screen | None = None
+
         for each, arm in enumerate(arms):
             arm.adopted(
                 self.base_KDD[each],
@@ -67,6 +68,7 @@ class Stack:
         for each, arm in enumerate(self.arms):
             arm.catch_up()  # brings this arm's matrix close
             base_BK[:, each] = quadratic_rows(self.base_KDD[each].T, x_BD, square_BD)
+
         mean_BKC, less_BK = self._tails(x_BD)
         return mean_BKC, np.maximum(base_BK - less_BK, 0.0)
 
@@ -89,11 +91,13 @@ class Stack:
         """Means (B, K, C), and what the rows not folded in yet take off the variances (B, K)."""
         for arm in self.arms:
             arm.catch_up()
+
         k, columns, dim = self.theta_KCD.shape
         most = max(arm.tail for arm in self.arms)
         z_KBN = np.matmul(x_BD, self.factor_KND[:, :most].transpose(0, 2, 1))
         mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, dim).T).reshape(len(x_BD), k, columns)
         mean_BKC += np.matmul(z_KBN, self.surprise_KNC[:, :most]).transpose(1, 0, 2)
+
         return mean_BKC, np.einsum("kbn,kbn->bk", z_KBN, z_KBN)
 
     def _quadratic(self, x_D: Array) -> Array:
@@ -103,6 +107,7 @@ class Stack:
             for arm, product_D in zip(self.arms, product_KD, strict=True):
                 arm.keep(key, product_D)
             return np.asarray(product_KD @ x_D)
+
         self.halves = self.halves or Halves(self.arms, self.base_KDD.shape[1], self.base_KDD.dtype)
         self.halves.renew()
         return self.halves.one(x_D)

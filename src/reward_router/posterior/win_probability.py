@@ -58,15 +58,18 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
         )
     if not (np.isfinite(mean_BKC).all() and np.isfinite(sd_BKC).all() and (sd_BKC >= 0).all()):
         raise InputError("means must be finite and sds finite and at least 0")
+
     rows, n_arms = mean_BKC.shape[:2]
     if n_arms == 1 or not rows:
         return np.ones((rows, n_arms))
     if mean_BKC.shape[2] > 1:
         return _by_panels(mean_BKC, sd_BKC, weight_BKC)
+
     p_BK, done_B = _by_even_points(mean_BKC[..., 0], sd_BKC[..., 0])
     if not done_B.all():
         rest_B = ~done_B
         p_BK[rest_B] = _by_panels(mean_BKC[rest_B], sd_BKC[rest_B], weight_BKC[rest_B])
+
     return p_BK
 
 
@@ -89,6 +92,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     alike_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
     if n_arms * POINTS > _CELLS or not alike_B.any():
         return p_BK, np.zeros_like(alike_B)
+
     eighth_B = 8 * apart * np.where(alike_B, finest_B, np.inf)
     eighths_B = np.ceil((high_B - low_B) / eighth_B).astype(np.int64)
     eighths_B = np.maximum(eighths_B, 1)
@@ -100,6 +104,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
             part = row_R[start : start + step]
             sd_RK = np.maximum(sd_BK[part], _FLOOR * finest_B[part, None])
             p_BK[part] = _even_shares(mean_BK[part], sd_RK, low_B[part], high_B[part], 8 * eighths)
+
     return p_BK, alike_B
 
 
@@ -114,6 +119,7 @@ def _even_shares(mean_RK: Float, sd_RK: Float, low_R: Float, high_R: Float, poin
     density_RMK = np.exp(-0.5 * z_RMK * z_RMK) / below_RMK
     # equation (1), with prod_{j != k} F_j as prod_j F_j / F_k
     p_RK = np.einsum("rm,rmk->rk", below_RMK.prod(axis=2), density_RMK) / sd_RK
+
     return np.asarray(p_RK / p_RK.sum(axis=1, keepdims=True))
 
 
@@ -124,6 +130,7 @@ def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
     row_M, t_M, dt_M = _nodes(mean_BKC, sd_BKC, weight_BKC)
     p_BK = np.zeros((rows, n_arms))
     step = max(_CELLS // mean_BKC[0].size, 1)
+
     for start in range(0, len(t_M), step):
         part = slice(start, start + step)
         row_m = row_M[part]
@@ -131,6 +138,7 @@ def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
         # nodes of one row lie together, so the sum over them is a sum of stretches
         first_R, start_R = np.unique(row_m, return_index=True)
         p_BK[first_R] += np.add.reduceat(share_MK * dt_M[part, None], start_R, axis=0)
+
     return np.asarray(p_BK / p_BK.sum(axis=1, keepdims=True))
 
 
@@ -161,6 +169,7 @@ def _nodes(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Int, Floa
     node_n, weight_n = _legendre()
     t_PN = left_P[:, None] + size_P[:, None] * node_n
     dt_PN = size_P[:, None] * weight_n
+
     return np.repeat(np.repeat(row_G, count_G), NODES), t_PN.ravel(), dt_PN.ravel()
 
 
@@ -183,6 +192,7 @@ def _stretches(
     joined_F = same_row_F & touching_F & same_octave_F
     first_G = np.flatnonzero(np.append(True, ~joined_F))
     last_G = np.append(first_G[1:], len(row_F)) - 1
+
     return row_F[first_G], left_F[first_G], right_F[last_G], np.maximum.reduceat(rate_F, first_G)
 
 
@@ -207,6 +217,7 @@ def _cells(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Fl
     for j in range(rate_BJ.shape[1]):  # over components: keeps memory at B x 2J
         inside_BE = (middle_BE > start_BJ[:, j, None]) & (middle_BE < stop_BJ[:, j, None])
         np.maximum(rate_BE, inside_BE * rate_BJ[:, j, None], out=rate_BE)
+
     return edge_BE, rate_BE
 
 

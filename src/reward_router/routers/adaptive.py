@@ -118,13 +118,16 @@ class Adaptive:
         paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
         weight = self.belief.weight if self.model is not None else 0.0
         p_BK = np.zeros((len(x_BD), self.n_arms))
+
         if weight < 1 - context_belief.NEGLIGIBLE:
             p_BK += (1 - weight) * win_probability((mean_K + paid_K)[None], self.width * sd_K[None])
         else:
             weight = 1.0
+
         if self.model is not None and len(x_BD):
             mean_BK, sd_BK = self._in_context(self.model, x_BD)
             p_BK += weight * win_probability(mean_BK + paid_K, self.width * sd_BK)
+
         return with_floor(p_BK, self.explore)
 
     def _strengths(self) -> tuple[Float, Float, Float]:
@@ -161,12 +164,14 @@ class Adaptive:
         plain_sd_BK = np.tile(sd_K, (len(x_BD), 1))
         if self.model is None or not len(x_BD):
             return plain_BK, plain_sd_BK
+
         weight = self.belief.weight
         mean_BK, sd_BK = self._in_context(self.model, x_BD)
         both_BK = weight * mean_BK + (1 - weight) * plain_BK
         # Var = E[Var | opinion] + Var(E | opinion)
         var_BK = weight * (sd_BK**2 + (mean_BK - both_BK) ** 2)
         var_BK += (1 - weight) * (plain_sd_BK**2 + (plain_BK - both_BK) ** 2)
+
         return both_BK, np.sqrt(var_BK)
 
     def _contexts(self, context_BD: object) -> Float:
@@ -191,6 +196,7 @@ class Adaptive:
         y_B = checks.payoffs(payoff_B, len(x_BD), 0.0, 1.0)
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))
+
         # A batch is cut where a look is due, so that the order of calls changes nothing.
         start = 0
         while start < len(x_BD):
@@ -209,11 +215,13 @@ class Adaptive:
             self.totals_K3[arm] += (1.0, y, y * y)
             self.clock += 1
             self.rows_K[arm].add(z_Z, y, self.clock)
+
         self._plain = None
         if self.clock >= self.next_pool:
             self.population = pooled.learned(self.totals_K3)
             self.next_pool = self.clock + max(1, int(POOL_GROWTH * self.clock))
             self.next_pool = min(self.next_pool, self.clock + self._patience())
+
         if self.clock >= self.next_look:
             self._look()
         elif self.model is not None:
@@ -238,6 +246,7 @@ class Adaptive:
         self.model = None
         if self.belief.believed:
             self.model = model_of(self.belief, self.rows_K, self.clock)
+
         growth = GROWTH if self.clock < LATE else LATE_GROWTH
         self.next_look = min(int(np.ceil(growth * self.clock)), self.clock + self._patience())
 
@@ -255,6 +264,7 @@ class Adaptive:
         checks.whole("arm", index, 0, self.n_arms - 1)
         if self.n_arms == 1:
             raise InputError("the last arm cannot be removed: a router needs at least one")
+
         del self.rows_K[index]
         self.totals_K3 = np.delete(self.totals_K3, index, axis=0)
         self._plain = None
@@ -279,8 +289,10 @@ class Adaptive:
         }
         for k, arm in enumerate(self.rows_K):
             state |= {f"rows/{k}/{name}": value for name, value in arm.state().items()}
+
         if self.model is not None:
             state |= {f"model/{name}": value for name, value in state_of(self.model).items()}
+
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -292,6 +304,7 @@ class Adaptive:
             raise InputError(
                 f"this state was learned with discount {discount:g}, not {self.discount:g}"
             )
+
         totals_K3 = take("totals_K3", np.float64, (None, 3))
         arms = checks.whole("arms in the state", len(totals_K3), 1, checks.MAX_ARMS)
         clock, next_pool, next_look, spread = take("counts", np.int64, (4,)).tolist()
@@ -302,6 +315,7 @@ class Adaptive:
         rows_K = [ArmRows(self.dim + 1, self.discount) for _ in range(arms)]
         for k, arm in enumerate(rows_K):
             arm.load(state, f"rows/{k}/")
+
         inner = {
             name.removeprefix("model/"): value
             for name, value in state.items()
@@ -313,9 +327,11 @@ class Adaptive:
             raise InputError(
                 "the state's arms do not fit its totals, or its model is missing or unexpected"
             )
+
         model = loaded(empty_model(arms, self.dim), inner) if inner else None
         if model is not None and model.n_arms != arms:
             raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
+
         self.totals_K3 = totals_K3
         self.rows_K = rows_K
         self.model = model

@@ -46,6 +46,7 @@ class Anchored:
             self.offset_K = np.zeros(router.n_arms)
         else:
             self.offset_K = np.array(offset_K, dtype=np.float64)
+
         if self.offset_K.shape != (router.n_arms,):
             raise InputError(
                 f"offset must be one number an arm: ({router.n_arms},), got {self.offset_K.shape}"
@@ -77,6 +78,7 @@ class Anchored:
             (x_BD * row_D).sum(axis=1) + offset
             for row_D, offset in zip(self.prior_KD, self.offset_K, strict=True)
         ]
+
         return np.stack(columns, axis=1)
 
     def posterior(self, context_BD: AnyFloat) -> tuple[Float, Float]:
@@ -93,6 +95,7 @@ class Anchored:
         first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
+
         utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
         return win_probability(utility_BK, self.router.width * sd_BK)
 

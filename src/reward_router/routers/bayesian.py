@@ -87,9 +87,11 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
     given = {name: value for name, value in named.items() if value is not None}
     if artifact is None:
         return LinearThompson(len(arms), dim, **{**NO_PRIOR, **given})
+
     if without == "online":
         row_of_arm = dict(zip(artifact.arms, artifact.strengths.bt_KD, strict=True))
         return Strongest([row_of_arm.get(name) for name in arms])
+
     if without == "offline":
         calibrated = artifact.calibration
         zero = {
@@ -98,8 +100,10 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
             "noise_sd": calibrated.noise_sd,
         }
         return LinearThompson(len(arms), dim, **{**zero, **given})
+
     if "prior_precision" in given:
         given["precision"] = given.pop("prior_precision")
+
     # arms without strengths cause a warning, and the run says so in its own words
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -109,6 +113,7 @@ def bayesian(  # noqa: PLR0913 - its keywords are the options of the configurati
 def _check(options: Mapping[str, Any]) -> None:
     if (trust := options.get("trust")) is not None:
         checks.real("trust", trust, 0.0, 1.0, above=True)
+
     without = options.get("without")
     if options.get("prior") is not None:
         return

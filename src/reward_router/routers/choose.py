@@ -34,6 +34,7 @@ def choose(probs_BK: AnyFloat, uniform_B: AnyFloat) -> tuple[Int, Float]:
         raise InputError("choose: the random numbers must lie in [0, 1)")
     if not p_BK.shape[0]:
         return np.zeros(0, np.int64), np.zeros(0)
+
     return _invert(p_BK, u_B)
 
 
@@ -42,6 +43,7 @@ def _invert(p_BK: Float, u_B: Float) -> tuple[Int, Float]:
     total_B = cumulative_BK[:, -1:]
     if not (total_B > 0).all():
         raise InputError("choose: a row of probabilities sums to 0, so no arm can be drawn")
+
     passed_B = (cumulative_BK <= u_B[:, None] * total_B).sum(axis=1)
     # u * total may round up to total: stay on the last arm of positive probability
     last_B = p_BK.shape[1] - 1 - np.argmax(p_BK[:, ::-1] > 0, axis=1)

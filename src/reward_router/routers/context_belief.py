@@ -108,11 +108,13 @@ class _Design:
             gain = self.y_T @ self.y_T - white_T @ white_T
             log_evidence = -np.log(np.diagonal(root_TT)).sum() + 0.5 * gain
             return float(log_evidence), scale_Z * (z_TZ.T @ inverse_T)
+
         precision_ZZ = np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
         root_ZZ = np.linalg.cholesky(precision_ZZ)
         white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
         mean_Z = solve_triangular(root_ZZ, white_Z, lower=True, trans=1, check_finite=False)
         log_evidence = -np.log(np.diagonal(root_ZZ)).sum() + 0.5 * white_Z @ white_Z
+
         return float(log_evidence), scale_Z * mean_Z
 
     def arm_only(self, scale: float) -> float:
@@ -124,6 +126,7 @@ class _Design:
         else:
             square = float(self.gram_ZZ[0, 0])
             product = float(self.sum_Z[0])
+
         inner = 1 + scale**2 * square
         return float(-0.5 * np.log(inner) + 0.5 * scale**2 * product**2 / inner)
 
@@ -141,6 +144,7 @@ def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float
         centred_TZ = z_TZ.copy()
         centred_TZ[:, 1:] -= z_TZ[:, :1] * mean_D
         return _from_rows(centred_TZ / noise_sd, (y_T - level * z_TZ[:, 0]) / noise_sd)
+
     gram_ZZ, sum_Z = arm.sums(now)
     rest_Z = sum_Z - level * gram_ZZ[0]
     rest_Z[1:] -= rest_Z[0] * mean_D
@@ -155,6 +159,7 @@ def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
     cross_DD = np.outer(sum_D, mean_D)
     out_ZZ[1:, 1:] += rows * np.outer(mean_D, mean_D) - cross_DD - cross_DD.T
     out_ZZ[0, 1:] = out_ZZ[1:, 0] = sum_D - rows * mean_D
+
     return out_ZZ
 
 
@@ -173,12 +178,14 @@ def learned(
         mean_D, length = _mean_context(arms, now, len(before.mean_D))
         if length == 0:
             return before
+
         noise_sd = float(np.sqrt(noise_var))
         difficulty_S = _difficulty(arms, now, strength_K, mean_D, noise_sd, length)
         used = [arm for arm in arms if arm.count or arm.summed]
         designs = [_design(arm, now, population.mean, mean_D, noise_sd) for arm in used]
         tried = _tried(before.spread, len(mean_D), any(arm.summed for arm in used))
         weight, spread = _weighed(designs, tried, population.variance, length, difficulty_S)
+
     weight_var = float(SPREADS[spread] ** 2 / length)
     return Belief(
         weight, spread, population.mean, noise_var, population.variance, weight_var, mean_D
@@ -203,6 +210,7 @@ def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, f
             kept = arm.discount ** (now - arm.folded_at)
             sum_Z += kept * arm.gram_ZZ[0]
             square += kept * float(np.trace(arm.gram_ZZ[1:, 1:]))
+
     rows = max(float(sum_Z[0]), 1e-300)
     mean_D = sum_Z[1:] / rows
     length = square / rows - float(mean_D @ mean_D)
@@ -226,6 +234,7 @@ def _difficulty(
         for arm, level in zip(arms, strength_K.tolist(), strict=True)
         if arm.count or arm.summed
     ]
+
     if all(design.few for design in designs):
         rows = [design.z_TZ[:, 1:] for design in designs if design.z_TZ is not None]
         whole = _from_rows(np.concatenate(rows), np.concatenate([design.y_T for design in designs]))
@@ -236,7 +245,9 @@ def _difficulty(
             z_TZ = design.z_TZ
             gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
             sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
+
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
+
     scale_S = [spread / np.sqrt(length) for spread in SPREADS[1::2]]
     return np.array([whole.fit(np.full(len(mean_D), scale))[0] for scale in scale_S])
 
@@ -253,10 +264,12 @@ def _weighed(
     plain = sum(design.arm_only(arm_sd) for design in designs)
     width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
     own_S = np.empty(len(tried))
+
     for place, spread in enumerate(tried):
         scale_Z = np.full(width, SPREADS[spread] / np.sqrt(length))
         scale_Z[0] = arm_sd
         own_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
+
     own = np.logaddexp.reduce(own_S) + np.log(OWN / len(SPREADS))
     difficulty = np.logaddexp.reduce(difficulty_S) + np.log(DIFFICULTY / len(difficulty_S))
     total = np.logaddexp.reduce([own, difficulty, np.log(NOTHING)])
@@ -276,6 +289,7 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
     noise_sd = float(np.sqrt(belief.noise_var))
     scale_Z = np.full(len(belief.mean_D) + 1, np.sqrt(belief.weight_var))
     scale_Z[0] = np.sqrt(belief.arm_var)
+
     with one_thread():
         for arm, (posterior,) in zip(arms, model.arms, strict=True):
             if arm.summed:
@@ -289,6 +303,7 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
                 scaled_TZ = belief.scaled(x_TD) * root_T
                 target_TC = (target_T * root_T[:, 0])[:, None]
                 posterior.add(scaled_TZ, target_TC, np.ones(arm.count))  # type: ignore[call-arg]
+
     return model
 
 
@@ -298,6 +313,7 @@ def _primal(design: _Design, scale_Z: Float) -> dict[str, Float]:
     precision_ZZ = np.eye(width) + design.gram_ZZ * scale_Z[:, None] * scale_Z
     covariance_ZZ = np.linalg.inv(precision_ZZ)
     covariance_ZZ = (covariance_ZZ + covariance_ZZ.T) / 2
+
     return {
         "theta_CD": (covariance_ZZ @ (scale_Z * design.sum_Z))[None],
         "base_P": packed(np.asfortranarray(covariance_ZZ)),

@@ -49,6 +49,7 @@ class ArmRows:
         """One more row, the ``stamp``-th payoff of all arms."""
         if self.count == len(self.payoff_T):
             self._grow()
+
         self.rows_TZ[self.count] = z_Z
         self.payoff_T[self.count] = payoff
         self.stamp_T[self.count] = stamp
@@ -80,6 +81,7 @@ class ArmRows:
         y_T = self.payoff_T[: self.count]
         if self.discount == 1:
             return z_TZ, y_T
+
         root_T = self.discount ** ((now - self.stamp_T[: self.count]) / 2)
         return z_TZ * root_T[:, None], y_T * root_T
 
@@ -90,6 +92,7 @@ class ArmRows:
         sum_Z = z_TZ.T @ y_T
         if not self.summed:
             return gram_ZZ, sum_Z
+
         kept = self.discount ** (now - self.folded_at)
         return gram_ZZ + kept * self.gram_ZZ, sum_Z + kept * self.sum_Z
 

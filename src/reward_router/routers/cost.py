@@ -82,6 +82,7 @@ class Priced:
                 f"{type(router).__name__} does not choose by utility, "
                 "so costs cannot enter its choice"
             )
+
         self.router = router
         self.costs_K = _checked_costs(costs_K, router.n_arms)
         self.cost_weight = checks.real("cost_weight", cost_weight, 0.0, 1e12)
@@ -90,6 +91,7 @@ class Priced:
         self.budget = None
         if budget is not None:
             self.budget = checks.real("budget", budget, float(self.costs_K.min()), 1e12)
+
         self.price = 0.0
         self.spent = 0.0
         self.payoffs = 0
@@ -177,11 +179,13 @@ class Priced:
         }
         before = self.router.state_dict()
         self.router.load_state_dict(inner)
+
         if len(costs_K) != self.router.n_arms:
             self.router.load_state_dict(before)
             raise InputError(
                 f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms"
             )
+
         self.costs_K = costs_K
         self.price = price
         self.spent = spent
@@ -196,4 +200,5 @@ def _checked_costs(costs_K: AnyFloat, n_arms: int) -> Float:
         )
     if not (np.isfinite(cost_K).all() and bool((cost_K.astype(np.float64) >= 0).all())):
         raise InputError("costs must be finite and at least 0")
+
     return cost_K.astype(np.float64)

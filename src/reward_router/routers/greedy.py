@@ -47,6 +47,7 @@ class Greedy:
             value_BK = np.array(mean_BK)
         else:
             value_BK = np.array(self.router.probs(context_BD))
+
         value_BK[:, self.dead] = -np.inf
         best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))

@@ -54,12 +54,14 @@ class Guard:
         """
         if not len(p_BK):
             return p_BK
+
         p_BK = p_BK.copy()
         mean_BK, sd_BK = model.moments(x_BD)
         low_BK = mean_BK - self._z(self.rounds + len(p_BK)) * model.payoff_sd * sd_BK
         sum_D = self.sum_D
         gain = self.gain
         rounds = self.rounds
+
         for row, x_D in enumerate(x_BD):
             safe_total = self._safe_total(sum_D + x_D, rounds + 1, model)
             spared = gain + low_BK[row] + self.margin - safe_total
@@ -67,10 +69,12 @@ class Guard:
             allowed_K[self.safe] = False
             p_BK[row, self.safe] = max(1.0 - p_BK[row, allowed_K].sum(), 0.0)
             p_BK[row, ~allowed_K & (np.arange(p_BK.shape[1]) != self.safe)] = 0.0
+
             if allowed_K.any():
                 gain += float(low_BK[row, allowed_K].min())
                 sum_D = sum_D + x_D
                 rounds = rounds + 1
+
         return p_BK
 
     def _z(self, rounds: int) -> float:

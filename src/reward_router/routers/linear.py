@@ -80,6 +80,7 @@ class LinearRouter(ABC):
             p_BK = np.tile(first_K, (len(x_BD), 1))
         else:
             p_BK = self._decided(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K)
+
         p_BK = with_floor(p_BK, self.explore)
         return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
 

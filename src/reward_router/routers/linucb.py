@@ -105,6 +105,7 @@ class LinUCB(LinearRouter):
         bounds = self.model.bounds(x_BD)
         if bounds is None:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K
+
         # upper bound = x'theta + alpha sd (LASER eq. 2), with the sd between two float32 bounds
         level_BK = bounds[0] - penalty_K
         low_BK = bounds[1]
@@ -118,10 +119,12 @@ class LinUCB(LinearRouter):
         # where many arms are about as good, reading all of them at once is cheaper
         if np.count_nonzero(close_BK) > close_BK.size // 4:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K
+
         for k in np.flatnonzero(close_BK.any(axis=0)).tolist():
             row_R = np.flatnonzero(close_BK[:, k])
             bound_R = self._bonus(*self.model.alone(k, x_BD[row_R]))
             score_BK[row_R, k] = bound_R - penalty_K[k]
+
         return score_BK
 
     def _bonus(self, mean_BK: Float, sd_BK: Float) -> Float:

@@ -103,10 +103,12 @@ class PerArm:
             most = checks.MAX_ARMS if name == "n_arms" else MOST
             number = int(checks.stored(state, "", name, np.int64, ()))
             values[name] = checks.whole(name, number, least, most)
+
         for name in self.rows:
             n_arms = values.get("n_arms")
             values[name] = checks.stored(state, "", name, np.float64, (n_arms,))
             values["n_arms"] = checks.whole("n_arms", len(values[name]), 1, checks.MAX_ARMS)
+
         self._check_state(values)
         for name, value in values.items():
             setattr(self, name, value)

@@ -62,6 +62,7 @@ class Population:
         mean_K = (
             self.size * self.mean + right_K
         ) / all_K  # mean of Beta(alpha + right, beta + wrong)
+
         return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
 
     def noise(self, mean_K: Float) -> Float:
@@ -86,6 +87,7 @@ def learned(totals_K3: Float) -> Population:
     log_G = log_KG.sum(axis=0)
     weight_G = np.exp(log_G - log_G.max())
     weight_G /= weight_G.sum()
+
     return Population(float(weight_G @ MEAN_G), float(weight_G @ VAR_G), dispersion)
 
 
@@ -111,12 +113,14 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
 
     if len(mean_K) == 1:
         return np.zeros(1)
+
     second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
     other_K = np.where(mean_K >= best, second, best)
     move_K = np.maximum(sd_K**2 / np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD), 1e-12)
     z_K = -np.abs(mean_K - other_K) / move_K
     density_K = np.exp(-0.5 * z_K**2) / np.sqrt(2 * np.pi)
     gain_K = np.maximum(move_K * (z_K * ndtr(z_K) + density_K), 0.0)
+
     return np.asarray(rows_left / LOOK_AHEAD * gain_K)
 
 

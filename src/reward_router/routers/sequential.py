@@ -26,9 +26,11 @@ class Sequential(PerArm):
             raise InputError(
                 f"contexts of shape {x_BD.shape}; the first feature must be the iteration number"
             )
+
         p_BK = np.zeros((len(x_BD), self.n_arms))
         iteration_B = x_BD[:, 0] % self.n_arms
         # the second remainder is for a number just under K that was rounded up to it
         arm_B = np.floor(iteration_B).astype(np.int64) % self.n_arms
         p_BK[np.arange(len(x_BD)), arm_B] = 1.0
+
         return p_BK

@@ -32,6 +32,7 @@ class Strongest:
             raise InputError(
                 "Strongest: strengths of at least one arm are needed, finite and all of one length"
             )
+
         self.n_arms = checks.whole("n_arms", len(strength_KD), 1, checks.MAX_ARMS)
         self.dim = len(known[0])
         self.known_K = np.array([row is not None for row in strength_KD])

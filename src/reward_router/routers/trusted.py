@@ -103,12 +103,14 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
     informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     if trust == 1:
         return informed
+
     plain = LinearThompson(n_arms, dim, None, zero_precision, intercept=wide, **shared)
     # the nameless prior: variances of an arm drawn at random, E[w^2] = 1 / precision + mean^2
     spread_C = (prior_KC**2).mean(axis=0)
     weights = 1 / precision + float(spread_C[:-1].mean())
     constant = 1 / intercept + float(spread_C[-1])
     nameless = LinearThompson(n_arms, dim, None, 1 / weights, intercept=1 / constant, **shared)
+
     return TrustedThompson(informed, plain, trust, nameless, level if center else None, width)
 
 
@@ -155,6 +157,7 @@ class TrustedThompson:
         others = {"plain": plain}
         if nameless is not None:
             others["nameless"] = nameless
+
         for name, other in others.items():
             if (informed.n_arms, informed.dim) != (other.n_arms, other.dim):
                 raise InputError(
@@ -166,27 +169,33 @@ class TrustedThompson:
                     f"informed has {informed.warmup} forced pulls an arm, {name} {other.warmup}: "
                     "give both the same"
                 )
+
         if not 0 < checks.real("trust", trust, 0.0, 1.0) < 1:
             raise InputError(f"trust is a prior probability strictly between 0 and 1, got {trust}")
+
         if level is not None:
             if not plain.model.options.center:
                 raise InputError(
                     "a level is for centred payoffs (center=True): "
                     "without, every payoff speaks of it already"
                 )
+
             level = (
                 checks.real("level", level[0], -1e6, 1e6),
                 checks.real("the level's sd", level[1], 0.0, 1e6),
             )
+
         self.informed = informed
         self.others = others
         self.level = level
         self.width = checks.real("width", width, 0.0, 1e3)
         rest = 1 - trust
+
         if nameless is None:
             weights = [trust, rest]
         else:
             weights = [trust, rest * WIDE, rest * (1 - WIDE)]
+
         self.log_weight_M = np.log(weights)
         # payoffs so far; and the sum of their squared numbers over arms, removed ones included
         self.seen = 0
@@ -240,6 +249,7 @@ class TrustedThompson:
             if first_K is not None:
                 return np.tile(first_K, (len(context_BD), 1))
             return self._narrowed(context_BD, penalty_K)
+
         weight_M = self.weight_M
         weight_M[weight_M <= NEGLIGIBLE] = 0.0  # a part without weight is not evaluated
         total = weight_M.sum()
@@ -248,6 +258,7 @@ class TrustedThompson:
             for weight, router in zip(weight_M, self._routers, strict=True)
             if weight > 0
         ]
+
         return np.asarray(sum(parts[1:], parts[0]))
 
     def _narrowed(self, context_BD: AnyFloat, penalty_K: Float | None) -> Float:
@@ -260,6 +271,7 @@ class TrustedThompson:
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
         var_BK = (weight_M11 * sd_MBK**2).sum(axis=0)
         utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+
         return win_probability(utility_BK, self.width * np.sqrt(var_BK))
 
     def _part_moments(self, context_BD: AnyFloat) -> tuple[Float, Float]:
@@ -298,15 +310,18 @@ class TrustedThompson:
         """
         for model in self._models:
             model.contexts(context_BD)
+
         x_BD = np.asarray(context_BD, np.float64)
         index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
         y_B = checks.payoffs(payoff_B, len(x_BD))
         # everything is checked before anything is learned
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))
+
         alike: dict[tuple[int, bytes], list[int]] = {}
         for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
+
         for rows in alike.values():
             self._learn(x_BD[rows], index_B[rows], y_B[rows])
 
@@ -323,10 +338,12 @@ class TrustedThompson:
         self.squares += rows * (2 * pulls + rows)  # (pulls + rows)^2 - pulls^2
         for router in self._routers:
             router.update(x_BD, arm_B, payoff_B)
+
         # where payoffs are centred the first one is the mean itself, and says nothing
         if self.seen or not self.plain.model.options.center:
             log_M = self.log_weight_M + np.array(density_M)
             self.log_weight_M = np.asarray(log_M - np.logaddexp.reduce(log_M))
+
         self.seen += rows
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
@@ -345,13 +362,16 @@ class TrustedThompson:
         parts = {"informed": self.informed.state_dict()}
         for name, other in self.others.items():
             parts[name] = other.state_dict()
+
         state: State = {}
         for name, part in parts.items():
             state |= {f"{name}.{key}": value for key, value in part.items()}
+
         weights = {
             "log_weight_M": self.log_weight_M.copy(),
             "seen": np.array([self.seen, self.squares]),
         }
+
         return {"kind": np.array("TrustedThompson"), **weights, **state}
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -362,6 +382,7 @@ class TrustedThompson:
         parts = {name: _part(state, f"{name}.") for name in ("informed", *self.others)}
         arms = len(checks.stored(parts["informed"], "", "pulls_K", np.int64, (None,)))
         before = [router.state_dict() for router in self._routers]
+
         try:
             for part, router in zip(parts.values(), self._routers, strict=True):
                 checks.stored(part, "", "pulls_K", np.int64, (arms,))
@@ -370,6 +391,7 @@ class TrustedThompson:
             for own, router in zip(before, self._routers, strict=True):
                 router.load_state_dict(own)
             raise
+
         self.log_weight_M = log_weight_M
         self.seen, self.squares = seen.tolist()
 

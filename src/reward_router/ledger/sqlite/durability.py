@@ -25,10 +25,12 @@ def take_writer_lock(path: str) -> sqlite3.Connection:
         lock.close()
         if "locked" not in str(error):
             raise
+
         raise LedgerError(
             f"{path}: already open for writing, here or in another process; "
             "a ledger has one writer, open it readonly or stop that one"
         ) from None
+
     return lock
 
 
@@ -67,6 +69,7 @@ class WalSyncer:
                 self._sync()
             except OSError as error:
                 self.error = error
+
             self._stop.wait(SYNC_SECONDS)
 
     def _sync(self) -> None:

@@ -29,12 +29,14 @@ def writer(path: str, durability: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA synchronous={durability.upper()}")
         db.execute("PRAGMA wal_autocheckpoint=4000")
+
         if _is_empty(db):
             with transaction(db):
                 schema.create(db)
         elif _version(path, db) < schema.VERSION:
             with transaction(db):
                 schema.migrate(db)
+
     return db
 
 
@@ -45,15 +47,18 @@ def reader(path: str) -> sqlite3.Connection:
     """
     if not Path(path).is_file():
         raise LedgerError(f"{path}: no such ledger")
+
     db = _connect(path, "ro")
     with _closed_on_error(db):
         if _is_empty(db):
             raise LedgerError(f"{path}: an empty file, not a ledger")
         if _version(path, db) == schema.VERSION:
             return db
+
         copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
         db.backup(copy)
         schema.migrate(copy)
+
     db.close()
     return copy
 
@@ -68,11 +73,13 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
 def _version(path: str, db: sqlite3.Connection) -> int:
     if db.execute("PRAGMA application_id").fetchone()[0] != schema.APPLICATION_ID:
         raise LedgerError(f"{path}: a SQLite file, but not a ledger")
+
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > schema.VERSION:
         raise LedgerError(
             f"{path}: schema {version}, this program knows up to {schema.VERSION}; use a newer one"
         )
+
     return version
 
 

@@ -72,6 +72,7 @@ def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]
         start = 100 if number == 1 else 0
         if len(page) < start + 8 or page[start] != LEAF:
             continue
+
         listed = int.from_bytes(page[start + 3 : start + 5], "big")
         cells = min(listed, (len(page) - start - 8) // 2)  # a torn page may list more than it has
         for offset in struct.unpack_from(f">{cells}H", page, start + 8):
@@ -87,9 +88,11 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
         values = _record(_payload(pages, page, at, length))
     except (IndexError, struct.error, UnicodeDecodeError, KeyError):
         return None
+
     fields = list(kind.__annotations__.values())
     if len(values) != len(fields) + 1:
         return None
+
     # a whole number in a REAL column lies in the file as an integer
     whole = [
         float(v) if "float" in str(t) and type(v) is int else v
@@ -98,6 +101,7 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
     row: Row = kind._make([seq, *whole[1:]])
     annotations = [str(getattr(t, "__name__", t)) for t in fields]
     typed = all(map(_is, row, annotations))
+
     return row if typed and seal(row) == values[-1] else None
 
 
@@ -110,17 +114,20 @@ def _payload(pages: Pages, page: bytes, at: int, length: int) -> bytes:
     least = (pages.size - 12) * 32 // 255 - 23
     if length <= most:
         return page[at : at + length]
+
     local = least + (length - least) % (pages.size - 4)
     local = local if local <= most else least
     data = page[at : at + local]
     following = int.from_bytes(page[at + local : at + local + 4], "big")
     pieces = [data]
     got = len(data)
+
     while following and got < length:
         page = pages[following]
         pieces.append(page[4:])
         got += len(page) - 4
         following = int.from_bytes(page[:4], "big") if len(page) > 4 else 0
+
     return b"".join(pieces)[:length]
 
 
@@ -133,8 +140,10 @@ def _record(data: bytes) -> list[Any]:
         length = SIZES[serial] if serial < 12 else (serial - 12) // 2
         if body + length > len(data):
             raise IndexError
+
         values.append(_value(serial, data[body : body + length]))
         body += length
+
     return values
 
 

@@ -29,6 +29,7 @@ class Reader:
         self.lost = list[str]()
         if not Path(path).is_file():
             raise InputError(f"{path}: no such file; give the path of a ledger")
+
         uri = f"{Path(path).absolute().as_uri()}?mode=ro"
         self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         # reads a file that is shorter than its header says; nothing is written
@@ -69,6 +70,7 @@ class Reader:
         else:
             if self.version is not None:
                 return
+
         for row in pages.events(self.path, kind):
             if row.seq > last:
                 yield row
@@ -100,10 +102,12 @@ class Reader:
             binding = self._db.execute("SELECT value FROM meta WHERE key='binding'").fetchone()
         except FILE_ERRORS:
             binding = None
+
         names: list[str] = json.loads(binding[0])["arms"] if binding else []
         for row in self.events(Changed):
             if isinstance(row, Changed) and row.action == "arm_added" and row.name not in names:
                 names.append(row.name)
+
         return names
 
     def snapshots(self) -> tuple[int, list[str]]:
@@ -122,4 +126,5 @@ class Reader:
                     whole += 1
         except FILE_ERRORS as error:
             wrong.append(f"snapshots: unreadable ({error})")
+
         return whole, wrong

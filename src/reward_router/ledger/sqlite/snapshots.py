@@ -26,6 +26,7 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
             raise LedgerError(
                 f"snapshot: {name} has dtype {a.dtype}; allowed plain numbers and booleans"
             )
+
     layout = [
         [name, a.dtype.str, list(np.shape(state[name])), a.nbytes] for name, a in arrays.items()
     ]
@@ -33,6 +34,7 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     _drop(db, [seq])
     part = 0
+
     for a in arrays.values():
         data = a.reshape(-1).view(np.uint8).data
         for start in range(0, len(data), PART):
@@ -40,6 +42,7 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
             digest.update(piece)
             db.execute("INSERT INTO snapshot_parts VALUES(?,?,?)", (seq, part, piece))
             part += 1
+
     db.execute("INSERT INTO snapshots VALUES(?,?,?)", (seq, text, digest.digest()))
     kept = _seqs(db, "SELECT seq FROM snapshots ORDER BY seq")
     _drop(db, kept[1:-KEEP])
@@ -77,8 +80,10 @@ def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | 
     parts = [data for (data,) in db.execute(sql, (seq,)).fetchall()]
     for piece in parts:
         check.update(piece)
+
     if check.digest() != digest:
         return None
+
     state = {}
     waiting = iter(parts)
     for name, dtype, shape, size in json.loads(text)["layout"]:
@@ -87,5 +92,7 @@ def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | 
         while got < size:
             pieces.append(next(waiting))
             got += len(pieces[-1])
+
         state[name] = np.frombuffer(bytearray().join(pieces), np.dtype(dtype)).reshape(shape)
+
     return state

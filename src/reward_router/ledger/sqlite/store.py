@@ -71,6 +71,7 @@ class Ledger:
             raise InputError(f"Ledger: durability={durability!r}; allowed 'normal' or 'full'")
         if contexts not in ("full", "f32", "none"):
             raise InputError(f"Ledger: contexts={contexts!r}; allowed 'full', 'f32' or 'none'")
+
         self.path = str(path)
         self.durability = durability
         self.contexts = contexts
@@ -82,6 +83,7 @@ class Ledger:
         self._recent = Recent()
         self._guard: sqlite3.Connection | None = None
         self._syncer: WalSyncer | None = None
+
         with self._explained(), ExitStack() as undo:
             undo.callback(self._release)
             self._db = self._open()
@@ -96,10 +98,12 @@ class Ledger:
             return opening.memory()
         if self.readonly:
             return opening.reader(self.path)
+
         self._guard = take_writer_lock(self.path)
         db = opening.writer(self.path, self.durability)
         if self.durability == "normal":
             self._syncer = WalSyncer(self.path)
+
         return db
 
     def _release(self) -> None:
@@ -149,13 +153,16 @@ class Ledger:
                 raise LedgerError(
                     f"{self.path}: events {first}... do not continue seq {self._last}"
                 )
+
             with self.transaction() as db:
                 groups: dict[type[Any], list[tuple[Any, ...]]] = {}
                 for row in rows:
                     groups.setdefault(type(row), []).append((*row, seal(row)))
+
                 for kind, mine in groups.items():
                     marks = ",".join("?" * len(mine[0]))
                     db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
+
             self._last += len(rows)
             self._recent.note(rows)
             if self._tally is not None:
@@ -174,8 +181,10 @@ class Ledger:
             raise LedgerError(
                 f"{self.path}: the disk failed to keep what was written ({self._syncer.error})"
             )
+
         with self.lock, self._explained(), opening.transaction(self._db):
             yield self._db
+
         if self._syncer is not None:
             self._syncer.mark()
 
@@ -197,6 +206,7 @@ class Ledger:
         with self.lock:
             if not 0 <= seq <= self._last:
                 raise LedgerError(f"{self.path}: cannot rewind to {seq}; allowed 0 to {self._last}")
+
             moved = self._last - seq
             with self.transaction() as db:
                 turn = (db.execute("SELECT max(rewind) FROM abandoned").fetchone()[0] or 0) + 1
@@ -206,8 +216,11 @@ class Ledger:
                             "INSERT INTO abandoned VALUES(?,?,?,?,?)",
                             (turn, row.seq, table, to_json(row), reason),
                         )
+
                     db.execute(f"DELETE FROM {table} WHERE seq>?", (seq,))
+
                 snapshots.drop_after(db, seq)
+
             self._last = seq
             self._tally = None
             self._recent.clear()
@@ -259,6 +272,7 @@ class Ledger:
             raise LedgerError(
                 f"{self.path}: event {row.seq} was altered ({TABLES[kind]}); {advice(self.path)}"
             )
+
         return cast(R, row)
 
     def meta(self, key: str) -> Any:
@@ -352,6 +366,7 @@ class Ledger:
                     has_payoff = record[n_decided] is not None
                     paid = self._verified(Paid, record[n_decided:]) if has_payoff else None
                     rows[decided.id] = (decided, paid)
+
         return rows
 
     def unpaid(self) -> list[str]:
@@ -387,6 +402,7 @@ class Ledger:
                 self._tally = tally(self.events(0, [k for k in TABLES if k is not Decided]))
                 self._tally["decisions"] = self.query("SELECT count(*) FROM decisions")[0][0]
             counts = self._tally
+
         statuses = [key for key in sorted(counts) if key.startswith("calls/")]
         return {
             "decisions": counts["decisions"],

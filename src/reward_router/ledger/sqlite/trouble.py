@@ -21,4 +21,5 @@ def explain(path: str, error: sqlite3.Error) -> str:
         )
     if "malformed" in text or "not a database" in text or "disk image" in text:
         return f"{path}: damaged or cut short ({text}); {advice(path)}"
+
     return f"{path}: {text}"

@@ -20,6 +20,7 @@ NUMBERS = (int, float, np.integer, np.floating)
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """An integer in [low, high], or InputError."""
+    # a bool is an int in Python, and is no number here
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise InputError(f"{name} must be a whole number, got {value!r}")
     if not low <= value <= high:
@@ -137,6 +138,7 @@ def stored(
 
     None in ``shape`` stands for any length. InputError otherwise.
     """
+    # the parts of a state share one dictionary
     name = prefix + name
     if name not in state:
         raise InputError(f"state has no entry {name!r}; it holds {sorted(state)[:8]}")

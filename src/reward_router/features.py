@@ -23,6 +23,7 @@ def unit_rows(context_BD: AnyFloat) -> Float:
     LinUCB's exploration width is alpha |x| / sqrt(ridge): rows of one length explore alike.
     """
     rows_BD = np.asarray(context_BD, dtype=np.float64)
+    # scaled by a power of two before squaring
     _, power_B = np.frexp(np.abs(rows_BD).max(axis=1, keepdims=True, initial=0.0))
     # a power of two is exact, and squares of very small or large numbers stay in range
     rows_BD = np.asarray(np.ldexp(rows_BD, -power_B))

@@ -350,6 +350,7 @@ class Table(Generic[SomeKind]):
                 "or package.module:Class"
             )
 
+        # imported once: the next question finds it in the table
         kind = self.of.imported(name, import_path(name, self.what))
         self.own[name] = kind  # type: ignore[assignment]
         return kind  # type: ignore[return-value]

@@ -72,11 +72,13 @@ class Asker:
     def verdict(self, arm: int, margin: float) -> float:
         """The arm's signed log-odds, `Calibrator.log_odds` for one number."""
         size = abs(margin)
+        # ties, and NaN, carry no evidence
         if not size > 0:
             return 0.0
 
         values, ranks, intercept, slope = self._curves[arm]
         right = bisect_left(values, size)
+        # beyond the smallest and the largest margin seen the rank stays
         if right == 0 or right == len(values):
             rank = ranks[min(right, len(values) - 1)]
         else:
@@ -98,6 +100,7 @@ class Asker:
     def _step(self, row: int, arms: frozenset[int]) -> Step:
         key = (row, arms)
         if key not in self._steps:
+            # K arms have 2^K sets: the cache is emptied rather than grown
             if len(self._steps) > MOST_SETS:
                 self._steps.clear()
             self._steps[key] = self._solve(row, np.array(sorted(arms), dtype=np.int64))
@@ -127,4 +130,5 @@ class Asker:
         adds = (self._plan.signed | (z_K > 0)) & (var_K > SPENT)
         gain = np.where(adds, z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)
         gain[chosen] = 0.0
+        # the same threshold as in the fit's greedy order
         return int(np.argmax(gain)) if gain.max() > 1e-12 else None

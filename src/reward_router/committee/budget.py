@@ -45,6 +45,7 @@ class PricePacer:
     def __init__(self, budget: float, prices_L: ArrayLike, cost_L: ArrayLike) -> None:
         """Check the curve and start at the price that should cost the budget."""
         self.prices_L = np.asarray(prices_L, dtype=np.float64)
+        # a higher price cannot cost more; a fit from few rows may say so
         self.cost_L = np.minimum.accumulate(np.asarray(cost_L, dtype=np.float64))
         shapes_fit = self.prices_L.shape == self.cost_L.shape and self.prices_L.size >= 2
         if not shapes_fit or (np.diff(self.prices_L) <= 0).any():
@@ -71,6 +72,7 @@ class PricePacer:
     def price(self) -> float:
         """The price for the next item."""
         debt = self.spent - AIM * self.budget * self.items
+        # a debt this large is repaid at once, by the highest price
         if debt > SLACK * self.budget * max(self.items, SETTLED):
             return float(self.prices_L[-1])
         return self._price_of(AIM * self.budget - self.bias - debt / HORIZON)
@@ -78,6 +80,7 @@ class PricePacer:
     def record(self, cost: float) -> None:
         """Count one item that was decided at `price` and cost ``cost``."""
         expected = float(np.interp(self.price, self.prices_L, self.cost_L))
+        # an exponential mean that starts as an ordinary one
         self.bias += (cost - expected - self.bias) / min(self.items + 10.0, MEMORY)
         self.items += 1
         self.spent += float(cost)

@@ -33,6 +33,7 @@ def rank_knots(size_P: Float) -> tuple[Float, Float]:
         return np.ones(1), np.full(1, 0.5)
 
     rank = (np.cumsum(counts) - counts / 2) / counts.sum()
+    # the state stays O(K): ranks between knots are interpolated
     if values.size > KNOTS:
         keep = np.unique(np.linspace(0, values.size - 1, KNOTS).round().astype(np.int64))
         values = values[keep]
@@ -53,6 +54,7 @@ def fit_curves(
     free = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
     if (free[1] >= 0).all():
         return free
+    # with b = 0 the level alone is fitted
     flat = _newton(np.zeros_like(rank_PK), right_PK, used_PK, prior, slope_precision)
     return np.where(free[1] >= 0, free[0], flat[0]), np.maximum(free[1], 0.0)
 
@@ -156,6 +158,7 @@ class Calibrator:
         """
         margins = check_margins(margins_PK, self.n_arms)
         label = check_labels(labels_P, len(margins))
+        # a missing score becomes a margin of 0, which counts for nothing
         size = np.nan_to_num(np.abs(margins))
         knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
         used = (size > 0).astype(np.float64)
@@ -231,6 +234,7 @@ class Calibrator:
         """
         score = np.asarray(scores_N, dtype=np.float64)
         odds_NN = self.curve(arm, score[:, None] - score[None, :])
+        # a mean over the others that were scored
         others = max(int((~np.isnan(score)).sum()) - 1, 1)
         return np.where(np.isnan(score), np.nan, odds_NN.sum(1) / others)
 

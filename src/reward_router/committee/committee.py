@@ -234,6 +234,7 @@ class Committee:
         names = () if categories is None else _names(categories)
         category = encode(categories, names, len(label))
         data = labelled_rows(margins[:, self.voters], label, groups, category, weights, random)
+        # too few to compare anything: the first arm goes on alone
         if data.random_P.sum() < FEWEST_LABELS:
             return self
 
@@ -246,6 +247,7 @@ class Committee:
 
         best = best_single(drawn.margins_PK, drawn.sign_P, setting.cost_K, setting.price)
         self.single = int(self.voters[best])
+        # only labels from elsewhere need the test on sources left out
         carried = self.weights_rule == "auto" and origin == "other"
         self.free = signed_wins(data, source, setting, self.seed) if carried else None
 
@@ -273,7 +275,9 @@ class Committee:
 
         A plan without signed weights is kept beside it.
         """
+        # nested cross-validation is dear, and is left out where nothing depends on it
         compared = len(candidates) > 1 or self.gate_rule != "off"
+        # a budget or a promise says by itself how many arms are asked
         floor = len(candidates) > 1 and self.budget is None and self.max_error is None
         self.choice = chosen_weights(data, candidates, setting, floor) if compared else None
         self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
@@ -285,6 +289,7 @@ class Committee:
         if held is not None and self.max_error is not None:
             plan, self.promise = promised(plan, held, self.max_error)
 
+        # signed weights are given up where later labels speak against them
         fallback = weights == "signed" and "safe" in candidates
         self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed) if fallback else None
         self._take_plan(plan)
@@ -349,6 +354,7 @@ class Committee:
             verdict = np.sign(np.nan_to_num(margins_PK[:, arm])) * sign_P
             right = VETO_TRUST[0] + (verdict > 0).sum()
             wrong = VETO_TRUST[1] + (verdict < 0).sum()
+            # a veto that is wrong more often than right is ignored, not turned round
             self.veto_log_odds[i] = max(float(np.log(right / wrong)), 0.0)
 
     def judge(
@@ -394,6 +400,7 @@ class Committee:
         return sigmoid(log_odds)
 
     def _alone(self, vote_PK: Float) -> Float:
+        # the single arm is a voter, never a veto
         column = self._column[self.single]
         verdict = np.sign(np.nan_to_num(vote_PK[:, column])) * SURE
         if self.plan is None:
@@ -406,6 +413,7 @@ class Committee:
         """Pairs that a veto refused are decided by the vetoes alone, and cost nothing else."""
         vetoes = list(self.vetoes)
         verdict_PV = margins_PK[:, vetoes]
+        # vetoes on both sides may cancel; then the voters decide
         refused_P = np.sign(np.nan_to_num(verdict_PV)) @ self.veto_log_odds
         asked_PK[refused_P != 0] = False
         asked_PK[:, vetoes] = ~np.isnan(verdict_PV)
@@ -426,6 +434,7 @@ class Committee:
                 return arm
 
         votes = self._votes(asked)
+        # a refused pair is decided, and no voter is paid for it
         if self.refusal(asked) != 0:
             return None
         if self._asker is None or not self.playing:

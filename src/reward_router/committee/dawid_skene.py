@@ -104,6 +104,7 @@ class DawidSkene:
         right_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]
         vote = float(vote_P.mean())
         best = float(right_PK.mean(0).max())
+        # as confident where it is wrong as where it is right: only labels can tell
         self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
 
         return self.status

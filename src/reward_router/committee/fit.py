@@ -107,6 +107,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     random = data.take(data.random_P)
     folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
+    # neither correlations nor categories to choose between
     if shape.learns_little:
         path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
         return _final(data, random, Chosen(path, 1.0, False), shape, prices_L)
@@ -178,6 +179,7 @@ class _FoldFit:
 def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float:
     out = np.zeros((parts[0].shape[0], n_rows, parts[0].shape[2]))
     for part, fold in zip(parts, folds, strict=True):
+        # every random row is held out once
         out[:, fold.held_random] = part
     return out
 
@@ -193,6 +195,7 @@ def discriminants(
     if by_category and category_P.max(initial=-1) >= 0:
         seen = category_P >= 0
         own = category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)
+        # where no arm beats a coin in a category, the global order is the better guess
         z = np.vstack([z, np.where((own > 0).any(axis=1, keepdims=True), own, z)])
 
     corr = np.repeat(shrink_correlation(moment, intensity)[None], len(z), axis=0)
@@ -211,6 +214,7 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
     z, order, weight = discriminants(
         v_PK, data.category_P, moment, chosen.intensity, chosen.by_category, shape
     )
+    # -1 stands where nobody adds any more: it costs nothing
     along = np.where(order[0] >= 0, shape.cost_K[np.maximum(order[0], 0)], 0.0)
     bound = boundaries(steps, along, prices_L)
     cost = [_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))]
@@ -235,5 +239,6 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
 def _mean_cost(path_PT: Float, bound_T: Float, cost_T: Float) -> float:
     """What the rows out of fold would have cost under one price's bounds."""
     stop = np.abs(path_PT) >= bound_T
+    # after the last arm there is nobody to ask
     stop[:, -1] = True
     return float(np.cumsum(cost_T)[np.argmax(stop, axis=1)].mean())

@@ -96,6 +96,7 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
     >>> [opens(rule, 0.012, -0.004, 60) for rule in RULES], opens("auto", 0.012, -0.004, 100)
     ([False, False, True, True], True)
     """
+    # the mean of few labels is too noisy to be believed
     if rule == "auto":
         rule = "mean" if labels >= ENOUGH_LABELS else "lower95"
     if rule == "lower95":
@@ -184,6 +185,7 @@ def chosen_weights(
     one does not; where none of DISCOUNTS helps it stays as it was.
     """
     group_P = data.group_P[data.random_P]
+    # Bonferroni: the best of several looks better than it is
     z = float(-ndtri(ERROR / len(candidates)))
 
     def settled(trials: Trials) -> bool:
@@ -251,6 +253,7 @@ def _behind(
 def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
     utility = {name: float(trials[name].utility_P(setting.price).mean()) for name in candidates}
     safe = [name for name in candidates if name != "signed"]
+    # nothing to compare signed weights with
     if not safe:
         return "signed"
 
@@ -258,6 +261,7 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
     if "signed" not in candidates:
         return best
 
+    # signed weights must win clearly, since they also fit noise
     gap = _gap(trials, "signed", best, setting, group_P)
     return "signed" if gap.lower() > 0 else best
 
@@ -286,6 +290,7 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     safe_P = np.concatenate([trials["safe"].right_PR[:, 0] for _, trials in by_source])
     calls_P = np.concatenate([trials["signed"].calls_PR[:, 0] for _, trials in by_source])
     group_P = np.concatenate([data.group_P[rows_P] for rows_P, _ in by_source])
+    # one source on which they lose is enough to refuse them
     worst = min(float((t["signed"].right_PR - t["safe"].right_PR).mean()) for _, t in by_source)
     gain = difference(signed_P[:, None], safe_P[:, None], group_P)
     lower = gain.lower(Z95)

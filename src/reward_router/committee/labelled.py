@@ -136,8 +136,10 @@ def encode(categories: Sequence[str] | None, names: tuple[str, ...], n_rows: int
 
 def assign_folds(group_P: Int, n_folds: int, seed: int) -> Int:
     """(P,) fold of each row, whole groups together, folds balanced in groups; keyed by the seed."""
+    # folds are drawn by group, so that rows of one prompt stay together
     _, index = np.unique(group_P, return_inverse=True)
     n_groups = int(index.max()) + 1
     fold = np.arange(n_groups) % n_folds
+    # keyed, so that a fit is the same whenever it is made
     keyed.rng(seed, "data", n_folds, "folds").shuffle(fold)
     return np.asarray(fold[index])

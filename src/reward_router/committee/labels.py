@@ -57,6 +57,7 @@ class LabelPolicy:
         ``n_labels`` labels were drawn so far, ``spent`` is the extra cost so far, and ``cost`` what
         this would add.
         """
+        # the budget comes before the schedule
         if spent + cost > self.extra_cost:
             return False
         if n_labels < self.full:
@@ -108,6 +109,7 @@ class LabelStore:
         self.groups.append(group)
         self.categories.append(category)
         self.random.append(random)
+        # a tiny propensity must not let one row decide everything
         self.weights.append(1.0 if random else min(1 / propensity, LARGEST_WEIGHT))
 
     def fit(self, committee: Committee) -> bool:
@@ -118,6 +120,7 @@ class LabelStore:
         if len(set(self.labels)) < 2:
             return False
 
+        # rows without any category are fitted without categories
         named = any(self.categories)
         scale = 1.0 if all(self.random) else self._random_share()
         weight = np.array(self.weights) * scale
@@ -205,7 +208,9 @@ def ask_label(
 
     n = len(value_P)
     total = float(value_P.sum())
+    # before a fit all values are 0: the draw is uniform
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
+    # a fifth is spread evenly, so that no propensity is near 0
     propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
     drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity
 

@@ -39,8 +39,10 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """Shrunk z, correlations and the target they shrink to. O(P K^2)."""
     weight = np.ones(len(v_PK)) if weight_P is None else weight_P
     weight = weight / weight.sum()
+    # Kish's effective number of rows
     n = 1.0 / float((weight**2).sum())
     mu = weight @ v_PK
+    # an arm that always says the same has no spread of its own
     sd = np.sqrt(weight @ (v_PK - mu) ** 2 + 1e-4)
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
@@ -81,6 +83,7 @@ def _components(linked_KK: NDArray[np.bool_]) -> Int:
     """(K,) the lowest arm that each arm is linked to, over any number of links."""
     label = np.arange(len(linked_KK))
     for _ in range(len(label)):
+        # every arm takes the lowest label among those it is linked to
         spread = np.where(linked_KK, label[None, :], len(label)).min(axis=1)
         spread = np.minimum(spread, label)
         if (spread == label).all():
@@ -107,6 +110,7 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     gap = raw - moment.z_K
     seen = count > 0
     noise = 1 / np.maximum(count, 1)[:, None]
+    # what categories differ by beyond their sampling noise
     spread_K = np.maximum((gap[seen] ** 2 - noise[seen]).mean(0), 0.0)
     shrunk_gap = gap * spread_K / (spread_K + noise)
 
@@ -131,6 +135,7 @@ def greedy_order(
 
     for t in range(length):
         var = np.maximum(np.diagonal(cov, axis1=1, axis2=2), 0.0)
+        # arms not asked, not explained by others, and better than a coin
         alive = open_GK & (var > SPENT) & (signed | (z > 0))
         gain = np.where(alive, z**2 / np.maximum(var, SPENT) / cost_K, 0.0)
         pick = np.argmax(gain, axis=1)
@@ -169,6 +174,7 @@ def prefix_weights(
             upto = slice(t + 1)
             out[g, t, upto] = prefix_solve(block[upto, upto], z[upto], signed) * scale[upto]
 
+        # after the last useful arm the sum stays what it is
         out[g, size:] = out[g, size - 1] if size else 0.0
 
     return out
@@ -197,6 +203,7 @@ def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     coin get z = 0 and are never asked. O(P K).
     """
     right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
+    # Laplace's rule: neither 0 nor 1
     share_K = (n * right_K + 1) / (n + 2)
     z_K = np.maximum(np.log(share_K / (1 - share_K)), 0.0)
     return _independent(z_K, np.full(len(share_K), 2.0), n)

@@ -117,6 +117,7 @@ class OnlineCommittee:
     def add_unlabelled(self, margins_K: ArrayLike) -> None:
         """One decision scored by all arms, no label; the 50th fits the label-free guess."""
         self.unlabelled.append(np.asarray(margins_K, dtype=np.float64)[self.committee.voters])
+        # fitted once, from the first rows that all arms scored
         if len(self.unlabelled) == UNLABELLED:
             self.guess.fit(np.array(self.unlabelled))
 
@@ -303,6 +304,7 @@ class OnlineCommittee:
         says so.
         """
         random = source == "random"
+        # without a propensity the label may be of any selection: it teaches nothing
         if not random and propensity is None:
             self.dropped_labels += 1
             return None
@@ -330,8 +332,10 @@ class OnlineCommittee:
         if not self.store.fit(self.committee):
             return None
 
+        # a fit has a new curve of costs; what was spent is kept
         self._pace()
         self.watch.start()
+        # beyond the schedule the gaps go on growing
         later = [size for size in SCHEDULE if size > n]
         self._due = later[0] if later else int(np.ceil(n * GROWTH))
 

@@ -84,6 +84,7 @@ def paced_walk(
     last = np.zeros(len(path), dtype=np.int64)
     for p, path_T in enumerate(np.abs(path)):
         stop = path_T >= at_price(plan.bound_TL, pacer.price * unit, plan.prices_L)
+        # the first arm at which the bound is met, at most the last one of the order
         last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
         pacer.record(spent_GT[row[p], last[p]])
 
@@ -108,6 +109,7 @@ def _asked(plan: Plan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_
     asked = np.zeros((len(row_P), n_arms), dtype=bool)
     for t in range(plan.order_GT.shape[1]):
         arm = plan.order_GT[row_P, t]
+        # rows that were not decided before arm t
         going = (t <= last_P) & (arm >= 0)
         asked[np.flatnonzero(going), arm[going]] = True
     return asked

@@ -102,6 +102,7 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
     """The plan that asks until its threshold is met, and the promise that ``held`` certifies."""
     path_PT, end_P = paths(plan, held.margins_PK, held.category_P)
     best = Promise(max_error, float("inf"), len(end_P), 0, 0, 1.0)
+    # (1 - max_error)^n <= 1 - CONFIDENCE: so many right answers are a proof
     fewest = POWER * np.log(1 - CONFIDENCE) / np.log(1 - max_error)
     for level in LEVELS:
         threshold = float(np.log(level / (1 - level)))
@@ -110,6 +111,7 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
             continue  # no test of so few has power, and none is made
 
         n, wrong = effective(answered_P, wrong_P, held.group_P)
+        # a fixed sequence ends at the first hypothesis that is not rejected
         if tail(wrong, n, max_error) > 1 - CONFIDENCE:
             break
 
@@ -125,6 +127,7 @@ def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tupl
     Arms are asked until |log-odds| meets the threshold.
     """
     within = np.arange(path_PT.shape[1]) <= end_P[:, None]
+    # a tie is no answer, whatever the threshold
     sure = (np.abs(path_PT) >= threshold) & (path_PT != 0) & within
     answered_P = sure.any(axis=1)
     verdict_P = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
@@ -147,6 +150,7 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
         return prompts, prompts * share
 
     _, index = np.unique(group_P, return_inverse=True)
+    # residuals summed by prompt: their variance over the binomial one is the effect
     per_prompt = np.bincount(index, wrong_P - share * answered_P)
     effect = max(float((per_prompt**2).sum()) / (n * share * (1 - share)), 1.0)
     return n / effect, wrong / effect

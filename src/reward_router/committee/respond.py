@@ -187,6 +187,7 @@ class Panel:
                 return veto
 
         open_N = self.refusal_N == 0
+        # all but one are refused: nothing is left to tell apart
         if open_N.sum() < 2 and self.n > 1 and open_N.any():
             return None
         if self.ballot is not None:
@@ -206,6 +207,7 @@ class Panel:
 
         log_odds = self.log_odds()
         best = self._best(log_odds)
+        # refused responses need no evidence against them
         rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
         bound = self.committee.bound(len(self.verdict), self.price)
         decided = np.abs(log_odds[best, rivals]) >= bound
@@ -227,6 +229,7 @@ class Panel:
             self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
             return
 
+        # a voter is paid for every response, a veto for those it applies to
         self.calls += self.n
         self.scored_N |= ~np.isnan(score)
         margin_NN = score[:, None] - score[None, :]
@@ -246,6 +249,7 @@ class Panel:
         for arm, weight in weights.items():
             out += weight * self.verdict[arm]
 
+        # a refused response loses to every other, whatever the voters say
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
         return np.where(gap != 0, gap, out)
 

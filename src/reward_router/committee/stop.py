@@ -56,10 +56,12 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     Shifts, linear between cells.
     """
     size = len(grid_G)
+    # beyond the grid the value is that of its end
     padded = np.pad(value_GL, ((size, size), (0, 0)), mode="edge")
     shift_Q = np.clip(step_Q / STEP, 1 - size, size - 2)
     ahead = np.zeros_like(value_GL)
     for low, part in zip(np.floor(shift_Q).astype(int) + size, shift_Q % 1, strict=True):
+        # linear between two cells
         ahead += (1 - part) * padded[low : low + size] + part * padded[low + 1 : low + 1 + size]
 
     ahead /= len(step_Q)

@@ -119,6 +119,7 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     _, index = np.unique(group_P, return_inverse=True)
     total = np.bincount(index, value_P - value_P.mean())
     n_groups = len(total)
+    # one group tells nothing of how groups differ
     if n_groups < 2:
         return float("inf")
     return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
@@ -129,7 +130,9 @@ def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
     gap_PR = one_PR - other_PR
     mean_P = gap_PR.mean(axis=1)
     foldings = gap_PR.shape[1]
+    # a difference that never varies is still not certain
     error = max(clustered_error(mean_P, group_P), 0.5 / len(mean_P))
+    # how far one folding's luck moves the mean
     spread = float(gap_PR.mean(axis=0).std(ddof=1)) if foldings > 1 else float("inf")
     return Difference(float(mean_P.mean()), error, spread / np.sqrt(foldings))
 
@@ -171,6 +174,7 @@ def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number
         train = data.take(~held_P)
         test = data.take(where)
         table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
+        # what asking everybody gives, on the same rows
         for name in OF_ALL:
             table[name][:, where] = _of_all(name, train, test, setting)
 

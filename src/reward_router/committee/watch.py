@@ -39,6 +39,7 @@ class Watch:
     def wealth(self) -> float:
         """What all bettors who have started own together."""
         start_S = np.arange(1, len(self.log_wealth_SJ) + 1)
+        # the bets share a bettor's wealth evenly; e^300 is alarm enough
         own_S = np.exp(np.minimum(self.log_wealth_SJ, 300.0)).mean(axis=1)
         share_S = 1 / (start_S * (start_S + 1))  # they sum to 1
         return float(own_S @ share_S)
@@ -59,6 +60,7 @@ class Watch:
         """
         self.log_wealth_SJ = self.log_wealth_SJ + np.log1p(-BETS * advantage)
         self.labels += 1
+        # the alarm stays: Ville's bound is on the largest wealth of all times
         self.largest = max(self.largest, self.wealth)
         return self.alarm
 

@@ -182,6 +182,7 @@ class Dispatcher:
                     same_unit(rows[key], units[i], x[i], int(counts[i]), by)
 
             fresh = [i for i, key in enumerate(keys) if key not in rows]
+            # decided and written together, so that a failure leaves none of them
             if fresh:
                 new = [_Unit(keys[i], units[i], int(counts[i])) for i in fresh]
                 if by is By.ROUTER:
@@ -225,6 +226,7 @@ class Dispatcher:
         self, state: FoldState, x: NDArray[Any], units: list[_Unit], step: int, drawn: _Drawn
     ) -> list[Decided]:
         """The events that record what was drawn for each unit."""
+        # a digest is enough to recognise a unit that comes again
         kept_B = [digest(row) for row in x] if self.ledger.contexts == "none" else pack_rows(x)
         first = self.ledger.last_seq + 1
         rows = []
@@ -249,6 +251,7 @@ class Dispatcher:
     def _record(self, state: FoldState, rows: list[Decided], x: NDArray[Any]) -> None:
         self._live.commit(rows, [Pull(row.seq, row.arm) for row in rows])
         self._live.width = x.shape[1]
+        # the ledger has no contexts: the late payoff needs this one
         if self.ledger.contexts == "none" and reads_contexts(self.router):
             state.open.update(
                 (row.seq, context) for row, context in zip(rows, x, strict=True) if row.arm >= 0
@@ -366,6 +369,7 @@ class Dispatcher:
             self._live.fresh()
             if inputs.text(name, "arm name") in self.arms:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
+            # a fold of the event would fail later, for ever
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
 
@@ -396,6 +400,7 @@ class Dispatcher:
 
     def _change(self, action: Action, name: str, cost: float | None = None) -> None:
         if action in (Action.ARM_ADDED, Action.ARM_REMOVED):
+            # refused before anything is written
             resizable(self.router)
         row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
         self._live.commit([row], [row])

@@ -63,6 +63,7 @@ def among(
     """
     ask = router.probs if forced else partial(believed, router)
     restricted_B: Mask = np.asarray(~allowed_BK.all(axis=1) & allowed_BK.any(axis=1))
+    # the router's own numbers, untouched
     if not restricted_B.any():
         return _spread(ask(context_BD), len(allowed_BK))
 
@@ -72,6 +73,7 @@ def among(
         free_BK = ask(_part(context_BD, free_B))
         probs_BK[free_B] = _spread(free_BK, int(free_B.sum()))
 
+    # one read of the router for each set of arms, not for each row
     masks, which_R = np.unique(allowed_BK[restricted_B], axis=0, return_inverse=True)
     rows_R = np.flatnonzero(restricted_B)
     for number, allowed_K in enumerate(masks):
@@ -109,6 +111,7 @@ def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool
 
     Forced pulls of arms that are not allowed are passed over.
     """
+    # a router without utilities is masked afterwards
     if not isinstance(router, Penalised):
         return router.probs(context_BD) if forced else believed(router, context_BD)
 
@@ -116,6 +119,7 @@ def _lowered(router: Router, context_BD: AnyFloat, allowed_K: Mask, forced: bool
     if not isinstance(router, Forced):
         return router.probs(context_BD, penalty_K)
 
+    # its forced pulls count only where they leave an allowed arm
     if forced:
         probs_BK = router.probs(context_BD, penalty_K)
         if (probs_BK[:, allowed_K].sum(axis=1) > 0).all():
@@ -160,6 +164,7 @@ def rested(
         probs_BK, pulls_K, router.warmup, units.seed, units.step, units.names
     )
     probs_BK = probs_BK.copy()
+    # two arms are never probed at the same row
     taken: set[int] = set()
 
     for k in np.flatnonzero(~allowed_K).tolist():

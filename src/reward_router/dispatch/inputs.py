@@ -48,6 +48,7 @@ def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
 
 def units(ids: Sequence[str], rows: int) -> list[str]:
     """One unit id a context, none twice. InputError otherwise."""
+    # a string is a sequence of strings, too
     if isinstance(ids, str):
         raise InputError(f"unit ids {ids!r}; allowed a sequence of strings, not one string")
 

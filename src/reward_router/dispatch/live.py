@@ -82,6 +82,7 @@ class Live:
 
     def fresh(self) -> FoldState:
         """The state after the ledger's last event."""
+        # the last write did not end as it should: the store is read again
         if self._writing:
             self.ledger.reload()
         if self._applied != self.ledger.last_seq or self._generation != self.ledger.generation:
@@ -110,6 +111,7 @@ class Live:
 
         self._applied = self.ledger.last_seq
         self._writing = False
+        # counted in events, so that it does not depend on how they were grouped
         if before // self.snapshot_every != self.ledger.last_seq // self.snapshot_every:
             try:
                 self.snapshot()

@@ -49,6 +49,7 @@ def sort_out(
         elif r.key in new:
             _same(r, new[r.key].value, new[r.key].kind)
 
+        # a second report in this call is no news either
         verdicts.append(paid is None and new.setdefault(r.key, r) is r)
 
     return verdicts

@@ -42,6 +42,7 @@ def force(
     draws = [keyed.uniform(seed, "warmup", step, unit) for unit in units]
     rank = np.argsort(draws, kind="stable")
     forced_B[rank[:left]] = True
+    # the arms that the present round still lacks
     lacking_K = pulls_K == pulls_K.min()
 
     return np.where(forced_B[:, None], lacking_K / lacking_K.sum(), probs_BK), forced_B

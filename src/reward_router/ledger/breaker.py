@@ -65,6 +65,7 @@ class BreakerRule:
         }
 
         for name, value in counts.items():
+            # a bool is an int in Python, and would be taken for 1
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000:
                 raise InputError(
                     f"breaker: {name}={value!r}; allowed a whole number from 1 to 1000"
@@ -180,12 +181,14 @@ class Breaker:
 
     def pulled(self, arm: int, seq: int) -> None:
         """A decision was made; ``arm`` below 0: one without an arm."""
+        # counted for the report
         for other in self.resting:
             if other != arm:
                 self.circuits[other].rested += 1
 
         if arm >= 0:
             mine = self.circuits[arm]
+            # a resting arm that is drawn is being probed
             if mine.level:
                 mine.probe = self.clock
             mine.pull = seq
@@ -215,6 +218,7 @@ class Breaker:
         if position <= circuit.floor:
             return
 
+        # failures may arrive out of order
         circuit.failure = max(circuit.failure, position)
         if circuit.level:
             self._rest(arm, position)
@@ -246,6 +250,7 @@ class Breaker:
 
     def _fresh(self, arm: int, present: bool) -> None:
         rested = self.circuits[arm].rested
+        # what is under way belongs to the arm as it was
         self.circuits[arm] = _Circuit(floor=self.last, rested=rested, present=int(present))
         self.resting.discard(arm)
         self._all_rest()
@@ -264,6 +269,7 @@ class Breaker:
         else:
             places.insert(place, position)
             outcomes.insert(place, outcome)
+            # only as many as the rule looks at are remembered
             if len(places) > max(rule.window, rule.failures):
                 del places[0], outcomes[0]
 
@@ -306,6 +312,7 @@ class Breaker:
         rest = all(circuit.level or not circuit.present for circuit in self.circuits)
         if not rest:
             self.since = -1
+        # from the moment at which the last arm began to rest
         elif self.since < 0:
             self.since = self.last
 

@@ -121,6 +121,7 @@ def arm_names(ledger: "Store") -> list[str]:
 def _all_names(ledger: "Store") -> list[str]:
     names = list((ledger.meta("binding") or {}).get("arms", []))
     for _, action, name in ledger.fields(Changed, ("action", "name")):
+        # an arm that came back keeps its number
         if action == Action.ARM_ADDED and name not in names:
             names.append(name)
     return names
@@ -166,6 +167,7 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     invented = _invented_arm(ledger, names)
 
     if invented is not None:
+        # the invented arm is the last, and nobody else's column moves
         names = names[:-1]
         probs_BK = probs_BK[:, :-1]
         deciders = [invented] * len(seq)
@@ -205,9 +207,11 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     decision = _ints(data[1])
     scaled = _floats(data[3])
     for _, released_seqs, values in ledger.fields(Released, ("payoffs", "scaled")):
+        # payoffs that were held back have their value in the release
         scaled[np.searchsorted(seq, unpack(released_seqs))] = unpack(values)
 
     place = np.searchsorted(decided_seq, decision)
+    # any place will do: the comparison below finds that it is wrong
     place[place == len(decided_seq)] = 0
     # In a damaged file a payoff may have lost its decision; it is left out.
     if len(decided_seq):

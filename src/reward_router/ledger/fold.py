@@ -168,6 +168,7 @@ class FoldState:
 
     def paid(self, group: list[Payment]) -> None:
         """Apply payoffs that were given together: one update of the router, or held back."""
+        # the breaker sees them in order, the router all at once
         for payment in group:
             self._break(payment)
 
@@ -182,6 +183,7 @@ class FoldState:
 
     def release(self, row: Released) -> None:
         """Apply the payoffs held back, in order, with the values they were scaled to together."""
+        # the release names what it releases, so that an altered ledger is found out
         if [p.row.seq for p in self.held] != unpack(row.payoffs).tolist():
             raise LedgerError(
                 f"event {row.seq} releases payoffs that are not the ones held back: "
@@ -210,6 +212,7 @@ class FoldState:
                 self.pulls = np.append(self.pulls, 0)
 
             number = self.names.index(row.name)
+            # an arm that comes back is warmed up again
             self.pulls[number] = 0
             if isinstance(self.router, Costed):
                 self.router.add_arm(cast(float, row.cost))
@@ -236,6 +239,7 @@ class FoldState:
 
         self.version += len(group)
         for p in group:
+            # paid: its context is not needed any more
             self.open.pop(p.row.decision, None)
 
     def context_of(self, decision: Decided) -> NDArray[Any] | None:

@@ -25,6 +25,7 @@ def paged(
     """
     while chunk := fetch(after):
         seqs = [after, *map(seq, chunk)]
+        # without this a damaged tree could be read for ever
         if any(a >= b for a, b in itertools.pairwise(seqs)):
             raise OutOfOrder(f"events after {after} are not in order: the file is damaged")
         after = seqs[-1]

@@ -32,6 +32,7 @@ class Recent:
                 decided, _ = self._decisions[key]
                 self._decisions[key] = (decided, row)
 
+        # a dict keeps the order of insertion: the first is the oldest
         while len(self._ids) > KEEP:
             oldest = next(iter(self._ids))
             del self._decisions[self._ids.pop(oldest)]

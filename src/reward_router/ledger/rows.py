@@ -250,6 +250,7 @@ _PLAIN = {kind: _plain_fields(kind) for kind in TABLES}
 def seal(row: Row) -> int:
     """A CRC-32 of a row's contents, kept beside it: it finds a torn or altered row. O(bytes)."""
     kind = type(row)
+    # ascii, so that no locale and no encoding enters
     crc = zlib.crc32(ascii(_PLAIN[kind](row)).encode())
     for i in _BLOBS[kind]:
         crc = zlib.crc32(row[i] or b"", crc)  # type: ignore[arg-type]
@@ -278,6 +279,7 @@ def pack(array: NDArray[Any]) -> bytes:
 
     The dtype takes 4 bytes (``<f8 ``), and so does each number.
     """
+    # the bytes are little-endian on every machine we know, and marked as such
     a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     code = a.dtype.str.encode().ljust(4)
     if a.dtype.kind not in "fiub" or len(code) != 4:
@@ -305,6 +307,7 @@ def unpack(data: bytes) -> NDArray[Any]:
     LedgerError where the bytes are not one.
     """
     try:
+        # one dimension is by far the most frequent: no struct is needed
         if data[4:8] == b"\x01\x00\x00\x00":
             return np.frombuffer(data, _dtype(data[:4]), int.from_bytes(data[8:12], "little"), 12)
         (n,) = struct.unpack_from("<I", data, 4)
@@ -316,6 +319,7 @@ def unpack(data: bytes) -> NDArray[Any]:
 
 def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
     """Vectors of one length -> (B, D), dtypes promoted where they differ."""
+    # equal heads mean equal dtype and length: one copy is enough
     head = blobs[0][:12]
     if all(blob[:12] == head for blob in blobs):
         body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), _dtype(head[:4]))

@@ -73,6 +73,7 @@ def check_ledger(path: str | Path) -> CheckReport:
         f"{fault}: {len(faulty)} times, first at event {faulty[0]}"
         for fault, faulty in faults.items()
     ]
+    # a seq has no gap in a whole ledger
     if missing := report.last_seq - len(set(seqs)):
         report.problems.append(f"{missing} of {report.last_seq} events are missing")
 
@@ -120,6 +121,7 @@ def export_ledger(path: str | Path, out: str | Path) -> CheckReport:
     report = check_ledger(path)
     reader = Reader(path)
     names = reader.names()
+    # merged lazily: an export may be larger than memory
     streams = (reader.events(kind) for kind in TABLES)
     records = (record(row, names) for row in heapq.merge(*streams, key=lambda row: row.seq))
 

@@ -24,6 +24,7 @@ def order_accuracy(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     gold_N = np.asarray(gold_N, np.float64)
     better_NN = gold_N[:, None] > gold_N[None, :]
     gap_P = (score_N[:, None] - score_N[None, :])[better_NN]
+    # no pair of unequal gold: nothing can be ordered
     if gap_P.size == 0:
         return None
 
@@ -41,6 +42,7 @@ def gold_of_best(score_N: ArrayLike, gold_N: ArrayLike) -> float | None:
     if not np.isfinite(score_N).any():
         return None
 
+    # tied responses count alike
     best = float(np.mean(gold_N[score_N == np.nanmax(score_N)]))
     return best if np.isfinite(best) else None
 

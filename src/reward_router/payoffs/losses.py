@@ -48,6 +48,7 @@ def light_advantage(loss_B: ArrayLike) -> Float:
     [1.0, -1.0]
     """
     loss = _losses(loss_B)
+    # the mean of nothing is NaN and a warning
     return loss.mean() - loss if loss.size else loss
 
 
@@ -92,6 +93,7 @@ def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     own = np.asarray(own_P, np.int64)
     decided_PK = np.abs(gap) > np.asarray(margin_K, np.float64)
     sign_PK = np.where(decided_PK, np.sign(gap), 0.0)
+    # each pair's order by the arm that judged it
     own_sign_P = sign_PK[np.arange(len(own)), own]
 
     return np.asarray(sign_PK * own_sign_P[:, None], np.int64)
@@ -151,6 +153,7 @@ def _below_the_mean(outcome: Losses) -> float | None:
     """
     if not outcome.loss_P:
         return None
+    # a decision of pair routing has one pair
     [sign] = full_advantage(outcome.loss_P, outcome.loss_PK)
     return float(sign)
 

@@ -34,6 +34,7 @@ def own_payoff(path: str) -> Callable[[Any], float | None]:
                 f"payoff.path={path!r} raised {type(error).__name__}: {error}"
             ) from error
 
+        # no payoff for this decision
         if value is None:
             return None
         if not isinstance(value, int | float | np.number) or not 0 <= value <= 1:

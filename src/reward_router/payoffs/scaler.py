@@ -89,6 +89,7 @@ class QuantileScaler:
         """
         clean = [finite(v, "payoff") for v in values]
         self._sync()
+        # one value changes nothing, so the sorted view need not be copied
         ordered = self._sorted if len(clean) == 1 else list(self._sorted)
         scaled = []
 
@@ -203,6 +204,7 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def _linear(value: float, lo: float, hi: float) -> float:
+    # also where the difference is NaN
     if not hi - lo >= MIN_SPREAD:
         return 0.5
     return min(1.0, max(0.0, (value - lo) / (hi - lo)))  # LASER eq. A.2

@@ -39,9 +39,11 @@ def _openblas() -> tuple[Threads, ...]:
 
 
 def _threads(library: ctypes.CDLL) -> Threads | None:
+    # NumPy's and SciPy's wheels rename the symbols of the OpenBLAS they carry
     for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
         get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
         put = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+        # another BLAS has neither, and is left alone
         if get is not None and put is not None:
             return get, put
     return None
@@ -117,6 +119,7 @@ def subtract_rows(y_D: Array, a_TD: Array, z_T: Array) -> None:
 
 def packed(a_DD: Array) -> Array:
     """The lower triangle of a Fortran-ordered matrix, column after column: (D (D + 1) / 2,)."""
+    # rows of the transpose are columns of the matrix
     columns = [row_D[i:] for i, row_D in enumerate(a_DD.T[: len(a_DD)])]
     return np.concatenate([np.empty(0, a_DD.dtype), *columns])
 

@@ -72,6 +72,7 @@ class FadingPosterior:
         self.rows_NC = np.concatenate([self.rows_NC, y_NC])
         self.weight_N = np.concatenate([self.weight_N, weight_N / self.noise_var])
         self.stamp_N = np.concatenate([self.stamp_N, stamp_N])
+        # a window cannot be kept as sums: rows have to leave it one by one
         if self.window is not None:
             self._keep(self.stamp_N > int(self.stamp_N[-1]) - self.window)
 
@@ -101,6 +102,7 @@ class FadingPosterior:
         moment_CD = (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
         self.moment_CD = keep * self.moment_CD + moment_CD
         self.gram_stamp = now
+        # the rows that went into the sums
         self._keep(np.arange(len(self.stamp_N)) >= self.limit)
 
     def _factorise(self, now: int) -> tuple[int, Float, Float, bool]:
@@ -108,6 +110,7 @@ class FadingPosterior:
 
         They are kept until the clock or the rows change.
         """
+        # without rows in a window, and without discount, time changes nothing
         changes = self.discount < 1 or (self.window is not None and len(self.stamp_N) > 0)
         if self._factor is not None and (self._factor[0] == now or not changes):
             return self._factor
@@ -132,6 +135,7 @@ class FadingPosterior:
         from scipy.linalg import solve_triangular
 
         kernel_NN = root_ND @ root_ND.T
+        # the prior is put in whole: it never fades
         kernel_NN[np.diag_indices(len(kernel_NN))] += self.precision
         if not len(kernel_NN):
             return root_ND, self.theta_CD
@@ -152,6 +156,7 @@ class FadingPosterior:
         if self.gram_DD is not None:
             lambda_DD += keep * self.gram_DD
 
+        # the prior is put in whole: it never fades
         lambda_DD[np.diag_indices(len(lambda_DD))] += self.precision
         root_DD: Float = np.asarray(np.linalg.cholesky(lambda_DD), np.float64)
         moment_CD = keep * self.moment_CD + response_NC.T @ root_ND

@@ -107,6 +107,7 @@ class ArmPosterior:
     def _reset_cache(self) -> None:
         self._seen = 0
         self._last: tuple[bytes, Array] | None = None
+        # copies of the base made before this are stale
         self.folds += 1
         self._spread = np.asarray(1 / self.precision, self.dtype)
 
@@ -154,6 +155,7 @@ class ArmPosterior:
         """
         gain_ND = self._times_covariance(self.tail_ND)
         inner_NN = (gain_ND @ self.tail_ND.T).astype(np.float64)
+        # rounding makes the two triangles differ; Cholesky reads one of them
         inner_NN = (inner_NN + inner_NN.T) / 2
         inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
         root_NN = np.linalg.cholesky(inner_NN)
@@ -174,6 +176,7 @@ class ArmPosterior:
 
         The whitened surprises are the one-step-ahead ones.
         """
+        # nobody weighs this posterior against another one
         if self.decay is None:
             return self.quad_CC, self.logdet
 
@@ -188,6 +191,7 @@ class ArmPosterior:
         """Sigma - Y'Y, equation (1) by the identity of Woodbury."""
         if self.base_DD is not None:
             subtract_gram(self.base_DD, y_ND)
+            # readers of all arms at once multiply rows that are not there yet: they must be 0
             self.factor_TD[:] = 0.0
             return
 
@@ -235,6 +239,7 @@ class ArmPosterior:
 
         The new arrays are zeros where the arm has no rows yet.
         """
+        # the lower triangle of a Fortran-ordered matrix is the upper one of its transpose
         base_DD[:] = np.transpose(self.base_DD)  # type: ignore[arg-type]
         factor_ND[: self._seen] = self.factor_TD[: self._seen]
         theta_CD[:] = self.theta_CD
@@ -284,6 +289,7 @@ class ArmPosterior:
 
         The product of the last read is kept, for its context often comes back with a payoff.
         """
+        # the key is the row's bytes: comparing floats would be slower and not safer
         if self._last is None or self._last[0] != key:
             self._last = (key, symmetric_vector(base_DD, x_D))
         return self._last[1]
@@ -367,6 +373,7 @@ class ArmPosterior:
             )
 
         self.base_DD = unpacked(base_P, dim) if len(base_P) else None
+        # in the primal form all rows are in the base
         most = 0 if self.base_DD is not None else dual_limit(dim)
         self.folded = checks.whole(f"rows of {prefix}factor_TD", len(factor_TD), 0, most)
         self.factor_TD = np.concatenate([factor_TD, np.zeros((self.size, dim), self.dtype)])

@@ -50,6 +50,7 @@ class Halves:
         """One arm's half, its shift, and the Frobenius norm of the rest, rounded up."""
         diagonal_D = np.diagonal(upper_DD).astype(np.float64)
         self.shift_K[each] = shift = diagonal_D.mean()
+        # half of the diagonal, since x'Ax counts each half twice
         half_D = 0.5 * (diagonal_D - shift)
         square = 2 * float(half_D @ half_D)
 
@@ -62,6 +63,7 @@ class Halves:
             corner_RR[np.diag_indices(rows)] = half_D[start : start + rows]
             square += 2 * float(np.vdot(panel_RN, panel_RN))
 
+        # 1 % covers the rounding of the sum of squares itself
         self.norm_K[each] = 1.01 * square**0.5
 
     def one(self, x_D: Array) -> Float:
@@ -71,6 +73,7 @@ class Halves:
         memory gives it.
         """
         value_K = self.shift_K * float(np.vdot(x_D, x_D))
+        # what fits in cache is read faster by products than by one outer product a panel
         if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
             return np.asarray(value_K + self.rows(x_D[None])[0])
 
@@ -87,6 +90,7 @@ class Halves:
         No sum is longer than D + BLOCK + one for each block.
         """
         value_BK = np.empty((len(x_BD), len(self.arms)))
+        # pieces bound the largest temporary array
         arms = max(1, TEMPORARY // (ROWS * self.dim))
         for row in range(0, len(x_BD), ROWS):
             few_BD = x_BD[row : row + ROWS].astype(self.dtype)

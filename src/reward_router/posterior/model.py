@@ -66,6 +66,7 @@ class LinearModel:
         if options.trust is not None:
             self.precisions.append(options.trust_precision or precision)
 
+        # beyond it 1 + |x|^2 / (precision noise) loses the 1
         self._limit = FLOAT64_LIMIT * min(self.precisions) * noise_var
         self.arms = [self._fresh(prior_D) for prior_D in self.prior_K]
         self._stacks: list[Stack] = []
@@ -114,6 +115,7 @@ class LinearModel:
             x_BD = np.concatenate([x_BD, column], axis=1)
 
         worst = _longest(x_BD)
+        # the comparison is negated so that NaN is caught, too
         if not worst <= self._limit:
             checks.finite(x_BD)
             raise InputError(
@@ -182,6 +184,7 @@ class LinearModel:
 
         There is none while an arm is in its dual form, and where evidence fades.
         """
+        # built once: arms never go back to the dual form
         if not self._stacks and all(map(_stackable, chain.from_iterable(self.arms))):
             self._stacks = [_stack(column) for column in zip(*self.arms, strict=True)]
         return self._stacks
@@ -257,6 +260,7 @@ class LinearModel:
 
         They come from each arm's own evidence.
         """
+        # without a mixture the informative prior has all the weight
         trust = self.options.trust if self.options.trust is not None else 1.0
         log_KC = np.array([self._log_evidences(k) for k in range(self.n_arms)])
         log_KC = log_KC + np.log([trust, 1 - trust])
@@ -271,6 +275,7 @@ class LinearModel:
         if isinstance(component, FadingPosterior):
             return float(self.evidence_K2[k, c])
         quad_CC, logdet = component.evidence()
+        # payoff - mean x ones, as whitened surprises
         response_C = np.array([1.0, -self.payoff_mean])[: len(quad_CC)]
         return float(-0.5 * response_C @ quad_CC @ response_C / self.payoff_sd**2 - logdet)
 
@@ -353,6 +358,7 @@ class LinearModel:
             stacklevel=4,
         )
         self.dtype = np.dtype(np.float64)
+        # stacks hold views of arrays that are about to be replaced
         self._stacks = []
         for component in chain.from_iterable(self.arms):
             if isinstance(component, ArmPosterior):
@@ -371,6 +377,7 @@ class LinearModel:
         if self.options.fading and self.options.trust is not None:
             self._fading_evidence(x_BD, int(index_B[0]), float(y_B[0]), float(weight_B[0]))
 
+        # the clock counts payoffs of all arms
         stamp_B = self.clock + 1 + np.arange(len(y_B))
         count_K = np.bincount(index_B, minlength=self.n_arms)
         arm_U = np.flatnonzero(count_K)

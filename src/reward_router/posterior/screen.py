@@ -33,6 +33,7 @@ class Screen:
     def __init__(self, arms: Sequence[ArmPosterior], dim: int) -> None:
         """Room for the copies; they are made and renewed when read."""
         self.halves = Halves(arms, dim, np.float32)
+        # the longest way to a result: one product, its sum, and one addition a block
         roundings = BLOCK + dim + len(self.halves.starts) + 4
         self.gamma = roundings * UNIT / (1 - roundings * UNIT)
 

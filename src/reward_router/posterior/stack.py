@@ -44,6 +44,7 @@ class Stack:
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
         self.theta_KCD = np.empty((k, columns, dim))
         self.surprise_KNC = np.zeros((k, size, columns))
+        # beyond the cache, streaming copies beats K triangular products
         self.wide = self.base_KDD.nbytes >= WIDE and dim < LONG
         self.halves: Halves | None = None
         self.screen: Screen | None = None
@@ -105,6 +106,7 @@ class Stack:
             product_KD = symmetric_vectors(self.base_KDD, x_D)
             key = x_D.tobytes()
             for arm, product_D in zip(self.arms, product_KD, strict=True):
+                # the payoff that often follows needs the same product
                 arm.keep(key, product_D)
             return np.asarray(product_KD @ x_D)
 

@@ -62,6 +62,7 @@ def mixture_win_probability(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -
     rows, n_arms = mean_BKC.shape[:2]
     if n_arms == 1 or not rows:
         return np.ones((rows, n_arms))
+    # a mixture has scales of its own: no even points for it
     if mean_BKC.shape[2] > 1:
         return _by_panels(mean_BKC, sd_BKC, weight_BKC)
 
@@ -81,6 +82,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     whose maximum is nearly a Gumbel of scale b = sd / sqrt(2 log K), with error e^(-pi^2 b / h),
     3e-9 at h = b / 2.
     """
+    # only differences matter; about 0 they lose least to rounding
     mean_BK = mean_BK - mean_BK.max(axis=1, keepdims=True)
     low_B = (mean_BK - REACH * sd_BK).max(axis=1)
     high_B = (mean_BK + REACH * sd_BK).max(axis=1)
@@ -149,6 +151,7 @@ def _standardised(mean_BKC: Float, sd_BKC: Float) -> tuple[Float, Float]:
     """
     mean_BKC = mean_BKC - mean_BKC.max(axis=(1, 2), keepdims=True)
     scale_B11 = np.maximum(sd_BKC.max(axis=(1, 2)), -mean_BKC.min(axis=(1, 2)))[:, None, None]
+    # a row of equal point masses has no scale at all
     scale_B11 = np.where(scale_B11 > 1e-290, scale_B11, 1.0)
     return mean_BKC / scale_B11, np.maximum(sd_BKC / scale_B11, _FLOOR)
 
@@ -185,6 +188,7 @@ def _stretches(
     left_F = edge_BE[row_F, cell_F]
     right_F = edge_BE[row_F, cell_F + 1]
     rate_F = rate_BE[row_F, cell_F]
+    # stretches whose scale differs by less than a factor sqrt(2) are joined
     octave_F = np.floor(2 * np.log2(rate_F))
     same_row_F = row_F[1:] == row_F[:-1]
     touching_F = left_F[1:] == right_F[:-1]
@@ -227,5 +231,6 @@ def _shares(t_M: Float, mean_MKC: Float, sd_MKC: Float, weight_MKC: Float) -> Fl
 
     z_MKC = (t_M[:, None, None] - mean_MKC) / sd_MKC
     density_MK = (weight_MKC * np.exp(-0.5 * z_MKC**2) / sd_MKC).sum(axis=2) / np.sqrt(2 * np.pi)
+    # -37 is where ndtr is about to underflow: f / F must stay finite
     below_MK = (weight_MKC * ndtr(np.maximum(z_MKC, -37.0))).sum(axis=2)
     return np.asarray(density_MK / below_MK * below_MK.prod(axis=1, keepdims=True))

@@ -119,6 +119,7 @@ class Adaptive:
         weight = self.belief.weight if self.model is not None else 0.0
         p_BK = np.zeros((len(x_BD), self.n_arms))
 
+        # an opinion without weight is not worth its integral
         if weight < 1 - context_belief.NEGLIGIBLE:
             p_BK += (1 - weight) * win_probability((mean_K + paid_K)[None], self.width * sd_K[None])
         else:
@@ -145,6 +146,7 @@ class Adaptive:
             left = max(ROWS_AHEAD, self.clock)
         else:
             left = max(self.horizon - self.clock, 1)
+        # what is learned now is forgotten after about 1 / (1 - discount) payoffs
         memory = np.inf if self.discount == 1 else 1 / (1 - self.discount)
         return float(min(left, memory))
 
@@ -176,6 +178,7 @@ class Adaptive:
 
     def _contexts(self, context_BD: object) -> Float:
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
+        # a bound of each entry that bounds the norm
         if x_BD.size and float(np.abs(x_BD).max()) > LONGEST / np.sqrt(self.dim):
             raise InputError(
                 f"contexts may have a norm of at most {LONGEST:g}; normalise them to about 1"
@@ -202,6 +205,7 @@ class Adaptive:
         while start < len(x_BD):
             next_event = min(self.next_pool, self.next_look)
             stop = min(len(x_BD), start + next_event - self.clock)
+            # rows of one stretch see the same variances, whatever the batch
             part = slice(start, stop)
             self._learn(x_BD[part], index_B[part], y_B[part])
             start = stop
@@ -210,15 +214,19 @@ class Adaptive:
         """Rows up to the next look at most; the look itself where they reach it."""
         z_BZ = np.concatenate([np.ones((len(x_BD), 1)), x_BD], axis=1)
         for z_Z, arm, y in zip(z_BZ, index_B.tolist(), y_B.tolist(), strict=True):
+            # all arms' evidence fades with every payoff: the clock is global
             if self.discount < 1:
                 self.totals_K3 *= self.discount
             self.totals_K3[arm] += (1.0, y, y * y)
             self.clock += 1
             self.rows_K[arm].add(z_Z, y, self.clock)
 
+        # the strengths that were kept are those before these payoffs
         self._plain = None
         if self.clock >= self.next_pool:
             self.population = pooled.learned(self.totals_K3)
+            # the law of the arms moves slowly once there are many payoffs, so it is learned less
+            # often
             self.next_pool = self.clock + max(1, int(POOL_GROWTH * self.clock))
             self.next_pool = min(self.next_pool, self.clock + self._patience())
 
@@ -247,6 +255,7 @@ class Adaptive:
         if self.belief.believed:
             self.model = model_of(self.belief, self.rows_K, self.clock)
 
+        # a look costs O(K D^2): a growing gap makes that O(D^2) a payoff, amortised
         growth = GROWTH if self.clock < LATE else LATE_GROWTH
         self.next_look = min(int(np.ceil(growth * self.clock)), self.clock + self._patience())
 
@@ -332,6 +341,7 @@ class Adaptive:
         if model is not None and model.n_arms != arms:
             raise InputError(f"the state's model has {model.n_arms} arms, its totals {arms}")
 
+        # everything fits: only now does this router change
         self.totals_K3 = totals_K3
         self.rows_K = rows_K
         self.model = model

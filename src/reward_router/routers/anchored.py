@@ -106,6 +106,7 @@ class Anchored:
         rows = len(self.router.model.contexts(context_BD))
         index_B = checks.arms(arm_B, rows, self.n_arms)
         y_B = checks.payoffs(payoff_B, rows)
+        # the router inside sees only what the prior did not expect
         expected_B = self.prior(context_BD)[np.arange(rows), index_B]
         self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
 
@@ -145,6 +146,7 @@ class Anchored:
         prior_KD = checks.stored(state, "", "anchor_KD", np.float64, (None, self.dim))
         offset_K = checks.stored(state, "", "offset_K", np.float64, (len(prior_KD),))
         inner = {k: v for k, v in state.items() if k not in ("anchor_KD", "offset_K")}
+        # the router's own arms must be as many as the prior's
         checks.stored(inner, "", "pulls_K", np.int64, (len(prior_KD),))
         self.router.load_state_dict(inner)
         self.prior_KD = prior_KD

@@ -32,6 +32,7 @@ def choose(probs_BK: AnyFloat, uniform_B: AnyFloat) -> tuple[Int, Float]:
         raise InputError("choose: probabilities must be finite and at least 0")
     if not ((u_B >= 0) & (u_B < 1)).all():
         raise InputError("choose: the random numbers must lie in [0, 1)")
+    # the functions below need at least one row
     if not p_BK.shape[0]:
         return np.zeros(0, np.int64), np.zeros(0)
 

@@ -142,11 +142,13 @@ def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float
     if not arm.summed:
         z_TZ, y_T = arm.weighed(now)
         centred_TZ = z_TZ.copy()
+        # z holds the root of the row's weight in its first place, so x - mean is x - root mean
         centred_TZ[:, 1:] -= z_TZ[:, :1] * mean_D
         return _from_rows(centred_TZ / noise_sd, (y_T - level * z_TZ[:, 0]) / noise_sd)
 
     gram_ZZ, sum_Z = arm.sums(now)
     rest_Z = sum_Z - level * gram_ZZ[0]
+    # the same two shifts as above, made on the sums
     rest_Z[1:] -= rest_Z[0] * mean_D
     return _Design(None, np.zeros(0), _centred(gram_ZZ, mean_D) / noise_sd**2, rest_Z / noise_sd**2)
 
@@ -171,11 +173,13 @@ def learned(
     O(K D^2 min(rows, D)) times the spreads that are weighed.
     """
     with one_thread():
+        # noise is that of the arms as they were pulled
         strength_K, _ = population.arms(totals_K3)
         noise_K = population.noise(strength_K)
         count_K = totals_K3[:, 0]
         noise_var = max(float(count_K @ noise_K / max(count_K.sum(), 1e-12)), LEAST_NOISE)
         mean_D, length = _mean_context(arms, now, len(before.mean_D))
+        # all contexts are alike: they can explain nothing
         if length == 0:
             return before
 
@@ -211,6 +215,7 @@ def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, f
             sum_Z += kept * arm.gram_ZZ[0]
             square += kept * float(np.trace(arm.gram_ZZ[1:, 1:]))
 
+    # the first feature is the root of a weight, so this is the sum of weights
     rows = max(float(sum_Z[0]), 1e-300)
     mean_D = sum_Z[1:] / rows
     length = square / rows - float(mean_D @ mean_D)
@@ -235,6 +240,7 @@ def _difficulty(
         if arm.count or arm.summed
     ]
 
+    # few rows: one problem over all of them; else one over the sums
     if all(design.few for design in designs):
         rows = [design.z_TZ[:, 1:] for design in designs if design.z_TZ is not None]
         whole = _from_rows(np.concatenate(rows), np.concatenate([design.y_T for design in designs]))
@@ -261,6 +267,7 @@ def _weighed(
 ) -> tuple[float, int]:
     """Posterior probability that arms have their own weights, and the most probable spread."""
     arm_sd = float(np.sqrt(arm_var))
+    # evidence of the arms' means alone: what the weights are compared with
     plain = sum(design.arm_only(arm_sd) for design in designs)
     width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
     own_S = np.empty(len(tried))
@@ -270,6 +277,7 @@ def _weighed(
         scale_Z[0] = arm_sd
         own_S[place] = sum(design.fit(scale_Z)[0] for design in designs) - plain
 
+    # a uniform prior over the spreads of each explanation
     own = np.logaddexp.reduce(own_S) + np.log(OWN / len(SPREADS))
     difficulty = np.logaddexp.reduce(difficulty_S) + np.log(DIFFICULTY / len(difficulty_S))
     total = np.logaddexp.reduce([own, difficulty, np.log(NOTHING)])
@@ -294,6 +302,7 @@ def model_of(belief: Belief, arms: Sequence[ArmRows], now: int) -> LinearModel:
         for arm, (posterior,) in zip(arms, model.arms, strict=True):
             if arm.summed:
                 design = _design(arm, now, belief.level, belief.mean_D, noise_sd)
+                # rows are gone where there are sums: the posterior is made from those
                 posterior.load(_primal(design, scale_Z), "")
             elif arm.count:
                 z_TZ, y_T = arm.weighed(now)

@@ -31,6 +31,7 @@ class ArmRows:
         """``width``: D + 1."""
         self.width = width
         self.discount = discount
+        # rows are cheaper than sums while they are fewer than features
         self.young_limit = max(TAIL, 3 * width // 4)
         self.count = 0
         self.gram_ZZ = np.zeros((0, 0))
@@ -47,6 +48,7 @@ class ArmRows:
 
     def add(self, z_Z: Float, payoff: float, stamp: int) -> None:
         """One more row, the ``stamp``-th payoff of all arms."""
+        # room is doubled, so that adding a row is O(D) amortised
         if self.count == len(self.payoff_T):
             self._grow()
 
@@ -82,6 +84,7 @@ class ArmRows:
         if self.discount == 1:
             return z_TZ, y_T
 
+        # the root, since a row enters the sums by its square
         root_T = self.discount ** ((now - self.stamp_T[: self.count]) / 2)
         return z_TZ * root_T[:, None], y_T * root_T
 
@@ -93,6 +96,7 @@ class ArmRows:
         if not self.summed:
             return gram_ZZ, sum_Z
 
+        # the sums are as of the last fold, and have aged since
         kept = self.discount ** (now - self.folded_at)
         return gram_ZZ + kept * self.gram_ZZ, sum_Z + kept * self.sum_Z
 

@@ -177,10 +177,12 @@ class Priced:
             for name, value in state.items()
             if name.startswith("inner/")
         }
+        # its number of arms is known only after loading, so that has to be undone
         before = self.router.state_dict()
         self.router.load_state_dict(inner)
 
         if len(costs_K) != self.router.n_arms:
+            # nothing may have changed where the state does not fit
             self.router.load_state_dict(before)
             raise InputError(
                 f"state has {len(costs_K)} costs for a router of {self.router.n_arms} arms"

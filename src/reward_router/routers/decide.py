@@ -34,6 +34,7 @@ def even_argmax(score_BK: Float) -> Float:
     array([[0. , 0.5, 0.5]])
     """
     best_B = score_BK.max(axis=1, keepdims=True)
+    # relative to the score, but not below 1: about 0 rounding is absolute
     top_BK = (score_BK >= best_B - TIE * np.maximum(np.abs(best_B), 1.0)).astype(np.float64)
     return np.asarray(top_BK / top_BK.sum(axis=1, keepdims=True))
 

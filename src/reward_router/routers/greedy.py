@@ -48,6 +48,7 @@ class Greedy:
         else:
             value_BK = np.array(self.router.probs(context_BD))
 
+        # nothing is known of an arm that never answered
         value_BK[:, self.dead] = -np.inf
         best_BK = value_BK == value_BK.max(axis=1, keepdims=True)
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))

@@ -52,6 +52,7 @@ class Guard:
         Their share goes to the safe arm. Rows are taken in order; each counts the rows before it as
         if the least favourable allowed arm had been played.
         """
+        # an empty batch has no rounds, and the bound of z none to be for
         if not len(p_BK):
             return p_BK
 
@@ -66,10 +67,12 @@ class Guard:
             safe_total = self._safe_total(sum_D + x_D, rounds + 1, model)
             spared = gain + low_BK[row] + self.margin - safe_total
             allowed_K = (spared >= 0) & (p_BK[row] > 0)
+            # the safe arm is always allowed; it takes what the others lose
             allowed_K[self.safe] = False
             p_BK[row, self.safe] = max(1.0 - p_BK[row, allowed_K].sum(), 0.0)
             p_BK[row, ~allowed_K & (np.arange(p_BK.shape[1]) != self.safe)] = 0.0
 
+            # this round may be played on another arm: count the least favourable one
             if allowed_K.any():
                 gain += float(low_BK[row, allowed_K].min())
                 sum_D = sum_D + x_D
@@ -99,6 +102,7 @@ class Guard:
 
     def removed(self, index: int) -> None:
         """Follow the safe arm to its new index."""
+        # arms behind a removed one move down
         self.safe -= index < self.safe
 
     def state(self) -> State:

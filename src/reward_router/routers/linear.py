@@ -125,6 +125,7 @@ class LinearRouter(ABC):
 
     def state_dict(self) -> State:
         """Everything learned, arrays only; goes on bit for bit when restored."""
+        # the guard's sums are part of what was learned
         guard = {} if self.guard is None else self.guard.state()
         return {"kind": np.array(self.kind), **state_of(self.model), **guard}
 
@@ -134,6 +135,7 @@ class LinearRouter(ABC):
         It fits a router of the same kind, features, dtype and options.
         """
         checks.same_kind(state, self.kind)
+        # both parts are read before either is replaced
         model = loaded(self.model, state)
         if self.guard is not None:
             self.guard = self.guard.loaded(state, model.n_arms)

@@ -99,6 +99,7 @@ class PerArm:
         checks.same_kind(state, type(self).__name__, 1 + len(self.rows) + len(numbers))
         values: dict[str, Any] = {}
         for name in numbers:
+            # a router has at least one arm, other numbers may be 0
             least = 1 if name == "n_arms" else 0
             most = checks.MAX_ARMS if name == "n_arms" else MOST
             number = int(checks.stored(state, "", name, np.int64, ()))
@@ -109,6 +110,7 @@ class PerArm:
             values[name] = checks.stored(state, "", name, np.float64, (n_arms,))
             values["n_arms"] = checks.whole("n_arms", len(values[name]), 1, checks.MAX_ARMS)
 
+        # everything is read and checked before anything is set
         self._check_state(values)
         for name, value in values.items():
             setattr(self, name, value)

@@ -28,6 +28,7 @@ def _grid() -> tuple[Float, Float]:
     mean_GG, sd_GG = np.meshgrid(MEANS, SPREADS, indexing="ij")
     mean_G = mean_GG.ravel()
     sd_G = sd_GG.ravel()
+    # a Beta law cannot spread wider than mean (1 - mean)
     var_G = np.minimum(sd_G**2, 0.5 * mean_G * (1 - mean_G))
     size_G = mean_G * (1 - mean_G) / var_G - 1
     return mean_G * size_G, (1 - mean_G) * size_G
@@ -81,10 +82,12 @@ def learned(totals_K3: Float) -> Population:
 
     dispersion = _dispersion(totals_K3)
     right_K1 = totals_K3[:, 1:2] / dispersion
+    # rounding may leave a little less than nothing
     wrong_K1 = np.maximum(totals_K3[:, 0:1] / dispersion - right_K1, 0.0)
     # beta-binomial log likelihood of every arm under every law of the grid
     log_KG = betaln(right_K1 + ALPHA_G, wrong_K1 + BETA_G) - betaln(ALPHA_G, BETA_G)
     log_G = log_KG.sum(axis=0)
+    # the largest is 1, so that nothing overflows
     weight_G = np.exp(log_G - log_G.max())
     weight_G /= weight_G.sum()
 
@@ -97,6 +100,7 @@ def _dispersion(totals_K3: Float) -> float:
     mean_K = sum_K / np.maximum(count_K, 1e-12)
     binary = float((count_K * mean_K * (1 - mean_K)).sum())
     within = float(np.maximum(square_K - sum_K * mean_K, 0.0).sum())
+    # a payoff of 0 or 1 has variance at most 1/4
     start_rows = DISPERSION_ROWS * 0.25
     return float(np.clip((within + start_rows) / (binary + start_rows), LEAST_DISPERSION, 1.0))
 
@@ -114,6 +118,7 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
     if len(mean_K) == 1:
         return np.zeros(1)
 
+    # the best other arm is the best, except for the best arm itself
     second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
     other_K = np.where(mean_K >= best, second, best)
     move_K = np.maximum(sd_K**2 / np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD), 1e-12)

@@ -42,6 +42,7 @@ class Strongest:
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): all probability on the strongest arm, strengths less the penalty. O(B K D)."""
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
+        # an arm without strengths can never be the largest
         score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
         score_BK = score_BK if penalty_K is None else score_BK - penalty_K
         best_BK = score_BK == score_BK.max(axis=1, keepdims=True)

@@ -93,6 +93,7 @@ class LinearThompson(LinearRouter):
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
         """P(arm k's utility is the largest)."""
         mean_BKC, sd_BKC, weight_BKC = self.model.components(x_BD)
+        # a penalty moves an arm's utility and not its uncertainty
         utility_BKC = mean_BKC - penalty_K[:, None]
         return mixture_win_probability(utility_BKC, self.width * sd_BKC, weight_BKC)
 

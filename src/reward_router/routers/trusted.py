@@ -100,6 +100,7 @@ def trusted(  # noqa: PLR0913 - its keywords are what a prior and a configuratio
     dim = prior_KC.shape[1] - 1
     wide = NO_PRIOR["intercept"]
     near = LinearThompson(n_arms, dim, None, precision, intercept=intercept, **shared)
+    # the prior's means are an offset, so that centring does not take them away
     informed = Anchored(near, prior_KC[:, :-1], prior_KC[:, -1])
     if trust == 1:
         return informed
@@ -318,6 +319,7 @@ class TrustedThompson:
         if propensity_B is not None:
             checks.propensities(propensity_B, len(x_BD))
 
+        # rows of one context and one arm are one witness
         alike: dict[tuple[int, bytes], list[int]] = {}
         for row, arm in enumerate(index_B.tolist()):
             alike.setdefault((arm, x_BD[row].tobytes()), []).append(row)
@@ -381,6 +383,7 @@ class TrustedThompson:
         seen = checks.stored(state, "", "seen", np.int64, (2,))
         parts = {name: _part(state, f"{name}.") for name in ("informed", *self.others)}
         arms = len(checks.stored(parts["informed"], "", "pulls_K", np.int64, (None,)))
+        # a part that does not fit is found only when it is loaded: the others are put back then
         before = [router.state_dict() for router in self._routers]
 
         try:

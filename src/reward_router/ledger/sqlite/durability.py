@@ -23,6 +23,7 @@ def take_writer_lock(path: str) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         lock.close()
+        # any other trouble is not about a second writer
         if "locked" not in str(error):
             raise
 

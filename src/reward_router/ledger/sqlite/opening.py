@@ -55,6 +55,7 @@ def reader(path: str) -> sqlite3.Connection:
         if _version(path, db) == schema.VERSION:
             return db
 
+        # a reader must not change the file, not even to bring it up to date
         copy = sqlite3.connect(MEMORY, isolation_level=None, check_same_thread=False)
         db.backup(copy)
         schema.migrate(copy)

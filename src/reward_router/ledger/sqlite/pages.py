@@ -70,6 +70,7 @@ def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]
     for number in pages.numbers():
         page = pages[number]
         start = 100 if number == 1 else 0
+        # an inner page, a page of an index, or one that is gone
         if len(page) < start + 8 or page[start] != LEAF:
             continue
 
@@ -137,6 +138,7 @@ def _record(data: bytes) -> list[Any]:
     body = size
     while at < size:
         serial, at = _varint(data, at)
+        # even numbers from 12 on are blobs, odd ones texts
         length = SIZES[serial] if serial < 12 else (serial - 12) // 2
         if body + length > len(data):
             raise IndexError

@@ -71,6 +71,7 @@ class Reader:
             if self.version is not None:
                 return
 
+        # SQLite gave up: what lies behind is read from the pages themselves
         for row in pages.events(self.path, kind):
             if row.seq > last:
                 yield row

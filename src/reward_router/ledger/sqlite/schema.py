@@ -65,6 +65,7 @@ def _seal_events(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE changes ADD COLUMN cost REAL")
     for kind, table in TABLES.items():
         db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
+        # listed first: a table may not be changed while it is read
         seqs = [seq for (seq,) in db.execute(f"SELECT seq FROM {table}").fetchall()]
         for seq in seqs:
             row = db.execute(f"SELECT {COLUMNS[kind]} FROM {table} WHERE seq=?", (seq,)).fetchone()

@@ -22,6 +22,7 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
     """
     arrays = {name: np.ascontiguousarray(a) for name, a in state.items()}
     for name, a in arrays.items():
+        # an object array would need a pickle
         if a.dtype.kind not in "fiubU":
             raise LedgerError(
                 f"snapshot: {name} has dtype {a.dtype}; allowed plain numbers and booleans"
@@ -32,6 +33,7 @@ def write(db: sqlite3.Connection, seq: int, state: State, head: Mapping[str, Any
     ]
     text = json.dumps({"head": dict(head), "layout": layout})
     digest = hashlib.blake2b(text.encode(), digest_size=16)
+    # a snapshot of the same event is replaced
     _drop(db, [seq])
     part = 0
 
@@ -89,6 +91,7 @@ def read(db: sqlite3.Connection, seq: int, text: str, digest: bytes) -> State | 
     for name, dtype, shape, size in json.loads(text)["layout"]:
         pieces = []
         got = 0
+        # an array may lie in several parts
         while got < size:
             pieces.append(next(waiting))
             got += len(pieces[-1])

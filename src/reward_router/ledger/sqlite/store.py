@@ -85,6 +85,7 @@ class Ledger:
         self._syncer: WalSyncer | None = None
 
         with self._explained(), ExitStack() as undo:
+            # whatever fails below, the writer's lock is given back
             undo.callback(self._release)
             self._db = self._open()
             undo.callback(self._db.close)
@@ -157,6 +158,7 @@ class Ledger:
             with self.transaction() as db:
                 groups: dict[type[Any], list[tuple[Any, ...]]] = {}
                 for row in rows:
+                    # one statement a table
                     groups.setdefault(type(row), []).append((*row, seal(row)))
 
                 for kind, mine in groups.items():
@@ -173,6 +175,7 @@ class Ledger:
         """All or nothing; sqlite's errors become LedgerErrors that say what to do."""
         if self.readonly:
             raise LedgerError(f"{self.path}: opened for reading only")
+        # SQLite's connections do not survive a fork
         if self._pid != os.getpid():
             raise LedgerError(
                 f"{self.path}: opened before a fork; a child process opens its own ledger, readonly"
@@ -338,6 +341,7 @@ class Ledger:
         """The payoffs with these numbers in order, each with its decision."""
         payments: list[tuple[Paid, Decided]] = []
         for start in range(0, len(seqs), FIND):
+            # SQLite limits the number of parameters
             some = sorted(seqs)[start : start + FIND]
             payments += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
         return payments

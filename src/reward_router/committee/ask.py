@@ -46,8 +46,11 @@ class Asker:
     def log_odds(self, asked: Mapping[int, float], row: int) -> float:
         """L = sum over the asked arms of w_k x_k."""
         step = self._step(row, frozenset(asked))
-        weighted = zip(step.arms, step.weights, strict=True)
-        return sum(weight * self.verdict(arm, asked[arm]) for arm, weight in weighted)
+        total = 0.0
+        for arm, weight in zip(step.arms, step.weights, strict=True):
+            total += weight * self.verdict(arm, asked[arm])
+
+        return total
 
     def following(self, asked: Mapping[int, float], row: int, price: float) -> int | None:
         """The next arm, or None where the bound is met, nobody adds or the cap is reached."""
@@ -94,7 +97,10 @@ class Asker:
         if price not in self._bounds:
             if len(self._bounds) > MOST_SETS:
                 self._bounds.clear()
-            self._bounds[price] = at_price(self._plan.bound_TL, price, self._plan.prices_L).tolist()
+
+            bound_T = at_price(self._plan.bound_TL, price, self._plan.prices_L)
+            self._bounds[price] = bound_T.tolist()
+
         return self._bounds[price]
 
     def _step(self, row: int, arms: frozenset[int]) -> Step:
@@ -116,19 +122,28 @@ class Asker:
         cross = plan.corr_KK[:, chosen]
         ridged = block + 1e-9 * np.eye(chosen.size)
         solve = np.linalg.solve(ridged, np.column_stack([z[chosen], cross.T]))
+
         # what the others say beyond the chosen: z_k|S and R_kk|S
         left = z - cross @ solve[:, 0]
-        var = np.diagonal(plan.corr_KK) - (cross * solve[:, 1:].T).sum(1)
-        temperature = plan.temperature_T[min(chosen.size, len(plan.temperature_T)) - 1]
-        scale = 2 / plan.sd_K[chosen] * temperature
+        explained = (cross * solve[:, 1:].T).sum(1)
+        var = np.diagonal(plan.corr_KK) - explained
+
+        last = min(chosen.size, len(plan.temperature_T)) - 1
+        scale = 2 / plan.sd_K[chosen] * plan.temperature_T[last]
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
 
-        return Step(tuple(map(int, chosen)), tuple(weight.tolist()), self._best(left, var, chosen))
+        following = self._best(left, var, chosen)
+        return Step(tuple(map(int, chosen)), tuple(weight.tolist()), following)
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
         # an arm that the chosen ones explain (no variance left) adds nothing
-        adds = (self._plan.signed | (z_K > 0)) & (var_K > SPENT)
+        # better than a coin, or signed; and not explained by the chosen arms
+        speaks = self._plan.signed | (z_K > 0)
+        adds = speaks & (var_K > SPENT)
         gain = np.where(adds, z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)
         gain[chosen] = 0.0
+
         # the same threshold as in the fit's greedy order
-        return int(np.argmax(gain)) if gain.max() > 1e-12 else None
+        if gain.max() > 1e-12:
+            return int(np.argmax(gain))
+        return None

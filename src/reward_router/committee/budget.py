@@ -71,26 +71,35 @@ class PricePacer:
     @property
     def price(self) -> float:
         """The price for the next item."""
-        debt = self.spent - AIM * self.budget * self.items
+        aim = AIM * self.budget
+        debt = self.spent - aim * self.items
         # a debt this large is repaid at once, by the highest price
-        if debt > SLACK * self.budget * max(self.items, SETTLED):
+        allowed = SLACK * self.budget * max(self.items, SETTLED)
+        if debt > allowed:
             return float(self.prices_L[-1])
-        return self._price_of(AIM * self.budget - self.bias - debt / HORIZON)
+
+        return self._price_of(aim - self.bias - debt / HORIZON)
 
     def record(self, cost: float) -> None:
         """Count one item that was decided at `price` and cost ``cost``."""
         expected = float(np.interp(self.price, self.prices_L, self.cost_L))
+        surprise = cost - expected
         # an exponential mean that starts as an ordinary one
-        self.bias += (cost - expected - self.bias) / min(self.items + 10.0, MEMORY)
+        rows = min(self.items + 10.0, MEMORY)
+        self.bias += (surprise - self.bias) / rows
+
         self.items += 1
         self.spent += float(cost)
 
     def _price_of(self, target: float) -> float:
         # -cost ascends, as np.interp needs it
-        place = float(np.interp(-target, -self.cost_L, np.arange(len(self.cost_L))))
+        places = np.arange(len(self.cost_L))
+        place = float(np.interp(-target, -self.cost_L, places))
         low = min(int(place), len(self.prices_L) - 2)
-        width = self.prices_L[low + 1] - self.prices_L[low]
-        return float(self.prices_L[low] + width * (place - low))
+
+        price = self.prices_L[low]
+        width = self.prices_L[low + 1] - price
+        return float(price + width * (place - low))
 
     def state_dict(self) -> State:
         """What was spent, as arrays; the curve belongs to the fit."""

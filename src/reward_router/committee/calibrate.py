@@ -160,16 +160,19 @@ class Calibrator:
         label = check_labels(labels_P, len(margins))
         # a missing score becomes a margin of 0, which counts for nothing
         size = np.nan_to_num(np.abs(margins))
-        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
         used = (size > 0).astype(np.float64)
         right = ((margins > 0) == label[:, None]).astype(np.float64)
-        rank = np.stack([np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)], axis=1)
+
+        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
+        ranks = [np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)]
+        rank = np.stack(ranks, axis=1)
         # a rank among fewer than MIN_DISTINCT sizes says little: such an arm gets no slope
         flat = np.array([values.size < MIN_DISTINCT for values, _ in knots])
         rank[:, flat] = 0.5
-        a, b = fit_curves(rank, right, used, self.prior, self.slope_precision)
-        self._set(a, np.where(flat, 0.0, b), used.sum(0).astype(np.int64), knots)
 
+        a, b = fit_curves(rank, right, used, self.prior, self.slope_precision)
+        n_labels_K = used.sum(0).astype(np.int64)
+        self._set(a, np.where(flat, 0.0, b), n_labels_K, knots)
         return self
 
     def fit_signed(self, margins_PK: ArrayLike) -> Self:
@@ -193,22 +196,28 @@ class Calibrator:
         size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
         used = (size > 0).sum(0)
         scale_K = np.sqrt((size**2).sum(0) / np.maximum(used, 1))
-        largest_K = np.where(used > 0, size.max(0, initial=0.0), 1.0)
         scale_K = np.where(used > 0, scale_K, 1.0)
-        # a curve through (0, 0) and (largest, largest / scale): linear, since a + b (r - 1/2) = r
-        knots = [
-            (np.array([0.0, most]), np.array([0.0, most / scale]))
-            for most, scale in zip(largest_K, scale_K, strict=True)
-        ]
-        self._set(np.full(self.n_arms, 0.5), np.ones(self.n_arms), used.astype(np.int64), knots)
+        largest_K = np.where(used > 0, size.max(0, initial=0.0), 1.0)
 
+        # a curve through (0, 0) and (largest, largest / scale): linear, since a + b (r - 1/2) = r
+        knots = []
+        for most, scale in zip(largest_K, scale_K, strict=True):
+            sizes = np.array([0.0, most])
+            values = np.array([0.0, most / scale])
+            knots.append((sizes, values))
+
+        half_K = np.full(self.n_arms, 0.5)
+        self._set(half_K, np.ones(self.n_arms), used.astype(np.int64), knots)
         return self
 
     def fit_sides(self, margins_PK: ArrayLike) -> Self:
         """No labels, no sizes: x = sign(margin)."""
-        used = (np.nan_to_num(check_margins(margins_PK, self.n_arms)) != 0).sum(0)
+        margins = np.nan_to_num(check_margins(margins_PK, self.n_arms))
+        used = (margins != 0).sum(0).astype(np.int64)
         knots = [rank_knots(np.zeros(0))] * self.n_arms
-        self._set(np.ones(self.n_arms), np.zeros(self.n_arms), used.astype(np.int64), knots)
+
+        # equation (2) with a = 1 and b = 0
+        self._set(np.ones(self.n_arms), np.zeros(self.n_arms), used, knots)
         return self
 
     def log_odds(self, margins_PK: ArrayLike) -> Float:
@@ -222,9 +231,13 @@ class Calibrator:
     def curve(self, arm: int, margins: ArrayLike) -> Float:
         """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""
         clean = np.nan_to_num(np.asarray(margins, dtype=np.float64))
+        side = np.sign(clean)
         rank = np.interp(np.abs(clean), *self._knots[arm])
-        level = self.intercept_K[arm] + self.slope_K[arm] * (rank - 0.5)  # equation (1)
-        return np.asarray(np.sign(clean) * np.maximum(level, 0.0))  # equation (2)
+        a = self.intercept_K[arm]
+        b = self.slope_K[arm]
+
+        level = a + b * (rank - 0.5)  # equation (1)
+        return np.asarray(side * np.maximum(level, 0.0))  # equation (2)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:
         """(N,) calibrated value of each response for one arm. O(N^2).
@@ -233,10 +246,13 @@ class Calibrator:
         comparable across arms; NaN where the arm abstained, 0 where nothing can be compared.
         """
         score = np.asarray(scores_N, dtype=np.float64)
+        missing_N = np.isnan(score)
         odds_NN = self.curve(arm, score[:, None] - score[None, :])
+
         # a mean over the others that were scored
-        others = max(int((~np.isnan(score)).sum()) - 1, 1)
-        return np.where(np.isnan(score), np.nan, odds_NN.sum(1) / others)
+        scored = int((~missing_N).sum())
+        others = max(scored - 1, 1)
+        return np.where(missing_N, np.nan, odds_NN.sum(1) / others)
 
     def curves(self) -> list[tuple[list[float], list[float], float, float]]:
         """Each arm's (sizes, mid-ranks, a, b) as plain numbers, for one margin at a time."""

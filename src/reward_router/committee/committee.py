@@ -280,9 +280,16 @@ class Committee:
         # a budget or a promise says by itself how many arms are asked
         floor = len(candidates) > 1 and self.budget is None and self.max_error is None
         self.choice = chosen_weights(data, candidates, setting, floor) if compared else None
-        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
-        self.gate = None if self.choice is None else self.choice.gate(self.gate_rule)
-        weights = candidates[0] if self.choice is None else self.choice.weights
+        if self.choice is None:
+            weights = candidates[0]
+            self.price = self.asked_price
+            self.gate = None
+        else:
+            weights = self.choice.weights
+            self.price = self.asked_price * self.choice.discount
+            self.gate = self.choice.gate(self.gate_rule)
+
+        # a promise is certified on rows that the plan was not fitted on
         fitted, held = (data, None) if self.max_error is None else set_aside(data, self.seed)
         plan = fit_plan(fitted, setting.shape(weights), self.seed)
         self.promise = None
@@ -290,8 +297,10 @@ class Committee:
             plan, self.promise = promised(plan, held, self.max_error)
 
         # signed weights are given up where later labels speak against them
-        fallback = weights == "signed" and "safe" in candidates
-        self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed) if fallback else None
+        self.fallback = None
+        if weights == "signed" and "safe" in candidates:
+            self.fallback = fit_plan(fitted, setting.shape("safe"), self.seed)
+
         self._take_plan(plan)
 
     def advantage(
@@ -405,7 +414,9 @@ class Committee:
         verdict = np.sign(np.nan_to_num(vote_PK[:, column])) * SURE
         if self.plan is None:
             return verdict
-        return np.asarray(verdict + self.plan.calibrator.log_odds(vote_PK)[:, column])
+
+        log_odds_PK = self.plan.calibrator.log_odds(vote_PK)
+        return np.asarray(verdict + log_odds_PK[:, column])
 
     def _after_vetoes(
         self, margins_PK: Float, log_odds_P: Float, asked_PK: NDArray[np.bool_]
@@ -475,7 +486,9 @@ class Committee:
         sign = SURE * np.sign(np.nan_to_num(margins))
         if self.plan is None:
             return sign
-        return np.asarray(sign + self.plan.calibrator.curve(self._column[arm], margins))
+
+        log_odds = self.plan.calibrator.curve(self._column[arm], margins)
+        return np.asarray(sign + log_odds)
 
     def weights(self, arms: Sequence[int], category: str | None = None) -> dict[int, float]:
         """Weight of each asked voter's log-odds in the sum.
@@ -487,8 +500,10 @@ class Committee:
                 return {}
             return {self.single if self.single in arms else arms[0]: 1.0}
 
-        step = self._asker.step(frozenset(self._column[k] for k in arms), self._row(category))
-        return {int(self.voters[c]): w for c, w in zip(step.arms, step.weights, strict=True)}
+        columns = frozenset(self._column[k] for k in arms)
+        step = self._asker.step(columns, self._row(category))
+        weighted = zip(step.arms, step.weights, strict=True)
+        return {int(self.voters[column]): weight for column, weight in weighted}
 
     def following(self, arms: Sequence[int], category: str | None = None) -> int | None:
         """Who would be asked after these voters if nothing stopped before; None: nobody adds."""
@@ -505,7 +520,9 @@ class Committee:
         """
         if self._asker is None or not self.playing:
             return 0.0
-        return self._asker.bound(n_asked, (self.price if price is None else price) * self._unit)
+
+        call_price = self.price if price is None else price
+        return self._asker.bound(n_asked, call_price * self._unit)
 
     def _votes(self, asked: Mapping[int, float]) -> dict[int, float]:
         return {self._column[k]: m for k, m in asked.items() if k in self._column}

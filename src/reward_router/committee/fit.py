@@ -159,8 +159,12 @@ class _FoldFit:
         corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
-        arms_and_weights = zip(order, weight, strict=True)
-        return np.stack([prefix_log_odds(self.x_PK, o, w) for o, w in arms_and_weights])
+
+        paths = []
+        for order_T, weight_TT in zip(order, weight, strict=True):
+            paths.append(prefix_log_odds(self.x_PK, order_T, weight_TT))
+
+        return np.stack(paths)
 
     def category_paths(self, intensity: float) -> Float:
         """(1, P, T) held-out log-odds with one order a category.
@@ -194,11 +198,14 @@ def discriminants(
     z = moment.z_K[None]
     if by_category and category_P.max(initial=-1) >= 0:
         seen = category_P >= 0
-        own = category_means(v_PK[seen], category_P[seen], int(category_P.max()) + 1, moment)
+        n_categories = int(category_P.max()) + 1
+        own = category_means(v_PK[seen], category_P[seen], n_categories, moment)
         # where no arm beats a coin in a category, the global order is the better guess
-        z = np.vstack([z, np.where((own > 0).any(axis=1, keepdims=True), own, z)])
+        some_arm = (own > 0).any(axis=1, keepdims=True)
+        z = np.vstack([z, np.where(some_arm, own, z)])
 
-    corr = np.repeat(shrink_correlation(moment, intensity)[None], len(z), axis=0)
+    shrunk = shrink_correlation(moment, intensity)
+    corr = np.repeat(shrunk[None], len(z), axis=0)
     order, weight = shape.order_and_weights(z, corr, moment.sd_K)
     return z, order, weight
 

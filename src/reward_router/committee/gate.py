@@ -126,9 +126,18 @@ class Choice:
 
         "off" is never open: the committee then plays regardless.
         """
-        accuracy, _, calls, gain, lower = self.table[self.candidates.index(self.weights)].tolist()
+        chosen = self.candidates.index(self.weights)
+        accuracy, _, calls, gain, lower = self.table[chosen].tolist()
         opened = rule != "off" and opens(rule, gain, lower, self.labels)
-        return Gate(opened, accuracy, float(self.table[-1, 0]), gain, lower, calls, self.labels)
+        return Gate(
+            open=opened,
+            committee=accuracy,
+            single=float(self.table[-1, 0]),
+            gain=gain,
+            lower=lower,
+            calls=calls,
+            n=self.labels,
+        )
 
     def summary(self, rule: str) -> dict[str, Any]:
         """JSON-ready: weights, gain and bound, every gate's verdict, every candidate's figures."""
@@ -169,8 +178,15 @@ class Choice:
             return None
         weights, *candidates = map(str, state["choice.names"])
         labels, foldings, between, discount = map(float, state["choice.counts"])
-        table = np.array(state["choice.table"], dtype=np.float64)
-        return cls(weights, tuple(candidates), table, int(labels), int(foldings), between, discount)
+        return cls(
+            weights=weights,
+            candidates=tuple(candidates),
+            table=np.array(state["choice.table"], dtype=np.float64),
+            labels=int(labels),
+            foldings=int(foldings),
+            between=between,
+            discount=discount,
+        )
 
 
 def chosen_weights(
@@ -244,10 +260,11 @@ def _behind(
     These are the mean of all arms, their vote, and one arm; the best of them counts.
     """
     at = _at_stage(trials, candidates, stage)
-    price = setting.price * DISCOUNTS[stage]
-    weights = _pick(at, candidates, setting._replace(price=price), group_P)
-    yardstick = max(float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE))
-    return yardstick - float(at[weights].right_PR.mean())
+    discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
+    weights = _pick(at, candidates, discounted_setting, group_P)
+
+    accuracies = [float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE)]
+    return max(accuracies) - float(at[weights].right_PR.mean())
 
 
 def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
@@ -286,15 +303,26 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
         return None
 
     by_source = over_sources(data, source_P, setting, seed)
-    signed_P = np.concatenate([trials["signed"].right_PR[:, 0] for _, trials in by_source])
-    safe_P = np.concatenate([trials["safe"].right_PR[:, 0] for _, trials in by_source])
-    calls_P = np.concatenate([trials["signed"].calls_PR[:, 0] for _, trials in by_source])
+    signed = [trials["signed"] for _, trials in by_source]
+    safe = [trials["safe"] for _, trials in by_source]
+
+    # rows of all sources together
+    signed_P = np.concatenate([trial.right_PR[:, 0] for trial in signed])
+    safe_P = np.concatenate([trial.right_PR[:, 0] for trial in safe])
+    calls_P = np.concatenate([trial.calls_PR[:, 0] for trial in signed])
     group_P = np.concatenate([data.group_P[rows_P] for rows_P, _ in by_source])
-    # one source on which they lose is enough to refuse them
-    worst = min(float((t["signed"].right_PR - t["safe"].right_PR).mean()) for _, t in by_source)
     gain = difference(signed_P[:, None], safe_P[:, None], group_P)
     lower = gain.lower(Z95)
-    opened = lower > 0 and worst >= 0
-    means = float(signed_P.mean()), float(safe_P.mean())
 
-    return Gate(opened, *means, gain.mean, lower, float(calls_P.mean()), len(group_P))
+    # one source on which they lose is enough to refuse them
+    both = zip(signed, safe, strict=True)
+    worst = min(float((ours.right_PR - theirs.right_PR).mean()) for ours, theirs in both)
+    return Gate(
+        open=lower > 0 and worst >= 0,
+        committee=float(signed_P.mean()),
+        single=float(safe_P.mean()),
+        gain=gain.mean,
+        lower=lower,
+        calls=float(calls_P.mean()),
+        n=len(group_P),
+    )

@@ -57,8 +57,11 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
 def shrink_mean(z_K: Float, n: float) -> Float:
     """z_k <- zbar + (z_k - zbar) t2 / (t2 + 1/n), t2 = max(Var_k z - 1/n, 1e-6)."""
     centre = z_K.mean()
-    t2 = max(float(z_K.var()) - 1 / n, 1e-6)
-    return np.asarray(centre + (z_K - centre) * t2 / (t2 + 1 / n))
+    noise = 1 / n
+    spread = max(float(z_K.var()) - noise, 1e-6)
+
+    gap_K = z_K - centre
+    return np.asarray(centre + gap_K * spread / (spread + noise))
 
 
 def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Float:
@@ -104,16 +107,19 @@ def category_means(v_PK: Float, code_P: Int, n_categories: int, moment: Moments)
     They are pulled to the global z by what chance alone would spread.
     """
     count = np.bincount(code_P, minlength=n_categories).astype(float)
+    seen = count > 0
+    rows = np.maximum(count, 1)[:, None]
     total = np.zeros((n_categories, v_PK.shape[1]))
     np.add.at(total, code_P, v_PK)
-    raw = total / np.maximum(count, 1)[:, None] / moment.sd_K
-    gap = raw - moment.z_K
-    seen = count > 0
-    noise = 1 / np.maximum(count, 1)[:, None]
-    # what categories differ by beyond their sampling noise
-    spread_K = np.maximum((gap[seen] ** 2 - noise[seen]).mean(0), 0.0)
-    shrunk_gap = gap * spread_K / (spread_K + noise)
 
+    raw = total / rows / moment.sd_K
+    gap = raw - moment.z_K
+    noise = 1 / rows
+    # what categories differ by beyond their sampling noise
+    beyond = gap[seen] ** 2 - noise[seen]
+    spread_K = np.maximum(beyond.mean(0), 0.0)
+
+    shrunk_gap = gap * spread_K / (spread_K + noise)
     return np.where(seen[:, None], moment.z_K + shrunk_gap, moment.z_K)
 
 
@@ -205,8 +211,12 @@ def vote_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     right_K, n = _weighted_mean(0.5 + 0.5 * v_PK, weight_P)
     # Laplace's rule: neither 0 nor 1
     share_K = (n * right_K + 1) / (n + 2)
-    z_K = np.maximum(np.log(share_K / (1 - share_K)), 0.0)
-    return _independent(z_K, np.full(len(share_K), 2.0), n)
+    log_odds_K = np.log(share_K / (1 - share_K))
+
+    z_K = np.maximum(log_odds_K, 0.0)
+    # sd 2, so that 2 w / sd is the arm's log-odds
+    sd_K = np.full(len(share_K), 2.0)
+    return _independent(z_K, sd_K, n)
 
 
 def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
@@ -218,14 +228,21 @@ def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     mean_K, n = _weighted_mean(v_PK, weight_P)
     second_K, _ = _weighted_mean(v_PK**2, weight_P)
     var_K = np.maximum(second_K - mean_K**2, 0.0)
+
     z_K = np.maximum(mean_K / np.sqrt(var_K + 1e-4), 0.0)
-    return _independent(z_K, np.where(z_K > 0, 2 * z_K, 1.0), n)
+    # sd 2 z, so that 2 w / sd is 1 for every arm
+    sd_K = np.where(z_K > 0, 2 * z_K, 1.0)
+    return _independent(z_K, sd_K, n)
 
 
 def _weighted_mean(value_PK: Float, weight_P: Float | None) -> tuple[Float, float]:
     weight = np.ones(len(value_PK)) if weight_P is None else weight_P
     weight = weight / weight.sum()
-    return np.asarray(weight @ value_PK), 1.0 / float((weight**2).sum())
+
+    mean_K = np.asarray(weight @ value_PK)
+    # Kish's effective number of rows
+    n = 1.0 / float((weight**2).sum())
+    return mean_K, n
 
 
 def _independent(z_K: Float, sd_K: Float, n: float) -> Moments:

@@ -155,7 +155,9 @@ class OnlineCommittee:
         """The arm to ask next, or None: the ballot's while voting, else the committee's."""
         if not self.voting:
             return self.committee.next(asked, category, price)
-        return next((arm for arm in self.ballot(unit, step) if arm not in asked), None)
+
+        waiting = [arm for arm in self.ballot(unit, step) if arm not in asked]
+        return waiting[0] if waiting else None
 
     def panel(
         self,

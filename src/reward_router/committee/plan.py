@@ -66,10 +66,15 @@ def walk(
     O(P T^2).
     """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
-    stop = np.abs(path) >= at_price(plan.bound_TL, price, plan.prices_L)
+    bound = at_price(plan.bound_TL, price, plan.prices_L)
+    stop = np.abs(path) >= bound
+
+    # the first arm at which the bound is met, at most the last one of the order
     first = np.where(stop.any(axis=1), np.argmax(stop, axis=1), end)
     last = np.minimum(first, end)
-    return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
+
+    log_odds_P = path[np.arange(len(path)), last]
+    return log_odds_P, _asked(plan, row, last, margins_PK.shape[1])
 
 
 def paced_walk(
@@ -80,15 +85,19 @@ def paced_walk(
     Each row is decided at the pacer's price, which then learns what it cost.
     """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
-    spent_GT = np.cumsum(np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0), axis=1)
+    cost_GT = np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0)
+    spent_GT = np.cumsum(cost_GT, axis=1)
     last = np.zeros(len(path), dtype=np.int64)
+
     for p, path_T in enumerate(np.abs(path)):
-        stop = path_T >= at_price(plan.bound_TL, pacer.price * unit, plan.prices_L)
+        price = pacer.price * unit
+        stop = path_T >= at_price(plan.bound_TL, price, plan.prices_L)
         # the first arm at which the bound is met, at most the last one of the order
         last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
         pacer.record(spent_GT[row[p], last[p]])
 
-    return path[np.arange(len(path)), last], _asked(plan, row, last, margins_PK.shape[1])
+    log_odds_P = path[np.arange(len(path)), last]
+    return log_odds_P, _asked(plan, row, last, margins_PK.shape[1])
 
 
 def paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
@@ -101,7 +110,10 @@ def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int
     row = plan.rows(category_P)
     log_odds = plan.calibrator.log_odds(margins_PK)
     path = path_of_rows(log_odds, row, plan.order_GT, plan.weight_GTT)
-    length_G = np.maximum((plan.order_GT >= 0).sum(1), 1)
+
+    # an order has at least one arm, even where nobody adds
+    arms_GT = plan.order_GT >= 0
+    length_G = np.maximum(arms_GT.sum(1), 1)
     return row, path, length_G[row] - 1
 
 

@@ -175,7 +175,10 @@ class Panel:
         voters = [arm for arm in ballot if arm not in self.committee.vetoes]
         if self.first is None:
             return tuple(voters)
-        return (self.first, *[arm for arm in voters if arm != self.first][: len(voters) - 1])
+
+        # the first arm takes the place of the last one, where it was not of the ballot
+        others = [arm for arm in voters if arm != self.first]
+        return (self.first, *others[: len(voters) - 1])
 
     def next(self) -> int | None:
         """The arm to ask next, None to stop. O(asked N^2).

@@ -59,10 +59,15 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     # beyond the grid the value is that of its end
     padded = np.pad(value_GL, ((size, size), (0, 0)), mode="edge")
     shift_Q = np.clip(step_Q / STEP, 1 - size, size - 2)
+    cell_Q = np.floor(shift_Q).astype(int) + size
+    part_Q = shift_Q % 1
+
     ahead = np.zeros_like(value_GL)
-    for low, part in zip(np.floor(shift_Q).astype(int) + size, shift_Q % 1, strict=True):
+    for low, part in zip(cell_Q, part_Q, strict=True):
         # linear between two cells
-        ahead += (1 - part) * padded[low : low + size] + part * padded[low + 1 : low + 1 + size]
+        here = padded[low : low + size]
+        next_cell = padded[low + 1 : low + 1 + size]
+        ahead += (1 - part) * here + part * next_cell
 
     ahead /= len(step_Q)
     up = sigmoid(grid_G)[:, None]
@@ -78,10 +83,11 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
         return np.asarray(bound_TL[..., 0])
 
     log_prices = np.log(np.maximum(prices_L, 1e-6))
-    place = np.interp(np.log(max(price, 1e-6)), log_prices, np.arange(len(prices_L)))
+    log_price = np.log(max(price, 1e-6))
+    place = np.interp(log_price, log_prices, np.arange(len(prices_L)))
+
     low = min(int(place), len(prices_L) - 2)
     share = place - low
-
     return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
 
 
@@ -101,8 +107,10 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
         log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
 
+    # log T is smoothed over three prefixes
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])
-    return np.asarray(np.exp((padded[:-2] + padded[1:-1] + padded[2:]) / 3))
+    smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return np.asarray(np.exp(smooth))
 
 
 def log_loss(log_odds: Float, sign_P: Float) -> Float:

@@ -192,8 +192,12 @@ def _trial(rows_3P: Float) -> Trial:
 
 def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
     arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
-    right_P = credit(np.nan_to_num(test.margins_PK[:, arm]), test.sign_P)
-    return np.stack([right_P, np.full_like(right_P, setting.cost_K[arm]), np.ones_like(right_P)])
+    margin_P = np.nan_to_num(test.margins_PK[:, arm])
+
+    right_P = credit(margin_P, test.sign_P)
+    cost_P = np.full_like(right_P, setting.cost_K[arm])
+    calls_P = np.ones_like(right_P)
+    return np.stack([right_P, cost_P, calls_P])
 
 
 def discounted(name: str, number: int) -> str:
@@ -209,11 +213,14 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
     """
     drawn = train.take(train.random_P)
     if name == OF_ALL[0]:
-        value_P = setting.shape("mean").calibrator(drawn).log_odds(test.margins_PK).sum(axis=1)
+        calibrator = setting.shape("mean").calibrator(drawn)
+        value_P = calibrator.log_odds(test.margins_PK).sum(axis=1)
     else:
         right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
-        value_P = np.sign(np.nan_to_num(test.margins_PK)) @ np.log(share_K / (1 - share_K))
+        weight_K = np.log(share_K / (1 - share_K))
+        side_PK = np.sign(np.nan_to_num(test.margins_PK))
+        value_P = side_PK @ weight_K
 
     right_P = credit(value_P, test.sign_P)
     cost_P = np.full_like(right_P, setting.cost_K.sum())
@@ -230,7 +237,9 @@ def _judged(
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
         right_P = credit(log_odds_P, test.sign_P)
-        judged.append(np.stack([right_P, asked_PK @ setting.cost_K, asked_PK.sum(1)]))
+        cost_P = asked_PK @ setting.cost_K
+        calls_P = asked_PK.sum(1)
+        judged.append(np.stack([right_P, cost_P, calls_P]))
 
     return judged
 

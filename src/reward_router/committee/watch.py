@@ -71,6 +71,8 @@ class Watch:
     def load(self, numbers: Any) -> None:
         """Restore what `numbers` wrote."""
         labels, largest, *log_wealth = np.asarray(numbers, dtype=np.float64).tolist()
+        bettors = np.array(log_wealth).reshape(-1, len(BETS))
+
         self.labels = int(labels)
         self.largest = largest
-        self.log_wealth_SJ = np.array(log_wealth).reshape(-1, len(BETS))
+        self.log_wealth_SJ = bettors

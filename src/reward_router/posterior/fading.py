@@ -91,17 +91,21 @@ class FadingPosterior:
         Both are then as of the time of the last of these rows.
         """
         part = slice(0, self.limit)
+        rows_ND = self.rows_ND[part]
         now = int(self.stamp_N[self.limit - 1])
         age_N = (now - self.stamp_N[part]).astype(np.float64)
         fade_N = self.weight_N[part] * self.discount**age_N
-        root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[part]
         keep = self.discount ** float(now - self.gram_stamp)
+
+        root_ND = np.sqrt(fade_N)[:, None] * rows_ND
         old_DD = 0.0 if self.gram_DD is None else keep * self.gram_DD
         self.gram_DD = old_DD + root_ND.T @ root_ND
-        surprise_NC = self.rows_NC[part] - self.rows_ND[part] @ self.theta_CD.T
-        moment_CD = (fade_N[:, None] * surprise_NC).T @ self.rows_ND[part]
+
+        surprise_NC = self.rows_NC[part] - rows_ND @ self.theta_CD.T
+        moment_CD = (fade_N[:, None] * surprise_NC).T @ rows_ND
         self.moment_CD = keep * self.moment_CD + moment_CD
         self.gram_stamp = now
+
         # the rows that went into the sums
         self._keep(np.arange(len(self.stamp_N)) >= self.limit)
 
@@ -119,9 +123,12 @@ class FadingPosterior:
         live_N = age_N < (self.window or np.inf)
         faded_N = self.weight_N * self.discount ** age_N.astype(np.float64)
         fade_N = np.where(live_N, faded_N, 0.0)[live_N]
-        root_ND = np.sqrt(fade_N)[:, None] * self.rows_ND[live_N]
-        surprise_NC = self.rows_NC[live_N] - self.rows_ND[live_N] @ self.theta_CD.T
-        response_NC = np.sqrt(fade_N)[:, None] * surprise_NC
+        root_N1 = np.sqrt(fade_N)[:, None]
+
+        live_ND = self.rows_ND[live_N]
+        surprise_NC = self.rows_NC[live_N] - live_ND @ self.theta_CD.T
+        root_ND = root_N1 * live_ND
+        response_NC = root_N1 * surprise_NC
 
         if self.gram_DD is None and len(root_ND) < root_ND.shape[1]:
             self._factor = (now, *self._dual(root_ND, response_NC), True)

@@ -158,9 +158,11 @@ class ArmPosterior:
         # rounding makes the two triangles differ; Cholesky reads one of them
         inner_NN = (inner_NN + inner_NN.T) / 2
         inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
+
         root_NN = np.linalg.cholesky(inner_NN)
         inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
-        self._surprise_NC[:] = inverse_NN @ (self.tail_NC - self.tail_ND @ self.theta_CD.T)
+        expected_NC = self.tail_ND @ self.theta_CD.T
+        self._surprise_NC[:] = inverse_NN @ (self.tail_NC - expected_NC)
         self._logs_N = np.log(np.diagonal(root_NN))
 
         return np.asarray(inverse_NN.astype(self.dtype) @ gain_ND)
@@ -309,9 +311,13 @@ class ArmPosterior:
         else:
             var_B = quadratic_rows(self.base_DD, x_BD, x_BD * x_BD)
 
-        z_BT = x_BD @ self.factor_TD[: self.folded + self.tail].T
+        y_TD = self.factor_TD[: self.folded + self.tail]
+        z_BT = x_BD @ y_TD.T
         var_B = var_B - np.vecdot(z_BT, z_BT)
-        mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ self._surprise_NC[: self.tail]
+
+        # the tail's surprises are not in theta yet
+        surprise_TC = self._surprise_NC[: self.tail]
+        mean_BC = x_BD @ self.theta_CD.T + z_BT[:, self.folded :] @ surprise_TC
         return mean_BC, np.maximum(var_B, 0.0).astype(np.float64)
 
     def one(self, x_D: Array, key: bytes) -> tuple[float, ...]:

@@ -251,9 +251,12 @@ class LinearModel:
     def _collapsed(self, mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Float]:
         if mean_BKC.shape[-1] == 1:
             return mean_BKC[..., 0], sd_BKC[..., 0]
+
+        # Var = E[Var | component] + Var(E | component)
         mean_BK = (weight_BKC * mean_BKC).sum(axis=-1)
         between_BKC = ((mean_BKC - mean_BK[..., None]) / self.payoff_sd) ** 2
-        return mean_BK, np.sqrt((weight_BKC * (sd_BKC**2 + between_BKC)).sum(axis=-1))
+        var_BK = (weight_BKC * (sd_BKC**2 + between_BKC)).sum(axis=-1)
+        return mean_BK, np.sqrt(var_BK)
 
     def trust_KC(self) -> Float:
         """(K, 2) posterior weights of the informative and the zero prior.
@@ -261,10 +264,14 @@ class LinearModel:
         They come from each arm's own evidence.
         """
         # without a mixture the informative prior has all the weight
+        # without a mixture the informative prior has all the weight
         trust = self.options.trust if self.options.trust is not None else 1.0
         log_KC = np.array([self._log_evidences(k) for k in range(self.n_arms)])
         log_KC = log_KC + np.log([trust, 1 - trust])
-        weight_KC = np.exp(log_KC - log_KC.max(axis=1, keepdims=True))
+
+        # about the largest, so that nothing overflows
+        largest_K1 = log_KC.max(axis=1, keepdims=True)
+        weight_KC = np.exp(log_KC - largest_K1)
         return np.asarray(weight_KC / weight_KC.sum(axis=1, keepdims=True))
 
     def _log_evidences(self, k: int) -> list[float]:
@@ -408,9 +415,14 @@ class LinearModel:
         """Huber's weight min(1, delta / |residual|), delta widened by the arm's own sd at x."""
         if self._unanchored():
             return np.ones(1)
+
         mean_1, sd_1 = self._component_moments(self.arms[arm][-1], x_1D)
-        delta = float(self.options.huber or 0.0) * np.sqrt(1.0 + sd_1[0] ** 2 / self.noise_var)
-        return np.array([min(1.0, delta / max(abs(payoff - mean_1[0]), 1e-300))])
+        widened = np.sqrt(1.0 + sd_1[0] ** 2 / self.noise_var)
+        delta = float(self.options.huber or 0.0) * widened
+
+        # a payoff as expected must not divide by 0
+        residual = max(abs(payoff - mean_1[0]), 1e-300)
+        return np.array([min(1.0, delta / residual)])
 
     def _unanchored(self) -> bool:
         """Whether this payoff is the first one.
@@ -424,11 +436,13 @@ class LinearModel:
         if self._unanchored():
             return
 
+        decay = self.options.trust_discount
         for c, component in enumerate(self.arms[arm]):
             mean_1, sd_1 = self._component_moments(component, x_1D)
             var = sd_1[0] ** 2 + self.noise_var / weight
-            gain = -0.5 * (payoff - mean_1[0]) ** 2 / (var * self.payoff_sd**2) - 0.5 * np.log(var)
-            self.evidence_K2[arm, c] = self.options.trust_discount * self.evidence_K2[arm, c] + gain
+            residual = payoff - mean_1[0]
+            gain = -0.5 * residual**2 / (var * self.payoff_sd**2) - 0.5 * np.log(var)
+            self.evidence_K2[arm, c] = decay * self.evidence_K2[arm, c] + gain
 
     def add_arm(self, prior_D: Float) -> int:
         """A new arm at its prior; the others are untouched. Returns its index."""

@@ -32,11 +32,19 @@ def state_of(model: LinearModel) -> State:
 
 def _setup(model: LinearModel) -> Float:
     """What the numbers in a state mean; -1 stands for an option that is off."""
-    o = model.options
+    options = model.options
     # the order is part of the state's format
-    given = (o.discount, o.window, o.huber, float(o.center), o.intercept, o.trust, o.trust_discount)
-    listed = [-1.0 if value is None else float(value) for value in given]
-    return np.array([*listed, model.noise_var, model.payoff_sd, *model.precisions])
+    listed = (
+        options.discount,
+        options.window,
+        options.huber,
+        float(options.center),
+        options.intercept,
+        options.trust,
+        options.trust_discount,
+    )
+    numbers = [-1.0 if value is None else float(value) for value in listed]
+    return np.array([*numbers, model.noise_var, model.payoff_sd, *model.precisions])
 
 
 def loaded(like: LinearModel, state: Mapping[str, NDArray[Any]]) -> LinearModel:

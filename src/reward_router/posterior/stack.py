@@ -85,8 +85,10 @@ class Stack:
         self.screen = self.screen or Screen(self.arms, self.base_KDD.shape[1])
         mean_BKC, less_BK = self._tails(x_BD)
         base_BK, error_BK = self.screen.quadratic(x_BD)
+
         var_BK = base_BK - less_BK
-        return mean_BKC, np.fmax(var_BK - error_BK, 0.0), var_BK + error_BK
+        low_BK = np.fmax(var_BK - error_BK, 0.0)
+        return mean_BKC, low_BK, var_BK + error_BK
 
     def _tails(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, K, C), and what the rows not folded in yet take off the variances (B, K)."""

@@ -95,6 +95,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     if n_arms * POINTS > _CELLS or not alike_B.any():
         return p_BK, np.zeros_like(alike_B)
 
+    # the range of the maximum, in multiples of eight points
     eighth_B = 8 * apart * np.where(alike_B, finest_B, np.inf)
     eighths_B = np.ceil((high_B - low_B) / eighth_B).astype(np.int64)
     eighths_B = np.maximum(eighths_B, 1)
@@ -165,15 +166,21 @@ def _legendre() -> tuple[Float, Float]:
 def _nodes(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Int, Float, Float]:
     """Quadrature points of all rows, flat: row index, position, weight."""
     row_G, left_G, right_G, rate_G = _stretches(mean_BKC, sd_BKC, weight_BKC)
-    count_G = np.ceil((right_G - left_G) * rate_G / WIDTH).astype(np.int64)
-    number_P = np.arange(count_G.sum()) - np.repeat(np.cumsum(count_G) - count_G, count_G)
-    size_P = np.repeat((right_G - left_G) / count_G, count_G)
+    length_G = right_G - left_G
+    count_G = np.ceil(length_G * rate_G / WIDTH).astype(np.int64)
+
+    # panels of a stretch are numbered from 0
+    first_G = np.cumsum(count_G) - count_G
+    number_P = np.arange(count_G.sum()) - np.repeat(first_G, count_G)
+    size_P = np.repeat(length_G / count_G, count_G)
     left_P = np.repeat(left_G, count_G) + number_P * size_P
+    row_P = np.repeat(row_G, count_G)
+
+    # Gauss-Legendre nodes of every panel
     node_n, weight_n = _legendre()
     t_PN = left_P[:, None] + size_P[:, None] * node_n
     dt_PN = size_P[:, None] * weight_n
-
-    return np.repeat(np.repeat(row_G, count_G), NODES), t_PN.ravel(), dt_PN.ravel()
+    return np.repeat(row_P, NODES), t_PN.ravel(), dt_PN.ravel()
 
 
 def _stretches(
@@ -230,7 +237,10 @@ def _shares(t_M: Float, mean_MKC: Float, sd_MKC: Float, weight_MKC: Float) -> Fl
     from scipy.special import ndtr
 
     z_MKC = (t_M[:, None, None] - mean_MKC) / sd_MKC
-    density_MK = (weight_MKC * np.exp(-0.5 * z_MKC**2) / sd_MKC).sum(axis=2) / np.sqrt(2 * np.pi)
+    height_MKC = weight_MKC * np.exp(-0.5 * z_MKC**2) / sd_MKC
+    density_MK = height_MKC.sum(axis=2) / np.sqrt(2 * np.pi)
+
     # -37 is where ndtr is about to underflow: f / F must stay finite
-    below_MK = (weight_MKC * ndtr(np.maximum(z_MKC, -37.0))).sum(axis=2)
+    share_MKC = weight_MKC * ndtr(np.maximum(z_MKC, -37.0))
+    below_MK = share_MKC.sum(axis=2)
     return np.asarray(density_MK / below_MK * below_MK.prod(axis=1, keepdims=True))

@@ -151,7 +151,10 @@ class Adaptive:
         return float(min(left, memory))
 
     def _in_context(self, model: LinearModel, x_BD: Float) -> tuple[Float, Float]:
-        mean_BK, sd_BK = model.moments(model.contexts(self.belief.scaled(x_BD)))
+        scaled_BZ = self.belief.scaled(x_BD)
+        mean_BK, sd_BK = model.moments(model.contexts(scaled_BZ))
+
+        # back from the model's units to payoffs
         noise_sd = np.sqrt(self.belief.noise_var)
         return self.belief.level + noise_sd * mean_BK, noise_sd * sd_BK
 

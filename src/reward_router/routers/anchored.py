@@ -106,8 +106,10 @@ class Anchored:
         rows = len(self.router.model.contexts(context_BD))
         index_B = checks.arms(arm_B, rows, self.n_arms)
         y_B = checks.payoffs(payoff_B, rows)
+
         # the router inside sees only what the prior did not expect
-        expected_B = self.prior(context_BD)[np.arange(rows), index_B]
+        prior_BK = self.prior(context_BD)
+        expected_B = prior_BK[np.arange(rows), index_B]
         self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
 
     def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
@@ -115,10 +117,12 @@ class Anchored:
 
         It is log N(payoff; mean, posterior variance + noise variance) up to a constant.
         """
-        model = self.router.model
         x_D = np.asarray(x_1D[0], np.float64)
-        prior = float((x_D * self.prior_KD[arm]).sum() + self.offset_K[arm])
-        return model.foresight(model.contexts(x_1D), arm, payoff - prior)
+        expected = (x_D * self.prior_KD[arm]).sum() + self.offset_K[arm]
+        unexplained = payoff - float(expected)
+
+        model = self.router.model
+        return model.foresight(model.contexts(x_1D), arm, unexplained)
 
     def add_arm(self, prior_mean_D: AnyFloat | None = None) -> int:
         """A new arm, at the mean arm or at given means; returns its index."""

@@ -64,9 +64,12 @@ class Belief:
 
     def scaled(self, x_BD: AnyFloat) -> Float:
         """(B, D + 1) rows for a model of unit prior precision and unit noise."""
+        arm_scale = np.sqrt(self.arm_var / self.noise_var)
+        weight_scale = np.sqrt(self.weight_var / self.noise_var)
+
         z_BZ = np.empty((len(x_BD), x_BD.shape[1] + 1))
-        z_BZ[:, 0] = np.sqrt(self.arm_var / self.noise_var)
-        z_BZ[:, 1:] = (x_BD - self.mean_D) * np.sqrt(self.weight_var / self.noise_var)
+        z_BZ[:, 0] = arm_scale
+        z_BZ[:, 1:] = (x_BD - self.mean_D) * weight_scale
         return z_BZ
 
     def target(self, payoff_B: Float) -> Float:
@@ -243,14 +246,20 @@ def _difficulty(
     # few rows: one problem over all of them; else one over the sums
     if all(design.few for design in designs):
         rows = [design.z_TZ[:, 1:] for design in designs if design.z_TZ is not None]
-        whole = _from_rows(np.concatenate(rows), np.concatenate([design.y_T for design in designs]))
+        responses = [design.y_T for design in designs]
+        whole = _from_rows(np.concatenate(rows), np.concatenate(responses))
     else:
         gram_DD = np.zeros((len(mean_D), len(mean_D)))
         sum_D = np.zeros(len(mean_D))
         for design in designs:
             z_TZ = design.z_TZ
-            gram_DD += design.gram_ZZ[1:, 1:] if z_TZ is None else z_TZ[:, 1:].T @ z_TZ[:, 1:]
-            sum_D += design.sum_Z[1:] if z_TZ is None else z_TZ[:, 1:].T @ design.y_T
+            if z_TZ is None:
+                gram_DD += design.gram_ZZ[1:, 1:]
+                sum_D += design.sum_Z[1:]
+            else:
+                x_TD = z_TZ[:, 1:]
+                gram_DD += x_TD.T @ x_TD
+                sum_D += x_TD.T @ design.y_T
 
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
 
@@ -269,7 +278,8 @@ def _weighed(
     arm_sd = float(np.sqrt(arm_var))
     # evidence of the arms' means alone: what the weights are compared with
     plain = sum(design.arm_only(arm_sd) for design in designs)
-    width = len(designs[0].sum_Z) if designs[0].z_TZ is None else designs[0].z_TZ.shape[1]
+    first = designs[0]
+    width = len(first.sum_Z) if first.z_TZ is None else first.z_TZ.shape[1]
     own_S = np.empty(len(tried))
 
     for place, spread in enumerate(tried):

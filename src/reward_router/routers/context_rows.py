@@ -60,8 +60,11 @@ class ArmRows:
             self._fold(stamp)
 
     def _grow(self) -> None:
-        more = min(len(self.payoff_T), self.young_limit - len(self.payoff_T))
-        self.rows_TZ = np.concatenate([self.rows_TZ, np.zeros((more, self.width))])
+        have = len(self.payoff_T)
+        more = min(have, self.young_limit - have)
+        new_rows_TZ = np.zeros((more, self.width))
+
+        self.rows_TZ = np.concatenate([self.rows_TZ, new_rows_TZ])
         self.payoff_T = np.concatenate([self.payoff_T, np.zeros(more)])
         self.stamp_T = np.concatenate([self.stamp_T, np.zeros(more, np.int64)])
 

@@ -126,8 +126,11 @@ class Priced:
 
         ``forced`` says whether its forced pulls are made.
         """
-        price_K = (self.cost_weight + self.price / self._scale()) * self.costs_K
-        total_K = price_K if penalty_K is None else price_K + penalty_K
+        weight = self.cost_weight + self.price / self._scale()
+        total_K = weight * self.costs_K
+        if penalty_K is not None:
+            total_K = total_K + penalty_K
+
         return self.router.probs(context_BD, total_K, forced=forced)
 
     def update(

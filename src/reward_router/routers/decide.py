@@ -35,8 +35,11 @@ def even_argmax(score_BK: Float) -> Float:
     """
     best_B = score_BK.max(axis=1, keepdims=True)
     # relative to the score, but not below 1: about 0 rounding is absolute
-    top_BK = (score_BK >= best_B - TIE * np.maximum(np.abs(best_B), 1.0)).astype(np.float64)
-    return np.asarray(top_BK / top_BK.sum(axis=1, keepdims=True))
+    rounding_B = TIE * np.maximum(np.abs(best_B), 1.0)
+    top_BK = (score_BK >= best_B - rounding_B).astype(np.float64)
+
+    ties_B = top_BK.sum(axis=1, keepdims=True)
+    return np.asarray(top_BK / ties_B)
 
 
 def with_floor(p_BK: Float, explore: float) -> Float:

@@ -41,8 +41,13 @@ class EpsilonGreedy(PerArm):
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
         # an arm without a payoff counts as the best there is, so each is tried early
-        mean_K = np.where(self.pulls_K > 0, self.sums_K / np.maximum(self.pulls_K, 1), 1.0)
-        p_1K = with_floor(even_argmax(mean_K[None]), self.epsilon)
+        paid_K = self.pulls_K > 0
+        mean_K = self.sums_K / np.maximum(self.pulls_K, 1)
+        # an arm without a payoff counts as the best there is, so each is tried early
+        value_K = np.where(paid_K, mean_K, 1.0)
+
+        greedy_1K = even_argmax(value_K[None])
+        p_1K = with_floor(greedy_1K, self.epsilon)
         return np.repeat(p_1K, len(x_BD), axis=0)
 
     def _learn(

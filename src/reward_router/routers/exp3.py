@@ -60,7 +60,10 @@ class Exp3(PerArm):
         ``forced`` changes nothing: there are no forced pulls.
         """
         rows = len(checks.contexts(context_BD, None))
-        sums_K = self.sums_K if penalty_K is None else self.sums_K - self.updates * penalty_K
+        sums_K = self.sums_K
+        if penalty_K is not None:
+            sums_K = sums_K - self.updates * penalty_K
+
         return np.tile(self._mix(sums_K), (rows, 1))
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
@@ -83,8 +86,13 @@ class Exp3(PerArm):
         payoff under any delay. None takes the current probability of each row in turn.
         """
         for row, arm in enumerate(arm_B):
-            p = self._mix(self.sums_K)[arm] if propensity_B is None else propensity_B[row]
+            if propensity_B is None:
+                p = self._mix(self.sums_K)[arm]
+            else:
+                p = propensity_B[row]
+
             self.sums_K[arm] += payoff_B[row] / p  # LASER section 3.2
+
         self.updates += len(arm_B)
 
     def _new_row(self, name: str) -> float:

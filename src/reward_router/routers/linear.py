@@ -75,14 +75,19 @@ class LinearRouter(ABC):
         the forced pulls to the caller (a ``Dispatcher`` counts them by decisions).
         """
         x_BD = self.model.contexts(context_BD)
-        first_K = forced_K(self.model.pulls_K, self.warmup) if forced and self.warmup else None
+        first_K = None
+        if forced and self.warmup:
+            first_K = forced_K(self.model.pulls_K, self.warmup)
+
         if first_K is not None:
             p_BK = np.tile(first_K, (len(x_BD), 1))
         else:
             p_BK = self._decided(x_BD, np.zeros(self.n_arms) if penalty_K is None else penalty_K)
 
         p_BK = with_floor(p_BK, self.explore)
-        return p_BK if self.guard is None else self.guard.restrict(p_BK, x_BD, self.model)
+        if self.guard is None:
+            return p_BK
+        return self.guard.restrict(p_BK, x_BD, self.model)
 
     @abstractmethod
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:
@@ -111,9 +116,10 @@ class LinearRouter(ABC):
 
         Returns its index.
         """
-        prior_1D = None if prior_mean_D is None else [prior_mean_D]
         options = self.model.options
-        return self.model.add_arm(checked_prior(prior_1D, 1, self.model.dim, options.intercept)[0])
+        prior_1D = None if prior_mean_D is None else [prior_mean_D]
+        [checked_C] = checked_prior(prior_1D, 1, self.model.dim, options.intercept)
+        return self.model.add_arm(checked_C)
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one and keep what they learned bit for bit."""

@@ -62,9 +62,14 @@ class PerArm:
         InputError, and nothing is learned, where anything is wrong.
         """
         x_BD = checks.contexts(context_BD, self.dim)
-        index_B = checks.arms(arm_B, len(x_BD), self.n_arms)
-        y_B = checks.payoffs(payoff_B, len(x_BD), *self.payoff_range)
-        p_B = None if propensity_B is None else checks.propensities(propensity_B, len(x_BD))
+        rows = len(x_BD)
+        index_B = checks.arms(arm_B, rows, self.n_arms)
+        low, high = self.payoff_range
+        y_B = checks.payoffs(payoff_B, rows, low, high)
+        p_B = None
+        if propensity_B is not None:
+            p_B = checks.propensities(propensity_B, rows)
+
         self._learn(x_BD, index_B, y_B, p_B)
 
     def _new_row(self, name: str) -> float:
@@ -90,8 +95,13 @@ class PerArm:
     def state_dict(self) -> State:
         """The class's name, its arrays and its whole numbers."""
         state: State = {"kind": np.array(type(self).__name__)}
-        state |= {name: getattr(self, name).copy() for name in self.rows}
-        return state | {name: np.array(getattr(self, name)) for name in self._whole_numbers()}
+        for name in self.rows:
+            state[name] = getattr(self, name).copy()
+
+        for name in self._whole_numbers():
+            state[name] = np.array(getattr(self, name))
+
+        return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the state does not fit."""

@@ -98,11 +98,14 @@ def _dispersion(totals_K3: Float) -> float:
     """phi: squares about the arms' own means over what payoffs of 0 and 1 would have."""
     count_K, sum_K, square_K = totals_K3.T
     mean_K = sum_K / np.maximum(count_K, 1e-12)
-    binary = float((count_K * mean_K * (1 - mean_K)).sum())
-    within = float(np.maximum(square_K - sum_K * mean_K, 0.0).sum())
+    binary_K = count_K * mean_K * (1 - mean_K)
+    within_K = np.maximum(square_K - sum_K * mean_K, 0.0)
+
     # a payoff of 0 or 1 has variance at most 1/4
     start_rows = DISPERSION_ROWS * 0.25
-    return float(np.clip((within + start_rows) / (binary + start_rows), LEAST_DISPERSION, 1.0))
+    within = float(within_K.sum()) + start_rows
+    binary = float(binary_K.sum()) + start_rows
+    return float(np.clip(within / binary, LEAST_DISPERSION, 1.0))
 
 
 def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float) -> Float:
@@ -121,7 +124,9 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
     # the best other arm is the best, except for the best arm itself
     second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
     other_K = np.where(mean_K >= best, second, best)
-    move_K = np.maximum(sd_K**2 / np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD), 1e-12)
+    # s, z and the expected rise of the best mean, as above
+    wide_K = np.sqrt(sd_K**2 + noise_K / LOOK_AHEAD)
+    move_K = np.maximum(sd_K**2 / wide_K, 1e-12)
     z_K = -np.abs(mean_K - other_K) / move_K
     density_K = np.exp(-0.5 * z_K**2) / np.sqrt(2 * np.pi)
     gain_K = np.maximum(move_K * (z_K * ndtr(z_K) + density_K), 0.0)

@@ -44,8 +44,11 @@ class Strongest:
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
         # an arm without strengths can never be the largest
         score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
-        score_BK = score_BK if penalty_K is None else score_BK - penalty_K
-        best_BK = score_BK == score_BK.max(axis=1, keepdims=True)
+        if penalty_K is not None:
+            score_BK = score_BK - penalty_K
+
+        best_B1 = score_BK.max(axis=1, keepdims=True)
+        best_BK = score_BK == best_B1
         return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
 
     def update(

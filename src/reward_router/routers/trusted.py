@@ -227,8 +227,12 @@ class TrustedThompson:
         """Posterior probabilities of informed, plain and (where given) nameless."""
         if self.level is None or not self.seen:
             return np.asarray(np.exp(self.log_weight_M))
+
+        # the running mean counts once, by its density under every part
+        level, level_sd = self.level
         alike = self.squares / self.seen**2
-        level_M = [_foreseen_mean(model, alike, *self.level) for model in self._models]
+        level_M = [_foreseen_mean(model, alike, level, level_sd) for model in self._models]
+
         log_M = self.log_weight_M + np.array(level_M)
         return np.asarray(np.exp(log_M - np.logaddexp.reduce(log_M)))
 

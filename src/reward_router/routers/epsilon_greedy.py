@@ -1,7 +1,4 @@
-"""Epsilon-greedy: the arm of the best mean payoff, and now and then any arm.
-
-Source: Sutton and Barto, Reinforcement Learning, section 2.2.
-"""
+"""Epsilon-greedy: the arm of the best mean payoff, at times any arm (Sutton and Barto, 2.2)."""
 
 from typing import Any
 
@@ -18,12 +15,7 @@ from reward_router.types import Float, Int
 class EpsilonGreedy(PerArm):
     """The best mean payoff so far with probability 1 - ``epsilon``, else an arm drawn evenly.
 
-    Contexts are ignored. An arm without a payoff counts as 1, the best there is, so each is tried
-    early. Ties split.
-
-    Args:
-        n_arms: K, the number of arms.
-        epsilon: share of decisions that explores, in [0, 1].
+    ``epsilon`` lies in [0, 1]. Contexts are ignored. Ties split.
 
     >>> EpsilonGreedy(2).probs(np.zeros((1, 1)))
     array([[0.5, 0.5]])
@@ -40,14 +32,10 @@ class EpsilonGreedy(PerArm):
         self.sums_K = np.zeros(n_arms)
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
-        # an arm without a payoff counts as the best there is, so each is tried early
-        paid_K = self.pulls_K > 0
         mean_K = self.sums_K / np.maximum(self.pulls_K, 1)
-        # an arm without a payoff counts as the best there is, so each is tried early
-        value_K = np.where(paid_K, mean_K, 1.0)
-
-        greedy_1K = even_argmax(value_K[None])
-        p_1K = with_floor(greedy_1K, self.epsilon)
+        # An arm without a payoff counts as the best there is, so each is tried early.
+        mean_K[self.pulls_K == 0] = 1.0
+        p_1K = with_floor(even_argmax(mean_K[None]), self.epsilon)
         return np.repeat(p_1K, len(x_BD), axis=0)
 
     def _learn(

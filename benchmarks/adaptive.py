@@ -19,7 +19,7 @@ from reward_router.replay.embed import build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.importers import load
 from reward_router.replay.protocols import folds, hindsight, online, rows_by_group
-from reward_router.replay.stream import play
+from reward_router.replay.stream import Paid, play
 
 ROUTERS = ["adaptive", "linucb", "linucb:alpha=0.3", "discounted"]
 FOLDS = 5
@@ -102,7 +102,8 @@ def warm(records, contexts, name, orders):
             rows = [groups[g] for part in blocks for g in part]
             uniform_P = draw.random(len(records))
             context_of = lambda row_B: context_UD[contexts.unit_P[row_B]]  # noqa: E731, B023
-            play(rows, router, context_of, payoff_PK, uniform_P, 0, probs_PK, records.there_PK)
+            paid = Paid(payoff_PK, uniform_P, 0, records.present_PK)
+            play(rows, router, context_of, paid, probs_PK)
             accuracy_T = (probs_PK[test_P] * records.correct_PK[test_P]).sum(axis=1)
             gains.append(accuracy_T - best_P[test_P])
     return 100 * float(np.concatenate(gains).mean())

@@ -53,11 +53,11 @@ def sparse() -> Records:
 
 def shares(records: Records, name: str, **more: Any) -> Run:
     [found] = [p for p in methods.plan([name], records) if p.kind != "arm"]
-    protocol = methods.Protocol(Feedback("correct", **more), 3, 1)
+    protocol = methods.Conditions(Feedback("correct", **more), 3, 1)
     contexts = build(records, "category")
     if found.cross_fitted:
         judged = methods.run_crossfit([found], records, contexts, protocol, 0)[found.label]
-        return Run(judged.accuracy_P, judged.asked_K / len(records), judged.cost, 1.0)
+        return Run(judged.accuracy_P, judged.calls_K / len(records), judged.cost, 1.0)
     return methods.run(found, records, contexts, protocol, 0)
 
 
@@ -75,7 +75,7 @@ def test_an_arm_draws_nothing_where_it_has_no_score(sparse: Records, name: str, 
 
 def test_where_all_arms_are_recorded_nothing_is_masked(sparse: Records) -> None:
     whole = sparse.select(keep="good,fair")
-    assert sparse.there_PK is not None
-    assert whole.there_PK is not None
-    assert (~whole.there_PK).sum() == 1
-    assert sparse.there_PK.any(axis=1).all()
+    assert sparse.present_PK is not None
+    assert whole.present_PK is not None
+    assert (~whole.present_PK).sum() == 1
+    assert sparse.present_PK.any(axis=1).all()

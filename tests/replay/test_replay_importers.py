@@ -303,13 +303,14 @@ def test_rewardbench2_scores_become_pairs_grouped_by_item(tmp_path: Path) -> Non
 )
 def test_best_of_four_splits_ties(scores: list[float], credit: float) -> None:
     assert rewardbench2.best_of_n(
-        rewardbench2.Item("1", "Math", 1, np.array(scores))
+        rewardbench2.ScoredItem("1", "Math", 1, np.array(scores))
     ) == pytest.approx(credit)
 
 
 def test_a_constant_reward_model_scores_nothing_in_ties_but_does_not_crash() -> None:
     items = [
-        rewardbench2.Item(f"{k}:1", "Ties", n, np.ones(5)) for k, n in (("ref", 1), ("tied", 2))
+        rewardbench2.ScoredItem(f"{k}:1", "Ties", n, np.ones(5))
+        for k, n in (("ref", 1), ("tied", 2))
     ]
     assert rewardbench2.ties_score(items) == 0.0
 

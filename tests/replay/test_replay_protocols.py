@@ -16,6 +16,7 @@ from reward_router.replay.protocols import (
     hindsight,
     online,
     rows_by_group,
+    splits,
     visits,
 )
 from reward_router.replay.records import Records
@@ -206,7 +207,7 @@ def test_swapping_the_sides_of_rows_changes_nothing(records: Records) -> None:
     chosen = {
         name: methods._CROSSFIT[name][2]() for name in methods._CROSSFIT if name != "committee"
     }
-    one, two = (crossfit(r, contexts, chosen, 5, 0) for r in (records, turned))
+    one, two = (crossfit(splits(r, contexts, 5, 0), chosen) for r in (records, turned))
     for name in chosen:
         assert np.allclose(one[name].accuracy_P, two[name].accuracy_P), name
 

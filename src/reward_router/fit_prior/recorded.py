@@ -91,7 +91,8 @@ def read_recorded(files: Sequence[str]) -> Recorded:
         "whose label is a tie": records.n_ties,
     }
     dropped.update({reason: count for reason, count in counts.items() if count})
-    lost, read = dropped["broken"] + dropped[_WITHOUT_TEXTS], len(records) + sum(dropped.values())
+    lost = dropped["broken"] + dropped[_WITHOUT_TEXTS]
+    read = len(records) + sum(dropped.values())
     if 2 * lost > read:
         raise InputError(
             f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: {_told(dropped)}"
@@ -153,7 +154,8 @@ def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, s
         raise InputError(
             f"holdout_sources holds out every source ({', '.join(there)}): nothing is left to learn from"
         )
-    test_P, dev_P = np.zeros(len(group_P), bool), np.zeros(len(group_P), bool)
+    test_P = np.zeros(len(group_P), bool)
+    dev_P = np.zeros(len(group_P), bool)
     test_P[inside] = dev_rows(group_P[inside], test, seed, "test")
     rest = inside[~test_P[inside]]
     dev_P[rest] = dev_rows(group_P[rest], dev, seed)

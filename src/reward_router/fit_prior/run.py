@@ -39,7 +39,9 @@ from reward_router.types import Float
 
 Json = dict[str, Any]
 WIDE = 150  # figures are never cut: a narrow terminal wraps the lines
-SCORES, RESULT, CARD = "scores.jsonl", "result.json", "CARD.md"
+SCORES = "scores.jsonl"
+RESULT = "result.json"
+CARD = "CARD.md"
 
 
 def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: Console) -> Prior:
@@ -72,7 +74,8 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     if recorded.dropped:
         say(console, f"left out   {told(recorded.dropped)} rows")
     role = roles(recorded, config.holdout_sources, config.test, config.dev, config.seed)
-    clock, cpu = time.perf_counter(), time.process_time()
+    clock = time.perf_counter()
+    cpu = time.process_time()
     fitted = _fitted(config, recorded, role, out, console)
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
     dev = np.flatnonzero(role.dev_P)

@@ -185,7 +185,8 @@ def _between(
 
 def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
     """Mean residual and number of rows of every (source, arm) that has any."""
-    means, counts = [], []
+    means = []
+    counts = []
     for name in np.unique(sources):
         here_PK = residual_PK[sources == name]
         told_K = (~np.isnan(here_PK)).sum(axis=0)

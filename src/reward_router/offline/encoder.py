@@ -81,7 +81,8 @@ class TextEncoder:
             raise InputError(
                 f"encoder {model}: max_tokens={max_tokens} leaves {self.room} tokens for a pair; give more"
             )
-        self.batch, self.device = batch, where
+        self.batch = batch
+        self.device = where
         self.pooling = _pooling(pooling, model, self.body)
         weights = loading.model_identity(model)
         self.id = EncoderId(
@@ -135,7 +136,8 @@ class TextEncoder:
         for i, row in enumerate(ids):
             tokens[i, : len(row)] = torch.tensor(row)
             mask[i, : len(row)] = 1
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        tokens = tokens.to(self.device)
+        mask = mask.to(self.device)
         states = self.body(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
         if self.pooling == "last":
             return states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
@@ -181,7 +183,8 @@ class PairEncoder:
                 f"encoder {texts.id.model} gives pair features of {texts.width}, the strengths were learned on "
                 f"{len(strengths.centre_F)}"
             )
-        self.texts, self.strengths = texts, strengths
+        self.texts = texts
+        self.strengths = strengths
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> "PairEncoder":

@@ -77,10 +77,8 @@ class Targets:
     def loss(self, outputs: tuple[Tensor, Tensor], rows: Tensor, lambda_cls: float) -> Tensor:
         """L_bt + lambda L_cls of ``rows``, scaled so that the batches of one pass have the whole set's loss as their mean."""
         share = len(rows) / len(self.right_PK)
-        n_bt, n_cls = (
-            float(self.won_PKK.sum()) * share,
-            float((~self.right_PK.isnan()).sum()) * share,
-        )
+        n_bt = float(self.won_PKK.sum()) * share
+        n_cls = float((~self.right_PK.isnan()).sum()) * share
         total = bt_loss(outputs[0], self.won_PKK[rows], max(n_bt, 1.0))
         if lambda_cls:
             total = total + lambda_cls * cls_loss(outputs[1], self.right_PK[rows], max(n_cls, 1.0))
@@ -114,7 +112,8 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
         head = Head(n_features, dim, right_PK.shape[1])
-    hits_K, told_K = np.nansum(right_PK, axis=0), (~np.isnan(right_PK)).sum(axis=0)
+    hits_K = np.nansum(right_PK, axis=0)
+    told_K = (~np.isnan(right_PK)).sum(axis=0)
     odds_K = np.log((hits_K + 1) / (told_K - hits_K + 1))
     about_K = odds_K - odds_K.mean()
     along_K = torch.from_numpy(
@@ -130,10 +129,12 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
 
 def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Settings) -> Strengths:
     """Train on the rows that are not ``dev_P``; the epoch of the lowest dev loss is kept. See `fit_strengths`."""
-    centre_F, scale_F = x_PF[~dev_P].mean(axis=0), x_PF[~dev_P].std(axis=0) + 1e-8
+    centre_F = x_PF[~dev_P].mean(axis=0)
+    scale_F = x_PF[~dev_P].std(axis=0) + 1e-8
     scale_F = np.maximum(scale_F, 1e-3 * scale_F.max())
     x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
-    train_x, dev_x = x[torch.from_numpy(~dev_P)], x[torch.from_numpy(dev_P)]
+    train_x = x[torch.from_numpy(~dev_P)]
+    dev_x = x[torch.from_numpy(dev_P)]
     train = targets(right_PK[~dev_P], settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
     head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed, settings.balance)
@@ -141,7 +142,8 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
         head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
     best: dict[str, Any] = {}
-    best_loss, best_epoch = np.inf, 0
+    best_loss = np.inf
+    best_epoch = 0
     everyone = torch.arange(len(dev_x))
     for epoch in range(settings.epochs + 1):
         for rows in batches(len(train_x), settings.batch, settings.seed, epoch) if epoch else ():
@@ -151,7 +153,8 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
         with torch.no_grad():
             dev_loss = float(dev.loss(head(dev_x), everyone, settings.lambda_cls))
         if dev_loss < best_loss:
-            best_loss, best_epoch = dev_loss, epoch
+            best_loss = dev_loss
+            best_epoch = epoch
             best = {name: value.clone() for name, value in head.state_dict().items()}
         if epoch - best_epoch >= settings.patience:
             break

@@ -26,7 +26,9 @@ from reward_router.strict_json import dumps
 from reward_router.types import Float
 
 FORMAT = 1
-TENSORS, ABOUT, WEIGHTS = "prior.safetensors", "prior.json", "encoder"
+TENSORS = "prior.safetensors"
+ABOUT = "prior.json"
+WEIGHTS = "encoder"
 
 
 @dataclass(frozen=True, eq=False)

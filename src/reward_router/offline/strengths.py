@@ -141,7 +141,8 @@ def fit_strengths(
     Raises InputError for shapes, values or options out of range, or where no pair tells two arms apart. Needs torch.
     O(epochs P (F D + K^2)): 5,000 pairs of 768 features in seconds.
     """
-    x_PF, group_P = np.asarray(features_PF, dtype=np.float64), np.asarray(groups)
+    x_PF = np.asarray(features_PF, dtype=np.float64)
+    group_P = np.asarray(groups)
     _check(x_PF, right_PK, group_P)
     for name, value, low in (
         ("dim", dim, 2),

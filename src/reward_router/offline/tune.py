@@ -92,20 +92,16 @@ class _Run:
         dev_rows: Int,
     ) -> None:
         """Tokenises everything once; features of a sample set centre and scale."""
-        self.config, self.texts, self.train_rows, self.dev_rows = (
-            config,
-            texts,
-            train_rows,
-            dev_rows,
-        )
+        self.config = config
+        self.texts = texts
+        self.train_rows = train_rows
+        self.dev_rows = dev_rows
         self.ids = [texts.tokens(prompts, side) for side in sides]
         sample = rng(config.seed, "data", 0, "tune").permutation(train_rows)[:SAMPLE]
         plain_PF = texts.features(*([column[i] for i in sample] for column in (prompts, *sides)))
         spread_F = plain_PF.std(axis=0) + 1e-8
-        self.centre_F, self.scale_F = (
-            plain_PF.mean(axis=0),
-            np.maximum(spread_F, 1e-3 * spread_F.max()),
-        )
+        self.centre_F = plain_PF.mean(axis=0)
+        self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
         self._centre, self._scale = (
             torch.tensor(v).float().to(texts.device) for v in (self.centre_F, self.scale_F)
         )
@@ -116,7 +112,8 @@ class _Run:
         self.head: Head = seeded_head(
             2 * texts.dim, config.strengths.dim, right_PK[train_rows], config.seed, config.balance
         ).to(texts.device)
-        self.best_loss, self.best_step = np.inf, 0
+        self.best_loss = np.inf
+        self.best_step = 0
         self.best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
 
     def trainable(self, e: EncoderConfig) -> Any:
@@ -168,7 +165,8 @@ class _Run:
     def look(self, step: int) -> float:
         """The dev loss now; weights that are the best so far are copied to memory."""
         self.texts.body.eval()
-        size, count = 2 * self.config.encoder.batch_pairs, len(self.dev_rows)
+        size = 2 * self.config.encoder.batch_pairs
+        count = len(self.dev_rows)
         with torch.no_grad():
             parts = [
                 [o.cpu() for o in self.outputs(self.dev_rows[i : i + size])]
@@ -177,7 +175,8 @@ class _Run:
             whole = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
             loss = float(self.dev.loss(whole, torch.arange(count), self.lambda_cls))
         if loss < self.best_loss:
-            self.best_loss, self.best_step = loss, step
+            self.best_loss = loss
+            self.best_step = step
             self.best = tuple(
                 {n: v.detach().cpu().clone() for n, v in m.state_dict().items()}
                 for m in (self.texts.body, self.head)
@@ -191,7 +190,8 @@ class _Run:
             raise InputError(
                 f"the dev loss was never finite with encoder.lr={self.config.encoder.lr}: use a smaller one"
             )
-        e, body = self.config.encoder, self.texts.body
+        e = self.config.encoder
+        body = self.texts.body
         body.load_state_dict(self.best[0])
         whole = body.merge_and_unload() if e.tune == "lora" else body
         whole.save_pretrained(out / WEIGHTS, safe_serialization=True)

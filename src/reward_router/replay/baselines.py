@@ -1,8 +1,11 @@
-"""What routing has to beat: cross-fitted one-call rules, K-call committees, and the bound. Pure functions of a :class:`Split`.
+"""What routing has to beat: one-call rules, K-call committees, and the bound.
 
-Aggregates come raw and calibrated, because raw scores of different arms share no scale: ``mean``/``median`` calibrated use
-each arm's log-odds (``committee.Calibrator``); ``wco``/``uwo`` need a value a response, so theirs are z-scores per arm with the
-training side's mean and deviation. An arm that abstained takes no part. Ties of an aggregate count 1/2.
+All are pure functions of a :class:`Split`, trained on its training rows.
+
+Aggregates come raw and calibrated, because raw scores of different arms share no scale.
+``mean`` and ``median`` calibrated use each arm's log-odds (``committee.Calibrator``). ``wco`` and
+``uwo`` need one value for each response, so theirs are z-scores of the arm with the training
+side's mean and deviation. An arm that abstained takes no part. Ties of an aggregate count 1/2.
 """
 
 import warnings
@@ -17,114 +20,149 @@ from reward_router.committee.fit import Shape, fit_plan
 from reward_router.committee.labelled import Labelled, labelled_rows
 from reward_router.committee.plan import Plan
 from reward_router.errors import InputError
-from reward_router.replay.protocols import Split
+from reward_router.replay.protocols import Outcome, Split
 from reward_router.replay.records import Records, credit
 from reward_router.types import Float, Int
 
-Verdict = tuple[Float, Float]
 _STEPS = 60
-_CHEAPEST = 1e-6  # the committee's costs must be above 0
+# The committee's costs must be above 0, and a file may say that a call is free.
+_CHEAPEST = 1e-6
 
 
-def _asked(split: Split) -> Float:
+def _calls_of_all(split: Split) -> Float:
+    """(T, K) one call of every arm that has a score on the row."""
     return (~np.isnan(split.records.margins_PK[split.test_P])).astype(np.float64)
 
 
-def _judged(split: Split, margin_T: Float) -> Verdict:
-    return credit(margin_T, split.records.label_P[split.test_P]), _asked(split)
+def _judged(split: Split, margin_T: Float) -> Outcome:
+    label_T = split.records.label_P[split.test_P]
+    return credit(margin_T, label_T), _calls_of_all(split)
 
 
-def _one_call(split: Split, arm_T: Int) -> Verdict:
-    asked_TK = np.zeros((len(arm_T), len(split.records.arms)))
-    asked_TK[np.arange(len(arm_T)), arm_T] = 1.0
-    return split.records.correct_PK[split.test_P, arm_T], asked_TK
+def _one_call(split: Split, arm_T: Int) -> Outcome:
+    calls_TK = np.zeros((len(arm_T), len(split.records.arms)))
+    calls_TK[np.arange(len(arm_T)), arm_T] = 1.0
+    return split.records.correct_PK[split.test_P, arm_T], calls_TK
 
 
-def _best_there(split: Split, value_TK: Float) -> Verdict:
+def _best_present(split: Split, value_TK: Float) -> Outcome:
     """The arm of the highest value among those with a score on the row."""
-    return _one_call(split, split.records.eligible(value_TK, split.test_P).argmax(axis=1))
+    allowed_TK = split.records.eligible(value_TK, split.test_P)
+    return _one_call(split, allowed_TK.argmax(axis=1))
 
 
-def best_train(split: Split) -> Verdict:
+def best_train(split: Split) -> Outcome:
     """The arm most often right on the training folds."""
     accuracy_K = split.records.correct_PK[split.train_P].mean(axis=0)
-    return _best_there(split, np.tile(accuracy_K, (len(split.test_P), 1)))
+    return _best_present(split, np.tile(accuracy_K, (len(split.test_P), 1)))
 
 
-def category_best(split: Split) -> Verdict:
-    """The arm most often right in the row's category on the training folds; an unseen category gets the overall best."""
-    correct_PK, category_P = split.records.correct_PK, split.records.category_P
-    train_category = category_P[split.train_P]
-    accuracy_CK = np.tile(
-        correct_PK[split.train_P].mean(axis=0), (len(split.records.categories), 1)
-    )
-    for c in np.unique(train_category):
-        accuracy_CK[c] = correct_PK[split.train_P[train_category == c]].mean(axis=0)
-    return _best_there(split, accuracy_CK[category_P[split.test_P]])
+def category_best(split: Split) -> Outcome:
+    """The arm most often right in the row's category on the training folds.
+
+    A category that was not seen there gets the arm that is best overall.
+    """
+    correct_PK = split.records.correct_PK
+    category_P = split.records.category_P
+    category_T = category_P[split.train_P]
+    overall_K = correct_PK[split.train_P].mean(axis=0)
+    accuracy_CK = np.tile(overall_K, (len(split.records.categories), 1))
+    for c in np.unique(category_T):
+        rows = split.train_P[category_T == c]
+        accuracy_CK[c] = correct_PK[rows].mean(axis=0)
+    return _best_present(split, accuracy_CK[category_P[split.test_P]])
 
 
-def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Verdict]:
-    """A fixed table from a column's values to arms: each value's best arm on the training rows. No text is read.
+def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Outcome]:
+    """A fixed table from a column's values to arms: each value's best arm on the training rows.
 
-    ``prior`` pseudo-rows at an arm's overall accuracy keep a rare value from being won by luck (0: `category_best`); an unseen value
-    gets the overall best.
+    No text is read. A value that the training rows lack gets the arm that is best overall.
+
+    Args:
+        column: the column whose values are looked up.
+        prior: pseudo-rows at an arm's overall accuracy, which keep a rare value from being won by
+            luck; 0 gives `category_best`.
     """
     if not prior >= 0:
         raise InputError(f"router by: prior={prior} rows, allowed: 0 or more")
 
-    def method(split: Split) -> Verdict:
+    def method(split: Split) -> Outcome:
         code_P, values = split.records.tag(column)
-        correct_TK, code_T = split.records.correct_PK[split.train_P], code_P[split.train_P]
+        correct_TK = split.records.correct_PK[split.train_P]
+        code_T = code_P[split.train_P]
         overall_K = correct_TK.mean(axis=0)
         right_CK = np.zeros((len(values), len(overall_K)))
         np.add.at(right_CK, code_T, correct_TK)
         rows_C1 = np.bincount(code_T, minlength=len(values))[:, None]
-        seen_C1 = np.maximum(rows_C1 + prior, 1e-12)
-        table_CK = np.where(rows_C1 > 0, (right_CK + prior * overall_K) / seen_C1, overall_K)
-        return _best_there(split, table_CK[code_P[split.test_P]])
+        weight_C1 = np.maximum(rows_C1 + prior, 1e-12)
+        shrunk_CK = (right_CK + prior * overall_K) / weight_C1
+        table_CK = np.where(rows_C1 > 0, shrunk_CK, overall_K)
+        return _best_present(split, table_CK[code_P[split.test_P]])
 
     return method
 
 
-def logistic(penalty: float = 10.0) -> Callable[[Split], Verdict]:
-    """Per-arm logistic regression of being right on the context; the arm with the highest predicted chance judges."""
+def logistic(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+    """Logistic regression for each arm of being right on the context.
 
-    def method(split: Split) -> Verdict:
-        x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
-        weight_DK = fit_logistic(x_PD[split.fit_P], split.records.correct_PK[split.fit_P], penalty)
-        return _best_there(split, x_PD[split.test_P] @ weight_DK)
+    The arm with the highest predicted chance judges. ``penalty`` is the L2 penalty.
+    """
+
+    def method(split: Split) -> Outcome:
+        x_PD = _with_intercept(split.context_PD)
+        correct_TK = split.records.correct_PK[split.fit_P]
+        weight_DK = fit_logistic(x_PD[split.fit_P], correct_TK, penalty)
+        return _best_present(split, x_PD[split.test_P] @ weight_DK)
 
     return method
 
 
-def ridge(penalty: float = 10.0) -> Callable[[Split], Verdict]:
-    """Per-arm ridge regression of being right on the context (LinUCB's mean, given every arm's label)."""
+def ridge(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+    """Ridge regression for each arm of being right on the context.
 
-    def method(split: Split) -> Verdict:
-        x_PD = np.hstack([np.ones((len(split.context_PD), 1)), split.context_PD])
-        x_TD, y_TK = x_PD[split.fit_P], split.records.correct_PK[split.fit_P]
+    This is LinUCB's mean, given the label of every arm. ``penalty`` is the L2 penalty.
+    """
+
+    def method(split: Split) -> Outcome:
+        x_PD = _with_intercept(split.context_PD)
+        x_TD = x_PD[split.fit_P]
+        y_TK = split.records.correct_PK[split.fit_P]
         gram_DD = x_TD.T @ x_TD + penalty * _free_intercept(x_TD.shape[1])
-        return _best_there(split, x_PD[split.test_P] @ np.linalg.solve(gram_DD, x_TD.T @ y_TK))
+        weight_DK = np.linalg.solve(gram_DD, x_TD.T @ y_TK)
+        return _best_present(split, x_PD[split.test_P] @ weight_DK)
 
     return method
+
+
+def _with_intercept(context_PD: Float) -> Float:
+    return np.hstack([np.ones((len(context_PD), 1)), context_PD])
 
 
 def _free_intercept(width: int) -> Float:
+    """The identity, but for a first entry of almost nothing: the intercept is not penalised."""
     diagonal_D = np.ones(width)
     diagonal_D[0] = 1e-6
     return np.diag(diagonal_D)
 
 
 def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = True) -> Float:
-    """(D, K) weights of K L2-penalised logistic regressions on shared rows, targets in [0, 1]. O(steps T D K).
+    """(D, K) weights of K logistic regressions with an L2 penalty. O(steps T D K).
 
-    Minorise-maximise with the fixed curvature X'X/4 (Boehning 1992): one factorisation serves every arm and step.
+    Minorise-maximise with the fixed curvature X'X/4 (Boehning 1992): one factorisation serves
+    every arm and step.
+
+    Args:
+        x_TD: the rows, which all K regressions share.
+        y_TK: targets in [0, 1].
+        penalty: of the weights.
+        free_first: whether the first column is an intercept, which is not penalised.
     """
     width = x_TD.shape[1]
     ridge_DD = penalty * (_free_intercept(width) if free_first else np.eye(width))
     bound_DD = np.linalg.inv(x_TD.T @ x_TD / 4 + ridge_DD)
     weight_DK = np.zeros((width, y_TK.shape[1]))
     for _ in range(_STEPS):
+        # Clipped at 40, where the sigmoid is 0 or 1 to the last bit and exp cannot overflow.
         p_TK = 1.0 / (1.0 + np.exp(-np.clip(x_TD @ weight_DK, -40, 40)))
         step_DK = bound_DD @ (x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK)
         weight_DK += step_DK
@@ -133,32 +171,36 @@ def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = Tr
     return weight_DK
 
 
-def majority(split: Split) -> Verdict:
-    """Each arm one vote; an even split counts 1/2."""
-    return _judged(
-        split, np.sign(np.nan_to_num(split.records.margins_PK[split.test_P])).sum(axis=1)
-    )
+def majority(split: Split) -> Outcome:
+    """Each arm has one vote; an even split counts 1/2."""
+    vote_TK = np.sign(np.nan_to_num(split.records.margins_PK[split.test_P]))
+    return _judged(split, vote_TK.sum(axis=1))
 
 
-def weighted_vote(split: Split) -> Verdict:
-    """Votes weighted by the log-odds of each arm's accuracy on the training folds, (right + 1)/(n + 2), a tie half right."""
-    sign_PK, correct_TK = (
-        np.sign(np.nan_to_num(split.records.margins_PK)),
-        split.records.correct_PK[split.train_P],
-    )
+def weighted_vote(split: Split) -> Outcome:
+    """Votes weighted by the log-odds of each arm's accuracy on the training folds.
+
+    The accuracy is (right + 1)/(n + 2), and a tie is half right.
+    """
+    vote_PK = np.sign(np.nan_to_num(split.records.margins_PK))
+    correct_TK = split.records.correct_PK[split.train_P]
+    # One right and one wrong pseudo-row keep the log-odds of a perfect arm finite.
     share_K = (correct_TK.sum(axis=0) + 1) / (len(correct_TK) + 2)
-    return _judged(split, sign_PK[split.test_P] @ np.log(share_K / (1 - share_K)))
+    weight_K = np.log(share_K / (1 - share_K))
+    return _judged(split, vote_PK[split.test_P] @ weight_K)
 
 
-def stacking(penalty: float = 1.0) -> Callable[[Split], Verdict]:
-    """Logistic regression of the label on all arms' calibrated log-odds, no intercept: symmetric in a and b."""
+def stacking(penalty: float = 1.0) -> Callable[[Split], Outcome]:
+    """Logistic regression of the label on all arms' calibrated log-odds.
 
-    def method(split: Split) -> Verdict:
+    It has no intercept, so it is symmetric in a and b. ``penalty`` is the L2 penalty.
+    """
+
+    def method(split: Split) -> Outcome:
         train_TK, test_TK = split.log_odds
         target_T1 = (split.records.label_P[split.fit_P, None] > 0).astype(np.float64)
-        return _judged(
-            split, (test_TK @ fit_logistic(train_TK, target_T1, penalty, free_first=False))[:, 0]
-        )
+        weight_K1 = fit_logistic(train_TK, target_T1, penalty, free_first=False)
+        return _judged(split, (test_TK @ weight_K1)[:, 0])
 
     return method
 
@@ -169,11 +211,20 @@ def committee(
     gate: str = "auto",
     weights: str = "auto",
     max_error: float | None = None,
-) -> Callable[[Split], Verdict]:
-    """One arm, then another only where it pays (``reward_router.committee``); until its gate opens, the best single arm.
+) -> Callable[[Split], Outcome]:
+    """One arm, then another only where it pays (``reward_router.committee``).
 
-    ``weights=auto`` lets weights of either sign compete on folds of one source, and never where the judged rows come from elsewhere.
-    With ``max_error`` a pair that stays too unsure counts as the better guess here; what was answered is in ``promise``.
+    Until its gate opens, the best single arm judges. The options are those of
+    ``committee.Committee``.
+
+    Args:
+        price: accuracy that one call of mean cost must buy.
+        max_calls: calls a row at most.
+        gate: when the committee may replace the best single arm.
+        weights: ``auto`` lets weights of either sign compete on folds of one source, and never
+            where the judged rows come from elsewhere.
+        max_error: share of wrong answers that is promised. A pair that stays too unsure counts as
+            the better guess here; what was answered is in ``promise``.
     """
     options: dict[str, Any] = {
         "max_calls": max_calls,
@@ -181,9 +232,10 @@ def committee(
         "weights": weights,
         "max_error": max_error,
     }
-    Committee([1.0, 1.0], price, **options)  # bad settings are an error before the first run
+    # Built once for its checks alone: bad settings are an error before the first run.
+    Committee([1.0, 1.0], price, **options)
 
-    def method(split: Split) -> Verdict:
+    def method(split: Split) -> Outcome:
         judge = fitted_committee(split, price, options)
         return judged_at(judge, split, judge.price)
 
@@ -191,9 +243,11 @@ def committee(
 
 
 def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> Committee:
-    """A committee that learned from the training rows, arms at the file's mean prices."""
-    records, train_P = split.records, split.fit_P
-    judge = Committee(np.maximum(records.price_PK.mean(axis=0), _CHEAPEST), price, **options)
+    """A committee that learned from the training rows, with arms at the file's mean prices."""
+    records = split.records
+    train_P = split.fit_P
+    cost_K = np.maximum(records.price_PK.mean(axis=0), _CHEAPEST)
+    judge = Committee(cost_K, price, **options)
     margins_TK, label_T = _turned(split)
     names = [records.categories[c] for c in records.category_P[train_P]]
     origin = "other" if split.carried else "stream"
@@ -201,17 +255,25 @@ def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> 
 
 
 def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
-    """Margins and labels of the training rows with both sides in turn, wherever the file puts the better response."""
-    records, train_P = split.records, split.fit_P
+    """Margins and labels of the training rows, the better response on side a and b in turn.
+
+    A file may put the better response always first; a committee must not learn that.
+    """
+    records = split.records
+    train_P = split.fit_P
     label_T = np.arange(len(train_P)) % 2 == 0
     turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
     return records.margins_PK[train_P] * turned_T[:, None], label_T
 
 
 def fitting_rows(split: Split) -> Labelled:
-    """The training rows as the committee's functions take them; every label counts as drawn at random."""
+    """The training rows as the committee's functions take them.
+
+    Every label counts as drawn at random.
+    """
     margins_TK, label_T = _turned(split)
-    records, train_P = split.records, split.fit_P
+    records = split.records
+    train_P = split.fit_P
     return labelled_rows(
         margins_TK, label_T, records.group_P[train_P], records.category_P[train_P], None, None
     )
@@ -223,69 +285,80 @@ def planned(rows: Labelled, max_calls: int = 16) -> Plan:
     return fit_plan(rows, Shape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
 
 
-def judged_at(judge: Committee, split: Split, price: float) -> Verdict:
+def judged_at(judge: Committee, split: Split, price: float) -> Outcome:
     """The test rows at one price."""
-    records, test_P = split.records, split.test_P
+    records = split.records
+    test_P = split.test_P
     names = [records.categories[c] for c in records.category_P[test_P]]
-    prob_T, _, asked_TK = judge.judge(records.margins_PK[test_P], names, price)
-    return credit(prob_T - 0.5, records.label_P[test_P]), asked_TK.astype(np.float64)
+    prob_T, _, called_TK = judge.judge(records.margins_PK[test_P], names, price)
+    return credit(prob_T - 0.5, records.label_P[test_P]), called_TK.astype(np.float64)
 
 
 def aggregate(
     how: str, scores: str = "calibrated", penalty: float = 1.0
-) -> Callable[[Split], Verdict]:
-    """mean, median, wco (min) or uwo (mean - penalty var) over arms, of ``raw`` or ``calibrated`` values a response."""
+) -> Callable[[Split], Outcome]:
+    """One number made of all arms' values.
+
+    Args:
+        how: ``mean``, ``median``, ``wco`` (the minimum) or ``uwo`` (mean - penalty x variance).
+        scores: ``raw`` or ``calibrated`` values.
+        penalty: of the variance, for ``uwo``.
+    """
     if how not in _REDUCE or scores not in ("raw", "calibrated"):
         raise InputError(
-            f"aggregate {how} of {scores} scores; allowed: {', '.join(_REDUCE)} of raw or calibrated"
+            f"aggregate {how} of {scores} scores; "
+            f"allowed: {', '.join(_REDUCE)} of raw or calibrated"
         )
+    reduce = _REDUCE[how]
 
-    def method(split: Split) -> Verdict:
+    def method(split: Split) -> Outcome:
+        # Mean and median of a difference can be taken of the pair's log-odds directly.
         if scores == "calibrated" and how in ("mean", "median"):
-            test_TK = np.where(
-                np.isnan(split.records.margins_PK[split.test_P]), np.nan, split.log_odds[1]
-            )
-            return _judged(split, _REDUCE[how](test_TK, penalty))
+            absent_TK = np.isnan(split.records.margins_PK[split.test_P])
+            test_TK = np.where(absent_TK, np.nan, split.log_odds[1])
+            return _judged(split, reduce(test_TK, penalty))
         first_TK, second_TK = _responses(split, scores)
-        return _judged(split, _REDUCE[how](first_TK, penalty) - _REDUCE[how](second_TK, penalty))
-
-    return method
+        return _judged(split, reduce(first_TK, penalty) - reduce(second_TK, penalty))
 
 
 def _responses(split: Split, scores: str) -> tuple[Float, Float]:
-    first_PK, second_PK = split.records.first_PK, split.records.second_PK
+    """(T, K) values of the two responses on the test rows, as recorded or as z-scores."""
+    first_PK = split.records.first_PK
+    second_PK = split.records.second_PK
+    first_TK = first_PK[split.test_P]
+    second_TK = second_PK[split.test_P]
     if scores == "raw":
-        return first_PK[split.test_P], second_PK[split.test_P]
+        return first_TK, second_TK
     train_QK = np.concatenate([first_PK[split.fit_P], second_PK[split.fit_P]])
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # an arm without one training score stays NaN: it takes no part
-        centre_K, scale_K = np.nanmean(train_QK, axis=0), np.nanstd(train_QK, axis=0)
+        # An arm without one training score stays NaN: it takes no part.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        centre_K = np.nanmean(train_QK, axis=0)
+        scale_K = np.nanstd(train_QK, axis=0)
     scale_K = np.where(scale_K > 0, scale_K, 1.0)
-    return (first_PK[split.test_P] - centre_K) / scale_K, (
-        second_PK[split.test_P] - centre_K
-    ) / scale_K
+    return (first_TK - centre_K) / scale_K, (second_TK - centre_K) / scale_K
 
 
 def _quiet(reduce: Callable[[Float, float], Float]) -> Callable[[Float, float], Float]:
     def reduced(values_TK: Float, penalty: float) -> Float:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", RuntimeWarning
-            )  # a row on which all arms abstained is NaN and counts 1/2
+            # A row on which all arms abstained is NaN and counts 1/2.
+            warnings.simplefilter("ignore", RuntimeWarning)
             return np.asarray(reduce(values_TK, penalty))
 
     return reduced
+
+
+def _mean_less_variance(values_TK: Float, penalty: float) -> Float:
+    # The population variance (ddof 0), as in the best-of-n of Coste et al. 2023.
+    return np.asarray(np.nanmean(values_TK, axis=1) - penalty * np.nanvar(values_TK, axis=1))
 
 
 _REDUCE: dict[str, Callable[[Float, float], Float]] = {
     "mean": _quiet(lambda v, _: np.nanmean(v, axis=1)),
     "median": _quiet(lambda v, _: np.nanmedian(v, axis=1)),
     "wco": _quiet(lambda v, _: np.nanmin(v, axis=1)),  # Coste et al. 2023: worst-case optimisation
-    "uwo": _quiet(
-        lambda v, penalty: np.nanmean(v, axis=1) - penalty * np.nanvar(v, axis=1)
-    ),  # ddof 0, as their best-of-n
+    "uwo": _quiet(_mean_less_variance),
 }
 
 

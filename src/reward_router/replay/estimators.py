@@ -1,17 +1,19 @@
 """Off-policy estimates as pure functions of row terms; leading axes hold several logs at once.
 
-The logger adapts, so rows are not independent; but given the past and the row's context, w_t r_t - v_t has mean 0, which is all that
-the intervals use (martingale central limit theorem):
+The logger adapts, so rows are not independent. But given the past and the row's context,
+w_t r_t - v_t has mean 0, which is all that the intervals use (martingale central limit theorem):
 
-- ``ips``, ``snips``, ``dr``: the variance is the larger of two. As drawn: that of the row terms about their mean, which also holds the
-  spread of v_t over contexts and so errs on the wide side. As expected: sum_k target_k^2 / p_k, known from the recorded probabilities,
-  times the mean squared residual; it sees the large weights that were possible and did not happen. Student's t with ESS - 1 degrees
-  of freedom, and four pseudo-rows of the average effective weight (two right, two wrong; Agresti and Coull) against payoffs near
-  0 or 1: the interval is the hull of the one with and the one without them.
-- ``dr_stabilised``: rows weighted by the inverse root of the variance expected from the past alone (Hadad et al. 2021; Zhan et al.
-  2021), for loggers that all but stop exploring.
-- ``cs``: empirical-Bernstein confidence sequence for IPS (Waudby-Smith and Ramdas 2024, predictable plug-in): holds at any stopping
-  time for contexts in random order, and is wide.
+- ``ips``, ``snips``, ``dr``: the variance is the larger of two. As drawn: that of the row terms
+  about their mean, which also holds the spread of v_t over contexts and so errs on the wide side.
+  As expected: sum_k target_k^2 / p_k, known from the recorded probabilities, times the mean
+  squared residual; it sees the large weights that were possible and did not happen. Student's t
+  with ESS - 1 degrees of freedom, and four pseudo-rows of the average effective weight (two right,
+  two wrong; Agresti and Coull) against payoffs near 0 or 1: the interval is the hull of the one
+  with and the one without them.
+- ``dr_stabilised``: rows weighted by the inverse root of the variance expected from the past alone
+  (Hadad et al. 2021; Zhan et al. 2021), for loggers that all but stop exploring.
+- ``cs``: empirical-Bernstein confidence sequence for IPS (Waudby-Smith and Ramdas 2024,
+  predictable plug-in). It holds at any stopping time for contexts in random order, and is wide.
 """
 
 from collections.abc import Callable
@@ -32,8 +34,12 @@ _TINY = 1e-300
 class Terms:
     """What the estimators need of T paid, drawn rows for one frozen target; all arrays (..., T).
 
-    ``weight_T`` is target / propensity of the drawn arm; ``spread_T`` its mean square given the past, sum_k target_k^2 / p_k;
-    ``direct_T`` = sum_k target_k q_k and ``own_T`` = q of the drawn arm, q the payoff expected from earlier rows (``past_model``).
+    Args:
+        weight_T: target / propensity of the drawn arm.
+        payoff_T: what it earned.
+        spread_T: mean square of the weight given the past, sum_k target_k^2 / p_k.
+        direct_T: sum_k target_k q_k, q the payoff expected from earlier rows (``past_model``).
+        own_T: q of the drawn arm.
     """
 
     weight_T: Float
@@ -44,17 +50,23 @@ class Terms:
 
     @property
     def ess(self) -> Float:
-        """(...) effective sample size: the smaller of (sum w)^2 / sum w^2 as drawn and T^2 / sum E[w^2] as it was to be expected.
+        """(...) effective sample size.
 
-        Large weights that were possible and did not happen make the first look good; the second knows of them.
+        It is the smaller of (sum w)^2 / sum w^2 as drawn and T^2 / sum E[w^2] as it was to be
+        expected. Large weights that were possible and did not happen make the first look good;
+        the second takes them into account.
         """
-        drawn = self.weight_T.sum(axis=-1) ** 2 / np.maximum((self.weight_T**2).sum(axis=-1), _TINY)
-        expected = self.weight_T.shape[-1] ** 2 / np.maximum(self.spread_T.sum(axis=-1), _TINY)
+        n_rows = self.weight_T.shape[-1]
+        total = self.weight_T.sum(axis=-1)
+        squares = (self.weight_T**2).sum(axis=-1)
+        drawn = total**2 / np.maximum(squares, _TINY)
+        expected = n_rows**2 / np.maximum(self.spread_T.sum(axis=-1), _TINY)
         return np.asarray(np.minimum(drawn, expected))
 
 
 def terms(target_TK: Float, probs_TK: Float, arm_T: Int, payoff_T: Float, model_TK: Float) -> Terms:
     """Row terms of one target; arrays (..., T, K) and (..., T). O(T K)."""
+    # An arm that the target never takes adds nothing, also where the logger never took it: 0/0.
     with np.errstate(divide="ignore", invalid="ignore"):
         spread_TK = np.where(target_TK > 0, target_TK**2 / probs_TK, 0.0)
     weight_T = _drawn(target_TK, arm_T) / _drawn(probs_TK, arm_T)
@@ -69,36 +81,42 @@ def _drawn(values_TK: Float, arm_T: Int) -> Float:
 def past_model(
     context_TD: Float, arm_T: Int, payoff_T: Float, n_arms: int, penalty: float = 1.0
 ) -> Float:
-    """(..., T, K) payoff expected of each arm on each row: per-arm ridge regression on earlier rows; 1/2 before there are any.
+    """(..., T, K) payoff expected of each arm on each row; 1/2 before there are earlier rows.
 
-    Fitted anew 20 times along the log. O(T D^2 + 20 K D^3) a log.
+    Ridge regression for each arm on earlier rows, fitted anew 20 times along the log.
+    O(T D^2 + 20 K D^3) a log.
+
+    Args:
+        context_TD: contexts of the rows, (..., T, D).
+        arm_T: the arm of each row.
+        payoff_T: what it earned.
+        n_arms: K.
+        penalty: of the ridge regression.
     """
-    lead, n_rows = arm_T.shape[:-1], arm_T.shape[-1]
-    x_RTD = np.concatenate([np.ones((*context_TD.shape[:-1], 1)), context_TD], axis=-1).reshape(
-        -1, n_rows, context_TD.shape[-1] + 1
-    )
-    slot_RT = (
-        arm_T.reshape(-1, n_rows) + n_arms * np.arange(len(x_RTD))[:, None]
-    )  # one model for each log and arm
-    payoff_RT, width, models = (
-        payoff_T.reshape(-1, n_rows) - 0.5,
-        x_RTD.shape[-1],
-        n_arms * len(x_RTD),
-    )
-    gram_MDD, moment_MD = (
-        np.tile(penalty * np.eye(width), (models, 1, 1)),
-        np.zeros((models, width)),
-    )
+    lead = arm_T.shape[:-1]
+    n_rows = arm_T.shape[-1]
+    ones = np.ones((*context_TD.shape[:-1], 1))
+    x_RTD = np.concatenate([ones, context_TD], axis=-1)
+    x_RTD = x_RTD.reshape(-1, n_rows, context_TD.shape[-1] + 1)
+    # One model for each log and arm: the slot numbers them all.
+    slot_RT = arm_T.reshape(-1, n_rows) + n_arms * np.arange(len(x_RTD))[:, None]
+    payoff_RT = payoff_T.reshape(-1, n_rows) - 0.5
+    width = x_RTD.shape[-1]
+    models = n_arms * len(x_RTD)
+    gram_MDD = np.tile(penalty * np.eye(width), (models, 1, 1))
+    moment_MD = np.zeros((models, width))
     q_RTK = np.full((len(x_RTD), n_rows, n_arms), 0.5)
     edges = np.linspace(0, n_rows, _REFITS + 1).astype(np.int64)
+    # Rows from begin to start are learned from, those from start to stop are predicted.
     for (begin, start), stop in zip(pairwise(edges[:-1]), edges[2:], strict=True):
-        x_QD, slot_Q = x_RTD[:, begin:start].reshape(-1, width), slot_RT[:, begin:start].ravel()
+        x_QD = x_RTD[:, begin:start].reshape(-1, width)
+        slot_Q = slot_RT[:, begin:start].ravel()
+        payoff_Q1 = payoff_RT[:, begin:start].reshape(-1, 1)
         np.add.at(gram_MDD, slot_Q, x_QD[:, :, None] * x_QD[:, None, :])
-        np.add.at(moment_MD, slot_Q, payoff_RT[:, begin:start].reshape(-1, 1) * x_QD)
+        np.add.at(moment_MD, slot_Q, payoff_Q1 * x_QD)
         weight_RKD = np.linalg.solve(gram_MDD, moment_MD[:, :, None]).reshape(-1, n_arms, width)
-        q_RTK[:, start:stop] = np.clip(
-            0.5 + x_RTD[:, start:stop] @ weight_RKD.transpose(0, 2, 1), 0.0, 1.0
-        )
+        predicted_RTK = 0.5 + x_RTD[:, start:stop] @ weight_RKD.transpose(0, 2, 1)
+        q_RTK[:, start:stop] = np.clip(predicted_RTK, 0.0, 1.0)
     return q_RTK.reshape(*lead, n_rows, n_arms)
 
 
@@ -108,29 +126,30 @@ def ips(rows: Terms, level: float) -> Bounds:
 
 
 def snips(rows: Terms, level: float) -> Bounds:
-    """Self-normalised: sum w r / sum w. Linearised about its value, the row terms are w (r - value)."""
+    """Self-normalised: sum w r / sum w.
+
+    Linearised about its value, the row terms are w (r - value).
+    """
     total = np.maximum(rows.weight_T.sum(axis=-1), _TINY)
     value = (rows.weight_T * rows.payoff_T).sum(axis=-1) / total
     residual_T = rows.payoff_T - value[..., None]
-    return interval(
-        value[..., None] + rows.weight_T * residual_T, residual_T, rows, level, value=value
-    )
+    term_T = value[..., None] + rows.weight_T * residual_T
+    return interval(term_T, residual_T, rows, level, value=value)
 
 
 def dr(rows: Terms, level: float) -> Bounds:
-    """Doubly robust: sum_k target_k q_k + w (r - q of the drawn arm), q fitted on earlier rows only. Unbiased."""
+    """Doubly robust: sum_k target_k q_k + w (r - q of the drawn arm). Unbiased.
+
+    The model q is fitted on earlier rows only.
+    """
     return interval(_doubly_robust(rows), rows.payoff_T - rows.own_T, rows, level)
 
 
 def dr_stabilised(rows: Terms, level: float) -> Bounds:
     """As ``dr``, rows weighted by the inverse root of the variance expected from the past alone."""
-    return interval(
-        _doubly_robust(rows),
-        rows.payoff_T - rows.own_T,
-        rows,
-        level,
-        share_T=_stabilised(rows.spread_T),
-    )
+    residual_T = rows.payoff_T - rows.own_T
+    share_T = _stabilised(rows.spread_T)
+    return interval(_doubly_robust(rows), residual_T, rows, level, share_T=share_T)
 
 
 def _doubly_robust(rows: Terms) -> Float:
@@ -138,15 +157,18 @@ def _doubly_robust(rows: Terms) -> Float:
 
 
 def _stabilised(spread_T: Float) -> Float:
-    """Inverse root of the mean of sum_k target_k^2 / p_k over the rows before: known before the row's own context."""
+    """(..., T) inverse root of the mean of sum_k target_k^2 / p_k over the rows before.
+
+    It is known before the row's own context, so the weighted terms keep their mean.
+    """
     n_rows = spread_T.shape[-1]
     window = max(1, n_rows // 20)
-    total_T = np.concatenate(
-        [np.zeros((*spread_T.shape[:-1], 1)), np.cumsum(spread_T, axis=-1)], axis=-1
-    )
+    zero = np.zeros((*spread_T.shape[:-1], 1))
+    total_T = np.concatenate([zero, np.cumsum(spread_T, axis=-1)], axis=-1)
     start_T = np.maximum(np.arange(n_rows) - window, 0)
     count_T = np.maximum(np.arange(n_rows) - start_T, 1)
     before_T = (total_T[..., :n_rows] - total_T[..., start_T]) / count_T
+    # The first row has no past; its own spread stands in.
     before_T[..., 0] = spread_T[..., 0]
     return np.asarray(1.0 / np.sqrt(np.maximum(before_T, 1e-12)))
 
@@ -159,28 +181,51 @@ def interval(
     share_T: Float | None = None,
     value: Float | None = None,
 ) -> Bounds:
-    """(value, low, high) of the mean of row terms, weighted by ``share_T``; the module's first page says what widens it."""
+    """(value, low, high) of the mean of row terms.
+
+    What widens the interval is said at the top of this module.
+
+    Args:
+        term_T: the row terms whose mean is wanted.
+        residual_T: what the weights multiply in them.
+        rows: the log's terms.
+        level: of confidence.
+        share_T: weight of each row; None: all count alike.
+        value: the estimate, where it is not the mean of the terms.
+    """
     from scipy.special import stdtrit
 
     share_T = np.ones_like(term_T) if share_T is None else share_T
-    weight_T, total, square_T = rows.weight_T, share_T.sum(axis=-1), share_T**2
-    value = (share_T * term_T).sum(axis=-1) / total if value is None else value
+    weight_T = rows.weight_T
+    square_T = share_T**2
+    total = share_T.sum(axis=-1)
+    term_sum = (share_T * term_T).sum(axis=-1)
+    value = term_sum / total if value is None else value
+
+    # The variance as expected, with the mean square of the residuals under the target.
     total_weight = np.maximum(weight_T.sum(axis=-1), _TINY)
-    mean, square = ((weight_T * residual_T**power).sum(axis=-1) / total_weight for power in (1, 2))
+    mean = (weight_T * residual_T).sum(axis=-1) / total_weight
+    square = (weight_T * residual_T**2).sum(axis=-1) / total_weight
     expected = (square_T * rows.spread_T).sum(axis=-1) * square - square_T.sum(axis=-1) * mean**2
-    pseudo = (square_T * weight_T**2).sum(axis=-1) / np.maximum(
-        (share_T * weight_T).sum(axis=-1), _TINY
-    )
+
+    # Pseudo-rows of the average effective weight, half of them right and half wrong.
+    share_weight = np.maximum((share_T * weight_T).sum(axis=-1), _TINY)
+    pseudo = (square_T * weight_T**2).sum(axis=-1) / share_weight
     more = total + 2 * _PSEUDO * pseudo
-    centre = ((share_T * term_T).sum(axis=-1) + _PSEUDO * pseudo) / more
+    centre = (term_sum + _PSEUDO * pseudo) / more
     added = _PSEUDO * pseudo**2 * ((1 - centre) ** 2 + centre**2)
+
+    # The hull of the interval without the pseudo-rows and the one with them.
     wide = stdtrit(np.maximum(rows.ess - 1, 1.0), (1 + level) / 2)
     plain = wide * np.sqrt(np.maximum(_about(square_T, term_T, value), expected)) / total
     half = wide * np.sqrt(np.maximum(_about(square_T, term_T, centre), expected) + added) / more
-    return value, np.minimum(centre - half, value - plain), np.maximum(centre + half, value + plain)
+    low = np.minimum(centre - half, value - plain)
+    high = np.maximum(centre + half, value + plain)
+    return value, low, high
 
 
 def _about(square_T: Float, term_T: Float, centre: Float) -> Float:
+    """Weighted sum of squares of the terms about a centre."""
     return np.asarray((square_T * (term_T - centre[..., None]) ** 2).sum(axis=-1))
 
 
@@ -194,13 +239,18 @@ def cs(rows: Terms, level: float) -> Bounds:
 
 
 def bernstein(x_T: Float, alpha: float) -> Float:
-    """Lower confidence sequence at the last row for the mean of non-negative terms (predictable plug-in empirical Bernstein)."""
+    """Lower confidence sequence at the last row for the mean of non-negative terms.
+
+    Predictable plug-in empirical Bernstein (Waudby-Smith and Ramdas 2024, theorem 2): each bet is
+    made from the rows before it.
+    """
     t = np.arange(1, x_T.shape[-1] + 1)
     mean_T = np.minimum((0.5 + np.cumsum(x_T, axis=-1)) / (t + 1), 1.0)
     past_T = np.concatenate([np.full_like(x_T[..., :1], 0.5), mean_T[..., :-1]], axis=-1)
     square_T = (x_T - past_T) ** 2
     before_T = (0.25 + np.cumsum(square_T, axis=-1))[..., :-1] / t[1:]
     variance_T = np.concatenate([np.full_like(x_T[..., :1], 0.25), before_T], axis=-1)
+    # Bets stay at most 1/2: psi grows without bound towards 1.
     bet_T = np.minimum(np.sqrt(2 * np.log(1 / alpha) / (variance_T * t * np.log1p(t))), 0.5)
     psi_T = -np.log1p(-bet_T) - bet_T
     gained = (bet_T * x_T - square_T * psi_T).sum(axis=-1) - np.log(1 / alpha)

@@ -1,9 +1,12 @@
-"""What an online router is told: the label, sparse and late labels, the agreement of other arms, or a function of your own.
+"""What an online router is paid with.
+
+It is the label, sparse and late labels, the agreement of other arms, or a function of your own:
 
 correct                          1 right, 1/2 tie, 0 wrong, for every row at once
-correct:fraction=0.1,delay=50    a tenth of the rows is labelled, each label arrives 50 rows later
-agreement:others=2               share of 2 further arms, asked at random, that agree; no label is used, 2 calls a row more
-package.module:function          function(records) -> (P, K) payoffs in [0, 1], NaN where there is none
+correct:fraction=0.1,delay=50    a tenth of the rows is labelled, each label comes 50 rows later
+agreement:others=2               share of 2 further arms, drawn at random, that agree; no label is
+                                 used, and a row costs 2 calls more
+package.module:function          function(records) -> (P, K) payoffs in [0, 1], NaN for none
 """
 
 import importlib
@@ -28,7 +31,15 @@ _OPTIONS: dict[str, dict[str, type]] = {
 
 @dataclass(frozen=True)
 class Feedback:
-    """A payoff rule. ``extra_calls`` a row are paid for it; ``delay`` is counted in rows."""
+    """A payoff rule.
+
+    Args:
+        kind: ``correct``, ``agreement``, or the import path of a function.
+        fraction: share of the rows that pay.
+        delay: rows after which a payoff comes.
+        others: further arms that are called, for ``agreement``.
+        custom: the function, where ``kind`` names one.
+    """
 
     kind: str
     fraction: float = 1.0
@@ -42,7 +53,10 @@ class Feedback:
         return self.others if self.kind == "agreement" else 0
 
     def matrix(self, records: Records, seed: int) -> Float:
-        """(P, K) payoff that each arm would earn on each row in run ``seed``; NaN: no payoff comes. O(P K others)."""
+        """(P, K) payoff that each arm would earn on each row in run ``seed``. O(P K others).
+
+        NaN where no payoff comes.
+        """
         if self.custom is not None:
             custom = self.custom
             payoff_PK = _checked(within(lambda: custom(records), f"payoff {self.kind}"), records)
@@ -57,7 +71,10 @@ class Feedback:
 
 
 def parse(text: str) -> Feedback:
-    """'correct:fraction=0.1,delay=50' -> Feedback; ``InputError`` names what is wrong and what is allowed."""
+    """'correct:fraction=0.1,delay=50' as a Feedback.
+
+    ``InputError`` names what is wrong and what is allowed.
+    """
     name, options = split_name(text)
     if name not in _OPTIONS:
         return Feedback(kind=text, custom=_load(text))
@@ -75,32 +92,37 @@ def _load(text: str) -> Custom:
             f"payoff {text!r}, allowed: correct, agreement, or package.module:function"
         )
     try:
-        found = getattr(importlib.import_module(module), function)
+        function_object: Custom = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise InputError(f"payoff {text!r}: {error}") from error
-    return found  # type: ignore[no-any-return]
+    return function_object
 
 
 def _checked(payoff_PK: Float, records: Records) -> Float:
     payoff_PK = np.asarray(payoff_PK, dtype=np.float64)
     if payoff_PK.shape != records.margins_PK.shape:
         raise InputError(
-            f"custom payoff has shape {payoff_PK.shape}, needed {records.margins_PK.shape} (rows, arms)"
+            f"custom payoff has shape {payoff_PK.shape}, "
+            f"needed {records.margins_PK.shape} (rows, arms)"
         )
-    known = payoff_PK[~np.isnan(payoff_PK)]
-    if known.size and (known.min() < 0 or known.max() > 1):
+    paid = payoff_PK[~np.isnan(payoff_PK)]
+    if paid.size and (paid.min() < 0 or paid.max() > 1):
         raise InputError(
-            f"custom payoff lies in [{known.min():g}, {known.max():g}], allowed: [0, 1] or NaN"
+            f"custom payoff lies in [{paid.min():g}, {paid.max():g}], allowed: [0, 1] or NaN"
         )
     return np.where(np.isnan(records.margins_PK), np.nan, payoff_PK)
 
 
 def _agreement(records: Records, others: int, seed: int) -> Float:
-    """Each arm against ``others`` arms drawn from the rest, the same draw for every arm of a row: same sign 1, a tie 1/2, else 0."""
+    """Each arm against ``others`` arms drawn from the rest: same sign 1, a tie 1/2, else 0.
+
+    The draw is the same for every arm of a row.
+    """
     n_rows, n_arms = records.margins_PK.shape
     if others >= n_arms:
         raise InputError(
-            f"{records.name}: agreement with {others} others needs {others + 1} arms, there are {n_arms}"
+            f"{records.name}: agreement with {others} others needs {others + 1} arms, "
+            f"there are {n_arms}"
         )
     sign_PK = np.sign(np.nan_to_num(records.margins_PK))
     order_PK: Int = rng(seed, "audit", 0, "replay").random((n_rows, n_arms)).argsort(axis=1)

@@ -1,9 +1,11 @@
-"""Files as they come -> :class:`Records`: our own rows, our ledger, and what benchmarks write, one file an arm.
+"""Files as they come -> :class:`Records`.
 
-RewardBench 1 writes lines or one JSON of columns (see ``rewardbench1``), RewardBench 2 one JSON of columns (id, subset, num_correct,
-scores: one list an item, the correct completions first), JudgeBench lines with the judgments of one judge, RM-Bench an array of items
-with three chosen and three rejected scores. Several files of a kind given together become one whose arms are the models. The kind is
-told by the first row, never by the file's name.
+They are our own rows, our ledger, and what benchmarks write, one file an arm. RewardBench 1 writes
+lines or one JSON of columns (see ``rewardbench1``). RewardBench 2 writes one JSON of columns: id,
+subset, num_correct, and scores with one list an item, the correct completions first. JudgeBench
+writes lines with the judgments of one judge, RM-Bench an array of items with three chosen and three
+rejected scores. Several files of a kind given together become one whose arms are the models. The
+first row tells the kind, never the file's name.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,27 +30,34 @@ def load(
     keep_responses: bool = True,
     tags: Sequence[str] = (),
 ) -> Iterator[Records]:
-    """Records of each file, those of one benchmark merged into one set of records. Lazy: one file at a time is held.
+    """Records of each file, those of one benchmark merged into one set of records.
 
-    ``tags``: further columns of plain rows to keep.
+    Lazy: one file at a time is held.
+
+    Args:
+        files: paths or Hub names.
+        keep_prompts: keep prompt texts up to so many prompts (None: all, 0: none).
+        keep_responses: whether the responses' texts are kept.
+        tags: further columns of plain rows to keep.
     """
     kinds = [kind(source) for source in files]
-    for source, found in zip(files, kinds, strict=True):
-        if found == "rows":
-            name = reading.short_name(source)
+    for source, file_kind in zip(files, kinds, strict=True):
+        name = reading.short_name(source)
+        if file_kind == "rows":
             yield collect(name, reading.rows(source), keep_prompts, keep_responses, tags)
-        elif found == "ledger":
-            yield collect(
-                reading.short_name(source), ledger_rows(Path(source)), keep_prompts, keep_responses
-            )
-    for name in _ONE_ARM_A_FILE:
-        together = [source for source, found in zip(files, kinds, strict=True) if found == name]
+        elif file_kind == "ledger":
+            yield collect(name, ledger_rows(Path(source)), keep_prompts, keep_responses)
+    for benchmark in _ONE_ARM_A_FILE:
+        together = [source for source, k in zip(files, kinds, strict=True) if k == benchmark]
         if together:
-            yield _merged(name, together, keep_prompts, keep_responses)
+            yield _merged(benchmark, together, keep_prompts, keep_responses)
 
 
 def kind(source: str) -> str:
-    """rows | ledger | rewardbench1 | rewardbench2 | judgebench | rmbench, from the first row that can be read."""
+    """rows | ledger | rewardbench1 | rewardbench2 | judgebench | rmbench.
+
+    It is told from the first row that can be read.
+    """
     if reading.is_ledger(source):
         return "ledger"
     row = reading.peek(source)
@@ -66,21 +75,23 @@ def kind(source: str) -> str:
         return "rewardbench2"
     if rewardbench1.is_summary(row):
         raise InputError(
-            f"{source}: a RewardBench summary (one figure a subset); give the file of scores, of eval-set-scores"
+            f"{source}: a RewardBench summary (one figure a subset); "
+            "give the file of scores, of eval-set-scores"
         )
     return "rows"
 
 
 def arm_names(files: Sequence[str]) -> dict[str, str]:
-    """Arm -> file: ``org/model_outputs.jsonl`` is ``model``, or ``org/model`` where two files would share the name.
+    """Arm -> file: ``org/model_outputs.jsonl`` is ``model``.
 
-    ``InputError`` where they still do: scores of two models must never become one arm.
+    It is ``org/model`` where two files would share the name. ``InputError`` where they still do:
+    scores of two models must never become one arm.
     """
-    short = [_arm(f) for f in files]
-    arms = [
-        a if short.count(a) == 1 else f"{Path(f).resolve().parent.name}/{a}"
-        for a, f in zip(short, files, strict=True)
-    ]
+    short = [_arm(file) for file in files]
+    arms = []
+    for arm, file in zip(short, files, strict=True):
+        folder = Path(file).resolve().parent.name
+        arms.append(arm if short.count(arm) == 1 else f"{folder}/{arm}")
     for arm in arms:
         if arms.count(arm) > 1:
             same = ", ".join(f for a, f in zip(arms, files, strict=True) if a == arm)
@@ -89,39 +100,42 @@ def arm_names(files: Sequence[str]) -> dict[str, str]:
 
 
 def _arm(file: str) -> str:
-    """A model's name out of its file's: JudgeBench says it after ``judge_model=``, RewardBench before ``_outputs``."""
+    """A model's name out of its file's.
+
+    JudgeBench says it after ``judge_model=``, RewardBench before ``_outputs``.
+    """
     name = reading.short_name(file)
     fields = dict(part.partition("=")[::2] for part in name.split(",") if "=" in part)
-    if fields.get("judge_model"):
+    model = fields.get("judge_model")
+    if model:
         judge = fields.get("judge_name", "")
-        return (
-            fields["judge_model"]
-            if judge in ("", "reward_model")
-            else f"{judge}:{fields['judge_model']}"
-        )
+        return model if judge in ("", "reward_model") else f"{judge}:{model}"
     return name.removesuffix("_outputs").removesuffix("_all")
 
 
 def _merged(
-    name: str, files: Sequence[str], keep_prompts: int | None, keep_responses: bool
+    benchmark: str, files: Sequence[str], keep_prompts: int | None, keep_responses: bool
 ) -> Records:
-    """The better response stands on the side that a coin of the item says, or where the benchmark put it."""
+    """All files of one benchmark as one set of records.
+
+    The better response stands on the side that a coin of the item says, or where the benchmark put
+    it.
+    """
     arms = arm_names(files)
     official: Json = {}
-    if name == "rewardbench1":
-        items, problems, lines = rewardbench1.joined(arms)
-    elif name == "rewardbench2":
-        items, problems, lines, official = rewardbench2.joined(arms)
-    elif name == "judgebench":
-        items, problems, lines = judgebench.joined(arms)
+    if benchmark == "rewardbench1":
+        items, problems, lines = rewardbench1.join_files(arms)
+    elif benchmark == "rewardbench2":
+        items, problems, lines, official = rewardbench2.join_files(arms)
+        # Its files hold no texts, so there are none to keep.
+        keep_prompts = 0
+        keep_responses = False
+    elif benchmark == "judgebench":
+        items, problems, lines = judgebench.join_files(arms)
     else:
-        items, problems, lines = rmbench.joined(arms)
-    short = {"rewardbench1": "rewardbench"}.get(name, name)
-    columns = Columns(
-        short,
-        0 if name == "rewardbench2" else keep_prompts,
-        keep_responses and name != "rewardbench2",
-    )
+        items, problems, lines = rmbench.join_files(arms)
+    short = {"rewardbench1": "rewardbench"}.get(benchmark, benchmark)
+    columns = Columns(short, keep_prompts, keep_responses)
     for where, why in problems:
         columns.broken(where, why)
     for where, row in items.items():

@@ -1,7 +1,9 @@
-"""95 % intervals by resampling prompts, paired across methods; between-run variance is added by resampling runs too.
+"""95 % intervals by resampling prompts, paired across methods.
 
-One set of bootstrap weights serves every method, so differences are paired. The best single arm in hindsight is chosen again
-inside each replicate: its luck is part of the comparison. Intervals of online runs are conditional on what the runs saw.
+One set of bootstrap weights serves every method, so differences are paired; between-run variance is
+added by resampling runs too. The best single arm in hindsight is chosen again inside each
+replicate: its luck is part of the comparison. Intervals of online runs are conditional on what the
+runs saw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,19 +33,22 @@ class Bootstrap:
         return self.weight_RG @ self.rows_G
 
     def replicate(self, accuracy_SP: Sequence[Float], keep_P: Float | None = None) -> Float:
-        """(R,) mean accuracy in each replicate; with several runs the runs are resampled as well. O(R G S).
+        """(R,) mean accuracy in each replicate. O(R G S).
 
-        ``keep_P`` (0 or 1) restricts numerator and denominator to some rows.
+        With several runs the runs are resampled as well.
+
+        Args:
+            accuracy_SP: accuracies of the rows, one array a run.
+            keep_P: 0 or 1, restricts numerator and denominator to some rows.
         """
-        keep = np.ones(len(self.group_P)) if keep_P is None else keep_P
-        sums_GS = np.stack(
-            [np.bincount(self.group_P, a * keep, len(self.rows_G)) for a in accuracy_SP], axis=1
-        )
-        total_R = (
-            self.total_R
-            if keep_P is None
-            else self.weight_RG @ np.bincount(self.group_P, keep, len(self.rows_G))
-        )
+        n_groups = len(self.rows_G)
+        if keep_P is None:
+            keep_P = np.ones(len(self.group_P))
+            total_R = self.total_R
+        else:
+            total_R = self.weight_RG @ np.bincount(self.group_P, keep_P, n_groups)
+        sums = [np.bincount(self.group_P, a * keep_P, n_groups) for a in accuracy_SP]
+        sums_GS = np.stack(sums, axis=1)
         mean_RS = (self.weight_RG @ sums_GS) / np.maximum(total_R, 1e-12)[:, None]
         runs = mean_RS.shape[1]
         if runs == 1:
@@ -55,19 +60,19 @@ class Bootstrap:
 def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Bootstrap:
     """Weights of ``replicates`` resamples of the prompts with replacement. O(R G).
 
-    More than MAX_BLOCKS prompts are dealt at random into that many blocks, which are resampled instead: the same variance.
+    More than MAX_BLOCKS prompts are dealt at random into that many blocks, which are resampled
+    instead: the same variance.
     """
     n_groups = int(group_P.max()) + 1
     if n_groups > MAX_BLOCKS:
-        group_P = (rng(seed, "bootstrap", 2, "blocks").permutation(n_groups) % MAX_BLOCKS)[group_P]
+        block_G = rng(seed, "bootstrap", 2, "blocks").permutation(n_groups) % MAX_BLOCKS
+        group_P = block_G[group_P]
         n_groups = MAX_BLOCKS
     draw = rng(seed, "bootstrap", 0, "prompts")
-    weight_RG = draw.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=replicates).astype(
-        np.float64
-    )
-    return Bootstrap(
-        weight_RG, np.bincount(group_P, minlength=n_groups).astype(np.float64), group_P
-    )
+    even_G = np.full(n_groups, 1 / n_groups)
+    weight_RG = draw.multinomial(n_groups, even_G, size=replicates).astype(np.float64)
+    rows_G = np.bincount(group_P, minlength=n_groups).astype(np.float64)
+    return Bootstrap(weight_RG, rows_G, group_P)
 
 
 def interval(values_R: Float, level: float = 0.95) -> tuple[float, float]:
@@ -84,11 +89,18 @@ def best_single(arm_replicates: Mapping[str, Float]) -> Float:
 def lower_bounds(
     gain_RM: Float, point_M: Float, tests_M: Float, prompts: int, level: float = 0.95
 ) -> Float:
-    """(M,) one-sided lower bounds of M gains, each corrected for ``tests_M`` comparisons (Bonferroni).
+    """(M,) one-sided lower bounds of M gains, each corrected for several comparisons (Bonferroni).
 
-    A bound is made of its own method's replicates alone: which others were compared enters through ``tests_M`` only. Student's
-    t with ``prompts`` - 1 degrees of freedom. Where the replicates lie below the point estimate (the hindsight best gains from
-    luck in each of them) the bound is moved down by that as well.
+    A bound is made of its own method's replicates alone: which others were compared enters through
+    ``tests_M`` only. Where the replicates lie below the point estimate (the hindsight best gains
+    from luck in each of them) the bound is moved down by that as well.
+
+    Args:
+        gain_RM: gains in each replicate.
+        point_M: gains on the file itself.
+        tests_M: number of comparisons that each gain is corrected for.
+        prompts: Student's t has ``prompts`` - 1 degrees of freedom.
+        level: of all bounds together.
     """
     scale_M, shift_M = _spread(gain_RM, point_M)
     width_M = -stdtrit(max(prompts - 1, 1), (1 - level) / tests_M)
@@ -96,12 +108,19 @@ def lower_bounds(
 
 
 def confidences(gain_RM: Float, point_M: Float, tests_M: Float, prompts: int) -> Float:
-    """(M,) largest level at which the bound of :func:`lower_bounds` stays above 0; 0 where none does."""
+    """(M,) largest level at which the bound of :func:`lower_bounds` stays above 0.
+
+    0 where it does at none.
+    """
     scale_M, shift_M = _spread(gain_RM, point_M)
     tail_M = stdtr(max(prompts - 1, 1), -(point_M + shift_M) / scale_M)
     return np.asarray(np.maximum(1 - tests_M * tail_M, 0.0))
 
 
 def _spread(gain_RM: Float, point_M: Float) -> tuple[Float, Float]:
+    """(M,) standard errors, and how far the replicates lie below the point estimate."""
     centre_M = gain_RM.mean(axis=0)
-    return np.maximum(gain_RM.std(axis=0), 1e-12), np.minimum(centre_M - point_M, 0.0)
+    # Never 0: a method that equals the best arm in every replicate has no spread at all.
+    scale_M = np.maximum(gain_RM.std(axis=0), 1e-12)
+    shift_M = np.minimum(centre_M - point_M, 0.0)
+    return scale_M, shift_M

@@ -1,10 +1,12 @@
-"""Several sets of records as one, so that a method can learn on some of their rows and be judged on others.
+"""Several sets of records as one.
 
-Arms are those that every set has. One prompt text is one prompt wherever it stands, and a prompt that is judged teaches nothing.
+So a method can learn on some of their rows and be judged on others. Arms are those that every set
+has. One prompt text is one prompt wherever it stands, and a prompt that is judged teaches nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,14 @@ from reward_router.types import Float, Int
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows to learn from and rows to be judged on, of one set of records; ``judged`` holds the latter alone.
+    """Rows to learn from and rows to be judged on, of one set of records.
 
-    ``goes_on``: online routers are paid for the judged rows as well, and go on learning there. ``shared``: training rows left
-    out because their prompt is judged.
+    Args:
+        train_P: numbers of the rows to learn from.
+        test_P: numbers of the rows to be judged on.
+        judged: the latter alone.
+        goes_on: online routers are paid for the judged rows as well, and go on learning there.
+        shared: training rows that were left out because their prompt is judged.
     """
 
     train_P: Int
@@ -29,10 +35,14 @@ class Parts:
     shared: int = 0
 
     def in_turn(self, blocks: Sequence[Int]) -> list[Int]:
-        """The rows to learn from, then those that are judged, block by block in the order given; other rows are left out."""
+        """The rows to learn from, then those that are judged.
+
+        Each block by block in the order given; other rows are left out.
+        """
+        n_rows = sum(map(len, blocks))
         ordered = []
         for chosen_P in (self.train_P, self.test_P):
-            chosen = np.zeros(sum(map(len, blocks)), dtype=bool)
+            chosen = np.zeros(n_rows, dtype=bool)
             chosen[chosen_P] = True
             among = (rows[chosen[rows]] for rows in blocks)
             ordered += [rows for rows in among if len(rows)]
@@ -40,7 +50,8 @@ class Parts:
 
     def places(self, visit_P: Int) -> Int:
         """Where the judged rows stand in ``judged``, in the order in which a run visits them."""
-        place_P = np.full(int(max(self.train_P.max(), self.test_P.max())) + 1, -1)
+        n_rows = int(max(self.train_P.max(), self.test_P.max())) + 1
+        place_P = np.full(n_rows, -1)
         place_P[self.test_P] = np.arange(len(self.test_P))
         visited = place_P[visit_P]
         return np.asarray(visited[visited >= 0])
@@ -53,14 +64,16 @@ def parts_of(
     goes_on: bool = False,
     keep_shared: bool = False,
 ) -> Parts:
-    """Judge the rows where ``tested_P`` is true, learn from the others whose prompt is not judged (with ``keep_shared``: from all).
+    """Judge the rows where ``tested_P`` is true and learn from the others.
 
-    ``InputError`` where nothing is left on one side.
+    Rows whose prompt is judged teach nothing, unless ``keep_shared``. ``InputError`` where nothing
+    is left on one side.
     """
-    seen_G = np.zeros(records.n_groups, dtype=bool)
-    seen_G[records.group_P[tested_P]] = True
-    shared_P = ~tested_P & seen_G[records.group_P] & (not keep_shared)
-    train_P, test_P = np.flatnonzero(~tested_P & ~shared_P), np.flatnonzero(tested_P)
+    judged_G = np.zeros(records.n_groups, dtype=bool)
+    judged_G[records.group_P[tested_P]] = True
+    shared_P = ~tested_P & judged_G[records.group_P] & (not keep_shared)
+    train_P = np.flatnonzero(~tested_P & ~shared_P)
+    test_P = np.flatnonzero(tested_P)
     if not len(train_P) or not len(test_P):
         side = "learn from" if not len(train_P) else "judge"
         raise InputError(
@@ -70,7 +83,7 @@ def parts_of(
 
 
 def joined(several: Sequence[Records]) -> tuple[Records, Int]:
-    """All rows of several sets with the arms they share, and the number of the set that each row is from.
+    """All rows of several sets with the arms they share, and the number of each row's set.
 
     ``InputError`` where fewer than two arms stand in every set.
     """
@@ -78,18 +91,25 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
     if len(arms) < 2:
         names = ", ".join(records.name for records in several)
         raise InputError(
-            f"{names}: {len(arms)} arms stand in all of them ({', '.join(arms) or 'none'}), at least 2 needed"
+            f"{names}: {len(arms)} arms stand in all of them "
+            f"({', '.join(arms) or 'none'}), at least 2 needed"
         )
     same = [_with_arms(records, arms) for records in several]
     codes, categories = _renumbered([(r.category_P, r.categories) for r in same])
     sources, source_names = _renumbered([_source(r) for r in same])
     keys = np.concatenate([_keys(r, i)[r.group_P] for i, r in enumerate(same)])
     _, first_G, group_P = np.unique(keys, return_index=True, return_inverse=True)
-    prompts = (
-        tuple(prompt for r in same for prompt in (r.prompts[g] for g in r.group_P))
-        if all(r.prompts for r in same)
-        else ()
-    )
+    # Texts are kept where every set has them: half of them would be no feature.
+    prompts: list[str] = []
+    if all(r.prompts for r in same):
+        row_prompts = [r.prompts[g] for r in same for g in r.group_P]
+        prompts = [row_prompts[p] for p in first_G]
+    responses: list[tuple[str, str]] = []
+    if all(r.responses for r in same):
+        responses = list(chain.from_iterable(r.responses for r in same))
+    tags = {}
+    for column in same[0].tags:
+        tags[column] = _renumbered([r.tags[column] for r in same])
     together = replace(
         same[0],
         name=" + ".join(r.name for r in same),
@@ -100,11 +120,9 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
         category_P=codes,
         categories=categories,
         cost_PK=_prices(same),
-        prompts=tuple(prompts[p] for p in first_G) if prompts else (),
-        responses=tuple(pair for r in same for pair in r.responses)
-        if all(r.responses for r in same)
-        else (),
-        problems=tuple(problem for r in same for problem in r.problems),
+        prompts=tuple(prompts),
+        responses=tuple(responses),
+        problems=tuple(chain.from_iterable(r.problems for r in same)),
         n_broken=sum(r.n_broken for r in same),
         n_identical=sum(r.n_identical for r in same),
         n_ties=sum(r.n_ties for r in same),
@@ -113,7 +131,7 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
         sources=source_names,
         key_G=keys[first_G],
         length_P2=np.concatenate([_lengths(r) for r in same]),
-        tags={column: _renumbered([r.tags[column] for r in same]) for column in same[0].tags},
+        tags=tags,
     )
     return together, np.repeat(np.arange(len(same)), [len(r) for r in same])
 
@@ -154,9 +172,10 @@ def _prices(several: Sequence[Records]) -> Float | None:
 
 def _renumbered(tags: Sequence[Tag]) -> Tag:
     """Codes of several sets over one list of values."""
-    values = tuple(dict.fromkeys(value for _, names in tags for value in names))
+    values = tuple(dict.fromkeys(chain.from_iterable(names for _, names in tags)))
     number = {value: n for n, value in enumerate(values)}
-    codes = [
-        np.array([number[name] for name in names], dtype=np.int64)[code_P] for code_P, names in tags
-    ]
+    codes = []
+    for code_P, names in tags:
+        number_of_code = np.array([number[name] for name in names], dtype=np.int64)
+        codes.append(number_of_code[code_P])
     return np.concatenate(codes), values

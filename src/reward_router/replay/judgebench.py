@@ -1,7 +1,8 @@
-"""JudgeBench's judge outputs: one file a judge, one pair a line with the judgments of one or two games.
+"""JudgeBench's judge outputs: one file a judge, one pair a line with the judgments of 1 or 2 games.
 
-The second game has the responses in the other order, so its decision is turned round (``compute_final_metrics``): two games that
-agree, or one against a tie, give the verdict; two that contradict each other give a tie. A reward model writes its scores.
+The second game has the responses in the other order, so its decision is turned round
+(``compute_final_metrics``). Two games that agree, or one against a tie, give the verdict; two that
+contradict each other give a tie. A reward model writes its scores.
 """
 
 from collections.abc import Mapping
@@ -13,15 +14,17 @@ from reward_router.replay import reading
 from reward_router.replay.fields import number
 
 Json = dict[str, Any]
-Problem = tuple[str, str]
 _TURNED = {"a": "b", "b": "a", "tie": "tie"}
 _POINTS = {"a": 1, "b": -1, "tie": 0}
 
 
-def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], int]:
-    """({pair: row as in our own files}, [(where, what is broken)], rows read) of ``files``, arm -> path. All pairs are held."""
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+    """({pair: row as in our own files}, problems, rows read) of ``files``, arm -> path.
+
+    All pairs are held.
+    """
     items: dict[str, Json] = {}
-    problems: list[Problem] = []
+    problems: list[reading.Problem] = []
     read = 0
     for arm, source in files.items():
         for where, row in reading.rows(source):
@@ -43,9 +46,10 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
         return "no judgment that can be read"
     key = str(as_text(name))
     item = items.setdefault(key, _item(row, key))
+    fields = _item(row, key)
     for field in ("response_a", "response_b", "label"):
-        given = _item(row, key)[field]
-        if given is not None and item[field] is not None and given != item[field]:
+        value = fields[field]
+        if value is not None and item[field] is not None and value != item[field]:
             return f"pair {key} has another {field} than in the files before"
     if arm in item["scores"] or arm in item["verdicts"]:
         return f"pair {key} stands twice"
@@ -57,25 +61,31 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
 def _item(row: Mapping[str, Any], key: str) -> Json:
     first, second = (row.get(name, row.get(name.lower())) for name in ("response_A", "response_B"))
     return {
-        "id": key, "prompt": row.get("question", row.get("prompt")), "response_a": first, "response_b": second,
-        "label": row.get("label"), "category": row.get("source"), "scores": {}, "verdicts": {},
-    }  # fmt: skip
+        "id": key,
+        "prompt": row.get("question", row.get("prompt")),
+        "response_a": first,
+        "response_b": second,
+        "label": row.get("label"),
+        "category": row.get("source"),
+        "scores": {},
+        "verdicts": {},
+    }
 
 
 def _cell(judgments: list[Any]) -> list[float] | str | None:
     """[score of a, score of b], or a verdict; None where neither game says anything."""
     first = judgments[0]
-    scores = first.get("judgment", {}) if isinstance(first, Mapping) else {}
-    scores = scores.get("scores") if isinstance(scores, Mapping) else None
+    judgment = first.get("judgment", {}) if isinstance(first, Mapping) else {}
+    scores = judgment.get("scores") if isinstance(judgment, Mapping) else None
     if isinstance(scores, list) and len(scores) == 2:
         try:
             return [number(score) for score in scores]
         except (TypeError, ValueError):
             return None
-    said = [_decision(game) for game in judgments[:2]]
-    if len(said) == 2 and said[1] is not None:
-        said[1] = _TURNED[said[1]]
-    points = [_POINTS[side] for side in said if side is not None]
+    decisions = [_decision(game) for game in judgments[:2]]
+    if len(decisions) == 2 and decisions[1] is not None:
+        decisions[1] = _TURNED[decisions[1]]
+    points = [_POINTS[side] for side in decisions if side is not None]
     if not points:
         return None
     total = sum(points)
@@ -83,8 +93,9 @@ def _cell(judgments: list[Any]) -> list[float] | str | None:
 
 
 def _decision(game: Any) -> str | None:
+    """The side that one game names; None where it names none."""
     try:
-        found = labels.read(game.get("decision")) if isinstance(game, Mapping) else None
+        decision = labels.read(game.get("decision")) if isinstance(game, Mapping) else None
     except ValueError:
         return None
-    return found if isinstance(found, str) else None
+    return decision if isinstance(decision, str) else None

@@ -1,9 +1,12 @@
-"""Replay rows out of our own ledger: the audited responses, which several arms scored, with the gold recorded for each response.
+"""Replay rows out of our own ledger.
 
-Gold must name a response (the id of its calls, ``unit/row/number``): any two responses of a prompt with different gold make a
-row. Labels of whole units are left alone: they tell how right the arm was, not which response is better.
+They are the audited responses, which several arms scored, with the gold recorded for each response.
+Gold must name a response (the id of its calls, ``unit/row/number``): any two responses of a prompt
+with different gold make a row. Labels of whole units are left alone: they tell how right the arm
+was, not which response is better.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +20,7 @@ Scores = dict[str, dict[str, float]]  # response -> arm -> score
 
 
 def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where, row) of every pair of responses that two arms or more scored and gold tells apart. O(calls).
+    """(where, row) of every pair of responses that two arms scored and gold tells apart. O(calls).
 
     ``InputError`` where the file is no ledger or holds no gold for a response.
     """
@@ -25,42 +28,46 @@ def ledger_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{path}: no such ledger")
     try:
         with Ledger(path, readonly=True) as ledger:
-            table, calls = labels(ledger), ledger.calls()
+            gold_table = labels(ledger)
+            calls = ledger.calls()
     except LedgerError as error:
         raise InputError(f"{path.name}: {error}") from error
     responses = set(calls.response)
     gold = {
-        unit: v
-        for unit, v in zip(table.unit, table.value.tolist(), strict=True)
-        if unit in responses
+        response: value
+        for response, value in zip(gold_table.unit, gold_table.value.tolist(), strict=True)
+        if response in responses
     }
     if not gold:
         raise InputError(
-            f"{path.name}: no gold for any scored response; needed: labels named like the responses of its calls"
+            f"{path.name}: no gold for any scored response; "
+            "needed: labels named like the responses of its calls"
         )
-    for answered in _by_prompt(calls, gold).values():
-        for first, second in combinations(answered, 2):
-            yield from _row(path.name, first, second, answered, gold[first] - gold[second])
+    for scores in _by_prompt(calls, gold).values():
+        for first, second in combinations(scores, 2):
+            yield from _row(path.name, first, second, scores, gold[first] - gold[second])
 
 
 def _by_prompt(calls: Calls, gold: Mapping[str, float]) -> dict[str, Scores]:
-    found: dict[str, Scores] = {}
-    for response, arm, score in zip(
-        calls.response, calls.arm.tolist(), calls.score.tolist(), strict=True
-    ):
-        if response in gold and score == score:
-            found.setdefault(response.rpartition("/")[0], {}).setdefault(response, {})[
-                calls.arms[arm]
-            ] = score
-    return found
+    """Scores of the responses with gold, by prompt; calls without a score are left out."""
+    by_prompt: dict[str, Scores] = {}
+    columns = zip(calls.response, calls.arm.tolist(), calls.score.tolist(), strict=True)
+    for response, arm, score in columns:
+        if response not in gold or math.isnan(score):
+            continue
+        prompt = response.rpartition("/")[0]
+        scores = by_prompt.setdefault(prompt, {}).setdefault(response, {})
+        scores[calls.arms[arm]] = score
+    return by_prompt
 
 
 def _row(
     where: str, first: str, second: str, scores: Scores, better: float
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The row of two responses; nothing where gold is even or fewer than two arms scored both."""
     both = {
-        arm: [scores[first][arm], scores[second][arm]]
-        for arm in scores[first]
+        arm: [score, scores[second][arm]]
+        for arm, score in scores[first].items()
         if arm in scores[second]
     }
     if better == 0 or len(both) < 2:

@@ -1,8 +1,11 @@
-"""Every name ``--router`` knows: what it is, which options it takes, how it is run. Arms go by their own names."""
+"""Every name ``--router`` knows: what it is, which options it takes, how it is run.
+
+Arms go by their own names.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -11,7 +14,7 @@ import numpy as np
 from reward_router.errors import InputError
 from reward_router.kinds import ROUTERS, RouterKind, is_import_path
 from reward_router.replay import baselines, bayesian
-from reward_router.replay.embed import Contexts
+from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.offline_stage import Fitted
@@ -22,7 +25,10 @@ from reward_router.replay.protocols import (
     crossfit,
     one_arm_each,
     online,
+    online_on_parts,
+    passage,
     scheduled,
+    splits,
 )
 from reward_router.replay.records import Records
 from reward_router.replay.spec import parse_options, split_name
@@ -34,8 +40,11 @@ LASER_BATCH = 16  # prompts that share one decision, as in the paper
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How one table row is produced. ``seeds`` runs of an online router; everything else runs once."""
+class MethodPlan:
+    """How one table row is produced.
+
+    ``seeds`` runs of an online router; everything else runs once.
+    """
 
     label: str
     name: str
@@ -55,8 +64,8 @@ class Plan:
     @property
     def prior(self) -> str | None:
         """The folder of a prior artifact, where strengths come from there."""
-        found = dict(self.options).get("prior")
-        return str(found) if found else None
+        folder = dict(self.options).get("prior")
+        return str(folder) if folder else None
 
     @property
     def learns_strengths(self) -> bool:
@@ -65,24 +74,39 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What all runs of one replay share."""
+class Conditions:
+    """What all runs of one replay share.
+
+    Args:
+        feedback: what pays online routers.
+        folds: folds of the cross-fitted methods.
+        repeats: how often those folds are drawn anew.
+        pairs: contexts of pairs, where strengths are learned from pairs.
+        priors: what was read from each prior artifact, by its folder.
+        parts: rows to learn from and rows to judge, instead of folds.
+    """
 
     feedback: Feedback
     folds: int
     repeats: int
-    pairs: Contexts | None = None
+    pairs: RowContexts | None = None
     priors: Mapping[str, Fitted] = field(default_factory=dict)
     parts: Parts | None = None
 
 
 _LASER = "laser"
 _SAME_AS = {_LASER: "linucb"}
-"""Names that replay has beside the table's: LASER is LinUCB with one decision a batch of prompts."""
+"""Names that replay has beside the table's.
+
+LASER is LinUCB with one decision for a batch of prompts.
+"""
 
 
 def _is_online(name: str) -> bool:
-    """Whether a name is that of a router that learns while it goes through the file; others have ways of their own."""
+    """Whether a name is that of a router that learns while it goes through the file.
+
+    The others have ways of their own.
+    """
     if name in _CROSSFIT or name in _SCHEDULES:
         return False
     return name in _SAME_AS or is_import_path(name) or (name in ROUTERS and ROUTERS[name].learns)
@@ -95,7 +119,10 @@ def _kind(name: str) -> RouterKind:
 def _router(
     name: str, arms: Sequence[str], dim: int, options: Mapping[str, Any], seed: int
 ) -> Router:
-    """The router of this name, checked; its options are replay's own defaults where they are not given."""
+    """The router of this name, checked.
+
+    Options that are not given have replay's own defaults.
+    """
     own = {key: value for key, value in options.items() if key != "batch" or name != _LASER}
     kind = _kind(name)
     return bound(kind.build(arms, dim, {**kind.in_replay, **own}, seed=seed))
@@ -137,6 +164,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     ),
     "weighted_score": ("online", {"a": float, **_STRENGTHS}, _BAYES["weighted_score"]),
 }
+# The order is that of the docs: rules, routers, committees, the bound.
 DEFAULT = (
     *("best_train", "category_best", "by", "logistic", "ridge", "uniform", "round_robin"),
     *("adaptive", "linucb", "laser", "discounted", "exp3", "thompson"),
@@ -150,19 +178,21 @@ NOT_ROUTING = ("uniform", "round_robin", "best_train", "oracle")
 
 
 def comparisons(labels: Sequence[str]) -> list[int]:
-    """For each method of a table by how many comparisons its claim is corrected, so that all claims together hold at 95 %.
+    """For each method of a table by how many comparisons its claim is corrected.
 
-    The error is shared equally among the names of the full table and those that are cross-fitted (arms, baselines and the bound
-    aside), listed or not, and any other router that is listed; a name's share among its variants: those of the full table, or
-    those listed where they are more. So what is said of a method does not change with which of them stand in the table.
+    So all claims together hold at 95 %. The error is shared equally among the names of the full
+    table and those that are cross-fitted (arms, baselines and the bound aside), listed or not, and
+    any other router that is listed. A name's share is shared among its variants: those of the full
+    table, or those listed where they are more. So what is said of a method does not change with
+    which of them stand in the table.
     """
-    listed, usual = (Counter(split_name(text)[0] for text in given) for given in (labels, DEFAULT))
-    known = {*usual, *_CROSSFIT} - set(NOT_ROUTING)
-    known |= {name for name in listed if name in ROUTERS or name in ROUTERS.own} - set(NOT_ROUTING)
-    variants = [
-        max(listed[name], usual[name], 1) for name in (split_name(text)[0] for text in labels)
-    ]
-    return [len(known) * count for count in variants]
+    listed = Counter(split_name(text)[0] for text in labels)
+    usual = Counter(split_name(text)[0] for text in DEFAULT)
+    own = {name for name in listed if name in ROUTERS or name in ROUTERS.own}
+    family = ({*usual, *_CROSSFIT} | own) - set(NOT_ROUTING)
+    names_of_labels = [split_name(text)[0] for text in labels]
+    variants = [max(listed[name], usual[name], 1) for name in names_of_labels]
+    return [len(family) * count for count in variants]
 
 
 def column_of(text: str) -> str | None:
@@ -170,7 +200,8 @@ def column_of(text: str) -> str | None:
     name, options = split_name(text)
     if name != "by":
         return None
-    return str(parse_options("router by", options, _CROSSFIT["by"][1]).get("column", "category"))
+    allowed = _CROSSFIT["by"][1]
+    return str(parse_options("router by", options, allowed).get("column", "category"))
 
 
 def names() -> list[str]:
@@ -179,58 +210,70 @@ def names() -> list[str]:
     return [*learning, *_SAME_AS, *_CROSSFIT, *_SCHEDULES, "oracle"]
 
 
-def plan(requested: Sequence[str] | None, records: Records) -> list[Plan]:
-    """The table's rows: every arm, then the methods asked for (default: all). ``InputError`` for an unknown name or key."""
-    arms = [Plan(arm, arm, "arm") for arm in records.arms]
-    plans = [p for p in (_plan(text, records) for text in requested or DEFAULT) if p.kind != "arm"]
-    doubled = {p.label for p in plans if sum(q.label == p.label for q in plans) > 1}
+def plan(requested: Sequence[str] | None, records: Records) -> list[MethodPlan]:
+    """The table's rows: every arm, then the methods asked for (default: all).
+
+    ``InputError`` for an unknown name or option, or a method that is named twice.
+    """
+    arms = [MethodPlan(arm, arm, "arm") for arm in records.arms]
+    plans = [_plan(text, records) for text in requested or DEFAULT]
+    # Arms stand in the table anyway.
+    plans = [p for p in plans if p.kind != "arm"]
+    count = Counter(p.label for p in plans)
+    doubled = sorted(label for label, n in count.items() if n > 1)
     if doubled:
-        raise InputError(f"--router {', '.join(sorted(doubled))} is given twice")
+        raise InputError(f"--router {', '.join(doubled)} is given twice")
+    return arms + plans
     return arms + plans
 
 
-def _plan(text: str, records: Records) -> Plan:
+def _plan(text: str, records: Records) -> MethodPlan:
     if text in records.arms:
-        return Plan(text, text, "arm")
+        return MethodPlan(text, text, "arm")
     name, options = split_name(text)
     if _is_online(name):
-        kind, allowed = "online", _option_types(name) | ({"batch": int} if name == _LASER else {})
+        kind = "online"
+        allowed = _option_types(name) | ({"batch": int} if name == _LASER else {})
     elif name in _CROSSFIT:
-        kind, allowed = _CROSSFIT[name][0], _CROSSFIT[name][1]
+        kind = _CROSSFIT[name][0]
+        allowed = _CROSSFIT[name][1]
     elif name in _SCHEDULES or name == "oracle":
-        kind, allowed = ("bound" if name == "oracle" else _SCHEDULES[name][0]), {}
+        kind = "bound" if name == "oracle" else _SCHEDULES[name][0]
+        allowed = {}
     else:
         close = get_close_matches(name, [*names(), *records.arms], 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(
-            f"unknown router {name!r}{hint} allowed: {', '.join(names())}, or an arm of {records.name}"
+            f"unknown router {name!r}{hint} allowed: {', '.join(names())}, "
+            f"or an arm of {records.name}"
         )
     chosen = parse_options(f"router {name}", options, allowed)
+    # Without its online part the router is a rule that was learned elsewhere.
     if name == "bayesian" and chosen.get("without") == "online":
         kind = "one call"
-    found = Plan(text, name, kind, tuple(chosen.items()))
-    _try(found)
-    return found
+    method = MethodPlan(text, name, kind, tuple(chosen.items()))
+    _check_options(method)
+    return method
 
 
-def _try(found: Plan) -> None:
-    """Build it once, so that a bad value is an error before the first run."""
-    if _is_online(found.name):
-        _check_batch(found)
-        if not _kind(found.name).own:
-            _router(found.name, ["first", "second"], 1, dict(found.options), 0)
-    elif found.name in _CROSSFIT:
-        _CROSSFIT[found.name][2](**dict(found.options))
-
-
-def _check_batch(found: Plan) -> None:
-    batch = dict(found.options).get("batch", LASER_BATCH)
-    if found.name == _LASER and batch < 1:
-        raise InputError(f"router {_LASER}: batch={batch} prompts, allowed: 1 or more")
+def _check_options(method: MethodPlan) -> None:
+    """Build the method once, so that a bad value is an error before the first run."""
+    options = dict(method.options)
+    if _is_online(method.name):
+        if method.name == _LASER and options.get("batch", LASER_BATCH) < 1:
+            raise InputError(
+                f"router {_LASER}: batch={options['batch']} prompts, allowed: 1 or more"
+            )
+        # A user's own class may ask for the real arms and contexts: it is built in its run only.
+        if not _kind(method.name).own:
+            _router(method.name, ["first", "second"], 1, options, 0)
+    elif method.name in _CROSSFIT:
+        make = _CROSSFIT[method.name][2]
+        make(**options)
 
 
 def _option_types(name: str) -> dict[str, type]:
-    """The options of a router with the types that text is read as; None is not typed but left out."""
+    """The options of a router with the types that text is read as; without a type: as text."""
     types: dict[str, type] = {}
     for option, parameter in _kind(name).options.items():
         kinds = get_args(parameter.annotation) or (parameter.annotation,)
@@ -239,41 +282,65 @@ def _option_types(name: str) -> dict[str, type]:
     return types
 
 
-def forced_rows(found: Plan, n_arms: int) -> int:
+def forced_rows(method: MethodPlan, n_arms: int) -> int:
     """Rows whose arm a router's warm-up names rather than the router: ``warmup`` payoffs an arm."""
-    if not _is_online(found.name):
+    if not _is_online(method.name):
         return 0
-    options = dict(found.options)
+    options = dict(method.options)
     arms = [str(k) for k in range(n_arms)]
-    rows = _router(found.name, arms, 1, options, 0).warmup * n_arms
-    return rows * int(options.get("batch", LASER_BATCH)) if found.name == _LASER else rows
+    rows = _router(method.name, arms, 1, options, 0).warmup * n_arms
+    return rows * int(options.get("batch", LASER_BATCH)) if method.name == _LASER else rows
 
 
-def run(found: Plan, records: Records, contexts: Contexts, protocol: Protocol, seed: int) -> Run:
-    """One run of an arm, a schedule, an online router or the bound; deterministic in its arguments."""
-    judged = records if protocol.parts is None else protocol.parts.judged
-    if found.kind == "arm":
-        return one_arm_each(judged, np.full(len(judged), judged.arms.index(found.name)))
-    if found.name == "oracle":
+def run(
+    method: MethodPlan,
+    records: Records,
+    contexts: RowContexts,
+    conditions: Conditions,
+    seed: int,
+) -> Run:
+    """One run of an arm, a schedule, an online router or the bound.
+
+    It is deterministic in its arguments.
+    """
+    name = method.name
+    judged = records if conditions.parts is None else conditions.parts.judged
+    if method.kind == "arm":
+        return one_arm_each(judged, np.full(len(judged), judged.arms.index(name)))
+    if name == "oracle":
         return one_arm_each(judged, baselines.oracle(judged))
-    if found.name in _SCHEDULES:
-        return scheduled(judged, _SCHEDULES[found.name][1], seed)
-    options = dict(found.options)
-    if found.prior is not None:
-        variant = _BAYES[found.name](**options)
-        return variant.run(protocol.priors[found.prior], records, contexts, protocol.feedback, seed)
-    router = _router(found.name, records.arms, contexts.width, options, seed)
-    batch = options.get("batch", LASER_BATCH) if found.name == _LASER else 0
-    return online(records, contexts, router, protocol.feedback, seed, batch, protocol.parts)
+    if name in _SCHEDULES:
+        return scheduled(judged, _SCHEDULES[name][1], seed)
+    options = dict(method.options)
+    feedback = conditions.feedback
+    if method.prior is not None:
+        fitted = conditions.priors[method.prior]
+        return _BAYES[name](**options).run(fitted, records, contexts, feedback, seed)
+    router = _router(name, records.arms, contexts.width, options, seed)
+    batch = options.get("batch", LASER_BATCH) if name == _LASER else 0
+    if conditions.parts is None:
+        return online(records, contexts, router, feedback, seed, batch)
+    rows = passage(records, feedback, seed, conditions.parts)
+    return online_on_parts(records, contexts, router, rows, conditions.parts, batch)
 
 
 def run_crossfit(
-    plans: Sequence[Plan], records: Records, contexts: Contexts, protocol: Protocol, repeat: int
+    plans: Sequence[MethodPlan],
+    records: Records,
+    contexts: RowContexts,
+    conditions: Conditions,
+    repeat: int,
 ) -> dict[str, Judged]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
-    chosen = {p.label: _CROSSFIT[p.name][2](**dict(p.options)) for p in plans}
-    told = protocol.feedback, protocol.pairs, protocol.parts
-    return crossfit(records, contexts, chosen, protocol.folds, repeat, *told)
+    chosen = {}
+    for method in plans:
+        make = _CROSSFIT[method.name][2]
+        chosen[method.label] = make(**dict(method.options))
+    folding = [
+        replace(split, feedback=conditions.feedback, pairs=conditions.pairs)
+        for split in splits(records, contexts, conditions.folds, repeat, conditions.parts)
+    ]
+    return crossfit(folding, chosen, conditions.parts)
 
 
 def _uniform(n_rows: int, n_arms: int) -> Float:

@@ -1,7 +1,8 @@
-"""BayesianRouter's offline stage for one fold, or from an artifact: encoded rows, strengths, and the calibrated prior.
+"""BayesianRouter's offline stage for one fold, or from an artifact.
 
-On a fold the strengths learn from the training rows and stop on a dev split of their prompts; the same dev split calibrates the
-prior for the payoff used online. The judged rows' labels are not read.
+It gives encoded rows, strengths, and the calibrated prior. On a fold the strengths learn from the
+training rows and stop on a dev split of their prompts; the same dev split calibrates the prior for
+the payoff used online. The judged rows' labels are not read.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,18 @@ class NothingToLearn(InputError):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the offline stage gives one fold: encoded rows, raw strengths and the calibrated prior in payoff units.
+    """What the offline stage gives one fold.
 
-    ``zero_precision``: lambda0 without strengths, the default's unless an artifact brings its own.
+    Args:
+        h_PD: encoded rows.
+        score_PK: raw strengths of the arms on each row.
+        strength_KD: the calibrated prior's weights, in payoff units.
+        offset_K: the calibrated prior's offset of each arm.
+        precision: of the prior's weights.
+        offset_precision: of its offsets.
+        noise_sd: standard deviation of a payoff about its mean.
+        zero_precision: lambda0 without strengths, the default's unless an artifact brings its own.
+        level: mean payoff and its standard deviation; None: not known.
     """
 
     h_PD: Float
@@ -44,12 +54,15 @@ class Fitted:
 
 
 def offline_stage(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
-    """Strengths and calibrated prior from the training rows alone; shared by the methods of a split that ask for the same."""
-    wanted = ("bayesian", dim, lambda_cls, balance)
-    if wanted not in split.shared:
-        split.shared[wanted] = _fit(split, dim, lambda_cls, balance)
-    found: Fitted = split.shared[wanted]
-    return found
+    """Strengths and calibrated prior from the training rows alone.
+
+    Methods of a split that ask for the same strengths share them.
+    """
+    key = ("bayesian", dim, lambda_cls, balance)
+    if key not in split.shared:
+        split.shared[key] = _fit(split, dim, lambda_cls, balance)
+    fitted: Fitted = split.shared[key]
+    return fitted
 
 
 def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
@@ -64,7 +77,8 @@ def _fit(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
 def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted:
     from reward_router.offline.strengths import dev_rows, fit_strengths, right_of
 
-    records, fit_P = split.records, split.fit_P
+    records = split.records
+    fit_P = split.fit_P
     features_PF = split.pair_features_PF
     right_TK = right_of(records.margins_PK[fit_P], records.label_P[fit_P])
     group_T = records.group_P[fit_P]
@@ -80,14 +94,17 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
         dev=dev_T,
     )
     h_PD = strengths.encode(features_PF)
-    told = replace(split.feedback, fraction=1.0, delay=0).matrix(records, split.repeat)
+    # Calibrated on payoffs of every row at once: sparse and late ones are what the run is about.
+    complete = replace(split.feedback, fraction=1.0, delay=0)
+    payoff_PK = complete.matrix(records, split.repeat)
     dev_P = fit_P[dev_T]
     unit_P = (split.pairs or split.contexts).unit_P
-    contexts = float(len(np.unique(unit_P[fit_P])))  # worth no more than those it was learned on
-    found = calibrate_apart(
+    # The prior is worth no more contexts than those it was learned on.
+    contexts = float(len(np.unique(unit_P[fit_P])))
+    calibration = calibrate_apart(
         h_PD[dev_P],
         strengths.bt_KD,
-        told[dev_P],
+        payoff_PK[dev_P],
         unit_P[dev_P],
         records.category_P[dev_P],
         contexts,
@@ -96,27 +113,34 @@ def _learned(split: Split, dim: int, lambda_cls: float, balance: bool) -> Fitted
     return Fitted(
         h_PD=h_PD,
         score_PK=strengths.scores(h_PD),
-        strength_KD=max(found.scale, _LEAST_SCALE) * centred_KD,
-        offset_K=found.offset_K,
-        precision=found.precision,
-        offset_precision=found.offset_precision,
-        noise_sd=found.noise_sd,
-        level=found.level,
+        strength_KD=max(calibration.scale, _LEAST_SCALE) * centred_KD,
+        offset_K=calibration.offset_K,
+        precision=calibration.precision,
+        offset_precision=calibration.offset_precision,
+        noise_sd=calibration.noise_sd,
+        level=calibration.level,
     )
 
 
 def with_prior(fitted: Fitted, trust: float = TRUST, width: float = NARROW) -> Router:
-    """Thompson sampling from the calibrated prior, mixed with the zero prior unless ``trust`` is 1; payoffs are 0 or 1.
+    """Thompson sampling from the calibrated prior; payoffs are 0 or 1.
 
-    The noise is at least that of the payoffs' own law, p (1 - p) at the level p: a fit on few pairs can be far below it.
+    The noise is at least that of the payoffs' own law, p (1 - p) at the level p: a fit on few pairs
+    can be far below it.
+
+    Args:
+        fitted: the prior.
+        trust: weight of the calibrated prior in a mixture with the zero prior; 1: no mixture.
+        width: share of a posterior's standard deviation that is sampled.
     """
     prior_KC = np.column_stack([fitted.strength_KD, fitted.offset_K])
     level = fitted.level
-    law = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
-    known = fitted.precision, max(fitted.noise_sd, law), fitted.offset_precision
+    bernoulli_sd = 0.0 if level is None else float(np.sqrt(max(level[0] * (1 - level[0]), 0.0)))
     return trusted(
         prior_KC,
-        *known,
+        fitted.precision,
+        max(fitted.noise_sd, bernoulli_sd),
+        fitted.offset_precision,
         trust=trust,
         zero_precision=fitted.zero_precision,
         level=level,
@@ -132,42 +156,44 @@ def no_prior(fitted: Fitted) -> LinearThompson:
 
 
 def from_artifact(folder: str, records: Records) -> Fitted:
-    """The prior that ``fit-prior`` wrote, on rows with prompts and responses; arms it does not know start at the mean arm, with a warning.
+    """The prior that ``fit-prior`` wrote, on rows with prompts and responses.
 
-    InputError where no arm is known, the rows have no texts, or the encoder is not the one the strengths belong to. Needs torch.
+    Arms that it does not know start at the mean arm, with a warning. ``InputError`` where no arm is
+    known, the rows have no texts, or the encoder is not the one the strengths belong to. Needs
+    torch.
     """
     from reward_router.offline.prior import load_prior
 
     prior = load_prior(folder, records.arms)
     if not (records.prompts and records.responses):
         raise InputError(
-            f"{records.name}: prior={folder} encodes pairs: prompt, response_a and response_b are needed on every row"
+            f"{records.name}: prior={folder} encodes pairs: "
+            "prompt, response_a and response_b are needed on every row"
         )
     first, second = zip(*records.responses, strict=True)
-    h_PD = prior.encoder().pairs([records.prompts[g] for g in records.group_P], first, second)
-    bt_KD, means_KD = (
-        _rows(prior.arms, prior.strengths.bt_KD, records.arms),
-        prior.means(records.arms),
-    )
-    found = prior.calibration
-    strength_KD = means_KD[:, :-1] if found.scale > _LEAST_SCALE else _LEAST_SCALE * bt_KD
+    prompts = [records.prompts[g] for g in records.group_P]
+    h_PD = prior.encoder().pairs(prompts, first, second)
+    bt_KD = _rows(prior.arms, prior.strengths.bt_KD, records.arms)
+    means_KD = prior.means(records.arms)
+    calibration = prior.calibration
+    strength_KD = means_KD[:, :-1] if calibration.scale > _LEAST_SCALE else _LEAST_SCALE * bt_KD
     return Fitted(
-        h_PD,
-        h_PD @ bt_KD.T,
-        strength_KD,
-        means_KD[:, -1],
-        found.precision,
-        found.offset_precision,
-        found.noise_sd,
-        found.zero_precision,
-        found.level,
+        h_PD=h_PD,
+        score_PK=h_PD @ bt_KD.T,
+        strength_KD=strength_KD,
+        offset_K=means_KD[:, -1],
+        precision=calibration.precision,
+        offset_precision=calibration.offset_precision,
+        noise_sd=calibration.noise_sd,
+        zero_precision=calibration.zero_precision,
+        level=calibration.level,
     )
 
 
-def _rows(known: Sequence[str], bt_KD: Float, arms: Sequence[str]) -> Float:
-    """Strengths of ``arms`` about their mean; zero for an arm that is not known."""
-    here = [k for k, arm in enumerate(arms) if arm in known]
-    chosen_KD = bt_KD[[known.index(arms[k]) for k in here]]
+def _rows(prior_arms: Sequence[str], bt_KD: Float, arms: Sequence[str]) -> Float:
+    """Strengths of ``arms`` about their mean; zero for an arm that the prior does not know."""
+    shared = [k for k, arm in enumerate(arms) if arm in prior_arms]
+    chosen_KD = bt_KD[[prior_arms.index(arms[k]) for k in shared]]
     out_KD = np.zeros((len(arms), bt_KD.shape[1]))
-    out_KD[here] = chosen_KD - chosen_KD.mean(axis=0)
+    out_KD[shared] = chosen_KD - chosen_KD.mean(axis=0)
     return out_KD

@@ -1,16 +1,19 @@
-"""The two ways to run a method over recorded rows: ``online`` (learns from its own decisions) and ``crossfit`` (trained elsewhere).
+"""The two ways to run a method over recorded rows.
 
-online, one run: prompts in a seeded random order; all rows of a prompt are decided with the router's state at its start; their
-payoffs are released after the prompt (later with a delay) and applied in the order in which they fall due. A row's accuracy is
-the mean over the router's own distribution there, not of the one draw it learns from: the same expectation, less noise.
+``online`` learns from its own decisions. In one run prompts come in a seeded random order; all rows
+of a prompt are decided with the router's state at its start; their payoffs are released after the
+prompt (later with a delay) and applied in the order in which they fall due. A row's accuracy is the
+mean over the router's own distribution there, not of the one draw it learns from: the same
+expectation, less noise.
 
-crossfit: folds are split by prompt, never by row, and re-drawn ``repeats`` times.
+``crossfit`` is trained elsewhere: folds are split by prompt, never by row, and re-drawn ``repeats``
+times.
 
-Where `joined.Parts` are given, both learn on one part of the rows and are judged on the other, once.
+Where `joined.Parts` are given, both learn on one part of the rows and are judged on the other.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,23 +22,34 @@ import numpy as np
 from reward_router.committee.calibrate import Calibrator
 from reward_router.dispatch.eligible import masked
 from reward_router.keyed import rng
-from reward_router.replay.embed import Contexts
+from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.records import Records
-from reward_router.replay.stream import play, play_batches
+from reward_router.replay.stream import Paid, play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
 
 CORRECT = Feedback("correct")
-TIME_BINS = 40
+TIME_BINS = 40  # points of a curve over a run
 ENOUGH_ROWS = 50_000
+
+Outcome = tuple[Float, Float]
+"""Of the judged rows: accuracies (T,) and calls of each arm (T, K)."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run (or one cross-fitted method) did. ``share_TK``: arm shares over TIME_BINS equal parts of the run's order.
+    """What one run (or one cross-fitted method) did.
 
-    ``last_third``: accuracy over the last third of the run's rows, and their regret in rows.
+    Args:
+        accuracy_P: of each row.
+        share_K: of the calls that went to each arm.
+        cost: of a row, in the file's unit.
+        calls: of a row.
+        share_TK: arm shares over TIME_BINS equal parts of the run's order.
+        regret_T: cumulative regret against the best arm at the end of each part.
+        category_regret_T: the same against the best arm of each category.
+        last_third: accuracy over the last third of the run's rows, and their regret in rows.
     """
 
     accuracy_P: Float
@@ -54,19 +68,26 @@ def rows_by_group(group_P: Int) -> list[Int]:
     return np.split(order_P, np.cumsum(np.bincount(group_P))[:-1])
 
 
-def online(
-    records: Records,
-    contexts: Contexts,
-    router: Router,
-    feedback: Feedback,
-    seed: int,
-    batch: int = 0,
-    parts: Parts | None = None,
-) -> Run:
-    """One pass of a learning router over all rows. O(rows) decisions; memory O(P) beside the payoff matrix.
+@dataclass(frozen=True)
+class Passage:
+    """How one run goes through the rows.
 
-    ``batch`` prompts share one decision and one payoff (LASER's unit); 0: every row has its own. With ``parts`` the rows to learn
-    from come first, and the run is judged on the others, where no payoff comes unless the parts say so.
+    Args:
+        blocks: row numbers of each prompt, in the order of the run.
+        paid: what the rows pay.
+        extra_calls: calls a row that the payoffs cost.
+    """
+
+    blocks: Sequence[Int]
+    paid: Paid
+    extra_calls: int
+
+
+def passage(records: Records, feedback: Feedback, seed: int, parts: Parts | None = None) -> Passage:
+    """The run of a seed: prompts in its order, payoffs and draws of its own.
+
+    With ``parts`` the rows to learn from come first, and no payoff comes on the judged ones unless
+    the parts say so.
     """
     groups = rows_by_group(records.group_P)
     blocks = [groups[g] for g in _prompt_order(records, seed)]
@@ -75,27 +96,74 @@ def online(
         blocks = parts.in_turn(blocks)
         if not parts.goes_on:
             payoff_PK[parts.test_P] = np.nan
-    visit_P = np.concatenate(blocks)
+    paid = Paid(
+        payoff_PK=payoff_PK,
+        uniform_P=rng(seed, "arm", 0, "replay").random(len(records)),
+        delay=feedback.delay,
+        present_PK=records.present_PK,
+    )
+    return Passage(blocks, paid, feedback.extra_calls)
+
+
+def online(
+    records: Records,
+    contexts: RowContexts,
+    router: Router,
+    feedback: Feedback,
+    seed: int,
+    batch: int = 0,
+) -> Run:
+    """One pass of a learning router over all rows.
+
+    O(rows) decisions; memory O(P) beside the payoff matrix.
+
+    Args:
+        records: the rows.
+        contexts: their contexts.
+        router: learns as it goes.
+        feedback: what pays it.
+        seed: of the order, the draws and the payoffs.
+        batch: prompts that share one decision and one payoff (LASER's unit); 0: every row has its
+            own.
+    """
+    rows = passage(records, feedback, seed)
+    probs_PK = _probabilities(records, contexts, router, rows, batch)
+    return summary(records, probs_PK, np.concatenate(rows.blocks), rows.extra_calls)
+
+
+def online_on_parts(
+    records: Records,
+    contexts: RowContexts,
+    router: Router,
+    rows: Passage,
+    parts: Parts,
+    batch: int = 0,
+) -> Run:
+    """As `online`, but judged only on the rows that ``parts`` set apart; ``rows`` knows them."""
+    probs_PK = _probabilities(records, contexts, router, rows, batch)
+    visit_P = parts.places(np.concatenate(rows.blocks))
+    return summary(parts.judged, probs_PK[parts.test_P], visit_P, rows.extra_calls)
+
+
+def _probabilities(
+    records: Records, contexts: RowContexts, router: Router, rows: Passage, batch: int
+) -> AnyFloat:
+    """(P, K) the router's distribution at every row that it passes."""
+    visit_P = np.concatenate(rows.blocks)
     context_UD = contexts.online(_first_seen(contexts.unit_P[visit_P]))
-    uniform_P = rng(seed, "arm", 0, "replay").random(len(records))
     probs_PK = np.empty(records.correct_PK.shape, dtype=np.float32)
 
     def context_of(row_B: Int) -> Float:
         unit_B = contexts.unit_P[row_B]
-        return context_UD[
-            unit_B[:1] if unit_B[0] == unit_B[-1] else unit_B
-        ]  # rows that share one context are asked once
+        # Rows that share one context are given to the router once.
+        shared = unit_B[0] == unit_B[-1]
+        return context_UD[unit_B[:1] if shared else unit_B]
 
-    told = payoff_PK, uniform_P, feedback.delay, probs_PK, records.there_PK
     if batch:
-        play_batches(blocks, batch, router, context_of, *told)
+        play_batches(rows.blocks, batch, router, context_of, rows.paid, probs_PK)
     else:
-        play(blocks, router, context_of, *told)
-    if parts is not None:
-        return summary(
-            parts.judged, probs_PK[parts.test_P], parts.places(visit_P), feedback.extra_calls
-        )
-    return summary(records, probs_PK, visit_P, feedback.extra_calls)
+        play(rows.blocks, router, context_of, rows.paid, probs_PK)
+    return probs_PK
 
 
 def _first_seen(unit_V: Int) -> Int:
@@ -124,31 +192,32 @@ def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int
 
 
 def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
-    return (
-        (float(accuracy_L.mean()), float((best_L - accuracy_L).sum())) if len(accuracy_L) else None
-    )
+    if not len(accuracy_L):
+        return None
+    return float(accuracy_L.mean()), float((best_L - accuracy_L).sum())
 
 
 def hindsight(records: Records) -> tuple[Float, Float]:
-    """(P,) accuracy of the arm that is best over the whole file, and of the arm that is best over each category."""
+    """(P,) accuracies of the arm that is best over the whole file, and of each category's best."""
     best = int(records.correct_PK.mean(axis=0).argmax())
-    category_P = np.empty(len(records))
+    category_P = np.zeros(len(records))
     for c in range(len(records.categories)):
         rows = records.category_P == c
-        here_PK = records.correct_PK[rows]
-        category_P[rows] = here_PK[:, here_PK.mean(axis=0).argmax()] if rows.any() else 0.0
+        if rows.any():
+            correct_RK = records.correct_PK[rows]
+            category_P[rows] = correct_RK[:, correct_RK.mean(axis=0).argmax()]
     return records.correct_PK[:, best], category_P
 
 
 def _edges(n: int) -> Int:
+    """Where the parts of a curve begin and end; a short run has fewer than TIME_BINS."""
     return np.unique(np.linspace(0, n, TIME_BINS + 1).round().astype(np.int64))
 
 
 def _binned(probs_VK: AnyFloat) -> Float:
     edges = _edges(len(probs_VK))
-    return (
-        np.add.reduceat(probs_VK.astype(np.float64), edges[:-1], axis=0) / np.diff(edges)[:, None]
-    )
+    total_TK = np.add.reduceat(probs_VK.astype(np.float64), edges[:-1], axis=0)
+    return np.asarray(total_TK / np.diff(edges)[:, None])
 
 
 def _curve(regret_V: Float) -> Float:
@@ -162,66 +231,90 @@ def curve_rows(n: int) -> list[int]:
 
 
 def folds(group_P: Int, n_folds: int, repeat: int) -> Iterator[tuple[Int, Int]]:
-    """(training rows, test rows) of each fold: prompts shuffled by the repeat's own key and dealt into equal folds."""
+    """(training rows, test rows) of each fold.
+
+    Prompts are shuffled by the repeat's own key and dealt into equal folds.
+    """
     n_groups = int(group_P.max()) + 1
+    order_G = rng(repeat, "order", 1, "folds").permutation(n_groups)
     fold_G = np.empty(n_groups, dtype=np.int64)
-    fold_G[rng(repeat, "order", 1, "folds").permutation(n_groups)] = np.arange(n_groups) % n_folds
+    fold_G[order_G] = np.arange(n_groups) % n_folds
+    fold_P = fold_G[group_P]
     for fold in range(n_folds):
-        yield np.flatnonzero(fold_G[group_P] != fold), np.flatnonzero(fold_G[group_P] == fold)
+        yield np.flatnonzero(fold_P != fold), np.flatnonzero(fold_P == fold)
 
 
 @dataclass(frozen=True)
 class Split:
-    """One fold: all rows, and which of them are for training and which are judged. What methods share is computed once.
+    """One fold: all rows, and which of them are for training and which are judged.
 
-    ``feedback`` and ``repeat`` are for methods with an online stage on the judged rows; ``pairs``: contexts of pairs, where there are any.
-    ``carried``: the judged rows come from elsewhere, so that the training labels are no sample of what is judged.
+    What methods share is computed once.
+
+    Args:
+        records: all rows.
+        contexts: their contexts.
+        train_P: numbers of the rows to learn from.
+        test_P: numbers of the rows that are judged.
+        feedback: for methods with an online stage on the judged rows.
+        repeat: number of the folding.
+        pairs: contexts of pairs, where there are any.
+        shared: what methods computed for each other.
+        carried: whether the judged rows come from elsewhere, so that the training labels are no
+            sample of what is judged.
     """
 
     records: Records
-    contexts: Contexts
+    contexts: RowContexts
     train_P: Int
     test_P: Int
     feedback: Feedback = CORRECT
     repeat: int = 0
-    pairs: Contexts | None = None
+    pairs: RowContexts | None = None
     shared: dict[Hashable, Any] = field(default_factory=dict)
     carried: bool = False
 
     @cached_property
     def pair_features_PF(self) -> Float:
-        """What strengths are learned from, unreduced: of the pair where the responses are recorded, else of the prompt or category."""
+        """What strengths are learned from, unreduced.
+
+        It describes the pair where the responses are recorded, else the prompt or category.
+        """
         chosen = self.pairs or self.contexts
         return np.hstack([chosen.fixed_UF, chosen.learned_UE])[chosen.unit_P]
 
     @cached_property
     def context_PD(self) -> Float:
-        """Contexts of all rows, PCA of the training side."""
-        return self.contexts.fit(np.unique(self.contexts.unit_P[self.train_P]))[
-            self.contexts.unit_P
-        ]
+        """RowContexts of all rows, PCA of the training side."""
+        unit_P = self.contexts.unit_P
+        return self.contexts.fit(np.unique(unit_P[self.train_P]))[unit_P]
 
     @cached_property
     def fit_P(self) -> Int:
-        """At most ENOUGH_ROWS training rows, evenly spaced: what fits a few parameters an arm on a long file."""
+        """At most ENOUGH_ROWS training rows, evenly spaced.
+
+        They are enough for the few parameters an arm has, and keep a long file quick.
+        """
         return self.train_P[:: -(-len(self.train_P) // ENOUGH_ROWS)]
 
     @cached_property
     def log_odds(self) -> tuple[Float, Float]:
-        """Calibrated log-odds that a is better on ``fit_P`` and on the test rows, by a calibrator fitted on ``fit_P``."""
-        margins_PK, label_P = self.records.margins_PK, self.records.label_P
-        fitted = Calibrator(len(self.records.arms)).fit(
-            margins_PK[self.fit_P], label_P[self.fit_P] > 0
-        )
-        return fitted.log_odds(margins_PK[self.fit_P]), fitted.log_odds(margins_PK[self.test_P])
+        """Calibrated log-odds that a is better, on ``fit_P`` and on the test rows.
+
+        The calibrator is fitted on ``fit_P``.
+        """
+        margins_PK = self.records.margins_PK
+        fit_TK = margins_PK[self.fit_P]
+        right_T = self.records.label_P[self.fit_P] > 0
+        fitted = Calibrator(len(self.records.arms)).fit(fit_TK, right_T)
+        return fitted.log_odds(fit_TK), fitted.log_odds(margins_PK[self.test_P])
 
 
-Method = Callable[[Split], tuple[Float, Float]]
-"""Learns on ``train_P``; gives (accuracy (T,), calls of each arm (T, K)) of the test rows."""
+Method = Callable[[Split], Outcome]
+"""Learns on ``train_P`` and judges the test rows."""
 
 
 def splits(
-    records: Records, contexts: Contexts, n_folds: int, repeat: int, parts: Parts | None = None
+    records: Records, contexts: RowContexts, n_folds: int, repeat: int, parts: Parts | None = None
 ) -> Iterator[Split]:
     """The folds of one repeat, or the one split that ``parts`` name."""
     if parts is not None:
@@ -236,67 +329,71 @@ class Judged:
     """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
 
     accuracy_P: Float
-    asked_K: Float
+    calls_K: Float
     cost: float
 
 
 def crossfit(
-    records: Records,
-    contexts: Contexts,
-    methods: Mapping[str, Method],
-    n_folds: int,
-    repeat: int,
-    feedback: Feedback = CORRECT,
-    pairs: Contexts | None = None,
-    parts: Parts | None = None,
+    folding: Iterable[Split], methods: Mapping[str, Method], parts: Parts | None = None
 ) -> dict[str, Judged]:
-    """Each method by its label: every row (with ``parts``: every judged one) judged by what was learned on other prompts."""
-    n_arms = len(records.arms)
-    n_rows = len(records) if parts is None else len(parts.test_P)
-    found = {label: Judged(np.zeros(n_rows), np.zeros(n_arms), 0.0) for label in methods}
-    for split in splits(records, contexts, n_folds, repeat, parts):
-        split = replace(split, feedback=feedback, pairs=pairs)
+    """Each method by its label, judged by what was learned on other prompts.
+
+    Args:
+        folding: the splits, which judge every row once; ``parts`` give a single one.
+        methods: the methods by label.
+        parts: whose judged rows are counted, in their own order; None: all rows.
+    """
+    accuracies: dict[str, Float] = {}
+    calls: dict[str, Float] = {}
+    costs = dict.fromkeys(methods, 0.0)
+    for split in folding:
+        n_rows = len(split.records) if parts is None else len(parts.test_P)
         place_T = split.test_P if parts is None else np.arange(n_rows)
-        price_TK = records.price_PK[split.test_P]
+        price_TK = split.records.price_PK[split.test_P]
         for label, method in methods.items():
-            so_far = found[label]
-            so_far.accuracy_P[place_T], asked_TK = method(split)
-            cost = so_far.cost + float((asked_TK * price_TK).sum())
-            found[label] = Judged(so_far.accuracy_P, so_far.asked_K + asked_TK.sum(axis=0), cost)
-    return found
+            accuracy_T, calls_TK = method(split)
+            accuracies.setdefault(label, np.zeros(n_rows))[place_T] = accuracy_T
+            calls[label] = calls.get(label, 0.0) + calls_TK.sum(axis=0)
+            costs[label] += float((calls_TK * price_TK).sum())
+    return {label: Judged(accuracies[label], calls[label], costs[label]) for label in methods}
 
 
 def averaged(repeats: Sequence[Judged]) -> Run:
     """Several foldings of one method as one run."""
-    accuracy_P = sum((j.accuracy_P for j in repeats), np.zeros_like(repeats[0].accuracy_P)) / len(
-        repeats
-    )
-    asked_K = sum((j.asked_K for j in repeats), np.zeros_like(repeats[0].asked_K)) / len(repeats)
-    cost = sum(j.cost for j in repeats) / len(repeats) / len(accuracy_P)
+    accuracy_P = _mean([judged.accuracy_P for judged in repeats])
+    calls_K = _mean([judged.calls_K for judged in repeats])
+    n_rows = len(accuracy_P)
+    n_calls = float(calls_K.sum())
     return Run(
-        accuracy_P,
-        asked_K / max(float(asked_K.sum()), 1e-12),
-        cost,
-        float(asked_K.sum()) / len(accuracy_P),
+        accuracy_P=accuracy_P,
+        share_K=calls_K / max(n_calls, 1e-12),
+        cost=sum(judged.cost for judged in repeats) / len(repeats) / n_rows,
+        calls=n_calls / n_rows,
     )
+
+
+def _mean(arrays: Sequence[Float]) -> Float:
+    return sum(arrays, np.zeros_like(arrays[0])) / len(arrays)
 
 
 def one_arm_each(records: Records, arm_P: Int) -> Run:
-    """The run that asks arm ``arm_P`` on each row."""
+    """The run that calls arm ``arm_P`` on each row."""
     rows = np.arange(len(records))
     share_K = np.bincount(arm_P, minlength=len(records.arms)) / len(records)
-    return Run(
-        records.correct_PK[rows, arm_P], share_K, float(records.price_PK[rows, arm_P].mean()), 1.0
-    )
+    cost = float(records.price_PK[rows, arm_P].mean())
+    return Run(records.correct_PK[rows, arm_P], share_K, cost, 1.0)
 
 
 def scheduled(records: Records, probs_of: Callable[[int, int], Float], seed: int) -> Run:
-    """A run that learns nothing: ``probs_of(rows, arms)`` gives the probabilities in the order in which the run visits the rows."""
+    """A run that learns nothing.
+
+    ``probs_of(rows, arms)`` gives the probabilities in the order in which the run visits the rows.
+    """
     visit_P = visits(records, seed)
     probs_PK = np.empty(records.correct_PK.shape)
     probs_PK[visit_P] = probs_of(len(records), len(records.arms))
-    if records.there_PK is not None:
-        probs_PK = masked(probs_PK, records.there_PK)
+    if records.present_PK is not None:
+        probs_PK = masked(probs_PK, records.present_PK)
     return summary(records, probs_PK, visit_P, 0)
 
 

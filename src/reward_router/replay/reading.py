@@ -1,4 +1,7 @@
-"""Sources of recorded scores as raw rows: any file or Hub data set that `reward_router.reading` reads, with its place."""
+"""Sources of recorded scores as raw rows, each with its place.
+
+They are any file or Hub data set that `reward_router.reading` reads.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,14 +12,18 @@ from reward_router.errors import InputError
 from reward_router.reading import FORMATS, Broken, is_hub_name, kind_of, read_rows
 
 Row = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
+Problem = tuple[str, str]  # (where, what is broken)
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|csv|tsv|sqlite|gz))+$")
 _PEEKED = 50
 
 
 def rows(source: str) -> Iterator[Row]:
-    """Yield (where, row) of any supported source; ``InputError`` where it does not exist or its kind is unknown.
+    """(where, row) of any supported source.
 
-    A Hub data set is written ``owner/name``, ``owner/name:split`` or ``owner/name:configuration:split``.
+    ``InputError`` where it does not exist or its kind is unknown.
+
+    A Hub data set is written ``owner/name``, ``owner/name:split`` or
+    ``owner/name:configuration:split``.
     """
     path = Path(source)
     name, *more = source.split(":")
@@ -32,15 +39,13 @@ def rows(source: str) -> Iterator[Row]:
 def is_ledger(source: str) -> bool:
     """Whether the file is an SQLite database; a file that is not there is one by its ending."""
     path = Path(source)
-    return (
-        kind_of(path) == "sqlite"
-        if path.is_file() and not _tables_only(path)
-        else path.suffix == ".sqlite"
-    )
+    if path.is_file() and not _tables_only(path):
+        return kind_of(path) == "sqlite"
+    return path.suffix == ".sqlite"
 
 
 def _tables_only(path: Path) -> bool:
-    """Whether the first bytes already say that this is no database: nothing else need be looked at."""
+    """Whether the first bytes already say that this is no database: the rest need not be read."""
     with path.open("rb") as file:
         return not file.read(16).startswith((b"SQLite format 3", b"\x1f\x8b"))
 
@@ -63,7 +68,10 @@ def _plain(row: Any) -> Any:
 
 
 def peek(source: str) -> Mapping[str, Any] | None:
-    """The first usable row of a source, to tell its kind; None where there is none among the first 50."""
+    """The first usable row of a source, to tell its kind.
+
+    None where there is none among the first 50.
+    """
     for number, (_, row) in enumerate(rows(source)):
         if isinstance(row, Mapping):
             return row

@@ -1,6 +1,8 @@
-"""Recorded scores of labelled pairs as columns: what every protocol and baseline of this package works on.
+"""Recorded scores of labelled pairs as columns: what this package works on.
 
-Accuracy convention: right 1, tie 1/2, wrong 0; an arm that was not recorded on a row abstains there and counts 1/2.
+Accuracy convention: right 1, tie 1/2, wrong 0; an arm that was not recorded on a row abstains there
+and counts 1/2.
+
 A *call* here is one arm judging one pair (a scalar reward model needs two forward passes for it).
 Text is kept only while features need it, so a file of a million rows is held as numbers alone.
 """
@@ -18,20 +20,36 @@ from reward_router.errors import InputError
 from reward_router.types import Float, Int
 
 Tag = tuple[Int, tuple[str, ...]]
+"""A column of text: the code of each row, and what the codes stand for."""
 NO_VALUE = "none"  # of a column, on a row that has none
 
 
 @dataclass(frozen=True)
 class Records:
-    """P labelled pairs with the scores of K arms. ``first_PK``/``second_PK``: scores of response a and b, NaN = abstained.
+    """P labelled pairs with the scores of K arms.
 
-    ``label_P`` is +1 where a is right, -1 where b is. ``group_P`` numbers the prompts 0..G-1, ``category_P`` indexes ``categories``.
-    ``prompts`` holds one text a group and ``responses`` one pair of texts a row, both empty where they were not kept.
-    ``source_P`` indexes ``sources``: the benchmark or task a row is from, the file's name where the row names none. ``key_G`` tells which
-    prompts of two files are one. ``length_P2``: characters of the two responses, NaN where they are not recorded. ``tags``: further columns
-    that were asked for, each as (codes (P,), values).
-    ``n_broken``, ``n_identical`` and ``n_ties`` rows were left out: unusable ones (the first are in ``problems``), pairs of one
-    response twice, and rows whose label is a tie.
+    Args:
+        name: of the file.
+        arms: their names.
+        first_PK: scores of response a; NaN: the arm abstained.
+        second_PK: scores of response b.
+        label_P: +1 where a is right, -1 where b is.
+        group_P: the prompts' numbers, 0..G-1.
+        category_P: indexes ``categories``.
+        categories: their names.
+        cost_PK: price of one call; None: 1 for all.
+        prompts: one text a group; empty where they were not kept.
+        responses: one pair of texts a row; empty where they were not kept.
+        problems: the first of the rows that could not be used.
+        n_broken: number of such rows.
+        n_identical: rows left out because both responses are the same.
+        n_ties: rows left out because their label is a tie.
+        official: the benchmark's own metric by arm.
+        source_P: indexes ``sources``.
+        sources: the benchmarks or tasks that rows are from; the file's name where a row names none.
+        key_G: tells which prompts of two files are one.
+        length_P2: characters of the two responses, NaN where they are not recorded.
+        tags: further columns that were asked for.
     """
 
     name: str
@@ -71,21 +89,26 @@ class Records:
         return self.first_PK - self.second_PK
 
     @cached_property
-    def there_PK(self) -> NDArray[np.bool_] | None:
-        """(P, K) which arms may be drawn on a row: those with a score there, all where none has; None: all arms everywhere."""
-        there_PK = ~np.isnan(self.margins_PK)
-        if there_PK.all():
+    def present_PK(self) -> NDArray[np.bool_] | None:
+        """(P, K) which arms may be drawn on a row: those with a score there, all where none has.
+
+        None: all arms everywhere.
+        """
+        present_PK = ~np.isnan(self.margins_PK)
+        if present_PK.all():
             return None
-        there_PK[~there_PK.any(axis=1)] = True
-        return there_PK
+        present_PK[~present_PK.any(axis=1)] = True
+        return present_PK
 
     def eligible(self, value_PK: Float, rows_P: Int | None = None) -> Float:
-        """Values an arm, all rows or those of ``rows_P``, with -inf where an arm cannot be drawn: for an argmax."""
-        if self.there_PK is None:
+        """Values of the arms with -inf where an arm cannot be drawn: for an argmax.
+
+        ``rows_P``: the rows that the values belong to; None: all.
+        """
+        if self.present_PK is None:
             return value_PK
-        return np.where(
-            self.there_PK if rows_P is None else self.there_PK[rows_P], value_PK, -np.inf
-        )
+        present_PK = self.present_PK if rows_P is None else self.present_PK[rows_P]
+        return np.where(present_PK, value_PK, -np.inf)
 
     @cached_property
     def correct_PK(self) -> Float:
@@ -98,18 +121,24 @@ class Records:
         return np.broadcast_to(1.0, self.margins_PK.shape) if self.cost_PK is None else self.cost_PK
 
     def tag(self, column: str) -> Tag:
-        """(codes (P,), values) of ``category``, ``source`` or a column that was asked for; ``InputError`` where there is none."""
-        known: dict[str, Tag] = {"category": (self.category_P, self.categories), **self.tags}
+        """``category``, ``source`` or a column that was asked for.
+
+        ``InputError`` where no row has it.
+        """
+        tags: dict[str, Tag] = {"category": (self.category_P, self.categories), **self.tags}
         if self.source_P is not None:
-            known["source"] = (self.source_P, self.sources)
-        if column not in known or known[column][1] == (NO_VALUE,):
+            tags["source"] = (self.source_P, self.sources)
+        if column not in tags or tags[column][1] == (NO_VALUE,):
             raise InputError(
-                f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(known)}"
+                f"{self.name}: no row has a column {column!r}, allowed here: {', '.join(tags)}"
             )
-        return known[column]
+        return tags[column]
 
     def take(self, rows_P: Int, name: str | None = None) -> "Records":
-        """These rows alone, in this order; prompts are numbered anew, categories and sources keep their numbers. O(rows)."""
+        """These rows alone, in this order. O(rows).
+
+        Prompts are numbered anew; categories and sources keep their numbers.
+        """
         kept_G, group_P = np.unique(self.group_P[rows_P], return_inverse=True)
         return replace(
             self,
@@ -125,13 +154,13 @@ class Records:
             source_P=None if self.source_P is None else self.source_P[rows_P],
             key_G=None if self.key_G is None else self.key_G[kept_G],
             length_P2=None if self.length_P2 is None else self.length_P2[rows_P],
-            tags={
-                column: (code_P[rows_P], values) for column, (code_P, values) in self.tags.items()
-            },
+            tags={column: (code_P[rows_P], names) for column, (code_P, names) in self.tags.items()},
         )
 
     def select(self, keep: str | None = None, drop: str | None = None) -> "Records":
-        """Only the arms whose name matches the glob ``keep`` and none of ``drop``; commas separate several globs.
+        """Only the arms whose name matches the glob ``keep`` and none of ``drop``.
+
+        Commas separate several globs.
 
         Raises ``InputError`` where fewer than two arms are left: one arm leaves nothing to route.
         """
@@ -143,7 +172,8 @@ class Records:
         if len(kept) < 2:
             names = ", ".join(self.arms[k] for k in kept) or "none"
             raise InputError(
-                f"{self.name}: routing needs at least 2 arms, {names} left of {', '.join(self.arms)}"
+                f"{self.name}: routing needs at least 2 arms, "
+                f"{names} left of {', '.join(self.arms)}"
             )
         if len(kept) == len(self.arms):
             return self
@@ -157,7 +187,10 @@ class Records:
 
 
 def credit(margins: Float, label: Float | NDArray[np.int8]) -> Float:
-    """1 where margin and label agree in sign, 0 where they disagree, 1/2 where the margin is 0 or NaN. Elementwise."""
+    """1 where margin and label agree in sign, 0 where they disagree. Elementwise.
+
+    1/2 where the margin is 0 or NaN.
+    """
     return np.asarray(0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * label)
 
 

@@ -1,16 +1,21 @@
-"""RewardBench 1 results of several models joined item by item: lines, or the leaderboard's one JSON of columns.
+"""RewardBench 1 results of several models joined item by item.
 
-A row holds prompt, scores_chosen, scores_rejected, text_chosen, text_rejected and the data set's own columns: subset and id in the
-core set, chosen and rejected (the bare answers) nearly always. A generative judge has ``results`` (1 right, 0 wrong, 0.5 a tie) in the
-place of scores; ``rewardbench --save_all`` writes nothing but the two numbers, as chosen and rejected. ``prompt`` and ``text_*`` went
-through the model's own chat template, so they differ from model to model and cannot say which item a row is. An item is the same in
-two files where id and subset agree; without an id, where the bare answers agree; without those, where the row's number does, and then
-all files must be equally long.
+They are lines, or the leaderboard's one JSON of columns. A row holds prompt, scores_chosen,
+scores_rejected, text_chosen, text_rejected and the data set's own columns: subset and id in the
+core set, chosen and rejected (the bare answers) nearly always. A generative judge has ``results``
+(1 right, 0 wrong, 0.5 a tie) in the place of scores; ``rewardbench --save_all`` writes nothing but
+the two numbers, as chosen and rejected.
+
+``prompt`` and ``text_*`` went through the model's own chat template, so they differ from model to
+model and cannot say which item a row is. An item is the same in two files where id and subset
+agree; without an id, where the bare answers agree; without those, where the row's number does, and
+then all files must be equally long.
 """
 
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,21 +25,19 @@ from reward_router.replay import reading
 from reward_router.replay.fields import number, side
 
 Json = dict[str, Any]
-Problem = tuple[str, str]
 _NEEDED = {"scores_chosen", "scores_rejected"}
 _ABOUT = {"model", "model_type", "chat_template", "ref_model", "tokenizer"}
 
 
 def is_verdict(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a generative judge's: a result, and the texts or the data set's columns, but no scores."""
+    """Whether a row is a generative judge's.
+
+    It has a result, and the texts or the data set's columns, but no scores.
+    """
     texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
-    return (
-        "results" in row
-        and texts
-        and "num_correct" not in row
-        and not _NEEDED & set(row)
-        and "scores" not in row
-    )
+    scores = "scores" in row or not _NEEDED.isdisjoint(row)
+    # A row with num_correct is RewardBench 2's.
+    return "results" in row and texts and not scores and "num_correct" not in row
 
 
 def is_bare(row: Mapping[str, Any]) -> bool:
@@ -43,9 +46,8 @@ def is_bare(row: Mapping[str, Any]) -> bool:
     >>> is_bare({"chosen": 1.5, "rejected": -0.5}), is_bare({"chosen": "yes", "rejected": "no"})
     (True, False)
     """
-    return set(row) == {"chosen", "rejected"} and all(
-        _number(row[name]) is not None for name in row
-    )
+    named = set(row) == {"chosen", "rejected"}
+    return named and all(_number(score) is not None for score in row.values())
 
 
 def is_summary(row: Mapping[str, Any]) -> bool:
@@ -54,29 +56,30 @@ def is_summary(row: Mapping[str, Any]) -> bool:
     >>> is_summary({"model": "m", "alpacaeval-easy": 0.9, "math-prm": 0.5})
     True
     """
-    figures = [name for name in row if name not in _ABOUT]
-    return (
-        "model" in row
-        and len(figures) > 0
-        and all(isinstance(row[name], float) for name in figures)
-    )
+    figures = [value for name, value in row.items() if name not in _ABOUT]
+    numbers = len(figures) > 0 and all(isinstance(value, float) for value in figures)
+    return "model" in row and numbers
 
 
 def credit_of(result: Any) -> float | None:
-    """What a generative judge's result says: 1 right, 0 wrong, anything between a tie (1/2); None where it is no result."""
-    found = float(result) if isinstance(result, bool) else _number(result)
-    if found is None or not 0 <= found <= 1:
+    """What a generative judge's result says: 1 right, 0 wrong, anything between a tie (1/2).
+
+    None where it is no result.
+    """
+    value = float(result) if isinstance(result, bool) else _number(result)
+    if value is None or not 0 <= value <= 1:
         return None
-    return found if found in (0.0, 1.0) else 0.5
+    return value if value in (0.0, 1.0) else 0.5
 
 
-def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], int]:
-    """({item: row as in our own files}, [(where, what is broken)], rows read) of ``files``, arm -> path. O(rows), all are held.
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+    """({item: row as in our own files}, problems, rows read) of ``files``, arm -> path. O(rows).
 
-    ``InputError`` where rows can be told apart by nothing but their number and the files are of different lengths.
+    All rows are held. ``InputError`` where rows can be told apart by nothing but their number and
+    the files are of different lengths.
     """
     items: dict[str, Json] = {}
-    problems: list[Problem] = []
+    problems: list[reading.Problem] = []
     lengths: dict[str, int] = {}
     read = 0
     for arm, source in files.items():
@@ -94,23 +97,22 @@ def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], in
 
 
 def _keyed(
-    source: str, lengths: dict[str, int], problems: list[Problem]
+    source: str, lengths: dict[str, int], problems: list[reading.Problem]
 ) -> Iterator[tuple[str, Json, tuple[float, float]]]:
     """(item, row, [score of chosen, of rejected]) of one file; what is broken goes to ``problems``.
 
     The number of rows that are known by their number alone goes to ``lengths``.
     """
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     for count, (where, row) in enumerate(reading.rows(source), 1):
         pair = row if isinstance(row, str) else _pair(row)
         key = None if isinstance(row, str) else _key(row)
         if key is None:
             name = reading.short_name(source)
             lengths[name] = lengths.get(name, 0) + 1
-        key = key or f"line {count}"
-        seen[key] = (
-            seen.get(key, 0) + 1
-        )  # a broken row counts: the next of its name is the second in every file
+            key = f"line {count}"
+        # A broken row counts: the next of its name is the second in every file.
+        seen[key] += 1
         if isinstance(pair, str):
             problems.append((where, pair))
             continue
@@ -125,14 +127,15 @@ def _pair(row: Mapping[str, Any]) -> tuple[float, float] | str:
         if credit is None:
             return "no scores_chosen and scores_rejected, and no results between 0 and 1"
         return credit, 1 - credit
-    found = [_number(row[name]) for name in names]
-    for name, value in zip(names, found, strict=True):
-        if value is None:
+    scores = [_number(row[name]) for name in names]
+    for name, score in zip(names, scores, strict=True):
+        if score is None:
             return f"{name} is {shown(row[name])!r}, allowed: a number"
-    return found[0] or 0.0, found[1] or 0.0
+    return scores[0] or 0.0, scores[1] or 0.0
 
 
 def _key(row: Mapping[str, Any]) -> str | None:
+    """What a row is known by in every file; None where only its number says it."""
     if is_bare(row):
         return None
     if row.get("id") is not None:
@@ -145,15 +148,23 @@ def _key(row: Mapping[str, Any]) -> str | None:
 
 def _item(row: Mapping[str, Any], key: str) -> Json:
     label = side(key)
-    texts = [
-        text(
-            row[bare] if row.get(bare) is not None and not is_bare(row) else row.get(f"text_{bare}")
-        )
-        for bare in ("chosen", "rejected")
-    ]
-    first, second = _sided(texts, label)
-    about = {"id": key, "prompt": text(row.get("prompt")), "category": row.get("subset")}
-    return {**about, "label": label, "response_a": first, "response_b": second, "scores": {}}
+    first, second = _sided([_answer(row, "chosen"), _answer(row, "rejected")], label)
+    return {
+        "id": key,
+        "prompt": text(row.get("prompt")),
+        "category": row.get("subset"),
+        "label": label,
+        "response_a": first,
+        "response_b": second,
+        "scores": {},
+    }
+
+
+def _answer(row: Mapping[str, Any], role: str) -> str | None:
+    """The bare answer, or the one that went through a chat template."""
+    if row.get(role) is not None and not is_bare(row):
+        return text(row[role])
+    return text(row.get(f"text_{role}"))
 
 
 def _sided(pair: Any, label: str) -> list[Any]:
@@ -167,16 +178,18 @@ def text(value: Any) -> str | None:
     'Why?'
     """
     if isinstance(value, list):
-        return "\n".join(
-            str(m.get("content", "")) if isinstance(m, Mapping) else str(m) for m in value
-        )
+        contents = (m.get("content", "") if isinstance(m, Mapping) else m for m in value)
+        return "\n".join(str(content) for content in contents)
     return value if value is None else str(value)
 
 
 def _number(score: Any) -> float | None:
-    """A score, alone or in a list of one (some reward models write it so); None where it is no number."""
+    """A score, alone or in a list of one (some reward models write it so).
+
+    None where it is no number.
+    """
     value = score[0] if isinstance(score, list) and len(score) == 1 else score
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    found = number(value)
-    return None if math.isnan(found) else found
+    finite = number(value)
+    return None if math.isnan(finite) else finite

@@ -1,7 +1,8 @@
-"""RM-Bench results: one file a model, an array of items with three chosen and three rejected responses and a score for each.
+"""RM-Bench results: one file a model, an array of items.
 
-The three are one answer in three styles (concise, detailed, detailed with markdown). Every chosen is compared with every rejected
-one, nine rows an item, grouped by item; the category is the domain.
+An item has three chosen and three rejected responses and a score for each. The three are one answer
+in three styles (concise, detailed, detailed with markdown). Every chosen is compared with every
+rejected one, nine rows an item, grouped by item; the category is the domain.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,15 @@ from reward_router.replay import reading
 from reward_router.replay.fields import number, side
 
 Json = dict[str, Any]
-Problem = tuple[str, str]
 
 
-def joined(files: Mapping[str, str]) -> tuple[dict[str, Json], list[Problem], int]:
-    """({pair: row as in our own files}, [(where, what is broken)], rows read) of ``files``, arm -> path. All items are held."""
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+    """({pair: row as in our own files}, problems, rows read) of ``files``, arm -> path.
+
+    All items are held.
+    """
     items: dict[str, Json] = {}
-    problems: list[Problem] = []
+    problems: list[reading.Problem] = []
     read = 0
     for arm, source in files.items():
         for where, row in reading.rows(source):
@@ -38,31 +41,30 @@ def _add(row: Mapping[str, Any], arm: str, items: dict[str, Json]) -> str:
         return "score_chosen and score_rejected must be lists of numbers"
     if row.get("id") is None or not chosen or not rejected:
         return "no id, or no scores"
-    texts = [row.get("chosen"), row.get("rejected")]
-    if any(
-        isinstance(text, list) and len(text) != len(n)
-        for text, n in zip(texts, (chosen, rejected), strict=True)
-    ):
+    if _other_number(row.get("chosen"), chosen) or _other_number(row.get("rejected"), rejected):
         return "as many scores as responses are needed"
     name = str(as_text(row["id"]))
     domain = as_text(row.get("domain")) or name.partition("/")[0]
-    item_name = (
-        name if name.startswith(f"{domain}/") else f"{domain}/{name}"
-    )  # ids alone may come again in other domains
+    # Ids alone may come again in other domains.
+    item_name = name if name.startswith(f"{domain}/") else f"{domain}/{name}"
     for i, better in enumerate(chosen):
         for j, worse in enumerate(rejected):
             key = f"{item_name}-{i}x{j}"
             label = side(key)
-            item = items.setdefault(
-                key, _item(row, key, domain, label, (_at(texts[0], i), _at(texts[1], j)))
-            )
+            texts = (_nth(row.get("chosen"), i), _nth(row.get("rejected"), j))
+            item = items.setdefault(key, _item(row, key, domain, label, texts))
             if arm in item["scores"]:
                 return f"id {name!r} stands twice"
             item["scores"][arm] = [better, worse] if label == "a" else [worse, better]
     return ""
 
 
-def _at(texts: Any, place: int) -> Any:
+def _other_number(texts: Any, scores: list[float]) -> bool:
+    """Whether there are texts, but not one for each score."""
+    return isinstance(texts, list) and len(texts) != len(scores)
+
+
+def _nth(texts: Any, place: int) -> Any:
     return texts[place] if isinstance(texts, list) else None
 
 
@@ -70,5 +72,12 @@ def _item(
     row: Mapping[str, Any], key: str, domain: str, label: str, texts: tuple[Any, Any]
 ) -> Json:
     first, second = texts if label == "a" else texts[::-1]
-    about = {"id": key, "prompt": row.get("prompt"), "category": domain, "label": label}
-    return {**about, "response_a": first, "response_b": second, "scores": {}}
+    return {
+        "id": key,
+        "prompt": row.get("prompt"),
+        "category": domain,
+        "label": label,
+        "response_a": first,
+        "response_b": second,
+        "scores": {},
+    }

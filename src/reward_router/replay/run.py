@@ -1,4 +1,7 @@
-"""The one function behind ``reward-router replay``: read, evaluate, print, write JSON. The HTML is drawn by the layer above."""
+"""The one function behind ``reward-router replay``: read, evaluate, print, write JSON.
+
+The HTML is drawn by the layer above.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from reward_router.strict_json import dumps
 
 SCHEMA = 1
 Json = dict[str, Any]
+Reader = Callable[[Sequence[str]], Iterator[Records]]
 
 
 @dataclass(frozen=True)
@@ -39,76 +43,90 @@ def measure(
     console: Console | None = None,
     carry: Carry | None = None,
 ) -> Json:
-    """Evaluate every file in turn -> {"schema", "settings", "files": [...], "ledgers": [...]}; printed as soon as it is done.
+    """Evaluate every file in turn; each is printed as soon as it is done.
 
-    A ledger gives off-policy values of every arm alone, and a file of its own where its audits have gold for each response.
-    With ``carry`` methods learn on some rows and are judged on others (`carried`). A file on which a method that was asked for can
-    learn nothing is named in ``refused``, and the others go on; where it is the only one it is an error.
+    The result is {"schema", "settings", "files": [...], "ledgers": [...], "refused": [...]}. A
+    ledger gives off-policy values of every arm alone, and a file of its own where its audits have
+    gold for each response. A file on which a method that was asked for can learn nothing is named
+    in ``refused``, and the others go on; where it is the only one it is an error.
 
-    ``InputError`` for anything a user can put right: a missing or broken file, one arm only, an unknown router, key or feature.
+    ``InputError`` for anything a user can put right: a missing or broken file, one arm only, an
+    unknown router, key or feature.
+
+    Args:
+        files: paths or Hub names.
+        selection: which arms take part.
+        settings: how to evaluate.
+        console: where results are printed; None: nowhere.
+        carry: methods learn on some rows and are judged on others (`carried`).
     """
     blocks = embed.parse(settings.features)
     if settings.by not in (None, "category"):
         raise InputError(f"--by {settings.by}, allowed: category")
     read = _reader(settings, blocks)
+    described = {"schema": SCHEMA, "settings": _described(settings, selection)}
     if carry is not None:
-        if carry.by_source:
-            told = _narrowed(selection), settings, carry, _printed(console, settings)
-            found = carried.by_source(list(read(files)), *told)
-        else:
-            train, test = list(read(carry.train)), list(read(carry.test))
-            found = carried.train_test(train, test, _narrowed(selection), settings, carry)
-            _printed(console, settings)(found["files"][0])
-        return {
-            "schema": SCHEMA,
-            "settings": _described(settings, selection),
-            "ledgers": [],
-            **found,
-        }
+        results = _carried(read, files, selection, settings, console, carry)
+        return {**described, "ledgers": [], **results}
     if not files:
         raise InputError(f"no file given, allowed: {FORMATS}")
-    plain, ledgers = (
-        [f for f in files if kind(f) != "ledger"],
-        [f for f in files if kind(f) == "ledger"],
-    )
-    valued = [_valued(Path(f)) for f in ledgers]
-    with_rows = plain + [f for f, v in zip(ledgers, valued, strict=True) if "no_rows" not in v]
-    results, refused = [], list[NothingToLearn]()
+    ledgers = [f for f in files if kind(f) == "ledger"]
+    values = [_valued(Path(f)) for f in ledgers]
+    with_rows = [f for f in files if f not in ledgers]
+    with_rows += [f for f, v in zip(ledgers, values, strict=True) if "no_rows" not in v]
+    narrow = _narrowed(selection)
+    show_result = _printed(console, settings)
+    results = []
+    refused: list[NothingToLearn] = []
     for records in read(with_rows):
         try:
-            results.append(evaluate(_narrowed(selection)(records), settings))
+            result = evaluate(narrow(records), settings)
         except NothingToLearn as error:
             refused.append(error)
             if console is not None and len(with_rows) > 1:
                 say(console, f"{records.name}: left out. {error}", wrap=False)
                 console.line()
             continue
-        _printed(console, settings)(results[-1])
+        results.append(result)
+        show_result(result)
     if refused and not results:
         raise refused[0]
     if console is not None:
-        for values in valued:
-            show_values(values, console)
-    described = _described(settings, selection)
-    found = {"schema": SCHEMA, "settings": described, "files": results, "ledgers": valued}
-    return found | {"refused": [str(error) for error in refused]}
+        for entry in values:
+            show_values(entry, console)
+    reasons = [str(error) for error in refused]
+    return {**described, "files": results, "ledgers": values, "refused": reasons}
 
 
-def _reader(
-    settings: Settings, blocks: Sequence[str]
-) -> Callable[[Sequence[str]], Iterator[Records]]:
+def _carried(
+    read: Reader,
+    files: Sequence[str],
+    selection: Selection,
+    settings: Settings,
+    console: Console | None,
+    carry: Carry,
+) -> Json:
+    """What is learned on some files or sources and judged on others, printed."""
+    narrow = _narrowed(selection)
+    show_result = _printed(console, settings)
+    if carry.by_source:
+        return carried.by_source(list(read(files)), narrow, settings, carry, show_result)
+    train = list(read(carry.train))
+    test = list(read(carry.test))
+    result = carried.train_test(train, test, narrow, settings, carry)
+    show_result(result["files"][0])
+    return result
+
+
+def _reader(settings: Settings, blocks: Sequence[str]) -> Reader:
     """Reads files with what the methods asked for need of them, and no more."""
-    named = settings.routers or ()
-    strengths = any(name.startswith(("bayesian", "weighted_score")) for name in named)
+    routers = settings.routers or ()
+    strengths = any(name.startswith(("bayesian", "weighted_score")) for name in routers)
     keep_responses = bool({"pair", "lengths"} & set(blocks)) or ("auto" in blocks and strengths)
-    tags = [
-        column
-        for column in map(methods.column_of, named)
-        if column not in (None, "category", "source")
-    ]
-    return lambda files: load(
-        files, _prompt_limit(blocks), keep_responses, [str(tag) for tag in tags]
-    )
+    columns = [methods.column_of(name) for name in routers]
+    # Category and source are kept anyway.
+    tags = [str(c) for c in columns if c not in (None, "category", "source")]
+    return lambda files: load(files, _prompt_limit(blocks), keep_responses, tags)
 
 
 def _narrowed(selection: Selection) -> Callable[[Records], Records]:
@@ -116,26 +134,34 @@ def _narrowed(selection: Selection) -> Callable[[Records], Records]:
 
 
 def _printed(console: Console | None, settings: Settings) -> Callable[[Json], None]:
-    return lambda result: (
-        None if console is None else show(result, console, settings.by is not None)
-    )
+    def show_result(result: Json) -> None:
+        if console is not None:
+            show(result, console, settings.by is not None)
+
+    return show_result
 
 
 def _valued(path: Path) -> Json:
-    """Off-policy values of a ledger, and whether its audits give rows to replay; ``InputError`` where it gives neither."""
-    found = ledger_log.values(path)
+    """Off-policy values of a ledger, and whether its audits give rows to replay.
+
+    ``InputError`` where it gives neither.
+    """
+    entry = ledger_log.values(path)
     try:
         next(ledger_rows(path))
     except StopIteration:
-        found["no_rows"] = f"{path.name}: no response was scored by two arms"
+        entry["no_rows"] = f"{path.name}: no response was scored by two arms"
     except InputError as error:
-        found["no_rows"] = str(error)
-    if "no_rows" in found and "refused" in found:
-        raise InputError(f"{found['refused']}; and {found['no_rows']}")
-    return found
+        entry["no_rows"] = str(error)
+    if "no_rows" in entry and "refused" in entry:
+        raise InputError(f"{entry['refused']}; and {entry['no_rows']}")
+    return entry
 
 
-def replay(
+# One argument for each option of the command line, which passes them on as they are.
+
+
+def replay(  # noqa: PLR0913, RUF100
     files: list[str],
     routers: list[str] | None = None,
     arms: str | None = None,
@@ -155,13 +181,32 @@ def replay(
     test_feedback: bool = False,
     keep_shared: bool = False,
 ) -> Json:
-    """What the command line calls: measure, print, and write the JSON file. Returns the result, from which the report is drawn.
+    """What the command line calls: measure, print, and write the JSON file.
 
-    ``workers``: processes to run in, which changes no number; more than 1 needs the caller's ``if __name__ == "__main__"``.
-    ``train`` and ``test`` take the place of ``files``: methods learn on the first and are judged on the others. ``by_source``: each source
-    (the rows' column ``source``, else the file) is left out once and judged by what the others taught. ``test_feedback``: online routers
-    are paid on the test files as well. ``keep_shared``: training rows stay although their prompt is judged.
-    ``report_out`` is not written here (the report is a layer above); it is only checked before hours are spent.
+    Returns the result, from which the report is drawn.
+
+    Args:
+        files: paths or Hub names.
+        routers: methods by name, with their options; None: the whole table.
+        arms: globs of the arms that take part, joined by commas.
+        drop_arms: globs of the arms that do not.
+        features: blocks of the contexts, see ``embed.build``.
+        payoff: what pays online routers, see ``feedback``.
+        seeds: runs of each online router.
+        folds: folds of the cross-fitted methods.
+        by: ``category`` for a table by category.
+        json_out: the JSON file.
+        report_out: not written here (the report is a layer above); it is only checked before hours
+            are spent.
+        console: where results are printed.
+        workers: processes to run in, which changes no number; more than 1 needs the caller's
+            ``if __name__ == "__main__"``.
+        train: with ``test`` in the place of ``files``: the files that methods learn on.
+        test: the files that they are judged on.
+        by_source: each source (the rows' column ``source``, else the file) is left out once and
+            judged by what the others taught.
+        test_feedback: online routers are paid on the test files as well.
+        keep_shared: training rows stay although their prompt is judged.
     """
     if seeds < 1 or folds < 2:
         raise InputError(f"--seeds {seeds} --folds {folds}; allowed: seeds >= 1, folds >= 2")
@@ -184,22 +229,20 @@ def replay(
 def _carry(files: Sequence[str], wanted: Carry) -> Carry | None:
     """What was asked for beyond folds of one file, checked; None where nothing was."""
     if bool(wanted.train) != bool(wanted.test):
-        given, other = ("--train", "--test") if wanted.train else ("--test", "--train")
-        raise InputError(f"{given} needs {other}: files to learn from and files to judge")
+        one, other = ("--train", "--test") if wanted.train else ("--test", "--train")
+        raise InputError(f"{one} needs {other}: files to learn from and files to judge")
     if wanted.train and (files or wanted.by_source):
         what = "--by-source" if wanted.by_source else f"{files[0]} beside --train and --test"
         raise InputError(
-            f"{what}: give either files, or --train FILE... --test FILE..., or files and --by-source"
+            f"{what}: give either files, or --train FILE... --test FILE..., "
+            "or files and --by-source"
         )
     if wanted.goes_on and not wanted.train:
         raise InputError("--test-feedback needs --train and --test")
     if wanted.keep_shared and not (wanted.train or wanted.by_source):
         raise InputError("--keep-shared needs --train and --test, or --by-source")
-    ledgers = [
-        name
-        for name in (*wanted.train, *wanted.test, *(files if wanted.by_source else ()))
-        if kind(name) == "ledger"
-    ]
+    sources = [*wanted.train, *wanted.test, *(files if wanted.by_source else ())]
+    ledgers = [name for name in sources if kind(name) == "ledger"]
     if ledgers:
         raise InputError(
             f"{ledgers[0]}: a ledger is replayed alone, without --train, --test or --by-source"
@@ -210,7 +253,10 @@ def _carry(files: Sequence[str], wanted: Carry) -> Carry | None:
 
 
 def _prompt_limit(blocks: Sequence[str]) -> int | None:
-    """How many prompts' texts to hold while reading: none without need, at most 20,000 where nobody asked for them."""
+    """How many prompts' texts to hold while reading.
+
+    None for all; 0 without need; at most 20,000 where nobody asked for them.
+    """
     if {"prompt", "pair", "lengths"} & set(blocks):
         return None
     return embed.AUTO_PROMPTS if "auto" in blocks else 0

@@ -1,4 +1,7 @@
-"""``NAME:key=value,key=value`` as typed on the command line, with errors that name what is allowed."""
+"""``NAME:key=value,key=value`` as typed on the command line.
+
+Errors name what is allowed.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +13,9 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
 
 def split_name(text: str) -> tuple[str, str]:
-    """'linucb:alpha=2' -> ('linucb', 'alpha=2'); a colon that starts no option belongs to the name (arms have colons).
+    """'linucb:alpha=2' -> ('linucb', 'alpha=2').
+
+    A colon that starts no option belongs to the name (arms have colons).
 
     >>> split_name("linucb:alpha=2"), split_name("judge-pair:gpt4")
     (('linucb', 'alpha=2'), ('judge-pair:gpt4', ''))
@@ -20,7 +25,10 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def parse_options(what: str, text: str, allowed: Mapping[str, type]) -> dict[str, Any]:
-    """'a=1,b=x' -> {'a': 1, 'b': 'x'} with the types of ``allowed``; ``InputError`` for an unknown key or a bad value."""
+    """'a=1,b=x' -> {'a': 1, 'b': 'x'} with the types of ``allowed``.
+
+    ``InputError`` for an unknown key or a bad value.
+    """
     values: dict[str, Any] = {}
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")

@@ -1,4 +1,7 @@
-"""The terminal's table: accuracy with interval, what it costs, and whether it differs from the best single arm."""
+"""The terminal's table of a replay.
+
+It shows accuracy with interval, what it costs, and whether it differs from the best single arm.
+"""
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,35 +37,29 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
 
 
 def _header(result: Json) -> str:
-    encoder = f" ({result['features']['encoder']})" if result["features"]["encoder"] else ""
-    missing = (
-        f" ({len(result['missing'])} of them missing on some rows)" if result["missing"] else ""
-    )
-    return (
-        f"{result['name']}: {result['rows']} rows, {result['prompts']} prompts, {len(result['arms'])} arms{missing}; "
-        f"some arm right on {result['some_right_rows']}; features {'+'.join(result['features']['blocks'])}{encoder}"
-        + (f"; {result['broken_rows']} broken rows left out" if result["broken_rows"] else "")
-        + (
-            f"; {result['identical_rows']} rows of identical responses left out"
-            if result["identical_rows"]
-            else ""
-        )
-        + (
-            f"; {result['tied_rows']} rows whose label is a tie left out"
-            if result["tied_rows"]
-            else ""
-        )
-        + (
-            f"; learned on {result['training_rows']} rows of {', '.join(result['trained_on'])}"
-            if "trained_on" in result
-            else ""
-        )
-        + (
-            f", {result['shared_rows']} more left out: their prompts are judged here"
-            if result.get("shared_rows")
-            else ""
-        )
-    )
+    features = result["features"]
+    encoder = f" ({features['encoder']})" if features["encoder"] else ""
+    missing = len(result["missing"])
+    some_missing = f" ({missing} of them missing on some rows)" if missing else ""
+    parts = [
+        f"{result['name']}: {result['rows']} rows, {result['prompts']} prompts, "
+        f"{len(result['arms'])} arms{some_missing}",
+        f"some arm right on {result['some_right_rows']}",
+        f"features {'+'.join(features['blocks'])}{encoder}",
+    ]
+    if result["broken_rows"]:
+        parts.append(f"{result['broken_rows']} broken rows left out")
+    if result["identical_rows"]:
+        parts.append(f"{result['identical_rows']} rows of identical responses left out")
+    if result["tied_rows"]:
+        parts.append(f"{result['tied_rows']} rows whose label is a tie left out")
+    if "trained_on" in result:
+        sources = ", ".join(result["trained_on"])
+        parts.append(f"learned on {result['training_rows']} rows of {sources}")
+    header = "; ".join(parts)
+    if result.get("shared_rows"):
+        header += f", {result['shared_rows']} more left out: their prompts are judged here"
+    return header
 
 
 _VERSUS = "vs best single [95 %]"
@@ -82,24 +79,30 @@ _COLUMNS: dict[str, Callable[[Json], str]] = {
 }
 
 
-def _gain(found: Json) -> str:
-    low, high = found["ci95"]
-    inside = " inside" if found["inside"] else ""
-    return f"{100 * found['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
+def _gain(difference: Json) -> str:
+    low, high = difference["ci95"]
+    inside = " inside" if difference["inside"] else ""
+    return f"{100 * difference['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
 
 
 def _main_table(result: Json, width: int) -> Table:
-    """Every column where the terminal is wide enough; else those that matter most, and names cut in the middle, never numbers."""
-    entries = list(_rows(result))
-    priced = any(abs(e["cost_per_row"] - e["calls_per_row"]) > 1e-6 for _, e in entries)
-    shown = [
-        name
-        for name in _COLUMNS
-        if width >= _WIDE or name not in ("kind", "95 %", "cost", "regret")
-    ]
-    shown = shown if width >= _WIDE or not priced else [*shown[:-1], "cost", shown[-1]]
-    cells = {name: [_COLUMNS[name](e) for _, e in entries] for name in shown}
-    names = [label + (" *" if label == result["best_single"] else "") for label, _ in entries]
+    """Every column where the terminal is wide enough, else those that matter most.
+
+    Names are cut in the middle, numbers never.
+    """
+    rows = list(_rows(result))
+    priced = any(abs(e["cost_per_row"] - e["calls_per_row"]) > 1e-6 for _, e in rows)
+    columns = list(_COLUMNS)
+    if width < _WIDE:
+        columns = [c for c in columns if c not in ("kind", "95 %", "cost", "regret")]
+        # Where calls have prices of their own, the number of calls does not say what was paid.
+        if priced:
+            columns.insert(-1, "cost")
+    cells: dict[str, list[str]] = {}
+    for column in columns:
+        text_of = _COLUMNS[column]
+        cells[column] = [text_of(entry) for _, entry in rows]
+    names = [label + (" *" if label == result["best_single"] else "") for label, _ in rows]
     return _table(names, cells, width, {"kind", _VERSUS})
 
 
@@ -108,14 +111,12 @@ def _table(
 ) -> Table:
     """Names (escaped, cut to the room that is left) and columns of text that are never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    taken = sum(2 + max(map(len, (name, *column))) for name, column in cells.items())
-    room = max(_NAME, width - taken)
+    widths = {name: max(map(len, (name, *column))) for name, column in cells.items()}
+    room = max(_NAME, width - sum(2 + w for w in widths.values()))
     table.column("", no_wrap=True)
-    for name, column in cells.items():
-        least = max(map(len, (name, *column)))
-        table.column(
-            name, justify="left" if name in left else "right", no_wrap=True, min_width=least
-        )
+    for name, least in widths.items():
+        justify = "left" if name in left else "right"
+        table.column(name, justify=justify, no_wrap=True, min_width=least)
     for row, name in enumerate(names):
         table.row(middle(name, room), *(column[row] for column in cells.values()))
     return table
@@ -136,16 +137,18 @@ def middle(name: str, room: int) -> str:
 def show_sources(result: Json, console: Console) -> None:
     """Print what each method gains on sources that it never saw, the steadiest first."""
     methods = sorted(result["by_source"].items(), key=lambda item: -item[1]["mean"])
-    found = [entry for _, entry in methods]
+    names = [name for name, _ in methods]
+    entries = [entry for _, entry in methods]
+    n_sources = len(result["files"])
     cells = {
-        "accuracy": [_percent(e["accuracy"]) for e in found],
-        "calls": [f"{e['calls']:.2f}" for e in found],
-        "gain": [f"{100 * e['mean']:+.1f}" for e in found],
-        "worst": [f"{100 * e['worst']:+.1f}" for e in found],
-        "on": [middle(e["worst_source"], 24) for e in found],
-        "above 0": [f"{e['better']} of {len(result['files'])}" for e in found],
+        "accuracy": [_percent(e["accuracy"]) for e in entries],
+        "calls": [f"{e['calls']:.2f}" for e in entries],
+        "gain": [f"{100 * e['mean']:+.1f}" for e in entries],
+        "worst": [f"{100 * e['worst']:+.1f}" for e in entries],
+        "on": [middle(e["worst_source"], 24) for e in entries],
+        "above 0": [f"{e['better']} of {n_sources}" for e in entries],
     }
-    table = _table([name for name, _ in methods], cells, console.width, {"on"})
+    table = _table(names, cells, console.width, {"on"})
     table.title = literal(
         "each source left out in turn: points over the best arm of the other sources", "italic"
     )
@@ -154,9 +157,11 @@ def show_sources(result: Json, console: Console) -> None:
 
 def _rows(result: Json) -> Iterator[tuple[str, Json]]:
     """Arms by accuracy (the first eight), then the methods by kind and accuracy."""
-    entries = sorted(
-        result["routers"].items(), key=lambda item: (_ORDER[item[1]["kind"]], -item[1]["accuracy"])
-    )
+
+    def place(item: tuple[str, Json]) -> tuple[int, float]:
+        return _ORDER[item[1]["kind"]], -item[1]["accuracy"]
+
+    entries = sorted(result["routers"].items(), key=place)
     shown = 0
     for label, entry in entries:
         if entry["kind"] == "arm":
@@ -176,28 +181,30 @@ def _percent(x: float | None) -> str:
 
 
 def _category_table(result: Json, width: int) -> Table:
-    """A line a category, largest first: its best arm, and every method where they fit beside each other, else the ones to know."""
+    """A line a category, largest first, with its best arm.
+
+    Every method has a column where they fit beside each other, else the ones to know.
+    """
     parts = dict(sorted(result["by"].items(), key=lambda item: -item[1]["rows"]))
     verdict = result["verdict"]
     methods = [m for m, e in _rows(result) if e["kind"] != "arm"]
-    known = [
-        m
-        for m in dict.fromkeys((verdict["best_router"], verdict["best_committee"]))
-        if m is not None
-    ]
-    for wanted in (methods, known):
-        cells = {"rows": [str(p["rows"]) for p in parts.values()]}
-        for label, title in {
-            result["best_single"]: "best single",
-            **{m: middle(m, 18) for m in wanted},
-        }.items():
-            cells[title] = [_percent(p["accuracy"][label]) for p in parts.values()]
-        if sum(2 + len(title) for title in cells) + _NAME + 24 <= width:
-            break
+    to_know = [m for m in (verdict["best_router"], verdict["best_committee"]) if m is not None]
+    cells = _category_cells(result, parts, methods)
+    if sum(2 + len(title) for title in cells) + _NAME + 24 > width:
+        cells = _category_cells(result, parts, to_know)
     cells["best arm here"] = [_best_arm(p["accuracy"], result["arms"]) for p in parts.values()]
     table = _table(list(parts), cells, width)
     table.title = literal("by category, accuracy in %", "italic")
     return table
+
+
+def _category_cells(result: Json, parts: Json, methods: Sequence[str]) -> dict[str, list[str]]:
+    """Rows of each category, and accuracies of the best single arm and of ``methods``."""
+    cells = {"rows": [str(part["rows"]) for part in parts.values()]}
+    titles = {result["best_single"]: "best single"} | {m: middle(m, 18) for m in methods}
+    for label, title in titles.items():
+        cells[title] = [_percent(part["accuracy"][label]) for part in parts.values()]
+    return cells
 
 
 def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
@@ -206,11 +213,12 @@ def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
 
 
 def _official_table(result: Json, width: int) -> Table:
-    subsets = sorted({s for scores in result["official"].values() for s in scores})
-    cells = {
-        s: [_percent(scores.get(s)) for scores in result["official"].values()] for s in subsets
-    }
-    table = _table(list(result["official"]), cells, width)
+    official = result["official"]
+    subsets = sorted(set().union(*official.values()))
+    cells = {}
+    for subset in subsets:
+        cells[subset] = [_percent(scores.get(subset)) for scores in official.values()]
+    table = _table(list(official), cells, width)
     table.title = literal("the benchmark's own metric, in %", "italic")
     return table
 
@@ -218,35 +226,35 @@ def _official_table(result: Json, width: int) -> Table:
 _METHODS = {"dr": "DR 95 %", "snips": "SNIPS 95 %", "cs": "IPS, always valid"}
 
 
-def show_values(found: Json, console: Console) -> None:
+def show_values(values: Json, console: Console) -> None:
     """Print a ledger's off-policy values, or why there are none."""
-    if "refused" in found:
-        say(console, f"{found['name']}, off-policy: {found['refused']}", wrap=False)
+    if "refused" in values:
+        say(console, f"{values['name']}, off-policy: {values['refused']}", wrap=False)
         console.line()
         return
     say(
         console,
-        f"{found['name']}: mean payoff ({found['payoff']}) of other routers, frozen, over the {found['decisions']} logged contexts",
+        f"{values['name']}: mean payoff ({values['payoff']}) of other routers, frozen, "
+        f"over the {values['decisions']} logged contexts",
         wrap=False,
     )
-    targets = found["targets"]
+    names = list(values["targets"])
+    targets = list(values["targets"].values())
+    wide = console.width >= _WIDE
     cells: dict[str, list[str]] = {}
     for method, title in _METHODS.items():
-        if console.width >= _WIDE or method != "snips":
-            cells[title] = [
-                f"{v[method]['value']:.3f} {_interval(v[method]['ci95'])}" for v in targets.values()
-            ]
-    cells["ESS"] = [
-        f"{v['ess']:.0f}{' few' if v['ess'] < 100 else '    '}" for v in targets.values()
-    ]
-    if console.width >= _WIDE:
-        cells["rows"] = [str(v["rows"]) for v in targets.values()]
-    cells["left out"] = [str(v["left_out"]) for v in targets.values()]
-    show_table(console, _table(list(targets), cells, console.width))
-    if "no_rows" in found:
-        say(console, f"No replay of its audits: {found['no_rows']}", wrap=False)
+        if wide or method != "snips":
+            cells[title] = [_estimate(target[method]) for target in targets]
+    cells["ESS"] = [f"{t['ess']:.0f}{' few' if t['ess'] < 100 else '    '}" for t in targets]
+    if wide:
+        cells["rows"] = [str(target["rows"]) for target in targets]
+    cells["left out"] = [str(target["left_out"]) for target in targets]
+    show_table(console, _table(names, cells, console.width))
+    if "no_rows" in values:
+        say(console, f"No replay of its audits: {values['no_rows']}", wrap=False)
         console.line()
 
 
-def _interval(pair: tuple[float, float]) -> str:
-    return f"{pair[0]:.3f}-{pair[1]:.3f}"
+def _estimate(entry: Json) -> str:
+    low, high = entry["ci95"]
+    return f"{entry['value']:.3f} {low:.3f}-{high:.3f}"

@@ -18,11 +18,24 @@ def best_of(score_TK: Float) -> Float:
 
 
 class WeightedScore:
-    """P(arm has the highest a x offline strength + (1 - a) x draw of its zero-prior posterior); learns as Thompson does."""
+    """A weighted sum of offline strength and online score, sampled; it learns as Thompson does.
+
+    The probability of an arm is P(it has the highest a x offline strength + (1 - a) x draw of its
+    zero-prior posterior).
+    """
 
     def __init__(self, online: LinearThompson, offline_KD: Float, a: float) -> None:
-        """``offline_KD``: rows whose products with a context are the offline strengths in payoff units."""
-        self.online, self.offline_KD, self.a = online, offline_KD, a
+        """A router of two parts.
+
+        Args:
+            online: learns from payoffs.
+            offline_KD: rows whose products with a context are the offline strengths in payoff
+                units.
+            a: weight of the offline part, in [0, 1].
+        """
+        self.online = online
+        self.offline_KD = offline_KD
+        self.a = a
 
     takes_penalty = True
     warmup = 0
@@ -38,17 +51,19 @@ class WeightedScore:
         return self.online.dim
 
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
-        """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths. ``penalty_K`` is taken off the scores."""
+        """(B, K): exact, as for Thompson; at a = 1 the argmax of the strengths.
+
+        ``penalty_K`` is taken off the scores.
+        """
         offline_BK = np.asarray(context_BD @ self.offline_KD.T)
-        less_K = 0.0 if penalty_K is None else penalty_K
+        penalty = 0.0 if penalty_K is None else penalty_K
         if self.a == 1:
-            return best_of(offline_BK - less_K)
+            return best_of(offline_BK - penalty)
         if self.a == 0:
             return self.online.probs(context_BD, penalty_K)
         mean_BK, sd_BK = self.online.posterior(context_BD)
-        return win_probability(
-            self.a * offline_BK + (1 - self.a) * mean_BK - less_K, (1 - self.a) * sd_BK
-        )
+        weighted_BK = self.a * offline_BK + (1 - self.a) * mean_BK - penalty
+        return win_probability(weighted_BK, (1 - self.a) * sd_BK)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None

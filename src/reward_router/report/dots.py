@@ -84,7 +84,9 @@ def panels(
 
     ``within``: values that the y axis shows in any case.
     """
-    dots, bands, notes = dots or {}, bands or {}, notes or {}
+    dots = dots or {}
+    bands = bands or {}
+    notes = notes or {}
     xs = [x for group in (lines, dots) for points in group.values() for x in points[0]]
     ys = [*within, *(y for group in (lines, dots) for points in group.values() for y in points[1])]
     whole = fit(xs, ys + [y for pair in bands.values() for side in pair for y in side])

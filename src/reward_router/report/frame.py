@@ -77,23 +77,25 @@ def fit(
     size: Mapping[str, int] | None = None,
 ) -> Frame:
     """The frame that holds all given points, with a little room above and below; ``size``: fields of `Frame` in pixels."""
-    known_x, known_y = (
-        [float(x) for x in xs if known(x)] or [0.0],
-        [float(y) for y in ys if known(y)] or [0.0],
-    )
-    low, high = min(known_y), max(known_y)
+    known_x = [float(x) for x in xs if known(x)] or [0.0]
+    known_y = [float(y) for y in ys if known(y)] or [0.0]
+    low = min(known_y)
+    high = max(known_y)
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
-    low_x, high_x = min(known_x), max(known_x)
+    low_x = min(known_x)
+    high_x = max(known_x)
     if high_x == low_x:
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
-        low_x, high_x = low_x / 1.15, high_x * 1.15
+        low_x = low_x / 1.15
+        high_x = high_x * 1.15
     return Frame(low_x, high_x, low - pad, high + pad, log_x=log_x, **(size or {}))
 
 
 def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = True) -> list[str]:
     """Grid, ticks and titles of both axes."""
-    bottom, right = frame.height - frame.bottom, frame.width - frame.right
+    bottom = frame.height - frame.bottom
+    right = frame.width - frame.right
     out = []
     for value in ticks(frame.low_y, frame.high_y, 5 if frame.height > 200 else 4):
         y = frame.y(value)

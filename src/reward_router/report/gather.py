@@ -70,7 +70,9 @@ def read(folder: Path) -> Evidence:
     _check(run)
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     with Ledger(run.ledger, readonly=True) as ledger:
-        decisions, calls, labels = ledger.decisions(contexts=False), ledger.calls(), ledger.labels()
+        decisions = ledger.decisions(contexts=False)
+        calls = ledger.calls()
+        labels = ledger.labels()
         failures = [
             (calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))
         ]
@@ -190,13 +192,11 @@ def agreement(calls: Calls) -> Agreement:
     Counting every pair in both orders, the share ordered alike equals the F1 of «the first is better» between two arms.
     """
     k = len(calls.arms)
-    both_KK, dot_KK, seen_K, ordered_K, responses = (
-        np.zeros((k, k)),
-        np.zeros((k, k)),
-        np.zeros(k),
-        np.zeros(k),
-        0,
-    )
+    both_KK = np.zeros((k, k))
+    dot_KK = np.zeros((k, k))
+    seen_K = np.zeros(k)
+    ordered_K = np.zeros(k)
+    responses = 0
     for scores_KN in _shared(calls):
         i, j = np.triu_indices(scores_KN.shape[1], 1)
         sign_KP = np.sign(scores_KN[:, i] - scores_KN[:, j])

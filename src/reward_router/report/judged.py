@@ -230,7 +230,9 @@ def posterior(e: Evidence) -> str:
     arms = [a for a in e.arms if any(a in r["posterior"] for r in records)]
     scale = marks.Scale(0.0, 1.0)
     rows = []
-    lines, bands, notes = {}, {}, {}
+    lines = {}
+    bands = {}
+    notes = {}
     for arm in arms:
         index = e.arms.index(arm)
         moments = [_moments(r, arm) for r in records]

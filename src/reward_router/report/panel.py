@@ -10,7 +10,8 @@ def committee(e: Evidence) -> str:
     c = e.summary.get("committee")
     if not c:
         return ""
-    counts, gate = c["counts"], c["gate"]
+    counts = c["counts"]
+    gate = c["gate"]
     state = f"It ended {'voting, not fitted yet' if c['voting'] else 'playing' if c['playing'] else 'gated: its best single arm judged alone'}"
     if gate:
         state += (

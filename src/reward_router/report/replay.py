@@ -33,7 +33,8 @@ def write(result: Json, out: Path) -> None:
 
 def render(result: Json) -> str:
     """The report as HTML text; ``result`` is what ``reward_router.replay.run.replay`` returns."""
-    files, settings = result["files"], result["settings"]
+    files = result["files"]
+    settings = result["settings"]
     lead = (
         f"{len(files)} file{'s' if len(files) != 1 else ''}, payoff {settings['payoff']['kind']}, {settings['seeds']} runs of each online router, "
         f"{settings['folds']}-fold cross-fitting by prompt; intervals are 95 % bootstraps over prompts"

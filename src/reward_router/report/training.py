@@ -29,7 +29,8 @@ def write(folder: Path) -> Path:
     ledger cannot be read, RunError where the file cannot be written. O(calls) time and memory.
     """
     folder = Path(folder)
-    text, path = render(read(folder)), folder / "report.html"
+    text = render(read(folder))
+    path = folder / "report.html"
     partial = path.with_name("report.html.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -144,7 +145,8 @@ def _running(s: Json) -> str:
     looks = (s.get("kept") or {}).get("looks") or []
     looked = ""
     if len(looks) > 1:
-        first, last = percent(looks[0]["gold"]), percent(looks[-1]["gold"])
+        first = percent(looks[0]["gold"])
+        last = percent(looks[-1]["gold"])
         looked = (
             f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
         )

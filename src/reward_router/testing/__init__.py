@@ -38,7 +38,8 @@ class FakeArm:
         fails: bool | Sequence[str] = False,
     ) -> None:
         """An arm that was never asked."""
-        self.score_of, self.fails = score_of, fails
+        self.score_of = score_of
+        self.fails = fails
         self.asked = self.requests = 0
 
     @classmethod
@@ -70,7 +71,8 @@ class FakePolicy:
 
     def __init__(self, seed: int = 0, words: int = 6) -> None:
         """``words``: the most words of a response."""
-        self.seed, self.words = seed, words
+        self.seed = seed
+        self.words = words
         self.snapshots = self.synced = 0
 
     def sample(
@@ -112,7 +114,9 @@ class FakeTrainer:
         breaks: Sequence[int] = (),
     ) -> None:
         """Untrained."""
-        self.loss_of, self.gain, self.breaks = loss_of, gain, breaks
+        self.loss_of = loss_of
+        self.gain = gain
+        self.breaks = breaks
         self.batches: list[list[Pair]] = []
         self.skips = 0
 

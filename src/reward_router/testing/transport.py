@@ -22,7 +22,8 @@ class FakeTransport(httpx.MockTransport):
 
     def __init__(self, respond: Callable[[Any], Any], pages: dict[str, Any] | None = None) -> None:
         """``pages``: what GET finds, by path."""
-        self.respond, self.pages = respond, pages or {}
+        self.respond = respond
+        self.pages = pages or {}
         self.requests: list[httpx.Request] = []
         self.bodies: list[Any] = []
         super().__init__(self._handle)
@@ -45,7 +46,9 @@ class FakeClock:
 
     def __init__(self, jitter: float = 0.0) -> None:
         """Starts at 0."""
-        self.time, self.jitter, self.slept = 0.0, jitter, list[float]()
+        self.time = 0.0
+        self.jitter = jitter
+        self.slept = list[float]()
 
     def now(self) -> float:
         """Seconds waited so far."""

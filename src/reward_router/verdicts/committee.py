@@ -59,12 +59,17 @@ class CommitteeOfArms:
 
         Where ``settings.first`` is a router, it names each unit's first arm.
         """
-        self.asker, self.online, self.names, self.settings = asker, online, list(names), settings
-        self.gather, self.counts = gather, dict.fromkeys(COUNTS, 0)
+        self.asker = asker
+        self.online = online
+        self.names = list(names)
+        self.settings = settings
+        self.gather = gather
+        self.counts = dict.fromkeys(COUNTS, 0)
         self.by = By.COMMITTEE if settings.first == "order" else By.ROUTER
         self.learner = Learner(online, settings.labels, self.counts, asker.seed, gather)
         self.refits: list[Refit] = []
-        self._below, self._arms = 0, list[int]()
+        self._below = 0
+        self._arms = list[int]()
         self._unsure: list[str] = []
 
     def judge(self, batch: Batch) -> Verdicts:
@@ -91,7 +96,8 @@ class CommitteeOfArms:
 
     def _panel(self, table: Table, i: int) -> Panel:
         """Who is asked about unit i, and in which order; a router's arm first."""
-        batch, unit = table.batch, table.units[i]
+        batch = table.batch
+        unit = table.units[i]
         [(row, columns)] = unit.cells
         name = table.decisions[i].name
         first = self.names.index(name) if name in self.names else None
@@ -143,7 +149,8 @@ class CommitteeOfArms:
         A pair of a finished and a cut response needs no confidence where cut ones lose: it weighs
         1.
         """
-        settings, n = self.settings, len(texts)
+        settings = self.settings
+        n = len(texts)
         least = max(settings.min_confidence, self.online.certainty)
         winner, loser = np.divmod(np.arange(n * n), n)
         finished_N = finished(texts)
@@ -206,7 +213,8 @@ class CommitteeOfArms:
 
         Share of units by arms asked, labels, gate, price, order by name.
         """
-        online, committee = self.online, self.online.committee
+        online = self.online
+        committee = self.online.committee
         units = max(self.counts["units"], 1)
         gate = committee.gate
         return {

@@ -24,7 +24,8 @@ class Ensemble:
         Z-scores over the batch, or the arms' own units, in which the arm of the widest scale
         decides.
         """
-        self.asker, self.scale = asker, scale
+        self.asker = asker
+        self.scale = scale
 
     def judge(self, batch: Batch) -> Verdicts:
         """Scores for every cell of every unit; one request an arm."""

@@ -78,7 +78,10 @@ class EvalOnly:
         self, pool: RewardPool, shares: Mapping[str, float], costs: Mapping[str, float], seed: int
     ) -> None:
         """Asks nothing yet."""
-        self.pool, self.shares, self.costs, self.seed = pool, dict(shares), dict(costs), seed
+        self.pool = pool
+        self.shares = dict(shares)
+        self.costs = dict(costs)
+        self.seed = seed
         self.gather: Callable[[list[Any]], list[Any]] = list
         self.warn: Callable[[str], None] = lambda _: None
 

@@ -51,13 +51,11 @@ class Learner:
         gather: Callable[[list[Any]], list[Any]] = lambda items: items,
     ) -> None:
         """``gather`` joins lists over processes."""
-        self.online, self.settings, self.counts, self.seed, self.gather = (
-            online,
-            settings,
-            counts,
-            seed,
-            gather,
-        )
+        self.online = online
+        self.settings = settings
+        self.counts = counts
+        self.seed = seed
+        self.gather = gather
 
     def learn(self, table: Table) -> list[Refit]:
         """Labels of this step's units, those of all processes in one order.
@@ -145,7 +143,8 @@ class Learner:
         offered = self.gather(
             [(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)]
         )
-        chosen, room = set(), UNLABELLED - len(self.online.unlabelled)
+        chosen = set()
+        room = UNLABELLED - len(self.online.unlabelled)
         for unit, asked, n in offered:
             if room > 0 and n and self.online.scores_unlabelled(asked):
                 chosen.add(unit)

@@ -23,8 +23,12 @@ class Table:
         self, asker: Asker, online: OnlineCommittee, names: Sequence[str], batch: Batch
     ) -> None:
         """Nobody is asked yet."""
-        self.asker, self.online, self.names, self.batch = asker, online, list(names), batch
-        self.units, self.decisions = batch.units, batch.decisions
+        self.asker = asker
+        self.online = online
+        self.names = list(names)
+        self.batch = batch
+        self.units = batch.units
+        self.decisions = batch.decisions
         self.verdicts = batch.verdicts = Verdicts.silent(batch.units)
         self.scores: list[dict[int, Float]] = [{} for _ in batch.units]
         self.panels: list[Panel] = []
@@ -129,7 +133,8 @@ class Table:
 
         It counts as the unit's where its own arm failed.
         """
-        verdicts, decision = self.verdicts, self.decisions[i]
+        verdicts = self.verdicts
+        decision = self.decisions[i]
         note_rows(self.batch, decision, reply.arm, self.units[i])
         if not reply.ok:
             verdicts.failures.append((decision.id, reply.arm, reply.reason))
@@ -145,7 +150,8 @@ class Table:
 
         The configured fallback first.
         """
-        names, vetoes = self.names, self.online.committee.vetoes
+        names = self.names
+        vetoes = self.online.committee.vetoes
         broken = {name for _, name, _ in self.verdicts.failures} | self.batch.resting
         for name in dict.fromkeys([*([fallback] if fallback else []), *names]):
             arm = names.index(name)
@@ -161,7 +167,8 @@ class Table:
                 self.panels[i] = self._alone(i, arm)
 
     def _alone(self, i: int, arm: int) -> Panel:
-        committee, old = self.online.committee, self.panels[i]
+        committee = self.online.committee
+        old = self.panels[i]
         panel = Panel(committee, old.n, old.category, ballot=(arm,))
         for veto in committee.vetoes:
             if veto in self.scores[i]:
@@ -174,7 +181,8 @@ class Table:
 
         ``own`` is what the router's arm said, or the committee where nobody was drawn.
         """
-        verdicts, names = self.verdicts, self.names
+        verdicts = self.verdicts
+        names = self.names
         for i, panel in enumerate(self.panels):
             ranking = panel.ranking()
             verdicts.rankings[i, 0] = ranking

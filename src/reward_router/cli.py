@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -93,7 +94,7 @@ def train(
 
     say(console, run.headline(settled, name))
     if dry_run:
-        from reward_router.estimate import check_all, show_estimate
+        from reward_router.jobs.estimate import check_all, show_estimate
 
         check_all(settled, out, lambda what: say(console, what))
         show_estimate(settled, console)
@@ -134,7 +135,7 @@ def init(
     force: Annotated[bool, typer.Option(help="write over a file that is there")] = False,
 ) -> None:
     """Write a commented configuration that runs: from flags, or from answers to three questions."""
-    from reward_router import init as first
+    from reward_router.jobs import init as first
 
     asks = sys.stdin.isatty() and data is None and not arm and policy is None
     if asks:
@@ -157,7 +158,7 @@ def init(
 @app.command()
 def presets() -> None:
     """List the packaged configurations that --preset takes."""
-    from reward_router.init import preset_lines
+    from reward_router.jobs.init import preset_lines
 
     for name, what in preset_lines():
         say(console, f"{name:<24} {what}")
@@ -232,7 +233,7 @@ def study(
     set_: Settings = None,
 ) -> None:
     """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and prompts."""
-    from reward_router.study import study as run_study
+    from reward_router.jobs.study import study as run_study
 
     mine, _, of = part.partition("/")
     if not (mine.isdigit() and of.isdigit() and int(mine) < int(of)):
@@ -257,7 +258,7 @@ def gold_pairs(
     ] = None,
 ) -> None:
     """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own wrong ones."""
-    from reward_router.gold_pairs import gold_pairs as write
+    from reward_router.jobs.gold_pairs import gold_pairs as write
 
     if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
         raise InputError(f"--prompts {prompts!r}: a number of 1 or more, or all")
@@ -288,8 +289,8 @@ def fit_arm(
     seed: Annotated[int, typer.Option(min=0, help="of the folds of prompts")] = 0,
 ) -> None:
     """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence encoder."""
-    from reward_router.fit_arm import fit_arm as fit
-    from reward_router.fit_arm import parse_heads
+    from reward_router.jobs.fit_arm import fit_arm as fit
+    from reward_router.jobs.fit_arm import parse_heads
 
     fit(data, out, parse_heads(head or []), encoder=encoder, seed=seed, console=console)
     say(console, f"heads    {out}")
@@ -344,7 +345,7 @@ def watch(
     once: Annotated[bool, typer.Option(help="look once and stop")] = False,
 ) -> None:
     """Show a run live in the terminal, from the files in its directory: how far it is, who judges, what it learns."""
-    from reward_router.watch import watch as show_live
+    from reward_router.jobs.watch import watch as show_live
 
     show_live(folder, console, every, once)
 
@@ -358,7 +359,7 @@ def compare(
     open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
 ) -> None:
     """Lay several runs side by side: one table here, and one page."""
-    from reward_router.compare import compare as lay_out
+    from reward_router.jobs.compare import compare as lay_out
 
     _show_report(lay_out(runs, out, console), open_)
 
@@ -388,19 +389,11 @@ def evaluate(
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
     """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
-    from reward_router.finished import evaluate as measure
-    from reward_router.finished import held_out
+    from reward_router.jobs.evaluate_run import WantedData, held_out
+    from reward_router.jobs.evaluate_run import evaluate as measure
 
-    section = held_out(
-        run,
-        data,
-        split=split,
-        answer_kind=answer_kind,
-        columns=column or [],
-        template=template,
-        name=name,
-    )
-    measure(run, section, limit, console)
+    wanted = WantedData(data, split, answer_kind, _column_mapping(column), template, name)
+    measure(run, held_out(run, wanted), limit, console)
 
 
 @app.command()
@@ -411,7 +404,7 @@ def export(
     ],
 ) -> None:
     """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
-    from reward_router.finished import export as merge
+    from reward_router.jobs.export import export as merge
 
     say(console, f"model    {merge(run, out)}")
 
@@ -538,23 +531,12 @@ def arms_check(
     set_: Settings = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
-    from reward_router.finished import check_config, column_mapping
+    from reward_router.jobs.arms_check import LabelledPairs, check_config
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    mapping = column_mapping(column or [])
-    checks = check_config(
-        settled,
-        data,
-        split,
-        limit,
-        baseline,
-        json_out,
-        console,
-        columns=mapping,
-        preference=preference,
-        name=name,
-    )
+    pairs = LabelledPairs(data, split, limit, _column_mapping(column), preference, name)
+    checks = check_config(settled, pairs, baseline, json_out, console)
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)
 
@@ -581,6 +563,17 @@ def ledger_export(
     from reward_router.ledger import export_ledger
 
     say(console, str(export_ledger(file, out)), wrap=False, lines=True)
+
+
+def _column_mapping(words: Sequence[str] | None) -> dict[str, str]:
+    """``OURS=THEIRS`` words as a mapping; InputError for a word of another form."""
+    mapping = {}
+    for word in words or ():
+        ours, _, theirs = word.partition("=")
+        mapping[ours] = theirs
+    if words and not all(mapping.values()):
+        raise InputError(f"--column {words[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    return mapping
 
 
 def main() -> None:

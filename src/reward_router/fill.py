@@ -12,8 +12,8 @@ from typing import Any
 from reward_router import config as configuration
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
-from reward_router.estimate import parameters
 from reward_router.examples import EMBEDDED, load_examples
+from reward_router.jobs.estimate import parameters
 
 Tree = dict[str, Any]
 HELD_OUT = 20

@@ -16,7 +16,7 @@ from reward_router.changes import differences, told
 from reward_router.config import Config, DataConfig
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, compare, measure
+from reward_router.evaluate import Gold, Measurement, compare, measure
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
@@ -345,16 +345,8 @@ class _Run:
         tick(0, len(examples))
         settings = self.config.eval
         with self.clock.phase("eval"):
-            gold = measure(
-                self.parts.policy,
-                examples,
-                self.parts.ranks,
-                settings.max_new_tokens,
-                settings.batch,
-                tick,
-                samples,
-                keep,
-            )
+            how_measured = Measurement(samples, settings.max_new_tokens, settings.batch)
+            gold = measure(self.parts.policy, examples, self.parts.ranks, how_measured, tick, keep)
         share = sum(gold.right) / len(gold.right)
         told = f"{share:.3f} of" if share == share else "unknown, answered"
         self.show.advance(

@@ -22,6 +22,9 @@ from reward_router.strict_json import dumps
 from reward_router.types import State
 
 KEEP = 2
+"""Checkpoints that stay: one more than is needed, because the newest may be torn."""
+ADAPTER_FILE = "adapter_model.safetensors"
+"""PEFT's name of the adapter's weights."""
 
 
 class RunDir:
@@ -233,6 +236,25 @@ class RunDir:
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         self.progress.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration of a finished run; InputError where ``folder`` holds none."""
+    run = RunDir(folder)
+    if not (run.adapter / ADAPTER_FILE).is_file() or not run.summary.is_file():
+        raise InputError(
+            f"{folder}: no finished run (summary.json and policy/ are expected); "
+            "train --resume finishes one"
+        )
+    return configuration.load(folder / "config.yaml")
+
+
+def adapter_tensors(folder: Path) -> dict[str, Any]:
+    """The tensors of a run's adapter, by parameter name as PEFT writes it."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Any] = load_file(RunDir(folder).adapter / ADAPTER_FILE)
+    return tensors
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

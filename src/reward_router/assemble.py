@@ -361,7 +361,8 @@ def build_committee(
         )
     if settings.budget is not None and settings.budget < max(voters):
         raise InputError(
-            f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the dearest arm costs; allowed that or more"
+            f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the "
+            "dearest arm costs; allowed that or more"
         )
     vetoes = [names.index(name) for name in settings.vetoes]
     committee = Committee(
@@ -397,7 +398,8 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
     """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
     if config.payoff.kind.needs_gold and not any(e.verify for e in examples):
         raise InputError(
-            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
+            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give "
+            "data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
         )
     if config.payoff.path is not None:
@@ -410,8 +412,10 @@ def check_names(config: Config, examples: list[Example], names: list[str]) -> No
     by_gold = config.judge.mode == "committee" and config.judge.labels.arm is None
     if by_gold and (blank := sum(e.verify is None for e in examples)):
         raise InputError(
-            f"judge: committee learns from gold of prompts drawn at random, and {blank} of {len(examples)} prompts have none; give "
-            "data.answer_kind and an answer column, keep only prompts with answers, let an arm label (judge.labels.by), or use judge: single"
+            f"judge: committee learns from gold of prompts drawn at random, and {blank} of "
+            f"{len(examples)} prompts have none; give "
+            "data.answer_kind and an answer column, keep only prompts with answers, let an arm "
+            "label (judge.labels.by), or use judge: single"
         )
 
 
@@ -451,7 +455,8 @@ def fitting(
         raise InputError(f"data {data.source}: no prompt is within {least}")
     if len(kept) < len(examples):
         say(
-            f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out"
+            f"{len(examples) - len(kept)} of {len(examples)} prompts are longer "
+            f"than {limit} tokens and are left out"
         )
     return kept
 

@@ -16,7 +16,10 @@ from reward_router.progress import plain_console, say
 
 app = typer.Typer(
     name="reward-router",
-    help="Chooses which reward model judges, learns from what happens, and trains a policy on the verdicts.",
+    help=(
+        "Chooses which reward model judges, learns from what happens, and "
+        "trains a policy on the verdicts."
+    ),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -147,7 +150,8 @@ def init(
         policy = typer.prompt("Model to train", default="smollm2-135m-instruct")
     if data is None:
         raise InputError(
-            "init: give --data FILE (or embedded); then --arm MODEL twice or more, --policy MODEL, --out MY.yaml"
+            "init: give --data FILE (or embedded); then --arm MODEL twice or "
+            "more, --policy MODEL, --out MY.yaml"
         )
     path = first.write(out, first.written(data, arm or [], policy), force)
     say(console, f"config   {path}")
@@ -593,7 +597,8 @@ def main() -> None:
         code = INTERRUPTED
     if code == INTERRUPTED:
         _stop(
-            "interrupted; a training run goes on from its last checkpoint with --resume, others go on when run again",
+            "interrupted; a training run goes on from its last checkpoint with "
+            "--resume, others go on when run again",
             INTERRUPTED,
         )
     sys.exit(code or 0)

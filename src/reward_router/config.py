@@ -43,7 +43,10 @@ class DataConfig(Section):
     split: str = "train"
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="our name -> the data's column (prompt, answer, category, id; for `arms check` also chosen, rejected, source)",
+        description=(
+            "our name -> the data's column (prompt, answer, category, id; for `arms check` also "
+            "chosen, rejected, source)"
+        ),
     )
     preference: str | None = Field(
         default=None,
@@ -54,7 +57,9 @@ class DataConfig(Section):
     categories: list[str] | None = Field(default=None, description="keep only these categories")
     long_prompts: Literal["refuse", "skip"] = Field(
         default="refuse",
-        description="what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted",
+        description=(
+            "what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted"
+        ),
     )
     answer_kind: Literal["number", "yes_no", "letter", "math", "exact"] | None = Field(
         default=None,
@@ -229,7 +234,8 @@ class RouterConfig(BaseModel):
         if self.unit not in units:
             routed = ", or ".join(ROUTED[unit] for unit in units)
             raise ValueError(
-                f"{self.name} routes {routed}: unit is {self.unit!r}, give unit: {' or '.join(units)}"
+                f"{self.name} routes {routed}: unit is {self.unit!r}, give "
+                f"unit: {' or '.join(units)}"
             )
         return self
 
@@ -328,11 +334,17 @@ class LabelConfig(Section):
 
     by: str = Field(
         default=GOLD,
-        description="`gold` (the verifier), or an arm, a strong judge that is then no member of the committee",
+        description=(
+            "`gold` (the verifier), or an arm, a strong judge that is then no "
+            "member of the committee"
+        ),
     )
     start: Literal["vote", "dawid_skene"] = Field(
         default="vote",
-        description="who judges before labels: arms drawn by key, or those that agree best on 50 pairs scored by all arms",
+        description=(
+            "who judges before labels: arms drawn by key, or those that agree "
+            "best on 50 pairs scored by all arms"
+        ),
     )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of units that are labelled"
@@ -416,7 +428,8 @@ class JudgeConfig(Section):
         if self.max_error is not None and (self.budget is not None or self.below == "weight"):
             other = "budget" if self.budget is not None else "below: weight"
             raise ValueError(
-                f"max_error drops what stays unsure, whatever that costs: it does not go with {other}"
+                "max_error drops what stays unsure, whatever that costs: it "
+                f"does not go with {other}"
             )
         return self
 
@@ -441,7 +454,10 @@ class PairsConfig(Section):
     )
     tie: NonNegative | None = Field(
         default=None,
-        description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
+        description=(
+            "smallest score gap as a share of the arm's own median gap so far, "
+            "where the unit is a pair; none: 0.1 there"
+        ),
     )
     truncated: Truncated = Field(
         default="lose",
@@ -465,7 +481,10 @@ class TrainConfig(Section):
     lr: Positive = 8e-4
     warmup: NonNegative = Field(
         default=2,
-        description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
+        description=(
+            "optimiser steps over which lr rises linearly from 0 (1 or more), or their share of "
+            "all of the run (below 1)"
+        ),
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="linear",
@@ -489,7 +508,10 @@ class TrainConfig(Section):
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
     share_prompts: bool = Field(
         default=True,
-        description="responses to one prompt in one row, where the model's attention allows it: the same loss in fewer tokens",
+        description=(
+            "responses to one prompt in one row, where the model's attention "
+            "allows it: the same loss in fewer tokens"
+        ),
     )
     gradient_checkpointing: bool = False
 
@@ -497,7 +519,8 @@ class TrainConfig(Section):
     def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
         if self.warmup > 1 and self.warmup != int(self.warmup):
             raise ValueError(
-                f"warmup={self.warmup} is neither a share below 1 nor a whole number of optimiser steps; allowed either"
+                f"warmup={self.warmup} is neither a share below 1 nor a whole "
+                "number of optimiser steps; allowed either"
             )
         return self
 
@@ -526,11 +549,15 @@ class EvalConfig(Section):
     best_of: bool = Field(
         default=False,
         description="whether the router, frozen, also chooses among the `samples` responses to each held-out prompt: one call a "
-        "response; nothing where there is one response to choose from, or where no router names single arms",
+        "response; nothing where there is one response to choose from, or "
+        "where no router names single arms",
     )
     keep: Literal["last", "best"] = Field(
         default="last",
-        description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
+        description=(
+            "the adapter a run ends with, or one that looks at labelled train prompts speak for, "
+            "the base model included"
+        ),
     )
     look: Count = Field(
         default=48, description="train prompts of a look; those that are not routed come first"
@@ -553,7 +580,8 @@ class EvalConfig(Section):
     def _something_is_measured(self) -> "EvalConfig":
         if not self.samples and not self.greedy:
             raise ValueError(
-                "samples: 0 and greedy: false leave nothing to measure; allowed samples above 0, or greedy: true"
+                "samples: 0 and greedy: false leave nothing to measure; "
+                "allowed samples above 0, or greedy: true"
             )
         return self
 
@@ -640,17 +668,20 @@ class Config(Section):
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
         if listed and not names:
             raise ValueError(
-                "every arm has eval_only: true, and none is left to judge; allowed at least one without it"
+                "every arm has eval_only: true, and none is left to judge; "
+                "allowed at least one without it"
             )
         if self.eval.arm is not None:
             if self.eval.arm not in names:
                 raise ValueError(
-                    f"eval.arm={self.eval.arm!r} is none of the arms {', '.join(names) or '(none are listed)'}"
+                    f"eval.arm={self.eval.arm!r} is none of the arms "
+                    f"{', '.join(names) or '(none are listed)'}"
                 )
             names = [name for name in names if name != self.eval.arm]
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
-                f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"
+                f"one arm only ({names[0]!r}): there is nothing to route; list "
+                "two or more, or use router.name: fixed"
             )
         for what, arm in (("router.arm", self.router.arm), ("pool.fallback", self.pool.fallback)):
             if arm is not None and names and arm not in names:
@@ -671,20 +702,24 @@ class Config(Section):
         }
         if judge.labels.arm and judge.first != "order":
             raise ValueError(
-                f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name any arm, the one that labels too"
+                f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name "
+                "any arm, the one that labels too"
             )
         if wrong := [name for name, there in against.items() if there]:
             raise ValueError(
-                f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}"
+                "judge: committee judges prompts or pairs one by one; it does "
+                f"not go with {wrong[0]}"
             )
         taken = [*judge.vetoes, *([self.pool.fallback] if self.pool.fallback else [])]
         if judge.labels.arm in taken:
             raise ValueError(
-                f"judge.labels.by={judge.labels.by!r} only labels; it cannot be a veto or pool.fallback, too"
+                f"judge.labels.by={judge.labels.by!r} only labels; it cannot be "
+                "a veto or pool.fallback, too"
             )
         if judge.first not in ("order", "router", router.name):
             raise ValueError(
-                f"judge.first={judge.first!r}; allowed order, or the router ({router.name}, or just router)"
+                f"judge.first={judge.first!r}; allowed order, or the router "
+                f"({router.name}, or just router)"
             )
         return self
 

@@ -60,7 +60,10 @@ def win_rate(summary: Json) -> str:
             if high < 0.5
             else "no difference shown"
         )
-    return f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of {row['n']} prompts: {word}"
+    return (
+        f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of "
+        f"{row['n']} prompts: {word}"
+    )
 
 
 def tone(summary: Json) -> str:
@@ -108,14 +111,16 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
             "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
         )
         found.append(
-            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, {_whole(after)} after{advice}"
+            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, "
+            f"{_whole(after)} after{advice}"
         )
     if words is not None and not better and min(words) > 0:
         ratio = words[1] / words[0]
         if ratio >= LONGER or ratio <= 1 / LONGER:
             taste = "length" if ratio > 1 else "brevity"
             found.append(
-                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}"
+                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a "
+                f"judge may reward {taste}"
             )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
@@ -170,7 +175,10 @@ def kept(summary: Json) -> str:
     if not found:
         return f"the adapter of the last step, {summary['steps']}"
     if found["step"] == 0:
-        return f"the base model: no step of {found['last_step']} looked better on {found['prompts']} train prompts"
+        return (
+            f"the base model: no step of {found['last_step']} looked better on "
+            f"{found['prompts']} train prompts"
+        )
     looked = f"{found['gold']:.3f} on {found['prompts']} train prompts, {found['base']:.3f} of the base model"
     return f"the adapter of step {found['step']} of {found['last_step']} ({looked})"
 

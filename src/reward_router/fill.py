@@ -67,13 +67,16 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
     if gold:
         whole["payoff"]["name"] = "probe"
         say(
-            "payoff   probe: the router learns which arm puts right answers above wrong ones (the data has answers)"
+            "payoff   probe: the router learns which arm puts right answers "
+            "above wrong ones (the data has answers)"
         )
         return
     whole["payoff"]["name"] = "neg_loss"
     say(
-        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is right; the data names no answers "
-        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function of yours; eval.arm keeps an arm apart that says whether "
+        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is "
+        "right; the data names no answers "
+        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function "
+        "of yours; eval.arm keeps an arm apart that says whether "
         "responses get better)"
     )
 
@@ -92,13 +95,15 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
     if apart < LEAST:
         say(
-            f"held out nothing: {HELD_OUT} % of so few prompts would say nothing; eval.data names a set to measure on"
+            f"held out nothing: {HELD_OUT} % of so few prompts would say "
+            "nothing; eval.data names a set to measure on"
         )
         return
     whole["data"]["split"] = train.split
     whole["eval"]["data"] = {**whole["data"], "split": held_out.split, "limit": None}
     say(
-        f"held out {apart} of the {kept + apart} prompts, measured before and after (eval.data: null trains on all)"
+        f"held out {apart} of the {kept + apart} prompts, measured before and "
+        "after (eval.data: null trains on all)"
     )
 
 
@@ -126,7 +131,8 @@ def _gpu(whole: Tree, say: Callable[[str], None]) -> dict[str, Any]:
     chosen = gpu_sizes(memory, parameters(model)[0])
     told = ", ".join(f"{name} {value}" for name, value in chosen.items() if not _given(whole, name))
     say(
-        f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: {told or 'all given'}"
+        f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: "
+        f"{told or 'all given'}"
     )
     return chosen
 

@@ -27,7 +27,10 @@ def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 def finished_line(table: Mapping[str, Any]) -> str:
     """How many responses of a gold table ended by themselves."""
     row = table["all"]
-    return f"         ended by themselves: {row['finished_before']:.0%} before, {row['finished_after']:.0%} after"
+    return (
+        f"         ended by themselves: {row['finished_before']:.0%} before, "
+        f"{row['finished_after']:.0%} after"
+    )
 
 
 def best_of_line(found: Mapping[str, Any], when: str) -> str:
@@ -52,5 +55,6 @@ def kept_line(kept: Mapping[str, Any]) -> str:
     )
     return (
         f"kept     the adapter of step {kept['step']}\n"
-        f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of the base model{last}{early})"
+        f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of "
+        f"the base model{last}{early})"
     )

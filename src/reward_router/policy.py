@@ -559,7 +559,8 @@ class _KeyedDraws:
             uniforms = []
             for prompt_id in ids:
                 for number in range(how.n):
-                    uniforms.append(rng(*how.stream, f"{prompt_id}/{number}").random(how.limit))
+                    draw = rng(*how.stream, f"{prompt_id}/{number}")
+                    uniforms.append(draw.random(how.limit))
             self.uniform_BT = torch.tensor(
                 np.array(uniforms), dtype=torch.float64, device=policy.device
             )

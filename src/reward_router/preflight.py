@@ -61,21 +61,25 @@ def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example])
     pad = text.tokenizer.pad_token_id
     if size is not None and pad is not None and pad >= size:
         raise InputError(
-            f"policy.model={config.policy.model!r}: its pad token {text.tokenizer.pad_token!r} has the number {pad}, its embeddings have "
-            f"{size}: it was added to the tokenizer alone; name a pad_token that the model has, as its EOS, or none"
+            f"policy.model={config.policy.model!r}: its pad token {text.tokenizer.pad_token!r} has "
+            f"the number {pad}, its embeddings have "
+            f"{size}: it was added to the tokenizer alone; name a pad_token "
+            "that the model has, as its EOS, or none"
         )
     for example in examples:
         ids = text.prompt_ids(example.prompt)
         longest = max(longest, len(ids))
         if size is not None and max([*ids, text.eos]) >= size:
             raise InputError(
-                f"policy.model={config.policy.model!r}: its tokenizer gives token {max([*ids, text.eos])}, its embeddings have {size}; "
+                f"policy.model={config.policy.model!r}: its tokenizer gives token "
+                f"{max([*ids, text.eos])}, its embeddings have {size}; "
                 "tokenizer and weights do not belong together"
             )
     answer = config.eval.max_new_tokens
     if answer is not None and text.context is not None and longest + answer > text.context:
         raise InputError(
-            f"eval.max_new_tokens={answer} behind a prompt of {longest} tokens is more than the {text.context} that "
+            f"eval.max_new_tokens={answer} behind a prompt of {longest} tokens "
+            f"is more than the {text.context} that "
             f"{config.policy.model} can read; allowed up to {text.context - longest}"
         )
 
@@ -119,7 +123,8 @@ def answer_one_row(
             refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)
         ):
             raise InputError(
-                f"arm {arm!r} cannot answer a real prompt: {result.error} (pool.unready: warn goes on all the same)"
+                f"arm {arm!r} cannot answer a real prompt: {result.error} "
+                "(pool.unready: warn goes on all the same)"
             )
         say(f"warning: arm {arm!r} does not answer now: {result.error}")
 
@@ -132,7 +137,8 @@ def check_disk(out: Path, needed: float) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"--out {out}: {_size(free)} are free there, and checkpoints and ledger of this run take about {_size(needed)}; "
+            f"--out {out}: {_size(free)} are free there, and checkpoints and ledger of this run "
+            f"take about {_size(needed)}; "
             "give a directory on a larger disk"
         )
 

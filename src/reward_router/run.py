@@ -274,7 +274,7 @@ class _Run:
         settings = self.config.eval
         sets = {GOLD: self.held_out, "gold_test": self.test}
         measured = {name: examples for name, examples in sets.items() if examples}
-        kinds = {}
+        kinds: dict[str, tuple[list[Example], int]] = {}
         if settings.greedy:
             kinds |= {name: (examples, 0) for name, examples in measured.items()}
         if settings.samples:

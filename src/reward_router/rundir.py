@@ -123,7 +123,8 @@ class RunDir:
             k = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise InputError(
-                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} here{more}; a run goes on unchanged"
+                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} "
+                f"here{more}; a run goes on unchanged"
             )
 
     def _with_defaults(self, before: str) -> Any:
@@ -323,7 +324,8 @@ def explained(path: Path) -> Iterator[None]:
     except _disk_errors() as error:
         why = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{path} cannot be written: {why}; nothing before it is lost: make room and use --resume"
+            f"{path} cannot be written: {why}; nothing before it is lost: make "
+            "room and use --resume"
         ) from None
 
 

@@ -43,7 +43,8 @@ def refuse_secrets(options: Mapping[str, Any], what: str) -> None:
             raise InputError(f"{what}: the value of {path} looks like a secret; {_ALLOWED}")
         if key == "key_env" and not VARIABLE.fullmatch(value):
             raise InputError(
-                f"{what}: {path} is no name of an environment variable (its value is not shown); {_ALLOWED}"
+                f"{what}: {path} is no name of an environment variable (its "
+                f"value is not shown); {_ALLOWED}"
             )
 
 

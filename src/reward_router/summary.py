@@ -189,7 +189,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if cut := summary["counts"]["truncated"]:
         say(
             console,
-            f"cut      {cut} sampled responses by the token limit; {TRUNCATED[summary['truncated']]}",
+            f"cut      {cut} sampled responses by the token limit; "
+            f"{TRUNCATED[summary['truncated']]}",
         )
     for accepted in summary.get("accepted_changes", []):
         say(
@@ -204,7 +205,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         low, high = r["ci95"]
         say(
             console,
-            f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
+            f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, "
+            f"{high:+.2f}] over {r['n']} decisions",
         )
     show_facts(summary, console)
 
@@ -217,17 +219,24 @@ def show_facts(summary: dict[str, Any], console: Console) -> None:
 def committee_line(c: dict[str, Any]) -> str:
     """How the committee judged, in two lines."""
     share, counts, gate = c["asked_share"], c["counts"], c["gate"]
-    first = f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two {share['2']:.0%}, three or more {share['3']:.0%}"
+    first = (
+        f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two "
+        f"{share['2']:.0%}, three or more {share['3']:.0%}"
+    )
     state = (
         "votes, not fitted yet" if c["voting"] else f"plays, in the order {', '.join(c['order'])}"
     )
     if not c["voting"] and not c["playing"]:
         state = f"gated: {c['order'][-1]} judges alone"
     if gate:
-        state += f" (gain out of fold {100 * gate['gain']:+.1f} pp, lower bound {100 * gate['lower']:+.1f})"
+        state += (
+            f" (gain out of fold {100 * gate['gain']:+.1f} pp, lower bound "
+            f"{100 * gate['lower']:+.1f})"
+        )
     low = f"; {counts['below']} pairs below min_confidence" if counts["below"] else ""
     return (
-        f"committee {first}\n          {counts['rows']} labels from {counts['labelled']} units, {len(c['refits'])} refits; {state}; "
+        f"committee {first}\n          {counts['rows']} labels from {counts['labelled']} units, "
+        f"{len(c['refits'])} refits; {state}; "
         f"price {c['price']:.3g}{low}"
     )
 

@@ -107,7 +107,10 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
 
 def render(runs: dict[str, Evidence]) -> str:
     """The page as HTML text."""
-    lead = "Each run's own figures; a difference between two runs is more than noise where their intervals of change lie apart."
+    lead = (
+        "Each run's own figures; a difference between two runs is more than noise where their "
+        "intervals of change lie apart."
+    )
     warned = "".join(
         f'<div class="verdict worse"><b>{escape(w[0].upper() + w[1:])}.</b></div>'
         for w in warnings(runs)

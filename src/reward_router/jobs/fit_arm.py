@@ -74,7 +74,8 @@ def fit_arm(
         for category in categories:
             if category not in known:
                 raise InputError(
-                    f"--head {name}: no pair has the category {category!r}{nearest(category, known)}"
+                    f"--head {name}: no pair has the category "
+                    f"{category!r}{nearest(category, known)}"
                 )
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
@@ -234,11 +235,15 @@ def card_text(about: Mapping[str, Any]) -> str:
     lines = [
         "# Reward heads",
         "",
-        f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned by `reward-router fit-arm` from",
-        f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest {data['digest'][:12]}).",
+        f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned "
+        "by `reward-router fit-arm` from",
+        f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest "
+        f"{data['digest'][:12]}).",
         "",
-        "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds of prompts; every prompt",
-        "counts alike). Figures beyond the categories a head was learned from say how it does where it does not belong.",
+        "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds "
+        "of prompts; every prompt",
+        "counts alike). Figures beyond the categories a head was learned from say how it does "
+        "where it does not belong.",
         "",
         "| head | learned from | " + " | ".join(categories) + " | correlation with length |",
         "|---|---|" + "---|" * (len(categories) + 1),

@@ -41,7 +41,8 @@ def gold_pairs(
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:
         raise InputError(
-            f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column"
+            f"data {config.data.source}: no prompt has gold; give "
+            "data.answer_kind and an answer column"
         )
     policy, n = Policy(config.policy, config.train, config.seed), config.policy.n_responses
     examples = balanced(
@@ -72,7 +73,8 @@ def gold_pairs(
     if not rows:
         why = f" ({left_out})" if cut else ""
         raise InputError(
-            f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer{why}"
+            f"data {config.data.source}: of {len(examples)} prompts none got a "
+            f"right and a wrong answer{why}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -117,7 +117,8 @@ def _tree(
         raise InputError(f"--arm: two arms are called {twice[0]!r}; write NAME=MODEL")
     if len(arms) == 1:
         raise InputError(
-            f"--arm {arms[0]['name']}: one arm leaves nothing to route; give two or more, or none for the packaged ones"
+            f"--arm {arms[0]['name']}: one arm leaves nothing to route; give "
+            "two or more, or none for the packaged ones"
         )
     section: dict[str, Any] = {"source": data}
     if found.answer_kind:
@@ -137,7 +138,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair.",
     }
     lines = [
-        "# Made by `reward-router init`. What it will take: reward-router train THIS.yaml --dry-run",
+        "# Made by `reward-router init`. What it will take: reward-router "
+        "train THIS.yaml --dry-run",
         "# Every key and its default: docs/configuration.md.",
     ]
     for name, section in tree.items():
@@ -149,7 +151,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     if "arms" not in tree:
         lines += [
             "",
-            "# No arms are named: the seven packaged ones judge (length, grammar, relevance ...). Yours, for example:",
+            "# No arms are named: the seven packaged ones judge (length, "
+            "grammar, relevance ...). Yours, for example:",
         ]
         lines += [
             "# arms:",
@@ -157,15 +160,18 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
             "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
         ]
     payoff = (
-        "# payoff: probe, because the data has answers: does the arm put right answers above wrong ones? (docs/training.md)"
+        "# payoff: probe, because the data has answers: does the arm put right answers above wrong "
+        "ones? (docs/training.md)"
         if gold
         else "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy. An `answer` column and "
-        "data.answer_kind\n# make it probe; {name: python, path: my_payoff.py:score} is a function of yours."
+        "data.answer_kind\n# make it probe; {name: python, path: "
+        "my_payoff.py:score} is a function of yours."
     )
     lines += ["", payoff]
     if gold and tree["data"]["source"] != EMBEDDED:
         lines.append(
-            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: null} trains on all of them."
+            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: "
+            "null} trains on all of them."
         )
     lines += [
         "",
@@ -177,14 +183,20 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
 
 def _data_comment(tree: dict[str, Any], found: Found) -> str:
     if tree["data"]["source"] == EMBEDDED:
-        return "The packaged prompts, with rules that verify the answers. Your own: a file with a column `prompt` (and `answer`)."
+        return (
+            "The packaged prompts, with rules that verify the answers. Your own: a file with a "
+            "column `prompt` (and `answer`)."
+        )
     kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
     answers = (
         f"answers compared as {found.answer_kind}"
         if found.answer_kind
         else "no answers, so no gold"
     )
-    return f"Your prompts: {kinds}; {answers}. Other column names: columns: {{prompt: question, answer: solution}}."
+    return (
+        f"Your prompts: {kinds}; {answers}. Other column names: columns: "
+        f"{{prompt: question, answer: solution}}."
+    )
 
 
 def write(out: Path, text: str, force: bool) -> Path:

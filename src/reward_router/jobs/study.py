@@ -31,7 +31,10 @@ from reward_router.types import Float
 LABELS = (
     "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
 )
-LINUCB = "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, center: true, intercept: 1.0}"
+LINUCB = (
+    "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, "
+    "center: true, intercept: 1.0}"
+)
 EQUAL_CALLS = "train.batches_per_iteration=20"  # one arm a prompt: about as many calls as the committee's eight steps
 
 

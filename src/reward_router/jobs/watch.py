@@ -79,7 +79,8 @@ def _head(run: RunDir, records: list[Json]) -> list[str]:
     if records and records[-1].get("look"):
         look = records[-1]["look"]
         lines.append(
-            f"last look: gold {look['gold']:.3f} on train prompts (base model {look['base']:.3f}, best {look['best']:.3f})"
+            f"last look: gold {look['gold']:.3f} on train prompts (base model {look['base']:.3f}, "
+            f"best {look['best']:.3f})"
         )
     if records and records[-1].get("resting"):
         lines.append(f"resting after failures: {', '.join(records[-1]['resting'])}")

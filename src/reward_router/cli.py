@@ -1,4 +1,7 @@
-"""The command line: every command calls one function below; bad input is one line and exit code 2, never a traceback."""
+"""The command line: every command is one function below, and calls one function of the package.
+
+Bad input is one line and exit code 2, never a traceback.
+"""
 
 import os
 import sys
@@ -33,9 +36,8 @@ MAIN = os.environ.get("RANK", "0") == "0"
 console = plain_console(quiet=not MAIN)
 
 INTERRUPTED = 130
-_UsageError: Any = typer.BadParameter.__bases__[
-    0
-]  # typer carries its own copy of click's, or click's itself
+# typer carries its own copy of click's exceptions, or click's itself: the base class is the same.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 Source = Annotated[
     str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")
@@ -70,7 +72,7 @@ def root(
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -79,7 +81,9 @@ def train(
     accept_changes: Annotated[
         bool,
         typer.Option(
-            help="with --resume: go on though data, weights, code or versions changed, and record it"
+            help=(
+                "with --resume: go on though data, weights, code or versions changed, and record it"
+            ),
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
@@ -143,10 +147,10 @@ def init(
     asks = sys.stdin.isatty() and data is None and not arm and policy is None
     if asks:
         data = typer.prompt("Prompts (file, Hub name, or embedded)", default="embedded")
-        told = typer.prompt(
+        typed = typer.prompt(
             "Reward models, NAME=MODEL, parted by blanks (nothing: the packaged ones)", default=""
         )
-        arm = told.split()
+        arm = typed.split()
         policy = typer.prompt("Model to train", default="smollm2-135m-instruct")
     if data is None:
         raise InputError(
@@ -169,7 +173,7 @@ def presets() -> None:
 
 
 @app.command()
-def bestofn(
+def bestofn(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -204,7 +208,9 @@ def bestofn(
         bool, typer.Option(help="score everything with every arm, for the table")
     ] = True,
 ) -> None:
-    """Best of n: the reward model that the router picks chooses one of n responses to each prompt; nobody is trained."""
+    """Best of n: the reward model that the router picks chooses one of n responses to each prompt;
+    nobody is trained.
+    """
     settings = [*(set_ or []), *([f"measure={measure}"] if measure else [])]
     settled = configuration.load(config, preset, settings)
     from reward_router.bestofn.run import Files
@@ -236,7 +242,9 @@ def study(
     ] = "0/1",
     set_: Settings = None,
 ) -> None:
-    """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and prompts."""
+    """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and
+    prompts.
+    """
     from reward_router.jobs.study import study as run_study
 
     mine, _, of = part.partition("/")
@@ -246,7 +254,7 @@ def study(
 
 
 @app.command("gold-pairs")
-def gold_pairs(
+def gold_pairs(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -261,7 +269,9 @@ def gold_pairs(
         str | None, typer.Option(help="of the data; none: the configuration's")
     ] = None,
 ) -> None:
-    """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own wrong ones."""
+    """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own
+    wrong ones.
+    """
     from reward_router.jobs.gold_pairs import gold_pairs as write
 
     if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
@@ -292,7 +302,9 @@ def fit_arm(
     ] = "all-minilm-l6-v2",
     seed: Annotated[int, typer.Option(min=0, help="of the folds of prompts")] = 0,
 ) -> None:
-    """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence encoder."""
+    """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence
+    encoder.
+    """
     from reward_router.jobs.fit_arm import fit_arm as fit
     from reward_router.jobs.fit_arm import parse_heads
 
@@ -309,7 +321,9 @@ def fit_prior(
     out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
     resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
 ) -> None:
-    """Learn from labelled pairs what each reward model is good at: a prior that routers start from."""
+    """Learn from labelled pairs what each reward model is good at: a prior that routers start
+    from.
+    """
     from reward_router.offline import settings
 
     settled = settings.load(config, set_ or [])
@@ -348,7 +362,9 @@ def watch(
     every: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
     once: Annotated[bool, typer.Option(help="look once and stop")] = False,
 ) -> None:
-    """Show a run live in the terminal, from the files in its directory: how far it is, who judges, what it learns."""
+    """Show a run live in the terminal, from the files in its directory: how far it is, who judges,
+    what it learns.
+    """
     from reward_router.jobs.watch import watch as show_live
 
     show_live(folder, console, every, once)
@@ -369,7 +385,7 @@ def compare(
 
 
 @app.command("eval")
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of the command
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
@@ -392,7 +408,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
-    """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
+    """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with
+    intervals.
+    """
     from reward_router.jobs.evaluate_run import WantedData, held_out
     from reward_router.jobs.evaluate_run import evaluate as measure
 
@@ -407,28 +425,37 @@ def export(
         Path, typer.Argument(metavar="OUT", help="a new directory for the merged model")
     ],
 ) -> None:
-    """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
+    """Merge a run's adapter into the base weights: safetensors and tokenizer, as
+    AutoModelForCausalLM reads them.
+    """
     from reward_router.jobs.export import export as merge
 
     say(console, f"model    {merge(run, out)}")
 
 
 class _ManyFiles(TyperCommand):
-    """``--train A B --test C`` as ``--train A --train B --test C``: an option here takes all words up to the next one."""
+    """Reads ``--train A B --test C`` as ``--train A --train B --test C``.
+
+    Each of these two options takes all words up to the next option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        option, spread = "", list[str]()
+        option = ""
+        repeated: list[str] = []
         for word in args:
+            if word in ("--train", "--test"):
+                option = word
+                continue
             if word.startswith("-"):
-                option = word if word in ("--train", "--test") else ""
-                spread += [] if option else [word]
-            else:
-                spread += [option, word] if option else [word]
-        return super().parse_args(ctx, spread)
+                option = ""
+            if option:
+                repeated.append(option)
+            repeated.append(word)
+        return super().parse_args(ctx, repeated)
 
 
 @app.command(cls=_ManyFiles)
-def replay(
+def replay(  # noqa: PLR0913 - the options of the command
     files: Annotated[
         list[str] | None,
         typer.Argument(
@@ -472,16 +499,18 @@ def replay(
         bool, typer.Option("--keep-shared", help="learn also from rows whose prompt is judged")
     ] = False,
 ) -> None:
-    """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
+    """Would routing pay here? Routers, committees and baselines on recorded scores, without a
+    model.
+    """
     from reward_router.artifacts import demo_scores
     from reward_router.replay.run import replay as run_replay
 
-    given = [
-        str(demo_scores()) if name == "demo" and not Path(name).exists() else name
-        for name in files or []
-    ]
+    sources = []
+    for name in files or []:
+        is_packaged = name == "demo" and not Path(name).exists()
+        sources.append(str(demo_scores()) if is_packaged else name)
     result = run_replay(
-        given,
+        sources,
         router,
         arms,
         drop_arms,
@@ -508,7 +537,7 @@ def replay(
 
 
 @arms_app.command("check")
-def arms_check(
+def arms_check(  # noqa: PLR0913 - the options of the command
     config: Annotated[
         str, typer.Argument(metavar="CONFIG.yaml", help="a configuration file or a preset's name")
     ],
@@ -534,7 +563,9 @@ def arms_check(
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
-    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
+    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit
+    code 1: an arm failed on all rows.
+    """
     from reward_router.jobs.arms_check import LabelledPairs, check_config
 
     preset = config if config in configuration.presets() else None
@@ -552,9 +583,9 @@ def ledger_check(
     """Read a ledger from end to end; exit code 1 where something in it is not whole."""
     from reward_router.ledger import check_ledger
 
-    found = check_ledger(file)
-    say(console, str(found), wrap=False, lines=True)
-    if not found.ok:
+    state = check_ledger(file)
+    say(console, str(state), wrap=False, lines=True)
+    if not state.ok:
         raise typer.Exit(1)
 
 
@@ -605,7 +636,10 @@ def main() -> None:
 
 
 def _note(what: str) -> None:
-    """What a user should read, such as what was left out of the data: one line on stderr, from the first process of a launch."""
+    """Say on stderr what a user should read, such as what was left out of the data.
+
+    It is one line, from the first process of a launch only.
+    """
     if MAIN:
         text = f"reward-router: {' '.join(what.split())}"
         say(plain_console(stderr=True), text, "yellow", wrap=False)

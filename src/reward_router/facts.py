@@ -90,7 +90,8 @@ LONGER = 1.5
 def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     """What probably brought a change of gold about, or kept one away; empty where nothing stands out.
 
-    ``words``: mean words of a response at the beginning and at the end of training, where they are known.
+    ``words``: mean words of a response at the beginning and at the end of training, where they are
+    known.
     """
     table = headline_gold(summary)
     if table is None:
@@ -126,7 +127,8 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     _, high = r.get("ci95") or (None, None)
     if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
         found.append(
-            f"the router was paid against the truth: its payoff has correlation {r['r']:+.2f} with gold"
+            "the router was paid against the truth: its payoff has correlation "
+            f"{r['r']:+.2f} with gold"
         )
     if (summary.get("counts") or {}).get("pairs") == 0:
         found.append("no pair was trained on: the arms told no two responses apart")
@@ -179,7 +181,10 @@ def kept(summary: Json) -> str:
             f"the base model: no step of {found['last_step']} looked better on "
             f"{found['prompts']} train prompts"
         )
-    looked = f"{found['gold']:.3f} on {found['prompts']} train prompts, {found['base']:.3f} of the base model"
+    looked = (
+        f"{found['gold']:.3f} on {found['prompts']} train prompts, "
+        f"{found['base']:.3f} of the base model"
+    )
     return f"the adapter of step {found['step']} of {found['last_step']} ({looked})"
 
 
@@ -254,7 +259,10 @@ def calls(summary: Json) -> str:
     )
     if made["all_arms"] and summary["n_arms"] > 1:
         share = made["made"] / made["all_arms"]
-        text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"
+        text += (
+            f", {share:.0%} of the {made['all_arms']:,} that all "
+            f"{summary['n_arms']} arms would take"
+        )
     price = made.get("price")
     text += f", at a price of {price:,.4g}" if price is not None and price != made["made"] else ""
     more = [

@@ -1,8 +1,9 @@
 """What a user's configuration leaves out and only its data can say: payoff, held-out prompts, which adapter is kept, sizes on a GPU.
 
-The schema's defaults are sizes that a laptop finishes with. What follows here depends on the data (has it answers?) and on the
-machine, and is written into the resolved configuration, so that a run directory says it and `--resume` finds it. Packaged presets
-are whole and pass as they are. Each choice is told in one line.
+The schema's defaults are sizes that a laptop finishes with. What follows here depends on the data
+(has it answers?) and on the machine, and is written into the resolved configuration, so that a run
+directory says it and `--resume` finds it. Packaged presets are whole and pass as they are. Each
+choice is told in one line.
 """
 
 from collections.abc import Callable, Sequence
@@ -145,8 +146,9 @@ def _given(whole: Tree, name: str) -> bool:
 def gpu_sizes(memory_gib: float, weights: float) -> dict[str, Any]:
     """Larger settings for a GPU of so much memory and a policy of so many ``weights`` (0: unknown, taken for 1.5 thousand million).
 
-    The model in bfloat16 takes 2 bytes a weight; what is left bounds the pairs a forward pass (about 1.5 GiB each at 512 tokens for a
-    model of 7 thousand million weights, in proportion to the square root of its size for smaller ones).
+    The model in bfloat16 takes 2 bytes a weight; what is left bounds the pairs a forward pass
+    (about 1.5 GiB each at 512 tokens for a model of 7 thousand million weights, in proportion to
+    the square root of its size for smaller ones).
 
     >>> gpu_sizes(80, 135e6)["train.micro_batch"], gpu_sizes(24, 7e9)["train.micro_batch"]
     (16, 4)

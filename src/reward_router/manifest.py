@@ -1,7 +1,8 @@
 """What a run is made of beside its options, written when it begins and compared when it is resumed.
 
-A run whose prompts, weights, code or packages change in the middle is two runs in one directory, and no figure of it means
-anything. So ``manifest.json`` holds a digest of each, and `changes` names what differs. Options are compared by `RunDir.check`.
+A run whose prompts, weights, code or packages change in the middle is two runs in one directory,
+and no figure of it means anything. So ``manifest.json`` holds a digest of each, and `changes` names
+what differs. Options are compared by `RunDir.check`.
 """
 
 import hashlib

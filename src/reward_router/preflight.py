@@ -1,8 +1,9 @@
 """Before the first step: what cannot work is said in one line, not found out by a traceback after minutes.
 
-Checked are the policy (EOS, roles, context, vocabulary, weights that its checkpoint lacks), the arms (weights, outputs to be chosen,
-templates, one real row), and the disk. All of it but the real row needs no weights in memory, so that ``--dry-run`` can do it too.
-Left out: whether a model fits the memory, which `estimate` reckons.
+Checked are the policy (EOS, roles, context, vocabulary, weights that its checkpoint lacks), the
+arms (weights, outputs to be chosen, templates, one real row), and the disk. All of it but the real
+row needs no weights in memory, so that ``--dry-run`` can do it too. Left out: whether a model fits
+the memory, which `estimate` reckons.
 """
 
 import re
@@ -110,7 +111,8 @@ def answer_one_row(
 ) -> None:
     """Ask every arm about a few real prompts; InputError for one that can answer none of them.
 
-    ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only warn: that may pass.
+    ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only
+    warn: that may pass.
     """
     places = sorted({0, len(examples) // 2, len(examples) - 1}) if examples else []
     prompts: list[Prompt] = [examples[i].prompt for i in places[:ROWS]]

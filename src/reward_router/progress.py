@@ -1,7 +1,8 @@
 """What a run shows: lines, tables, a progress line that says how long is left, and the clock behind the figures.
 
-Whatever is printed on a console is printed from here, literally: names of arms, categories and paths are never read as markup,
-so ``[/short]`` or ``:smile:`` in a name stands there as it was written.
+Whatever is printed on a console is printed from here, literally: names of arms, categories and
+paths are never read as markup, so ``[/short]`` or ``:smile:`` in a name stands there as it was
+written.
 """
 
 import time
@@ -176,8 +177,9 @@ def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0)
 class Show:
     """One line at the bottom of a terminal: what is going on, how far the run is, what is left. A line per piece of work elsewhere.
 
-    What is left is reckoned by kind of work (a step, a look, an evaluation): `time_left`. The line and what is printed above it
-    are cut to the terminal's width and never wrap; everything is in metrics.jsonl.
+    What is left is reckoned by kind of work (a step, a look, an evaluation): `time_left`. The line
+    and what is printed above it are cut to the terminal's width and never wrap; everything is in
+    metrics.jsonl.
     """
 
     def __init__(
@@ -242,7 +244,8 @@ class Show:
     def advance(self, line: str, kind: str = "step", once: float = 0.0) -> None:
         """One piece of work done; its line, with an estimate of what is left.
 
-        ``once``: seconds of it that no other piece will take (models were loaded that stay in memory).
+        ``once``: seconds of it that no other piece will take (models were loaded that stay in
+        memory).
         """
         now = time.perf_counter()
         self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
@@ -298,9 +301,10 @@ def time_left(
 ) -> float:
     """Seconds that the work left will take. O(pieces done).
 
-    ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``: kind -> work in one piece (1
-    where it is not named). A kind that was seen takes what it took, the first time left out as soon as there is another: models
-    are loaded and caches filled then. One that was not seen takes its cost at the speed of all that was.
+    ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``:
+    kind -> work in one piece (1 where it is not named). A kind that was seen takes what it took,
+    the first time left out as soon as there is another: models are loaded and caches filled then.
+    One that was not seen takes its cost at the speed of all that was.
 
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0

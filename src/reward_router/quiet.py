@@ -1,8 +1,9 @@
 """What libraries print about themselves: bars of their own, notes to their callers, advice. Switched off at the command line's door.
 
-A run has one display, and what it prints is for its user. `hush` is the only place where others are silenced; it must come before they
-are imported, because most of it is environment variables that they read then. What the user's own code warns of is shown, one
-line each, and so is what was left out of the data (`DataWarning`). ``--verbose``, or the variable below, leaves everything on; a
+A run has one display, and what it prints is for its user. `hush` is the only place where others are
+silenced; it must come before they are imported, because most of it is environment variables that
+they read then. What the user's own code warns of is shown, one line each, and so is what was left
+out of the data (`DataWarning`). ``--verbose``, or the variable below, leaves everything on; a
 variable that is set already, and ``python -W``, are left as they are.
 """
 

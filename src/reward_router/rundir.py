@@ -1,7 +1,8 @@
 """A run's directory: what is in it, checkpoints that are whole or absent, and resuming from the last one.
 
-``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies there. A checkpoint is
-written beside its place, flushed, and renamed; events after it leave the ledger (`Ledger.rewind`) when a run resumes.
+``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies
+there. A checkpoint is written beside its place, flushed, and renamed; events after it leave the
+ledger (`Ledger.rewind`) when a run resumes.
 """
 
 import contextlib
@@ -54,7 +55,8 @@ class RunDir:
                 )
             if not kept.is_file():
                 raise InputError(
-                    f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out"
+                    f"--resume {self.path}: there is no run here (no "
+                    "config.yaml); leave --resume out"
                 )
             try:
                 before = kept.read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """Secrets come from the environment only: values that look like one are refused, and those in use never reach a message.
 
-A configuration names the *variable* (``key_env: OPENAI_API_KEY``), never the value, because the resolved configuration lies in every run
-directory. Left out: secrets without a known form under an innocent key; nothing can tell them from any other text.
+A configuration names the *variable* (``key_env: OPENAI_API_KEY``), never the value, because the
+resolved configuration lies in every run directory. Left out: secrets without a known form under an
+innocent key; nothing can tell them from any other text.
 """
 
 import os

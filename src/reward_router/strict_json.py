@@ -1,7 +1,8 @@
 """JSON that every reader takes: a number that is not finite is written as null, never as NaN or Infinity.
 
-Python writes bare ``NaN``, which no JSON standard knows: jq, browsers, pandas and Go refuse the whole file. Everything that this
-program leaves for others goes through :func:`dumps`. Left out: reading, which `json.loads` does, and which takes older files too.
+Python writes bare ``NaN``, which no JSON standard knows: jq, browsers, pandas and Go refuse the
+whole file. Everything that this program leaves for others goes through :func:`dumps`. Left out:
+reading, which `json.loads` does, and which takes older files too.
 """
 
 import json

@@ -36,8 +36,9 @@ def model_hash(model: Any) -> str:
 def arms_table(parts: Parts) -> dict[str, Any]:
     """Per arm: share of decisions and of units it judged, overall and per category; mean payoff, calls, failures and rest.
 
-    ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds) its own, a fallback's too.
-    ``failed``: its failures. ``rested``: decisions that were made while it rested.
+    ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds)
+    its own, a fallback's too. ``failed``: its failures. ``rested``: decisions that were made while
+    it rested.
     """
     decisions, calls = (
         parts.dispatcher.ledger.decisions(contexts=False),
@@ -98,8 +99,8 @@ def total_price(parts: Parts) -> float:
 def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
 
-    An arm orders the responses to a prompt where at least two of its scores are numbers. Where all arms judge together, or a
-    committee does, every arm asked that did so has judged. O(calls).
+    An arm orders the responses to a prompt where at least two of its scores are numbers. Where all
+    arms judge together, or a committee does, every arm asked that did so has judged. O(calls).
     """
     said: dict[tuple[int, str], dict[int, set[str]]] = {}
     numbers: Counter[tuple[int, str, int]] = Counter()

@@ -1,7 +1,8 @@
 """Without gold: how often an arm that took no part in training likes the response after training better than the one before.
 
-The arm (``eval.arm``) is loaded once, at the end of a run, and scores the held-out responses that samples.jsonl holds: two calls a
-prompt and sample. It says what that arm likes, not what is right; routers, trainer and ledger never see it.
+The arm (``eval.arm``) is loaded once, at the end of a run, and scores the held-out responses that
+samples.jsonl holds: two calls a prompt and sample. It says what that arm likes, not what is right;
+routers, trainer and ledger never see it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,8 @@ Row = Mapping[str, Any]
 def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     """{arm, samples, all: {n, rate, ci95, ties}, and each category}; None where nothing was answered on both sides.
 
-    A win counts 1, a tie or an equal response one half; several samples of a prompt are averaged first, and the 95 % interval is over
-    prompts. RunError where the arm cannot score.
+    A win counts 1, a tie or an equal response one half; several samples of a prompt are averaged
+    first, and the 95 % interval is over prompts. RunError where the arm cannot score.
     """
     spec = evaluation_spec(config)
     pairs = _pairs(rows)

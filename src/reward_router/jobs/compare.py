@@ -1,7 +1,7 @@
 """``reward-router compare RUN RUN...``: several runs on one page and in one table, from what their directories hold.
 
-Runs are compared as they are: where their held-out prompts or their policies differ, that is said, because then their gold does not
-compare. Nothing is measured again.
+Runs are compared as they are: where their held-out prompts or their policies differ, that is said,
+because then their gold does not compare. Nothing is measured again.
 """
 
 import math
@@ -191,7 +191,10 @@ def _shares(runs: dict[str, Evidence]) -> str:
         [judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()]
         for arm in arms
     ]
-    what = "Per cent of each run's decisions that an arm judged; an empty cell: the run does not have it."
+    what = (
+        "Per cent of each run's decisions that an arm judged; an empty cell: "
+        "the run does not have it."
+    )
     return page.figure(
         "", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide"
     )

@@ -1,7 +1,8 @@
 """What a run will take, before it starts: memory, calls and time, from the sizes alone. Nothing is loaded but configs.
 
-Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 % (sampling, scoring), on a CPU
-over 80 % of the speed of a matrix product measured now. It is an estimate of an idle machine: expect a factor of two either way.
+Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 %
+(sampling, scoring), on a CPU over 80 % of the speed of a matrix product measured now. It is an
+estimate of an idle machine: expect a factor of two either way.
 """
 
 import math
@@ -187,7 +188,8 @@ def throughput(config: Config) -> tuple[float, str]:
 def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     """What `assemble` checks before the first step, without loading the policy; InputError where the run could not start.
 
-    Models that are not on this disk, and arms too large for half of its free memory, are named and not asked.
+    Models that are not on this disk, and arms too large for half of its free memory, are named and
+    not asked.
     """
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
@@ -257,7 +259,8 @@ def show_estimate(config: Config, console: Console) -> None:
         phase = max(e["seconds"], key=lambda name: e["seconds"][name])
         say(
             console,
-            f"long     more than an hour; most of it goes into {phase}: less of {CUTS[phase]} cuts it",
+            f"long     more than an hour; most of it goes into {phase}: less of "
+            f"{CUTS[phase]} cuts it",
             "yellow",
         )
     say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")

@@ -1,9 +1,11 @@
 """``fit-arm``: small reward models from preference pairs, in seconds: Bradley-Terry heads on a frozen sentence encoder.
 
-    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2,   features scaled to unit variance
+    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2,   features scaled
+    to unit variance
 
-c_p gives every prompt the same weight, however many pairs it has. The ridge is chosen by accuracy over folds of prompts,
-and the accuracy that the card states is that of prompts the head had not seen. Left out: tuning the encoder.
+c_p gives every prompt the same weight, however many pairs it has. The ridge is chosen by accuracy
+over folds of prompts, and the accuracy that the card states is that of prompts the head had not
+seen. Left out: tuning the encoder.
 """
 
 import hashlib
@@ -60,8 +62,9 @@ def fit_arm(
 ) -> dict[str, Any]:
     """Learn heads from the preference pairs of ``sources`` and write the artifact into ``out``; returns what its card says.
 
-    ``heads``: name -> the categories it learns from; empty: one head, of all pairs, with the name of the first source.
-    InputError: no pairs, an unknown category, fewer than ten prompts a head, an ``out`` that holds something else.
+    ``heads``: name -> the categories it learns from; empty: one head, of all pairs, with the name
+    of the first source. InputError: no pairs, an unknown category, fewer than ten prompts a head,
+    an ``out`` that holds something else.
     """
     if out.exists() and (
         not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())

@@ -1,8 +1,9 @@
 """Preference data out of nothing but prompts with gold: the policy's own right answers against its own wrong ones.
 
-What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that will be judged, before any
-training. It costs samples and no human: a rule or a known answer decides. Left out: prompts that the policy always or never
-gets right, which say nothing of an arm; they are counted.
+What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that
+will be judged, before any training. It costs samples and no human: a rule or a known answer
+decides. Left out: prompts that the policy always or never gets right, which say nothing of an arm;
+they are counted.
 """
 
 from collections.abc import Sequence
@@ -34,9 +35,10 @@ def gold_pairs(
 ) -> int:
     """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
 
-    ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of each, at most.
-    ``policy.n_responses`` samples a prompt; cut ones are left out unless ``pairs.truncated: keep``, for no arm decides about
-    them in a run. InputError where no prompt has gold, or no prompt got a right and a wrong answer.
+    ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of
+    each, at most. ``policy.n_responses`` samples a prompt; cut ones are left out unless
+    ``pairs.truncated: keep``, for no arm decides about them in a run. InputError where no prompt
+    has gold, or no prompt got a right and a wrong answer.
     """
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:

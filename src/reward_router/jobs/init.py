@@ -1,8 +1,8 @@
 """``reward-router init``: a commented configuration that runs, from a data file, reward models and a policy.
 
-Everything that can be found out is: whether the file's prompts can be read, whether its answers are numbers, letters, or yes and no,
-what kind of arm a model is. Nothing is loaded but configurations. Left out: what the schema's defaults say (`reward-router train --dry-run`
-shows what they come to).
+Everything that can be found out is: whether the file's prompts can be read, whether its answers are
+numbers, letters, or yes and no, what kind of arm a model is. Nothing is loaded but configurations.
+Left out: what the schema's defaults say (`reward-router train --dry-run` shows what they come to).
 """
 
 import re

@@ -1,8 +1,8 @@
 """The study: routers, single arms, the ensemble and two controls at equal steps and equal prompts, several seeds each.
 
-Every run is a directory of its own under ``out``; finished ones are kept, unfinished ones go on, so an interrupted study is
-resumed by the same command. Gold before training is the same for all and is measured once. Two processes may share the
-work with ``part=(0, 2)`` and ``part=(1, 2)``.
+Every run is a directory of its own under ``out``; finished ones are kept, unfinished ones go on, so
+an interrupted study is resumed by the same command. Gold before training is the same for all and is
+measured once. Two processes may share the work with ``part=(0, 2)`` and ``part=(1, 2)``.
 """
 
 import fnmatch

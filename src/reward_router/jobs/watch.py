@@ -1,6 +1,7 @@
 """``reward-router watch RUN``: a run in a terminal, live, from the files that it writes; it never touches the run.
 
-Read are config.yaml, metrics.jsonl and, once the run has ended, summary.json. The ledger stays closed.
+Read are config.yaml, metrics.jsonl and, once the run has ended, summary.json. The ledger stays
+closed.
 """
 
 import itertools
@@ -39,7 +40,8 @@ def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False
     run = RunDir(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(
-            f"{folder}: no run here (no config.yaml); give the directory a run is written to with --out"
+            f"{folder}: no run here (no config.yaml); give the directory a run "
+            "is written to with --out"
         )
     if once or not console.is_terminal:
         console.print(picture(run, console.width))

@@ -155,7 +155,10 @@ def arm_specs(config: Config) -> list[ArmSpec]:
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:
-    """The arm kept for evaluation only (``eval.arm``); None where there is none, or where gold is it."""
+    """The arm kept for evaluation only (``eval.arm``).
+
+    None where there is none, or where gold is it.
+    """
     kept_out = [arm for arm in config.arms if arm.name == config.eval.arm and arm.kind != "gold"]
     return configured.spec_of(kept_out[0]) if kept_out else None
 
@@ -275,7 +278,9 @@ def assemble(
     examples: list[Example] | None = None,
     begin: Callable[[str], None] | None = None,
 ) -> Parts:
-    """Load everything a run needs; InputError before the first step where something cannot be right.
+    """Load everything a run needs.
+
+    InputError before the first step where something cannot be right.
 
     ``say`` is told what a user should know; ``begin`` (none: ``say``, too) what is being loaded.
     ``examples``: the prompts of ``config.data`` where they are read already.

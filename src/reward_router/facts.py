@@ -1,4 +1,8 @@
-"""What a finished run says in a few lines, on the terminal and at the top of its report. Reads the summary alone; needs no torch."""
+"""What a finished run says in a few lines.
+
+The lines stand on the terminal and at the top of the report. They are made of the summary alone,
+and need no torch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +20,10 @@ NEXT = (
 
 
 def facts(summary: Json) -> list[tuple[str, str]]:
-    """(what, in words) in the order in which a reader asks; what a run does not know is left out."""
+    """(what, in words) rows, in the order in which a reader asks.
+
+    What a run does not know is left out.
+    """
     rows = [
         ("gold", gold(summary)),
         ("win rate", win_rate(summary)),
@@ -67,7 +74,10 @@ def win_rate(summary: Json) -> str:
 
 
 def tone(summary: Json) -> str:
-    """``better``, ``worse`` or ``neither``; empty where gold was not measured (or is not yet: a run that goes on)."""
+    """``better``, ``worse`` or ``neither``, going by the interval of the change.
+
+    Empty where gold was not measured, or not yet: a run may still go on.
+    """
     table = headline_gold(summary)
     found = (summary.get("win_rate") or {}).get("all")
     if table is None and found:
@@ -88,7 +98,9 @@ LONGER = 1.5
 
 
 def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
-    """What probably brought a change of gold about, or kept one away; empty where nothing stands out.
+    """What probably brought a change of gold about, or kept one away.
+
+    Empty where nothing stands out.
 
     ``words``: mean words of a response at the beginning and at the end of training, where they are
     known.
@@ -189,7 +201,10 @@ def kept(summary: Json) -> str:
 
 
 def same_calls(summary: Json) -> str:
-    """What others make of as many calls, from the study that comes with the package; of the default set-up only."""
+    """What others make of as many calls, from the study that comes with the package.
+
+    It is said of the default set-up only.
+    """
     study = summary.get("study")
     if not study:
         return ""
@@ -233,7 +248,10 @@ def trusted(summary: Json) -> str:
 
 
 def share_keys(summary: Json) -> tuple[str, str]:
-    """Keys of an arm's share that tables show, in all and by category: units it judged, or was asked about in a committee."""
+    """Keys of an arm's share that tables show, in all and by category.
+
+    The share is of the units that the arm judged, or was asked about in a committee.
+    """
     rows = summary["arms"].values()
     if summary.get("committee") or any("judged_share" not in row for row in rows):
         return "share", "share_by_category"

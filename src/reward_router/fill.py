@@ -1,4 +1,6 @@
-"""What a user's configuration leaves out and only its data can say: payoff, held-out prompts, which adapter is kept, sizes on a GPU.
+"""What a user's configuration leaves out and only its data can say.
+
+That is the payoff, the held-out prompts, which adapter is kept, and sizes on a GPU.
 
 The schema's defaults are sizes that a laptop finishes with. What follows here depends on the data
 (has it answers?) and on the machine, and is written into the resolved configuration, so that a run
@@ -32,7 +34,10 @@ def load(
     settings: Sequence[str],
     say: Callable[[str], None],
 ) -> Config:
-    """A configuration as `config.load` reads it, a user's own file filled in; ``say`` is told each choice in a line."""
+    """A configuration as `config.load` reads it, with a user's own file filled in.
+
+    ``say`` is told each choice in a line.
+    """
     tree, where = configuration.read(source, preset, settings)
     if source is None:
         return configuration.validate(tree, where)
@@ -83,7 +88,10 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
 
 
 def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None:
-    """Part the prompts by a hash of each, so that a prompt is on one side only, whatever else the file holds."""
+    """Part the prompts by a hash of each.
+
+    A prompt is then on one side only, whatever else the file holds.
+    """
     if not Path(data.source).is_file() or any(mark in data.split for mark in "#[+"):
         return
     train = data.model_copy(update={"split": f"{data.split}#0:{100 - HELD_OUT}"})
@@ -144,7 +152,11 @@ def _given(whole: Tree, name: str) -> bool:
 
 
 def gpu_sizes(memory_gib: float, weights: float) -> dict[str, Any]:
-    """Larger settings for a GPU of so much memory and a policy of so many ``weights`` (0: unknown, taken for 1.5 thousand million).
+    """Larger settings for a GPU.
+
+    Args:
+        memory_gib: of the card.
+        weights: of the policy; 0: unknown, taken for 1.5 thousand million.
 
     The model in bfloat16 takes 2 bytes a weight; what is left bounds the pairs a forward pass
     (about 1.5 GiB each at 512 tokens for a model of 7 thousand million weights, in proportion to

@@ -1,4 +1,6 @@
-"""A time limit on a call into foreign code: a payoff function, a package that starts. Arms have their own (``pool.timeout``).
+"""A time limit on a call into foreign code: a payoff function, a package that starts.
+
+Arms have their own limit (``pool.timeout``).
 
 The call runs in a thread of its own. Python cannot end a thread: one that overran goes on in the
 background and its result is dropped, so the caller can say what happened instead of standing still
@@ -18,7 +20,14 @@ SECONDS = 300.0
 
 
 def within(work: Callable[[], T], what: str, seconds: float | None = None) -> T:
-    """What ``work`` returns or raises; RunError that names ``what`` where it takes longer than ``seconds`` (None: `SECONDS`).
+    """What ``work`` returns or raises, within a time limit.
+
+    Args:
+        work: what is called.
+        what: its name in messages.
+        seconds: how long it may take; None: `SECONDS`.
+
+    RunError where it takes longer.
 
     >>> within(lambda: 2 + 2, "adding")
     4

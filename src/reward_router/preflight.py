@@ -1,4 +1,6 @@
-"""Before the first step: what cannot work is said in one line, not found out by a traceback after minutes.
+"""What cannot work is said before the first step, in one line.
+
+It is not found out by a traceback after minutes.
 
 Checked are the policy (EOS, roles, context, vocabulary, weights that its checkpoint lacks), the
 arms (weights, outputs to be chosen, templates, one real row), and the disk. All of it but the real
@@ -30,16 +32,25 @@ from reward_router.rewards.spec import HEADS, ArmSpec, build, source_of
 from reward_router.rewards.weights import context_of
 
 ROWS = 3
-"""Real prompts that an arm is asked about: the first, the middle one and the last; one of them it must be able to answer."""
+"""Real prompts that an arm is asked about: the first, the middle one and the last.
+
+It must be able to answer one of them.
+"""
 RESPONSES = ["Yes, it is 4.", "I do not know."]
 _AWAY = re.compile(r"(Connection\w*|\w*Timeout\w*|URLError|HTTPError|RemoteDisconnected): ")
-"""What an arm raises whose server is away: that may pass, and the run goes on without it until then."""
+"""What an arm raises whose server is away.
+
+That may pass, and the run goes on without the arm until then.
+"""
 CHECKPOINTS = 3  # two are kept, and a third is written before the oldest goes
 ADAPTER_COPIES = 4  # policy, reference, and the two moments of the optimiser
 
 
 def check_policy(config: Config) -> PolicyText:
-    """How the policy reads prompts; InputError where its tokenizer or its checkpoint cannot serve. Loads no weights."""
+    """How the policy reads prompts.
+
+    InputError where its tokenizer or its checkpoint cannot serve. Loads no weights.
+    """
     policy = config.policy
     torch_device(policy.device)
     tokenizer = load_tokenizer(policy.model, trust_remote_code=policy.trust_remote_code)
@@ -53,7 +64,10 @@ def check_policy(config: Config) -> PolicyText:
 
 
 def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example]) -> None:
-    """InputError where a token of a prompt is none of the model's, or a held-out answer could outgrow the context."""
+    """Check the prompts against the model's vocabulary and its context.
+
+    InputError where a token is none of the model's, or a held-out answer could outgrow the context.
+    """
     if not examples:
         return
     own = model_config(config.policy.model, config.policy.trust_remote_code)
@@ -86,7 +100,10 @@ def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example])
 
 
 def check_models(specs: Sequence[ArmSpec]) -> None:
-    """InputError where an arm's checkpoint lacks weights or its options do not fit the model. No weights are held in memory."""
+    """Check the arms' models without holding weights in memory.
+
+    InputError where a checkpoint lacks weights, or an arm's options do not fit its model.
+    """
     for spec in specs:
         source = source_of(spec)
         if source is None:
@@ -146,7 +163,10 @@ def check_disk(out: Path, needed: float) -> None:
 
 
 def disk_bytes(config: Config, steps: int, prompts: int) -> float:
-    """Bytes that a run will write: checkpoints of the adapters, the adapter itself, contexts in the ledger."""
+    """Bytes that a run will write.
+
+    These are checkpoints of the adapters, the adapter itself, and contexts in the ledger.
+    """
     train = config.train
     adapter = 4.0 * train.lora_r * adapted_width(config)
     units = steps * min(train.batch_prompts, prompts)
@@ -158,7 +178,10 @@ def disk_bytes(config: Config, steps: int, prompts: int) -> float:
 
 
 def adapted_width(config: Config) -> int:
-    """Sum of inputs and outputs over the layers that LoRA adapts; 0 where the model is not at hand."""
+    """Sum of inputs and outputs over the layers that LoRA adapts.
+
+    0 where the model is not at hand.
+    """
     policy, targets = config.policy, config.train.lora_targets
     if not at_hand(policy.model):
         return 0
@@ -176,7 +199,10 @@ def adapted_width(config: Config) -> int:
 
 
 def at_hand(model: str) -> bool:
-    """Whether a model lies on this disk as a directory (or needs none), so that its tensors can be listed without a download."""
+    """Whether a model lies on this disk as a directory, or needs none.
+
+    Then its tensors can be listed without a download.
+    """
     return model == "tiny" or Path(resolve_model(model)).is_dir()
 
 
@@ -201,7 +227,10 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
-    """Whether an arm failed because the service it asks is away; a kind says whether it asks one."""
+    """Whether an arm failed because the service it asks is away.
+
+    A kind says whether it asks one.
+    """
     if not ARMS[spec.kind].remote or result.error is None:
         return False
     return result.away or _AWAY.match(result.error) is not None

@@ -1,4 +1,6 @@
-"""What libraries print about themselves: bars of their own, notes to their callers, advice. Switched off at the command line's door.
+"""What libraries print about themselves is switched off at the command line's door.
+
+That is bars of their own, notes to their callers, and advice.
 
 A run has one display, and what it prints is for its user. `hush` is the only place where others are
 silenced; it must come before they are imported, because most of it is environment variables that
@@ -47,7 +49,10 @@ def wanted(verbose: bool = False) -> bool:
 
 
 def hush(note: Callable[[str], None], verbose: bool = False) -> None:
-    """Silence the libraries, unless it is ``verbose``; ``note`` is given what a user should read, one line each."""
+    """Silence the libraries, unless it is ``verbose``.
+
+    ``note`` is given what a user should read, one line each.
+    """
     shown = warnings.showwarning
     loud = wanted(verbose) or bool(sys.warnoptions)
     if not wanted(verbose):

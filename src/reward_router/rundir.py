@@ -1,4 +1,6 @@
-"""A run's directory: what is in it, checkpoints that are whole or absent, and resuming from the last one.
+"""A run's directory: what is in it, and its checkpoints.
+
+A checkpoint is whole or absent, and a run is resumed from the last one.
 
 ``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies
 there. A checkpoint is written beside its place, flushed, and renamed; events after it leave the
@@ -46,7 +48,10 @@ class RunDir:
         self._made: list[Path] | None = None
 
     def check(self, config: Config, resume: bool) -> None:
-        """InputError, and nothing touched, where a run of ``config`` cannot begin or go on here; says what to do."""
+        """Check that a run of ``config`` can begin here, or go on.
+
+        InputError where it cannot, which says what to do; nothing is touched.
+        """
         kept = self.path / "config.yaml"
         if resume:
             if self.summary.is_file():
@@ -76,7 +81,10 @@ class RunDir:
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
 
     def begin(self, config: Config, manifest: Mapping[str, Any] | None = None) -> None:
-        """Make the directory with the resolved configuration in it, and the manifest of what the run begins with."""
+        """Make the directory, with the resolved configuration in it.
+
+        ``manifest`` is what the run begins with, and is kept beside it.
+        """
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -89,7 +97,10 @@ class RunDir:
         write_atomically(self.manifest, dumps(manifest, indent=2) + "\n")
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """What `write_manifest` kept; None for a run that began before there were manifests. InputError for no JSON."""
+        """What `write_manifest` kept; None for a run that began before there were manifests.
+
+        InputError for no JSON.
+        """
         if not self.manifest.is_file():
             return None
         try:
@@ -105,7 +116,10 @@ class RunDir:
         return found
 
     def abandon(self) -> None:
-        """Take back what :meth:`begin` made: the run never started. Does nothing where this object began none."""
+        """Take back what :meth:`begin` made, because the run never started.
+
+        Does nothing where this object began no run.
+        """
         if self._made is None:
             return
         shutil.rmtree(self.path, ignore_errors=True)
@@ -130,7 +144,10 @@ class RunDir:
             )
 
     def _with_defaults(self, before: str) -> Any:
-        """The options a run began with; keys that came with a later version of this program stand at their defaults."""
+        """The options a run began with.
+
+        Keys that came with a later version of this program stand at their defaults.
+        """
         tree = configuration.parse_yaml(before, "config.yaml")
         try:
             whole = configuration.validate(tree, "config.yaml")
@@ -156,7 +173,10 @@ class RunDir:
         return _json_lines(self.samples)
 
     def write_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep ``rows`` in samples.jsonl, in place of earlier ones of the same ``when`` and ``kind``."""
+        """Keep ``rows`` in samples.jsonl.
+
+        They take the place of earlier ones of the same ``when`` and ``kind``.
+        """
         fresh = {(row["when"], row["kind"]) for row in rows}
         kept = [
             row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
@@ -171,7 +191,10 @@ class RunDir:
     def save_checkpoint(
         self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]
     ) -> None:
-        """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
+        """Write checkpoint ``step`` (steps done) whole or not at all.
+
+        RunError where the disk is full, the older ones stay.
+        """
         from safetensors.torch import save_file
 
         final, partial = (
@@ -209,7 +232,10 @@ class RunDir:
         )
 
     def newest_checkpoint(self, last_seq: int) -> dict[str, Any] | None:
-        """State of the newest checkpoint that is whole and not ahead of the ledger's event ``last_seq``; None: there is none."""
+        """State of the newest checkpoint that is whole; None where there is none.
+
+        It must not be ahead of the ledger's event ``last_seq``.
+        """
         for folder in reversed(self.checkpoints()):
             state = read_state(folder)
             if state is None:
@@ -231,11 +257,17 @@ class RunDir:
         }
 
     def write_progress(self, summary: Mapping[str, Any]) -> None:
-        """Keep what summary.json would say at this checkpoint, for the report of a run that goes on."""
+        """Keep what summary.json would say at this checkpoint.
+
+        The report of a run that goes on is made of it.
+        """
         write_atomically(self.progress, dumps({**summary, "running": True}) + "\n")
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
+        """Write summary.json: from now on this directory is a finished run.
+
+        Its checkpoints are no longer needed and go.
+        """
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         self.progress.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
@@ -272,7 +304,10 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any] | None:
-    """What a checkpoint says of itself; None where its state.json is damaged, so that an older one may serve."""
+    """What a checkpoint says of itself.
+
+    None where its state.json is damaged, so that an older one may serve.
+    """
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -282,7 +317,10 @@ def read_state(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def as_tensors(state: State) -> dict[str, Any]:
-    """Arrays as tensors for a checkpoint, bit for bit; texts become their code points under ``text:NAME``."""
+    """Arrays as tensors for a checkpoint, bit for bit.
+
+    Texts become their code points under ``text:NAME``.
+    """
     import torch
 
     tensors = {}

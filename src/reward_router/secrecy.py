@@ -1,4 +1,6 @@
-"""Secrets come from the environment only: values that look like one are refused, and those in use never reach a message.
+"""Secrets come from the environment only.
+
+Values that look like one are refused, and those in use never reach a message.
 
 A configuration names the *variable* (``key_env: OPENAI_API_KEY``), never the value, because the
 resolved configuration lies in every run directory. Left out: secrets without a known form under an
@@ -32,7 +34,9 @@ HIDDEN = "***"
 
 
 def refuse_secrets(options: Mapping[str, Any], what: str) -> None:
-    """InputError where a key or a value of ``options``, at any depth, holds a secret. The message does not repeat it.
+    """Refuse options that hold a secret, in a key or a value at any depth.
+
+    InputError, whose message does not repeat the secret.
 
     >>> refuse_secrets({"url": "http://localhost:8000", "key_env": "JUDGE_KEY"}, "arm 'judge'")
     """
@@ -53,7 +57,10 @@ _ALLOWED = "allowed is only key_env: NAME, the environment variable that holds i
 
 
 def from_environment(variable: str | None, what: str) -> str | None:
-    """The secret that ``variable`` holds, None where no variable is named; InputError where it is not set or empty."""
+    """The secret that ``variable`` holds, None where no variable is named.
+
+    InputError where it is not set or empty.
+    """
     if variable is None:
         return None
     secret = os.environ.get(variable, "").strip()

@@ -24,7 +24,10 @@ TRUNCATED = {
 
 
 def model_hash(model: Any) -> str:
-    """One hash of the base weights (adapters left out): shape, and every 1,009th value of each tensor."""
+    """One hash of the base weights, adapters left out.
+
+    It covers the shape and every 1,009th value of each tensor.
+    """
     total = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(model.state_dict().items()):
         if ".lora_" not in name:
@@ -34,7 +37,10 @@ def model_hash(model: Any) -> str:
 
 
 def arms_table(parts: Parts) -> dict[str, Any]:
-    """Per arm: share of decisions and of units it judged, overall and per category; mean payoff, calls, failures and rest.
+    """What each arm did, overall and by category.
+
+    A row has the arm's share of decisions and of units judged, its mean payoff, its calls, its
+    failures, and how often it rested.
 
     ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds)
     its own, a fallback's too. ``failed``: its failures. ``rested``: decisions that were made while
@@ -82,7 +88,10 @@ def arms_table(parts: Parts) -> dict[str, Any]:
 
 
 def units_by_category(parts: Parts) -> dict[str, int]:
-    """How many decisions each category has; empty where a decision covers a batch, or prompts carry no category."""
+    """How many decisions each category has.
+
+    Empty where a decision covers a batch, or prompts carry no category.
+    """
     category = {e.id: e.category for e in parts.examples}
     units = parts.dispatcher.ledger.decisions(contexts=False).unit
     names = (category.get(prompt_of(unit, parts.config.router.unit), "") for unit in units)
@@ -90,14 +99,19 @@ def units_by_category(parts: Parts) -> dict[str, int]:
 
 
 def total_price(parts: Parts) -> float:
-    """Price of all calls, audits left out: the arms' ``cost``, one a call where the configuration gives none."""
+    """Price of all calls, audits left out.
+
+    A call costs the arm's ``cost``, which is one where the configuration gives none.
+    """
     calls = parts.dispatcher.ledger.calls()
     judged = ~np.isin(calls.status, ("audit", "shared"))
     return float(np.nansum(calls.price[judged]))
 
 
 def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
-    """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
+    """Arm -> the decisions (by seq) whose responses it put in order.
+
+    That is the arm that was drawn, or the one that stood in for it.
 
     An arm orders the responses to a prompt where at least two of its scores are numbers. Where all
     arms judge together, or a committee does, every arm asked that did so has judged. O(calls).
@@ -135,7 +149,9 @@ def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
 
 
 def prompt_of(unit: str, kind: str) -> str:
-    """The id of the prompt that a unit belongs to: a pair's ends in the marks of its two responses; ids may hold ``|``.
+    """The id of the prompt that a unit belongs to.
+
+    A pair's id ends in the marks of its two responses; prompt ids may hold ``|``.
 
     >>> prompt_of("a|b|0f3c|77aa", "pair"), prompt_of("a|b", "prompt")
     ('a|b', 'a|b')
@@ -144,7 +160,10 @@ def prompt_of(unit: str, kind: str) -> str:
 
 
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
-    """Correlation of the payoff used with gold (does the arm order right above wrong), over decisions that have both."""
+    """Correlation of the payoff used with gold, over decisions that have both.
+
+    Gold says here whether the arm ordered right above wrong.
+    """
     decisions, labels = (
         parts.dispatcher.ledger.decisions(contexts=False),
         parts.dispatcher.ledger.labels(),

@@ -1,4 +1,6 @@
-"""``reward-router compare RUN RUN...``: several runs on one page and in one table, from what their directories hold.
+"""``reward-router compare RUN RUN...``: several runs on one page and in one table.
+
+Everything comes from what their directories hold.
 
 Runs are compared as they are: where their held-out prompts or their policies differ, that is said,
 because then their gold does not compare. Nothing is measured again.
@@ -26,7 +28,10 @@ Json = dict[str, Any]
 
 
 def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
-    """Print the table, write the page, return its path. InputError for fewer than two runs, or a directory without one."""
+    """Print the table, write the page, return its path.
+
+    InputError for fewer than two runs, or a directory without one.
+    """
     if len(folders) < 2:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
     if not out.resolve().parent.is_dir():
@@ -40,7 +45,9 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """Short names of directories, all different: the last part, more of the path where that is not enough.
+    """Short names of directories, all different.
+
+    A name is the last part of the path, or more of it where that is not enough.
 
     >>> names([Path("a/run"), Path("b/run"), Path("c/other")])
     ['a/run', 'b/run', 'c/other']

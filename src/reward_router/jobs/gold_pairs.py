@@ -1,4 +1,6 @@
-"""Preference data out of nothing but prompts with gold: the policy's own right answers against its own wrong ones.
+"""Preference data out of nothing but prompts with gold.
+
+The policy's own right answers are preferred to its own wrong ones.
 
 What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that
 will be judged, before any training. It costs samples and no human: a rule or a known answer
@@ -33,7 +35,9 @@ STEP = (
 def gold_pairs(
     config: Config, out: Path, prompts: int | None, per_prompt: int, console: Console
 ) -> int:
-    """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
+    """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL.
+
+    Returns how many.
 
     ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of
     each, at most. ``policy.n_responses`` samples a prompt; cut ones are left out unless
@@ -91,7 +95,10 @@ def gold_pairs(
 def pairs_of(
     example: Example, responses: Sequence[str], per_prompt: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key; empty where all are alike."""
+    """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key.
+
+    Empty where all responses are alike.
+    """
     texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
     gold = example.gold(texts).tolist()
     both = [

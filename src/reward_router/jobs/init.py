@@ -1,4 +1,6 @@
-"""``reward-router init``: a commented configuration that runs, from a data file, reward models and a policy.
+"""``reward-router init``: a commented configuration that runs.
+
+It is made of a data file, reward models and a policy.
 
 Everything that can be found out is: whether the file's prompts can be read, whether its answers are
 numbers, letters, or yes and no, what kind of arm a model is. Nothing is loaded but configurations.
@@ -28,7 +30,13 @@ KINDS = ("number", "yes_no", "letter", "math")
 
 @dataclass(frozen=True)
 class Found:
-    """What a data file turned out to hold: how many of its first rows are prompts, and how their answers can be compared."""
+    """What a data file turned out to hold.
+
+    Args:
+        prompts: how many of its first rows are prompts.
+        answer_kind: how their answers can be compared; None: there are no answers.
+        categories: of these rows.
+    """
 
     prompts: int
     answer_kind: str | None
@@ -49,7 +57,9 @@ def look(source: str) -> Found:
 
 
 def answer_kind(answers: Sequence[str]) -> str:
-    """How these answers are read: number, yes_no, letter or math where nearly all can be, else exact.
+    """How these answers are read.
+
+    It is number, yes_no, letter or math where nearly all answers can be read so, else exact.
 
     >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"]), answer_kind(["B", "A"]), answer_kind(["Paris"])
     ('number', 'yes_no', 'letter', 'exact')
@@ -65,7 +75,10 @@ def answer_kind(answers: Sequence[str]) -> str:
 
 
 def _reads(kind: str, answer: str) -> bool:
-    """Whether gold of this kind can be read from the answer, and is short of being prose that happens to hold a number."""
+    """Whether gold of this kind can be read from the answer.
+
+    Prose that happens to hold a number is no answer.
+    """
     short = len(answer.split()) <= 6 or "####" in answer or "\\boxed" in answer
     try:
         return short and bool(grade(kind, answer, answer))
@@ -74,7 +87,9 @@ def _reads(kind: str, answer: str) -> bool:
 
 
 def arm(text: str) -> dict[str, Any]:
-    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]metric:NAME``.
+    """One arm from what a user typed.
+
+    Forms are ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` and ``[NAME=]metric:NAME``.
 
     >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
     ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
@@ -90,7 +105,10 @@ def arm(text: str) -> dict[str, Any]:
 
 
 def kind_of(model: str) -> str:
-    """classifier, loglik or embedding, by the model's own configuration where it is on this disk, else by its name."""
+    """classifier, loglik or embedding.
+
+    The model's own configuration says it where it is on this disk, else its name does.
+    """
     if (Path(model) / "modules.json").is_file() or "minilm" in model.lower():
         return "embedding"
     if at_hand(model) and model != "tiny":
@@ -101,7 +119,10 @@ def kind_of(model: str) -> str:
 
 
 def written(data: str, arms: Sequence[str], policy: str | None) -> str:
-    """The configuration as commented YAML, checked against the schema. InputError for data or arms that cannot serve."""
+    """The configuration as commented YAML, checked against the schema.
+
+    InputError for data or arms that cannot serve.
+    """
     found = look(data)
     tree = _tree(data, found, [arm(text) for text in arms], policy)
     configuration.validate(tree, "init")
@@ -200,7 +221,10 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
 
 
 def write(out: Path, text: str, force: bool) -> Path:
-    """Put the configuration at ``out``; InputError where something is there and ``force`` is not given."""
+    """Put the configuration at ``out``.
+
+    InputError where something is there and ``force`` is not given.
+    """
     if out.exists() and not force:
         raise InputError(f"--out {out} exists; give another file, or --force to write over it")
     if not out.parent.is_dir():

@@ -1,4 +1,6 @@
-"""``reward-router watch RUN``: a run in a terminal, live, from the files that it writes; it never touches the run.
+"""``reward-router watch RUN``: a run in a terminal, live.
+
+It is shown from the files that the run writes, and the run is never touched.
 
 Read are config.yaml, metrics.jsonl and, once the run has ended, summary.json. The ledger stays
 closed.
@@ -36,7 +38,10 @@ WIDEST = 40
 
 
 def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False) -> None:
-    """Show the run in ``folder`` until it has ended (or is interrupted). InputError where there is no run."""
+    """Show the run in ``folder`` until it has ended (or is interrupted).
+
+    InputError where there is no run.
+    """
     run = RunDir(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(

@@ -1,4 +1,7 @@
-"""From a configuration to the parts of a run: prompts, policy, arms, router, dispatcher, trainer."""
+"""The parts of a run, made from its configuration.
+
+Parts are prompts, policy, arms, router, dispatcher and trainer.
+"""
 
 import atexit
 import math
@@ -49,7 +52,10 @@ Gather = Callable[[list[Any]], list[Any]]
 
 @dataclass
 class Parts:
-    """Everything a step needs: the session is the middle of it, the policy and the trainer its two ends."""
+    """Everything that a step needs.
+
+    The session is the middle of it; the policy and the trainer are its two ends.
+    """
 
     config: Config
     ranks: Ranks
@@ -80,7 +86,10 @@ class Parts:
 
     @property
     def routed(self) -> bool:
-        """Whether a router names arms; false where all judge together or the committee names them itself."""
+        """Whether a router names arms.
+
+        False where all arms judge together, or the committee names them itself.
+        """
         return self.session.mode.by is By.ROUTER
 
     @property
@@ -94,17 +103,29 @@ class Parts:
         return self.config.train.iterations * self.batches_per_iteration
 
     def routed_ids(self) -> set[str]:
-        """Ids of the prompts that some step of the run routes. O(prompts) a step, one pass at most."""
+        """Ids of the prompts that some step of the run routes.
+
+        Costs O(prompts) a step, for one pass over the data at most.
+        """
         one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
-        return {e.id for t in range(min(self.steps, one_pass)) for e in self.batch(t)}
+        routed: set[str] = set()
+        for t in range(min(self.steps, one_pass)):
+            routed |= {example.id for example in self.batch(t)}
+        return routed
 
     def batch(self, t: int) -> list[Example]:
-        """The prompts of step t: passes over the data, each in its own keyed order; no prompt twice in a batch."""
-        size, total = self.config.train.batch_prompts, len(self.examples)
-        per_pass = math.ceil(total / size)
-        order = keyed.rng(self.config.seed, "data", t // per_pass).permutation(total)
-        at = (t % per_pass) * size
-        return [self.examples[i] for i in order[at : at + size]]
+        """The prompts of step t.
+
+        A run passes over its data again and again, each time in another keyed order. No prompt is
+        twice in a batch.
+        """
+        size = self.config.train.batch_prompts
+        total = len(self.examples)
+        batches_per_pass = math.ceil(total / size)
+        number_of_pass, number_in_pass = divmod(t, batches_per_pass)
+        order = keyed.rng(self.config.seed, "data", number_of_pass).permutation(total)
+        start = number_in_pass * size
+        return [self.examples[i] for i in order[start : start + size]]
 
 
 def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
@@ -115,8 +136,9 @@ def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
 def schedule_of(config: Config, prompts: int) -> Schedule:
     """The learning rates of a run over so many prompts."""
     train = config.train
-    per_prompt = min(config.pairs.per_prompt, math.comb(config.policy.n_responses, 2))
-    most_pairs = min(train.batch_prompts, prompts) * per_prompt
+    all_pairs_of_prompt = math.comb(config.policy.n_responses, 2)
+    pairs_per_prompt = min(config.pairs.per_prompt, all_pairs_of_prompt)
+    most_pairs = min(train.batch_prompts, prompts) * pairs_per_prompt
     mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
     batches = train.iterations * batches_per_iteration(train, prompts)
     return Schedule(
@@ -125,12 +147,18 @@ def schedule_of(config: Config, prompts: int) -> Schedule:
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:
-    """The arms that may judge, in the order of the configuration; the embedded ones where none are listed."""
+    """The arms that may judge, in the order of the configuration.
+
+    These are the embedded ones where the configuration lists none.
+    """
     return configured.arm_specs([arm for arm in config.arms if arm.name != config.eval.arm])
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:
-    """The arm kept for evaluation only (``eval.arm``); None where there is none, or where gold is it."""
+    """The arm kept for evaluation only (``eval.arm``).
+
+    None where there is none, or where gold is it.
+    """
     kept_out = [arm for arm in config.arms if arm.name == config.eval.arm and arm.kind != "gold"]
     return configured.spec_of(kept_out[0]) if kept_out else None
 
@@ -158,21 +186,25 @@ def build_router(
 
 
 def prior_warnings(config: Config, prior: "Prior", specs: Sequence[ArmSpec]) -> list[str]:
-    """What a run with this prior should know of its arms; InputError where an arm is not the one the prior was learned with."""
-    given = config.router.prior or ""
-    found = [same_arms(prior, specs, given)]
-    if strange := prior.unknown(arm_names(config)):
-        found.append(
-            f"{given} has no strengths of {', '.join(strange)}; they start with a zero prior"
+    """Warnings about what the prior does not say of the arms of a run.
+
+    InputError where an arm is not the one of that name that the prior was learned with.
+    """
+    prior_name = config.router.prior or ""
+    warnings = [same_arms(prior, specs, prior_name)]
+    if unknown := prior.unknown(arm_names(config)):
+        warnings.append(
+            f"{prior_name} has no strengths of {', '.join(unknown)}; they start with a zero prior"
         )
-    return [warning for warning in found if warning]
+    return [warning for warning in warnings if warning]
 
 
 @dataclass(frozen=True)
 class Arms:
     """Names of the arms with what a router and the ledger need to know beside them.
 
-    ``dim``: of what the router sees. ``by``: who decides; where it is not the router, none is asked.
+    ``dim``: of what the router sees. ``by``: who decides; where it is not the router, none is
+    asked.
     """
 
     names: list[str]
@@ -183,7 +215,10 @@ class Arms:
 def build_dispatcher(
     config: Config, ranks: Ranks, path: Path, arms: Arms, prior: "Prior | None" = None
 ) -> Dispatcher:
-    """Router and ledger bound together; other processes than the first keep a private copy of the ledger."""
+    """Router and ledger, bound together.
+
+    Processes other than the first keep a private copy of the ledger.
+    """
     if not ranks.main:
         folder = Path(tempfile.mkdtemp(prefix="reward-router-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -200,9 +235,9 @@ def build_dispatcher(
         return bound_dispatcher(
             config, Fixed(len(names), len(names) - 1), names, ledger, NamedDecider
         )
-    return bound_dispatcher(
-        config, Uniform(len(arms.names)), arms.names, ledger
-    )  # never asked, never taught
+    # This router is never asked and never taught: the dispatcher only needs one.
+    placeholder = Uniform(len(arms.names))
+    return bound_dispatcher(config, placeholder, arms.names, ledger)
 
 
 def bound_dispatcher(
@@ -213,7 +248,11 @@ def bound_dispatcher(
     kind: type[Dispatcher] = Dispatcher,
 ) -> Dispatcher:
     """A dispatcher with the settings of a run."""
-    payoff, fallback = config.payoff, config.pool.fallback
+    payoff = config.payoff
+    # Stand-ins are tried in this order: the configured fallback first, then the arms as listed.
+    stand_ins = list(names)
+    if config.pool.fallback is not None:
+        stand_ins = [config.pool.fallback, *names]
     return kind(
         router,
         names,
@@ -222,7 +261,7 @@ def bound_dispatcher(
         scaler=QuantileScaler(payoff.low, payoff.high, payoff.history, payoff.window),
         hold_back=payoff.hold_back,
         breaker=breaker_rule(config.pool.breaker),
-        fallback=list(dict.fromkeys([*([fallback] if fallback else []), *names])),
+        fallback=list(dict.fromkeys(stand_ins)),
     )
 
 
@@ -239,10 +278,12 @@ def assemble(
     examples: list[Example] | None = None,
     begin: Callable[[str], None] | None = None,
 ) -> Parts:
-    """Load everything a run needs; InputError before the first step where something cannot be right.
+    """Load everything a run needs.
 
-    ``say`` is told what a user should know; ``begin`` (none: ``say``, too) what is being loaded. ``examples``: the prompts of
-    ``config.data`` where they are read already.
+    InputError before the first step where something cannot be right.
+
+    ``say`` is told what a user should know; ``begin`` (none: ``say``, too) what is being loaded.
+    ``examples``: the prompts of ``config.data`` where they are read already.
     """
     begin = begin or say
     from reward_router.policy import Policy
@@ -256,10 +297,9 @@ def assemble(
     from reward_router.training.step import Trainer
 
     fresh = not ledger.exists()  # a run that goes on has met its arms already
-    examples, names = (
-        load_examples(config.data) if examples is None else examples,
-        arm_names(config),
-    )
+    if examples is None:
+        examples = load_examples(config.data)
+    names = arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
     if prior is not None:
@@ -280,9 +320,8 @@ def assemble(
         )
     begin(f"loading {config.policy.model}")
     policy = Policy(config.policy, config.train, config.seed)
-    contexts = Contexts(
-        config.context, policy, prior.encoder(device=config.policy.device) if prior else None
-    )
+    encoder_of_pairs = prior.encoder(device=config.policy.device) if prior else None
+    contexts = Contexts(config.context, policy, encoder_of_pairs)
     trainer = Trainer(
         policy, config.train, ranks.accelerator, schedule_of(config, len(fits)), config.seed
     )
@@ -309,7 +348,8 @@ def build_eval_only(
     check_arms(specs, pool)
     shares = {arm.name: arm.eval_share for arm in config.arms}
     lookers = EvalOnly(pool, shares, {spec.name: spec.cost for spec in specs}, config.seed)
-    lookers.gather, lookers.warn = ranks.gather, say
+    lookers.gather = ranks.gather
+    lookers.warn = say
     return lookers
 
 
@@ -317,7 +357,9 @@ def build_asker(config: Config, pool: Any, say: Callable[[str], None] = lambda _
     """How the arms of this run are asked; ``pool``: a `RewardPool`, or whatever scores like one."""
     costs = {spec.name: spec.cost for spec in arm_specs(config)}
     asker = Asker(pool, costs, fallback=config.pool.fallback)
-    asker.noise, asker.seed, asker.say = config.noise, config.seed, say
+    asker.noise = config.noise
+    asker.seed = config.seed
+    asker.say = say
     return asker
 
 
@@ -346,9 +388,13 @@ def payoff_rule(config: Config) -> PayoffRule:
 def build_committee(
     config: Config, asker: Asker, names: list[str], gather: Gather
 ) -> CommitteeOfArms:
-    """The committee over all arms but the one that labels, unfitted; InputError for costs or a budget that no order could keep."""
+    """The committee over all arms but the one that labels, not fitted yet.
+
+    InputError for costs or a budget that no order of the arms could keep.
+    """
     names = [name for name in names if name != config.judge.labels.arm]
-    settings, costs = config.judge, [asker.cost(name) for name in names]
+    settings = config.judge
+    costs = [asker.cost(name) for name in names]
     free = [name for name, cost in zip(names, costs, strict=True) if cost <= 0]
     if free:
         raise InputError(
@@ -361,7 +407,8 @@ def build_committee(
         )
     if settings.budget is not None and settings.budget < max(voters):
         raise InputError(
-            f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the dearest arm costs; allowed that or more"
+            f"judge.budget={settings.budget} is below {max(voters)}, what one judgement of the "
+            "dearest arm costs; allowed that or more"
         )
     vetoes = [names.index(name) for name in settings.vetoes]
     committee = Committee(
@@ -375,48 +422,60 @@ def build_committee(
         budget=settings.budget,
         seed=config.seed,
     )
-    per_unit = 2 if config.router.unit == "pair" else config.policy.n_responses
-    extra = (
-        math.inf if settings.labels.extra_calls is None else settings.labels.extra_calls / per_unit
-    )
     labels = settings.labels
-    seed = keyed.key(config.seed, "init", 0, "committee") >> 65  # its draws are its own
-    policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra, seed)
+    calls_per_unit = 2 if config.router.unit == "pair" else config.policy.n_responses
+    extra_units = math.inf
+    if labels.extra_calls is not None:
+        extra_units = labels.extra_calls / calls_per_unit
+    # A seed of its own: what the committee draws must not depend on what the run draws.
+    seed = keyed.key(config.seed, "init", 0, "committee") >> 65
+    policy = LabelPolicy(labels.fraction, labels.full, labels.full_share, extra_units, seed)
     online = OnlineCommittee(committee, policy, labels.start)
     return CommitteeOfArms(asker, online, names, settings, gather)
 
 
 def steps_of(config: Config, prompts: int) -> int:
     """Batches of a whole run."""
-    return config.train.iterations * (
-        config.train.batches_per_iteration or math.ceil(prompts / config.train.batch_prompts)
-    )
+    return config.train.iterations * batches_per_iteration(config.train, prompts)
 
 
 def check_names(config: Config, examples: list[Example], names: list[str]) -> None:
     """InputError for a payoff that this data cannot give, or an arm that is none of the arms."""
     if config.payoff.kind.needs_gold and not any(e.verify for e in examples):
         raise InputError(
-            f"payoff.name: {config.payoff.name} needs gold, and {config.data.source} has none; give data.answer_kind and an "
+            f"payoff.name: {config.payoff.name} needs gold, and "
+            f"{config.data.source} has none; give "
+            "data.answer_kind and an "
             "answer column, or use payoff.name: neg_loss"
         )
     if config.payoff.path is not None:
         function_at(config.payoff.path)
     vetoes = [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
-    known = (("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback))
-    for key, arm in (*known, ("judge.labels.by", config.judge.labels.arm), *vetoes):
+    named_arms = [
+        ("router.arm", config.router.arm),
+        ("pool.fallback", config.pool.fallback),
+        ("judge.labels.by", config.judge.labels.arm),
+        *vetoes,
+    ]
+    for key, arm in named_arms:
         if arm is not None and arm not in names:
             raise InputError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
     by_gold = config.judge.mode == "committee" and config.judge.labels.arm is None
     if by_gold and (blank := sum(e.verify is None for e in examples)):
         raise InputError(
-            f"judge: committee learns from gold of prompts drawn at random, and {blank} of {len(examples)} prompts have none; give "
-            "data.answer_kind and an answer column, keep only prompts with answers, let an arm label (judge.labels.by), or use judge: single"
+            f"judge: committee learns from gold of prompts drawn at random, and {blank} of "
+            f"{len(examples)} prompts have none; give "
+            "data.answer_kind and an answer column, keep only prompts with answers, let an arm "
+            "label (judge.labels.by), or use judge: single"
         )
 
 
 def check_arms(specs: Sequence[ArmSpec], pool: RewardPool) -> None:
-    """InputError where an arm cannot be had: its import path, its options, a package it needs, a model or its weights."""
+    """Check that every arm can be had.
+
+    InputError where one cannot, for its import path, its options, a package that it needs, its
+    model or its weights.
+    """
     if any(source_of(spec) is not None for spec in specs):  # arms without weights need no torch
         from reward_router.preflight import check_models
 
@@ -432,7 +491,10 @@ def fitting(
     policy: "Policy | PolicyText",
     say: Callable[[str], None],
 ) -> list[Example]:
-    """The examples whose prompts the policy takes; a longer one is an InputError unless ``long_prompts: skip``."""
+    """The examples whose prompts the policy takes.
+
+    A longer prompt is an InputError, unless ``data.long_prompts: skip`` leaves it out.
+    """
     if data.long_prompts == "refuse":
         for example in examples:
             policy.prompt_ids(example.prompt)
@@ -440,18 +502,18 @@ def fitting(
     from reward_router.policy import PolicyText
 
     text = policy if isinstance(policy, PolicyText) else policy.text
-    kept, limit = [e for e in examples if text.takes(e.prompt)], text.limit
+    kept = [example for example in examples if text.takes(example.prompt)]
+    limit = text.limit
     if not kept:
         most = policy.config.max_prompt_tokens
-        least = (
-            f"policy.max_prompt_tokens={most}"
-            if limit == most
-            else f"{limit} tokens, what the policy's context leaves"
-        )
-        raise InputError(f"data {data.source}: no prompt is within {least}")
+        in_words = f"{limit} tokens, what the policy's context leaves"
+        if limit == most:
+            in_words = f"policy.max_prompt_tokens={most}"
+        raise InputError(f"data {data.source}: no prompt is within {in_words}")
     if len(kept) < len(examples):
         say(
-            f"{len(examples) - len(kept)} of {len(examples)} prompts are longer than {limit} tokens and are left out"
+            f"{len(examples) - len(kept)} of {len(examples)} prompts are longer "
+            f"than {limit} tokens and are left out"
         )
     return kept
 

@@ -1,9 +1,12 @@
-"""Best of n inside a run: is the router right about the policy's own samples, before it learned in the run, and after?
+"""Best of n inside a run: is the router right about the policy's own samples?
 
-The sampled responses to the held-out prompts are there anyway, with their gold. The router as it stands, frozen and greedy (as in
-`bestofn`), names one arm a prompt, the arm picks one of the n responses: one call a response. Nothing of it reaches the ledger, the
-router or the trainer. Gold of the pick stands beside the mean of the n, which is what a pick at random gives, and beside the best
-of the n, which nobody can beat. A response that the token limit cut is a response like any other here: no rule helps the arm.
+It is asked twice: before the router learned in this run, and after. The sampled responses to the
+held-out prompts are there anyway, with their gold. The router as it stands, frozen and greedy (as
+in `bestofn`), names one arm a prompt, and the arm picks one of the n responses: one call a
+response. Nothing of it reaches the ledger, the router or the trainer. Gold of the pick stands
+beside the mean of the n, which is what a pick at random gives, and beside the best of the n, which
+nobody can beat. A response that the token limit cut is a response like any other here: no rule
+helps the arm.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +27,26 @@ from reward_router.types import Decision, Float
 from reward_router.verdicts.batch import Batch, Unit
 
 NO_STEP = 2**40
-"""Added to the step, so that what is drawn here (noise on scores, ties between arms) is drawn for no training step."""
+"""Added to the step, so that what is drawn here is drawn for no training step.
+
+Drawn are noise on scores and ties between arms.
+"""
+Chosen = dict[str, tuple[str, list[float]]]
+"""Id of a prompt -> the arm that it was given, and the scores of that arm."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """One prompt: the arm it was given, and gold of that arm's choice, of a random one and of the best one."""
+    """What one prompt's choice was worth.
+
+    Args:
+        id: of the prompt.
+        category: of the prompt.
+        arm: the arm that the router named.
+        gold: of the response that this arm likes best.
+        random: the mean gold of the responses: what a pick at random gives.
+        oracle: the highest gold of the responses.
+    """
 
     id: str
     category: str
@@ -43,86 +60,125 @@ def best_of(
     loop: Loop,
     answered: Sequence[tuple[Example, Sequence[str]]],
     step: int,
-    chosen: Callable[[dict[str, tuple[str, list[float]]]], None] = lambda picks: None,
+    chosen: Callable[[Chosen], None] = lambda picks: None,
 ) -> dict[str, Any]:
-    """Let the router after ``step`` steps choose among the responses to each prompt; returns what the summary says of it.
+    """Let the router choose among the responses to each prompt; returns the summary's entry.
 
-    ``answered``: prompts of this process with their responses. ``chosen`` is told of each of them the arm and its scores.
+    Args:
+        loop: the run, with its router as it stands.
+        answered: prompts of this process with their responses.
+        step: steps done.
+        chosen: is told the arm and its scores for each prompt.
+
     All processes must call it alike.
     """
     parts = loop.parts
+    batch = _judged(loop, answered, step)
+    scores = [score_N for [score_N] in batch.verdicts.scores]
+
+    told: Chosen = {}
+    picks = []
+    for (example, responses), decision, score_N in zip(
+        answered, batch.decisions, scores, strict=True
+    ):
+        told[example.id] = (decision.name, list(score_N))
+        gold_N = example.gold(responses)
+        gold = gold_of_choice(score_N, gold_N)
+        assert gold is not None  # held-out prompts are those that have gold
+        picks.append(
+            Pick(
+                example.id,
+                example.category,
+                decision.name,
+                gold,
+                random=float(gold_N.mean()),
+                oracle=float(gold_N.max()),
+            )
+        )
+    chosen(told)
+
+    # A shared call cost nothing: the same response was scored already.
+    calls = sum(call.status != "shared" for call in batch.verdicts.calls)
+    everyones_picks = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)
+    everyones_calls = sum(parts.ranks.gather([calls]))
+    return tabulate(
+        everyones_picks, parts.dispatcher.arms, everyones_calls, loop.config.eval.samples
+    )
+
+
+def _judged(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step: int) -> Batch:
+    """One unit a prompt, routed and scored."""
+    session = loop.parts.session
     prompts = [example.prompt for example, _ in answered]
     responses = [list(group) for _, group in answered]
     ids = [example.id for example, _ in answered]
-    batch = Batch(NO_STEP + step, prompts, ids, responses, resting=parts.session.resting())
-    for b, texts in enumerate(responses):
-        batch.units.append(Unit(ids[b], ((b, tuple(range(len(texts)))),)))
+    batch = Batch(NO_STEP + step, prompts, ids, responses, resting=session.resting())
+    for row, texts in enumerate(responses):
+        columns = tuple(range(len(texts)))
+        batch.units.append(Unit(ids[row], ((row, columns),)))
     batch.decisions = _decisions(loop, ids, loop.units.prompt_rows(prompts, responses), step)
-
-    verdicts = parts.session.mode.judge(batch)
+    verdicts = session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
-    judged = zip(answered, batch.decisions, verdicts.scores, strict=True)
-    chosen(
-        {example.id: (decision.name, list(score_N)) for (example, _), decision, [score_N] in judged}
-    )
-    picks = []
-    for (example, group), decision, [score_N] in zip(
-        answered, batch.decisions, verdicts.scores, strict=True
-    ):
-        gold_N = example.gold(group)
-        right = gold_of_choice(score_N, gold_N)
-        assert right is not None  # held-out prompts are those that have gold
-        ends = float(gold_N.mean()), float(gold_N.max())
-        picks.append(Pick(example.id, example.category, decision.name, right, *ends))
-
-    calls = sum(call.status != "shared" for call in verdicts.calls)
-    found = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)
-    return tabulate(
-        found, parts.dispatcher.arms, sum(parts.ranks.gather([calls])), loop.config.eval.samples
-    )
+    return batch
 
 
 def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> list[Decision]:
-    """One decision a prompt by the frozen router: the arm it expects most of, a tie broken by key. Written down nowhere."""
-    dispatcher, seed = loop.parts.dispatcher, loop.config.seed
+    """One decision a prompt by the frozen router, written down nowhere.
+
+    It is the arm that the router expects most of; a tie is broken by key.
+    """
     if not ids:
         return []
-    names, resting = dispatcher.arms, loop.session.resting()
+    dispatcher = loop.parts.dispatcher
+    names = dispatcher.arms
+    resting = loop.session.resting()
     awake_K = np.array([name not in resting for name in names])
-    seen_BD = loop.seen(context_BD, step)
-    probs_BK = masked(Greedy(dispatcher.router).probs(seen_BD), awake_K[None])
+    greedy = Greedy(dispatcher.router)
+    probs_BK = masked(greedy.probs(loop.seen(context_BD, step)), awake_K[None])
+    seed = loop.config.seed
     u_B = np.array([keyed.uniform(seed, "arm", NO_STEP + step, unit) for unit in ids])
     arm_B, p_B = choose(probs_BK, u_B)
-    chosen = zip(ids, arm_B.tolist(), p_B.tolist(), probs_BK, strict=True)
-    return [Decision(unit, unit, step, k, names[k], p, probs_K) for unit, k, p, probs_K in chosen]
+    decisions = []
+    for unit, k, p, probs_K in zip(ids, arm_B.tolist(), p_B.tolist(), probs_BK, strict=True):
+        decisions.append(Decision(unit, unit, step, k, names[k], p, probs_K))
+    return decisions
 
 
 def tabulate(
     picks: Sequence[Pick], arms: Sequence[str], calls: int, samples: int
 ) -> dict[str, Any]:
-    """Means over prompts, the paired 95 % interval of the choice less a random one, and who chose, in all and by category."""
-    gold_B, random_B = np.array([p.gold for p in picks]), np.array([p.random for p in picks])
-    groups = {"all": list(picks)}
-    for category in sorted({p.category for p in picks} - {""}):
-        groups[category] = [p for p in picks if p.category == category]
+    """Means over prompts, and who chose, in all and by category.
+
+    Beside them stands the paired 95 % interval of the choice less a random one.
+    """
+    gold_B = np.array([pick.gold for pick in picks])
+    random_B = np.array([pick.random for pick in picks])
+    by_category = {"all": _category(picks, arms)}
+    for category in sorted({pick.category for pick in picks} - {""}):
+        group = [pick for pick in picks if pick.category == category]
+        by_category[category] = _category(group, arms)
     return {
         "prompts": len(picks),
         "samples": samples,
         "gold": float(gold_B.mean()),
         "random": float(random_B.mean()),
-        "oracle": float(np.mean([p.oracle for p in picks])),
+        "oracle": float(np.mean([pick.oracle for pick in picks])),
         "diff": float((gold_B - random_B).mean()),
         "ci95": list(interval(gold_B - random_B)),
         "calls": calls,
-        "by_category": {name: _category(group, arms) for name, group in groups.items()},
+        "by_category": by_category,
     }
 
 
 def _category(picks: Sequence[Pick], arms: Sequence[str]) -> dict[str, Any]:
+    shares = {}
+    for arm in arms:
+        chosen_by_arm = sum(pick.arm == arm for pick in picks)
+        shares[arm] = chosen_by_arm / len(picks)
     return {
         "n": len(picks),
-        "gold": float(np.mean([p.gold for p in picks])),
-        "random": float(np.mean([p.random for p in picks])),
-        "oracle": float(np.mean([p.oracle for p in picks])),
-        "shares": {arm: sum(p.arm == arm for p in picks) / len(picks) for arm in arms},
+        "gold": float(np.mean([pick.gold for pick in picks])),
+        "random": float(np.mean([pick.random for pick in picks])),
+        "oracle": float(np.mean([pick.oracle for pick in picks])),
+        "shares": shares,
     }

@@ -5,7 +5,11 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """``$REWARD_ROUTER_CACHE``, else ``reward-router`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; ``~`` is the home directory."""
+    """The folder that is kept between runs.
+
+    It is ``$REWARD_ROUTER_CACHE``, else ``reward-router`` in ``$XDG_CACHE_HOME``, else
+    ``~/.cache/reward-router``. A ``~`` in either variable is the home directory.
+    """
     own = os.environ.get("REWARD_ROUTER_CACHE")
     if own:
         return Path(own).expanduser()

@@ -20,7 +20,10 @@ Changes = dict[str, list[Any]]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
-    """What of ``COMPARED`` differs between two manifests; a part that an older one lacks is not compared."""
+    """What of ``COMPARED`` differs between two manifests.
+
+    A part that an older one lacks is not compared.
+    """
     changes: Changes = {}
     for part in COMPARED:
         if part in before:

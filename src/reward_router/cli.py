@@ -1,7 +1,11 @@
-"""The command line: every command calls one function below; bad input is one line and exit code 2, never a traceback."""
+"""The command line: every command is one function below, and calls one function of the package.
+
+Bad input is one line and exit code 2, never a traceback.
+"""
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,7 +19,10 @@ from reward_router.progress import plain_console, say
 
 app = typer.Typer(
     name="reward-router",
-    help="Chooses which reward model judges, learns from what happens, and trains a policy on the verdicts.",
+    help=(
+        "Chooses which reward model judges, learns from what happens, and "
+        "trains a policy on the verdicts."
+    ),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -29,9 +36,8 @@ MAIN = os.environ.get("RANK", "0") == "0"
 console = plain_console(quiet=not MAIN)
 
 INTERRUPTED = 130
-_UsageError: Any = typer.BadParameter.__bases__[
-    0
-]  # typer carries its own copy of click's, or click's itself
+# typer carries its own copy of click's exceptions, or click's itself: the base class is the same.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 Source = Annotated[
     str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")
@@ -66,7 +72,7 @@ def root(
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -75,7 +81,9 @@ def train(
     accept_changes: Annotated[
         bool,
         typer.Option(
-            help="with --resume: go on though data, weights, code or versions changed, and record it"
+            help=(
+                "with --resume: go on though data, weights, code or versions changed, and record it"
+            ),
         ),
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="only say what it will take")] = False,
@@ -93,7 +101,7 @@ def train(
 
     say(console, run.headline(settled, name))
     if dry_run:
-        from reward_router.estimate import check_all, show_estimate
+        from reward_router.jobs.estimate import check_all, show_estimate
 
         check_all(settled, out, lambda what: say(console, what))
         show_estimate(settled, console)
@@ -134,19 +142,20 @@ def init(
     force: Annotated[bool, typer.Option(help="write over a file that is there")] = False,
 ) -> None:
     """Write a commented configuration that runs: from flags, or from answers to three questions."""
-    from reward_router import init as first
+    from reward_router.jobs import init as first
 
     asks = sys.stdin.isatty() and data is None and not arm and policy is None
     if asks:
         data = typer.prompt("Prompts (file, Hub name, or embedded)", default="embedded")
-        told = typer.prompt(
+        typed = typer.prompt(
             "Reward models, NAME=MODEL, parted by blanks (nothing: the packaged ones)", default=""
         )
-        arm = told.split()
+        arm = typed.split()
         policy = typer.prompt("Model to train", default="smollm2-135m-instruct")
     if data is None:
         raise InputError(
-            "init: give --data FILE (or embedded); then --arm MODEL twice or more, --policy MODEL, --out MY.yaml"
+            "init: give --data FILE (or embedded); then --arm MODEL twice or "
+            "more, --policy MODEL, --out MY.yaml"
         )
     path = first.write(out, first.written(data, arm or [], policy), force)
     say(console, f"config   {path}")
@@ -157,14 +166,14 @@ def init(
 @app.command()
 def presets() -> None:
     """List the packaged configurations that --preset takes."""
-    from reward_router.init import preset_lines
+    from reward_router.jobs.init import preset_lines
 
     for name, what in preset_lines():
         say(console, f"{name:<24} {what}")
 
 
 @app.command()
-def bestofn(
+def bestofn(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -199,7 +208,9 @@ def bestofn(
         bool, typer.Option(help="score everything with every arm, for the table")
     ] = True,
 ) -> None:
-    """Best of n: the reward model that the router picks chooses one of n responses to each prompt; nobody is trained."""
+    """Best of n: the reward model that the router picks chooses one of n responses to each prompt;
+    nobody is trained.
+    """
     settings = [*(set_ or []), *([f"measure={measure}"] if measure else [])]
     settled = configuration.load(config, preset, settings)
     from reward_router.bestofn.run import Files
@@ -231,8 +242,10 @@ def study(
     ] = "0/1",
     set_: Settings = None,
 ) -> None:
-    """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and prompts."""
-    from reward_router.study import study as run_study
+    """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and
+    prompts.
+    """
+    from reward_router.jobs.study import study as run_study
 
     mine, _, of = part.partition("/")
     if not (mine.isdigit() and of.isdigit() and int(mine) < int(of)):
@@ -241,7 +254,7 @@ def study(
 
 
 @app.command("gold-pairs")
-def gold_pairs(
+def gold_pairs(  # noqa: PLR0913 - the options of the command
     config: Source = None,
     preset: Preset = None,
     set_: Settings = None,
@@ -256,8 +269,10 @@ def gold_pairs(
         str | None, typer.Option(help="of the data; none: the configuration's")
     ] = None,
 ) -> None:
-    """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own wrong ones."""
-    from reward_router.gold_pairs import gold_pairs as write
+    """Preference pairs for fit-prior and fit-arm: the policy's own right answers against its own
+    wrong ones.
+    """
+    from reward_router.jobs.gold_pairs import gold_pairs as write
 
     if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
         raise InputError(f"--prompts {prompts!r}: a number of 1 or more, or all")
@@ -287,9 +302,11 @@ def fit_arm(
     ] = "all-minilm-l6-v2",
     seed: Annotated[int, typer.Option(min=0, help="of the folds of prompts")] = 0,
 ) -> None:
-    """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence encoder."""
-    from reward_router.fit_arm import fit_arm as fit
-    from reward_router.fit_arm import parse_heads
+    """Learn small reward models from labelled pairs, in seconds: linear heads on a frozen sentence
+    encoder.
+    """
+    from reward_router.jobs.fit_arm import fit_arm as fit
+    from reward_router.jobs.fit_arm import parse_heads
 
     fit(data, out, parse_heads(head or []), encoder=encoder, seed=seed, console=console)
     say(console, f"heads    {out}")
@@ -304,7 +321,9 @@ def fit_prior(
     out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
     resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
 ) -> None:
-    """Learn from labelled pairs what each reward model is good at: a prior that routers start from."""
+    """Learn from labelled pairs what each reward model is good at: a prior that routers start
+    from.
+    """
     from reward_router.offline import settings
 
     settled = settings.load(config, set_ or [])
@@ -343,8 +362,10 @@ def watch(
     every: Annotated[float, typer.Option(min=0.2, help="seconds between two looks")] = 2.0,
     once: Annotated[bool, typer.Option(help="look once and stop")] = False,
 ) -> None:
-    """Show a run live in the terminal, from the files in its directory: how far it is, who judges, what it learns."""
-    from reward_router.watch import watch as show_live
+    """Show a run live in the terminal, from the files in its directory: how far it is, who judges,
+    what it learns.
+    """
+    from reward_router.jobs.watch import watch as show_live
 
     show_live(folder, console, every, once)
 
@@ -358,13 +379,13 @@ def compare(
     open_: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
 ) -> None:
     """Lay several runs side by side: one table here, and one page."""
-    from reward_router.compare import compare as lay_out
+    from reward_router.jobs.compare import compare as lay_out
 
     _show_report(lay_out(runs, out, console), open_)
 
 
 @app.command("eval")
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of the command
     run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="a finished run's directory")],
     data: Annotated[
         str | None,
@@ -387,20 +408,14 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="at most so many prompts")] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
 ) -> None:
-    """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with intervals."""
-    from reward_router.finished import evaluate as measure
-    from reward_router.finished import held_out
+    """Measure a run's adapter: gold on a data set before and after, sampled and greedy, with
+    intervals.
+    """
+    from reward_router.jobs.evaluate_run import WantedData, held_out
+    from reward_router.jobs.evaluate_run import evaluate as measure
 
-    section = held_out(
-        run,
-        data,
-        split=split,
-        answer_kind=answer_kind,
-        columns=column or [],
-        template=template,
-        name=name,
-    )
-    measure(run, section, limit, console)
+    wanted = WantedData(data, split, answer_kind, _column_mapping(column), template, name)
+    measure(run, held_out(run, wanted), limit, console)
 
 
 @app.command()
@@ -410,28 +425,37 @@ def export(
         Path, typer.Argument(metavar="OUT", help="a new directory for the merged model")
     ],
 ) -> None:
-    """Merge a run's adapter into the base weights: safetensors and tokenizer, as AutoModelForCausalLM reads them."""
-    from reward_router.finished import export as merge
+    """Merge a run's adapter into the base weights: safetensors and tokenizer, as
+    AutoModelForCausalLM reads them.
+    """
+    from reward_router.jobs.export import export as merge
 
     say(console, f"model    {merge(run, out)}")
 
 
 class _ManyFiles(TyperCommand):
-    """``--train A B --test C`` as ``--train A --train B --test C``: an option here takes all words up to the next one."""
+    """Reads ``--train A B --test C`` as ``--train A --train B --test C``.
+
+    Each of these two options takes all words up to the next option.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        option, spread = "", list[str]()
+        option = ""
+        repeated: list[str] = []
         for word in args:
+            if word in ("--train", "--test"):
+                option = word
+                continue
             if word.startswith("-"):
-                option = word if word in ("--train", "--test") else ""
-                spread += [] if option else [word]
-            else:
-                spread += [option, word] if option else [word]
-        return super().parse_args(ctx, spread)
+                option = ""
+            if option:
+                repeated.append(option)
+            repeated.append(word)
+        return super().parse_args(ctx, repeated)
 
 
 @app.command(cls=_ManyFiles)
-def replay(
+def replay(  # noqa: PLR0913 - the options of the command
     files: Annotated[
         list[str] | None,
         typer.Argument(
@@ -475,16 +499,18 @@ def replay(
         bool, typer.Option("--keep-shared", help="learn also from rows whose prompt is judged")
     ] = False,
 ) -> None:
-    """Would routing pay here? Routers, committees and baselines on recorded scores, without a model."""
+    """Would routing pay here? Routers, committees and baselines on recorded scores, without a
+    model.
+    """
     from reward_router.artifacts import demo_scores
     from reward_router.replay.run import replay as run_replay
 
-    given = [
-        str(demo_scores()) if name == "demo" and not Path(name).exists() else name
-        for name in files or []
-    ]
+    sources = []
+    for name in files or []:
+        is_packaged = name == "demo" and not Path(name).exists()
+        sources.append(str(demo_scores()) if is_packaged else name)
     result = run_replay(
-        given,
+        sources,
         router,
         arms,
         drop_arms,
@@ -511,7 +537,7 @@ def replay(
 
 
 @arms_app.command("check")
-def arms_check(
+def arms_check(  # noqa: PLR0913 - the options of the command
     config: Annotated[
         str, typer.Argument(metavar="CONFIG.yaml", help="a configuration file or a preset's name")
     ],
@@ -537,24 +563,15 @@ def arms_check(
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
     set_: Settings = None,
 ) -> None:
-    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit code 1: an arm failed on all rows."""
-    from reward_router.finished import check_config, column_mapping
+    """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit
+    code 1: an arm failed on all rows.
+    """
+    from reward_router.jobs.arms_check import LabelledPairs, check_config
 
     preset = config if config in configuration.presets() else None
     settled = configuration.load(None if preset else config, preset, set_ or [])
-    mapping = column_mapping(column or [])
-    checks = check_config(
-        settled,
-        data,
-        split,
-        limit,
-        baseline,
-        json_out,
-        console,
-        columns=mapping,
-        preference=preference,
-        name=name,
-    )
+    pairs = LabelledPairs(data, split, limit, _column_mapping(column), preference, name)
+    checks = check_config(settled, pairs, baseline, json_out, console)
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)
 
@@ -566,9 +583,9 @@ def ledger_check(
     """Read a ledger from end to end; exit code 1 where something in it is not whole."""
     from reward_router.ledger import check_ledger
 
-    found = check_ledger(file)
-    say(console, str(found), wrap=False, lines=True)
-    if not found.ok:
+    state = check_ledger(file)
+    say(console, str(state), wrap=False, lines=True)
+    if not state.ok:
         raise typer.Exit(1)
 
 
@@ -581,6 +598,17 @@ def ledger_export(
     from reward_router.ledger import export_ledger
 
     say(console, str(export_ledger(file, out)), wrap=False, lines=True)
+
+
+def _column_mapping(words: Sequence[str] | None) -> dict[str, str]:
+    """``OURS=THEIRS`` words as a mapping; InputError for a word of another form."""
+    mapping = {}
+    for word in words or ():
+        ours, _, theirs = word.partition("=")
+        mapping[ours] = theirs
+    if words and not all(mapping.values()):
+        raise InputError(f"--column {words[0]!r}: write it as OURS=THEIRS, e.g. prompt=question")
+    return mapping
 
 
 def main() -> None:
@@ -600,14 +628,18 @@ def main() -> None:
         code = INTERRUPTED
     if code == INTERRUPTED:
         _stop(
-            "interrupted; a training run goes on from its last checkpoint with --resume, others go on when run again",
+            "interrupted; a training run goes on from its last checkpoint with "
+            "--resume, others go on when run again",
             INTERRUPTED,
         )
     sys.exit(code or 0)
 
 
 def _note(what: str) -> None:
-    """What a user should read, such as what was left out of the data: one line on stderr, from the first process of a launch."""
+    """Say on stderr what a user should read, such as what was left out of the data.
+
+    It is one line, from the first process of a launch only.
+    """
     if MAIN:
         text = f"reward-router: {' '.join(what.split())}"
         say(plain_console(stderr=True), text, "yellow", wrap=False)

@@ -1,7 +1,8 @@
-"""The configuration of a run: what each key means, its range and its default, and errors that name the nearest key.
+"""The configuration of a run: what each key means, its range and its default.
 
-YAML in, validated by pydantic; every default below is the library's, the embedded default run lies in
-``configs/default.yaml`` and the paper's settings in ``configs/laser*.yaml``. Reading a file never loads a model.
+YAML goes in and is validated by pydantic; an error names the nearest key. Every default below is
+the library's. The embedded default run lies in ``configs/default.yaml``, the paper's settings in
+``configs/laser*.yaml``. Reading a file never loads a model.
 """
 
 import difflib
@@ -28,13 +29,19 @@ AnySection = TypeVar("AnySection", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values are never silently coerced to nonsense."""
+    """A part of the configuration.
+
+    Unknown keys are refused, and values are never silently coerced to nonsense.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataConfig(Section):
-    """Where prompts come from: ``embedded`` (generated), a file (JSON lines or array, CSV, each also gzipped, Parquet), or the Hub."""
+    """Where prompts come from: ``embedded`` (generated), a file, or a data set of the Hub.
+
+    A file is JSON lines, a JSON array or CSV, each also gzipped, or Parquet.
+    """
 
     source: str = "embedded"
     name: str | None = Field(
@@ -43,18 +50,25 @@ class DataConfig(Section):
     split: str = "train"
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="our name -> the data's column (prompt, answer, category, id; for `arms check` also chosen, rejected, source)",
+        description=(
+            "our name -> the data's column (prompt, answer, category, id; for `arms check` also "
+            "chosen, rejected, source)"
+        ),
     )
     preference: str | None = Field(
         default=None,
-        description="for `arms check`: the column that says which response is better (see docs/data.md)",
+        description=(
+            "for `arms check`: the column that says which response is better (see docs/data.md)"
+        ),
     )
     template: str | None = Field(default=None, description="prompt template with {column} fields")
     limit: Count | None = None
     categories: list[str] | None = Field(default=None, description="keep only these categories")
     long_prompts: Literal["refuse", "skip"] = Field(
         default="refuse",
-        description="what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted",
+        description=(
+            "what becomes of prompts longer than policy.max_prompt_tokens; skipped ones are counted"
+        ),
     )
     answer_kind: Literal["number", "yes_no", "letter", "math", "exact"] | None = Field(
         default=None,
@@ -81,7 +95,10 @@ class PolicyConfig(Section):
 
 
 class ArmConfig(BaseModel):
-    """One reward model. Keys beyond these are the kind's own options (``reduction``, ``metric``, ``path``, ...)."""
+    """One reward model.
+
+    Keys beyond these are the kind's own options (``reduction``, ``metric``, ``path``, ...).
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -114,9 +131,12 @@ class ArmConfig(BaseModel):
 
 
 class BreakerConfig(Section):
-    """When an arm that fails rests, and when it is asked again; pauses are counted in decisions of the run.
+    """When an arm that fails rests, and when it is asked again.
 
-    ``breaker: off`` (or ``false``) is short for ``breaker: {enabled: false}``: a failing arm is asked as often as the router likes.
+    Pauses are counted in decisions of the run.
+
+    ``breaker: off`` (or ``false``) is short for ``breaker: {enabled: false}``: a failing arm is
+    asked as often as the router likes.
     """
 
     enabled: bool = True
@@ -159,7 +179,10 @@ class BreakerConfig(Section):
 
 
 class PoolConfig(Section):
-    """How reward models are held: at most ``resident`` at a time, the least recently used leaves."""
+    """How reward models are held in memory.
+
+    At most ``resident`` are there at a time; the least recently used leaves.
+    """
 
     resident: Count = 2
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -169,7 +192,9 @@ class PoolConfig(Section):
     )
     unready: Literal["refuse", "warn"] = Field(
         default="refuse",
-        description="what becomes of a run with an arm that cannot answer a real row before the first step",
+        description=(
+            "what becomes of a run with an arm that cannot answer a real row before the first step"
+        ),
     )
     fallback: str | None = Field(
         default=None, description="arm that judges where the chosen one fails; none: the next arm"
@@ -183,13 +208,17 @@ class PoolConfig(Section):
 ROUTED = {"batch": "whole batches", "prompt": "prompts", "pair": "pairs of responses"}
 """Units of routing, in words."""
 ONCE_EVERYWHERE = {"per": "decision", "init": "zeros"}
-"""Options that configurations of earlier versions hold for every router, at these values; a router without them needs none."""
+"""Options that configurations of earlier versions hold for every router, at these values.
+
+A router without such an option needs none.
+"""
 
 
 class RouterConfig(BaseModel):
-    """Which bandit chooses, and for which unit. Keys beyond these are the router's own options (``alpha``, ``prior``, ...).
+    """Which bandit chooses, and for which unit.
 
-    An option that is null takes the router's own default. The options of each router stand in docs/routers.md.
+    Keys beyond these are the router's own options (``alpha``, ``prior``, ...). An option that is
+    null takes the router's own default. The options of each router stand in docs/routers.md.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -210,17 +239,16 @@ class RouterConfig(BaseModel):
         except InputError as error:
             raise OptionError("name", str(error)) from None
         common = {key: value for key, value in given.items() if key in cls.model_fields}
-        written = {
+        options = {
             key: value for key, value in given.items() if key not in common and value is not None
         }
-        if written.get("prior") == "none":
-            del written["prior"]
-        left_over = [key for key in ONCE_EVERYWHERE if key not in kind.options and not kind.own]
-        options = {
-            key: value
-            for key, value in written.items()
-            if key not in left_over or value != ONCE_EVERYWHERE[key]
-        }
+        if options.get("prior") == "none":
+            del options["prior"]
+        # What earlier versions wrote for every router is dropped where it says nothing.
+        for key, usual in ONCE_EVERYWHERE.items():
+            belongs_here = key in kind.options or kind.own
+            if not belongs_here and options.get(key) == usual:
+                del options[key]
         return common | kind.checked(options)
 
     @model_validator(mode="after")
@@ -229,7 +257,8 @@ class RouterConfig(BaseModel):
         if self.unit not in units:
             routed = ", or ".join(ROUTED[unit] for unit in units)
             raise ValueError(
-                f"{self.name} routes {routed}: unit is {self.unit!r}, give unit: {' or '.join(units)}"
+                f"{self.name} routes {routed}: unit is {self.unit!r}, give "
+                f"unit: {' or '.join(units)}"
             )
         return self
 
@@ -245,7 +274,7 @@ class RouterConfig(BaseModel):
 
     @property
     def prior(self) -> str | None:
-        """The folder, or the packaged name, of a prior that was learned offline; None: there is none."""
+        """The folder, or the packaged name, of a prior that was learned offline; None: no prior."""
         return self.options.get("prior")
 
     @property
@@ -255,12 +284,18 @@ class RouterConfig(BaseModel):
 
     @property
     def by_iteration(self) -> bool:
-        """Whether one arm judges a whole iteration of training; then the router's context is the iteration's number."""
+        """Whether one arm judges a whole iteration of training.
+
+        Then the router's context is the iteration's number.
+        """
         return self.options.get("per") == "iteration"
 
 
 class ContextConfig(Section):
-    """What the router sees: the policy's own embedding (paper), a frozen sentence encoder, or a hash (tests)."""
+    """What the router sees of a prompt.
+
+    That is the policy's own embedding (the paper), a frozen sentence encoder, or a hash (tests).
+    """
 
     kind: Literal["policy", "sentence", "hashing"] = "policy"
     pooling: Literal["last_hidden", "mean_hidden", "mean_input"] = "last_hidden"
@@ -269,7 +304,10 @@ class ContextConfig(Section):
 
 
 class PayoffConfig(Section):
-    """What the bandit learns from. ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth."""
+    """What the bandit learns from.
+
+    ``neg_loss`` is the paper's; ``verifier`` and ``probe`` are anchored in truth.
+    """
 
     name: str = Field(
         default="neg_loss", description="a payoff, or package.module:function of your own"
@@ -324,15 +362,24 @@ GOLD = "gold"
 
 
 class LabelConfig(Section):
-    """What the committee learns from: labels of a keyed-random share of its units, scored by every arm."""
+    """What the committee learns from: labels of a share of its units.
+
+    The share is drawn by key, and every arm scores what is labelled.
+    """
 
     by: str = Field(
         default=GOLD,
-        description="`gold` (the verifier), or an arm, a strong judge that is then no member of the committee",
+        description=(
+            "`gold` (the verifier), or an arm, a strong judge that is then no "
+            "member of the committee"
+        ),
     )
     start: Literal["vote", "dawid_skene"] = Field(
         default="vote",
-        description="who judges before labels: arms drawn by key, or those that agree best on 50 pairs scored by all arms",
+        description=(
+            "who judges before labels: arms drawn by key, or those that agree "
+            "best on 50 pairs scored by all arms"
+        ),
     )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of units that are labelled"
@@ -343,7 +390,10 @@ class LabelConfig(Section):
     full_share: Share = Field(default=0.1, description="... and after those this share of them")
     extra_calls: NonNegative | None = Field(
         default=None,
-        description="what that may cost in all beyond the judging, in calls (or arms' costs); none: no limit",
+        description=(
+            "what that may cost in all beyond the judging, in calls (or arms' "
+            "costs); none: no limit"
+        ),
     )
 
     @property
@@ -353,15 +403,20 @@ class LabelConfig(Section):
 
 
 class JudgeConfig(Section):
-    """Who judges what was routed: the one arm drawn for it, or the committee, which asks another where that pays.
+    """Who judges what was routed: the arm drawn for it, or the committee.
 
-    ``judge: committee`` is short for ``judge: {mode: committee}``. Costs are the arms' ``cost``, a call each by default.
+    A committee asks another arm where that pays.
+
+    ``judge: committee`` is short for ``judge: {mode: committee}``. Costs are the arms' ``cost``, a
+    call each by default.
     """
 
     mode: Literal["single", "committee"] = "single"
     first: str = Field(
         default="order",
-        description="who names the first arm: `order` (the committee), `router`, or the router by its name",
+        description=(
+            "who names the first arm: `order` (the committee), `router`, or the router by its name"
+        ),
     )
     price: NonNegative = Field(
         default=0.0125, description="accuracy that one more call a response must buy"
@@ -372,7 +427,9 @@ class JudgeConfig(Section):
     max_calls: Count = Field(default=16, description="most arms asked about one unit")
     gate: Literal["auto", "lower95", "noninferior", "mean", "off"] = Field(
         default="auto",
-        description="the test its gain must pass before the committee plays, not its best single arm",
+        description=(
+            "the test its gain must pass before the committee plays, not its best single arm"
+        ),
     )
     weights: Literal["auto", "safe", "signed", "mean", "vote"] = Field(
         default="auto",
@@ -380,7 +437,10 @@ class JudgeConfig(Section):
     )
     max_error: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
         default=None,
-        description="ask until P(wrong) is at most this, drop the pairs that stay unsure; in place of a price",
+        description=(
+            "ask until P(wrong) is at most this, drop the pairs that stay "
+            "unsure; in place of a price"
+        ),
     )
     quorum: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5,
@@ -406,26 +466,26 @@ class JudgeConfig(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_mode(self) -> "JudgeConfig":
-        given = sorted(
-            self.model_fields_set & {n for n in JudgeConfig.model_fields if self._differs(n)}
-        )
-        if self.mode == "single" and given:
+        changed = {name for name in JudgeConfig.model_fields if self._differs(name)}
+        of_committee = sorted(self.model_fields_set & changed)
+        if self.mode == "single" and of_committee:
             raise ValueError(
-                f"{given[0]} belongs to mode: committee; in mode: single one arm judges"
+                f"{of_committee[0]} belongs to mode: committee; in mode: single one arm judges"
             )
         if self.max_error is not None and (self.budget is not None or self.below == "weight"):
             other = "budget" if self.budget is not None else "below: weight"
             raise ValueError(
-                f"max_error drops what stays unsure, whatever that costs: it does not go with {other}"
+                "max_error drops what stays unsure, whatever that costs: it "
+                f"does not go with {other}"
             )
         return self
 
     def _differs(self, name: str) -> bool:
-        return bool(
-            name != "mode"
-            and getattr(self, name)
-            != JudgeConfig.model_fields[name].get_default(call_default_factory=True)
-        )
+        """Whether an option of the committee has another value than its default."""
+        if name == "mode":
+            return False
+        default = JudgeConfig.model_fields[name].get_default(call_default_factory=True)
+        return bool(getattr(self, name) != default)
 
 
 class PairsConfig(Section):
@@ -434,26 +494,36 @@ class PairsConfig(Section):
     per_prompt: Count = 2
     pick: Literal["random", "widest"] = Field(
         default="widest",
-        description="which of a prompt's pairs: drawn (the paper), or those with the widest score gaps",
+        description=(
+            "which of a prompt's pairs: drawn (the paper), or those with the widest score gaps"
+        ),
     )
     margin: NonNegative = Field(
         default=0.0, description="smallest score gap, in the arm's own units"
     )
     tie: NonNegative | None = Field(
         default=None,
-        description="smallest score gap as a share of the arm's own median gap so far, where the unit is a pair; none: 0.1 there",
+        description=(
+            "smallest score gap as a share of the arm's own median gap so far, "
+            "where the unit is a pair; none: 0.1 there"
+        ),
     )
     truncated: Truncated = Field(
         default="lose",
-        description="responses that policy.max_new_tokens cut: below every finished one whatever the arm says and equal to each "
-        "other (lose), in no pair (drop), or as any other (keep)",
+        description=(
+            "responses that policy.max_new_tokens cut: below every finished one whatever the arm "
+            "says and equal to each other (lose), in no pair (drop), or as any other (keep)"
+        ),
     )
 
 
 class TrainConfig(Section):
-    """The optimiser: LoRA, the loss of the paper, and eight short steps by default, which a laptop takes in minutes.
+    """The optimiser: LoRA, and the loss of the paper.
 
-    The defaults are those of the embedded default run; the paper's (a GPU's) stand in the presets ``laser*``.
+    By default there are eight short steps, which a laptop takes in minutes.
+
+    The defaults are those of the embedded default run; the paper's (a GPU's) stand in the presets
+    ``laser*``.
     """
 
     loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
@@ -465,7 +535,10 @@ class TrainConfig(Section):
     lr: Positive = 8e-4
     warmup: NonNegative = Field(
         default=2,
-        description="optimiser steps over which lr rises linearly from 0 (1 or more), or their share of all of the run (below 1)",
+        description=(
+            "optimiser steps over which lr rises linearly from 0 (1 or more), or their share of "
+            "all of the run (below 1)"
+        ),
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="linear",
@@ -489,7 +562,10 @@ class TrainConfig(Section):
     micro_batch: Count = Field(default=4, description="pairs a forward pass")
     share_prompts: bool = Field(
         default=True,
-        description="responses to one prompt in one row, where the model's attention allows it: the same loss in fewer tokens",
+        description=(
+            "responses to one prompt in one row, where the model's attention "
+            "allows it: the same loss in fewer tokens"
+        ),
     )
     gradient_checkpointing: bool = False
 
@@ -497,13 +573,17 @@ class TrainConfig(Section):
     def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
         if self.warmup > 1 and self.warmup != int(self.warmup):
             raise ValueError(
-                f"warmup={self.warmup} is neither a share below 1 nor a whole number of optimiser steps; allowed either"
+                f"warmup={self.warmup} is neither a share below 1 nor a whole "
+                "number of optimiser steps; allowed either"
             )
         return self
 
 
 class EvalConfig(Section):
-    """Gold on held-out prompts before and after, and looks at train prompts that decide which adapter is kept."""
+    """What is measured: gold on held-out prompts before and after, and looks during training.
+
+    Looks are at train prompts; they decide which adapter is kept.
+    """
 
     data: DataConfig | None = None
     limit: Count | None = Field(
@@ -513,24 +593,34 @@ class EvalConfig(Section):
     batch: Count = Field(default=64, description="responses at a time")
     samples: Annotated[int, Field(ge=0)] = Field(
         default=2,
-        description="responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only",
+        description=(
+            "responses a held-out prompt at policy.temperature: the headline; 0: greedy gold only"
+        ),
     )
     arm: str | None = Field(
         default=None,
-        description="an arm that takes no part in training: without gold, how often it likes the response after training better "
-        "than the one before (win rate)",
+        description=(
+            "an arm that takes no part in training: without gold, how often it likes the response "
+            "after training better than the one before (win rate)"
+        ),
     )
     greedy: bool = Field(
         default=True, description="whether gold of one greedy response a prompt is measured, too"
     )
     best_of: bool = Field(
         default=False,
-        description="whether the router, frozen, also chooses among the `samples` responses to each held-out prompt: one call a "
-        "response; nothing where there is one response to choose from, or where no router names single arms",
+        description=(
+            "whether the router, frozen, also chooses among the `samples` responses to each "
+            "held-out prompt: one call a response; nothing where there is one response to choose "
+            "from, or where no router names single arms"
+        ),
     )
     keep: Literal["last", "best"] = Field(
         default="last",
-        description="the adapter a run ends with, or one that looks at labelled train prompts speak for, the base model included",
+        description=(
+            "the adapter a run ends with, or one that looks at labelled train prompts speak for, "
+            "the base model included"
+        ),
     )
     look: Count = Field(
         default=48, description="train prompts of a look; those that are not routed come first"
@@ -543,7 +633,10 @@ class EvalConfig(Section):
     )
     patience: Count | None = Field(
         default=None,
-        description="with keep: best, looks without a better one after which the run ends early; none: never",
+        description=(
+            "with keep: best, looks without a better one after which the run "
+            "ends early; none: never"
+        ),
     )
     test: DataConfig | None = Field(
         default=None, description="an out-of-distribution set, measured after the run as well"
@@ -553,13 +646,17 @@ class EvalConfig(Section):
     def _something_is_measured(self) -> "EvalConfig":
         if not self.samples and not self.greedy:
             raise ValueError(
-                "samples: 0 and greedy: false leave nothing to measure; allowed samples above 0, or greedy: true"
+                "samples: 0 and greedy: false leave nothing to measure; "
+                "allowed samples above 0, or greedy: true"
             )
         return self
 
 
 class SplitConfig(Section):
-    """How ``bestofn`` divides prompts: the router learns on the first part and chooses, frozen, for the rest."""
+    """How ``bestofn`` divides prompts.
+
+    The router learns on the first part and chooses, frozen, for the rest.
+    """
 
     train: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5,
@@ -598,7 +695,9 @@ class Config(Section):
     )
     measure: Literal["gold", "f1", "rouge_l", "exact"] | None = Field(
         default=None,
-        description="how `bestofn` measures a response; none: gold (golds of the rows, else the rule)",
+        description=(
+            "how `bestofn` measures a response; none: gold (golds of the rows, else the rule)"
+        ),
     )
 
     @property
@@ -619,7 +718,8 @@ class Config(Section):
             return self
         if not routed:
             raise ValueError(
-                f"payoff.name: {payoff} compares routed pairs; it needs router.unit: pair, mode: route"
+                f"payoff.name: {payoff} compares routed pairs; it needs "
+                "router.unit: pair, mode: route"
             )
         if self.train.loss not in ("dpo", "dpo+nll"):
             raise ValueError(
@@ -627,7 +727,8 @@ class Config(Section):
             )
         if self.payoff.kind.asks_all_arms and self.noise:
             raise ValueError(
-                f"payoff.name: {payoff} asks all arms, noise is put on the chosen one only; drop one"
+                f"payoff.name: {payoff} asks all arms, noise is put on the "
+                "chosen one only; drop one"
             )
         return self
 
@@ -640,29 +741,34 @@ class Config(Section):
             raise ValueError(f"arm {twice[0]!r} is listed twice; every arm has its own name")
         if listed and not names:
             raise ValueError(
-                "every arm has eval_only: true, and none is left to judge; allowed at least one without it"
+                "every arm has eval_only: true, and none is left to judge; "
+                "allowed at least one without it"
             )
         if self.eval.arm is not None:
             if self.eval.arm not in names:
                 raise ValueError(
-                    f"eval.arm={self.eval.arm!r} is none of the arms {', '.join(names) or '(none are listed)'}"
+                    f"eval.arm={self.eval.arm!r} is none of the arms "
+                    f"{', '.join(names) or '(none are listed)'}"
                 )
             names = [name for name in names if name != self.eval.arm]
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
-                f"one arm only ({names[0]!r}): there is nothing to route; list two or more, or use router.name: fixed"
+                f"one arm only ({names[0]!r}): there is nothing to route; list "
+                "two or more, or use router.name: fixed"
             )
-        for what, arm in (("router.arm", self.router.arm), ("pool.fallback", self.pool.fallback)):
+        arms_by_key = {"router.arm": self.router.arm, "pool.fallback": self.pool.fallback}
+        for key, arm in arms_by_key.items():
             if arm is not None and names and arm not in names:
-                raise ValueError(f"{what}={arm!r} is none of the arms {', '.join(names)}")
+                raise ValueError(f"{key}={arm!r} is none of the arms {', '.join(names)}")
         return self
 
     @model_validator(mode="after")
     def _the_committee_can_judge(self) -> "Config":
-        judge, router = self.judge, self.router
+        judge = self.judge
+        router = self.router
         if judge.mode == "single":
             return self
-        against = {
+        excluded = {
             "router.mode: ensemble": router.mode == "ensemble",
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,
@@ -671,20 +777,24 @@ class Config(Section):
         }
         if judge.labels.arm and judge.first != "order":
             raise ValueError(
-                f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name any arm, the one that labels too"
+                f"judge.labels.by={judge.labels.by!r} needs judge.first: order; a router may name "
+                "any arm, the one that labels too"
             )
-        if wrong := [name for name, there in against.items() if there]:
+        if wrong := [setting for setting, is_set in excluded.items() if is_set]:
             raise ValueError(
-                f"judge: committee judges prompts or pairs one by one; it does not go with {wrong[0]}"
+                "judge: committee judges prompts or pairs one by one; it does "
+                f"not go with {wrong[0]}"
             )
-        taken = [*judge.vetoes, *([self.pool.fallback] if self.pool.fallback else [])]
-        if judge.labels.arm in taken:
+        may_judge = {*judge.vetoes, self.pool.fallback} - {None}
+        if judge.labels.arm in may_judge:
             raise ValueError(
-                f"judge.labels.by={judge.labels.by!r} only labels; it cannot be a veto or pool.fallback, too"
+                f"judge.labels.by={judge.labels.by!r} only labels; it cannot be "
+                "a veto or pool.fallback, too"
             )
         if judge.first not in ("order", "router", router.name):
             raise ValueError(
-                f"judge.first={judge.first!r}; allowed order, or the router ({router.name}, or just router)"
+                f"judge.first={judge.first!r}; allowed order, or the router "
+                f"({router.name}, or just router)"
             )
         return self
 
@@ -710,18 +820,14 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}"
-        ) from None
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"{where}{line}: not YAML: {problem}") from None
 
 
 def presets() -> list[str]:
     """Names that ``--preset`` takes."""
-    return sorted(
-        p.name.removesuffix(".yaml")
-        for p in resources.files("reward_router.configs").iterdir()
-        if p.name.endswith(".yaml")
-    )
+    files = [file.name for file in resources.files("reward_router.configs").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
 def preset_text(name: str) -> str:
@@ -732,13 +838,14 @@ def preset_text(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean X?' where something is near, else the whole list."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(known)}"
+    """'did you mean X?' where a known name is near, else the whole list."""
+    allowed = sorted(known)
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(allowed)}"
 
 
 def _apply(tree: dict[str, Any], setting: str) -> None:
+    """Put one ``a.b=v`` setting into plain data; sections on the way are made."""
     path, eq, text = setting.partition("=")
     if not eq or not path.strip():
         raise InputError(f"--set {setting!r}: write it as section.key=value")
@@ -769,7 +876,15 @@ def _list_item(node: list[Any], name: str, setting: str) -> Any:
 def load(
     source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
 ) -> Config:
-    """Read a configuration file, or a preset (``default`` when neither is given), with ``a.b=v`` settings on top."""
+    """Read a configuration file or a preset, with settings on top.
+
+    Args:
+        source: a YAML file; None: the preset.
+        preset: the name of a packaged configuration; None: ``default``.
+        settings: ``a.b=v`` texts, applied in their order.
+
+    InputError for whatever cannot be read or is not allowed.
+    """
     return validate(*read(source, preset, settings))
 
 
@@ -781,8 +896,9 @@ def read(
         raise InputError(f"give a config file ({source}) or a preset ({preset}), not both")
     if source is not None:
         path = Path(source)
+        where = str(path)
         try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
                 f"config {path}: no such file; presets: {', '.join(presets())}"
@@ -790,7 +906,8 @@ def read(
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"config {path}: cannot be read: {error}") from None
     else:
-        text, where = preset_text(preset or "default"), preset or "default"
+        where = preset or "default"
+        text = preset_text(where)
     tree = parse_yaml(text, where)
     if not isinstance(tree, dict):
         raise InputError(f"{where}: a mapping of sections is expected, found {type(tree).__name__}")
@@ -809,7 +926,7 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
     try:
         return schema.model_validate(dict(tree))
     except ValidationError as error:
-        faults = [_told(schema, fault) for fault in error.errors()]
+        faults = [_in_words(schema, fault) for fault in error.errors()]
         shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
         more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
         raise InputError(f"{where}: {shown}{more}") from None
@@ -819,36 +936,42 @@ MOST_FAULTS = 6
 """Faults of a configuration that one message names."""
 
 
-def _told(schema: type[BaseModel], fault: Any) -> str:
+def _in_words(schema: type[BaseModel], fault: Any) -> str:
     """One fault in words: the key, the value, and what is allowed or nearest."""
+    parts = [str(part) for part in fault["loc"]]
     cause = fault.get("ctx", {}).get("error")
-    option = [cause.option] if isinstance(cause, OptionError) and cause.option else []
-    loc = ".".join(str(part) for part in (*fault["loc"], *option))
+    # The options of a kind are checked by the kind, which knows the name of the wrong one.
+    if isinstance(cause, OptionError) and cause.option:
+        parts.append(cause.option)
+    key = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         fields = _fields_at(schema, fault["loc"][:-1])
-        return f"unknown key {loc!r}; {nearest(str(fault['loc'][-1]), fields)}"
-    given = fault.get("input")
-    shown = (
-        "" if isinstance(given, dict | list) or fault["type"] == "missing" else f" (got {given!r})"
-    )
+        return f"unknown key {key!r}; {nearest(str(fault['loc'][-1]), fields)}"
+
+    value = fault.get("input")
+    details = ""
+    if not isinstance(value, dict | list) and fault["type"] != "missing":
+        details = f" (got {value!r})"
+    if fault["type"] == "literal_error" and isinstance(value, str):
+        allowed = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        close = difflib.get_close_matches(value, allowed, n=1, cutoff=0.5)
+        details += f"; did you mean {close[0]!r}?" if close else ""
     message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "literal_error" and isinstance(given, str):
-        known = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-        close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-        shown += f"; did you mean {close[0]!r}?" if close else ""
-    return f"{loc + ': ' if loc else ''}{message}{shown}"
+    return f"{key}: {message}{details}" if key else f"{message}{details}"
 
 
-def _fields_at(schema: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+def _fields_at(schema: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that a section of the schema has; ``path``: the keys that lead to it."""
     model: Any = schema
-    for part in loc:
-        if isinstance(part, int):
+    for part in path:
+        if isinstance(part, int):  # an item of a list: all items have the same keys
             continue
         annotation = model.model_fields[part].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(
-            (o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model
-        )
+        # ``Section | None`` and ``list[Section]`` hold the section among their arguments.
+        for candidate in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+                break
     return list(model.model_fields)
 
 

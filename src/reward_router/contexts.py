@@ -1,4 +1,7 @@
-"""Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash. Text in, arrays out."""
+"""Encoders of what is routed: the policy itself, a frozen sentence encoder, or a hash.
+
+Text goes in, arrays come out.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -17,6 +20,8 @@ from reward_router.types import Float
 if TYPE_CHECKING:
     from reward_router.policy import Policy
 
+NO_POLICY = "context.kind: policy needs the policy, and there is none here; use sentence or hashing"
+
 
 class Hashing:
     """Hashed words as contexts: no model, no download. Prompts -> (B, ``dim``) rows of unit norm.
@@ -26,7 +31,7 @@ class Hashing:
     """
 
     def __init__(self, dim: int = 64) -> None:
-        """``dim``: D, how many features a prompt has."""
+        """``dim`` is D, how many features a prompt has."""
         self.dim = dim
 
     def __call__(self, prompts: Sequence[Prompt]) -> Float:
@@ -50,7 +55,14 @@ class PairRows(Protocol):
 
 
 class Contexts:
-    """Prompts, or pairs of responses, to rows of unit norm."""
+    """Encodes prompts, or pairs of responses, as rows of unit norm.
+
+    Args:
+        config: which encoder.
+        policy: embeds prompts where ``config.kind`` is ``policy``; None where there is none.
+        of_pairs: a prior's own encoder of pairs, in place of the configured one.
+        device: where the sentence encoder goes if there is no policy whose device it could share.
+    """
 
     def __init__(
         self,
@@ -59,26 +71,25 @@ class Contexts:
         of_pairs: PairRows | None = None,
         device: str = "auto",
     ) -> None:
-        """Loads the sentence encoder where one is configured; ``of_pairs``: a prior's own encoder of pairs.
+        """Load the sentence encoder where one is configured.
 
-        Without a policy the sentence encoder goes to ``device``; InputError where the policy itself is to embed.
+        InputError where the policy itself is to embed and there is none.
         """
         if policy is None and config.kind == "policy" and of_pairs is None:
-            raise InputError(
-                "context.kind: policy needs the policy, and there is none here; use sentence or hashing"
-            )
-        self.config, self._policy, self.of_pairs = config, policy, of_pairs
-        sentence = config.kind == "sentence" and of_pairs is None
-        where = policy.config.device if policy else device
-        self.encoder: Any = load_encoder(config.model or MINILM, device=where) if sentence else None
+            raise InputError(NO_POLICY)
+        self.config = config
+        self._policy = policy
+        self.of_pairs = of_pairs
+        self.encoder: Any = None
+        if config.kind == "sentence" and of_pairs is None:
+            where = policy.config.device if policy else device
+            self.encoder = load_encoder(config.model or MINILM, device=where)
 
     @property
     def policy(self) -> "Policy":
         """The policy that embeds; InputError where there is none."""
         if self._policy is None:
-            raise InputError(
-                "context.kind: policy needs the policy, and there is none here; use sentence or hashing"
-            )
+            raise InputError(NO_POLICY)
         return self._policy
 
     @property
@@ -86,12 +97,15 @@ class Contexts:
         """Features of one prompt; a pair has twice as many."""
         if self.config.kind == "policy":
             return int(self.policy.model.config.hidden_size)
-        return (
-            self.config.dim if self.encoder is None else int(self.encoder.get_embedding_dimension())
-        )
+        if self.encoder is None:
+            return self.config.dim
+        return int(self.encoder.get_embedding_dimension())
 
     def of_unit(self, unit: str) -> int:
-        """Features of what a router sees for ``unit``: of a pair, or of a prompt, which a prior sees through its pairs."""
+        """Features of what a router sees for ``unit``.
+
+        A prior was learned on pairs: it sees a prompt through its pairs of responses.
+        """
         return self.pair_dim if unit == "pair" or self.of_pairs is not None else self.dim
 
     @property
@@ -105,45 +119,53 @@ class Contexts:
             return np.zeros((0, self.dim))
         if self.config.kind == "policy":
             return unit_rows(self.policy.embed(prompts, self.config.pooling))
-        texts = [text_of(p) for p in prompts]
+        texts = [text_of(prompt) for prompt in prompts]
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
-        return unit_rows(
-            np.asarray(self.encoder.encode(texts, batch_size=64, show_progress_bar=False))
-        )
+        encoded_BD = self.encoder.encode(texts, batch_size=64, show_progress_bar=False)
+        return unit_rows(np.asarray(encoded_BD))
 
     def groups(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, pair_dim) of prompts with their responses: the mean of the contexts of each prompt's pairs of different responses.
+        """(B, pair_dim) of prompts with their responses: the mean over pairs that differ.
 
-        A linear router's forecast at the mean is the mean of its forecasts for the pairs, so a prior learned on pairs says of
-        a prompt what it says of its pairs on average. It is not brought to unit norm: that would change the forecast. Where
-        all responses are equal, the one with itself is the pair. Each prompt is encoded by itself, so that a row does not
-        depend on which other prompts are there.
+        A linear router's forecast at the mean is the mean of its forecasts for the pairs, so a
+        prior learned on pairs says of a prompt what it says of its pairs on average. The mean is
+        not brought to unit norm: that would change the forecast. Where all responses are equal,
+        the one response with itself is the pair.
         """
         rows_BD = np.zeros((len(prompts), self.pair_dim))
-        for b, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
+        # Each prompt is encoded by itself, so that its row does not depend on its neighbours.
+        for row, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
             different = list(dict.fromkeys(texts))
             pairs = list(combinations(different, 2)) or [(different[0], different[0])]
-            first, second = (list(side) for side in zip(*pairs, strict=True))
-            rows_BD[b] = self.pairs([prompt] * len(pairs), first, second).mean(axis=0)
+            first = [pair[0] for pair in pairs]
+            second = [pair[1] for pair in pairs]
+            pair_rows_PD = self.pairs([prompt] * len(pairs), first, second)
+            rows_BD[row] = pair_rows_PD.mean(axis=0)
         return rows_BD
 
     def pairs(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
     ) -> Float:
-        """(P, pair_dim) rows that do not depend on the order of the two responses; each distinct text is encoded once."""
+        """(P, pair_dim) rows that do not depend on the order of the two responses.
+
+        Each different text is encoded once.
+        """
         if self.of_pairs is not None:
             return self.of_pairs.pairs(prompts, first, second)
-        both = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
+        both_sides = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
         index: dict[tuple[str, str], int] = {}
-        distinct: list[Prompt] = []
-        for prompt, response in both:
-            if (text_of(prompt), response) not in index:
-                index[text_of(prompt), response] = len(distinct)
-                distinct.append(_answered(prompt, response))
-        rows_XD = self.prompts(distinct)
-        at = [index[text_of(prompt), response] for prompt, response in both]
-        return pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+        conversations: list[Prompt] = []
+        for prompt, response in both_sides:
+            key = (text_of(prompt), response)
+            if key not in index:
+                index[key] = len(conversations)
+                conversations.append(_answered(prompt, response))
+        rows_XD = self.prompts(conversations)
+        places = [index[text_of(prompt), response] for prompt, response in both_sides]
+        first_PD = rows_XD[places[: len(first)]]
+        second_PD = rows_XD[places[len(first) :]]
+        return pair_rows(first_PD, second_PD)
 
 
 def text_of(prompt: Prompt) -> str:

@@ -1,7 +1,9 @@
-"""Gold before and after on held-out prompts, judged by their rules, with a paired interval: greedy, and as the policy is used.
+"""Gold before and after on held-out prompts, judged by their rules, with a paired interval.
 
-Under sampling (k responses a prompt at the training temperature) gold is what training optimises, and less noisy than one greedy
-response a prompt. Before and after are drawn from the same uniforms. Intervals are over prompts: the k of a prompt are averaged first.
+It is measured in two ways: greedy, one response a prompt; and under sampling, k responses a prompt
+at the training temperature. Sampled gold is what training optimises, and it is less noisy than one
+greedy response. Before and after are drawn from the same uniforms. Intervals are over prompts: the
+k responses of a prompt are averaged first.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +20,19 @@ from reward_router.responses import Response, finished
 from reward_router.types import Float
 
 DRAWS = 2000
+"""Bootstrap samples of an interval."""
 
 
 @dataclass(frozen=True)
 class Gold:
-    """Per prompt the share of its responses that was right, and that ended by itself; of one greedy response 1 or 0."""
+    """What was measured, one entry a prompt, in the order of the ids.
+
+    Args:
+        ids: of the prompts.
+        categories: of the prompts; '' for a prompt without one.
+        right: the share of its responses that was right, in [0, 1]; NaN where no rule judges it.
+        finished: the share of its responses that ended by themselves.
+    """
 
     ids: list[str]
     categories: list[str]
@@ -34,45 +44,75 @@ class Gold:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """How gold is measured.
+
+    Args:
+        samples: responses a prompt at the policy's temperature (`Policy.trial`); 0: one greedy
+            response.
+        max_new_tokens: most tokens of a response; None: ``policy.max_new_tokens``.
+        batch: responses that are generated at a time.
+    """
+
+    samples: int = 0
+    max_new_tokens: int | None = None
+    batch: int = 64
+
+
 def measure(
     policy: Policy,
     examples: Sequence[Example],
     ranks: Ranks,
-    max_new_tokens: int | None,
-    batch: int,
+    how: Measurement,
     tick: Callable[[int, int], None] = lambda done, total: None,
-    samples: int = 0,
     seen: Callable[[Example, Sequence[Response]], None] = lambda example, responses: None,
 ) -> Gold:
-    """Gold on ``examples`` under the policy's present weights, shared out over the processes.
+    """Gold under the policy's present weights, shared out over the processes.
 
-    ``samples``: responses a prompt at the policy's temperature (`Policy.trial`); 0: one greedy response. ``batch``: responses at
-    a time. ``tick(done, total)``: prompts of this process; ``seen`` is given each of them with its responses.
+    Args:
+        policy: the language model.
+        examples: prompts with what counts as right.
+        ranks: the processes of the run; all of them must call this alike.
+        how: sampled or greedy, and how long responses may get.
+        tick: is told (prompts done, prompts in all) of this process.
+        seen: is given each prompt of this process with its responses.
     """
+    # Prompts of similar length go together, so that little padding is computed.
     mine = ranks.shard(list(examples))
-    mine.sort(key=lambda e: len(str(e.prompt)))
+    mine.sort(key=lambda example: len(str(example.prompt)))
     rows: list[tuple[str, str, float, float]] = []
-    limit = max_new_tokens or policy.config.max_new_tokens
-    together = max(1, batch // max(samples, 1))
+    together = max(1, how.batch // max(how.samples, 1))
     for start in range(0, len(mine), together):
         part = mine[start : start + together]
-        prompts = [e.prompt for e in part]
-        if samples:
-            groups = policy.trial(prompts, [e.id for e in part], samples, limit)
-        else:
-            groups = [[response] for response in policy.answer(prompts, limit)]
-        for example, group in zip(part, groups, strict=True):
-            gold, ended = float(example.gold(group).mean()), float(finished(group).mean())
-            rows.append((example.id, example.category, gold, ended))
+        for example, group in zip(part, _responses(policy, part, how), strict=True):
+            right = float(example.gold(group).mean())
+            ended = float(finished(group).mean())
+            rows.append((example.id, example.category, right, ended))
             seen(example, group)
         tick(min(start + together, len(mine)), len(mine))
     rows = sorted(ranks.gather(rows))
-    ids, categories, right, finished_B = (list(c) for c in zip(*rows, strict=True))
-    return Gold(ids, categories, right, finished_B)
+    ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
+    return Gold(ids, categories, right_B, finished_B)
+
+
+def _responses(
+    policy: Policy, examples: Sequence[Example], how: Measurement
+) -> list[list[Response]]:
+    """The policy's responses to each prompt: ``how.samples`` drawn ones, or the greedy one."""
+    limit = how.max_new_tokens or policy.config.max_new_tokens
+    prompts = [example.prompt for example in examples]
+    if how.samples:
+        ids = [example.id for example in examples]
+        return policy.trial(prompts, ids, how.samples, limit)
+    return [[response] for response in policy.answer(prompts, limit)]
 
 
 def interval(values: Float, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of a mean over prompts (percentile, 2,000 draws); what it says of training seeds: nothing."""
+    """95 % bootstrap interval of a mean over prompts (percentile, 2,000 draws).
+
+    It says nothing of training seeds. NaN for fewer than two values.
+    """
     if len(values) < 2:
         return float("nan"), float("nan")
     draws = rng(seed, "bootstrap", 0).integers(0, len(values), (DRAWS, len(values)))
@@ -81,27 +121,33 @@ def interval(values: Float, seed: int = 0) -> tuple[float, float]:
 
 
 def compare(before: Gold, after: Gold) -> dict[str, Any]:
-    """Per category and overall: n, gold before and after, their difference with a paired 95 % interval over prompts."""
+    """Gold before and after, overall and by category.
+
+    Each row has n, before, after, their difference, and its paired 95 % interval over prompts. The
+    row ``all`` also says which share of responses ended by itself. ValueError where the two were
+    measured on different prompts.
+    """
     if before.ids != after.ids:
         raise ValueError("before and after were measured on different prompts")
-    first, second = np.array(before.right), np.array(after.right)
+    right_before = np.array(before.right)
+    right_after = np.array(after.right)
     category = np.array(before.categories)
-    groups = [
-        ("all", np.ones(len(first), bool)),
-        *((c, category == c) for c in sorted(set(before.categories)) if c),
-    ]
-    table = {name: _row(first[at], second[at]) for name, at in groups}
+
+    table = {"all": _row(right_before, right_after)}
+    for name in sorted(set(before.categories) - {""}):
+        in_category = category == name
+        table[name] = _row(right_before[in_category], right_after[in_category])
     table["all"]["finished_before"] = float(np.mean(before.finished))
     table["all"]["finished_after"] = float(np.mean(after.finished))
     return table
 
 
-def _row(first: Float, second: Float) -> dict[str, Any]:
-    low, high = interval(second - first)
+def _row(before: Float, after: Float) -> dict[str, Any]:
+    low, high = interval(after - before)
     return {
-        "n": len(first),
-        "before": float(first.mean()),
-        "after": float(second.mean()),
-        "diff": float((second - first).mean()),
+        "n": len(before),
+        "before": float(before.mean()),
+        "after": float(after.mean()),
+        "diff": float((after - before).mean()),
         "ci95": [low, high],
     }

@@ -1,4 +1,8 @@
-"""What a finished run says in a few lines, on the terminal and at the top of its report. Reads the summary alone; needs no torch."""
+"""What a finished run says in a few lines.
+
+The lines stand on the terminal and at the top of the report. They are made of the summary alone,
+and need no torch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +20,10 @@ NEXT = (
 
 
 def facts(summary: Json) -> list[tuple[str, str]]:
-    """(what, in words) in the order in which a reader asks; what a run does not know is left out."""
+    """(what, in words) rows, in the order in which a reader asks.
+
+    What a run does not know is left out.
+    """
     rows = [
         ("gold", gold(summary)),
         ("win rate", win_rate(summary)),
@@ -60,11 +67,17 @@ def win_rate(summary: Json) -> str:
             if high < 0.5
             else "no difference shown"
         )
-    return f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of {row['n']} prompts: {word}"
+    return (
+        f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of "
+        f"{row['n']} prompts: {word}"
+    )
 
 
 def tone(summary: Json) -> str:
-    """``better``, ``worse`` or ``neither``; empty where gold was not measured (or is not yet: a run that goes on)."""
+    """``better``, ``worse`` or ``neither``, going by the interval of the change.
+
+    Empty where gold was not measured, or not yet: a run may still go on.
+    """
     table = headline_gold(summary)
     found = (summary.get("win_rate") or {}).get("all")
     if table is None and found:
@@ -85,9 +98,12 @@ LONGER = 1.5
 
 
 def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
-    """What probably brought a change of gold about, or kept one away; empty where nothing stands out.
+    """What probably brought a change of gold about, or kept one away.
 
-    ``words``: mean words of a response at the beginning and at the end of training, where they are known.
+    Empty where nothing stands out.
+
+    ``words``: mean words of a response at the beginning and at the end of training, where they are
+    known.
     """
     table = headline_gold(summary)
     if table is None:
@@ -108,20 +124,23 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
             "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
         )
         found.append(
-            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, {_whole(after)} after{advice}"
+            f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, "
+            f"{_whole(after)} after{advice}"
         )
     if words is not None and not better and min(words) > 0:
         ratio = words[1] / words[0]
         if ratio >= LONGER or ratio <= 1 / LONGER:
             taste = "length" if ratio > 1 else "brevity"
             found.append(
-                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a judge may reward {taste}"
+                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a "
+                f"judge may reward {taste}"
             )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
     if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
         found.append(
-            f"the router was paid against the truth: its payoff has correlation {r['r']:+.2f} with gold"
+            "the router was paid against the truth: its payoff has correlation "
+            f"{r['r']:+.2f} with gold"
         )
     if (summary.get("counts") or {}).get("pairs") == 0:
         found.append("no pair was trained on: the arms told no two responses apart")
@@ -170,13 +189,22 @@ def kept(summary: Json) -> str:
     if not found:
         return f"the adapter of the last step, {summary['steps']}"
     if found["step"] == 0:
-        return f"the base model: no step of {found['last_step']} looked better on {found['prompts']} train prompts"
-    looked = f"{found['gold']:.3f} on {found['prompts']} train prompts, {found['base']:.3f} of the base model"
+        return (
+            f"the base model: no step of {found['last_step']} looked better on "
+            f"{found['prompts']} train prompts"
+        )
+    looked = (
+        f"{found['gold']:.3f} on {found['prompts']} train prompts, "
+        f"{found['base']:.3f} of the base model"
+    )
     return f"the adapter of step {found['step']} of {found['last_step']} ({looked})"
 
 
 def same_calls(summary: Json) -> str:
-    """What others make of as many calls, from the study that comes with the package; of the default set-up only."""
+    """What others make of as many calls, from the study that comes with the package.
+
+    It is said of the default set-up only.
+    """
     study = summary.get("study")
     if not study:
         return ""
@@ -220,7 +248,10 @@ def trusted(summary: Json) -> str:
 
 
 def share_keys(summary: Json) -> tuple[str, str]:
-    """Keys of an arm's share that tables show, in all and by category: units it judged, or was asked about in a committee."""
+    """Keys of an arm's share that tables show, in all and by category.
+
+    The share is of the units that the arm judged, or was asked about in a committee.
+    """
     rows = summary["arms"].values()
     if summary.get("committee") or any("judged_share" not in row for row in rows):
         return "share", "share_by_category"
@@ -246,7 +277,10 @@ def calls(summary: Json) -> str:
     )
     if made["all_arms"] and summary["n_arms"] > 1:
         share = made["made"] / made["all_arms"]
-        text += f", {share:.0%} of the {made['all_arms']:,} that all {summary['n_arms']} arms would take"
+        text += (
+            f", {share:.0%} of the {made['all_arms']:,} that all "
+            f"{summary['n_arms']} arms would take"
+        )
     price = made.get("price")
     text += f", at a price of {price:,.4g}" if price is not None and price != made["made"] else ""
     more = [

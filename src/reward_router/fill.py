@@ -1,8 +1,11 @@
-"""What a user's configuration leaves out and only its data can say: payoff, held-out prompts, which adapter is kept, sizes on a GPU.
+"""What a user's configuration leaves out and only its data can say.
 
-The schema's defaults are sizes that a laptop finishes with. What follows here depends on the data (has it answers?) and on the
-machine, and is written into the resolved configuration, so that a run directory says it and `--resume` finds it. Packaged presets
-are whole and pass as they are. Each choice is told in one line.
+That is the payoff, the held-out prompts, which adapter is kept, and sizes on a GPU.
+
+The schema's defaults are sizes that a laptop finishes with. What follows here depends on the data
+(has it answers?) and on the machine, and is written into the resolved configuration, so that a run
+directory says it and `--resume` finds it. Packaged presets are whole and pass as they are. Each
+choice is told in one line.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +15,8 @@ from typing import Any
 from reward_router import config as configuration
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
-from reward_router.estimate import parameters
 from reward_router.examples import EMBEDDED, load_examples
+from reward_router.jobs.estimate import parameters
 
 Tree = dict[str, Any]
 HELD_OUT = 20
@@ -31,7 +34,10 @@ def load(
     settings: Sequence[str],
     say: Callable[[str], None],
 ) -> Config:
-    """A configuration as `config.load` reads it, a user's own file filled in; ``say`` is told each choice in a line."""
+    """A configuration as `config.load` reads it, with a user's own file filled in.
+
+    ``say`` is told each choice in a line.
+    """
     tree, where = configuration.read(source, preset, settings)
     if source is None:
         return configuration.validate(tree, where)
@@ -67,19 +73,25 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
     if gold:
         whole["payoff"]["name"] = "probe"
         say(
-            "payoff   probe: the router learns which arm puts right answers above wrong ones (the data has answers)"
+            "payoff   probe: the router learns which arm puts right answers "
+            "above wrong ones (the data has answers)"
         )
         return
     whole["payoff"]["name"] = "neg_loss"
     say(
-        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is right; the data names no answers "
-        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function of yours; eval.arm keeps an arm apart that says whether "
+        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is "
+        "right; the data names no answers "
+        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function "
+        "of yours; eval.arm keeps an arm apart that says whether "
         "responses get better)"
     )
 
 
 def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None:
-    """Part the prompts by a hash of each, so that a prompt is on one side only, whatever else the file holds."""
+    """Part the prompts by a hash of each.
+
+    A prompt is then on one side only, whatever else the file holds.
+    """
     if not Path(data.source).is_file() or any(mark in data.split for mark in "#[+"):
         return
     train = data.model_copy(update={"split": f"{data.split}#0:{100 - HELD_OUT}"})
@@ -92,13 +104,15 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
     if apart < LEAST:
         say(
-            f"held out nothing: {HELD_OUT} % of so few prompts would say nothing; eval.data names a set to measure on"
+            f"held out nothing: {HELD_OUT} % of so few prompts would say "
+            "nothing; eval.data names a set to measure on"
         )
         return
     whole["data"]["split"] = train.split
     whole["eval"]["data"] = {**whole["data"], "split": held_out.split, "limit": None}
     say(
-        f"held out {apart} of the {kept + apart} prompts, measured before and after (eval.data: null trains on all)"
+        f"held out {apart} of the {kept + apart} prompts, measured before and "
+        "after (eval.data: null trains on all)"
     )
 
 
@@ -126,7 +140,8 @@ def _gpu(whole: Tree, say: Callable[[str], None]) -> dict[str, Any]:
     chosen = gpu_sizes(memory, parameters(model)[0])
     told = ", ".join(f"{name} {value}" for name, value in chosen.items() if not _given(whole, name))
     say(
-        f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: {told or 'all given'}"
+        f"sizes    for {torch.cuda.get_device_name()} ({memory:.0f} GiB) and {model}: "
+        f"{told or 'all given'}"
     )
     return chosen
 
@@ -137,10 +152,15 @@ def _given(whole: Tree, name: str) -> bool:
 
 
 def gpu_sizes(memory_gib: float, weights: float) -> dict[str, Any]:
-    """Larger settings for a GPU of so much memory and a policy of so many ``weights`` (0: unknown, taken for 1.5 thousand million).
+    """Larger settings for a GPU.
 
-    The model in bfloat16 takes 2 bytes a weight; what is left bounds the pairs a forward pass (about 1.5 GiB each at 512 tokens for a
-    model of 7 thousand million weights, in proportion to the square root of its size for smaller ones).
+    Args:
+        memory_gib: of the card.
+        weights: of the policy; 0: unknown, taken for 1.5 thousand million.
+
+    The model in bfloat16 takes 2 bytes a weight; what is left bounds the pairs a forward pass
+    (about 1.5 GiB each at 512 tokens for a model of 7 thousand million weights, in proportion to
+    the square root of its size for smaller ones).
 
     >>> gpu_sizes(80, 135e6)["train.micro_batch"], gpu_sizes(24, 7e9)["train.micro_batch"]
     (16, 4)

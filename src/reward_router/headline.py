@@ -1,4 +1,7 @@
-"""What a summary says first: which gold a run is judged by, and which adapter it kept, in words. Needs no torch."""
+"""What a summary says first: which gold a run is judged by, and which adapter it kept.
+
+It is said in words, and needs no torch.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,11 +11,14 @@ GOLD, GOLD_SAMPLED = "gold", "gold_sampled"
 MEASURED = (GOLD_SAMPLED, GOLD)
 """Kinds of gold whose responses a run keeps in samples.jsonl, the one that is shown first."""
 BEST_OF = "best_of"
-"""Key of a summary: what the frozen router chose among the sampled responses, before training and after."""
+"""Key of a summary: what the frozen router chose among the samples, before and after training."""
 
 
 def gold_tables(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Every gold table of a run with its title, the headline first: held out before test, sampled before greedy."""
+    """Every gold table of a run with its title, the headline first.
+
+    Held out comes before test, and sampled before greedy.
+    """
     how = {"_sampled": f"under sampling, {summary.get('samples')} a prompt", "": "greedy"}
     named = [("gold", "gold on held-out prompts"), ("gold_test", "gold on the test set")]
     kinds = [(f"{key}{end}", f"{what}, {how[end]}") for key, what in named for end in how]
@@ -20,18 +26,27 @@ def gold_tables(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The gold table a run is judged by: under sampling where it was measured so, else greedy; None without held-out gold."""
+    """The gold table that a run is judged by; None without held-out gold.
+
+    It is gold under sampling where that was measured, else greedy gold.
+    """
     return summary.get(GOLD_SAMPLED) or summary.get(GOLD)
 
 
 def finished_line(table: Mapping[str, Any]) -> str:
     """How many responses of a gold table ended by themselves."""
     row = table["all"]
-    return f"         ended by themselves: {row['finished_before']:.0%} before, {row['finished_after']:.0%} after"
+    return (
+        f"         ended by themselves: {row['finished_before']:.0%} before, "
+        f"{row['finished_after']:.0%} after"
+    )
 
 
 def best_of_line(found: Mapping[str, Any], when: str) -> str:
-    """Gold of what the frozen router chose among the samples, beside a random choice and the best one; ``when``: before, after."""
+    """Gold of what the frozen router chose among the samples, in a line.
+
+    Beside it stand a random choice and the best one. ``when`` is ``before`` or ``after``.
+    """
     ends = f"at random {found['random']:.3f}, at most {found['oracle']:.3f}"
     return f"best of {found['samples']} {when} training: gold {found['gold']:.3f}, {ends}"
 
@@ -52,5 +67,6 @@ def kept_line(kept: Mapping[str, Any]) -> str:
     )
     return (
         f"kept     the adapter of step {kept['step']}\n"
-        f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of the base model{last}{early})"
+        f"         ({where}: {kept['gold']:.3f}, against {kept['base']:.3f} of "
+        f"the base model{last}{early})"
     )

@@ -1,8 +1,11 @@
-"""A time limit on a call into foreign code: a payoff function, a package that starts. Arms have their own (``pool.timeout``).
+"""A time limit on a call into foreign code: a payoff function, a package that starts.
 
-The call runs in a thread of its own. Python cannot end a thread: one that overran goes on in the background and its result is
-dropped, so the caller can say what happened instead of standing still for ever. Left out: code that never lets go of the
-interpreter's lock, which needs a process of its own (see `math_equal`).
+Arms have their own limit (``pool.timeout``).
+
+The call runs in a thread of its own. Python cannot end a thread: one that overran goes on in the
+background and its result is dropped, so the caller can say what happened instead of standing still
+for ever. Left out: code that never lets go of the interpreter's lock, which needs a process of its
+own (see `math_equal`).
 """
 
 import threading
@@ -17,7 +20,14 @@ SECONDS = 300.0
 
 
 def within(work: Callable[[], T], what: str, seconds: float | None = None) -> T:
-    """What ``work`` returns or raises; RunError that names ``what`` where it takes longer than ``seconds`` (None: `SECONDS`).
+    """What ``work`` returns or raises, within a time limit.
+
+    Args:
+        work: what is called.
+        what: its name in messages.
+        seconds: how long it may take; None: `SECONDS`.
+
+    RunError where it takes longer.
 
     >>> within(lambda: 2 + 2, "adding")
     4
@@ -39,6 +49,7 @@ def within(work: Callable[[], T], what: str, seconds: float | None = None) -> T:
         raise raised[0]
     if not done:
         raise RunError(
-            f"{what} took longer than {limit:g} s and was given up; what was recorded before it is kept"
+            f"{what} took longer than {limit:g} s and was given up; what was "
+            "recorded before it is kept"
         )
     return done[0]

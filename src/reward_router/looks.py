@@ -1,10 +1,12 @@
-"""Do no harm: a few labelled train prompts are looked at during a run, and the adapter that is kept is one that they speak for.
+"""Do no harm: a run looks at labelled train prompts, and keeps an adapter that they speak for.
 
-A look is gold under sampling at the training temperature. Every look draws from the same uniforms, so that two looks differ by
-the policy and not by luck, and their difference is taken prompt by prompt. A look is noisy all the same, and the best of many
-noisy looks is partly the luckiest. `kept` therefore asks for more than a standard error of that difference on both sides: an
-adapter has to be that much better than the base model to be kept at all, and an earlier adapter that much better than the last
-one to be preferred to it. The held-out prompts take no part in this: their gold stays an honest measure of what was kept.
+A look is gold under sampling at the training temperature. Every look draws from the same uniforms,
+so that two looks differ by the policy and not by luck, and their difference is taken prompt by
+prompt. A look is noisy all the same, and the best of many noisy looks is partly the luckiest.
+`kept` therefore asks for more than a standard error of that difference on both sides: an adapter
+has to be that much better than the base model to be kept at all, and an earlier adapter that much
+better than the last one to be preferred to it. The held-out prompts take no part in this: their
+gold stays an honest measure of what was kept.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,14 +20,20 @@ from reward_router.config import Config
 from reward_router.data import Prompt
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import measure
+from reward_router.evaluate import Measurement, measure
 from reward_router.examples import Example, balanced
 from reward_router.policy import Policy
 
 
 @dataclass(frozen=True)
 class Look:
-    """Gold after ``step`` steps (0: the base model): per prompt the share of right samples, and the share that was finished."""
+    """Gold of the policy as it stood after some step.
+
+    Args:
+        step: steps done; 0: the base model.
+        right: per prompt, the share of its samples that was right.
+        finished: the share of all samples that ended by themselves.
+    """
 
     step: int
     right: list[float]
@@ -43,17 +51,25 @@ def best(looks: Sequence[Look]) -> Look:
 
 
 def kept(looks: Sequence[Look]) -> Look:
-    """The look whose adapter a run keeps; ``looks``: in order, the base model's first, the last adapter's last.
+    """The look whose adapter a run keeps.
 
-    The base model, unless the best look is clearly above its own. Else the last one, where it is clearly above the base's and
-    the best is not clearly above it. Else the best. Clearly: by more than a standard error of their paired difference over
-    prompts. O(looks + prompts).
+    It is the base model, unless the best look is clearly above it. Else it is the last one, where
+    that is clearly above the base model and the best is not clearly above it. Else it is the best.
+    Clearly means: by more than a standard error of their paired difference over prompts.
+    O(looks + prompts).
+
+    Args:
+        looks: in order, the base model's first, the last adapter's last.
 
     >>> flat, up = Look(0, [0.0, 0.5, 0.5, 0.0], 1.0), Look(2, [1.0, 0.5, 1.0, 0.5], 1.0)
-    >>> kept([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step, kept([flat, up, Look(4, [0.0] * 4, 1.0)]).step
-    (4, 2)
+    >>> kept([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step
+    4
+    >>> kept([flat, up, Look(4, [0.0] * 4, 1.0)]).step
+    2
     """
-    base, last, highest = looks[0], looks[-1], best(looks)
+    base = looks[0]
+    last = looks[-1]
+    highest = best(looks)
     if not _clearly_above(highest, base):
         return base
     if _clearly_above(last, base) and not _clearly_above(highest, last):
@@ -62,53 +78,77 @@ def kept(looks: Sequence[Look]) -> Look:
 
 
 def _clearly_above(look: Look, other: Look) -> bool:
-    """Whether ``look`` is better by more than a standard error of the difference, taken prompt by prompt."""
+    """Whether a look is better by more than a standard error of the paired difference."""
     gain_P = np.subtract(look.right, other.right)
-    error = float(gain_P.std(ddof=1) / np.sqrt(len(gain_P))) if len(gain_P) > 1 else 0.0
-    return float(gain_P.mean()) > error
+    standard_error = 0.0
+    if len(gain_P) > 1:
+        deviation = float(gain_P.std(ddof=1))
+        standard_error = deviation / float(np.sqrt(len(gain_P)))
+    return float(gain_P.mean()) > standard_error
 
 
 def _without_effect(adapter: Mapping[str, Any]) -> dict[str, Any]:
-    """The same adapter as the base model: a LoRA layer adds B A, so a B of zeros adds nothing, as before the first step."""
+    """The adapter that makes the model its base again.
+
+    A LoRA layer adds B A, so a B of zeros adds nothing, as before the first step.
+    """
     return {name: value * 0 if "lora_B" in name else value for name, value in adapter.items()}
 
 
 def look_prompts(
     examples: Sequence[Example], routed: Collection[str], held_out: Sequence[Prompt], limit: int
 ) -> list[Example]:
-    """Labelled train prompts that are not among the held-out ones, evenly from the categories; those in ``routed`` come last.
+    """Labelled train prompts to look at, evenly from the categories.
 
-    Raises InputError where there is none.
+    Args:
+        examples: the run's prompts.
+        routed: ids of those that some step routes; they are looked at last, because what is
+            trained on flatters the policy.
+        held_out: prompts that are measured elsewhere; none of them is looked at.
+        limit: at most so many.
+
+    InputError where no prompt is left.
     """
-    taken = {str(p) for p in held_out}
-    labelled = [e for e in examples if e.verify is not None and str(e.prompt) not in taken]
+    measured = {str(prompt) for prompt in held_out}
+    labelled = [
+        example
+        for example in examples
+        if example.verify is not None and str(example.prompt) not in measured
+    ]
     if not labelled:
         raise InputError(
-            "eval.keep: best looks at labelled train prompts, and none is left that is not held out; "
-            "give data.answer_kind and an answer column, or use eval.keep: last"
+            "eval.keep: best looks at labelled train prompts, and none is left that is not held "
+            "out; give data.answer_kind and an answer column, or use eval.keep: last"
         )
-    order = sorted(labelled, key=lambda e: (e.id in routed, keyed.uniform(0, "look", 0, e.id)))
-    return balanced(order, limit)
+
+    def routed_last(example: Example) -> tuple[bool, float]:
+        return example.id in routed, keyed.uniform(0, "look", 0, example.id)
+
+    return balanced(sorted(labelled, key=routed_last), limit)
 
 
 class Looks:
-    """The looks of one run and the best adapter so far. All processes must call :meth:`look` alike."""
+    """The looks of one run and the best adapter so far.
+
+    All processes of a run must call :meth:`look` alike.
+    """
 
     def __init__(
         self, config: Config, examples: Sequence[Example], policy: Policy, ranks: Ranks
     ) -> None:
         """``examples``: what is looked at."""
-        self.config, self.examples, self.policy, self.ranks = (
-            config.eval,
-            list(examples),
-            policy,
-            ranks,
-        )
+        self.config = config.eval
+        self.examples = list(examples)
+        self.policy = policy
+        self.ranks = ranks
         self.looks: list[Look] = []
         self.adapter: dict[str, Any] = {}
 
     def due(self, step: int, steps: int) -> bool:
-        """Whether there is a look after ``step`` of ``steps`` steps: before the first, every ``look_every``, after the last."""
+        """Whether there is a look after ``step`` of ``steps`` steps.
+
+        There is one before the first step, after every ``look_every`` steps, and after the last.
+        """
         return step % self.config.look_every == 0 or step == steps
 
     @property
@@ -116,23 +156,16 @@ class Looks:
         """Whether ``patience`` looks in a row brought nothing better."""
         if self.config.patience is None or not self.looks:
             return False
-        since = len(self.looks) - 1 - self.looks.index(best(self.looks))
-        return since >= self.config.patience
+        looks_since_best = len(self.looks) - 1 - self.looks.index(best(self.looks))
+        return looks_since_best >= self.config.patience
 
     def look(
         self, step: int, tick: Callable[[int, int], None] = lambda done, total: None
     ) -> dict[str, Any]:
         """Measure the present policy; returns the entry for the log."""
         settings = self.config
-        gold = measure(
-            self.policy,
-            self.examples,
-            self.ranks,
-            settings.max_new_tokens,
-            settings.batch,
-            tick,
-            settings.look_samples,
-        )
+        how = Measurement(settings.look_samples, settings.max_new_tokens, settings.batch)
+        gold = measure(self.policy, self.examples, self.ranks, how, tick)
         self.looks.append(Look(step, gold.right, float(np.mean(gold.finished))))
         if best(self.looks) is self.looks[-1]:
             self.adapter = self.policy.adapter_state("policy")
@@ -153,15 +186,20 @@ class Looks:
     def settle(self) -> Look:
         """Put the adapter that is kept into the policy; returns its look."""
         chosen = kept(self.looks)
-        if chosen is not self.looks[-1]:
-            is_base = chosen is self.looks[0]
-            self.policy.load_adapter(_without_effect(self.adapter) if is_base else self.adapter)
-            self.policy.sync()
+        if chosen is self.looks[-1]:
+            return chosen
+        # The best adapter is at hand, the base model's is not: it is made of the best.
+        is_base = chosen is self.looks[0]
+        self.policy.load_adapter(_without_effect(self.adapter) if is_base else self.adapter)
+        self.policy.sync()
         return chosen
 
     def summary(self) -> dict[str, Any]:
         """What summary.json says of it."""
         chosen = kept(self.looks)
+        entries = [
+            {"step": look.step, "gold": look.gold, "finished": look.finished} for look in self.looks
+        ]
         return {
             "step": chosen.step,
             "last_step": self.looks[-1].step,
@@ -171,7 +209,7 @@ class Looks:
             "last": self.looks[-1].gold,
             "prompts": len(self.examples),
             "samples": self.config.look_samples,
-            "looks": [{"step": x.step, "gold": x.gold, "finished": x.finished} for x in self.looks],
+            "looks": entries,
         }
 
     def state_dict(self) -> list[dict[str, Any]]:
@@ -180,4 +218,5 @@ class Looks:
 
     def load_state_dict(self, state: Sequence[Mapping[str, Any]], adapter: dict[str, Any]) -> None:
         """Restore what a checkpoint holds."""
-        self.looks, self.adapter = [Look(**look) for look in state], adapter
+        self.looks = [Look(**look) for look in state]
+        self.adapter = adapter

@@ -1,13 +1,11 @@
 """The main job: a policy is trained on preferences from the reward model that the router picks.
 
-Read it top to bottom.
-
-LASER's Algorithm 1 with the unit of routing as a setting: a whole batch (the paper), a prompt (its
-footnote), or a pair of responses (BayesianRouter). One step is :meth:`Loop.step`: prompts ->
-responses -> contexts -> arms -> scores -> pairs -> one optimiser step -> payoffs -> router. The
-middle of it is a ``Session``. The router never sees text, the reward models never see the router,
-the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and
-attach a session).
+This file is meant to be read from top to bottom. It is LASER's Algorithm 1 with the unit of routing
+as a setting: a whole batch (the paper), a prompt (its footnote), or a pair of responses
+(BayesianRouter). One step is :meth:`Loop.step`: prompts -> responses -> contexts -> arms -> scores
+-> pairs -> one optimiser step -> payoffs -> router. The middle of it is a ``Session``. The router
+never sees text, the reward models never see the router, and the trainer never knows who judged.
+Left out: what big runs need (use TRL, OpenRLHF or verl and attach a session).
 
 Deviations from the paper, each a setting: warm-up pulls instead of a random b (``router.init:
 random``), a truth-anchored payoff in the embedded default (``payoff.name: neg_loss``), quantiles of
@@ -39,7 +37,14 @@ COUNTS = (
 
 
 class Loop:
-    """Steps of one run on one process; everything they need is in ``parts``."""
+    """The steps of one run on one process.
+
+    Args:
+        parts: everything that a step needs: session, policy, trainer, prompts.
+        clock: counts seconds by phase.
+        say: is told what is happening.
+        warn: is told what the user should change.
+    """
 
     def __init__(
         self,
@@ -48,18 +53,24 @@ class Loop:
         say: Callable[[str], None],
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``say`` is told what is happening, ``warn`` what the user should change."""
-        self.parts, self.config, self.session = parts, parts.config, parts.session
-        self.clock, self.say = clock, say
+        """Nothing is sampled yet."""
+        self.parts = parts
+        self.config = parts.config
+        self.session = parts.session
+        self.clock = clock
+        self.say = say
         self.counts = dict.fromkeys(COUNTS, 0)
-        self.loading = 0.0  # seconds that the last verdicts took to load models
+        self.loading = 0.0
+        """Seconds that the last verdicts took to load models."""
         self.units = Units(parts.config, parts.contexts, parts.ranks.gather)
         self.pairing = Pairing(parts, self.counts)
-        self.session.payoff.counts, self.session.payoff.warn = self.counts, warn
+        self.session.payoff.counts = self.counts
+        self.session.payoff.warn = warn
 
     def step(self, t: int) -> dict[str, Any]:
         """One batch from prompts to router update; returns its line for metrics.jsonl."""
-        session, phase = self.session, self.clock.phase
+        session = self.session
+        phase = self.clock.phase
         self._begin(t)
         with phase("sample"):
             step = self._sampled(t)
@@ -91,7 +102,7 @@ class Loop:
         return line(self.parts, step, self.clock.seconds)
 
     def _begin(self, t: int) -> None:
-        """At the start of an iteration the reference is the policy of the one before: pi_{m-1}."""
+        """At the start of an iteration the reference becomes the policy as it is: pi_{m-1}."""
         parts = self.parts
         if t % parts.batches_per_iteration == 0:
             parts.policy.snapshot_reference()
@@ -100,7 +111,8 @@ class Loop:
 
     def _sampled(self, t: int) -> Step:
         """This process's prompts of step t, with the policy's responses and their gold."""
-        parts, n_responses = self.parts, self.config.policy.n_responses
+        parts = self.parts
+        n_responses = self.config.policy.n_responses
         examples = parts.ranks.shard(parts.batch(t))
         prompts = [example.prompt for example in examples]
         ids = [example.id for example in examples]
@@ -118,37 +130,45 @@ class Loop:
         )
 
     def _audited(self, ids: Sequence[str], t: int) -> frozenset[int]:
-        """Rows that every arm scores as well."""
-        draws = [keyed.uniform(self.config.seed, "audit", t, name) for name in ids]
-        return frozenset(b for b, u in enumerate(draws) if u < self.config.audit)
+        """Rows that every arm scores, to see how far the arms agree."""
+        draw_B = [keyed.uniform(self.config.seed, "audit", t, prompt_id) for prompt_id in ids]
+        return frozenset(row for row, draw in enumerate(draw_B) if draw < self.config.audit)
 
     def seen(self, context_BD: Float, t: int) -> Float:
         """(B, D) contexts as the router takes them at step t.
 
-        One that goes by the iteration sees its number alone.
+        A router that names one arm for a whole iteration sees (B, 1), the iteration's number.
         """
         if not by_iteration(self.config.router) or not self.parts.routed:
             return context_BD
-        return np.full((len(context_BD), 1), float(t // self.parts.batches_per_iteration))
+        iteration = t // self.parts.batches_per_iteration
+        return np.full((len(context_BD), 1), float(iteration))
 
     def _train(self, step: Step, owner: Sequence[int], label_PK: Int) -> Trained:
         """The optimiser steps on the pairs, and the losses that payoffs are made of."""
-        trainer, pairs = self.parts.trainer, step.pairs
+        trainer = self.parts.trainer
+        pairs = step.pairs
+        # What the flipped pairs cost is measured before the step changes the weights.
         flipped_P = self.pairing.flipped(pairs, label_PK)
         step.result = trainer.step(pairs, step.step)
-        after_P = trainer.losses(pairs) if self.config.payoff.kind.needs_after else None
+        after_P = None
+        if self.config.payoff.kind.needs_after:
+            after_P = trainer.losses(pairs)
         self.parts.policy.sync()
         self.counts["skipped_steps"] += step.result.skipped
+
         loss_P = step.result.loss_P
-        loss_PK = label_losses(label_PK, loss_P, flipped_P) if len(label_PK) else None
+        loss_PK = None
+        if len(label_PK):
+            loss_PK = label_losses(label_PK, loss_P, flipped_P)
         return Trained(owner, loss_P, after_P, loss_PK, step.result.skipped)
 
     def _nobody_judges(self, step: Step) -> str:
         """Why a run stops where all arms rest and none of them answered when asked again."""
         failures = self.parts.ranks.gather(step.verdicts.failures)
-        reasons = {arm: reason for _, arm, reason in failures}
-        told = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(reasons.items()))
+        last_reason = {arm: reason for _, arm, reason in failures}
+        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(last_reason.items()))
         return (
             f"step {step.step + 1}: all arms failed again and again and none answered when asked "
-            f"in turn, so nobody can judge ({told}); put one back and go on with --resume"
+            f"in turn, so nobody can judge ({reasons}); put one back and go on with --resume"
         )

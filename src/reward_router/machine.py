@@ -1,4 +1,7 @@
-"""What a run is made on: processor, memory, GPU, system, and the commit of this program where it runs from a checkout."""
+"""What a run is made on: processor, memory, GPU and system.
+
+Also the commit of this program, where it runs from a checkout.
+"""
 
 import os
 import platform
@@ -12,7 +15,10 @@ def now() -> str:
 
 
 def hardware() -> dict[str, str | int | float | None]:
-    """Processor, cores this process may use, memory in GiB, GPU (None: no torch, or no card), and system."""
+    """Processor, cores that this process may use, memory in GiB, GPU, and system.
+
+    The GPU is None where there is no torch, or no card.
+    """
     return {
         "cpu": _processor(),
         "cores": _cores(),

@@ -1,7 +1,8 @@
 """What a run is made of beside its options, written when it begins and compared when it is resumed.
 
-A run whose prompts, weights, code or packages change in the middle is two runs in one directory, and no figure of it means
-anything. So ``manifest.json`` holds a digest of each, and `changes` names what differs. Options are compared by `RunDir.check`.
+A run whose prompts, weights, code or packages change in the middle is two runs in one directory,
+and no figure of it means anything. So ``manifest.json`` holds a digest of each, and `changes` names
+what differs. Options are compared by `RunDir.check`.
 """
 
 import hashlib
@@ -28,7 +29,10 @@ Json = dict[str, Any]
 
 
 def manifest(config: Config, examples: Sequence[Example]) -> Json:
-    """Versions, seed and digests: what has to be equal for a run to come out equal. ``examples``: its training prompts."""
+    """Versions, seed and digests: what has to be equal for a run to come out equal.
+
+    ``examples`` are its training prompts.
+    """
     identities = {spec.name: arm_identity(spec) for spec in arm_specs(config)}
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}
@@ -58,7 +62,10 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
 
 
 def dev_set(config: Config) -> DataConfig | None:
-    """The held-out prompts of a run: its own, else the dev split of the embedded ones, else none."""
+    """The held-out prompts of a run; None where it has none.
+
+    They are its own, else the dev split of the embedded ones.
+    """
     if config.eval.data is not None:
         return config.eval.data
     return (
@@ -67,13 +74,19 @@ def dev_set(config: Config) -> DataConfig | None:
 
 
 def data_digest(examples: Sequence[Example]) -> str:
-    """How many prompts, and one hash of all of them in order: ids, categories, texts and what counts as right."""
+    """How many prompts, and one hash of all of them in order.
+
+    The hash covers ids, categories, texts, and what counts as right.
+    """
     rows = (f"{e.id}\x1f{e.category}\x1f{e.prompt}\x1f{e.truth}" for e in examples)
     return f"{len(examples)} prompts, {text_digest(chr(0x1E).join(rows))}"
 
 
 def prior_digest(config: Config) -> str | None:
-    """The hash of the prior's strengths as fit-prior wrote it; None without a prior, or where the file is gone."""
+    """The hash of the prior's strengths as fit-prior wrote it.
+
+    None without a prior, or where the file is gone.
+    """
     if config.router.prior is None:
         return None
     try:
@@ -87,7 +100,10 @@ def prior_digest(config: Config) -> str | None:
 
 
 def context_digest(config: Config) -> str | None:
-    """The weights of the sentence encoder behind the contexts; None where it is another's, or a hash."""
+    """The weights of the sentence encoder behind the contexts.
+
+    None where it is another's, or a hash.
+    """
     if config.context.kind != "sentence":
         return None
     return weights_identity(config.context.model or MINILM)

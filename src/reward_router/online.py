@@ -1,7 +1,8 @@
-"""BayesianRouter's online stage: the router that starts at what the offline stage learned, and the paper's ablations of it.
+"""BayesianRouter's online stage: a router starts at what the offline stage learned.
 
-A prior that does not hold costs little: it is weighed against none by how well either foresaw the payoffs (``trust``).
-Without a prior all arms start at zero, on the plain pair features of the run's own encoder.
+The paper's ablations are options of it. A prior that does not hold costs little: it is weighed
+against none by how well either foresaw the payoffs (``trust``). Without a prior all arms start at
+zero, on the plain pair features of the run's own encoder.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
     """The artifact that ``router.prior`` names, None where it names none.
 
-    Where ``payoff`` is not what the artifact was calibrated for (right or wrong), its level of payoffs is left out.
-    InputError where the folder holds no whole prior, or where ``without: cls`` is asked of one that was fitted with CLS.
+    Args:
+        config: names the prior.
+        payoff: the name of the run's payoff. Where it is not what the artifact was calibrated for
+            (right or wrong), the artifact's level of payoffs is left out.
+
+    InputError where the folder holds no whole prior, or where ``without: cls`` is asked of a prior
+    that was fitted with CLS.
     """
     if config.prior is None:
         return None
@@ -34,34 +40,46 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
     weight = float(prior.config.get("lambda_cls", 0.0))
     if config.without == "cls" and prior.config.get("without") != "cls" and weight > 0:
         raise InputError(
-            f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} has lambda_cls={weight}; "
-            "fit one with fit-prior --set without=cls"
+            f"router.without: cls needs a prior that was fitted without CLS, and {config.prior} "
+            f"has lambda_cls={weight}; fit one with fit-prior --set without=cls"
         )
-    right_or_wrong = PAYOFFS[
-        payoff
-    ].needs_gold  # its level is that of ``payoff: correct`` in ``fit-prior``
+    # A payoff made of gold has the level of ``payoff: correct`` in ``fit-prior``.
+    right_or_wrong = PAYOFFS[payoff].needs_gold
     if right_or_wrong and prior.config.get("payoff", "correct") == "correct":
         return prior
     return replace(prior, calibration=replace(prior.calibration, level=None))
 
 
 def same_arms(prior: "Prior", specs: Sequence[ArmSpec], given: str) -> str:
-    """InputError where an arm of a run is not the one of that name the prior (``given``) was learned with.
+    """Check that the arms of a run are those that its prior was learned with.
 
-    Returns a warning where the prior does not say what its arms were, else ''. An arm of another name is none of its arms.
+    Args:
+        prior: the artifact.
+        specs: the arms of the run. An arm whose name the prior does not have is none of its arms.
+        given: how the user named the prior.
+
+    Returns a warning where the prior does not say what its arms were, else ''. InputError where an
+    arm is not the one of that name that the prior was learned with.
     """
     if not prior.fingerprints:
-        return f"{given} does not say which arms it was learned with; they are taken to be those of the same names"
+        return (
+            f"{given} does not say which arms it was learned with; "
+            "they are taken to be those of the same names"
+        )
     for spec in specs:
         learned = prior.fingerprints.get(spec.name) if spec.name in prior.arms else None
         if learned is not None and learned != fingerprint(spec):
             raise InputError(
-                f"router.prior={given!r} was learned with another arm {spec.name!r} than this run's (its model, options or code "
-                "differ); learn it again (make prior for the packaged one, or reward-router fit-prior), or use router.prior: none"
+                f"router.prior={given!r} was learned with another arm {spec.name!r} than this "
+                "run's (its model, options or code differ); learn it again (make prior for the "
+                "packaged one, or reward-router fit-prior), or use router.prior: none"
             )
     return ""
 
 
 def prior_trust(router: Router) -> float | None:
-    """Posterior weight of the informative prior; None where the router has none that must earn its trust."""
+    """Posterior weight of the informative prior, in [0, 1].
+
+    None where the router has no prior that must earn its trust.
+    """
     return router.trust if isinstance(router, TrustedThompson) else None

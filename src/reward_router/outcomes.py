@@ -1,11 +1,10 @@
-"""What came of a decision, and the payoff that it makes.
+"""What came of a decision, and the payoff that it makes: one number in place of three sources.
 
-From verdicts, gold and training losses to one number a decision.
-
-A name or a function of the ``Outcome`` says how (the formulas are in ``payoffs``). A failed arm, a
-step that was not taken, or a loss that tells no arm from another gives no payoff, and is counted.
-Left out: payoffs that come later, from a person or another process, go to ``Dispatcher.feedback``
-by the decision's id.
+The sources are verdicts, gold and training losses. A name, or a function of the ``Outcome``, says
+how they become the number; the formulas are in ``payoffs``. A failed arm, a step that was not
+taken, or a loss that tells no arm from another gives no payoff, and is counted. Left out: payoffs
+that come later, from a person or another process, go to ``Dispatcher.feedback`` by the decision's
+id.
 """
 
 import math
@@ -21,9 +20,10 @@ from reward_router.types import Float
 
 LOG2_TOLERANCE = 1e-6
 COUNTS = ("uninformative", "agreed", "no_payoff")
-"""Decisions without a payoff.
+"""Why decisions have no payoff.
 
-The loss told no arm from another, no arm disagreed with the judge of the pair, or whatever reason.
+``uninformative``: the loss told no arm from another. ``agreed``: no arm disagreed with the judge of
+the pair. ``no_payoff``: for these or any other reason.
 """
 
 
@@ -32,17 +32,17 @@ class Outcome:
     """What came of one decision; a payoff function receives it.
 
     Args:
-        unit: what was decided about.
-        decision_id: the receipt, which the payoff is given to.
-        loss_P: the training loss of each of its pairs before the step, nats. Pairs that a stand-in
-        judged are left out: they
-            say nothing of the drawn arm.
-        after_P: the same after the step.
-        loss_PK: of each such pair the loss under each arm's label, NaN where the arm gives none
-        (``full_advantage`` only).
-        scores: one entry a prompt, the drawn arm's own scores, NaN where it abstained.
-        golds: one entry a prompt, 1 right, 0 wrong, NaN unknown.
-        responses: one entry a prompt.
+        unit: the id of what was decided about.
+        decision_id: the receipt; the payoff is given to this id.
+        loss_P: the training loss of each of its pairs before the step, in nats. Pairs that a
+            stand-in judged are left out, because they say nothing of the drawn arm.
+        after_P: the same after the step (``improvement`` only).
+        loss_PK: the loss of each such pair under each arm's label, NaN where an arm gives none
+            (``full_advantage`` only).
+        scores: for each prompt of the unit, (N,) the drawn arm's own scores, NaN where it
+            abstained.
+        golds: for each prompt, (N,) 1 right, 0 wrong, NaN unknown.
+        responses: for each prompt, its N texts.
         failed: whether the drawn arm failed.
     """
 
@@ -63,10 +63,17 @@ class Outcome:
         self.failed |= other.failed
 
     def mean(self, measure: Callable[[Float, Float], float | None]) -> float | None:
-        """The mean of a payoff formula over the unit's prompts; None where no prompt gives one."""
-        values = [measure(s, g) for s, g in zip(self.scores, self.golds, strict=True)]
-        known = [v for v in values if v is not None]
-        return float(np.mean(known)) if known else None
+        """The mean of a formula over the unit's prompts; None where no prompt gives a value.
+
+        Args:
+            measure: (scores_N, gold_N) -> a number, or None where it cannot be said.
+        """
+        values = []
+        for score_N, gold_N in zip(self.scores, self.golds, strict=True):
+            value = measure(score_N, gold_N)
+            if value is not None:
+                values.append(value)
+        return float(np.mean(values)) if values else None
 
 
 @dataclass
@@ -74,9 +81,9 @@ class Trained:
     """What a trainer reports of the P pairs it was given.
 
     Args:
-        owner: (P,) the unit whose arm ordered each pair; -1: somebody else did, so that it says
-            nothing of that arm.
-        loss_P: (P,) each pair's loss before the step, nats.
+        owner: (P,) the number of the unit whose arm ordered each pair; -1 where somebody else did,
+            so that the loss says nothing of that arm.
+        loss_P: (P,) each pair's loss before the step, in nats.
         after_P: (P,) the same after the step (``improvement``).
         loss_PK: (P, K) the loss under each arm's label (``full_advantage``).
         skipped: whether the step was not taken; then no loss counts.
@@ -92,28 +99,30 @@ class Trained:
         """Put the losses of a unit's own pairs into its outcome."""
         if self.skipped:
             return
-        mine = [p for p, owner in enumerate(self.owner) if owner == unit]
-        outcome.loss_P = [float(self.loss_P[p]) for p in mine]
+        own_pairs = [p for p, owner in enumerate(self.owner) if owner == unit]
+        outcome.loss_P = [float(self.loss_P[p]) for p in own_pairs]
         if self.after_P is not None:
-            outcome.after_P = [float(self.after_P[p]) for p in mine]
+            outcome.after_P = [float(self.after_P[p]) for p in own_pairs]
         if self.loss_PK is not None:
-            outcome.loss_PK = self.loss_PK[mine].tolist()
+            outcome.loss_PK = self.loss_PK[own_pairs].tolist()
 
 
 class PayoffRule:
-    """From outcomes to payoffs.
+    """How outcomes become payoffs.
 
     Args:
         name: a name of the table of payoffs, the import path of a function (``module:function``),
-            or the name that a ``function`` is recorded under.
-        function: a decision's ``Outcome`` -> a number in [0, 1], or None for no payoff.
-        fraction: the share of decisions that get a payoff, drawn by key; of those that gold or a
-            function pays.
+            or the name that ``function`` is recorded under.
+        function: takes a decision's ``Outcome`` and returns a number in [0, 1], or None for no
+            payoff.
+        fraction: the share of decisions that get a payoff, drawn by key. It applies to payoffs
+            that gold or a function makes.
         seed: of that draw.
-        dpo: whether losses are plain DPO, log 2 whatever the arm said while the policy is its
-            reference.
+        dpo: whether losses are plain DPO. Such a loss is log 2 whatever the arm said while the
+            policy is its reference.
 
-    ``raw``: whether payoffs are any number, for the dispatcher to scale to [0, 1].
+    The attribute ``raw`` says whether payoffs are any number, for the dispatcher to scale to
+    [0, 1].
     """
 
     def __init__(
@@ -132,8 +141,11 @@ class PayoffRule:
             kind = PAYOFFS[name]
             if kind.needs_path:
                 raise InputError(f"payoff {name!r} is a function of the outcome; give the function")
-        self.name, self.kind = name, kind
-        self.fraction, self.seed, self.dpo = fraction, seed, dpo
+        self.name = name
+        self.kind = kind
+        self.fraction = fraction
+        self.seed = seed
+        self.dpo = dpo
         self.raw = kind.raw
         self.counts = dict.fromkeys(COUNTS, 0)
         self.warn: Callable[[str], None] = lambda _: None
@@ -156,20 +168,22 @@ class PayoffRule:
                 payoffs[outcome.decision_id] = payoff
         self.counts["no_payoff"] += len(outcomes) - len(payoffs)
         if self.kind.together is not None:
-            payoffs = dict(zip(payoffs, self.kind.together(list(payoffs.values())), strict=True))
+            # Some payoffs are only known beside the others of their batch.
+            values = self.kind.together(list(payoffs.values()))
+            payoffs = dict(zip(payoffs, values, strict=True))
         return payoffs
 
     def one(self, outcome: Outcome, step: int) -> float | None:
         """The payoff of one outcome, None where there is none to give."""
         if outcome.failed or (self.kind.needs_loss and self._tells_nothing(outcome)):
             return None
-        if (
-            self.kind.sampled
-            and keyed.uniform(self.seed, "probe", step, outcome.unit) >= self.fraction
-        ):
-            return None
+        if self.kind.sampled:
+            draw = keyed.uniform(self.seed, "probe", step, outcome.unit)
+            if draw >= self.fraction:
+                return None
         payoff: float | None = self.kind.make(outcome)
-        if payoff is not None and math.isnan(payoff):  # every arm would have judged alike
+        # NaN: every arm would have judged alike, so that none is better than another.
+        if payoff is not None and math.isnan(payoff):
             self.counts["agreed"] += 1
             return None
         return payoff
@@ -178,13 +192,14 @@ class PayoffRule:
         """Whether the losses are log 2 for every arm, as plain DPO's are at its reference."""
         if not outcome.loss_P or not self.dpo:
             return False
-        if max(abs(loss - math.log(2)) for loss in outcome.loss_P) >= LOG2_TOLERANCE:
+        largest_distance = max(abs(loss - math.log(2)) for loss in outcome.loss_P)
+        if largest_distance >= LOG2_TOLERANCE:
             return False
         self._uninformative()
         return True
 
     def _uninformative(self) -> None:
-        """Policy = reference: the DPO loss is log 2 whatever the arm said. Said once."""
+        """Count an outcome whose loss tells no arm from another, and warn the first time."""
         self.counts["uninformative"] += 1
         if self.counts["uninformative"] == 1:
             self.warn(
@@ -195,7 +210,7 @@ class PayoffRule:
 
 
 def merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """One outcome a unit, of what several processes saw of it."""
+    """One outcome for each unit, out of what several processes saw of it."""
     by_unit: dict[str, Outcome] = {}
     for outcome in outcomes:
         if outcome.unit in by_unit:

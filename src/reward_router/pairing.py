@@ -1,8 +1,9 @@
-"""From verdicts to preference pairs.
+"""Verdicts become preference pairs: who beats whom, and whose arm said so.
 
-Who beats whom, whose arm said so, and what every other arm would have said.
+For payoffs that compare arms, also what every other arm would have said of each pair.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +21,7 @@ from reward_router.verdicts.batch import Batch, Place
 from reward_router.verdicts.single import SingleArm
 
 NOBODY = -1
+"""The owner of a pair that no routed arm ordered: a stand-in did, or the rule on cut responses."""
 Ordered = tuple[int, int, float]
 """(winner, loser, weight) among the responses of a cell."""
 
@@ -28,25 +30,22 @@ class Pairing:
     """Forms the pairs of a step as the configuration wants them, and counts what gives none.
 
     Args:
-        parts: the configuration, the committee (if it judges), the dispatcher and the ranks of the
-            run.
-        counts: is added to.
+        parts: the run: its configuration, its committee if one judges, its dispatcher and ranks.
+        counts: the run's counts by name; this adds to them.
     """
 
     def __init__(self, parts: Parts, counts: dict[str, int]) -> None:
         """With ``pairs.tie``, each arm's usual score gap is learned from recorded calls."""
-        self.parts, self.config, self.counts = parts, parts.config, counts
+        self.parts = parts
+        self.config = parts.config
+        self.counts = counts
         self.gap_scale = GapScale()
         if self.config.tie:
-            recorded = parts.dispatcher.ledger.calls()
-            arms = [recorded.arms[k] for k in recorded.arm.tolist()]
-            rows = zip(
-                recorded.decision.tolist(),
-                arms,
-                recorded.status,
-                recorded.score.tolist(),
-                strict=True,
-            )
+            calls = parts.dispatcher.ledger.calls()
+            decisions = calls.decision.tolist()
+            arms = [calls.arms[k] for k in calls.arm.tolist()]
+            scores = calls.score.tolist()
+            rows = zip(decisions, arms, calls.status, scores, strict=True)
             self.gap_scale.learn(gaps(rows))
 
     def learn(self, calls: Iterable[Call]) -> None:
@@ -56,40 +55,45 @@ class Pairing:
             self.gap_scale.learn(gaps(rows))
 
     def pairs(self, batch: Batch) -> tuple[list[Pair], list[int]]:
-        """Preference pairs, and the unit whose arm ordered each (``NOBODY``.
+        """The preference pairs of this process, and whose verdict each is.
 
-        A stand-in, or the rule on cut responses).
+        Returns P pairs, and P owners: the number of the unit whose arm ordered the pair, or
+        ``NOBODY`` where a stand-in did, or the rule on cut responses.
         """
         pairs: list[Pair] = []
         owner: list[int] = []
-        without: list[Place] = []
+        without_pairs: list[Place] = []
         for u, unit in enumerate(batch.units):
             for c, cell in enumerate(unit.cells):
                 prompt = batch.prompts[cell[0]]
                 texts = batch.texts(cell)
                 ordered = self._ordered(batch, (u, c))
                 if not ordered:
-                    without.append((u, c))
-                pairs += [Pair(prompt, texts[w], texts[x], weight) for w, x, weight in ordered]
-                # what the fallback ordered, or the rule on cut responses, says nothing of this
-                # unit's arm
-                by_other = batch.verdicts.by_other((u, c))
-                fixed_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
-                owner += [NOBODY if by_other or fixed_NN[w, x] else u for w, x, _ in ordered]
-        self._count(batch, len(pairs), without)
+                    without_pairs.append((u, c))
+                # A pair that the unit's own arm did not order says nothing of that arm.
+                by_stand_in = batch.verdicts.by_other((u, c))
+                by_rule_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
+                for winner, loser, weight in ordered:
+                    pairs.append(Pair(prompt, texts[winner], texts[loser], weight))
+                    foreign = by_stand_in or by_rule_NN[winner, loser]
+                    owner.append(NOBODY if foreign else u)
+        self._count(batch, len(pairs), without_pairs)
         return pairs, owner
 
     def _ordered(self, batch: Batch, place: Place) -> list[Ordered]:
-        """The pairs of one (unit, cell)."""
+        """The pairs of one prompt of one unit, as the configuration's limits leave them."""
         u, c = place
-        unit, verdicts, limits = batch.units[u], batch.verdicts, self.config.pairs
+        unit = batch.units[u]
+        verdicts = batch.verdicts
+        limits = self.config.pairs
         cell = unit.cells[c]
         texts = batch.texts(cell)
-        draw = keyed.rng(self.config.seed, "pairs", batch.step, f"{unit.id}/{batch.ids[cell[0]]}")
+        prompt_id = batch.ids[cell[0]]
+        draw = keyed.rng(self.config.seed, "pairs", batch.step, f"{unit.id}/{prompt_id}")
         if self.parts.committee is not None:
             return self.parts.committee.pairs(verdicts.rankings[place], texts, limits, draw)
         judge = verdicts.stand_in.get(place, batch.decisions[u].name)
-        found = form_pairs(
+        winners_and_losers = form_pairs(
             verdicts.scores[u][c],
             texts,
             limits.per_prompt,
@@ -99,47 +103,50 @@ class Pairing:
             truncated=limits.truncated,
             pick=limits.pick,
         )
-        return [(winner, loser, 1.0) for winner, loser in found]
+        return [(winner, loser, 1.0) for winner, loser in winners_and_losers]
 
     def margin(self, arm: str) -> float:
-        """The score gap up to which this arm's verdict is a tie.
+        """The score gap up to which this arm's verdict is a tie, in the arm's own units.
 
-        A fixed one, or a share of the arm's own usual gap.
+        It is ``pairs.margin``, or a share of the arm's usual gap, whichever is larger.
         """
         return max(self.config.pairs.margin, self.gap_scale.threshold(arm, self.config.tie))
 
-    def _count(self, batch: Batch, pairs: int, without: Sequence[Place]) -> None:
+    def _count(self, batch: Batch, pairs: int, without_pairs: Sequence[Place]) -> None:
         """Count the pairs of all processes, and what gave none."""
-        judged: set[tuple[int, int]] = set()
-        prompts: set[int] = set()
+        judged_responses: set[tuple[int, int]] = set()
+        judged_rows: set[int] = set()
         for unit in batch.units:
             for row, columns in unit.cells:
-                prompts.add(row)
-                judged.update((row, n) for n in columns)
-        counted = {
+                judged_rows.add(row)
+                judged_responses.update((row, n) for n in columns)
+        counts = {
             "pairs": pairs,
             "abstained": len(batch.verdicts.abstained),
-            "responses": len(judged),
+            "responses": len(judged_responses),
             "truncated": sum(truncated(group) for group in batch.responses),
             "failed_rows": len(batch.verdicts.row_failures),
-            "skipped_prompts": len(without),
+            "skipped_prompts": len(without_pairs),
         }
         if self.config.router.unit == "pair":
-            ties = [np.isfinite(batch.verdicts.scores[u][c]).all() for u, c in without]
-            counted["tied_pairs"] = sum(map(bool, ties))
-            counted["equal_pairs"] = sum(equal_pairs(group) for group in batch.responses)
-            counted["skipped_prompts"] = len(batch.prompts) - len(prompts)
-        for name, count in self.parts.ranks.gather(list(counted.items())):
+            # A pair with two scores that gave nothing was a tie; a prompt without a candidate
+            # pair never became a unit.
+            scored = [np.isfinite(batch.verdicts.scores[u][c]).all() for u, c in without_pairs]
+            counts["tied_pairs"] = sum(map(bool, scored))
+            counts["equal_pairs"] = sum(equal_pairs(group) for group in batch.responses)
+            counts["skipped_prompts"] = len(batch.prompts) - len(judged_rows)
+        for name, count in self.parts.ranks.gather(list(counts.items())):
             self.counts[name] += count
 
-    # every other arm's opinion, for full_advantage
-    # --------------------------------------------------------
+    # every other arm's opinion, for full_advantage ------------------------------------------------
 
     def labels(self, batch: Batch, owner: Sequence[int]) -> Int:
-        """(P, K) 1 where an arm orders the pair as its judge did, -1 the other way, 0 else.
+        """(P, K) what each arm says of each pair.
 
-        It asks all other arms: K - 1 times the calls. (0, 0) for every payoff that does not need
-        their opinions. Pairs that a stand-in judged are all 0.
+        It is 1 where the arm orders the pair as its judge did, -1 where it orders it the other way,
+        and 0 where it does neither, or where a stand-in judged the pair. All other arms are asked:
+        K - 1 times the calls. For a payoff that does not need their opinions the array is (0, 0)
+        and nobody is asked.
         """
         mode = self.parts.session.mode
         if not self.config.payoff.kind.asks_all_arms or not isinstance(mode, SingleArm):
@@ -151,22 +158,26 @@ class Pairing:
         for p, u in enumerate(owner):
             if u == NOBODY:
                 continue
-            own = batch.decisions[u].name
-            own_P[p] = names.index(own)
-            said = {own: batch.verdicts.own[u][0], **batch.verdicts.others.get(u, {})}
+            own_name = batch.decisions[u].name
+            own_P[p] = names.index(own_name)
+            scores = {own_name: batch.verdicts.own[u][0], **batch.verdicts.others.get(u, {})}
             for k, name in enumerate(names):
-                if name in said:
-                    gap_PK[p, k] = said[name][1] - said[name][0]
+                if name in scores:
+                    first, second = scores[name]
+                    gap_PK[p, k] = second - first
         margin_K = np.array([self.margin(name) for name in names])
         return agreement(gap_PK, margin_K, own_P)
 
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
-        """(P,) each pair's loss before the step, turned round; NaN where no arm asks for that."""
+        """(P,) the loss before the step of each pair with its two responses exchanged.
+
+        NaN where no arm would order the pair that way, or where the payoff does not compare arms.
+        """
         loss_P = np.full(len(pairs), np.nan)
         if self.config.payoff.kind.asks_all_arms:
-            some_arm_disagrees_P = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
-            turned = [_turned(pairs[p]) for p in some_arm_disagrees_P]
-            loss_P[some_arm_disagrees_P] = self.parts.trainer.losses(turned, pairs)
+            disputed = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
+            exchanged = [_exchanged(pairs[p]) for p in disputed]
+            loss_P[disputed] = self.parts.trainer.losses(exchanged, pairs)
         return loss_P
 
 
@@ -178,8 +189,8 @@ def truncated(group: Sequence[str]) -> int:
 def equal_pairs(group: Sequence[str]) -> int:
     """How many pairs of a prompt's responses are of equal text."""
     copies = Counter(map(str, group)).values()
-    return sum(n * (n - 1) // 2 for n in copies)
+    return sum(math.comb(n, 2) for n in copies)
 
 
-def _turned(pair: Pair) -> Pair:
+def _exchanged(pair: Pair) -> Pair:
     return Pair(pair.prompt, pair.rejected, pair.chosen)

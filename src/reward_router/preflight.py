@@ -1,8 +1,11 @@
-"""Before the first step: what cannot work is said in one line, not found out by a traceback after minutes.
+"""What cannot work is said before the first step, in one line.
 
-Checked are the policy (EOS, roles, context, vocabulary, weights that its checkpoint lacks), the arms (weights, outputs to be chosen,
-templates, one real row), and the disk. All of it but the real row needs no weights in memory, so that ``--dry-run`` can do it too.
-Left out: whether a model fits the memory, which `estimate` reckons.
+It is not found out by a traceback after minutes.
+
+Checked are the policy (EOS, roles, context, vocabulary, weights that its checkpoint lacks), the
+arms (weights, outputs to be chosen, templates, one real row), and the disk. All of it but the real
+row needs no weights in memory, so that ``--dry-run`` can do it too. Left out: whether a model fits
+the memory, which `estimate` reckons.
 """
 
 import re
@@ -29,16 +32,25 @@ from reward_router.rewards.spec import HEADS, ArmSpec, build, source_of
 from reward_router.rewards.weights import context_of
 
 ROWS = 3
-"""Real prompts that an arm is asked about: the first, the middle one and the last; one of them it must be able to answer."""
+"""Real prompts that an arm is asked about: the first, the middle one and the last.
+
+It must be able to answer one of them.
+"""
 RESPONSES = ["Yes, it is 4.", "I do not know."]
 _AWAY = re.compile(r"(Connection\w*|\w*Timeout\w*|URLError|HTTPError|RemoteDisconnected): ")
-"""What an arm raises whose server is away: that may pass, and the run goes on without it until then."""
+"""What an arm raises whose server is away.
+
+That may pass, and the run goes on without the arm until then.
+"""
 CHECKPOINTS = 3  # two are kept, and a third is written before the oldest goes
 ADAPTER_COPIES = 4  # policy, reference, and the two moments of the optimiser
 
 
 def check_policy(config: Config) -> PolicyText:
-    """How the policy reads prompts; InputError where its tokenizer or its checkpoint cannot serve. Loads no weights."""
+    """How the policy reads prompts.
+
+    InputError where its tokenizer or its checkpoint cannot serve. Loads no weights.
+    """
     policy = config.policy
     torch_device(policy.device)
     tokenizer = load_tokenizer(policy.model, trust_remote_code=policy.trust_remote_code)
@@ -52,7 +64,10 @@ def check_policy(config: Config) -> PolicyText:
 
 
 def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example]) -> None:
-    """InputError where a token of a prompt is none of the model's, or a held-out answer could outgrow the context."""
+    """Check the prompts against the model's vocabulary and its context.
+
+    InputError where a token is none of the model's, or a held-out answer could outgrow the context.
+    """
     if not examples:
         return
     own = model_config(config.policy.model, config.policy.trust_remote_code)
@@ -61,27 +76,34 @@ def check_prompts(config: Config, text: PolicyText, examples: Sequence[Example])
     pad = text.tokenizer.pad_token_id
     if size is not None and pad is not None and pad >= size:
         raise InputError(
-            f"policy.model={config.policy.model!r}: its pad token {text.tokenizer.pad_token!r} has the number {pad}, its embeddings have "
-            f"{size}: it was added to the tokenizer alone; name a pad_token that the model has, as its EOS, or none"
+            f"policy.model={config.policy.model!r}: its pad token {text.tokenizer.pad_token!r} has "
+            f"the number {pad}, its embeddings have "
+            f"{size}: it was added to the tokenizer alone; name a pad_token "
+            "that the model has, as its EOS, or none"
         )
     for example in examples:
         ids = text.prompt_ids(example.prompt)
         longest = max(longest, len(ids))
         if size is not None and max([*ids, text.eos]) >= size:
             raise InputError(
-                f"policy.model={config.policy.model!r}: its tokenizer gives token {max([*ids, text.eos])}, its embeddings have {size}; "
+                f"policy.model={config.policy.model!r}: its tokenizer gives token "
+                f"{max([*ids, text.eos])}, its embeddings have {size}; "
                 "tokenizer and weights do not belong together"
             )
     answer = config.eval.max_new_tokens
     if answer is not None and text.context is not None and longest + answer > text.context:
         raise InputError(
-            f"eval.max_new_tokens={answer} behind a prompt of {longest} tokens is more than the {text.context} that "
+            f"eval.max_new_tokens={answer} behind a prompt of {longest} tokens "
+            f"is more than the {text.context} that "
             f"{config.policy.model} can read; allowed up to {text.context - longest}"
         )
 
 
 def check_models(specs: Sequence[ArmSpec]) -> None:
-    """InputError where an arm's checkpoint lacks weights or its options do not fit the model. No weights are held in memory."""
+    """Check the arms' models without holding weights in memory.
+
+    InputError where a checkpoint lacks weights, or an arm's options do not fit its model.
+    """
     for spec in specs:
         source = source_of(spec)
         if source is None:
@@ -106,7 +128,8 @@ def answer_one_row(
 ) -> None:
     """Ask every arm about a few real prompts; InputError for one that can answer none of them.
 
-    ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only warn: that may pass.
+    ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only
+    warn: that may pass.
     """
     places = sorted({0, len(examples) // 2, len(examples) - 1}) if examples else []
     prompts: list[Prompt] = [examples[i].prompt for i in places[:ROWS]]
@@ -119,7 +142,8 @@ def answer_one_row(
             refuse and config.pool.unready == "refuse" and not _away(by_name[arm], result)
         ):
             raise InputError(
-                f"arm {arm!r} cannot answer a real prompt: {result.error} (pool.unready: warn goes on all the same)"
+                f"arm {arm!r} cannot answer a real prompt: {result.error} "
+                "(pool.unready: warn goes on all the same)"
             )
         say(f"warning: arm {arm!r} does not answer now: {result.error}")
 
@@ -132,13 +156,17 @@ def check_disk(out: Path, needed: float) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"--out {out}: {_size(free)} are free there, and checkpoints and ledger of this run take about {_size(needed)}; "
+            f"--out {out}: {_size(free)} are free there, and checkpoints and ledger of this run "
+            f"take about {_size(needed)}; "
             "give a directory on a larger disk"
         )
 
 
 def disk_bytes(config: Config, steps: int, prompts: int) -> float:
-    """Bytes that a run will write: checkpoints of the adapters, the adapter itself, contexts in the ledger."""
+    """Bytes that a run will write.
+
+    These are checkpoints of the adapters, the adapter itself, and contexts in the ledger.
+    """
     train = config.train
     adapter = 4.0 * train.lora_r * adapted_width(config)
     units = steps * min(train.batch_prompts, prompts)
@@ -150,7 +178,10 @@ def disk_bytes(config: Config, steps: int, prompts: int) -> float:
 
 
 def adapted_width(config: Config) -> int:
-    """Sum of inputs and outputs over the layers that LoRA adapts; 0 where the model is not at hand."""
+    """Sum of inputs and outputs over the layers that LoRA adapts.
+
+    0 where the model is not at hand.
+    """
     policy, targets = config.policy, config.train.lora_targets
     if not at_hand(policy.model):
         return 0
@@ -168,7 +199,10 @@ def adapted_width(config: Config) -> int:
 
 
 def at_hand(model: str) -> bool:
-    """Whether a model lies on this disk as a directory (or needs none), so that its tensors can be listed without a download."""
+    """Whether a model lies on this disk as a directory, or needs none.
+
+    Then its tensors can be listed without a download.
+    """
     return model == "tiny" or Path(resolve_model(model)).is_dir()
 
 
@@ -193,7 +227,10 @@ def _adapts(targets: str | Sequence[str], name: str) -> bool:
 
 
 def _away(spec: ArmSpec, result: ScoreResult) -> bool:
-    """Whether an arm failed because the service it asks is away; a kind says whether it asks one."""
+    """Whether an arm failed because the service it asks is away.
+
+    A kind says whether it asks one.
+    """
     if not ARMS[spec.kind].remote or result.error is None:
         return False
     return result.away or _AWAY.match(result.error) is not None

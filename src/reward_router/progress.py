@@ -1,7 +1,10 @@
-"""What a run shows: lines, tables, a progress line that says how long is left, and the clock behind the figures.
+"""What a run shows: lines, tables, a progress line, and the clock behind the figures.
 
-Whatever is printed on a console is printed from here, literally: names of arms, categories and paths are never read as markup,
-so ``[/short]`` or ``:smile:`` in a name stands there as it was written.
+The progress line says how long is left.
+
+Whatever is printed on a console is printed from here, literally: names of arms, categories and
+paths are never read as markup, so ``[/short]`` or ``:smile:`` in a name stands there as it was
+written.
 """
 
 import time
@@ -70,7 +73,10 @@ def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 def literal(text: str, style: str = "") -> Text:
-    """Text that is shown as it is written; a control character (an escape, a tab) is shown as its code, a line break breaks."""
+    """Text that is shown as it is written.
+
+    A control character (an escape, a tab) is shown as its code, a line break breaks.
+    """
     return Text("\n".join(map(visible, text.split("\n"))), style=style)
 
 
@@ -99,7 +105,10 @@ def say(
     wrap: bool = True,
     lines: bool = False,
 ) -> None:
-    """Print one line, or several (``lines``); ``faint`` follows in grey, ``wrap=False`` leaves breaking to the terminal."""
+    """Print one line, or several (``lines``).
+
+    ``faint`` follows in grey, ``wrap=False`` leaves breaking to the terminal.
+    """
     line = literal(text if lines else visible(text), style)
     if faint:
         line.append_text(literal(faint, "dim"))
@@ -115,7 +124,10 @@ def show_table(console: Console, table: "Table", *, width: int | None = None) ->
 
 
 def show_box(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print (what, in words) rows in one box, 80 columns wide or as wide as a narrower terminal; line breaks in words stay."""
+    """Print (what, in words) rows in one box.
+
+    It is 80 columns wide, or as wide as a narrower terminal. Line breaks in words stay.
+    """
     grid = RichTable.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
@@ -158,7 +170,10 @@ class Table(RichTable):
 
 
 def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0) -> Progress:
-    """A progress bar that says what is done, for how long, and what is left; silent where there is no terminal."""
+    """A progress bar that says what is done, for how long, and what is left.
+
+    It is silent where there is no terminal.
+    """
     return Progress(
         what,
         BarColumn(bar_width=24),
@@ -174,10 +189,13 @@ def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0)
 
 
 class Show:
-    """One line at the bottom of a terminal: what is going on, how far the run is, what is left. A line per piece of work elsewhere.
+    """One line at the bottom of a terminal: what is going on, how far the run is, what is left.
 
-    What is left is reckoned by kind of work (a step, a look, an evaluation): `time_left`. The line and what is printed above it
-    are cut to the terminal's width and never wrap; everything is in metrics.jsonl.
+    Elsewhere it is a line for each piece of work.
+
+    What is left is reckoned by kind of work (a step, a look, an evaluation): `time_left`. The line
+    and what is printed above it are cut to the terminal's width and never wrap; everything is in
+    metrics.jsonl.
     """
 
     def __init__(
@@ -187,7 +205,14 @@ class Show:
         clock: Clock,
         costs: Mapping[str, float] | None = None,
     ) -> None:
-        """``plan``: kind of work -> how often it is to be done; ``costs``: kind -> work in one piece, in any unit."""
+        """Nothing is done yet.
+
+        Args:
+            console: where it is shown.
+            plan: kind of work -> how often it is to be done.
+            clock: counts seconds by phase.
+            costs: kind of work -> how much work one piece is, in any unit.
+        """
         self.console, self.clock = console, clock
         self.left, self.costs = dict(plan), dict(costs or {})
         self.spent: dict[str, list[float]] = {}
@@ -228,7 +253,10 @@ class Show:
         self.progress.update(self.task, what=visible(what))
 
     def begin(self, what: str) -> None:
-        """As `say`, for what takes long and comes seldom: a line of its own where there is no terminal."""
+        """As `say`, for what takes long and comes seldom.
+
+        It is a line of its own where there is no terminal.
+        """
         if self.console.is_terminal:
             self.say(what)
         else:
@@ -242,7 +270,8 @@ class Show:
     def advance(self, line: str, kind: str = "step", once: float = 0.0) -> None:
         """One piece of work done; its line, with an estimate of what is left.
 
-        ``once``: seconds of it that no other piece will take (models were loaded that stay in memory).
+        ``once``: seconds of it that no other piece will take (models were loaded that stay in
+        memory).
         """
         now = time.perf_counter()
         self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
@@ -298,9 +327,10 @@ def time_left(
 ) -> float:
     """Seconds that the work left will take. O(pieces done).
 
-    ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``: kind -> work in one piece (1
-    where it is not named). A kind that was seen takes what it took, the first time left out as soon as there is another: models
-    are loaded and caches filled then. One that was not seen takes its cost at the speed of all that was.
+    ``todo``: kind of work -> pieces left; ``spent``: kind -> seconds of each piece done; ``costs``:
+    kind -> work in one piece (1 where it is not named). A kind that was seen takes what it took,
+    the first time left out as soon as there is another: models are loaded and caches filled then.
+    One that was not seen takes its cost at the speed of all that was.
 
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0

@@ -1,8 +1,11 @@
-"""What libraries print about themselves: bars of their own, notes to their callers, advice. Switched off at the command line's door.
+"""What libraries print about themselves is switched off at the command line's door.
 
-A run has one display, and what it prints is for its user. `hush` is the only place where others are silenced; it must come before they
-are imported, because most of it is environment variables that they read then. What the user's own code warns of is shown, one
-line each, and so is what was left out of the data (`DataWarning`). ``--verbose``, or the variable below, leaves everything on; a
+That is bars of their own, notes to their callers, and advice.
+
+A run has one display, and what it prints is for its user. `hush` is the only place where others are
+silenced; it must come before they are imported, because most of it is environment variables that
+they read then. What the user's own code warns of is shown, one line each, and so is what was left
+out of the data (`DataWarning`). ``--verbose``, or the variable below, leaves everything on; a
 variable that is set already, and ``python -W``, are left as they are.
 """
 
@@ -46,7 +49,10 @@ def wanted(verbose: bool = False) -> bool:
 
 
 def hush(note: Callable[[str], None], verbose: bool = False) -> None:
-    """Silence the libraries, unless it is ``verbose``; ``note`` is given what a user should read, one line each."""
+    """Silence the libraries, unless it is ``verbose``.
+
+    ``note`` is given what a user should read, one line each.
+    """
     shown = warnings.showwarning
     loud = wanted(verbose) or bool(sys.warnoptions)
     if not wanted(verbose):

@@ -1,9 +1,10 @@
-"""How much work the pieces of a run are against each other, so that what was not done yet can be reckoned from what was.
+"""How much work the pieces of a run are against each other.
 
-The unit is one more row in a forward pass that samples. The pass itself costs as much as many rows, because the weights are read once
-for all of them. The figures below are those of the embedded default on a shared core of an AMD EPYC (1.5 ms a unit). Larger
-reward models cost more, and other machines differ: this is right to a factor of two, and only used until a piece of its kind
-is done.
+With that, the time of what was not done yet can be reckoned from the time of what was. The unit is
+one more row in a forward pass that samples. The pass itself costs as much as many rows, because the
+weights are read once for all of them. The figures below are those of the embedded default on a
+shared core of an AMD EPYC (1.5 ms a unit). Larger reward models cost more, and other machines
+differ: this is right to a factor of two, and is only used until a piece of its kind is done.
 """
 
 import math
@@ -17,31 +18,46 @@ CHARACTERS_PER_TOKEN = 4
 TEMPLATE_TOKENS = 15
 FORWARD = 200
 """Rows that a forward pass is worth, whatever the number of rows in it."""
-SCORED, PASSED = 0.8, 1.5
-"""What reading a token costs: by a small reward model, and in one pass of training."""
-PASSES = 3  # forward once, backward twice; the reference reads each pair once more
+SCORED = 0.8
+"""What reading a token costs a small reward model."""
+PASSED = 1.5
+"""What reading a token costs in one pass of training."""
+PASSES = 3
+"""Passes of an optimiser step: forward once, and backward, which costs twice as much."""
 
 
 def step_cost(config: Config, prompts: Sequence[Example]) -> float:
     """One training step: responses are sampled, scored by one arm, and trained on."""
-    policy, train = config.policy, config.train
+    policy = config.policy
+    train = config.train
     batch = min(train.batch_prompts, len(prompts))
+    responses = batch * policy.n_responses
     length = policy.max_new_tokens + prompt_tokens(prompts)
-    sampled = sampled_cost(config, batch * policy.n_responses, policy.max_new_tokens)
-    scored = SCORED * batch * policy.n_responses * length
-    pairs = batch * min(config.pairs.per_prompt, math.comb(policy.n_responses, 2))
+    sampled = sampled_cost(config, responses, policy.max_new_tokens)
+    scored = SCORED * responses * length
+
+    all_pairs = math.comb(policy.n_responses, 2)
+    pairs = batch * min(config.pairs.per_prompt, all_pairs)
+    # The reference reads each pair once more, and a pair holds two responses.
     passes = PASSES * train.steps_per_batch + 1
-    return sampled + scored + PASSED * passes * 2 * pairs * length
+    trained = PASSED * passes * 2 * pairs * length
+    return sampled + scored + trained
 
 
 def measured_cost(config: Config, prompts: int, samples: int) -> float:
-    """One measurement of gold: so many prompts, so many responses each (0: one greedy one)."""
+    """One measurement of gold.
+
+    Args:
+        config: of the run.
+        prompts: how many.
+        samples: responses to each of them; 0: one greedy response.
+    """
     length = config.eval.max_new_tokens or config.policy.max_new_tokens
     return sampled_cost(config, prompts * max(samples, 1), length)
 
 
 def sampled_cost(config: Config, responses: int, length: int) -> float:
-    """So many responses of at most ``length`` tokens, as many at a time as the policy takes."""
+    """Responses of at most ``length`` tokens, as many at a time as the policy takes."""
     rounds = math.ceil(responses / config.policy.sample_batch)
     return float(length * (FORWARD * rounds + responses))
 

@@ -1,5 +1,10 @@
-"""One run from configuration to report: begin or resume, gold before, the steps with looks, gold after, summary."""
+"""One run from configuration to summary.
 
+A run begins or is resumed; gold is measured before; the steps are taken, with looks between them;
+gold is measured after; and the summary is written.
+"""
+
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,11 +17,11 @@ from reward_router import machine
 from reward_router.artifacts import shipped_study
 from reward_router.assemble import Parts, arm_names, assemble, fitting, know_gold
 from reward_router.best_of import best_of
-from reward_router.changes import differences, told
+from reward_router.changes import Changes, differences, told
 from reward_router.config import Config, DataConfig
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, compare, measure
+from reward_router.evaluate import Gold, Measurement, compare, measure
 from reward_router.examples import Example, balanced, load_examples
 from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
@@ -39,10 +44,10 @@ from reward_router.summary import (
 from reward_router.win_rate import win_rate
 
 TELLING = 50
-"""A run that goes on tells how far it is at most for one part in so many of its time."""
+"""A run that goes on spends at most one part in so many of its time on telling how far it is."""
 
 
-def train(
+def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
     config: Config,
     out: Path,
     *,
@@ -52,16 +57,25 @@ def train(
     before: dict[str, Gold] | None = None,
     at_checkpoint: Callable[[Path], object] | None = None,
 ) -> dict[str, Any]:
-    """Run ``config`` into the directory ``out``; returns what summary.json holds. ``before``: gold measured already, by kind.
+    """Run ``config`` into the directory ``out``; returns what summary.json holds.
 
-    ``at_checkpoint`` is given the directory after a checkpoint, as long as that takes no more than a fiftieth of the run's time:
-    ``progress.json`` there says then what summary.json would.
+    Args:
+        config: the run.
+        out: a new or empty directory, or with ``resume`` that of an unfinished run.
+        resume: go on from the last checkpoint there. Decisions, payoffs and the router's state come
+            out as if the run had never been interrupted. What the run is made of (prompts, weights,
+            code, versions) must be what it began with, else it is refused.
+        accept_changes: with ``resume``, go on although something changed, and record what.
+        console: where progress is shown; None: nowhere.
+        before: gold that was measured already, by kind.
+        at_checkpoint: is given the directory after a checkpoint, when ``progress.json`` there says
+            what summary.json would. It is called so seldom that it takes at most a fiftieth of the
+            run's time.
 
-    ``resume`` goes on from the last checkpoint there: decisions, payoffs and the router's state come out as if the run had
-    never been interrupted. What the run is made of (prompts, weights, code, versions) must be what it began with, else it is
-    refused; ``accept_changes`` goes on all the same and records what changed. InputError (exit 2) for what cannot be right, RunError (exit 1) where it had to stop.
+    InputError (exit code 2) for what cannot be right, RunError (exit code 1) where it had to stop.
     """
-    run, clock = RunDir(out), Clock()
+    run = RunDir(out)
+    clock = Clock()
     if accept_changes and not resume:
         raise InputError(
             "--accept-changes says what --resume may go on with; give both, or neither"
@@ -80,7 +94,8 @@ def train(
         state = ranks.once(lambda: run.begin(config, made_of))
     if state is not None:
         clock = Clock(state["seconds"])
-    parts, show = None, Show(console, {}, clock)
+    parts = None
+    show = Show(console, {}, clock)
     try:
         with show:
             with clock.phase("load"):
@@ -108,49 +123,69 @@ def train(
 def _resumed(
     run: RunDir, config: Config, examples: list[Example], accept: bool
 ) -> tuple[dict[str, Any] | None, str]:
-    """The checkpoint to go on from, and what the user should know; nothing is touched where the run is refused."""
-    now, kept = manifest(config, examples), run.read_manifest()
-    changes = {} if kept is None else differences(kept, now)
-    if (
-        kept is None
-        and (last := _last_state(run)) is not None
-        and last.get("prior") != now["prior"]
-    ):
-        changes = {"prior": [last.get("prior"), now["prior"]]}
+    """The checkpoint to go on from, and what the user should know.
+
+    InputError where something changed and is not accepted; then nothing was touched.
+    """
+    now = manifest(config, examples)
+    began_with = run.read_manifest()
+    changes = _changes(run, began_with, now)
     if changes and not accept:
         raise InputError(
-            f"--resume {run.path}: {told(changes)}; put it back, or give --accept-changes to go on with it"
+            f"--resume {run.path}: {told(changes)}; "
+            "put it back, or give --accept-changes to go on with it"
         )
     state = rewind(run)
-    accepted = list((kept or {}).get("accepted", []))
+    accepted = list((began_with or {}).get("accepted", []))
     if changes:
         accepted.append({"step": state["step"] if state else 0, "changes": changes})
         with Ledger(run.ledger) as ledger:
             ledger.remember("accepted_changes", accepted)
-    if kept is None or changes:
-        began = {key: kept[key] for key in origin() if kept is not None and key in kept}
-        run.write_manifest({**now, **began, **({"accepted": accepted} if accepted else {})})
-    note = f"note: {told(changes)}; going on as told, and the report says so" if changes else ""
-    if kept is None:
-        note = note or (
-            f"note: {run.path} began before manifests were kept: whether its prompts, weights or versions changed since "
-            "then cannot be told"
+    if began_with is None or changes:
+        # When and where the run began stays what it was.
+        beginning = began_with or {}
+        made_of = now | {key: beginning[key] for key in origin() if key in beginning}
+        if accepted:
+            made_of["accepted"] = accepted
+        run.write_manifest(made_of)
+    note = ""
+    if changes:
+        note = f"note: {told(changes)}; going on as told, and the report says so"
+    elif began_with is None:
+        note = (
+            f"note: {run.path} began before manifests were kept: whether its prompts, weights or "
+            "versions changed since then cannot be told"
         )
     return state, note
 
 
+def _changes(run: RunDir, began_with: dict[str, Any] | None, now: dict[str, Any]) -> Changes:
+    """What the run was made of when it began, and is not made of now."""
+    if began_with is not None:
+        return differences(began_with, now)
+    # A run from before there were manifests: its checkpoints say which prior it has, and no more.
+    state = _last_state(run)
+    if state is None or state.get("prior") == now["prior"]:
+        return {}
+    return {"prior": [state.get("prior"), now["prior"]]}
+
+
 def _last_state(run: RunDir) -> dict[str, Any] | None:
     """The newest checkpoint's state, its tensors whole or not; None where there is none."""
-    found = run.checkpoints()
-    return read_state(found[-1]) if found else None
+    checkpoints = run.checkpoints()
+    return read_state(checkpoints[-1]) if checkpoints else None
 
 
 def rewind(run: RunDir) -> dict[str, Any] | None:
-    """The newest checkpoint's state; what came after it leaves ledger and log: those steps are run again."""
+    """The newest checkpoint's state; None where there is none yet.
+
+    What came after it leaves the ledger and the log, because those steps are run again.
+    """
     if not run.ledger.exists():
         if run.checkpoints():
             raise InputError(
-                f"--resume {run.path}: {run.ledger.name} is missing; the run cannot go on without it"
+                f"--resume {run.path}: {run.ledger.name} is missing; "
+                "the run cannot go on without it"
             )
         return None
     with Ledger(run.ledger) as ledger:
@@ -161,17 +196,24 @@ def rewind(run: RunDir) -> dict[str, Any] | None:
 
 
 class _Run:
+    """One process's way through a run: what is measured when, what is shown, what is kept."""
+
     def __init__(
         self, run: RunDir, parts: Parts, clock: Clock, show: Show, before: dict[str, Gold]
     ) -> None:
-        self.run, self.parts, self.clock, self.config = run, parts, clock, parts.config
-        self.show, self.console = show, show.console
+        self.run = run
+        self.parts = parts
+        self.clock = clock
+        self.config = parts.config
+        self.show = show
+        self.console = show.console
         self.held_out = self._examples(dev_set(self.config))
         self.test = self._examples(self.config.eval.test)
         self.looks = self._make_looks() if self.config.eval.keep == "best" else None
-        settings, single = self.config.eval, parts.routed and parts.committee is None
-        self.chooses = settings.best_of and settings.samples > 1 and bool(self.held_out) and single
+        self.chooses = self._can_choose()
+        """Whether the router also chooses among the samples (``eval.best_of``)."""
         self.answers: list[tuple[Example, list[str]]] = []
+        """Held-out prompts of this process with the responses that were sampled last."""
         self.samples = Samples(run, parts.ranks)
         self.best_of: dict[str, Any] = {}
         if self.chooses:
@@ -182,67 +224,87 @@ class _Run:
         parts.asker.warn = self._warn
         if parts.eval_only is not None:
             parts.eval_only.warn = self._warn
-        wanted = self.kinds().keys() - (
-            {GOLD_SAMPLED} if self.chooses else set()
-        )  # the responses are needed, too
-        self.before = {kind: gold for kind, gold in before.items() if kind in wanted}
-        self.first = self.done = 0
+        reusable = set(self.kinds())
+        if self.chooses:
+            # Best of n needs the responses as well, and those were not handed over.
+            reusable.discard(GOLD_SAMPLED)
+        self.before = {kind: gold for kind, gold in before.items() if kind in reusable}
+        self.first = 0
+        self.done = 0
         self.at_checkpoint: Callable[[Path], object] | None = None
-        self.told = self.telling = 0.0  # when progress was told last, and the seconds that took
+        self.told_at = 0.0
+        self.telling_took = 0.0
+
+    def _can_choose(self) -> bool:
+        """Best of n needs several samples with gold, and a router that names single arms."""
+        settings = self.config.eval
+        names_single_arms = self.parts.routed and self.parts.committee is None
+        several_samples = settings.samples > 1 and bool(self.held_out)
+        return settings.best_of and several_samples and names_single_arms
 
     def _plan(self) -> tuple[dict[str, int], dict[str, float]]:
-        """How often each kind of work is to be done, and how much work it is."""
-        parts, config = self.parts, self.config
-        plan, costs = {"step": parts.steps}, {"step": step_cost(config, parts.examples)}
+        """How often each kind of work is to be done, and how much work one piece of it is."""
+        parts = self.parts
+        config = self.config
+        times = {"step": parts.steps}
+        costs = {"step": step_cost(config, parts.examples)}
         if self.looks is not None:
-            plan["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
-            costs["look"] = measured_cost(
-                config, len(self.looks.examples), config.eval.look_samples
-            )
+            times["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
+            looked_at = len(self.looks.examples)
+            costs["look"] = measured_cost(config, looked_at, config.eval.look_samples)
+        # Gold and best of n are there twice: before training and after.
         for kind, (examples, samples) in self.kinds().items():
-            plan[kind], costs[kind] = 2, measured_cost(config, len(examples), samples)
+            times[kind] = 2
+            costs[kind] = measured_cost(config, len(examples), samples)
         if self.chooses:
-            plan[BEST_OF], costs[BEST_OF] = 2, chosen_cost(config, self.held_out)
-        return plan, costs
+            times[BEST_OF] = 2
+            costs[BEST_OF] = chosen_cost(config, self.held_out)
+        return times, costs
 
     def _once(self) -> float:
         """Seconds of the last verdicts that went into loading models which now stay."""
         return self.loop.loading if self.parts.pool.stays else 0.0
 
     def kinds(self) -> dict[str, tuple[list[Example], int]]:
-        """Kinds of gold this run measures: name in the summary -> prompts and samples of each (0: one greedy response)."""
+        """Kinds of gold that this run measures.
+
+        Returns the name in the summary -> the prompts, and how many samples of each (0: one greedy
+        response).
+        """
         settings = self.config.eval
         sets = {GOLD: self.held_out, "gold_test": self.test}
-        kinds = {
-            name: (examples, 0) for name, examples in sets.items() if examples and settings.greedy
-        }
+        measured = {name: examples for name, examples in sets.items() if examples}
+        kinds: dict[str, tuple[list[Example], int]] = {}
+        if settings.greedy:
+            kinds |= {name: (examples, 0) for name, examples in measured.items()}
         if settings.samples:
-            kinds |= {
-                f"{name}_sampled": (examples, settings.samples)
-                for name, examples in sets.items()
-                if examples
-            }
+            for name, examples in measured.items():
+                kinds[f"{name}_sampled"] = (examples, settings.samples)
         return kinds
 
     def _make_looks(self) -> Looks:
-        parts, config = self.parts, self.config
-        held_out = [e.prompt for e in (*self.held_out, *self.test)]
-        chosen = look_prompts(parts.examples, parts.routed_ids(), held_out, config.eval.look)
-        return Looks(config, chosen, parts.policy, parts.ranks)
+        parts = self.parts
+        measured_elsewhere = [example.prompt for example in (*self.held_out, *self.test)]
+        chosen = look_prompts(
+            parts.examples, parts.routed_ids(), measured_elsewhere, self.config.eval.look
+        )
+        return Looks(self.config, chosen, parts.policy, parts.ranks)
 
     def _warn(self, what: str) -> None:
         say(self.console, what, "yellow")
 
     def _examples(self, data: DataConfig | None) -> list[Example]:
+        """Prompts to measure on: those with gold, or all where an arm measures instead of gold."""
         if data is None:
             return []
         everyone = load_examples(data)
-        judged = [e for e in everyone if e.verify] or (everyone if self.config.eval.arm else [])
-        return (
-            balanced(fitting(judged, data, self.parts.policy, self._warn), self.config.eval.limit)
-            if judged
-            else []
-        )
+        judged = [example for example in everyone if example.verify]
+        if not judged and self.config.eval.arm:
+            judged = everyone
+        if not judged:
+            return []
+        short_enough = fitting(judged, data, self.parts.policy, self._warn)
+        return balanced(short_enough, self.config.eval.limit)
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
         """Everything up to gold after training, which it returns."""
@@ -252,9 +314,9 @@ class _Run:
         else:
             for kind in self.before:
                 self.show.skip(kind)
-            self.before |= self._measure_all(
-                "before", [kind for kind in self.kinds() if kind not in self.before]
-            )
+            for kind in self.kinds():
+                if kind not in self.before:
+                    self.before[kind] = self._measure(kind, "before")
             self._choose("before", 0)
             self.samples.write()
             self._look(0)
@@ -272,14 +334,15 @@ class _Run:
         record["look"] = self._look(t + 1)
         if self.parts.ranks.main:
             self.run.log(record)
-        # a run that may stop at the next step, for want of judges, goes on from here
-        stuck = set(self.parts.pool.names) <= set(record["resting"])
-        due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or stuck
+        # Where all arms rest the run may stop at the next step, for want of judges. It should then
+        # go on from here.
+        all_rest = set(self.parts.pool.names) <= set(record["resting"])
+        due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or all_rest
         if due and t + 1 < self.parts.steps:
             self._checkpoint(t + 1)
 
     def _look(self, step: int) -> dict[str, Any] | None:
-        """A look after ``step`` steps where one is due: its entry for the log."""
+        """Look after ``step`` steps, where a look is due; returns its entry for the log."""
         if self.looks is None or not self.looks.due(step, self.parts.steps):
             return None
 
@@ -289,24 +352,24 @@ class _Run:
         with self.clock.phase("eval"):
             entry = self.looks.look(step, tick)
         if self.looks.stopped and step < self.parts.steps:
-            say(
-                self.console,
-                f"stopped after step {step}: {self.config.eval.patience} looks brought nothing better",
-            )
-        base = "" if step == 0 else f" (base model {entry['base']:.3f}, best {entry['best']:.3f})"
-        self.show.advance(
-            f"look after step {step}: gold {entry['gold']:.3f} on train prompts{base}", "look"
-        )
+            patience = self.config.eval.patience
+            say(self.console, f"stopped after step {step}: {patience} looks brought nothing better")
+        line = f"look after step {step}: gold {entry['gold']:.3f} on train prompts"
+        if step > 0:
+            line += f" (base model {entry['base']:.3f}, best {entry['best']:.3f})"
+        self.show.advance(line, "look")
         return entry
 
     def _after(self) -> dict[str, Gold]:
-        """Gold of the adapter that is kept; of the base model it is known."""
-        after, base = dict(self.before), self.looks is not None and self.looks.settle().step == 0
-        lost = (
-            {GOLD_SAMPLED} if self.chooses and not self.answers else set()
-        )  # by a resume; drawn again alike
+        """Gold of the adapter that is kept. If that is the base model, its gold is known."""
+        after = dict(self.before)
+        base_is_kept = self.looks is not None and self.looks.settle().step == 0
+        # A resumed run does not have the base model's responses, which best of n needs. They are
+        # drawn again, and come out alike.
+        responses_are_lost = self.chooses and not self.answers
         for kind in self.kinds():
-            if base and kind not in lost:
+            needed = kind == GOLD_SAMPLED and responses_are_lost
+            if base_is_kept and not needed:
                 self.show.skip(kind)
             else:
                 after[kind] = self._measure(kind, "after")
@@ -320,16 +383,14 @@ class _Run:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
         with self.clock.phase("eval"):
-            found = best_of(
+            figures = best_of(
                 self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks)
             )
-        self.best_of[when] = found
-        self.show.advance(best_of_line(found, when), BEST_OF, self._once())
-
-    def _measure_all(self, when: str, kinds: list[str]) -> dict[str, Gold]:
-        return {kind: self._measure(kind, when) for kind in kinds}
+        self.best_of[when] = figures
+        self.show.advance(best_of_line(figures, when), BEST_OF, self._once())
 
     def _measure(self, kind: str, when: str) -> Gold:
+        """One kind of gold of the policy as it is; ``when`` is before or after training."""
         examples, samples = self.kinds()[kind]
         how = f"{samples} samples each" if samples else "greedy"
 
@@ -345,20 +406,12 @@ class _Run:
         tick(0, len(examples))
         settings = self.config.eval
         with self.clock.phase("eval"):
-            gold = measure(
-                self.parts.policy,
-                examples,
-                self.parts.ranks,
-                settings.max_new_tokens,
-                settings.batch,
-                tick,
-                samples,
-                keep,
-            )
+            how_measured = Measurement(samples, settings.max_new_tokens, settings.batch)
+            gold = measure(self.parts.policy, examples, self.parts.ranks, how_measured, tick, keep)
         share = sum(gold.right) / len(gold.right)
-        told = f"{share:.3f} of" if share == share else "unknown, answered"
+        figure = "unknown, answered" if math.isnan(share) else f"{share:.3f} of"
         self.show.advance(
-            f"gold {when} training: {told} {len(gold.right)} held-out prompts, {how}", kind
+            f"gold {when} training: {figure} {len(gold.right)} held-out prompts, {how}", kind
         )
         return gold
 
@@ -392,12 +445,12 @@ class _Run:
     def _tell(self) -> None:
         """Let others see how far the run is; seldom enough that it takes a fiftieth of the time."""
         now = time.perf_counter()
-        if self.at_checkpoint is None or now - self.told < TELLING * self.telling:
+        if self.at_checkpoint is None or now - self.told_at < TELLING * self.telling_took:
             return
         self.run.write_progress(self._summary({}))
         self.at_checkpoint(self.run.path)
-        self.told = time.perf_counter()
-        self.telling = self.told - now
+        self.told_at = time.perf_counter()
+        self.telling_took = self.told_at - now
 
     def _restore(self, state: dict[str, Any], tensors: dict[str, dict[str, Any]]) -> None:
         self.parts.policy.load_adapter(tensors["policy"], "policy")
@@ -409,11 +462,14 @@ class _Run:
         self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
         self.best_of = state.get("best_of", {})
         self.loop.counts.update(state["counts"])
-        self.first = self.done = state["step"]
+        self.first = state["step"]
+        self.done = self.first
         for _ in range(self.first):
             self.show.skip()
-        for kind in (*self.before, *([BEST_OF] if self.best_of else [])):
+        for kind in self.before:
             self.show.skip(kind)
+        if self.best_of:
+            self.show.skip(BEST_OF)
         if self.looks is not None:
             self.looks.load_state_dict(state["looks"], tensors["best"])
             for _ in self.looks.looks:
@@ -434,14 +490,21 @@ class _Run:
         return summary
 
     def _summary(self, after: dict[str, Gold]) -> dict[str, Any]:
-        parts, config = self.parts, self.config
+        """What summary.json holds; ``after`` is empty while the run goes on."""
+        parts = self.parts
+        config = self.config
         made_of = self.run.read_manifest() or {}
         accepted = made_of.pop("accepted", [])
-        counted = parts.dispatcher.counts()
-        by_status = counted["calls"]
-        audit = by_status.get("audit", 0)
-        made = sum(by_status.values()) - audit - by_status.get("shared", 0)
+        counts = parts.dispatcher.counts()
         n_arms = len(parts.committee.names if parts.committee else parts.pool.names)
+        calls = self._calls(counts["calls"], n_arms)
+        kept = None
+        if self.looks is not None and self.looks.looks:
+            kept = self.looks.summary()
+        wins = None
+        if after and config.eval.arm:
+            wins = win_rate(config, self.run.read_samples())
+        model = model_hash(parts.policy.model.get_base_model())
         return {
             "router": judged_by(config),
             "unit": config.router.unit,
@@ -450,66 +513,73 @@ class _Run:
             "n_arms": n_arms,
             "steps": self.done,
             "planned_steps": parts.steps,
-            "kept": self.looks.summary() if self.looks is not None and self.looks.looks else None,
+            "kept": kept,
             "arms": arms_table(parts),
             "units_by_category": units_by_category(parts),
-            **dict.fromkeys((GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")),
-            **{
-                kind: compare(self.before[kind], gold)
-                for kind, gold in after.items()
-                if _known(gold)
-            },
-            "win_rate": win_rate(config, self.run.read_samples())
-            if after and config.eval.arm
-            else None,
-            "gold_rows": {
-                n: {"before": self.before[n].to_json(), "after": g.to_json()}
-                for n, g in after.items()
-            },
+            **self._gold_tables(after),
+            "win_rate": wins,
+            "gold_rows": self._gold_rows(after),
             "samples": config.eval.samples,
             "best_of": self.best_of or None,
             "study": shipped_study() if is_default(config) else None,
             "trust": prior_trust(parts.dispatcher.router),
             "payoff_gold": payoff_gold_correlation(parts),
-            "calls": {
-                "made": made,
-                "audit": audit,
-                "label": by_status.get("label", 0),
-                "best_of": sum(found["calls"] for found in self.best_of.values()),
-                "all_arms": self.loop.counts["responses"] * n_arms,
-                "by_status": by_status,
-                "price": total_price(parts),
-            },
+            "calls": calls,
             "counts": {
                 **self.loop.counts,
                 "long_prompts": parts.long_prompts,
-                "arm_failures": counted["failures"],
+                "arm_failures": counts["failures"],
             },
-            "committee": self._committee(made - by_status.get("label", 0)),
-            "saturated": counted.get("saturated"),
-            "seconds": {k: round(v, 3) for k, v in self.clock.seconds.items()},
+            "committee": self._committee(calls["made"] - calls["label"]),
+            "saturated": counts.get("saturated"),
+            "seconds": {phase: round(spent, 3) for phase, spent in self.clock.seconds.items()},
             "peak_memory_gib": peak_memory(),
-            "manifest": {
-                **made_of,
-                "model": model_hash(parts.policy.model.get_base_model()),
-                "ended": machine.now(),
-            },
+            "manifest": {**made_of, "model": model, "ended": machine.now()},
             "accepted_changes": accepted,
         }
 
-    def _committee(self, judged: int) -> dict[str, Any] | None:
+    def _gold_tables(self, after: dict[str, Gold]) -> dict[str, Any]:
+        """Every kind of gold, before and after; None for what was not measured."""
+        tables: dict[str, Any] = dict.fromkeys(
+            (GOLD, GOLD_SAMPLED, "gold_test", "gold_test_sampled")
+        )
+        for kind, gold in after.items():
+            if _known(gold):
+                tables[kind] = compare(self.before[kind], gold)
+        return tables
+
+    def _gold_rows(self, after: dict[str, Gold]) -> dict[str, Any]:
+        """The same prompt by prompt."""
+        rows = {}
+        for kind, gold in after.items():
+            rows[kind] = {"before": self.before[kind].to_json(), "after": gold.to_json()}
+        return rows
+
+    def _calls(self, by_status: dict[str, int], n_arms: int) -> dict[str, Any]:
+        """How many calls the run made, and how many asking every arm would have taken."""
+        audit = by_status.get("audit", 0)
+        # An audit judges nothing; a shared call was made once and is counted there.
+        made = sum(by_status.values()) - audit - by_status.get("shared", 0)
+        return {
+            "made": made,
+            "audit": audit,
+            "label": by_status.get("label", 0),
+            "best_of": sum(figures["calls"] for figures in self.best_of.values()),
+            "all_arms": self.loop.counts["responses"] * n_arms,
+            "by_status": by_status,
+            "price": total_price(self.parts),
+        }
+
+    def _committee(self, judging_calls: int) -> dict[str, Any] | None:
         committee = self.parts.committee
         if committee is None:
             return None
-        refits = [
-            r
-            for line in self.run.read_log()
-            for r in (line.get("committee") or {}).get("refits", [])
-        ]
-        calls = judged / max(1, self.loop.counts["responses"])
+        refits: list[Any] = []
+        for line in self.run.read_log():
+            refits += (line.get("committee") or {}).get("refits", [])
         return {
             **committee.describe(),
-            "calls_per_response": calls,
+            "calls_per_response": judging_calls / max(1, self.loop.counts["responses"]),
             "counts": committee.counts,
             "refits": refits,
         }
@@ -517,11 +587,14 @@ class _Run:
 
 def _known(gold: Gold) -> bool:
     """Whether gold is known of every prompt; of those that an arm alone judges it is not."""
-    return all(right == right for right in gold.right)
+    return not any(math.isnan(right) for right in gold.right)
 
 
 def origin() -> dict[str, Any]:
-    """When a run began, on which machine and by which commit of this program: told in the report, compared nowhere."""
+    """When a run began, on which machine, and by which commit of this program.
+
+    The report tells it; it is compared nowhere.
+    """
     return {"began": machine.now(), "hardware": machine.hardware(), "commit": machine.commit()}
 
 
@@ -536,11 +609,9 @@ def judged_by(config: Config) -> str:
     if config.router.mode == "ensemble":
         return f"{config.router.ensemble} ensemble"
     if config.judge.mode == "committee":
-        return (
-            "committee"
-            if config.judge.first == "order"
-            else f"committee after {config.router.name}"
-        )
+        if config.judge.first == "order":
+            return "committee"
+        return f"committee after {config.router.name}"
     return config.router.name
 
 
@@ -549,7 +620,7 @@ def save_router(path: Path, parts: Parts) -> None:
     import numpy as np
 
     state = parts.dispatcher.router.state_dict()
-    arrays: dict[str, Any] = {f"router/{k}": v for k, v in state.items()}
+    arrays: dict[str, Any] = {f"router/{name}": array for name, array in state.items()}
     np.savez(path, arms=np.array(parts.dispatcher.arms), **arrays)
 
 
@@ -559,21 +630,24 @@ def peak_memory() -> float:
     import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(round(peak / (1024**3 if sys.platform == "darwin" else 1024**2), 2))
+    # Linux reports kibibytes, macOS bytes.
+    units_per_gib = 1024**3 if sys.platform == "darwin" else 1024**2
+    return float(round(peak / units_per_gib, 2))
 
 
 def headline(config: Config, preset: str | None) -> str:
     """The first line of a run: the set-up, and how it differs from the paper's."""
-    names = arm_names(config)
-    does = (
-        f"judges each {config.router.unit} with some"
-        if config.judge.mode == "committee"
-        else f"routes each {config.router.unit} to one"
+    does = f"routes each {config.router.unit} to one"
+    if config.judge.mode == "committee":
+        does = f"judges each {config.router.unit} with some"
+    text = (
+        f"{preset or 'run'}: {judged_by(config)} {does} of {len(arm_names(config))} arms, "
+        f"payoff {config.payoff.name}, {config.train.loss}"
     )
-    text = f"{preset or 'run'}: {judged_by(config)} {does} of {len(names)} arms, payoff {config.payoff.name}, {config.train.loss}"
     if preset in (None, "default"):
         text += (
-            "; the paper's set-up (--preset laser) routes whole batches on the policy's own embedding and learns from -loss, "
-            "which rewards agreement with the policy rather than truth"
+            "; the paper's set-up (--preset laser) routes whole batches on the policy's own "
+            "embedding and learns from -loss, which rewards agreement with the policy rather than "
+            "truth"
         )
     return text

@@ -1,7 +1,10 @@
-"""A run's directory: what is in it, checkpoints that are whole or absent, and resuming from the last one.
+"""A run's directory: what is in it, and its checkpoints.
 
-``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies there. A checkpoint is
-written beside its place, flushed, and renamed; events after it leave the ledger (`Ledger.rewind`) when a run resumes.
+A checkpoint is whole or absent, and a run is resumed from the last one.
+
+``summary.json`` is written last: a directory without it is an unfinished run, whatever else lies
+there. A checkpoint is written beside its place, flushed, and renamed; events after it leave the
+ledger (`Ledger.rewind`) when a run resumes.
 """
 
 import contextlib
@@ -22,6 +25,9 @@ from reward_router.strict_json import dumps
 from reward_router.types import State
 
 KEEP = 2
+"""Checkpoints that stay: one more than is needed, because the newest may be torn."""
+ADAPTER_FILE = "adapter_model.safetensors"
+"""PEFT's name of the adapter's weights."""
 
 
 class RunDir:
@@ -42,7 +48,10 @@ class RunDir:
         self._made: list[Path] | None = None
 
     def check(self, config: Config, resume: bool) -> None:
-        """InputError, and nothing touched, where a run of ``config`` cannot begin or go on here; says what to do."""
+        """Check that a run of ``config`` can begin here, or go on.
+
+        InputError where it cannot, which says what to do; nothing is touched.
+        """
         kept = self.path / "config.yaml"
         if resume:
             if self.summary.is_file():
@@ -51,7 +60,8 @@ class RunDir:
                 )
             if not kept.is_file():
                 raise InputError(
-                    f"--resume {self.path}: there is no run here (no config.yaml); leave --resume out"
+                    f"--resume {self.path}: there is no run here (no "
+                    "config.yaml); leave --resume out"
                 )
             try:
                 before = kept.read_text(encoding="utf-8")
@@ -71,7 +81,10 @@ class RunDir:
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
 
     def begin(self, config: Config, manifest: Mapping[str, Any] | None = None) -> None:
-        """Make the directory with the resolved configuration in it, and the manifest of what the run begins with."""
+        """Make the directory, with the resolved configuration in it.
+
+        ``manifest`` is what the run begins with, and is kept beside it.
+        """
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -84,7 +97,10 @@ class RunDir:
         write_atomically(self.manifest, dumps(manifest, indent=2) + "\n")
 
     def read_manifest(self) -> dict[str, Any] | None:
-        """What `write_manifest` kept; None for a run that began before there were manifests. InputError for no JSON."""
+        """What `write_manifest` kept; None for a run that began before there were manifests.
+
+        InputError for no JSON.
+        """
         if not self.manifest.is_file():
             return None
         try:
@@ -100,7 +116,10 @@ class RunDir:
         return found
 
     def abandon(self) -> None:
-        """Take back what :meth:`begin` made: the run never started. Does nothing where this object began none."""
+        """Take back what :meth:`begin` made, because the run never started.
+
+        Does nothing where this object began no run.
+        """
         if self._made is None:
             return
         shutil.rmtree(self.path, ignore_errors=True)
@@ -120,11 +139,15 @@ class RunDir:
             k = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise InputError(
-                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} here{more}; a run goes on unchanged"
+                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} "
+                f"here{more}; a run goes on unchanged"
             )
 
     def _with_defaults(self, before: str) -> Any:
-        """The options a run began with; keys that came with a later version of this program stand at their defaults."""
+        """The options a run began with.
+
+        Keys that came with a later version of this program stand at their defaults.
+        """
         tree = configuration.parse_yaml(before, "config.yaml")
         try:
             whole = configuration.validate(tree, "config.yaml")
@@ -150,7 +173,10 @@ class RunDir:
         return _json_lines(self.samples)
 
     def write_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keep ``rows`` in samples.jsonl, in place of earlier ones of the same ``when`` and ``kind``."""
+        """Keep ``rows`` in samples.jsonl.
+
+        They take the place of earlier ones of the same ``when`` and ``kind``.
+        """
         fresh = {(row["when"], row["kind"]) for row in rows}
         kept = [
             row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
@@ -165,7 +191,10 @@ class RunDir:
     def save_checkpoint(
         self, step: int, tensors: dict[str, dict[str, Any]], state: dict[str, Any]
     ) -> None:
-        """Write checkpoint ``step`` (steps done) whole or not at all; RunError where the disk is full, the older ones stay."""
+        """Write checkpoint ``step`` (steps done) whole or not at all.
+
+        RunError where the disk is full, the older ones stay.
+        """
         from safetensors.torch import save_file
 
         final, partial = (
@@ -203,7 +232,10 @@ class RunDir:
         )
 
     def newest_checkpoint(self, last_seq: int) -> dict[str, Any] | None:
-        """State of the newest checkpoint that is whole and not ahead of the ledger's event ``last_seq``; None: there is none."""
+        """State of the newest checkpoint that is whole; None where there is none.
+
+        It must not be ahead of the ledger's event ``last_seq``.
+        """
         for folder in reversed(self.checkpoints()):
             state = read_state(folder)
             if state is None:
@@ -225,14 +257,39 @@ class RunDir:
         }
 
     def write_progress(self, summary: Mapping[str, Any]) -> None:
-        """Keep what summary.json would say at this checkpoint, for the report of a run that goes on."""
+        """Keep what summary.json would say at this checkpoint.
+
+        The report of a run that goes on is made of it.
+        """
         write_atomically(self.progress, dumps({**summary, "running": True}) + "\n")
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Write summary.json: from now on this directory is a finished run; its checkpoints are no longer needed."""
+        """Write summary.json: from now on this directory is a finished run.
+
+        Its checkpoints are no longer needed and go.
+        """
         write_atomically(self.summary, dumps(summary, indent=2) + "\n")
         self.progress.unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+
+
+def run_config(folder: Path) -> Config:
+    """The configuration of a finished run; InputError where ``folder`` holds none."""
+    run = RunDir(folder)
+    if not (run.adapter / ADAPTER_FILE).is_file() or not run.summary.is_file():
+        raise InputError(
+            f"{folder}: no finished run (summary.json and policy/ are expected); "
+            "train --resume finishes one"
+        )
+    return configuration.load(folder / "config.yaml")
+
+
+def adapter_tensors(folder: Path) -> dict[str, Any]:
+    """The tensors of a run's adapter, by parameter name as PEFT writes it."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Any] = load_file(RunDir(folder).adapter / ADAPTER_FILE)
+    return tensors
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
@@ -247,7 +304,10 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any] | None:
-    """What a checkpoint says of itself; None where its state.json is damaged, so that an older one may serve."""
+    """What a checkpoint says of itself.
+
+    None where its state.json is damaged, so that an older one may serve.
+    """
     try:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -257,7 +317,10 @@ def read_state(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def as_tensors(state: State) -> dict[str, Any]:
-    """Arrays as tensors for a checkpoint, bit for bit; texts become their code points under ``text:NAME``."""
+    """Arrays as tensors for a checkpoint, bit for bit.
+
+    Texts become their code points under ``text:NAME``.
+    """
     import torch
 
     tensors = {}
@@ -301,7 +364,8 @@ def explained(path: Path) -> Iterator[None]:
     except _disk_errors() as error:
         why = getattr(error, "strerror", None) or error
         raise RunError(
-            f"{path} cannot be written: {why}; nothing before it is lost: make room and use --resume"
+            f"{path} cannot be written: {why}; nothing before it is lost: make "
+            "room and use --resume"
         ) from None
 
 

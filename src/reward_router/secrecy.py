@@ -1,7 +1,10 @@
-"""Secrets come from the environment only: values that look like one are refused, and those in use never reach a message.
+"""Secrets come from the environment only.
 
-A configuration names the *variable* (``key_env: OPENAI_API_KEY``), never the value, because the resolved configuration lies in every run
-directory. Left out: secrets without a known form under an innocent key; nothing can tell them from any other text.
+Values that look like one are refused, and those in use never reach a message.
+
+A configuration names the *variable* (``key_env: OPENAI_API_KEY``), never the value, because the
+resolved configuration lies in every run directory. Left out: secrets without a known form under an
+innocent key; nothing can tell them from any other text.
 """
 
 import os
@@ -31,7 +34,9 @@ HIDDEN = "***"
 
 
 def refuse_secrets(options: Mapping[str, Any], what: str) -> None:
-    """InputError where a key or a value of ``options``, at any depth, holds a secret. The message does not repeat it.
+    """Refuse options that hold a secret, in a key or a value at any depth.
+
+    InputError, whose message does not repeat the secret.
 
     >>> refuse_secrets({"url": "http://localhost:8000", "key_env": "JUDGE_KEY"}, "arm 'judge'")
     """
@@ -43,7 +48,8 @@ def refuse_secrets(options: Mapping[str, Any], what: str) -> None:
             raise InputError(f"{what}: the value of {path} looks like a secret; {_ALLOWED}")
         if key == "key_env" and not VARIABLE.fullmatch(value):
             raise InputError(
-                f"{what}: {path} is no name of an environment variable (its value is not shown); {_ALLOWED}"
+                f"{what}: {path} is no name of an environment variable (its "
+                f"value is not shown); {_ALLOWED}"
             )
 
 
@@ -51,7 +57,10 @@ _ALLOWED = "allowed is only key_env: NAME, the environment variable that holds i
 
 
 def from_environment(variable: str | None, what: str) -> str | None:
-    """The secret that ``variable`` holds, None where no variable is named; InputError where it is not set or empty."""
+    """The secret that ``variable`` holds, None where no variable is named.
+
+    InputError where it is not set or empty.
+    """
     if variable is None:
         return None
     secret = os.environ.get(variable, "").strip()

@@ -1,16 +1,17 @@
-"""The middle of the job, on its own.
+"""The middle of the job on its own: a batch is judged, and the router learns what came of it.
 
-Contexts -> decision -> arms score -> verdicts, and outcome -> payoff -> router.
+On the way there, contexts become a decision, the arm scores, and scores become verdicts. On the way
+back, an outcome becomes a payoff, and the payoff goes to the router.
 
-Needs no torch, no policy and no trainer: prompts and responses come from anybody, verdicts go to
-anybody. Our training loop, best of n and whoever brings a trainer of their own call the same two
-methods. One batch:
+A session needs no torch, no policy and no trainer: prompts and responses come from anybody, and
+verdicts go to anybody. Our training loop, best of n and whoever brings a trainer of their own call
+the same two methods. One batch:
 
     batch = session.judge(Batch(step, prompts, ids, responses))     # who judges, and what they say
     payoffs = session.learn(batch, outcome)                         # what came of it
 
-``judge`` is four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one
-by one. What this leaves out: pairs and rewards (``pairs``), optimiser steps (``training``), and
+``judge`` has four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one
+by one. Left out: preference pairs and rewards (``pairs``), optimiser steps (``training``), and
 where responses come from.
 """
 
@@ -29,7 +30,7 @@ from reward_router.payoffs import order_accuracy
 from reward_router.rewards.pool import RewardPool
 from reward_router.types import By, Decision, Float, RewardModel
 from reward_router.verdicts.asking import Asker
-from reward_router.verdicts.batch import Batch, Unit, VerdictMode
+from reward_router.verdicts.batch import Batch, Place, Unit, VerdictMode
 from reward_router.verdicts.ensemble import Ensemble
 from reward_router.verdicts.scale import ScoreScale
 from reward_router.verdicts.single import SingleArm
@@ -45,10 +46,11 @@ class Judgement:
     """What was said of one prompt's responses, or of a pair of them.
 
     Args:
-        unit: what was decided about.
+        unit: the id of what was decided about: a batch, a prompt or a pair.
         row: the row of the batch.
         columns: the indices of the N responses it is about.
-        decision_id: the receipt: whoever knows what came of it gives the payoff to this id.
+        decision_id: the receipt. Whoever knows what came of the decision gives its payoff to this
+            id.
         by: who decided: the router, an ensemble or a committee.
         arm: the arm whose scores these are; '' where several judged together.
         propensity: the probability with which the arm was drawn; 1 where nothing was drawn.
@@ -85,9 +87,10 @@ class Session:
         payoff: the name of a payoff, a function of an ``Outcome`` that returns a number in [0, 1]
             or None, or a ``PayoffRule``.
         verdicts: who judges: ``single`` (the drawn arm), ``ensemble`` (all arms), or any
-            ``VerdictMode``, as a committee.
+            ``VerdictMode``, such as a committee.
 
-    ``gather`` joins lists over the processes of a run; alone it changes nothing.
+    The attribute ``gather`` joins lists over the processes of a run. One process alone keeps the
+    default, which changes nothing.
 
     >>> from reward_router import Dispatcher, Uniform
     >>> from reward_router.contexts import Hashing
@@ -111,7 +114,7 @@ class Session:
         payoff: PayoffRule | str | Callable[[Outcome], float | None] = "probe",
         verdicts: VerdictMode | str = "single",
     ) -> None:
-        """InputError for an unknown payoff, way of judging, or arm."""
+        """InputError for an unknown payoff, an unknown way of judging, or an unknown arm."""
         self.dispatcher = dispatcher
         self.pool = pool if isinstance(pool, RewardPool) else RewardPool({}, models=dict(pool))
         self.contexts = contexts
@@ -121,16 +124,19 @@ class Session:
         self._scale: ScoreScale | None = None
         for arm in dispatcher.arms:
             if arm not in self.pool.names:
-                known = ", ".join(self.pool.names)
-                raise InputError(f"arm {arm!r} of the dispatcher is none of the pool's: {known}")
+                pool_names = ", ".join(self.pool.names)
+                raise InputError(
+                    f"arm {arm!r} of the dispatcher is none of the pool's: {pool_names}"
+                )
 
     # judging --------------------------------------------------------------------------------------
 
     def judge(self, batch: Batch) -> Batch:
         """Route every unit of the batch, have it judged, and write both down.
 
-        Fills ``units``, ``contexts``, ``decisions`` and ``verdicts`` where they are empty. One call
-        a response that was not scored before, with one arm a unit; all arms with an ensemble.
+        Fills ``units``, ``contexts``, ``decisions`` and ``verdicts`` where they are empty. It costs
+        one call for each response that was not scored before; with an ensemble, one call of each
+        arm.
         """
         self.fill(batch)
         self.route(batch)
@@ -139,85 +145,93 @@ class Session:
         return batch
 
     def fill(self, batch: Batch) -> None:
-        """Whole prompts as units and the encoder's contexts, where the batch has none."""
+        """Give the batch units (whole prompts) and contexts (the encoder's) where it has none."""
         if not batch.units:
             batch.units = _whole_prompts(batch)
         if batch.contexts is None:
             batch.contexts = self._contexts(batch)
 
     def route(self, batch: Batch) -> None:
-        """Decisions of this process's units. Every process routes all units.
+        """Decide about this process's units.
 
-        Equal state, equal draws.
+        Every process routes the units of all of them: their states and their draws are equal, so
+        their decisions are, and nothing has to be sent.
         """
-        contexts = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
-        ids = list(dict.fromkeys(self.gather([unit.id for unit in batch.units])))
-        counts = list(batch.n_units) or [1] * len(ids)
+        context_BD = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
+        # A unit that spans processes, such as a whole batch, is named by each of them.
+        everyones_ids = self.gather([unit.id for unit in batch.units])
+        unit_ids = list(dict.fromkeys(everyones_ids))
+        prompts_per_unit = list(batch.n_units) or [1] * len(unit_ids)
         decisions = self.dispatcher.route(
-            contexts, ids, batch.step, n_units=counts, by=self.mode.by
+            context_BD, unit_ids, batch.step, n_units=prompts_per_unit, by=self.mode.by
         )
         by_unit = {decision.unit: decision for decision in decisions}
         batch.decisions = [by_unit[unit.id] for unit in batch.units]
 
     def ask(self, batch: Batch) -> None:
-        """The verdicts on every unit; arms that rest are asked by no decision but their own."""
+        """Have every unit judged. An arm that rests is asked by no decision but its own."""
         batch.resting = self.resting()
         self.mode.judge(batch)
 
     def record(self, batch: Batch) -> list[Call]:
-        """Write down what all processes' arms were asked and who failed; returns the calls."""
+        """Write down the calls and the failures of all processes; returns the calls."""
         calls = self.gather(batch.verdicts.calls)
         self.dispatcher.record_calls(calls)
         if self._scale is not None:
             self._scale.learn((str(call.arm), call.status, call.score) for call in calls)
-        nobody = self.all_rest()  # an answer recorded just now has ended its arm's rest
+        # Asked between calls and failures: an answer recorded just now has ended its arm's rest,
+        # and a failure would begin another one.
+        nobody_is_awake = self.all_rest()
         failures = self.gather(batch.verdicts.failures)
         for decision_id, arm, reason in failures:
             self.dispatcher.record_failure(decision_id, arm, reason)
-        batch.stuck = nobody and bool(failures)
+        batch.stuck = nobody_is_awake and bool(failures)
         return calls
 
     def resting(self) -> frozenset[str]:
-        """Arms that rest and are asked by no decision but their own.
+        """Arms that rest, and are therefore asked by no decision but their own.
 
-        None where all rest: then everyone is asked in turn.
+        No arm counts as resting where all of them do: then everyone is asked in turn.
         """
         if self.all_rest():
             return frozenset()
-        waits = self.dispatcher.resting
-        return frozenset(name for name, wait in waits.items() if wait > 0)
+        decisions_to_wait = self.dispatcher.resting
+        return frozenset(name for name, wait in decisions_to_wait.items() if wait > 0)
 
     def all_rest(self) -> bool:
         """Whether every arm rests."""
         return set(self.pool.names) <= self.dispatcher.resting.keys()
 
     def judgements(self, batch: Batch) -> list[Judgement]:
-        """What was said of a judged batch, one entry a unit and prompt.
+        """What was said of a judged batch, one entry for each prompt of each unit.
 
-        For trainers, rewards and people.
+        This is for trainers, rewards and people: verdicts in words and on comparable scales.
         """
         if self._scale is None:
             self._scale = ScoreScale.of(self.dispatcher.ledger)
         judgements = []
-        for u, (unit, decision) in enumerate(zip(batch.units, batch.decisions, strict=True)):
-            places = [(u, c) for c in range(len(unit.cells))]
+        for u, decision in enumerate(batch.decisions):
+            places = [(u, c) for c in range(len(batch.units[u].cells))]
             judgements += [self._judgement(batch, decision, place, self._scale) for place in places]
         return judgements
 
     def _judgement(
-        self, batch: Batch, decision: Decision, place: tuple[int, int], scale: ScoreScale
+        self, batch: Batch, decision: Decision, place: Place, scale: ScoreScale
     ) -> Judgement:
         u, c = place
         row, columns = batch.units[u].cells[c]
         score_N = batch.verdicts.scores[u][c]
-        known = [n for n in range(len(columns)) if np.isfinite(score_N[n])]
-        order = tuple(sorted(known, key=lambda n: -score_N[n]))
+        scored = np.flatnonzero(np.isfinite(score_N)).tolist()
+        best_first = tuple(sorted(scored, key=lambda n: -score_N[n]))
+
+        # A committee ranks, an ensemble adds up: neither verdict is on the scale of one arm.
         ranking = batch.verdicts.rankings.get(place)
         together = ranking is not None or decision.by is not By.ROUTER
         arm = "" if together else batch.verdicts.stand_in.get(place, decision.name)
-        sure = None
-        if ranking is not None and len(order) > 1:
-            sure = float(ranking.confidence([order[0]], [order[1]])[0])
+        confidence = None
+        if ranking is not None and len(best_first) > 1:
+            first, second = best_first[:2]
+            confidence = float(ranking.confidence([first], [second])[0])
         return Judgement(
             unit=decision.unit,
             row=row,
@@ -228,8 +242,8 @@ class Session:
             propensity=decision.propensity,
             scores=score_N,
             calibrated=score_N if together else scale.calibrated(arm, score_N),
-            ranking=order,
-            confidence=sure,
+            ranking=best_first,
+            confidence=confidence,
         )
 
     # learning -------------------------------------------------------------------------------------
@@ -237,32 +251,29 @@ class Session:
     def learn(
         self, batch: Batch, outcome: Trained | Mapping[str, float] | None = None
     ) -> dict[str, float]:
-        """Give each decision of all processes its payoff, and the router what it learns from it.
+        """Give the decisions of all processes their payoffs; the router learns from them.
 
-        ``outcome``: a trainer's losses (``Trained``); or payoffs that are known already, by
-        decision id or by unit; or None where verdicts and gold are all that the payoff needs.
-        Returns decision id -> payoff (raw where it is a loss: the dispatcher scales it). A failed
-        arm, a skipped step or an uninformative loss gives none.
+        Args:
+            batch: what was judged.
+            outcome: a trainer's losses (``Trained``); or payoffs that somebody knows already, by
+                decision id or by unit; or None where verdicts and gold are all that the payoff
+                needs.
+
+        Returns decision id -> payoff. A payoff that is a loss is raw here; the dispatcher scales
+        it. A failed arm, a skipped step or an uninformative loss gives no payoff.
         """
         if outcome is None or isinstance(outcome, Trained):
             return self.pay(self.outcomes(batch, outcome), batch.step)
-        decision_by_unit = {decision.unit: decision.id for decision in batch.decisions}
-        payoffs = {decision_by_unit.get(name, name): value for name, value in outcome.items()}
+        id_by_unit = {decision.unit: decision.id for decision in batch.decisions}
+        payoffs = {id_by_unit.get(name, name): value for name, value in outcome.items()}
         self._feed(payoffs)
         return payoffs
 
     def outcomes(self, batch: Batch, trained: Trained | None = None) -> list[Outcome]:
         """What came of every decision of all processes."""
         mine = []
-        verdicts = batch.verdicts
-        for u, (unit, decision) in enumerate(zip(batch.units, batch.decisions, strict=True)):
-            outcome = Outcome(unit.id, decision.id, failed=u in verdicts.failed)
-            for c, cell in enumerate(unit.cells):
-                # a row that the arm failed on says nothing of it, unlike one that it abstained from
-                if outcome.failed or (u, c) not in verdicts.failed_cells:
-                    outcome.scores.append(verdicts.own[u][c])
-                    outcome.golds.append(batch.gold_of(cell))
-                    outcome.responses.append(batch.texts(cell))
+        for u in range(len(batch.units)):
+            outcome = _outcome(batch, u)
             if trained is not None:
                 trained.write(u, outcome)
             mine.append(outcome)
@@ -272,18 +283,19 @@ class Session:
         """The payoffs of these outcomes, given to their decisions."""
         payoffs = self.payoff(outcomes, step)
         self._feed(payoffs)
-        for outcome in outcomes:  # gold is recorded for the report; no router reads it
-            right = outcome.mean(order_accuracy)
-            if right is not None and not outcome.failed:
-                self.dispatcher.record_label(outcome.unit, step, right, "gold order")
+        # Gold is recorded for the report; no router reads it.
+        for outcome in outcomes:
+            accuracy = outcome.mean(order_accuracy)
+            if accuracy is not None and not outcome.failed:
+                self.dispatcher.record_label(outcome.unit, step, accuracy, "gold order")
         return payoffs
 
     def _feed(self, payoffs: Mapping[str, float]) -> None:
-        given = list(payoffs.items())
+        by_decision = list(payoffs.items())
         if self.payoff.raw:
-            self.dispatcher.feedback_raw_many(given, source=self.payoff.name)
+            self.dispatcher.feedback_raw_many(by_decision, source=self.payoff.name)
         else:
-            self.dispatcher.feedback_many(given, source=self.payoff.name)
+            self.dispatcher.feedback_many(by_decision, source=self.payoff.name)
 
     def _contexts(self, batch: Batch) -> NDArray[Any]:
         if self.contexts is None:
@@ -291,8 +303,24 @@ class Session:
                 f"step {batch.step}: no contexts; give the session an encoder, or the batch its "
                 f"own contexts, an array with one row for each of its {len(batch.units)} units"
             )
-        rows = self.gather(list(np.asarray(self.contexts(batch.prompts))))
+        mine_BD = np.asarray(self.contexts(batch.prompts))
+        rows = self.gather(list(mine_BD))
         return np.stack(rows) if rows else np.zeros((0, 1))
+
+
+def _outcome(batch: Batch, u: int) -> Outcome:
+    """What verdicts and gold say of one unit of the batch."""
+    verdicts = batch.verdicts
+    unit = batch.units[u]
+    outcome = Outcome(unit.id, batch.decisions[u].id, failed=u in verdicts.failed)
+    for c, cell in enumerate(unit.cells):
+        # A row that the arm failed on says nothing of the arm; one that it abstained from does.
+        if not outcome.failed and (u, c) in verdicts.failed_cells:
+            continue
+        outcome.scores.append(verdicts.own[u][c])
+        outcome.golds.append(batch.gold_of(cell))
+        outcome.responses.append(batch.texts(cell))
+    return outcome
 
 
 def _mode(verdicts: VerdictMode | str, pool: RewardPool) -> VerdictMode:
@@ -310,15 +338,18 @@ def _mode(verdicts: VerdictMode | str, pool: RewardPool) -> VerdictMode:
 def _whole_prompts(batch: Batch) -> list[Unit]:
     """One unit a prompt, with all of its responses.
 
-    InputError where the lists do not fit together.
+    InputError where prompts, ids and responses are not equally many.
     """
-    lengths = len(batch.prompts), len(batch.ids), len(batch.responses)
-    if len(set(lengths)) > 1:
+    n_prompts = len(batch.prompts)
+    n_ids = len(batch.ids)
+    n_groups = len(batch.responses)
+    if not n_prompts == n_ids == n_groups:
         raise InputError(
-            f"step {batch.step}: {lengths[0]} prompts, {lengths[1]} ids and {lengths[2]} groups of "
+            f"step {batch.step}: {n_prompts} prompts, {n_ids} ids and {n_groups} groups of "
             "responses; allowed one id and one group for each prompt"
         )
     units = []
-    for row, (name, group) in enumerate(zip(batch.ids, batch.responses, strict=True)):
-        units.append(Unit(name, ((row, tuple(range(len(group)))),)))
+    for row, (prompt_id, responses) in enumerate(zip(batch.ids, batch.responses, strict=True)):
+        every_response = tuple(range(len(responses)))
+        units.append(Unit(prompt_id, ((row, every_response),)))
     return units

@@ -24,17 +24,15 @@ Json = dict[str, Any]
 
 @dataclass
 class Step(Batch):
-    """A batch of the main job.
-
-    What the trainer was given, what it reported, and what that was worth.
+    """A batch of the main job, with what the trainer was given and what came of it.
 
     Args:
         pairs: preference pairs of this process.
-        result: the optimiser steps.
-        trained: the losses by pair, and whose arm ordered each.
+        result: what the optimiser steps did.
+        trained: the losses by pair, and whose arm ordered each pair.
         outcomes: what came of every decision of all processes.
         payoffs: decision id -> payoff.
-        eval_only: what the arms said that are only looked at.
+        eval_only: what those arms said that take no part in training.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -46,39 +44,41 @@ class Step(Batch):
 
 
 def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
-    """One line of metrics.jsonl.
+    """One step for metrics.jsonl.
 
-    Shares, losses, payoffs, gold of what was sampled, seconds, the router's posterior.
+    It holds the arms' shares, losses, payoffs, gold of what was sampled, seconds, and the router's
+    posterior.
 
-    All processes must call it alike. ``seconds``: spent so far, by phase.
+    Args:
+        parts: the run.
+        step: a finished step of this process. All processes must call this alike.
+        seconds: spent so far, by phase.
     """
-    verdicts, result = step.verdicts, step.result
-    gather, names = parts.ranks.gather, parts.dispatcher.arms
+    verdicts = step.verdicts
+    result = step.result
+    gather = parts.ranks.gather
     loss_P = gather(result.loss_P.tolist())
-    decided = list(dict(gather([(d.id, d.name) for d in step.decisions])).values())
-    probs = dict(gather([(d.id, d.probs_K.tolist()) for d in step.decisions if d.name]))
+    moved_P2 = gather(result.moved_P2.tolist())
     payoffs = list(step.payoffs.values())
-    right = [_order(outcome) for outcome in step.outcomes if not outcome.failed]
-    gold = [gold_N for outcome in step.outcomes for gold_N in outcome.golds]
+    ended = gather(_ended(step.responses))
     words = gather(_words(step.responses))
-    ended = [bool(end) for group in step.responses for end in finished(group)]
+    cut_here = sum(truncated(group) for group in step.responses)
     return {
         "step": step.step,
         "iteration": step.step // parts.batches_per_iteration,
-        "arms": {name: decided.count(name) for name in names},
-        "probs": _mean_probs(names, list(probs.values())),
+        **_who_decided(parts, step),
         "loss": _mean(loss_P) if np.isfinite(loss_P).all() else None,
         "pairs": len(loss_P),
         "skipped": result.skipped,
         "lr": list(result.lr_S),
         "grad_norm": result.grad_norm if math.isfinite(result.grad_norm) else None,
-        **training_curves(gather(result.moved_P2.tolist()), parts.config.train.beta, gather(ended)),
+        **training_curves(moved_P2, parts.config.train.beta, ended),
         "payoff": _mean(payoffs),
         "payoffs": len(payoffs),
-        "gold_order": _mean([share for share in right if share is not None]),
-        "gold_sampled": _known_mean(gold),
+        "gold_order": _mean_order(step.outcomes),
+        "gold_sampled": _mean_gold(step.outcomes),
         "words": _mean(words) or 0.0,
-        "truncated": sum(gather([sum(truncated(group) for group in step.responses)])),
+        "truncated": sum(gather([cut_here])),
         "failures": len(gather(verdicts.failures)),
         "failed_rows": len(gather(verdicts.row_failures)),
         "abstained": len(gather(list(verdicts.abstained))),
@@ -93,37 +93,74 @@ def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
 
 
 def describe(record: Json) -> str:
-    """One step in one line."""
+    """One step in one line for people."""
     most_first = sorted(record["arms"].items(), key=lambda arm: -arm[1])
-    who = ", ".join(f"{name} {n}" for name, n in most_first if n)
+    judges = ", ".join(f"{name} {n}" for name, n in most_first if n)
     if record.get("committee"):
         calls = f"{record['committee']['calls_per_response']:.2f} calls a response"
-        who = f"{who} ({calls})" if who else f"committee ({calls})"
-    loss = f"loss {record['loss']:.3f}" if record["loss"] is not None else "no step"
-    payoff = f"payoff {record['payoff']:+.2f}" if record["payoff"] is not None else "no payoff"
+        judges = f"{judges or 'committee'} ({calls})"
+    loss = "no step"
+    if record["loss"] is not None:
+        loss = f"loss {record['loss']:.3f}"
+    payoff = "no payoff"
+    if record["payoff"] is not None:
+        payoff = f"payoff {record['payoff']:+.2f}"
     gold = ""
     if record["gold_sampled"] is not None:
         gold = f", sampled gold {record['gold_sampled']:.2f}"
-    told = f"step {record['step'] + 1}: {record['pairs']} pairs, {loss}, {payoff}{gold}"
-    return f"{told}; {who or 'all arms'}"
+    figures = f"step {record['step'] + 1}: {record['pairs']} pairs, {loss}, {payoff}{gold}"
+    return f"{figures}; {judges or 'all arms'}"
+
+
+def _who_decided(parts: Parts, step: Step) -> Json:
+    """How often each arm was drawn, and the mean of the probabilities it was drawn with.
+
+    A decision about a whole batch is known to every process; it counts once, by its id.
+    """
+    gather = parts.ranks.gather
+    names = parts.dispatcher.arms
+    arm_by_id = dict(gather([(d.id, d.name) for d in step.decisions]))
+    probs_by_id = dict(gather([(d.id, d.probs_K.tolist()) for d in step.decisions if d.name]))
+    decided = list(arm_by_id.values())
+    return {
+        "arms": {name: decided.count(name) for name in names},
+        "probs": _mean_probs(names, list(probs_by_id.values())),
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _known_mean(gold: Sequence[Float]) -> float | None:
-    """The mean of what is known; None where nothing is."""
+def _mean_order(outcomes: Sequence[Outcome]) -> float | None:
+    """How often the drawn arms put right above wrong, where they did not fail."""
+    accuracies = [outcome.mean(order_accuracy) for outcome in outcomes if not outcome.failed]
+    return _mean([accuracy for accuracy in accuracies if accuracy is not None])
+
+
+def _mean_gold(outcomes: Sequence[Outcome]) -> float | None:
+    """The share of right responses among those whose gold is known; None where none is."""
+    gold: list[Float] = []
+    for outcome in outcomes:
+        gold += outcome.golds
     flat = np.concatenate(gold) if gold else np.zeros(0)
     return float(np.nanmean(flat)) if np.isfinite(flat).any() else None
 
 
-def _order(outcome: Outcome) -> float | None:
-    return outcome.mean(order_accuracy)
+def _ended(responses: Sequence[Sequence[str]]) -> list[bool]:
+    """Of every response, whether it ended by itself."""
+    ended: list[bool] = []
+    for group in responses:
+        ended += finished(group).tolist()
+    return ended
 
 
 def _words(responses: Sequence[Sequence[str]]) -> list[int]:
-    return [len(text.split()) for group in responses for text in group]
+    """Of every response, how many words it has."""
+    words: list[int] = []
+    for group in responses:
+        words += [len(text.split()) for text in group]
+    return words
 
 
 def _mean_probs(names: Sequence[str], probs: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -145,5 +182,7 @@ def _posterior(parts: Parts, step: Step) -> dict[str, list[float]]:
     if not isinstance(router, HasPosterior) or step.contexts is None or len(step.contexts) == 0:
         return {}
     mean_BK, sd_BK = router.posterior(pool(step.contexts))
-    both = zip(mean_BK[0].tolist(), sd_BK[0].tolist(), strict=True)
-    return {name: list(pair) for name, pair in zip(parts.dispatcher.arms, both, strict=True)}
+    means = mean_BK[0].tolist()
+    sds = sd_BK[0].tolist()
+    by_arm = zip(parts.dispatcher.arms, means, sds, strict=True)
+    return {name: [mean, sd] for name, mean, sd in by_arm}

@@ -1,7 +1,10 @@
-"""JSON that every reader takes: a number that is not finite is written as null, never as NaN or Infinity.
+"""JSON that every reader takes.
 
-Python writes bare ``NaN``, which no JSON standard knows: jq, browsers, pandas and Go refuse the whole file. Everything that this
-program leaves for others goes through :func:`dumps`. Left out: reading, which `json.loads` does, and which takes older files too.
+A number that is not finite is written as null, never as NaN or Infinity.
+
+Python writes bare ``NaN``, which no JSON standard knows: jq, browsers, pandas and Go refuse the
+whole file. Everything that this program leaves for others goes through :func:`dumps`. Left out:
+reading, which `json.loads` does, and which takes older files too.
 """
 
 import json
@@ -20,7 +23,10 @@ def dumps(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -
 
 
 def finite(value: Any) -> Any:
-    """The same data with None for every number that is NaN or infinite; tuples become lists, numpy's numbers Python's."""
+    """The same data with None for every number that is NaN or infinite.
+
+    Tuples become lists, numpy's numbers Python's.
+    """
     if isinstance(value, Mapping):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

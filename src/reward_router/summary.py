@@ -24,7 +24,10 @@ TRUNCATED = {
 
 
 def model_hash(model: Any) -> str:
-    """One hash of the base weights (adapters left out): shape, and every 1,009th value of each tensor."""
+    """One hash of the base weights, adapters left out.
+
+    It covers the shape and every 1,009th value of each tensor.
+    """
     total = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(model.state_dict().items()):
         if ".lora_" not in name:
@@ -34,10 +37,14 @@ def model_hash(model: Any) -> str:
 
 
 def arms_table(parts: Parts) -> dict[str, Any]:
-    """Per arm: share of decisions and of units it judged, overall and per category; mean payoff, calls, failures and rest.
+    """What each arm did, overall and by category.
 
-    ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds) its own, a fallback's too.
-    ``failed``: its failures. ``rested``: decisions that were made while it rested.
+    A row has the arm's share of decisions and of units judged, its mean payoff, its calls, its
+    failures, and how often it rested.
+
+    ``asked``: units it was asked about in any role. ``judged``: units whose verdict is (or holds)
+    its own, a fallback's too. ``failed``: its failures. ``rested``: decisions that were made while
+    it rested.
     """
     decisions, calls = (
         parts.dispatcher.ledger.decisions(contexts=False),
@@ -81,7 +88,10 @@ def arms_table(parts: Parts) -> dict[str, Any]:
 
 
 def units_by_category(parts: Parts) -> dict[str, int]:
-    """How many decisions each category has; empty where a decision covers a batch, or prompts carry no category."""
+    """How many decisions each category has.
+
+    Empty where a decision covers a batch, or prompts carry no category.
+    """
     category = {e.id: e.category for e in parts.examples}
     units = parts.dispatcher.ledger.decisions(contexts=False).unit
     names = (category.get(prompt_of(unit, parts.config.router.unit), "") for unit in units)
@@ -89,17 +99,22 @@ def units_by_category(parts: Parts) -> dict[str, int]:
 
 
 def total_price(parts: Parts) -> float:
-    """Price of all calls, audits left out: the arms' ``cost``, one a call where the configuration gives none."""
+    """Price of all calls, audits left out.
+
+    A call costs the arm's ``cost``, which is one where the configuration gives none.
+    """
     calls = parts.dispatcher.ledger.calls()
     judged = ~np.isin(calls.status, ("audit", "shared"))
     return float(np.nansum(calls.price[judged]))
 
 
 def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
-    """Arm -> the decisions (by seq) whose responses it put in order: the arm that was drawn, or who stood in for it.
+    """Arm -> the decisions (by seq) whose responses it put in order.
 
-    An arm orders the responses to a prompt where at least two of its scores are numbers. Where all arms judge together, or a
-    committee does, every arm asked that did so has judged. O(calls).
+    That is the arm that was drawn, or the one that stood in for it.
+
+    An arm orders the responses to a prompt where at least two of its scores are numbers. Where all
+    arms judge together, or a committee does, every arm asked that did so has judged. O(calls).
     """
     said: dict[tuple[int, str], dict[int, set[str]]] = {}
     numbers: Counter[tuple[int, str, int]] = Counter()
@@ -134,7 +149,9 @@ def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
 
 
 def prompt_of(unit: str, kind: str) -> str:
-    """The id of the prompt that a unit belongs to: a pair's ends in the marks of its two responses; ids may hold ``|``.
+    """The id of the prompt that a unit belongs to.
+
+    A pair's id ends in the marks of its two responses; prompt ids may hold ``|``.
 
     >>> prompt_of("a|b|0f3c|77aa", "pair"), prompt_of("a|b", "prompt")
     ('a|b', 'a|b')
@@ -143,7 +160,10 @@ def prompt_of(unit: str, kind: str) -> str:
 
 
 def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
-    """Correlation of the payoff used with gold (does the arm order right above wrong), over decisions that have both."""
+    """Correlation of the payoff used with gold, over decisions that have both.
+
+    Gold says here whether the arm ordered right above wrong.
+    """
     decisions, labels = (
         parts.dispatcher.ledger.decisions(contexts=False),
         parts.dispatcher.ledger.labels(),
@@ -189,7 +209,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     if cut := summary["counts"]["truncated"]:
         say(
             console,
-            f"cut      {cut} sampled responses by the token limit; {TRUNCATED[summary['truncated']]}",
+            f"cut      {cut} sampled responses by the token limit; "
+            f"{TRUNCATED[summary['truncated']]}",
         )
     for accepted in summary.get("accepted_changes", []):
         say(
@@ -204,7 +225,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         low, high = r["ci95"]
         say(
             console,
-            f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, {high:+.2f}] over {r['n']} decisions",
+            f"payoff   correlation with gold {r['r']:+.2f} [{low:+.2f}, "
+            f"{high:+.2f}] over {r['n']} decisions",
         )
     show_facts(summary, console)
 
@@ -217,17 +239,24 @@ def show_facts(summary: dict[str, Any], console: Console) -> None:
 def committee_line(c: dict[str, Any]) -> str:
     """How the committee judged, in two lines."""
     share, counts, gate = c["asked_share"], c["counts"], c["gate"]
-    first = f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two {share['2']:.0%}, three or more {share['3']:.0%}"
+    first = (
+        f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two "
+        f"{share['2']:.0%}, three or more {share['3']:.0%}"
+    )
     state = (
         "votes, not fitted yet" if c["voting"] else f"plays, in the order {', '.join(c['order'])}"
     )
     if not c["voting"] and not c["playing"]:
         state = f"gated: {c['order'][-1]} judges alone"
     if gate:
-        state += f" (gain out of fold {100 * gate['gain']:+.1f} pp, lower bound {100 * gate['lower']:+.1f})"
+        state += (
+            f" (gain out of fold {100 * gate['gain']:+.1f} pp, lower bound "
+            f"{100 * gate['lower']:+.1f})"
+        )
     low = f"; {counts['below']} pairs below min_confidence" if counts["below"] else ""
     return (
-        f"committee {first}\n          {counts['rows']} labels from {counts['labelled']} units, {len(c['refits'])} refits; {state}; "
+        f"committee {first}\n          {counts['rows']} labels from {counts['labelled']} units, "
+        f"{len(c['refits'])} refits; {state}; "
         f"price {c['price']:.3g}{low}"
     )
 

@@ -1,8 +1,7 @@
-"""What is routed in a step of the main job.
+"""What is routed in a step of the main job: whole batches, prompts, or pairs of responses.
 
-Whole batches, prompts, or pairs of responses, with the contexts the router sees.
-
-Several processes see all contexts in one order; each holds the units of its own prompts.
+Each comes with the context that the router sees. Several processes see all contexts in one order;
+each of them holds the units of its own prompts.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +24,7 @@ class Units:
     """Fills a batch's units, contexts and counts as ``router.unit`` says.
 
     Args:
-        config: the run's.
+        config: of the run.
         contexts: encodes prompts and pairs of responses.
         gather: joins lists over processes.
     """
@@ -34,18 +33,23 @@ class Units:
         self, config: Config, contexts: Contexts, gather: Callable[[list[Any]], list[Any]]
     ) -> None:
         """Nothing is computed yet."""
-        self.config, self.contexts, self.gather = config, contexts, gather
+        self.config = config
+        self.contexts = contexts
+        self.gather = gather
 
     def fill(self, batch: Batch) -> Float:
-        """This process's units, and how many prompts each stands for.
+        """Set ``batch.units`` of this process, and ``batch.n_units``, the prompts each stands for.
 
-        Returns the contexts of what all processes route.
+        Returns (U, D) the contexts of what all processes route.
         """
         unit = self.config.router.unit
         if unit == "pair":
             return self._pairs(batch)
         rows = self.gather(list(self.prompt_rows(batch.prompts, batch.responses)))
-        cells = [(b, tuple(range(len(group)))) for b, group in enumerate(batch.responses)]
+        cells = []
+        for row, group in enumerate(batch.responses):
+            every_response = tuple(range(len(group)))
+            cells.append((row, every_response))
         if unit == "batch":
             # LASER routes the whole batch by its mean context
             batch.units = [Unit(f"batch-{batch.step}", tuple(cells))]
@@ -58,9 +62,8 @@ class Units:
     def prompt_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, D) what the router sees of whole prompts.
 
-        Each prompt's own row, or the mean over its pairs of responses.
-
-        The latter where the router knows pairs only: ``unit: pair``, or a prior.
+        Usually it is the prompt's own row. A router that knows pairs only (``unit: pair``, or a
+        prior, which was learned on pairs) sees the mean over the prompt's pairs of responses.
         """
         knows_pairs = self.config.router.unit == "pair" or self.contexts.of_pairs is not None
         if knows_pairs:
@@ -68,34 +71,38 @@ class Units:
         return self.contexts.prompts(prompts)
 
     def _pairs(self, batch: Batch) -> Float:
-        """Candidate pairs first, routed after: two calls a pair.
+        """Form candidate pairs first, to be routed after: two calls a pair.
 
         A pair of equal responses is no candidate.
         """
         batch.units = []
-        prompts, first, second = [], [], []
-        for b, name in enumerate(batch.ids):
-            texts = batch.responses[b]
-            for j, i in self._candidates(batch.step, name, texts):
-                keys = sorted(f"{keyed.key(0, 'data', 0, texts[n]):x}"[:12] for n in (i, j))
-                batch.units.append(Unit("|".join([name, *keys]), ((b, (j, i)),)))
-                prompts.append(batch.prompts[b])
-                first.append(texts[j])
-                second.append(texts[i])
+        prompts: list[Prompt] = []
+        first: list[str] = []
+        second: list[str] = []
+        for row, prompt_id in enumerate(batch.ids):
+            texts = batch.responses[row]
+            for lower, higher in self._candidates(batch.step, prompt_id, texts):
+                # The id holds both texts in one order, so that it does not depend on which of
+                # them was sampled first.
+                marks = sorted([_mark(texts[lower]), _mark(texts[higher])])
+                cell = (row, (lower, higher))
+                batch.units.append(Unit("|".join([prompt_id, *marks]), (cell,)))
+                prompts.append(batch.prompts[row])
+                first.append(texts[lower])
+                second.append(texts[higher])
         mine = list(self.contexts.pairs(prompts, first, second)) if prompts else []
         rows = self.gather(mine)
         batch.n_units = [1] * len(rows)
         return np.array(rows).reshape(len(rows), self.contexts.pair_dim)
 
-    def _candidates(self, step: int, name: str, texts: Sequence[str]) -> list[tuple[int, int]]:
+    def _candidates(self, step: int, prompt_id: str, texts: Sequence[str]) -> list[tuple[int, int]]:
         """(lower, higher) indices of the pairs of one prompt that are looked at."""
         limits = self.config.pairs
-        draw = keyed.rng(self.config.seed, "pairs", step, name)
-        order = np.arange(
-            float(len(texts))
-        )  # any strict order makes every distinct pair a candidate
-        found = form_pairs(
-            order,
+        draw = keyed.rng(self.config.seed, "pairs", step, prompt_id)
+        # Nobody has scored yet: any strict order makes every pair of different texts a candidate.
+        any_order_N = np.arange(float(len(texts)))
+        candidates = form_pairs(
+            any_order_N,
             texts,
             limits.per_prompt,
             draw,
@@ -103,5 +110,10 @@ class Units:
             truncated=limits.truncated,
             pick=limits.pick,
         )
-        # a pair is looked at the same way round whoever wins it
-        return [(min(pair), max(pair)) for pair in found]
+        # A pair is looked at the same way round whoever wins it.
+        return [(min(pair), max(pair)) for pair in candidates]
+
+
+def _mark(text: str) -> str:
+    """Twelve hexadecimal digits of a text's hash: 48 bits tell the responses of a prompt apart."""
+    return f"{keyed.key(0, 'data', 0, text):x}"[:12]

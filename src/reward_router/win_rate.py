@@ -1,7 +1,10 @@
-"""Without gold: how often an arm that took no part in training likes the response after training better than the one before.
+"""Without gold: how often an arm likes the response after training better.
 
-The arm (``eval.arm``) is loaded once, at the end of a run, and scores the held-out responses that samples.jsonl holds: two calls a
-prompt and sample. It says what that arm likes, not what is right; routers, trainer and ledger never see it.
+The arm took no part in training, and compares with the response before it.
+
+The arm (``eval.arm``) is loaded once, at the end of a run, and scores the held-out responses that
+samples.jsonl holds: two calls a prompt and sample. It says what that arm likes, not what is right;
+routers, trainer and ledger never see it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +24,12 @@ Row = Mapping[str, Any]
 
 
 def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """{arm, samples, all: {n, rate, ci95, ties}, and each category}; None where nothing was answered on both sides.
+    """{arm, pairs, ties, all: {n, rate, ci95}, by_category}.
 
-    A win counts 1, a tie or an equal response one half; several samples of a prompt are averaged first, and the 95 % interval is over
-    prompts. RunError where the arm cannot score.
+    None where nothing was answered on both sides.
+
+    A win counts 1, a tie or an equal response one half; several samples of a prompt are averaged
+    first, and the 95 % interval is over prompts. RunError where the arm cannot score.
     """
     spec = evaluation_spec(config)
     pairs = _pairs(rows)
@@ -57,7 +62,9 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def wins_of(score_P2: Float) -> Float:
-    """(P,) 1 where the second score is higher, 0 where the first is, one half where they are equal or one is not a number.
+    """(P,) 1 where the second score is higher, 0 where the first is, else one half.
+
+    One half stands for equal scores, or where one of them is not a number.
 
     >>> wins_of(np.array([[0.0, 1.0], [2.0, 1.0], [1.0, 1.0], [np.nan, 1.0]])).tolist()
     [1.0, 0.0, 0.5, 0.5]

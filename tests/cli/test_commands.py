@@ -39,8 +39,8 @@ def test_eval_export_and_ledger_of_a_run(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from reward_router.finished import adapter_tensors
     from reward_router.policy import Policy
+    from reward_router.rundir import adapter_tensors
 
     config = tiny("train.lr=0.05", "eval.limit=4")
     summary = run.train(config, tmp_path / "run")

@@ -15,8 +15,9 @@ from reward_router.config import Config
 from reward_router.errors import InputError
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
-from reward_router import cli, fill, init, run, watch
-from reward_router.compare import compare, names
+from reward_router import cli, fill, run
+from reward_router.jobs import init, watch
+from reward_router.jobs.compare import compare, names
 from reward_router.report import training
 from reward_router.rundir import RunDir
 

@@ -11,9 +11,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
-from reward_router import estimate, preflight, run  # noqa: E402
+from reward_router import preflight, run  # noqa: E402
 from reward_router.config import Config  # noqa: E402
 from reward_router.errors import InputError  # noqa: E402
+from reward_router.jobs import estimate  # noqa: E402
 from reward_router.rewards.tiny import tiny_llama  # noqa: E402
 
 NO_SYSTEM = (

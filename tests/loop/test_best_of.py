@@ -161,7 +161,8 @@ def test_the_preset_for_pairs_starts_without_a_prior() -> None:
 
 
 def test_the_estimate_counts_its_calls() -> None:
-    from reward_router import config, estimate
+    from reward_router import config
+    from reward_router.jobs import estimate
 
     settings = ["eval.limit=10", "eval.samples=3", "router={name: linucb, unit: prompt}"]
     assert estimate.best_of_responses(config.load(settings=[*settings, "eval.best_of=true"])) == 60

@@ -12,7 +12,7 @@ from reward_router.errors import InputError
 from reward_router.examples import Example
 
 gold = pytest.importorskip(
-    "reward_router.gold_pairs", reason="needs the packages of the extra `train`"
+    "reward_router.jobs.gold_pairs", reason="needs the packages of the extra `train`"
 )
 EXAMPLE = Example("e", "Say an even number.", "numbers", lambda r: int(r) % 2 == 0)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from reward_router.config import Config, PolicyConfig, TrainConfig
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold, compare, measure
+from reward_router.evaluate import Gold, Measurement, compare, measure
 from reward_router.examples import Example
 from reward_router.headline import GOLD, GOLD_SAMPLED, gold_tables, headline_gold
 
@@ -43,7 +43,7 @@ def test_gold_is_the_mean_over_a_prompt_s_samples() -> None:
         Example(f"e{i}", f"Say {i}.", "odd" if i % 2 else "even", lambda r: len(r) % 2 == 0)
         for i in range(5)
     ]
-    gold = measure(policy, examples, Ranks("cpu"), None, 4, samples=3)
+    gold = measure(policy, examples, Ranks("cpu"), Measurement(samples=3, batch=4))
     assert gold.ids == [e.id for e in examples]
     for e, right, ended in zip(examples, gold.right, gold.finished, strict=True):
         [responses] = policy.trial([e.prompt], [e.id], 3)
@@ -96,7 +96,7 @@ def test_a_run_measures_both_kinds_and_shares_what_is_known(
 
 
 def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> None:
-    from reward_router.study import tabulate
+    from reward_router.jobs.study import tabulate
 
     def gold(right: float) -> Gold:
         return Gold(["a", "b"], ["", ""], [right, right], [1.0, 1.0])
@@ -120,7 +120,8 @@ def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> Non
 
 
 def test_an_estimate_counts_what_is_measured() -> None:
-    from reward_router import config, estimate
+    from reward_router import config
+    from reward_router.jobs import estimate
 
     greedy, sampled, looked = (
         estimate.evaluated(config.load(settings=["eval.limit=10", *more]), 8)

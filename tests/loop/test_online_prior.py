@@ -267,7 +267,7 @@ def test_a_prior_learned_with_other_arms_is_refused_in_one_line(
     tiny: Callable[..., Config], tmp_path: Path, command: str
 ) -> None:
     from reward_router.bestofn.run import bestofn
-    from reward_router.estimate import check_all
+    from reward_router.jobs.estimate import check_all
 
     said: list[str] = []
     do: dict[str, Callable[[Config], Any]] = {

@@ -99,7 +99,7 @@ def test_keyed_uniforms_are_uniform() -> None:
 def test_the_interval_covers_both_sources_of_spread(seed: int) -> None:
     """A random training seed and a random prompt set: the true mean is inside 95 % of the time, to Monte Carlo error."""
     study = pytest.importorskip(
-        "reward_router.study", reason="needs the packages of the extra `train`"
+        "reward_router.jobs.study", reason="needs the packages of the extra `train`"
     )
     draw, inside, n = np.random.default_rng(seed), 0, 400
     for _ in range(n):
@@ -117,7 +117,7 @@ def test_the_interval_s_corners() -> None:
     from scipy.stats import t as student
 
     study = pytest.importorskip(
-        "reward_router.study", reason="needs the packages of the extra `train`"
+        "reward_router.jobs.study", reason="needs the packages of the extra `train`"
     )
     assert np.isnan(study.mean_interval(np.zeros((0, 3)))).all()
     assert study.mean_interval(np.ones((4, 9))) == (1.0, 1.0, 1.0)
@@ -132,7 +132,7 @@ def test_the_interval_s_corners() -> None:
 @pytest.mark.parametrize("policy", ["llama3", "mistral"])
 def test_estimates_of_the_papers_runs(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     estimate = pytest.importorskip(
-        "reward_router.estimate", reason="needs the packages of the extra `train`"
+        "reward_router.jobs.estimate", reason="needs the packages of the extra `train`"
     )
     from reward_router import config
     from reward_router.examples import Example
@@ -155,7 +155,7 @@ def test_estimates_of_the_papers_runs(policy: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("payoff", ["probe", "full_advantage"])
 def test_an_estimate_counts_two_calls_a_pair(payoff: str) -> None:
     estimate = pytest.importorskip(
-        "reward_router.estimate", reason="needs the packages of the extra `train`"
+        "reward_router.jobs.estimate", reason="needs the packages of the extra `train`"
     )
     from reward_router import config
 
@@ -173,7 +173,7 @@ def test_an_estimate_counts_two_calls_a_pair(payoff: str) -> None:
 
 def test_an_estimate_of_a_committee_is_an_upper_bound() -> None:
     estimate = pytest.importorskip(
-        "reward_router.estimate", reason="needs the packages of the extra `train`"
+        "reward_router.jobs.estimate", reason="needs the packages of the extra `train`"
     )
     from reward_router import config
 

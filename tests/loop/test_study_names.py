@@ -4,7 +4,9 @@ import pytest
 
 from reward_router.config import load
 
-study = pytest.importorskip("reward_router.study", reason="needs the packages of the extra `train`")
+study = pytest.importorskip(
+    "reward_router.jobs.study", reason="needs the packages of the extra `train`"
+)
 
 NAMES = [
     "judge/v2",

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 
-from reward_router import fit_arm as fitting
 from reward_router.cli import app
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.features import hash_rows
-from reward_router.fit_arm import fit_arm, fit_weights, parse_heads
+from reward_router.jobs import fit_arm as fitting
+from reward_router.jobs.fit_arm import fit_arm, fit_weights, parse_heads
 from reward_router.rewards import loading
 from reward_router.rewards.check import check_arms
 from reward_router.rewards.kinds.head import Head, features, read_heads

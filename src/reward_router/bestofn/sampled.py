@@ -20,11 +20,10 @@ from reward_router.config import Config, DataConfig
 from reward_router.data import Prompt, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
-from reward_router.finished import adapter_tensors, run_config
 from reward_router.policy import Policy
 from reward_router.responses import Response
 from reward_router.rewards.prefix import TokenScorer
-from reward_router.rundir import explained
+from reward_router.rundir import adapter_tensors, explained, run_config
 from reward_router.strict_json import dumps
 
 STEP = 2**41  # no training step, and not gold-pairs' either: these samples are best-of-n's own

@@ -1,8 +1,10 @@
-"""``reward-router init``: a commented configuration that runs, from a data file, reward models and a policy.
+"""``reward-router init``: a commented configuration that runs.
 
-Everything that can be found out is: whether the file's prompts can be read, whether its answers are numbers, letters, or yes and no,
-what kind of arm a model is. Nothing is loaded but configurations. Left out: what the schema's defaults say (`reward-router train --dry-run`
-shows what they come to).
+It is made of a data file, reward models and a policy.
+
+Everything that can be found out is: whether the file's prompts can be read, whether its answers are
+numbers, letters, or yes and no, what kind of arm a model is. Nothing is loaded but configurations.
+Left out: what the schema's defaults say (`reward-router train --dry-run` shows what they come to).
 """
 
 import re
@@ -28,7 +30,13 @@ KINDS = ("number", "yes_no", "letter", "math")
 
 @dataclass(frozen=True)
 class Found:
-    """What a data file turned out to hold: how many of its first rows are prompts, and how their answers can be compared."""
+    """What a data file turned out to hold.
+
+    Args:
+        prompts: how many of its first rows are prompts.
+        answer_kind: how their answers can be compared; None: there are no answers.
+        categories: of these rows.
+    """
 
     prompts: int
     answer_kind: str | None
@@ -49,7 +57,9 @@ def look(source: str) -> Found:
 
 
 def answer_kind(answers: Sequence[str]) -> str:
-    """How these answers are read: number, yes_no, letter or math where nearly all can be, else exact.
+    """How these answers are read.
+
+    It is number, yes_no, letter or math where nearly all answers can be read so, else exact.
 
     >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"]), answer_kind(["B", "A"]), answer_kind(["Paris"])
     ('number', 'yes_no', 'letter', 'exact')
@@ -65,7 +75,10 @@ def answer_kind(answers: Sequence[str]) -> str:
 
 
 def _reads(kind: str, answer: str) -> bool:
-    """Whether gold of this kind can be read from the answer, and is short of being prose that happens to hold a number."""
+    """Whether gold of this kind can be read from the answer.
+
+    Prose that happens to hold a number is no answer.
+    """
     short = len(answer.split()) <= 6 or "####" in answer or "\\boxed" in answer
     try:
         return short and bool(grade(kind, answer, answer))
@@ -74,7 +87,9 @@ def _reads(kind: str, answer: str) -> bool:
 
 
 def arm(text: str) -> dict[str, Any]:
-    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]metric:NAME``.
+    """One arm from what a user typed.
+
+    Forms are ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` and ``[NAME=]metric:NAME``.
 
     >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
     ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
@@ -90,7 +105,10 @@ def arm(text: str) -> dict[str, Any]:
 
 
 def kind_of(model: str) -> str:
-    """classifier, loglik or embedding, by the model's own configuration where it is on this disk, else by its name."""
+    """classifier, loglik or embedding.
+
+    The model's own configuration says it where it is on this disk, else its name does.
+    """
     if (Path(model) / "modules.json").is_file() or "minilm" in model.lower():
         return "embedding"
     if at_hand(model) and model != "tiny":
@@ -101,7 +119,10 @@ def kind_of(model: str) -> str:
 
 
 def written(data: str, arms: Sequence[str], policy: str | None) -> str:
-    """The configuration as commented YAML, checked against the schema. InputError for data or arms that cannot serve."""
+    """The configuration as commented YAML, checked against the schema.
+
+    InputError for data or arms that cannot serve.
+    """
     found = look(data)
     tree = _tree(data, found, [arm(text) for text in arms], policy)
     configuration.validate(tree, "init")
@@ -117,7 +138,8 @@ def _tree(
         raise InputError(f"--arm: two arms are called {twice[0]!r}; write NAME=MODEL")
     if len(arms) == 1:
         raise InputError(
-            f"--arm {arms[0]['name']}: one arm leaves nothing to route; give two or more, or none for the packaged ones"
+            f"--arm {arms[0]['name']}: one arm leaves nothing to route; give "
+            "two or more, or none for the packaged ones"
         )
     section: dict[str, Any] = {"source": data}
     if found.answer_kind:
@@ -137,7 +159,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair.",
     }
     lines = [
-        "# Made by `reward-router init`. What it will take: reward-router train THIS.yaml --dry-run",
+        "# Made by `reward-router init`. What it will take: reward-router "
+        "train THIS.yaml --dry-run",
         "# Every key and its default: docs/configuration.md.",
     ]
     for name, section in tree.items():
@@ -149,7 +172,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     if "arms" not in tree:
         lines += [
             "",
-            "# No arms are named: the seven packaged ones judge (length, grammar, relevance ...). Yours, for example:",
+            "# No arms are named: the seven packaged ones judge (length, "
+            "grammar, relevance ...). Yours, for example:",
         ]
         lines += [
             "# arms:",
@@ -157,15 +181,18 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
             "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
         ]
     payoff = (
-        "# payoff: probe, because the data has answers: does the arm put right answers above wrong ones? (docs/training.md)"
+        "# payoff: probe, because the data has answers: does the arm put right answers above wrong "
+        "ones? (docs/training.md)"
         if gold
         else "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy. An `answer` column and "
-        "data.answer_kind\n# make it probe; {name: python, path: my_payoff.py:score} is a function of yours."
+        "data.answer_kind\n# make it probe; {name: python, path: "
+        "my_payoff.py:score} is a function of yours."
     )
     lines += ["", payoff]
     if gold and tree["data"]["source"] != EMBEDDED:
         lines.append(
-            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: null} trains on all of them."
+            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: "
+            "null} trains on all of them."
         )
     lines += [
         "",
@@ -177,18 +204,27 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
 
 def _data_comment(tree: dict[str, Any], found: Found) -> str:
     if tree["data"]["source"] == EMBEDDED:
-        return "The packaged prompts, with rules that verify the answers. Your own: a file with a column `prompt` (and `answer`)."
+        return (
+            "The packaged prompts, with rules that verify the answers. Your own: a file with a "
+            "column `prompt` (and `answer`)."
+        )
     kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
     answers = (
         f"answers compared as {found.answer_kind}"
         if found.answer_kind
         else "no answers, so no gold"
     )
-    return f"Your prompts: {kinds}; {answers}. Other column names: columns: {{prompt: question, answer: solution}}."
+    return (
+        f"Your prompts: {kinds}; {answers}. Other column names: columns: "
+        f"{{prompt: question, answer: solution}}."
+    )
 
 
 def write(out: Path, text: str, force: bool) -> Path:
-    """Put the configuration at ``out``; InputError where something is there and ``force`` is not given."""
+    """Put the configuration at ``out``.
+
+    InputError where something is there and ``force`` is not given.
+    """
     if out.exists() and not force:
         raise InputError(f"--out {out} exists; give another file, or --force to write over it")
     if not out.parent.is_dir():

@@ -1,7 +1,9 @@
-"""``reward-router compare RUN RUN...``: several runs on one page and in one table, from what their directories hold.
+"""``reward-router compare RUN RUN...``: several runs on one page and in one table.
 
-Runs are compared as they are: where their held-out prompts or their policies differ, that is said, because then their gold does not
-compare. Nothing is measured again.
+Everything comes from what their directories hold.
+
+Runs are compared as they are: where their held-out prompts or their policies differ, that is said,
+because then their gold does not compare. Nothing is measured again.
 """
 
 import math
@@ -26,7 +28,10 @@ Json = dict[str, Any]
 
 
 def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
-    """Print the table, write the page, return its path. InputError for fewer than two runs, or a directory without one."""
+    """Print the table, write the page, return its path.
+
+    InputError for fewer than two runs, or a directory without one.
+    """
     if len(folders) < 2:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
     if not out.resolve().parent.is_dir():
@@ -40,7 +45,9 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-    """Short names of directories, all different: the last part, more of the path where that is not enough.
+    """Short names of directories, all different.
+
+    A name is the last part of the path, or more of it where that is not enough.
 
     >>> names([Path("a/run"), Path("b/run"), Path("c/other")])
     ['a/run', 'b/run', 'c/other']
@@ -107,7 +114,10 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
 
 def render(runs: dict[str, Evidence]) -> str:
     """The page as HTML text."""
-    lead = "Each run's own figures; a difference between two runs is more than noise where their intervals of change lie apart."
+    lead = (
+        "Each run's own figures; a difference between two runs is more than noise where their "
+        "intervals of change lie apart."
+    )
     warned = "".join(
         f'<div class="verdict worse"><b>{escape(w[0].upper() + w[1:])}.</b></div>'
         for w in warnings(runs)
@@ -188,7 +198,10 @@ def _shares(runs: dict[str, Evidence]) -> str:
         [judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()]
         for arm in arms
     ]
-    what = "Per cent of each run's decisions that an arm judged; an empty cell: the run does not have it."
+    what = (
+        "Per cent of each run's decisions that an arm judged; an empty cell: "
+        "the run does not have it."
+    )
     return page.figure(
         "", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide"
     )

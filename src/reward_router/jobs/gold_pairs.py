@@ -1,8 +1,11 @@
-"""Preference data out of nothing but prompts with gold: the policy's own right answers against its own wrong ones.
+"""Preference data out of nothing but prompts with gold.
 
-What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that will be judged, before any
-training. It costs samples and no human: a rule or a known answer decides. Left out: prompts that the policy always or never
-gets right, which say nothing of an arm; they are counted.
+The policy's own right answers are preferred to its own wrong ones.
+
+What ``fit-prior`` learns from such pairs is which arm tells right from wrong on the responses that
+will be judged, before any training. It costs samples and no human: a rule or a known answer
+decides. Left out: prompts that the policy always or never gets right, which say nothing of an arm;
+they are counted.
 """
 
 from collections.abc import Sequence
@@ -32,16 +35,20 @@ STEP = (
 def gold_pairs(
     config: Config, out: Path, prompts: int | None, per_prompt: int, console: Console
 ) -> int:
-    """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL; returns how many.
+    """Write (prompt, chosen, rejected, category, source) rows to ``out`` as JSONL.
 
-    ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of each, at most.
-    ``policy.n_responses`` samples a prompt; cut ones are left out unless ``pairs.truncated: keep``, for no arm decides about
-    them in a run. InputError where no prompt has gold, or no prompt got a right and a wrong answer.
+    Returns how many.
+
+    ``prompts``: so many, taken from the categories in turn (None: all); ``per_prompt``: pairs of
+    each, at most. ``policy.n_responses`` samples a prompt; cut ones are left out unless
+    ``pairs.truncated: keep``, for no arm decides about them in a run. InputError where no prompt
+    has gold, or no prompt got a right and a wrong answer.
     """
     judged = [e for e in load_examples(config.data) if e.verify]
     if not judged:
         raise InputError(
-            f"data {config.data.source}: no prompt has gold; give data.answer_kind and an answer column"
+            f"data {config.data.source}: no prompt has gold; give "
+            "data.answer_kind and an answer column"
         )
     policy, n = Policy(config.policy, config.train, config.seed), config.policy.n_responses
     examples = balanced(
@@ -72,7 +79,8 @@ def gold_pairs(
     if not rows:
         why = f" ({left_out})" if cut else ""
         raise InputError(
-            f"data {config.data.source}: of {len(examples)} prompts none got a right and a wrong answer{why}"
+            f"data {config.data.source}: of {len(examples)} prompts none got a "
+            f"right and a wrong answer{why}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -87,7 +95,10 @@ def gold_pairs(
 def pairs_of(
     example: Example, responses: Sequence[str], per_prompt: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key; empty where all are alike."""
+    """Up to ``per_prompt`` different (right, wrong) pairs of one prompt, drawn by key.
+
+    Empty where all responses are alike.
+    """
     texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
     gold = example.gold(texts).tolist()
     both = [

@@ -1,9 +1,13 @@
-"""``fit-arm``: small reward models from preference pairs, in seconds: Bradley-Terry heads on a frozen sentence encoder.
+"""``fit-arm``: small reward models from preference pairs, in seconds.
 
-    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2,   features scaled to unit variance
+They are Bradley-Terry heads on a frozen sentence encoder:
 
-c_p gives every prompt the same weight, however many pairs it has. The ridge is chosen by accuracy over folds of prompts,
-and the accuracy that the card states is that of prompts the head had not seen. Left out: tuning the encoder.
+    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2,   features scaled
+    to unit variance
+
+c_p gives every prompt the same weight, however many pairs it has. The ridge is chosen by accuracy
+over folds of prompts, and the accuracy that the card states is that of prompts the head had not
+seen. Left out: tuning the encoder.
 """
 
 import hashlib
@@ -36,7 +40,15 @@ LEAST_PROMPTS = 10
 
 @dataclass(frozen=True, eq=False)
 class PairRows:
-    """Preference pairs as differences of features: ``gap_PF`` chosen less rejected, the prompt's number and category of each.
+    """Preference pairs as differences of features.
+
+    Args:
+        gap_PF: features of the chosen response less those of the rejected one.
+        prompt_P: the number of each pair's prompt.
+        fold_P: the fold that the prompt belongs to.
+        category_P: of the prompt.
+        words_P: words of the chosen response less those of the rejected one.
+        digest: a hash of all texts.
 
     ``words_P``: words of the chosen response less those of the rejected one.
     """
@@ -58,10 +70,13 @@ def fit_arm(
     seed: int = 0,
     console: Console,
 ) -> dict[str, Any]:
-    """Learn heads from the preference pairs of ``sources`` and write the artifact into ``out``; returns what its card says.
+    """Learn heads from the preference pairs of ``sources``; returns what the card says.
 
-    ``heads``: name -> the categories it learns from; empty: one head, of all pairs, with the name of the first source.
-    InputError: no pairs, an unknown category, fewer than ten prompts a head, an ``out`` that holds something else.
+    The artifact is written into ``out``.
+
+    ``heads``: name -> the categories it learns from; empty: one head, of all pairs, with the name
+    of the first source. InputError: no pairs, an unknown category, fewer than ten prompts a head,
+    an ``out`` that holds something else.
     """
     if out.exists() and (
         not out.is_dir() or any(p.name not in (TENSORS, ABOUT, "CARD.md") for p in out.iterdir())
@@ -74,7 +89,8 @@ def fit_arm(
         for category in categories:
             if category not in known:
                 raise InputError(
-                    f"--head {name}: no pair has the category {category!r}{nearest(category, known)}"
+                    f"--head {name}: no pair has the category "
+                    f"{category!r}{nearest(category, known)}"
                 )
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
@@ -95,7 +111,10 @@ def fit_arm(
 
 
 def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
-    """NAME=category,category texts to the categories each head learns from; InputError for one that is written otherwise."""
+    """``NAME=category,category`` texts, as the categories that each head learns from.
+
+    InputError for a text that is written otherwise.
+    """
     heads: dict[str, list[str]] = {}
     for text in given:
         name, _, listed = text.partition("=")
@@ -187,7 +206,10 @@ def _out_of_fold(
 def _by_prompt(
     margin_P: Float, rows: PairRows, which_P: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> tuple[float, int]:
-    """Share of pairs ordered rightly, prompts counting alike (ties one half), and how many prompts there are."""
+    """The share of pairs that are ordered rightly, and the number of prompts.
+
+    Every prompt counts alike, and a tie counts one half.
+    """
     right_P = (margin_P[which_P] > 0) + 0.5 * (margin_P[which_P] == 0)
     _, place_P = np.unique(rows.prompt_P[which_P], return_inverse=True)
     per_prompt = np.bincount(place_P, right_P) / np.bincount(place_P)
@@ -195,7 +217,10 @@ def _by_prompt(
 
 
 def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
-    """(F,) weights of the Bradley-Terry head on feature gaps; a convex problem, solved by L-BFGS. O(iterations P F)."""
+    """(F,) weights of the Bradley-Terry head on feature gaps.
+
+    The problem is convex and solved by L-BFGS: O(iterations P F).
+    """
     scale_F = np.sqrt((gap_PF**2).mean(axis=0)) + 1e-6
     z_PF = gap_PF / scale_F
     _, place_P = np.unique(prompt_P, return_inverse=True)
@@ -226,7 +251,10 @@ def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) ->
 
 
 def card_text(about: Mapping[str, Any]) -> str:
-    """The artifact's card: what it was learned from, and how often each head is right on prompts it had not seen."""
+    """The artifact's card: what it was learned from, and how good each head is.
+
+    Good means: how often it is right on prompts that it had not seen.
+    """
     data = about["data"]
     categories = sorted(
         {c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]}
@@ -234,11 +262,15 @@ def card_text(about: Mapping[str, Any]) -> str:
     lines = [
         "# Reward heads",
         "",
-        f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned by `reward-router fit-arm` from",
-        f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest {data['digest'][:12]}).",
+        f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned "
+        "by `reward-router fit-arm` from",
+        f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest "
+        f"{data['digest'][:12]}).",
         "",
-        "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds of prompts; every prompt",
-        "counts alike). Figures beyond the categories a head was learned from say how it does where it does not belong.",
+        "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds "
+        "of prompts; every prompt",
+        "counts alike). Figures beyond the categories a head was learned from say how it does "
+        "where it does not belong.",
         "",
         "| head | learned from | " + " | ".join(categories) + " | correlation with length |",
         "|---|---|" + "---|" * (len(categories) + 1),

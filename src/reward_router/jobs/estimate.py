@@ -1,7 +1,10 @@
-"""What a run will take, before it starts: memory, calls and time, from the sizes alone. Nothing is loaded but configs.
+"""What a run will take, before it starts: memory, calls and time, from the sizes alone.
 
-Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 % (sampling, scoring), on a CPU
-over 80 % of the speed of a matrix product measured now. It is an estimate of an idle machine: expect a factor of two either way.
+Nothing is loaded but configurations.
+
+Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 %
+(sampling, scoring), on a CPU over 80 % of the speed of a matrix product measured now. It is an
+estimate of an idle machine: expect a factor of two either way.
 """
 
 import math
@@ -115,7 +118,10 @@ def estimate(config: Config) -> dict[str, Any]:
 
 
 def evaluated(config: Config, steps: int) -> int:
-    """Responses that are generated only to be measured: before and after, held out and test, and the looks."""
+    """Responses that are generated only to be measured.
+
+    These are gold before and after, on held-out and test prompts, and the looks.
+    """
     settings = config.eval
     total = 0
     for data in (dev_set(config), settings.test):
@@ -129,7 +135,10 @@ def evaluated(config: Config, steps: int) -> int:
 
 
 def best_of_responses(config: Config) -> int:
-    """Responses to held-out prompts that an arm scores for `eval.best_of`, before training and after."""
+    """Responses to held-out prompts that an arm scores for `eval.best_of`.
+
+    They are scored before training and after.
+    """
     settings, data = config.eval, dev_set(config)
     routed = config.router.mode == "route" and config.judge.mode == "single"
     if not settings.best_of or settings.samples < 2 or data is None or not routed:
@@ -145,7 +154,10 @@ def efficiency(phase: str, device: str) -> float:
 
 
 def parameters(model: str | None) -> tuple[float, int]:
-    """(weights, hidden size) of a model, from its configuration, or from the size in its name; (0, 0) where unknown."""
+    """(weights, hidden size) of a model, from its configuration or the size in its name.
+
+    (0, 0) where it is unknown.
+    """
     import re
 
     from reward_router.rewards.loading import resolve_model
@@ -185,9 +197,12 @@ def throughput(config: Config) -> tuple[float, str]:
 
 
 def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
-    """What `assemble` checks before the first step, without loading the policy; InputError where the run could not start.
+    """Check what `assemble` checks before the first step, without loading the policy.
 
-    Models that are not on this disk, and arms too large for half of its free memory, are named and not asked.
+    InputError where the run could not start.
+
+    Models that are not on this disk, and arms too large for half of its free memory, are named and
+    not asked.
     """
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
@@ -257,7 +272,8 @@ def show_estimate(config: Config, console: Console) -> None:
         phase = max(e["seconds"], key=lambda name: e["seconds"][name])
         say(
             console,
-            f"long     more than an hour; most of it goes into {phase}: less of {CUTS[phase]} cuts it",
+            f"long     more than an hour; most of it goes into {phase}: less of "
+            f"{CUTS[phase]} cuts it",
             "yellow",
         )
     say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")

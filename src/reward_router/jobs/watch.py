@@ -1,6 +1,9 @@
-"""``reward-router watch RUN``: a run in a terminal, live, from the files that it writes; it never touches the run.
+"""``reward-router watch RUN``: a run in a terminal, live.
 
-Read are config.yaml, metrics.jsonl and, once the run has ended, summary.json. The ledger stays closed.
+It is shown from the files that the run writes, and the run is never touched.
+
+Read are config.yaml, metrics.jsonl and, once the run has ended, summary.json. The ledger stays
+closed.
 """
 
 import itertools
@@ -35,11 +38,15 @@ WIDEST = 40
 
 
 def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False) -> None:
-    """Show the run in ``folder`` until it has ended (or is interrupted). InputError where there is no run."""
+    """Show the run in ``folder`` until it has ended (or is interrupted).
+
+    InputError where there is no run.
+    """
     run = RunDir(folder)
     if not (folder / "config.yaml").is_file():
         raise InputError(
-            f"{folder}: no run here (no config.yaml); give the directory a run is written to with --out"
+            f"{folder}: no run here (no config.yaml); give the directory a run "
+            "is written to with --out"
         )
     if once or not console.is_terminal:
         console.print(picture(run, console.width))
@@ -79,7 +86,8 @@ def _head(run: RunDir, records: list[Json]) -> list[str]:
     if records and records[-1].get("look"):
         look = records[-1]["look"]
         lines.append(
-            f"last look: gold {look['gold']:.3f} on train prompts (base model {look['base']:.3f}, best {look['best']:.3f})"
+            f"last look: gold {look['gold']:.3f} on train prompts (base model {look['base']:.3f}, "
+            f"best {look['best']:.3f})"
         )
     if records and records[-1].get("resting"):
         lines.append(f"resting after failures: {', '.join(records[-1]['resting'])}")

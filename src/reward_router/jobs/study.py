@@ -1,8 +1,10 @@
-"""The study: routers, single arms, the ensemble and two controls at equal steps and equal prompts, several seeds each.
+"""The study: routers, single arms, the ensemble and two controls.
 
-Every run is a directory of its own under ``out``; finished ones are kept, unfinished ones go on, so an interrupted study is
-resumed by the same command. Gold before training is the same for all and is measured once. Two processes may share the
-work with ``part=(0, 2)`` and ``part=(1, 2)``.
+All of them take equal steps on equal prompts, with several seeds each.
+
+Every run is a directory of its own under ``out``; finished ones are kept, unfinished ones go on, so
+an interrupted study is resumed by the same command. Gold before training is the same for all and is
+measured once. Two processes may share the work with ``part=(0, 2)`` and ``part=(1, 2)``.
 """
 
 import fnmatch
@@ -31,7 +33,10 @@ from reward_router.types import Float
 LABELS = (
     "labels: {fraction: 1.0, extra_calls: 400}"  # the gold that the other variants' payoff reads
 )
-LINUCB = "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, center: true, intercept: 1.0}"
+LINUCB = (
+    "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, "
+    "center: true, intercept: 1.0}"
+)
 EQUAL_CALLS = "train.batches_per_iteration=20"  # one arm a prompt: about as many calls as the committee's eight steps
 
 
@@ -115,7 +120,9 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
 
 
 def folder_name(variant: str) -> str:
-    """A folder for a variant, one level deep whatever its arms are called, and short enough for any file system.
+    """A folder for a variant.
+
+    It is one level deep whatever the arms are called, and short enough for any file system.
 
     >>> folder_name("linucb, equal calls"), folder_name("only judge/v2")
     ('linucb-equal-calls', 'only-judge%2Fv2')
@@ -140,7 +147,10 @@ def _before(out: Path) -> dict[str, Gold] | None:
 
 
 def tabulate(out: Path, console: Console) -> dict[str, Any]:
-    """Gold change per variant over its seeds, against the base model and against uniform, with 95 % intervals."""
+    """Gold change of each variant over its seeds, with 95 % intervals.
+
+    It is taken against the base model and against uniform.
+    """
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for marker in sorted(out.glob("*/seed-*/variant.json")):
         who = json.loads(marker.read_text(encoding="utf-8"))
@@ -155,7 +165,10 @@ def tabulate(out: Path, console: Console) -> dict[str, Any]:
 
 
 def changes_SP(by_seed: Mapping[int, dict[str, Any]]) -> Float:
-    """(S, P) gold after minus before, per seed and held-out prompt: sampled where every seed has it, else greedy."""
+    """(S, P) gold after minus before, per seed and held-out prompt.
+
+    It is sampled gold where every seed has it, else greedy gold.
+    """
     kind = _kind(by_seed.values())
     rows = [s["gold_rows"][kind] for _, s in sorted(by_seed.items())]
     return np.array([np.subtract(r["after"]["right"], r["before"]["right"]) for r in rows])

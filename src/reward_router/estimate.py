@@ -6,7 +6,7 @@ over 80 % of the speed of a matrix product measured now. It is an estimate of an
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from reward_router.assemble import (
     check_arms,
     check_names,
     fitting,
+    judge_pool,
+    judge_specs,
     prior_warnings,
     steps_of,
 )
 from reward_router.config import Config
 from reward_router.contexts import text_of
-from reward_router.examples import balanced, load_examples
+from reward_router.examples import Example, balanced, load_examples
 from reward_router.manifest import dev_set
 from reward_router.online import online_prior
 from reward_router.preflight import (
@@ -34,6 +36,7 @@ from reward_router.preflight import (
     check_policy,
     check_prompts,
     disk_bytes,
+    model_config,
 )
 from reward_router.progress import duration, say
 
@@ -74,6 +77,8 @@ def estimate(config: Config) -> dict[str, Any]:
     size, width = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
+    paid = paying_calls(config, responses)
+    compared = win_rate_responses(config)
     flops = {
         "sample": 2.0
         * size
@@ -82,7 +87,9 @@ def estimate(config: Config) -> dict[str, Any]:
         "score": 2.0
         * judge
         * (scored * asked + chosen)
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        * (policy.max_new_tokens + prompt_tokens / policy.n_responses)
+        + 2.0 * apart_weights(config, config.payoff.arm) * paid * length
+        + 2.0 * apart_weights(config, config.eval.arm) * compared * length,
         "train": 2.0
         * size
         * 2
@@ -97,13 +104,17 @@ def estimate(config: Config) -> dict[str, Any]:
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
         "reward models": sum(held) * BYTES[config.pool.dtype],
         "training activations": train.micro_batch * 2 * length * width * 4 * 40,
+        "evaluation": evaluation_bytes(config, prompt_tokens),
     }
+    if config.payoff.arm is not None:
+        memory["judge"] = apart_weights(config, config.payoff.arm) * BYTES[config.pool.dtype]
     return {
         "steps": steps,
         "responses": responses,
         "calls": scored * asked,
         "calls_at_most": committee,
         "calls_best_of": chosen,
+        "calls_paying": paid,
         "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
@@ -111,6 +122,8 @@ def estimate(config: Config) -> dict[str, Any]:
             phase: work / speed / efficiency(phase, device) for phase, work in flops.items()
         },
         "memory_bytes": memory,
+        "disk_bytes": disk_bytes(config, steps, prompts),
+        "downloads": downloads(config),
     }
 
 
@@ -126,6 +139,55 @@ def evaluated(config: Config, steps: int) -> int:
         looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
         total += looks * settings.look * settings.look_samples
     return total
+
+
+def paying_calls(config: Config, responses: int) -> int:
+    """Responses that the judge of `payoff.arm` is asked about."""
+    return round(responses * config.payoff.fraction) if config.payoff.arm is not None else 0
+
+
+def win_rate_responses(config: Config) -> int:
+    """Responses that `eval.arm` compares at the end: those before training and those after."""
+    data = dev_set(config)
+    if config.eval.arm is None or data is None:
+        return 0
+    prompts = len(balanced(load_examples(data), config.eval.limit))
+    return 2 * prompts * max(config.eval.samples, 1)
+
+
+def apart_weights(config: Config, name: str | None) -> float:
+    """Weights of an arm that is kept apart from the routed ones; 0 for none, or one without a model."""
+    models = [arm.model for arm in config.arms if arm.name == name and name is not None]
+    return parameters(models[0])[0] if models else 0.0
+
+
+def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
+    """Keys, values and logits of one batch of responses that are measured; 0 where the model is not at hand."""
+    if not at_hand(config.policy.model):
+        return 0.0
+    model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
+    layers = int(getattr(model, "num_hidden_layers", 0) or 0)
+    heads = int(getattr(model, "num_attention_heads", 0) or 1)
+    shared_heads = int(getattr(model, "num_key_value_heads", None) or heads)
+    hidden = int(getattr(model, "hidden_size", 0) or 0)
+    head_size = int(getattr(model, "head_dim", None) or hidden // heads)
+    rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
+    length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
+    cache = 2.0 * layers * shared_heads * head_size * length * BYTES[config.policy.sample_dtype]
+    logits = 4.0 * 3 * int(getattr(model, "vocab_size", 0) or 0)  # scores, probabilities, their sum
+    return rows * (cache + logits)
+
+
+def downloads(config: Config) -> dict[str, float]:
+    """Model -> bytes that have to be fetched from the Hub, in bfloat16; 0 where the size is unknown."""
+    named = [config.policy.model, *(arm.model for arm in config.arms), *arms_models(config)]
+    wanted = dict.fromkeys(model for model in named if model is not None)
+    return {model: 2.0 * parameters(model)[0] for model in wanted if not at_hand(model)}
+
+
+def arms_models(config: Config) -> list[str | None]:
+    """Models of the arms that judge, the packaged ones where none are listed."""
+    return [spec.model for spec in arm_specs(config)]
 
 
 def best_of_responses(config: Config) -> int:
@@ -192,13 +254,13 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
     specs, pool = arm_specs(config), build_pool(config, examples)
-    absent = sorted(
-        {m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)}
-    )
+    models = [s.model for s in (*specs, *judge_specs(config))]
+    absent = sorted({m for m in (config.policy.model, *models) if m and not at_hand(m)})
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
     here = [s for s in specs if s.model not in absent]
     check_arms(here, pool)
+    check_judge(config, absent, examples, say)
     if (prior := online_prior(config.router, config.payoff.name)) is not None:
         for warning in prior_warnings(config, prior, here):
             say(f"warning: {warning}")
@@ -211,6 +273,19 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     if large:
         say(f"not asked about a real prompt, for want of memory now: {', '.join(large)}")
     answer_one_row(config, pool, [s for s in here if s.name not in large], examples, say)
+
+
+def check_judge(
+    config: Config, absent: list[str], examples: Sequence[Example], say: Callable[[str], None]
+) -> None:
+    """The arm of `payoff.arm` as the others are checked: it is asked about a real prompt, unless it would have to be fetched."""
+    specs = [spec for spec in judge_specs(config) if spec.model not in absent]
+    if not specs:
+        return
+    pool = judge_pool(config)
+    check_arms(specs, pool)
+    if weight_bytes(specs[0].model) <= free_memory() / 2:
+        answer_one_row(config, pool, specs, examples, say)
 
 
 def weight_bytes(model: str | None) -> int:
@@ -241,23 +316,43 @@ def show_estimate(config: Config, console: Console) -> None:
     e = estimate(config)
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
-    memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
+    memory = ", ".join(f"{name} {gib(size)}" for name, size in e["memory_bytes"].items())
     say(
         console,
         f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
     )
     most = "at most " if e["calls_at_most"] else ""
     more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
+    more += f"; {e['calls_paying']} more by the judge that pays" if e["calls_paying"] else ""
     say(
         console,
         f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
     )
     say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
-        phase = max(e["seconds"], key=lambda name: e["seconds"][name])
-        say(
-            console,
-            f"long     more than an hour; most of it goes into {phase}: less of {CUTS[phase]} cuts it",
-            "yellow",
-        )
-    say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")
+        for line in cuts(e["seconds"]):
+            say(console, line, "yellow")
+    say(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
+    say(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
+    if e["downloads"]:
+        sizes = [
+            f"{m} {gib(size) if size else '(size unknown)'}" for m, size in e["downloads"].items()
+        ]
+        say(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
+
+
+def cuts(seconds: dict[str, float]) -> list[str]:
+    """What shortens a run, its dearest phase first; phases under a tenth of it are not worth a line."""
+    total = sum(seconds.values())
+    dearest = sorted(seconds, key=lambda name: -seconds[name])
+    lines = ["long     more than an hour. Less of these keys cuts it:"]
+    for phase in dearest:
+        share = seconds[phase] / total
+        if share >= 0.1:
+            lines.append(f"         {phase} ({100 * share:.0f} %): {CUTS[phase]}")
+    return lines
+
+
+def gib(count: float) -> str:
+    """A size in GiB, or in MiB below a tenth of one."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"

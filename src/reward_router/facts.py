@@ -251,7 +251,11 @@ def calls(summary: Json) -> str:
     text += f", at a price of {price:,.4g}" if price is not None and price != made["made"] else ""
     more = [
         f"{made[key]:,} {words}"
-        for key, words in (("audit", "for audits"), (BEST_OF, "for best of n"))
+        for key, words in (
+            ("audit", "for audits"),
+            (BEST_OF, "for best of n"),
+            ("payoff", "by the judge that pays"),
+        )
         if made.get(key)
     ]
     return text + (f"; {' and '.join(more)} on top" if more else "")

@@ -11,6 +11,7 @@ by the decision's id.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Outcome:
         scores: one entry a prompt, the drawn arm's own scores, NaN where it abstained.
         golds: one entry a prompt, 1 right, 0 wrong, NaN unknown.
         responses: one entry a prompt.
+        prompts: the prompts themselves.
         failed: whether the drawn arm failed.
     """
 
@@ -54,11 +56,13 @@ class Outcome:
     scores: list[Float] = field(default_factory=list)
     golds: list[Float] = field(default_factory=list)
     responses: list[list[str]] = field(default_factory=list)
+    prompts: list[Any] = field(default_factory=list)
     failed: bool = False
 
     def merge(self, other: "Outcome") -> None:
         """Add what another process saw of the same decision."""
-        for name in ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses"):
+        lists = ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses", "prompts")
+        for name in lists:
             getattr(self, name).extend(getattr(other, name))
         self.failed |= other.failed
 
@@ -130,7 +134,7 @@ class PayoffRule:
             kind = PayoffKind(name, function, "a function of the outcome", sampled=True)
         else:
             kind = PAYOFFS[name]
-            if kind.needs_path:
+            if kind.needs_path or kind.needs_arm:
                 raise InputError(f"payoff {name!r} is a function of the outcome; give the function")
         self.name, self.kind = name, kind
         self.fraction, self.seed, self.dpo = fraction, seed, dpo
@@ -158,6 +162,10 @@ class PayoffRule:
         if self.kind.together is not None:
             payoffs = dict(zip(payoffs, self.kind.together(list(payoffs.values())), strict=True))
         return payoffs
+
+    def paid_calls(self, calls: int) -> None:
+        """Count what a judge was asked only to pay (``payoff_calls``); there once one was."""
+        self.counts["payoff_calls"] = self.counts.get("payoff_calls", 0) + calls
 
     def one(self, outcome: Outcome, step: int) -> float | None:
         """The payoff of one outcome, None where there is none to give."""

@@ -263,6 +263,7 @@ class Session:
                     outcome.scores.append(verdicts.own[u][c])
                     outcome.golds.append(batch.gold_of(cell))
                     outcome.responses.append(batch.texts(cell))
+                    outcome.prompts.append(batch.prompts[cell[0]])
             if trained is not None:
                 trained.write(u, outcome)
             mine.append(outcome)

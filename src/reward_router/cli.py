@@ -128,6 +128,20 @@ def init(
     policy: Annotated[
         str | None, typer.Option(metavar="MODEL", help="the model to train; none: asked")
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="a strong judge that pays the router; for data without answers",
+        ),
+    ] = None,
+    measured_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="a reward model that only says whether responses got better",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="MY.yaml", help="the configuration to write")] = Path(
         "my.yaml"
     ),
@@ -148,7 +162,7 @@ def init(
         raise InputError(
             "init: give --data FILE (or embedded); then --arm MODEL twice or more, --policy MODEL, --out MY.yaml"
         )
-    path = first.write(out, first.written(data, arm or [], policy), force)
+    path = first.write(out, first.written(data, arm or [], policy, judge, measured_by), force)
     say(console, f"config   {path}")
     say(console, f"next     reward-router train {path} --dry-run", wrap=False)
     say(console, f"         reward-router train {path} --out runs/mine", wrap=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold
+from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold, headline_win_rate
 from reward_router.progress import duration
 
 Json = Mapping[str, Any]
@@ -66,8 +66,8 @@ def win_rate(summary: Json) -> str:
 def tone(summary: Json) -> str:
     """``better``, ``worse`` or ``neither``; empty where gold was not measured (or is not yet: a run that goes on)."""
     table = headline_gold(summary)
-    found = (summary.get("win_rate") or {}).get("all")
-    if table is None and found:
+    found = headline_win_rate(summary)
+    if found:
         low, high = found["ci95"]
         if low is None or high is None:
             return "neither"

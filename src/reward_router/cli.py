@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from reward_router import __version__, quiet
 from reward_router import config as configuration
 from reward_router.errors import InputError, RewardRouterError
-from reward_router.progress import plain_console, say
+from reward_router.progress import plain_console, say, say_fact
 
 app = typer.Typer(
     name="reward-router",
@@ -86,7 +86,7 @@ def train(
     """Train a policy on preferences from the reward model that the router picks."""
     from reward_router import fill
 
-    settled = fill.load(config, preset, set_ or [], lambda what: say(console, what))
+    settled = fill.load(config, preset, set_ or [], lambda what: say_fact(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
     from reward_router.report import training
@@ -95,7 +95,7 @@ def train(
     if dry_run:
         from reward_router.estimate import check_all, show_estimate
 
-        check_all(settled, out, lambda what: say(console, what))
+        check_all(settled, out, lambda what: say_fact(console, what))
         show_estimate(settled, console)
         return
     done = run.train(

@@ -38,7 +38,7 @@ from reward_router.preflight import (
     disk_bytes,
     model_config,
 )
-from reward_router.progress import duration, say
+from reward_router.progress import duration, say_fact
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
@@ -317,28 +317,28 @@ def show_estimate(config: Config, console: Console) -> None:
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
     memory = ", ".join(f"{name} {gib(size)}" for name, size in e["memory_bytes"].items())
-    say(
+    say_fact(
         console,
         f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
     )
     most = "at most " if e["calls_at_most"] else ""
     more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
     more += f"; {e['calls_paying']} more by the judge that pays" if e["calls_paying"] else ""
-    say(
+    say_fact(
         console,
         f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
     )
-    say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
+    say_fact(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
         for line in cuts(e["seconds"]):
-            say(console, line, "yellow")
-    say(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
-    say(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
+            say_fact(console, line, "yellow")
+    say_fact(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
+    say_fact(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
     if e["downloads"]:
         sizes = [
             f"{m} {gib(size) if size else '(size unknown)'}" for m, size in e["downloads"].items()
         ]
-        say(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
+        say_fact(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
 
 
 def cuts(seconds: dict[str, float]) -> list[str]:

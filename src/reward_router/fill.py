@@ -102,7 +102,8 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
     if apart < LEAST:
         say(
-            f"held out nothing: {HELD_OUT} % of so few prompts would say nothing; eval.data names a set to measure on"
+            f"held out nothing: {HELD_OUT} % of {kept + apart} prompts are {apart}, which would say nothing. "
+            "Give a hundred prompts or more, or name a set to measure on in eval.data"
         )
         return
     whole["data"]["split"] = train.split

@@ -18,9 +18,7 @@ from reward_router.payoffs.gold import order_accuracy
 class Pool(Protocol):
     """What scores responses: a `RewardPool`, or whatever does so alike."""
 
-    def score(
-        self, arm: str, prompts: Sequence[Any], responses: Sequence[Sequence[str]]
-    ) -> Any:
+    def score(self, arm: str, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Any:
         """Scores of each prompt's responses, as a `ScoreResult`."""
         ...
 

@@ -5,6 +5,7 @@ what kind of arm a model is. Nothing is loaded but configurations. Left out: wha
 shows what they come to).
 """
 
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -82,10 +83,10 @@ def _reads(kind: str, answer: str) -> bool:
 
 
 def arm(text: str) -> dict[str, Any]:
-    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]metric:NAME``.
+    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]package.module:Class`` or ``[NAME=]metric:NAME``.
 
     >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
-    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
+    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my:Judge'})
     """
     name, given, what = text.partition("=")
     if not given:
@@ -93,8 +94,29 @@ def arm(text: str) -> dict[str, Any]:
     if what.startswith("metric:"):
         return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
     if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
-        return {"name": name, "kind": "python", "path": what}
+        return {"name": name, "kind": "python", "path": imported(what)}
     return {"name": name, "kind": kind_of(what), "model": what}
+
+
+def imported(path: str) -> str:
+    """The import path of a class in a file below the present directory. InputError for a file elsewhere.
+
+    >>> imported("my.py:Judge"), imported("arms/my.py:Judge"), imported("my.arms:Judge")
+    ('my:Judge', 'arms.my:Judge', 'my.arms:Judge')
+    """
+    module, _, name = path.rpartition(":")
+    if not module.endswith(".py"):
+        return path
+    inside = Path(module)
+    if inside.is_absolute():
+        inside = Path(os.path.relpath(inside))
+    if ".." in inside.parts:
+        raise InputError(
+            f"--arm {path}: the file has to lie in the present directory or below it, or be an installed module "
+            "(package.module:Class)"
+        )
+    parts = inside.with_suffix("").parts
+    return f"{'.'.join(parts)}:{name}"
 
 
 def kind_of(model: str) -> str:
@@ -192,7 +214,7 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         lines += [
             "# arms:",
             "#   - {name: mine, kind: classifier, model: path/or/hub-name}",
-            "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
+            "#   - {name: rules, kind: python, path: my_arm:Judge}",
         ]
     if "payoff" not in tree:
         lines += ["", *_comment(PROBE if gold else NEG_LOSS)]
@@ -215,7 +237,7 @@ PROBE = (
 NEG_LOSS = (
     "payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy, not arms that are right. "
     "Better: an `answer` column and data.answer_kind; {arm: NAME}, a strong judge among the arms; or {name: python, path: "
-    "my_payoff.py:score}, a function of yours (docs/choosing.md)."
+    "my_payoff:score}, a function of yours (docs/choosing.md)."
 )
 
 

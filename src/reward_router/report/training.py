@@ -89,7 +89,9 @@ def render(evidence: Evidence) -> str:
         f"<nav>{nav}</nav>",
     ]
     body += _side_by_side([_section(*section) for section in there])
-    body.append("<h2>More</h2>")
+    body.append('<h2 class="screen">More</h2>')
+    # paper has no folded details, and its reader needs the words all the same
+    body.append(f'<section class="paper"><h2>Words</h2>{_words()}</section>')
     body += [
         f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text
     ]

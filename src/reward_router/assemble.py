@@ -26,6 +26,7 @@ from reward_router.ledger import Ledger
 from reward_router.online import online_prior, same_arms
 from reward_router.outcomes import PayoffRule
 from reward_router.payoffs import QuantileScaler
+from reward_router.payoffs.judge import JudgePayoff
 from reward_router.payoffs.own import function_at, own_payoff
 from reward_router.rewards import configured
 from reward_router.rewards.pool import RewardPool
@@ -151,7 +152,8 @@ def arm_specs(config: Config) -> list[ArmSpec]:
 
     These are the embedded ones where the configuration lists none.
     """
-    return configured.arm_specs([arm for arm in config.arms if arm.name != config.eval.arm])
+    apart = (config.eval.arm, config.payoff.arm)
+    return configured.arm_specs([arm for arm in config.arms if arm.name not in apart])
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:
@@ -313,6 +315,8 @@ def assemble(
     check_disk(ledger.parent, disk_bytes(config, steps_of(config, len(fits)), len(fits)))
     begin(f"asking {len(names)} arms about a real prompt")
     answer_one_row(config, pool, arm_specs(config), fits, say, refuse=fresh)
+    if config.payoff.kind.needs_arm:
+        answer_one_row(config, judge_pool(config), judge_specs(config), fits, say, refuse=fresh)
     lookers = build_eval_only(config, examples, ranks, say)
     if lookers is not None:
         answer_one_row(
@@ -372,17 +376,34 @@ def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -
     return SingleArm(asker)
 
 
+def judge_specs(config: Config) -> list[ArmSpec]:
+    """The arm that pays (``payoff.arm``); empty where none does."""
+    return [configured.spec_of(arm) for arm in config.arms if arm.name == config.payoff.arm]
+
+
+def judge_pool(config: Config) -> RewardPool:
+    """The arm that pays, in a pool of its own; nothing is loaded yet."""
+    return configured.arm_pool(judge_specs(config), config.pool, config.policy.device)
+
+
 def payoff_rule(config: Config) -> PayoffRule:
     """The configured payoff."""
     payoff = config.payoff
-    function = own_payoff(payoff.path or "") if payoff.kind.needs_path else None
-    return PayoffRule(
+    function: Callable[[Any], float | None] | None = None
+    if payoff.kind.needs_path:
+        function = own_payoff(payoff.path or "")
+    elif payoff.kind.needs_arm:
+        function = JudgePayoff(judge_pool(config), payoff.arm or "")
+    rule = PayoffRule(
         payoff.name,
         function,
         fraction=payoff.fraction,
         seed=config.seed,
         dpo=config.train.loss == "dpo",
     )
+    if isinstance(function, JudgePayoff):
+        function.count = rule.paid_calls
+    return rule
 
 
 def build_committee(

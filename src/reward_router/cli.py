@@ -15,7 +15,7 @@ from typer.core import TyperCommand
 from reward_router import __version__, quiet
 from reward_router import config as configuration
 from reward_router.errors import InputError, RewardRouterError
-from reward_router.progress import plain_console, say
+from reward_router.progress import plain_console, say, say_fact
 
 app = typer.Typer(
     name="reward-router",
@@ -94,7 +94,7 @@ def train(  # noqa: PLR0913 - the options of the command
     """Train a policy on preferences from the reward model that the router picks."""
     from reward_router import fill
 
-    settled = fill.load(config, preset, set_ or [], lambda what: say(console, what))
+    settled = fill.load(config, preset, set_ or [], lambda what: say_fact(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
     from reward_router.report import training
@@ -103,7 +103,7 @@ def train(  # noqa: PLR0913 - the options of the command
     if dry_run:
         from reward_router.jobs.estimate import check_all, show_estimate
 
-        check_all(settled, out, lambda what: say(console, what))
+        check_all(settled, out, lambda what: say_fact(console, what))
         show_estimate(settled, console)
         return
     done = run.train(
@@ -136,6 +136,20 @@ def init(
     policy: Annotated[
         str | None, typer.Option(metavar="MODEL", help="the model to train; none: asked")
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="a strong judge that pays the router; for data without answers",
+        ),
+    ] = None,
+    measured_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="a reward model that only says whether responses got better",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="MY.yaml", help="the configuration to write")] = Path(
         "my.yaml"
     ),
@@ -157,7 +171,7 @@ def init(
             "init: give --data FILE (or embedded); then --arm MODEL twice or "
             "more, --policy MODEL, --out MY.yaml"
         )
-    path = first.write(out, first.written(data, arm or [], policy), force)
+    path = first.write(out, first.written(data, arm or [], policy, judge, measured_by), force)
     say(console, f"config   {path}")
     say(console, f"next     reward-router train {path} --dry-run", wrap=False)
     say(console, f"         reward-router train {path} --out runs/mine", wrap=False)

@@ -313,6 +313,9 @@ class PayoffConfig(Section):
         default="neg_loss", description="a payoff, or package.module:function of your own"
     )
     path: str | None = Field(default=None, description="module:function of `python`")
+    arm: str | None = Field(
+        default=None, description="the arm of `judge`: it pays, and judges no prompt itself"
+    )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of prompts whose gold is looked up"
     )
@@ -337,6 +340,8 @@ class PayoffConfig(Section):
         name = given.get("name") if isinstance(given, Mapping) else None
         if isinstance(name, str) and is_import_path(name):
             return {"path": name, **given, "name": "python"}
+        if isinstance(given, Mapping) and given.get("arm") is not None and name is None:
+            return {**given, "name": "judge"}
         return given
 
     @field_validator("name")
@@ -350,6 +355,8 @@ class PayoffConfig(Section):
             raise ValueError(f"low={self.low} must be below high={self.high}")
         if self.kind.needs_path != (self.path is not None):
             raise ValueError("path names the function of name: python, and belongs to it alone")
+        if self.kind.needs_arm != (self.arm is not None):
+            raise ValueError("arm names the arm of name: judge, and belongs to it alone")
         return self
 
     @property
@@ -744,13 +751,15 @@ class Config(Section):
                 "every arm has eval_only: true, and none is left to judge; "
                 "allowed at least one without it"
             )
-        if self.eval.arm is not None:
-            if self.eval.arm not in names:
+        for key, arm in (("eval.arm", self.eval.arm), ("payoff.arm", self.payoff.arm)):
+            if arm is None:
+                continue
+            if arm not in names:
                 raise ValueError(
-                    f"eval.arm={self.eval.arm!r} is none of the arms "
+                    f"{key}={arm!r} is none of the arms that are free: "
                     f"{', '.join(names) or '(none are listed)'}"
                 )
-            names = [name for name in names if name != self.eval.arm]
+            names = [name for name in names if name != arm]
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list "

@@ -7,7 +7,7 @@ and need no torch.
 from collections.abc import Mapping
 from typing import Any
 
-from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold
+from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold, headline_win_rate
 from reward_router.progress import duration
 
 Json = Mapping[str, Any]
@@ -79,8 +79,8 @@ def tone(summary: Json) -> str:
     Empty where gold was not measured, or not yet: a run may still go on.
     """
     table = headline_gold(summary)
-    found = (summary.get("win_rate") or {}).get("all")
-    if table is None and found:
+    found = headline_win_rate(summary)
+    if found:
         low, high = found["ci95"]
         if low is None or high is None:
             return "neither"
@@ -285,7 +285,11 @@ def calls(summary: Json) -> str:
     text += f", at a price of {price:,.4g}" if price is not None and price != made["made"] else ""
     more = [
         f"{made[key]:,} {words}"
-        for key, words in (("audit", "for audits"), (BEST_OF, "for best of n"))
+        for key, words in (
+            ("audit", "for audits"),
+            (BEST_OF, "for best of n"),
+            ("payoff", "by the judge that pays"),
+        )
         if made.get(key)
     ]
     return text + (f"; {' and '.join(more)} on top" if more else "")

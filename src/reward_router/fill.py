@@ -56,7 +56,12 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     }
     data = DataConfig.model_validate(whole["data"])
     gold = data.source == EMBEDDED or data.answer_kind is not None
-    if "name" not in whole["payoff"]:
+    if whole["payoff"].get("arm") is not None:
+        whole["payoff"].setdefault("name", "judge")
+        say(
+            f"payoff   judge: the router learns which arm orders responses as {whole['payoff']['arm']} does, which judges no prompt itself"
+        )
+    elif "name" not in whole["payoff"]:
         _payoff(whole, gold, say)
     measured = gold or whole["eval"].get("arm") is not None
     if "data" not in whole["eval"] and data.source != EMBEDDED and measured:
@@ -79,12 +84,15 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
         return
     whole["payoff"]["name"] = "neg_loss"
     say(
-        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is "
-        "right; the data names no answers "
-        "(data.answer_kind and an answer column make it probe; payoff.name: python is a function "
-        "of yours; eval.arm keeps an arm apart that says whether "
-        "responses get better)"
+        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is right. "
+        "Better: data.answer_kind, where the data has answers; payoff: {arm: NAME}, a strong judge among "
+        "your arms; payoff: {name: python, path: ...}, a function of yours"
     )
+    if whole["eval"].get("arm") is None:
+        say(
+            "measured nothing: there is no gold. eval: {arm: NAME} keeps one of your arms apart, which says at the end "
+            "how often responses got better"
+        )
 
 
 def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None:
@@ -104,8 +112,8 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
     if apart < LEAST:
         say(
-            f"held out nothing: {HELD_OUT} % of so few prompts would say "
-            "nothing; eval.data names a set to measure on"
+            f"held out nothing: {HELD_OUT} % of {kept + apart} prompts are {apart}, which would say nothing. "
+            "Give a hundred prompts or more, or name a set to measure on in eval.data"
         )
         return
     whole["data"]["split"] = train.split

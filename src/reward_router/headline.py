@@ -33,6 +33,16 @@ def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     return summary.get(GOLD_SAMPLED) or summary.get(GOLD)
 
 
+def headline_win_rate(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run without gold is judged by: how often `eval.arm` likes the response after training better.
+
+    {n, rate, ci95} over prompts; None where there is gold, or where no arm was kept for evaluation.
+    """
+    if headline_gold(summary) is not None:
+        return None
+    return (summary.get("win_rate") or {}).get("all")
+
+
 def finished_line(table: Mapping[str, Any]) -> str:
     """How many responses of a gold table ended by themselves."""
     row = table["all"]

@@ -225,6 +225,8 @@ class PayoffKind(Kind):
         sampled: whether ``payoff.fraction`` says how many decisions get it.
         needs_path: whether ``payoff.path`` names the function; then ``make`` takes that path and
             gives the function.
+        needs_arm: whether ``payoff.arm`` names an arm that judges nothing else; then ``make`` takes a
+            pool and that name.
         together: of the payoffs of a batch, those that the router is given; None: they are taken as
             they are.
     """
@@ -239,6 +241,7 @@ class PayoffKind(Kind):
     asks_all_arms: bool = False
     sampled: bool = False
     needs_path: bool = False
+    needs_arm: bool = False
     together: Callable[[list[float]], list[float]] | None = None
 
 

@@ -10,6 +10,7 @@ id.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Outcome:
             abstained.
         golds: for each prompt, (N,) 1 right, 0 wrong, NaN unknown.
         responses: for each prompt, its N texts.
+        prompts: the prompts of the unit themselves.
         failed: whether the drawn arm failed.
     """
 
@@ -54,11 +56,13 @@ class Outcome:
     scores: list[Float] = field(default_factory=list)
     golds: list[Float] = field(default_factory=list)
     responses: list[list[str]] = field(default_factory=list)
+    prompts: list[Any] = field(default_factory=list)
     failed: bool = False
 
     def merge(self, other: "Outcome") -> None:
         """Add what another process saw of the same decision."""
-        for name in ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses"):
+        lists = ("loss_P", "after_P", "loss_PK", "scores", "golds", "responses", "prompts")
+        for name in lists:
             getattr(self, name).extend(getattr(other, name))
         self.failed |= other.failed
 
@@ -139,7 +143,7 @@ class PayoffRule:
             kind = PayoffKind(name, function, "a function of the outcome", sampled=True)
         else:
             kind = PAYOFFS[name]
-            if kind.needs_path:
+            if kind.needs_path or kind.needs_arm:
                 raise InputError(f"payoff {name!r} is a function of the outcome; give the function")
         self.name = name
         self.kind = kind
@@ -172,6 +176,10 @@ class PayoffRule:
             values = self.kind.together(list(payoffs.values()))
             payoffs = dict(zip(payoffs, values, strict=True))
         return payoffs
+
+    def paid_calls(self, calls: int) -> None:
+        """Count what a judge was asked only to pay (``payoff_calls``); there once one was."""
+        self.counts["payoff_calls"] = self.counts.get("payoff_calls", 0) + calls
 
     def one(self, outcome: Outcome, step: int) -> float | None:
         """The payoff of one outcome, None where there is none to give."""

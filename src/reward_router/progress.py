@@ -7,6 +7,7 @@ paths are never read as markup, so ``[/short]`` or ``:smile:`` in a name stands 
 written.
 """
 
+import textwrap
 import time
 import unicodedata
 from collections import defaultdict
@@ -36,6 +37,8 @@ WIDE = 100
 """Columns from which on the display has a bar."""
 BOX = 80
 """Columns of the box that a run ends with."""
+LABEL = 9
+"""Columns of the word that a line begins with."""
 PHASES = (
     "load",
     "eval",
@@ -113,6 +116,21 @@ def say(
     if faint:
         line.append_text(literal(faint, "dim"))
     console.print(line, soft_wrap=not wrap)
+
+
+def say_fact(console: Console, text: str, style: str = "") -> None:
+    """Print one fact, a word in the first nine columns and a sentence behind it, which stays there where it breaks.
+
+    A narrow terminal then still shows at a glance which word belongs to what.
+    """
+    parts = textwrap.wrap(
+        visible(text),
+        max(console.width, 2 * LABEL),
+        subsequent_indent=" " * LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    say(console, "\n".join(parts), style, wrap=False, lines=True)
 
 
 def show_table(console: Console, table: "Table", *, width: int | None = None) -> None:

@@ -564,6 +564,7 @@ class _Run:
             "made": made,
             "audit": audit,
             "label": by_status.get("label", 0),
+            "payoff": self.loop.counts.get("payoff_calls", 0),
             "best_of": sum(figures["calls"] for figures in self.best_of.values()),
             "all_arms": self.loop.counts["responses"] * n_arms,
             "by_status": by_status,

@@ -320,6 +320,7 @@ def _outcome(batch: Batch, u: int) -> Outcome:
         outcome.scores.append(verdicts.own[u][c])
         outcome.golds.append(batch.gold_of(cell))
         outcome.responses.append(batch.texts(cell))
+        outcome.prompts.append(batch.prompts[cell[0]])
     return outcome
 
 

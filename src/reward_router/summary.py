@@ -203,7 +203,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     left_out = [
         f"{v} {k.replace('_', ' ')}"
         for k, v in summary["counts"].items()
-        if v and k not in ("pairs", "responses", "truncated")
+        if v and k not in ("pairs", "responses", "truncated", "payoff_calls")
     ]
     say(console, f"left out {', '.join(left_out) or 'nothing'}")
     if cut := summary["counts"]["truncated"]:

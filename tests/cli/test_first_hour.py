@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -18,8 +19,15 @@ pytest.importorskip("torch", reason="needs the packages of the extra `train`")
 from reward_router import cli, fill, run
 from reward_router.jobs import init, watch
 from reward_router.jobs.compare import compare, names
+from reward_router.jobs.estimate import cuts, estimate
+from reward_router.outcomes import Outcome
+from reward_router.payoffs import order_accuracy
+from reward_router.payoffs.judge import JudgePayoff
+from reward_router.progress import say_fact
 from reward_router.report import training
+from reward_router.rewards.request import ScoreResult, Status
 from reward_router.rundir import RunDir
+from reward_router.types import Float
 
 ARMS = ("--arm", "brief=metric:length", "--arm", "lm=tiny")
 
@@ -185,6 +193,118 @@ def test_watch_and_compare_read_what_runs_wrote(
         compare([tmp_path / "one"], tmp_path / "x.html", console)
     with pytest.raises(InputError, match="no run here"):
         watch.watch(tmp_path / "nothing", console, once=True)
+
+
+def test_a_judge_pays_for_ordering_as_it_does() -> None:
+    scores = {"a": 3.0, "bb": 2.0, "c": 2.0, "dd": float("nan")}
+
+    class Judge:
+        def score(self, arm: str, prompts: list[str], responses: list[list[str]]) -> ScoreResult:
+            if prompts == ["away"]:
+                return result(np.full((1, 3), np.nan), "timeout")
+            return result(np.array([[scores[r] for r in row] for row in responses]), "ok")
+
+    def result(score_BN: Float, status: Status) -> ScoreResult:
+        mask_BN = np.isfinite(score_BN)
+        return ScoreResult("judge", score_BN, mask_BN, 0.0, 0.0, status, None, 3, 3)
+
+    asked: list[int] = []
+    pay = JudgePayoff(Judge(), "judge")
+    pay.count = asked.append
+    texts = ["a", "bb", "c"]
+    outcome = Outcome("u", "d", scores=[np.array([1.0, 0.5, 2.0])], responses=[texts])
+    outcome.prompts = ["p"]
+    # a above bb is right, a above c is wrong; bb and c are equal to the judge and say nothing
+    assert pay(outcome) == order_accuracy([1.0, 0.5, 2.0], [3.0, 2.0, 2.0]) == 0.5
+    assert asked == [3]
+    outcome.prompts = ["away"]
+    assert pay(outcome) is None
+    outcome.prompts = ["p"]
+    outcome.responses = [["c", "bb", "c"]]
+    assert pay(outcome) is None  # all alike: nothing to learn
+
+
+def test_without_answers_a_judge_pays_and_another_arm_measures(tmp_path: Path) -> None:
+    data = prompts(tmp_path / "mine.jsonl", answers=False)
+    out = tmp_path / "my.yaml"
+    words = ("--judge", "strong=metric:length", "--measured-by", "apart=metric:length")
+    told = invoke("init", "--data", data, *ARMS, *words, "--policy", "tiny", "--out", out)
+    assert "--dry-run" in told
+    assert max(map(len, out.read_text().splitlines())) <= 100
+    said: list[str] = []
+    sizes = ("train.batches_per_iteration=2", "policy.max_new_tokens=6", "eval.limit=12")
+    config = fill.load(
+        out, None, [*sizes, "policy.n_responses=3", "eval.greedy=false"], said.append
+    )
+    assert config.payoff.name == "judge"
+    assert any(line.startswith("payoff   judge") for line in said)
+    assert any(line.startswith("held out") for line in said)
+
+    found = estimate(config)
+    assert found["calls_paying"] == found["responses"]
+    assert found["memory_bytes"]["evaluation"] > 0
+    assert found["downloads"] == {}
+
+    done = run.train(config, tmp_path / "run")
+    assert set(done["arms"]) == {"brief", "lm"}
+    assert done["payoff"] == "judge"
+    assert done["calls"]["payoff"] > 0
+    assert done["gold_sampled"] is None
+    assert done["win_rate"]["arm"] == "apart"
+    page = training.write(tmp_path / "run").read_text(encoding="utf-8")
+    assert "likes the response after training better" in page
+
+    run.train(config, tmp_path / "again")
+    console = Console(record=True, width=120)
+    compare([tmp_path / "run", tmp_path / "again"], tmp_path / "both.html", console)
+    assert "liked better" in console.export_text()
+    watch.watch(tmp_path / "run", console, once=True)
+    assert "apart likes" in " ".join(console.export_text().split())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["payoff.name=judge"], "belongs to it alone"),
+        (["payoff.arm=nobody"], "payoff.arm='nobody' is none of the arms that are free: brief, lm"),
+        (["payoff.arm=lm"], "one arm only ('brief')"),
+    ],
+)
+def test_a_judge_that_cannot_pay_is_refused(tmp_path: Path, settings: list[str], told: str) -> None:
+    out = tmp_path / "my.yaml"
+    invoke("init", "--data", prompts(tmp_path / "mine.jsonl"), *ARMS, "--out", out)
+    with pytest.raises(InputError) as caught:
+        fill.load(out, None, settings, lambda _: None)
+    assert told in str(caught.value)
+
+
+def test_labels_of_a_part_of_the_prompts_are_enough(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"What is {i} + 1?"} | ({"answer": i + 1} if i < 15 else {}) for i in range(90)
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = init.look(str(path))
+    assert (found.answer_kind, found.answers) == ("number", 15)
+
+
+def test_a_long_run_is_told_what_cuts_it() -> None:
+    seconds = {"sample": 4000.0, "score": 10.0, "train": 9000.0, "evaluate": 2000.0}
+    lines = cuts(seconds)
+    assert [line.split()[0] for line in lines] == ["long", "train", "sample", "evaluate"]
+    assert "train.batches_per_iteration" in lines[1]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_facts_hang_under_their_word(width: int) -> None:
+    console = Console(record=True, width=width)
+    text = "payoff   " + "a sentence of many words " * 9
+    say_fact(console, text)
+    first, *more = console.export_text().rstrip("\n").split("\n")
+    assert first.startswith("payoff   a sentence")
+    assert all(line.startswith(" " * 9) and line[9] != " " for line in more)
+    assert all(len(line.rstrip()) <= width for line in (first, *more))
+    assert " ".join(" ".join([first, *more]).split()) == " ".join(text.split())
 
 
 def test_names_of_runs_differ() -> None:

@@ -160,6 +160,10 @@ def _check(config: Config, files: Files) -> None:
             "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
             "--set context.kind=sentence (or hashing)"
         )
+    if config.payoff.kind.needs_arm:
+        raise InputError(
+            f"payoff.name: {payoff} pays a training run; here use --set payoff.name=probe --set payoff.arm=null"
+        )
     if config.payoff.kind.needs_path and importlib.util.find_spec("torch") is None:
         raise InputError(
             "payoff.name: python hands over what a training run does; it needs pip install 'reward-router[train]'"

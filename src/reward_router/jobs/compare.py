@@ -16,7 +16,7 @@ from rich.console import Console
 
 from reward_router.errors import InputError
 from reward_router.facts import tone
-from reward_router.headline import headline_gold
+from reward_router.headline import headline_gold, headline_win_rate
 from reward_router.progress import Table, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
 from reward_router.report.curves import CURVES
@@ -81,6 +81,7 @@ def _row(e: Evidence) -> Json:
     gold = (headline_gold(s) or {}).get("all")
     return {
         "gold": gold,
+        "win_rate": headline_win_rate(s),
         "tone": "" if e.running else tone(s),
         "router": f"{s['router']}, {s['unit']}",
         "payoff": str(s["payoff"]),
@@ -93,7 +94,10 @@ def _row(e: Evidence) -> Json:
 
 def _terminal(runs: dict[str, Evidence]) -> Table:
     table = Table("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
-    for column in ("run", "router", "before", "after", "pp", "95 %", "calls", "time"):
+    # a run without gold is judged by an arm that took no part in it
+    any_win_rate = any(headline_win_rate(e.summary) for e in runs.values())
+    liked = ("liked better",) if any_win_rate else ()
+    for column in ("run", "router", "before", "after", "pp", "95 %", *liked, "calls", "time"):
         table.column(column, justify="left" if column in ("run", "router") else "right")
     for name, e in runs.items():
         row = _row(e)
@@ -106,10 +110,22 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
                 page.points(gold["diff"]),
             ]
             told.append(page.interval(gold["ci95"]).replace(" to ", ".."))
+        if any_win_rate:
+            told.append(_won(row["win_rate"]))
         table.row(
             name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"])
         )
     return table
+
+
+def _won(row: Json | None) -> str:
+    """How often the arm of `eval.arm` likes the response after training better, with its 95 % interval over prompts."""
+    if row is None:
+        return "-"
+    low, high = row["ci95"]
+    known = low is not None and high is not None and not math.isnan(low)
+    ends = f" [{100 * low:.0f}, {100 * high:.0f}]" if known else ""
+    return f"{100 * row['rate']:.0f} %{ends}"
 
 
 def render(runs: dict[str, Evidence]) -> str:
@@ -146,6 +162,9 @@ def _table(runs: dict[str, Evidence]) -> str:
     reach = 1.05 * max([*moves, 0.05])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     header = ["run", marks.head(scale, "change of gold, pp"), "change", "95 %", "before", "after"]
+    any_win_rate = any(row["win_rate"] for row in rows.values())
+    if any_win_rate:
+        header.append("liked better after training, 95 %")
     header += ["router, unit", "payoff", "steps", "calls", "price", "seconds"]
     cells = []
     classes = []
@@ -156,6 +175,8 @@ def _table(runs: dict[str, Evidence]) -> str:
             mark = marks.value(scale, gold["diff"], _ends(gold) or None, ink=colour(i), what=name)
             told = [mark, page.points(gold["diff"]), page.interval(gold["ci95"])]
             told += [page.percent(gold["before"]), page.percent(gold["after"])]
+        if any_win_rate:
+            told.append(_won(r["win_rate"]))
         price = "-" if r["price"] is None else f"{r['price']:,.4g}"
         more = [
             r["router"],

@@ -3,13 +3,14 @@
 Nothing is loaded but configurations.
 
 Time on a GPU is floating-point operations over 40 % of the card's peak (training) and 15 %
-(sampling, scoring), on a CPU over 80 % of the speed of a matrix product measured now. It is an
-estimate of an idle machine: expect a factor of two either way.
+(sampling, scoring), on a CPU over a share of the speed of a matrix product that is measured now
+(`ON_CPU`). It is an estimate of an idle machine: expect a third either way with a small policy on a
+CPU, and a factor of two elsewhere.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from reward_router.assemble import (
     check_arms,
     check_names,
     fitting,
+    judge_pool,
+    judge_specs,
     prior_warnings,
     steps_of,
 )
 from reward_router.config import Config
 from reward_router.contexts import text_of
-from reward_router.examples import balanced, load_examples
+from reward_router.examples import Example, balanced, load_examples
 from reward_router.manifest import dev_set
 from reward_router.online import online_prior
 from reward_router.preflight import (
@@ -37,11 +40,20 @@ from reward_router.preflight import (
     check_policy,
     check_prompts,
     disk_bytes,
+    model_config,
 )
-from reward_router.progress import duration, say
+from reward_router.progress import duration, say_fact
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
+ON_CPU = {"sample": 0.4, "score": 0.45, "train": 1.1, "evaluate": 0.45}
+"""Share of the speed of a matrix product, fitted to the phases of two runs of a policy of 135 million weights.
+
+Training passes 1 because it is reckoned with pairs of full length, and most responses end earlier. The others read one token of
+each response at a time, which keeps a CPU waiting for its memory.
+"""
+LOAD = (10.0, 5.0)
+"""Seconds of starting and loading: so many, and so many more for each GiB of weights."""
 LONG = 3600.0
 """Seconds above which ``--dry-run`` says what would shorten a run."""
 CUTS = {
@@ -77,6 +89,8 @@ def estimate(config: Config) -> dict[str, Any]:
     size, width = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
+    paid = paying_calls(config, responses)
+    compared = win_rate_responses(config)
     flops = {
         "sample": 2.0
         * size
@@ -85,7 +99,9 @@ def estimate(config: Config) -> dict[str, Any]:
         "score": 2.0
         * judge
         * (scored * asked + chosen)
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
+        * (policy.max_new_tokens + prompt_tokens / policy.n_responses)
+        + 2.0 * apart_weights(config, config.payoff.arm) * paid * length
+        + 2.0 * apart_weights(config, config.eval.arm) * compared * length,
         "train": 2.0
         * size
         * 2
@@ -100,20 +116,27 @@ def estimate(config: Config) -> dict[str, Any]:
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
         "reward models": sum(held) * BYTES[config.pool.dtype],
         "training activations": train.micro_batch * 2 * length * width * 4 * 40,
+        "evaluation": evaluation_bytes(config, prompt_tokens),
     }
+    if config.payoff.arm is not None:
+        memory["judge"] = apart_weights(config, config.payoff.arm) * BYTES[config.pool.dtype]
+    seconds = {"load": loading_seconds(memory["policy"] + memory["reward models"])}
+    for phase, work in flops.items():
+        seconds[phase] = work / speed / efficiency(phase, device)
     return {
         "steps": steps,
         "responses": responses,
         "calls": scored * asked,
         "calls_at_most": committee,
         "calls_best_of": chosen,
+        "calls_paying": paid,
         "calls_all_arms": scored * len(arms),
         "pairs_at_most": pairs,
         "device": device,
-        "seconds": {
-            phase: work / speed / efficiency(phase, device) for phase, work in flops.items()
-        },
+        "seconds": seconds,
         "memory_bytes": memory,
+        "disk_bytes": disk_bytes(config, steps, prompts),
+        "downloads": downloads(config),
     }
 
 
@@ -134,6 +157,55 @@ def evaluated(config: Config, steps: int) -> int:
     return total
 
 
+def paying_calls(config: Config, responses: int) -> int:
+    """Responses that the judge of `payoff.arm` is asked about."""
+    return round(responses * config.payoff.fraction) if config.payoff.arm is not None else 0
+
+
+def win_rate_responses(config: Config) -> int:
+    """Responses that `eval.arm` compares at the end: those before training and those after."""
+    data = dev_set(config)
+    if config.eval.arm is None or data is None:
+        return 0
+    prompts = len(balanced(load_examples(data), config.eval.limit))
+    return 2 * prompts * max(config.eval.samples, 1)
+
+
+def apart_weights(config: Config, name: str | None) -> float:
+    """Weights of an arm that is kept apart from the routed ones; 0 for none, or one without a model."""
+    models = [arm.model for arm in config.arms if arm.name == name and name is not None]
+    return parameters(models[0])[0] if models else 0.0
+
+
+def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
+    """Keys, values and logits of one batch of responses that are measured; 0 where the model is not at hand."""
+    if not at_hand(config.policy.model):
+        return 0.0
+    model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
+    layers = int(getattr(model, "num_hidden_layers", 0) or 0)
+    heads = int(getattr(model, "num_attention_heads", 0) or 1)
+    shared_heads = int(getattr(model, "num_key_value_heads", None) or heads)
+    hidden = int(getattr(model, "hidden_size", 0) or 0)
+    head_size = int(getattr(model, "head_dim", None) or hidden // heads)
+    rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
+    length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
+    cache = 2.0 * layers * shared_heads * head_size * length * BYTES[config.policy.sample_dtype]
+    logits = 4.0 * 3 * int(getattr(model, "vocab_size", 0) or 0)  # scores, probabilities, their sum
+    return rows * (cache + logits)
+
+
+def downloads(config: Config) -> dict[str, float]:
+    """Model -> bytes that have to be fetched from the Hub, in bfloat16; 0 where the size is unknown."""
+    named = [config.policy.model, *(arm.model for arm in config.arms), *arms_models(config)]
+    wanted = dict.fromkeys(model for model in named if model is not None)
+    return {model: 2.0 * parameters(model)[0] for model in wanted if not at_hand(model)}
+
+
+def arms_models(config: Config) -> list[str | None]:
+    """Models of the arms that judge, the packaged ones where none are listed."""
+    return [spec.model for spec in arm_specs(config)]
+
+
 def best_of_responses(config: Config) -> int:
     """Responses to held-out prompts that an arm scores for `eval.best_of`.
 
@@ -146,10 +218,16 @@ def best_of_responses(config: Config) -> int:
     return 2 * len(balanced(load_examples(data), settings.limit)) * settings.samples
 
 
+def loading_seconds(weight_bytes: float) -> float:
+    """Until the first prompt is sampled from a disk that holds the weights already."""
+    start, for_each_gib = LOAD
+    return start + for_each_gib * weight_bytes / 2**30
+
+
 def efficiency(phase: str, device: str) -> float:
     """Share of the peak that a phase reaches: measured on a CPU, customary on a GPU."""
     if device == "this CPU":
-        return 0.8
+        return ON_CPU[phase]
     return 0.4 if phase == "train" else 0.15
 
 
@@ -207,13 +285,13 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
     specs, pool = arm_specs(config), build_pool(config, examples)
-    absent = sorted(
-        {m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)}
-    )
+    models = [s.model for s in (*specs, *judge_specs(config))]
+    absent = sorted({m for m in (config.policy.model, *models) if m and not at_hand(m)})
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
     here = [s for s in specs if s.model not in absent]
     check_arms(here, pool)
+    check_judge(config, absent, examples, say)
     if (prior := online_prior(config.router, config.payoff.name)) is not None:
         for warning in prior_warnings(config, prior, here):
             say(f"warning: {warning}")
@@ -226,6 +304,19 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     if large:
         say(f"not asked about a real prompt, for want of memory now: {', '.join(large)}")
     answer_one_row(config, pool, [s for s in here if s.name not in large], examples, say)
+
+
+def check_judge(
+    config: Config, absent: list[str], examples: Sequence[Example], say: Callable[[str], None]
+) -> None:
+    """The arm of `payoff.arm` as the others are checked: it is asked about a real prompt, unless it would have to be fetched."""
+    specs = [spec for spec in judge_specs(config) if spec.model not in absent]
+    if not specs:
+        return
+    pool = judge_pool(config)
+    check_arms(specs, pool)
+    if weight_bytes(specs[0].model) <= free_memory() / 2:
+        answer_one_row(config, pool, specs, examples, say)
 
 
 def weight_bytes(model: str | None) -> int:
@@ -256,24 +347,43 @@ def show_estimate(config: Config, console: Console) -> None:
     e = estimate(config)
     total = sum(e["seconds"].values())
     parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
-    memory = ", ".join(f"{k} {v / 2**30:.1f} GiB" for k, v in e["memory_bytes"].items())
-    say(
+    memory = ", ".join(f"{name} {gib(size)}" for name, size in e["memory_bytes"].items())
+    say_fact(
         console,
         f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
     )
     most = "at most " if e["calls_at_most"] else ""
     more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
-    say(
+    more += f"; {e['calls_paying']} more by the judge that pays" if e["calls_paying"] else ""
+    say_fact(
         console,
         f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
     )
-    say(console, f"time     about {duration(total)} on {e['device']}: {parts}")
+    say_fact(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
-        phase = max(e["seconds"], key=lambda name: e["seconds"][name])
-        say(
-            console,
-            f"long     more than an hour; most of it goes into {phase}: less of "
-            f"{CUTS[phase]} cuts it",
-            "yellow",
-        )
-    say(console, f"memory   about {sum(e['memory_bytes'].values()) / 2**30:.1f} GiB: {memory}")
+        for line in cuts(e["seconds"]):
+            say_fact(console, line, "yellow")
+    say_fact(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
+    say_fact(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
+    if e["downloads"]:
+        sizes = [
+            f"{m} {gib(size) if size else '(size unknown)'}" for m, size in e["downloads"].items()
+        ]
+        say_fact(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
+
+
+def cuts(seconds: dict[str, float]) -> list[str]:
+    """What shortens a run, its dearest phase first; phases under a tenth of it are not worth a line."""
+    total = sum(seconds.values())
+    dearest = sorted(seconds, key=lambda name: -seconds[name])
+    lines = ["long     more than an hour. Less of these keys cuts it:"]
+    for phase in dearest:
+        share = seconds[phase] / total
+        if share >= 0.1 and phase in CUTS:
+            lines.append(f"         {phase} ({100 * share:.0f} %): {CUTS[phase]}")
+    return lines
+
+
+def gib(count: float) -> str:
+    """A size in GiB, or in MiB below a tenth of one."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 / 10 else f"{count / 2**20:.0f} MiB"

@@ -7,7 +7,9 @@ numbers, letters, or yes and no, what kind of arm a model is. Nothing is loaded 
 Left out: what the schema's defaults say (`reward-router train --dry-run` shows what they come to).
 """
 
+import os
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,10 @@ from reward_router.rundir import write_atomically
 
 LOOKED_AT = 200
 """Rows whose answers are looked at."""
+FEW = 10
+"""Fewer answers than this among the rows that are looked at are taken for an accident."""
+WIDE = 100
+"""Columns of a comment."""
 KINDS = ("number", "yes_no", "letter", "math")
 
 
@@ -41,6 +47,7 @@ class Found:
     prompts: int
     answer_kind: str | None
     categories: list[str] = field(default_factory=list)
+    answers: int = 0
 
 
 def look(source: str) -> Found:
@@ -51,9 +58,11 @@ def look(source: str) -> Found:
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
     answers = [r.answer for r in records if r.answer is not None]
-    kind = answer_kind(answers) if len(answers) > len(records) / 2 else None
+    # Labels that were held back for a part of the prompts are enough for the payoff and for the measuring.
+    enough = len(answers) >= min(FEW, max(1, len(records) / 2))
+    kind = answer_kind(answers) if enough else None
     categories = sorted({r.category for r in records} - {""})
-    return Found(len(records), kind, categories)
+    return Found(len(records), kind, categories, len(answers))
 
 
 def answer_kind(answers: Sequence[str]) -> str:
@@ -87,12 +96,10 @@ def _reads(kind: str, answer: str) -> bool:
 
 
 def arm(text: str) -> dict[str, Any]:
-    """One arm from what a user typed.
-
-    Forms are ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` and ``[NAME=]metric:NAME``.
+    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]package.module:Class`` or ``[NAME=]metric:NAME``.
 
     >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
-    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
+    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my:Judge'})
     """
     name, given, what = text.partition("=")
     if not given:
@@ -100,8 +107,29 @@ def arm(text: str) -> dict[str, Any]:
     if what.startswith("metric:"):
         return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
     if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
-        return {"name": name, "kind": "python", "path": what}
+        return {"name": name, "kind": "python", "path": imported(what)}
     return {"name": name, "kind": kind_of(what), "model": what}
+
+
+def imported(path: str) -> str:
+    """The import path of a class in a file below the present directory. InputError for a file elsewhere.
+
+    >>> imported("my.py:Judge"), imported("arms/my.py:Judge"), imported("my.arms:Judge")
+    ('my:Judge', 'arms.my:Judge', 'my.arms:Judge')
+    """
+    module, _, name = path.rpartition(":")
+    if not module.endswith(".py"):
+        return path
+    inside = Path(module)
+    if inside.is_absolute():
+        inside = Path(os.path.relpath(inside))
+    if ".." in inside.parts:
+        raise InputError(
+            f"--arm {path}: the file has to lie in the present directory or below it, or be an installed module "
+            "(package.module:Class)"
+        )
+    parts = inside.with_suffix("").parts
+    return f"{'.'.join(parts)}:{name}"
 
 
 def kind_of(model: str) -> str:
@@ -118,13 +146,33 @@ def kind_of(model: str) -> str:
     return "classifier" if reward else "loglik"
 
 
-def written(data: str, arms: Sequence[str], policy: str | None) -> str:
-    """The configuration as commented YAML, checked against the schema.
+def written(
+    data: str,
+    arms: Sequence[str],
+    policy: str | None,
+    judge: str | None = None,
+    measured_by: str | None = None,
+) -> str:
+    """The configuration as commented YAML, checked against the schema. InputError for data or arms that cannot serve.
 
-    InputError for data or arms that cannot serve.
+    ``judge``: an arm that pays the router, ``measured_by``: one that compares the responses before training and after. Both
+    judge no prompt of the training.
     """
     found = look(data)
-    tree = _tree(data, found, [arm(text) for text in arms], policy)
+    routed = [arm(text) for text in arms]
+    apart = {
+        key: arm(text)
+        for key, text in (("payoff", judge), ("eval", measured_by))
+        if text is not None
+    }
+    if apart and not routed:
+        raise InputError(
+            "--judge and --measured-by stand beside arms of your own; give --arm twice or more"
+        )
+    tree = _tree(data, found, routed, policy)
+    for section, entry in apart.items():
+        tree["arms"].append(entry)
+        tree[section] = {"arm": entry["name"]}
     configuration.validate(tree, "init")
     return "\n".join(_lines(tree, found)) + "\n"
 
@@ -145,18 +193,26 @@ def _tree(
     if found.answer_kind:
         section["answer_kind"] = found.answer_kind
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
-    return (
-        tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
-    )
+    if arms:
+        tree["arms"] = list(arms)
+    # The schema's alpha and ridge explore for longer than such a run lasts.
+    tree["router"] = {"name": "linucb", "unit": "prompt", "alpha": 0.1, "ridge": 0.1}
+    return tree
 
 
 def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
     comments = {
         "data": _data_comment(tree, found),
-        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs more, and more time: max_new_tokens: 256.",
-        "arms": "The reward models; each response is scored by the one that the router picks. kind: docs/rewards.md. `cost` is a price a call.",
-        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair.",
+        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs more, and more time: "
+        "max_new_tokens: 256.",
+        "arms": "The reward models; each response is scored by the one that the router picks. What each kind takes: "
+        "docs/reward-models.md. `cost` is a price a call.",
+        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair. A small alpha "
+        "explores little, as a short run has to.",
+        "payoff": "What the router learns from: this arm's order of the responses. It judges no prompt itself.",
+        "eval": "This arm takes no part in the training. At the end it says how often the response after training is "
+        "better than the one before.",
     }
     lines = [
         "# Made by `reward-router init`. What it will take: reward-router "
@@ -164,35 +220,25 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         "# Every key and its default: docs/configuration.md.",
     ]
     for name, section in tree.items():
-        lines += [
-            "",
-            f"# {comments[name]}",
-            yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True).rstrip(),
-        ]
+        text = yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True).rstrip()
+        lines += ["", *_comment(comments[name]), text]
     if "arms" not in tree:
         lines += [
             "",
-            "# No arms are named: the seven packaged ones judge (length, "
-            "grammar, relevance ...). Yours, for example:",
+            *_comment(
+                "No arms are named: the seven packaged ones judge (length, grammar, relevance ...). Yours, for example:"
+            ),
         ]
         lines += [
             "# arms:",
             "#   - {name: mine, kind: classifier, model: path/or/hub-name}",
-            "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
+            "#   - {name: rules, kind: python, path: my_arm:Judge}",
         ]
-    payoff = (
-        "# payoff: probe, because the data has answers: does the arm put right answers above wrong "
-        "ones? (docs/training.md)"
-        if gold
-        else "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy. An `answer` column and "
-        "data.answer_kind\n# make it probe; {name: python, path: "
-        "my_payoff.py:score} is a function of yours."
-    )
-    lines += ["", payoff]
+    if "payoff" not in tree:
+        lines += ["", *_comment(PROBE if gold else NEG_LOSS)]
     if gold and tree["data"]["source"] != EMBEDDED:
-        lines.append(
-            "# eval: 20 % of the prompts are held out and measured before and after. eval: {data: "
-            "null} trains on all of them."
+        lines += _comment(
+            "eval: 20 % of the prompts are held out and measured before and after. eval: {data: null} trains on all of them."
         )
     lines += [
         "",
@@ -200,6 +246,22 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         "# train: {batches_per_iteration: 40, batch_prompts: 16, lr: 2e-4}",
     ]
     return lines
+
+
+PROBE = (
+    "payoff: probe, because the data has answers: does the arm put right answers above wrong ones? A prompt teaches the "
+    "router only where some of its responses are right and some wrong (docs/choosing.md)."
+)
+NEG_LOSS = (
+    "payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy, not arms that are right. "
+    "Better: an `answer` column and data.answer_kind; {arm: NAME}, a strong judge among the arms; or {name: python, path: "
+    "my_payoff:score}, a function of yours (docs/choosing.md)."
+)
+
+
+def _comment(text: str) -> list[str]:
+    """A comment of YAML in lines of at most 100 columns."""
+    return [f"# {line}" for line in textwrap.wrap(text, WIDE - 2, break_long_words=False)]
 
 
 def _data_comment(tree: dict[str, Any], found: Found) -> str:
@@ -210,7 +272,7 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
         )
     kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
     answers = (
-        f"answers compared as {found.answer_kind}"
+        f"{found.answers} of the first {found.prompts} have answers, compared as {found.answer_kind}"
         if found.answer_kind
         else "no answers, so no gold"
     )

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
-from reward_router.facts import gold, tone
+from reward_router.facts import gold, tone, win_rate
 from reward_router.progress import Table, duration, literal
 from reward_router.rundir import RunDir
 from reward_router.strict_json import finite
@@ -76,11 +76,11 @@ def _head(run: RunDir, records: list[Json]) -> list[str]:
         import json
 
         summary = finite(json.loads(run.summary.read_text(encoding="utf-8")))
-        told = gold(summary)
+        told = f"gold {gold(summary)}" if gold(summary) else win_rate(summary)
         mark = {"better": "▲", "worse": "▼", "neither": "■"}.get(tone(summary), "")
         return [
             f"{run.path.name}: finished after {done} steps, {duration(spent)}",
-            f"{mark} gold {told}" if told else "",
+            f"{mark} {told}" if told else "",
         ]
     lines = [f"{run.path.name}: step {done}{known}, {duration(spent)} of work so far"]
     if records and records[-1].get("look"):

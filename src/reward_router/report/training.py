@@ -11,7 +11,7 @@ from typing import Any
 from reward_router.changes import told
 from reward_router.errors import RunError
 from reward_router.facts import TRUE, cause, facts, same_calls, tone, win_rate
-from reward_router.headline import headline_gold
+from reward_router.headline import headline_gold, headline_win_rate
 from reward_router.progress import duration
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -90,7 +90,9 @@ def render(evidence: Evidence) -> str:
         f"<nav>{nav}</nav>",
     ]
     body += _side_by_side([_section(*section) for section in there])
-    body.append("<h2>More</h2>")
+    body.append('<h2 class="screen">More</h2>')
+    # paper has no folded details, and its reader needs the words all the same
+    body.append(f'<section class="paper"><h2>Words</h2>{_words()}</section>')
     body += [
         f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text
     ]
@@ -247,6 +249,14 @@ def _tiles(s: Json) -> str:
         tiles.append(
             (f"{points(gold['diff'])} pp", f"change of gold{', 95 % ' + span if span else ''}")
         )
+    won = headline_win_rate(s)
+    if won:
+        tiles.append(
+            (
+                percent(won["rate"]),
+                f"of prompts: {s['win_rate']['arm']} likes the response after training better (win rate)",
+            )
+        )
     of = (
         f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take"
         if s["n_arms"] > 1
@@ -265,9 +275,17 @@ def _lead(evidence: Evidence) -> str:
     model = _at(c, "policy", "model")
     loss = _at(c, "train", "loss")
     steps = f"{s['steps']} of {s.get('planned_steps')}" if evidence.running else f"{s['steps']}"
+    models = f"{s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''} (arms)"
+    trained = (
+        f"The policy, the language model that is trained, is {model}. It was trained by {loss} for {steps} steps "
+        f"on the verdicts of {models}."
+    )
+    if evidence.ensemble or s.get("committee") or s["n_arms"] == 1:
+        return f"{trained} Who judges: {s['router']}; unit of routing {s['unit']}; payoff {s['payoff']}."
+    each = UNITS.get(s["unit"], s["unit"])
     return (
-        f"Policy {model}, trained by {loss} for {steps} steps on the verdicts of {s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''}; router {s['router']}, "
-        f"unit of routing {s['unit']}, payoff {s['payoff']}"
+        f"{trained} A router ({s['router']}) chose which of them judges each {each}, and learned from the payoff "
+        f"({s['payoff']}), a number from 0 to 1 for each decision."
     )
 
 

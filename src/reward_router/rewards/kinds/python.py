@@ -23,6 +23,9 @@ def load_python(path: str, **options: Any) -> RewardModel:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise InputError(f"path {path!r} is no import path; write package.module:Class")
+    if module_name.endswith(".py"):
+        module = module_name.removesuffix(".py").replace("/", ".")
+        raise InputError(f"path {path!r} names a file; write the module, {module}:{name}")
     target = _imported(path, module_name, name)
     is_factory = callable(target) and not isinstance(target, RewardModel)
     if inspect.isclass(target) or is_factory:

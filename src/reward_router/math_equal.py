@@ -45,9 +45,7 @@ class _Asked:
         check_package("comparing mathematics")
         command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
-        )
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self._owner = os.getpid()
         if not self._read():
             self._end()
@@ -72,9 +70,7 @@ class _Asked:
             return self._read()
         except BrokenPipeError:
             return ""
-        except (
-            BaseException
-        ):  # interrupted between question and answer: the answer must not meet the next question
+        except BaseException:  # interrupted between question and answer: the answer must not meet the next question
             self._end()
             raise
 
@@ -130,9 +126,7 @@ def _compared(question: dict[str, Any], parse: Any, verify: Any) -> bool | str:
         gold = parse(question["gold"], parsing_timeout=None)
         if not gold or (question["number"] and not getattr(gold[0], "is_number", False)):
             return "unreadable"
-        return bool(
-            verify(gold, parse(question["given"], parsing_timeout=None), timeout_seconds=None)
-        )
+        return bool(verify(gold, parse(question["given"], parsing_timeout=None), timeout_seconds=None))
     except MemoryError:
         return False
 
@@ -144,6 +138,4 @@ def _limit(seconds: int) -> None:
         import signal
 
         signal.alarm(seconds)
-        resource.setrlimit(
-            resource.RLIMIT_AS, (GIB << 30, resource.getrlimit(resource.RLIMIT_AS)[1])
-        )
+        resource.setrlimit(resource.RLIMIT_AS, (GIB << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -23,9 +23,7 @@ def needs(module: str, packages: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InputError(
-            f"{module} is not installed: pip install --no-deps {packages} ({error})"
-        ) from error
+        raise InputError(f"{module} is not installed: pip install --no-deps {packages} ({error})") from error
 
 
 class Quire:
@@ -56,20 +54,16 @@ class Quire:
         """The score of one response; the prompt is not read."""
         tokens = [word for word, *_ in self._spans(response)]
         starts = range(0, len(tokens), self.window_words)
-        values = [
-            value
-            for start in starts
-            for value in self._keep_logps(tokens[start : start + self.window_words])
-        ]
+        values = [value for start in starts for value in self._keep_logps(tokens[start : start + self.window_words])]
         return float(np.mean(values)) if values else math.nan
 
     def _keep_logps(self, tokens: Sequence[str]) -> list[float]:
         """log softmax of $KEEP at the first piece of each word that the window holds."""
         encoded = self._tokenizer.encode(tokens, is_pretokenized=True)
         ids = np.array([encoded.ids[: self.max_tokens]], dtype=np.int64)
-        logits_TV = self._session.run(
-            None, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        )[0][0].astype(np.float64)
+        logits_TV = self._session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0].astype(
+            np.float64
+        )
         top = logits_TV.max(axis=1, keepdims=True)
         keep_T = logits_TV[:, self._keep] - top[:, 0] - np.log(np.exp(logits_TV - top).sum(axis=1))
         first: dict[int, float] = {}

@@ -52,18 +52,14 @@ class Searcher:
         script = Path(__file__).with_name("regex_child.py")
         command = [sys.executable, "-I", "-S", str(script)]
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
-        )
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self._owner = os.getpid()
 
     def _exchange(self, line: str) -> str:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
             return ""
-        clock = (
-            None if hasattr(signal, "setitimer") else threading.Timer(self.seconds, process.kill)
-        )
+        clock = None if hasattr(signal, "setitimer") else threading.Timer(self.seconds, process.kill)
         try:
             if clock is not None:
                 clock.start()
@@ -72,9 +68,7 @@ class Searcher:
             return process.stdout.readline()
         except BrokenPipeError:
             return ""
-        except (
-            BaseException
-        ):  # interrupted between question and answer: the answer must not meet the next question
+        except BaseException:  # interrupted between question and answer: the answer must not meet the next question
             self._end()
             raise
         finally:

@@ -1,8 +1,9 @@
 """Chat messages as people write them, as the one form that templates read: role, content as text, tool calls.
 
-Taken: a list of messages, one message alone, both also as JSON text; ``role``/``content`` or ``from``/``value``; content as parts
-of text; the roles of other projects (human, gpt, model, developer, ...). A part that is no text is refused by name: an arm would
-read a hole in its place. Left out: reasoning kept beside the content.
+Taken: a list of messages, one message alone, both also as JSON text; ``role``/``content`` or
+``from``/``value``; content as parts of text; the roles of other projects (human, gpt, model,
+developer, ...). A part that is no text is refused by name: an arm would read a hole in its place.
+Left out: reasoning kept beside the content.
 """
 
 import json
@@ -51,7 +52,8 @@ class Unreadable(ValueError):
 class Reply(str):
     """A response as text, with the ``message`` it was: an arm with a chat template renders that one.
 
-    Its text is the content and, behind it, the tool calls as JSON: what an arm without a template reads.
+    Its text is the content and, behind it, the tool calls as JSON: what an arm without a template
+    reads.
     """
 
     message: Message

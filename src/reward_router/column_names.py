@@ -1,7 +1,7 @@
 """Reaching a data set's columns by our names, and filling prompt templates from them.
 
-A mapping goes from our name to the data's column; a path such as ``conversation.0.content`` reaches into objects and lists.
-Every error names the place, the column and the columns there are.
+A mapping goes from our name to the data's column; a path such as ``conversation.0.content`` reaches
+into objects and lists. Every error names the place, the column and the columns there are.
 """
 
 import difflib

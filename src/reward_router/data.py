@@ -1,7 +1,8 @@
 """Prompts and preferences as records, from files or the Hub, with column mapping and a prompt template.
 
-A prompt is text or a list of messages; a single user message becomes its text. The forms that are read are listed in
-``docs/data.md``; any other column is reached by mapping. A row that cannot be read is left out, counted and named.
+A prompt is text or a list of messages; a single user message becomes its text. The forms that are
+read are listed in ``docs/data.md``; any other column is reached by mapping. A row that cannot be
+read is left out, counted and named.
 """
 
 import hashlib
@@ -69,14 +70,16 @@ def load_prompts(
 ) -> list[PromptRecord]:
     """Prompts of a file or a Hub data set, in order: JSON lines, a JSON array, CSV, each also gzipped, or Parquet.
 
-    ``columns`` maps our names (id, prompt, category, answer) to the data's; a path such as ``conversation.0.content`` reaches
-    into lists and objects. ``template`` is a text with ``{column}`` fields (ours or the data's; ``{{`` is a brace); a list
-    fills in as lettered choices, one a line. Of a multi-turn prompt it wraps the last user turn. ``split`` as in `read_rows`,
-    and ``NAME#A:B`` keeps the rows whose prompt hashes into percent A to B: a stable random split, a prompt never on both
-    sides. ``categories`` keeps these only; ``limit`` then keeps the first so many. Ids not given are hashes of the prompt.
-    A row that cannot be read is left out: a `DataWarning` names the first and counts them, or ``tally`` where it is given.
-    Raises InputError where more than half of the rows cannot be read (naming file, line and the columns there are), for an
-    empty result or an id given twice. O(rows).
+    ``columns`` maps our names (id, prompt, category, answer) to the data's; a path such as
+    ``conversation.0.content`` reaches into lists and objects. ``template`` is a text with
+    ``{column}`` fields (ours or the data's; ``{{`` is a brace); a list fills in as lettered
+    choices, one a line. Of a multi-turn prompt it wraps the last user turn. ``split`` as in
+    `read_rows`, and ``NAME#A:B`` keeps the rows whose prompt hashes into percent A to B: a stable
+    random split, a prompt never on both sides. ``categories`` keeps these only; ``limit`` then
+    keeps the first so many. Ids not given are hashes of the prompt. A row that cannot be read is
+    left out: a `DataWarning` names the first and counts them, or ``tally`` where it is given.
+    Raises InputError where more than half of the rows cannot be read (naming file, line and the
+    columns there are), for an empty result or an id given twice. O(rows).
     """
     mapping = check_mapping(columns, ("id", "prompt", "category", "answer"))
     fields = template_fields(template)
@@ -114,12 +117,14 @@ def load_preferences(
 ) -> list[PreferenceRecord]:
     """Preference pairs {prompt, chosen, rejected, source?, category?, id?}, from the same places as `load_prompts`.
 
-    The forms of `reward_router.preferences` are recognised by their columns. ``chosen`` and ``rejected`` are texts or message
-    lists that end in one assistant turn. Without a prompt column the prompt is what both have in common at their start (TRL's
-    implicit prompt). A list of texts is several responses: every chosen is paired with every rejected. ``preference`` names the
-    column that says which is better: labels, an index, or signed numbers (below 0 ``chosen`` is the better one, above 0
-    ``rejected``, 0 is a tie); where its numbers leave open which of these, ``COLUMN:index0``, ``:index1``, ``:first`` or ``:signed``
-    says it. Ties and pairs of identical responses are left out and counted. Options and errors as in `load_prompts`. O(rows).
+    The forms of `reward_router.preferences` are recognised by their columns. ``chosen`` and
+    ``rejected`` are texts or message lists that end in one assistant turn. Without a prompt column
+    the prompt is what both have in common at their start (TRL's implicit prompt). A list of texts
+    is several responses: every chosen is paired with every rejected. ``preference`` names the
+    column that says which is better: labels, an index, or signed numbers (below 0 ``chosen`` is the
+    better one, above 0 ``rejected``, 0 is a tie); where its numbers leave open which of these,
+    ``COLUMN:index0``, ``:index1``, ``:first`` or ``:signed`` says it. Ties and pairs of identical
+    responses are left out and counted. Options and errors as in `load_prompts`. O(rows).
     """
     mapping = check_mapping(columns, ("id", "prompt", "chosen", "rejected", "source", "category"))
     numbers: dict[str, Numbers] = {}

@@ -1,7 +1,8 @@
 """Reading the final answer out of a response and grading it: numbers, yes or no, choice letters, mathematics, exact text.
 
-The paper's prompt asks for "Final answer:..."; where a response has that marker only what follows its last occurrence counts,
-elsewhere the rule of the kind reads the whole text. An unreadable answer is None and wrong, never an error. Left out: units.
+The paper's prompt asks for "Final answer:..."; where a response has that marker only what follows
+its last occurrence counts, elsewhere the rule of the kind reads the whole text. An unreadable
+answer is None and wrong, never an error. Left out: units.
 """
 
 import re
@@ -28,9 +29,10 @@ _LEFT, _RIGHT = " \t\r\n*_`\"'$:", " \t\r\n*_`\"'$."
 def extract_answer(kind: str, text: str) -> str | None:
     """The answer of ``kind`` in ``text``, in the one spelling in which answers are compared; None where there is none.
 
-    ``number``: the first number after the marker (after the last ``=`` of its line), else the last of the text, as a reduced
-    fraction; ``1,250.0``, ``$5`` and ``1/2`` are read. ``yes_no``: yes or no (true and false count). ``letter``: A to J, without
-    a marker only as ``(B)``, ``B.`` or at the end. ``math``: what the last ``\\boxed`` holds, else the text after the marker.
+    ``number``: the first number after the marker (after the last ``=`` of its line), else the last
+    of the text, as a reduced fraction; ``1,250.0``, ``$5`` and ``1/2`` are read. ``yes_no``: yes or
+    no (true and false count). ``letter``: A to J, without a marker only as ``(B)``, ``B.`` or at
+    the end. ``math``: what the last ``\\boxed`` holds, else the text after the marker.
     ``exact``: that text, case and outer marks folded. InputError for another kind. O(len(text)).
 
     >>> extract_answer("number", "12 eggs at $3 make 36. Final answer: $36.00"), extract_answer("letter", "So it is (C).")
@@ -42,8 +44,9 @@ def extract_answer(kind: str, text: str) -> str | None:
 def grade(kind: str, response: str, answer: str) -> bool:
     """Whether the response's answer equals ``answer``, both read by `extract_answer`; a bare index is a ``letter`` too.
 
-    Numbers compare exactly. ``math`` also accepts what math-verify proves equal, and needs that package.
-    InputError where ``answer`` itself holds no answer of the kind: the data is wrong, not the response. O(len(response)).
+    Numbers compare exactly. ``math`` also accepts what math-verify proves equal, and needs that
+    package. InputError where ``answer`` itself holds no answer of the kind: the data is wrong, not
+    the response. O(len(response)).
 
     >>> grade("number", "Final answer: 1,200", "#### 1200"), grade("yes_no", "Final answer: No.", "true")
     (True, False)

@@ -1,8 +1,9 @@
 """Which of two responses is the better one: labels in the spellings that data sets use, read as a, b or tie.
 
-A text says it by itself (``A>B``, ``model_a``, ``[[A]]``, ``tie``). A number does not: 1 is the second response where numbers
-count from 0, the first where they count from 1, and a preference for the second where its sign is meant. `Numbers` looks at all
-numbers of a column before it says which; what stays open is refused.
+A text says it by itself (``A>B``, ``model_a``, ``[[A]]``, ``tie``). A number does not: 1 is the
+second response where numbers count from 0, the first where they count from 1, and a preference for
+the second where its sign is meant. `Numbers` looks at all numbers of a column before it says which;
+what stays open is refused.
 """
 
 import math

@@ -1,10 +1,12 @@
 """Preference pairs from one prompt's scored responses: strict, distinct, seeded, never across prompts (LASER, step 3).
 
-Also when two scores are too close to call: a threshold in each arm's own units, because 0.1 of one arm's raw score is
-decisive and of another's nothing (the authors of BayesianRouter use 0.1 for all).
+Also when two scores are too close to call: a threshold in each arm's own units, because 0.1 of one
+arm's raw score is decisive and of another's nothing (the authors of BayesianRouter use 0.1 for
+all).
 
-And what becomes of a response that the token limit cut, which no arm is asked about: a policy that is trained towards one is
-trained without an end (TRL's ``missing_eos_penalty`` and ``mask_truncated_completions`` are there for the same reason).
+And what becomes of a response that the token limit cut, which no arm is asked about: a policy that
+is trained towards one is trained without an end (TRL's ``missing_eos_penalty`` and
+``mask_truncated_completions`` are there for the same reason).
 """
 
 from bisect import insort
@@ -32,12 +34,13 @@ def form_pairs(
 ) -> list[tuple[int, int]]:
     """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``.
 
-    ``pick``: drawn without replacement (``random``), or those with the widest gaps (``widest``), of which one that a cut response
-    loses is wider than any between finished ones.
-    NaN scores (the arm abstained) and pairs of identical texts are left out; the same two texts are paired once, whichever wins.
-    ``allowed_NN`` (winner, loser) leaves out what somebody does not trust. ``finished_N``: False where the token limit cut a
-    response (None: nowhere); ``truncated`` says what becomes of those (`beats`). An empty list means that all responses tie: the
-    prompt teaches nothing and the router is not updated. O(N^2).
+    ``pick``: drawn without replacement (``random``), or those with the widest gaps (``widest``), of
+    which one that a cut response loses is wider than any between finished ones. NaN scores (the arm
+    abstained) and pairs of identical texts are left out; the same two texts are paired once,
+    whichever wins. ``allowed_NN`` (winner, loser) leaves out what somebody does not trust.
+    ``finished_N``: False where the token limit cut a response (None: nowhere); ``truncated`` says
+    what becomes of those (`beats`). An empty list means that all responses tie: the prompt teaches
+    nothing and the router is not updated. O(N^2).
 
     >>> form_pairs(np.array([1.0, 2.0]), ["a", "b"], 10, np.random.default_rng(0))
     [(1, 0)]
@@ -85,8 +88,9 @@ def beats(
 ) -> NDArray[np.bool_]:
     """(N, N) whether the first response is preferred to the second: its score is higher by more than ``margin``.
 
-    With ``truncated`` lose a finished response is preferred to every cut one, also where the arm abstained on either, and of
-    two cut ones neither is. With drop nothing is preferred to a cut one either. O(N^2).
+    With ``truncated`` lose a finished response is preferred to every cut one, also where the arm
+    abstained on either, and of two cut ones neither is. With drop nothing is preferred to a cut one
+    either. O(N^2).
 
     >>> beats([1.0, 5.0, 9.0], finished_N=[True, False, False]).astype(int).tolist()
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
@@ -117,10 +121,12 @@ def rewards_with_truncation(
 ) -> Float:
     """Scores as rewards for a trainer that takes numbers instead of pairs (GRPO, RLOO, PPO), cut responses below the rest.
 
-    ``scores_BN``: one arm's scores of N responses to each of B prompts, NaN where it abstained (and stays so for finished ones).
-    ``finished_BN``: bool, False where the token limit cut the response. lose: every cut response gets the lowest score of its
-    prompt's finished ones less ``gap`` (None: the spread of its scores, 1 where they are all equal), so that cut ones are equal to
-    each other; where none is finished, the lowest score of all takes the place. drop: NaN. keep: unchanged. O(B N).
+    ``scores_BN``: one arm's scores of N responses to each of B prompts, NaN where it abstained (and
+    stays so for finished ones).
+    ``finished_BN``: bool, False where the token limit cut the response. lose: every cut response
+    gets the lowest score of its prompt's finished ones less ``gap`` (None: the spread of its
+    scores, 1 where they are all equal), so that cut ones are equal to each other; where none is
+    finished, the lowest score of all takes the place. drop: NaN. keep: unchanged. O(B N).
 
     >>> rewards_with_truncation([[1.0, 3.0, 9.0], [2.0, 2.0, 4.0]], [[True, True, False], [True, True, False]]).tolist()
     [[1.0, 3.0, -7.0], [2.0, 2.0, 0.0]]
@@ -145,8 +151,9 @@ def rewards_with_truncation(
 class GapScale:
     """Per arm the running median of |score gap| over the pairs it did not tie exactly: the unit of its tie threshold.
 
-    The median moves little with one wild score, and leaving exact ties out keeps it above 0 for arms that tie often. It holds
-    no state of its own making: the same gaps in any order give the same scale, so it is rebuilt from recorded calls.
+    The median moves little with one wild score, and leaving exact ties out keeps it above 0 for
+    arms that tie often. It holds no state of its own making: the same gaps in any order give the
+    same scale, so it is rebuilt from recorded calls.
 
     >>> scale = GapScale(warmup=3)
     >>> scale.learn([("a", 4.0), ("a", 0.0), ("a", 1.0)]), scale.threshold("a", 0.1)

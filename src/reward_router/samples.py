@@ -1,10 +1,12 @@
 """What the policy answered to held-out prompts, before training and after: ``samples.jsonl`` of a run's directory.
 
-One line a response: ``when`` (before, after), ``kind`` (the gold it was measured for), ``id``, ``category``, ``prompt``, ``sample``,
-``response``, ``gold`` (1 right, 0 wrong, null unknown), ``finished``, and where the router chose among the samples (``eval.best_of``)
-the ``arm`` it named and that arm's ``score``. The responses were generated for the measurement anyway: this costs no call. Before
-and after share their random numbers, so that two lines that differ do so by the policy. Where the base model was kept there is
-nothing after it. The size is held-out prompts times samples times two.
+One line a response: ``when`` (before, after), ``kind`` (the gold it was measured for), ``id``,
+``category``, ``prompt``, ``sample``, ``response``, ``gold`` (1 right, 0 wrong, null unknown),
+``finished``, and where the router chose among the samples (``eval.best_of``) the ``arm`` it named
+and that arm's ``score``. The responses were generated for the measurement anyway: this costs no
+call. Before and after share their random numbers, so that two lines that differ do so by the
+policy. Where the base model was kept there is nothing after it. The size is held-out prompts times
+samples times two.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Scores that are made once: an arm is asked about a response it has not scored, and what it said is kept in a folder.
 
-One append-only file an arm, named by what the arm is, with lines [hash of prompt and response, score]; an interrupted command
-goes on where it stopped. It stands where a `RewardPool` stands, so a judge does not know the difference. Failures are not kept.
+One append-only file an arm, named by what the arm is, with lines [hash of prompt and response,
+score]; an interrupted command goes on where it stopped. It stands where a `RewardPool` stands, so a
+judge does not know the difference. Failures are not kept.
 """
 
 import hashlib
@@ -27,8 +28,8 @@ CHUNK = 16  # prompts between two writes
 class ScoreBook(RewardPool):
     """A pool that remembers. ``made``: by arm, the responses scored by this process; ``spent``: its seconds of scoring.
 
-    ``folder``: where scores are kept; None: in memory. An arm that is not among ``specs`` (the verifier) is kept in memory.
-    ``tick`` is told how many responses were scored, or found.
+    ``folder``: where scores are kept; None: in memory. An arm that is not among ``specs`` (the
+    verifier) is kept in memory. ``tick`` is told how many responses were scored, or found.
     """
 
     def __init__(

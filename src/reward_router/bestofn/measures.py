@@ -1,7 +1,8 @@
 """How right one response is, in [0, 1], against what the data says is right: token F1, ROUGE-L, exact match.
 
-F1 and exact match read text as SQuAD's evaluation does: lower case, no punctuation, no articles, words between spaces. With
-several reference answers the best counts. Left out: stemming, synonyms, languages written without spaces.
+F1 and exact match read text as SQuAD's evaluation does: lower case, no punctuation, no articles,
+words between spaces. With several reference answers the best counts. Left out: stemming, synonyms,
+languages written without spaces.
 """
 
 import json

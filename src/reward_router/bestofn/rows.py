@@ -1,8 +1,9 @@
 """Prompts with n responses each and their gold, read from a file, and which of them are learned from.
 
-A row is {prompt, responses: [...], answer?, golds?: [...], category?, id?, split?}. Gold of a response is, by ``measure``:
-its number in ``golds``, else the verdict of ``data.answer_kind`` on ``answer``, else the rule of the embedded prompt; or F1,
-ROUGE-L or exact match with ``answer``. NaN where there is none of these.
+A row is {prompt, responses: [...], answer?, golds?: [...], category?, id?, split?}. Gold of a
+response is, by ``measure``: its number in ``golds``, else the verdict of ``data.answer_kind`` on
+``answer``, else the rule of the embedded prompt; or F1, ROUGE-L or exact match with ``answer``. NaN
+where there is none of these.
 """
 
 import json
@@ -37,8 +38,8 @@ _OURS = ("responses", "golds", "split")
 class Item(Example):
     """A prompt with its ``responses`` and their ``gold_N`` in [0, 1], NaN unknown.
 
-    ``cut``: whether responses that the token limit cut may be chosen (``pairs.truncated``). ``side``: train or test where the
-    data says it.
+    ``cut``: whether responses that the token limit cut may be chosen (``pairs.truncated``).
+    ``side``: train or test where the data says it.
     """
 
     responses: tuple[str, ...] = ()
@@ -76,8 +77,9 @@ class Sides:
 def read_responses(source: str, config: Config, side: str | None = None) -> list[Item]:
     """The rows of a file (or Hub data set) of responses, in order. O(rows).
 
-    ``data.columns`` maps our names to the file's. InputError for no rows, an id given twice, fewer than two responses, and golds
-    that are not one number in [0, 1] (or null) a response; each names the row.
+    ``data.columns`` maps our names to the file's. InputError for no rows, an id given twice, fewer
+    than two responses, and golds that are not one number in [0, 1] (or null) a response; each names
+    the row.
     """
     data, columns = config.data, config.data.columns
     asked = {ours: theirs for ours, theirs in columns.items() if ours not in _OURS}

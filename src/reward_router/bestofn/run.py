@@ -1,8 +1,9 @@
 """``bestofn`` from end to end: responses, scores, learning on one part of the prompts, choosing for the other, the table.
 
-LASER's best-of-n setting (section 3.3): the bandit learns without training the language model, and is frozen and greedy
-at test. One call a response; the comparison with every arm is asked for on top and its cost is said. Left out: mixing
-responses of several prompts, and new samples where none is good.
+LASER's best-of-n setting (section 3.3): the bandit learns without training the language model, and
+is frozen and greedy at test. One call a response; the comparison with every arm is asked for on top
+and its cost is said. Left out: mixing responses of several prompts, and new samples where none is
+good.
 """
 
 import importlib.util
@@ -83,9 +84,11 @@ def bestofn(
 ) -> dict[str, Any]:
     """Choose the best response to every test prompt; writes ``out`` (JSONL) and returns what ``json_out`` holds.
 
-    ``seeds``: runs of the router, from ``config.seed`` on; ``out`` is the first one's. ``limit``: prompts on each side, at most.
-    ``compared``: score everything with every arm, for the table. Scores and samples are kept beside ``out``: the same
-    command again goes on where it was stopped. InputError for bad input, before anything is asked.
+    ``seeds``: runs of the router, from ``config.seed`` on; ``out`` is the first one's. ``limit``:
+    prompts on each side, at most.
+    ``compared``: score everything with every arm, for the table. Scores and samples are kept beside
+    ``out``: the same command again goes on where it was stopped. InputError for bad input, before
+    anything is asked.
     """
     console = console or plain_console(quiet=True)
     if run is not None and files.given:

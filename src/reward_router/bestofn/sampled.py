@@ -1,7 +1,8 @@
 """Prompts with n responses each from the policy itself, kept in a folder, and the policy's own loss on a response.
 
-The prompts are those of ``train``: ``data`` to learn from and ``eval.data`` to choose for; with ``split`` given, ``data`` alone,
-divided by it. Samples are the base policy's, or those of a finished run's adapter.
+The prompts are those of ``train``: ``data`` to learn from and ``eval.data`` to choose for; with
+``split`` given, ``data`` alone, divided by it. Samples are the base policy's, or those of a
+finished run's adapter.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """What each way of judging would have chosen, with intervals over prompts and seeds, and the differences to the best single arm.
 
-Every arm scores every response once; all rows are read off that one table of scores. A row's gold is that of the responses it
-puts first, their mean where several share the first place, so no row gains or loses by the order of the responses.
+Every arm scores every response once; all rows are read off that one table of scores. A row's gold
+is that of the responses it puts first, their mean where several share the first place, so no row
+gains or loses by the order of the responses.
 """
 
 from collections.abc import Mapping, Sequence

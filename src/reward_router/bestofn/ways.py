@@ -1,7 +1,8 @@
 """How the responses of a prompt are judged, learned from and chosen among: by one routed arm, or by the committee.
 
-Learning is one pass over the train prompts in keyed order, a batch at a time: route, judge, pay. Choosing is one step over
-the test prompts with the router frozen and greedy; the committee then asks as it learned to and learns no more.
+Learning is one pass over the train prompts in keyed order, a batch at a time: route, judge, pay.
+Choosing is one step over the test prompts with the router frozen and greedy; the committee then
+asks as it learned to and learns no more.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +42,8 @@ Loss = Callable[[Sequence[Prompt], Sequence[str]], list[float]]
 class Chosen:
     """What came of choosing: per prompt the index of the best response, who judged, the scores, and the gold of that choice.
 
-    ``gold_B`` counts the mean of the responses that share the best score; the index is drawn among them.
+    ``gold_B`` counts the mean of the responses that share the best score; the index is drawn among
+    them.
     """
 
     ids: list[str]

@@ -16,8 +16,8 @@ class Broken(str):
 class Tally:
     """What became of the rows of one source.
 
-    ``read`` rows were looked at; ``lost`` of them cannot be used; ``identical`` pairs hold one response twice and ``ties`` have no
-    better one: those two are left out and are no loss.
+    ``read`` rows were looked at; ``lost`` of them cannot be used; ``identical`` pairs hold one
+    response twice and ``ties`` have no better one: those two are left out and are no loss.
     """
 
     def __init__(self, source: str) -> None:

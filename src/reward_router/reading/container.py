@@ -1,7 +1,8 @@
 """What kind of file this is, told by its content: the ending says nothing.
 
-Recognised: gzip around anything, Parquet, SQLite (our ledger), JSON lines, JSON documents (an array, objects written over several
-lines, a table of columns) and CSV; text in UTF-8, UTF-16 or UTF-32 with a byte order mark. What is not read is named.
+Recognised: gzip around anything, Parquet, SQLite (our ledger), JSON lines, JSON documents (an
+array, objects written over several lines, a table of columns) and CSV; text in UTF-8, UTF-16 or
+UTF-32 with a byte order mark. What is not read is named.
 """
 
 import gzip

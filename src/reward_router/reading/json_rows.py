@@ -27,8 +27,9 @@ _SHOWN = 60
 class Decoder:
     """JSON text to values: (text, place) -> (value, place after it).
 
-    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two values. ``quick`` does not, and the last
-    value counts; it reads what follows the first `CHECKED` rows, since a writer that repeats keys does it from the start.
+    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two
+    values. ``quick`` does not, and the last value counts; it reads what follows the first `CHECKED`
+    rows, since a writer that repeats keys does it from the start.
     """
 
     def __init__(self) -> None:

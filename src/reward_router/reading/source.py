@@ -28,11 +28,13 @@ def read_rows(
 ) -> Iterator[Placed]:
     """Rows of ``source`` as (place, row), in order and lazily; a row that cannot be read is a `Broken`.
 
-    ``source`` is a file (JSON lines, a JSON array, CSV, each also gzipped, or Parquet: told by content), or the name of a Hub data
-    set (``config_name`` its configuration). ``split`` is the Hub's (its slices work: ``train[:6750]``, ``test+validation``); of a
-    file it keeps the rows whose ``split`` column has that name (slices and sums work too, percents do not); without that column all
-    are ``train``; None keeps all rows of a file. ``label`` is what places call the file. Raises InputError: missing or unreadable
-    file, unknown data set or split. O(rows), one row in memory of JSON lines, JSON arrays and CSV, one batch of Parquet.
+    ``source`` is a file (JSON lines, a JSON array, CSV, each also gzipped, or Parquet: told by
+    content), or the name of a Hub data set (``config_name`` its configuration). ``split`` is the
+    Hub's (its slices work: ``train[:6750]``, ``test+validation``); of a file it keeps the rows
+    whose ``split`` column has that name (slices and sums work too, percents do not); without that
+    column all are ``train``; None keeps all rows of a file. ``label`` is what places call the file.
+    Raises InputError: missing or unreadable file, unknown data set or split. O(rows), one row in
+    memory of JSON lines, JSON arrays and CSV, one batch of Parquet.
     """
     path, name = Path(source), label or source
     if not path.exists() and is_hub_name(source):

@@ -1,8 +1,9 @@
 """What an arm returned, as numbers: anything that holds real numbers in the right shape is taken, all else is named.
 
-Arms are other people's code. They return tensors in bfloat16, with gradients, on a GPU; lists of tensors, generators, arrays of any
-numeric type. All of these are numbers and are read as float64. Texts, complex numbers, mappings and wrong shapes are no scores: where
-only some rows are wrong, only those rows fail. ``None`` in the place of one score is an abstention (NaN), as in TRL.
+Arms are other people's code. They return tensors in bfloat16, with gradients, on a GPU; lists of
+tensors, generators, arrays of any numeric type. All of these are numbers and are read as float64.
+Texts, complex numbers, mappings and wrong shapes are no scores: where only some rows are wrong,
+only those rows fail. ``None`` in the place of one score is an abstention (NaN), as in TRL.
 """
 
 import math

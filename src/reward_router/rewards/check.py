@@ -1,7 +1,8 @@
 """Every arm on a labelled sample before a run: does it judge, on what scale, how right, how fast, at what price?
 
-A row is a preference pair {prompt, chosen, rejected, category?}. Accuracy counts a tie as half a hit and leaves out rows on
-which the arm abstained; its interval is Wilson's at 95 %. Leaves out calibration and agreement between arms.
+A row is a preference pair {prompt, chosen, rejected, category?}. Accuracy counts a tie as half a
+hit and leaves out rows on which the arm abstained; its interval is Wilson's at 95 %. Leaves out
+calibration and agreement between arms.
 """
 
 import math
@@ -26,12 +27,16 @@ _Z95 = 1.959963984540054
 class ArmCheck:
     """One arm's line of the table.
 
-    ``accuracy`` in [0, 1] with its interval, NaN without judged pairs; ``by_category`` accuracy per category; ``ties`` and
-    ``abstained`` are shares of all pairs; ``quantiles`` of the scores at 5, 25, 50, 75, 95 %; ``seconds_per_call`` wall time
-    after loading; ``price`` of the whole sample (cost times calls); ``longer`` the share of untied judgements that favour
-    the longer response (0.5: no taste for length); ``drift`` the shift of the median since the baseline, in baseline
-    interquartile ranges (None without baseline); ``failed`` pairs that the arm could not answer though it answered others, ``error``
-    why (the first of them, or of all), ``refused`` whether it cannot be had as it is configured; ``remarks`` what the arm measured of itself (a judge's position bias) and what should be known of what is served; ``template`` the first pair as the model reads it ('' where it reads text).
+    ``accuracy`` in [0, 1] with its interval, NaN without judged pairs; ``by_category`` accuracy per
+    category; ``ties`` and ``abstained`` are shares of all pairs; ``quantiles`` of the scores at 5,
+    25, 50, 75, 95 %; ``seconds_per_call`` wall time after loading; ``price`` of the whole sample
+    (cost times calls); ``longer`` the share of untied judgements that favour the longer response
+    (0.5: no taste for length); ``drift`` the shift of the median since the baseline, in baseline
+    interquartile ranges (None without baseline); ``failed`` pairs that the arm could not answer
+    though it answered others, ``error`` why (the first of them, or of all), ``refused`` whether it
+    cannot be had as it is configured; ``remarks`` what the arm measured of itself (a judge's
+    position bias) and what should be known of what is served; ``template`` the first pair as the
+    model reads it ('' where it reads text).
     """
 
     arm: str
@@ -65,9 +70,9 @@ def check_arms(
 ) -> list[ArmCheck]:
     """Score both responses of every pair with every arm (all of the pool's where ``arms`` is None): 2 calls a pair and arm.
 
-    ``costs`` is the price of one call by arm (default 1); ``baseline`` the ``quantiles`` of an earlier check by arm. An arm
-    that fails has its ``error`` and NaN figures; the others are checked all the same. InputError for no rows, or a row
-    without prompt, chosen and rejected.
+    ``costs`` is the price of one call by arm (default 1); ``baseline`` the ``quantiles`` of an
+    earlier check by arm. An arm that fails has its ``error`` and NaN figures; the others are
+    checked all the same. InputError for no rows, or a row without prompt, chosen and rejected.
 
     >>> from reward_router.rewards.spec import ArmSpec
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})

@@ -1,7 +1,8 @@
 """The arms of the embedded default: real reward models that need no GPU and no model hub.
 
-Six or seven arms of four kinds, each good at something else and most of them bad at something: that is what there is to
-learn. Three are small learned reward models, each from preference data of its own domain, as people have them.
+Six or seven arms of four kinds, each good at something else and most of them bad at something: that
+is what there is to learn. Three are small learned reward models, each from preference data of its
+own domain, as people have them.
 """
 
 import importlib.util

@@ -1,7 +1,7 @@
 """What an arm is, as one short hash: kept scores go by it, and a prior names the arms it was learned with.
 
-It says the same on every machine: what lies in a folder counts by its content, not by its place. An arm's name and cost do not
-count.
+It says the same on every machine: what lies in a folder counts by its content, not by its place. An
+arm's name and cost do not count.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """What tells an arm from another of the same name: its weights, and the code that makes its scores.
 
-Scores kept by ``fit-prior`` and ``bestofn`` go by it, and a run that is resumed compares it with what the run began with. No time stamp counts:
-a copy is the same arm. Left out: files that an arm's code opens by itself, unless an option of the arm names them.
+Scores kept by ``fit-prior`` and ``bestofn`` go by it, and a run that is resumed compares it with
+what the run began with. No time stamp counts: a copy is the same arm. Left out: files that an arm's
+code opens by itself, unless an option of the arm names them.
 """
 
 import ast
@@ -39,7 +40,8 @@ _THEIRS = ("site-packages", "dist-packages")
 def weights_identity(name: str) -> str:
     """A model's weights, tokenizer and template as one text: a Hub commit, or a hash over a directory's files. O(files).
 
-    A packaged model counts by the file it is made from: its conversion is another with another version of the converter.
+    A packaged model counts by the file it is made from: its conversion is another with another
+    version of the converter.
     """
     if (made_from := packaged_source(name)) is not None:
         return file_identity(made_from)
@@ -72,8 +74,8 @@ def file_identity(path: Path) -> str:
 def code_identity(spec: ArmSpec) -> str | None:
     """A hash of the code that makes an arm's scores, and of the files that its options name.
 
-    A kind says itself what that is; one that says nothing goes by its module. None for an arm of weights alone, and for
-    one that needs gold: its scores depend on the data.
+    A kind says itself what that is; one that says nothing goes by its module. None for an arm of
+    weights alone, and for one that needs gold: its scores depend on the data.
     """
     kind = ARMS[spec.kind]
     if kind.code is not None:

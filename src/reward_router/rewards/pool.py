@@ -1,9 +1,10 @@
 """All arms of a run behind one door: loaded when first asked, few at a time, failures returned as data.
 
-An arm is foreign code: whatever it raises (``sys.exit`` too), returns in the wrong shape or takes too long over becomes a
-`ScoreResult` that says so, never a score; where it can answer other rows, only the rows that it cannot answer fail. What a person asks
-for (KeyboardInterrupt) passes through. Leaves out: the fallback (the loop's), and stopping a thread that overran (Python cannot): its
-arm stays busy until it returns.
+An arm is foreign code: whatever it raises (``sys.exit`` too), returns in the wrong shape or takes
+too long over becomes a `ScoreResult` that says so, never a score; where it can answer other rows,
+only the rows that it cannot answer fail. What a person asks for (KeyboardInterrupt) passes through.
+Leaves out: the fallback (the loop's), and stopping a thread that overran (Python cannot): its arm
+stays busy until it returns.
 """
 
 import gc
@@ -36,9 +37,10 @@ from reward_router.types import RewardModel
 class RewardPool:
     """Named arms; at most ``resident`` loaded models at a time, the least recently used leaves.
 
-    Arms on the same model and dtype share one copy of its weights. ``specs`` by name; ``models`` adds reward models that
-    exist already; ``loads`` counts model loads so far. ``timeout`` is in seconds of scoring per request, loading excluded.
-    InputError for a spec that cannot be right; models are loaded at the first request (`load` asks for it earlier).
+    Arms on the same model and dtype share one copy of its weights. ``specs`` by name; ``models``
+    adds reward models that exist already; ``loads`` counts model loads so far. ``timeout`` is in
+    seconds of scoring per request, loading excluded. InputError for a spec that cannot be right;
+    models are loaded at the first request (`load` asks for it earlier).
 
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
     >>> pool.score("short", ["Say hi."], [["hi", "hello there"]]).scores_BN.tolist()

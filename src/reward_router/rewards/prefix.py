@@ -1,14 +1,16 @@
 """Per-token log-probabilities of many continuations of few prompts, the prompt computed once.
 
-A prompt of P tokens with N continuations of T tokens costs P + N T token-forwards instead of N (P + T): the prompt runs
-once with a key/value cache, the cache is copied to its N rows, and only the continuations run on it. Prompts are padded
-on the left and continuations on the right, so that the attended tokens of a row are contiguous; positions are given
-explicitly and padding is known by its mask, never by token id (EOS may be the pad token). The output head runs on the
-positions that are asked for, a slice at a time, so a (rows, T, vocabulary) tensor never exists.
+A prompt of P tokens with N continuations of T tokens costs P + N T token-forwards instead of N (P +
+T): the prompt runs once with a key/value cache, the cache is copied to its N rows, and only the
+continuations run on it. Prompts are padded on the left and continuations on the right, so that the
+attended tokens of a row are contiguous; positions are given explicitly and padding is known by its
+mask, never by token id (EOS may be the pad token). The output head runs on the positions that are
+asked for, a slice at a time, so a (rows, T, vocabulary) tensor never exists.
 
-Which of this a model supports is measured on a probe when the first continuation arrives: a model whose logits are not
-its output embedding applied to its last state (Gemma's soft cap) is asked for logits, and a model without a plain
-key/value cache (state-space and hybrid models) is scored row by row, prompt included. Leaves out sharing between prompts.
+Which of this a model supports is measured on a probe when the first continuation arrives: a model
+whose logits are not its output embedding applied to its last state (Gemma's soft cap) is asked for
+logits, and a model without a plain key/value cache (state-space and hybrid models) is scored row by
+row, prompt included. Leaves out sharing between prompts.
 """
 
 from collections.abc import Sequence
@@ -36,9 +38,10 @@ class Abilities:
 class TokenScorer:
     """log p(token | what stands before it) under one causal language model.
 
-    ``batch_tokens`` bounds the padded positions held at once, copies of the prompt included; ``head_tokens`` the positions
-    that go through the output head together. ``token_forwards`` counts the positions run through the model so far, padding
-    included; ``share=False`` scores every continuation with its own copy of the prompt (the reference for tests).
+    ``batch_tokens`` bounds the padded positions held at once, copies of the prompt included;
+    ``head_tokens`` the positions that go through the output head together. ``token_forwards``
+    counts the positions run through the model so far, padding included; ``share=False`` scores
+    every continuation with its own copy of the prompt (the reference for tests).
     """
 
     def __init__(
@@ -65,9 +68,9 @@ class TokenScorer:
     ) -> list[list[Float]]:
         """One float64 array a continuation, one natural log-probability a token; an empty continuation gives an empty array.
 
-        ``prompts`` are token ids, at least one each; ``continuations[i]`` belong to ``prompts[i]``. Deterministic for the
-        same call; between different batchings equal to 1e-5 in float32, 0.05 in bfloat16. Cost: sum of P + sum of T
-        token-forwards plus padding.
+        ``prompts`` are token ids, at least one each; ``continuations[i]`` belong to ``prompts[i]``.
+        Deterministic for the same call; between different batchings equal to 1e-5 in float32, 0.05
+        in bfloat16. Cost: sum of P + sum of T token-forwards plus padding.
         """
         out: list[list[Float]] = [[np.zeros(len(c)) for c in row] for row in continuations]
         asked = [i for i, row in enumerate(continuations) if any(len(c) for c in row)]
@@ -237,7 +240,8 @@ class TokenScorer:
 def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     """Indices grouped by width, widest first, so that rows times the widest of a group stays within ``limit``.
 
-    A row wider than the limit goes alone. Every index appears once; equal widths keep their order. O(n log n).
+    A row wider than the limit goes alone. Every index appears once; equal widths keep their order.
+    O(n log n).
 
     >>> batches([3, 9, 4, 4], limit=10)
     [[1], [2, 3], [0]]

@@ -1,8 +1,9 @@
 """One request to an arm and what came of it: de-duplication on the way in, checks on the way out, a row at a time where it fails.
 
-What an arm raises or returns for one prompt (a row) is that row's failure: the request is split in halves and asked again, until the
-rows that fail stand alone. Splitting is bounded: `MOST_REQUESTS` in all, and an arm that answers nothing at all is given up
-after one descent to a single row and `SPREAD` more rows.
+What an arm raises or returns for one prompt (a row) is that row's failure: the request is split in
+halves and asked again, until the rows that fail stand alone. Splitting is bounded: `MOST_REQUESTS`
+in all, and an arm that answers nothing at all is given up after one descent to a single row and
+`SPREAD` more rows.
 """
 
 import json
@@ -31,14 +32,16 @@ SPREAD = 5
 class ScoreResult:
     """What came of asking one arm: scores, or why there are none.
 
-    ``scores_BN`` is NaN where the arm abstained or a row is shorter than the longest; ``mask_BN`` is True where a response
-    exists. ``status`` is ok, failed or timeout; unless ok, every score is NaN and ``error`` says why. ``row_errors`` says by row
-    why the arm could not answer that prompt though it answered others. ``refused``: the arm cannot be had at all as it is
-    configured (bad input). ``seconds`` is wall time of scoring, ``load_seconds`` of loading before it. ``n_calls`` counts responses
-    asked for (the unit of cost), ``n_unique`` those that were computed after de-duplication. ``seconds_BN`` and ``price_BN`` are
-    what each response took and cost where the arm measures it (NaN: it does not; a repeated response has them once), also where
-    it failed. ``notices`` are sentences for whoever runs this; ``stops``: the run must not go on with this arm; ``away``: nobody
-    answered where it asks.
+    ``scores_BN`` is NaN where the arm abstained or a row is shorter than the longest; ``mask_BN``
+    is True where a response exists. ``status`` is ok, failed or timeout; unless ok, every score is
+    NaN and ``error`` says why. ``row_errors`` says by row why the arm could not answer that prompt
+    though it answered others. ``refused``: the arm cannot be had at all as it is configured (bad
+    input). ``seconds`` is wall time of scoring, ``load_seconds`` of loading before it. ``n_calls``
+    counts responses asked for (the unit of cost), ``n_unique`` those that were computed after
+    de-duplication. ``seconds_BN`` and ``price_BN`` are what each response took and cost where the
+    arm measures it (NaN: it does not; a repeated response has them once), also where it failed.
+    ``notices`` are sentences for whoever runs this; ``stops``: the run must not go on with this
+    arm; ``away``: nobody answered where it asks.
     """
 
     arm: str
@@ -131,7 +134,8 @@ class Request:
     def run(self, model: RewardModel, ragged: bool) -> Scored:
         """The arm's scores of the distinct responses, and the rows that failed.
 
-        A model that needs equal rows is asked once per row length. One that keeps a bill is asked once: its requests cost money.
+        A model that needs equal rows is asked once per row length. One that keeps a bill is asked
+        once: its requests cost money.
         """
         if isinstance(model, Metered):
             return self._metered(model)

@@ -17,10 +17,11 @@ from reward_router.types import RewardModel
 class ArmSpec:
     """One reward model, as written in a configuration.
 
-    ``kind`` is a name of the table or ``package.module:Class``; ``model`` a name for `reward_router.rewards.loading` (kinds
-    with weights only; some have a default), ``options`` the kind's own, ``cost`` the price of one call in the run's own
-    unit. Options of every kind: ``noise`` (standard deviation added to the scores) and ``noise_seed``; of kinds with
-    weights: ``dtype`` and ``trust_remote_code``.
+    ``kind`` is a name of the table or ``package.module:Class``; ``model`` a name for
+    `reward_router.rewards.loading` (kinds with weights only; some have a default), ``options`` the
+    kind's own, ``cost`` the price of one call in the run's own unit. Options of every kind:
+    ``noise`` (standard deviation added to the scores) and ``noise_seed``; of kinds with weights:
+    ``dtype`` and ``trust_remote_code``.
     """
 
     name: str
@@ -112,8 +113,8 @@ def build(
 ) -> RewardModel:
     """The reward model of a spec, on what `load` returned for its source (loaded now where None is given).
 
-    ``gold``: the known prompts, for kinds that need them. InputError for an unknown kind or option, or a model or package
-    that is not there.
+    ``gold``: the known prompts, for kinds that need them. InputError for an unknown kind or option,
+    or a model or package that is not there.
 
     >>> build(ArmSpec("brief", "metric", options={"metric": "length"})).score(["x"], [["one two"]]).tolist()
     [[-2.0]]

@@ -1,7 +1,7 @@
 """From text to a reward model's own tokens: its chat template, its end-of-sequence, its limits.
 
-A prompt is a string (one user message) or a list of chat messages; every reward model renders it with the template that it
-was trained on, never with the policy's.
+A prompt is a string (one user message) or a list of chat messages; every reward model renders it
+with the template that it was trained on, never with the policy's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,8 @@ def render(
 ) -> str:
     """The chat as the model's text; ``generate`` opens the assistant's turn. InputError where the template refuses it.
 
-    Tool calls are written as the template writes them; where it knows none, they stand in the content as JSON text.
+    Tool calls are written as the template writes them; where it knows none, they stand in the
+    content as JSON text.
     """
     from jinja2 import TemplateError
 
@@ -137,9 +138,9 @@ def response_tokens(
 ) -> list[list[int]]:
     """Token ids of each response as it stands after the prompt, EOS appended.
 
-    Tokenized in place, because some tokenizers (SentencePiece) put a space before text that stands alone; where prompt and
-    response merge over the boundary, the response is tokenized alone, as a policy that generates would have produced it.
-    Cost O(N (prompt + response)) characters.
+    Tokenized in place, because some tokenizers (SentencePiece) put a space before text that stands
+    alone; where prompt and response merge over the boundary, the response is tokenized alone, as a
+    policy that generates would have produced it. Cost O(N (prompt + response)) characters.
     """
     if tokenizer.eos_token_id is None:
         raise InputError(

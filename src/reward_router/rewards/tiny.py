@@ -1,6 +1,7 @@
 """A language model small enough for tests: byte-level tokenizer, two Llama layers, no download, no files.
 
-Leaves out any language ability: the weights are random. Code written for real models runs on it in milliseconds.
+Leaves out any language ability: the weights are random. Code written for real models runs on it in
+milliseconds.
 """
 
 from typing import Any
@@ -47,7 +48,8 @@ def tiny_llama(
 ) -> tuple[Any, Any]:
     """A random Llama (about 91 000 weights at the defaults) and its tokenizer; float32, CPU, eval mode.
 
-    The weights depend on ``seed`` only; torch's global generator is left as it was. Cost O(weights), 10 ms.
+    The weights depend on ``seed`` only; torch's global generator is left as it was. Cost
+    O(weights), 10 ms.
 
     >>> model, tokenizer = tiny_llama(seed=1)
     >>> model.config.vocab_size == len(tokenizer)

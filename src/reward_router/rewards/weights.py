@@ -1,8 +1,10 @@
 """A checkpoint against the model that is built from it: weights that a file lacks are never made up.
 
-transformers fills what a checkpoint does not hold with random numbers and a warning. Here that is bad input: the missing tensors are
-named. Tied weights are not missing, and a reward head that another project saved under its own name (TRL's ``v_head``, ``value_head``)
-is read. The same check runs on a skeleton without memory (``meta``), so that a dry run can make it. Leaves out quantised checkpoints.
+transformers fills what a checkpoint does not hold with random numbers and a warning. Here that is
+bad input: the missing tensors are named. Tied weights are not missing, and a reward head that
+another project saved under its own name (TRL's ``v_head``, ``value_head``) is read. The same check
+runs on a skeleton without memory (``meta``), so that a dry run can make it. Leaves out quantised
+checkpoints.
 """
 
 import math
@@ -39,7 +41,8 @@ def load_whole(
 ) -> Any:
     """The model of a checkpoint, every weight of it from the checkpoint; ``meta``: its skeleton, which takes no memory.
 
-    InputError where weights are missing or of another shape, where the checkpoint was saved for another head, or cannot be read.
+    InputError where weights are missing or of another shape, where the checkpoint was saved for
+    another head, or cannot be read.
     """
     import transformers
 
@@ -82,7 +85,8 @@ def check_finite(name: str, model: Any) -> None:
 def reward_head_in_float32(model: Any, path: str) -> None:
     """Let a classifier's head multiply in float32 whatever the model's dtype; its weights are read again where that is finer.
 
-    In bfloat16 200 responses of one prompt had 56 distinct scores; a gap between two responses is smaller than that grid.
+    In bfloat16 200 responses of one prompt had 56 distinct scores; a gap between two responses is
+    smaller than that grid.
     """
     import torch
 

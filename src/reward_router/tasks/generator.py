@@ -1,8 +1,9 @@
 """Deterministic instructions whose answers rules can verify, split by content.
 
-Every instruction is made from one content item (a fact, a pair of numbers, a topic with its words, a sentence) and a
-phrasing. The item's hash alone decides its split and its phrasing, so no item of one split occurs in another, in any
-category, and adding items moves none that exist. A task's id is its category and the hash of its prompt.
+Every instruction is made from one content item (a fact, a pair of numbers, a topic with its words,
+a sentence) and a phrasing. The item's hash alone decides its split and its phrasing, so no item of
+one split occurs in another, in any category, and adding items moves none that exist. A task's id is
+its category and the hash of its prompt.
 
 Leaves out: phrasings are shared between splits, so the splits test new content, not new wordings.
 """
@@ -34,8 +35,8 @@ TITLE_WORDS = 15
 class Task:
     """One instruction and the rule that verifies a response to it.
 
-    `id` is stable over releases that keep the prompt; `answer` is the canonical answer where there is one; `check` is
-    JSON-serialisable data for `verify_check`.
+    `id` is stable over releases that keep the prompt; `answer` is the canonical answer where there
+    is one; `check` is JSON-serialisable data for `verify_check`.
     """
 
     id: str
@@ -60,7 +61,8 @@ def _pick(options: Sequence[T], purpose: str, item: str) -> T:
 def split_of(item: str) -> Split:
     """The split a content item belongs to, by its hash alone: 40 % train, 20 % fit, 20 % dev, 20 % test.
 
-    ``fit`` is what reward models and priors are learned from, so that no run trains on prompts whose truth they have seen.
+    ``fit`` is what reward models and priors are learned from, so that no run trains on prompts
+    whose truth they have seen.
     """
     place = _hash("split", item)
     if place < 0.4:
@@ -240,8 +242,9 @@ def _pool(category: str, split: Split) -> list[Task]:
 def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
     """The first `n` tasks of a split (all for None), categories taking turns in the order of `CATEGORIES`.
 
-    `seed` chooses the order inside each category, and so which tasks the first `n` are; never a task's text, id or split.
-    Raises `InputError` for an unknown split or an `n` outside 1 .. the size of the split. O(size of the split).
+    `seed` chooses the order inside each category, and so which tasks the first `n` are; never a
+    task's text, id or split. Raises `InputError` for an unknown split or an `n` outside 1 .. the
+    size of the split. O(size of the split).
 
     >>> [task.category for task in generate("train", n=2)]
     ['facts', 'sums']

@@ -1,13 +1,14 @@
 """Rules that decide from the text alone whether a response does what its task asks.
 
-A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie beside its prompt in a data file and be
-verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction. Every rule is pure, has no dependencies and
-costs O(len(response)).
+A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie beside its prompt in
+a data file and be verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction.
+Every rule is pure, has no dependencies and costs O(len(response)).
 
-A response cut off by the token limit passes only what no continuation could undo: words it contains, a digit, a minimum
-length. Rules see text only, so what a continuation could undo is checked with `complete` (the text ends like a finished
-sentence), a closing mark, or a word limit that a cut response exceeds; `last_number` takes the text as it stands. What this
-leaves out: whether prose is good, true or grammatical; a check is the stated property and nothing else.
+A response cut off by the token limit passes only what no continuation could undo: words it
+contains, a digit, a minimum length. Rules see text only, so what a continuation could undo is
+checked with `complete` (the text ends like a finished sentence), a closing mark, or a word limit
+that a cut response exceeds; `last_number` takes the text as it stands. What this leaves out:
+whether prose is good, true or grammatical; a check is the stated property and nothing else.
 """
 
 import re
@@ -139,8 +140,8 @@ RULES: dict[str, Callable[..., bool]] = {
 def verify_check(check: Check, response: str) -> bool:
     """Whether a response passes a check given as data.
 
-    An empty response passes nothing. Raises `InputError` for an unknown kind or wrong arguments, naming what is allowed.
-    O(len(response)) for each rule in the check.
+    An empty response passes nothing. Raises `InputError` for an unknown kind or wrong arguments,
+    naming what is allowed. O(len(response)) for each rule in the check.
 
     >>> verify_check({"kind": "last_number", "value": 59}, "34 + 25 = 59.")
     True

@@ -1,9 +1,10 @@
 """A trained preference model as reward model: one logit of a sequence classifier over prompt and response.
 
-Where a decoder's configuration names a pad token, its own rule (the last token that is not the pad token) pools, and rows
-are padded on the right; where it names none, rows are padded on the left, the last place is every row's last token, and
-positions are given. Either way a row in a batch scores as it does alone. Encoders (with a [CLS] token and no chat
-template) get prompt and response as a text pair.
+Where a decoder's configuration names a pad token, its own rule (the last token that is not the pad
+token) pools, and rows are padded on the right; where it names none, rows are padded on the left,
+the last place is every row's last token, and positions are given. Either way a row in a batch
+scores as it does alone. Encoders (with a [CLS] token and no chat template) get prompt and response
+as a text pair.
 """
 
 import inspect
@@ -140,11 +141,12 @@ def _output(result: Any, many: bool) -> Any:
 class Classifier:
     """One output of ``AutoModelForSequenceClassification``, higher is better: its only one, or the one that ``logit`` names.
 
-    ``logit``: index or label of an output; ``logits``: {index or label: weight}, a weighted sum. A model with several outputs is
-    refused without either. Models with their own code may return ``score``, ``rewards``, ``logits``, a tensor or a tuple.
+    ``logit``: index or label of an output; ``logits``: {index or label: weight}, a weighted sum. A
+    model with several outputs is refused without either. Models with their own code may return
+    ``score``, ``rewards``, ``logits``, a tensor or a tuple.
 
-    ``batch_tokens`` bounds padded positions per forward; a conversation over ``max_length`` tokens is abstained from (NaN).
-    Equal conversations are computed once. Deterministic for the same call.
+    ``batch_tokens`` bounds padded positions per forward; a conversation over ``max_length`` tokens
+    is abstained from (NaN). Equal conversations are computed once. Deterministic for the same call.
     """
 
     def __init__(

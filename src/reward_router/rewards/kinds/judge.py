@@ -1,11 +1,13 @@
 """A language model as judge, behind any OpenAI-compatible chat endpoint: it scores, compares, or ranks a whole group.
 
-    pointwise   one request a response: a score, several criteria, or the expected score under the model's own probabilities
-    pairwise    two requests a pair of responses, one in each order; where the two disagree, the pair is a tie
-    listwise    one request a prompt with all its responses, in an order drawn by their hash
+    pointwise   one request a response: a score, several criteria, or the expected score under the
+    model's own probabilities pairwise    two requests a pair of responses, one in each order; where
+    the two disagree, the pair is a tie listwise    one request a prompt with all its responses, in
+    an order drawn by their hash
 
-What a judge says outside the form it was asked for is a failure, never a score; its tokens are on the bill all the same. Scores of
-pairwise and listwise judges compare the responses of one prompt with each other and say nothing across prompts.
+What a judge says outside the form it was asked for is a failure, never a score; its tokens are on
+the bill all the same. Scores of pairwise and listwise judges compare the responses of one prompt
+with each other and say nothing across prompts.
 
 Left out: images, tools, several turns with the judge.
 """

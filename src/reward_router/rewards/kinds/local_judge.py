@@ -2,8 +2,9 @@
 
     score = log P(yes | question) - log P(no | question)
 
-summed over the spellings of either word as the answer's first token. Several questions of one model are several arms; they share its
-weights. A response that does not fit the model's context is abstained from. One forward pass a response, nothing is generated.
+summed over the spellings of either word as the answer's first token. Several questions of one model
+are several arms; they share its weights. A response that does not fit the model's context is
+abstained from. One forward pass a response, nothing is generated.
 
 Left out: pairs and lists of responses (small models follow their order more than their content).
 """

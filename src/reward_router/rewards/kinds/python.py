@@ -14,8 +14,9 @@ from reward_router.types import RewardModel
 def load_python(path: str, **options: Any) -> RewardModel:
     """The object at ``package.module:name``; a class or function is called with ``options`` first.
 
-    The current directory is importable meanwhile. The result must have ``score(prompts, responses)``; InputError says what
-    is wrong otherwise. What the constructor raises is not caught.
+    The current directory is importable meanwhile. The result must have ``score(prompts,
+    responses)``; InputError says what is wrong otherwise. What the constructor raises is not
+    caught.
 
     >>> load_python("reward_router.rewards.metric:Metric", metric="readability").score(["x"], [["A cat."]]).shape
     (1, 1)

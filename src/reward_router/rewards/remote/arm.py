@@ -1,7 +1,7 @@
 """An arm behind an endpoint: its questions are asked once each, and every response has its score, its error and its bill.
 
-A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean (`Plan`); cache, canaries,
-prices and failures are the same for all and live here.
+A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean
+(`Plan`); cache, canaries, prices and failures are the same for all and live here.
 """
 
 import json
@@ -34,8 +34,8 @@ class Unreadable(ValueError):
 class Question:
     """One request: its ``body``, the ``cells`` (prompt, response) it is about, and how its answer is read.
 
-    ``read`` turns the JSON of an answer into what the kind combines (JSON again: it is cached), or raises `Unreadable`. The cells share
-    its bill evenly.
+    ``read`` turns the JSON of an answer into what the kind combines (JSON again: it is cached), or
+    raises `Unreadable`. The cells share its bill evenly.
     """
 
     body: Any = field(repr=False)

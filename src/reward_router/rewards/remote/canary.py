@@ -1,8 +1,9 @@
 """What is served at an endpoint, told by six fixed responses (canaries) that are scored at load and now and then.
 
-An endpoint's model can change under a run: another template, dtype, backend or version, a sigmoid where raw scores were. Its
-canaries then score otherwise. The baseline is kept in the cache directory, so that a change between two runs is seen as well.
-Scores are compared up to the endpoint's own noise: where one differs, the canaries are scored again before anything is said.
+An endpoint's model can change under a run: another template, dtype, backend or version, a sigmoid
+where raw scores were. Its canaries then score otherwise. The baseline is kept in the cache
+directory, so that a change between two runs is seen as well. Scores are compared up to the
+endpoint's own noise: where one differs, the canaries are scored again before anything is said.
 """
 
 import hashlib

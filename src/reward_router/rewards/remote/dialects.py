@@ -1,7 +1,8 @@
 """How reward model servers are asked and what they answer, as read in their sources (versions at each class).
 
-A dialect turns texts into one request body and an answer into scores. What it is given: ``Text`` items, each a prompt, a response and, where
-the dialect needs it, both rendered as one text. Every dialect asks for raw scores where the server knows the difference.
+A dialect turns texts into one request body and an answer into scores. What it is given: ``Text``
+items, each a prompt, a response and, where the dialect needs it, both rendered as one text. Every
+dialect asks for raw scores where the server knows the difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,8 @@ class Dialect(Protocol):
 class VllmClassify:
     """vLLM ``POST /classify`` (0.33.0). ``use_activation: false`` because its default is a sigmoid for one label and a softmax for more.
 
-    Chat messages go one conversation a request, so that the server renders its own model's template; rendered texts go in batches.
+    Chat messages go one conversation a request, so that the server renders its own model's
+    template; rendered texts go in batches.
     """
 
     choice: Choice
@@ -246,8 +248,9 @@ class Slime:
 class Generic:
     """Any other server: ``request`` is the body with places, ``answer`` the path to the score.
 
-    Places of one text: ``{prompt}``, ``{response}``, ``{text}``, ``{messages}``. Where the template has ``{prompts}``, ``{responses}``,
-    ``{texts}`` or ``{conversations}``, a request holds up to 32 texts and the path leads to a list. ``{model}`` is the arm's model.
+    Places of one text: ``{prompt}``, ``{response}``, ``{text}``, ``{messages}``. Where the template
+    has ``{prompts}``, ``{responses}``, ``{texts}`` or ``{conversations}``, a request holds up to 32
+    texts and the path leads to a list. ``{model}`` is the arm's model.
     """
 
     choice: Choice

@@ -1,7 +1,8 @@
 """Answers that were paid for once: in memory, or in a file that outlives the run.
 
-A key is a hash over the served model's fingerprint, the address and the whole request, so an answer of another model, another
-template or another prompt is never taken. Only readable answers are kept: a failure is asked again.
+A key is a hash over the served model's fingerprint, the address and the whole request, so an answer
+of another model, another template or another prompt is never taken. Only readable answers are kept:
+a failure is asked again.
 """
 
 import hashlib

@@ -1,8 +1,10 @@
 """The one policy of all remote arms: how many requests at once and a minute, how long one may take, what is tried again.
 
-Tried again are answers 408, 429 and 5xx alone, after a pause that doubles and is drawn from [half, whole] (or what Retry-After says).
-A request that timed out or found nobody is not: the arm rests instead (`reward_router.ledger.breaker`). While it does not answer it
-is given ``patience`` seconds instead of ``timeout`` (or twice what its slowest answer took), so that asking whether it is back costs little.
+Tried again are answers 408, 429 and 5xx alone, after a pause that doubles and is drawn from [half,
+whole] (or what Retry-After says). A request that timed out or found nobody is not: the arm rests
+instead (`reward_router.ledger.breaker`). While it does not answer it is given ``patience`` seconds
+instead of ``timeout`` (or twice what its slowest answer took), so that asking whether it is back
+costs little.
 """
 
 import asyncio
@@ -27,12 +29,14 @@ MINUTE = 60.0
 class CallPolicy:
     """What a remote arm may do. Written as the option ``calls: {timeout: 30, rpm: 500}``.
 
-    ``timeout``: seconds one request may take. ``patience``: the same while the arm has not answered since its last timeout
-    (twice its slowest answer where that is more).
-    ``concurrency``: requests at once. ``rpm``, ``tpm``: requests and tokens a minute (None: no limit), each arm's own: arms at
-    one provider share out what it allows. ``retries``: further tries after 429 and 5xx. ``cache``: whether answers are kept in
-    memory, or the file they are kept in. ``canaries``: after how many scored responses the canaries are scored again (0: never).
-    ``on_drift``: what happens where they come out otherwise. ``ca``: a file of certificates to trust.
+    ``timeout``: seconds one request may take. ``patience``: the same while the arm has not answered
+    since its last timeout (twice its slowest answer where that is more).
+    ``concurrency``: requests at once. ``rpm``, ``tpm``: requests and tokens a minute (None: no
+    limit), each arm's own: arms at one provider share out what it allows. ``retries``: further
+    tries after 429 and 5xx. ``cache``: whether answers are kept in memory, or the file they are
+    kept in. ``canaries``: after how many scored responses the canaries are scored again (0: never).
+    ``on_drift``: what happens where they come out otherwise. ``ca``: a file of certificates to
+    trust.
     """
 
     timeout: float = 60.0

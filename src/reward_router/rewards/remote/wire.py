@@ -1,6 +1,7 @@
 """Requests to one endpoint: asynchronous inside, a plain function outside. Whatever goes wrong is told, with the URL and what came back.
 
-One thread with an event loop serves an endpoint; `post_all` hands it a batch and waits. httpx is imported when the first request is made.
+One thread with an event loop serves an endpoint; `post_all` hands it a batch and waits. httpx is
+imported when the first request is made.
 """
 
 import asyncio
@@ -36,8 +37,8 @@ _DIVIDES = frozenset({400, 413, 422})
 class Reply:
     """What came of one request: ``value`` (JSON) or ``error``.
 
-    ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and ``tokens_out`` as the server counts
-    them, else reckoned from the letters.
+    ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and
+    ``tokens_out`` as the server counts them, else reckoned from the letters.
     """
 
     value: Any = field(default=None, repr=False)
@@ -115,8 +116,8 @@ class Wire:
     def _client(self) -> "httpx.AsyncClient":
         """A client that holds one connection, of those that are free; a new one where none is.
 
-        One client for all connections would look through all of them at every request, twice, with a system call each: at 64
-        connections that takes 6 ms of processor time a request.
+        One client for all connections would look through all of them at every request, twice, with
+        a system call each: at 64 connections that takes 6 ms of processor time a request.
         """
         if self._free:
             return self._free.pop()

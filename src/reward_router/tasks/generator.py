@@ -59,8 +59,9 @@ def _pick(options: Sequence[T], purpose: str, item: str) -> T:
 
 
 def split_of(item: str) -> Split:
-    """The split a content item belongs to, by its hash alone: 40 % train, 20 % fit, 20 % dev, 20 % test.
+    """The split that a content item belongs to, by its hash alone.
 
+    40 % are train, and 20 % each are fit, dev and test.
     ``fit`` is what reward models and priors are learned from, so that no run trains on prompts
     whose truth they have seen.
     """
@@ -151,7 +152,8 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
     "number": (
         "Write one sentence about {topic} that contains a number in digits.",
         "Describe {topic} in a sentence with at least one number, written in digits.",
-        "Tell me a small story about {topic} in one or two sentences. Use a number in digits, such as 7.",
+        "Tell me a small story about {topic} in one or two sentences. "
+        "Use a number in digits, such as 7.",
     ),
     "title": (
         "Write a title for an article about {topic}. Use title case.",
@@ -196,13 +198,17 @@ def _about_topics(category: str, split: Split) -> Iterator[Task]:
 _VERB = re.compile(r"\[([^|\]]+)\|([^\]]+)\]")
 _SMALL = frozenset(
     words(
-        "the a an my our his her two on of in to from for with by and at after before near over into under"
+        "the a an my our his her two on of in to from for with by and at "
+        "after before near over into under"
     )
 )
 
 
 def _kept_words(sentence: str) -> list[str]:
-    """The first and the last content word of a sentence with its verbs taken out: what a rewriting must keep."""
+    """The first and the last content word of a sentence, its verbs left out.
+
+    These are what a rewriting must keep.
+    """
     content = [word for word in words(_VERB.sub("", sentence)) if word.lower() not in _SMALL]
     return [content[0], content[-1]]
 
@@ -240,8 +246,9 @@ def _pool(category: str, split: Split) -> list[Task]:
 
 
 def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
-    """The first `n` tasks of a split (all for None), categories taking turns in the order of `CATEGORIES`.
+    """The first `n` tasks of a split (all for None).
 
+    Categories take turns in the order of `CATEGORIES`.
     `seed` chooses the order inside each category, and so which tasks the first `n` are; never a
     task's text, id or split. Raises `InputError` for an unknown split or an `n` outside 1 .. the
     size of the split. O(size of the split).
@@ -262,5 +269,8 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
 
 
 def verify(task: Task, response: str) -> bool:
-    """Whether a response does what its task asks: `verify_check` of the task's check. O(len(response))."""
+    """Whether a response does what its task asks, by `verify_check` of the task's check.
+
+    O(len(response)).
+    """
     return verify_check(task.check, response)

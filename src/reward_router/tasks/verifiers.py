@@ -105,12 +105,19 @@ def _has_digit(text: str) -> bool:
 
 
 def _title_case(text: str) -> bool:
-    """Every word starts with a capital letter or a digit; after the first, articles and short prepositions need not."""
-    found = words(text)
-    return bool(found) and all(
-        word[0].isupper() or word[0].isdigit() or (place > 0 and word in _TITLE_SMALL)
-        for place, word in enumerate(found)
-    )
+    """Every word starts with a capital letter or a digit.
+
+    After the first word, articles and short prepositions need not.
+    """
+    title = words(text)
+    if not title:
+        return False
+
+    def is_capital(word: str) -> bool:
+        return word[0].isupper() or word[0].isdigit()
+
+    first, *rest = title
+    return is_capital(first) and all(is_capital(word) or word in _TITLE_SMALL for word in rest)
 
 
 def _one_line(text: str) -> bool:

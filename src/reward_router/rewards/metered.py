@@ -1,4 +1,4 @@
-"""What an arm that runs elsewhere says beside its scores: why single rows failed, and what each response cost.
+"""What an arm that runs elsewhere says beside its scores: failures by row, and what each cost.
 
 Such an arm is asked once: its requests cost money and time, so nothing is asked again in halves as
 a local arm is.
@@ -22,7 +22,8 @@ class ArmFailed(RuntimeError):
     def __init__(self, message: str, *, away: bool = False, divides: bool = False) -> None:
         """``message`` holds no secret."""
         super().__init__(message)
-        self.away, self.divides = away, divides
+        self.away = away
+        self.divides = divides
 
 
 class ArmStops(ArmFailed):
@@ -56,13 +57,19 @@ class Metered(Protocol):
     groupwise: bool
 
     def score_with_bill(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Answer:
-        """B prompts with up to N responses each. It raises nothing but programming errors: failures are in the answer."""
+        """Scores of B prompts with up to N responses each.
+
+        It raises nothing but programming errors: failures are in the answer.
+        """
         ...
 
 
 @runtime_checkable
 class Served(Protocol):
-    """A reward model behind an endpoint: what is served there now can be told from what was served there before."""
+    """A reward model behind an endpoint.
+
+    What is served there now can be told from what was served there before.
+    """
 
     def served(self) -> str:
         """A fingerprint of the served model; `ArmFailed` where nobody answers."""

@@ -32,7 +32,8 @@ class NotScores(ValueError):
 def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
     """(``rows``, ``width``) scores of an arm's answer, and why single rows of it are none.
 
-    Those rows are NaN. `NotScores` where the whole answer has another form: no row of it can be told from the others.
+    Those rows are NaN. `NotScores` where the whole answer has another form: no row of it can be
+    told from the others.
     """
     array = _plain(value)
     if array is not None:

@@ -30,7 +30,7 @@ def default_arms(language_model: str = SMOLLM2, encoder: str = MINILM) -> list[A
     | relevance | cosine of prompt and response | staying on the topic | form; echoes win |
     | grammar | learned edit tagger, or lints per word | grammar | the rest; likes short sentences |
     | thorough | more words | minimum lengths | most others |
-    | marks | learned from questions and exclamations | how a response ends | near chance elsewhere |
+    | marks | learned from questions and exclamations | how it ends | near chance elsewhere |
     | brief | learned from word limits and titles | short responses | near chance elsewhere |
     | content | learned from words and numbers asked for | what it holds | near chance elsewhere |
 

@@ -279,8 +279,8 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
 def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     """Indices grouped by width, widest first.
 
-    The rows of a group times the widest of them stay within ``limit``. A row wider than the limit goes alone. Every index appears once; equal widths keep their order.
-    O(n log n).
+    The rows of a group times the widest of them stay within ``limit``. A row wider than the limit
+    goes alone. Every index appears once; equal widths keep their order. O(n log n).
 
     >>> batches([3, 9, 4, 4], limit=10)
     [[1], [2, 3], [0]]

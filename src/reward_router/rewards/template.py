@@ -73,8 +73,8 @@ def render(
 ) -> str:
     """The chat as the model's text; ``generate`` opens the assistant's turn.
 
-    InputError where the template refuses the chat. Tool calls are written as the template writes them; where it knows none, they stand in the
-    content as JSON text.
+    InputError where the template refuses the chat. Tool calls are written as the template writes
+    them; where it knows none, they stand in the content as JSON text.
     """
     from jinja2 import TemplateError
 

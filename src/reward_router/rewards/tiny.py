@@ -18,7 +18,8 @@ SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|pad|>")
 def tiny_tokenizer() -> Any:
     """A fast tokenizer over the 256 bytes and three special tokens, with a chat template.
 
-    It has 259 ids and no merges. Every string round-trips; one ASCII character is one token. O(1), no I/O.
+    It has 259 ids and no merges. Every string round-trips; one ASCII character is one token. O(1),
+    no I/O.
 
     >>> tokenizer = tiny_tokenizer()
     >>> len(tokenizer), tokenizer.decode(tokenizer("two tokens?")["input_ids"])
@@ -50,8 +51,8 @@ def tiny_llama(
 ) -> tuple[Any, Any]:
     """A random Llama (about 91 000 weights at the defaults) and its tokenizer.
 
-    It is in float32, on the CPU, in eval mode. The weights depend on ``seed`` only; torch's global generator is left as it was. Cost
-    O(weights), 10 ms.
+    It is in float32, on the CPU, in eval mode. The weights depend on ``seed`` only; torch's global
+    generator is left as it was. Cost O(weights), 10 ms.
 
     >>> model, tokenizer = tiny_llama(seed=1)
     >>> model.config.vocab_size == len(tokenizer)

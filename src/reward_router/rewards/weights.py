@@ -1,4 +1,4 @@
-"""A checkpoint against the model that is built from it: weights that a file lacks are never made up.
+"""A checkpoint against the model built from it: weights that a file lacks are never made up.
 
 transformers fills what a checkpoint does not hold with random numbers and a warning. Here that is
 bad input: the missing tensors are named. Tied weights are not missing, and a reward head that
@@ -96,8 +96,8 @@ def check_finite(name: str, model: Any) -> None:
 def reward_head_in_float32(model: Any, path: str) -> None:
     """Let a classifier's head multiply in float32 whatever the model's dtype.
 
-    Its weights are read again where the file holds finer ones. In bfloat16 200 responses of one prompt had 56 distinct scores; a gap between two responses is
-    smaller than that grid.
+    Its weights are read again where the file holds finer ones. In bfloat16 200 responses of one
+    prompt had 56 distinct scores; a gap between two responses is smaller than that grid.
     """
     import torch
 

@@ -1,5 +1,6 @@
-"""A reward model behind an HTTP server: vLLM, SGLang, TEI, OpenRLHF, slime, or any that answers JSON.
+"""A reward model behind an HTTP server.
 
+The server is vLLM, SGLang, TEI, OpenRLHF, slime, or any other that answers JSON.
 Leaves out: servers that ask back, streams, and anything but POST with JSON.
 """
 

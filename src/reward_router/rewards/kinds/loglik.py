@@ -1,13 +1,15 @@
-"""A language model as reward model: the log-likelihood of a response given the prompt (LASER, section 3.1).
+"""A language model as reward model: the log-likelihood of a response given the prompt.
 
-    sum      log pi(y | x) = sum_t log pi(y_t | x, y_<t)                          the paper's text; prefers short answers
+    sum      log pi(y | x) = sum_t log pi(y_t | x, y_<t)
     mean     1/T sum_t log pi(y_t | x, y_<t)
-    pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]          length-controlled
-    pmi_sum  sum_t [ ... ]                                                        log pi(y | x) / pi(y | o)
+    pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]
+    pmi_sum  sum_t [ ... ] = log pi(y | x) / pi(y | o)
 
-t runs over the T response tokens, EOS included, prompt excluded; o is the model's own chat template around an empty user
-message, so the difference keeps what the prompt adds and drops what any answer would get. A response that does not fit the
-model's context is abstained from (NaN). Each response costs a prompt's share plus its own tokens; pmi twice its own tokens.
+``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls for
+length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own chat
+template around an empty user message, so the difference keeps what the prompt adds and drops what
+any answer would get. A response that does not fit the model's context is abstained from (NaN). Each
+response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +27,10 @@ REDUCTIONS = ("sum", "mean", "pmi", "pmi_sum")
 
 
 class LogLik:
-    """log pi(response | prompt) under a causal language model, with the prompt computed once for its responses.
+    """log pi(response | prompt) under a causal language model.
 
-    ``chat_template``: None for the tokenizer's own, ``plain``, or Jinja text. ``max_length`` tokens of prompt, response and
-    EOS together (None: what the model's configuration says). ``share=False`` switches the shared prompt off.
-    ``token_forwards`` counts positions run so far. Deterministic; float64 out whatever the model's dtype.
+    The prompt is computed once for its responses. Deterministic; float64 out whatever the model's
+    dtype.
 
     >>> from reward_router.rewards.tiny import tiny_llama
     >>> arm = LogLik(*tiny_llama(), reduction="mean")
@@ -37,7 +38,7 @@ class LogLik:
     (1, 2)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the options of the kind)
         self,
         model: Any,
         tokenizer: Any,
@@ -48,7 +49,18 @@ class LogLik:
         max_length: int | None = None,
         share: bool = True,
     ) -> None:
-        """Checks the options; runs nothing."""
+        """Checks the options; runs nothing.
+
+        Args:
+            model: A causal language model.
+            tokenizer: Its own.
+            reduction: One of `REDUCTIONS`.
+            chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
+            batch_tokens: Most padded positions a forward pass.
+            max_length: Most tokens of prompt, response and EOS together; None: as many as the
+                model's configuration says.
+            share: Whether the prompt is computed once for its responses.
+        """
         from reward_router.rewards.prefix import TokenScorer
 
         if reduction not in REDUCTIONS:
@@ -57,7 +69,8 @@ class LogLik:
             )
         if batch_tokens < 1:
             raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.tokenizer, self.reduction = tokenizer, reduction
+        self.tokenizer = tokenizer
+        self.reduction = reduction
         self.template = chat.check_template(
             tokenizer, chat_template, "the log-likelihood arm's tokenizer"
         )
@@ -76,9 +89,10 @@ class LogLik:
         return self._prompt_text(asked) + answer + str(self.tokenizer.eos_token)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) scores, rows shorter than the longest padded with NaN; NaN too where a response does not fit the model.
+        """(B, N) scores.
 
-        Prompts are strings or chat messages. Equal responses of a prompt are computed once and score equally.
+        NaN where a row is shorter than the longest, or a response does not fit the model. Prompts
+        are strings or chat messages. Equal responses of a prompt are computed once.
         """
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
         for (b, n), tokens in self.token_logprobs(prompts, responses).items():
@@ -90,7 +104,10 @@ class LogLik:
     def token_logprobs(
         self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]
     ) -> dict[tuple[int, int], Float]:
-        """Per response (b, n) that fits the model, one value a token, EOS last: log-probability, or for pmi its difference."""
+        """Of every response (b, n) that fits the model, one value a token, EOS last.
+
+        It is the token's log-probability, or for pmi the difference of the two.
+        """
         texts = [self._prompt_text(chat.messages(p)) for p in prompts]
         ids = [chat.prompt_tokens(self.tokenizer, text) for text in texts]
         unique = [list(dict.fromkeys(row)) for row in responses]
@@ -123,7 +140,10 @@ class LogLik:
     def _minus_unconditional(
         self, values: list[list[Float]], tokens: list[list[list[int]]]
     ) -> list[list[Float]]:
-        """log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t): the empty prompt is one prefix for every response of the call."""
+        """log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t).
+
+        The empty prompt is one prefix for every response of the call.
+        """
         empty = chat.prompt_tokens(self.tokenizer, self._prompt_text(chat.messages("")))
         flat = list(dict.fromkeys(tuple(t) for row in tokens for t in row if t))
         base = dict(zip(flat, self._scorer.logprobs([empty], [flat])[0], strict=True))

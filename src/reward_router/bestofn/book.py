@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ class ScoreBook(RewardPool):
         The arm scores new responses only, ``CHUNK`` prompts at a time; what it said is kept after
         each of these chunks.
         """
-        scores = self._kept_scores(arm)
+        self._read_kept(arm)
         keys = []
         for prompt, row in zip(prompts, responses, strict=True):
             keys.append([content_key(prompt, response) for response in row])
@@ -93,14 +94,18 @@ class ScoreBook(RewardPool):
             taken.load_seconds += result.load_seconds
             if result.ok:
                 self._keep(arm, chunk_keys, result)
-            elif any(key in scores for row in keys for key in row):
+            elif self._has_answered(arm, keys):
                 # The arm has answered others, so that what fails is in these rows.
                 error = result.error or result.status
-                self._errors[arm] |= {key: error for row in chunk_keys for key in row}
+                self._errors[arm] |= dict.fromkeys(chain.from_iterable(chunk_keys), error)
             else:
                 return self._result(arm, keys, taken, result)
             self.tick(_count(chunk_keys))
         return self._result(arm, keys, taken, None)
+
+    def _has_answered(self, arm: str, keys: Sequence[Sequence[str]]) -> bool:
+        scores = self._scores[arm]
+        return any(key in scores for key in chain.from_iterable(keys))
 
     def _new_rows(self, arm: str, keys: Sequence[Sequence[str]]) -> list[int]:
         """The prompts of which a response has neither a score nor an error yet."""
@@ -143,7 +148,7 @@ class ScoreBook(RewardPool):
             failure.status if failure else "ok",
             failure.error if failure else None,
             int(mask_BN.sum()),
-            len({key for row in keys for key in row}),
+            len(set(chain.from_iterable(keys))),
             row_errors,
         )
 
@@ -164,12 +169,14 @@ class ScoreBook(RewardPool):
         if path is not None:
             append_lines(path, [dumps([key, score]) for key, score in new_scores.items()])
 
-    def _kept_scores(self, arm: str) -> dict[str, float]:
-        if arm not in self._scores:
-            path = self._path(arm)
-            is_kept = path is not None and path.is_file()
-            self._scores[arm] = _whole_lines(path) if path is not None and is_kept else {}
-        return self._scores[arm]
+    def _read_kept(self, arm: str) -> None:
+        """Read what the folder holds of an arm, once."""
+        if arm in self._scores:
+            return
+        path = self._path(arm)
+        self._scores[arm] = {}
+        if path is not None and path.is_file():
+            self._scores[arm] = _whole_lines(path)
 
     def _path(self, arm: str) -> Path | None:
         if self.folder is None or arm not in self._specs_by_name:

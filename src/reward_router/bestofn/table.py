@@ -69,7 +69,10 @@ def mean_scores(scores: ArmScores, scale: Mapping[str, float]) -> list[Float]:
     """
     means = []
     for rows in zip(*scores.values(), strict=True):
-        z_KN = np.array([_centred(row) / scale[arm] for arm, row in zip(scores, rows, strict=True)])
+        z_scores = []
+        for arm, row in zip(scores, rows, strict=True):
+            z_scores.append(_centred(row) / scale[arm])
+        z_KN = np.array(z_scores)
         is_scored_KN = np.isfinite(z_KN)
         total_N = np.where(is_scored_KN, z_KN, 0.0).sum(axis=0)
         count_N = is_scored_KN.sum(axis=0)

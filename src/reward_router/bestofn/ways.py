@@ -309,4 +309,5 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     open_score_N = spoken(score_N, item)
     best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
     draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
-    return int(best[int(draw * len(best))])
+    place = int(draw * len(best))
+    return int(best[place])

@@ -52,10 +52,17 @@ def sentence_count(text: str) -> int:
     >>> sentence_count("Dr. Gray came. Why? Nobody kn")
     3
     """
+    # The full stop of an abbreviation ends no sentence.
     plain = _ABBREVIATION.sub("", text).strip()
-    ends = list(_SENTENCE_END.finditer(plain))
-    open_tail = bool(plain) and (not ends or ends[-1].end() < len(plain))
-    return len(ends) + open_tail
+    if not plain:
+        return 0
+    last_end = 0
+    count = 0
+    for mark in _SENTENCE_END.finditer(plain):
+        last_end = mark.end()
+        count += 1
+    is_unfinished = last_end < len(plain)
+    return count + 1 if is_unfinished else count
 
 
 def _has_phrase(text: str, phrase: str) -> bool:
@@ -68,9 +75,10 @@ def _contains(text: str, words: Sequence[str]) -> bool:
 
 def _excludes(text: str, words: Sequence[str]) -> bool:
     """None of the words, nor their plain plurals, and some text at all."""
-    return bool(text.strip()) and not any(
-        _has_phrase(text, word) or _has_phrase(text, word + "s") for word in words
-    )
+    if not text.strip():
+        return False
+    plurals = [word + "s" for word in words]
+    return not _any_of(text, [*words, *plurals])
 
 
 def _any_of(text: str, phrases: Sequence[str]) -> bool:
@@ -78,8 +86,11 @@ def _any_of(text: str, phrases: Sequence[str]) -> bool:
 
 
 def _last_number(text: str, value: float) -> bool:
-    found = _NUMBER.findall(text)
-    return bool(found) and float(found[-1].replace(",", "")) == value
+    numbers = _NUMBER.findall(text)
+    if not numbers:
+        return False
+    last = numbers[-1].replace(",", "")
+    return float(last) == value
 
 
 def _word_count(text: str, low: int = 1, high: int | None = None) -> bool:

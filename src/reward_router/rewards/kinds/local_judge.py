@@ -78,7 +78,8 @@ class LocalJudge:
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """What the model reads."""
         values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
-        conversation = chat.messages(str(fill(self.layout, values)))
+        text = str(fill(self.layout, values))
+        conversation = chat.messages(text)
         return chat.render(self.tokenizer, conversation, self.template, generate=True)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:

@@ -84,9 +84,10 @@ class LogLik:
 
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
-        asked = chat.messages(prompt)
-        answer = chat.continuation(self.tokenizer, asked, response, self.template)
-        return self._prompt_text(asked) + answer + str(self.tokenizer.eos_token)
+        conversation = chat.messages(prompt)
+        prompt_text = self._prompt_text(conversation)
+        answer = self._continuation(conversation, response)
+        return prompt_text + answer + str(self.tokenizer.eos_token)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores.
@@ -108,34 +109,35 @@ class LogLik:
 
         It is the token's log-probability, or for pmi the difference of the two.
         """
-        texts = [self._prompt_text(chat.messages(p)) for p in prompts]
-        ids = [chat.prompt_tokens(self.tokenizer, text) for text in texts]
-        unique = [list(dict.fromkeys(row)) for row in responses]
-        written = [
-            [chat.continuation(self.tokenizer, chat.messages(p), r, self.template) for r in row]
-            for p, row in zip(prompts, unique, strict=True)
-        ]
-        tokens = [
-            chat.response_tokens(self.tokenizer, *row)
-            for row in zip(texts, ids, written, strict=True)
-        ]
-        fits = [
-            [len(p) + len(t) <= self.max_length for t in row]
-            for p, row in zip(ids, tokens, strict=True)
-        ]
-        asked = [
-            [t if ok else [] for t, ok in zip(*row, strict=True)]
-            for row in zip(tokens, fits, strict=True)
-        ]
-        values = self._scorer.logprobs(ids, asked)
+        prompt_ids: list[list[int]] = []
+        places: list[dict[str, int]] = []
+        tokens: list[list[list[int]]] = []
+        for prompt, row in zip(prompts, responses, strict=True):
+            conversation = chat.messages(prompt)
+            text = self._prompt_text(conversation)
+            ids = chat.prompt_tokens(self.tokenizer, text)
+            distinct = list(dict.fromkeys(row))
+            written = [self._continuation(conversation, response) for response in distinct]
+            row_tokens = chat.response_tokens(self.tokenizer, text, ids, written)
+            room = self.max_length - len(ids)
+            prompt_ids.append(ids)
+            places.append({response: place for place, response in enumerate(distinct)})
+            # No tokens stand for a response that does not fit; every other one has its EOS.
+            tokens.append([own if len(own) <= room else [] for own in row_tokens])
+
+        values = self._scorer.logprobs(prompt_ids, tokens)
         if self.reduction.startswith("pmi"):
-            values = self._minus_unconditional(values, asked)
-        return {
-            (b, n): values[b][unique[b].index(response)]
-            for b, row in enumerate(responses)
-            for n, response in enumerate(row)
-            if fits[b][unique[b].index(response)]
-        }
+            values = self._minus_unconditional(values, tokens)
+        by_cell: dict[tuple[int, int], Float] = {}
+        for b, row in enumerate(responses):
+            for n, response in enumerate(row):
+                place = places[b][response]
+                if tokens[b][place]:
+                    by_cell[b, n] = values[b][place]
+        return by_cell
+
+    def _continuation(self, conversation: list[dict[str, Any]], response: str) -> str:
+        return chat.continuation(self.tokenizer, conversation, response, self.template)
 
     def _minus_unconditional(
         self, values: list[list[Float]], tokens: list[list[list[int]]]
@@ -145,12 +147,16 @@ class LogLik:
         The empty prompt is one prefix for every response of the call.
         """
         empty = chat.prompt_tokens(self.tokenizer, self._prompt_text(chat.messages("")))
-        flat = list(dict.fromkeys(tuple(t) for row in tokens for t in row if t))
-        base = dict(zip(flat, self._scorer.logprobs([empty], [flat])[0], strict=True))
-        return [
-            [v - base[tuple(t)] if t else v for v, t in zip(*row, strict=True)]
-            for row in zip(values, tokens, strict=True)
-        ]
+        texts = [tuple(text) for row in tokens for text in row if text]
+        distinct = list(dict.fromkeys(texts))
+        [unconditional] = self._scorer.logprobs([empty], [distinct])
+        base = dict(zip(distinct, unconditional, strict=True))
+        differences: list[list[Float]] = []
+        for row_values, row_tokens in zip(values, tokens, strict=True):
+            differences.append([])
+            for value, text in zip(row_values, row_tokens, strict=True):
+                differences[-1].append(value - base[tuple(text)] if text else value)
+        return differences
 
     def _prompt_text(self, messages: list[dict[str, Any]]) -> str:
         return chat.render(self.tokenizer, messages, self.template, generate=True)

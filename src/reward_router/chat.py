@@ -1,8 +1,9 @@
-"""Chat messages as people write them, as the one form that templates read: role, content as text, tool calls.
+"""Chat messages as people write them, in the one form that templates read.
 
-Taken: a list of messages, one message alone, both also as JSON text; ``role``/``content`` or ``from``/``value``; content as parts
-of text; the roles of other projects (human, gpt, model, developer, ...). A part that is no text is refused by name: an arm would
-read a hole in its place. Left out: reasoning kept beside the content.
+Taken: a list of messages, one message alone, both also as JSON text; ``role``/``content`` or
+``from``/``value``; content as parts of text; the roles of other projects (human, gpt, model,
+developer, ...). A part that is no text is refused by name: an arm would read a hole in its place.
+Left out: reasoning kept beside the content.
 """
 
 import json
@@ -12,7 +13,10 @@ from typing import Any
 from reward_router.reading.json_rows import half_surrogate
 
 Message = dict[str, Any]
-"""``role`` and ``content``, both text; ``tool_calls``, ``name`` and ``tool_call_id`` where they were given."""
+"""``role`` and ``content``, both text.
+
+``tool_calls``, ``name`` and ``tool_call_id`` stand beside them where the data has them.
+"""
 
 ROLES = ("system", "user", "assistant", "tool")
 _ALIASES = {
@@ -49,9 +53,10 @@ class Unreadable(ValueError):
 
 
 class Reply(str):
-    """A response as text, with the ``message`` it was: an arm with a chat template renders that one.
+    """A response as text, with the ``message`` that an arm with a chat template renders.
 
-    Its text is the content and, behind it, the tool calls as JSON: what an arm without a template reads.
+    Its text is the content and, behind it, the tool calls as JSON: what an arm without a template
+    reads.
     """
 
     message: Message
@@ -66,13 +71,15 @@ class Reply(str):
 def text_of(message: Mapping[str, Any]) -> str:
     """A message's content, its tool calls behind it as JSON text.
 
-    >>> text_of({"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]})
+    >>> calls = [{"function": {"name": "f", "arguments": {"x": 1}}}]
+    >>> text_of({"role": "assistant", "content": "", "tool_calls": calls})
     '{"name": "f", "arguments": {"x": 1}}'
     """
-    calls = [
-        json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
-    ]
-    return "\n".join([*([message["content"]] if message["content"] or not calls else []), *calls])
+    calls = message.get("tool_calls") or ()
+    texts = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+    if message["content"] or not texts:
+        texts.insert(0, message["content"])
+    return "\n".join(texts)
 
 
 def messages(value: Any, what: str) -> list[Message]:
@@ -81,19 +88,23 @@ def messages(value: Any, what: str) -> list[Message]:
     >>> messages('[{"from": "human", "value": "Hi"}]', "prompt")
     [{'role': 'user', 'content': 'Hi'}]
     """
-    found = parsed(value)
-    if isinstance(found, Mapping) and ("role" in found or "from" in found):
-        found = [found]
-    if not _is_list(found) or not found:
-        raise Unreadable(f"{what} must be {SHAPE}, found {shown(found)!r}")
-    return [_message(turn, what) for turn in found]
+    turns = parsed(value)
+    if _is_message(turns):
+        turns = [turns]
+    if not _is_list(turns) or not turns:
+        raise Unreadable(f"{what} must be {SHAPE}, found {shown(turns)!r}")
+    return [_message(turn, what) for turn in turns]
 
 
 def is_messages(value: Any) -> bool:
-    """Whether ``value`` is meant as messages: a message, a list that begins with one, or either as JSON text."""
-    found = parsed(value)
-    first = found[0] if _is_list(found) and found else found
-    return isinstance(first, Mapping) and ("role" in first or "from" in first)
+    """Whether ``value`` is a message, a list that begins with one, or either as JSON text."""
+    turns = parsed(value)
+    first = turns[0] if _is_list(turns) and turns else turns
+    return _is_message(first)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("role" in value or "from" in value)
 
 
 def parsed(value: Any) -> Any:
@@ -102,22 +113,21 @@ def parsed(value: Any) -> Any:
     >>> parsed('{"role": "user", "content": "Hi"}'), parsed("[1, 2]")
     ({'role': 'user', 'content': 'Hi'}, '[1, 2]')
     """
-    if (
-        not isinstance(value, str)
-        or value[:1] not in "[{ \n"
-        or not ('"role"' in value or '"from"' in value)
-    ):
+    # Most cells are plain text: these two looks are cheaper than reading all of them as JSON.
+    if not isinstance(value, str) or value[:1] not in "[{ \n":
         return value
-    found = _json(value)
-    first = found[0] if isinstance(found, list) and found else found
-    return found if isinstance(first, dict) and ("role" in first or "from" in first) else value
+    if '"role"' not in value and '"from"' not in value:
+        return value
+    turns = _json(value)
+    first = turns[0] if isinstance(turns, list) and turns else turns
+    return turns if _is_message(first) else value
 
 
 def _message(turn: Any, what: str) -> Message:
     if not isinstance(turn, Mapping):
         raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
-    given = turn.get("role") if turn.get("role") is not None else turn.get("from")
-    name = given.strip().casefold() if isinstance(given, str) else ""
+    speaker = turn.get("role") if turn.get("role") is not None else turn.get("from")
+    name = speaker.strip().casefold() if isinstance(speaker, str) else ""
     role = _ALIASES.get(name, name)
     if role not in ROLES:
         raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
@@ -125,7 +135,8 @@ def _message(turn: Any, what: str) -> Message:
     content = turn.get("content") if turn.get("content") is not None else turn.get("value")
     calls = _calls(turn.get("tool_calls") or turn.get("function_call"), what)
     if name in _CALLING and not calls:
-        calls, content = _calls(content, what), None
+        calls = _calls(content, what)
+        content = None
     if content is None and not calls:
         raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
     message: Message = {
@@ -143,7 +154,8 @@ def _message(turn: Any, what: str) -> Message:
 def content_text(content: Any, what: str) -> str:
     """A message's content as text; `Unreadable` names a part that is none.
 
-    >>> content_text([{"type": "text", "text": "Name "}, {"type": "text", "text": "a city"}], "prompt")
+    >>> parts = [{"type": "text", "text": "Name "}, {"type": "text", "text": "a city"}]
+    >>> content_text(parts, "prompt")
     'Name a city'
     """
     if isinstance(content, str):
@@ -167,30 +179,24 @@ def _part(part: Any, what: str) -> str:
 
 
 def no_media(row: Mapping[str, Any]) -> None:
-    """`Unreadable` where a row carries images, videos or sound: its text alone is another question."""
+    """`Unreadable` where a row has images, videos or sound: its text alone is another question."""
     _no_media(row, "the row")
 
 
 def _no_media(holder: Mapping[str, Any], what: str) -> None:
     for column in MEDIA:
         value = holder.get(column)
-        if (
-            value is not None
-            and value is not False
-            and value != ""
-            and value != []
-            and value != "[]"
-            and value != {}
-        ):
+        is_absent = value is None or value is False
+        if not is_absent and value != "" and value != [] and value != "[]" and value != {}:
             raise Unreadable(f"{what} has {column}, which no arm here can read")
 
 
 def _calls(value: Any, what: str) -> list[dict[str, Any]]:
-    """Tool calls in the form templates read: {type: function, function: {name, arguments}}; [] for none."""
-    found = _json(value) if isinstance(value, str) else value
-    if found is None or found == [] or found == "":
+    """Tool calls as templates read them: {type: function, function: {name, arguments}}."""
+    calls = _json(value) if isinstance(value, str) else value
+    if calls is None or calls == [] or calls == "":
         return []
-    calls = [found] if isinstance(found, Mapping) else found
+    calls = [calls] if isinstance(calls, Mapping) else calls
     if not _is_list(calls):
         raise Unreadable(f"{what} has tool calls that are none: {shown(value)!r}")
     return [_call(call, what) for call in calls]
@@ -212,14 +218,17 @@ def _call(call: Any, what: str) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    """What the text says as JSON, else the text; `Unreadable` where an escape in it is half a surrogate pair."""
+    """What the text says as JSON, else the text itself.
+
+    `Unreadable` where an escape in it is half a surrogate pair.
+    """
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if "\\u" in text and half_surrogate(found) is not None:
+    if "\\u" in text and half_surrogate(value) is not None:
         raise Unreadable("JSON text holds half a surrogate pair (a cut emoji?), which is no text")
-    return found
+    return value
 
 
 def _is_list(value: Any) -> bool:

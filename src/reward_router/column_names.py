@@ -1,7 +1,7 @@
 """Reaching a data set's columns by our names, and filling prompt templates from them.
 
-A mapping goes from our name to the data's column; a path such as ``conversation.0.content`` reaches into objects and lists.
-Every error names the place, the column and the columns there are.
+A mapping goes from our name to the data's column; a path such as ``conversation.0.content`` reaches
+into objects and lists. Every error names the place, the column and the columns there are.
 """
 
 import difflib
@@ -17,19 +17,20 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def check_mapping(columns: Mapping[str, str] | None, known: Sequence[str]) -> dict[str, str]:
-    """The mapping as a dict; InputError for a name that is none of ours (``known``), with the nearest."""
+    """The mapping as a dict; InputError, with the nearest, for a name that is not in ``known``."""
     for name in columns or {}:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
             raise InputError(
-                f"data columns: {name!r} is none of our names; {hint} (our name -> the data's column)"
+                f"data columns: {name!r} is none of our names; {hint} "
+                "(our name -> the data's column)"
             )
     return dict(columns or {})
 
 
 def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any:
-    """The value of our ``name``; InputError where it is absent or null, listing the columns there are.
+    """The value of our ``name``; InputError, with the columns there are, where it holds nothing.
 
     >>> required({"question": "2 + 2?"}, "prompt", {"prompt": "question"}, "line 1")
     '2 + 2?'
@@ -47,7 +48,10 @@ def required(row: Row, name: str, mapping: Mapping[str, str], place: str) -> Any
 
 
 def optional(row: Row, name: str, mapping: Mapping[str, str], place: str) -> str | None:
-    """The value of our ``name`` as text, None where absent or null; a column that was mapped must exist."""
+    """The value of our ``name`` as text, None where it holds nothing.
+
+    InputError where a column that was mapped does not exist.
+    """
     column = mapping.get(name)
     if column is not None and column not in row and column.split(".")[0] not in row:
         required(row, name, mapping, place)
@@ -55,18 +59,16 @@ def optional(row: Row, name: str, mapping: Mapping[str, str], place: str) -> str
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text: scalars plainly (``true``/``false``), lists and objects as JSON, null as None."""
+    """A cell as text: scalars plainly (``true``, ``false``), lists and objects as JSON, or None."""
     if isinstance(value, str):
         return value
     if is_missing(value):
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (
-        str(value)
-        if isinstance(value, int | float)
-        else json.dumps(value, ensure_ascii=False, default=str)
-    )
+    if isinstance(value, int | float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def is_missing(value: Any) -> bool:
@@ -99,7 +101,9 @@ def _is_list(value: Any) -> bool:
 
 
 def template_fields(template: str | None) -> set[str]:
-    """The columns a template names, the empty set for None; InputError for one that names none or is malformed.
+    """The columns that a template names; the empty set for None.
+
+    InputError for a template that names none or is malformed.
 
     >>> sorted(template_fields("{question} ({hint})"))
     ['hint', 'question']
@@ -112,13 +116,11 @@ def template_fields(template: str | None) -> set[str]:
     except ValueError as error:
         raise InputError(f"data template: {error}; {braces}") from None
     fields = {name for _, name, _, _ in parts if name is not None}
-    wrong = next(
-        (name for _, name, spec, conversion in parts if name == "" or spec or conversion), None
-    )
-    if wrong is not None:
-        raise InputError(
-            f"data template: a field is a plain column name, found {wrong!r}; {braces}"
-        )
+    for _, name, spec, conversion in parts:
+        if name == "" or spec or conversion:
+            raise InputError(
+                f"data template: a field is a plain column name, found {name!r}; {braces}"
+            )
     if not fields:
         raise InputError(
             "data template: names no column; write the prompt's place as {prompt}, or any {column}"
@@ -127,7 +129,9 @@ def template_fields(template: str | None) -> set[str]:
 
 
 def fill(template: str, row: Row, mapping: Mapping[str, str], prompt: str, place: str) -> str:
-    """The template with its fields filled in: ``{prompt}`` by ``prompt``, others from the row, lists as lettered choices.
+    """The template with its fields filled in; lists become lettered choices.
+
+    The field ``{prompt}`` becomes ``prompt``, any other the row's value.
 
     >>> print(fill("{prompt} {options}", {"options": ["yes", "no"]}, {}, "Well?", "line 1"))
     Well? (A) yes

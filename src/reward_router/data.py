@@ -1,7 +1,8 @@
-"""Prompts and preferences as records, from files or the Hub, with column mapping and a prompt template.
+"""Prompts and preferences as records, from files or the Hub.
 
-A prompt is text or a list of messages; a single user message becomes its text. The forms that are read are listed in
-``docs/data.md``; any other column is reached by mapping. A row that cannot be read is left out, counted and named.
+A prompt is text or a list of messages; a single user message becomes its text. The forms that are
+read are listed in ``docs/data.md``; any other column is reached by mapping. A row that cannot be
+read is left out, counted and named.
 """
 
 import hashlib
@@ -33,7 +34,14 @@ _CONVERSATIONS = ("messages", "conversations", "conversation")
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """One prompt: ``answer`` is what gold is computed from, None where there is none; ``category`` may be empty."""
+    """One prompt.
+
+    Args:
+        id: the data's own, else a hash of the record.
+        prompt: a text, or a list of messages.
+        category: what the prompt is about; may be empty.
+        answer: what gold is computed from; None where the data has none.
+    """
 
     id: str
     prompt: Prompt
@@ -56,7 +64,7 @@ class PreferenceRecord:
 Record = TypeVar("Record", PromptRecord, PreferenceRecord)
 
 
-def load_prompts(
+def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
     path_or_name: str,
     *,
     split: str = "train",
@@ -67,16 +75,25 @@ def load_prompts(
     categories: Sequence[str] | None = None,
     tally: Tally | None = None,
 ) -> list[PromptRecord]:
-    """Prompts of a file or a Hub data set, in order: JSON lines, a JSON array, CSV, each also gzipped, or Parquet.
+    """Prompts of a file or a Hub data set, in order.
 
-    ``columns`` maps our names (id, prompt, category, answer) to the data's; a path such as ``conversation.0.content`` reaches
-    into lists and objects. ``template`` is a text with ``{column}`` fields (ours or the data's; ``{{`` is a brace); a list
-    fills in as lettered choices, one a line. Of a multi-turn prompt it wraps the last user turn. ``split`` as in `read_rows`,
-    and ``NAME#A:B`` keeps the rows whose prompt hashes into percent A to B: a stable random split, a prompt never on both
-    sides. ``categories`` keeps these only; ``limit`` then keeps the first so many. Ids not given are hashes of the prompt.
-    A row that cannot be read is left out: a `DataWarning` names the first and counts them, or ``tally`` where it is given.
-    Raises InputError where more than half of the rows cannot be read (naming file, line and the columns there are), for an
-    empty result or an id given twice. O(rows).
+    A file holds JSON lines, a JSON array or CSV, each also gzipped, or it is Parquet. A row that
+    cannot be read is left out. InputError where more than half of the rows cannot be read (it names
+    the file, the line and the columns there are), for an empty result, or for an id that stands
+    twice. O(rows).
+
+    Args:
+        path_or_name: the file, or the name of a Hub data set.
+        split: as in `read_rows`; ``NAME#A:B`` keeps the rows whose prompt hashes into percent A to
+            B, a stable random split in which a prompt is never on both sides.
+        columns: our names (id, prompt, category, answer) and the data's; a path such as
+            ``conversation.0.content`` reaches into lists and objects.
+        template: a text with ``{column}`` fields, ours or the data's; ``{{`` is a brace. A list
+            fills in as lettered choices, one a line. Of a conversation it wraps the last user turn.
+        limit: keeps the first so many.
+        config_name: the configuration of a Hub data set.
+        categories: keeps prompts of these only.
+        tally: counts what was left out; None: a `DataWarning` names the first and counts them.
     """
     mapping = check_mapping(columns, ("id", "prompt", "category", "answer"))
     fields = template_fields(template)
@@ -88,9 +105,9 @@ def load_prompts(
             prompt = _prompt_of(row, mapping, place)
         if template is not None:
             prompt = wrapped(prompt, lambda text: fill(template, row, mapping, text, place))
-        name, category, answer = (
-            optional(row, what, mapping, place) for what in ("id", "category", "answer")
-        )
+        name = optional(row, "id", mapping, place)
+        category = optional(row, "category", mapping, place)
+        answer = optional(row, "answer", mapping, place)
         if answer is None and "answer" not in mapping:
             answer = optional({"answer": preferences.ground_truth(row)}, "answer", {}, place)
         yield PromptRecord(name or "", _checked(prompt), category or "", answer)
@@ -101,7 +118,7 @@ def load_prompts(
     return reading.finished(records, tally is None)
 
 
-def load_preferences(
+def load_preferences(  # noqa: PLR0913 (the settings of a section `data`)
     path_or_name: str,
     *,
     split: str = "train",
@@ -112,14 +129,27 @@ def load_preferences(
     preference: str | None = None,
     tally: Tally | None = None,
 ) -> list[PreferenceRecord]:
-    """Preference pairs {prompt, chosen, rejected, source?, category?, id?}, from the same places as `load_prompts`.
+    """Preference pairs {prompt, chosen, rejected, source?, category?, id?}.
 
-    The forms of `reward_router.preferences` are recognised by their columns. ``chosen`` and ``rejected`` are texts or message
-    lists that end in one assistant turn. Without a prompt column the prompt is what both have in common at their start (TRL's
-    implicit prompt). A list of texts is several responses: every chosen is paired with every rejected. ``preference`` names the
-    column that says which is better: labels, an index, or signed numbers (below 0 ``chosen`` is the better one, above 0
-    ``rejected``, 0 is a tie); where its numbers leave open which of these, ``COLUMN:index0``, ``:index1``, ``:first`` or ``:signed``
-    says it. Ties and pairs of identical responses are left out and counted. Options and errors as in `load_prompts`. O(rows).
+    They come from the same places as in `load_prompts`, with the same options and errors. The forms
+    of `reward_router.preferences` are recognised by their columns. ``chosen`` and ``rejected`` are
+    texts or message lists that end in one assistant turn. Without a prompt column the prompt is
+    what both have in common at their start (TRL's implicit prompt). A list of texts is several
+    responses: every chosen is paired with every rejected. Ties and pairs of identical responses are
+    left out and counted. O(rows).
+
+    Args:
+        path_or_name: as in `load_prompts`.
+        split: as in `load_prompts`.
+        columns: our names (id, prompt, chosen, rejected, source, category) and the data's.
+        limit: as in `load_prompts`.
+        config_name: as in `load_prompts`.
+        categories: as in `load_prompts`.
+        preference: the column that says which is better: labels, an index, or signed numbers
+            (below 0 ``chosen`` is the better one, above 0 ``rejected``, 0 is a tie). Where its
+            numbers leave open which of these, ``COLUMN:index0``, ``:index1``, ``:first`` or
+            ``:signed`` says it.
+        tally: as in `load_prompts`.
     """
     mapping = check_mapping(columns, ("id", "prompt", "chosen", "rejected", "source", "category"))
     numbers: dict[str, Numbers] = {}
@@ -130,19 +160,18 @@ def load_preferences(
         column = preference
         if preference is not None:
             column, convention = named(preference, row)
-        name, source, category = (
-            optional(row, what, mapping, place) or "" for what in ("id", "source", "category")
-        )
-        found = preferences.pairs_of(row, mapping, column, place)
-        for number, pair in enumerate(found, start=1):
+        name = optional(row, "id", mapping, place) or ""
+        source = optional(row, "source", mapping, place) or ""
+        category = optional(row, "category", mapping, place) or ""
+        pairs = preferences.pairs_of(row, mapping, column, place)
+        for number, pair in enumerate(pairs, start=1):
             _checked(pair.prompt)
             if isinstance(pair.said, float):
-                known = numbers.setdefault(
-                    pair.column, Numbers(pair.column, convention, pair.counted_from)
-                )
-                known.note(pair.said)
-            own = f"{name}-{number}" if name and len(found) > 1 else name
-            yield _Draft(pair, own, pair.prompt, source, category)
+                # What a number means shows only when all numbers of its column are seen.
+                new_column = Numbers(pair.column, convention, pair.counted_from)
+                numbers.setdefault(pair.column, new_column).note(pair.said)
+            pair_id = f"{name}-{number}" if name and len(pairs) > 1 else name
+            yield _Draft(pair, pair_id, pair.prompt, source, category)
 
     counted = tally or Tally(path_or_name)
     reading = _Reading(path_or_name, split, config_name, categories, limit, counted)
@@ -168,7 +197,10 @@ def load_preferences(
 
 
 def _settle(column: Numbers, source: str, preference: str | None) -> None:
-    """What the numbers of a column mean; a column that the user named may be signed, so that 0 alone is no index."""
+    """Settle what the numbers of a column mean; InputError where they leave it open.
+
+    A column that the user named may be signed, so that 0 alone does not make it an index.
+    """
     try:
         column.settle(named_index=preference is None or _sounds_like_an_index(column.column))
     except InputError as error:
@@ -197,37 +229,39 @@ class _Draft:
         side = numbers[self.pair.column].side(said) if isinstance(said, float) else said
         if side == "tie":
             return None
-        better, worse = (
-            (self.pair.first, self.pair.second)
-            if side == "a"
-            else (self.pair.second, self.pair.first)
-        )
+        better = self.pair.first
+        worse = self.pair.second
+        if side != "a":
+            better, worse = worse, better
         return PreferenceRecord(self.id, self.prompt, better, worse, self.source, self.category)
 
 
 class _Reading:
     """One pass over a source: which rows are wanted, what was lost, and that no id stands twice."""
 
-    def __init__(
-        self, source: str, split: str, config_name: str | None, categories: Sequence[str] | None, limit: int | None,
+    def __init__(  # noqa: PLR0913 (the settings that both loaders share)
+        self,
+        source: str,
+        split: str,
+        config_name: str | None,
+        categories: Sequence[str] | None,
+        limit: int | None,
         tally: Tally,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if limit is not None and limit < 1:
             raise InputError(f"data limit={limit}: at least 1, or none for all")
-        self.source, self.config_name, self.categories, self.limit = (
-            source,
-            config_name,
-            categories,
-            limit,
-        )
+        self.source = source
+        self.config_name = config_name
+        self.categories = categories
+        self.limit = limit
         self.split, self.low, self.high = _fold(split)
-        self.asked = split
+        self.split_setting = split
         self.tally = tally
         self.seen: set[str] = set()
         self.first_at: dict[str, str] = {}
 
     def records(self, make: Callable[[str, Row], Iterator[Any]]) -> Iterator[tuple[str, Any]]:
-        """(place, record) of the rows that are wanted, until the limit; what cannot be read is counted."""
+        """(place, record) of the wanted rows, until the limit; what cannot be read is counted."""
         kept = 0
         for place, row in read_rows(self.source, self.split, self.config_name):
             self.tally.read += 1
@@ -263,11 +297,15 @@ class _Reading:
         return self.low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < self.high
 
     def named(self, record: Record, place: str) -> Record:
-        """The record with a unique id: its own, else its content's hash, numbered from the second time on."""
+        """The record with a unique id: its own, else its content's hash.
+
+        Equal records without ids are numbered from the second one on.
+        """
         first_at = self.first_at
         if record.id in first_at:
             raise InputError(
-                f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; ids are unique"
+                f"data {place}: id {record.id!r} was given before, at {first_at[record.id]}; "
+                "ids are unique"
             )
         if not record.id:
             digest = name = _digest(record)
@@ -280,16 +318,18 @@ class _Reading:
         return record
 
     def finished(self, records: list[Record], tell: bool) -> list[Record]:
-        """The records; InputError where too much was lost or none is left. ``tell``: warn of what was left out."""
+        """The records; InputError where too much was lost or none is left.
+
+        ``tell``: whether to warn of what was left out.
+        """
         self.tally.check()
         if not records:
-            there = (
-                f"; categories there are: {', '.join(sorted(self.seen))}"
-                if self.categories and self.seen
-                else ""
-            )
-            left_out = f"; {told}" if (told := self.tally.told()) else ""
-            raise InputError(f"data {self.source}, split {self.asked!r}: no rows{there}{left_out}")
+            hints = ""
+            if self.categories and self.seen:
+                hints += f"; categories there are: {', '.join(sorted(self.seen))}"
+            if left_out := self.tally.told():
+                hints += f"; {left_out}"
+            raise InputError(f"data {self.source}, split {self.split_setting!r}: no rows{hints}")
         if tell:
             self.tally.tell()
         return records
@@ -300,17 +340,22 @@ def _digest(content: object) -> str:
 
 
 def _fold(split: str) -> tuple[str, float, float]:
-    found = _FOLD.fullmatch(split)
-    if found is None:
+    """The split's name, and the percents of its prompts from which and to which it goes."""
+    parts = _FOLD.fullmatch(split)
+    if parts is None:
         return split, 0.0, 100.0
-    low, high = float(found["low"]), float(found["high"])
+    low = float(parts["low"])
+    high = float(parts["high"])
     if not low < high <= 100:
         raise InputError(f"data split {split!r}: write NAME#A:B with 0 <= A < B <= 100 percent")
-    return found["split"], low, high
+    return parts["split"], low, high
 
 
 def _prompt_of(row: Row, mapping: Mapping[str, str], place: str) -> Prompt:
-    """The prompt column, or the conversation that a row has instead; what the assistant said last there is no prompt."""
+    """The prompt column, or the conversation that a row has instead.
+
+    The assistant's turns at the end of a conversation are no prompt.
+    """
     if "prompt" not in mapping and row.get("prompt") is None:
         column = next((name for name in _CONVERSATIONS if chat.is_messages(row.get(name))), None)
         if column is not None:

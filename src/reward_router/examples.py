@@ -21,7 +21,7 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt; ``verify(response)`` says whether a response is right, None where nothing can tell.
+    """One prompt; ``verify(response)`` says whether a response is right, None: nothing can tell.
 
     ``truth``: what it goes by, as text: two prompts that differ in it alone are different prompts.
     """
@@ -40,7 +40,10 @@ class Example:
 
 
 def load_examples(config: DataConfig, split: str | None = None) -> list[Example]:
-    """The prompts a data section names. InputError: nothing there, an unknown category, a duplicate id."""
+    """The prompts that a section ``data`` names.
+
+    InputError where there are none, for an unknown category, or for an id that stands twice.
+    """
     if config.answer_kind == "math":
         check_package("data.answer_kind: math")
     if config.source == EMBEDDED:
@@ -55,7 +58,8 @@ def load_examples(config: DataConfig, split: str | None = None) -> list[Example]
         for name in config.categories:
             if name not in known:
                 raise InputError(
-                    f"data.categories: {name!r} is no category of {config.source}; {nearest(name, known)}"
+                    f"data.categories: {name!r} is no category of {config.source}; "
+                    f"{nearest(name, known)}"
                 )
         examples = [e for e in examples if e.category in config.categories]
     if config.source == EMBEDDED and config.limit is not None:
@@ -77,16 +81,23 @@ def _embedded_split(split: str) -> Split:
 
 
 def _only_what_embedded_prompts_have(config: DataConfig) -> None:
-    """InputError for keys that say how to read a data set: the embedded prompts are made, with rules of their own."""
+    """InputError for keys that say how to read a data set.
+
+    The embedded prompts are made and not read, and they have rules of their own.
+    """
     for key in ("columns", "answer_kind", "name", "preference"):
         if getattr(config, key):
             raise InputError(
-                f"data.{key}: the embedded prompts bring their own columns and rules; leave it out, or give data.source"
+                f"data.{key}: the embedded prompts bring their own columns and rules; "
+                "leave it out, or give data.source"
             )
 
 
 def _of_file(config: DataConfig, split: str | None) -> list[Example]:
-    """The prompts of a file or a Hub data set; one whose gold cannot be read is lost like a row that cannot be."""
+    """The prompts of a file or a Hub data set.
+
+    A prompt whose gold cannot be read is lost, as is a row that cannot be read.
+    """
     tally = Tally(config.source)
     examples = []
     for record in _records(config, split, tally):
@@ -143,13 +154,18 @@ def _graded(kind: str, answer: str, response: str) -> bool:
 
 
 def balanced(examples: Sequence[Example], limit: int | None) -> list[Example]:
-    """The first ``limit`` examples, taken from the categories in turn, so that a small sample holds all of them."""
+    """The first ``limit`` examples, taken from the categories in turn.
+
+    So a small sample holds all of the categories.
+    """
     if limit is None or limit >= len(examples):
         return list(examples)
-    queues: dict[str, list[Example]] = {}
+    by_category: dict[str, list[Example]] = {}
     for example in examples:
-        queues.setdefault(example.category, []).append(example)
-    ordered = [
-        q[i] for i in range(max(map(len, queues.values()))) for q in queues.values() if i < len(q)
-    ]
+        by_category.setdefault(example.category, []).append(example)
+    ordered: list[Example] = []
+    for turn in range(len(examples)):
+        ordered += [queue[turn] for queue in by_category.values() if turn < len(queue)]
+        if len(ordered) >= limit:
+            break
     return ordered[:limit]

@@ -1,7 +1,10 @@
-"""Reading the final answer out of a response and grading it: numbers, yes or no, choice letters, mathematics, exact text.
+"""Reading the final answer out of a response and grading it.
 
-The paper's prompt asks for "Final answer:..."; where a response has that marker only what follows its last occurrence counts,
-elsewhere the rule of the kind reads the whole text. An unreadable answer is None and wrong, never an error. Left out: units.
+Answers are numbers, yes or no, choice letters, mathematics, or exact text.
+
+The paper's prompt asks for "Final answer:..."; where a response has that marker only what follows
+its last occurrence counts, elsewhere the rule of the kind reads the whole text. An unreadable
+answer is None and wrong, never an error. Left out: units.
 """
 
 import re
@@ -26,27 +29,37 @@ _LEFT, _RIGHT = " \t\r\n*_`\"'$:", " \t\r\n*_`\"'$."
 
 
 def extract_answer(kind: str, text: str) -> str | None:
-    """The answer of ``kind`` in ``text``, in the one spelling in which answers are compared; None where there is none.
+    """The answer of ``kind`` in ``text``, in the one spelling in which answers are compared.
 
-    ``number``: the first number after the marker (after the last ``=`` of its line), else the last of the text, as a reduced
-    fraction; ``1,250.0``, ``$5`` and ``1/2`` are read. ``yes_no``: yes or no (true and false count). ``letter``: A to J, without
-    a marker only as ``(B)``, ``B.`` or at the end. ``math``: what the last ``\\boxed`` holds, else the text after the marker.
+    None where the text holds no such answer.
+
+    ``number``: the first number after the marker (after the last ``=`` of its line), else the last
+    of the text, as a reduced fraction; ``1,250.0``, ``$5`` and ``1/2`` are read. ``yes_no``: yes or
+    no (true and false count). ``letter``: A to J, without a marker only as ``(B)``, ``B.`` or at
+    the end. ``math``: what the last ``\\boxed`` holds, else the text after the marker.
     ``exact``: that text, case and outer marks folded. InputError for another kind. O(len(text)).
 
-    >>> extract_answer("number", "12 eggs at $3 make 36. Final answer: $36.00"), extract_answer("letter", "So it is (C).")
-    ('36', 'C')
+    >>> extract_answer("number", "12 eggs at $3 make 36. Final answer: $36.00")
+    '36'
+    >>> extract_answer("letter", "So it is (C).")
+    'C'
     """
     return _reader(kind)(text)
 
 
 def grade(kind: str, response: str, answer: str) -> bool:
-    """Whether the response's answer equals ``answer``, both read by `extract_answer`; a bare index is a ``letter`` too.
+    """Whether the response's answer equals ``answer``, both read by `extract_answer`.
 
-    Numbers compare exactly. ``math`` also accepts what math-verify proves equal, and needs that package.
-    InputError where ``answer`` itself holds no answer of the kind: the data is wrong, not the response. O(len(response)).
+    Where a ``letter`` is expected, ``answer`` may also be the index of the choice.
 
-    >>> grade("number", "Final answer: 1,200", "#### 1200"), grade("yes_no", "Final answer: No.", "true")
-    (True, False)
+    Numbers compare exactly. ``math`` also accepts what math-verify proves equal, and needs that
+    package. InputError where ``answer`` itself holds no answer of the kind: the data is wrong, not
+    the response. O(len(response)).
+
+    >>> grade("number", "Final answer: 1,200", "#### 1200")
+    True
+    >>> grade("yes_no", "Final answer: No.", "true")
+    False
     """
     gold = _letter_of_index(answer) if kind == "letter" else None
     gold = gold or extract_answer(kind, answer)

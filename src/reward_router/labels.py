@@ -1,8 +1,9 @@
-"""Which of two responses is the better one: labels in the spellings that data sets use, read as a, b or tie.
+"""Which of two responses is the better one: the labels of data sets, read as a, b or tie.
 
-A text says it by itself (``A>B``, ``model_a``, ``[[A]]``, ``tie``). A number does not: 1 is the second response where numbers
-count from 0, the first where they count from 1, and a preference for the second where its sign is meant. `Numbers` looks at all
-numbers of a column before it says which; what stays open is refused.
+A text says it by itself (``A>B``, ``model_a``, ``[[A]]``, ``tie``). A number does not: 1 is the
+second response where numbers count from 0, the first where they count from 1, and a preference for
+the second where its sign is meant. `Numbers` looks at all numbers of a column before it says which;
+what stays open is refused.
 """
 
 import math
@@ -15,8 +16,13 @@ from reward_router.errors import InputError
 Side = Literal["a", "b", "tie"]
 ALLOWED = "a, b, tie, A>B, model_a, 0 or 1"
 CONVENTIONS = ("index0", "index1", "first", "signed")
-"""index0: 0 is the first response, 1 the second. index1: 1 and 2. first: 1 (or true) says the first is better, 0 the second.
-signed: below 0 the first, above 0 the second, 0 a tie."""
+"""What the numbers of a label column may mean.
+
+- index0: 0 is the first response, 1 the second.
+- index1: 1 is the first response, 2 the second.
+- first: 1 (or true) says that the first is better, 0 the second.
+- signed: below 0 the first is better, above 0 the second, and 0 is a tie.
+"""
 
 _INDEX = re.compile(r"(_id|index|idx)$")
 _MARKS = re.compile(r"[\s\[\](){}_.:\"'*\\-]+")
@@ -49,7 +55,7 @@ _BY_NAME = {
 
 
 class Truth(float):
-    """A truth value in a label column: 1.0 or 0.0, of which nobody knows which response it means."""
+    """A truth value in a label column: 1.0 or 0.0, and which response it means is open."""
 
 
 def read(label: Any) -> Side | float:
@@ -89,8 +95,9 @@ def _text(label: str) -> Side | None:
 
 
 def _end(bare: str) -> int:
-    found = _WORDS.match(bare)
-    return found.end() if found else 0
+    """Where the word for a response ends, as in ``model_a``; 0 without one."""
+    word = _WORDS.match(bare)
+    return word.end() if word else 0
 
 
 def _digit(label: str) -> str:
@@ -108,7 +115,13 @@ class Numbers:
     def __init__(
         self, column: str, convention: str | None = None, counted_from: int | None = None
     ) -> None:
-        """``convention``: one of `CONVENTIONS`, None to find out; ``counted_from``: 1 where the responses are called 1 and 2."""
+        """Starts without numbers.
+
+        Args:
+            column: the column's name, which may say what its numbers mean.
+            convention: one of `CONVENTIONS`; None: `settle` finds it out.
+            counted_from: 1 where the responses are called 1 and 2.
+        """
         self.column = column
         self.convention = convention or _BY_NAME.get(column.rpartition(".")[2].casefold())
         self.counted_from = counted_from
@@ -121,15 +134,21 @@ class Numbers:
         self.seen.add(float(number))
 
     def settle(self, named_index: bool = True) -> None:
-        """Find the convention; InputError where the numbers leave it open. ``named_index``: 0 alone is an index, not a tie."""
+        """Find the convention; InputError where the numbers leave it open.
+
+        ``named_index``: whether the column's name makes 0 alone an index and no tie.
+        """
         if self.convention is not None or not self.seen:
             return
-        self.convention = self._found(named_index)
+        self.convention = self._convention_of_numbers(named_index)
 
-    def _found(self, named_index: bool) -> str:
-        whole = {n for n in self.seen if n not in (0.5, 1.5)}
-        if self.truths or (whole == {1.0} and self.counted_from is None and not self._is_index()):
-            raise self._open()  # all 1: the second of 0 and 1, the first of 1 and 2, or "the first is better"
+    def _convention_of_numbers(self, named_index: bool) -> str:
+        # A half between two indices is a tie under either of them.
+        whole = {number for number in self.seen if number not in (0.5, 1.5)}
+        # All 1 is the second of 0 and 1, the first of 1 and 2, or says that the first is better.
+        only_ones = whole == {1.0} and self.counted_from is None and not self._is_index()
+        if self.truths or only_ones:
+            raise self._open()
         if min(self.seen) < 0 and self.seen != {-1.0, 0.0}:
             return "signed"
         if self.counted_from == 1 and whole <= {1.0, 2.0}:
@@ -144,17 +163,19 @@ class Numbers:
         return _INDEX.search(self.column.casefold()) is not None
 
     def _open(self) -> InputError:
-        shown = (
-            "true and false" if self.truths else ", ".join(f"{n:g}" for n in sorted(self.seen)[:6])
-        )
+        shown = ", ".join(f"{number:g}" for number in sorted(self.seen)[:6])
+        if self.truths:
+            shown = "true and false"
         return InputError(
-            f"column {self.column!r} holds {shown}: what they say is open; write preference: {self.column}:CONVENTION with "
-            "index0 (0 the first response, 1 the second), index1 (1 and 2), first (1 or true: the first is better) or signed "
+            f"column {self.column!r} holds {shown}: what they say is open; "
+            f"write preference: {self.column}:CONVENTION with "
+            "index0 (0 the first response, 1 the second), index1 (1 and 2), "
+            "first (1 or true: the first is better) or signed "
             "(below 0 the first, above 0 the second)"
         )
 
     def side(self, number: float) -> Side:
-        """What a number says under the convention that was found; ValueError where it says nothing there."""
+        """What a number says under the convention; ValueError where it says nothing."""
         match self.convention:
             case "signed":
                 return "tie" if number == 0 else "a" if number < 0 else "b"
@@ -182,6 +203,7 @@ def named(column: str, there: Iterable[str]) -> tuple[str, str | None]:
         return column, None
     if convention not in CONVENTIONS:
         raise InputError(
-            f"preference {column!r}: {convention!r} is no convention; allowed: {', '.join(CONVENTIONS)}"
+            f"preference {column!r}: {convention!r} is no convention; "
+            f"allowed: {', '.join(CONVENTIONS)}"
         )
     return name, convention

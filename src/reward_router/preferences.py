@@ -1,4 +1,4 @@
-"""Rows that hold preferences, in the forms people publish, as pairs of responses and what is said of them.
+"""Rows that hold preferences, in the forms people publish, as pairs of responses with a label.
 
 | form | columns |
 |---|---|
@@ -6,13 +6,13 @@
 | chosen_response | chosen_response, rejected_response, and others of `_NAMED_PAIRS` |
 | ms-swift | messages (the last turn is the chosen one), rejected_response or rejected_messages |
 | OpenAI | input.messages, preferred_output, non_preferred_output |
-| two responses | response_a and response_b (answer_0 and answer_1, human_ref_A and human_ref_B, ...), and a label of `_LABELS` |
+| two responses | response_a and response_b (or answer_0 and answer_1, ...), a label of `_LABELS` |
 | lists | responses and scores; answers with a rank each: every better one against every worse one |
 """
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -61,10 +61,28 @@ _ENDS = (
     ("a", "b", None),
 )
 _LABELS = (
-    "label", "winner", "labels", "better_response_id", "overall_preference", "preference_strength", "preference", "better",
-    "preferred", "choice", "decision", "verdict", "chosen_index", "chosen_idx", "preferred_index", "winner_index", "chosen",
-    "best", "gold_label", "human_preference", "safer_response_id",
-)  # fmt: skip
+    "label",
+    "winner",
+    "labels",
+    "better_response_id",
+    "overall_preference",
+    "preference_strength",
+    "preference",
+    "better",
+    "preferred",
+    "choice",
+    "decision",
+    "verdict",
+    "chosen_index",
+    "chosen_idx",
+    "preferred_index",
+    "winner_index",
+    "chosen",
+    "best",
+    "gold_label",
+    "human_preference",
+    "safer_response_id",
+)
 _LISTS = ("responses", "completions", "answers", "generations", "outputs", "candidates")
 _SCORES = ("scores", "ratings", "rewards", "rating", "score", "overall_scores")
 _RANKS = ("ranks", "rank", "ranking")
@@ -80,15 +98,35 @@ _ITEM_TEXTS = (
 )
 _ITEM_SCORES = ("overall_score", "score", "rating", "reward", "fine-grained_score")
 _PROMPTS = (
-    "prompt", "question", "instruction", "query", "conversations", "conversation", "messages", "context", "history", "post",
-    "problem", "input", "user",
-)  # fmt: skip
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "conversations",
+    "conversation",
+    "messages",
+    "context",
+    "history",
+    "post",
+    "problem",
+    "input",
+    "user",
+)
 _SYSTEMS = ("system", "system_prompt")
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two responses to one prompt; ``said`` is which is better, as a side or as a number of the column ``column``."""
+    """Two responses to one prompt.
+
+    Args:
+        prompt: what both answer.
+        first: one response.
+        second: the other one.
+        said: which is better, as a side, or as a number of the column that says it.
+        column: that column; '' where the form of the row says it.
+        counted_from: what the names of the responses count from, such as 1 in ``response_1``.
+    """
 
     prompt: Prompt
     first: str
@@ -101,9 +139,13 @@ class Pair:
 def pairs_of(
     row: Row, mapping: Mapping[str, str], preference: str | None, place: str
 ) -> list[Pair]:
-    """The pairs of one row. `Unreadable` or InputError where it holds none that can be read, saying why.
+    """The pairs of one row; `Unreadable` or InputError says why where none can be read.
 
-    ``mapping``: our name -> the data's column. ``preference``: a column that says which is better.
+    Args:
+        row: the row as the file holds it.
+        mapping: our names and the data's columns.
+        preference: the column that says which is better; None: the form of the row says it.
+        place: where the row stands, for messages.
     """
     chat.no_media(row)
     held = {
@@ -112,19 +154,29 @@ def pairs_of(
     mapped = "chosen" in mapping or "rejected" in mapping
     if not mapped and not ("chosen" in row and "rejected" in row):
         for form in (_named_pair, _swift, _listed, _two):
-            found = form(row, held, mapping, preference, place)
-            if found:
-                return found
-    first, second = (required(row, name, mapping, place) for name in ("chosen", "rejected"))
-    said = (
-        "a"
-        if preference is None
-        else _said(required(row, "preference", {"preference": preference}, place), preference)
-    )
-    return list(_paired(row, held, mapping, place, first, second, said, preference or ""))
+            pairs = form(row, held, mapping, preference, place)
+            if pairs:
+                return pairs
+    first = required(row, "chosen", mapping, place)
+    second = required(row, "rejected", mapping, place)
+    label = _Label()
+    if preference is not None:
+        value = required(row, "preference", {"preference": preference}, place)
+        label = _Label(_said(value, preference), preference)
+    return list(_paired(row, held, mapping, place, (first, second), label))
 
 
 Held = Mapping[str, str]
+"""The columns that hold something, by their names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """Which of two responses is the better one, and where that is said: as in `Pair`."""
+
+    said: labels.Side | float = "a"
+    column: str = ""
+    counted_from: int | None = None
 
 
 def _named_pair(
@@ -132,9 +184,11 @@ def _named_pair(
 ) -> list[Pair]:
     for better, worse in _NAMED_PAIRS:
         if better in held and worse in held:
-            said = "a" if preference is None else _said(row.get(preference), preference)
-            pair = row[held[better]], row[held[worse]]
-            return list(_paired(row, held, mapping, place, *pair, said, preference or ""))
+            label = _Label()
+            if preference is not None:
+                label = _Label(_said(row.get(preference), preference), preference)
+            responses = (row[held[better]], row[held[worse]])
+            return list(_paired(row, held, mapping, place, responses, label))
     return []
 
 
@@ -149,38 +203,41 @@ def _swift(
     if turns[-1]["role"] != "assistant" or len(turns) < 2:
         raise Unreadable("messages must end with the assistant's turn, the chosen response")
     start = _simple(turns[:-1])
-    rejected = row[worse]
-    several = rejected if _several(rejected) else [rejected]
-    return [
-        Pair(start, _reply(turns[-1]), response(r, start, "rejected_response")) for r in several
-    ]
+    rejected = row[worse] if _several(row[worse]) else [row[worse]]
+    chosen = _reply(turns[-1])
+    return [Pair(start, chosen, response(other, start, "rejected_response")) for other in rejected]
 
 
 def _two(
     row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
 ) -> list[Pair]:
     """Two responses by place, and a label."""
-    found = two_columns(held)
-    if found is None:
+    columns = two_columns(held)
+    if columns is None:
         return []
-    first, second, counted_from = found
+    first, second, counted_from = columns
     column = preference or label_column(row, held, (first, second))
     if column is None:
         raise Unreadable(
-            f"columns {first} and {second} are there, and none that says which is better; give preference"
+            f"columns {first} and {second} are there, and none that says which is better; "
+            "give preference"
         )
     said: labels.Side | float
-    hot = column == "winner_model_a" and "winner_model_a" in held and "winner_model_b" in held
-    said = one_hot(row, held) if hot else _said(required(row, column, {}, place), column)
+    if column == "winner_model_a" and "winner_model_a" in held and "winner_model_b" in held:
+        said = one_hot(row, held)
+    else:
+        said = _said(required(row, column, {}, place), column)
+    # SHP: its column `labels` is 1 where the first response is preferred.
     if "human_ref_a" in held and column == "labels" and isinstance(said, float):
         said = "a" if said == 1 else "b" if said == 0 else said
-    return list(
-        _paired(row, held, mapping, place, row[first], row[second], said, column, counted_from)
-    )
+    label = _Label(said, column, counted_from)
+    return list(_paired(row, held, mapping, place, (row[first], row[second]), label))
 
 
 def two_columns(held: Held) -> tuple[str, str, int | None] | None:
-    """The two columns that hold responses by their place, and what their numbers count from; None where there are none.
+    """The two columns that hold responses by their place, and what their names count from.
+
+    None where there are no such columns.
 
     >>> two_columns({"response_a": "response_A", "response_b": "response_B"})
     ('response_A', 'response_B', None)
@@ -208,13 +265,14 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
 
 def one_hot(row: Row, held: Held) -> labels.Side:
     """What the columns winner_model_a, winner_model_b and winner_tie say."""
-    a, b = (
-        str(row[held[name]]) in ("1", "1.0", "True", "true")
-        for name in ("winner_model_a", "winner_model_b")
-    )
-    if a and b:
+    ones = ("1", "1.0", "True", "true")
+    first_wins = str(row[held["winner_model_a"]]) in ones
+    second_wins = str(row[held["winner_model_b"]]) in ones
+    if first_wins and second_wins:
         raise Unreadable("winner_model_a and winner_model_b are both 1")
-    return "a" if a else "b" if b else "tie"
+    if first_wins:
+        return "a"
+    return "b" if second_wins else "tie"
 
 
 def _listed(
@@ -234,13 +292,13 @@ def _listed(
     if len(numbers) != len(items):
         raise Unreadable(f"{column} has {len(items)} responses and {len(numbers)} scores")
     texts = [_item_text(item) for item in items]
-    found: list[Pair] = []
+    pairs: list[Pair] = []
     for i, j in combinations(range(len(items)), 2):
-        # compared, not subtracted: two infinite scores are a tie and have no difference
+        # Compared and not subtracted: two infinite scores are a tie and have no difference.
         better, worse = (i, j) if numbers[i] > numbers[j] else (j, i)
-        said: labels.Side = "tie" if numbers[i] == numbers[j] else "a"
-        found += _paired(row, held, mapping, place, texts[better], texts[worse], said, "")
-    return found
+        label = _Label("tie" if numbers[i] == numbers[j] else "a")
+        pairs += _paired(row, held, mapping, place, (texts[better], texts[worse]), label)
+    return pairs
 
 
 def _numbers(row: Row, held: Held, items: Sequence[Any]) -> list[float] | None:
@@ -282,23 +340,30 @@ def _said(value: Any, column: str) -> labels.Side | float:
         return labels.read(value)
     except ValueError:
         raise Unreadable(
-            f"column {column!r} must be a number (below 0: the first is better) or a label ({labels.ALLOWED}), "
-            f"found {chat.shown(value)!r}"
+            f"column {column!r} must be a number (below 0: the first is better) "
+            f"or a label ({labels.ALLOWED}), found {chat.shown(value)!r}"
         ) from None
 
 
 def _paired(
-    row: Row, held: Held, mapping: Mapping[str, str], place: str, first: Any, second: Any,
-    said: labels.Side | float, column: str, counted_from: int | None = None,
-) -> Iterator[Pair]:  # fmt: skip
+    row: Row,
+    held: Held,
+    mapping: Mapping[str, str],
+    place: str,
+    responses: tuple[Any, Any],
+    label: _Label,
+) -> Iterator[Pair]:
     """Every first against every second response, with the prompt they share."""
-    several = _several(first) or _several(second)
-    firsts, seconds = _list(first), _list(second)
-    given = _given_prompt(row, held, mapping, place, first)
-    for one, other in product(firsts, seconds) if several else [(first, second)]:
-        start, left, right = _started(given, one, other)
-        better, worse = response(left, start, "chosen"), response(right, start, "rejected")
-        yield Pair(start, better, worse, said, column, counted_from)
+    first, second = responses
+    combined: Iterable[tuple[Any, Any]] = [responses]
+    if _several(first) or _several(second):
+        combined = product(_list(first), _list(second))
+    row_prompt = _given_prompt(row, held, mapping, place, first)
+    for one, other in combined:
+        start, left, right = _started(row_prompt, one, other)
+        left_text = response(left, start, "chosen")
+        right_text = response(right, start, "rejected")
+        yield Pair(start, left_text, right_text, label.said, label.column, label.counted_from)
 
 
 _NONE = object()
@@ -308,87 +373,97 @@ def _given_prompt(row: Row, held: Held, mapping: Mapping[str, str], place: str, 
     """What the row says the prompt is, `_NONE` where it stands before both responses."""
     if "prompt" in mapping or "prompt" in row:
         return prompt(required(row, "prompt", mapping, place), "prompt")
-    if (
-        "input" in held
-        and isinstance(row[held["input"]], Mapping)
-        and "messages" in row[held["input"]]
-    ):
-        return prompt(row[held["input"]]["messages"], "input.messages")
+    input_value = row[held["input"]] if "input" in held else None
+    if isinstance(input_value, Mapping) and "messages" in input_value:
+        return prompt(input_value["messages"], "input.messages")
     if _is_conversation(first):
         return _NONE
-    column = next(
-        (held[name] for name in _PROMPTS if name in held and name not in ("prompt",)), None
-    )
+    column = next((held[name] for name in _PROMPTS if name in held and name != "prompt"), None)
     if column is None or row[column] == "":
         return _NONE
     value = row[column]
     if isinstance(value, Mapping) and isinstance(value.get("full_text"), str):
         value = value["full_text"]  # WebGPT's question
-    extra = row[held["input"]] if column.casefold() == "instruction" and "input" in held else None
-    if isinstance(value, str) and isinstance(extra, str) and extra.strip():
-        value = f"{value}\n{extra}"
+    # Alpaca's form: `input` is what the instruction is about.
+    is_instruction = column.casefold() == "instruction"
+    if is_instruction and isinstance(input_value, str) and input_value.strip():
+        value = f"{value}\n{input_value}" if isinstance(value, str) else value
     return _with_system(prompt(value, column), row, held)
 
 
-def _with_system(found: Prompt, row: Row, held: Held) -> Prompt:
+def _with_system(plain: Prompt, row: Row, held: Held) -> Prompt:
+    """The prompt with the system turn that the row holds in a column of its own."""
     system = next((row[held[name]] for name in _SYSTEMS if name in held), None)
     if not isinstance(system, str) or not system.strip():
-        return found
-    turns = [{"role": "user", "content": found}] if isinstance(found, str) else found
-    return (
-        turns if turns[0]["role"] == "system" else [{"role": "system", "content": system}, *turns]
-    )
+        return plain
+    turns = _turns(plain)
+    if turns[0]["role"] == "system":
+        return turns
+    return [{"role": "system", "content": system}, *turns]
 
 
 def _is_conversation(value: Any) -> bool:
     """Whether a response is a whole conversation, its prompt before it."""
-    found = chat.parsed(value)
-    return isinstance(found, list | tuple) and len(found) > 1 and chat.is_messages(found)
+    turns = chat.parsed(value)
+    return isinstance(turns, list | tuple) and len(turns) > 1 and chat.is_messages(turns)
 
 
-def _started(given: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any]:
+def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any]:
     """(prompt, what follows it on both sides)."""
     if chat.is_messages(first) and chat.is_messages(second):
-        left, right = chat.messages(first, "chosen"), chat.messages(second, "rejected")
-        if given is _NONE:
+        left = chat.messages(first, "chosen")
+        right = chat.messages(second, "rejected")
+        if row_prompt is _NONE:
             same = _common(left, right)
             return _simple(left[:same]), left[same:], right[same:]
-        start = _turns(given)
-        whole = [t for t in (left, right) if len(t) > 1 and _ends_like(t[:-1], start)]
-        if len(whole) == 2 and left[:-1] == right[:-1]:
+        start = _turns(row_prompt)
+        both_whole = _is_whole(left, start) and _is_whole(right, start)
+        if both_whole and left[:-1] == right[:-1]:
             return _simple(left[:-1]), left[-1:], right[-1:]
-        return given, _after(left, start), _after(right, start)
-    if given is not _NONE:
-        return given, first, second
+        return row_prompt, _after(left, start), _after(right, start)
+    if row_prompt is not _NONE:
+        return row_prompt, first, second
     if isinstance(first, str) and isinstance(second, str):
         same = _common_words(first, second)
         return first[:same], first[same:], second[same:]
     raise Unreadable("there is no prompt column, and chosen and rejected do not begin alike")
 
 
-def _turns(found: Prompt) -> list[Message]:
-    return [{"role": "user", "content": found}] if isinstance(found, str) else found
+def _turns(text_or_turns: Prompt) -> list[Message]:
+    if isinstance(text_or_turns, str):
+        return [{"role": "user", "content": text_or_turns}]
+    return text_or_turns
+
+
+def _is_whole(turns: Sequence[Message], start: Sequence[Message]) -> bool:
+    """Whether these turns are the prompt and one turn more."""
+    return len(turns) > 1 and _ends_like(turns[:-1], start)
 
 
 def _ends_like(turns: Sequence[Message], start: Sequence[Message]) -> bool:
-    """Whether a conversation's beginning is the prompt, perhaps with a system turn before it that the prompt left out."""
-    rest = turns[1:] if len(turns) == len(start) + 1 and turns[0]["role"] == "system" else turns
-    return len(rest) == len(start) and all(
-        a["role"] == b["role"] and a["content"].strip() == b["content"].strip()
-        for a, b in zip(rest, start, strict=True)
-    )
+    """Whether these turns are the prompt, perhaps behind a system turn that the prompt left out."""
+    has_system = len(turns) == len(start) + 1 and turns[0]["role"] == "system"
+    rest = turns[1:] if has_system else turns
+    return len(rest) == len(start) and all(map(_same_turn, rest, start))
+
+
+def _same_turn(one: Message, other: Message) -> bool:
+    same_role = bool(one["role"] == other["role"])
+    return same_role and bool(one["content"].strip() == other["content"].strip())
 
 
 def _after(turns: list[Message], start: Sequence[Message]) -> list[Message]:
-    return (
-        turns[len(start) :]
-        if len(turns) > len(start) and _ends_like(turns[: len(start)], start)
-        else turns
-    )
+    """The turns behind the prompt; all of them where they do not begin with it."""
+    if len(turns) > len(start) and _ends_like(turns[: len(start)], start):
+        return turns[len(start) :]
+    return turns
 
 
 def _common(left: Sequence[Message], right: Sequence[Message]) -> int:
-    """How many turns both begin with; at least one turn is left on both sides, so that equal ones are still a pair."""
+    """How many turns both begin with.
+
+    At least one turn is left on both sides, so that equal conversations are still a pair.
+    """
     most = min(len(left), len(right)) - 1
     return next((i for i in range(most) if left[i] != right[i]), most)
 
@@ -401,11 +476,14 @@ def _common_words(first: str, second: str) -> int:
 
 
 def prompt(value: Any, what: str) -> Prompt:
-    """A prompt as text, or as messages where it is more than one user's turn; `Unreadable` where it is neither."""
-    found = chat.parsed(value)
-    if isinstance(found, str):
-        return found
-    return _simple(chat.messages(found, what))
+    """A prompt as text, or as messages where it is more than one user's turn.
+
+    `Unreadable` where it is neither.
+    """
+    text_or_turns = chat.parsed(value)
+    if isinstance(text_or_turns, str):
+        return text_or_turns
+    return _simple(chat.messages(text_or_turns, what))
 
 
 def _simple(turns: list[Message]) -> Prompt:
@@ -414,7 +492,10 @@ def _simple(turns: list[Message]) -> Prompt:
 
 
 def response(value: Any, start: Prompt, what: str) -> str:
-    """A response as text, a `chat.Reply` where it holds tool calls; `Unreadable` where it is not one assistant's turn."""
+    """A response as text, a `chat.Reply` where it holds tool calls.
+
+    `Unreadable` where it is not one turn of the assistant.
+    """
     found = chat.parsed(value)
     if isinstance(found, float) and not math.isfinite(found):
         raise Unreadable(f"{what} is {found}, which is no text")

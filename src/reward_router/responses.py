@@ -1,4 +1,7 @@
-"""A sampled response: a text that knows whether it came to its own end. Needs no torch, so that whoever chooses among texts can ask."""
+"""A sampled response: a text that knows whether it came to its own end.
+
+This module needs no torch, so that code which only chooses among texts can use it.
+"""
 
 from collections.abc import Sequence
 
@@ -7,7 +10,9 @@ from numpy.typing import NDArray
 
 
 class Response(str):
-    """A response that knows whether the model ended it itself (``finished``) or the token limit cut it.
+    """A response that knows how it ended.
+
+    ``finished`` is True where the model ended it and False where the token limit cut it.
 
     >>> Response("Paris.", finished=False).finished, Response("Paris.") == "Paris."
     (False, True)

@@ -1,10 +1,12 @@
-"""What the policy answered to held-out prompts, before training and after: ``samples.jsonl`` of a run's directory.
+"""What the policy answered to held-out prompts, before and after: a run's ``samples.jsonl``.
 
-One line a response: ``when`` (before, after), ``kind`` (the gold it was measured for), ``id``, ``category``, ``prompt``, ``sample``,
-``response``, ``gold`` (1 right, 0 wrong, null unknown), ``finished``, and where the router chose among the samples (``eval.best_of``)
-the ``arm`` it named and that arm's ``score``. The responses were generated for the measurement anyway: this costs no call. Before
-and after share their random numbers, so that two lines that differ do so by the policy. Where the base model was kept there is
-nothing after it. The size is held-out prompts times samples times two.
+One line a response: ``when`` (before, after), ``kind`` (the gold it was measured for), ``id``,
+``category``, ``prompt``, ``sample``, ``response``, ``gold`` (1 right, 0 wrong, null unknown),
+``finished``, and where the router chose among the samples (``eval.best_of``) the ``arm`` it named
+and that arm's ``score``. The responses were generated for the measurement anyway: this costs no
+call. Before and after share their random numbers, so that two lines that differ do so by the
+policy. Where the base model was kept there is nothing after it. The size is held-out prompts times
+samples times two.
 """
 
 import math
@@ -21,15 +23,22 @@ Row = dict[str, Any]
 
 
 class Samples:
-    """The responses of one run as they are measured; every process keeps its own and the first one writes all."""
+    """The responses of one run as they are measured.
+
+    Every process keeps its own, and the first one writes all of them.
+    """
 
     def __init__(self, run: RunDir, ranks: Ranks) -> None:
         """Nothing is read or written yet."""
-        self.run, self.ranks = run, ranks
+        self.run = run
+        self.ranks = ranks
         self.rows: list[Row] = []
 
     def keep(self, when: str, kind: str, example: Example, responses: Sequence[str]) -> None:
-        """One prompt's responses, measured as ``kind``; those of other sets (a test set) are not kept."""
+        """Keep one prompt's responses, measured as ``kind``.
+
+        Those of other sets, such as a test set, are not kept.
+        """
         if kind not in MEASURED:
             return
         golds = example.gold(responses)
@@ -61,7 +70,10 @@ class Samples:
                 row |= {"arm": arm, "score": score if math.isfinite(score) else None}
 
     def write(self) -> None:
-        """Put what was kept since the last call into the run's directory, in place of what it held of the same measurement."""
+        """Write what was kept since the last call into the run's directory.
+
+        It takes the place of what stood there of the same measurement.
+        """
         rows = self.ranks.gather(self.rows)
         self.rows = []
         if rows and self.ranks.main:

@@ -1,1 +1,1 @@
-"""Best of n: a routed arm picks one of n responses to each prompt, and nobody is trained (LASER, section 3.3)."""
+"""Best of n: a routed arm picks one of n responses; nobody is trained (LASER, section 3.3)."""

@@ -1,13 +1,16 @@
-"""Scores that are made once: an arm is asked about a response it has not scored, and what it said is kept in a folder.
+"""Scores that are made once: an arm scores only what is new to it, and its scores are kept.
 
-One append-only file an arm, named by what the arm is, with lines [hash of prompt and response, score]; an interrupted command
-goes on where it stopped. It stands where a `RewardPool` stands, so a judge does not know the difference. Failures are not kept.
+One append-only file an arm, named by what the arm is, with lines [hash of prompt and response,
+score]; an interrupted command goes on where it stopped. It stands where a `RewardPool` stands, so a
+judge does not know the difference. Failures are not kept.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,17 @@ CHUNK = 16  # prompts between two writes
 
 
 class ScoreBook(RewardPool):
-    """A pool that remembers. ``made``: by arm, the responses scored by this process; ``spent``: its seconds of scoring.
+    """A pool that remembers what its arms said.
 
-    ``folder``: where scores are kept; None: in memory. An arm that is not among ``specs`` (the verifier) is kept in memory.
-    ``tick`` is told how many responses were scored, or found.
+    ``made`` counts, by arm, the responses that this process scored; ``spent`` is the time that
+    took, in seconds.
+
+    Args:
+        pool: the arms that score what is new.
+        specs: the arms whose scores go into the folder. The scores of any other arm, such as the
+            verifier, depend on the data and stay in memory.
+        folder: where scores are kept; None: in memory.
+        tick: called with the number of responses that were scored or had been kept.
     """
 
     def __init__(
@@ -40,11 +50,15 @@ class ScoreBook(RewardPool):
     ) -> None:
         """Reads what is kept of each arm when it is first asked."""
         super().__init__({})
-        self.pool, self.folder, self.tick = pool, folder, tick
-        self.made, self.spent = dict.fromkeys(pool.names, 0), dict.fromkeys(pool.names, 0.0)
+        self.pool = pool
+        self.folder = folder
+        self.tick = tick
+        self.made = dict.fromkeys(pool.names, 0)
+        self.spent = dict.fromkeys(pool.names, 0.0)
         self._specs_by_name = {spec.name: spec for spec in specs}
-        self._known: dict[str, dict[str, float]] = {}
-        self._unanswered: dict[str, dict[str, str]] = {name: {} for name in pool.names}
+        # By arm and key: the scores, and the errors of what this process does not ask again.
+        self._scores: dict[str, dict[str, float]] = {}
+        self._errors: dict[str, dict[str, str]] = {name: {} for name in pool.names}
 
     @property
     def names(self) -> list[str]:
@@ -58,92 +72,111 @@ class ScoreBook(RewardPool):
     def score(
         self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> ScoreResult:
-        """What the arm says of every response; it is asked about new ones only, ``CHUNK`` prompts at a time."""
-        known = self._pages(arm)
-        keys = [
-            [content_key(prompt, r) for r in row]
-            for prompt, row in zip(prompts, responses, strict=True)
-        ]
-        tried = self._unanswered[arm]
-        todo = [
-            b
-            for b, row in enumerate(keys)
-            if any(key not in known and key not in tried for key in row)
-        ]
-        self.tick(sum(map(len, keys)) - sum(len(keys[b]) for b in todo))
-        seconds = loading = 0.0
-        for start in range(0, len(todo), CHUNK):
-            rows = todo[start : start + CHUNK]
-            result = self.pool.score(arm, [prompts[b] for b in rows], [responses[b] for b in rows])
-            seconds, loading = seconds + result.seconds, loading + result.load_seconds
+        """The arm's score of every response.
+
+        The arm scores new responses only, ``CHUNK`` prompts at a time; what it said is kept after
+        each of these chunks.
+        """
+        self._read_kept(arm)
+        keys = []
+        for prompt, row in zip(prompts, responses, strict=True):
+            keys.append([content_key(prompt, response) for response in row])
+        new_rows = self._new_rows(arm, keys)
+        self.tick(_count(keys) - _count([keys[row] for row in new_rows]))
+        taken = _Taken()
+        for start in range(0, len(new_rows), CHUNK):
+            chunk = new_rows[start : start + CHUNK]
+            chunk_keys = [keys[row] for row in chunk]
+            result = self.pool.score(
+                arm, [prompts[row] for row in chunk], [responses[row] for row in chunk]
+            )
+            taken.seconds += result.seconds
+            taken.load_seconds += result.load_seconds
             if result.ok:
-                self._keep(arm, rows, keys, result)
-            elif any(
-                key in known for row in keys for key in row
-            ):  # it answered others: these are what fails
-                tried |= {key: result.error or result.status for b in rows for key in keys[b]}
+                self._keep(arm, chunk_keys, result)
+            elif self._has_answered(arm, keys):
+                # The arm has answered others, so that what fails is in these rows.
+                error = result.error or result.status
+                self._errors[arm] |= dict.fromkeys(chain.from_iterable(chunk_keys), error)
             else:
-                return self._result(arm, keys, known, seconds, loading, result)
-            self.tick(sum(len(keys[b]) for b in rows))
-        return self._result(arm, keys, known, seconds, loading, None)
+                return self._result(arm, keys, taken, result)
+            self.tick(_count(chunk_keys))
+        return self._result(arm, keys, taken, None)
+
+    def _has_answered(self, arm: str, keys: Sequence[Sequence[str]]) -> bool:
+        scores = self._scores[arm]
+        return any(key in scores for key in chain.from_iterable(keys))
+
+    def _new_rows(self, arm: str, keys: Sequence[Sequence[str]]) -> list[int]:
+        """The prompts of which a response has neither a score nor an error yet."""
+        scores = self._scores[arm]
+        errors = self._errors[arm]
+
+        def is_new(row_keys: Sequence[str]) -> bool:
+            return any(key not in scores and key not in errors for key in row_keys)
+
+        return [row for row, row_keys in enumerate(keys) if is_new(row_keys)]
 
     def _result(
         self,
         arm: str,
         keys: Sequence[Sequence[str]],
-        known: Mapping[str, float],
-        seconds: float,
-        loading: float,
-        failed: ScoreResult | None,
+        taken: "_Taken",
+        failure: ScoreResult | None,
     ) -> ScoreResult:
+        """What is known of these responses; no scores at all after a ``failure`` of the arm."""
+        scores = self._scores[arm]
+        errors = self._errors[arm]
         shape = (len(keys), max((len(row) for row in keys), default=0))
-        scores_BN, mask_BN = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        scores_BN = np.full(shape, np.nan)
+        mask_BN = np.zeros(shape, dtype=bool)
+        row_errors: dict[int, str] = {}
         for b, row in enumerate(keys):
             mask_BN[b, : len(row)] = True
-            if failed is None:
-                scores_BN[b, : len(row)] = [known.get(key, np.nan) for key in row]
-        self.spent[arm] += seconds
-        tried = self._unanswered[arm]
-        row_errors = {
-            b: tried[key]
-            for b, row in enumerate(keys)
-            for key in row
-            if key in tried and key not in known
-        }
-        status, error = (failed.status, failed.error) if failed else ("ok", None)
-        n_calls, n_unique = int(mask_BN.sum()), len({key for row in keys for key in row})
+            if failure is None:
+                scores_BN[b, : len(row)] = [scores.get(key, np.nan) for key in row]
+            for key in row:
+                if key in errors and key not in scores:
+                    row_errors[b] = errors[key]
+        self.spent[arm] += taken.seconds
         return ScoreResult(
-            arm, scores_BN, mask_BN, seconds, loading, status, error, n_calls, n_unique, row_errors
+            arm,
+            scores_BN,
+            mask_BN,
+            taken.seconds,
+            taken.load_seconds,
+            failure.status if failure else "ok",
+            failure.error if failure else None,
+            int(mask_BN.sum()),
+            len(set(chain.from_iterable(keys))),
+            row_errors,
         )
 
-    def _keep(
-        self, arm: str, rows: Sequence[int], keys: Sequence[Sequence[str]], result: ScoreResult
-    ) -> None:
-        fresh: dict[str, float] = {}
-        for i, b in enumerate(rows):
+    def _keep(self, arm: str, keys: Sequence[Sequence[str]], result: ScoreResult) -> None:
+        """Put the new scores of one answer into memory and, where there is a folder, on disk."""
+        scores = self._scores[arm]
+        new_scores: dict[str, float] = {}
+        for i, row in enumerate(keys):
             if i in result.row_errors:  # no score, and not asked again by this process
-                self._unanswered[arm] |= dict.fromkeys(keys[b], result.row_errors[i])
+                self._errors[arm] |= dict.fromkeys(row, result.row_errors[i])
                 continue
-            fresh |= dict(zip(keys[b], result.scores_BN[i].tolist(), strict=False))
-        known = self._known[arm]
-        fresh = {key: score for key, score in fresh.items() if key not in known}
-        known |= fresh
-        self.made[arm] += len(fresh)
+            # The answer is as wide as its longest row.
+            new_scores |= dict(zip(row, result.scores_BN[i].tolist(), strict=False))
+        new_scores = {key: score for key, score in new_scores.items() if key not in scores}
+        scores |= new_scores
+        self.made[arm] += len(new_scores)
         path = self._path(arm)
-        if path is None:
-            return
-        lines = [dumps([key, score]) for key, score in fresh.items()]
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torn = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
-            with path.open("a", encoding="utf-8") as file:
-                file.write(("\n" if torn else "") + "".join(line + "\n" for line in lines))
+        if path is not None:
+            append_lines(path, [dumps([key, score]) for key, score in new_scores.items()])
 
-    def _pages(self, arm: str) -> dict[str, float]:
-        if arm not in self._known:
-            path = self._path(arm)
-            self._known[arm] = _whole_lines(path) if path is not None and path.is_file() else {}
-        return self._known[arm]
+    def _read_kept(self, arm: str) -> None:
+        """Read what the folder holds of an arm, once."""
+        if arm in self._scores:
+            return
+        path = self._path(arm)
+        self._scores[arm] = {}
+        if path is not None and path.is_file():
+            self._scores[arm] = _whole_lines(path)
 
     def _path(self, arm: str) -> Path | None:
         if self.folder is None or arm not in self._specs_by_name:
@@ -152,21 +185,48 @@ class ScoreBook(RewardPool):
 
 
 def content_key(prompt: Prompt, response: str) -> str:
-    """What a score is kept by: the texts, and whether the response was cut (an arm may read that)."""
+    """What a score is kept by: the texts, and whether the response was cut (an arm may read it).
+
+    >>> content_key("2 + 2?", "4") == content_key("2 + 2?", "4")
+    True
+    """
     cut = "" if getattr(response, "finished", True) else "cut"
     text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
-    return hashlib.blake2b(
-        f"{len(text)}:{text}{response}\x1f{cut}".encode(), digest_size=16
-    ).hexdigest()
+    # The length says where the prompt ends: no other split of the same characters has this key.
+    content = f"{len(text)}:{text}{response}\x1f{cut}"
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+@dataclass
+class _Taken:
+    """How long the arm took to score, and to load."""
+
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+
+
+def _count(keys: Sequence[Sequence[str]]) -> int:
+    """The responses in these rows."""
+    return sum(len(row) for row in keys)
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Write lines behind those of a file; a line that a kill cut short is ended first."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_torn = path.is_file() and path.read_bytes()[-1:] not in (b"\n", b"")
+        with path.open("a", encoding="utf-8") as file:
+            file.write("\n" if is_torn else "")
+            file.write("".join(line + "\n" for line in lines))
 
 
 def _whole_lines(path: Path) -> dict[str, float]:
     """What is kept; a line that a kill cut short is left out."""
-    found = {}
+    scores = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             key, score = json.loads(line)
         except ValueError:
             continue
-        found[key] = math.nan if score is None else float(score)
-    return found
+        scores[key] = math.nan if score is None else float(score)
+    return scores

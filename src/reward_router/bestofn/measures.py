@@ -1,7 +1,8 @@
-"""How right one response is, in [0, 1], against what the data says is right: token F1, ROUGE-L, exact match.
+"""How right one response is, in [0, 1], against a reference: token F1, ROUGE-L, exact match.
 
-F1 and exact match read text as SQuAD's evaluation does: lower case, no punctuation, no articles, words between spaces. With
-several reference answers the best counts. Left out: stemming, synonyms, languages written without spaces.
+F1 and exact match read text as SQuAD's evaluation does: lower case, no punctuation, no articles,
+words between spaces. With several reference answers the best counts. Left out: stemming, synonyms,
+languages written without spaces.
 """
 
 import json
@@ -28,18 +29,20 @@ def normal_words(text: str) -> list[str]:
 
 
 def f1(response: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over words, each counted as often as it stands there (SQuAD).
+    """Harmonic mean of precision and recall over words, repeated ones counted as such (SQuAD).
 
     Where either side has no words left, 1 if both have none, else 0.
 
     >>> f1("in Paris", "Paris, France")
     0.5
     """
-    mine, right = normal_words(response), normal_words(reference)
-    if not mine or not right:
-        return float(mine == right)
-    common = sum((Counter(mine) & Counter(right)).values())
-    return 2 * common / (len(mine) + len(right))
+    response_words = normal_words(response)
+    reference_words = normal_words(reference)
+    if not response_words or not reference_words:
+        return float(response_words == reference_words)
+    common = Counter(response_words) & Counter(reference_words)
+    # 2 p r / (p + r) with p = common / response and r = common / reference.
+    return 2 * common.total() / (len(response_words) + len(reference_words))
 
 
 def exact(response: str, reference: str) -> float:
@@ -62,19 +65,21 @@ def measured(measure: str, response: str, references: Sequence[str]) -> float:
 
 
 def references(answer: Any) -> list[str]:
-    """The reference answers in a data set's cell: a text, or a list of texts (also where it is written as JSON).
+    """The reference answers in a data set's cell: a text, or a list of texts, also as JSON text.
 
     >>> references("Paris"), references('["Paris", "Paris, France"]'), references(None)
     (['Paris'], ['Paris', 'Paris, France'], [])
     """
     if isinstance(answer, str) and answer.lstrip().startswith("["):
         try:
-            written = json.loads(answer)
+            parsed = json.loads(answer)
         except (ValueError, RecursionError):
-            written = None
-        if isinstance(written, list) and written and all(isinstance(text, str) for text in written):
-            return written
+            parsed = None
+        # A text may begin with a bracket and be no list of answers: then it is the answer itself.
+        if isinstance(parsed, list) and parsed and all(isinstance(text, str) for text in parsed):
+            return parsed
     if isinstance(answer, list | tuple):
-        return [text for one in answer if (text := as_text(one)) is not None]
+        texts = [as_text(item) for item in answer]
+        return [text for text in texts if text is not None]
     text = as_text(answer)
     return [] if text is None else [text]

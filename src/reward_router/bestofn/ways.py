@@ -1,7 +1,8 @@
-"""How the responses of a prompt are judged, learned from and chosen among: by one routed arm, or by the committee.
+"""How responses are judged, learned from and chosen among: by a routed arm, or by the committee.
 
-Learning is one pass over the train prompts in keyed order, a batch at a time: route, judge, pay. Choosing is one step over
-the test prompts with the router frozen and greedy; the committee then asks as it learned to and learns no more.
+Learning is one pass over the train prompts in keyed order, a batch at a time: route, judge, pay.
+Choosing is one step over the test prompts with the router frozen and greedy; the committee then
+asks as it learned to and learns no more.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,9 +40,17 @@ Loss = Callable[[Sequence[Prompt], Sequence[str]], list[float]]
 
 @dataclass
 class Chosen:
-    """What came of choosing: per prompt the index of the best response, who judged, the scores, and the gold of that choice.
+    """What came of choosing among the responses to B prompts.
 
-    ``gold_B`` counts the mean of the responses that share the best score; the index is drawn among them.
+    Args:
+        ids: the prompts' ids.
+        arms: by prompt, who decided.
+        asked: by prompt, the arms whose scores were asked for.
+        scores: by prompt, (N,) the scores that decided.
+        index: by prompt, the best response, drawn among those that share the best score.
+        gold_B: (B,) the gold of the choice, the mean of those that share the best score.
+        calls: how many scores were asked for.
+        responses: how many responses there were.
     """
 
     ids: list[str]
@@ -70,70 +79,101 @@ class Learned:
     shares: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Means:
+    """What every way of judging works with.
+
+    Args:
+        names: the arms.
+        costs: by arm, the price of a call.
+        book: the arms' scores.
+        dim: the features of a context.
+        prior: what the router knows of the arms beforehand.
+        loss: the loss of responses under the policy, for ``neg_loss``.
+    """
+
+    names: Sequence[str]
+    costs: dict[str, float]
+    book: ScoreBook
+    dim: int
+    prior: Prior | None = None
+    loss: Loss | None = None
+
+
 class Way:
-    """One router with its ledger and judge. ``committee``: it judges, and the router (if any) names the first arm."""
+    """One router with its ledger, and what judges: the router's arm, or a committee."""
 
     def __init__(
         self,
         config: Config,
-        names: Sequence[str],
-        book: ScoreBook,
-        costs: dict[str, float],
-        dim: int,
-        prior: Prior | None = None,
+        means: Means,
         *,
         committee: bool = False,
-        loss: Loss | None = None,
         folder: Path | None = None,
     ) -> None:
-        """``loss``: of responses under the policy, for ``neg_loss``. ``folder``: where the ledgers are kept, None: in memory."""
-        self.config, self.names, self.loss, self.folder = config, list(names), loss, folder
-        self.book, self.asker = book, Asker(book, costs, fallback=config.pool.fallback)
+        """Builds the router and what judges; nothing is scored yet.
+
+        Args:
+            config: the whole configuration, with the seed of this run.
+            means: the arms and what they need.
+            committee: whether a committee judges; the router, if any, then names its first arm.
+            folder: where the ledgers are kept; None: in memory.
+        """
+        self.config = config
+        self.names = list(means.names)
+        self.loss = means.loss
+        self.folder = folder
+        self.book = means.book
+        self.asker = Asker(means.book, means.costs, fallback=config.pool.fallback)
         self.asker.seed = config.seed
         self.committee = self._committee() if committee else None
         self.mode: VerdictMode = self.committee or SingleArm(self.asker)
-        alone = committee and config.judge.first == "order"
-        self.router: Router = Uniform(
-            len(self.names)
-        )  # never asked where the committee decides alone
-        if not alone:
-            self.router = build_router(config.router, self.names, dim, config.seed, prior)
-        self._python = (
-            own_payoff(config.payoff.path or "") if config.payoff.kind.needs_path else None
-        )
+        if committee and config.judge.first == "order":
+            # The committee decides alone, and nobody asks this router.
+            self.router: Router = Uniform(len(self.names))
+        else:
+            self.router = build_router(
+                config.router, self.names, means.dim, config.seed, means.prior
+            )
+        self._python_payoff = None
+        if config.payoff.kind.needs_path:
+            self._python_payoff = own_payoff(config.payoff.path or "")
         self._items: dict[str, Item] = {}
         self._sessions: list[Session] = []
-        self._answers: dict[
-            str, int
-        ] = {}  # by arm: how often it answered; -1: it failed and never answered
+        # By arm, how often it answered while learning; -1: it failed and never answered.
+        self._answers: dict[str, int] = {}
 
     def _committee(self) -> CommitteeOfArms:
-        prompt = RouterConfig(name="uniform")  # every unit is a prompt with all of its responses
-        config = self.config.model_copy(update={"router": prompt})
+        # A router of whole prompts: every unit is a prompt with all of its responses.
+        config = self.config.model_copy(update={"router": RouterConfig(name="uniform")})
         return build_committee(config, self.asker, self.names, list)
 
-    # learning ----------------------------------------------------------------------------------------------------------
+    # learning
 
     def learn(self, items: Sequence[Item], context_BD: Float) -> Learned:
         """One pass: every train prompt is routed, judged and paid for once."""
-        learned, size = Learned(), self.config.train.batch_prompts
+        learned = Learned()
+        size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
         order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
-        for t, start in enumerate(range(0, len(items), size)):
+        for step, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
-            batch = session.judge(self._batch([items[i] for i in rows], context_BD[rows], t))
+            unjudged = self._batch([items[row] for row in rows], context_BD[rows], step)
+            batch = session.judge(unjudged)
             learned.payoffs += len(session.learn(batch))
             self._count(batch, learned)
         return learned
 
     def _count(self, batch: Batch, learned: Learned) -> None:
         """What judging this batch took, and which arms answered."""
-        for u, decision in enumerate(batch.decisions):
+        for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
-            before = self._answers.get(name, -1)
-            failed = u in batch.verdicts.failed
-            self._answers[name] = before if failed else max(before, 0) + 1
+            answers_before = self._answers.get(name, -1)
+            if unit in batch.verdicts.failed:
+                self._answers[name] = answers_before
+            else:
+                self._answers[name] = max(answers_before, 0) + 1
         statuses = [call.status for call in batch.verdicts.calls]
         learned.calls += sum(status not in NOT_ASKED for status in statuses)
         learned.labels += statuses.count("label")
@@ -141,49 +181,57 @@ class Way:
 
     def _payoff(self, outcome: Outcome) -> float | None:
         """The configured payoff of one decision, None where nothing is known."""
-        item, [own_N] = self._items[outcome.unit], outcome.scores
+        item = self._items[outcome.unit]
+        [score_N] = outcome.scores
         if self.config.payoff.kind.needs_loss:
-            return self._neg_loss(item, own_N)
-        if self._python is not None:
-            return self._python(outcome)
+            return self._neg_loss(item, score_N)
+        if self._python_payoff is not None:
+            return self._python_payoff(outcome)
         if self.config.payoff.kind.is_gold:
-            return order_accuracy(own_N, item.gold_N)
-        return gold_of_best(spoken(own_N, item), item.gold_N)
+            return order_accuracy(score_N, item.gold_N)
+        return gold_of_best(spoken(score_N, item), item.gold_N)
 
-    def _neg_loss(self, item: Item, own_N: Float) -> float | None:
-        if self.loss is None or not np.isfinite(own_N).any():
+    def _neg_loss(self, item: Item, score_N: Float) -> float | None:
+        if self.loss is None or not np.isfinite(score_N).any():
             return None
-        [loss] = self.loss([item.prompt], [item.responses[int(np.nanargmax(spoken(own_N, item)))]])
+        best = int(np.nanargmax(spoken(score_N, item)))
+        [loss] = self.loss([item.prompt], [item.responses[best]])
         return -loss
 
-    # choosing ----------------------------------------------------------------------------------------------------------
+    # choosing
 
     def choose(self, items: Sequence[Item], context_BD: Float) -> Chosen:
-        """The best response to every test prompt, by the frozen router's greedy arm or the committee that has learned."""
+        """The best response to every test prompt.
+
+        The frozen router's greedy arm judges, or the committee that has learned.
+        """
         dead = [k for k, name in enumerate(self.names) if self._answers.get(name, 0) < 0]
         session = self._session(Greedy(self.router, dead), "test")
         batch = self._batch(items, context_BD, CHOOSE)
         batch.learn = False
         verdicts = session.judge(batch).verdicts
-        asked: dict[str, list[str]] = {d.id: [] for d in batch.decisions}
+
+        arms_by_decision: dict[str, list[str]] = {decision.id: [] for decision in batch.decisions}
         calls = [call for call in verdicts.calls if call.status not in NOT_ASKED]
         for call in calls:
-            who = asked[call.decision_id or ""]
-            if str(call.arm) not in who:
-                who.append(str(call.arm))
+            arms = arms_by_decision[call.decision_id or ""]
+            if str(call.arm) not in arms:
+                arms.append(str(call.arm))
+
+        # A unit is one prompt, so its scores have one part.
         scores = [parts[0] for parts in verdicts.scores]
+        index = []
+        for score_N, item in zip(scores, items, strict=True):
+            index.append(pick(score_N, item, self.config.seed))
         return Chosen(
-            [item.id for item in items],
-            [decided_by(d) for d in batch.decisions],
-            [asked[d.id] for d in batch.decisions],
-            scores,
-            [
-                pick(score_N, item, self.config.seed)
-                for score_N, item in zip(scores, items, strict=True)
-            ],
-            gold_of_choices(scores, items),
-            len(calls),
-            sum(len(item.responses) for item in items),
+            ids=[item.id for item in items],
+            arms=[decided_by(decision) for decision in batch.decisions],
+            asked=[arms_by_decision[decision.id] for decision in batch.decisions],
+            scores=scores,
+            index=index,
+            gold_B=gold_of_choices(scores, items),
+            calls=len(calls),
+            responses=sum(len(item.responses) for item in items),
         )
 
     def _batch(self, items: Sequence[Item], context_BD: Float, step: int) -> Batch:
@@ -201,19 +249,22 @@ class Way:
 
     def _session(self, router: Router, part: str) -> Session:
         """A ledger of its own for learning and for choosing: the second one's router is another."""
-        config, name = self.config, self.config.payoff.name
-        where: Path | str = ":memory:"
+        config = self.config
+        path: Path | str = ":memory:"
         if self.folder is not None:
-            where = self.folder / f"{part}.sqlite"
+            path = self.folder / f"{part}.sqlite"
+            # An earlier call of this command left one: the same decisions are made again.
             for old in self.folder.glob(f"{part}.sqlite*"):
-                old.unlink()  # of an earlier call of this command: the same decisions are made again
-        ledger = Ledger(where, durability=config.durability, contexts=config.contexts)
+                old.unlink()
+        ledger = Ledger(path, durability=config.durability, contexts=config.contexts)
         dispatcher = bound_dispatcher(config, router, self.names, ledger)
-        payoff = PayoffRule(name, self._payoff, fraction=config.payoff.fraction, seed=config.seed)
+        payoff = PayoffRule(
+            config.payoff.name, self._payoff, fraction=config.payoff.fraction, seed=config.seed
+        )
         payoff.raw = config.payoff.kind.raw
-        made = Session(dispatcher, self.book, None, payoff, self.mode)
-        self._sessions.append(made)
-        return made
+        session = Session(dispatcher, self.book, None, payoff, self.mode)
+        self._sessions.append(session)
+        return session
 
     def close(self) -> None:
         """Close the ledgers."""
@@ -227,23 +278,36 @@ def decided_by(decision: Decision) -> str:
 
 
 def spoken(score_N: Float, item: Item) -> Float:
-    """The scores of the responses that may be chosen, NaN for others; all alike where the arm abstained from every one of them."""
+    """(N,) the scores of the responses that may be chosen, NaN for the others.
+
+    All of them are alike where the arm abstained from every one.
+    """
     open_N = item.open_N
-    known_N = open_N & np.isfinite(score_N)
-    return np.where(known_N, score_N, np.nan) if known_N.any() else np.where(open_N, 0.0, np.nan)
+    is_scored_N = open_N & np.isfinite(score_N)
+    if is_scored_N.any():
+        return np.where(is_scored_N, score_N, np.nan)
+    return np.where(open_N, 0.0, np.nan)
 
 
 def gold_of_choices(scores: Sequence[Float], items: Sequence[Item]) -> Float:
-    """(B,) gold of the responses with the best score, their mean where several share it; NaN where gold is unknown."""
-    found = [
-        gold_of_best(spoken(score_N, item), item.gold_N)
-        for score_N, item in zip(scores, items, strict=True)
-    ]
-    return np.array([np.nan if value is None else value for value in found])
+    """(B,) gold of the responses with the best score, their mean where several share it.
+
+    NaN where gold is unknown.
+    """
+    golds = []
+    for score_N, item in zip(scores, items, strict=True):
+        gold = gold_of_best(spoken(score_N, item), item.gold_N)
+        golds.append(np.nan if gold is None else gold)
+    return np.array(golds)
 
 
 def pick(score_N: Float, item: Item, seed: int) -> int:
-    """The index of the best response; drawn by key among those that share the best score, so that places do not count."""
-    value_N = spoken(score_N, item)
-    best = np.flatnonzero(value_N == np.nanmax(value_N))
-    return int(best[int(keyed.uniform(seed, "order", 0, f"bestofn/{item.id}") * len(best))])
+    """The index of the best response.
+
+    It is drawn by key among those that share the best score, so that places do not count.
+    """
+    open_score_N = spoken(score_N, item)
+    best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
+    draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
+    place = int(draw * len(best))
+    return int(best[place])

@@ -1,7 +1,8 @@
 """Rows of a data set, wherever it lies and whatever holds it: one reader for every command.
 
-A row comes with its place (file and line) for error messages, and a row that cannot be read comes as `Broken`, which says why.
-Knows nothing of prompts, preferences or scores: `data` and `replay` do.
+A row comes with its place (file and line) for error messages, and a row that cannot be read comes
+as `Broken`, which says why. Knows nothing of prompts, preferences or scores: `data` and `replay`
+do.
 """
 
 from reward_router.reading.broken import Broken, Row, Tally

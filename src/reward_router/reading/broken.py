@@ -1,4 +1,7 @@
-"""A row that cannot be read, and how many of them there were: named, counted, and an error where they are most of the data."""
+"""Rows that cannot be read: the first is named, all are counted.
+
+It is an error where they are most of the data.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -16,8 +19,8 @@ class Broken(str):
 class Tally:
     """What became of the rows of one source.
 
-    ``read`` rows were looked at; ``lost`` of them cannot be used; ``identical`` pairs hold one response twice and ``ties`` have no
-    better one: those two are left out and are no loss.
+    ``read`` rows were looked at; ``lost`` of them cannot be used; ``identical`` pairs hold one
+    response twice and ``ties`` have no better one: those two are left out and are no loss.
     """
 
     def __init__(self, source: str) -> None:
@@ -36,7 +39,8 @@ class Tally:
         """InputError where more than half of the rows were lost."""
         if 2 * self.lost > self.read:
             raise InputError(
-                f"data {self.source}: {self.lost} of {self.read} rows cannot be read, more than half; first: {self.first}"
+                f"data {self.source}: {self.lost} of {self.read} rows cannot be read, "
+                f"more than half; first: {self.first}"
             )
 
     def told(self) -> str:
@@ -44,7 +48,8 @@ class Tally:
         parts = []
         if self.lost:
             parts.append(
-                f"{self.lost} of {self.read} rows cannot be read and are left out, first: {self.first}"
+                f"{self.lost} of {self.read} rows cannot be read and are left out, "
+                f"first: {self.first}"
             )
         if self.identical:
             parts.append(

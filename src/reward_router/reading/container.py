@@ -1,7 +1,8 @@
 """What kind of file this is, told by its content: the ending says nothing.
 
-Recognised: gzip around anything, Parquet, SQLite (our ledger), JSON lines, JSON documents (an array, objects written over several
-lines, a table of columns) and CSV; text in UTF-8, UTF-16 or UTF-32 with a byte order mark. What is not read is named.
+Recognised: gzip around anything, Parquet, SQLite (our ledger), JSON lines, JSON documents (an
+array, objects written over several lines, a table of columns) and CSV; text in UTF-8, UTF-16 or
+UTF-32 with a byte order mark. What is not read is named.
 """
 
 import gzip
@@ -17,8 +18,12 @@ from reward_router.errors import InputError
 Kind = Literal["lines", "document", "csv", "parquet", "sqlite"]
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
-FORMATS = ".jsonl, .json, .csv, each also as .gz, .parquet, .sqlite (a ledger), or a Hub data set (owner/name, owner/name:split)"
+FORMATS = (
+    ".jsonl, .json, .csv, each also as .gz, .parquet, .sqlite (a ledger), "
+    "or a Hub data set (owner/name, owner/name:split)"
+)
 HEAD = 1 << 16
+_GZIP = b"\x1f\x8b"
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -44,7 +49,15 @@ _LINES_LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Container:
-    """One file: its ``kind``, whether it is gzipped, the ``encoding`` of its text, the separator of a CSV's cells."""
+    """One file, and how it is to be read.
+
+    Args:
+        path: where it is.
+        kind: what it holds.
+        gz: whether it is gzipped.
+        encoding: that of its text.
+        separator: what stands between the cells of a CSV.
+    """
 
     path: Path
     kind: Kind
@@ -69,37 +82,28 @@ def kind_of(path: Path) -> Kind:
 
 
 def opened(path: Path, label: str) -> Container:
-    """The container at ``path``; InputError where there is no file, or none that can be read. Reads 64 KiB."""
+    """The container at ``path``, told by its first 64 KiB.
+
+    InputError where there is no file, or none that can be read.
+    """
     if path.is_dir():
         raise InputError(f"data {label}: a directory, not a file{_inside(path)}")
     if not path.is_file():
         raise InputError(f"data {label}: no such file, allowed: {FORMATS}")
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD)
-        gz = head.startswith(b"\x1f\x8b")
-        if gz:
-            with gzip.open(path, "rb") as packed:
-                head = packed.read(HEAD)
+        head, gz = _head(path)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"data {label}: cannot be read at the start: {error}") from None
     if head.startswith(b"PAR1"):
         if gz:
             raise InputError(
-                f"data {label}: a Parquet file inside gzip; unpack it (Parquet compresses by itself)"
+                f"data {label}: a Parquet file inside gzip; "
+                "unpack it (Parquet compresses by itself)"
             )
         return Container(path, "parquet")
     if head.startswith(b"SQLite format 3\x00"):
         return Container(path, "sqlite", gz)
-    for magic, what in _OTHERS:
-        if head.startswith(magic):
-            raise InputError(f"data {label}: {what}; allowed: {FORMATS}")
-    if gz and head.startswith(b"\x1f\x8b"):
-        raise InputError(f"data {label}: gzip inside gzip; unpack it once")
-    if head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise InputError(
-            f"data {label}: a web page, not the data (a download that needed a login?); allowed: {FORMATS}"
-        )
+    _refuse_others(head, gz, label)
     if path.suffix == ".parquet" and b"\x00" in head:
         raise InputError(
             f"data {label}: not readable as Parquet: it does not begin as a Parquet file does"
@@ -107,33 +111,58 @@ def opened(path: Path, label: str) -> Container:
     return _text_container(path, gz, head, label)
 
 
+def _head(path: Path) -> tuple[bytes, bool]:
+    """The start of the content, unpacked, and whether the file is gzipped."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head.startswith(_GZIP):
+        return head, False
+    with gzip.open(path, "rb") as packed:
+        return packed.read(HEAD), True
+
+
+def _refuse_others(head: bytes, gz: bool, label: str) -> None:
+    """InputError for kinds of file that people bring and that hold no rows."""
+    for magic, what in _OTHERS:
+        if head.startswith(magic):
+            raise InputError(f"data {label}: {what}; allowed: {FORMATS}")
+    if gz and head.startswith(_GZIP):
+        raise InputError(f"data {label}: gzip inside gzip; unpack it once")
+    if head[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise InputError(
+            f"data {label}: a web page, not the data (a download that needed a login?); "
+            f"allowed: {FORMATS}"
+        )
+
+
 def _text_container(path: Path, gz: bool, head: bytes, label: str) -> Container:
     encoding = next((name for mark, name in _BOMS if head.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\x00" in head[:1024]:
         raise InputError(
-            f"data {label}: not UTF-8 text (NUL bytes: UTF-16 without a byte order mark, or no text); save it as UTF-8"
+            f"data {label}: not UTF-8 text (NUL bytes: UTF-16 without a byte order mark, "
+            "or no text); save it as UTF-8"
         )
     text = head.decode(encoding, errors="ignore").lstrip("\ufeff")
-    whole = len(head) < HEAD
+    is_whole = len(head) < HEAD
     stripped = text.lstrip()
     if not stripped:
-        return Container(
-            path, "csv" if path.name.endswith((".csv", ".csv.gz")) else "lines", gz, encoding
-        )
+        is_csv = path.name.endswith((".csv", ".csv.gz"))
+        return Container(path, "csv" if is_csv else "lines", gz, encoding)
     if stripped[0] == "[":
         return Container(path, "document", gz, encoding)
     if stripped[0] == "{":
-        return Container(path, "document" if _goes_on(stripped, whole) else "lines", gz, encoding)
-    lines = [
-        line for line in stripped.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT] if line.strip()
-    ]
+        is_document = _goes_on(stripped, is_whole)
+        return Container(path, "document" if is_document else "lines", gz, encoding)
+    first_lines = stripped.split("\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
+    lines = [line for line in first_lines if line.strip()]
+    # A first line that is broken does not make JSON lines a CSV.
     if any(_is_object(line) for line in lines):
         return Container(path, "lines", gz, encoding)
     separator = max(_SEPARATORS, key=lines[0].count)
-    named = path.name.removesuffix(".gz").endswith((".csv", ".tsv"))
-    if named or separator in lines[0]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".csv", ".tsv")) or separator in lines[0]:
         return Container(path, "csv", gz, encoding, separator)
-    if path.name.removesuffix(".gz").endswith((".jsonl", ".json")):
+    if name.endswith((".jsonl", ".json")):
         return Container(path, "lines", gz, encoding)
     if path.suffix == ".parquet":
         raise InputError(f"data {label}: not readable as Parquet: it is text")
@@ -147,8 +176,7 @@ def _goes_on(text: str, whole: bool) -> bool:
         return False
     if _end_of(first_line) is not None:
         return False
-    found = _end_of(text)
-    if found is not None:
+    if _end_of(text) is not None:
         return True
     return not whole and _stops_at_the_end(text)
 

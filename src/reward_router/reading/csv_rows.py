@@ -1,4 +1,4 @@
-"""Rows of a CSV file with a header line: every cell is text, an empty cell is null. Cells of any length."""
+"""Rows of a CSV file with a header line: a cell is text of any length, an empty one null."""
 
 import csv
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _LONGEST_CELL = 2**31 - 1  # the csv module's own limit, 128 KiB, is shorter tha
 
 
 def csv_rows(container: Container, name: str) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """(place, row) of every line after the header; a line with other than the header's cells is broken.
+    """(place, row) of every line after the header; one with more or fewer cells is broken.
 
     InputError where a column is named twice.
     """

@@ -1,4 +1,4 @@
-"""Rows of a data set on the Hugging Face Hub; ``datasets`` is imported when one is asked for, not before."""
+"""Rows of a data set on the Hugging Face Hub; only reading one imports ``datasets``."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,8 @@ def hub_rows(
         import datasets
     except ModuleNotFoundError:
         raise InputError(
-            f"data {name}: no such file; and Hub data sets need datasets: pip install 'reward-router[train]'"
+            f"data {name}: no such file; and Hub data sets need datasets: "
+            "pip install 'reward-router[train]'"
         ) from None
     try:
         table = datasets.load_dataset(name, config_name, split=split)
@@ -29,7 +30,8 @@ def hub_rows(
         what = f"{name} ({config_name})" if config_name else name
         reason = " ".join(str(error).split())
         raise InputError(
-            f"data {what}, split {split!r}: no such file here, and it cannot be loaded from the Hub: {reason}"
+            f"data {what}, split {split!r}: no such file here, "
+            f"and it cannot be loaded from the Hub: {reason}"
         ) from None
     for number, row in enumerate(table):
         yield f"{name} {split} row {number}", row

@@ -1,4 +1,6 @@
-"""Rows of JSON text: one object a line; or a document that holds objects: an array, objects one after another, a table of columns.
+"""Rows of JSON text: one object a line, or a document that holds objects.
+
+A document is an array, objects one after another, or a table of columns.
 
 A document is parsed while it is read, so an array of a million rows is never held whole.
 """
@@ -27,8 +29,9 @@ _SHOWN = 60
 class Decoder:
     """JSON text to values: (text, place) -> (value, place after it).
 
-    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two values. ``quick`` does not, and the last
-    value counts; it reads what follows the first `CHECKED` rows, since a writer that repeats keys does it from the start.
+    ``scan`` notes what the value got wrong without being unreadable in ``clash``: one key, two
+    values. ``quick`` does not, and the last value counts; it reads what follows the first `CHECKED`
+    rows, since a writer that repeats keys does it from the start.
     """
 
     def __init__(self) -> None:
@@ -46,7 +49,10 @@ class Decoder:
         return made
 
     def checked(self, value: Any, surrogates: bool) -> Row | Broken:
-        """A row, or why it is none. ``surrogates``: its text has escapes that may be half a surrogate pair."""
+        """A row, or why it is none.
+
+        ``surrogates``: whether its text has escapes that may be half a surrogate pair.
+        """
         if self.clash is not None:
             clash, self.clash = self.clash, None
             return Broken(f"key {clash[:_SHOWN]!r} stands twice with different values")
@@ -58,7 +64,10 @@ class Decoder:
 
 
 def line_rows(container: Container, name: str) -> Iterator[Placed]:
-    """(place, row) of every line that is not blank. A first line that is a whole table of columns gives the table's rows."""
+    """(place, row) of every line that is not blank.
+
+    A first line that is a whole table of columns gives the table's rows.
+    """
     wide = container.encoding.startswith(("utf-16", "utf-32"))
     if wide:
         with container.text(newline="\n") as text:
@@ -124,18 +133,25 @@ def _why(error: Exception) -> str:
 
 
 def document_rows(container: Container, name: str) -> Iterator[Placed]:
-    """(place, row) of an array's elements, of objects one after another, or of the tables among them."""
+    """(place, row) of an array's elements, of single objects, or of the tables among them."""
     with container.text() as file:
         yield from _Document(file, name).rows()
 
 
 class _Document:
-    """A window over JSON text: ``text`` from ``at`` on is not used yet; ``line`` is the line at ``at``."""
+    """A window over JSON text.
+
+    What stands in ``text`` from ``at`` on is still to be read, and ``line`` is the line there.
+    ``ended``: whether the file has no more text.
+    """
 
     def __init__(self, file: IO[str], name: str) -> None:
-        self.file, self.name = file, name
+        self.file = file
+        self.name = name
         self.text = ""
-        self.at, self.line, self.ended = 0, 1, False
+        self.at = 0
+        self.line = 1
+        self.ended = False
         self.surrogates = False
         self.decoder = Decoder()
 
@@ -148,11 +164,13 @@ class _Document:
         self.surrogates = (
             "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
         )
-        self.text, self.at = self.text[self.at :] + chunk, 0
+        self.text = self.text[self.at :] + chunk
+        self.at = 0
 
     def rows(self) -> Iterator[Placed]:
         """(place, row) of everything in the document."""
-        in_array, number = False, 0
+        in_array = False
+        number = 0
         while self._skip():
             sign = self.text[self.at]
             if not in_array and sign == "[":
@@ -181,11 +199,15 @@ class _Document:
                 yield from self._table(table)
         if in_array:
             raise InputError(
-                f"data {self.name}: cannot be read after row {number}: the array does not end (a cut file?)"
+                f"data {self.name}: cannot be read after row {number}: "
+                "the array does not end (a cut file?)"
             )
 
     def _objects(self, number: int) -> Iterator[Placed]:
-        """The objects that follow one another in what was read, the fast way; stops before whatever is something else."""
+        """The objects that follow one another in what was read, the fast way.
+
+        It stops before whatever is something else.
+        """
         text, at = self.text, self.at
         decoder, surrogates = self.decoder, self.surrogates
         scan = decoder.scan if number < CHECKED else decoder.quick
@@ -259,14 +281,15 @@ class _Document:
         return getattr(error, "value", 0) >= len(self.text) - _LEAST_ROOM
 
     def _refused(self, error: Exception) -> InputError:
-        at = (
-            error.pos
-            if isinstance(error, json.JSONDecodeError)
-            else int(getattr(error, "value", self.at) or self.at)
-        )
-        line = self.line + self.text.count("\n", self.at, at)
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "no value"
-        shown = " ".join(self.text[at : at + _SHOWN].split())
+        if isinstance(error, json.JSONDecodeError):
+            position = error.pos
+            reason = error.msg
+        else:
+            # The scanner's StopIteration holds the place where no value begins.
+            position = int(getattr(error, "value", self.at) or self.at)
+            reason = "no value"
+        line = self.line + self.text.count("\n", self.at, position)
+        shown = " ".join(self.text[position : position + _SHOWN].split())
         return InputError(f"data {self.name} line {line}: not JSON ({reason}): {shown}")
 
 
@@ -277,23 +300,20 @@ def half_surrogate(value: Any, where: str = "the row") -> str | None:
     ("'prompt'", None)
     """
     if isinstance(value, str):
-        return (
-            where
-            if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)
-            else None
-        )
+        has_half = not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value)
+        return where if has_half else None
     if isinstance(value, dict):
         for key, item in value.items():
             if half_surrogate(key):
                 return "a column's name"
-            if (
-                found := half_surrogate(item, f"{key!r}" if where == "the row" else where)
-            ) is not None:
-                return found
+            # A column of the row is named; what lies deeper is said to be in that column.
+            item_place = f"{key!r}" if where == "the row" else where
+            if (half := half_surrogate(item, item_place)) is not None:
+                return half
     elif isinstance(value, list):
         for item in value:
-            if (found := half_surrogate(item, where)) is not None:
-                return found
+            if (half := half_surrogate(item, where)) is not None:
+                return half
     return None
 
 

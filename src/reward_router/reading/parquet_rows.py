@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, a batch at a time; maps become objects. pyarrow is imported when one is read, not before."""
+"""Rows of a Parquet file, a batch at a time; maps become objects. Only reading imports pyarrow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ BATCH = 1024
 
 
 def parquet_rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any] | Broken]]:
-    """(place, row) of every row. InputError without pyarrow, or where the file is no whole Parquet file."""
+    """(place, row) of every row; InputError without pyarrow, or for no whole Parquet file."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -34,7 +34,11 @@ def parquet_rows(path: Path, name: str) -> Iterator[tuple[str, dict[str, Any] | 
 
 
 def _plain(batch: Any) -> list[dict[str, Any] | Broken]:
-    """A batch as objects; one by one where a row of it cannot be (text that is not UTF-8, a map with a key twice)."""
+    """A batch as objects.
+
+    They are made one by one where a row cannot be read: text that is not UTF-8, a map with a key
+    twice.
+    """
     try:
         return _objects(batch)
     except (ValueError, KeyError):

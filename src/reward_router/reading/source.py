@@ -1,4 +1,4 @@
-"""Where rows come from: a file of any kind, or the Hugging Face Hub; and which of them belong to a split."""
+"""Where rows come from, a file or the Hugging Face Hub, and which of them belong to a split."""
 
 import csv
 import re
@@ -26,27 +26,40 @@ def read_rows(
     config_name: str | None = None,
     label: str | None = None,
 ) -> Iterator[Placed]:
-    """Rows of ``source`` as (place, row), in order and lazily; a row that cannot be read is a `Broken`.
+    """Rows of ``source`` as (place, row), in order and lazily; one that cannot be read is `Broken`.
 
-    ``source`` is a file (JSON lines, a JSON array, CSV, each also gzipped, or Parquet: told by content), or the name of a Hub data
-    set (``config_name`` its configuration). ``split`` is the Hub's (its slices work: ``train[:6750]``, ``test+validation``); of a
-    file it keeps the rows whose ``split`` column has that name (slices and sums work too, percents do not); without that column all
-    are ``train``; None keeps all rows of a file. ``label`` is what places call the file. Raises InputError: missing or unreadable
-    file, unknown data set or split. O(rows), one row in memory of JSON lines, JSON arrays and CSV, one batch of Parquet.
+    InputError for a file that is missing or cannot be read, and for an unknown data set or split.
+    O(rows); one row of JSON lines, JSON arrays and CSV is in memory at a time, and of Parquet one
+    batch.
+
+    Args:
+        source: a file (JSON lines, a JSON array, CSV, each also gzipped, or Parquet: its content
+            tells), or the name of a Hub data set.
+        split: that of the Hub, whose slices work: ``train[:6750]``, ``test+validation``. Of a file
+            it keeps the rows whose ``split`` column has that name; slices and sums work too,
+            percents do not. Without that column all rows are ``train``. None keeps all rows of a
+            file.
+        config_name: the configuration of a Hub data set.
+        label: what places call the file; None: ``source``.
     """
-    path, name = Path(source), label or source
+    path = Path(source)
+    name = label or source
     if not path.exists() and is_hub_name(source):
         return hub_rows(source, split or "train", config_name)
     container = opened(path, name)
     if config_name is not None:
         raise InputError(
-            f"data {name}: name={config_name!r} chooses a configuration of a Hub data set, not of a file"
+            f"data {name}: name={config_name!r} chooses a configuration of a Hub data set, "
+            "not of a file"
         )
     return _explained(container, name, split)
 
 
 def is_hub_name(source: str) -> bool:
-    """Whether ``source`` can be the name of a Hub data set: ``owner/name``, dots included, and not a file's ending."""
+    """Whether ``source`` can be the name of a Hub data set.
+
+    That is ``owner/name``, in which dots are allowed, without the ending of a file.
+    """
     bare = source.removesuffix(".gz")
     return _HUB_NAME.fullmatch(source) is not None and not bare.endswith(
         (*ENDINGS, ".xlsx", ".txt", ".yaml")
@@ -65,27 +78,31 @@ def _rows(container: Container, name: str) -> Iterator[Placed]:
             return parquet_rows(container.path, name)
         case "sqlite":
             raise InputError(
-                f"data {name}: an SQLite database (a ledger?), which holds no such rows; allowed: {FORMATS}"
+                f"data {name}: an SQLite database (a ledger?), which holds no such rows; "
+                f"allowed: {FORMATS}"
             )
 
 
 def _explained(container: Container, name: str, split: str | None) -> Iterator[Placed]:
     """The rows of a split; InputError, with the last place, where the file stops being readable."""
     wanted = _Wanted("train" if split is None else split, name)
-    everything = split is None
-    train = everything or split == "train"
-    place, kept = "the start", 0
+    takes_all = split is None
+    takes_unsplit = takes_all or split == "train"
+    place = "the start"
+    kept = 0
     try:
         for place, row in _rows(container, name):
-            # Most rows have no column that says which split they are of. Whose a broken row is cannot be known.
-            if everything or (train and "split" not in row) or isinstance(row, Broken):
+            # Most rows have no column that says which split they are of, so these are quick to
+            # take. Whose a broken row is cannot be known.
+            if takes_all or (takes_unsplit and "split" not in row) or isinstance(row, Broken):
                 kept += 1
                 yield place, row
             elif wanted.takes(row):
                 yield place, row
     except UnicodeDecodeError as error:
         raise InputError(
-            f"data {name}: cannot be read after {place}: not {error.encoding} text (byte {error.start}: {error.reason})"
+            f"data {name}: cannot be read after {place}: not {error.encoding} text "
+            f"(byte {error.start}: {error.reason})"
         ) from None
     except (EOFError, zlib.error, OSError, csv.Error) as error:
         raise InputError(f"data {name}: cannot be read after {place}: {error}") from None
@@ -94,22 +111,26 @@ def _explained(container: Container, name: str, split: str | None) -> Iterator[P
 
 
 class _Wanted:
-    """Which rows belong to a split of a file: by the name in their ``split`` column, ``train`` without it, and by their number."""
+    """Which rows belong to a split of a file.
+
+    They go by the name in their ``split`` column, ``train`` without it, and by their number.
+    """
 
     def __init__(self, split: str, source: str) -> None:
-        self.split, self.source = split, source
+        self.split = split
+        self.source = source
         self.parts = [_slice(part, source) for part in split.split("+")]
         self.seen: dict[str, int] = {}
         self.kept = 0
 
     def takes(self, row: Row) -> bool:
         """Whether the next row is wanted."""
-        given = row.get("split")
-        name = "train" if given is None else str(given).casefold()
-        at = self.seen.get(name, 0)
-        self.seen[name] = at + 1
+        row_split = row.get("split")
+        name = "train" if row_split is None else str(row_split).casefold()
+        number = self.seen.get(name, 0)
+        self.seen[name] = number + 1
         for part, low, high in self.parts:
-            if name == part and low <= at < high:
+            if name == part and low <= number < high:
                 self.kept += 1
                 return True
         return False
@@ -124,9 +145,11 @@ class _Wanted:
 
 
 def _slice(part: str, source: str) -> tuple[str, int, float]:
-    found = _SLICE.fullmatch(part)
-    if found is None:
+    """The name of a split, and the numbers of its rows from which and up to which it goes."""
+    match = _SLICE.fullmatch(part)
+    if match is None:
         raise InputError(
-            f"data {source}: split {part!r} of a file is a name, or a slice of rows as in train[100:200]"
+            f"data {source}: split {part!r} of a file is a name, "
+            "or a slice of rows as in train[100:200]"
         )
-    return found["name"].casefold(), int(found["low"] or 0), float(found["high"] or "inf")
+    return match["name"].casefold(), int(match["low"] or 0), float(match["high"] or "inf")

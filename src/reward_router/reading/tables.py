@@ -1,9 +1,21 @@
-"""One JSON object that holds many rows: a table of columns, a list under a name, splits, what pandas writes.
+"""One JSON object that holds many rows: a table of columns, a list under a name, or splits.
 
-{"id": [0, 1], "prompt": ["a", "b"], "model": "m"}        columns; what is no list is the same on every row
-{"id": {"0": 7, "1": 8}, "prompt": {"0": "a", "1": "b"}}  pandas' to_json
-{"data": [{...}, {...}]}, {"rows": [{"row": {...}}]}      a list under a name (the Hub's viewer writes the second)
-{"train": [{...}], "test": [{...}]}                       splits
+Columns, where what is no list is the same on every row:
+
+    {"id": [0, 1], "prompt": ["a", "b"], "model": "m"}
+
+What pandas' ``to_json`` writes:
+
+    {"id": {"0": 7, "1": 8}, "prompt": {"0": "a", "1": "b"}}
+
+A list under a name; the Hub's viewer writes the second:
+
+    {"data": [{...}, {...}]}
+    {"rows": [{"row": {...}}]}
+
+Splits:
+
+    {"train": [{...}], "test": [{...}]}
 """
 
 from collections.abc import Iterator
@@ -27,7 +39,9 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
 def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
-    """The rows that an object holds, None where it is itself a row. InputError for columns of different lengths.
+    """The rows that an object holds; None where it is itself a row.
+
+    InputError for columns of different lengths.
 
     >>> list(rows_of({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
     [{'id': 1, 'prompt': 'a'}, {'id': 2, 'prompt': 'b'}]
@@ -42,12 +56,18 @@ def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None
     splits = [key for key in value if key.casefold() in _SPLITS]
     if splits and len(splits) == len(value) and all(_is_rows(value[key]) for key in splits):
         return ({**row, "split": key} for key in splits for row in value[key])
-    named = [key for key in value if key in _LISTS and _is_rows(value[key])]
-    if len(named) == 1 and not any(
-        isinstance(item, list) for key, item in value.items() if key != named[0]
-    ):
-        return (row["row"] if isinstance(row.get("row"), dict) else row for row in value[named[0]])
+    list_names = [key for key in value if key in _LISTS and _is_rows(value[key])]
+    if len(list_names) == 1:
+        list_name = list_names[0]
+        others = [item for key, item in value.items() if key != list_name]
+        if not any(isinstance(item, list) for item in others):
+            return (_viewer_row(row) for row in value[list_name])
     return None
+
+
+def _viewer_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The row itself, or the one that the Hub's viewer wraps in an object of its own."""
+    return row["row"] if isinstance(row.get("row"), dict) else row
 
 
 def _is_column(value: Any) -> bool:
@@ -66,10 +86,12 @@ def _columns(table: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
         sizes = ", ".join(f"{column} {len(item)}" for column, item in lists.items())
         raise InputError(f"data {name}: columns of different lengths: {sizes}")
     rest = {column: item for column, item in table.items() if column not in lists}
-    return (
-        {**rest, **{column: item[i] for column, item in lists.items()}}
-        for i in range(lengths.pop())
-    )
+
+    def row(i: int) -> dict[str, Any]:
+        cells = {column: item[i] for column, item in lists.items()}
+        return {**rest, **cells}
+
+    return map(row, range(lengths.pop()))
 
 
 def _is_numbered(value: Any) -> bool:
@@ -77,8 +99,15 @@ def _is_numbered(value: Any) -> bool:
 
 
 def _numbered(table: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    order = dict.fromkeys(key for column in table.values() for key in column)
-    return ({column: item.get(key) for column, item in table.items()} for key in order)
+    # A dict and not a set: rows keep the order in which the file names them.
+    row_keys: dict[str, None] = {}
+    for column in table.values():
+        row_keys |= dict.fromkeys(column)
+
+    def row(key: str) -> dict[str, Any]:
+        return {column: item.get(key) for column, item in table.items()}
+
+    return map(row, row_keys)
 
 
 def _is_rows(value: Any) -> bool:

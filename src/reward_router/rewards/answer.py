@@ -1,8 +1,9 @@
-"""What an arm returned, as numbers: anything that holds real numbers in the right shape is taken, all else is named.
+"""What an arm returned, as numbers: real numbers of the right shape are taken, all else is named.
 
-Arms are other people's code. They return tensors in bfloat16, with gradients, on a GPU; lists of tensors, generators, arrays of any
-numeric type. All of these are numbers and are read as float64. Texts, complex numbers, mappings and wrong shapes are no scores: where
-only some rows are wrong, only those rows fail. ``None`` in the place of one score is an abstention (NaN), as in TRL.
+Arms are other people's code. They return tensors in bfloat16, with gradients, on a GPU; lists of
+tensors, generators, arrays of any numeric type. All of these are numbers and are read as float64.
+Texts, complex numbers, mappings and wrong shapes are no scores: where only some rows are wrong,
+only those rows fail. ``None`` in the place of one score is an abstention (NaN), as in TRL.
 """
 
 import math
@@ -16,7 +17,10 @@ import numpy as np
 from reward_router.types import Float
 
 LARGEST = 1e100
-"""Beyond it a score counts as this much: differences and squares of scores stay finite (``-sys.float_info.max`` is a common "worst")."""
+"""A score beyond it counts as this much.
+
+Differences and squares of scores so stay finite; ``-sys.float_info.max`` is a common "worst".
+"""
 _NUMERIC = "fiub"
 """Kinds of NumPy types that are read: floats, integers, unsigned integers, booleans."""
 
@@ -26,9 +30,10 @@ class NotScores(ValueError):
 
 
 def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
-    """(``rows``, ``width``) scores of an arm's answer, and why single rows of it are none (those are NaN).
+    """(``rows``, ``width``) scores of an arm's answer, and why single rows of it are none.
 
-    `NotScores` where the whole answer has another form: no row of it can be told from the others.
+    Those rows are NaN. `NotScores` where the whole answer has another form: no row of it can be
+    told from the others.
     """
     array = _plain(value)
     if array is not None:
@@ -53,8 +58,8 @@ def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]
             wrong[b] = str(error)
     if len(wrong) == rows:
         raise NotScores(wrong[0])
-    found_BN, infinite = _finite(scores_BN)
-    return found_BN, wrong | infinite
+    finite_BN, infinite = _finite(scores_BN)
+    return finite_BN, wrong | infinite
 
 
 def read_row(value: Any, width: int) -> Float:
@@ -69,16 +74,15 @@ def read_row(value: Any, width: int) -> Float:
 
 
 def _plain(value: Any) -> Float | None:
-    """A tensor or an array of a numeric type as float64; None for what has to be looked into part by part."""
+    """A tensor or an array of a numeric type as float64; None for what has to be read in parts."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         return _of_tensor(value)
     if not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__"):
         return None
     array = np.asarray(value)
-    if (
-        array.dtype.kind in _NUMERIC or "float" in array.dtype.name
-    ):  # bfloat16 and float8 of ml_dtypes
+    # The types bfloat16 and float8 of ml_dtypes are floats by name alone.
+    if array.dtype.kind in _NUMERIC or "float" in array.dtype.name:
         return np.array(array, dtype=np.float64)
     if array.dtype.kind == "O":
         return None
@@ -88,8 +92,11 @@ def _plain(value: Any) -> Float | None:
 def _of_tensor(tensor: Any) -> Float:
     if tensor.is_complex():
         raise NotScores(f"scores are of type {tensor.dtype}; real numbers are expected")
-    dense = tensor.detach().to_dense() if tensor.layout is not _strided() else tensor.detach()
-    return np.array(dense.cpu().double().numpy(), dtype=np.float64)
+    values = tensor.detach()
+    if tensor.layout is not _strided():
+        values = values.to_dense()
+    on_cpu = values.cpu().double()
+    return np.array(on_cpu.numpy(), dtype=np.float64)
 
 
 def _strided() -> Any:
@@ -97,14 +104,17 @@ def _strided() -> Any:
 
 
 def _parts(value: Any, most: int) -> list[Any]:
-    """The items of a list, a tuple, an object array or an iterator; of an endless one no more than tell that it is too long."""
+    """The items of a list, a tuple, an object array or an iterator.
+
+    Of an iterator one more than ``most`` are read: it may be endless.
+    """
     if value is None:
         raise NotScores("the scores of a prompt are None; one number a response is expected")
-    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(
-        value, Iterable
-    ):
+    has_no_order = isinstance(value, str | bytes | Mapping | set | frozenset)
+    if has_no_order or not isinstance(value, Iterable):
         raise NotScores(
-            f"scores are a {type(value).__name__}; an array of numbers is expected, one row a prompt"
+            f"scores are a {type(value).__name__}; an array of numbers is expected, "
+            "one row a prompt"
         )
     return list(islice(value, most + 1)) if hasattr(value, "__next__") else list(value)
 
@@ -136,7 +146,10 @@ def _float(value: Any) -> float:
 
 
 def _finite(scores_BN: Float) -> tuple[Float, dict[int, str]]:
-    """Rows that hold an infinite score become NaN; it is no abstention and no number to compare with. Others stay within `LARGEST`."""
+    """The scores within `LARGEST`, and the rows that hold an infinite one, which become NaN.
+
+    An infinite score is no abstention, and no number to compare with.
+    """
     wrong: dict[int, str] = {}
     for b, n in np.argwhere(np.isinf(scores_BN)).tolist():
         wrong.setdefault(

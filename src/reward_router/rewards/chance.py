@@ -10,7 +10,7 @@ from reward_router.types import Float
 
 
 class Chance:
-    """Scores are uniform in [0, 1), keyed by prompt and response: the same text gets the same score.
+    """Scores are uniform in [0, 1), keyed by prompt and response: equal texts get equal scores.
 
     >>> float(Chance().score(["a"], [["b"]])[0, 0]) == float(Chance().score(["a"], [["b"]])[0, 0])
     True
@@ -22,8 +22,7 @@ class Chance:
 
     def score(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N)."""
-        rows = [
-            [uniform(self.seed, "noise", 0, f"{p}\x1f{r}") for r in group]
-            for p, group in zip(prompts, responses, strict=True)
-        ]
-        return np.array(rows, dtype=np.float64).reshape(len(prompts), -1)
+        scores: list[list[float]] = []
+        for prompt, row in zip(prompts, responses, strict=True):
+            scores.append([uniform(self.seed, "noise", 0, f"{prompt}\x1f{text}") for text in row])
+        return np.array(scores, dtype=np.float64).reshape(len(prompts), -1)

@@ -1,7 +1,8 @@
-"""Every arm on a labelled sample before a run: does it judge, on what scale, how right, how fast, at what price?
+"""Every arm on a labelled sample before a run: its scale, accuracy, speed and price.
 
-A row is a preference pair {prompt, chosen, rejected, category?}. Accuracy counts a tie as half a hit and leaves out rows on
-which the arm abstained; its interval is Wilson's at 95 %. Leaves out calibration and agreement between arms.
+A row is a preference pair {prompt, chosen, rejected, category?}. Accuracy counts a tie as half a
+hit and leaves out rows on which the arm abstained; its interval is Wilson's at 95 %. Leaves out
+calibration and agreement between arms.
 """
 
 import math
@@ -26,12 +27,29 @@ _Z95 = 1.959963984540054
 class ArmCheck:
     """One arm's line of the table.
 
-    ``accuracy`` in [0, 1] with its interval, NaN without judged pairs; ``by_category`` accuracy per category; ``ties`` and
-    ``abstained`` are shares of all pairs; ``quantiles`` of the scores at 5, 25, 50, 75, 95 %; ``seconds_per_call`` wall time
-    after loading; ``price`` of the whole sample (cost times calls); ``longer`` the share of untied judgements that favour
-    the longer response (0.5: no taste for length); ``drift`` the shift of the median since the baseline, in baseline
-    interquartile ranges (None without baseline); ``failed`` pairs that the arm could not answer though it answered others, ``error``
-    why (the first of them, or of all), ``refused`` whether it cannot be had as it is configured; ``remarks`` what the arm measured of itself (a judge's position bias) and what should be known of what is served; ``template`` the first pair as the model reads it ('' where it reads text).
+    Args:
+        arm: its name.
+        pairs: how many pairs the sample has.
+        accuracy: the share of judged pairs that it orders rightly, in [0, 1]; NaN without any.
+        low: the lower end of the interval of ``accuracy``.
+        high: its upper end.
+        by_category: the accuracy in each category.
+        ties: the share of all pairs that it ties.
+        abstained: the share of all pairs on which it abstained.
+        longer: the share of untied judgements that favour the longer response; 0.5 shows no taste
+            for length.
+        quantiles: those of the scores at 5, 25, 50, 75 and 95 %.
+        seconds_per_call: wall time, after loading.
+        load_seconds: wall time of loading.
+        price: that of the whole sample, cost times calls.
+        drift: the shift of the median since the baseline, in interquartile ranges of the baseline;
+            None without a baseline.
+        template: the first pair as the model reads it; '' where it reads text.
+        error: why pairs failed, the first of them or all.
+        failed: the pairs that the arm could not answer though it answered others.
+        refused: whether it cannot be had as it is configured.
+        remarks: what the arm measured of itself, such as a judge's position bias, and what should
+            be known of what is served.
     """
 
     arm: str
@@ -63,15 +81,22 @@ def check_arms(
     costs: Mapping[str, float] | None = None,
     baseline: Mapping[str, Sequence[float]] | None = None,
 ) -> list[ArmCheck]:
-    """Score both responses of every pair with every arm (all of the pool's where ``arms`` is None): 2 calls a pair and arm.
+    """Score both responses of every pair with every arm, 2 calls a pair and arm.
 
-    ``costs`` is the price of one call by arm (default 1); ``baseline`` the ``quantiles`` of an earlier check by arm. An arm
-    that fails has its ``error`` and NaN figures; the others are checked all the same. InputError for no rows, or a row
-    without prompt, chosen and rejected.
+    An arm that fails has its ``error`` and NaN figures; the others are checked all the same.
+    InputError for no rows, or a row without prompt, chosen and rejected.
+
+    Args:
+        pool: the arms.
+        rows: the pairs.
+        arms: which arms are checked; None: all of the pool's.
+        costs: by arm, the price of one call; 1 where an arm is not named.
+        baseline: by arm, the ``quantiles`` of an earlier check.
 
     >>> from reward_router.rewards.spec import ArmSpec
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
-    >>> check_arms(pool, [{"prompt": "2 + 2?", "chosen": "4", "rejected": "It may be 5."}])[0].accuracy
+    >>> pair = {"prompt": "2 + 2?", "chosen": "4", "rejected": "It may be 5."}
+    >>> check_arms(pool, [pair])[0].accuracy
     1.0
     """
     if not rows:
@@ -80,25 +105,32 @@ def check_arms(
         for name in ("prompt", "chosen", "rejected"):
             if not row.get(name) and not isinstance(row.get(name), str):
                 raise InputError(
-                    f"arms check: row {number} has no {name}; a pair is prompt, chosen, rejected, category (optional)"
+                    f"arms check: row {number} has no {name}; "
+                    "a pair is prompt, chosen, rejected, category (optional)"
                 )
-    prices, before = costs or {}, baseline or {}
-    return [
-        _check(pool, arm, rows, prices.get(arm, 1.0), before.get(arm)) for arm in arms or pool.names
-    ]
+    cost_by_arm = costs or {}
+    before_by_arm = baseline or {}
+    checks = []
+    for arm in arms or pool.names:
+        cost = cost_by_arm.get(arm, 1.0)
+        checks.append(_check(pool, arm, rows, cost, before_by_arm.get(arm)))
+    return checks
 
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share; (NaN, NaN) for n = 0.
+    """The 95 % Wilson score interval of a share; (NaN, NaN) for n = 0. Source: Wilson 1927.
 
     >>> [round(v, 3) for v in wilson(8, 10)]
     [0.49, 0.943]
     """
     if n == 0:
         return math.nan, math.nan
-    share, z2 = hits / n, _Z95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    share = hits / n
+    z2 = _Z95**2
+    shrink = 1 + z2 / n
+    middle = (share + z2 / (2 * n)) / shrink
+    variance = share * (1 - share) / n + z2 / (4 * n * n)
+    half = _Z95 * math.sqrt(variance) / shrink
     return middle - half, middle + half
 
 
@@ -109,20 +141,19 @@ def _check(
     cost: float,
     before: Sequence[float] | None,
 ) -> ArmCheck:
-    result = pool.score(
-        arm, [r["prompt"] for r in rows], [[_text(r["chosen"]), _text(r["rejected"])] for r in rows]
-    )
+    prompts = [row["prompt"] for row in rows]
+    responses = [[_text(row["chosen"]), _text(row["rejected"])] for row in rows]
+    result = pool.score(arm, prompts, responses)
     gap_P = result.scores_BN[:, 0] - result.scores_BN[:, 1]
     judged_P = np.isfinite(gap_P)
     hit_P = np.where(gap_P > 0, 1.0, np.where(gap_P == 0, 0.5, 0.0))
-    hits, judged = float(hit_P[judged_P].sum()), int(judged_P.sum())
+    hits = float(hit_P[judged_P].sum())
+    judged = int(judged_P.sum())
     low, high = wilson(hits, judged)
-    finite = result.scores_BN[np.isfinite(result.scores_BN)]
-    quantiles = (
-        tuple(float(q) for q in np.quantile(finite, QUANTILES))
-        if finite.size
-        else (math.nan,) * len(QUANTILES)
-    )
+    scores = result.scores_BN[np.isfinite(result.scores_BN)]
+    quantiles = (math.nan,) * len(QUANTILES)
+    if scores.size:
+        quantiles = tuple(float(value) for value in np.quantile(scores, QUANTILES))
     return ArmCheck(
         arm=arm,
         pairs=len(rows),
@@ -177,30 +208,40 @@ def _text(response: Any) -> str:
 def _by_category(
     rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any
 ) -> dict[str, float]:
-    names = np.array([str(row.get("category") or "") for row in rows])
-    return {
-        str(name): float(hit_P[judged_P & (names == name)].mean())
-        for name in sorted(set(names[judged_P]))
-        if name
-    }
+    category_P = np.array([str(row.get("category") or "") for row in rows])
+    accuracy: dict[str, float] = {}
+    for name in sorted(set(category_P[judged_P])):
+        if name:
+            counts_P = judged_P & (category_P == name)
+            accuracy[str(name)] = float(hit_P[counts_P].mean())
+    return accuracy
 
 
 def _longer(rows: Sequence[Mapping[str, Any]], gap_P: Float) -> float:
-    more_P = np.array([len(str(r["chosen"])) - len(str(r["rejected"])) for r in rows])
-    told_P = np.isfinite(gap_P) & (gap_P != 0) & (more_P != 0)
-    return float(((gap_P > 0) == (more_P > 0))[told_P].mean()) if told_P.any() else math.nan
+    """The share of judgements that favour the longer response; ties and equal lengths left out."""
+    lengths = [len(str(row["chosen"])) - len(str(row["rejected"])) for row in rows]
+    longer_by_P = np.array(lengths)
+    counts_P = np.isfinite(gap_P) & (gap_P != 0) & (longer_by_P != 0)
+    if not counts_P.any():
+        return math.nan
+    favours_longer_P = (gap_P > 0) == (longer_by_P > 0)
+    return float(favours_longer_P[counts_P].mean())
 
 
 def _drift(now: Sequence[float], before: Sequence[float] | None) -> float | None:
     if before is None:
         return None
+    # The places of `QUANTILES`: the quartiles are 1 and 3, the median is 2.
     spread = before[3] - before[1]
-    return (now[2] - before[2]) / spread if spread else (0.0 if now[2] == before[2] else math.inf)
+    shift = now[2] - before[2]
+    if spread:
+        return shift / spread
+    return 0.0 if shift == 0 else math.inf
 
 
 def _template(pool: RewardPool, arm: str, row: Mapping[str, Any]) -> str:
     model: RewardModel = pool.load(arm)
-    render = getattr(getattr(model, "model", None), "render", None) or getattr(
-        model, "render", None
-    )
+    # A noisy arm holds the arm that renders.
+    inner = getattr(model, "model", None)
+    render = getattr(inner, "render", None) or getattr(model, "render", None)
     return str(render(row["prompt"], _text(row["chosen"]))) if callable(render) else ""

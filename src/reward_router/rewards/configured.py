@@ -1,4 +1,4 @@
-"""From the ``arms:`` of a configuration to the arms behind one door. Every command builds them here."""
+"""From the ``arms:`` of a configuration to a pool. Every command builds its arms here."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from reward_router.rewards.spec import ArmSpec
 
 
 def arm_specs(arms: Sequence[ArmConfig]) -> list[ArmSpec]:
-    """The arms that may judge, in the order of the configuration; the embedded ones where it lists none."""
+    """The arms that may judge, in the order of the configuration; the embedded ones without any."""
     listed = [spec_of(arm) for arm in arms if not arm.eval_only]
     return listed if arms else default_arms()
 
@@ -31,7 +31,14 @@ def arm_pool(
     device: str = "auto",
     examples: Iterable[Example] = (),
 ) -> RewardPool:
-    """The arms, nothing loaded yet. ``device``: where ``pool.device`` is auto; ``examples``: what arms of kind gold know."""
+    """The arms; nothing is loaded yet.
+
+    Args:
+        specs: the arms.
+        config: the section ``pool``.
+        device: where models run if ``pool.device`` is auto.
+        examples: the prompts that arms of kind gold can judge.
+    """
     pool = RewardPool(
         {spec.name: spec for spec in specs},
         resident=config.resident,

@@ -1,7 +1,7 @@
-"""What an arm is, as one short hash: kept scores go by it, and a prior names the arms it was learned with.
+"""What an arm is, as one short hash: kept scores and priors go by it.
 
-It says the same on every machine: what lies in a folder counts by its content, not by its place. An arm's name and cost do not
-count.
+It says the same on every machine: what lies in a folder counts by its content, not by its place. An
+arm's name and cost do not count.
 """
 
 import hashlib
@@ -16,23 +16,26 @@ from reward_router.rewards.spec import ArmSpec, build, source_of
 
 
 def fingerprint(spec: ArmSpec) -> str:
-    """A hash of what an arm is: kind, options, its model's weights, and the code that makes its scores."""
+    """A hash of what an arm is: its kind, its options, its weights and the code of its scores."""
     source = source_of(spec)
     model = _placeless(source.model) if source else ""
     options = {name: _placeless(value) for name, value in spec.options.items()}
+    # `arm_identity` reads what lies at these places, wherever that is.
     for place in ARMS[spec.kind].places:
-        options.pop(
-            place, None
-        )  # what lies there is among what `arm_identity` reads, wherever it lies
+        options.pop(place, None)
     identity = arm_identity(spec) | _served(spec)
-    what = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
-    digest = hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
-    word = "own" if ":" in spec.kind else spec.kind  # it becomes part of a file's name
+    content = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
+    digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
+    # A fingerprint becomes part of a file's name, which an import path cannot.
+    word = "own" if ":" in spec.kind else spec.kind
     return f"{word}-{digest}"
 
 
 def _served(spec: ArmSpec) -> dict[str, str]:
-    """What is served behind an endpoint now, by its canaries: half a dozen requests. '' where nobody answers there."""
+    """What is served behind an endpoint now, by its canaries: half a dozen requests.
+
+    '' where nobody answers there.
+    """
     if not ARMS[spec.kind].names_model:
         return {}
     model = build(ArmSpec(spec.name, spec.kind, spec.model, spec.options))

@@ -1,7 +1,8 @@
 """What tells an arm from another of the same name: its weights, and the code that makes its scores.
 
-Scores kept by ``fit-prior`` and ``bestofn`` go by it, and a run that is resumed compares it with what the run began with. No time stamp counts:
-a copy is the same arm. Left out: files that an arm's code opens by itself, unless an option of the arm names them.
+Scores kept by ``fit-prior`` and ``bestofn`` go by it, and a run that is resumed compares it with
+what the run began with. No time stamp counts: a copy is the same arm. Left out: files that an arm's
+code opens by itself, unless an option of the arm names them.
 """
 
 import ast
@@ -19,14 +20,20 @@ from reward_router.rewards.loading import TINY, model_identity, packaged_source,
 from reward_router.rewards.spec import ArmSpec, source_of
 
 WHOLE = 64 << 20  # bytes up to which a file is read from end to end
-SAMPLES, SAMPLE = (
-    256,
-    64 << 10,
-)  # of a larger one: so many pieces of so many bytes, evenly spread, the first and the last among them
+# Of a larger file: so many pieces of so many bytes, evenly spread, the first and the last of it
+# among them.
+SAMPLES = 256
+SAMPLE = 64 << 10
 _READ = (".safetensors", ".json", ".jinja", ".txt", ".model", ".py")
 _METRIC_FILES = (
-    "rewards.metric", "rewards.text", "rewards.grammar", "rewards.regex", "rewards.regex_child", "words", "math_equal",
-)  # fmt: skip
+    "rewards.metric",
+    "rewards.text",
+    "rewards.grammar",
+    "rewards.regex",
+    "rewards.regex_child",
+    "words",
+    "math_equal",
+)
 _METRIC_MODULES = tuple(f"reward_router.{name}" for name in _METRIC_FILES)
 _METRIC_PACKAGES = {
     "harper": ("harper-py",),
@@ -37,9 +44,12 @@ _THEIRS = ("site-packages", "dist-packages")
 
 
 def weights_identity(name: str) -> str:
-    """A model's weights, tokenizer and template as one text: a Hub commit, or a hash over a directory's files. O(files).
+    """A model's weights, tokenizer and template as one text.
 
-    A packaged model counts by the file it is made from: its conversion is another with another version of the converter.
+    It is a Hub commit, or a hash over a directory's files. O(files).
+
+    A packaged model counts by the file it is made from: its conversion is another with another
+    version of the converter.
     """
     if (made_from := packaged_source(name)) is not None:
         return file_identity(made_from)
@@ -55,7 +65,7 @@ def weights_identity(name: str) -> str:
 
 
 def file_identity(path: Path) -> str:
-    """A hash of a file: all of it up to `WHOLE` bytes, beyond that its size and evenly spread samples."""
+    """A hash of a file: all of it up to `WHOLE` bytes, else its size and evenly spread samples."""
     size = path.stat().st_size
     total = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:
@@ -72,8 +82,8 @@ def file_identity(path: Path) -> str:
 def code_identity(spec: ArmSpec) -> str | None:
     """A hash of the code that makes an arm's scores, and of the files that its options name.
 
-    A kind says itself what that is; one that says nothing goes by its module. None for an arm of weights alone, and for
-    one that needs gold: its scores depend on the data.
+    A kind says itself what that is; one that says nothing goes by its module. None for an arm of
+    weights alone, and for one that needs gold: its scores depend on the data.
     """
     kind = ARMS[spec.kind]
     if kind.code is not None:
@@ -85,10 +95,13 @@ def code_identity(spec: ArmSpec) -> str | None:
 
 def metric_code(options: Mapping[str, Any]) -> str:
     """Of a metric: this package's metrics, and the versions of the packages behind it."""
-    modules = [importlib.util.find_spec(name) for name in _METRIC_MODULES]
-    files = [Path(module.origin) for module in modules if module is not None and module.origin]
+    sources = []
+    for name in _METRIC_MODULES:
+        module = importlib.util.find_spec(name)
+        if module is not None and module.origin:
+            sources.append(_program(Path(module.origin)))
     packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash([_program(file) for file in files] + [_version(name) for name in packages])
+    return _hash(sources + [_version(name) for name in packages])
 
 
 def _program(file: Path) -> str:
@@ -116,24 +129,29 @@ def python_code(options: Mapping[str, Any]) -> str:
 
 
 def module_code(module: str, options: Mapping[str, Any]) -> str:
-    """A hash of a module, of every module of the user's own that it imports, and of the files that options name.
+    """A hash of a module, of the user's own modules that it imports, and of files.
 
+    The files are those that options name.
     The user's own are those outside the standard library, site-packages and this package.
     """
     with here_importable():
         sources = list(_sources(module, set()))
-    named = [Path(value) for value in options.values() if isinstance(value, str) and value.strip()]
-    return _hash([*sources, *(file_identity(path) for path in named if _is_file(path))])
+    texts = [value for value in options.values() if isinstance(value, str) and value.strip()]
+    files = [file_identity(Path(text)) for text in texts if _is_file(Path(text))]
+    return _hash([*sources, *files])
 
 
 def arm_identity(spec: ArmSpec) -> dict[str, str]:
-    """``weights`` and ``code`` of an arm, those of the two that it has; a head's weights are its encoder's and its own."""
+    """``weights`` and ``code`` of an arm, those of the two that it has.
+
+    A head's weights are its encoder's and its own.
+    """
     kind = ARMS[spec.kind]
     source = source_of(spec)
-    own = [weights_identity(source.model)] if source else []
+    weights = [weights_identity(source.model)] if source else []
     if kind.weights is not None and (file := kind.weights(spec.options)) is not None:
-        own.append(file_identity(file))
-    identity = {"weights": " ".join(own)} if own else {}
+        weights.append(file_identity(file))
+    identity = {"weights": " ".join(weights)} if weights else {}
     code = code_identity(spec)
     return identity if code is None else {**identity, "code": code}
 
@@ -152,23 +170,26 @@ def _sources(module: str, seen: set[str]) -> Iterator[str]:
 
 
 def _imported(text: str, spec: ModuleSpec) -> list[str]:
-    """Names of the modules that a source imports anywhere, in order; relative ones made absolute."""
+    """Names of the modules that a source imports anywhere, in order, all of them absolute."""
     try:
         tree = ast.parse(text)
     except SyntaxError:
         return []
-    package = (
-        spec.name if spec.submodule_search_locations is not None else spec.name.rpartition(".")[0]
-    )
+    is_package = spec.submodule_search_locations is not None
+    package = spec.name if is_package else spec.name.rpartition(".")[0]
     names: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = (
-                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            )
-            base = ".".join([*above, *([node.module] if node.module else [])])
+            parts: list[str] = []
+            if node.level:
+                # One dot is the package itself, every further dot is one package above it.
+                parts = package.split(".")
+                parts = parts[: len(parts) - node.level + 1]
+            if node.module:
+                parts.append(node.module)
+            base = ".".join(parts)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return names
 
@@ -176,9 +197,8 @@ def _imported(text: str, spec: ModuleSpec) -> list[str]:
 def _found(module: str) -> ModuleSpec | None:
     try:
         return importlib.util.find_spec(module)
-    except (
-        Exception
-    ):  # a package's own code runs, to look inside it; building the arm says what is wrong
+    except Exception:
+        # To look inside a package runs its code. Building the arm will say what is wrong with it.
         return None
 
 

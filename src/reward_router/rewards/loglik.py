@@ -1,4 +1,4 @@
-"""The name under which the documentation has always imported `LogLik`; it lies with the other kinds now."""
+"""The place from which the documentation imports `LogLik`; it lies with the other kinds."""
 
 from reward_router.rewards.kinds.loglik import REDUCTIONS, LogLik
 

@@ -1,6 +1,7 @@
-"""What an arm that runs elsewhere says beside its scores: why single rows failed, and what each response cost.
+"""What an arm that runs elsewhere says beside its scores: failures by row, and what each cost.
 
-Such an arm is asked once: its requests cost money and time, so nothing is asked again in halves as a local arm is.
+Such an arm is asked once: its requests cost money and time, so nothing is asked again in halves as
+a local arm is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,16 @@ from reward_router.types import Float
 class ArmFailed(RuntimeError):
     """An arm could not answer. The message is whole: where it asked, what came back.
 
-    ``away``: nobody answered there at all (refused, hung, no such host), which may pass. ``divides``: the request was refused for
-    what it held, so that its parts may be answered one by one.
+    ``away``: nobody answered there at all (refused, hung, no such host), which may pass.
+    ``divides``: the request was refused for what it held, so that its parts may be answered one by
+    one.
     """
 
     def __init__(self, message: str, *, away: bool = False, divides: bool = False) -> None:
         """``message`` holds no secret."""
         super().__init__(message)
-        self.away, self.divides = away, divides
+        self.away = away
+        self.divides = divides
 
 
 class ArmStops(ArmFailed):
@@ -31,8 +34,9 @@ class ArmStops(ArmFailed):
 class Answer:
     """An arm's scores and their bill.
 
-    ``scores_BN`` (rows shorter than the longest padded with NaN), ``errors`` by row, ``seconds_BN`` wall time and ``price_BN`` in the
-    unit of the arm's ``cost`` (NaN: not measured, one ``cost`` a call), ``notices`` for whoever runs this.
+    ``scores_BN`` (rows shorter than the longest padded with NaN), ``errors`` by row, ``seconds_BN``
+    wall time and ``price_BN`` in the unit of the arm's ``cost`` (NaN: not measured, one ``cost`` a
+    call), ``notices`` for whoever runs this.
     """
 
     scores_BN: Float = field(repr=False)
@@ -46,19 +50,26 @@ class Answer:
 class Metered(Protocol):
     """A reward model that tells what its scores cost and which rows failed.
 
-    ``groupwise``: its scores compare the responses of one row with each other, so that rows of one prompt are not joined.
+    ``groupwise``: its scores compare the responses of one row with each other, so that rows of one
+    prompt are not joined.
     """
 
     groupwise: bool
 
     def score_with_bill(self, prompts: Sequence[Any], responses: Sequence[Sequence[str]]) -> Answer:
-        """B prompts with up to N responses each. It raises nothing but programming errors: failures are in the answer."""
+        """Scores of B prompts with up to N responses each.
+
+        It raises nothing but programming errors: failures are in the answer.
+        """
         ...
 
 
 @runtime_checkable
 class Served(Protocol):
-    """A reward model behind an endpoint: what is served there now can be told from what was served there before."""
+    """A reward model behind an endpoint.
+
+    What is served there now can be told from what was served there before.
+    """
 
     def served(self) -> str:
         """A fingerprint of the served model; `ArmFailed` where nobody answers."""

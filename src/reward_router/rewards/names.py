@@ -13,9 +13,9 @@ __all__ = ["check_options", "nearest"]
 def check_options(
     what: str, function: Callable[..., Any], options: Mapping[str, Any], hidden: Iterable[str] = ()
 ) -> None:
-    """InputError unless ``options`` are keyword parameters of ``function`` (not ``hidden``) and the required ones are there.
+    """InputError unless ``function`` takes these options and needs no other ones.
 
-    A function that takes any keyword accepts any option.
+    A function that takes any keyword accepts any option; ``hidden`` parameters are no options.
     """
     every = {n: p for n, p in inspect.signature(function).parameters.items() if n not in hidden}
     parameters = {n: p for n, p in every.items() if p.kind is not p.VAR_KEYWORD}

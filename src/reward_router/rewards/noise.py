@@ -20,11 +20,12 @@ def noisy(model: RewardModel, sd: float, seed: int, name: str) -> RewardModel:
 
 
 class NoisyBill:
-    """A noisy arm that runs elsewhere: noise on its scores, everything else of its answer as it is."""
+    """A noisy arm that runs elsewhere: noise on its scores, the rest of its answer as it is."""
 
     def __init__(self, noise: Noisy, model: Metered) -> None:
         """``noise`` is what is put on the scores of ``model``."""
-        self.noise, self.model = noise, model
+        self.noise = noise
+        self.model = model
         self.groupwise = model.groupwise
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
@@ -36,16 +37,16 @@ class NoisyBill:
     ) -> Answer:
         """The arm's answer with noise on its scores."""
         answer = self.model.score_with_bill(prompts, responses)
-        return replace(
-            answer, scores_BN=self.noise.add(answer.scores_BN.copy(), prompts, responses)
-        )
+        noisy_BN = self.noise.add(answer.scores_BN.copy(), prompts, responses)
+        return replace(answer, scores_BN=noisy_BN)
 
 
 class Noisy:
     """An arm plus N(0, sd^2) on every score, in the arm's own units.
 
-    The noise of a (prompt, response) is a function of ``seed``, the arm's ``name`` and the two texts: scoring again, in
-    another order or in another batch gives the same number, and two arms with the same seed err independently.
+    The noise of a (prompt, response) is a function of ``seed``, the arm's ``name`` and the two
+    texts: scoring again, in another order or in another batch gives the same number, and two arms
+    with the same seed err independently.
 
     >>> from reward_router.rewards.metric import Metric
     >>> arm = Noisy(Metric("length"), sd=0.5, seed=0, name="short")
@@ -57,7 +58,10 @@ class Noisy:
         """InputError unless ``sd`` >= 0."""
         if not sd >= 0:
             raise InputError(f"noise is {sd}; a standard deviation of at least 0 is expected")
-        self.model, self.sd, self.seed, self.name = model, sd, seed, name
+        self.model = model
+        self.sd = sd
+        self.seed = seed
+        self.name = name
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """The arm's (B, N) scores with noise; NaN stays NaN."""

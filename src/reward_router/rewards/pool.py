@@ -1,9 +1,10 @@
-"""All arms of a run behind one door: loaded when first asked, few at a time, failures returned as data.
+"""All arms of a run behind one door: loaded at the first request, few at a time.
 
-An arm is foreign code: whatever it raises (``sys.exit`` too), returns in the wrong shape or takes too long over becomes a
-`ScoreResult` that says so, never a score; where it can answer other rows, only the rows that it cannot answer fail. What a person asks
-for (KeyboardInterrupt) passes through. Leaves out: the fallback (the loop's), and stopping a thread that overran (Python cannot): its
-arm stays busy until it returns.
+An arm is foreign code: whatever it raises (``sys.exit`` too), returns in the wrong shape or takes
+too long over becomes a `ScoreResult` that says so, never a score; where it can answer other rows,
+only the rows that it cannot answer fail. What a person asks for (KeyboardInterrupt) passes through.
+Leaves out: the fallback (the loop's), and stopping a thread that overran (Python cannot): its arm
+stays busy until it returns.
 """
 
 import gc
@@ -36,9 +37,17 @@ from reward_router.types import RewardModel
 class RewardPool:
     """Named arms; at most ``resident`` loaded models at a time, the least recently used leaves.
 
-    Arms on the same model and dtype share one copy of its weights. ``specs`` by name; ``models`` adds reward models that
-    exist already; ``loads`` counts model loads so far. ``timeout`` is in seconds of scoring per request, loading excluded.
-    InputError for a spec that cannot be right; models are loaded at the first request (`load` asks for it earlier).
+    Arms on the same model and dtype share one copy of its weights. Models are loaded at the first
+    request, or by `load`; ``loads`` counts how often that happened. InputError for a spec that
+    cannot be right.
+
+    Args:
+        specs: the arms, by name.
+        resident: how many loaded models there are at most.
+        device: where models run.
+        dtype: the precision of their weights, where an arm names none.
+        timeout: seconds that scoring may take in one request, loading excluded; None: no limit.
+        models: by name, reward models that exist already.
 
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
     >>> pool.score("short", ["Say hi."], [["hi", "hello there"]]).scores_BN.tolist()
@@ -64,7 +73,9 @@ class RewardPool:
             )
         for spec in specs.values():
             check_spec(spec)
-        self.resident, self.timeout, self.loads = resident, timeout, 0
+        self.resident = resident
+        self.timeout = timeout
+        self.loads = 0
         self._specs = dict(specs)
         self._given = dict(models or {})
         self._sources = {
@@ -81,20 +92,21 @@ class RewardPool:
         return [*self._specs, *self._given]
 
     def know(self, examples: Iterable[Example]) -> None:
-        """Tell these prompts and their rules to the arms that need gold; nothing where there is no such arm."""
+        """Tell these prompts and their rules to the arms that need gold, if there are any."""
         if any(needs_gold(spec) for spec in self._specs.values()):
             self._gold.add(examples)
 
     @property
     def stays(self) -> bool:
         """Whether every model stays in memory once it is loaded."""
-        return (
-            len({source for source in self._sources.values() if source is not None})
-            <= self.resident
-        )
+        sources = {source for source in self._sources.values() if source is not None}
+        return len(sources) <= self.resident
 
     def load(self, arm: str) -> RewardModel:
-        """The arm's reward model, loaded now if it is not; InputError where that fails, so a run can stop before it starts."""
+        """The arm's reward model, loaded now if it is not.
+
+        InputError where that fails, so that a run can stop before it starts.
+        """
         if arm in self._given:
             return self._given[arm]
         if arm not in self._specs:
@@ -110,7 +122,10 @@ class RewardPool:
     def score(
         self, arm: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> ScoreResult:
-        """Ask one arm about all responses of all prompts; rows may differ in length. Equal responses are computed once."""
+        """Ask one arm about all responses of all prompts.
+
+        Rows may differ in length; equal responses are computed once.
+        """
         if len(prompts) != len(responses):
             raise InputError(f"{len(prompts)} prompts but {len(responses)} rows of responses")
         if arm not in self.names:
@@ -146,22 +161,25 @@ class RewardPool:
         return ask.result(arm, scoring.value, scoring.seconds, loading.seconds)
 
     def order(self, arms: Iterable[str]) -> list[str]:
-        """The arms in the order that loads least: those in memory first, then arms of one model together, else as configured.
+        """The arms in the order that loads least.
+
+        Those in memory come first, then arms of one model together, the others as configured.
 
         >>> lengths = {name: ArmSpec(name, "metric", options={"metric": "length"}) for name in "ab"}
         >>> RewardPool(lengths).order({"b", "a"})
         ['a', 'b']
         """
-        sources = [self._sources.get(arm) for arm in self.names]
-        first = {source: sources.index(source) for source in sources}
+        names = self.names
+        first_place: dict[Source | None, int] = {}
+        for place, arm in enumerate(names):
+            first_place.setdefault(self._sources.get(arm), place)
 
         def load_and_place(arm: str) -> tuple[bool, int, int]:
-            source, place = self._sources.get(arm), self.names.index(arm)
-            return (
-                source is not None and source not in self._loaded,
-                place if source is None else first[source],
-                place,
-            )
+            source = self._sources.get(arm)
+            place = names.index(arm)
+            if source is None:
+                return False, place, place
+            return source not in self._loaded, first_place[source], place
 
         return sorted(arms, key=load_and_place)
 
@@ -170,10 +188,11 @@ class RewardPool:
             self._loaded.move_to_end(source)
             return
         while len(self._loaded) >= self.resident:
-            gone, _ = self._loaded.popitem(last=False)
-            self._built = {
-                arm: model for arm, model in self._built.items() if self._sources[arm] != gone
-            }
+            dropped, _ = self._loaded.popitem(last=False)
+            # An arm that was built on it would keep its weights in memory.
+            for arm in list(self._built):
+                if self._sources[arm] == dropped:
+                    del self._built[arm]
             _free_memory()
         self.loads += 1
         self._loaded[source] = load(source)
@@ -184,7 +203,10 @@ class RewardPool:
         _free_memory()
 
     def _timed(self, arm: str, work: Callable[[], Any]) -> "_Caught | None":
-        """Run inside the time limit; None where it overran (its thread goes on, its result is dropped)."""
+        """Run inside the time limit; None where it overran.
+
+        Then its thread goes on, and its result is dropped.
+        """
         caught = _Caught()
 
         def body() -> None:
@@ -204,7 +226,10 @@ class RewardPool:
 
 
 class _Caught:
-    """A block whose exceptions become data, timed; a KeyboardInterrupt is kept apart, for whoever waits to raise it."""
+    """A timed block whose exceptions become data.
+
+    A KeyboardInterrupt is kept apart, for whoever waits to raise it.
+    """
 
     def __init__(self) -> None:
         self.value: Any = None

@@ -1,15 +1,17 @@
-"""One request to an arm and what came of it: de-duplication on the way in, checks on the way out, a row at a time where it fails.
+"""One request to an arm and what came of it: equal texts are asked about once, answers checked.
 
-What an arm raises or returns for one prompt (a row) is that row's failure: the request is split in halves and asked again, until the
-rows that fail stand alone. Splitting is bounded: `MOST_REQUESTS` in all, and an arm that answers nothing at all is given up
-after one descent to a single row and `SPREAD` more rows.
+What an arm raises or returns for one prompt (a row) is that row's failure: the request is split in
+halves and asked again, until the rows that fail stand alone. Splitting is bounded: `MOST_REQUESTS`
+in all, and an arm that answers nothing at all is given up after one descent to a single row and
+`SPREAD` more rows.
 """
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +26,31 @@ Status = Literal["ok", "failed", "timeout"]
 MOST_REQUESTS = 100
 """Most requests that one question to an arm may lead to."""
 SPREAD = 5
-"""Rows over the rest that are asked about alone before an arm that answered nothing is held to be dead."""
+"""Rows that are tried alone before an arm that answered nothing is held to be dead."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreResult:
     """What came of asking one arm: scores, or why there are none.
 
-    ``scores_BN`` is NaN where the arm abstained or a row is shorter than the longest; ``mask_BN`` is True where a response
-    exists. ``status`` is ok, failed or timeout; unless ok, every score is NaN and ``error`` says why. ``row_errors`` says by row
-    why the arm could not answer that prompt though it answered others. ``refused``: the arm cannot be had at all as it is
-    configured (bad input). ``seconds`` is wall time of scoring, ``load_seconds`` of loading before it. ``n_calls`` counts responses
-    asked for (the unit of cost), ``n_unique`` those that were computed after de-duplication. ``seconds_BN`` and ``price_BN`` are
-    what each response took and cost where the arm measures it (NaN: it does not; a repeated response has them once), also where
-    it failed. ``notices`` are sentences for whoever runs this; ``stops``: the run must not go on with this arm; ``away``: nobody
-    answered where it asks.
+    Args:
+        arm: its name.
+        scores_BN: NaN where the arm abstained or a row is shorter than the longest.
+        mask_BN: True where a response exists.
+        seconds: wall time of scoring.
+        load_seconds: wall time of loading before it.
+        status: ok, failed or timeout; unless ok, every score is NaN.
+        error: why, unless ok.
+        n_calls: the responses asked for, which are the unit of cost.
+        n_unique: those of them that were computed after de-duplication.
+        row_errors: by row, why the arm could not answer that prompt though it answered others.
+        refused: whether the arm cannot be had at all as it is configured (bad input).
+        seconds_BN: what each response took where the arm measures it (NaN: it does not), also
+            where it failed; a repeated response has it once.
+        price_BN: what each response cost, likewise.
+        notices: sentences for whoever runs this.
+        stops: whether the run must not go on with this arm.
+        away: whether nobody answered where it asks.
     """
 
     arm: str
@@ -64,13 +76,17 @@ class ScoreResult:
         return self.status == "ok"
 
     def bill(self, b: int, n: int) -> tuple[float, float]:
-        """Seconds and price of one response; where the arm does not measure them, its share of the seconds, and NaN."""
-        seconds = (
-            self.seconds / max(1, self.n_calls)
-            if self.seconds_BN is None
-            else float(self.seconds_BN[b, n])
-        )
-        return seconds, math.nan if self.price_BN is None else float(self.price_BN[b, n])
+        """Seconds and price of one response.
+
+        Where the arm does not measure them, it has its share of the seconds, and NaN.
+        """
+        seconds = self.seconds / max(1, self.n_calls)
+        price = math.nan
+        if self.seconds_BN is not None:
+            seconds = float(self.seconds_BN[b, n])
+        if self.price_BN is not None:
+            price = float(self.price_BN[b, n])
+        return seconds, price
 
     @property
     def abstained_B(self) -> NDArray[np.bool_]:
@@ -82,9 +98,15 @@ class ScoreResult:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a model said of the distinct responses: ``scores_UN``, ``errors`` by distinct row, and its bill where it keeps one.
+    """What a model said of the U distinct prompts' responses.
 
-    ``error``: every row failed, and this is why.
+    Args:
+        scores_UN: the scores.
+        errors: by distinct row, why it failed.
+        seconds_UN: what each response took, where the model keeps a bill.
+        price_UN: what each response cost, likewise.
+        notices: sentences for whoever runs this.
+        error: why every row failed; None where not all of them did.
     """
 
     scores_UN: Float
@@ -97,7 +119,14 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """Distinct prompts and responses, and the way back to what was asked: ``row_B``, and ``column_BN`` inside that row."""
+    """Distinct prompts and responses, and the way back to the places asked about.
+
+    Args:
+        prompts: the distinct prompts.
+        responses: of each of them, the distinct responses.
+        row_B: of each prompt asked about, its distinct row.
+        column_BN: of each response asked about, its place in that row.
+    """
 
     prompts: list[Prompt]
     responses: list[list[str]]
@@ -108,114 +137,122 @@ class Request:
     def of(
         cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True
     ) -> "Request":
-        """De-duplicate; O(total text). ``join``: rows of one prompt become one; else only rows of equal responses do."""
-        rows: dict[str, int] = {}
-        known: list[dict[str, int]] = []
-        distinct: list[Prompt] = []
-        keys = [_key(prompt) for prompt in prompts]
-        if not join:
-            keys = [
-                f"{key}{json.dumps(list(row))}" for key, row in zip(keys, responses, strict=True)
-            ]
-        for key, prompt in zip(keys, prompts, strict=True):
-            if rows.setdefault(key, len(rows)) == len(known):
-                known.append({})
-                distinct.append(prompt)
-        row_B = [rows[key] for key in keys]
-        column_BN = [
-            [known[r].setdefault(text, len(known[r])) for text in row]
-            for r, row in zip(row_B, responses, strict=True)
-        ]
-        return cls(distinct, [list(texts) for texts in known], row_B, column_BN)
+        """De-duplicate; O(total text).
+
+        ``join``: whether the rows of one prompt become one; else only rows of equal responses do.
+        """
+        row_by_key: dict[str, int] = {}
+        # Of every distinct row, the places of its texts, in the order in which they came.
+        places: list[dict[str, int]] = []
+        distinct_prompts: list[Prompt] = []
+        row_B: list[int] = []
+        column_BN: list[list[int]] = []
+        for prompt, texts in zip(prompts, responses, strict=True):
+            key = _key(prompt)
+            if not join:
+                key += json.dumps(list(texts))
+            if key not in row_by_key:
+                row_by_key[key] = len(places)
+                places.append({})
+                distinct_prompts.append(prompt)
+            row = row_by_key[key]
+            place_of = places[row]
+            row_B.append(row)
+            column_BN.append([place_of.setdefault(text, len(place_of)) for text in texts])
+        distinct_responses = [list(place_of) for place_of in places]
+        return cls(distinct_prompts, distinct_responses, row_B, column_BN)
 
     def run(self, model: RewardModel, ragged: bool) -> Scored:
         """The arm's scores of the distinct responses, and the rows that failed.
 
-        A model that needs equal rows is asked once per row length. One that keeps a bill is asked once: its requests cost money.
+        A model that needs equal rows is asked once per row length. One that keeps a bill is asked
+        once: its requests cost money.
         """
         if isinstance(model, Metered):
             return self._metered(model)
-        wide_UN = np.full(
-            (len(self.prompts), max((len(r) for r in self.responses), default=0)), np.nan
-        )
-        asking = _Asking(self, model, wide_UN)
-        asked = [u for u, r in enumerate(self.responses) if r]
+        scores_UN = self._blank_UN()
+        asking = _Asking(self, model, scores_UN)
+        rows = self._rows_with_responses()
         if ragged:
-            asking.ask(asked)
+            asking.ask(rows)
         else:
-            for length in sorted({len(self.responses[u]) for u in asked}):
-                asking.ask([u for u in asked if len(self.responses[u]) == length])
-        if asked and len(asking.errors) == len(asked):
-            return Scored(wide_UN, error=asking.first or asking.errors[asked[0]])
-        return Scored(wide_UN, {u: told(error) for u, error in asking.errors.items()})
+            for length in sorted({len(self.responses[row]) for row in rows}):
+                asking.ask([row for row in rows if len(self.responses[row]) == length])
+        if rows and len(asking.errors) == len(rows):
+            return Scored(scores_UN, error=asking.first or asking.errors[rows[0]])
+        return Scored(scores_UN, {row: told(error) for row, error in asking.errors.items()})
+
+    def _blank_UN(self) -> Float:
+        width = max((len(texts) for texts in self.responses), default=0)
+        return np.full((len(self.prompts), width), np.nan)
+
+    def _rows_with_responses(self) -> list[int]:
+        return [row for row, texts in enumerate(self.responses) if texts]
 
     def _metered(self, model: Metered) -> Scored:
         """One question to an arm that tells what failed and what it cost."""
         try:
             answer = model.score_with_bill(self.prompts, self.responses)
-        except ArmFailed as error:  # before anything was asked: the arm must not judge
-            wide = max((len(r) for r in self.responses), default=0)
-            return Scored(np.full((len(self.prompts), wide), np.nan), error=error)
-        scores_UN, wrong = read_rows(answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1])
-        errors = {**wrong, **{u: told(error) for u, error in answer.errors.items()}}
-        asked = [u for u, r in enumerate(self.responses) if r]
-        every = (
-            next(iter(answer.errors.values()), None)
-            if asked and len(errors) == len(asked)
-            else None
+        except ArmFailed as error:
+            # Before anything was asked: the arm must not judge.
+            return Scored(self._blank_UN(), error=error)
+        scores_UN, errors = read_rows(
+            answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1]
         )
-        return Scored(scores_UN, errors, answer.seconds_BN, answer.price_BN, answer.notices, every)
+        errors |= {row: told(error) for row, error in answer.errors.items()}
+        rows = self._rows_with_responses()
+        error_of_all: BaseException | None = None
+        if rows and len(errors) == len(rows):
+            error_of_all = next(iter(answer.errors.values()), None)
+        return Scored(
+            scores_UN, errors, answer.seconds_BN, answer.price_BN, answer.notices, error_of_all
+        )
 
     def result(self, arm: str, scored: Scored, seconds: float, load_seconds: float) -> ScoreResult:
-        """The answer, put back in the places asked about; where every row failed, that failure with its bill."""
-        seconds_BN, price_BN = self._billed(scored.seconds_UN), self._billed(scored.price_UN)
-        bill: dict[str, Any] = {
-            "seconds_BN": seconds_BN,
-            "price_BN": price_BN,
-            "notices": scored.notices,
-        }
+        """The answer, put back in the places asked about.
+
+        Where every row failed, it is that failure with its bill.
+        """
+        error = scored.error
         scores_BN, mask_BN = self._blank()
-        if scored.error is not None:
-            bill["stops"] = isinstance(scored.error, ArmStops)
-            bill["away"] = isinstance(scored.error, ArmFailed) and scored.error.away
-            said = told(scored.error)
-            return ScoreResult(
-                arm,
-                scores_BN,
-                mask_BN,
-                seconds,
-                load_seconds,
-                "failed",
-                said,
-                *self._counts(),
-                **bill,
-            )
-        for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
-            scores_BN[b, : len(columns)] = scored.scores_UN[r, columns]
-        failed = {b: scored.errors[r] for b, r in enumerate(self.row_B) if r in scored.errors}
+        row_errors: dict[int, str] = {}
+        if error is None:
+            for b, (row, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
+                scores_BN[b, : len(columns)] = scored.scores_UN[row, columns]
+                if row in scored.errors:
+                    row_errors[b] = scored.errors[row]
+        n_calls, n_unique = self._counts()
         return ScoreResult(
-            arm,
-            scores_BN,
-            mask_BN,
-            seconds,
-            load_seconds,
-            "ok",
-            None,
-            *self._counts(),
-            failed,
-            **bill,
+            arm=arm,
+            scores_BN=scores_BN,
+            mask_BN=mask_BN,
+            seconds=seconds,
+            load_seconds=load_seconds,
+            status="ok" if error is None else "failed",
+            error=None if error is None else told(error),
+            n_calls=n_calls,
+            n_unique=n_unique,
+            row_errors=row_errors,
+            seconds_BN=self._billed(scored.seconds_UN),
+            price_BN=self._billed(scored.price_UN),
+            notices=scored.notices,
+            stops=isinstance(error, ArmStops),
+            away=isinstance(error, ArmFailed) and error.away,
         )
 
     def _billed(self, value_UN: Float | None) -> Float | None:
-        """(B, N) a bill in the places asked about: a response that was asked about twice is billed at its first place, 0 after."""
+        """(B, N) a bill in the places asked about.
+
+        A response that was asked about twice is billed at its first place, and is 0 at the others.
+        """
         if value_UN is None:
             return None
         value_BN, _ = self._blank()
-        seen: set[tuple[int, int]] = set()
-        for b, (r, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
+        billed: set[tuple[int, int]] = set()
+        for b, (row, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
             for n, column in enumerate(columns):
-                value_BN[b, n] = 0.0 if (r, column) in seen else value_UN[r, column]
-                seen.add((r, column))
+                value_BN[b, n] = 0.0 if (row, column) in billed else value_UN[row, column]
+                billed.add((row, column))
         return value_BN
 
     def failed(
@@ -240,31 +277,41 @@ class Request:
         )
 
     def _blank(self) -> tuple[Float, NDArray[np.bool_]]:
-        shape = (len(self.row_B), max((len(c) for c in self.column_BN), default=0))
+        width = max((len(columns) for columns in self.column_BN), default=0)
+        shape = (len(self.row_B), width)
         mask_BN = np.zeros(shape, dtype=bool)
         for b, columns in enumerate(self.column_BN):
             mask_BN[b, : len(columns)] = True
         return np.full(shape, np.nan), mask_BN
 
     def _counts(self) -> tuple[int, int]:
-        return sum(map(len, self.column_BN)), sum(map(len, self.responses))
+        """The responses asked about, and the distinct ones among them."""
+        n_calls = sum(len(columns) for columns in self.column_BN)
+        n_unique = sum(len(texts) for texts in self.responses)
+        return n_calls, n_unique
 
 
 class _Asking:
     """One question to one arm, asked again in halves where it fails."""
 
-    def __init__(self, request: Request, model: RewardModel, wide_UN: Float) -> None:
-        self.request, self.model, self.wide_UN = request, model, wide_UN
+    def __init__(self, request: Request, model: RewardModel, scores_UN: Float) -> None:
+        self.request = request
+        self.model = model
+        self.scores_UN = scores_UN
         self.errors: dict[int, BaseException] = {}
-        self.asked, self.answered = 0, False
+        self.requests = 0
+        self.answered = False
         self.first: BaseException | None = None
         self.settled: set[int] = set()
 
     def ask(self, rows: list[int]) -> None:
-        """Scores of these rows into ``wide_UN``, or their errors. Halves are asked depth first: the way to one row is short."""
+        """Scores of these rows into ``scores_UN``, or their errors.
+
+        Halves are asked about depth first, so that the way to a single row is short.
+        """
         waiting = [rows] if rows else []
-        while waiting and self.asked < MOST_REQUESTS:
-            part = [u for u in waiting.pop() if u not in self.settled]
+        while waiting and self.requests < MOST_REQUESTS:
+            part = self._unsettled([waiting.pop()])
             if not part:
                 continue
             error = self._once(part)
@@ -275,14 +322,18 @@ class _Asking:
                 waiting += [part[middle:], part[:middle]]
                 continue
             self._fail(part[0], error)
-            left = sorted(u for others in waiting for u in others if u not in self.settled)
+            left = sorted(self._unsettled(waiting))
             if self._dead(left):
-                for u in left:
-                    self._fail(u, error)
+                for row in left:
+                    self._fail(row, error)
                 return
-        given_up = NotScores(f"given up after {self.asked} requests, many of which failed")
-        for u in (u for others in waiting for u in others):
-            self._fail(u, given_up)
+        given_up = NotScores(f"given up after {self.requests} requests, many of which failed")
+        for row in self._unsettled(waiting):
+            self._fail(row, given_up)
+
+    def _unsettled(self, parts: Sequence[Sequence[int]]) -> list[int]:
+        """The rows of these parts that have neither scores nor an error yet."""
+        return [row for row in chain.from_iterable(parts) if row not in self.settled]
 
     def _fail(self, row: int, error: BaseException) -> None:
         if row not in self.settled:
@@ -290,59 +341,68 @@ class _Asking:
             self.settled.add(row)
 
     def _dead(self, left: list[int]) -> bool:
-        """Whether nothing was answered so far and rows spread over the rest fail alone as well. Few rows are all asked."""
+        """Whether nothing was answered so far and rows spread over the rest fail alone as well.
+
+        Where few rows are left, all of them are asked about.
+        """
         if self.answered or len(left) < SPREAD:
             return False
+        # Evenly spread, the first and the last among them.
         spread = {left[(i * (len(left) - 1)) // (SPREAD - 1)] for i in range(SPREAD)}
-        for u in sorted(spread, reverse=True):
-            error = self._once([u])
+        for row in sorted(spread, reverse=True):
+            error = self._once([row])
             if error is None:
                 return False
-            self._fail(u, error)
+            self._fail(row, error)
         return True
 
     def _once(self, rows: list[int]) -> BaseException | None:
-        """Ask about these rows together; the error where that gave nothing. Single wrong rows of a good answer are kept apart."""
-        self.asked += 1
-        texts = [self.request.responses[u] for u in rows]
+        """Ask about these rows together; the error where that gave nothing.
+
+        Single wrong rows of a good answer are kept apart.
+        """
+        self.requests += 1
+        prompts = [self.request.prompts[row] for row in rows]
+        texts = [self.request.responses[row] for row in rows]
         width = max(map(len, texts))
         try:
-            answer = self.model.score([self.request.prompts[u] for u in rows], texts)
+            answer = self.model.score(prompts, texts)
             scores_BN, wrong = read_rows(answer, len(rows), width)
         except KeyboardInterrupt:
             raise
-        except (
-            BaseException
-        ) as error:  # an arm is foreign code: even its sys.exit is its own failure
+        except BaseException as error:
+            # An arm is foreign code: even its sys.exit is its own failure.
             self.first = self.first or error
             return error
         self.answered = True
         self.settled.update(rows)
-        self.wide_UN[rows, :width] = scores_BN
+        self.scores_UN[rows, :width] = scores_BN
         self.errors |= {rows[b]: NotScores(why) for b, why in wrong.items()}
         return None
 
 
 def told(error: BaseException) -> str:
     """Class, message and place of an arm's exception in one line."""
-    place, trace = "", error.__traceback__
+    message = " ".join(str(error).split())
+    # These say themselves what is wrong, and where.
+    if isinstance(error, ArmFailed | InputError):
+        return message
+    message = message[:300]
+    # Raised here and not by the arm: the place would be ours.
+    if isinstance(error, NotScores):
+        return f"ValueError: {message}"
+    place = ""
+    trace = error.__traceback__
     while trace is not None:
-        place = f" ({trace.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]} line {trace.tb_lineno})"
+        file_name = trace.tb_frame.f_code.co_filename.rsplit("/", 1)[-1]
+        place = f" ({file_name} line {trace.tb_lineno})"
         trace = trace.tb_next
-    said = " ".join(str(error).split())
-    if isinstance(error, ArmFailed):
-        return said
-    if isinstance(error, InputError):  # says itself what, where and what is allowed
-        return said
-    said = said[:300]
-    if isinstance(error, NotScores):  # found here, not raised by the arm: the place would be ours
-        return f"ValueError: {said}"
-    return f"{type(error).__name__}: {said}{place}"
+    return f"{type(error).__name__}: {message}{place}"
 
 
 def _key(prompt: Prompt) -> str:
-    return (
-        "s" + prompt
-        if isinstance(prompt, str)
-        else "m" + json.dumps([dict(m) for m in prompt], sort_keys=True, default=str)
-    )
+    """A prompt as text; a letter in front tells a text from messages."""
+    if isinstance(prompt, str):
+        return "s" + prompt
+    turns = [dict(message) for message in prompt]
+    return "m" + json.dumps(turns, sort_keys=True, default=str)

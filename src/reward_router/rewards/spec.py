@@ -1,4 +1,4 @@
-"""What an arm is, as data, and how it is built. The kinds themselves lie in ``kinds/``, one file each."""
+"""What an arm is, as data, and how it is built; the kinds lie in ``kinds/``, one file each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +17,15 @@ from reward_router.types import RewardModel
 class ArmSpec:
     """One reward model, as written in a configuration.
 
-    ``kind`` is a name of the table or ``package.module:Class``; ``model`` a name for `reward_router.rewards.loading` (kinds
-    with weights only; some have a default), ``options`` the kind's own, ``cost`` the price of one call in the run's own
-    unit. Options of every kind: ``noise`` (standard deviation added to the scores) and ``noise_seed``; of kinds with
-    weights: ``dtype`` and ``trust_remote_code``.
+    Args:
+        name: what the arm is called.
+        kind: a name of the table, or ``package.module:Class``.
+        model: a name for `reward_router.rewards.loading`, for kinds with weights, of which some
+            have a default.
+        options: the kind's own, and of every kind ``noise`` (the standard deviation of what is
+            added to the scores) and ``noise_seed``; of kinds with weights also ``dtype`` and
+            ``trust_remote_code``.
+        cost: the price of one call, in the run's own unit.
     """
 
     name: str
@@ -48,12 +53,18 @@ _WEIGHTS = ("dtype", "trust_remote_code")
 
 
 def needs_gold(spec: ArmSpec) -> bool:
-    """Whether an arm is given the prompts' rules; then its scores depend on the data, too, and are not kept on disk."""
+    """Whether an arm is given the prompts' rules.
+
+    Then its scores depend on the data, too, and are not kept on disk.
+    """
     return ARMS[spec.kind].needs_gold
 
 
 def check_spec(spec: ArmSpec) -> None:
-    """InputError where kind, option or model of an arm cannot be right; loads nothing. The nearest name is offered."""
+    """InputError, with the nearest name, where kind, option or model of an arm cannot be right.
+
+    Nothing is loaded.
+    """
     what = f"arm {spec.name!r}"
     try:
         kind = ARMS[spec.kind]
@@ -64,7 +75,8 @@ def check_spec(spec: ArmSpec) -> None:
         raise InputError(f"{what}: kind {spec.kind} takes no model, given {spec.model!r}")
     if kind.loader is not None and not (spec.model or kind.default_model):
         raise InputError(
-            f"{what}: kind {spec.kind} needs a model: a directory, a Hub name, or {', '.join(loading.EMBEDDED)}"
+            f"{what}: kind {spec.kind} needs a model: a directory, a Hub name, "
+            f"or {', '.join(loading.EMBEDDED)}"
         )
     check_options(f"{what} (kind {spec.kind})", kind.make, options, kind.hidden)
     if kind.check is not None:
@@ -78,7 +90,10 @@ def check_spec(spec: ArmSpec) -> None:
 
 
 def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> Source | None:
-    """What an arm has to load, None for an arm without weights; the arm's own ``dtype`` wins over the pool's."""
+    """What an arm has to load; None for an arm without weights.
+
+    The arm's own ``dtype`` wins over the pool's.
+    """
     kind = ARMS[spec.kind]
     if kind.loader is None:
         return None
@@ -89,17 +104,18 @@ def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> Sou
 
 def load(source: Source) -> tuple[Any, ...]:
     """(model, tokenizer), or (encoder,); InputError where it cannot be had."""
-    options: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
-    where: dict[str, Any] = {"dtype": source.dtype, "device": source.device, **options}
-    if source.loader == "encoder":
-        return (loading.load_encoder(source.model, **where),)
-    models: dict[str, Callable[..., Any]] = {
+    trusted = source.trust_remote_code
+    loaders: dict[str, Callable[..., Any]] = {
         "causal": loading.load_causal_lm,
         "classifier": loading.load_classifier,
+        "encoder": loading.load_encoder,
     }
-    return models[source.loader](source.model, **where), loading.load_tokenizer(
-        source.model, **options
+    model = loaders[source.loader](
+        source.model, dtype=source.dtype, device=source.device, trust_remote_code=trusted
     )
+    if source.loader == "encoder":
+        return (model,)
+    return model, loading.load_tokenizer(source.model, trust_remote_code=trusted)
 
 
 def build(
@@ -110,12 +126,19 @@ def build(
     device: str = "cpu",
     gold: Any = None,
 ) -> RewardModel:
-    """The reward model of a spec, on what `load` returned for its source (loaded now where None is given).
+    """The reward model of a spec.
 
-    ``gold``: the known prompts, for kinds that need them. InputError for an unknown kind or option, or a model or package
-    that is not there.
+    InputError for an unknown kind or option, or a model or package that is not there.
 
-    >>> build(ArmSpec("brief", "metric", options={"metric": "length"})).score(["x"], [["one two"]]).tolist()
+    Args:
+        spec: the arm.
+        loaded: what `load` returned for its source; None: it is loaded now.
+        dtype: of what is loaded, where the arm names none.
+        device: where that runs.
+        gold: the known prompts, for kinds that need them.
+
+    >>> arm = build(ArmSpec("brief", "metric", options={"metric": "length"}))
+    >>> arm.score(["x"], [["one two"]]).tolist()
     [[-2.0]]
     """
     check_spec(spec)
@@ -126,21 +149,24 @@ def build(
     options = _own_options(spec)
     if source is not None and kind.check_loaded is not None:
         kind.check_loaded(options, source.model)
-    given = {"gold": gold} if kind.needs_gold else {}
-    model = kind.make(*loaded, **given, **options)
+    if kind.needs_gold:
+        options["gold"] = gold
+    model = kind.make(*loaded, **options)
     if not isinstance(model, RewardModel):
         raise InputError(
             f"arm {spec.name!r}: kind {spec.kind} has no method score(prompts, responses)"
         )
     if "noise" in spec.options:
-        return noisy(
-            model, float(spec.options["noise"]), int(spec.options.get("noise_seed", 0)), spec.name
-        )
+        sd = float(spec.options["noise"])
+        seed = int(spec.options.get("noise_seed", 0))
+        return noisy(model, sd, seed, spec.name)
     return model
 
 
 def _own_options(spec: ArmSpec) -> dict[str, Any]:
     kind = ARMS[spec.kind]
     common = _EVERY if kind.loader is None else _EVERY + _WEIGHTS
-    own = {name: value for name, value in spec.options.items() if name not in common}
-    return {**own, "model": spec.model} if kind.names_model and spec.model is not None else own
+    options = {name: value for name, value in spec.options.items() if name not in common}
+    if kind.names_model and spec.model is not None:
+        options["model"] = spec.model
+    return options

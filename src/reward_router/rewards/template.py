@@ -1,7 +1,7 @@
 """From text to a reward model's own tokens: its chat template, its end-of-sequence, its limits.
 
-A prompt is a string (one user message) or a list of chat messages; every reward model renders it with the template that it
-was trained on, never with the policy's.
+A prompt is a string (one user message) or a list of chat messages; every reward model renders it
+with the template that it was trained on, never with the policy's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from reward_router.chat import Reply, text_of
 from reward_router.errors import InputError
 
 Prompt = str | Sequence[Mapping[str, Any]]
-"""One user message, or messages with ``role`` and ``content``, and tool calls where they were made."""
+"""One user message, or messages with ``role`` and ``content``, and perhaps tool calls."""
 
 PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"
 """``chat_template: plain``: for language models that know no chat format."""
@@ -34,17 +34,18 @@ def answered(response: str) -> dict[str, Any]:
     >>> answered("Oslo")
     {'role': 'assistant', 'content': 'Oslo'}
     """
-    return (
-        response.message
-        if isinstance(response, Reply)
-        else {"role": "assistant", "content": str(response)}
-    )
+    if isinstance(response, Reply):
+        return response.message
+    return {"role": "assistant", "content": str(response)}
 
 
 def user_text(prompt: Prompt) -> str:
-    """What the user last asked: the string itself, or the content of the last user message ('' where there is none).
+    """What the user last asked; '' where there is no user message.
 
-    >>> user_text([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}])
+    It is the string itself, or the content of the last user message.
+
+    >>> system = {"role": "system", "content": "Be brief."}
+    >>> user_text([system, {"role": "user", "content": "Hello"}])
     'Hello'
     """
     if isinstance(prompt, str):
@@ -53,12 +54,16 @@ def user_text(prompt: Prompt) -> str:
 
 
 def check_template(tokenizer: Any, chat_template: str | None, name: str) -> str | None:
-    """The template to render with: the one given, ``plain``, or None for the tokenizer's own; InputError where it has none."""
+    """The template to render with; None is the tokenizer's own.
+
+    InputError where no template is configured and the tokenizer has none.
+    """
     if chat_template == "plain":
         return PLAIN
     if chat_template is None and not tokenizer.chat_template:
         raise InputError(
-            f"{name} has no chat template; give chat_template: a Jinja template, or plain for text without roles"
+            f"{name} has no chat template; give chat_template: a Jinja template, "
+            "or plain for text without roles"
         )
     return chat_template
 
@@ -66,9 +71,10 @@ def check_template(tokenizer: Any, chat_template: str | None, name: str) -> str 
 def render(
     tokenizer: Any, chat: list[dict[str, Any]], template: str | None, *, generate: bool
 ) -> str:
-    """The chat as the model's text; ``generate`` opens the assistant's turn. InputError where the template refuses it.
+    """The chat as the model's text; ``generate`` opens the assistant's turn.
 
-    Tool calls are written as the template writes them; where it knows none, they stand in the content as JSON text.
+    InputError where the template refuses the chat. Tool calls are written as the template writes
+    them; where it knows none, they stand in the content as JSON text.
     """
     from jinja2 import TemplateError
 
@@ -86,37 +92,49 @@ def render(
 def _rendered(
     tokenizer: Any, chat: list[dict[str, Any]], template: str | None, generate: bool
 ) -> str:
-    given = {"chat_template": template} if template else {}
-    return str(
-        tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **given)
+    options = {"chat_template": template} if template else {}
+    text = tokenizer.apply_chat_template(
+        chat, tokenize=False, add_generation_prompt=generate, **options
     )
+    return str(text)
 
 
 def _with_calls_shown(
     tokenizer: Any, chat: list[dict[str, Any]], template: str | None
 ) -> list[dict[str, Any]]:
-    """The chat, its tool calls turned into content where the template passes over them or cannot take them."""
+    """The chat, its tool calls turned into content where the template does not write them.
+
+    A template may pass over them in silence, or be unable to take them.
+    """
     if not any("tool_calls" in message for message in chat):
         return chat
     from jinja2 import TemplateError
 
-    silent = [
-        {key: value for key, value in message.items() if key != "tool_calls"} for message in chat
-    ]
+    without_calls = [_without_calls(message) for message in chat]
     try:
-        if _rendered(tokenizer, chat, template, False) != _rendered(
-            tokenizer, silent, template, False
-        ):
+        with_text = _rendered(tokenizer, chat, template, False)
+        without_text = _rendered(tokenizer, without_calls, template, False)
+        if with_text != without_text:
             return chat
     except (TemplateError, TypeError, ValueError):
         pass
-    return [{**bare, "content": text_of(whole)} for bare, whole in zip(silent, chat, strict=True)]
+    shown = []
+    for message, bare in zip(chat, without_calls, strict=True):
+        shown.append({**bare, "content": text_of(message)})
+    return shown
+
+
+def _without_calls(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key != "tool_calls"}
 
 
 def continuation(
     tokenizer: Any, chat: list[dict[str, Any]], response: str, template: str | None
 ) -> str:
-    """What a language model writes after the prompt for this response: its text, or its tool calls in the template's own words."""
+    """What a language model writes after the prompt for this response.
+
+    It is the response's text, or its tool calls in the template's own words.
+    """
     if not isinstance(response, Reply):
         return response
     before = render(tokenizer, chat, template, generate=True)
@@ -128,7 +146,7 @@ def continuation(
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of rendered text, nothing added: the template has written its own special tokens."""
+    """Token ids of rendered text, nothing added: its special tokens are the template's own."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -137,22 +155,22 @@ def response_tokens(
 ) -> list[list[int]]:
     """Token ids of each response as it stands after the prompt, EOS appended.
 
-    Tokenized in place, because some tokenizers (SentencePiece) put a space before text that stands alone; where prompt and
-    response merge over the boundary, the response is tokenized alone, as a policy that generates would have produced it.
-    Cost O(N (prompt + response)) characters.
+    Tokenized in place, because some tokenizers (SentencePiece) put a space before text that stands
+    alone; where prompt and response merge over the boundary, the response is tokenized alone, as a
+    policy that generates would have produced it. Cost O(N (prompt + response)) characters.
     """
     if tokenizer.eos_token_id is None:
         raise InputError(
             "the tokenizer has no EOS token, so the end of a response cannot be scored"
         )
-    whole = (
-        tokenizer([prompt_text + r for r in responses], add_special_tokens=False)["input_ids"]
-        if responses
-        else []
-    )
-    cut, out = len(prompt_ids), []
-    for response, ids in zip(responses, whole, strict=True):
-        same = list(ids[:cut]) == prompt_ids
-        own = list(ids[cut:]) if same else prompt_tokens(tokenizer, response)
-        out.append([*own, int(tokenizer.eos_token_id)])
-    return out
+    if not responses:
+        return []
+    texts = [prompt_text + response for response in responses]
+    text_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    prompt_length = len(prompt_ids)
+    tokens = []
+    for response, ids in zip(responses, text_ids, strict=True):
+        begins_alike = list(ids[:prompt_length]) == prompt_ids
+        own = list(ids[prompt_length:]) if begins_alike else prompt_tokens(tokenizer, response)
+        tokens.append([*own, int(tokenizer.eos_token_id)])
+    return tokens

@@ -1,21 +1,25 @@
-"""A language model small enough for tests: byte-level tokenizer, two Llama layers, no download, no files.
+"""A language model small enough for tests: bytes as tokens, two Llama layers, no download.
 
-Leaves out any language ability: the weights are random. Code written for real models runs on it in milliseconds.
+Leaves out any language ability: the weights are random. Code written for real models runs on it in
+milliseconds.
 """
 
 from typing import Any
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|pad|>")
 
 
 def tiny_tokenizer() -> Any:
-    """A fast tokenizer over the 256 bytes and three special tokens, with a chat template: 259 ids, no merges.
+    """A fast tokenizer over the 256 bytes and three special tokens, with a chat template.
 
-    Every string round-trips; one ASCII character is one token. O(1), no I/O.
+    It has 259 ids and no merges. Every string round-trips; one ASCII character is one token. O(1),
+    no I/O.
 
     >>> tokenizer = tiny_tokenizer()
     >>> len(tokenizer), tokenizer.decode(tokenizer("two tokens?")["input_ids"])
@@ -45,9 +49,10 @@ def tiny_tokenizer() -> Any:
 def tiny_llama(
     seed: int = 0, hidden: int = 64, layers: int = 2, max_positions: int = 2048
 ) -> tuple[Any, Any]:
-    """A random Llama (about 91 000 weights at the defaults) and its tokenizer; float32, CPU, eval mode.
+    """A random Llama (about 91 000 weights at the defaults) and its tokenizer.
 
-    The weights depend on ``seed`` only; torch's global generator is left as it was. Cost O(weights), 10 ms.
+    It is in float32, on the CPU, in eval mode. The weights depend on ``seed`` only; torch's global
+    generator is left as it was. Cost O(weights), 10 ms.
 
     >>> model, tokenizer = tiny_llama(seed=1)
     >>> model.config.vocab_size == len(tokenizer)

@@ -1,8 +1,10 @@
-"""A checkpoint against the model that is built from it: weights that a file lacks are never made up.
+"""A checkpoint against the model built from it: weights that a file lacks are never made up.
 
-transformers fills what a checkpoint does not hold with random numbers and a warning. Here that is bad input: the missing tensors are
-named. Tied weights are not missing, and a reward head that another project saved under its own name (TRL's ``v_head``, ``value_head``)
-is read. The same check runs on a skeleton without memory (``meta``), so that a dry run can make it. Leaves out quantised checkpoints.
+transformers fills what a checkpoint does not hold with random numbers and a warning. Here that is
+bad input: the missing tensors are named. Tied weights are not missing, and a reward head that
+another project saved under its own name (TRL's ``v_head``, ``value_head``) is read. The same check
+runs on a skeleton without memory (``meta``), so that a dry run can make it. Leaves out quantised
+checkpoints.
 """
 
 import math
@@ -22,7 +24,10 @@ AUTO = {
     "body": "AutoModel",
 }
 OWN_HEADS = ("v_head.summary", "v_head", "value_head.summary", "value_head", "reward_head")
-"""Where other projects keep the linear head of a reward or value model: TRL, OpenRLHF, DeepSpeed-Chat, LLaMA-Factory."""
+"""Where other projects keep the linear head of a reward or value model.
+
+They are TRL, OpenRLHF, DeepSpeed-Chat and LLaMA-Factory.
+"""
 _CAUSAL = ("forcausallm", "lmheadmodel")
 _CLASSIFIER = ("forsequenceclassification",)
 _NAMED = 6  # missing tensors that a message names
@@ -37,26 +42,30 @@ def load_whole(
     trust_remote_code: bool = False,
     meta: bool = False,
 ) -> Any:
-    """The model of a checkpoint, every weight of it from the checkpoint; ``meta``: its skeleton, which takes no memory.
+    """The model of a checkpoint, every weight of it from the checkpoint.
 
-    InputError where weights are missing or of another shape, where the checkpoint was saved for another head, or cannot be read.
+    ``meta``: whether only its skeleton is made, which takes no memory.
+    InputError where weights are missing or of another shape, where the checkpoint was saved for
+    another head, or cannot be read.
     """
     import transformers
 
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": trust_remote_code}
-    options["ignore_mismatched_sizes"] = True  # so that they are named here; they are refused below
+    # So that weights of another shape are named here; they are refused below.
+    options["ignore_mismatched_sizes"] = True
     foreign = _own_head(path) if head == "classifier" else None
     if foreign is not None:
         options["num_labels"] = foreign[1]
+    if meta:
+        options["device_map"] = "meta"
     with _quiet(progress=not meta):
         model, info = getattr(transformers, AUTO[head]).from_pretrained(
-            path,
-            dtype=dtype,
-            output_loading_info=True,
-            **options,
-            **({"device_map": "meta"} if meta else {}),
+            path, dtype=dtype, output_loading_info=True, **options
         )
-    missing = {key for key in info["missing_keys"] if not (head == "body" and "pooler." in key)}
+    missing = set(info["missing_keys"])
+    if head == "body":
+        # Hidden states are read before the pooler.
+        missing = {key for key in missing if "pooler." not in key}
     if foreign is not None and missing == {"score.weight"}:
         if not meta:
             _set_head(model, path, foreign[0])
@@ -70,19 +79,25 @@ def load_whole(
 
 
 def check_finite(name: str, model: Any) -> None:
-    """InputError where a weight is NaN or infinite, with the tensor's name: such a model has no scores. O(weights)."""
+    """InputError, with the tensor's name, where a weight is NaN or infinite.
+
+    Such a model has no scores. O(weights).
+    """
     for key, weight in model.named_parameters():
         if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            dtype = str(weight.dtype).removeprefix("torch.")
             raise InputError(
-                f"model {name!r}: {key} holds NaN or infinite values in {str(weight.dtype).removeprefix('torch.')}; "
-                "the checkpoint is damaged, or its weights do not fit this dtype (give dtype: float32)"
+                f"model {name!r}: {key} holds NaN or infinite values in {dtype}; "
+                "the checkpoint is damaged, or its weights do not fit this dtype "
+                "(give dtype: float32)"
             )
 
 
 def reward_head_in_float32(model: Any, path: str) -> None:
-    """Let a classifier's head multiply in float32 whatever the model's dtype; its weights are read again where that is finer.
+    """Let a classifier's head multiply in float32 whatever the model's dtype.
 
-    In bfloat16 200 responses of one prompt had 56 distinct scores; a gap between two responses is smaller than that grid.
+    Its weights are read again where the file holds finer ones. In bfloat16 200 responses of one
+    prompt had 56 distinct scores; a gap between two responses is smaller than that grid.
     """
     import torch
 
@@ -107,12 +122,12 @@ def read_tensors(path: str, names: list[str]) -> dict[str, Any]:
     """Those of the named tensors that a local checkpoint's safetensors hold, in their own dtype."""
     from safetensors import safe_open
 
-    found: dict[str, Any] = {}
+    named: dict[str, Any] = {}
     for file in _files(path):
         with safe_open(file, framework="pt") as tensors:
             held = set(tensors.keys())
-            found |= {name: tensors.get_tensor(name) for name in names if name in held}
-    return found
+            named |= {name: tensors.get_tensor(name) for name in names if name in held}
+    return named
 
 
 def _files(path: str) -> list[Path]:
@@ -121,7 +136,10 @@ def _files(path: str) -> list[Path]:
 
 
 def _hub_files(name: str) -> list[Path]:
-    """The safetensors of a Hub model, from the local cache or downloaded as the model itself will be; none where there are none."""
+    """The safetensors of a Hub model; an empty list where it has none.
+
+    They are in the local cache, or are downloaded as the model itself will be.
+    """
     from transformers.utils import cached_file
 
     single = cached_file(name, "model.safetensors", _raise_exceptions_for_missing_entries=False)
@@ -129,15 +147,17 @@ def _hub_files(name: str) -> list[Path]:
 
 
 def _own_head(path: str) -> tuple[str, int] | None:
-    """(prefix, outputs) of a head in another project's manner; None where the checkpoint has none, or the usual one as well."""
+    """(prefix, outputs) of a head in another project's manner.
+
+    None where the checkpoint has no such head, or has the usual one as well.
+    """
     from safetensors import safe_open
 
     shapes: dict[str, list[int]] = {}
     for file in _files(path) if Path(path).is_dir() else []:
         with safe_open(file, framework="pt") as tensors:
-            heads = [
-                key for key in list(tensors.keys()) if "head" in key or key.startswith("score.")
-            ]
+            keys = list(tensors.keys())
+            heads = [key for key in keys if "head" in key or key.startswith("score.")]
             shapes |= {key: tensors.get_slice(key).get_shape() for key in heads}
     if "score.weight" in shapes:
         return None
@@ -153,11 +173,13 @@ def _set_head(model: Any, path: str, prefix: str) -> None:
     import torch
 
     held = read_tensors(path, [f"{prefix}.weight", f"{prefix}.bias"])
-    weight, bias = held[f"{prefix}.weight"], held.get(f"{prefix}.bias")
+    weight = held[f"{prefix}.weight"]
+    bias = held.get(f"{prefix}.bias")
     hidden = model.score.in_features
     if weight.shape[1] != hidden:
         raise InputError(
-            f"model {path!r}: {prefix}.weight has shape {tuple(weight.shape)}, expected (*, {hidden})"
+            f"model {path!r}: {prefix}.weight has shape {tuple(weight.shape)}, "
+            f"expected (*, {hidden})"
         )
     head = torch.nn.Linear(hidden, weight.shape[0], bias=bias is not None)
     with torch.no_grad():
@@ -170,7 +192,7 @@ def _set_head(model: Any, path: str, prefix: str) -> None:
 def _check_architecture(
     head: Head, name: str, model: Any, trusted: bool, missing: set[str]
 ) -> None:
-    """InputError where the checkpoint was saved for another head than the one asked for, or for code that may not run."""
+    """InputError where the checkpoint was saved for another head, or for code that may not run."""
     saved = list(getattr(model.config, "architectures", None) or [])
     built = type(model).__name__
     if head == "body" or not saved or built in saved:
@@ -178,15 +200,16 @@ def _check_architecture(
     endings = _CAUSAL if head == "causal" else _CLASSIFIER
     if any(a.lower().endswith(endings) for a in saved):
         return
-    # a causal checkpoint that holds a score head, too, is a reward model whose configuration kept its old name
+    # A causal checkpoint that holds a score head, too, is a reward model whose configuration kept
+    # its old name.
     if head == "classifier" and not missing and any(a.lower().endswith(_CAUSAL) for a in saved):
         return
-    own_code = getattr(model.config, "auto_map", None) and not trusted
-    allowed = (
-        "its own code reads it: trust_remote_code: true runs that code"
-        if own_code
-        else f"{'a causal language model' if head == 'causal' else 'a sequence classifier'} is expected"
-    )
+    if getattr(model.config, "auto_map", None) and not trusted:
+        allowed = "its own code reads it: trust_remote_code: true runs that code"
+    elif head == "causal":
+        allowed = "a causal language model is expected"
+    else:
+        allowed = "a sequence classifier is expected"
     lacks = f" and {_lacks(missing, set())}" if missing else ""
     raise InputError(
         f"model {name!r} was saved as {', '.join(saved)}, not as {built}{lacks}; {allowed}"
@@ -209,38 +232,48 @@ def _hint(head: Head, model: Any) -> str:
     saved = ", ".join(getattr(model.config, "architectures", None) or []) or "no architecture"
     wanted = {
         "causal": "a causal language model with its output layer, or one with tied embeddings",
-        "classifier": f"a sequence classifier with its trained head, or one of {', '.join(OWN_HEADS)}",
+        "classifier": "a sequence classifier with its trained head, "
+        f"or one of {', '.join(OWN_HEADS)}",
         "body": "a whole model",
     }
     return f"saved as {saved}; allowed: {wanted[head]}; missing weights are never made up"
 
 
-def _widen(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        part.float() if hasattr(part, "is_floating_point") and part.is_floating_point() else part
-        for part in given
-    )
+def _widen(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(_in_float32(value) for value in inputs)
+
+
+def _in_float32(value: Any) -> Any:
+    is_float = hasattr(value, "is_floating_point") and value.is_floating_point()
+    return value.float() if is_float else value
 
 
 @contextmanager
 def _quiet(progress: bool) -> Iterator[None]:
-    """transformers' load report and bars are for its own callers: what is wrong is said once, by us."""
+    """Without transformers' load report and bars.
+
+    They are for its own callers; here what is wrong is said once, in an InputError.
+    """
     from transformers.utils import logging
 
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
+    has_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     if not progress:
         logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
-        if bars:
+        logging.set_verbosity(verbosity)
+        if has_bars:
             logging.enable_progress_bar()
 
 
 def context_of(config: Any) -> int | None:
-    """Tokens that a model can read, as its configuration says (learned and rotary positions alike); None: no limit named."""
+    """Tokens that a model can read, as its configuration says; None where it names no limit.
+
+    Learned and rotary positions count alike.
+    """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     for key in (
         "max_position_embeddings",

@@ -1,4 +1,4 @@
-"""The embedded default's instructions: generated, split by content, and verified by rules (pure Python)."""
+"""The embedded default's instructions: generated, split by content, and verified by rules."""
 
 from reward_router.tasks.generator import CATEGORIES, SPLITS, Split, Task, generate, verify
 from reward_router.tasks.verifiers import verify_check

@@ -1,4 +1,4 @@
-"""Questions with short answers: one a line, `question | accepted answer | another accepted answer ...`."""
+"""Questions with short answers, one a line: `question | accepted answer | another ...`."""
 
 TABLE = """
 What is the capital of France? | Paris

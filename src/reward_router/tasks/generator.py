@@ -1,8 +1,9 @@
 """Deterministic instructions whose answers rules can verify, split by content.
 
-Every instruction is made from one content item (a fact, a pair of numbers, a topic with its words, a sentence) and a
-phrasing. The item's hash alone decides its split and its phrasing, so no item of one split occurs in another, in any
-category, and adding items moves none that exist. A task's id is its category and the hash of its prompt.
+Every instruction is made from one content item (a fact, a pair of numbers, a topic with its words,
+a sentence) and a phrasing. The item's hash alone decides its split and its phrasing, so no item of
+one split occurs in another, in any category, and adding items moves none that exist. A task's id is
+its category and the hash of its prompt.
 
 Leaves out: phrasings are shared between splits, so the splits test new content, not new wordings.
 """
@@ -34,8 +35,8 @@ TITLE_WORDS = 15
 class Task:
     """One instruction and the rule that verifies a response to it.
 
-    `id` is stable over releases that keep the prompt; `answer` is the canonical answer where there is one; `check` is
-    JSON-serialisable data for `verify_check`.
+    `id` is stable over releases that keep the prompt; `answer` is the canonical answer where there
+    is one; `check` is JSON-serialisable data for `verify_check`.
     """
 
     id: str
@@ -58,9 +59,11 @@ def _pick(options: Sequence[T], purpose: str, item: str) -> T:
 
 
 def split_of(item: str) -> Split:
-    """The split a content item belongs to, by its hash alone: 40 % train, 20 % fit, 20 % dev, 20 % test.
+    """The split that a content item belongs to, by its hash alone.
 
-    ``fit`` is what reward models and priors are learned from, so that no run trains on prompts whose truth they have seen.
+    40 % are train, and 20 % each are fit, dev and test.
+    ``fit`` is what reward models and priors are learned from, so that no run trains on prompts
+    whose truth they have seen.
     """
     place = _hash("split", item)
     if place < 0.4:
@@ -114,10 +117,13 @@ def _sums(split: Split) -> Iterator[Task]:
     for low in range(11, 50):
         for high in range(low, 50):
             item = f"{low}+{high}"
-            if _hash("kept", item) < 0.2 and split_of(item) == split:
-                a, b = _pick(((low, high), (high, low)), "order", item)
-                prompt = _pick(SUM_FORMS, "sums", item).format(a=a, b=b)
-                yield _task("sums", prompt, {"kind": "last_number", "value": a + b}, str(a + b))
+            # One pair in five is kept: all of them would be many more than the other tasks.
+            if _hash("kept", item) >= 0.2 or split_of(item) != split:
+                continue
+            a, b = _pick(((low, high), (high, low)), "order", item)
+            prompt = _pick(SUM_FORMS, "sums", item).format(a=a, b=b)
+            check: Check = {"kind": "last_number", "value": low + high}
+            yield _task("sums", prompt, check, str(low + high))
 
 
 TOPIC_FORMS: dict[str, tuple[str, ...]] = {
@@ -149,7 +155,8 @@ TOPIC_FORMS: dict[str, tuple[str, ...]] = {
     "number": (
         "Write one sentence about {topic} that contains a number in digits.",
         "Describe {topic} in a sentence with at least one number, written in digits.",
-        "Tell me a small story about {topic} in one or two sentences. Use a number in digits, such as 7.",
+        "Tell me a small story about {topic} in one or two sentences. "
+        "Use a number in digits, such as 7.",
     ),
     "title": (
         "Write a title for an article about {topic}. Use title case.",
@@ -188,19 +195,24 @@ def _about_topics(category: str, split: Split) -> Iterator[Task]:
         limit = _pick(LIMITS, "limit", topic)
         form = _pick(TOPIC_FORMS[category], category, topic)
         prompt = form.format(topic=topic, one=one, two=two, avoid=avoid, limit=limit)
-        yield _task(category, prompt, _topic_check(category, one, two, avoid, limit))
+        check = _topic_check(category, one, two, avoid, limit)
+        yield _task(category, prompt, check)
 
 
 _VERB = re.compile(r"\[([^|\]]+)\|([^\]]+)\]")
 _SMALL = frozenset(
     words(
-        "the a an my our his her two on of in to from for with by and at after before near over into under"
+        "the a an my our his her two on of in to from for with by and at "
+        "after before near over into under"
     )
 )
 
 
 def _kept_words(sentence: str) -> list[str]:
-    """The first and the last content word of a sentence with its verbs taken out: what a rewriting must keep."""
+    """The first and the last content word of a sentence, its verbs left out.
+
+    These are what a rewriting must keep.
+    """
     content = [word for word in words(_VERB.sub("", sentence)) if word.lower() not in _SMALL]
     return [content[0], content[-1]]
 
@@ -218,30 +230,38 @@ def _sentence_rows(split: Split) -> Iterator[str]:
 
 def _past(split: Split) -> Iterator[Task]:
     for line in _sentence_rows(split):
-        now, then = _VERB.sub(r"\1", line), _VERB.sub(r"\2", line)
+        # The table marks every verb as [present|past].
+        present_sentence = _VERB.sub(r"\1", line)
+        past_sentence = _VERB.sub(r"\2", line)
         verbs = _VERB.findall(line)
+        present_verbs = [present for present, _ in verbs]
+        past_verbs = [past for _, past in verbs]
         check = _all(
-            {"kind": "contains", "words": [past for _, past in verbs] + _kept_words(line)},
-            {"kind": "excludes", "words": [present for present, _ in verbs]},
-            {"kind": "word_count", "high": len(words(now)) + 8},
+            {"kind": "contains", "words": past_verbs + _kept_words(line)},
+            {"kind": "excludes", "words": present_verbs},
+            {"kind": "word_count", "high": len(words(present_sentence)) + 8},
             COMPLETE,
         )
-        yield _task("past", _pick(PAST_FORMS, "past", line).format(now), check, then)
+        prompt = _pick(PAST_FORMS, "past", line).format(present_sentence)
+        yield _task("past", prompt, check, past_sentence)
 
 
 CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past")
 
 
 def _pool(category: str, split: Split) -> list[Task]:
-    own = {"facts": _facts, "sums": _sums, "past": _past}
-    return list(own[category](split) if category in own else _about_topics(category, split))
+    makers = {"facts": _facts, "sums": _sums, "past": _past}
+    if category in makers:
+        return list(makers[category](split))
+    return list(_about_topics(category, split))
 
 
 def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
-    """The first `n` tasks of a split (all for None), categories taking turns in the order of `CATEGORIES`.
+    """The first `n` tasks of a split (all for None).
 
-    `seed` chooses the order inside each category, and so which tasks the first `n` are; never a task's text, id or split.
-    Raises `InputError` for an unknown split or an `n` outside 1 .. the size of the split. O(size of the split).
+    Categories take turns in the order of `CATEGORIES`. `seed` chooses the order inside each category, and so which tasks the first `n` are; never a
+    task's text, id or split. Raises `InputError` for an unknown split or an `n` outside 1 .. the
+    size of the split. O(size of the split).
 
     >>> [task.category for task in generate("train", n=2)]
     ['facts', 'sums']
@@ -259,5 +279,8 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
 
 
 def verify(task: Task, response: str) -> bool:
-    """Whether a response does what its task asks: `verify_check` of the task's check. O(len(response))."""
+    """Whether a response does what its task asks, by `verify_check` of the task's check.
+
+    O(len(response)).
+    """
     return verify_check(task.check, response)

@@ -1,4 +1,4 @@
-"""Subjects to write about: one a line, `topic | a word to use | another word to use | a word to avoid`."""
+"""Subjects to write about, one a line: `topic | a word to use | another | a word to avoid`."""
 
 TABLE = """
 a rainy afternoon | umbrella | window | rain

@@ -1,13 +1,14 @@
 """Rules that decide from the text alone whether a response does what its task asks.
 
-A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie beside its prompt in a data file and be
-verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction. Every rule is pure, has no dependencies and
-costs O(len(response)).
+A check is JSON-serialisable data, `{"kind": name, **arguments}`, so it can lie beside its prompt in
+a data file and be verified later, anywhere. `{"kind": "all", "checks": [...]}` is the conjunction.
+Every rule is pure, has no dependencies and costs O(len(response)).
 
-A response cut off by the token limit passes only what no continuation could undo: words it contains, a digit, a minimum
-length. Rules see text only, so what a continuation could undo is checked with `complete` (the text ends like a finished
-sentence), a closing mark, or a word limit that a cut response exceeds; `last_number` takes the text as it stands. What this
-leaves out: whether prose is good, true or grammatical; a check is the stated property and nothing else.
+A response cut off by the token limit passes only what no continuation could undo: words it
+contains, a digit, a minimum length. Rules see text only, so what a continuation could undo is
+checked with `complete` (the text ends like a finished sentence), a closing mark, or a word limit
+that a cut response exceeds; `last_number` takes the text as it stands. What this leaves out:
+whether prose is good, true or grammatical; a check is the stated property and nothing else.
 """
 
 import re
@@ -51,10 +52,17 @@ def sentence_count(text: str) -> int:
     >>> sentence_count("Dr. Gray came. Why? Nobody kn")
     3
     """
+    # The full stop of an abbreviation ends no sentence.
     plain = _ABBREVIATION.sub("", text).strip()
-    ends = list(_SENTENCE_END.finditer(plain))
-    open_tail = bool(plain) and (not ends or ends[-1].end() < len(plain))
-    return len(ends) + open_tail
+    if not plain:
+        return 0
+    last_end = 0
+    count = 0
+    for mark in _SENTENCE_END.finditer(plain):
+        last_end = mark.end()
+        count += 1
+    is_unfinished = last_end < len(plain)
+    return count + 1 if is_unfinished else count
 
 
 def _has_phrase(text: str, phrase: str) -> bool:
@@ -67,9 +75,10 @@ def _contains(text: str, words: Sequence[str]) -> bool:
 
 def _excludes(text: str, words: Sequence[str]) -> bool:
     """None of the words, nor their plain plurals, and some text at all."""
-    return bool(text.strip()) and not any(
-        _has_phrase(text, word) or _has_phrase(text, word + "s") for word in words
-    )
+    if not text.strip():
+        return False
+    plurals = [word + "s" for word in words]
+    return not _any_of(text, [*words, *plurals])
 
 
 def _any_of(text: str, phrases: Sequence[str]) -> bool:
@@ -77,8 +86,11 @@ def _any_of(text: str, phrases: Sequence[str]) -> bool:
 
 
 def _last_number(text: str, value: float) -> bool:
-    found = _NUMBER.findall(text)
-    return bool(found) and float(found[-1].replace(",", "")) == value
+    numbers = _NUMBER.findall(text)
+    if not numbers:
+        return False
+    last = numbers[-1].replace(",", "")
+    return float(last) == value
 
 
 def _word_count(text: str, low: int = 1, high: int | None = None) -> bool:
@@ -104,12 +116,19 @@ def _has_digit(text: str) -> bool:
 
 
 def _title_case(text: str) -> bool:
-    """Every word starts with a capital letter or a digit; after the first, articles and short prepositions need not."""
-    found = words(text)
-    return bool(found) and all(
-        word[0].isupper() or word[0].isdigit() or (place > 0 and word in _TITLE_SMALL)
-        for place, word in enumerate(found)
-    )
+    """Every word starts with a capital letter or a digit.
+
+    After the first word, articles and short prepositions need not.
+    """
+    title = words(text)
+    if not title:
+        return False
+
+    def is_capital(word: str) -> bool:
+        return word[0].isupper() or word[0].isdigit()
+
+    first, *rest = title
+    return is_capital(first) and all(is_capital(word) or word in _TITLE_SMALL for word in rest)
 
 
 def _one_line(text: str) -> bool:
@@ -139,8 +158,8 @@ RULES: dict[str, Callable[..., bool]] = {
 def verify_check(check: Check, response: str) -> bool:
     """Whether a response passes a check given as data.
 
-    An empty response passes nothing. Raises `InputError` for an unknown kind or wrong arguments, naming what is allowed.
-    O(len(response)) for each rule in the check.
+    An empty response passes nothing. Raises `InputError` for an unknown kind or wrong arguments,
+    naming what is allowed. O(len(response)) for each rule in the check.
 
     >>> verify_check({"kind": "last_number", "value": 59}, "34 + 25 = 59.")
     True

@@ -1,1 +1,1 @@
-"""Training on routed preferences: losses (pure functions of log-probabilities) and how those are computed."""
+"""Training on routed preferences: the losses, and the log-probabilities they are functions of."""

@@ -1,7 +1,8 @@
-"""What a step says of the training itself, as people watch it: reward margin, pair accuracy, KL to the reference, share finished.
+"""What a step says of the training itself: reward margin, pair accuracy, KL, share finished.
 
-Computed from numbers that the step's own forward pass made anyway: nothing is asked of the model again, and no gradient, no
-random number and no weight depends on it. Left out: these figures where the loss has no reference (``nll``).
+The figures come from numbers that the step's own forward pass made anyway. The model is not run
+again for them, and no gradient, random number or weight depends on them. Left out: these figures
+where the loss has no reference (``nll``).
 """
 
 from collections.abc import Sequence
@@ -12,26 +13,42 @@ import numpy as np
 def training_curves(
     moved_P2: Sequence[Sequence[float]], beta: float, finished_N: Sequence[bool]
 ) -> dict[str, float | None]:
-    """Keys of a line of metrics.jsonl; None where the step cannot say.
+    """Keys of a line of metrics.jsonl; a value is None where the step cannot say.
 
-    ``moved_P2``: log-probability under the policy less that under the reference, of the chosen and the rejected response of each
-    pair, before the step (nats a response). ``finished_N``: whether each sampled response came to its own end.
+    Args:
+        moved_P2: the log-probability under the policy less that under the reference, of the chosen
+            and the rejected response of each pair, before the step, in nats a response.
+        beta: the strength of the loss's pull to the reference.
+        finished_N: whether each sampled response came to its own end.
 
-    ``margin``: mean of beta times (chosen less rejected), the implicit reward of DPO (Rafailov et al. 2023, eq. 5), nats.
-    ``pair_accuracy``: share of pairs whose chosen response has the higher implicit reward; a tie counts one half.
-    ``kl``: mean of log pi - log pi_ref over the responses of the pairs, nats a response. They were sampled from pi, so that this
-    estimates KL(pi || pi_ref), as far as the pairs are like all samples; a small estimate may be below zero.
+    Returns:
+        ``margin``: the mean implicit reward of the chosen response less that of the rejected one,
+        in nats (Rafailov et al. 2023, eq. 5).
+        ``pair_accuracy``: the share of pairs whose chosen response has the higher implicit reward;
+        a tie counts one half.
+        ``kl``: the mean of log pi - log pi_ref over the responses of the pairs, in nats a response.
+        They were sampled from pi, so this estimates KL(pi || pi_ref) as far as the pairs are like
+        all samples; a small estimate may be below zero.
+        ``finished``: the share of responses that came to their own end.
 
     >>> training_curves([[1.0, -1.0], [0.0, 1.0]], 0.5, [True, False])
     {'margin': 0.25, 'pair_accuracy': 0.5, 'kl': 0.25, 'finished': 0.5}
     """
-    moved = np.asarray(moved_P2, dtype=np.float64).reshape(-1, 2)
-    known = moved[np.isfinite(moved).all(axis=1)]
-    gap_P = known[:, 0] - known[:, 1]
-    wins_P = (np.sign(gap_P) + 1) / 2
+    log_ratio_P2 = np.asarray(moved_P2, dtype=np.float64).reshape(-1, 2)
+    # Rows that are not finite belong to a step that was not taken.
+    log_ratio_P2 = log_ratio_P2[np.isfinite(log_ratio_P2).all(axis=1)]
+    finished = float(np.mean(finished_N)) if len(finished_N) else None
+    if not len(log_ratio_P2):
+        return {"margin": None, "pair_accuracy": None, "kl": None, "finished": finished}
+
+    gap_P = log_ratio_P2[:, 0] - log_ratio_P2[:, 1]
+    # The partition function of DPO eq. 5 depends on the prompt alone: it cancels in the gap.
+    margin = beta * gap_P.mean()
+    # The sign is -1, 0 or 1, so a tie becomes one half.
+    win_P = (np.sign(gap_P) + 1) / 2
     return {
-        "margin": float(beta * gap_P.mean()) if len(gap_P) else None,
-        "pair_accuracy": float(wins_P.mean()) if len(gap_P) else None,
-        "kl": float(known.mean()) if len(gap_P) else None,
-        "finished": float(np.mean(finished_N)) if len(finished_N) else None,
+        "margin": float(margin),
+        "pair_accuracy": float(win_P.mean()),
+        "kl": float(log_ratio_P2.mean()),
+        "finished": finished,
     }

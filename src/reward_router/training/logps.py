@@ -1,8 +1,9 @@
 """Log-probabilities of response tokens without the logits of the prompt.
 
-The output layer runs on response positions only: its input is cut down by a hook, so the call goes through whatever wraps the
-model (PEFT, DDP, autocast, gradient checkpointing) and soft-capped logits stay soft-capped. Of the logits one copy is kept
-for the backward pass, where autograd's own path holds three. Left out: encoder-decoder models, prompt learning.
+The output layer runs on response positions only: its input is cut down by a hook, so the call goes
+through whatever wraps the model (PEFT, DDP, autocast, gradient checkpointing) and soft-capped
+logits stay soft-capped. One copy of the logits is kept for the backward pass, where autograd's own
+path holds three. Left out: encoder-decoder models, prompt learning.
 """
 
 from typing import Any
@@ -18,10 +19,18 @@ def response_logps(
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each response token under a causal LM, with gradient.
 
-    All inputs (B, T); ``response_mask`` is True on the tokens whose log-probability is wanted (response and EOS). ``model`` is
-    a Hugging Face causal LM, possibly wrapped. Returns ``token_logps_BT`` (float32, nats, token t in column t, 0 outside the
-    mask) and ``mask_BT`` (bool; the first column is always False: nothing predicts it). Pad on the right unless the positions of
-    the model are relative. Cost: one forward over B T tokens, plus (response tokens) x vocabulary for the output layer.
+    Args:
+        model: a Hugging Face causal LM, possibly wrapped.
+        input_ids: (B, T) token ids. Pad on the right unless the model's positions are relative.
+        attention_mask: (B, T), 0 on padding.
+        response_mask: (B, T), True on the tokens whose log-probability is wanted: those of the
+            response, EOS included.
+
+    Returns:
+        ``token_logps_BT``, float32 in nats, token t in column t, 0 outside the mask; and
+        ``mask_BT``, bool, whose first column is always False, as nothing predicts the first token.
+
+    Cost: one forward over B T tokens, plus (response tokens) x vocabulary for the output layer.
     """
     mask_BT = response_mask.bool().clone()
     mask_BT[:, 0] = False
@@ -34,7 +43,10 @@ def response_logps(
 
 
 def token_logps(logits_RV: Tensor, token_R: Tensor) -> Tensor:
-    """(R,) float32 log-probability of each row's token, with gradient; one copy of the logits is kept for it."""
+    """(R,) float32 log-probability of each row's token, with gradient.
+
+    The backward pass keeps one copy of the logits.
+    """
     logps_R: Tensor = _TokenLogp.apply(logits_RV, token_R)  # type: ignore[no-untyped-call]
     return logps_R
 
@@ -43,9 +55,8 @@ def _response_logits(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, mask_BT: Tensor
 ) -> Tensor:
     """(R, V) logits at the positions that predict the R masked tokens, in row-major order."""
-    predicts_BT = mask_BT.roll(
-        -1, dims=1
-    )  # position t - 1 predicts token t; column 0 is never masked, so none wraps
+    # Position t - 1 predicts token t. Column 0 is never masked, so nothing wraps round.
+    predicts_BT = mask_BT.roll(-1, dims=1)
 
     def cut(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0][predicts_BT], *args[1:])
@@ -67,20 +78,26 @@ def output_layer(model: nn.Module) -> nn.Module:
 
 
 class _TokenLogp(torch.autograd.Function):
-    """logits[token] - logsumexp(logits), in float32; the gradient is one_hot - softmax, written into one new tensor."""
+    """logits[token] - logsumexp(logits), in float32.
+
+    The gradient is one_hot - softmax, written into one new tensor.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits_RV: Tensor, token_R: Tensor) -> Tensor:
-        lse_R = torch.cat([rows.float().logsumexp(-1) for rows in torch.split(logits_RV, _ROWS)])
+        # A few rows at a time: the float32 copy of all logits would be twice their size.
+        blocks = torch.split(logits_RV, _ROWS)
+        lse_R = torch.cat([block.float().logsumexp(-1) for block in blocks])
         ctx.save_for_backward(logits_RV, token_R, lse_R)
-        return logits_RV.gather(1, token_R[:, None])[:, 0].float() - lse_R
+        token_logit_R = logits_RV.gather(1, token_R[:, None])[:, 0]
+        return token_logit_R.float() - lse_R
 
     @staticmethod
     def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor, None]:
         logits_RV, token_R, lse_R = ctx.saved_tensors
         grad_RV = torch.empty_like(logits_RV)
-        for at in range(0, len(token_R), _ROWS):
-            rows = slice(at, at + _ROWS)
+        for start in range(0, len(token_R), _ROWS):
+            rows = slice(start, start + _ROWS)
             softmax = (logits_RV[rows].float() - lse_R[rows, None]).exp_()
             slope = softmax.mul_(-grad_R[rows, None])
             grad_RV[rows] = slope.scatter_add_(1, token_R[rows, None], grad_R[rows, None])

@@ -1,6 +1,6 @@
-"""What goes into a trainer and what comes out of it. No torch.
+"""What goes into a trainer and what comes out of it.
 
-A loop, and a test, can be read without one.
+Importing this needs no torch, so a loop, and a test with a fake trainer, can do without it.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,13 @@ from reward_router.types import Float
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference: the trainer sees texts, never which arm preferred. ``weight``.
+    """One preference. The trainer sees texts and never which arm preferred.
 
-    How much of a pair it counts in the step.
+    Args:
+        prompt: the text or messages that both responses answer.
+        chosen: the response that is to become more likely.
+        rejected: the response that is to become less likely.
+        weight: how many pairs this one counts for in the mean loss of a step.
     """
 
     prompt: Prompt
@@ -31,13 +35,13 @@ class StepResult:
     """What one or more optimiser steps on P pairs reported.
 
     Args:
-        loss_P: each pair's loss before the first step, nats.
+        loss_P: each pair's loss before the first step, in nats.
         skipped: whether a loss was not finite, so that its step was not taken.
-        grad_norm: of the last step.
+        grad_norm: the norm of the gradient in the last step, before clipping.
         lr_S: the learning rate of each of the S optimiser steps that were taken.
-        moved_P2: what the policy gives the chosen and the rejected response of each pair beyond
-            its reference, before the first step, nats a response; no rows where the loss has no
-            reference.
+        moved_P2: the log-probability under the policy less that under the reference, of the chosen
+            and the rejected response of each pair, before the first step, in nats a response. It
+            has no rows where the loss has no reference.
     """
 
     loss_P: Float
@@ -55,5 +59,5 @@ class PairTrainer(Protocol):
         ...
 
     def losses(self, pairs: Sequence[Pair], batch: Sequence[Pair] | None = None) -> Float:
-        """(P,) each pair's loss now, nats, without a step."""
+        """(P,) each pair's present loss, in nats; no step is taken."""
         ...

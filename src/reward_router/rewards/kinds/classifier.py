@@ -1,9 +1,10 @@
-"""A trained preference model as reward model: one logit of a sequence classifier over prompt and response.
+"""A trained preference model as reward model: one logit of a sequence classifier.
 
-Where a decoder's configuration names a pad token, its own rule (the last token that is not the pad token) pools, and rows
-are padded on the right; where it names none, rows are padded on the left, the last place is every row's last token, and
-positions are given. Either way a row in a batch scores as it does alone. Encoders (with a [CLS] token and no chat
-template) get prompt and response as a text pair.
+Where a decoder's configuration names a pad token, its own rule (the last token that is not the pad
+token) pools, and rows are padded on the right; where it names none, rows are padded on the left,
+the last place is every row's last token, and positions are given. Either way a row in a batch
+scores as it does alone. Encoders (with a [CLS] token and no chat template) get prompt and response
+as a text pair.
 """
 
 import inspect
@@ -25,7 +26,12 @@ Row = tuple[tuple[int, ...], tuple[int, ...]]
 
 ONE = ("score", "scores", "reward", "rewards", "end_scores", "value", "values")
 SEVERAL = ("rewards", "logits")
-"""Names of outputs that hold the reward: read in this order, the other way round where single outputs are chosen."""
+"""Names of outputs that hold the reward.
+
+They are read in this order, and the other way round where single outputs are chosen.
+"""
+
+_SHOWN = 20  # outputs that a message names
 
 NO_TOKEN = -1
 """A pad id that equals no token, so that a model pools the last place of every row."""
@@ -33,7 +39,10 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True)
 class Choice:
-    """Which outputs of a classifier make the reward: their indices and weights; none given where there is one output only."""
+    """Which outputs of a classifier make the reward.
+
+    ``weights``: by the index of an output, its weight; None where there is one output only.
+    """
 
     weights: Mapping[int, float] | None
 
@@ -41,40 +50,47 @@ class Choice:
     def of(
         cls, config: Any, logit: int | str | None, logits: Mapping[int | str, float] | None
     ) -> "Choice":
-        """From the options ``logit`` (index or label) and ``logits`` (index or label -> weight); InputError for unknown labels."""
+        """From the options of the kind; InputError for unknown labels.
+
+        Args:
+            config: the model's configuration, which names its outputs.
+            logit: the index or label of one output.
+            logits: by index or label, the weight of an output.
+        """
         if logit is not None and logits is not None:
             raise InputError(
                 "logit and logits are both given; logits alone is a weighted sum of outputs"
             )
         if logits is not None and (not isinstance(logits, Mapping) or not logits):
             raise InputError(f"logits is {logits!r}; write it as {{output: weight, ...}}")
-        given = {logit: 1.0} if logit is not None else logits
-        if given is None:
+        weight_by_output = {logit: 1.0} if logit is not None else logits
+        if weight_by_output is None:
             return cls(None)
-        found: dict[int, float] = {}
-        for output, weight in given.items():
-            if (
-                isinstance(weight, bool)
-                or not isinstance(weight, int | float)
-                or not math.isfinite(weight)
-            ):
+        weights: dict[int, float] = {}
+        for output, weight in weight_by_output.items():
+            is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not is_number or not math.isfinite(weight):
                 raise InputError(f"logits.{output} is {weight!r}; a finite weight is expected")
-            found[_place(config, output)] = float(weight)
-        return cls(found)
+            weights[_place(config, output)] = float(weight)
+        return cls(weights)
 
     def check(self, outputs: int, config: Any) -> None:
-        """InputError where there are several outputs and no choice, or one is chosen that is not there."""
+        """InputError for several outputs without a choice, or for a choice that is not there."""
         if self.weights is None and outputs > 1:
             raise InputError(
-                f"the classifier has {outputs} outputs ({_labels(config, outputs)}) and none is chosen; give logit: an index or a "
-                "label, or logits: {output: weight, ...} for a weighted sum"
+                f"the classifier has {outputs} outputs ({_labels(config, outputs)}) "
+                "and none is chosen; give logit: an index or a label, "
+                "or logits: {output: weight, ...} for a weighted sum"
             )
         wrong = [place for place in self.weights or () if place >= outputs]
         if wrong:
             raise InputError(f"logit is {wrong[0]}; the classifier has {outputs}, counted from 0")
 
     def score(self, result: Any, config: Any) -> Any:
-        """(R,) rewards from what the model's forward returned; InputError where it holds none of the known outputs."""
+        """(R,) rewards from what the model's forward returned.
+
+        InputError where it holds none of the known outputs.
+        """
         value = _output(result, many=self.weights is not None)
         value_RL = value[:, None] if value.dim() == 1 else value
         if value_RL.dim() != 2:
@@ -97,19 +113,25 @@ def _place(config: Any, output: int | str) -> int:
     text = str(output)
     if isinstance(output, bool) or not text.isdigit():
         raise InputError(
-            f"output {output!r} is unknown; allowed: an index from 0, or a label: {', '.join(names) or 'none'}"
+            f"output {output!r} is unknown; allowed: an index from 0, "
+            f"or a label: {', '.join(names) or 'none'}"
         )
     return int(text)
 
 
 def _labels(config: Any, outputs: int) -> str:
     names = getattr(config, "id2label", None) or {}
-    shown = [f"{i} {names.get(i, names.get(str(i), ''))}".strip() for i in range(min(outputs, 20))]
-    return ", ".join(shown) + (", ..." if outputs > 20 else "")
+    shown = []
+    for i in range(min(outputs, _SHOWN)):
+        label = names.get(i, names.get(str(i), ""))
+        shown.append(f"{i} {label}".strip())
+    if outputs > _SHOWN:
+        shown.append("...")
+    return ", ".join(shown)
 
 
 def _output(result: Any, many: bool) -> Any:
-    """The tensor that holds the rewards: a named output, the first of a tuple, or the tensor itself.
+    """The tensor of rewards: a named output, the first of a tuple, or the tensor itself.
 
     ``many``: outputs were chosen, so the one that holds them all comes first.
     """
@@ -117,13 +139,11 @@ def _output(result: Any, many: bool) -> Any:
 
     if isinstance(result, torch.Tensor):
         return result
-    named = (
-        dict(result)
-        if isinstance(result, Mapping)
-        else vars(result)
-        if hasattr(result, "__dict__")
-        else {}
-    )
+    named: dict[str, Any] = {}
+    if isinstance(result, Mapping):
+        named = dict(result)
+    elif hasattr(result, "__dict__"):
+        named = vars(result)
     for name in SEVERAL + ONE if many else ONE + SEVERAL:
         if isinstance(named.get(name), torch.Tensor):
             return named[name]
@@ -133,21 +153,20 @@ def _output(result: Any, many: bool) -> Any:
             return tensors[0]
     have = ", ".join(str(name) for name in named) or type(result).__name__
     raise InputError(
-        f"the model returns {have}; known outputs are {', '.join(dict.fromkeys(ONE + SEVERAL))}, a tensor, or a tuple of tensors"
+        f"the model returns {have}; known outputs are {', '.join(dict.fromkeys(ONE + SEVERAL))}, "
+        "a tensor, or a tuple of tensors"
     )
 
 
 class Classifier:
-    """One output of ``AutoModelForSequenceClassification``, higher is better: its only one, or the one that ``logit`` names.
+    """One output of ``AutoModelForSequenceClassification``; higher is better.
 
-    ``logit``: index or label of an output; ``logits``: {index or label: weight}, a weighted sum. A model with several outputs is
-    refused without either. Models with their own code may return ``score``, ``rewards``, ``logits``, a tensor or a tuple.
-
-    ``batch_tokens`` bounds padded positions per forward; a conversation over ``max_length`` tokens is abstained from (NaN).
-    Equal conversations are computed once. Deterministic for the same call.
+    A model with several outputs is refused without a choice among them. Models with their own code
+    may return ``score``, ``rewards``, ``logits``, a tensor or a tuple. Equal conversations are
+    computed once. Deterministic for the same call.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the options of the kind)
         self,
         model: Any,
         tokenizer: Any,
@@ -158,26 +177,36 @@ class Classifier:
         batch_tokens: int = 4096,
         max_length: int | None = None,
     ) -> None:
-        """Checks the options; sets the pad token of a model that has none. A model with its own code reads one short row."""
-        self.model, self.tokenizer, self.batch_tokens = model, tokenizer, batch_tokens
+        """Checks the options; sets the pad token of a model that has none.
+
+        A model with its own code reads one short row.
+
+        Args:
+            model: A sequence classifier.
+            tokenizer: Its own.
+            chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
+            logit: The index or label of the output that is the score.
+            logits: By index or label, the weights of outputs whose sum is the score.
+            batch_tokens: Most padded positions a forward pass.
+            max_length: Tokens beyond which a conversation is abstained from (NaN).
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
         self.own_code = not type(model).__module__.startswith("transformers.")
         self.choice = Choice.of(model.config, logit, logits)
         if not self.own_code:
             self.choice.check(int(model.config.num_labels), model.config)
-        self.pairs = (
-            chat_template is None
-            and not tokenizer.chat_template
-            and tokenizer.cls_token is not None
-        )
-        self.template = (
-            None
-            if self.pairs
-            else chat.check_template(tokenizer, chat_template, "the classifier's tokenizer")
-        )
+        has_template = chat_template is not None or bool(tokenizer.chat_template)
+        self.pairs = not has_template and tokenizer.cls_token is not None
+        self.template: str | None = None
         limit = context_of(model.config) or 2**31
-        self.max_length = max_length or int(
-            min(limit, tokenizer.model_max_length) if self.pairs else limit
-        )
+        if self.pairs:
+            limit = min(limit, tokenizer.model_max_length)
+        else:
+            name = "the classifier's tokenizer"
+            self.template = chat.check_template(tokenizer, chat_template, name)
+        self.max_length = max_length or int(limit)
         self.left = model.config.pad_token_id in (None, NO_TOKEN)
         if self.left and not self.own_code:
             model.config.pad_token_id = NO_TOKEN
@@ -194,7 +223,10 @@ class Classifier:
         return chat.render(self.tokenizer, conversation, self.template, generate=False)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) logits, NaN where a row is shorter than the longest or a conversation does not fit the model."""
+        """(B, N) logits.
+
+        NaN where a row is shorter than the longest, or a conversation does not fit the model.
+        """
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
         places: dict[Row, list[tuple[int, int]]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
@@ -210,8 +242,10 @@ class Classifier:
     def _tokens(self, prompt: chat.Prompt, response: str) -> Row:
         if self.pairs:
             encoded = self.tokenizer(chat.user_text(prompt), response)
-            return tuple(encoded["input_ids"]), tuple(encoded.get("token_type_ids", ()))
-        return tuple(chat.prompt_tokens(self.tokenizer, self.render(prompt, response))), ()
+            segments = encoded.get("token_type_ids", ())
+            return tuple(encoded["input_ids"]), tuple(segments)
+        text = self.render(prompt, response)
+        return tuple(chat.prompt_tokens(self.tokenizer, text)), ()
 
     def _logits(self, rows: list[Row]) -> list[float]:
         import torch
@@ -229,10 +263,10 @@ class Classifier:
             }
             if self.left and self._takes_positions and not self.own_code:
                 inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0).to(self.model.device)
-            if all(rows[r][1] for r in group):
-                inputs["token_type_ids"] = padded([rows[r][1] for r in group], left=False)[0].to(
-                    self.model.device
-                )
+            segments = [rows[r][1] for r in group]
+            if all(segments):
+                segment_ids, _ = padded(segments, left=False)
+                inputs["token_type_ids"] = segment_ids.to(self.model.device)
             with torch.inference_mode():
                 value_R = self.choice.score(self.model(**inputs), self.model.config)
             for r, value in zip(group, value_R.double().tolist(), strict=True):
@@ -240,7 +274,11 @@ class Classifier:
         return out
 
     def _groups(self, widths: list[int]) -> list[list[int]]:
-        """Rows of one forward. How a model's own code pools a padded row is not known: there only rows of one length share it."""
+        """Rows of one forward.
+
+        How a model's own code pools a padded row is not known, so that only rows of one length
+        share a forward there.
+        """
         from reward_router.rewards.prefix import batches
 
         if not self.own_code:
@@ -253,16 +291,20 @@ class Classifier:
         return groups
 
     def _try(self) -> None:
-        """One short row through a model's own code, to learn which output it has; InputError where it has none of the known ones."""
+        """One short row through a model's own code, to learn which output it has.
+
+        InputError where it has none of the known ones.
+        """
         try:
             self._logits([self._tokens("Say hi.", "Hi.")])
         except InputError:
             raise
         except Exception as error:  # foreign code
-            said = " ".join(str(error).split())[:200]
+            message = " ".join(str(error).split())[:200]
             name = type(self.model).__name__
             raise InputError(
-                f"the model's own code ({name}) fails on a short row: {type(error).__name__}: {said}"
+                f"the model's own code ({name}) fails on a short row: "
+                f"{type(error).__name__}: {message}"
             ) from error
 
 

@@ -14,13 +14,15 @@ from reward_router.types import Float
 class Embedding:
     """Cosine of prompt and response under a frozen sentence encoder; in [-1, 1].
 
-    The prompt is its last user message. Each distinct text is encoded once, sorted by length (the encoder does that);
-    texts beyond the encoder's window (256 tokens for MiniLM) are cut by it. A response without text is abstained from.
+    The prompt is its last user message. Each distinct text is encoded once, sorted by length (the
+    encoder does that); texts beyond the encoder's window (256 tokens for MiniLM) are cut by it. A
+    response without text is abstained from.
     """
 
     def __init__(self, encoder: Any, *, batch_size: int = 64) -> None:
         """``encoder`` is a SentenceTransformer or has its ``encode``."""
-        self.encoder, self.batch_size = encoder, batch_size
+        self.encoder = encoder
+        self.batch_size = batch_size
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) cosines, NaN where a row is shorter than the longest or a response is blank."""

@@ -1,4 +1,4 @@
-"""The verifier as an arm, for control runs: what a router would learn if one arm were always right."""
+"""The verifier as an arm, for control runs: what is learned if one arm is always right."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,10 @@ from reward_router.types import Float
 
 
 class Gold:
-    """1 where a response is right by its prompt's rule, 0 where it is wrong, NaN where the prompt has no rule or is unknown."""
+    """1 where a response is right by its prompt's rule, 0 where it is wrong.
+
+    NaN where the prompt has no rule or is unknown.
+    """
 
     def __init__(self, gold: "KnownPrompts") -> None:
         """``gold``: the prompts it can judge; more may be added to them later."""
@@ -47,11 +50,9 @@ class KnownPrompts:
 
 
 def _text(prompt: Prompt) -> str:
-    return (
-        prompt
-        if isinstance(prompt, str)
-        else "\n".join(chat.text_of(message) for message in prompt)
-    )
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(chat.text_of(message) for message in prompt)
 
 
 KIND = ArmKind(

@@ -1,10 +1,12 @@
 """A small learned reward model: a linear head on the vectors of a frozen sentence encoder.
 
-    r(x, y) = <w, [e(y) ; c e(x) * e(y) ; e(x, y)]>,  P(y better than y') = sigmoid(r(x, y) - r(x, y'))    (Bradley-Terry)
+    r(x, y) = <w, [e(y) ; c e(x) * e(y) ; e(x, y)]>
+    P(y better than y') = sigmoid(r(x, y) - r(x, y'))        (Bradley-Terry)
 
-e is the encoder's unit vector of the response, of the prompt, and of both together; the product says how the response
-relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact holds one or more heads on one encoder, a few
-kB each. Arms on the same encoder share its weights in memory. Left out: tuning the encoder (use a classifier for that).
+e is the encoder's unit vector of the response, of the prompt, and of both together; the product says
+how the response relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact holds
+one or more heads on one encoder, a few kB each. Arms on the same encoder share its weights in
+memory. Left out: tuning the encoder (use a classifier for that).
 """
 
 import json
@@ -23,9 +25,8 @@ from reward_router.types import Float
 
 FORMAT = 1
 TENSORS, ABOUT = "heads.safetensors", "heads.json"
-PRODUCT_SCALE = (
-    20.0  # products of unit vectors are small: brought to the size of the vectors themselves
-)
+# Products of unit vectors are small; this brings them to the size of the vectors themselves.
+PRODUCT_SCALE = 20.0
 
 
 def heads_folder(weights: str) -> Path:
@@ -51,7 +52,10 @@ def about_heads(weights: str) -> dict[str, Any]:
 
 
 def head_name(weights: str, head: str | None) -> str:
-    """The head that an arm uses: ``head``, or the only one there is. InputError where it is not there, or one must be named."""
+    """The head that an arm uses: ``head``, or the only one there is.
+
+    InputError where it is not there, or where one must be named.
+    """
     known = about_heads(weights)["heads"]
     if head is None and len(known) > 1:
         raise InputError(
@@ -64,17 +68,25 @@ def head_name(weights: str, head: str | None) -> str:
 
 
 def check_encoder(weights: str, model: str, identity: str) -> None:
-    """InputError where ``identity``, of the encoder ``model`` now, is not that of the one an artifact was learned on."""
+    """InputError where an artifact was learned on another encoder.
+
+    ``identity`` is that of the encoder ``model`` as it is now.
+    """
     about = about_heads(weights)
     if about.get("encoder_weights") != identity:
         raise InputError(
-            f"weights={weights!r} was learned on the encoder {about.get('encoder')!r} with weights {about.get('encoder_weights')}, and "
-            f"model {model!r} has the weights {identity}; use that encoder, or learn the heads again with fit-arm --encoder {model}"
+            f"weights={weights!r} was learned on the encoder {about.get('encoder')!r} "
+            f"with weights {about.get('encoder_weights')}, and "
+            f"model {model!r} has the weights {identity}; use that encoder, "
+            f"or learn the heads again with fit-arm --encoder {model}"
         )
 
 
 def read_heads(weights: str) -> tuple[dict[str, Float], dict[str, Any]]:
-    """(F,) weights by head, and what the artifact says of itself; InputError where it is not whole."""
+    """(F,) weights by head, and what the artifact says of itself.
+
+    InputError where it is not whole.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -111,38 +123,48 @@ def features(
 
 
 class Head:
-    """Scores by one head of an artifact. The prompt is its last user message; a blank response is abstained from.
+    """Scores by one head of an artifact.
 
+    The prompt is its last user message; a blank response is abstained from.
     Cost: two short texts through the encoder a response, and one a prompt.
     """
 
     def __init__(
         self, encoder: Any, *, weights: str, head: str | None = None, batch_size: int = 64
     ) -> None:
-        """``encoder``: the sentence encoder the head was learned on; ``head``: its name, where the artifact holds several."""
+        """Reads the head; InputError where it cannot be had.
+
+        Args:
+            encoder: The sentence encoder that the head was learned on.
+            weights: The artifact, a folder or a packaged name.
+            head: The head's name, where the artifact holds several.
+            batch_size: How many texts are encoded together.
+        """
         name = head_name(weights, head)
         rows, self.about = read_heads(weights)
-        self.encoder, self.weight_F, self.batch_size = encoder, rows[name], batch_size
+        self.encoder = encoder
+        self.weight_F = rows[name]
+        self.batch_size = batch_size
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores, NaN where a row is shorter than the longest or a response is blank."""
         scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
-        asked = [user_text(prompt) for prompt in prompts]
-        cells = [
-            (b, n) for b, row in enumerate(responses) for n, text in enumerate(row) if text.strip()
-        ]
+        prompt_texts = [user_text(prompt) for prompt in prompts]
+        cells: list[tuple[int, int]] = []
+        for b, row in enumerate(responses):
+            cells += [(b, n) for n, text in enumerate(row) if text.strip()]
         if not cells:
             return scores_BN
         rows_CF = features(
             self.encoder,
-            [asked[b] for b, _ in cells],
+            [prompt_texts[b] for b, _ in cells],
             [str(responses[b][n]) for b, n in cells],
             self.batch_size,
         )
         if rows_CF.shape[1] != len(self.weight_F):
             raise InputError(
-                f"the encoder gives {rows_CF.shape[1]} features and the head was learned on {len(self.weight_F)}: "
-                f"it belongs to {self.about.get('encoder')!r}"
+                f"the encoder gives {rows_CF.shape[1]} features and the head was learned on "
+                f"{len(self.weight_F)}: it belongs to {self.about.get('encoder')!r}"
             )
         for (b, n), value in zip(cells, rows_CF @ self.weight_F, strict=True):
             scores_BN[b, n] = value
@@ -150,10 +172,12 @@ class Head:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    weights, head = options["weights"], options.get("head")
+    weights = options["weights"]
+    head = options.get("head")
     if not isinstance(weights, str) or not isinstance(head, str | None):
         raise InputError(
-            f"weights is a folder or a packaged name, and head a name; given {weights!r} and {head!r}"
+            "weights is a folder or a packaged name, and head a name; "
+            f"given {weights!r} and {head!r}"
         )
     head_name(weights, head)
 

@@ -1,5 +1,6 @@
-"""A reward model behind an HTTP server: vLLM, SGLang, TEI, OpenRLHF, slime, or any that answers JSON.
+"""A reward model behind an HTTP server.
 
+The server is vLLM, SGLang, TEI, OpenRLHF, slime, or any other that answers JSON.
 Leaves out: servers that ask back, streams, and anything but POST with JSON.
 """
 
@@ -37,7 +38,7 @@ class Http:
 
     groupwise = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the options of the kind)
         self,
         url: str,
         model: str | None = None,
@@ -63,14 +64,17 @@ class Http:
             url: The server; the dialect's own path is added where the URL has none.
             model: The name it serves the model under, or a LoRA adapter's.
             dialect: One of `DIALECTS`.
-            text: How prompt and response become one text, e.g. ``"User: {prompt} Assistant: {response}"``.
+            text: How prompt and response become one text, such as
+                ``"User: {prompt} Assistant: {response}"``.
             tokenizer: A model whose chat template renders them instead (needs the extra ``train``).
             output: Which of several outputs is the score: an index, or TEI's label.
-            reduction: ``vllm-pooling`` only: one score a text (none), or of its tokens the last, the min, the mean.
+            reduction: ``vllm-pooling`` only: one score a text (none), or of its tokens the last,
+                the min, the mean.
             request: ``generic`` only: the body, with places.
             answer: ``generic`` only: the path to the score.
-            truncate: ``tei`` only: whether a text that is too long is cut; otherwise it is a failure.
-            raw: Whether unbounded scores are expected; canaries within [0, 1] are then suspicious. None: as the dialect has it.
+            truncate: ``tei`` only: whether a text that is too long is cut; else it is a failure.
+            raw: Whether unbounded scores are expected; canaries within [0, 1] are then suspicious.
+                None: as the dialect has it.
             batch: Most texts a request; None: the dialect's.
             key_env: The environment variable that holds the server's key.
             calls: Limits and more, see `CallPolicy`.
@@ -86,16 +90,19 @@ class Http:
             )
         if text is not None and (not isinstance(text, str) or "response" not in places(text)):
             raise InputError(
-                f"text is {text!r}; it needs a place for {{response}}, and mostly one for {{prompt}}"
+                f"text is {text!r}; it needs a place for {{response}}, "
+                "and mostly one for {prompt}"
             )
         rendered = text is not None or tokenizer is not None
         choice = Choice(model, output, reduction, request, answer, truncate, rendered)
         self.dialect: Dialect = DIALECTS[dialect](choice)
         if self.dialect.needs_whole and not rendered:
             raise InputError(
-                f"dialect {dialect} sends prompt and response as one text; give tokenizer (whose chat template renders them) or text"
+                f"dialect {dialect} sends prompt and response as one text; "
+                "give tokenizer (whose chat template renders them) or text"
             )
-        self.text, self.tokenizer = text, tokenizer
+        self.text = text
+        self.tokenizer = tokenizer
         self.batch = self.dialect.batch if batch is None else batch
         if not isinstance(self.batch, int) or not 1 <= self.batch <= 4096:
             raise InputError(f"batch is {batch!r}; allowed a whole number from 1 to 4096")
@@ -112,7 +119,10 @@ class Http:
         self._tokenizer: Any = None
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) scores, NaN beyond a row's end and where the server abstains; the first failure is raised."""
+        """(B, N) scores, NaN beyond a row's end and where the server abstains.
+
+        The first failure is raised.
+        """
         answer = self.score_with_bill(prompts, responses)
         for error in answer.errors.values():
             raise error
@@ -173,16 +183,18 @@ class Http:
 
     def _question(self, batch: Sequence[tuple[tuple[int, int], Text]]) -> Question:
         texts = [text for _, text in batch]
-        return Question(
-            self.dialect.body(texts), tuple(cell for cell, _ in batch), _Scores(self.dialect, batch)
-        )
+        cells = tuple(cell for cell, _ in batch)
+        return Question(self.dialect.body(texts), cells, _Scores(self.dialect, batch))
 
     def _text(self, prompt: Prompt, response: str) -> Text:
         rendered = self.text is not None or self.tokenizer is not None
         return Text(prompt, response, self.render(prompt, response) if rendered else "")
 
     def _templated(self, prompt: Prompt, response: str) -> str:
-        """Rendered with the tokenizer's template; without BOS, which the server adds when it tokenizes."""
+        """Rendered with the tokenizer's template, without BOS.
+
+        The server adds that when it tokenizes.
+        """
         if self._tokenizer is None:
             from reward_router.rewards.loading import load_tokenizer
 
@@ -198,7 +210,8 @@ class _Scores:
     """Reads the scores of a batch, and remembers what it holds."""
 
     def __init__(self, dialect: Dialect, texts: Sequence[tuple[tuple[int, int], Text]]) -> None:
-        self.dialect, self.texts = dialect, texts
+        self.dialect = dialect
+        self.texts = texts
 
     def __call__(self, answer: Any) -> list[float | None]:
         if answer is None:

@@ -1,11 +1,14 @@
-"""A language model as judge, behind any OpenAI-compatible chat endpoint: it scores, compares, or ranks a whole group.
+"""A language model as judge, behind any OpenAI-compatible chat endpoint.
 
-    pointwise   one request a response: a score, several criteria, or the expected score under the model's own probabilities
-    pairwise    two requests a pair of responses, one in each order; where the two disagree, the pair is a tie
-    listwise    one request a prompt with all its responses, in an order drawn by their hash
+- pointwise: one request a response, for a score, several criteria, or the expected score under the
+  model's own probabilities.
+- pairwise: two requests a pair of responses, one in each order; where the two disagree, the pair is
+  a tie.
+- listwise: one request a prompt with all its responses, in an order drawn by their hash.
 
-What a judge says outside the form it was asked for is a failure, never a score; its tokens are on the bill all the same. Scores of
-pairwise and listwise judges compare the responses of one prompt with each other and say nothing across prompts.
+What a judge says outside the form it was asked for is a failure, never a score; its tokens are on
+the bill all the same. Scores of pairwise and listwise judges compare the responses of one prompt
+with each other and say nothing across prompts.
 
 Left out: images, tools, several turns with the judge.
 """
@@ -15,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -40,10 +44,13 @@ TEMPLATES = {
     "<response>\n{response}\n</response>\n\n{form}",
     "pairwise": "Compare two responses to a prompt. {rubric}\n\n<prompt>\n{prompt}\n</prompt>\n\n"
     "<response A>\n{a}\n</response A>\n\n<response B>\n{b}\n</response B>\n\n{form}",
-    "listwise": "Judge all responses to a prompt side by side. {rubric}\n\n<prompt>\n{prompt}\n</prompt>\n\n{responses}\n\n{form}",
+    "listwise": "Judge all responses to a prompt side by side. {rubric}\n\n"
+    "<prompt>\n{prompt}\n</prompt>\n\n{responses}\n\n{form}",
 }
 NEEDED = {"pointwise": {"response"}, "pairwise": {"a", "b"}, "listwise": {"responses"}}
-FIRST, TIE = {"A": 1.0, "B": 0.0}, 0.5
+FIRST = {"A": 1.0, "B": 0.0}
+"""P(the first response is better) of a verdict."""
+TIE = 0.5
 LEAST_MASS = 0.5
 """Probability that must lie on the allowed tokens for an expected score to be one."""
 
@@ -53,14 +60,15 @@ class Judge:
 
     >>> from reward_router.testing.transport import FakeTransport
     >>> says = {"choices": [{"message": {"content": '{"score": 7}'}, "finish_reason": "stop"}]}
-    >>> arm = Judge("http://localhost:8000/v1", "any", calls={"canaries": 0}, transport=FakeTransport(lambda body: says))
+    >>> fake = FakeTransport(lambda body: says)
+    >>> arm = Judge("http://localhost:8000/v1", "any", calls={"canaries": 0}, transport=fake)
     >>> arm.score(["Say hi."], [["hi"]]).tolist()
     [[7.0]]
     """
 
     raw = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the options of the kind)
         self,
         url: str,
         model: str,
@@ -88,11 +96,15 @@ class Judge:
             model: The judge's name there. Several prompts of one model are several arms.
             mode: pointwise, pairwise or listwise.
             rubric: What a good response is, in a sentence or many.
-            prompt: The whole instruction instead, with places {prompt}, {response} ({a} and {b}; {responses}), {rubric} and {form}.
-            criteria: Names and weights; pointwise: the judge scores each, the score is their weighted mean.
+            prompt: The whole instruction instead, with places {prompt}, {response} (pairwise: {a}
+                and {b}; listwise: {responses}), {rubric} and {form}.
+            criteria: pointwise: names and weights; the judge scores each, and the score is their
+                weighted mean.
             scale: Lowest and highest score; [1, 10], or [0, 9] with ``logprobs``.
-            logprobs: Whether the expected score (pairwise: P(A)) is computed from the probabilities of the answer's first token.
-            rivals: pairwise: with how many of the others each response is compared (the next ones, in a ring); None: all.
+            logprobs: Whether the expected score (pairwise: P(A)) is computed from the probabilities
+                of the answer's first token.
+            rivals: pairwise: with how many of the others each response is compared (the next ones,
+                in a ring); None: all.
             schema: Whether the form is enforced by a JSON schema; false for servers that know none.
             temperature: 0 where None is not given; None leaves it to the server.
             max_tokens: Most tokens of an answer; 512, or 1 with ``logprobs``.
@@ -107,14 +119,13 @@ class Judge:
             raise InputError(f"mode {mode!r} is unknown{nearest(str(mode), MODES)}")
         if not isinstance(model, str) or not model:
             raise InputError(
-                "kind judge needs the option model: the name under which the endpoint serves the judge"
+                "kind judge needs the option model: "
+                "the name under which the endpoint serves the judge"
             )
-        self.mode, self.rubric, self.logprobs, self.schema = (
-            mode,
-            rubric,
-            bool(logprobs),
-            bool(schema),
-        )
+        self.mode = mode
+        self.rubric = rubric
+        self.logprobs = bool(logprobs)
+        self.schema = bool(schema)
         self.template = _checked_template(prompt, mode)
         self.criteria = _checked_criteria(criteria, mode, self.logprobs)
         self.low, self.high = _checked_scale(scale, self.logprobs)
@@ -152,7 +163,10 @@ class Judge:
     def score_with_bill(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> Answer:
-        """Scores with errors by row, seconds and prices. Requests: N a prompt, N (N - 1), or one, by mode."""
+        """Scores with errors by row, seconds and prices.
+
+        A prompt with N responses takes N requests, N (N - 1), or one, by mode.
+        """
         return self.arm.score_with_bill(prompts, responses)
 
     def served(self) -> str:
@@ -161,33 +175,31 @@ class Judge:
 
     def render(self, prompt: Prompt, response: str) -> str:
         """What the judge reads about one response (two equal ones, where it compares)."""
-        return self._question_text(
-            prompt, [response] if self.mode == "pointwise" else [response, response]
-        )
+        copies = 1 if self.mode == "pointwise" else 2
+        return self._question_text(prompt, [response] * copies)
 
     def remarks(self) -> list[str]:
         """The position bias, where pairs were compared."""
         return [self.bias.told()] if self.bias.pairs else []
 
-    # the plan ----------------------------------------------------------------------------------------------------------
+    # the plan
 
     def questions(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> tuple[list[Question], dict[int, ArmFailed]]:
         """Of every prompt, in order."""
-        asked: list[Question] = []
+        questions: list[Question] = []
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             if self.mode == "pointwise":
-                asked += [self._pointwise(b, n, prompt, text) for n, text in enumerate(row)]
+                questions += [self._pointwise(b, n, prompt, text) for n, text in enumerate(row)]
             elif self.mode == "pairwise":
+                # Both orders, one after the other: `combine` and `note` read them in twos.
                 for i, j in pairs_of(len(row), self.rivals):
-                    asked += [
-                        self._pairwise(b, i, j, prompt, row),
-                        self._pairwise(b, j, i, prompt, row),
-                    ]
+                    questions.append(self._pairwise(b, i, j, prompt, row))
+                    questions.append(self._pairwise(b, j, i, prompt, row))
             elif row:
-                asked.append(self._listwise(b, prompt, row))
-        return asked, {}
+                questions.append(self._listwise(b, prompt, row))
+        return questions, {}
 
     def divided(self, question: Question) -> list[Question]:
         """A judge's request is about what has to be judged together."""
@@ -212,33 +224,35 @@ class Judge:
                 if there is not None and back is not None:
                     self.bias.add(there, back)
 
-    # requests ----------------------------------------------------------------------------------------------------------
+    # requests
 
     def _pointwise(self, b: int, n: int, prompt: Prompt, text: str) -> Question:
         names = list(self.criteria) or ["score"]
-        body = self._body(
-            self._question_text(prompt, [text]), {name: self._score_schema() for name in names}
-        )
-        return Question(
-            body, ((b, n),), self._read_expected if self.logprobs else self._read_scores
-        )
+        schema = {name: self._score_schema() for name in names}
+        body = self._body(self._question_text(prompt, [text]), schema)
+        read = self._read_expected if self.logprobs else self._read_scores
+        return Question(body, ((b, n),), read)
 
     def _pairwise(
         self, b: int, first: int, second: int, prompt: Prompt, row: Sequence[str]
     ) -> Question:
         schema = {"better": {"type": "string", "enum": ["A", "B", "tie"]}}
-        body = self._body(self._question_text(prompt, [row[first], row[second]]), schema)
-        return Question(body, ((b, first), (b, second)), self._read_better)
+        text = self._question_text(prompt, [row[first], row[second]])
+        cells = ((b, first), (b, second))
+        return Question(self._body(text, schema), cells, self._read_better)
 
     def _listwise(self, b: int, prompt: Prompt, row: Sequence[str]) -> Question:
-        order = sorted(
-            range(len(row)), key=lambda n: blake2b(f"{plain(prompt)}\x1f{row[n]}".encode()).digest()
-        )
+        # By hash, so that a judge's taste for the first place favours no arm and no sample.
+        prompt_text = plain(prompt)
+
+        def hashed(n: int) -> bytes:
+            return blake2b(f"{prompt_text}\x1f{row[n]}".encode()).digest()
+
+        order = sorted(range(len(row)), key=hashed)
         schema = {f"response_{place + 1}": self._score_schema() for place in range(len(row))}
         body = self._body(self._question_text(prompt, [row[n] for n in order]), schema)
-        return Question(
-            body, tuple((b, n) for n in order), lambda answer: self._read_list(answer, len(row))
-        )
+        cells = tuple((b, n) for n in order)
+        return Question(body, cells, lambda answer: self._read_list(answer, len(row)))
 
     def _body(self, text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
         body = {**self.fixed, "messages": [{"role": "user", "content": text}]}
@@ -275,56 +289,68 @@ class Judge:
         if self.mode == "pairwise":
             if self.logprobs:
                 return "Which response is better? Answer with the letter A or B and nothing else."
-            return 'Which response is better? Answer with JSON only: {"better": "A"}, {"better": "B"} or {"better": "tie"}.'
+            return (
+                "Which response is better? Answer with JSON only: "
+                '{"better": "A"}, {"better": "B"} or {"better": "tie"}.'
+            )
         if self.logprobs:
-            return f"Answer with one digit from {self.low} (worst) to {self.high} (best) and nothing else."
+            return (
+                f"Answer with one digit from {self.low} (worst) to {self.high} (best) "
+                "and nothing else."
+            )
         names = list(self.criteria) or ["score"]
         if self.mode == "listwise":
             names = [f"response_{n + 1}" for n in range(count)]
         keys = ", ".join(f'"{name}": n' for name in names)
         return f"Answer with JSON only: {{{keys}}}, where n is {scale}."
 
-    # answers -----------------------------------------------------------------------------------------------------------
+    # answers
 
     def _read_scores(self, answer: Any) -> list[float]:
-        said = _verdict(answer)
+        verdict = _verdict(answer)
         if not self.criteria:
-            return [self._on_scale(said, "score")]
-        total = sum(abs(weight) for weight in self.criteria.values())
-        parts = [weight * self._on_scale(said, name) for name, weight in self.criteria.items()]
-        return [sum(parts) / total]
+            return [self._on_scale(verdict, "score")]
+        total_weight = sum(abs(weight) for weight in self.criteria.values())
+        weighted = [
+            weight * self._on_scale(verdict, name) for name, weight in self.criteria.items()
+        ]
+        return [sum(weighted) / total_weight]
 
     def _read_list(self, answer: Any, count: int) -> list[float]:
-        said = _verdict(answer)
+        verdict = _verdict(answer)
         names = [f"response_{place + 1}" for place in range(count)]
-        if len(said) != count:
-            raise Unreadable(f"the judge scored {len(said)} of {count} responses")
-        return [self._on_scale(said, name) for name in names]
+        if len(verdict) != count:
+            raise Unreadable(f"the judge scored {len(verdict)} of {count} responses")
+        return [self._on_scale(verdict, name) for name in names]
 
     def _read_better(self, answer: Any) -> float:
         """P(the first of the two is better): 1, 0 or 1/2 where it only says so."""
         if self.logprobs:
             share = _token_shares(answer, FIRST)
             return float(share["A"])
-        said = _verdict(answer).get("better")
-        if said == "tie":
+        better = _verdict(answer).get("better")
+        if better == "tie":
             return TIE
-        if said not in FIRST:
+        if better not in FIRST:
             raise Unreadable(
-                f"the judge says better: {json.dumps(said)[:40]}; A, B or tie is expected"
+                f"the judge says better: {json.dumps(better)[:40]}; A, B or tie is expected"
             )
-        return FIRST[said]
+        return FIRST[better]
 
     def _read_expected(self, answer: Any) -> list[float]:
         """sum_k k p(k) over the digits of the scale, p renormalised on them."""
-        digits = {str(score): float(score) for score in range(self.low, self.high + 1)}
+        scores = range(self.low, self.high + 1)
+        digits = {str(score): float(score) for score in scores}
         share = _token_shares(answer, digits)
-        return [sum(score * share[digit] for digit, score in digits.items())]
+        expected = 0.0
+        for digit, score in digits.items():
+            expected += score * share[digit]
+        return [expected]
 
-    def _on_scale(self, said: Mapping[str, Any], name: str) -> float:
-        if name not in said:
+    def _on_scale(self, verdict: Mapping[str, Any], name: str) -> float:
+        if name not in verdict:
             raise Unreadable(f"the judge gave no {name}")
-        score = number(said[name], name)
+        score = number(verdict[name], name)
         if not self.low <= score <= self.high:
             raise Unreadable(f"the judge gave {name} {score:g}; allowed {self.low} to {self.high}")
         return score
@@ -332,7 +358,7 @@ class Judge:
 
 @dataclass
 class PositionBias:
-    """How often the response that stands first wins, over pairs that were compared in both orders."""
+    """How often the response that stands first wins, over pairs compared in both orders."""
 
     pairs: int = 0
     first: float = 0.0
@@ -342,7 +368,8 @@ class PositionBias:
         """P(the first wins) in either order of one pair."""
         self.pairs += 1
         self.first += (there + back) / 2
-        self.disagreed += outcome(there, back) == TIE and there != TIE
+        is_tie = outcome(there, back) == TIE
+        self.disagreed += is_tie and there != TIE
 
     @property
     def share(self) -> float:
@@ -351,16 +378,19 @@ class PositionBias:
 
     def told(self) -> str:
         """A sentence."""
+        by_order = self.disagreed / self.pairs
         return (
-            f"position bias over {self.pairs} pairs in both orders: the first response won {self.share:.1%} of the comparisons, "
-            f"{self.disagreed / self.pairs:.1%} of the pairs were decided by the order and count as ties"
+            f"position bias over {self.pairs} pairs in both orders: "
+            f"the first response won {self.share:.1%} of the comparisons, "
+            f"{by_order:.1%} of the pairs were decided by the order and count as ties"
         )
 
 
 def outcome(there: float, back: float) -> float:
-    """P(i better than j) out of P(first better) with i first (``there``) and with j first (``back``).
+    """P(i better than j), from both orders of a pair.
 
-    Verdicts (0, 1/2, 1) that disagree make a tie; probabilities are averaged over the two orders.
+    ``there`` is P(the first is better) with i first, ``back`` with j first. Verdicts (0, 1/2, 1)
+    that disagree make a tie; probabilities are averaged over the two orders.
 
     >>> outcome(1, 0), outcome(1, 1), round(outcome(0.9, 0.3), 2)
     (1.0, 0.5, 0.8)
@@ -376,15 +406,17 @@ def pairs_of(count: int, rivals: int | None) -> list[tuple[int, int]]:
     >>> pairs_of(3, None), pairs_of(4, 1)
     ([(0, 1), (0, 2), (1, 2)], [(0, 1), (0, 3), (1, 2), (2, 3)])
     """
-    every = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    every_pair = list(combinations(range(count), 2))
     if rivals is None:
-        return every
-    return [(i, j) for i, j in every if min(j - i, count - j + i) <= rivals]
+        return every_pair
+    # How far apart two responses stand in the ring, the shorter way round.
+    return [(i, j) for i, j in every_pair if min(j - i, count - j + i) <= rivals]
 
 
 def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
     """The share of its comparisons that each response won; NaN where it had none."""
-    won_BN, count_BN = np.zeros_like(scores_BN), np.zeros_like(scores_BN)
+    won_BN = np.zeros_like(scores_BN)
+    count_BN = np.zeros_like(scores_BN)
     for question, there, back in zip(questions[::2], values[::2], values[1::2], strict=True):
         if there is None or back is None:
             continue
@@ -394,8 +426,8 @@ def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any])
         won_BN[j] += 1 - better
         count_BN[i] += 1
         count_BN[j] += 1
-    known_BN = count_BN > 0
-    scores_BN[known_BN] = won_BN[known_BN] / count_BN[known_BN]
+    is_compared_BN = count_BN > 0
+    scores_BN[is_compared_BN] = won_BN[is_compared_BN] / count_BN[is_compared_BN]
 
 
 def _content(answer: Any) -> str:
@@ -418,12 +450,12 @@ def _verdict(answer: Any) -> dict[str, Any]:
     if text.startswith("```"):
         text = text.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
     try:
-        said = json.loads(text)
+        verdict = json.loads(text)
     except ValueError:
         raise Unreadable("the judge wrote no JSON") from None
-    if not isinstance(said, dict):
+    if not isinstance(verdict, dict):
         raise Unreadable("the judge wrote JSON that is no object")
-    return said
+    return verdict
 
 
 def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]:
@@ -431,14 +463,14 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
     choice = follow(answer, ["choices", 0])
     if not isinstance(choice, Mapping) or not choice.get("logprobs"):
         raise Unreadable("the server offers no log-probabilities; set logprobs: false")
-    found = follow(choice, ["logprobs", "content", 0, "top_logprobs"])
+    candidates = follow(choice, ["logprobs", "content", 0, "top_logprobs"])
     mass = dict.fromkeys(allowed, 0.0)
-    for each in found if isinstance(found, list) else []:
-        token = str(follow(each, ["token"])).strip()
+    for candidate in candidates if isinstance(candidates, list) else []:
+        token = str(follow(candidate, ["token"])).strip()
         if token in mass:
-            mass[token] += math.exp(
-                min(number(follow(each, ["logprob"]), "a log-probability"), 0.0)
-            )
+            logprob = number(follow(candidate, ["logprob"]), "a log-probability")
+            # Rounding on the server may put it above 0.
+            mass[token] += math.exp(min(logprob, 0.0))
     total = sum(mass.values())
     if total < LEAST_MASS:
         raise Unreadable(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
@@ -468,30 +500,29 @@ def _checked_criteria(
         return {}
     if mode != "pointwise" or logprobs:
         raise InputError("criteria belong to mode: pointwise without logprobs")
-    usable = isinstance(criteria, Mapping) and criteria
     weights = list(criteria.values()) if isinstance(criteria, Mapping) else []
-    if not usable or not all(
-        isinstance(w, int | float) and math.isfinite(w) and w != 0 for w in weights
-    ):
+    if not weights or not all(map(_is_weight, weights)):
         raise InputError(
-            f"criteria is {criteria!r}; names and weights are expected, such as {{correct: 2, brief: 1}}"
+            f"criteria is {criteria!r}; names and weights are expected, "
+            "such as {correct: 2, brief: 1}"
         )
     return {str(name): float(weight) for name, weight in criteria.items()}
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value != 0
 
 
 def _checked_scale(scale: Sequence[int] | None, logprobs: bool) -> tuple[int, int]:
     low, high = (0, 9) if logprobs else (1, 10)
     if scale is not None:
-        whole = (
-            isinstance(scale, list | tuple)
-            and len(scale) == 2
-            and all(isinstance(end, int) for end in scale)
-        )
-        if not whole or not scale[0] < scale[1]:
+        is_pair = isinstance(scale, list | tuple) and len(scale) == 2
+        if not is_pair or not all(isinstance(end, int) for end in scale) or scale[0] >= scale[1]:
             raise InputError(
-                f"scale is {scale!r}; the lowest and the highest score are expected, such as [1, 10]"
+                f"scale is {scale!r}; the lowest and the highest score are expected, "
+                "such as [1, 10]"
             )
-        low, high = scale[0], scale[1]
+        low, high = scale
     if logprobs and not (low >= 0 and high <= 9):
         raise InputError(
             f"scale is [{low}, {high}]; with logprobs a score is one digit, allowed within [0, 9]"

@@ -1,9 +1,10 @@
-"""A local language model as judge: how much more likely it answers yes than no to a question about the response.
+"""A local language model as judge: how much more likely it answers yes than no to a question.
 
     score = log P(yes | question) - log P(no | question)
 
-summed over the spellings of either word as the answer's first token. Several questions of one model are several arms; they share its
-weights. A response that does not fit the model's context is abstained from. One forward pass a response, nothing is generated.
+summed over the spellings of either word as the answer's first token. Several questions of one model
+are several arms; they share its weights. A response that does not fit the model's context is
+abstained from. One forward pass a response, nothing is generated.
 
 Left out: pairs and lists of responses (small models follow their order more than their content).
 """
@@ -22,7 +23,8 @@ from reward_router.types import Float
 
 QUESTION = "Is the response a good answer to the prompt? Answer yes or no."
 LAYOUT = "Prompt: {prompt}\n\nResponse: {response}\n\n{question}"
-YES, NO = ("yes", "Yes", " yes", " Yes", "YES"), ("no", "No", " no", " No", "NO")
+YES = ("yes", "Yes", " yes", " Yes", "YES")
+NO = ("no", "No", " no", " No", "NO")
 
 
 class LocalJudge:
@@ -55,25 +57,36 @@ class LocalJudge:
             batch_tokens: Most tokens a forward pass, padding included.
         """
         check({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
-        self.model, self.tokenizer = model, tokenizer
-        self.question, self.layout, self.batch_tokens = question, prompt, batch_tokens
+        self.model = model
+        self.tokenizer = tokenizer
+        self.question = question
+        self.layout = prompt
+        self.batch_tokens = batch_tokens
         self.template = chat.check_template(tokenizer, chat_template, "the judge's tokenizer")
         self.max_length = context_of(model.config) or 2**31
-        yes, no = _first_tokens(tokenizer, YES), _first_tokens(tokenizer, NO)
-        self.yes, self.no = sorted(yes - no), sorted(no - yes)
+        yes_tokens = _first_tokens(tokenizer, YES)
+        no_tokens = _first_tokens(tokenizer, NO)
+        # A token that begins both, such as a space alone, says nothing.
+        self.yes = sorted(yes_tokens - no_tokens)
+        self.no = sorted(no_tokens - yes_tokens)
         if not self.yes or not self.no:
             raise InputError(
-                "the judge's tokenizer begins yes and no with the same tokens; it cannot be asked this way"
+                "the judge's tokenizer begins yes and no with the same tokens; "
+                "it cannot be asked this way"
             )
 
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """What the model reads."""
         values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
-        asked = chat.messages(str(fill(self.layout, values)))
-        return chat.render(self.tokenizer, asked, self.template, generate=True)
+        text = str(fill(self.layout, values))
+        conversation = chat.messages(text)
+        return chat.render(self.tokenizer, conversation, self.template, generate=True)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) log-odds of yes, rows shorter than the longest padded with NaN; NaN too where a text does not fit."""
+        """(B, N) log-odds of yes.
+
+        NaN where a row is shorter than the longest, or a text does not fit the model.
+        """
         scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
         texts: dict[tuple[int, int], list[int]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
@@ -81,11 +94,10 @@ class LocalJudge:
                 tokens = chat.prompt_tokens(self.tokenizer, self.render(prompt, response))
                 if len(tokens) <= self.max_length:
                     texts[b, n] = tokens
-        for places_ in self._batches(texts):
-            for place, value in zip(
-                places_, self._odds([texts[place] for place in places_]), strict=True
-            ):
-                scores_BN[place] = value
+        for cells in self._batches(texts):
+            log_odds = self._odds([texts[cell] for cell in cells])
+            for cell, value in zip(cells, log_odds, strict=True):
+                scores_BN[cell] = value
         return scores_BN
 
     def _batches(self, texts: Mapping[tuple[int, int], list[int]]) -> list[list[tuple[int, int]]]:
@@ -127,7 +139,7 @@ class LocalJudge:
         return [float(value) for value in (yes - no).cpu()]
 
     def _last_only(self, last: Any) -> dict[str, Any]:
-        """The output head runs on last positions alone, where the model's forward pass lets it be told."""
+        """What lets the output head run on last positions alone, where the model can do that."""
         import inspect
 
         import torch
@@ -138,20 +150,16 @@ class LocalJudge:
 
 def check(options: Mapping[str, Any]) -> None:
     """InputError for options that cannot be right."""
-    question, layout, most = (
-        options.get("question", QUESTION),
-        options.get("prompt", LAYOUT),
-        options.get("batch_tokens", 1),
-    )
+    question = options.get("question", QUESTION)
+    layout = options.get("prompt", LAYOUT)
+    most = options.get("batch_tokens", 1)
     if not isinstance(question, str) or not question.strip():
         raise InputError(
             f"question is {question!r}; what is to be answered by yes or no is expected"
         )
-    missing = (
-        sorted({"response", "question"} - places(layout))
-        if isinstance(layout, str)
-        else ["response"]
-    )
+    missing = ["response"]
+    if isinstance(layout, str):
+        missing = sorted({"response", "question"} - places(layout))
     if missing:
         raise InputError(f"prompt needs a place {{{missing[0]}}}")
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:

@@ -1,13 +1,15 @@
-"""A language model as reward model: the log-likelihood of a response given the prompt (LASER, section 3.1).
+"""A language model as reward model: the log-likelihood of a response given the prompt.
 
-    sum      log pi(y | x) = sum_t log pi(y_t | x, y_<t)                          the paper's text; prefers short answers
+    sum      log pi(y | x) = sum_t log pi(y_t | x, y_<t)
     mean     1/T sum_t log pi(y_t | x, y_<t)
-    pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]          length-controlled
-    pmi_sum  sum_t [ ... ]                                                        log pi(y | x) / pi(y | o)
+    pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]
+    pmi_sum  sum_t [ ... ] = log pi(y | x) / pi(y | o)
 
-t runs over the T response tokens, EOS included, prompt excluded; o is the model's own chat template around an empty user
-message, so the difference keeps what the prompt adds and drops what any answer would get. A response that does not fit the
-model's context is abstained from (NaN). Each response costs a prompt's share plus its own tokens; pmi twice its own tokens.
+``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls for
+length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own chat
+template around an empty user message, so the difference keeps what the prompt adds and drops what
+any answer would get. A response that does not fit the model's context is abstained from (NaN). Each
+response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +27,10 @@ REDUCTIONS = ("sum", "mean", "pmi", "pmi_sum")
 
 
 class LogLik:
-    """log pi(response | prompt) under a causal language model, with the prompt computed once for its responses.
+    """log pi(response | prompt) under a causal language model.
 
-    ``chat_template``: None for the tokenizer's own, ``plain``, or Jinja text. ``max_length`` tokens of prompt, response and
-    EOS together (None: what the model's configuration says). ``share=False`` switches the shared prompt off.
-    ``token_forwards`` counts positions run so far. Deterministic; float64 out whatever the model's dtype.
+    The prompt is computed once for its responses. Deterministic; float64 out whatever the model's
+    dtype.
 
     >>> from reward_router.rewards.tiny import tiny_llama
     >>> arm = LogLik(*tiny_llama(), reduction="mean")
@@ -37,7 +38,7 @@ class LogLik:
     (1, 2)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the options of the kind)
         self,
         model: Any,
         tokenizer: Any,
@@ -48,7 +49,18 @@ class LogLik:
         max_length: int | None = None,
         share: bool = True,
     ) -> None:
-        """Checks the options; runs nothing."""
+        """Checks the options; runs nothing.
+
+        Args:
+            model: A causal language model.
+            tokenizer: Its own.
+            reduction: One of `REDUCTIONS`.
+            chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
+            batch_tokens: Most padded positions a forward pass.
+            max_length: Most tokens of prompt, response and EOS together; None: as many as the
+                model's configuration says.
+            share: Whether the prompt is computed once for its responses.
+        """
         from reward_router.rewards.prefix import TokenScorer
 
         if reduction not in REDUCTIONS:
@@ -57,7 +69,8 @@ class LogLik:
             )
         if batch_tokens < 1:
             raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
-        self.tokenizer, self.reduction = tokenizer, reduction
+        self.tokenizer = tokenizer
+        self.reduction = reduction
         self.template = chat.check_template(
             tokenizer, chat_template, "the log-likelihood arm's tokenizer"
         )
@@ -71,14 +84,16 @@ class LogLik:
 
     def render(self, prompt: chat.Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
-        asked = chat.messages(prompt)
-        answer = chat.continuation(self.tokenizer, asked, response, self.template)
-        return self._prompt_text(asked) + answer + str(self.tokenizer.eos_token)
+        conversation = chat.messages(prompt)
+        prompt_text = self._prompt_text(conversation)
+        answer = self._continuation(conversation, response)
+        return prompt_text + answer + str(self.tokenizer.eos_token)
 
     def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
-        """(B, N) scores, rows shorter than the longest padded with NaN; NaN too where a response does not fit the model.
+        """(B, N) scores.
 
-        Prompts are strings or chat messages. Equal responses of a prompt are computed once and score equally.
+        NaN where a row is shorter than the longest, or a response does not fit the model. Prompts
+        are strings or chat messages. Equal responses of a prompt are computed once.
         """
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
         for (b, n), tokens in self.token_logprobs(prompts, responses).items():
@@ -90,47 +105,58 @@ class LogLik:
     def token_logprobs(
         self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]
     ) -> dict[tuple[int, int], Float]:
-        """Per response (b, n) that fits the model, one value a token, EOS last: log-probability, or for pmi its difference."""
-        texts = [self._prompt_text(chat.messages(p)) for p in prompts]
-        ids = [chat.prompt_tokens(self.tokenizer, text) for text in texts]
-        unique = [list(dict.fromkeys(row)) for row in responses]
-        written = [
-            [chat.continuation(self.tokenizer, chat.messages(p), r, self.template) for r in row]
-            for p, row in zip(prompts, unique, strict=True)
-        ]
-        tokens = [
-            chat.response_tokens(self.tokenizer, *row)
-            for row in zip(texts, ids, written, strict=True)
-        ]
-        fits = [
-            [len(p) + len(t) <= self.max_length for t in row]
-            for p, row in zip(ids, tokens, strict=True)
-        ]
-        asked = [
-            [t if ok else [] for t, ok in zip(*row, strict=True)]
-            for row in zip(tokens, fits, strict=True)
-        ]
-        values = self._scorer.logprobs(ids, asked)
+        """Of every response (b, n) that fits the model, one value a token, EOS last.
+
+        It is the token's log-probability, or for pmi the difference of the two.
+        """
+        prompt_ids: list[list[int]] = []
+        places: list[dict[str, int]] = []
+        tokens: list[list[list[int]]] = []
+        for prompt, row in zip(prompts, responses, strict=True):
+            conversation = chat.messages(prompt)
+            text = self._prompt_text(conversation)
+            ids = chat.prompt_tokens(self.tokenizer, text)
+            distinct = list(dict.fromkeys(row))
+            written = [self._continuation(conversation, response) for response in distinct]
+            row_tokens = chat.response_tokens(self.tokenizer, text, ids, written)
+            room = self.max_length - len(ids)
+            prompt_ids.append(ids)
+            places.append({response: place for place, response in enumerate(distinct)})
+            # No tokens stand for a response that does not fit; every other one has its EOS.
+            tokens.append([own if len(own) <= room else [] for own in row_tokens])
+
+        values = self._scorer.logprobs(prompt_ids, tokens)
         if self.reduction.startswith("pmi"):
-            values = self._minus_unconditional(values, asked)
-        return {
-            (b, n): values[b][unique[b].index(response)]
-            for b, row in enumerate(responses)
-            for n, response in enumerate(row)
-            if fits[b][unique[b].index(response)]
-        }
+            values = self._minus_unconditional(values, tokens)
+        by_cell: dict[tuple[int, int], Float] = {}
+        for b, row in enumerate(responses):
+            for n, response in enumerate(row):
+                place = places[b][response]
+                if tokens[b][place]:
+                    by_cell[b, n] = values[b][place]
+        return by_cell
+
+    def _continuation(self, conversation: list[dict[str, Any]], response: str) -> str:
+        return chat.continuation(self.tokenizer, conversation, response, self.template)
 
     def _minus_unconditional(
         self, values: list[list[Float]], tokens: list[list[list[int]]]
     ) -> list[list[Float]]:
-        """log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t): the empty prompt is one prefix for every response of the call."""
+        """log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t).
+
+        The empty prompt is one prefix for every response of the call.
+        """
         empty = chat.prompt_tokens(self.tokenizer, self._prompt_text(chat.messages("")))
-        flat = list(dict.fromkeys(tuple(t) for row in tokens for t in row if t))
-        base = dict(zip(flat, self._scorer.logprobs([empty], [flat])[0], strict=True))
-        return [
-            [v - base[tuple(t)] if t else v for v, t in zip(*row, strict=True)]
-            for row in zip(values, tokens, strict=True)
-        ]
+        texts = [tuple(text) for row in tokens for text in row if text]
+        distinct = list(dict.fromkeys(texts))
+        [unconditional] = self._scorer.logprobs([empty], [distinct])
+        base = dict(zip(distinct, unconditional, strict=True))
+        differences: list[list[Float]] = []
+        for row_values, row_tokens in zip(values, tokens, strict=True):
+            differences.append([])
+            for value, text in zip(row_values, row_tokens, strict=True):
+                differences[-1].append(value - base[tuple(text)] if text else value)
+        return differences
 
     def _prompt_text(self, messages: list[dict[str, Any]]) -> str:
         return chat.render(self.tokenizer, messages, self.template, generate=True)

@@ -1,4 +1,4 @@
-"""Rules about texts: length, readability, grammar, a pattern. The metrics themselves lie in ``rewards.metric``."""
+"""Rules about texts: length, readability, grammar, a pattern, all from ``rewards.metric``."""
 
 from collections.abc import Mapping
 from typing import Any

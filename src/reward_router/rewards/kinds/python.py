@@ -1,4 +1,4 @@
-"""Your own reward model by import path: ``package.module:Class``, built with the options of the arm."""
+"""Your own reward model by import path: ``package.module:Class``, built with the arm's options."""
 
 import importlib
 import inspect
@@ -14,10 +14,12 @@ from reward_router.types import RewardModel
 def load_python(path: str, **options: Any) -> RewardModel:
     """The object at ``package.module:name``; a class or function is called with ``options`` first.
 
-    The current directory is importable meanwhile. The result must have ``score(prompts, responses)``; InputError says what
-    is wrong otherwise. What the constructor raises is not caught.
+    The current directory is importable meanwhile. The result must have ``score(prompts,
+    responses)``; InputError says what is wrong otherwise. What the constructor raises is not
+    caught.
 
-    >>> load_python("reward_router.rewards.metric:Metric", metric="readability").score(["x"], [["A cat."]]).shape
+    >>> arm = load_python("reward_router.rewards.metric:Metric", metric="readability")
+    >>> arm.score(["x"], [["A cat."]]).shape
     (1, 1)
     """
     module_name, _, name = path.partition(":")
@@ -33,7 +35,8 @@ def load_python(path: str, **options: Any) -> RewardModel:
         target = target(**options)
     elif options:
         raise InputError(
-            f"{path} is an object, not a class: it takes no options, given {', '.join(sorted(options))}"
+            f"{path} is an object, not a class: it takes no options, "
+            f"given {', '.join(sorted(options))}"
         )
     return _checked(path, target)
 

@@ -1,7 +1,7 @@
-"""An arm behind an endpoint: its questions are asked once each, and every response has its score, its error and its bill.
+"""An arm behind an endpoint: every response has its score, its error and its bill.
 
-A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean (`Plan`); cache, canaries,
-prices and failures are the same for all and live here.
+A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean
+(`Plan`); cache, canaries, prices and failures are the same for all and live here.
 """
 
 import json
@@ -32,10 +32,13 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """One request: its ``body``, the ``cells`` (prompt, response) it is about, and how its answer is read.
+    """One request.
 
-    ``read`` turns the JSON of an answer into what the kind combines (JSON again: it is cached), or raises `Unreadable`. The cells share
-    its bill evenly.
+    Args:
+        body: what is sent.
+        cells: the (prompt, response) places it is about, which share its bill evenly.
+        read: turns the JSON of an answer into what the kind combines (JSON again, as it is cached),
+            or raises `Unreadable`.
     """
 
     body: Any = field(repr=False)
@@ -45,7 +48,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Heard:
-    """What came of a question: ``value`` or ``error``, wall ``seconds`` and ``price`` (NaN: not measured)."""
+    """What came of a question.
+
+    Args:
+        value: what was read out of the answer.
+        error: why there is none.
+        seconds: wall time.
+        price: what it cost; NaN: not measured.
+    """
 
     value: Any = None
     error: ArmFailed | None = None
@@ -71,7 +81,10 @@ class Plan(Protocol):
     def combine(
         self, scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]
     ) -> None:
-        """Write the scores of answered questions into ``scores_BN``; the value of an unanswered one is None."""
+        """Write the scores of answered questions into ``scores_BN``.
+
+        The value of an unanswered question is None.
+        """
         ...
 
     def note(self, questions: Sequence[Question], values: Sequence[Any]) -> None:
@@ -79,13 +92,22 @@ class Plan(Protocol):
         ...
 
     def divided(self, question: Question) -> list[Question]:
-        """The same about single responses, where a request was refused for what it held; [] where it cannot be divided."""
+        """The same about single responses, where a request was refused for what it held.
+
+        An empty list where the request cannot be divided.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Price:
-    """Written as ``price: {input: 0.15, output: 0.6}``: per million tokens; ``call`` per request. In the unit of the arms' ``cost``."""
+    """Prices in the unit of the arms' ``cost``, written as ``price: {input: 0.15, output: 0.6}``.
+
+    Args:
+        input: that of a million tokens of the request.
+        output: that of a million tokens of the answer.
+        call: that of a request.
+    """
 
     input: float = 0.0
     output: float = 0.0
@@ -96,19 +118,16 @@ class Price:
         """None where none is given: then a call counts as the arm's ``cost``."""
         if given is None:
             return None
-        known = [each.name for each in fields(cls)]
+        keys = [field.name for field in fields(cls)]
         if not isinstance(given, Mapping) or not given:
             raise InputError(
                 f"price is {given!r}; a mapping such as {{input: 0.15, output: 0.6}} is expected"
             )
         for name, value in given.items():
-            if name not in known:
-                raise InputError(f"price has no key {name!r}{nearest(str(name), known)}")
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int | float)
-                or not 0 <= value < math.inf
-            ):
+            if name not in keys:
+                raise InputError(f"price has no key {name!r}{nearest(str(name), keys)}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value < math.inf:
                 raise InputError(f"price.{name}={value!r}; allowed a number of at least 0")
         return cls(**given)
 
@@ -121,11 +140,16 @@ class Price:
 
 
 class RemoteArm:
-    """A plan on a wire. ``score_with_bill`` is `metered.Metered`; ``served`` is `metered.Served`."""
+    """A plan on a wire.
+
+    ``score_with_bill`` makes it `metered.Metered`, and ``served`` `metered.Served`.
+    """
 
     def __init__(self, wire: Wire, plan: Plan, price: Price | None = None) -> None:
         """Asks nothing yet: the first request scores the canaries before it."""
-        self.wire, self.plan, self.price = wire, plan, price
+        self.wire = wire
+        self.plan = plan
+        self.price = price
         self.policy = wire.policy
         self.watch: Watch | None = None
         self.since = 0
@@ -136,7 +160,10 @@ class RemoteArm:
     def score_with_bill(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> Answer:
-        """Scores, errors by row, seconds and prices; the canaries' bill is on the first response of the request they precede."""
+        """Scores, errors by row, seconds and prices.
+
+        The canaries' bill is on the first response of the request that they precede.
+        """
         count = sum(map(len, responses))
         if not count:
             return self._scored(prompts, responses)
@@ -154,69 +181,70 @@ class RemoteArm:
         """A fingerprint of what is served; `ArmFailed` where nobody answers."""
         if self.watch is None:
             self._look()
-        return (
-            self.watch.fingerprint
-            if self.watch
-            else _place(self.wire.url, self._canary_questions())
-        )
+        if self.watch is None:
+            # Canaries are switched off: only the endpoint's name is known.
+            return _place(self.wire.url, self._canary_questions())
+        return self.watch.fingerprint
 
     @cached_property
     def memory(self) -> Memory:
         """What was answered before; a file is opened at the first question."""
         return memory_of(self.policy.cache)
 
-    # canaries ----------------------------------------------------------------------------------------------------------
+    # canaries
 
     def _look(self) -> tuple[list[str], float]:
-        """Score the canaries where that is due; what to tell, and what it cost. `ArmFailed` where the arm must not judge."""
+        """Score the canaries where that is due; what to tell, and what it cost.
+
+        `ArmFailed` where the arm must not judge.
+        """
         every = self.policy.canaries
         if not every or (self.watch is not None and self.since < every and not self.drifted):
             return [], 0.0
         spent = [0.0]
         scores_BN = self._canary_scores(spent)
         if scores_BN is None:
-            raise ArmFailed(
-                "the canaries could not be scored"
-            )  # unreachable: the first scoring raises
+            # Unreachable: the first scoring raises.
+            raise ArmFailed("the canaries could not be scored")
         facts = facts_of({path: self.wire.get(path) for path in self.plan.facts}) | self.told
-        first = self.watch is None
+        is_first = self.watch is None
         if self.watch is None:
             self.watch = Watch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
-        found, moved = self.watch.differences(
+        differences, moved = self.watch.differences(
             facts, scores_BN, lambda: self._canary_scores(spent, strict=False)
         )
         self.since = 0
-        notices = [f"{self.wire.shown}: {'; '.join(found)}"] if found else []
-        doubts = self.watch.doubts(scores_BN) if first else []
+        notices = [f"{self.wire.shown}: {'; '.join(differences)}"] if differences else []
+        doubts = self.watch.doubts(scores_BN) if is_first else []
         notices += [f"{self.wire.shown}: {doubt}" for doubt in doubts]
         self.drifted = moved and self.policy.on_drift != "warn"
         if self.drifted:
-            told = f"what is served has changed since its canaries were last scored: {notices[0]}"
-            raise (ArmStops if self.policy.on_drift == "stop" else ArmFailed)(told)
-        if self.watch.baseline is None or found:
+            message = (
+                f"what is served has changed since its canaries were last scored: {notices[0]}"
+            )
+            raise ArmStops(message) if self.policy.on_drift == "stop" else ArmFailed(message)
+        if self.watch.baseline is None or differences:
             self.watch.adopt(facts, scores_BN)
         return notices, spent[0]
 
     def _canary_questions(self) -> list[Question]:
-        prompts, responses = (
-            [prompt for prompt, _ in CANARIES],
-            [list(pair) for _, pair in CANARIES],
-        )
-        return self.plan.questions(prompts, responses)[0]
+        prompts, responses = _canary_rows()
+        questions, _ = self.plan.questions(prompts, responses)
+        return questions
 
     def _canary_scores(self, spent: list[float], *, strict: bool = True) -> Float | None:
-        """(C, 2) scores, never from the cache; where one fails, its error is raised (``strict``), or None."""
-        prompts, responses = (
-            [prompt for prompt, _ in CANARIES],
-            [list(pair) for _, pair in CANARIES],
-        )
+        """(C, 2) scores, never from the cache.
+
+        Where a canary fails, its error is raised (``strict``), or there are none.
+        """
+        prompts, responses = _canary_rows()
         answer = self._scored(prompts, responses, remember=False)
         spent[0] += float(np.nansum(answer.price_BN))
         if answer.errors and strict:
             raise next(iter(answer.errors.values()))
         return None if answer.errors else answer.scores_BN
 
-    # questions ---------------------------------------------------------------------------------------------------------
+    # questions
 
     def _scored(
         self,
@@ -247,25 +275,24 @@ class RemoteArm:
         """One answer a question: what the cache knows, and one request for each of the others."""
         fingerprint = self.watch.fingerprint if self.watch else ""
         keys = [key_of(fingerprint, self.wire.url, question.body) for question in questions]
-        known = [self.memory.get(key) if remember else None for key in keys]
-        unknown = [i for i, value in enumerate(known) if value is None]
-        self.hits += len(questions) - len(unknown)
-        replies = self.wire.post_all([questions[i].body for i in unknown]) if unknown else []
-        heard = [Heard(value, price=0.0) for value in known]
-        for i, reply in zip(unknown, replies, strict=True):
-            heard[i] = self._heard(questions[i], reply)
-            if remember and heard[i].error is None:
-                self.memory.put(keys[i], heard[i].value)
+        kept_values = [self.memory.get(key) if remember else None for key in keys]
+        new = [i for i, value in enumerate(kept_values) if value is None]
+        self.hits += len(questions) - len(new)
+        replies = self.wire.post_all([questions[i].body for i in new]) if new else []
+        # What the cache holds costs nothing now.
+        heard = [Heard(value, price=0.0) for value in kept_values]
+        for i, reply in zip(new, replies, strict=True):
+            answer = self._heard(questions[i], reply)
+            heard[i] = answer
+            if remember and answer.error is None:
+                self.memory.put(keys[i], answer.value)
         return heard
 
     def _heard(self, question: Question, reply: Reply) -> Heard:
         price = self.price.bill(reply) if self.price else math.nan
         if isinstance(reply.value, dict):
-            self.told = {
-                f"answered by {name}": str(reply.value[name])
-                for name in NAMES
-                if reply.value.get(name)
-            }
+            names = [name for name in NAMES if reply.value.get(name)]
+            self.told = {f"answered by {name}": str(reply.value[name]) for name in names}
         if reply.error is not None:
             return Heard(None, reply.error, reply.seconds, price)
         try:
@@ -279,28 +306,44 @@ class RemoteArm:
     ) -> tuple[list[Question], list[Heard]]:
         """Requests that were refused for what they held are asked again about their parts."""
         parts: list[Question] = []
-        kept: list[tuple[Question, Heard]] = []
-        for question, each in zip(questions, heard, strict=True):
-            smaller = (
-                self.plan.divided(question) if each.error is not None and each.error.divides else []
-            )
-            parts += smaller
-            kept += [] if smaller else [(question, each)]
+        kept_questions: list[Question] = []
+        kept_answers: list[Heard] = []
+        for question, answer in zip(questions, heard, strict=True):
+            refused = answer.error is not None and answer.error.divides
+            smaller = self.plan.divided(question) if refused else []
+            if smaller:
+                parts += smaller
+            else:
+                kept_questions.append(question)
+                kept_answers.append(answer)
         if parts:
-            kept += zip(parts, self._ask(parts, remember), strict=True)
-        return [question for question, _ in kept], [each for _, each in kept]
+            kept_questions += parts
+            kept_answers += self._ask(parts, remember)
+        return kept_questions, kept_answers
+
+
+def _canary_rows() -> tuple[list[str], list[list[str]]]:
+    """The canaries as prompts and rows of responses."""
+    prompts = [prompt for prompt, _ in CANARIES]
+    responses = [list(pair) for _, pair in CANARIES]
+    return prompts, responses
 
 
 def _bills(
     shape: tuple[int, int], questions: Sequence[Question], heard: Sequence[Heard]
 ) -> tuple[Float, Float]:
-    """(B, N) seconds and prices: a question's seconds on each of its cells as they passed, its price shared among them."""
-    seconds_BN, price_BN = np.zeros(shape), np.full(shape, np.nan)
-    for question, each in zip(questions, heard, strict=True):
-        share = each.price / max(len(question.cells), 1)
-        for b, n in question.cells:
-            seconds_BN[b, n] += each.seconds / max(len(question.cells), 1)
-            price_BN[b, n] = share if np.isnan(price_BN[b, n]) else price_BN[b, n] + share
+    """(B, N) seconds and prices: those of a question are shared evenly among its cells."""
+    seconds_BN = np.zeros(shape)
+    price_BN = np.full(shape, np.nan)
+    for question, answer in zip(questions, heard, strict=True):
+        cell_count = max(len(question.cells), 1)
+        seconds_share = answer.seconds / cell_count
+        price_share = answer.price / cell_count
+        for cell in question.cells:
+            seconds_BN[cell] += seconds_share
+            # NaN says that no question was about the cell yet.
+            before = 0.0 if np.isnan(price_BN[cell]) else price_BN[cell]
+            price_BN[cell] = before + price_share
     return seconds_BN, price_BN
 
 

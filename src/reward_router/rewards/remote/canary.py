@@ -1,8 +1,9 @@
-"""What is served at an endpoint, told by six fixed responses (canaries) that are scored at load and now and then.
+"""What is served at an endpoint, told by canaries: six fixed responses, scored now and then.
 
-An endpoint's model can change under a run: another template, dtype, backend or version, a sigmoid where raw scores were. Its
-canaries then score otherwise. The baseline is kept in the cache directory, so that a change between two runs is seen as well.
-Scores are compared up to the endpoint's own noise: where one differs, the canaries are scored again before anything is said.
+An endpoint's model can change under a run: another template, dtype, backend or version, a sigmoid
+where raw scores were. Its canaries then score otherwise. The baseline is kept in the cache
+directory, so that a change between two runs is seen as well. Scores are compared up to the
+endpoint's own noise: where one differs, the canaries are scored again before anything is said.
 """
 
 import hashlib
@@ -38,7 +39,13 @@ NOISE = 3.0
 
 @dataclass(frozen=True)
 class Baseline:
-    """What was served: ``facts`` as the server tells them (version, model, dtype) and ``scores`` of the canaries."""
+    """What was served.
+
+    Args:
+        fingerprint: a hash of everything else.
+        facts: what the server says of itself, such as version, model and dtype.
+        scores: those of the canaries.
+    """
 
     fingerprint: str
     facts: Mapping[str, str]
@@ -48,20 +55,23 @@ class Baseline:
     def of(cls, place: str, facts: Mapping[str, str], scores_BN: Float) -> "Baseline":
         """The fingerprint is a hash of everything else."""
         scores = tuple(float(score) for score in scores_BN.ravel())
-        content = json.dumps(
-            [place, dict(facts), [f"{score:.6g}" for score in scores]], sort_keys=True
-        )
-        return cls(
-            hashlib.blake2b(content.encode(), digest_size=8).hexdigest(), dict(facts), scores
-        )
+        # Rounded: an endpoint's noise in the last digits makes no other model.
+        rounded = [f"{score:.6g}" for score in scores]
+        content = json.dumps([place, dict(facts), rounded], sort_keys=True)
+        fingerprint = hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+        return cls(fingerprint, dict(facts), scores)
 
 
 class Watch:
-    """The baseline of one endpoint, and what differs from it. ``place`` names the endpoint and how it is asked."""
+    """The baseline of one endpoint, and what differs from it.
+
+    ``place`` names the endpoint and how it is asked.
+    """
 
     def __init__(self, place: str, raw: bool) -> None:
         """``raw``: scores are expected to be unbounded."""
-        self.place, self.raw = place, raw
+        self.place = place
+        self.raw = raw
         self.baseline = _read(self._file())
 
     @property
@@ -77,58 +87,70 @@ class Watch:
     def differences(
         self, facts: Mapping[str, str], scores_BN: Float, again: Callable[[], Float | None]
     ) -> tuple[list[str], bool]:
-        """What differs from the baseline, in words, and whether scores do; ``again`` scores the canaries once more."""
+        """What differs from the baseline, in words, and whether scores do.
+
+        ``again`` scores the canaries once more.
+        """
         if self.baseline is None:
             return [], False
         before = self.baseline
-        found = [
-            f"{name} {before.facts.get(name, 'unknown')} -> {facts.get(name, 'unknown')}"
-            for name in sorted({*before.facts, *facts})
-            if before.facts.get(name) != facts.get(name)
-        ]
-        moved = self._moved(scores_BN.ravel(), again)
-        if moved is not None:
-            n = int(np.argmax(np.abs(moved)))
-            prompt, responses = CANARIES[n // 2]
-            found.append(
-                f"canary {responses[n % 2]!r} to {prompt!r} scored {before.scores[n]:.4g}, now {scores_BN.ravel()[n]:.4g}"
+        differences = []
+        for name in sorted({*before.facts, *facts}):
+            if before.facts.get(name) != facts.get(name):
+                old = before.facts.get(name, "unknown")
+                new = facts.get(name, "unknown")
+                differences.append(f"{name} {old} -> {new}")
+        moved_C = self._moved(scores_BN.ravel(), again)
+        if moved_C is None:
+            return differences, False
+        most_moved = int(np.argmax(np.abs(moved_C)))
+        prompt, responses = CANARIES[most_moved // 2]
+        differences.append(
+            f"canary {responses[most_moved % 2]!r} to {prompt!r} "
+            f"scored {before.scores[most_moved]:.4g}, now {scores_BN.ravel()[most_moved]:.4g}"
+        )
+        if self.raw and bounded(scores_BN) and not bounded(np.array(before.scores)):
+            differences.append(
+                "all scores now lie in [0, 1]: "
+                "the server applies a sigmoid where it gave raw scores"
             )
-            if self.raw and bounded(scores_BN) and not bounded(np.array(before.scores)):
-                found.append(
-                    "all scores now lie in [0, 1]: the server applies a sigmoid where it gave raw scores"
-                )
-        return found, moved is not None
+        return differences, True
 
     def _moved(self, score_C: Float, again: Callable[[], Float | None]) -> Float | None:
         """(C,) by how much the scores moved, beyond noise; None where they did not."""
         assert self.baseline is not None
         before_C = np.array(self.baseline.scores)
-        allowed = CLOSE * float(np.ptp(before_C)) + 1e-6 * float(np.abs(before_C).max())
-        if len(score_C) == len(before_C) and (np.abs(score_C - before_C) <= allowed).all():
+        spread = float(np.ptp(before_C))
+        largest = float(np.abs(before_C).max())
+        # The second part is for canaries that all score alike: rounding alone moves them.
+        allowed = CLOSE * spread + 1e-6 * largest
+        same_length = len(score_C) == len(before_C)
+        if same_length and (np.abs(score_C - before_C) <= allowed).all():
             return None
         second = again()
-        if second is None or len(score_C) != len(before_C):
+        if second is None or not same_length:
             return np.asarray(np.resize(score_C, before_C.shape) - before_C, np.float64)
         second_C = second.ravel()
         noise = NOISE * float(np.abs(second_C - score_C).max())
-        nearest_C = np.minimum(np.abs(score_C - before_C), np.abs(second_C - before_C))
         moved_C: Float = score_C - before_C
-        return moved_C if (nearest_C > allowed + noise).any() else None
+        # A score counts as moved where both scorings lie away from the baseline.
+        nearer_C = np.minimum(np.abs(moved_C), np.abs(second_C - before_C))
+        return moved_C if (nearer_C > allowed + noise).any() else None
 
     def doubts(self, scores_BN: Float) -> list[str]:
         """What is strange about scores that nothing was known of before."""
         if float(np.ptp(scores_BN)) == 0:
-            return [
-                f"all canaries score {float(scores_BN.flat[0]):.4g}: it tells no response from another"
-            ]
-        found = []
+            score = float(scores_BN.flat[0])
+            return [f"all canaries score {score:.4g}: it tells no response from another"]
+        doubts = []
         if self.raw and bounded(scores_BN):
-            found.append(
-                "all canaries score within [0, 1]: the server seems to apply a sigmoid or softmax, where raw scores are expected"
+            doubts.append(
+                "all canaries score within [0, 1]: "
+                "the server seems to apply a sigmoid or softmax, where raw scores are expected"
             )
         if scores_BN.shape[1] == 2 and (scores_BN[:, 0] < scores_BN[:, 1]).all():
-            found.append("every better canary scores below the worse one: is lower better there?")
-        return found
+            doubts.append("every better canary scores below the worse one: is lower better there?")
+        return doubts
 
     def _file(self) -> Path:
         return cache_dir() / "served" / f"{self.place}.json"
@@ -142,13 +164,14 @@ def bounded(scores: Float) -> bool:
 def facts_of(answers: Mapping[str, Any]) -> dict[str, str]:
     """What a server says of itself that matters, out of the JSON of its information pages.
 
-    >>> facts_of({"/version": {"version": "0.33.0"}, "/v1/models": {"data": [{"id": "rm", "created": 5}]}})
+    >>> models = {"data": [{"id": "rm", "created": 5}]}
+    >>> facts_of({"/version": {"version": "0.33.0"}, "/v1/models": models})
     {'version': '0.33.0', 'id': 'rm'}
     """
     facts: dict[str, str] = {}
     for answer in answers.values():
-        found = answer.get("data", [answer]) if isinstance(answer, dict) else []
-        first = found[0] if isinstance(found, list) and found else {}
+        entries = answer.get("data", [answer]) if isinstance(answer, dict) else []
+        first = entries[0] if isinstance(entries, list) and entries else {}
         for name in _TELLING:
             if isinstance(first, dict) and isinstance(first.get(name), str | int):
                 facts[name] = str(first[name])
@@ -156,9 +179,18 @@ def facts_of(answers: Mapping[str, Any]) -> dict[str, str]:
 
 
 _TELLING = (
-    "version", "model_id", "model_sha", "model_dtype", "dtype", "model_path", "id", "root", "max_model_len", "max_input_length",
+    "version",
+    "model_id",
+    "model_sha",
+    "model_dtype",
+    "dtype",
+    "model_path",
+    "id",
+    "root",
+    "max_model_len",
+    "max_input_length",
     "quantization",
-)  # fmt: skip
+)
 
 
 def _read(path: Path) -> Baseline | None:
@@ -172,7 +204,10 @@ def _read(path: Path) -> Baseline | None:
 
 
 def _write(path: Path, baseline: Baseline) -> None:
-    """Whole or not at all; a cache that cannot be written costs the comparison with the next run only."""
+    """Write the baseline whole or not at all.
+
+    A cache that cannot be written costs only the comparison with the next run.
+    """
     kept = {
         "fingerprint": baseline.fingerprint,
         "facts": dict(baseline.facts),

@@ -1,7 +1,8 @@
-"""How reward model servers are asked and what they answer, as read in their sources (versions at each class).
+"""How reward model servers are asked and what they answer, as read in their sources.
 
-A dialect turns texts into one request body and an answer into scores. What it is given: ``Text`` items, each a prompt, a response and, where
-the dialect needs it, both rendered as one text. Every dialect asks for raw scores where the server knows the difference.
+A dialect turns texts into one request body and an answer into scores. What it is given: ``Text``
+items, each a prompt, a response and, where the dialect needs it, both rendered as one text. Every
+dialect asks for raw scores where the server knows the difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,11 @@ from reward_router.rewards.template import Prompt, answered, messages
 
 @dataclass(frozen=True)
 class Text:
-    """One response to be scored: ``whole`` is prompt and response as the reward model reads them, '' where it is not rendered here."""
+    """One response to be scored.
+
+    ``whole`` is prompt and response as the reward model reads them, '' where they are not rendered
+    here.
+    """
 
     prompt: Prompt
     response: str
@@ -25,7 +30,17 @@ class Text:
 
 @dataclass(frozen=True)
 class Choice:
-    """Options that some dialects take. ``output``: an index or a label where a model has several; ``reduction``: of scores by token."""
+    """Options that some dialects take.
+
+    Args:
+        model: the name under which the server knows the model.
+        output: an index or a label where a model has several outputs.
+        reduction: how scores by token become one.
+        request: the body of the generic dialect.
+        answer: the path to the scores of the generic dialect.
+        truncate: whether a text that is too long is cut.
+        rendered: whether texts are rendered here.
+    """
 
     model: str | None = None
     output: int | str | None = None
@@ -37,8 +52,11 @@ class Choice:
 
 
 class Dialect(Protocol):
-    """``path`` is appended to the URL unless it ends so. ``batch``: most texts a request. ``needs_whole``: whether texts must be
-    rendered here. ``facts``: paths that tell what is served.
+    """How one server is asked; the version of it that was read stands at each class.
+
+    ``path`` is appended to the URL unless it ends so. ``batch`` is the most texts of a request.
+    ``needs_whole`` says whether texts must be rendered here, and ``facts`` holds the paths that
+    tell what is served.
     """
 
     path: str
@@ -57,9 +75,12 @@ class Dialect(Protocol):
 
 @dataclass
 class VllmClassify:
-    """vLLM ``POST /classify`` (0.33.0). ``use_activation: false`` because its default is a sigmoid for one label and a softmax for more.
+    """vLLM ``POST /classify`` (0.33.0).
 
-    Chat messages go one conversation a request, so that the server renders its own model's template; rendered texts go in batches.
+    ``use_activation`` is false because its default is a sigmoid for one label and a softmax for
+    more.
+    Chat messages go one conversation a request, so that the server renders its own model's
+    template; rendered texts go in batches.
     """
 
     choice: Choice
@@ -84,7 +105,11 @@ class VllmClassify:
 
 @dataclass
 class VllmPooling:
-    """vLLM ``POST /pooling`` (0.33.0): one score a text, or (``task: token_classify``, process reward models) one a token, reduced."""
+    """vLLM ``POST /pooling`` (0.33.0): one score a text.
+
+    With a reduction it is ``task: token_classify`` for process reward models: one score a token,
+    reduced to one a text.
+    """
 
     choice: Choice
     path: str = "/pooling"
@@ -116,15 +141,19 @@ class VllmPooling:
             return _one_of(data, self.choice.output)
         if not isinstance(data, list) or not data:
             raise Unreadable("data of a text is no list of scores by token")
-        tokens = [
-            _one_of(each if isinstance(each, list) else [each], self.choice.output) for each in data
-        ]
-        known = [token for token in tokens if token is not None]
-        if not known:
+        token_scores = []
+        for outputs in data:
+            score = _one_of(outputs, self.choice.output)
+            if score is not None:
+                token_scores.append(score)
+        if not token_scores:
             return None
-        return {"last": known[-1], "min": min(known), "mean": sum(known) / len(known)}[
-            self.choice.reduction
-        ]
+        reduced = {
+            "last": token_scores[-1],
+            "min": min(token_scores),
+            "mean": sum(token_scores) / len(token_scores),
+        }
+        return reduced[self.choice.reduction]
 
 
 @dataclass
@@ -151,8 +180,9 @@ class SglangClassify:
 
 @dataclass
 class TeiPredict:
-    """Text Embeddings Inference ``POST /predict`` (1.7). A flat list of two texts would be read as ONE pair, so every text is a list.
+    """Text Embeddings Inference ``POST /predict`` (1.7).
 
+    A flat list of two texts would be read as ONE pair, so that every text is a list of its own.
     Without a rendered text the pair (prompt, response) is sent, as cross-encoders want it.
     """
 
@@ -172,12 +202,10 @@ class TeiPredict:
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
         """A list of labels a text; one text alone may come without the outer list."""
-        flat = (
-            isinstance(answer, list)
-            and bool(answer)
-            and all(isinstance(each, Mapping) for each in answer)
-        )
-        rows = [answer] if flat and count == 1 else [[each] for each in answer] if flat else answer
+        rows = answer
+        is_list = isinstance(answer, list) and bool(answer)
+        if is_list and all(isinstance(label, Mapping) for label in answer):
+            rows = [answer] if count == 1 else [[label] for label in answer]
         if not isinstance(rows, list):
             raise Unreadable("a list of predictions is expected")
         return [self._score(row) for row in _counted(rows, count)]
@@ -201,7 +229,10 @@ class TeiPredict:
 
 @dataclass
 class OpenRlhf:
-    """OpenRLHF ``POST /get_reward`` (0.11.2): ``query`` holds prompt and response rendered as one text. No gold goes out: labels are ''."""
+    """OpenRLHF ``POST /get_reward`` (0.11.2).
+
+    ``query`` holds prompt and response rendered as one text. No gold goes out: labels are ''.
+    """
 
     choice: Choice
     path: str = "/get_reward"
@@ -225,7 +256,10 @@ class OpenRlhf:
 
 @dataclass
 class Slime:
-    """slime's ``--rm-url``: one sample a request, answered by a JSON number. No gold goes out: the label is ''."""
+    """slime's ``--rm-url``: one sample a request, answered by a JSON number.
+
+    No gold goes out: the label is ''.
+    """
 
     choice: Choice
     path: str = ""
@@ -246,8 +280,9 @@ class Slime:
 class Generic:
     """Any other server: ``request`` is the body with places, ``answer`` the path to the score.
 
-    Places of one text: ``{prompt}``, ``{response}``, ``{text}``, ``{messages}``. Where the template has ``{prompts}``, ``{responses}``,
-    ``{texts}`` or ``{conversations}``, a request holds up to 32 texts and the path leads to a list. ``{model}`` is the arm's model.
+    Places of one text: ``{prompt}``, ``{response}``, ``{text}``, ``{messages}``. Where the template
+    has ``{prompts}``, ``{responses}``, ``{texts}`` or ``{conversations}``, a request holds up to 32
+    texts and the path leads to a list. ``{model}`` is the arm's model.
     """
 
     choice: Choice
@@ -259,20 +294,21 @@ class Generic:
         """InputError where the template asks about nothing, or the path is none."""
         if self.choice.request is None or self.choice.answer is None:
             raise InputError(
-                "dialect generic needs request (a body with {prompt} and {response}) and answer (a path)"
+                "dialect generic needs request (a body with {prompt} and {response}) "
+                "and answer (a path)"
             )
         named = places(self.choice.request)
         unknown = sorted(named - {"model", *_ONE, *_MANY})
         if unknown:
-            raise InputError(
-                f"request has a place {{{unknown[0]}}}; allowed {', '.join(['model', *_ONE, *_MANY])}"
-            )
+            allowed = ", ".join(["model", *_ONE, *_MANY])
+            raise InputError(f"request has a place {{{unknown[0]}}}; allowed {allowed}")
         self.many = bool(named & set(_MANY))
-        if not named & {"response", "text", "messages", *_MANY} or (
-            self.many and named & set(_ONE)
-        ):
+        has_text = bool(named & {"response", "text", "messages", *_MANY})
+        is_mixed = self.many and bool(named & set(_ONE))
+        if not has_text or is_mixed:
             raise InputError(
-                "request needs places of one text ({prompt}, {response}) or of many ({prompts}, {responses}), not of both"
+                "request needs places of one text ({prompt}, {response}) "
+                "or of many ({prompts}, {responses}), not of both"
             )
         self.steps = parse_path(self.choice.answer, "answer")
 
@@ -351,7 +387,7 @@ def _counted(rows: Any, count: int) -> list[Any]:
 
 
 def _one_of(outputs: Any, which: int | str | None) -> float | None:
-    """The score among a model's outputs: the only one, or the one that was chosen; null is an abstention."""
+    """The score among a model's outputs, the only one or the chosen one; null is an abstention."""
     if not isinstance(outputs, list):
         outputs = [outputs]
     if isinstance(which, int):

@@ -1,7 +1,8 @@
 """Answers that were paid for once: in memory, or in a file that outlives the run.
 
-A key is a hash over the served model's fingerprint, the address and the whole request, so an answer of another model, another
-template or another prompt is never taken. Only readable answers are kept: a failure is asked again.
+A key is a hash over the served model's fingerprint, the address and the whole request, so an answer
+of another model, another template or another prompt is never taken. Only readable answers are kept:
+a failure is asked again.
 """
 
 import hashlib
@@ -64,11 +65,15 @@ class InMemory:
 
 
 class OnDisk:
-    """A SQLite file; several processes may share it. It holds answers and hashes, no text of a prompt and no secret."""
+    """A SQLite file, which several processes may share.
+
+    It holds answers and hashes, no text of a prompt and no secret.
+    """
 
     def __init__(self, path: str) -> None:
         """InputError where the file cannot be had."""
-        self.path, self._lock = Path(path).expanduser(), threading.Lock()
+        self.path = Path(path).expanduser()
+        self._lock = threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(
@@ -77,7 +82,8 @@ class OnDisk:
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = NORMAL")
             self._base.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS answers "
+                "(key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
             )
         except (OSError, sqlite3.Error) as error:
             raise InputError(

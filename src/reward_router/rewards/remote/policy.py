@@ -1,8 +1,10 @@
-"""The one policy of all remote arms: how many requests at once and a minute, how long one may take, what is tried again.
+"""The one policy of all remote arms: how many requests, how long, and what is tried again.
 
-Tried again are answers 408, 429 and 5xx alone, after a pause that doubles and is drawn from [half, whole] (or what Retry-After says).
-A request that timed out or found nobody is not: the arm rests instead (`reward_router.ledger.breaker`). While it does not answer it
-is given ``patience`` seconds instead of ``timeout`` (or twice what its slowest answer took), so that asking whether it is back costs little.
+Tried again are answers 408, 429 and 5xx alone, after a pause that doubles and is drawn from [half,
+whole] (or what Retry-After says). A request that timed out or found nobody is not: the arm rests
+instead (`reward_router.ledger.breaker`). While it does not answer it is given ``patience`` seconds
+instead of ``timeout`` (or twice what its slowest answer took), so that asking whether it is back
+costs little.
 """
 
 import asyncio
@@ -27,12 +29,19 @@ MINUTE = 60.0
 class CallPolicy:
     """What a remote arm may do. Written as the option ``calls: {timeout: 30, rpm: 500}``.
 
-    ``timeout``: seconds one request may take. ``patience``: the same while the arm has not answered since its last timeout
-    (twice its slowest answer where that is more).
-    ``concurrency``: requests at once. ``rpm``, ``tpm``: requests and tokens a minute (None: no limit), each arm's own: arms at
-    one provider share out what it allows. ``retries``: further tries after 429 and 5xx. ``cache``: whether answers are kept in
-    memory, or the file they are kept in. ``canaries``: after how many scored responses the canaries are scored again (0: never).
-    ``on_drift``: what happens where they come out otherwise. ``ca``: a file of certificates to trust.
+    Args:
+        timeout: seconds that one request may take.
+        patience: the same while the arm has not answered since its last timeout; twice its slowest
+            answer where that is more.
+        concurrency: requests at once.
+        rpm: requests a minute (None: no limit). It is each arm's own: arms at one provider share
+            out what it allows.
+        tpm: tokens a minute, likewise.
+        retries: further tries after 429 and 5xx.
+        cache: whether answers are kept in memory, or the file that they are kept in.
+        canaries: after how many scored responses the canaries are scored again; 0: never.
+        on_drift: what happens where they come out otherwise: warn, rest or stop.
+        ca: a file of certificates to trust.
     """
 
     timeout: float = 60.0
@@ -73,7 +82,10 @@ class CallPolicy:
         return cls(**(given or {}))
 
     def pause(self, attempt: int, draw: float, retry_after: float | None) -> float:
-        """Seconds before try ``attempt`` + 1, from 0: ``draw`` in [0, 1) moves it over the upper half of the doubled pause."""
+        """Seconds before try ``attempt`` + 1, counted from 0.
+
+        ``draw`` in [0, 1) moves it over the upper half of the doubled pause.
+        """
         if retry_after is not None:
             return min(max(retry_after, 0.0), LONGEST_PAUSE)
         whole = min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
@@ -117,11 +129,15 @@ class Pace:
 
     def __init__(self, per_minute: int | None, clock: Clock) -> None:
         """Nothing was spent yet."""
-        self.per_minute, self.clock = per_minute, clock
+        self.per_minute = per_minute
+        self.clock = clock
         self.spent: deque[tuple[float, float]] = deque()
 
     async def take(self, amount: float) -> None:
-        """Wait until ``amount`` fits; an amount over the whole limit waits for an empty minute. O(1) amortised."""
+        """Wait until ``amount`` fits. O(1) amortised.
+
+        An amount over the whole limit waits for an empty minute.
+        """
         if self.per_minute is None:
             return
         while (wait := self._wait(amount)) > 0:
@@ -148,7 +164,8 @@ class Pace:
 
 
 def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
-    number = isinstance(value, int) if kind is int else isinstance(value, int | float)
-    if isinstance(value, bool) or not number or not low <= value <= high:
+    kinds = (int,) if kind is int else (int, float)
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"calls.{name}={value!r}; allowed {what} from {low:g} to {high:g}")

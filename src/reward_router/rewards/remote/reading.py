@@ -1,4 +1,7 @@
-"""Texts into requests and values out of answers, for users' own formats: a request template and a path into JSON."""
+"""Texts into requests and values out of answers, for users' own formats.
+
+A format is a request template and a path into JSON.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,11 +16,13 @@ _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+|-1|\*)\]")
 
 
 def fill(template: Any, values: Mapping[str, Any]) -> Any:
-    """A request template with its ``{name}`` replaced, once: what a value holds is never replaced again.
+    """A request template with its ``{name}`` replaced.
 
-    A text that is one place alone becomes the value itself (a list stays a list).
+    They are replaced once: what a value holds is never replaced again. A text that is one place
+    alone becomes the value itself (a list stays a list).
 
-    >>> fill({"inputs": "{responses}", "note": "for {prompt}"}, {"responses": ["a", "b"], "prompt": "{responses}"})
+    >>> template = {"inputs": "{responses}", "note": "for {prompt}"}
+    >>> fill(template, {"responses": ["a", "b"], "prompt": "{responses}"})
     {'inputs': ['a', 'b'], 'note': 'for {responses}'}
     """
     if isinstance(template, Mapping):
@@ -46,7 +51,9 @@ def places(template: Any) -> set[str]:
 
 
 def parse_path(path: str, what: str) -> list[str | int]:
-    """The steps of a path such as ``data[*].score`` or ``$.results[0].value``; InputError where it is none.
+    """The steps of a path such as ``data[*].score`` or ``$.results[0].value``.
+
+    InputError for what is no path.
 
     >>> parse_path("$.data[*].score", "answer")
     ['data', '*', 'score']

@@ -1,6 +1,9 @@
-"""Requests to one endpoint: asynchronous inside, a plain function outside. Whatever goes wrong is told, with the URL and what came back.
+"""Requests to one endpoint: asynchronous inside, a plain function outside.
 
-One thread with an event loop serves an endpoint; `post_all` hands it a batch and waits. httpx is imported when the first request is made.
+Whatever goes wrong is said, with the URL and what came back.
+
+One thread with an event loop serves an endpoint; `post_all` hands it a batch and waits. httpx is
+imported when the first request is made.
 """
 
 import asyncio
@@ -36,8 +39,8 @@ _DIVIDES = frozenset({400, 413, 422})
 class Reply:
     """What came of one request: ``value`` (JSON) or ``error``.
 
-    ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and ``tokens_out`` as the server counts
-    them, else reckoned from the letters.
+    ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and
+    ``tokens_out`` as the server counts them, else reckoned from the letters.
     """
 
     value: Any = field(default=None, repr=False)
@@ -63,7 +66,10 @@ class Wire:
         transport: Any = None,
         clock: Clock | None = None,
     ) -> None:
-        """Sends nothing. InputError for a URL that is none; the secret is read at the first request."""
+        """Sends nothing; the secret is read at the first request.
+
+        InputError for a URL that is none.
+        """
         check_url(url)
         self.url, self.policy, self.key_env = url, policy, key_env
         self.clock = clock or RealClock()
@@ -80,11 +86,17 @@ class Wire:
         self._portal = _Portal(f"arm at {self.shown}")
 
     def post_all(self, bodies: Sequence[Any], path: str = "") -> list[Reply]:
-        """One reply a body, in order; bodies are JSON values. Blocks; an interrupt gives up what is under way."""
+        """One reply a body, in order; bodies are JSON values.
+
+        It blocks; an interrupt gives up what is under way.
+        """
         return self._portal.run(self._all([("POST", self.url + path, body) for body in bodies]))
 
     def get(self, path: str) -> Any:
-        """The JSON at a path of the same host, None where there is none. It may not take longer than ``patience``."""
+        """The JSON at a path of the same host, None where there is none.
+
+        It may not take longer than ``patience``.
+        """
         import httpx
 
         place = str(httpx.URL(self.url).copy_with(path=path, query=None))
@@ -92,12 +104,12 @@ class Wire:
         return None if reply.error else reply.value
 
     def check(self) -> None:
-        """InputError where requests cannot be made at all: the package httpx or the secret is missing."""
+        """InputError where requests cannot be made: the package httpx or the secret is missing."""
         if importlib.util.find_spec("httpx") is None:
             raise InputError(NO_HTTPX)
         from_environment(self.key_env, self.shown)
 
-    # on the event loop -------------------------------------------------------------------------------------------------
+    # on the event loop
 
     async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
         self._open()
@@ -115,8 +127,8 @@ class Wire:
     def _client(self) -> "httpx.AsyncClient":
         """A client that holds one connection, of those that are free; a new one where none is.
 
-        One client for all connections would look through all of them at every request, twice, with a system call each: at 64
-        connections that takes 6 ms of processor time a request.
+        One client for all connections would look through all of them at every request, twice, with
+        a system call each: at 64 connections that takes 6 ms of processor time a request.
         """
         if self._free:
             return self._free.pop()
@@ -136,7 +148,10 @@ class Wire:
         )
 
     async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> Reply:
-        """One request with its retries, inside the limits; where the batch found nobody, it is not sent at all."""
+        """One request with its retries, inside the limits.
+
+        It is not sent at all where the batch found nobody.
+        """
         content = b"" if body is None else json.dumps(body, allow_nan=False).encode()
         reckoned = 1 + len(content) // LETTERS_PER_TOKEN
         assert self._slots is not None
@@ -188,7 +203,10 @@ class Wire:
         return answer.status_code, _retry_after(answer), self._read(answer, method)
 
     def _limit(self, method: str) -> float:
-        """Seconds that a request may take: little where the last one hung, or where it only asks what is served."""
+        """Seconds that a request may take.
+
+        They are few where the last one hung, or where it only asks what is served.
+        """
         patience = max(self.policy.patience, 2 * self.slowest)
         return (
             min(patience, self.policy.timeout)
@@ -244,7 +262,10 @@ class Wire:
 
 @dataclass
 class _Batch:
-    """Requests that were made together: where nobody answers the first of them, the rest are not sent."""
+    """Requests that were made together.
+
+    Where nobody answers the first of them, the rest are not sent.
+    """
 
     answered: bool = False
     nobody: ArmFailed | None = None
@@ -289,7 +310,10 @@ def check_url(url: Any) -> None:
 
 
 def _trusted(ca: str | None) -> Any:
-    """What TLS certificates are checked against: httpx's own list, or a file of the user's. One context for all connections."""
+    """What TLS certificates are checked against: httpx's own list, or a file of the user's.
+
+    It is one context for all connections.
+    """
     import ssl
 
     import httpx
@@ -322,7 +346,7 @@ def _retry_after(answer: "httpx.Response") -> float | None:
 
 
 def _usage(value: Any, reckoned: int) -> tuple[int, int]:
-    """Tokens in and out as an OpenAI-compatible server counts them; else the reckoned ones and none."""
+    """Tokens in and out as an OpenAI-compatible server counts them; else those reckoned, and 0."""
     usage = value.get("usage") if isinstance(value, dict) else None
     if not isinstance(usage, dict):
         return reckoned, 0

@@ -177,6 +177,17 @@ class Session:
         batch.stuck = nobody and bool(failures)
         return calls
 
+    @property
+    def scale(self) -> ScoreScale:
+        """Each arm's own scale, from all calls recorded so far."""
+        if self._scale is None:
+            self._scale = ScoreScale.of(self.dispatcher.ledger)
+        return self._scale
+
+    def reread(self) -> None:
+        """Read anew what was derived from the ledger: it was rewound."""
+        self._scale = None
+
     def resting(self) -> frozenset[str]:
         """Arms that rest and are asked by no decision but their own.
 
@@ -196,12 +207,10 @@ class Session:
 
         For trainers, rewards and people.
         """
-        if self._scale is None:
-            self._scale = ScoreScale.of(self.dispatcher.ledger)
         judgements = []
         for u, (unit, decision) in enumerate(zip(batch.units, batch.decisions, strict=True)):
             places = [(u, c) for c in range(len(unit.cells))]
-            judgements += [self._judgement(batch, decision, place, self._scale) for place in places]
+            judgements += [self._judgement(batch, decision, place, self.scale) for place in places]
         return judgements
 
     def _judgement(

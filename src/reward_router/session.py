@@ -188,6 +188,17 @@ class Session:
         batch.stuck = nobody_is_awake and bool(failures)
         return calls
 
+    @property
+    def scale(self) -> ScoreScale:
+        """Each arm's own scale, from all calls recorded so far."""
+        if self._scale is None:
+            self._scale = ScoreScale.of(self.dispatcher.ledger)
+        return self._scale
+
+    def reread(self) -> None:
+        """Read anew what was derived from the ledger: it was rewound."""
+        self._scale = None
+
     def resting(self) -> frozenset[str]:
         """Arms that rest, and are therefore asked by no decision but their own.
 
@@ -207,12 +218,10 @@ class Session:
 
         This is for trainers, rewards and people: verdicts in words and on comparable scales.
         """
-        if self._scale is None:
-            self._scale = ScoreScale.of(self.dispatcher.ledger)
         judgements = []
         for u, decision in enumerate(batch.decisions):
             places = [(u, c) for c in range(len(batch.units[u].cells))]
-            judgements += [self._judgement(batch, decision, place, self._scale) for place in places]
+            judgements += [self._judgement(batch, decision, place, self.scale) for place in places]
         return judgements
 
     def _judgement(

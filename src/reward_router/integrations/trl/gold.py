@@ -1,0 +1,57 @@
+"""What is right, from a column of the data set or a verifier with the signature of TRL's reward functions."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from reward_router.errors import InputError
+from reward_router.grading import grade
+
+Verifier = Callable[..., Sequence[float | None]]
+GoldSource = str | Verifier | None
+
+
+class Gold:
+    """Gold of every completion: 1 right, 0 wrong, NaN unknown.
+
+    Args:
+        source: a column with the right answer to each prompt; or a function that is called as TRL calls a reward
+            function and returns one number or None a completion; None: nothing is known.
+        kind: how answers are read (``number``, ``yes_no``, ``letter``, ``math``, ``exact``).
+    """
+
+    def __init__(self, source: GoldSource, kind: str = "exact") -> None:
+        """Nothing is graded yet."""
+        self.source, self.kind = source, kind
+
+    def __call__(
+        self,
+        given: tuple[Sequence[Any], Sequence[Any]],
+        responses: Sequence[str],
+        columns: Mapping[str, Any],
+    ) -> list[float]:
+        """One number a completion. ``given``: prompts and completions as TRL passed them."""
+        if self.source is None:
+            return [math.nan] * len(responses)
+        if isinstance(self.source, str):
+            return self._of_column(self.source, responses, columns)
+        prompts, completions = given
+        values = list(self.source(prompts=prompts, completions=completions, **columns))
+        if len(values) != len(responses):
+            raise InputError(
+                f"gold: the function returned {len(values)} values for {len(responses)} "
+                "completions; allowed one number or None for each"
+            )
+        return [math.nan if value is None else float(value) for value in values]
+
+    def _of_column(
+        self, name: str, responses: Sequence[str], columns: Mapping[str, Any]
+    ) -> list[float]:
+        if name not in columns:
+            known = ", ".join(sorted(columns)) or "none"
+            raise InputError(f"gold={name!r} is no column of the data set; its columns: {known}")
+        values = []
+        for response, answer in zip(responses, columns[name], strict=True):
+            known = answer is not None
+            values.append(float(grade(self.kind, response, str(answer))) if known else math.nan)
+        return values

@@ -157,9 +157,9 @@ class HasPosterior(Protocol):
 
 @runtime_checkable
 class Penalised(Protocol):
-    """A router that chooses by utility, and can be asked with the utilities of some arms lowered.
+    """A router that chooses by utility, and can be read with the utilities of some arms lowered.
 
-    It says so.
+    It says ``takes_penalty = True``.
     """
 
     takes_penalty: bool
@@ -171,9 +171,9 @@ class Penalised(Protocol):
 
 @runtime_checkable
 class Forced(Protocol):
-    """A router that makes its ``warmup`` pulls by itself, and can be asked without them.
+    """A router that makes its ``warmup`` pulls by itself, and can be read without them.
 
-    It says so.
+    It says ``takes_forced = True``.
     """
 
     takes_forced: bool

@@ -28,10 +28,13 @@ def sigmoid(x: Float) -> Float:
 def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) -> Float:
     """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0.
 
-    Row t-1 belongs to prefix t. ``increments_PT`` holds D of stage t in column t, the step from
-    prefix t to prefix t + 1 (column
-    0, the first arm, is not used); ``cost_T`` the price of each arm in order, relative to the mean
-    arm. O(T G (G L + 41)), G = 481 grid points.
+    Row t-1 belongs to prefix t. O(T G (G L + 41)), G = 481 grid points.
+
+    Args:
+        increments_PT: D of stage t in column t, the step from prefix t to prefix t + 1. Column 0,
+            the first arm, is not used.
+        cost_T: price of each arm in order, relative to the mean arm.
+        prices_L: prices of a unit of cost.
     """
     grid = np.arange(-REACH, REACH + STEP / 2, STEP)
     n_stages = increments_PT.shape[1]
@@ -53,7 +56,7 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
 def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     """s(L) E V(L + D) + s(-L) E V(L - D); the second term mirrors the first because V is even.
 
-    Shifts, linear between cells.
+    V is shifted on the grid, linearly between its cells.
     """
     size = len(grid_G)
     # beyond the grid the value is that of its end

@@ -1,8 +1,9 @@
 """One arm's Gaussian posterior over a linear payoff, kept exactly and cheaply, never forgetting.
 
-Precision L = lambda I + sum w x x' / noise_var                                              (1)
-theta = theta_0 + L^-1 sum w x (payoff - x'theta_0) / noise_var                              (2)
-(LASER eq. 3 where lambda is the ridge and noise_var is 1). The covariance L^-1 is held as
+    precision L = lambda I + sum w x x' / noise_var                                          (1)
+    theta = theta_0 + L^-1 sum w x (payoff - x'theta_0) / noise_var                          (2)
+
+This is LASER eq. 3 where lambda is the ridge and noise_var is 1. The covariance L^-1 is held as
 ``base - Y'Y``:
 
 * *dual form*: base = I / lambda is never stored; Y has one row an observation. Reads cost O(t D)

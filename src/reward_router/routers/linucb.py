@@ -134,7 +134,8 @@ class LinUCB(LinearRouter):
 class DiscountedLinUCB(LinUCB):
     """LinUCB that forgets by default (arXiv:1909.09146).
 
-    ``discount`` is 0.99 a payoff. The prior is put in again, so that it never fades.
+    ``discount`` is 0.99 a payoff. The prior is put in again, so that it never fades. The arguments
+    are those of `LinUCB`.
 
     >>> DiscountedLinUCB(2, 3).model.options.discount
     0.99

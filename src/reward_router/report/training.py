@@ -1,6 +1,7 @@
-"""A training run's HTML report, from its directory alone: what happened to gold first, then who judged, then what it cost.
+"""A training run's HTML report, from its directory alone.
 
-Nothing is measured again: every figure comes from summary.json, metrics.jsonl, config.yaml and the ledger.
+It says what happened to gold first, then who judged, then what it cost. Nothing is measured again:
+every figure comes from summary.json, metrics.jsonl, config.yaml and the ledger.
 """
 
 import html
@@ -23,10 +24,11 @@ UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of respo
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a finished run's directory, whole or not at all, and return its path.
+    """Write ``report.html`` into a finished run's directory, whole or not at all; return its path.
 
-    One file, a few hundred KiB, that opens offline. InputError where ``folder`` holds no finished run, LedgerError where its
-    ledger cannot be read, RunError where the file cannot be written. O(calls) time and memory.
+    One file, a few hundred KiB, that opens offline. InputError where ``folder`` holds no finished
+    run, LedgerError where its ledger cannot be read, RunError where the file cannot be written.
+    O(calls) time and memory.
     """
     folder = Path(folder)
     text = render(read(folder))
@@ -39,7 +41,8 @@ def write(folder: Path) -> Path:
         partial.unlink(missing_ok=True)
         why = error.strerror or error
         raise RunError(
-            f"{path} cannot be written: {why}; the run itself is whole: `reward-router report {folder}` tries again"
+            f"{path} cannot be written: {why}; "
+            f"the run itself is whole: `reward-router report {folder}` tries again"
         ) from None
     return path
 
@@ -54,48 +57,48 @@ def render(evidence: Evidence) -> str:
         ("committee", "How the committee judged", panel.committee(evidence)),
         ("posterior", "What the router believes", judged.posterior(evidence)),
         ("payoffs", "What the router was paid", judged.payoffs(evidence)),
-        (
-            "best-of",
-            "Best of n: who is right about the policy's own samples?",
-            learned.best_of(evidence),
-        ),
+        ("best-of", _BEST_OF, learned.best_of(evidence)),
         ("training", "What the policy did", curves.training(evidence)),
         ("agreement", "Do the arms agree?", judged.agree(evidence)),
         ("cost", "Calls and time", spent.cost(evidence)),
     ]
+    # Whether the router was steered by truth decides how to read the other sections, so it stands
+    # before them; where the payoff is truth itself it is no question.
+    truth = ("truth", "Does the payoff follow gold?", learned.truth(evidence))
     left = ("left", "Left out, skipped, failed", spent.left_out(evidence))
-    if (
-        s["payoff"] not in TRUE
-    ):  # before the other sections: whether the router was steered by truth decides how to read them
-        sections.insert(2, ("truth", "Does the payoff follow gold?", learned.truth(evidence)))
-    if evidence.failures:
-        sections.append(left)
-    there = [(key, title, body) for key, title, body in sections if body]
     aside = [
-        left if not evidence.failures else ("", "", ""),
-        (
-            "truth",
-            "Does the payoff follow gold?",
-            learned.truth(evidence) if s["payoff"] in TRUE else "",
-        ),
         ("trust", "Does the prior hold?", trust(evidence)),
         ("setup", "How to get this run again", _setup(evidence)),
         ("words", "Words", _words()),
     ]
-    nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
-    told, sentences = headline(evidence)
-    body = [page.verdict(told, sentences, "" if evidence.running else tone(s)), _tiles(s)]
-    body += [
-        page.folded("The same in figures, as on the terminal", page.facts(facts(s))),
-        f"<nav>{nav}</nav>",
+    if s["payoff"] in TRUE:
+        aside.insert(0, truth)
+    else:
+        sections.insert(2, truth)
+    if evidence.failures:
+        sections.append(left)
+    else:
+        aside.insert(0, left)
+    shown = [section for section in sections if section[2]]
+    links = (f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in shown)
+    sentence, sentences = headline(evidence)
+    in_figures = page.folded("The same in figures, as on the terminal", page.facts(facts(s)))
+    body = [
+        page.verdict(sentence, sentences, "" if evidence.running else tone(s)),
+        _tiles(s),
+        in_figures,
+        f"<nav>{' '.join(links)}</nav>",
+        *_side_by_side([_section(*section) for section in shown]),
+        "<h2>More</h2>",
     ]
-    body += _side_by_side([_section(*section) for section in there])
-    body.append("<h2>More</h2>")
-    body += [
-        f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text
-    ]
+    for key, title, text in aside:
+        if text:
+            body.append(f'<div id="{key}">{page.folded(title, text)}</div>')
     name = evidence.folder.resolve().name
     return page.page(f"Training run: {name}", _lead(evidence), body, _made(s))
+
+
+_BEST_OF = "Best of n: who is right about the policy's own samples?"
 
 
 def _section(key: str, title: str, text: str) -> str:
@@ -103,18 +106,21 @@ def _section(key: str, title: str, text: str) -> str:
 
 
 def _side_by_side(sections: list[str]) -> list[str]:
-    """The same sections; what the router believes stands beside what it was paid, where both are there."""
-    narrow = [
-        s for s in sections if s.startswith(('<section id="posterior"', '<section id="payoffs"'))
-    ]
+    """The same sections; what the router believes stands beside what it was paid."""
+    begin = ('<section id="posterior"', '<section id="payoffs"')
+    narrow = [section for section in sections if section.startswith(begin)]
     if len(narrow) < 2:
         return sections
-    at = sections.index(narrow[0])
-    return [*sections[:at], page.grid(narrow), *(s for s in sections[at:] if s not in narrow)]
+    first = sections.index(narrow[0])
+    others = (section for section in sections[first:] if section not in narrow)
+    return [*sections[:first], page.grid(narrow), *others]
 
 
 def headline(evidence: Evidence) -> tuple[str, list[str]]:
-    """What happened to gold, in one sentence; then its likely cause, who judged, what it cost, and what one run cannot say."""
+    """What happened to gold, in one sentence; then what is to be said beside it.
+
+    That is its likely cause, who judged, what it cost, and what one run cannot say.
+    """
     s = evidence.summary
     why = cause(s, curves.lengths(evidence))
     sentences = [
@@ -124,21 +130,21 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         _cost(s),
     ]
     sentences += [
-        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
-        "are of two different runs."
+        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: "
+        "it was told to accept that, and figures before and after are of two different runs."
         for accepted in s.get("accepted_changes") or []
     ]
     if headline_gold(s):
         sentences.append(
-            "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
+            "The interval is over prompts, for this one run: another training seed would give "
+            "another change, which it does not show."
         )
+    sentences = [sentence for sentence in sentences if sentence]
     if evidence.running:
-        return _running(s), [x for x in sentences if x]
+        return _running(s), sentences
     if not headline_gold(s) and s.get("win_rate"):
-        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", [
-            x for x in sentences if x
-        ]
-    return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
+        return f"{s['steps']} steps of training without gold: {win_rate(s)}.", sentences
+    return _gold_sentence(headline_gold(s), s["steps"]), sentences
 
 
 def _running(s: Json) -> str:
@@ -147,10 +153,10 @@ def _running(s: Json) -> str:
     if len(looks) > 1:
         first = percent(looks[0]["gold"])
         last = percent(looks[-1]["gold"])
-        looked = (
-            f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
-        )
-    return f"Running: step {s['steps']} of {s.get('planned_steps', '?')}, as of its last checkpoint{looked}."
+        step = looks[-1]["step"]
+        looked = f"; on a few train prompts gold went from {first} to {last} by step {step}"
+    planned = s.get("planned_steps", "?")
+    return f"Running: step {s['steps']} of {planned}, as of its last checkpoint{looked}."
 
 
 def _against(evidence: Evidence) -> str:
@@ -161,51 +167,62 @@ def _against(evidence: Evidence) -> str:
     if same_calls(s):
         return f"With as many calls, gold moves: {same_calls(s)}."
     return (
-        "What arms drawn at random, or the best single arm, would have made of as many calls was not measured: train again with "
-        "--set router.name=uniform, and lay the runs side by side with reward-router compare."
+        "What arms drawn at random, or the best single arm, would have made of as many calls was "
+        "not measured: train again with --set router.name=uniform, "
+        "and lay the runs side by side with reward-router compare."
     )
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
     if not gold:
-        return f"{steps} steps of training; gold was not measured, because no held-out prompt came with a rule to check answers by."
+        return (
+            f"{steps} steps of training; gold was not measured, "
+            "because no held-out prompt came with a rule to check answers by."
+        )
     row = gold["all"]
-    on = f"on {row['n']} held-out prompts"
-    stand = f"from {percent(row['before'])} to {percent(row['after'])} right answers {on}"
+    prompts = f"on {row['n']} held-out prompts"
+    stand = f"from {percent(row['before'])} to {percent(row['after'])} right answers {prompts}"
     low, high = row["ci95"]
     if low is None or high is None:
         return f"Gold went {stand}; so few prompts allow no interval."
     span = f"{points(row['diff'])} points, 95 % interval {interval(row['ci95'])}"
     if low == high == 0:
-        return f"Gold did not move: {percent(row['before'])} right answers {on}, before and after."
+        level = percent(row["before"])
+        return f"Gold did not move: {level} right answers {prompts}, before and after."
     if low > 0 or high < 0:
-        return f"Gold {'rose' if low > 0 else 'fell'} {stand} ({span}): more than the choice of prompts explains."
+        way = "rose" if low > 0 else "fell"
+        return f"Gold {way} {stand} ({span}): more than the choice of prompts explains."
     return f"Gold went {stand} ({span}): the interval holds zero, so no change is shown."
 
 
 def _who(evidence: Evidence) -> str:
     s = evidence.summary
     arms = s["arms"]
+    unit = UNITS.get(s["unit"], s["unit"])
     if evidence.ensemble:
         return f"All {len(arms)} arms (reward models) judged every response; nothing was routed."
     if s.get("committee"):
         share = s["committee"]["asked_share"]
-        counts = s["committee"]["counts"]
+        one, two, more = (judged.whole(share[n]) for n in ("1", "2", "3"))
+        units = s["committee"]["counts"]["units"]
         return (
-            f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s was scored by one arm (reward model) and by another only "
-            f"where that was worth its price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, {judged.whole(share['3'])} three or more."
+            f"A committee judged: each of {units:,} {unit}s was scored by one arm (reward model) "
+            f"and by another only where that was worth its price; "
+            f"{one} needed one, {two} two, {more} three or more."
         )
     if len(arms) == 1:
-        return f"One reward model, «{next(iter(arms))}», judged everything; there was nothing to route."
+        name = next(iter(arms))
+        return f"One reward model, «{name}», judged everything; there was nothing to route."
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
     name = max(arms, key=lambda a: judged.judged_share(s, a) or 0.0)
-    even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
     share_of = judged.whole(judged.judged_share(s, name) or 0.0)
+    even = judged.whole(1 / len(arms))
     return (
-        f"The arm (reward model) that judged most is «{name}»: {share_of} of {total:,} decisions by the router ({s['router']}), one for each "
-        f"{UNITS.get(s['unit'], s['unit'])} ({even})."
+        f"The arm (reward model) that judged most is «{name}»: "
+        f"{share_of} of {total:,} decisions by the router ({s['router']}), one for each {unit} "
+        f"(choosing evenly would give each of the {len(arms)} arms {even})."
     )
 
 
@@ -222,14 +239,13 @@ def _cost(s: Json) -> str:
     if s["n_arms"] == 1 or calls["made"] == calls["all_arms"]:
         return f"{took}."
     text = (
-        f"{took}; asking all {s['n_arms']} arms every time would have taken {calls['all_arms']:,} calls, "
+        f"{took}; asking all {s['n_arms']} arms every time would have taken "
+        f"{calls['all_arms']:,} calls, "
         f"so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
-    return text + (
-        f" Audits, which only serve this report, took {calls['audit']:,} more."
-        if calls["audit"]
-        else ""
-    )
+    if calls["audit"]:
+        text += f" Audits, which only serve this report, took {calls['audit']:,} more."
+    return text
 
 
 def _tiles(s: Json) -> str:
@@ -238,20 +254,13 @@ def _tiles(s: Json) -> str:
     tiles = []
     if gold:
         span = interval(gold["ci95"], "")
-        tiles.append(
-            (
-                f"{percent(gold['before'])} → {percent(gold['after'])}",
-                "gold: right answers, before → after",
-            )
-        )
-        tiles.append(
-            (f"{points(gold['diff'])} pp", f"change of gold{', 95 % ' + span if span else ''}")
-        )
-    of = (
-        f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take"
-        if s["n_arms"] > 1
-        else ""
-    )
+        change = f"{percent(gold['before'])} → {percent(gold['after'])}"
+        tiles.append((change, "gold: right answers, before → after"))
+        of_gold = f"change of gold{', 95 % ' + span if span else ''}"
+        tiles.append((f"{points(gold['diff'])} pp", of_gold))
+    of = ""
+    if s["n_arms"] > 1:
+        of = f", of {calls['all_arms']:,} that all {s['n_arms']} arms would take"
     tiles.append((f"{calls['made']:,}", f"calls{of}"))
     tiles.append((duration(sum(v or 0.0 for v in s["seconds"].values())), "wall-clock in all"))
     if s.get("peak_memory_gib") is not None:
@@ -265,14 +274,19 @@ def _lead(evidence: Evidence) -> str:
     model = _at(c, "policy", "model")
     loss = _at(c, "train", "loss")
     steps = f"{s['steps']} of {s.get('planned_steps')}" if evidence.running else f"{s['steps']}"
+    plural = "s" if s["n_arms"] != 1 else ""
     return (
-        f"Policy {model}, trained by {loss} for {steps} steps on the verdicts of {s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''}; router {s['router']}, "
+        f"Policy {model}, trained by {loss} for {steps} steps on the verdicts of "
+        f"{s['n_arms']} reward model{plural}; router {s['router']}, "
         f"unit of routing {s['unit']}, payoff {s['payoff']}"
     )
 
 
 def _made(s: Json) -> str:
-    """Date, duration, machine, version, commit and hashes, in one line; what a run did not keep is left out."""
+    """Date, duration, machine, version, commit and hashes, in one line.
+
+    What a run did not keep is left out.
+    """
     m = s.get("manifest") or {}
     hardware = m.get("hardware") or {}
     versions = m.get("versions") or {}
@@ -303,17 +317,24 @@ def _at(tree: Any, *keys: str) -> Any:
 
 def _setup(evidence: Evidence) -> str:
     manifest = dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
+    config = html.escape(evidence.config_text)
     return (
-        '<p class="note">The resolved configuration runs again with <code>reward-router train config.yaml --out NEW</code>; with equal versions, '
-        "hashes and thread count the decisions come out equal.</p>"
-        f"<details><summary>Resolved configuration (config.yaml)</summary><pre>{html.escape(evidence.config_text)}</pre></details>"
-        f"<details><summary>Manifest: versions, seed, hashes</summary><pre>{html.escape(manifest)}</pre></details>"
+        '<p class="note">The resolved configuration runs again with '
+        "<code>reward-router train config.yaml --out NEW</code>; "
+        "with equal versions, hashes and thread count the decisions come out equal.</p>"
+        "<details><summary>Resolved configuration (config.yaml)</summary>"
+        f"<pre>{config}</pre></details>"
+        "<details><summary>Manifest: versions, seed, hashes</summary>"
+        f"<pre>{html.escape(manifest)}</pre></details>"
     )
 
 
 def _words() -> str:
     return (
-        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a batch, or a pair of responses) to one arm. "
-        "<b>Call</b>: one arm scores one response. <b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. <b>Gold</b>: verified truth, "
-        "here an answer that passes its prompt's rule. <b>Step</b>: one batch of prompts, one optimiser step.</p>"
+        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit "
+        "(a prompt, a batch, or a pair of responses) to one arm. "
+        "<b>Call</b>: one arm scores one response. "
+        "<b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. "
+        "<b>Gold</b>: verified truth, here an answer that passes its prompt's rule. "
+        "<b>Step</b>: one batch of prompts, one optimiser step.</p>"
     )

@@ -1,1 +1,4 @@
-"""``reward-router fit-prior``: score preference pairs with every arm, learn strengths, calibrate, save a prior, say how good it is."""
+"""``reward-router fit-prior``.
+
+Score preference pairs with every arm, learn strengths, calibrate, save a prior, say how good it is.
+"""

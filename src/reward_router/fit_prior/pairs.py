@@ -1,4 +1,7 @@
-"""Preference pairs of several sources, sampled and cleaned: what is left out is counted by reason."""
+"""Preference pairs of several sources, sampled and cleaned.
+
+What is left out is counted by reason.
+"""
 
 import hashlib
 from collections import Counter
@@ -28,8 +31,9 @@ class Pair:
 def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair], Counter[str]]:
     """Pairs of every source in order, and how many were left out, by reason.
 
-    Left out: rows that cannot be read, ties, identical responses, an empty side, more than ``max_chars``, and what is beyond
-    ``sample``. InputError where a source has none left, or where more than half of its rows cannot be read. O(rows).
+    Left out: rows that cannot be read, ties, identical responses, an empty side, more than
+    ``max_chars``, and what is beyond ``sample``. InputError where a source has none left, or where
+    more than half of its rows cannot be read. O(rows).
     """
     pairs: list[Pair] = []
     dropped: Counter[str] = Counter()
@@ -53,7 +57,7 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
             else:
                 usable.append(pair)
         if not usable:
-            raise InputError(f"data {source.source}: no usable pair; left out: {told(dropped)}")
+            raise InputError(f"data {source.source}: no usable pair; left out: {in_words(dropped)}")
         pairs += _sampled(usable, source.sample, seed)
     return pairs, dropped
 
@@ -77,7 +81,7 @@ def _left_out(tally: Tally) -> Counter[str]:
     return Counter({reason: count for reason, count in counts.items() if count})
 
 
-def told(dropped: Counter[str]) -> str:
+def in_words(dropped: Counter[str]) -> str:
     """The counts in words, '' for none."""
     return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
 
@@ -101,7 +105,10 @@ def _unusable(pair: Pair, max_chars: int | None) -> str:
 
 
 def _sampled(pairs: list[Pair], sample: int | None, seed: int) -> list[Pair]:
-    """At most ``sample`` pairs, in file order: those with the smallest keyed hashes, so that a larger sample holds a smaller one."""
+    """At most ``sample`` pairs, in file order: those with the smallest keyed hashes.
+
+    So a larger sample holds a smaller one.
+    """
     if sample is None or sample >= len(pairs):
         return pairs
     rank = sorted(range(len(pairs)), key=lambda i: key(seed, "data", 0, pairs[i].id))

@@ -1,9 +1,13 @@
-"""Recorded scores with their texts and sources: what the strengths are learned from, and which rows are for what."""
+"""Recorded scores with their texts and sources.
+
+They are what the strengths are learned from; `roles` says which rows are for what.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from reward_router.chat import Unreadable
 from reward_router.errors import InputError
+from reward_router.fit_prior.pairs import in_words
 from reward_router.offline.strengths import dev_rows
 from reward_router.reading import Broken
 from reward_router.replay import reading
@@ -46,17 +51,17 @@ class Recorded:
 
     @property
     def abstained_PK(self) -> NDArray[np.bool_]:
-        """Where an arm said nothing of a pair, or was not asked: worth 1/2, as in replay, and never right."""
+        """Where an arm said nothing of a pair, or was not asked.
+
+        It is worth 1/2 there, as in replay, and never right.
+        """
         return np.isnan(self.records.margins_PK)
 
     def digest(self) -> str:
         """A hash of every text, label and score: what a prior was learned from."""
         total = blake2b(digest_size=16)
-        for text in [
-            *self.records.arms,
-            *self.prompts,
-            *(t for pair in self.records.responses for t in pair),
-        ]:
+        responses = chain.from_iterable(self.records.responses)
+        for text in [*self.records.arms, *self.prompts, *responses]:
             total.update(f"{len(text)}:".encode() + text.encode())
         for array in (self.records.first_PK, self.records.second_PK, self.records.label_P):
             total.update(np.ascontiguousarray(array).tobytes())
@@ -64,23 +69,26 @@ class Recorded:
 
 
 def read_recorded(files: Sequence[str]) -> Recorded:
-    """Rows of all files together, in replay's formats; RewardBench results and ledgers one kind at a time.
+    """Rows of all files together, in replay's formats.
 
-    Rows without a prompt or a response, with identical or empty ones, are left out and counted. InputError where none is left, or
-    where more than half cannot be read.
+    RewardBench results and ledgers are read one kind at a time.
+
+    Rows without a prompt or a response, with identical or empty ones, are left out and counted.
+    InputError where none is left, or where more than half cannot be read.
     """
     dropped: Counter[str] = Counter()
     if all(kind(file) == "rows" for file in files):
         records = collect("scores", _rows(files, dropped))
         names = [name.split(_MARK, 1) for name in records.categories]
     else:
-        found = list(load(files))
-        if len(found) > 1:
+        together = list(load(files))
+        if len(together) > 1:
             raise InputError(f"scores {', '.join(files)}: files of several kinds; give one kind")
-        records = found[0]
+        records = together[0]
         if not records.prompts or not records.responses:
             raise InputError(
-                f"scores {records.name}: prompts and responses are needed on every row, to be encoded"
+                f"scores {records.name}: prompts and responses are needed on every row, "
+                "to be encoded"
             )
         names = [[records.name, category] for category in records.categories]
     source_P = np.array([names[c][0] for c in records.category_P])
@@ -95,9 +103,10 @@ def read_recorded(files: Sequence[str]) -> Recorded:
     read = len(records) + sum(dropped.values())
     if 2 * lost > read:
         raise InputError(
-            f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: {_told(dropped)}"
+            f"scores {', '.join(files)}: {lost} of {read} rows cannot be used, more than half: "
+            f"{in_words(dropped)}"
         )
-    dropped += Counter()  # what was only looked up leaves
+    dropped += Counter()  # names that were only looked up leave
     return Recorded(records, source_P, category_P, dropped)
 
 
@@ -108,16 +117,17 @@ def _rows(files: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, An
                 yield where, row
                 continue
             try:
-                known = in_our_form(row)
+                fields = in_our_form(row)
             except (Unreadable, RecursionError) as error:
                 yield where, Broken(error)
                 continue
-            reason = _unusable(known)
+            reason = _unusable(fields)
             if reason:
                 dropped[reason] += 1
                 continue
-            source = known["source"] or reading.short_name(file)
-            yield where, {**known, "category": f"{source}{_MARK}{known['category'] or source}"}
+            source = fields["source"] or reading.short_name(file)
+            category = fields["category"] or source
+            yield where, {**fields, "category": f"{source}{_MARK}{category}"}
 
 
 def _unusable(row: Mapping[str, Any]) -> str:
@@ -127,13 +137,12 @@ def _unusable(row: Mapping[str, Any]) -> str:
     return "" if all(str(text).strip() for text in texts) else "with an empty side"
 
 
-def _told(dropped: Counter[str]) -> str:
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()) if n)
-
-
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """(P,) truth values: what a row is for. Prompts never stand on two sides; rows in none were dropped for that reason."""
+    """(P,) truth values: what a row is for.
+
+    Prompts never stand on two sides; rows in none were dropped for that reason.
+    """
 
     train_P: NDArray[np.bool_]
     dev_P: NDArray[np.bool_]
@@ -142,17 +151,30 @@ class Roles:
 
 
 def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, seed: int) -> Roles:
-    """Held-out sources are out of distribution; the rest is split by prompt into test, dev and training."""
-    there = sorted(set(recorded.source_P.tolist()))
+    """Which rows are for what.
+
+    Held-out sources are out of distribution; the rest is split by prompt into test, dev and
+    training.
+
+    Args:
+        recorded: the rows.
+        holdout: names of the held-out sources.
+        test: share of the other prompts that tests.
+        dev: share of the training prompts that stops and calibrates.
+        seed: of the draws.
+    """
+    sources = sorted(set(recorded.source_P.tolist()))
     for name in holdout:
-        if name not in there:
-            raise InputError(f"holdout_sources: no source {name!r}{nearest(name, there)}")
+        if name not in sources:
+            raise InputError(f"holdout_sources: no source {name!r}{nearest(name, sources)}")
     group_P = recorded.records.group_P
     out_P = np.isin(recorded.source_P, list(holdout))
+    # A prompt of a held-out source teaches nothing, wherever it stands.
     inside = np.flatnonzero(~np.isin(group_P, group_P[out_P]))
     if not len(inside):
         raise InputError(
-            f"holdout_sources holds out every source ({', '.join(there)}): nothing is left to learn from"
+            f"holdout_sources holds out every source ({', '.join(sources)}): "
+            "nothing is left to learn from"
         )
     test_P = np.zeros(len(group_P), bool)
     dev_P = np.zeros(len(group_P), bool)

@@ -1,4 +1,7 @@
-"""``fit-prior`` from end to end: recorded scores (made, or given), features, strengths, calibration, tables, the artifact."""
+"""``fit-prior`` from end to end.
+
+Recorded scores (made, or given), features, strengths, calibration, tables, the artifact.
+"""
 
 import contextlib
 import platform
@@ -16,7 +19,7 @@ from rich.console import Console
 from reward_router import config as configuration
 from reward_router.errors import InputError
 from reward_router.fit_prior.card import card_text
-from reward_router.fit_prior.pairs import Pair, load_pairs, pairs_digest, told
+from reward_router.fit_prior.pairs import Pair, in_words, load_pairs, pairs_digest
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
 from reward_router.fit_prior.tables import category_table, main_table, measured, methods
@@ -35,7 +38,7 @@ from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.spec import ArmSpec
 from reward_router.rundir import RunDir, explained, write_atomically
 from reward_router.strict_json import dumps
-from reward_router.types import Float
+from reward_router.types import Float, Int
 
 Json = dict[str, Any]
 WIDE = 150  # figures are never cut: a narrow terminal wraps the lines
@@ -45,17 +48,20 @@ CARD = "CARD.md"
 
 
 def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: Console) -> Prior:
-    """Do everything that ``config`` says and leave the artifact, the scores and the tables in ``out``; returns the prior.
+    """Do everything that ``config`` says; returns the prior.
 
-    Killed, it goes on with ``resume``: scores and features that were finished are kept. InputError for bad input.
+    The artifact, the scores and the tables are left in ``out``. Killed, it goes on with ``resume``:
+    scores and features that were finished are kept. InputError for bad input.
     """
     if config.without == "offline":
         raise InputError(
-            "without: offline leaves nothing to fit; it is a value for train and replay (a router without a prior)"
+            "without: offline leaves nothing to fit; "
+            "it is a value for train and replay (a router without a prior)"
         )
     if config.without == "online":
         raise InputError(
-            "without: online changes nothing here; it is a value for train and replay (the strongest arm of a prior), leave it out"
+            "without: online changes nothing here; "
+            "it is a value for train and replay (the strongest arm of a prior), leave it out"
         )
     payoff = parse(config.payoff)
     made = _begin(config, out, resume)
@@ -72,11 +78,12 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     files = list(config.scores) or [str(_scored(config, out, console))]
     recorded = read_recorded(files)
     if recorded.dropped:
-        say(console, f"left out   {told(recorded.dropped)} rows")
+        say(console, f"left out   {in_words(recorded.dropped)} rows")
     role = roles(recorded, config.holdout_sources, config.test, config.dev, config.seed)
     clock = time.perf_counter()
     cpu = time.process_time()
     fitted = _fitted(config, recorded, role, out, console)
+    # An abstention pays 1/2 here, as in replay.
     payoff_PK = np.where(recorded.abstained_PK, 0.5, payoff.matrix(recorded.records, config.seed))
     dev = np.flatnonzero(role.dev_P)
     calibration = calibrate_apart(
@@ -89,25 +96,38 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     )
     seconds = {"wall": time.perf_counter() - clock, "cpu": time.process_time() - cpu}
     prior = Prior(
-        recorded.records.arms, fitted.strengths, calibration, fitted.texts.id, recorded.digest(),
-        config=config.model_dump(mode="json"), versions=_versions(), folder=out, fingerprints=_fingerprints(config),
-    )  # fmt: skip
+        arms=recorded.records.arms,
+        strengths=fitted.strengths,
+        calibration=calibration,
+        encoder_id=fitted.texts.id,
+        data_hash=recorded.digest(),
+        config=config.model_dump(mode="json"),
+        versions=_versions(),
+        folder=out,
+        fingerprints=_fingerprints(config),
+    )
     result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
     prior = save_prior(replace(prior, metrics=metrics), out)
     write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
     show(result, calibration, console)
-    say(
-        console,
-        f"prior      {out}  ({seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU)",
-    )
+    took = f"{seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU"
+    say(console, f"prior      {out}  ({took})")
     return prior
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
-    """What was learned: strengths, the encoder they belong to, h of every row, and the strengths without CLS beside them."""
+class FittedPrior:
+    """What was learned.
+
+    Args:
+        strengths: of the arms.
+        texts: the encoder they belong to.
+        h_PD: h of every row.
+        features_PF: what h was made of.
+        without_cls: the strengths without CLS beside them.
+    """
 
     strengths: Strengths
     texts: TextEncoder
@@ -117,16 +137,22 @@ class Fitted:
 
 
 def _settled(config: PriorConfig) -> PriorConfig:
-    """The configuration with a frozen encoder's dtype by name: whoever loads the artifact encodes in the same."""
+    """The configuration with a frozen encoder's dtype by name.
+
+    Whoever loads the artifact encodes in the same one.
+    """
     e = config.encoder
     if e.tune != "frozen":
         return config
-    known = e.model_copy(update={"dtype": frozen_dtype(e.dtype, e.device)})
-    return config.model_copy(update={"encoder": known})
+    settled = e.model_copy(update={"dtype": frozen_dtype(e.dtype, e.device)})
+    return config.model_copy(update={"encoder": settled})
 
 
 def _begin(config: PriorConfig, out: Path, resume: bool) -> list[Path]:
-    """The directory with its configuration; returns the folders that were made for it. InputError where something else lies there."""
+    """The directory with its configuration; returns the folders that were made for it.
+
+    InputError where something else lies there.
+    """
     kept = out / "config.yaml"
     if (out / ABOUT).exists():
         raise InputError(f"--out {out} holds a finished prior; give another --out")
@@ -137,7 +163,8 @@ def _begin(config: PriorConfig, out: Path, resume: bool) -> list[Path]:
             )
         if kept.read_text(encoding="utf-8") != configuration.dump(config):
             raise InputError(
-                f"--resume {out}: its config.yaml differs from what is asked for; give another --out"
+                f"--resume {out}: its config.yaml differs from what is asked for; "
+                "give another --out"
             )
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(
@@ -169,7 +196,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
-    note = f"; left out: {told(dropped)}" if dropped else ""
+    note = f"; left out: {in_words(dropped)}" if dropped else ""
     say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
     on_device = config.pool.model_copy(update={"device": torch_device(config.pool.device)})
     arms = arm_pool(specs, on_device)
@@ -182,7 +209,10 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
 
 
 def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -> None:
-    """Note what the scores are made of, or InputError where this directory was begun with other pairs or arms."""
+    """Note what the scores are made of.
+
+    InputError where this directory was begun with other pairs or arms.
+    """
     made = {"pairs": pairs_digest(pairs), "arms": {spec.name: fingerprint(spec) for spec in specs}}
     manifest = RunDir(out)
     kept = manifest.read_manifest()
@@ -194,24 +224,32 @@ def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -
     changed += [f"arm {spec.name!r}" for spec in specs if arms.get(spec.name) != fingerprint(spec)]
     if changed:
         raise InputError(
-            f"--resume {out}: {', '.join(changed)} changed since it was begun; give another --out (scores are kept by content: "
-            "only what changed is scored again)"
+            f"--resume {out}: {', '.join(changed)} changed since it was begun; give another --out "
+            "(scores are kept by content: only what changed is scored again)"
         )
 
 
 def _fitted(
     config: PriorConfig, recorded: Recorded, role: Roles, out: Path, console: Console
-) -> Fitted:
-    """Features of every row, and the strengths learned on the training rows; a tuned encoder's weights go to ``out``."""
+) -> FittedPrior:
+    """Features of every row, and the strengths learned on the training rows.
+
+    A tuned encoder's weights go to ``out``.
+    """
     e = config.encoder
     texts = TextEncoder(
-        e.model, pooling=e.pooling, max_tokens=e.max_tokens, batch=e.batch, dtype=e.dtype, device=e.device,
-        trust_remote_code=e.trust_remote_code, with_prompt=e.with_prompt,
-    )  # fmt: skip
-    right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
-    right_PK[recorded.abstained_PK] = (
-        0.0  # the paper's delta: who says nothing does not agree with the truth
+        e.model,
+        pooling=e.pooling,
+        max_tokens=e.max_tokens,
+        batch=e.batch,
+        dtype=e.dtype,
+        device=e.device,
+        trust_remote_code=e.trust_remote_code,
+        with_prompt=e.with_prompt,
     )
+    right_PK = right_of(recorded.records.margins_PK, recorded.records.label_P)
+    # The paper's delta: who says nothing does not agree with the truth.
+    right_PK[recorded.abstained_PK] = 0.0
     if e.tune != "frozen":
         from reward_router.offline.tune import tune
 
@@ -227,24 +265,32 @@ def _fitted(
             console,
         )
         features_PF = texts.features(recorded.prompts, *recorded.sides)
-        return Fitted(strengths, texts, strengths.encode(features_PF), features_PF, None)
+        return FittedPrior(strengths, texts, strengths.encode(features_PF), features_PF, None)
     features_PF = _features(texts, recorded, out, console)
     learn = role.train_P | role.dev_P
 
     def fit(lambda_cls: float) -> Strengths:
         return fit_strengths(
-            features_PF[learn], right_PK[learn], recorded.records.group_P[learn], lambda_cls=lambda_cls,
-            balance=config.balance, seed=config.seed, dev=role.dev_P[learn], **config.strengths.model_dump(),
-        )  # fmt: skip
+            features_PF[learn],
+            right_PK[learn],
+            recorded.records.group_P[learn],
+            lambda_cls=lambda_cls,
+            balance=config.balance,
+            seed=config.seed,
+            dev=role.dev_P[learn],
+            **config.strengths.model_dump(),
+        )
 
     strengths = fit(0.0 if config.without == "cls" else config.lambda_cls)
     bare = None if config.without == "cls" or config.lambda_cls == 0 else fit(0.0)
-    return Fitted(strengths, texts, strengths.encode(features_PF), features_PF, bare)
+    return FittedPrior(strengths, texts, strengths.encode(features_PF), features_PF, bare)
 
 
 def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Console) -> Float:
     """Features of a frozen encoder, kept in ``out`` until the run is finished."""
-    name = f"features-{recorded.digest()[:12]}-{texts.id.weights[:12]}-{texts.body.dtype}-{texts.width}.npy"
+    # Named by all that the features depend on, so that other scores or another encoder make anew.
+    encoder = f"{texts.id.weights[:12]}-{texts.body.dtype}-{texts.width}"
+    name = f"features-{recorded.digest()[:12]}-{encoder}.npy"
     kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
@@ -257,42 +303,39 @@ def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Consol
 
 
 def _result(
-    config: PriorConfig, recorded: Recorded, role: Roles, fitted: Fitted, prior: Prior
+    config: PriorConfig, recorded: Recorded, role: Roles, fitted: FittedPrior, prior: Prior
 ) -> Json:
     """The tables as data."""
     records = recorded.records
     best_single = int(records.correct_PK[role.train_P].mean(axis=0).argmax())
-    mean_KD = prior.means(records.arms)
-    ours = "w/o CLS" if config.without == "cls" else "ours"
-    choose: dict[str, Callable[[Any], Any]] = {
-        ours: lambda rows: fitted.strengths.scores(fitted.h_PD[rows]).argmax(axis=1),
-        "prior with intercepts": lambda rows: (
-            fitted.h_PD[rows] @ mean_KD[:, :-1].T + mean_KD[:, -1]
-        ).argmax(axis=1),
-    }
-    if (bare := fitted.without_cls) is not None:
-        choose = {
-            "w/o CLS": lambda rows: bare.scores(bare.encode(fitted.features_PF[rows])).argmax(
-                axis=1
-            )
-        } | choose
-    sets = {"in distribution": role.test_P, "out of distribution": role.out_P}
-    found = {}
-    for name, mask_P in sets.items():
+    sets = {}
+    for name, mask_P in (("in distribution", role.test_P), ("out of distribution", role.out_P)):
         rows = np.flatnonzero(mask_P)
-        if len(rows):
-            picked = {label: pick(rows) for label, pick in choose.items()}
-            table = measured(methods(records, rows, recorded.category_P, picked, best_single))
-            shares = {
-                label: np.bincount(arm_T, minlength=len(records.arms)).tolist()
-                for label, arm_T in picked.items()
-            }
-            found[name] = table | {
-                "chosen": shares,
-                "sources": sorted(set(recorded.source_P[rows].tolist())),
-            }
+        if not len(rows):
+            continue
+        picked = _choices(config, fitted, prior.means(records.arms), rows)
+        table = measured(methods(records, rows, recorded.category_P, picked, best_single))
+        shares = {}
+        for label, arm_T in picked.items():
+            shares[label] = np.bincount(arm_T, minlength=len(records.arms)).tolist()
+        sources = sorted(set(recorded.source_P[rows].tolist()))
+        sets[name] = table | {"chosen": shares, "sources": sources}
     counts = {n: int(getattr(role, f"{n}_P").sum()) for n in ("train", "dev", "test", "out")}
-    return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": found}
+    return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": sets}
+
+
+def _choices(config: PriorConfig, fitted: FittedPrior, mean_KD: Float, rows: Int) -> dict[str, Int]:
+    """(T,) the arm that each way of using the strengths names on each of ``rows``."""
+    h_TD = fitted.h_PD[rows]
+    ours = "w/o CLS" if config.without == "cls" else "ours"
+    choices: dict[str, Int] = {}
+    bare = fitted.without_cls
+    if bare is not None:
+        choices["w/o CLS"] = bare.scores(bare.encode(fitted.features_PF[rows])).argmax(axis=1)
+    choices[ours] = fitted.strengths.scores(h_TD).argmax(axis=1)
+    with_intercepts_TK = h_TD @ mean_KD[:, :-1].T + mean_KD[:, -1]
+    choices["prior with intercepts"] = with_intercepts_TK.argmax(axis=1)
+    return choices
 
 
 def show(result: Json, calibration: Calibration, console: Console) -> None:
@@ -305,7 +348,8 @@ def show(result: Json, calibration: Calibration, console: Console) -> None:
     c = calibration
     say(
         console,
-        f"calibrated scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: the prior is worth {c.worth:.0f} pairs; "
+        f"calibrated scale {c.scale:.3g}, lambda0 {c.precision:.3g}, sigma {c.noise_sd:.3g}: "
+        f"the prior is worth {c.worth:.0f} pairs; "
         f"log evidence per dev payoff {c.gain:+.4f} over no strengths",
         wrap=False,
     )
@@ -314,11 +358,10 @@ def show(result: Json, calibration: Calibration, console: Console) -> None:
 def _short(part: Json) -> Json:
     """What of a table goes into the artifact."""
     kept = ("accuracy", "ci95", "some_right", "minus_best_single", "minus_best_single_ci95")
-    return {
-        "rows": part["rows"],
-        "sources": part["sources"],
-        "methods": {name: {k: m[k] for k in kept} for name, m in part["methods"].items()},
-    }
+    methods_kept = {}
+    for name, method in part["methods"].items():
+        methods_kept[name] = {key: method[key] for key in kept}
+    return {"rows": part["rows"], "sources": part["sources"], "methods": methods_kept}
 
 
 def _specs(config: PriorConfig) -> list[ArmSpec]:

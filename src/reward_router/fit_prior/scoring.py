@@ -1,6 +1,7 @@
-"""Every pair scored by every arm once, kept by content: a run that was killed, or another run, goes on where it stopped.
+"""Every pair scored by every arm once, kept by content.
 
-One append-only file an arm in the cache directory, named by a hash of what the arm is (kind, weights, options, code) and
+A run that was killed, or another run, goes on where it stopped. There is one append-only file an
+arm in the cache directory, named by a hash of what the arm is (kind, weights, options, code) and
 holding lines [hash of prompt and response, score]. Scores are written in replay's own format.
 """
 
@@ -38,32 +39,32 @@ def score_pairs(
     console: Console,
     folder: Path | None = None,
 ) -> tuple[dict[str, Float], dict[str, str]]:
-    """Scores (P, 2) of chosen and rejected by arm, NaN where an arm abstained; and the errors of arms that failed.
+    """Scores (P, 2) of chosen and rejected by arm, and the errors of arms that failed.
 
-    Arms of one model follow each other, so that each model is loaded once. What is in the cache ``folder`` is not scored
-    again; what an arm failed on is NaN and not kept. InputError where fewer than two arms scored anything.
+    NaN where an arm abstained. Arms of one model follow each other, so that each model is loaded
+    once. What is in the cache ``folder`` is not scored again; what an arm failed on is NaN and not
+    kept. InputError where fewer than two arms scored anything.
     """
     by_name = {spec.name: spec for spec in specs}
-    found: dict[str, Float] = {}
+    scores: dict[str, Float] = {}
     failed: dict[str, str] = {}
     with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
-            store = ScoreStore(
-                (folder or cache_dir() / "scores") / f"{fingerprint(by_name[arm])}.jsonl"
-            )
+            spec = by_name[arm]
+            store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(spec)}.jsonl")
             task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
-            has_weights = source_of(by_name[arm]) is not None
+            has_weights = source_of(spec) is not None
             error = _fill(store, pairs, arm, pool, partial(_show, progress, task), has_weights)
             if error:
                 failed[arm] = error
-            found[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
-    useful = [arm for arm, scores_P2 in found.items() if np.isfinite(scores_P2).all(axis=1).any()]
+            scores[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
+    useful = [arm for arm, scores_P2 in scores.items() if np.isfinite(scores_P2).all(axis=1).any()]
     if len(useful) < 2:
         why = "".join(f"; {arm}: {error}" for arm, error in failed.items())
         raise InputError(
             f"routing needs 2 arms that score pairs, {', '.join(useful) or 'none'} did{why}"
         )
-    return {arm: found[arm] for arm in by_name}, failed
+    return {arm: scores[arm] for arm in by_name}, failed
 
 
 def _fill(
@@ -71,16 +72,17 @@ def _fill(
     pairs: Sequence[Pair],
     arm: str,
     pool: RewardPool,
-    told: Callable[[int], None],
+    done: Callable[[int], None],
     has_weights: bool = False,
 ) -> str:
-    """Score what the store has not; '' or why the arm failed (it is not asked further after a request that failed as a whole).
+    """Score what the store has not; '' or why the arm failed.
 
-    Rows that it failed on are not kept: they are asked again next time. InputError where its checkpoint cannot be used.
+    An arm is not asked further after a request that failed as a whole. Rows that it failed on are
+    not kept: they are asked again next time. InputError where its checkpoint cannot be used.
     """
     todo = [pair for pair in pairs if not store.has(pair)]
     lost: Counter[str] = Counter()
-    told(len(pairs) - len(todo))
+    done(len(pairs) - len(todo))
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
         result = pool.score(arm, [p.prompt for p in chunk], [[p.chosen, p.rejected] for p in chunk])
@@ -91,7 +93,7 @@ def _fill(
         rows = zip(chunk, result.scores_BN.tolist(), strict=True)
         store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
         lost.update(result.row_errors.values())
-        told(len(pairs) - len(todo) + start + len(chunk))
+        done(len(pairs) - len(todo) + start + len(chunk))
     if lost:
         reason, _ = lost.most_common(1)[0]
         return f"{lost.total()} of {len(pairs)} rows, e.g. {reason}"
@@ -99,7 +101,10 @@ def _fill(
 
 
 class ScoreStore:
-    """One arm's scores by content. A line that a kill cut short is dropped when the file is read again."""
+    """One arm's scores by content.
+
+    A line that a kill cut short is dropped when the file is read again.
+    """
 
     def __init__(self, path: Path) -> None:
         """Reads what is there."""
@@ -149,17 +154,27 @@ def content_key(prompt: str, response: str) -> str:
 
 
 def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:
-    """The recorded-scores file that ``reward-router replay`` reads; the side of the better response is a coin of the id."""
+    """The recorded-scores file that ``reward-router replay`` reads.
+
+    The side of the better response is a coin of the id.
+    """
     lines = []
     for i, pair in enumerate(pairs):
         label = side(pair.id)
         turn = 1 if label == "a" else -1
         first, second = (pair.chosen, pair.rejected)[::turn]
+        of_pair = {arm: scores_P2[i, ::turn] for arm, scores_P2 in scores.items()}
+        finite = {arm: s_2.tolist() for arm, s_2 in of_pair.items() if np.isfinite(s_2).all()}
         row = {
-            "id": pair.id, "source": pair.source, "category": pair.category, "prompt": pair.prompt,
-            "response_a": first, "response_b": second, "label": label,
-            "scores": {arm: s_P2[i, ::turn].tolist() for arm, s_P2 in scores.items() if np.isfinite(s_P2[i]).all()},
-        }  # fmt: skip
+            "id": pair.id,
+            "source": pair.source,
+            "category": pair.category,
+            "prompt": pair.prompt,
+            "response_a": first,
+            "response_b": second,
+            "label": label,
+            "scores": finite,
+        }
         lines.append(dumps(row, ensure_ascii=False))
     write_atomically(path, "\n".join(lines) + "\n")
 

@@ -1,6 +1,7 @@
-"""How good the strengths are, in the shape of the paper's Table 2: in distribution and out, per category, both denominators.
+"""How good the strengths are, in the shape of the paper's Table 2.
 
-Accuracy: right 1, a tie or an abstention 1/2, wrong 0. The paper leaves out rows on which every arm is wrong; both are given.
+In distribution and out, per category, with both denominators. Accuracy: right 1, a tie or an
+abstention 1/2, wrong 0. The paper leaves out rows on which every arm is wrong; both are given.
 Intervals resample prompts, all methods on the same resamples, so differences are paired.
 """
 
@@ -21,7 +22,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Methods:
-    """(P,) accuracy of every method by name on the rows of a set, and their categories; ``calls`` a pair by name."""
+    """(P,) accuracy of every method by name on the rows of a set, and their categories.
+
+    ``calls``: of a pair by name.
+    """
 
     accuracy: Mapping[str, Float]
     calls: Mapping[str, float]
@@ -37,7 +41,11 @@ def methods(
     chosen: Mapping[str, Int],
     best_single: int,
 ) -> Methods:
-    """Single arms, the arm best on the training rows, majority, random, and the arm each router chose on each of ``rows``."""
+    """Accuracies of the methods that a table compares.
+
+    Single arms, the arm best on the training rows, majority, random, and the arm that each router
+    chose on each of ``rows``.
+    """
     right_TK = records.correct_PK[rows]
     votes_T = np.sign(np.nan_to_num(records.margins_PK[rows])).sum(axis=1) * records.label_P[rows]
     accuracy = {
@@ -56,42 +64,51 @@ def methods(
     return Methods(accuracy, calls, right_TK.max(axis=1) > 0.5, group_T, category_P[rows])
 
 
-def measured(found: Methods, against: str = "best single (training)") -> Json:
-    """Every method's accuracy, its 95 % interval, both denominators, its paired difference to ``against``, and categories."""
-    draws = bootstrap(found.group_P)
-    keep_P = found.some_right_P.astype(np.float64)
-    base_R = draws.replicate([found.accuracy[against]])
-    out: Json = {
+def measured(ways: Methods, against: str = "best single (training)") -> Json:
+    """Every method's figures.
+
+    Accuracy with its 95 % interval, with both denominators, its paired difference to ``against``,
+    and its categories.
+    """
+    draws = bootstrap(ways.group_P)
+    keep_P = ways.some_right_P.astype(np.float64)
+    base_P = ways.accuracy[against]
+    base_R = draws.replicate([base_P])
+    categories = np.unique(ways.category_P).tolist()
+    in_category = {c: ways.category_P == c for c in categories}
+    table: Json = {
         "rows": len(keep_P),
-        "prompts": int(found.group_P.max()) + 1,
+        "prompts": int(ways.group_P.max()) + 1,
         "some_right": int(keep_P.sum()),
         "methods": {},
     }
-    for name, right_P in found.accuracy.items():
+    any_right = bool(ways.some_right_P.any())
+    for name, right_P in ways.accuracy.items():
         own_R = draws.replicate([right_P])
-        out["methods"][name] = {
-            "calls": found.calls[name],
+        some_right = float(right_P[ways.some_right_P].mean()) if any_right else None
+        table["methods"][name] = {
+            "calls": ways.calls[name],
             "accuracy": float(right_P.mean()),
             "ci95": interval(own_R),
-            "some_right": float(right_P[found.some_right_P].mean())
-            if found.some_right_P.any()
-            else None,
+            "some_right": some_right,
             "some_right_ci95": interval(draws.replicate([right_P], keep_P)),
-            "minus_best_single": float((right_P - found.accuracy[against]).mean()),
+            "minus_best_single": float((right_P - base_P).mean()),
             "minus_best_single_ci95": interval(own_R - base_R),
-            "by_category": {
-                c: float(right_P[found.category_P == c].mean())
-                for c in np.unique(found.category_P).tolist()
-            },
+            "by_category": _means(right_P, in_category),
         }
-    out["categories"] = {
-        c: int((found.category_P == c).sum()) for c in np.unique(found.category_P).tolist()
-    }
-    return out
+    table["categories"] = {c: int(rows_P.sum()) for c, rows_P in in_category.items()}
+    return table
+
+
+def _means(right_P: Float, in_category: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    return {c: float(right_P[rows_P].mean()) for c, rows_P in in_category.items()}
 
 
 def main_table(result: Json, title: str) -> Table:
-    """Methods in rows: accuracy over all rows and over those some arm has right, with intervals and the paired difference."""
+    """Methods in rows: accuracy with intervals and the paired difference.
+
+    Over all rows, and over those that some arm has right.
+    """
     table = Table(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
     for column in (
         "",
@@ -102,12 +119,15 @@ def main_table(result: Json, title: str) -> Table:
     ):
         table.column(column, justify="left" if not column else "right", no_wrap=True)
     for name, m in result["methods"].items():
-        low, high = m["ci95"]
+        low, high = (100 * end for end in m["ci95"])
+        gain_low, gain_high = (100 * end for end in m["minus_best_single_ci95"])
         table.row(
-            name, f"{m['calls']:g}", f"{100 * m['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+            name,
+            f"{m['calls']:g}",
+            f"{100 * m['accuracy']:.1f} [{low:.1f}, {high:.1f}]",
             "-" if m["some_right"] is None else f"{100 * m['some_right']:.1f}",
-            "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in (m["minus_best_single"], *m["minus_best_single_ci95"]))),
-        )  # fmt: skip
+            f"{100 * m['minus_best_single']:+.1f} [{gain_low:+.1f}, {gain_high:+.1f}]",
+        )
     return table
 
 
@@ -117,7 +137,8 @@ def category_table(result: Json, title: str, most: int = 12) -> Table:
     table = Table(f"{title}, by category", box=None)
     for column in ("category", "pairs", *result["methods"]):
         table.column(column, justify="left" if column == "category" else "right")
+    methods = result["methods"].values()
     for category in shown:
-        cells = [f"{100 * m['by_category'][category]:.0f}" for m in result["methods"].values()]
+        cells = [f"{100 * method['by_category'][category]:.0f}" for method in methods]
         table.row(category, str(result["categories"][category]), *cells)
     return table

@@ -223,9 +223,8 @@ def _shares(runs: dict[str, Evidence]) -> str:
         "Per cent of each run's decisions that an arm judged; an empty cell: "
         "the run does not have it."
     )
-    return page.figure(
-        "", what, charts.heatmap(values, arms, list(runs), 0.0, 1.0, percent=True), "wide"
-    )
+    shade = charts.Shade(0.0, 1.0, percent=True)
+    return page.figure("", what, charts.heatmap(values, arms, list(runs), shade), "wide")
 
 
 def _differences(runs: dict[str, Evidence]) -> str:

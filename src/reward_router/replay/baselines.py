@@ -320,6 +320,8 @@ def aggregate(
         first_TK, second_TK = _responses(split, scores)
         return _judged(split, reduce(first_TK, penalty) - reduce(second_TK, penalty))
 
+    return method
+
 
 def _responses(split: Split, scores: str) -> tuple[Float, Float]:
     """(T, K) values of the two responses on the test rows, as recorded or as z-scores."""

@@ -300,9 +300,6 @@ def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
 
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
     """Set an arm's value on a row; the rows since its last value get ``fill``."""
-
-
-def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
     column = columns.setdefault(arm, array("d"))
     if len(column) < row:
         column.extend([fill] * (row - len(column)))

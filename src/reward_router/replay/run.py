@@ -66,8 +66,8 @@ def measure(
     read = _reader(settings, blocks)
     described = {"schema": SCHEMA, "settings": _described(settings, selection)}
     if carry is not None:
-        results = _carried(read, files, selection, settings, console, carry)
-        return {**described, "ledgers": [], **results}
+        outcome = _carried(read, files, selection, settings, console, carry)
+        return {**described, "ledgers": [], **outcome}
     if not files:
         raise InputError(f"no file given, allowed: {FORMATS}")
     ledgers = [f for f in files if kind(f) == "ledger"]
@@ -76,7 +76,7 @@ def measure(
     with_rows += [f for f, v in zip(ledgers, values, strict=True) if "no_rows" not in v]
     narrow = _narrowed(selection)
     show_result = _printed(console, settings)
-    results = []
+    results: list[Json] = []
     refused: list[NothingToLearn] = []
     for records in read(with_rows):
         try:

@@ -1,6 +1,9 @@
-"""Report section with responses to look at: held-out prompts whose answers changed, filtered by category and direction."""
+"""Report section with responses to look at: held-out prompts whose answers changed.
 
-from collections import defaultdict
+The reader filters them by category and direction.
+"""
+
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -24,7 +27,10 @@ DIRECTIONS = {
 
 @dataclass(frozen=True)
 class Changed:
-    """One prompt and sample whose response is another after training; gold None where nobody knows."""
+    """One prompt and sample whose response is another after training.
+
+    Gold is None where nobody knows it.
+    """
 
     category: str
     prompt: str
@@ -45,7 +51,10 @@ class Changed:
 
 
 def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
-    """Responses that are not what they were, of the kind that the headline is about; and how many pairs were compared."""
+    """Responses that are not what they were, and how many pairs were compared.
+
+    They are of the kind that the headline is about.
+    """
     for kind in MEASURED:
         sides: Mapping[str, dict[tuple[str, int], Json]] = {"before": {}, "after": {}}
         for row in samples:
@@ -54,29 +63,34 @@ def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
         both = sorted(sides["before"].keys() & sides["after"].keys())
         if both:
             pairs = [(sides["before"][key], sides["after"][key]) for key in both]
-            found = [
-                Changed(b.get("category") or "", _text(b["prompt"]), b, a)
-                for b, a in pairs
-                if b["response"] != a["response"]
+            differing = [
+                Changed(before.get("category") or "", _text(before["prompt"]), before, after)
+                for before, after in pairs
+                if before["response"] != after["response"]
             ]
-            return found, len(both)
+            return differing, len(both)
     return [], 0
 
 
-def picked(found: Sequence[Changed]) -> list[Changed]:
-    """Which of them the page holds: at random but always the same ones, evenly over categories and directions.
+def picked(candidates: Sequence[Changed]) -> list[Changed]:
+    """Which of them the page holds, evenly over categories and directions.
 
-    Those whose gold changed come first; of one prompt there is one sample.
+    They are drawn at random, but always the same ones. Those whose gold changed come first; of one
+    prompt there is one sample.
     """
-    order = sorted(found, key=lambda c: (c.direction == "same", keyed.uniform(0, "eval", 0, c.id)))
+
+    def turn(c: Changed) -> tuple[bool, float]:
+        return c.direction == "same", keyed.uniform(0, "eval", 0, c.id)
+
     groups: defaultdict[tuple[str, str], list[Changed]] = defaultdict(list)
     prompts: set[str] = set()
-    for c in order:
+    for c in sorted(candidates, key=turn):
         group = groups[c.direction, c.category]
         if c.id not in prompts and len(group) < EACH:
             group.append(c)
             prompts.add(c.id)
     chosen = []
+    # One of each group in turn, so that the first ten already show every category.
     for place in range(EACH):
         chosen += [group[place] for group in groups.values() if place < len(group)]
     return sorted(chosen, key=lambda c: c.direction == "same")
@@ -84,37 +98,42 @@ def picked(found: Sequence[Changed]) -> list[Changed]:
 
 def answers(e: Evidence) -> str:
     """Ten changed responses, and a filter that brings others up."""
-    found, compared = changed(e.samples)
+    candidates, compared = changed(e.samples)
     if not compared:
         return ""
-    if not found:
+    if not candidates:
         return note(
             f"All {compared:,} responses to held-out prompts are what they were before training."
         )
-    there = picked(found)
-    count = {d: sum(c.direction == d for c in found) for d in DIRECTIONS}
-    known = any(c.after.get("gold") is not None for c in found)
-    moved = (
-        f": {count['better']:,} went from wrong to right, {count['worse']:,} from right to wrong"
-        if known
-        else ""
+    shown = picked(candidates)
+    count = Counter(c.direction for c in candidates)
+    moved = ""
+    if any(c.after.get("gold") is not None for c in candidates):
+        moved = (
+            f": {count['better']:,} went from wrong to right, "
+            f"{count['worse']:,} from right to wrong"
+        )
+    what = (
+        f"{len(candidates):,} of {compared:,} responses to held-out prompts are others than before "
+        f"training{moved}. Drawn at random, evenly from categories; all are in samples.jsonl."
     )
-    what = f"{len(found):,} of {compared:,} responses to held-out prompts are others than before training{moved}. Drawn at random, evenly from categories; all are in samples.jsonl."
-    items = "".join(_answer(c, hidden=i >= SHOWN) for i, c in enumerate(there))
+    items = "".join(_answer(c, hidden=i >= SHOWN) for i, c in enumerate(shown))
     return (
-        note(what)
-        + f'<div class="filtered" data-most="{SHOWN}">{_filter(there)}<div class="answers">{items}</div></div>'
+        f'{note(what)}<div class="filtered" data-most="{SHOWN}">{_filter(shown)}'
+        f'<div class="answers">{items}</div></div>'
     )
 
 
-def _filter(there: Sequence[Changed]) -> str:
-    categories = sorted({c.category for c in there} - {""})
-    directions = {d: text for d, text in DIRECTIONS.items() if any(c.direction == d for c in there)}
+def _filter(shown: Sequence[Changed]) -> str:
+    categories = sorted({c.category for c in shown} - {""})
+    present = {c.direction for c in shown}
+    directions = {d: text for d, text in DIRECTIONS.items() if d in present}
     parts = [_select("direction", "all directions", directions)]
     if len(categories) > 1:
         parts.append(_select("category", "all categories", {c: c for c in categories}))
-    most = min(SHOWN, len(there))
-    return f'<div class="filter">{"".join(parts)}<span class="count">{most} of {len(there)} shown</span></div>'
+    most = min(SHOWN, len(shown))
+    count = f'<span class="count">{most} of {len(shown)} shown</span>'
+    return f'<div class="filter">{"".join(parts)}{count}</div>'
 
 
 def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
@@ -127,24 +146,27 @@ def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
 
 def _answer(c: Changed, hidden: bool) -> str:
     marks = {"better": "\u25b2", "worse": "\u25bc", "same": "\u25a0"}
-    data = f'data-category="{escape(c.category)}" data-direction="{c.direction}"{" hidden" if hidden else ""}'
+    data = f'data-category="{escape(c.category)}" data-direction="{c.direction}"'
+    data += " hidden" if hidden else ""
     head = f"{marks[c.direction]} {c.category}: " if c.category else f"{marks[c.direction]} "
+    question = f"{escape(head)}{escape(cut(c.prompt, LONG))}"
     return (
-        f'<div class="answer {c.direction}" {data}><div class="q">{escape(head)}{escape(cut(c.prompt, LONG))}</div>'
+        f'<div class="answer {c.direction}" {data}><div class="q">{question}</div>'
         f"{_side('before', c.before)}{_side('after', c.after)}</div>"
     )
 
 
 def _side(when: str, row: Json) -> str:
     gold = row.get("gold")
-    told = "" if gold is None else " \u2713 right" if gold >= 1 else " \u2717 wrong"
+    checked = "" if gold is None else " \u2713 right" if gold >= 1 else " \u2717 wrong"
     judged = ""
     if row.get("arm"):
         score = row.get("score")
         judged = f" \u00b7 {row['arm']}" + ("" if score is None else f" scored it {score:.3g}")
     mark = "" if row.get("finished", True) else ' class="cut"'
     text = escape(cut(" ".join(str(row["response"]).split()), LONG)) or "<i>(empty)</i>"
-    return f'<div class="side"><span class="who">{when}{told}{escape(judged)}:</span> <span{mark}>{text}</span></div>'
+    who = f'<span class="who">{when}{checked}{escape(judged)}:</span>'
+    return f'<div class="side">{who} <span{mark}>{text}</span></div>'
 
 
 def _text(prompt: object) -> str:

@@ -1,7 +1,8 @@
-"""Charts as SVG text: line, share over time, heat map, scatter with intervals, bars. Pure functions, no library, no script.
+"""Charts as SVG text: line, share over time, heat map, scatter with intervals, bars.
 
-Colours are those of page.css (Okabe and Ito's, then Tol's, told apart by every common kind of colour vision), and never alone: lines
-change their dash pattern, bands carry their letter, points their shape. Every mark carries a ``<title>``, which browsers show
+Pure functions, no library, no script. Colours are those of page.css (Okabe and Ito's, then Tol's,
+told apart by every common kind of colour vision), and never alone: lines change their dash pattern,
+bands carry their letter, points their shape. Every mark carries a ``<title>``, which browsers show
 on hover. Text is escaped here, once.
 """
 
@@ -9,7 +10,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from reward_router.report.frame import (
     COLOURS,
@@ -30,9 +31,14 @@ from reward_router.report.frame import (
 )
 
 Series = tuple[Sequence[Number], Sequence[Number]]
+"""The x and the y of the points of a line."""
+Spot = tuple[float, float]
+"""A place in pixels."""
 PATTERNS = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4")
 SHAPES = "odsuvx"
 """Marks of a scatter's groups: disc, diamond, square, triangle up, triangle down, cross."""
+LABELLED = 14
+"""Points of one place that have a label at most."""
 FEW_STEPS = 40
 """Up to so many steps, shares are drawn as one bar a step; beyond them as areas."""
 
@@ -45,26 +51,35 @@ def line(
     percent: bool = False,
     size: Mapping[str, int] | None = None,
 ) -> str:
-    """Lines over a common x; ``bands`` gives (low, high) intervals drawn as a shade. NaN and None are gaps."""
+    """Lines over a common x. NaN and None are gaps.
+
+    Args:
+        series: the lines by name.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        bands: (low, high) intervals that are drawn as a shade.
+        percent: whether values are shares.
+        size: fields of the frame, in pixels.
+    """
     bands = bands or {}
-    xs = [x for points in series.values() for x in points[0]]
-    ys = [y for points in series.values() for y in points[1]]
-    ys += [y for pair in bands.values() for side in pair for y in side]
+    xs = list(chain.from_iterable(x for x, _ in series.values()))
+    ys = list(chain.from_iterable(y for _, y in series.values()))
+    ys += chain.from_iterable(chain.from_iterable(bands.values()))
     frame = fit(xs, ys, size=size)
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
             marks.append(_band(frame, x, *bands[name], i))
-        style = f'fill="none" stroke="{colour(i)}" stroke-width="2" stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
-        last = next((v for v in reversed(list(y)) if known(v)), None)
-        hover = (
-            f"{escape(name)}{'' if last is None else f': {number_text(last, percent)} at the end'}"
+        style = (
+            f'fill="none" stroke="{colour(i)}" stroke-width="2" '
+            f'stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
         )
-        marks.append(f'<path d="{_path(frame, x, y)}" {style}><title>{hover}</title></path>')
-    drawn = svg(
-        frame, [*axes(frame, x_label, y_label, percent), *marks], f"{y_label} over {x_label}"
-    )
-    return drawn + legend(list(series))
+        last = next((v for v in reversed(list(y)) if known(v)), None)
+        end = "" if last is None else f": {number_text(last, percent)} at the end"
+        title = f"<title>{escape(name)}{end}</title>"
+        marks.append(f'<path d="{_path(frame, x, y)}" {style}>{title}</path>')
+    drawn = [*axes(frame, x_label, y_label, percent), *marks]
+    return svg(frame, drawn, f"{y_label} over {x_label}") + legend(list(series))
 
 
 def shares(
@@ -73,7 +88,10 @@ def shares(
     x_label: str,
     y_label: str = "share of decisions",
 ) -> str:
-    """Stacked shares that add up to one: bars for few steps, areas for many; letters tell the bands from each other."""
+    """Stacked shares that add up to one: bars for few steps, areas for many.
+
+    Letters tell the bands from each other.
+    """
     steps = len(x) <= FEW_STEPS and all(b - a == 1 for a, b in pairwise(x))
     if steps:
         drawn = _stacked_bars(x, share, x_label, y_label)
@@ -109,7 +127,8 @@ def _stacked_bars(
 
 def _letter(x: float, y: float, index: int) -> str:
     halo = 'style="fill:#fff;paint-order:stroke;stroke:#0008;stroke-width:2px;pointer-events:none"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" class="small" {halo}>{letter(index)}</text>'
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="middle"'
+    return f'<text {place} class="small" {halo}>{letter(index)}</text>'
 
 
 def _stacked_areas(
@@ -124,76 +143,92 @@ def _stacked_areas(
         up = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(x, above, strict=True))
         back = zip(reversed(x), reversed(below), strict=True)
         down = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in back)
-        hover = f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, {100 * float(values[-1]):.0f} % at the end"
+        hover = (
+            f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, "
+            f"{100 * float(values[-1]):.0f} % at the end"
+        )
         style = (
             f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         )
         marks.append(f'<polygon points="{up} {down}" {style}><title>{hover}</title></polygon>')
+        # The letter stands where the band is widest, and not at all in a thin band.
         widest = max(range(len(x)), key=lambda j: float(values[j]))
         if float(values[widest]) > 0.08:
-            at = min(max(frame.x(x[widest]), frame.left + 8), frame.width - frame.right - 8)
-            letters.append(_letter(at, frame.y(below[widest] + float(values[widest]) / 2) + 4, i))
+            centre = frame.x(x[widest])
+            letter_x = min(max(centre, frame.left + 8), frame.width - frame.right - 8)
+            middle = below[widest] + float(values[widest]) / 2
+            letters.append(_letter(letter_x, frame.y(middle) + 4, i))
         below = above
     shown = axes(frame, x_label, y_label, True, grid=False)
     return svg(frame, [*marks, *letters, *shown], f"{y_label} over {x_label}")
+
+
+@dataclass(frozen=True)
+class Shade:
+    """How a heat map shows its numbers.
+
+    Args:
+        low: the value that is bare.
+        high: the value that is blue.
+        percent: whether values are shares.
+        few: numbers of columns that stand for too few observations to tell: their cells are grey.
+    """
+
+    low: float
+    high: float
+    percent: bool = False
+    few: Sequence[int] = ()
+
+    def depth(self, value: float | None) -> float | None:
+        """How deep the colour is, from 0 to 1; None without a value."""
+        if value is None or not known(value):
+            return None
+        return min(max((value - self.low) / ((self.high - self.low) or 1.0), 0.0), 1.0)
 
 
 def heatmap(
     values: Sequence[Sequence[float | None]],
     rows: Sequence[str],
     columns: Sequence[str],
-    low: float,
-    high: float,
-    percent: bool = False,
-    few: Sequence[int] = (),
+    shade: Shade,
 ) -> str:
-    """Numbers in coloured cells, bare at ``low`` to blue at ``high``; an empty cell where there is none.
-
-    ``few``: numbers of columns that stand for too few observations to tell: their cells are grey.
-    """
+    """Numbers in coloured cells; an empty cell where there is none."""
     left = min(190, 12 + 7 * max((len(cut(r, 26)) for r in rows), default=1))
     top = min(150, 24 + 4 * max((len(c) for c in columns), default=1))
     cell = max(28, min(58, (620 - left) // max(1, len(columns))))
-    ends = [
-        cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)
-    ]  # where slanted names end
+    # The slanted names of the columns reach further to the right than their cells.
+    ends = [cell * (j + 0.5) + 5.2 * len(cut(c, 34)) for j, c in enumerate(columns)]
     width = left + round(max([cell * len(columns) + 8, *ends])) + 4
     frame = Frame(0, 1, 0, 1, width, top + 24 * len(rows) + 6)
     marks = [_slanted(left + cell * (j + 0.5), top - 6, c) for j, c in enumerate(columns)]
     for i, row in enumerate(rows):
         y = top + 24 * i
-        marks.append(
-            f'<text x="{left - 6}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(row, 26))}</text>'
-        )
-        for j, (c, v) in enumerate(zip(columns, values[i], strict=True)):
-            share = (
-                None
-                if v is None or not known(v)
-                else min(max((v - low) / ((high - low) or 1.0), 0.0), 1.0)
-            )
-            marks.append(
-                _cell((left + cell * j, y, cell), v, share, (percent, j in few), f"{row}, {c}")
-            )
+        place = f'x="{left - 6}" y="{y + 16}" text-anchor="end"'
+        marks.append(f'<text {place} class="small">{escape(cut(row, 26))}</text>')
+        for j, (column, value) in enumerate(zip(columns, values[i], strict=True)):
+            box = (left + cell * j, y, cell)
+            marks.append(_cell(box, value, shade, j in shade.few, f"{row}, {column}"))
     return svg(frame, marks, "heat map")
 
 
 def _cell(
     box: tuple[float, float, float],
     value: float | None,
-    share: float | None,
-    how: tuple[bool, bool],
+    shade: Shade,
+    few: bool,
     what: str,
 ) -> str:
     x, y, size = box
-    percent, few = how
     shape = f'<rect x="{x}" y="{y}" width="{size - 1}" height="23"'
+    share = shade.depth(value)
     if value is None or share is None:
         return f'{shape} fill="var(--tint)"><title>{escape(what)}: none</title></rect>'
     ink = "#fff" if share > 0.6 and not few else FAINT if few else INK
     fill = "var(--pale)" if few else "var(--c0)"
     depth = 0.35 * share if few else share
-    hover = f"{escape(what)}: {number_text(value, percent)}{', too few to tell' if few else ''}"
-    text = f"{100 * value:.0f}" if percent else f"{value:.2f}"
+    too_few = ", too few to tell" if few else ""
+    hover = f"{escape(what)}: {number_text(value, shade.percent)}{too_few}"
+    text = f"{100 * value:.0f}" if shade.percent else f"{value:.2f}"
     return (
         f'{shape} fill="{fill}" fill-opacity="{depth:.3f}" stroke="var(--line)" stroke-width="0.5">'
         f"<title>{hover}</title></rect>"
@@ -204,7 +239,17 @@ def _cell(
 
 @dataclass(frozen=True)
 class Point:
-    """One mark of a scatter: its value with an interval in y, a label (written only where ``named``), and the group that gives its colour."""
+    """One mark of a scatter.
+
+    Args:
+        x: its place.
+        y: its value.
+        low: the lower end of its interval.
+        high: the upper end.
+        label: written only where ``named``.
+        group: gives its colour and shape.
+        named: whether the label may be written.
+    """
 
     x: float
     y: float
@@ -220,52 +265,65 @@ def scatter(
     x_label: str,
     y_label: str,
     log_x: bool = False,
-    percent: bool = True,
-    named: int = 14,
     curves: Mapping[str, Series] | None = None,
 ) -> str:
-    """Points with 95 % bars where they are: those of one place are told apart by shape, and the ``named`` highest by a label.
+    """Shares as points with 95 % bars; those of one place are told apart by shape.
 
-    ``curves``: lines behind the points, in the colour of the group of that name.
+    The `LABELLED` highest points of one place have a label.
+
+    Args:
+        points: the marks.
+        x_label: title of the x axis.
+        y_label: title of the y axis.
+        log_x: whether the x axis is logarithmic.
+        curves: lines behind the points, in the colour of the group of that name.
     """
     groups = list(dict.fromkeys(p.group for p in points))
     curves = curves or {}
-    ys = [v for p in points for v in (p.low, p.high)] + [
-        float(y) for _, curve in curves.values() for y in curve
-    ]
-    xs = [p.x for p in points] + [float(x) for curve, _ in curves.values() for x in curve]
-    room = 0.05 * (max(xs) - min(xs))
-    ends = [max(x, 1e-9) if log_x else x for x in (min(xs) - room, max(xs) + room)]
-    shown_x = [*xs, *ends] if not log_x else [min(xs) / 1.1, max(xs)]
-    frame = fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
-    shown = axes(frame, x_label, y_label, percent)
-    lines = [
-        [(frame.x(a), frame.y(b)) for a, b in zip(*curve, strict=True)] for curve in curves.values()
-    ]
+    frame = _scatter_frame(points, curves, log_x)
+    shown = axes(frame, x_label, y_label, True)
+    lines = []
     for name, (x, y) in curves.items():
-        style = f'fill="none" stroke="{colour(groups.index(name))}" stroke-width="2" stroke-opacity="0.6"'
-        shown.append(
-            f'<path d="{_path(frame, x, y)}" {style}><title>{escape(name)}, over all prices</title></path>'
-        )
+        lines.append([(frame.x(a), frame.y(b)) for a, b in zip(x, y, strict=True)])
+        ink = colour(groups.index(name))
+        style = f'fill="none" stroke="{ink}" stroke-width="2" stroke-opacity="0.6"'
+        title = f"<title>{escape(name)}, over all prices</title>"
+        shown.append(f'<path d="{_path(frame, x, y)}" {style}>{title}</path>')
+    # Points closer than 30 pixels share one column of labels.
     clusters: dict[int, list[Point]] = {}
     for p in points:
         clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
-    taken: list[tuple[float, float]] = []
+    taken: list[Spot] = []
     for cluster in sorted(clusters.values(), key=len):
         for p in cluster:
-            shown += _mark(frame, p, groups.index(p.group), percent)
-        labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:named]
+            shown += _mark(frame, p, groups.index(p.group), True)
+        labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:LABELLED]
         shown += _labels(frame, labelled, taken, lines)
-    return svg(frame, shown, f"{y_label} against {x_label}") + legend(groups, shaped=True)
+    drawn = svg(frame, shown, f"{y_label} against {x_label}")
+    return drawn + legend(groups, shaped=True)
+
+
+def _scatter_frame(points: Sequence[Point], curves: Mapping[str, Series], log_x: bool) -> Frame:
+    """The frame that holds points, their intervals and the curves, with room at both sides."""
+    ys = list(chain.from_iterable((p.low, p.high) for p in points))
+    ys += [float(y) for y in chain.from_iterable(y for _, y in curves.values())]
+    xs = [p.x for p in points]
+    xs += [float(x) for x in chain.from_iterable(x for x, _ in curves.values())]
+    if log_x:
+        shown_x = [min(xs) / 1.1, max(xs)]
+    else:
+        room = 0.05 * (max(xs) - min(xs))
+        shown_x = [*xs, min(xs) - room, max(xs) + room]
+    return fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
 
 
 def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:
     text = (number_text(v, percent) for v in (p.y, p.low, p.high))
     hover = "{}: {} [{}, {}] at {:.3g}".format(escape(p.label), *text, p.x)
     x = frame.x(p.x)
-    bar = f'<line x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}" stroke="{colour(index)}"'
+    ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
     return [
-        f'{bar} stroke-opacity="0.3" stroke-width="1.5"/>',
+        f'<line {ends} stroke="{colour(index)}" stroke-opacity="0.3" stroke-width="1.5"/>',
         shape(x, frame.y(p.y), index, hover),
     ]
 
@@ -292,33 +350,37 @@ def shape(x: float, y: float, index: int, hover: str = "") -> str:
 def _labels(
     frame: Frame,
     points: Sequence[Point],
-    taken: list[tuple[float, float]],
-    lines: Sequence[Sequence[tuple[float, float]]],
+    taken: list[Spot],
+    lines: Sequence[Sequence[Spot]],
 ) -> list[str]:
-    """Labels to the right of points at one x, highest first, pushed down past ``taken`` ones and off the ``lines``, each with a thin line."""
+    """Labels to the right of points at one x, highest first, each with a thin line to its point.
+
+    They are pushed down past ``taken`` ones and off the ``lines``.
+    """
     out: list[str] = []
     text_x = max((frame.x(p.x) for p in points), default=0.0) + 30
     for p in points:
         y = frame.y(p.y) + 4
         end = text_x + 7 * len(cut(p.label, 28))
-        while any(abs(x0 - text_x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken) or any(
+        while _is_taken(text_x, y, taken) or any(
             _through(line, text_x, end, y - 12, y + 5) for line in lines
         ):
             y += 1
         taken.append((text_x, y))
         x = round(frame.x(p.x) + 5, 2)
-        out.append(
-            f'<line x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}" stroke="{PALE}"/>'
-        )
-        out.append(
-            f'<text x="{text_x}" y="{y:.1f}" class="small">{escape(cut(p.label, 28))}</text>'
-        )
+        ends = f'x1="{x}" x2="{text_x - 3}" y1="{frame.y(p.y)}" y2="{y - 4:.1f}"'
+        text = escape(cut(p.label, 28))
+        out.append(f'<line {ends} stroke="{PALE}"/>')
+        out.append(f'<text x="{text_x}" y="{y:.1f}" class="small">{text}</text>')
     return out
 
 
-def _through(
-    line: Sequence[tuple[float, float]], left: float, right: float, top: float, bottom: float
-) -> bool:
+def _is_taken(x: float, y: float, taken: Sequence[Spot]) -> bool:
+    """Whether a label at this place would cover another one."""
+    return any(abs(x0 - x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken)
+
+
+def _through(line: Sequence[Spot], left: float, right: float, top: float, bottom: float) -> bool:
     """Whether a line of points (pixels) passes through a box."""
     for (x0, y0), (x1, y1) in pairwise(sorted(line)):
         if x1 >= left and x0 <= right:
@@ -335,9 +397,9 @@ def bars(
     intervals: Mapping[str, tuple[float, float]] | None = None,
     percent: bool = False,
 ) -> str:
-    """Horizontal bars from zero, the value written beside each, with an interval where there is one."""
+    """Horizontal bars from zero, with the value beside each and an interval where there is one."""
     intervals = intervals or {}
-    ends = [*values.values(), *(v for pair in intervals.values() for v in pair), 0.0]
+    ends = [*values.values(), *chain.from_iterable(intervals.values()), 0.0]
     left = min(240, 16 + 7 * max((len(n) for n in values), default=1))
     size = replace(Frame(min(ends), max(ends) or 1.0, 0, 1), height=24 * len(values) + 44)
     frame = replace(size, left=left, right=84, top=4, bottom=38)
@@ -348,32 +410,35 @@ def bars(
         x = frame.x(value)
         low, high = intervals.get(name, (value, value))
         text = number_text(value, percent)
-        marks.append(
-            f'<text x="{left - 8}" y="{y + 16}" text-anchor="end" class="small">{escape(cut(name, 34))}</text>'
-        )
-        box = f'x="{min(zero, x)}" y="{y + 4}" width="{max(abs(x - zero), 0.5):.2f}" height="16" rx="2"'
+        label = escape(cut(name, 34))
+        place = f'x="{left - 8}" y="{y + 16}" text-anchor="end"'
+        marks.append(f'<text {place} class="small">{label}</text>')
+        width = max(abs(x - zero), 0.5)
+        box = f'x="{min(zero, x)}" y="{y + 4}" width="{width:.2f}" height="16" rx="2"'
         hover = f"<title>{escape(name)}: {text}</title>"
         marks.append(f'<rect {box} fill="{colour(0)}" fill-opacity="0.8">{hover}</rect>')
         if name in intervals:
             span = f'x1="{frame.x(low)}" x2="{frame.x(high)}" y1="{y + 12}" y2="{y + 12}"'
             marks.append(f'<line {span} stroke="{INK}" stroke-width="1.5"/>')
-        marks.append(
-            f'<text x="{max(x, frame.x(high)) + 6}" y="{y + 16}" class="small">{text}</text>'
-        )
-    marks.append(
-        f'<line x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}" stroke="{FAINT}"/>'
-    )
+        text_x = max(x, frame.x(high)) + 6
+        marks.append(f'<text x="{text_x}" y="{y + 16}" class="small">{text}</text>')
+    ends_of_zero = f'x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}"'
+    marks.append(f'<line {ends_of_zero} stroke="{FAINT}"/>')
     return svg(frame, [*marks, axis_title(frame, y_label)], y_label)
 
 
 def legend(names: Sequence[str], lettered: bool = False, shaped: bool = False) -> str:
-    """Names with their colours and their other mark, as HTML below a chart; nothing for a single series."""
+    """Names with their colours and their other mark, as HTML below a chart.
+
+    Nothing for a single series.
+    """
     if len(names) < 2:
         return ""
     keys = []
     for i, name in enumerate(names):
         if lettered:
-            mark = f'<rect width="22" height="14" y="0" rx="2" fill="{colour(i)}" fill-opacity="{opacity(i)}"/>'
+            fill = f'fill="{colour(i)}" fill-opacity="{opacity(i)}"'
+            mark = f'<rect width="22" height="14" y="0" rx="2" {fill}/>'
             mark += _letter(11, 11, i)
         elif shaped:
             mark = shape(11, 7, i)
@@ -404,9 +469,10 @@ def opacity(index: int) -> float:
 def _band(
     frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int
 ) -> str:
-    there = [(a, lo, hi) for a, lo, hi in zip(x, low, high, strict=True) if known(lo) and known(hi)]
-    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in there)
-    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(there))
+    points = zip(x, low, high, strict=True)
+    drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
+    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)
+    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(drawn))
     return f'<polygon points="{up} {down}" fill="{colour(index)}" fill-opacity="0.16"/>'
 
 
@@ -423,4 +489,5 @@ def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
 
 
 def _slanted(x: float, y: float, text: str) -> str:
-    return f'<text x="{x}" y="{y}" transform="rotate(-38 {x} {y})" class="small">{escape(cut(text, 34))}</text>'
+    turn = f'transform="rotate(-38 {x} {y})"'
+    return f'<text x="{x}" y="{y}" {turn} class="small">{escape(cut(text, 34))}</text>'

@@ -9,7 +9,15 @@ from reward_router.report.page import figure, folded, grid, note
 
 @dataclass(frozen=True)
 class Curve:
-    """One chart: its title, the key in metrics.jsonl, how the axis is called, what it says, and whether it is a share."""
+    """One chart.
+
+    Args:
+        title: of the chart.
+        key: in metrics.jsonl.
+        axis: how the axis is called.
+        caption: what the curve says.
+        share: whether it is a share.
+    """
 
     title: str
     key: str
@@ -23,11 +31,11 @@ class Curve:
         return f"{self.title}, {self.axis}" if self.axis else self.title
 
     def value(self, record: Json) -> float | None:
-        """What a line of the log says; of several values (rates of optimiser steps) the last one."""
-        found = record.get(self.key)
-        if isinstance(found, list):
-            found = found[-1] if found else None
-        return None if found is None else float(found)
+        """What a line of the log says; of several values (rates of steps) the last one."""
+        value = record.get(self.key)
+        if isinstance(value, list):
+            value = value[-1] if value else None
+        return None if value is None else float(value)
 
 
 CURVES = (
@@ -81,18 +89,22 @@ CURVES = (
 def training(e: Evidence) -> str:
     """All curves that the log holds, in small charts on one numbering of steps."""
     drawn = [_drawn(e, curve) for curve in CURVES]
-    there = [part for part in drawn if part]
-    if not there:
+    shown = [part for part in drawn if part]
+    if not shown:
         return note("No step was logged.")
     loss = str((e.config.get("train") or {}).get("loss", ""))
     lead = f"Dots: single steps; line: their trailing mean. Loss: {loss}."
     if loss == "dpo":
-        lead += " It starts near log 2 = 0.693 in every iteration, because the reference moves up to the policy."
+        lead += (
+            " It starts near log 2 = 0.693 in every iteration, "
+            "because the reference moves up to the policy."
+        )
     absent = [c.title.lower() for c, part in zip(CURVES, drawn, strict=True) if not part]
-    more = f"Not in this run's log: {', '.join(absent)}." if absent else ""
-    return (
-        note(lead) + grid(there, 3) + (folded("What is missing here", note(more)) if more else "")
-    )
+    missing = ""
+    if absent:
+        text = f"Not in this run's log: {', '.join(absent)}."
+        missing = folded("What is missing here", note(text))
+    return note(lead) + grid(shown, 3) + missing
 
 
 def _drawn(e: Evidence, curve: Curve) -> str:
@@ -108,7 +120,10 @@ def _drawn(e: Evidence, curve: Curve) -> str:
 
 
 def lengths(e: Evidence) -> tuple[float, float] | None:
-    """Mean words of a response in the first and in the last quarter of the run; None before there are four steps."""
+    """Mean words of a response in the first and in the last quarter of the run.
+
+    None before there are four steps.
+    """
     words = [float(r["words"]) for r in e.records if r.get("words") is not None]
     quarter = len(words) // 4
     if not quarter:

@@ -4,9 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 
 COLOURS = 12
-"""Colours there are before they repeat: ``--c0`` to ``--c11`` of page.css, Okabe and Ito's first, then Tol's."""
+"""Colours there are before they repeat: ``--c0`` to ``--c11`` of page.css.
+
+Okabe and Ito's come first, then Tol's.
+"""
 GRID = "var(--line)"
 INK = "var(--ink)"
 FAINT = "var(--faint)"
@@ -20,7 +24,10 @@ Number = float | int
 
 @dataclass(frozen=True)
 class Frame:
-    """The plotting area in pixels and the data range it shows; ``log_x`` for a logarithmic x axis."""
+    """The plotting area in pixels and the data range it shows.
+
+    ``log_x``: whether the x axis is logarithmic.
+    """
 
     low_x: float
     high_x: float
@@ -36,9 +43,8 @@ class Frame:
 
     def x(self, value: float) -> float:
         """Pixel of a data x."""
-        share = (self._u(value) - self._u(self.low_x)) / (
-            (self._u(self.high_x) - self._u(self.low_x)) or 1.0
-        )
+        start = self._u(self.low_x)
+        share = (self._u(value) - start) / ((self._u(self.high_x) - start) or 1.0)
         return round(self.left + share * (self.width - self.left - self.right), 2)
 
     def y(self, value: float) -> float:
@@ -67,7 +73,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) + 0.0 for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    last = math.floor(high / step + 1e-9)
+    # Adding 0.0 makes a -0.0 plain.
+    return [round(k * step, 12) + 0.0 for k in range(first, last + 1)]
 
 
 def fit(
@@ -76,7 +84,10 @@ def fit(
     log_x: bool = False,
     size: Mapping[str, int] | None = None,
 ) -> Frame:
-    """The frame that holds all given points, with a little room above and below; ``size``: fields of `Frame` in pixels."""
+    """The frame that holds all given points, with a little room above and below.
+
+    ``size``: fields of `Frame` in pixels.
+    """
     known_x = [float(x) for x in xs if known(x)] or [0.0]
     known_y = [float(y) for y in ys if known(y)] or [0.0]
     low = min(known_y)
@@ -99,57 +110,51 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
     out = []
     for value in ticks(frame.low_y, frame.high_y, 5 if frame.height > 200 else 4):
         y = frame.y(value)
-        out.append(
-            f'<line x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}" stroke="{GRID}"/>'
-            if grid
-            else ""
-        )
-        out.append(
-            f'<text x="{frame.left - 7}" y="{y + 4}" text-anchor="end" class="small">{number_text(value, percent)}</text>'
-        )
+        if grid:
+            ends = f'x1="{frame.left}" x2="{right}" y1="{y}" y2="{y}"'
+            out.append(f'<line {ends} stroke="{GRID}"/>')
+        else:
+            out.append("")
+        place = f'x="{frame.left - 7}" y="{y + 4}" text-anchor="end"'
+        out.append(f'<text {place} class="small">{number_text(value, percent)}</text>')
     for value in _x_ticks(frame):
         x = frame.x(value)
         out.append(f'<line x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 4}" stroke="{FAINT}"/>')
-        out.append(
-            f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" class="small">{number_text(value, False)}</text>'
-        )
-    out.append(
-        f'<line x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}" stroke="{FAINT}"/>'
-    )
+        place = f'x="{x}" y="{bottom + 18}" text-anchor="middle"'
+        out.append(f'<text {place} class="small">{number_text(value, False)}</text>')
+    ends = f'x1="{frame.left}" x2="{right}" y1="{bottom}" y2="{bottom}"'
+    out.append(f'<line {ends} stroke="{FAINT}"/>')
     out.append(axis_title(frame, x_label))
-    middle = (frame.top + bottom) / 2
     if not y_label:
         return out
-    out.append(
-        f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})" class="label">{escape(y_label)}</text>'
-    )
+    middle = (frame.top + bottom) / 2
+    turn = f'text-anchor="middle" transform="rotate(-90 14 {middle})"'
+    out.append(f'<text x="14" y="{middle}" {turn} class="label">{escape(y_label)}</text>')
     return out
 
 
 def _x_ticks(frame: Frame) -> list[float]:
     if not frame.log_x:
-        whole = (
-            frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1
-        )  # steps and other counts
-        return [
-            x
-            for x in ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
-            if not whole or x % 1 == 0
-        ]
+        # Steps and other counts have no fractions between them.
+        whole = frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1
+        marks = ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
+        return [x for x in marks if not whole or x % 1 == 0]
     powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
-    candidates = [m * 10.0**p for p in powers for m in (1, 2, 5)]
+    candidates = [m * 10.0**p for p, m in product(powers, (1, 2, 5))]
     return [c for c in candidates if frame.low_x <= c <= frame.high_x]
 
 
 def axis_title(frame: Frame, text: str) -> str:
     """The title under the x axis."""
     middle = (frame.left + frame.width - frame.right) / 2
-    return f'<text x="{middle}" y="{frame.height - 8}" text-anchor="middle" class="label">{escape(text)}</text>'
+    place = f'x="{middle}" y="{frame.height - 8}" text-anchor="middle"'
+    return f'<text {place} class="label">{escape(text)}</text>'
 
 
 def svg(frame: Frame, marks: Sequence[str], what: str) -> str:
     """The marks as one SVG element that scales down with the page."""
-    head = f'<svg viewBox="0 0 {frame.width} {frame.height}" width="{frame.width}" height="{frame.height}" role="img" aria-label="{escape(what)}">'
+    size = f'viewBox="0 0 {frame.width} {frame.height}" width="{frame.width}"'
+    head = f'<svg {size} height="{frame.height}" role="img" aria-label="{escape(what)}">'
     return head + "".join(marks) + "</svg>"
 
 

@@ -1,4 +1,7 @@
-"""What a run directory says, read once: configuration, summary, log and ledger, and the figures the report draws from them."""
+"""What a run directory says, read once.
+
+Configuration, summary, log and ledger, and the figures that the report draws from them.
+"""
 
 import json
 import math
@@ -26,10 +29,21 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Evidence:
-    """A run as its directory tells it. ``records``: the lines of metrics.jsonl; ``failures``: (arm, reason); ``samples``: its
-    held-out responses.
+    """A run as its directory tells it.
 
     Numbers that are not finite are None in ``summary`` and ``records``.
+
+    Args:
+        folder: the run's directory.
+        config_text: config.yaml as it is.
+        config: what it says.
+        summary: summary.json.
+        records: the lines of metrics.jsonl.
+        decisions: of the ledger.
+        calls: of the ledger.
+        labels: of the ledger.
+        failures: (arm, reason).
+        samples: its held-out responses.
     """
 
     folder: Path
@@ -45,7 +59,10 @@ class Evidence:
 
     @property
     def running(self) -> bool:
-        """Whether the run had not ended when this was written: its figures are those of its last checkpoint."""
+        """Whether the run had not ended when this was written.
+
+        Its figures are then those of its last checkpoint.
+        """
         return bool(self.summary.get("running"))
 
     @property
@@ -65,7 +82,10 @@ class Evidence:
 
 
 def read(folder: Path) -> Evidence:
-    """The evidence in ``folder``, of a run that ended or of one at its last checkpoint. InputError where it holds neither, LedgerError where its ledger cannot be read."""
+    """The evidence in ``folder``, of a run that ended or of one at its last checkpoint.
+
+    InputError where it holds neither, LedgerError where its ledger cannot be read.
+    """
     run = RunDir(folder)
     _check(run)
     text = (folder / "config.yaml").read_text(encoding="utf-8")
@@ -77,29 +97,42 @@ def read(folder: Path) -> Evidence:
             (calls.arms[arm], reason) for _, arm, reason in ledger.fields(Failed, ("arm", "reason"))
         ]
     config = configuration.parse_yaml(text, str(folder / "config.yaml"))
-    records = [
-        r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)
-    ]
-    summary = _summary(run.summary if run.summary.is_file() else run.progress)
-    samples = [
-        r
-        for r in finite(run.read_samples())
-        if isinstance(r, dict) and {"when", "id", "response"} <= r.keys()
-    ]
+    records = [r for r in finite(run.read_log()) if _is_record(r)]
+    samples = [r for r in finite(run.read_samples()) if _is_sample(r)]
     return Evidence(
-        folder, text, config or {}, summary, records, decisions, calls, labels, failures, samples
+        folder=folder,
+        config_text=text,
+        config=config or {},
+        summary=_summary(run.summary if run.summary.is_file() else run.progress),
+        records=records,
+        decisions=decisions,
+        calls=calls,
+        labels=labels,
+        failures=failures,
+        samples=samples,
     )
+
+
+def _is_record(line: Any) -> bool:
+    """Whether a line of the log can be drawn; a line that was cut off cannot."""
+    return isinstance(line, dict) and isinstance(line.get("step"), int)
+
+
+def _is_sample(line: Any) -> bool:
+    return isinstance(line, dict) and {"when", "id", "response"} <= line.keys()
 
 
 def _check(run: RunDir) -> None:
     if not (run.path / "config.yaml").is_file():
         raise InputError(
-            f"{run.path}: no run here (no config.yaml); give the directory a run was written to with --out"
+            f"{run.path}: no run here (no config.yaml); "
+            "give the directory a run was written to with --out"
         )
     if not run.summary.is_file() and not run.progress.is_file():
         raise InputError(
-            f"{run.path}: this run is unfinished (no summary.json) and has no checkpoint to tell of; go on with it by "
-            f"`reward-router train {run.path / 'config.yaml'} --out {run.path} --resume`"
+            f"{run.path}: this run is unfinished (no summary.json) and has no checkpoint to tell "
+            f"of; go on with it by `reward-router train {run.path / 'config.yaml'} "
+            f"--out {run.path} --resume`"
         )
     if not run.ledger.is_file():
         raise InputError(f"{run.path}: its ledger.sqlite is missing; the report is drawn from it")
@@ -107,12 +140,12 @@ def _check(run: RunDir) -> None:
 
 def _summary(path: Path) -> Json:
     try:
-        found = finite(json.loads(path.read_text(encoding="utf-8")))
+        summary = finite(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); a finished run's summary is") from None
-    if not isinstance(found, dict) or not isinstance(found.get("arms"), dict):
+    if not isinstance(summary, dict) or not isinstance(summary.get("arms"), dict):
         raise InputError(f"{path}: not a run's summary (no 'arms'); a finished training run's is")
-    return found
+    return summary
 
 
 def thin(items: Sequence[Any], limit: int = 400) -> list[Any]:
@@ -139,20 +172,27 @@ def trailing(values: Sequence[float], window: int) -> list[float]:
 def rolling_shares(
     rows: Sequence[Mapping[str, float]], arms: Sequence[str], window: int
 ) -> dict[str, list[float]]:
-    """Per arm its share of the last ``window`` rows, a row being a weight per arm; where these are all 0, nobody's."""
-    sums = {
-        arm: [m * 1.0 for m in trailing([float(row.get(arm) or 0.0) for row in rows], window)]
-        for arm in arms
-    }
+    """Of each arm its share of the last ``window`` rows.
+
+    A row is a weight for each arm; where these are all 0, nobody has a share.
+    """
+    sums = {}
+    for arm in arms:
+        weights = [float(row.get(arm) or 0.0) for row in rows]
+        sums[arm] = trailing(weights, window)
     totals = [math.fsum(column) for column in zip(*sums.values(), strict=True)]
-    return {
-        arm: [v / t if t > 0 else 0.0 for v, t in zip(values, totals, strict=True)]
-        for arm, values in sums.items()
-    }
+    shares = {}
+    for arm, values in sums.items():
+        pairs = zip(values, totals, strict=True)
+        shares[arm] = [value / total if total > 0 else 0.0 for value, total in pairs]
+    return shares
 
 
 def places(decisions: Decisions) -> list[float]:
-    """Where each decision stands on an axis of steps that counts from 1: those of one step are spread around it."""
+    """Where each decision stands on an axis of steps that counts from 1.
+
+    Those of one step are spread around it.
+    """
     count: defaultdict[int, int] = defaultdict(int)
     order = []
     for step in decisions.step.tolist():
@@ -165,19 +205,26 @@ def places(decisions: Decisions) -> list[float]:
 
 
 def gold_orders(evidence: Evidence) -> Float:
-    """(B,) per decision: the share of its (right, wrong) response pairs that its arm put in the right order; NaN unknown."""
+    """(B,) the share of a decision's (right, wrong) response pairs that its arm ordered rightly.
+
+    NaN where it is not known.
+    """
     labels = evidence.labels
-    found = {(u, int(s)): v for u, s, v in zip(labels.unit, labels.step, labels.value, strict=True)}
-    pairs = zip(evidence.decisions.unit, evidence.decisions.step, strict=True)
-    return np.array([found.get((unit, int(step)), NAN) for unit, step in pairs], dtype=np.float64)
+    label_rows = zip(labels.unit, labels.step, labels.value, strict=True)
+    orders = {(unit, int(step)): value for unit, step, value in label_rows}
+    decided = zip(evidence.decisions.unit, evidence.decisions.step, strict=True)
+    return np.array([orders.get((unit, int(step)), NAN) for unit, step in decided], np.float64)
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How arms order the response pairs that several of them scored.
 
-    ``alike_KK``: share of the pairs both order that they order the same way (NaN: none); ``pairs_KK``: how many these are;
-    ``ordered_K``: share of the pairs an arm scored that it does not tie; ``responses``: how many were scored by two or more.
+    Args:
+        alike_KK: share of the pairs both order that they order the same way; NaN: none.
+        pairs_KK: how many these are.
+        ordered_K: share of the pairs an arm scored that it does not tie.
+        responses: how many were scored by two or more.
     """
 
     alike_KK: Float
@@ -187,9 +234,10 @@ class Agreement:
 
 
 def agreement(calls: Calls) -> Agreement:
-    """Agreement within prompts over the responses that two or more arms scored (audits, ensembles). O(responses * N * K^2).
+    """Agreement within prompts over the responses that two or more arms scored.
 
-    Counting every pair in both orders, the share ordered alike equals the F1 of «the first is better» between two arms.
+    Those are audits and ensembles. Counting every pair in both orders, the share ordered alike
+    equals the F1 of «the first is better» between two arms. O(responses * N * K^2).
     """
     k = len(calls.arms)
     both_KK = np.zeros((k, k))
@@ -200,13 +248,15 @@ def agreement(calls: Calls) -> Agreement:
     for scores_KN in _shared(calls):
         i, j = np.triu_indices(scores_KN.shape[1], 1)
         sign_KP = np.sign(scores_KN[:, i] - scores_KN[:, j])
-        known_KP = np.isfinite(sign_KP)
-        s_KP = np.where(known_KP, sign_KP, 0.0)
-        both_KK += np.abs(s_KP) @ np.abs(s_KP).T
-        dot_KK += s_KP @ s_KP.T
-        seen_K += known_KP.sum(axis=1)
-        ordered_K += np.abs(s_KP).sum(axis=1)
+        scored_KP = np.isfinite(sign_KP)
+        order_KP = np.where(scored_KP, sign_KP, 0.0)
+        ordered_KP = np.abs(order_KP)
+        both_KK += ordered_KP @ ordered_KP.T
+        dot_KK += order_KP @ order_KP.T
+        seen_K += scored_KP.sum(axis=1)
+        ordered_K += ordered_KP.sum(axis=1)
         responses += int((np.isfinite(scores_KN).sum(axis=0) > 1).sum())
+    # The dot product counts pairs alike less pairs contrary, of all that both order.
     with np.errstate(invalid="ignore", divide="ignore"):
         alike_KK = np.where(both_KK > 0, (both_KK + dot_KK) / (2 * both_KK), np.nan)
         share_K = np.where(seen_K > 0, ordered_K / seen_K, np.nan)
@@ -214,7 +264,10 @@ def agreement(calls: Calls) -> Agreement:
 
 
 def _shared(calls: Calls) -> list[Float]:
-    """(K, N) scores per prompt of a decision that two or more arms scored; NaN where an arm did not."""
+    """(K, N) scores of each prompt of a decision that two or more arms scored.
+
+    NaN where an arm did not.
+    """
     groups: defaultdict[tuple[int, str], dict[tuple[int, str], float]] = defaultdict(dict)
     for i in _several(calls):
         if calls.status[i] in JUDGED and np.isfinite(calls.score[i]):
@@ -233,6 +286,6 @@ def _shared(calls: Calls) -> list[Float]:
 
 def _several(calls: Calls) -> list[int]:
     """Indices of the calls whose decision has calls of two or more arms."""
-    asked = np.unique(np.stack([calls.decision, calls.arm]), axis=1)[0]
-    decision, arms = np.unique(asked, return_counts=True)
-    return np.flatnonzero(np.isin(calls.decision, decision[arms > 1])).tolist()
+    decision_arms = np.unique(np.stack([calls.decision, calls.arm]), axis=1)[0]
+    decision, n_arms = np.unique(decision_arms, return_counts=True)
+    return np.flatnonzero(np.isin(calls.decision, decision[n_arms > 1])).tolist()

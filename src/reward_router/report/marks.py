@@ -1,4 +1,7 @@
-"""Small drawings for the cells of a table: a value on a scale, with its interval and where it came from. SVG text, no script."""
+"""Small drawings for the cells of a table, as SVG text without script.
+
+Each shows a value on a scale, with its interval and where it came from.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +18,16 @@ EDGE = 14
 
 @dataclass(frozen=True)
 class Scale:
-    """What the cells of one column share: the range in data units, how its ticks are written, and a line to compare with."""
+    """What the cells of one column share.
+
+    Args:
+        low: the lower end of the range, in data units.
+        high: the upper end.
+        percent: whether values are shares.
+        factor: ticks are written times this.
+        zero: where a line to compare with stands.
+        count: about how many ticks there are.
+    """
 
     low: float
     high: float
@@ -53,33 +65,40 @@ def head(scale: Scale, title: str) -> Raw:
 
 def value(
     scale: Scale,
-    at: float,
+    x: float,
     ends: Sequence[float] | None = None,
     start: float | None = None,
     ink: str = INK,
     what: str = "",
 ) -> Raw:
-    """One row's mark: a disc at the value, a bar over its interval, a ring where it ``start``-ed; ``what``: it in words."""
+    """One row's mark.
+
+    Args:
+        scale: of the column.
+        x: a disc stands here.
+        ends: a bar reaches from one to the other.
+        start: a ring stands here, with a line to the disc.
+        ink: colour of all of them.
+        what: the mark in words.
+    """
     frame = scale.frame()
     y = HEIGHT / 2
+    disc_x = frame.x(x)
+    level = f'y1="{y}" y2="{y}" stroke="{ink}"'
     marks = [_line(frame.x(v), GRID) for v in scale.ticks()]
     if scale.zero is not None:
         marks.append(_line(frame.x(scale.zero), FAINT))
     if ends is not None:
         low, high = (frame.x(min(max(end, scale.low), scale.high)) for end in ends)
-        marks.append(
-            f'<line x1="{low}" x2="{high}" y1="{y}" y2="{y}" stroke="{ink}" stroke-width="2.4"/>'
-        )
+        marks.append(f'<line x1="{low}" x2="{high}" {level} stroke-width="2.4"/>')
     if start is not None:
-        x = frame.x(start)
-        marks.append(
-            f'<line x1="{x}" x2="{frame.x(at)}" y1="{y}" y2="{y}" stroke="{ink}" stroke-opacity=".5" stroke-width="2"/>'
-        )
-        marks.append(
-            f'<circle cx="{x}" cy="{y}" r="4" fill="{PAPER}" stroke="{ink}" stroke-width="1.6"/>'
-        )
+        ring_x = frame.x(start)
+        thin = f'{level} stroke-opacity=".5" stroke-width="2"'
+        ring = f'r="4" fill="{PAPER}" stroke="{ink}" stroke-width="1.6"'
+        marks.append(f'<line x1="{ring_x}" x2="{disc_x}" {thin}/>')
+        marks.append(f'<circle cx="{ring_x}" cy="{y}" {ring}/>')
     title = f"<title>{escape(what)}</title>" if what else ""
-    marks.append(f'<circle cx="{frame.x(at)}" cy="{y}" r="4.6" fill="{ink}">{title}</circle>')
+    marks.append(f'<circle cx="{disc_x}" cy="{y}" r="4.6" fill="{ink}">{title}</circle>')
     return Raw(svg(frame, marks, what or "value"))
 
 

@@ -1,7 +1,8 @@
-"""One self-contained HTML page: style and a little script inside, nothing loaded from anywhere. Shared by all reports.
+"""One self-contained HTML page, which all reports share.
 
-Light and dark follow the reader's system, narrow screens stack the panels, and paper gets neither script nor folded details. The
-script only sorts tables and filters answers: a page without it says the same.
+Style and a little script stand inside, and nothing is loaded from anywhere. Light and dark follow
+the reader's system, narrow screens stack the panels, and paper gets neither script nor folded
+details. The script only sorts tables and filters answers: a page without it says the same.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,16 @@ MINUS = "\u2212"
 
 
 def page(title: str, lead: str, body: Sequence[str], meta: str = "") -> str:
-    """A whole HTML document; ``body`` holds finished HTML, the other texts are escaped here. Units never wrap."""
+    """A whole HTML document. Units never wrap.
+
+    ``body`` holds finished HTML; the other texts are escaped here.
+    """
     files = resources.files("reward_router.report")
     style = (files / "page.css").read_text(encoding="utf-8")
     script = (files / "page.js").read_text(encoding="utf-8")
     head = (
-        '<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        '<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{style}</style></head>"
     )
@@ -26,9 +31,8 @@ def page(title: str, lead: str, body: Sequence[str], meta: str = "") -> str:
     shown = "".join(body).replace(" %", "\u00a0%").replace(" pp", "\u00a0pp")
     end = f"<script>{script}</script>"
     text = f'<!doctype html><html lang="en">{head}<body>{top}{shown}{end}</body></html>\n'
-    return text.encode("utf-8", "replace").decode(
-        "utf-8"
-    )  # half a surrogate pair cannot be written
+    # Half a surrogate pair cannot be written.
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Raw(str):
@@ -42,9 +46,15 @@ def table(
     classes: Sequence[str] = (),
     sortable: bool = False,
 ) -> str:
-    """An HTML table; its cells are escaped here but for `Raw` ones. ``classes``: one a row.
+    """An HTML table; its cells are escaped here but for `Raw` ones.
 
-    The first ``text_columns`` are left-aligned; the very first stays in view where a narrow screen scrolls sideways.
+    Args:
+        header: of each column.
+        rows: cells of each row.
+        text_columns: so many are left-aligned; the very first stays in view where a narrow screen
+            scrolls sideways.
+        classes: one a row.
+        sortable: whether a click on a head sorts.
     """
     marks = ["t" if j < text_columns else "" for j in range(len(header))]
     head = "".join(f"<th{_class(m)}>{_cell(h)}</th>" for m, h in zip(marks, header, strict=True))
@@ -92,10 +102,14 @@ WORDS = {
 def verdict(
     headline: str, sentences: Sequence[str], tone: str = "", words: Mapping[str, str] = WORDS
 ) -> str:
-    """The box at the top: what came of it, and why. ``tone``: better, worse or neither, said by word, mark and colour."""
+    """The box at the top: what came of it, and why.
+
+    ``tone``: better, worse or neither, said by word, mark and colour.
+    """
     word = f'<span class="word">{escape(words[tone])}</span> ' if tone in words else ""
-    told = "".join(f"<p>{escape(s)}</p>" for s in sentences)
-    return f'<div class="verdict {escape(tone)}"><b class="{escape(tone)}">{word}{escape(headline)}</b>{told}</div>'
+    lines = "".join(f"<p>{escape(s)}</p>" for s in sentences)
+    head = f'<b class="{escape(tone)}">{word}{escape(headline)}</b>'
+    return f'<div class="verdict {escape(tone)}">{head}{lines}</div>'
 
 
 def note(text: str) -> str:
@@ -104,17 +118,21 @@ def note(text: str) -> str:
 
 
 def figure(title: str, caption: str, drawing: str, kind: str = "") -> str:
-    """A chart under its title and caption; ``kind``: half (its text grows on a phone) or wide (it scrolls there)."""
+    """A chart under its title and caption.
+
+    ``kind``: half (its text grows on a phone) or wide (it scrolls there).
+    """
     if not drawing:
         return ""
     head = f"<b>{escape(title)}</b>" if title else ""
-    return f'<figure class="figure {kind}"><figcaption>{head}{escape(caption)}</figcaption>{drawing}</figure>'
+    text = f"<figcaption>{head}{escape(caption)}</figcaption>"
+    return f'<figure class="figure {kind}">{text}{drawing}</figure>'
 
 
 def grid(parts: Iterable[str], columns: int = 2) -> str:
     """Figures side by side, one below the other on a narrow screen; what is empty takes no room."""
-    there = [part for part in parts if part]
-    return f'<div class="grid{columns}">{"".join(there)}</div>' if there else ""
+    shown = [part for part in parts if part]
+    return f'<div class="grid{columns}">{"".join(shown)}</div>' if shown else ""
 
 
 def folded(title: str, body: str, opened: bool = False) -> str:
@@ -153,6 +171,7 @@ def interval(ends: Sequence[float | None] | None, shown: str = "-") -> str:
     if ends is None:
         return shown
     low, high = ends
+    # The last two comparisons are true of NaN only.
     if low is None or high is None or low != low or high != high:
         return shown
     return f"{points(low)} to {points(high)}"

@@ -1,4 +1,7 @@
-"""Report section about a committee: how many arms it asked, what it learned from, whether its gate let it play."""
+"""Report section about a committee.
+
+How many arms it asked, what it learned from, and whether its gate let it play.
+"""
 
 from reward_router.report import charts, page
 from reward_router.report.gather import Evidence, thin
@@ -12,18 +15,27 @@ def committee(e: Evidence) -> str:
         return ""
     counts = c["counts"]
     gate = c["gate"]
-    state = f"It ended {'voting, not fitted yet' if c['voting'] else 'playing' if c['playing'] else 'gated: its best single arm judged alone'}"
+    state = "gated: its best single arm judged alone"
+    if c["voting"]:
+        state = "voting, not fitted yet"
+    elif c["playing"]:
+        state = "playing"
+    ended = f"It ended {state}"
     if gate:
-        state += (
-            f"; out of fold it was right on {100 * gate['committee']:.1f} % of the labelled pairs, the best single arm on {100 * gate['single']:.1f} % "
-            f"(gain {100 * gate['gain']:+.1f} points, one-sided lower 95 % bound {100 * gate['lower']:+.1f})"
+        ended += (
+            f"; out of fold it was right on {100 * gate['committee']:.1f} % of the labelled pairs, "
+            f"the best single arm on {100 * gate['single']:.1f} % "
+            f"(gain {100 * gate['gain']:+.1f} points, "
+            f"one-sided lower 95 % bound {100 * gate['lower']:+.1f})"
         )
     learned = (
-        f"It learned from {counts['rows']:,} (better, worse) pairs of {counts['labelled']:,} labelled units; {counts['no_pair']:,} drawn units had no such pair, "
-        f"{counts['not_scored']:,} were not scored by all arms for want of budget. {counts['below']:,} pairs were below the confidence asked for. "
+        f"It learned from {counts['rows']:,} (better, worse) pairs of {counts['labelled']:,} "
+        f"labelled units; {counts['no_pair']:,} drawn units had no such pair, "
+        f"{counts['not_scored']:,} were not scored by all arms for want of budget. "
+        f"{counts['below']:,} pairs were below the confidence asked for. "
         f"Price {c['price']:.3g}; order {', '.join(c['order'])}."
     )
-    return note(state + ".") + note(learned) + _over_time(e) + _refits(e)
+    return note(ended + ".") + note(learned) + _over_time(e) + _refits(e)
 
 
 def _over_time(e: Evidence) -> str:
@@ -34,8 +46,8 @@ def _over_time(e: Evidence) -> str:
     ]
     if len(rows) < 2:
         return ""
-    at = thin(rows)
-    series = {"calls a response": ([x for x, _ in at], [y for _, y in at])}
+    shown = thin(rows)
+    series = {"calls a response": ([x for x, _ in shown], [y for _, y in shown])}
     drawn = charts.line(series, "training step", "calls a response")
     return figure("Calls a response over time", "", drawn, "half")
 

@@ -1,4 +1,7 @@
-"""The replay's HTML report, drawn from the JSON result alone: verdict first, then the evidence. Nothing is recomputed."""
+"""The replay's HTML report, drawn from the JSON result alone: verdict first, then the evidence.
+
+Nothing is recomputed.
+"""
 
 from collections.abc import Mapping
 from html import escape
@@ -35,16 +38,19 @@ def render(result: Json) -> str:
     """The report as HTML text; ``result`` is what ``reward_router.replay.run.replay`` returns."""
     files = result["files"]
     settings = result["settings"]
+    plural = "s" if len(files) != 1 else ""
     lead = (
-        f"{len(files)} file{'s' if len(files) != 1 else ''}, payoff {settings['payoff']['kind']}, {settings['seeds']} runs of each online router, "
-        f"{settings['folds']}-fold cross-fitting by prompt; intervals are 95 % bootstraps over prompts"
+        f"{len(files)} file{plural}, payoff {settings['payoff']['kind']}, "
+        f"{settings['seeds']} runs of each online router, "
+        f"{settings['folds']}-fold cross-fitting by prompt; "
+        "intervals are 95 % bootstraps over prompts"
     )
     body = [_contents(files)] if len(files) > 1 else []
     body += [_file(f, i) for i, f in enumerate(files)]
-    body += [_ledger(found) for found in result["ledgers"]]
-    return page.page(
-        "Does routing pay here? Replay of recorded reward-model scores", lead, [*body, _reading()]
-    )
+    body += [_ledger(values) for values in result["ledgers"]]
+    body.append(_reading())
+    title = "Does routing pay here? Replay of recorded reward-model scores"
+    return page.page(title, lead, body)
 
 
 def _contents(files: list[Json]) -> str:
@@ -52,15 +58,12 @@ def _contents(files: list[Json]) -> str:
     for f in files:
         v = f["verdict"]
         accuracy = _percent(f["routers"][v["best_single"]]["accuracy"])
-        what = [
-            f["name"],
-            v["best_single"],
-            _DO[v["action"]],
-            v["method"] if v["action"] != "arm" else "",
-        ]
         rows.append(
             [
-                *what,
+                f["name"],
+                v["best_single"],
+                _DO[v["action"]],
+                v["method"] if v["action"] != "arm" else "",
                 f"{f['rows']:,}",
                 str(len(f["arms"])),
                 accuracy,
@@ -116,28 +119,41 @@ _IN_TRAINING = (
     "discounted",
     "committee",
 )
-"""Methods that a training run can be given, by the first word of their label; the others need all arms, or the answers, first."""
+"""Methods that a training run can be given, by the first word of their label.
+
+The others need all arms, or the answers, first.
+"""
 
 
 def in_training(f: Json, label: str) -> bool:
-    """Whether a run can judge as this method of a replay does: an arm alone, a router, or the committee."""
+    """Whether a run can judge as this method of a replay does.
+
+    It can as an arm alone, a router, or the committee.
+    """
     entry = f["routers"][label]
     first = label.split(":")[0].split("(")[0].strip()
     return entry["kind"] == "arm" or first.startswith(_IN_TRAINING)
 
 
 def _three_lines(f: Json) -> tuple[str, list[str], str]:
-    """Headline, sentences and tone: the best arm alone, what could be gained at most, and what to do in training."""
+    """Headline, sentences and tone.
+
+    They say which arm is best alone, what could be gained at most, and what to do in training.
+    """
     v = f["verdict"]
     best = f["routers"][v["best_single"]]
     alone = (
-        f"Best single arm: {v['best_single']}, right on {page.percent(best['accuracy'])} of {f['rows']:,} labelled pairs "
-        f"({f['prompts']:,} prompts), at {_amount(best['cost_per_row'])} a pair."
+        f"Best single arm: {v['best_single']}, right on {page.percent(best['accuracy'])} of "
+        f"{f['rows']:,} labelled pairs ({f['prompts']:,} prompts), "
+        f"at {_amount(best['cost_per_row'])} a pair."
     )
-    most = f"At most: an oracle that always picks an arm that is right would gain {page.points(v['headroom'])} points."
-    does, tone = _do(f)
+    most = (
+        "At most: an oracle that always picks an arm that is right would gain "
+        f"{page.points(v['headroom'])} points."
+    )
+    headline, tone = _do(f)
     sentences = [alone, most, *(f"Caution: {c}." for c in v["cautions"])]
-    return does, sentences, tone
+    return headline, sentences, tone
 
 
 def _do(f: Json) -> tuple[str, str]:
@@ -149,14 +165,13 @@ def _do(f: Json) -> tuple[str, str]:
     gain = f"{page.points(v['gain'])} points (95 % {page.interval(v['ci95'])})"
     if not in_training(f, method):
         return (
-            f"Judge with {v['best_single']} alone in training. {method} would gain {gain} on recorded scores, and a run cannot judge so.",
+            f"Judge with {v['best_single']} alone in training. "
+            f"{method} would gain {gain} on recorded scores, and a run cannot judge so.",
             "neither",
         )
     verb = "Route with" if v["action"] == "route" else "Ask the"
-    return (
-        f"{verb} {method}, which gains {gain} over the best arm alone{_price_of_a_point(f, entry)}.",
-        "better",
-    )
+    price = _price_of_a_point(f, entry)
+    return f"{verb} {method}, which gains {gain} over the best arm alone{price}.", "better"
 
 
 def _price_of_a_point(f: Json, entry: Json) -> str:
@@ -182,38 +197,44 @@ def _next(f: Json) -> str:
         setting = f"router.name={base}"
     else:
         setting = f"'router={{name: fixed, arm: {v['best_single']}}}'"
-    commands = f"reward-router init --out my.yaml\nreward-router train my.yaml --set {setting} --out runs/mine"
-    return f'<p class="note">Next, with your prompts and these reward models:</p><pre>{escape(commands)}</pre>'
+    commands = (
+        "reward-router init --out my.yaml\n"
+        f"reward-router train my.yaml --set {setting} --out runs/mine"
+    )
+    lead = "Next, with your prompts and these reward models:"
+    return f'<p class="note">{lead}</p><pre>{escape(commands)}</pre>'
 
 
 def _notes(f: Json) -> str:
     blocks = "+".join(f["features"]["blocks"])
     encoder = f" ({f['features']['encoder']})" if f["features"]["encoder"] else ""
     text = [
-        f"The routers see: {blocks}{encoder}. Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} pairs."
+        f"The routers see: {blocks}{encoder}. "
+        f"Some arm is right on {f['some_right_rows']:,} of {f['rows']:,} pairs."
     ]
     if f["broken_rows"]:
-        text.append(
-            f"{f['broken_rows']} broken rows were left out: " + "; ".join(f["problems"][:5]) + "."
-        )
+        problems = "; ".join(f["problems"][:5])
+        text.append(f"{f['broken_rows']} broken rows were left out: {problems}.")
     if f["missing"]:
-        worst = max(f["missing"].items(), key=lambda item: item[1])
+        arm, share = max(f["missing"].items(), key=lambda item: item[1])
         text.append(
-            f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} (most: {worst[0]}, {_percent(worst[1])})."
+            f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} "
+            f"(most: {arm}, {_percent(share)})."
         )
-    return page.note(" ".join(text)) + page.folded(
-        "The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>"
-    )
+    in_full = page.folded("The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>")
+    return page.note(" ".join(text)) + in_full
 
 
 def _ordered(f: Json) -> list[tuple[str, Json]]:
-    return sorted(
-        f["routers"].items(), key=lambda item: (_ORDER.index(item[1]["kind"]), -item[1]["accuracy"])
-    )
+    def place(item: tuple[str, Json]) -> tuple[int, float]:
+        return _ORDER.index(item[1]["kind"]), -item[1]["accuracy"]
+
+    return sorted(f["routers"].items(), key=place)
 
 
 _FRONTIER = (
-    "Up is better, left is cheaper. Every mark is one arm or method with its 95 % interval; its shape and colour say what kind it is. "
+    "Up is better, left is cheaper. Every mark is one arm or method with its 95 % interval; "
+    "its shape and colour say what kind it is. "
     "The three best arms and all methods carry their names."
 )
 
@@ -224,29 +245,29 @@ def _frontier(f: Json) -> str:
     best = [label for label, e in entries if e["kind"] == "arm"][:3]
     points = []
     for label, e in entries:
-        low, high = e["ci95"]
         named = e["kind"] != "arm" or label in best
-        points.append(
-            charts.Point(
-                e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named
-            )
+        mark = charts.Point(
+            e["calls_per_row"], e["accuracy"], *e["ci95"], label, _GROUPS[e["kind"]], named
         )
+        points.append(mark)
     curve = f.get("price_curve")
     group = _GROUPS["committee"]
-    curves = (
-        {group: (curve["calls"], curve["accuracy"])}
-        if curve and any(p.group == group for p in points)
-        else {}
-    )
-    most = max([p.x for p in points] + [x for xs, _ in curves.values() for x in xs])
+    curves: dict[str, charts.Series] = {}
+    if curve and any(p.group == group for p in points):
+        curves[group] = (curve["calls"], curve["accuracy"])
+    most = max([p.x for p in points] + [x for calls, _ in curves.values() for x in calls])
     label = "calls a row (one call: one arm judges one pair)"
-    line = "The line is the committee at every price, its gate off: from one call (a second opinion never pays) to free calls."
     drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)
-    return drawn + (page.note(line) if curves else "")
+    if not curves:
+        return drawn
+    return drawn + page.note(
+        "The line is the committee at every price, its gate off: "
+        "from one call (a second opinion never pays) to free calls."
+    )
 
 
 def _table(f: Json) -> str:
-    """The best arms and every method, sortable; weaker arms in a second table that opens on demand."""
+    """The best arms and every method, sortable; weaker arms in a second, folded table."""
     entries = _ordered(f)
     weak = [label for label, e in entries if e["kind"] == "arm"][_ARMS_SHOWN:]
     drawn = [_lines(f, [(label, e) for label, e in entries if label not in weak])]
@@ -254,23 +275,21 @@ def _table(f: Json) -> str:
         rest = _lines(f, [(label, f["routers"][label]) for label in weak])
         drawn.append(page.folded(f"{len(weak)} weaker arms", rest))
     text = (
-        "Against the best single arm: green with \u25b2 better, orange with \u25bc worse beyond its own interval, grey: may be noise. Price: the arms' cost a "
-        "pair; a point: what one percentage point above the best arm costs. Some right: on the pairs where some arm is right, which flatters everybody. "
-        "Regret: pairs lost against the best arm. A click on a head sorts."
+        "Against the best single arm: green with \u25b2 better, orange with \u25bc worse beyond "
+        "its own interval, grey: may be noise. Price: the arms' cost a pair; a point: what one "
+        "percentage point above the best arm costs. Some right: on the pairs where some arm is "
+        "right, which flatters everybody. Regret: pairs lost against the best arm. "
+        "A click on a head sorts."
     )
     return page.note(text) + "".join(drawn)
 
 
 def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
-    single = f["routers"][f["best_single"]]
-    reach = 1.05 * max(
-        [
-            abs(v)
-            for _, e in entries
-            for v in (e["vs_best_single"]["diff"], *e["vs_best_single"]["ci95"])
-        ]
-        + [0.02]
-    )
+    differences = []
+    for _, entry in entries:
+        versus = entry["vs_best_single"]
+        differences += [abs(v) for v in (versus["diff"], *versus["ci95"])]
+    reach = 1.05 * max([*differences, 0.02])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     head = marks.head(scale, "vs best single arm, pp")
     header = [
@@ -288,61 +307,87 @@ def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
     ]
     rows = []
     classes = []
-    for label, e in entries:
-        versus = e["vs_best_single"]
-        low, high = versus["ci95"]
-        tone = "" if e["kind"] == "bound" else "best" if low > 0 else "worse" if high < 0 else "dim"
-        ink = {"best": "var(--better)", "worse": "var(--worse)"}.get(tone, "var(--faint)")
-        words = (
-            f"{label}: {page.points(versus['diff'])} points, 95 % {page.interval(versus['ci95'])}"
-        )
-        more = e["cost_per_row"] - single["cost_per_row"]
-        point = (
-            f"{more / (100 * versus['diff']):.2g}"
-            if versus["diff"] > 0 and more > 1e-9 and e["kind"] != "bound"
-            else "-"
-        )
-        some = e["accuracy_some_right"]
-        rows.append(
-            [
-                cut(label, 30),
-                _GROUPS[e["kind"]],
-                _percent(e["accuracy"]),
-                marks.value(scale, versus["diff"], versus["ci95"], ink=ink, what=words),
-                page.points(versus["diff"]),
-                page.interval(versus["ci95"]),
-                f"{e['calls_per_row']:.2f}",
-                f"{e['cost_per_row']:.3g}",
-                point,
-                "-" if some is None else f"{100 * some:.1f}",
-                f"{e['regret']:.0f}",
-            ]
-        )
+    for label, entry in entries:
+        tone = _tone(entry)
+        rows.append(_cells(f, label, entry, scale, tone))
         classes.append("" if label == f["best_single"] else tone)
     return page.table(header, rows, 2, classes, sortable=True)
+
+
+def _tone(entry: Json) -> str:
+    """Whether a method is better or worse than the best arm beyond its own interval."""
+    low, high = entry["vs_best_single"]["ci95"]
+    if entry["kind"] == "bound":
+        return ""
+    return "best" if low > 0 else "worse" if high < 0 else "dim"
+
+
+def _cells(f: Json, label: str, e: Json, scale: marks.Scale, tone: str) -> list[str]:
+    versus = e["vs_best_single"]
+    difference = page.points(versus["diff"])
+    interval = page.interval(versus["ci95"])
+    ink = {"best": "var(--better)", "worse": "var(--worse)"}.get(tone, "var(--faint)")
+    words = f"{label}: {difference} points, 95 % {interval}"
+    more = e["cost_per_row"] - f["routers"][f["best_single"]]["cost_per_row"]
+    point = "-"
+    if versus["diff"] > 0 and more > 1e-9 and e["kind"] != "bound":
+        point = f"{more / (100 * versus['diff']):.2g}"
+    some = e["accuracy_some_right"]
+    return [
+        cut(label, 30),
+        _GROUPS[e["kind"]],
+        _percent(e["accuracy"]),
+        marks.value(scale, versus["diff"], versus["ci95"], ink=ink, what=words),
+        difference,
+        interval,
+        f"{e['calls_per_row']:.2f}",
+        f"{e['cost_per_row']:.3g}",
+        point,
+        "-" if some is None else f"{100 * some:.1f}",
+        f"{e['regret']:.0f}",
+    ]
 
 
 def _heat(f: Json) -> str:
     arms = sorted(f["arms"], key=lambda a: -f["routers"][a]["accuracy"])[:_HEAT_ARMS]
     parts = []
     if len(f["by"]) > 1:
-        columns = [f"{c} ({p['rows']})" for c, p in f["by"].items()]
-        values = [[p["accuracy"][a] for p in f["by"].values()] for a in arms]
-        caption = "Rows: arms, the best first; columns: categories with their number of labelled pairs. Darker is better; grey: too few to tell."
-        few = [j for j, p in enumerate(f["by"].values()) if p["rows"] < _FEW]
-        drawn = charts.heatmap(values, arms, columns, 0.3, 1.0, percent=True, few=few)
-        parts.append(figure("Accuracy of the arms by category, in %", caption, drawn, "wide"))
+        parts.append(_by_category(f, arms))
     index = [f["arms"].index(a) for a in arms]
+    caption = (
+        "1: two copies of one judge; 0: no more alike than chance. Routing needs arms that differ."
+    )
     for key, name in (("kappa", "Cohen's kappa"), ("f1", "F1 of «a is better»")):
-        matrix = [[f["agreement"][key][i][j] for j in index] for i in index]
-        caption = "1: two copies of one judge; 0: no more alike than chance. Routing needs arms that differ."
-        drawn = figure("", caption, charts.heatmap(matrix, arms, arms, 0.0, 1.0), "wide")
-        parts.append(page.folded(f"Agreement of the arms: {name}", drawn))
+        matrix = []
+        for i in index:
+            row = f["agreement"][key][i]
+            matrix.append([row[j] for j in index])
+        drawn = charts.heatmap(matrix, arms, arms, charts.Shade(0.0, 1.0))
+        shown = figure("", caption, drawn, "wide")
+        parts.append(page.folded(f"Agreement of the arms: {name}", shown))
     if len(f["arms"]) > _HEAT_ARMS:
-        parts.append(
-            f'<p class="note">The {_HEAT_ARMS} most accurate of {len(f["arms"])} arms are drawn.</p>'
-        )
+        text = f"The {_HEAT_ARMS} most accurate of {len(f['arms'])} arms are drawn."
+        parts.append(f'<p class="note">{text}</p>')
     return "".join(parts)
+
+
+def _accuracies(categories: list[Json], arm: str) -> list[float]:
+    return [part["accuracy"][arm] for part in categories]
+
+
+def _by_category(f: Json, arms: list[str]) -> str:
+    """Accuracy of the arms by category."""
+    categories = list(f["by"].values())
+    columns = [f"{name} ({part['rows']})" for name, part in f["by"].items()]
+    values = [_accuracies(categories, arm) for arm in arms]
+    caption = (
+        "Rows: arms, the best first; columns: categories with their number of labelled pairs. "
+        "Darker is better; grey: too few to tell."
+    )
+    few = [j for j, part in enumerate(categories) if part["rows"] < _FEW]
+    shade = charts.Shade(0.3, 1.0, percent=True, few=few)
+    drawn = charts.heatmap(values, arms, columns, shade)
+    return figure("Accuracy of the arms by category, in %", caption, drawn, "wide")
 
 
 def _online(f: Json) -> str:
@@ -351,58 +396,53 @@ def _online(f: Json) -> str:
     if not routers:
         return ""
     regret = {label: (rows, e["regret_over_time"]) for label, e in routers.items()}
-    learning = sorted(
-        (x for x in routers if x not in _CURVES), key=lambda x: -routers[x]["accuracy"]
+    learning = [label for label in routers if label not in _CURVES]
+    learning.sort(key=lambda label: -routers[label]["accuracy"])
+    what = (
+        "Pairs lost so far against the best arm in hindsight; "
+        "a line that flattens has learned, one that falls has beaten that arm."
     )
-    what = "Pairs lost so far against the best arm in hindsight; a line that flattens has learned, one that falls has beaten that arm."
     lines = charts.line(regret, "pairs seen", "regret, in pairs")
     drawn = [figure("Regret of the online routers", what, lines, "half")]
-    for label in learning[:1]:
+    folded = []
+    for place, label in enumerate(learning):
+        title = f"Shares of the arms: {label}"
         bands = charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen")
-        caption = "Whom the most accurate online router chose as it went on, mean over runs."
-        drawn.append(figure(f"Shares of the arms: {label}", caption, bands, "half"))
-    more = [
-        page.folded(
-            f"Shares of the arms: {label}",
-            figure(
-                "",
-                "",
-                charts.shares(rows, _shares(routers[label], f["arms"]), "pairs seen"),
-                "half",
-            ),
-        )
-        for label in learning[1:]
-    ]
-    return page.grid(drawn) + "".join(more)
+        if place == 0:
+            caption = "Whom the most accurate online router chose as it went on, mean over runs."
+            drawn.append(figure(title, caption, bands, "half"))
+        else:
+            folded.append(page.folded(title, figure("", "", bands, "half")))
+    return page.grid(drawn) + "".join(folded)
 
 
 def _shares(entry: Json, arms: list[str]) -> Mapping[str, list[float]]:
     """The seven most chosen arms by name, the rest together."""
     over_time = entry["share_over_time"]
-    top = sorted(range(len(arms)), key=lambda k: -sum(row[k] for row in over_time))[:7]
-    found = {arms[k]: [row[k] for row in over_time] for k in top}
+    of_arm = list(zip(*over_time, strict=True))
+    top = sorted(range(len(arms)), key=lambda k: -sum(of_arm[k]))[:7]
+    shares = {arms[k]: list(of_arm[k]) for k in top}
     if len(arms) > len(top):
-        found[f"{len(arms) - len(top)} others"] = [
-            max(0.0, 1.0 - sum(row[k] for k in top)) for row in over_time
-        ]
-    return found
+        named = [sum(row) for row in zip(*shares.values(), strict=True)]
+        shares[f"{len(arms) - len(top)} others"] = [max(0.0, 1.0 - share) for share in named]
+    return shares
 
 
 def _official(f: Json) -> str:
     if not f["official"]:
         return ""
-    subsets = sorted({s for scores in f["official"].values() for s in scores})
-    rows = [
-        [arm, *(_percent(scores[s]) if s in scores else "-" for s in subsets)]
-        for arm, scores in f["official"].items()
-    ]
+    subsets = sorted(set().union(*f["official"].values()))
+    rows = []
+    for arm, scores in f["official"].items():
+        cells = [_percent(scores[s]) if s in scores else "-" for s in subsets]
+        rows.append([arm, *cells])
     return "<h3>The benchmark's own metric</h3>" + page.table(["arm", *subsets], rows)
 
 
-def _ledger(found: Json) -> str:
-    head = f"<h2>{escape(found['name'])}: what other routers would have earned</h2>"
-    if "refused" in found:
-        return head + f"<p>{escape(found['refused'])}</p>"
+def _ledger(values: Json) -> str:
+    head = f"<h2>{escape(values['name'])}: what other routers would have earned</h2>"
+    if "refused" in values:
+        return head + f"<p>{escape(values['refused'])}</p>"
     header = [
         "target, frozen",
         "doubly robust [95 %]",
@@ -413,25 +453,33 @@ def _ledger(found: Json) -> str:
         "left out",
     ]
     rows = []
-    for target, v in found["targets"].items():
-        values = [
-            f"{v[m]['value']:.3f} [{v[m]['ci95'][0]:.3f}, {v[m]['ci95'][1]:.3f}]"
-            for m in ("dr", "snips")
-        ]
-        sequence = f"[{v['cs']['ci95'][0]:.3f}, {v['cs']['ci95'][1]:.3f}]"
-        rows.append(
-            [target, *values, sequence, f"{v['ess']:.0f}", str(v["rows"]), str(v["left_out"])]
-        )
-    note = "Mean payoff over the logged contexts, from the recorded propensities. Below an effective sample size (ESS) of 100 take it as a hint only."
+    for target, v in values["targets"].items():
+        estimates = [f"{v[m]['value']:.3f} {_bounds(v[m]['ci95'])}" for m in ("dr", "snips")]
+        counts = [f"{v['ess']:.0f}", str(v["rows"]), str(v["left_out"])]
+        rows.append([target, *estimates, _bounds(v["cs"]["ci95"]), *counts])
+    note = (
+        "Mean payoff over the logged contexts, from the recorded propensities. "
+        "Below an effective sample size (ESS) of 100 take it as a hint only."
+    )
     return head + page.table(header, rows) + f'<p class="note">{note}</p>'
+
+
+def _bounds(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.3f}, {ends[1]:.3f}]"
 
 
 def _reading() -> str:
     return (
-        "<h2>How to read this</h2><p>Accuracy: right 1, tie 1/2, wrong 0, on all rows; «where some arm is right» leaves out the rows on which every arm errs. "
-        "Cross-fitted methods are judged on prompts they did not learn from. Online routers see only the payoff of the arm they chose, in a random order of prompts; "
-        "their accuracy is a mean over runs, and their interval includes the spread between runs. The best single arm is chosen in hindsight, again in every bootstrap "
-        "replicate, so its luck is part of each difference. The verdict's confidence is corrected for all methods that replay knows (Bonferroni), whichever were listed; those listed with --router count as named beforehand. The bound is not a method: it knows the label.</p>"
+        "<h2>How to read this</h2><p>Accuracy: right 1, tie 1/2, wrong 0, on all rows; "
+        "«where some arm is right» leaves out the rows on which every arm errs. "
+        "Cross-fitted methods are judged on prompts they did not learn from. "
+        "Online routers see only the payoff of the arm they chose, in a random order of prompts; "
+        "their accuracy is a mean over runs, and their interval includes the spread between runs. "
+        "The best single arm is chosen in hindsight, again in every bootstrap replicate, "
+        "so its luck is part of each difference. "
+        "The verdict's confidence is corrected for all methods that replay knows (Bonferroni), "
+        "whichever were listed; those listed with --router count as named beforehand. "
+        "The bound is not a method: it knows the label.</p>"
     )
 
 
@@ -443,9 +491,6 @@ def _points(x: float) -> str:
     return f"{100 * x:+.1f} pp"
 
 
-def _range(pair: tuple[float, float], signed: bool = False) -> str:
-    return (
-        f"[{100 * pair[0]:+.1f}, {100 * pair[1]:+.1f}]"
-        if signed
-        else f"[{100 * pair[0]:.1f}, {100 * pair[1]:.1f}]"
-    )
+def _range(ends: tuple[float, float], signed: bool = False) -> str:
+    low, high = (100 * end for end in ends)
+    return f"[{low:+.1f}, {high:+.1f}]" if signed else f"[{low:.1f}, {high:.1f}]"

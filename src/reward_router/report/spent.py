@@ -26,17 +26,22 @@ PHASES = {
     "checkpoint": "checkpoint: saving",
 }
 LEFT_OUT = {
-    "skipped_prompts": "prompts without a pair: all responses tied or equal, so there was nothing to learn from",
+    "skipped_prompts": "prompts without a pair: all responses tied or equal, "
+    "so there was nothing to learn from",
     "tied_pairs": "pairs whose two scores were too close for their arm to call: not trained on",
     "equal_pairs": "pairs of equal responses, which nobody was asked about",
     "agreed": "pairs without a payoff because all arms agreed on them",
     "skipped_steps": "training steps skipped: no pairs, or a loss that was not a number",
-    "uninformative": "losses that say nothing of the arm (policy still equal to its reference), not given to the router",
-    "no_payoff": "decisions without a payoff: outside the sampled fraction, without right and wrong answers, or failed",
+    "uninformative": "losses that say nothing of the arm (policy still equal to its reference), "
+    "not given to the router",
+    "no_payoff": "decisions without a payoff: outside the sampled fraction, "
+    "without right and wrong answers, or failed",
     "abstained": "prompts on which the arm that was drawn gave no order: another judged, or nobody",
     "failed_rows": "rows that an arm failed on though it answered others: another arm judged them",
-    "arm_failures": "failures of an arm, audits among them: where it was to judge another did, the router was told nothing",
-    "long_prompts": "prompts longer than policy.max_prompt_tokens, left out of the data (data.long_prompts: skip)",
+    "arm_failures": "failures of an arm, audits among them: where it was to judge another did, "
+    "the router was told nothing",
+    "long_prompts": "prompts longer than policy.max_prompt_tokens, left out of the data "
+    "(data.long_prompts: skip)",
 }
 """Counts of what a run left out; other counts (pairs, responses) are of what it did."""
 CUT = {
@@ -53,9 +58,11 @@ def cost(e: Evidence) -> str:
     phases = {PHASES.get(k, k): v for k, v in sorted(seconds.items(), key=lambda item: -item[1])}
     apart = seconds.get("load", 0.0) + seconds.get("eval", 0.0)
     route = 100 * seconds.get("route", 0.0)
+    evaluated = total - apart or 1.0
     what = (
-        f"In seconds, {duration(total)} in all. The router and its ledger took {route / total:.2g} %; without loading and evaluation, "
-        f"{route / (total - apart or 1.0):.2g} %."
+        f"In seconds, {duration(total)} in all. "
+        f"The router and its ledger took {route / total:.2g} %; "
+        f"without loading and evaluation, {route / evaluated:.2g} %."
     )
     drawn = figure("Time by phase", what, charts.bars(phases, "seconds"), "half")
     return grid([drawn, _calls(e)])
@@ -76,7 +83,10 @@ def _calls(e: Evidence) -> str:
     rows.append(["all", total, *_effort(calls, np.arange(len(calls.arm)), shown)])
     kinds = [f"calls: {'judged' if s == 'ok' else s}" for s in shown] if len(shown) > 1 else []
     header = ["arm", "decisions", *kinds, "calls", "seconds", "ms a call", "price"]
-    what = "One call is one arm scoring one response; price: the arms' cost, one a call by default. Seconds leave out the loading of models."
+    what = (
+        "One call is one arm scoring one response; price: the arms' cost, one a call by default. "
+        "Seconds leave out the loading of models."
+    )
     if "audit" in shown:
         what += " Audits serve this report only: neither router nor training sees them."
     if "label" in shown:
@@ -86,7 +96,10 @@ def _calls(e: Evidence) -> str:
 
 
 def _effort(calls: Calls, mine: Int, shown: list[str]) -> list[str]:
-    """Calls by status (where there are several), calls, seconds, milliseconds a call and price of the calls ``mine``, as text."""
+    """What the calls ``mine`` took, as text.
+
+    Calls by status (where there are several), calls, seconds, milliseconds a call and price.
+    """
     by = Counter(calls.status[i] for i in mine)
     seconds = float(np.nansum(calls.seconds[mine]))
     n = len(mine)
@@ -103,19 +116,19 @@ def _effort(calls: Calls, mine: Int, shown: list[str]) -> list[str]:
 
 def left_out(e: Evidence) -> str:
     """Counts of what was skipped, and why arms failed."""
-    found = e.summary.get("counts", {})
-    counts = {k: found[k] for k in LEFT_OUT if found.get(k)}
-    trained = (
-        f"{found['pairs']:,} preference pairs were trained on."
-        if found.get("pairs") is not None
-        else ""
-    )
-    if found.get("truncated"):
-        done = CUT.get(str(e.summary.get("truncated")), "")
-        trained += f" {found['truncated']:,} sampled responses were cut by the token limit{': ' + done if done else ''}."
+    tally = e.summary.get("counts", {})
+    counts = {k: tally[k] for k in LEFT_OUT if tally.get(k)}
+    trained = ""
+    if tally.get("pairs") is not None:
+        trained = f"{tally['pairs']:,} preference pairs were trained on."
+    if tally.get("truncated"):
+        fate = CUT.get(str(e.summary.get("truncated")), "")
+        what = f": {fate}" if fate else ""
+        trained += f" {tally['truncated']:,} sampled responses were cut by the token limit{what}."
     if not counts:
         return note(
-            f"{trained} Nothing was left out: every prompt gave a pair, every step trained, every decision got its payoff, no arm failed."
+            f"{trained} Nothing was left out: every prompt gave a pair, every step trained, "
+            "every decision got its payoff, no arm failed."
         )
     rows = [[f"{v:,}", LEFT_OUT[k]] for k, v in counts.items()]
     return note(trained) + page.table(["times", "what"], rows, 2) + _failures(e)
@@ -130,16 +143,18 @@ def _failures(e: Evidence) -> str:
 
 
 def _rests(e: Evidence) -> str:
-    """Per arm: units asked about and judged, failures, and decisions made while it rested."""
+    """Of each arm: units asked about and judged, failures, and decisions made while it rested."""
     kinds = ("asked", "judged", "failed", "rested")
-    known = {
-        arm: row for arm, row in e.summary["arms"].items() if all(kind in row for kind in kinds)
-    }
-    if not known:
+    rows = []
+    for arm, row in e.summary["arms"].items():
+        if row.keys() >= set(kinds):
+            rows.append([cut(arm, 48), *(f"{row[kind]:,}" for kind in kinds)])
+    if not rows:
         return ""
     what = (
-        "An arm that fails again and again rests: it gets no decision but a probe now and then, until it answers. Asked: units it was asked about. "
-        "Judged: units whose verdict is its own, also where it stood in for another. Rested: decisions that were made while it rested."
+        "An arm that fails again and again rests: it gets no decision but a probe now and then, "
+        "until it answers. Asked: units it was asked about. "
+        "Judged: units whose verdict is its own, also where it stood in for another. "
+        "Rested: decisions that were made while it rested."
     )
-    rows = [[cut(arm, 48), *(f"{row[kind]:,}" for kind in kinds)] for arm, row in known.items()]
     return note(what) + page.table(["arm", *kinds], rows, 1)

@@ -1,6 +1,6 @@
-"""Report section about a prior: how far the payoffs spoke for what the offline stage had learned."""
+"""Report section about a prior: how far the payoffs spoke for what was learned offline."""
 
-from reward_router.report.dots import panels
+from reward_router.report.dots import Panel, panels
 from reward_router.report.gather import Evidence, thin
 from reward_router.report.judged import whole
 from reward_router.report.page import note
@@ -11,17 +11,16 @@ def trust(e: Evidence) -> str:
     records = thin([r for r in e.records if r.get("trust") is not None])
     if not records:
         return ""
-    lines = {"prior": ([r["step"] + 1 for r in records], [r["trust"] for r in records])}
-    last = whole(records[-1]["trust"])
+    steps = [r["step"] + 1 for r in records]
+    weights = [r["trust"] for r in records]
+    last = whole(weights[-1])
     what = (
-        "The prior, learned offline, is weighed against priors that do not know which arm is which, by how well each foresaw the payoffs of this run, all arms together. A line that falls to zero: "
-        "what was learned offline does not hold here, and the router goes on from what it has seen itself. A line that stays where it began: too few payoffs to say."
+        "The prior, learned offline, is weighed against priors that do not know which arm is "
+        "which, by how well each foresaw the payoffs of this run, all arms together. "
+        "A line that falls to zero: what was learned offline does not hold here, and the router "
+        "goes on from what it has seen itself. "
+        "A line that stays where it began: too few payoffs to say."
     )
-    drawn = panels(
-        lines,
-        "training step",
-        "weight of the prior",
-        notes={"prior": f"{last} at the end"},
-        within=(0.0, 1.0),
-    )
+    panel = Panel((steps, weights), note=f"{last} at the end")
+    drawn = panels({"prior": panel}, "training step", "weight of the prior", within=(0.0, 1.0))
     return note(what) + note(f"After the last step: {last}.") + drawn

@@ -40,7 +40,8 @@ class FakeArm:
         """An arm that was never asked."""
         self.score_of = score_of
         self.fails = fails
-        self.asked = self.requests = 0
+        self.asked = 0
+        self.requests = 0
 
     @classmethod
     def of(cls, scores: Mapping[str, float]) -> "FakeArm":
@@ -73,15 +74,17 @@ class FakePolicy:
         """``words``: the most words of a response."""
         self.seed = seed
         self.words = words
-        self.snapshots = self.synced = 0
+        self.snapshots = 0
+        self.synced = 0
 
     def sample(
         self, prompts: Sequence[Any], ids: Sequence[str], n_responses: int, step: int
     ) -> list[list[str]]:
         """``n_responses`` to each prompt; the same for the same id and step."""
-        return [
-            [self._text(name, step, n) for n in range(n_responses)] for name in ids[: len(prompts)]
-        ]
+        return [self._texts(name, n_responses, step) for name in ids[: len(prompts)]]
+
+    def _texts(self, name: str, n_responses: int, step: int) -> list[str]:
+        return [self._text(name, step, n) for n in range(n_responses)]
 
     def _text(self, name: str, step: int, n: int) -> str:
         draw = keyed.rng(self.seed, "sample", step, f"{name}/{n}")

@@ -1,4 +1,7 @@
-"""A network that is a function: arms behind endpoints are tested without a server, a port or a wait."""
+"""A network that is a function.
+
+Arms behind endpoints are tested without a server, a port or a wait.
+"""
 
 import json
 from collections.abc import Callable
@@ -8,9 +11,11 @@ import httpx
 
 
 class FakeTransport(httpx.MockTransport):
-    """Answers every request by ``respond(body)``: JSON, a `httpx.Response`, or an exception that is raised.
+    """Answers every request by ``respond(body)``.
 
-    ``requests`` keeps every request that was made, ``bodies`` their JSON. GET requests are answered 404 unless ``pages`` has their path.
+    That is JSON, a `httpx.Response`, or an exception that is raised. ``requests`` keeps every
+    request that was made, ``bodies`` their JSON. GET requests are answered 404 unless ``pages`` has
+    their path.
 
     >>> fake = FakeTransport(lambda body: {"echo": body})
     >>> from reward_router.rewards.remote.policy import CallPolicy
@@ -42,7 +47,10 @@ class FakeTransport(httpx.MockTransport):
 
 
 class FakeClock:
-    """Time that passes only where somebody waits; ``slept`` keeps the waits. Jitter is always ``jitter``."""
+    """Time that passes only where somebody waits; ``slept`` keeps the waits.
+
+    Jitter is always ``jitter``.
+    """
 
     def __init__(self, jitter: float = 0.0) -> None:
         """Starts at 0."""

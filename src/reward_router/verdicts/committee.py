@@ -136,8 +136,7 @@ class CommitteeOfArms:
             self.counts[f"asked_{min(max(len(voters), 1), 3)}"] += 1
             self.online.record(float(committee.costs[voters].sum()))
 
-    # pairs ----------------------------------------------------------------------------------------
-    # ---------------------
+    # pairs --------------------------------------------------------------------------------------
 
     def pairs(
         self, ranking: Ranking, texts: Sequence[str], limits: PairsConfig, draw: np.random.Generator
@@ -174,18 +173,17 @@ class CommitteeOfArms:
 
         if settings.below == "drop":
             every = ordered(n * n)
-            found = ordered(limits.per_prompt, sure_NN >= least)
+            sure = ordered(limits.per_prompt, sure_NN >= least)
             self._below += sum(bool(sure_NN[pair] < least) for pair in every)
-            return [(w, x, 1.0) for w, x in found]
-        found = ordered(limits.per_prompt)
-        weight_P, low = pair_weights(
-            [sure_NN[pair] for pair in found], settings.min_confidence, "weight"
-        )
+            return [(better, worse, 1.0) for better, worse in sure]
+        formed = ordered(limits.per_prompt)
+        confidence = [sure_NN[pair] for pair in formed]
+        weight_P, low = pair_weights(confidence, settings.min_confidence, "weight")
         self._below += low
-        return [(w, x, float(weight)) for (w, x), weight in zip(found, weight_P, strict=True)]
+        weighted = zip(formed, weight_P, strict=True)
+        return [(better, worse, float(weight)) for (better, worse), weight in weighted]
 
-    # state and figures ----------------------------------------------------------------------------
-    # ---------------------
+    # state and figures ---------------------------------------------------------------------------
 
     def record(self) -> dict[str, Any]:
         """What the last step was like, for the log.
@@ -194,19 +192,15 @@ class CommitteeOfArms:
         """
         self.counts["below"] += sum(self.gather([self._below]))
         self._below = 0
-        return {
-            "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0,
-            **({} if self.online.committee.max_error is None else {"abstained": self._unsure}),
-            "refits": [
-                _known(asdict(refit)) | {"single": self.names[refit.single]}
-                for refit in self.refits
-            ],
-            **{
-                k: v
-                for k, v in self.describe().items()
-                if k in ("labels", "voting", "playing", "price")
-            },
+        state = self.describe()
+        refits = [_finite(asdict(r)) | {"single": self.names[r.single]} for r in self.refits]
+        record: dict[str, Any] = {
+            "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0
         }
+        if self.online.committee.max_error is not None:
+            record["abstained"] = self._unsure
+        record["refits"] = refits
+        return record | {key: state[key] for key in ("labels", "voting", "playing", "price")}
 
     def describe(self) -> dict[str, Any]:
         """Where the committee stands.
@@ -224,7 +218,7 @@ class CommitteeOfArms:
             "playing": committee.playing,
             "order": [self.names[k] for k in committee.order],
             "price": committee.price if online.price is None else online.price,
-            "gate": None if gate is None else _known(asdict(gate)),
+            "gate": None if gate is None else _finite(asdict(gate)),
             "found": online.summary,
         }
 
@@ -241,6 +235,6 @@ class CommitteeOfArms:
         self.counts.update(zip(COUNTS, state["judged"].tolist(), strict=True))
 
 
-def _known(entry: dict[str, Any]) -> dict[str, Any]:
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
     """The same with None for what is not a finite number."""
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in entry.items()}

@@ -37,10 +37,11 @@ class Ensemble:
                     scores.setdefault(place, []).append(value)
         for cells, unit in zip(verdicts.scores, batch.units, strict=True):
             for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
-                score_N[:] = [
-                    np.mean(scores[row, n]) if (row, n) in scores else np.nan for n in columns
-                ]
-        verdicts.own = [[score_N.copy() for score_N in cells] for cells in verdicts.scores]
+                for place, n in enumerate(columns):
+                    if (row, n) in scores:
+                        score_N[place] = np.mean(scores[row, n])
+        for cells in verdicts.scores:
+            verdicts.own.append([score_N.copy() for score_N in cells])
         verdicts.sort_calls(batch.decisions)
         return verdicts
 

@@ -1,8 +1,9 @@
-"""Arms that are scored on a share of the prompts and never judge, train or pay: an outside view of where a run is going.
+"""Arms that are scored on a share of the prompts and never judge, train or pay.
 
-A reward model that the policy is not trained on shows what training on the others does to it: its mean score should rise with
-theirs, and its agreement with the verdicts should not fall. Its calls stand in metrics.jsonl and not in the ledger, whose calls belong to arms
-that a router may draw.
+They are an outside view of where a run is going. A reward model that the policy is not trained on
+shows what training on the others does to it: its mean score should rise with theirs, and its
+agreement with the verdicts should not fall. Its calls stand in metrics.jsonl and not in the ledger,
+whose calls belong to arms that a router may draw.
 """
 
 import math
@@ -47,11 +48,10 @@ class Tally:
 
     def add(self, other: "Tally") -> "Tally":
         """Both together."""
-        return Tally(
-            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Tally(*(mine + theirs for mine, theirs in pairs))
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """For metrics.jsonl: means in place of sums."""
         return {
             "prompts": self.prompts,
@@ -86,17 +86,20 @@ class EvalOnly:
         self.warn: Callable[[str], None] = lambda _: None
 
     def look(self, batch: Batch) -> dict[str, dict[str, Any]]:
-        """What every arm says of its share of a judged batch, by arm; an arm that fails is told and changes nothing."""
+        """What every arm says of its share of a judged batch, by arm.
+
+        An arm that fails is warned of and changes nothing.
+        """
         judged = _judged(batch)
         tallies: list[tuple[str, Tally]] = []
         for arm in self.pool.order(self.pool.names):
             rows = [b for b, name in enumerate(batch.ids) if self._drawn(arm, batch.step, name)]
             if rows:
                 tallies.append((arm, self._ask(arm, rows, batch, judged)))
-        found = {arm: Tally() for arm in self.pool.names}
+        totals = {arm: Tally() for arm in self.pool.names}
         for arm, tally in self.gather(tallies):
-            found[arm] = found[arm].add(tally)
-        return {arm: tally.told() for arm, tally in found.items()}
+            totals[arm] = totals[arm].add(tally)
+        return {arm: tally.figures() for arm, tally in totals.items()}
 
     def _drawn(self, arm: str, step: int, name: str) -> bool:
         return keyed.uniform(self.seed, "audit", step, f"{arm}\x1f{name}") < self.shares[arm]
@@ -106,14 +109,20 @@ class EvalOnly:
     ) -> Tally:
         responses = [list(batch.responses[b]) for b in rows]
         result = self.pool.score(arm, [batch.prompts[b] for b in rows], responses)
-        for notice in [*result.notices, *([result.error] if result.error else [])]:
+        notices = list(result.notices)
+        if result.error:
+            notices.append(result.error)
+        for notice in notices:
             self.warn(f"warning: arm {arm!r} (eval_only): {notice}")
-        price = self._price(arm, result, responses)
-        known = result.scores_BN[np.isfinite(result.scores_BN)]
-        failed = len(result.row_errors) if result.ok else len(rows)
-        calls = sum(map(len, responses))
+        scores = result.scores_BN[np.isfinite(result.scores_BN)]
         tally = Tally(
-            len(rows), calls, len(known), float(known.sum()), 0, 0, failed, result.seconds, price
+            prompts=len(rows),
+            calls=sum(map(len, responses)),
+            scored=len(scores),
+            total=float(scores.sum()),
+            failed=len(result.row_errors) if result.ok else len(rows),
+            seconds=result.seconds,
+            price=self._price(arm, result, responses),
         )
         for i, b in enumerate(rows):
             verdict_N = judged.get(b)
@@ -127,21 +136,25 @@ class EvalOnly:
         total = 0.0
         for i, row in enumerate(responses):
             for j in range(len(row)):
+                # NaN: the arm measures no price of its own.
                 price = result.bill(i, j)[1]
                 total += self.costs.get(arm, 1.0) if math.isnan(price) else price
         return total
 
 
 def _judged(batch: Batch) -> dict[int, Float]:
-    """Row -> the verdict on its responses, NaN where there is none. Of a row with several units (pairs) each pair counts alone."""
-    found: dict[int, Float] = {}
+    """Row -> the verdict on its responses, NaN where there is none.
+
+    Of a row with several units (pairs) each pair counts alone.
+    """
+    verdicts: dict[int, Float] = {}
     for unit, cells in zip(batch.units, batch.verdicts.scores, strict=True):
         for (row, columns), score_N in zip(unit.cells, cells, strict=True):
             if len(columns) == len(batch.responses[row]):
                 verdict_N = np.full(len(columns), np.nan)
                 verdict_N[list(columns)] = score_N
-                found[row] = verdict_N
-    return found
+                verdicts[row] = verdict_N
+    return verdicts
 
 
 def _agreement(first_N: Float, second_N: Float) -> tuple[int, int]:

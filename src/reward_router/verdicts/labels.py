@@ -80,10 +80,12 @@ class Learner:
         for name, n in self.gather(list(counted.items())):
             self.counts[name] += n
         self.counts["rows"] += len(rows)
-        added = [
-            self.online.add_label(r.margins_K, r.label, r.group, step, r.category) for r in rows
-        ]
-        return [refit for refit in added if refit is not None]
+        refits: list[Refit] = []
+        for r in rows:
+            refit = self.online.add_label(r.margins_K, r.label, r.group, step, r.category)
+            if refit is not None:
+                refits.append(refit)
+        return refits
 
     def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
         """Units whose gold orders responses and that all arms may score.
@@ -122,14 +124,14 @@ class Learner:
     def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
         """(better, worse, is better side a) for as many disjoint pairs as the responses give."""
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
-        graded = self.settings.arm is not None or not set(
-            value_N[np.isfinite(value_N)].tolist()
-        ) <= {0.0, 1.0}
-        pairs = (better_worse if graded else right_wrong)(value_N, distinct(table.texts(i)), draw)
-        return [
-            (w, x, bool(side))
-            for (w, x), side in zip(pairs, draw.random(len(pairs)) < 0.5, strict=True)
-        ]
+        values = set(value_N[np.isfinite(value_N)].tolist())
+        # Gold of 0 and 1 alone says right and wrong; anything else is a grade.
+        graded = self.settings.arm is not None or not values <= {0.0, 1.0}
+        form = better_worse if graded else right_wrong
+        pairs = form(value_N, distinct(table.texts(i)), draw)
+        better_is_a = draw.random(len(pairs)) < 0.5
+        sided = zip(pairs, better_is_a, strict=True)
+        return [(better, worse, bool(side)) for (better, worse), side in sided]
 
     def _start(self, table: Table) -> None:
         """Disjoint pairs scored by all arms, unlabelled, until the label-free start has enough."""
@@ -145,13 +147,16 @@ class Learner:
         )
         chosen = set()
         room = UNLABELLED - len(self.online.unlabelled)
-        for unit, asked, n in offered:
-            if room > 0 and n and self.online.scores_unlabelled(asked):
+        for unit, arms_asked, n in offered:
+            if room > 0 and n and self.online.scores_unlabelled(arms_asked):
                 chosen.add(unit)
                 room -= n
         mine = [i for i, unit in enumerate(table.units) if unit.id in chosen]
         table.ask_all(table.missing(mine), "label")
-        for margins in self.gather([m for i in mine for m in _margins(table, i, pairs[i])]):
+        own_margins: list[list[float]] = []
+        for i in mine:
+            own_margins += _margins(table, i, pairs[i])
+        for margins in self.gather(own_margins):
             if self.online.wants_unlabelled():
                 self.online.add_unlabelled(margins)
 
@@ -165,7 +170,8 @@ def right_wrong(
     gold_N: Float, among: Sequence[int], draw: np.random.Generator
 ) -> list[tuple[int, int]]:
     """Disjoint pairs of a response of gold 1 and one of gold 0, matched at random."""
-    right, wrong = ([n for n in among if gold_N[n] == value] for value in (1.0, 0.0))
+    right = [n for n in among if gold_N[n] == 1.0]
+    wrong = [n for n in among if gold_N[n] == 0.0]
     draw.shuffle(right)
     draw.shuffle(wrong)
     return list(zip(right, wrong, strict=False))
@@ -178,9 +184,8 @@ def better_worse(
 
     Ties and NaN give none. O(N^2).
     """
-    free = [
-        int(n) for n in draw.permutation(np.array(among, dtype=np.int64)) if np.isfinite(value_N[n])
-    ]
+    order = draw.permutation(np.array(among, dtype=np.int64))
+    free = [int(n) for n in order if np.isfinite(value_N[n])]
     pairs = []
     while free:
         one = free.pop(0)
@@ -192,11 +197,8 @@ def better_worse(
 
 
 def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
-    order = (
-        keyed.rng(seed, "pairs", step, f"start/{unit}")
-        .permutation(np.array(distinct(texts)))
-        .tolist()
-    )
+    draw = keyed.rng(seed, "pairs", step, f"start/{unit}")
+    order = draw.permutation(np.array(distinct(texts))).tolist()
     return list(zip(order[::2], order[1::2], strict=False))
 
 

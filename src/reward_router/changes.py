@@ -13,7 +13,7 @@ COMPARED = {
     "payoff_code": "the code of payoff.path",
     "versions": "the version of {}",
 }
-"""Parts of a manifest that a resumed run must share with its beginning, in the words of a message."""
+"""Parts of a manifest that a resumed run must share with its beginning, and their names."""
 
 Changes = dict[str, list[Any]]
 """What changed: path in the manifest -> [what it was, what it is]."""

@@ -4,6 +4,7 @@ The lines stand on the terminal and at the top of the report. They are made of t
 and need no torch.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,17 +57,15 @@ def win_rate(summary: Json) -> str:
         return ""
     row = found["all"]
     low, high = row["ci95"]
-    if low is None or high is None or low != low:
-        ends, word = "", "too few prompts to tell"
-    else:
+    ends = ""
+    word = "too few prompts to tell"
+    if low is not None and high is not None and not math.isnan(low):
         ends = f" [{low:.0%}, {high:.0%}]"
-        word = (
-            "better by its lights"
-            if low > 0.5
-            else "worse by its lights"
-            if high < 0.5
-            else "no difference shown"
-        )
+        word = "no difference shown"
+        if low > 0.5:
+            word = "better by its lights"
+        elif high < 0.5:
+            word = "worse by its lights"
     return (
         f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of "
         f"{row['n']} prompts: {word}"
@@ -234,17 +233,22 @@ def trusted(summary: Json) -> str:
     share, by_category = share_keys(summary)
     if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
         return ""
-    categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {
-        c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories
-    }
-    told = told or {"all": {name: row[share] for name, row in arms.items()}}
-    first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
-    return ", ".join(
-        f"{c}: {first[c]} {shares[first[c]]:.0%}"
-        for c, shares in told.items()
-        if any(shares.values())
-    )
+    categories: set[str] = set()
+    for row in arms.values():
+        categories |= row[by_category].keys()
+    shares_by_category = {}
+    for category in sorted(categories):
+        shares = {name: row[by_category].get(category) or 0.0 for name, row in arms.items()}
+        shares_by_category[category] = shares
+    if not shares_by_category:
+        shares_by_category["all"] = {name: row[share] for name, row in arms.items()}
+
+    most_trusted = []
+    for category, shares in shares_by_category.items():
+        if any(shares.values()):
+            first = max(shares, key=shares.__getitem__)
+            most_trusted.append(f"{category}: {first} {shares[first]:.0%}")
+    return ", ".join(most_trusted)
 
 
 def share_keys(summary: Json) -> tuple[str, str]:

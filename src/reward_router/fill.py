@@ -99,9 +99,12 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         update={"split": f"{data.split}#{100 - HELD_OUT}:100", "limit": None}
     )
     try:
-        kept, apart = len(load_examples(train)), len(load_examples(held_out))
+        kept = len(load_examples(train))
+        apart = len(load_examples(held_out))
     except InputError:
-        return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
+        # There are so few that one side is empty. A file that cannot be read comes here, too; it
+        # is refused where it is loaded.
+        return
     if apart < LEAST:
         say(
             f"held out nothing: {HELD_OUT} % of so few prompts would say "

@@ -22,9 +22,19 @@ from reward_router.rewards.loading import MINILM
 from reward_router.rewards.spec import ArmSpec
 
 PACKAGES = (
-    "reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
-    "sentence-transformers", "math-verify",
-)  # fmt: skip
+    "reward-router",
+    "numpy",
+    "scipy",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "sentence-transformers",
+    "math-verify",
+)
+"""Packages whose versions can change what a run comes out at."""
 Json = dict[str, Any]
 
 

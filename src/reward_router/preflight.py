@@ -182,7 +182,8 @@ def adapted_width(config: Config) -> int:
 
     0 where the model is not at hand.
     """
-    policy, targets = config.policy, config.train.lora_targets
+    policy = config.policy
+    targets = config.train.lora_targets
     if not at_hand(policy.model):
         return 0
     bones = skeleton(policy.model, "causal", trust_remote_code=policy.trust_remote_code)

@@ -140,9 +140,10 @@ def render(runs: dict[str, Evidence]) -> str:
 
 def _table(runs: dict[str, Evidence]) -> str:
     rows = {name: _row(e) for name, e in runs.items()}
-    moves = [
-        abs(v) for r in rows.values() if r["gold"] for v in (r["gold"]["diff"], *_ends(r["gold"]))
-    ]
+    moves: list[float] = []
+    for row in rows.values():
+        if row["gold"]:
+            moves += [abs(value) for value in (row["gold"]["diff"], *_ends(row["gold"]))]
     reach = 1.05 * max([*moves, 0.05])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     header = ["run", marks.head(scale, "change of gold, pp"), "change", "95 %", "before", "after"]
@@ -193,11 +194,16 @@ def _curves(runs: dict[str, Evidence]) -> str:
 
 
 def _shares(runs: dict[str, Evidence]) -> str:
-    arms = list(dict.fromkeys(arm for e in runs.values() for arm in e.arms))
-    values = [
-        [judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()]
-        for arm in arms
-    ]
+    every_name: list[str] = []
+    for run in runs.values():
+        every_name += run.arms
+    arms = list(dict.fromkeys(every_name))
+    values = []
+    for arm in arms:
+        row = [
+            judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()
+        ]
+        values.append(row)
     what = (
         "Per cent of each run's decisions that an arm judged; an empty cell: "
         "the run does not have it."
@@ -209,14 +215,18 @@ def _shares(runs: dict[str, Evidence]) -> str:
 
 def _differences(runs: dict[str, Evidence]) -> str:
     """Keys of the configurations that are not alike, one column a run."""
-    flat = {name: _flat(e.config) for name, e in runs.items()}
-    keys = list(dict.fromkeys(key for found in flat.values() for key in found))
-    differing = [key for key in keys if len({str(found.get(key)) for found in flat.values()}) > 1]
-    if not differing:
+    configurations = [_flat(run.config) for run in runs.values()]
+    keys: dict[str, None] = {}
+    for options in configurations:
+        keys |= dict.fromkeys(options)
+    rows = []
+    for key in keys:
+        values = {str(options.get(key)) for options in configurations}
+        if len(values) > 1:
+            shown = [cut(str(options.get(key, "-")), 40) for options in configurations]
+            rows.append([key, *shown])
+    if not rows:
         return page.note("Nothing: the configurations are equal.")
-    rows = [
-        [key, *(cut(str(found.get(key, "-")), 40) for found in flat.values())] for key in differing
-    ]
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 

@@ -41,13 +41,21 @@ from reward_router.preflight import (
 from reward_router.progress import duration, say
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
-TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
+TEMPLATE_TOKENS = 15
+"""What a chat template adds to a prompt."""
+CHARACTERS_PER_TOKEN = 4
 LONG = 3600.0
 """Seconds above which ``--dry-run`` says what would shorten a run."""
 CUTS = {
-    "sample": "policy.max_new_tokens, policy.n_responses, train.batch_prompts or train.batches_per_iteration",
+    "sample": (
+        "policy.max_new_tokens, policy.n_responses, train.batch_prompts or "
+        "train.batches_per_iteration"
+    ),
     "score": "policy.n_responses, train.batch_prompts, or smaller reward models (arms)",
-    "train": "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or train.batches_per_iteration",
+    "train": (
+        "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or "
+        "train.batches_per_iteration"
+    ),
     "evaluate": "eval.limit, eval.samples, eval.look or policy.max_new_tokens",
 }
 """Phase -> the keys that cut it."""
@@ -57,19 +65,19 @@ def estimate(config: Config) -> dict[str, Any]:
     """Steps, responses, calls, tokens, FLOPs, seconds and peak bytes of a whole run."""
     examples = load_examples(config.data)
     prompts = len(examples)
-    prompt_tokens = (
-        TEMPLATE_TOKENS
-        + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
-    )
-    train, policy = config.train, config.policy
-    steps = train.iterations * (
-        train.batches_per_iteration or math.ceil(prompts / train.batch_prompts)
-    )
+    characters = sum(len(text_of(example.prompt)) for example in examples)
+    prompt_tokens = TEMPLATE_TOKENS + characters / prompts / CHARACTERS_PER_TOKEN
+    train = config.train
+    policy = config.policy
+    steps = steps_of(config, prompts)
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
-    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
     committee = config.judge.mode == "committee"
-    asked = min(config.judge.max_calls, len(arms)) if committee else asked
+    asked = 1  # arms that score a response
+    if committee:
+        asked = min(config.judge.max_calls, len(arms))
+    elif config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms:
+        asked = len(arms)
     length = prompt_tokens + policy.max_new_tokens
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
@@ -77,21 +85,14 @@ def estimate(config: Config) -> dict[str, Any]:
     size, width = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
+    # A forward pass takes two operations a weight and token. A prompt is read once for all of its
+    # responses; a step reads both responses of a pair, and backward costs two forward passes.
+    response_tokens = policy.max_new_tokens + prompt_tokens / policy.n_responses
+    passes = 1 + 2 * train.steps_per_batch + (train.mini_batch is not None)
     flops = {
-        "sample": 2.0
-        * size
-        * responses
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0
-        * judge
-        * (scored * asked + chosen)
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "train": 2.0
-        * size
-        * 2
-        * pairs
-        * length
-        * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
+        "sample": 2.0 * size * responses * response_tokens,
+        "score": 2.0 * judge * (scored * asked + chosen) * response_tokens,
+        "train": 2.0 * size * 2 * pairs * length * passes,
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
     speed, device = throughput(config)
@@ -139,7 +140,8 @@ def best_of_responses(config: Config) -> int:
 
     They are scored before training and after.
     """
-    settings, data = config.eval, dev_set(config)
+    settings = config.eval
+    data = dev_set(config)
     routed = config.router.mode == "route" and config.judge.mode == "single"
     if not settings.best_of or settings.samples < 2 or data is None or not routed:
         return 0
@@ -190,7 +192,8 @@ def throughput(config: Config) -> tuple[float, str]:
         start = time.perf_counter()
         spent = time.process_time()
         a @ a.T @ a
-        # where others share the processor, the time of its own that the product took is nearer to an idle machine's
+        # Where others share the processor, the time of its own that the product took is nearer to
+        # an idle machine's.
         idle = (time.process_time() - spent) / threads
         best = min(best, time.perf_counter() - start, idle if idle > 0 else math.inf)
     return 4 * 512 * 512 * 1024 / best, "this CPU"
@@ -206,10 +209,10 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     """
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
-    specs, pool = arm_specs(config), build_pool(config, examples)
-    absent = sorted(
-        {m for m in (config.policy.model, *(s.model for s in specs)) if m and not at_hand(m)}
-    )
+    specs = arm_specs(config)
+    pool = build_pool(config, examples)
+    models = {config.policy.model, *[spec.model for spec in specs]}
+    absent = sorted(model for model in models if model and not at_hand(model))
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
     here = [s for s in specs if s.model not in absent]

@@ -61,8 +61,10 @@ def answer_kind(answers: Sequence[str]) -> str:
 
     It is number, yes_no, letter or math where nearly all answers can be read so, else exact.
 
-    >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"]), answer_kind(["B", "A"]), answer_kind(["Paris"])
-    ('number', 'yes_no', 'letter', 'exact')
+    >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"])
+    ('number', 'yes_no')
+    >>> answer_kind(["B", "A"]), answer_kind(["Paris"])
+    ('letter', 'exact')
     """
     if all(re.fullmatch(r"\(?[A-Ja-j]\)?\.?", a.strip()) for a in answers):
         return "letter"
@@ -91,12 +93,15 @@ def arm(text: str) -> dict[str, Any]:
 
     Forms are ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` and ``[NAME=]metric:NAME``.
 
-    >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
-    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'})
+    >>> arm("brief=metric:length")
+    {'name': 'brief', 'kind': 'metric', 'metric': 'length'}
+    >>> arm("rules=my.py:Judge")
+    {'name': 'rules', 'kind': 'python', 'path': 'my.py:Judge'}
     """
-    name, given, what = text.partition("=")
-    if not given:
-        name, what = re.sub(r"\.py:.*$", "", Path(text).name).removeprefix("metric:"), text
+    name, has_name, what = text.partition("=")
+    if not has_name:
+        what = text
+        name = re.sub(r"\.py:.*$", "", Path(text).name).removeprefix("metric:")
     if what.startswith("metric:"):
         return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
     if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
@@ -154,9 +159,17 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
     comments = {
         "data": _data_comment(tree, found),
-        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs more, and more time: max_new_tokens: 256.",
-        "arms": "The reward models; each response is scored by the one that the router picks. kind: docs/rewards.md. `cost` is a price a call.",
-        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair.",
+        "policy": (
+            "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs "
+            "more, and more time: max_new_tokens: 256."
+        ),
+        "arms": (
+            "The reward models; each response is scored by the one that the router picks. kind: "
+            "docs/rewards.md. `cost` is a price a call."
+        ),
+        "router": (
+            "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair."
+        ),
     }
     lines = [
         "# Made by `reward-router init`. What it will take: reward-router "
@@ -181,13 +194,15 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
             "#   - {name: rules, kind: python, path: my_arm.py:Judge}",
         ]
     payoff = (
-        "# payoff: probe, because the data has answers: does the arm put right answers above wrong "
-        "ones? (docs/training.md)"
-        if gold
-        else "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy. An `answer` column and "
-        "data.answer_kind\n# make it probe; {name: python, path: "
-        "my_payoff.py:score} is a function of yours."
+        "# payoff: neg_loss, because the data has no answers: it rewards arms that agree with the "
+        "policy. An `answer` column and data.answer_kind\n"
+        "# make it probe; {name: python, path: my_payoff.py:score} is a function of yours."
     )
+    if gold:
+        payoff = (
+            "# payoff: probe, because the data has answers: does the arm put right answers above "
+            "wrong ones? (docs/training.md)"
+        )
     lines += ["", payoff]
     if gold and tree["data"]["source"] != EMBEDDED:
         lines.append(

@@ -115,6 +115,7 @@ def interval(values: Float, seed: int = 0) -> tuple[float, float]:
     """
     if len(values) < 2:
         return float("nan"), float("nan")
+    # Keyed, so that the same values always have the same interval.
     draws = rng(seed, "bootstrap", 0).integers(0, len(values), (DRAWS, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)

@@ -56,8 +56,10 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     }
     data = DataConfig.model_validate(whole["data"])
     gold = data.source == EMBEDDED or data.answer_kind is not None
+    # Only what the file leaves out is filled in: whoever writes a key is right.
     if "name" not in whole["payoff"]:
         _payoff(whole, gold, say)
+    # Without gold, and without an arm that measures in its place, held-out prompts tell nothing.
     measured = gold or whole["eval"].get("arm") is not None
     if "data" not in whole["eval"] and data.source != EMBEDDED and measured:
         _hold_out(whole, data, say)
@@ -92,6 +94,7 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
 
     A prompt is then on one side only, whatever else the file holds.
     """
+    # A data set of the Hub has splits of its own, and a slice is already a part of a file.
     if not Path(data.source).is_file() or any(mark in data.split for mark in "#[+"):
         return
     train = data.model_copy(update={"split": f"{data.split}#0:{100 - HELD_OUT}"})
@@ -168,6 +171,7 @@ def gpu_sizes(memory_gib: float, weights: float) -> dict[str, Any]:
     >>> gpu_sizes(80, 135e6)["train.micro_batch"], gpu_sizes(24, 7e9)["train.micro_batch"]
     (16, 4)
     """
+    # The policy takes 2 bytes a weight in bfloat16; a tenth of the card is left alone.
     billions = (weights or 1.5e9) / 1e9
     left = max(memory_gib * 0.9 - 2 * billions, 0.0)
     each = 1.5 * (billions / 7) ** 0.5

@@ -44,6 +44,7 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
     ``examples`` are its training prompts.
     """
     identities = {spec.name: arm_identity(spec) for spec in arm_specs(config)}
+    # Held-out prompts count as well: with others, gold before and after would not compare.
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}
     data = {"train": data_digest(examples)}

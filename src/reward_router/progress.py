@@ -86,6 +86,7 @@ def visible(name: str) -> str:
     >>> visible("judge\\nv2"), visible("\\x1b[31mred")
     ('judge\\\\nv2', '\\\\x1b[31mred')
     """
+    # The usual case, and it costs nothing.
     if name.isprintable():
         return name
     return "".join(repr(c)[1:-1] if _unseen(c) else c for c in name)
@@ -280,6 +281,7 @@ class Show:
         self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
         self.last = now
         self.left[kind] -= 1
+        # A terminal has a display below; elsewhere each line says how long is left.
         self.progress.update(self.task, advance=1)
         if self.console.is_terminal:
             cut = literal(visible(line))

@@ -214,6 +214,7 @@ class RunDir:
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
             _sync(final.parent)
+        # Only now: until the new one is whole, the older ones may be needed.
         for old in self.checkpoints()[:-KEEP]:
             shutil.rmtree(old)
 
@@ -234,6 +235,7 @@ class RunDir:
             state = read_state(folder)
             if state is None:
                 continue
+            # A file can be torn although it was renamed whole, on a disk that lies about flushing.
             sums = {folder / name: digest for name, digest in state["sums"].items()}
             if state["seq"] <= last_seq and all(
                 p.is_file() and _digest(p) == digest for p, digest in sums.items()
@@ -306,6 +308,7 @@ def read_state(checkpoint: Path) -> dict[str, Any] | None:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    # Written by an interrupted process, it may be valid JSON and still not be a state.
     whole = isinstance(state, dict) and {"step", "seq", "sums"} <= state.keys()
     return state if whole else None
 

@@ -177,6 +177,7 @@ class Session:
         """Write down the calls and the failures of all processes; returns the calls."""
         calls = self.gather(batch.verdicts.calls)
         self.dispatcher.record_calls(calls)
+        # The scale is only kept up to date where somebody has asked for judgements.
         if self._scale is not None:
             self._scale.learn((str(call.arm), call.status, call.score) for call in calls)
         # Asked between calls and failures: an answer recorded just now has ended its arm's rest,

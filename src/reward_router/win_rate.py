@@ -39,6 +39,7 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     pool = RewardPool(
         {spec.name: spec}, device=device, dtype=config.pool.dtype, timeout=config.pool.timeout
     )
+    # Both responses in one request: an arm is asked for scores that it can compare.
     texts = [[before["response"], after["response"]] for before, after in pairs]
     result = pool.score(spec.name, [before["prompt"] for before, _ in pairs], texts)
     if not result.ok:

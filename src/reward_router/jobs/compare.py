@@ -62,6 +62,7 @@ def names(folders: Sequence[Path]) -> list[str]:
 
 def warnings(runs: dict[str, Evidence]) -> list[str]:
     """What keeps the runs from being compared."""
+    # Runs from before there were manifests say nothing here, and are taken to be alike.
     made_of = [e.summary.get("manifest") or {} for e in runs.values()]
     held_out = {str((m.get("data") or {}).get("held_out")) for m in made_of}
     policies = {str(m.get("policy")) for m in made_of}

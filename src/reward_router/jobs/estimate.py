@@ -96,6 +96,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
     speed, device = throughput(config)
+    # The largest that can be in memory together.
     held = sorted(heavy, reverse=True)[: config.pool.resident]
     memory = {
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
@@ -183,8 +184,10 @@ def throughput(config: Config) -> tuple[float, str]:
 
     if config.policy.device != "cpu" and torch.cuda.is_available():
         return 4e14, torch.cuda.get_device_name()
+    # vLLM runs on a GPU: the estimate is then for one that is not here.
     if config.policy.engine == "vllm":
         return 4e14, "one GPU of 400 TFLOP/s (none found here)"
+    # The fastest of twenty: others may use the processor meanwhile.
     a = torch.randn(512, 1024)
     best = math.inf
     threads = torch.get_num_threads()

@@ -160,6 +160,7 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
             f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed"
         )
     margins = {ridge: _out_of_fold(rows, mine_P, ridge) for ridge in RIDGES}
+    # By accuracy on prompts that the head had not seen, and the smaller of equal ones.
     ridge = max(RIDGES, key=lambda r: _by_prompt(margins[r], rows, mine_P)[0])
     weight_F = fit_weights(rows.gap_PF[mine_P], rows.prompt_P[mine_P], ridge)
     accuracy = {}
@@ -226,6 +227,7 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
     scale_F = np.sqrt((gap_PF**2).mean(axis=0)) + 1e-6
     z_PF = gap_PF / scale_F
     _, place_P = np.unique(prompt_P, return_inverse=True)
+    # c_p of the objective: a prompt with many pairs counts no more than one with few.
     share_P = 1.0 / np.bincount(place_P)[place_P]
     share_P /= share_P.sum()
 
@@ -238,6 +240,7 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
         return loss, gradient_F
 
     start_F = np.zeros(gap_PF.shape[1])
+    # The weights are found on the scaled features and given back on the original ones.
     solved = minimize(objective, start_F, jac=True, method="L-BFGS-B", options={"maxiter": 500})
     return np.asarray(solved.x / scale_F)
 

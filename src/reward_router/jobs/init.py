@@ -69,6 +69,7 @@ def answer_kind(answers: Sequence[str]) -> str:
     if all(re.fullmatch(r"\(?[A-Ja-j]\)?\.?", a.strip()) for a in answers):
         return "letter"
     for kind in KINDS:
+        # Every number is also mathematics: math needs a sign of LaTeX.
         if kind == "math" and not any("\\" in a for a in answers):
             continue
         if sum(_reads(kind, a) for a in answers) >= 0.98 * len(answers):
@@ -81,6 +82,7 @@ def _reads(kind: str, answer: str) -> bool:
 
     Prose that happens to hold a number is no answer.
     """
+    # A final answer is short, or marked as one.
     short = len(answer.split()) <= 6 or "####" in answer or "\\boxed" in answer
     try:
         return short and bool(grade(kind, answer, answer))

@@ -109,12 +109,14 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
 
     config = configuration.load(None, "study", settings)
     folder = out / folder_name(name) / f"seed-{config.seed}"
+    # Finished in an earlier call of the same command.
     if (folder / "summary.json").is_file():
         return
     heading(console, f"{name}, seed {config.seed}")
     resume = (folder / "config.yaml").is_file()
     summary = train(config, folder, resume=resume, console=console, before=_before(out))
     write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
+    # The first run that measures the base model saves it for all others.
     if summary["gold_rows"].keys() - (_before(out) or {}).keys():
         first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
         write_atomically(

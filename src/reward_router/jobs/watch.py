@@ -48,6 +48,7 @@ def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False
             f"{folder}: no run here (no config.yaml); give the directory a run "
             "is written to with --out"
         )
+    # Where there is no terminal a picture that changes would only fill a file.
     if once or not console.is_terminal:
         console.print(picture(run, console.width))
         return
@@ -141,6 +142,7 @@ def spark(values: list[float], room: int) -> str:
     """
     if len(values) > room:
         edges = [round(i * len(values) / room) for i in range(room + 1)]
+        # More values than room: each bar is the mean of its stretch.
         stretches = [values[a:b] for a, b in itertools.pairwise(edges)]
         values = [sum(part) / len(part) for part in stretches]
     low = min(values)

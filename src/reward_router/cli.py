@@ -250,10 +250,10 @@ def study(
     """
     from reward_router.jobs.study import study as run_study
 
-    mine, _, of = part.partition("/")
-    if not (mine.isdigit() and of.isdigit() and int(mine) < int(of)):
+    number, _, parts = part.partition("/")
+    if not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
         raise InputError(f"--part {part!r}: write it as I/N with I below N, e.g. 0/2")
-    run_study(set_ or [], out, seeds, only, (int(mine), int(of)), console)
+    run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
 
 
 @app.command("gold-pairs")

@@ -115,10 +115,10 @@ class ArmConfig(BaseModel):
 
     @field_validator("kind")
     @classmethod
-    def _kind_exists(cls, given: str) -> str:
+    def _kind_exists(cls, kind: str) -> str:
         # The table raises InputError, with the nearest kind, for one that it does not have.
-        ARMS[given]
-        return given
+        ARMS[kind]
+        return kind
 
     @model_validator(mode="after")
     def _no_secrets(self) -> "ArmConfig":
@@ -232,18 +232,18 @@ class RouterConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_fit_the_router(cls, given: Any) -> Any:
-        name = given.get("name", "linucb") if isinstance(given, Mapping) else None
+    def _options_fit_the_router(cls, section: Any) -> Any:
+        name = section.get("name", "linucb") if isinstance(section, Mapping) else None
         if not isinstance(name, str):
-            return given
+            return section
         # An error of the table is told as one of the key `name`.
         try:
             kind = ROUTERS[name]
         except InputError as error:
             raise OptionError("name", str(error)) from None
-        common = {key: value for key, value in given.items() if key in cls.model_fields}
+        common = {key: value for key, value in section.items() if key in cls.model_fields}
         options = {
-            key: value for key, value in given.items() if key not in common and value is not None
+            key: value for key, value in section.items() if key not in common and value is not None
         }
         if options.get("prior") == "none":
             del options["prior"]
@@ -336,16 +336,16 @@ class PayoffConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _an_import_path_is_the_users_function(cls, given: Any) -> Any:
-        name = given.get("name") if isinstance(given, Mapping) else None
+    def _an_import_path_is_the_users_function(cls, section: Any) -> Any:
+        name = section.get("name") if isinstance(section, Mapping) else None
         if isinstance(name, str) and is_import_path(name):
-            return {"path": name, **given, "name": "python"}
-        return given
+            return {"path": name, **section, "name": "python"}
+        return section
 
     @field_validator("name")
     @classmethod
-    def _payoff_exists(cls, given: str) -> str:
-        return PAYOFFS[given].name
+    def _payoff_exists(cls, name: str) -> str:
+        return PAYOFFS[name].name
 
     @model_validator(mode="after")
     def _consistent(self) -> "PayoffConfig":

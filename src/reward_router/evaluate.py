@@ -79,18 +79,18 @@ def measure(
         seen: is given each prompt of this process with its responses.
     """
     # Prompts of similar length go together, so that little padding is computed.
-    mine = ranks.shard(list(examples))
-    mine.sort(key=lambda example: len(str(example.prompt)))
+    own_examples = ranks.shard(list(examples))
+    own_examples.sort(key=lambda example: len(str(example.prompt)))
     rows: list[tuple[str, str, float, float]] = []
     together = max(1, how.batch // max(how.samples, 1))
-    for start in range(0, len(mine), together):
-        part = mine[start : start + together]
+    for start in range(0, len(own_examples), together):
+        part = own_examples[start : start + together]
         for example, group in zip(part, _responses(policy, part, how), strict=True):
             right = float(example.gold(group).mean())
             ended = float(finished(group).mean())
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
-        tick(min(start + together, len(mine)), len(mine))
+        tick(min(start + together, len(own_examples)), len(own_examples))
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
     return Gold(ids, categories, right_B, finished_B)

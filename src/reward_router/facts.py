@@ -52,10 +52,10 @@ def gold(summary: Json) -> str:
 
 def win_rate(summary: Json) -> str:
     """How often the arm that took no part in training likes the response after it better."""
-    found = summary.get("win_rate")
-    if not found:
+    wins = summary.get("win_rate")
+    if not wins:
         return ""
-    row = found["all"]
+    row = wins["all"]
     low, high = row["ci95"]
     ends = ""
     word = "too few prompts to tell"
@@ -67,7 +67,7 @@ def win_rate(summary: Json) -> str:
         elif high < 0.5:
             word = "worse by its lights"
     return (
-        f"{found['arm']} likes the response after training better in {row['rate']:.0%}{ends} of "
+        f"{wins['arm']} likes the response after training better in {row['rate']:.0%}{ends} of "
         f"{row['n']} prompts: {word}"
     )
 
@@ -78,9 +78,9 @@ def tone(summary: Json) -> str:
     Empty where gold was not measured, or not yet: a run may still go on.
     """
     table = headline_gold(summary)
-    found = (summary.get("win_rate") or {}).get("all")
-    if table is None and found:
-        low, high = found["ci95"]
+    wins = (summary.get("win_rate") or {}).get("all")
+    if table is None and wins:
+        low, high = wins["ci95"]
         if low is None or high is None:
             return "neither"
         return "better" if low > 0.5 else "worse" if high < 0.5 else "neither"
@@ -111,7 +111,7 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     better = tone(summary) == "better"
     before = row.get("finished_before")
     after = row.get("finished_after")
-    found = []
+    causes = []
     if (
         before is not None
         and after is not None
@@ -122,7 +122,7 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
         advice = (
             "" if better else " (a larger policy.max_new_tokens, or a shorter training, would tell)"
         )
-        found.append(
+        causes.append(
             f"{fewer} answers end by themselves within the token limit: {_whole(before)} before, "
             f"{_whole(after)} after{advice}"
         )
@@ -130,20 +130,20 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
         ratio = words[1] / words[0]
         if ratio >= LONGER or ratio <= 1 / LONGER:
             taste = "length" if ratio > 1 else "brevity"
-            found.append(
+            causes.append(
                 f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a "
                 f"judge may reward {taste}"
             )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
     if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
-        found.append(
+        causes.append(
             "the router was paid against the truth: its payoff has correlation "
             f"{r['r']:+.2f} with gold"
         )
     if (summary.get("counts") or {}).get("pairs") == 0:
-        found.append("no pair was trained on: the arms told no two responses apart")
-    return "; ".join(found)
+        causes.append("no pair was trained on: the arms told no two responses apart")
+    return "; ".join(causes)
 
 
 def _whole(share: float) -> str:
@@ -184,19 +184,19 @@ def span(ci95: list[float | None] | None) -> str:
 
 def kept(summary: Json) -> str:
     """Which adapter the run ends with."""
-    found = summary.get("kept")
-    if not found:
+    look = summary.get("kept")
+    if not look:
         return f"the adapter of the last step, {summary['steps']}"
-    if found["step"] == 0:
+    if look["step"] == 0:
         return (
-            f"the base model: no step of {found['last_step']} looked better on "
-            f"{found['prompts']} train prompts"
+            f"the base model: no step of {look['last_step']} looked better on "
+            f"{look['prompts']} train prompts"
         )
     looked = (
-        f"{found['gold']:.3f} on {found['prompts']} train prompts, "
-        f"{found['base']:.3f} of the base model"
+        f"{look['gold']:.3f} on {look['prompts']} train prompts, "
+        f"{look['base']:.3f} of the base model"
     )
-    return f"the adapter of step {found['step']} of {found['last_step']} ({looked})"
+    return f"the adapter of step {look['step']} of {look['last_step']} ({looked})"
 
 
 def same_calls(summary: Json) -> str:
@@ -210,12 +210,12 @@ def same_calls(summary: Json) -> str:
     variants = study["variants"]
     single = [name for name in variants if name.startswith("only ")]
     best = max(single, key=lambda name: float(variants[name]["change"]), default=None)
-    told = [
+    set_ups = [
         ("this set-up", "default"),
         ("arms drawn at random", "uniform"),
         (f"the best single arm ({(best or '').removeprefix('only ')})", best),
     ]
-    parts = [f"{words} {_change(variants[name])}" for words, name in told if name in variants]
+    parts = [f"{words} {_change(variants[name])}" for words, name in set_ups if name in variants]
     return (
         f"{', '.join(parts)} (in the shipped study: {study['seeds']} seeds, {study['machine']})"
         if parts
@@ -264,11 +264,11 @@ def share_keys(summary: Json) -> tuple[str, str]:
 
 def best_of(summary: Json) -> str:
     """Who is right about the policy's own samples, before training and after."""
-    found = summary.get(BEST_OF) or {}
+    choices = summary.get(BEST_OF) or {}
     parts = [
         f"{when} training {row['gold']:.3f} by one arm a prompt, {row['random']:.3f} at random "
         f"({row['diff']:+.3f}{span(row['ci95'])}), {row['oracle']:.3f} at most"
-        for when, row in found.items()
+        for when, row in choices.items()
     ]
     return "; ".join(parts)
 

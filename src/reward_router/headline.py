@@ -47,13 +47,13 @@ def finished_line(table: Mapping[str, Any]) -> str:
     )
 
 
-def best_of_line(found: Mapping[str, Any], when: str) -> str:
+def best_of_line(figures: Mapping[str, Any], when: str) -> str:
     """Gold of what the frozen router chose among the samples, in a line.
 
     Beside it stand a random choice and the best one. ``when`` is ``before`` or ``after``.
     """
-    ends = f"at random {found['random']:.3f}, at most {found['oracle']:.3f}"
-    return f"best of {found['samples']} {when} training: gold {found['gold']:.3f}, {ends}"
+    ends = f"at random {figures['random']:.3f}, at most {figures['oracle']:.3f}"
+    return f"best of {figures['samples']} {when} training: gold {figures['gold']:.3f}, {ends}"
 
 
 def kept_line(kept: Mapping[str, Any]) -> str:

@@ -65,9 +65,13 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
         "policy": weights_identity(config.policy.model),
         "context": context_digest(config),
         "arms": {
-            name: found["weights"] for name, found in identities.items() if "weights" in found
+            name: identity["weights"]
+            for name, identity in identities.items()
+            if "weights" in identity
         },
-        "code": {name: found["code"] for name, found in identities.items() if "code" in found},
+        "code": {
+            name: identity["code"] for name, identity in identities.items() if "code" in identity
+        },
         "payoff_code": payoff_digest(config),
     }
 

@@ -104,16 +104,16 @@ class RunDir:
         if not self.manifest.is_file():
             return None
         try:
-            found = json.loads(self.manifest.read_text(encoding="utf-8"))
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
                 f"{self.manifest}: not JSON ({error}); the manifest of a run is expected"
             ) from None
-        if not isinstance(found, dict):
+        if not isinstance(manifest, dict):
             raise InputError(
-                f"{self.manifest}: a JSON object is expected, found {type(found).__name__}"
+                f"{self.manifest}: a JSON object is expected, found {type(manifest).__name__}"
             )
-        return found
+        return manifest
 
     def abandon(self) -> None:
         """Take back what :meth:`begin` made, because the run never started.

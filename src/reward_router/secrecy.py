@@ -103,7 +103,7 @@ def _in_url(value: str) -> bool:
         parts = urlsplit(value)
     except ValueError:
         return False
-    return "@" in parts.netloc or any(_holds(name, given) for name, given in parse_qsl(parts.query))
+    return "@" in parts.netloc or any(_holds(name, text) for name, text in parse_qsl(parts.query))
 
 
 def _holds(key: str, value: str) -> bool:

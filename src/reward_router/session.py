@@ -272,13 +272,13 @@ class Session:
 
     def outcomes(self, batch: Batch, trained: Trained | None = None) -> list[Outcome]:
         """What came of every decision of all processes."""
-        mine = []
+        outcomes = []
         for u in range(len(batch.units)):
             outcome = _outcome(batch, u)
             if trained is not None:
                 trained.write(u, outcome)
-            mine.append(outcome)
-        return merged(self.gather(mine))
+            outcomes.append(outcome)
+        return merged(self.gather(outcomes))
 
     def pay(self, outcomes: Sequence[Outcome], step: int) -> dict[str, float]:
         """The payoffs of these outcomes, given to their decisions."""

@@ -66,15 +66,15 @@ def warnings(runs: dict[str, Evidence]) -> list[str]:
     made_of = [e.summary.get("manifest") or {} for e in runs.values()]
     held_out = {str((m.get("data") or {}).get("held_out")) for m in made_of}
     policies = {str(m.get("policy")) for m in made_of}
-    found = []
+    notes = []
     for what, seen in (("held-out prompts", held_out), ("policies", policies)):
         if len(seen) > 1:
-            found.append(f"the runs have different {what}: their gold does not compare")
+            notes.append(f"the runs have different {what}: their gold does not compare")
     if any(e.running for e in runs.values()):
-        found.append(
+        notes.append(
             f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}"
         )
-    return found
+    return notes
 
 
 def _row(e: Evidence) -> Json:
@@ -99,16 +99,20 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
     for name, e in runs.items():
         row = _row(e)
         gold = row["gold"]
-        told = ["-"] * 4
+        figures = ["-"] * 4
         if gold:
-            told = [
+            figures = [
                 page.percent(gold["before"]),
                 page.percent(gold["after"]),
                 page.points(gold["diff"]),
             ]
-            told.append(page.interval(gold["ci95"]).replace(" to ", ".."))
+            figures.append(page.interval(gold["ci95"]).replace(" to ", ".."))
         table.row(
-            name, row["router"].split(",")[0], *told, f"{row['calls']:,}", minutes(row["seconds"])
+            name,
+            row["router"].split(",")[0],
+            *figures,
+            f"{row['calls']:,}",
+            minutes(row["seconds"]),
         )
     return table
 
@@ -153,11 +157,11 @@ def _table(runs: dict[str, Evidence]) -> str:
     classes = []
     for i, (name, r) in enumerate(rows.items()):
         gold = r["gold"]
-        told: list[str] = ["-"] * 5
+        figures: list[str] = ["-"] * 5
         if gold:
             mark = marks.value(scale, gold["diff"], _ends(gold) or None, ink=colour(i), what=name)
-            told = [mark, page.points(gold["diff"]), page.interval(gold["ci95"])]
-            told += [page.percent(gold["before"]), page.percent(gold["after"])]
+            figures = [mark, page.points(gold["diff"]), page.interval(gold["ci95"])]
+            figures += [page.percent(gold["before"]), page.percent(gold["after"])]
         price = "-" if r["price"] is None else f"{r['price']:,.4g}"
         more = [
             r["router"],
@@ -167,7 +171,7 @@ def _table(runs: dict[str, Evidence]) -> str:
             price,
             f"{r['seconds']:,.0f}",
         ]
-        cells.append([marks.named(cut(name, 36), colour(i)), *told, *more])
+        cells.append([marks.named(cut(name, 36), colour(i)), *figures, *more])
         classes.append({"better": "best", "worse": "worse"}.get(r["tone"], ""))
     return page.table(header, cells, 1, classes, sortable=True)
 
@@ -231,9 +235,9 @@ def _differences(runs: dict[str, Evidence]) -> str:
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 
-def _flat(tree: Json, at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(tree: Json, path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        name = f"{at}.{key}" if at else str(key)
-        found |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
-    return found
+        name = f"{path}.{key}" if path else str(key)
+        flat |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
+    return flat

@@ -73,11 +73,11 @@ def estimate(config: Config) -> dict[str, Any]:
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
     committee = config.judge.mode == "committee"
-    asked = 1  # arms that score a response
+    arms_per_response = 1  # arms that score a response
     if committee:
-        asked = min(config.judge.max_calls, len(arms))
+        arms_per_response = min(config.judge.max_calls, len(arms))
     elif config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms:
-        asked = len(arms)
+        arms_per_response = len(arms)
     length = prompt_tokens + policy.max_new_tokens
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
@@ -91,7 +91,7 @@ def estimate(config: Config) -> dict[str, Any]:
     passes = 1 + 2 * train.steps_per_batch + (train.mini_batch is not None)
     flops = {
         "sample": 2.0 * size * responses * response_tokens,
-        "score": 2.0 * judge * (scored * asked + chosen) * response_tokens,
+        "score": 2.0 * judge * (scored * arms_per_response + chosen) * response_tokens,
         "train": 2.0 * size * 2 * pairs * length * passes,
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
@@ -106,7 +106,7 @@ def estimate(config: Config) -> dict[str, Any]:
     return {
         "steps": steps,
         "responses": responses,
-        "calls": scored * asked,
+        "calls": scored * arms_per_response,
         "calls_at_most": committee,
         "calls_best_of": chosen,
         "calls_all_arms": scored * len(arms),
@@ -253,8 +253,8 @@ def free_memory() -> float:
     except OSError:
         return math.inf
     sizes = dict(line.split(":", 1) for line in lines if ":" in line)
-    known = sizes.get("MemAvailable")
-    return float(known.split()[0]) * 1024 if known else math.inf
+    available = sizes.get("MemAvailable")
+    return float(available.split()[0]) * 1024 if available else math.inf
 
 
 def show_estimate(config: Config, console: Console) -> None:

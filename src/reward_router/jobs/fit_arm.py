@@ -80,14 +80,14 @@ def fit_arm(
     ):
         raise InputError(f"--out {out} holds something else; give a folder of its own")
     rows = _rows(sources, encoder, seed)
-    known = sorted(set(rows.category_P.tolist()))
-    wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: known}
+    every_category = sorted(set(rows.category_P.tolist()))
+    wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: every_category}
     for name, categories in wanted.items():
         for category in categories:
-            if category not in known:
+            if category not in every_category:
                 raise InputError(
                     f"--head {name}: no pair has the category "
-                    f"{category!r}{nearest(category, known)}"
+                    f"{category!r}{nearest(category, every_category)}"
                 )
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
@@ -107,13 +107,13 @@ def fit_arm(
     return about
 
 
-def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
+def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     """``NAME=category,category`` texts, as the categories that each head learns from.
 
     InputError for a text that is written otherwise.
     """
     heads: dict[str, list[str]] = {}
-    for text in given:
+    for text in texts:
         name, _, listed = text.partition("=")
         categories = [category.strip() for category in listed.split(",") if category.strip()]
         if not name.strip() or not categories:

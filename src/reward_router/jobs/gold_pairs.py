@@ -58,7 +58,7 @@ def gold_pairs(
     )
     keep_cut = config.pairs.truncated == "keep"
     rows: list[dict[str, Any]] = []
-    told = cut = 0
+    prompts_with_pairs = cut = 0
     with bar(console, TextColumn(f"sampling {n} responses a prompt", markup=False)) as progress:
         task = progress.add_task("prompts", total=len(examples))
         for start in range(0, len(examples), CHUNK):
@@ -71,7 +71,7 @@ def gold_pairs(
                 usable = [responses[i] for i in range(n) if whole[i] or keep_cut]
                 pairs = pairs_of(example, usable, per_prompt, config.seed)
                 cut += len(responses) - len(usable)
-                told += bool(pairs)
+                prompts_with_pairs += bool(pairs)
                 rows += pairs
             progress.update(task, completed=start + len(part))
     left_out = (
@@ -85,11 +85,11 @@ def gold_pairs(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    alike = f"{len(examples) - told} prompts were all right or all wrong"
-    say(
-        console,
-        f"pairs    {len(rows)} of {told} prompts in {out}; {alike}{f'; {left_out}' if cut else ''}",
-    )
+    alike = f"{len(examples) - prompts_with_pairs} prompts were all right or all wrong"
+    summary = f"pairs    {len(rows)} of {prompts_with_pairs} prompts in {out}; {alike}"
+    if cut:
+        summary += f"; {left_out}"
+    say(console, summary)
     return len(rows)
 
 

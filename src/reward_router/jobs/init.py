@@ -130,14 +130,14 @@ def written(data: str, arms: Sequence[str], policy: str | None) -> str:
 
     InputError for data or arms that cannot serve.
     """
-    found = look(data)
-    tree = _tree(data, found, [arm(text) for text in arms], policy)
+    contents = look(data)
+    tree = _tree(data, contents, [arm(text) for text in arms], policy)
     configuration.validate(tree, "init")
-    return "\n".join(_lines(tree, found)) + "\n"
+    return "\n".join(_lines(tree, contents)) + "\n"
 
 
 def _tree(
-    data: str, found: Found, arms: list[dict[str, Any]], policy: str | None
+    data: str, contents: Found, arms: list[dict[str, Any]], policy: str | None
 ) -> dict[str, Any]:
     names = [a["name"] for a in arms]
     twice = sorted({n for n in names if names.count(n) > 1})
@@ -149,18 +149,18 @@ def _tree(
             "two or more, or none for the packaged ones"
         )
     section: dict[str, Any] = {"source": data}
-    if found.answer_kind:
-        section["answer_kind"] = found.answer_kind
+    if contents.answer_kind:
+        section["answer_kind"] = contents.answer_kind
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
     return (
         tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
     )
 
 
-def _lines(tree: dict[str, Any], found: Found) -> list[str]:
-    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
+def _lines(tree: dict[str, Any], contents: Found) -> list[str]:
+    gold = contents.answer_kind is not None or tree["data"]["source"] == EMBEDDED
     comments = {
-        "data": _data_comment(tree, found),
+        "data": _data_comment(tree, contents),
         "policy": (
             "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs "
             "more, and more time: max_new_tokens: 256."
@@ -219,16 +219,20 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     return lines
 
 
-def _data_comment(tree: dict[str, Any], found: Found) -> str:
+def _data_comment(tree: dict[str, Any], contents: Found) -> str:
     if tree["data"]["source"] == EMBEDDED:
         return (
             "The packaged prompts, with rules that verify the answers. Your own: a file with a "
             "column `prompt` (and `answer`)."
         )
-    kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
+    kinds = (
+        f"categories {', '.join(contents.categories[:6])}"
+        if contents.categories
+        else "no categories"
+    )
     answers = (
-        f"answers compared as {found.answer_kind}"
-        if found.answer_kind
+        f"answers compared as {contents.answer_kind}"
+        if contents.answer_kind
         else "no answers, so no gold"
     )
     return (
@@ -252,7 +256,7 @@ def write(out: Path, text: str, force: bool) -> Path:
 
 def preset_lines() -> list[tuple[str, str]]:
     """Every packaged configuration and the first sentence of the comment it begins with."""
-    found = []
+    lines = []
     for name in configuration.presets():
         comment = []
         for line in configuration.preset_text(name).splitlines():
@@ -261,5 +265,5 @@ def preset_lines() -> list[tuple[str, str]]:
             comment.append(line.lstrip("# "))
         text = " ".join(comment)
         end = re.search(r"[.;:] |\.$", re.sub(r"v\d\.\d", lambda m: "_" * len(m[0]), text))
-        found.append((name, text[: end.start()] if end else text))
-    return found
+        lines.append((name, text[: end.start()] if end else text))
+    return lines

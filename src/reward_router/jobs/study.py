@@ -254,8 +254,8 @@ def _named(name: str, interval: tuple[float, float, float]) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [v for v in values if v is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def _table(rows: Mapping[str, dict[str, Any]]) -> Table:

@@ -77,11 +77,11 @@ def _head(run: RunDir, records: list[Json]) -> list[str]:
         import json
 
         summary = finite(json.loads(run.summary.read_text(encoding="utf-8")))
-        told = gold(summary)
+        change = gold(summary)
         mark = {"better": "▲", "worse": "▼", "neither": "■"}.get(tone(summary), "")
         return [
             f"{run.path.name}: finished after {done} steps, {duration(spent)}",
-            f"{mark} gold {told}" if told else "",
+            f"{mark} gold {change}" if change else "",
         ]
     lines = [f"{run.path.name}: step {done}{known}, {duration(spent)} of work so far"]
     if records and records[-1].get("look"):

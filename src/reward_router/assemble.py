@@ -227,11 +227,13 @@ def build_dispatcher(
         if path.exists():
             shutil.copy(path, folder / "ledger.sqlite")
         path = folder / "ledger.sqlite"
+    # Routing is the same on every process, so each needs the ledger, and only one may write it.
     ranks.wait()  # nobody writes while the others copy
     ledger = Ledger(path, durability=config.durability, contexts=config.contexts)
     if arms.by is By.ROUTER:
         router = build_router(config.router, arms.names, arms.dim, config.seed, prior)
         return bound_dispatcher(config, router, arms.names, ledger)
+    # Ledgers of earlier versions name an arm for the ensemble or the committee: they go on so.
     if names_its_decider(ledger, arms.names, arms.by):
         names = [*arms.names, str(arms.by)]
         return bound_dispatcher(
@@ -304,6 +306,7 @@ def assemble(
     names = arm_names(config)
     check_names(config, examples, names)
     prior = online_prior(config.router, config.payoff.name)
+    # From the cheapest check to the dearest: nothing is loaded before all of them passed.
     if prior is not None:
         for warning in prior_warnings(config, prior, arm_specs(config)):
             say(f"warning: {warning}")
@@ -332,6 +335,7 @@ def assemble(
     asker = build_asker(config, pool, say)
     mode = build_mode(config, asker, names, ranks.gather)
     dim = contexts.of_unit(config.router.unit)
+    # The context is then one number, that of the iteration.
     if mode.by is By.ROUTER and by_iteration(config.router):
         dim = 1
     dispatcher = build_dispatcher(config, ranks, ledger, Arms(names, dim, mode.by), prior)
@@ -516,6 +520,7 @@ def fitting(
 
     A longer prompt is an InputError, unless ``data.long_prompts: skip`` leaves it out.
     """
+    # Refusing is the default: silently leaving prompts out would change what is trained on.
     if data.long_prompts == "refuse":
         for example in examples:
             policy.prompt_ids(example.prompt)

@@ -76,12 +76,12 @@ def best_of(
     batch = _judged(loop, answered, step)
     scores = [score_N for [score_N] in batch.verdicts.scores]
 
-    told: Chosen = {}
+    chosen_arms: Chosen = {}
     picks = []
     for (example, responses), decision, score_N in zip(
         answered, batch.decisions, scores, strict=True
     ):
-        told[example.id] = (decision.name, list(score_N))
+        chosen_arms[example.id] = (decision.name, list(score_N))
         gold_N = example.gold(responses)
         gold = gold_of_choice(score_N, gold_N)
         assert gold is not None  # held-out prompts are those that have gold
@@ -95,7 +95,7 @@ def best_of(
                 oracle=float(gold_N.max()),
             )
         )
-    chosen(told)
+    chosen(chosen_arms)
 
     # A shared call cost nothing: the same response was scored already.
     calls = sum(call.status != "shared" for call in batch.verdicts.calls)

@@ -13,7 +13,7 @@ COMPARED = {
     "payoff_code": "the code of payoff.path",
     "versions": "the version of {}",
 }
-"""Parts of a manifest that a resumed run must share with its beginning, in the words of a message."""
+"""Parts of a manifest that a resumed run must share with its beginning, and their names."""
 
 Changes = dict[str, list[Any]]
 """What changed: path in the manifest -> [what it was, what it is]."""
@@ -47,10 +47,10 @@ def told(changes: Changes) -> str:
 
 def _differing(path: str, old: Any, new: Any) -> Changes:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        found: Changes = {}
+        changes: Changes = {}
         for name in [*old, *(key for key in new if key not in old)]:
-            found |= _differing(f"{path}.{name}", old.get(name), new.get(name))
-        return found
+            changes |= _differing(f"{path}.{name}", old.get(name), new.get(name))
+        return changes
     return {} if old == new else {path: [old, new]}
 
 

@@ -92,8 +92,10 @@ def train(  # noqa: PLR0913 - the options of the command
     ] = False,
 ) -> None:
     """Train a policy on preferences from the reward model that the router picks."""
+    # What a command needs is imported inside it: `--help` then answers without loading torch.
     from reward_router import fill
 
+    # The configuration first, so that a wrong key is said before torch is loaded.
     settled = fill.load(config, preset, set_ or [], lambda what: say_fact(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
@@ -158,6 +160,7 @@ def init(
     """Write a commented configuration that runs: from flags, or from answers to three questions."""
     from reward_router.jobs import init as first
 
+    # Nobody is asked where a script has no terminal, or said something already.
     asks = sys.stdin.isatty() and data is None and not arm and policy is None
     if asks:
         data = typer.prompt("Prompts (file, Hub name, or embedded)", default="embedded")
@@ -261,10 +264,10 @@ def study(
     """
     from reward_router.jobs.study import study as run_study
 
-    mine, _, of = part.partition("/")
-    if not (mine.isdigit() and of.isdigit() and int(mine) < int(of)):
+    number, _, parts = part.partition("/")
+    if not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
         raise InputError(f"--part {part!r}: write it as I/N with I below N, e.g. 0/2")
-    run_study(set_ or [], out, seeds, only, (int(mine), int(of)), console)
+    run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
 
 
 @app.command("gold-pairs")
@@ -361,6 +364,7 @@ def report(
 
 def _show_report(path: Path, opened: bool) -> None:
     say(console, f"report   {path}", wrap=False)
+    # One window, however many processes were launched.
     if opened and MAIN:
         import webbrowser
 
@@ -632,6 +636,7 @@ def main() -> None:
     except RewardRouterError as error:
         _stop(str(error), error.exit_code)
     except _UsageError as error:
+        # No command at all is no error: click answers with its help.
         if type(error).__name__ == "NoArgsIsHelpError":
             say(console, str(error), lines=True)
             sys.exit(0)

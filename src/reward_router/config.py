@@ -115,9 +115,10 @@ class ArmConfig(BaseModel):
 
     @field_validator("kind")
     @classmethod
-    def _kind_exists(cls, given: str) -> str:
-        ARMS[given]
-        return given
+    def _kind_exists(cls, kind: str) -> str:
+        # The table raises InputError, with the nearest kind, for one that it does not have.
+        ARMS[kind]
+        return kind
 
     @model_validator(mode="after")
     def _no_secrets(self) -> "ArmConfig":
@@ -161,6 +162,7 @@ class BreakerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
+        # YAML 1.1 reads `off` and `on` as truth values; YAML 1.2 as words.
         if isinstance(given, bool):
             return {"enabled": given}
         return {"enabled": given == "on"} if given in ("on", "off") else given
@@ -230,17 +232,18 @@ class RouterConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_fit_the_router(cls, given: Any) -> Any:
-        name = given.get("name", "linucb") if isinstance(given, Mapping) else None
+    def _options_fit_the_router(cls, section: Any) -> Any:
+        name = section.get("name", "linucb") if isinstance(section, Mapping) else None
         if not isinstance(name, str):
-            return given
+            return section
+        # An error of the table is told as one of the key `name`.
         try:
             kind = ROUTERS[name]
         except InputError as error:
             raise OptionError("name", str(error)) from None
-        common = {key: value for key, value in given.items() if key in cls.model_fields}
+        common = {key: value for key, value in section.items() if key in cls.model_fields}
         options = {
-            key: value for key, value in given.items() if key not in common and value is not None
+            key: value for key, value in section.items() if key not in common and value is not None
         }
         if options.get("prior") == "none":
             del options["prior"]
@@ -336,18 +339,18 @@ class PayoffConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _an_import_path_is_the_users_function(cls, given: Any) -> Any:
-        name = given.get("name") if isinstance(given, Mapping) else None
+    def _an_import_path_is_the_users_function(cls, section: Any) -> Any:
+        name = section.get("name") if isinstance(section, Mapping) else None
         if isinstance(name, str) and is_import_path(name):
-            return {"path": name, **given, "name": "python"}
-        if isinstance(given, Mapping) and given.get("arm") is not None and name is None:
-            return {**given, "name": "judge"}
-        return given
+            return {"path": name, **section, "name": "python"}
+        if isinstance(section, Mapping) and section.get("arm") is not None and name is None:
+            return {**section, "name": "judge"}
+        return section
 
     @field_validator("name")
     @classmethod
-    def _payoff_exists(cls, given: str) -> str:
-        return PAYOFFS[given].name
+    def _payoff_exists(cls, name: str) -> str:
+        return PAYOFFS[name].name
 
     @model_validator(mode="after")
     def _consistent(self) -> "PayoffConfig":
@@ -710,6 +713,8 @@ class Config(Section):
     @property
     def tie(self) -> float:
         """Share of an arm's median score gap below which its verdict on a pair is a tie."""
+        # A verdict on one pair is worth little where the gap is far below what the arm usually
+        # shows.
         usual = 0.1 if self.router.unit == "pair" and self.judge.mode == "single" else 0.0
         return usual if self.pairs.tie is None else self.pairs.tie
 
@@ -721,6 +726,7 @@ class Config(Section):
             raise ValueError(
                 "pairs.tie needs router.unit: pair, where every verdict is about one pair"
             )
+        # From here on: payoffs that set what one arm says against what another would have said.
         if not self.payoff.kind.compares_pairs:
             return self
         if not routed:
@@ -742,6 +748,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> "Config":
         listed = [arm.name for arm in self.arms]
+        # Arms that are only looked at can neither judge nor be routed to.
         names = [arm.name for arm in self.arms if not arm.eval_only]
         twice = sorted({n for n in listed if listed.count(n) > 1})
         if twice:
@@ -760,6 +767,7 @@ class Config(Section):
                     f"{', '.join(names) or '(none are listed)'}"
                 )
             names = [name for name in names if name != arm]
+        # `fixed` names its one arm, and an ensemble of one arm is only a single arm.
         if len(names) == 1 and self.router.arm is None and self.router.mode == "route":
             raise ValueError(
                 f"one arm only ({names[0]!r}): there is nothing to route; list "
@@ -858,6 +866,7 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     path, eq, text = setting.partition("=")
     if not eq or not path.strip():
         raise InputError(f"--set {setting!r}: write it as section.key=value")
+    # `arms.NAME.key` names the item of a list; every other part is a key.
     *parents, last = path.strip().split(".")
     node: Any = tree
     for name in parents:
@@ -920,6 +929,7 @@ def read(
     tree = parse_yaml(text, where)
     if not isinstance(tree, dict):
         raise InputError(f"{where}: a mapping of sections is expected, found {type(tree).__name__}")
+    # In their order: a later setting wins over an earlier one, and over the file.
     for setting in settings:
         _apply(tree, setting)
     return tree, where
@@ -936,6 +946,7 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
         return schema.model_validate(dict(tree))
     except ValidationError as error:
         faults = [_in_words(schema, fault) for fault in error.errors()]
+        # Unions report the same fault once for each of their members.
         shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
         more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
         raise InputError(f"{where}: {shown}{more}") from None

@@ -155,6 +155,7 @@ class Contexts:
             return self.of_pairs.pairs(prompts, first, second)
         both_sides = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
         index: dict[tuple[str, str], int] = {}
+        # A prompt with a response is embedded as the conversation that the two make.
         conversations: list[Prompt] = []
         for prompt, response in both_sides:
             key = (text_of(prompt), response)

@@ -79,18 +79,18 @@ def measure(
         seen: is given each prompt of this process with its responses.
     """
     # Prompts of similar length go together, so that little padding is computed.
-    mine = ranks.shard(list(examples))
-    mine.sort(key=lambda example: len(str(example.prompt)))
+    own_examples = ranks.shard(list(examples))
+    own_examples.sort(key=lambda example: len(str(example.prompt)))
     rows: list[tuple[str, str, float, float]] = []
     together = max(1, how.batch // max(how.samples, 1))
-    for start in range(0, len(mine), together):
-        part = mine[start : start + together]
+    for start in range(0, len(own_examples), together):
+        part = own_examples[start : start + together]
         for example, group in zip(part, _responses(policy, part, how), strict=True):
             right = float(example.gold(group).mean())
             ended = float(finished(group).mean())
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
-        tick(min(start + together, len(mine)), len(mine))
+        tick(min(start + together, len(own_examples)), len(own_examples))
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
     return Gold(ids, categories, right_B, finished_B)
@@ -115,6 +115,7 @@ def interval(values: Float, seed: int = 0) -> tuple[float, float]:
     """
     if len(values) < 2:
         return float("nan"), float("nan")
+    # Keyed, so that the same values always have the same interval.
     draws = rng(seed, "bootstrap", 0).integers(0, len(values), (DRAWS, len(values)))
     low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)

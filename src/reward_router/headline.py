@@ -6,8 +6,10 @@ It is said in words, and needs no torch.
 from collections.abc import Mapping
 from typing import Any
 
-GOLD, GOLD_SAMPLED = "gold", "gold_sampled"
-"""Keys of a summary: gold of one greedy response a held-out prompt, and of several sampled ones."""
+GOLD = "gold"
+"""Key of a summary: gold of one greedy response to each held-out prompt."""
+GOLD_SAMPLED = "gold_sampled"
+"""Key of a summary: gold of several sampled responses to each held-out prompt."""
 MEASURED = (GOLD_SAMPLED, GOLD)
 """Kinds of gold whose responses a run keeps in samples.jsonl, the one that is shown first."""
 BEST_OF = "best_of"
@@ -19,10 +21,13 @@ def gold_tables(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
     Held out comes before test, and sampled before greedy.
     """
-    how = {"_sampled": f"under sampling, {summary.get('samples')} a prompt", "": "greedy"}
-    named = [("gold", "gold on held-out prompts"), ("gold_test", "gold on the test set")]
-    kinds = [(f"{key}{end}", f"{what}, {how[end]}") for key, what in named for end in how]
-    return [(title, summary[kind]) for kind, title in kinds if summary.get(kind) is not None]
+    sampled = f"under sampling, {summary.get('samples')} a prompt"
+    tables = []
+    for key, what in (("gold", "gold on held-out prompts"), ("gold_test", "gold on the test set")):
+        for kind, how in ((f"{key}_sampled", sampled), (key, "greedy")):
+            if summary.get(kind) is not None:
+                tables.append((f"{what}, {how}", summary[kind]))
+    return tables
 
 
 def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -52,13 +57,13 @@ def finished_line(table: Mapping[str, Any]) -> str:
     )
 
 
-def best_of_line(found: Mapping[str, Any], when: str) -> str:
+def best_of_line(figures: Mapping[str, Any], when: str) -> str:
     """Gold of what the frozen router chose among the samples, in a line.
 
     Beside it stand a random choice and the best one. ``when`` is ``before`` or ``after``.
     """
-    ends = f"at random {found['random']:.3f}, at most {found['oracle']:.3f}"
-    return f"best of {found['samples']} {when} training: gold {found['gold']:.3f}, {ends}"
+    ends = f"at random {figures['random']:.3f}, at most {figures['oracle']:.3f}"
+    return f"best of {figures['samples']} {when} training: gold {figures['gold']:.3f}, {ends}"
 
 
 def kept_line(kept: Mapping[str, Any]) -> str:

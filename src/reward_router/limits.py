@@ -42,6 +42,7 @@ def within(work: Callable[[], T], what: str, seconds: float | None = None) -> T:
         except BaseException as error:  # whatever it is, it is raised again where the caller waits
             raised.append(error)
 
+    # A daemon: a call that never returns does not keep the program from ending.
     thread = threading.Thread(target=body, name=what, daemon=True)
     thread.start()
     thread.join(limit)

@@ -77,6 +77,7 @@ class Loop:
         self.say("embedding")
         with phase("embed"):
             step.contexts = self.seen(self.units.fill(step), t)
+        # Decide before anybody scores: the router must not see what it chooses between.
         with phase("route"):
             session.route(step)
         with phase("score"):
@@ -90,6 +91,7 @@ class Loop:
         if self.parts.eval_only is not None:
             with phase("score"):
                 step.eval_only = self.parts.eval_only.look(step)
+        # Only now, so that the ledger holds the failures that a resumed run has to know.
         if step.stuck:
             raise RunError(self._nobody_judges(step))
         self.say(f"training on {len(step.pairs)} pairs")

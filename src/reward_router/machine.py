@@ -47,6 +47,7 @@ def _head(git: Path) -> str | None:
         if not head.startswith("ref:"):
             return head
         reference = head.removeprefix("ref:").strip()
+        # Branches of a worktree lie in the folder of the repository, not in its own.
         common = git / "commondir"
         folders = [git]
         if common.is_file():
@@ -54,6 +55,7 @@ def _head(git: Path) -> str | None:
         for folder in folders:
             if (folder / reference).is_file():
                 return (folder / reference).read_text(encoding="utf-8").strip()
+            # git packs references that rest into one file.
             packed = folder / "packed-refs"
             lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
             known = [line.split()[0] for line in lines if line.endswith(f" {reference}")]
@@ -74,6 +76,7 @@ def _processor() -> str:
 
 
 def _cores() -> int:
+    # A container or `taskset` may allow fewer cores than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -22,9 +22,19 @@ from reward_router.rewards.loading import MINILM
 from reward_router.rewards.spec import ArmSpec
 
 PACKAGES = (
-    "reward-router", "numpy", "scipy", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors",
-    "sentence-transformers", "math-verify",
-)  # fmt: skip
+    "reward-router",
+    "numpy",
+    "scipy",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "sentence-transformers",
+    "math-verify",
+)
+"""Packages whose versions can change what a run comes out at."""
 Json = dict[str, Any]
 
 
@@ -34,6 +44,7 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
     ``examples`` are its training prompts.
     """
     identities = {spec.name: arm_identity(spec) for spec in arm_specs(config)}
+    # Held-out prompts count as well: with others, gold before and after would not compare.
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}
     data = {"train": data_digest(examples)}
@@ -54,9 +65,13 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
         "policy": weights_identity(config.policy.model),
         "context": context_digest(config),
         "arms": {
-            name: found["weights"] for name, found in identities.items() if "weights" in found
+            name: identity["weights"]
+            for name, identity in identities.items()
+            if "weights" in identity
         },
-        "code": {name: found["code"] for name, found in identities.items() if "code" in found},
+        "code": {
+            name: identity["code"] for name, identity in identities.items() if "code" in identity
+        },
         "payoff_code": payoff_digest(config),
     }
 

@@ -47,6 +47,7 @@ def online_prior(config: RouterConfig, payoff: str) -> "Prior | None":
     right_or_wrong = PAYOFFS[payoff].needs_gold
     if right_or_wrong and prior.config.get("payoff", "correct") == "correct":
         return prior
+    # What a pair is worth stays; what payoffs are on average is left to be learned.
     return replace(prior, calibration=replace(prior.calibration, level=None))
 
 

@@ -675,9 +675,9 @@ class VLLMSampler:
         outputs = self.engine.generate(inputs, params, lora_request=adapter, use_tqdm=False)
         if len(outputs) != len(prompts):
             raise RunError(f"vLLM returned {len(outputs)} outputs for {len(prompts)} prompts")
-        return [[_response(made) for made in output.outputs] for output in outputs]
+        return [_responses(output.outputs) for output in outputs]
 
 
-def _response(made: Any) -> Response:
-    """One of vLLM's outputs; it is whole where the model stopped by itself."""
-    return Response(made.text, made.finish_reason == "stop")
+def _responses(completions: Sequence[Any]) -> list[Response]:
+    """vLLM's completions of one prompt; one is whole where the model stopped by itself."""
+    return [Response(made.text, made.finish_reason == "stop") for made in completions]

@@ -111,6 +111,7 @@ def check_models(specs: Sequence[ArmSpec]) -> None:
         try:
             head = HEADS[source.loader]
             check_model(source.model, trust_remote_code=source.trust_remote_code, head=head)
+            # A skeleton has the shapes of a model and no weights; foreign code is not run for it.
             if head != "body" and at_hand(source.model) and not source.trust_remote_code:
                 bones = skeleton(source.model, head, trust_remote_code=source.trust_remote_code)
                 build(spec, (bones, load_tokenizer(source.model)))
@@ -131,6 +132,7 @@ def answer_one_row(
     ``pool.unready: warn``, a run that goes on (``refuse`` false) and a server that is away only
     warn: that may pass.
     """
+    # Prompts at both ends and in the middle: files are often sorted by length or source.
     places = sorted({0, len(examples) // 2, len(examples) - 1}) if examples else []
     prompts: list[Prompt] = [examples[i].prompt for i in places[:ROWS]]
     by_name = {spec.name: spec for spec in specs}
@@ -151,6 +153,7 @@ def answer_one_row(
 def check_disk(out: Path, needed: float) -> None:
     """InputError where the disk of ``out`` has less than the ``needed`` bytes."""
     folder = out.absolute()
+    # The directory of a new run is not there yet: its disk is that of its nearest parent.
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -170,6 +173,7 @@ def disk_bytes(config: Config, steps: int, prompts: int) -> float:
     train = config.train
     adapter = 4.0 * train.lora_r * adapted_width(config)
     units = steps * min(train.batch_prompts, prompts)
+    # Bytes of one number in the ledger.
     wide = {"full": 8.0, "f32": 4.0, "none": 0.0}[config.contexts]
     contexts = wide * (config.context.dim if config.context.kind == "hashing" else 1024)
     return adapter * (CHECKPOINTS * ADAPTER_COPIES + 1) + units * (
@@ -182,10 +186,12 @@ def adapted_width(config: Config) -> int:
 
     0 where the model is not at hand.
     """
-    policy, targets = config.policy, config.train.lora_targets
+    policy = config.policy
+    targets = config.train.lora_targets
     if not at_hand(policy.model):
         return 0
     bones = skeleton(policy.model, "causal", trust_remote_code=policy.trust_remote_code)
+    # `all-linear` leaves the output layer out, as PEFT does.
     head = bones.get_output_embeddings()
     embeddings = bones.get_input_embeddings()
     total = 0

@@ -89,6 +89,7 @@ def visible(name: str) -> str:
     >>> visible("judge\\nv2"), visible("\\x1b[31mred")
     ('judge\\\\nv2', '\\\\x1b[31mred')
     """
+    # The usual case, and it costs nothing.
     if name.isprintable():
         return name
     return "".join(repr(c)[1:-1] if _unseen(c) else c for c in name)
@@ -231,8 +232,10 @@ class Show:
             clock: counts seconds by phase.
             costs: kind of work -> how much work one piece is, in any unit.
         """
-        self.console, self.clock = console, clock
-        self.left, self.costs = dict(plan), dict(costs or {})
+        self.console = console
+        self.clock = clock
+        self.left = dict(plan)
+        self.costs = dict(costs or {})
         self.spent: dict[str, list[float]] = {}
         self.started = self.last = time.perf_counter()
         self.progress = self._display()
@@ -254,7 +257,8 @@ class Show:
 
     def expect(self, plan: Mapping[str, int], costs: Mapping[str, float]) -> None:
         """What is to be done, once it is known; the time until now belongs to none of it."""
-        self.left, self.costs = dict(plan), dict(costs)
+        self.left = dict(plan)
+        self.costs = dict(costs)
         self.last = time.perf_counter()
         self.progress.update(self.task, total=sum(plan.values()))
 
@@ -295,12 +299,14 @@ class Show:
         self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
         self.last = now
         self.left[kind] -= 1
+        # A terminal has a display below; elsewhere each line says how long is left.
         self.progress.update(self.task, advance=1)
         if self.console.is_terminal:
             cut = literal(visible(line))
             self.console.print(cut, no_wrap=True, overflow="ellipsis", crop=True)
         else:
-            gone, left = duration(now - self.started), duration(self.remaining())
+            gone = duration(now - self.started)
+            left = duration(self.remaining())
             say(self.console, f"{line}  ", faint=f"{gone} gone, about {left} left", wrap=False)
 
     def remaining(self) -> float:
@@ -353,14 +359,18 @@ def time_left(
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0
     """
-    usual = {
-        kind: sum(times[1:] or times) / len(times[1:] or times)
-        for kind, times in spent.items()
-        if times
-    }
-    work = sum(costs.get(kind, 1.0) for kind in usual)
-    speed = sum(usual.values()) / work if work else 0.0
-    return sum(n * usual.get(kind, speed * costs.get(kind, 1.0)) for kind, n in todo.items())
+    usual = {}
+    for kind, seconds in spent.items():
+        if seconds:
+            later = seconds[1:] or seconds
+            usual[kind] = sum(later) / len(later)
+    work_seen = sum(costs.get(kind, 1.0) for kind in usual)
+    seconds_per_work = sum(usual.values()) / work_seen if work_seen else 0.0
+    total = 0.0
+    for kind, pieces in todo.items():
+        by_cost = seconds_per_work * costs.get(kind, 1.0)
+        total += pieces * usual.get(kind, by_cost)
+    return total
 
 
 def duration(seconds: float) -> str:

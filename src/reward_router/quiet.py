@@ -57,6 +57,7 @@ def hush(note: Callable[[str], None], verbose: bool = False) -> None:
     loud = wanted(verbose) or bool(sys.warnoptions)
     if not wanted(verbose):
         for name, value in QUIET.items():
+            # A variable that the user set stays.
             os.environ.setdefault(name, value)
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
@@ -77,6 +78,7 @@ def hush(note: Callable[[str], None], verbose: bool = False) -> None:
         elif of_the_user(filename):
             note(f"{filename}:{lineno}: {category.__name__}: {message}")
 
+    # A note about the data is for the user, whatever libraries are told.
     warnings.simplefilter("default", DataWarning)  # once, though a data set may be read twice
     warnings.showwarning = show
 

@@ -81,6 +81,7 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
             "--accept-changes says what --resume may go on with; give both, or neither"
         )
     run.check(config, resume)
+    # Made before anything is written: only the first process may touch the directory.
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
     console = console if console and ranks.main else plain_console(quiet=True)
     with clock.phase("load"):
@@ -92,6 +93,7 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
     else:
         made_of = manifest(config, examples) | origin()
         state = ranks.once(lambda: run.begin(config, made_of))
+    # A resumed run goes on counting the seconds where it stopped.
     if state is not None:
         clock = Clock(state["seconds"])
     parts = None
@@ -111,6 +113,7 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
                 going.at_checkpoint = at_checkpoint
             after = going.go(state)
         return going.finish(after)
+    # A run that never started leaves no directory behind; one that logged a step stays.
     except InputError:
         if not run.metrics.is_file():
             run.abandon()
@@ -321,6 +324,7 @@ class _Run:
             self.samples.write()
             self._look(0)
             self._checkpoint(0)
+        # The steps themselves. Everything else in this file is about what stands around them.
         for t in range(self.first, self.parts.steps):
             if self.looks is not None and self.looks.stopped:
                 break
@@ -402,6 +406,7 @@ class _Run:
             if kind == GOLD_SAMPLED and self.chooses:
                 self.answers.append((example, list(responses)))
 
+        # The responses to be chosen from are those that were sampled last.
         self.answers = [] if kind == GOLD_SAMPLED else self.answers
         tick(0, len(examples))
         settings = self.config.eval
@@ -421,6 +426,7 @@ class _Run:
             return
         with self.clock.phase("checkpoint"):
             policy = self.parts.policy
+            # The base weights are not among them: they do not change.
             tensors = {
                 "policy": policy.adapter_state("policy"),
                 "reference": policy.adapter_state("reference"),
@@ -458,12 +464,14 @@ class _Run:
         self.parts.trainer.load_state_dict(tensors["optimizer"])
         if self.parts.committee is not None:
             self.parts.committee.load_state_dict(as_arrays(tensors["committee"]))
+        # The sampler holds a copy of the weights, which has to follow.
         self.parts.policy.sync()
         self.before = {name: Gold(**gold) for name, gold in state["before"].items()}
         self.best_of = state.get("best_of", {})
         self.loop.counts.update(state["counts"])
         self.first = state["step"]
         self.done = self.first
+        # What an earlier process did is not counted as work of this one.
         for _ in range(self.first):
             self.show.skip()
         for kind in self.before:
@@ -479,6 +487,7 @@ class _Run:
         """Write what the run made, and say it."""
         if not self.parts.ranks.main:
             return {}
+        # The summary comes last: a directory with it is a finished run.
         with explained(self.run.adapter):
             self.parts.policy.save_pretrained(self.run.adapter)
         with explained(self.run.router):

@@ -104,16 +104,16 @@ class RunDir:
         if not self.manifest.is_file():
             return None
         try:
-            found = json.loads(self.manifest.read_text(encoding="utf-8"))
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(
                 f"{self.manifest}: not JSON ({error}); the manifest of a run is expected"
             ) from None
-        if not isinstance(found, dict):
+        if not isinstance(manifest, dict):
             raise InputError(
-                f"{self.manifest}: a JSON object is expected, found {type(found).__name__}"
+                f"{self.manifest}: a JSON object is expected, found {type(manifest).__name__}"
             )
-        return found
+        return manifest
 
     def abandon(self) -> None:
         """Take back what :meth:`begin` made, because the run never started.
@@ -130,17 +130,15 @@ class RunDir:
                 parent.rmdir()
 
     def _same(self, before: str, now: str) -> None:
-        old, new = (
-            _flat(self._with_defaults(before)),
-            _flat(configuration.parse_yaml(now, "config")),
-        )
-        changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+        old = _flat(self._with_defaults(before))
+        new = _flat(configuration.parse_yaml(now, "config"))
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if changed:
-            k = changed[0]
+            key = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
             raise InputError(
-                f"--resume {self.path}: {k} is {old.get(k)!r} in its config.yaml, {new.get(k)!r} "
-                f"here{more}; a run goes on unchanged"
+                f"--resume {self.path}: {key} is {old.get(key)!r} in its config.yaml, "
+                f"{new.get(key)!r} here{more}; a run goes on unchanged"
             )
 
     def _with_defaults(self, before: str) -> Any:
@@ -151,11 +149,8 @@ class RunDir:
         tree = configuration.parse_yaml(before, "config.yaml")
         try:
             whole = configuration.validate(tree, "config.yaml")
-        except (
-            InputError,
-            TypeError,
-            ValueError,
-        ):  # written by hand, or with a key that is gone: compared as it stands
+        except (InputError, TypeError, ValueError):
+            # Written by hand, or with a key that is gone: it is compared as it stands.
             return tree
         return configuration.parse_yaml(configuration.dump(whole), "config.yaml")
 
@@ -197,10 +192,9 @@ class RunDir:
         """
         from safetensors.torch import save_file
 
-        final, partial = (
-            self.path / "checkpoints" / f"{step:06d}",
-            self.path / "checkpoints" / f"{step:06d}.partial",
-        )
+        folder = self.path / "checkpoints"
+        final = folder / f"{step:06d}"
+        partial = folder / f"{step:06d}.partial"
         with explained(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -220,6 +214,7 @@ class RunDir:
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
             _sync(final.parent)
+        # Only now: until the new one is whole, the older ones may be needed.
         for old in self.checkpoints()[:-KEEP]:
             shutil.rmtree(old)
 
@@ -240,6 +235,7 @@ class RunDir:
             state = read_state(folder)
             if state is None:
                 continue
+            # A file can be torn although it was renamed whole, on a disk that lies about flushing.
             sums = {folder / name: digest for name, digest in state["sums"].items()}
             if state["seq"] <= last_seq and all(
                 p.is_file() and _digest(p) == digest for p, digest in sums.items()
@@ -312,6 +308,7 @@ def read_state(checkpoint: Path) -> dict[str, Any] | None:
         state = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    # Written by an interrupted process, it may be valid JSON and still not be a state.
     whole = isinstance(state, dict) and {"step", "seq", "sums"} <= state.keys()
     return state if whole else None
 
@@ -390,11 +387,16 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def _flat(tree: Any, at: str = "") -> dict[str, Any]:
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every plain value of nested data by its path, as in ``a.b.0``."""
+    items: list[tuple[Any, Any]]
     if isinstance(tree, dict) and tree:
-        parts = [_flat(v, f"{at}.{k}" if at else str(k)) for k, v in tree.items()]
+        items = list(tree.items())
     elif isinstance(tree, list) and tree:
-        parts = [_flat(v, f"{at}.{i}") for i, v in enumerate(tree)]
+        items = list(enumerate(tree))
     else:
-        return {at: tree}
-    return {k: v for part in parts for k, v in part.items()}
+        return {path: tree}
+    flat = {}
+    for key, value in items:
+        flat |= _flat(value, f"{path}.{key}" if path else str(key))
+    return flat

@@ -40,6 +40,7 @@ def refuse_secrets(options: Mapping[str, Any], what: str) -> None:
 
     >>> refuse_secrets({"url": "http://localhost:8000", "key_env": "JUDGE_KEY"}, "arm 'judge'")
     """
+    # The order matters: a key that holds secrets is named as such, whatever its value looks like.
     for path, value in _texts(options):
         key = path.rpartition(".")[2]
         if _holds(key, value):
@@ -78,6 +79,7 @@ def hidden(text: str, secrets: Iterable[str | None]) -> str:
     'Incorrect API key: ***'
     """
     for secret in secrets:
+        # Replacing an empty text would put the mark between all letters.
         if secret:
             text = text.replace(secret, HIDDEN)
     return _FORMS.sub(HIDDEN, text)
@@ -101,11 +103,12 @@ def _in_url(value: str) -> bool:
         parts = urlsplit(value)
     except ValueError:
         return False
-    return "@" in parts.netloc or any(_holds(name, given) for name, given in parse_qsl(parts.query))
+    return "@" in parts.netloc or any(_holds(name, text) for name, text in parse_qsl(parts.query))
 
 
 def _holds(key: str, value: str) -> bool:
     """Whether a key of this name with this value holds a secret."""
+    # The name of a variable in capitals is what is wanted here, not a secret.
     if not value.strip() or _REFERENCE.fullmatch(value):
         return False
     long_word = len(value) >= 16 and not any(letter.isspace() for letter in value)

@@ -177,6 +177,7 @@ class Session:
         """Write down the calls and the failures of all processes; returns the calls."""
         calls = self.gather(batch.verdicts.calls)
         self.dispatcher.record_calls(calls)
+        # The scale is only kept up to date where somebody has asked for judgements.
         if self._scale is not None:
             self._scale.learn((str(call.arm), call.status, call.score) for call in calls)
         # Asked between calls and failures: an answer recorded just now has ended its arm's rest,
@@ -280,13 +281,13 @@ class Session:
 
     def outcomes(self, batch: Batch, trained: Trained | None = None) -> list[Outcome]:
         """What came of every decision of all processes."""
-        mine = []
+        outcomes = []
         for u in range(len(batch.units)):
             outcome = _outcome(batch, u)
             if trained is not None:
                 trained.write(u, outcome)
-            mine.append(outcome)
-        return merged(self.gather(mine))
+            outcomes.append(outcome)
+        return merged(self.gather(outcomes))
 
     def pay(self, outcomes: Sequence[Outcome], step: int) -> dict[str, float]:
         """The payoffs of these outcomes, given to their decisions."""

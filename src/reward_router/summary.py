@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,45 +47,53 @@ def arms_table(parts: Parts) -> dict[str, Any]:
     its own, a fallback's too. ``failed``: its failures. ``rested``: decisions that were made while
     it rested.
     """
-    decisions, calls = (
-        parts.dispatcher.ledger.decisions(contexts=False),
-        parts.dispatcher.ledger.calls(),
-    )
-    failures = Counter(arm for _, arm in parts.dispatcher.ledger.fields(Failed, ("arm",)))
+    ledger = parts.dispatcher.ledger
+    decisions = ledger.decisions(contexts=False)
+    calls = ledger.calls()
+    failures = Counter(arm for _, arm in ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
-    category = {e.id: e.category for e in parts.examples}
-    unit_category = np.array(
-        [category.get(prompt_of(u, parts.config.router.unit), "") for u in decisions.unit]
-    )
+    unit_category = np.array(_categories(parts, decisions.unit))
+    categories = sorted(set(unit_category.tolist()) - {""})
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
     table: dict[str, Any] = {}
     for k, name in enumerate(parts.pool.names):
-        asked = (calls.arm == k) & unshared
-        mine = decisions.arm == k
+        own_calls = (calls.arm == k) & unshared
+        decided = decisions.arm == k
         if parts.committee is not None:  # several arms a decision: shares are of being asked
-            mine = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
-        paid = decisions.payoff[decisions.arm == k]
-        own = np.isin(decisions.seq, sorted(judges.get(k, ())))
-        names = sorted({c for c in unit_category if c})
+            decided = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
+        payoffs = decisions.payoff[decisions.arm == k]
+        ordered = np.isin(decisions.seq, sorted(judges.get(k, ())))
         table[name] = {
-            "decisions": int(mine.sum()),
-            "share": float(mine.mean()) if len(mine) else 0.0,
-            "share_by_category": {
-                c: float(mine[unit_category == c].mean()) for c in sorted(set(unit_category)) if c
+            "decisions": int(decided.sum()),
+            "share": _share(decided),
+            "share_by_category": {c: _share(decided[unit_category == c]) for c in categories},
+            "mean_payoff": float(np.nanmean(payoffs)) if np.isfinite(payoffs).any() else None,
+            "payoffs": int(np.isfinite(payoffs).sum()),
+            "calls": int(own_calls.sum()),
+            "asked": len(set(calls.decision[own_calls].tolist())),
+            "judged": int(ordered.sum()),
+            "judged_share": _share(ordered),
+            "judged_share_by_category": {
+                c: _share(ordered[unit_category == c]) for c in categories
             },
-            "mean_payoff": float(np.nanmean(paid)) if np.isfinite(paid).any() else None,
-            "payoffs": int(np.isfinite(paid).sum()),
-            "calls": int(asked.sum()),
-            "asked": len(set(calls.decision[asked].tolist())),
-            "judged": int(own.sum()),
-            "judged_share": float(own.mean()) if len(own) else 0.0,
-            "judged_share_by_category": {c: float(own[unit_category == c].mean()) for c in names},
             "failed": failures[k],
             "rested": rested.get(name, 0),
         }
     return table
+
+
+def _share(which: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    """The share of True; 0 where there is nothing."""
+    return float(which.mean()) if len(which) else 0.0
+
+
+def _categories(parts: Parts, units: Sequence[str]) -> list[str]:
+    """The category of each unit; '' where it has none, or covers a whole batch."""
+    category_of_prompt = {example.id: example.category for example in parts.examples}
+    kind = parts.config.router.unit
+    return [category_of_prompt.get(prompt_of(unit, kind), "") for unit in units]
 
 
 def units_by_category(parts: Parts) -> dict[str, int]:
@@ -92,10 +101,10 @@ def units_by_category(parts: Parts) -> dict[str, int]:
 
     Empty where a decision covers a batch, or prompts carry no category.
     """
-    category = {e.id: e.category for e in parts.examples}
     units = parts.dispatcher.ledger.decisions(contexts=False).unit
-    names = (category.get(prompt_of(unit, parts.config.router.unit), "") for unit in units)
-    return dict(sorted(Counter(name for name in names if name).items()))
+    decisions_by_category = Counter(_categories(parts, units))
+    del decisions_by_category[""]
+    return dict(sorted(decisions_by_category.items()))
 
 
 def total_price(parts: Parts) -> float:
@@ -116,36 +125,54 @@ def who_judged(decisions: Decisions, calls: Calls) -> dict[int, set[int]]:
     An arm orders the responses to a prompt where at least two of its scores are numbers. Where all
     arms judge together, or a committee does, every arm asked that did so has judged. O(calls).
     """
-    said: dict[tuple[int, str], dict[int, set[str]]] = {}
-    numbers: Counter[tuple[int, str, int]] = Counter()
-    finite = np.isfinite(calls.score).tolist()
+    # A cell is one prompt of one decision.
+    statuses: dict[tuple[int, str], dict[int, set[str]]] = {}
+    n_scores: Counter[tuple[int, str, int]] = Counter()
+    is_number = np.isfinite(calls.score).tolist()
     rows = zip(
         calls.decision.tolist(),
         calls.response,
         calls.arm.tolist(),
         calls.status,
-        finite,
+        is_number,
         strict=True,
     )
-    for decision, response, arm, status, known in rows:
-        if known and status in ("ok", "fallback", "shared"):
-            cell = decision, response.rpartition("/")[0]
-            said.setdefault(cell, {}).setdefault(arm, set()).add(status)
-            numbers[*cell, arm] += 1
-    drawn = dict(zip(decisions.seq.tolist(), decisions.arm.tolist(), strict=True))
-    known_arms = set(calls.arm.tolist())
-    found: dict[int, set[int]] = {}
-    for cell, by_arm in said.items():
-        able = [arm for arm in by_arm if numbers[*cell, arm] >= 2]
-        own = drawn.get(cell[0])
-        stand_ins = [arm for arm in able if "fallback" in by_arm[arm]] or [
-            arm for arm in able if "ok" not in by_arm[arm]
-        ]
-        together = own not in known_arms or any("ok" in by_arm[arm] for arm in able if arm != own)
-        chosen = able if together else [own] if own in able else stand_ins[:1]
-        for arm in chosen:
-            found.setdefault(arm, set()).add(cell[0])
-    return found
+    for decision, response, arm, status, has_score in rows:
+        if has_score and status in ("ok", "fallback", "shared"):
+            prompt_id = response.rpartition("/")[0]
+            cell = (decision, prompt_id)
+            statuses.setdefault(cell, {}).setdefault(arm, set()).add(status)
+            n_scores[*cell, arm] += 1
+
+    drawn_arm = dict(zip(decisions.seq.tolist(), decisions.arm.tolist(), strict=True))
+    scoring_arms = set(calls.arm.tolist())
+    judged: dict[int, set[int]] = {}
+    for cell, by_arm in statuses.items():
+        decision = cell[0]
+        able = {arm: by_arm[arm] for arm in by_arm if n_scores[*cell, arm] >= 2}
+        drawn = drawn_arm.get(decision)
+        for arm in _judges(able, drawn, routed=drawn in scoring_arms):
+            judged.setdefault(arm, set()).add(decision)
+    return judged
+
+
+def _judges(able: Mapping[int, set[str]], drawn: int | None, *, routed: bool) -> list[int]:
+    """Which of the arms that could order the responses did so.
+
+    Args:
+        able: arm -> the statuses of its calls.
+        drawn: the arm of the decision.
+        routed: whether that is an arm that scores; else nobody was drawn, and all judge together.
+    """
+    asked_beside_it = any("ok" in able[arm] for arm in able if arm != drawn)
+    if not routed or asked_beside_it:
+        return list(able)
+    if drawn is not None and drawn in able:
+        return [drawn]
+    stand_ins = [arm for arm in able if "fallback" in able[arm]]
+    # Where every call of the stand-in was shared, none of them says "fallback".
+    only_shared = [arm for arm in able if "ok" not in able[arm]]
+    return (stand_ins or only_shared)[:1]
 
 
 def prompt_of(unit: str, kind: str) -> str:
@@ -164,22 +191,29 @@ def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
 
     Gold says here whether the arm ordered right above wrong.
     """
-    decisions, labels = (
-        parts.dispatcher.ledger.decisions(contexts=False),
-        parts.dispatcher.ledger.labels(),
-    )
-    gold = {(u, int(s)): v for u, s, v in zip(labels.unit, labels.step, labels.value, strict=True)}
-    both = [
-        (p, gold[u, int(s)])
-        for u, s, p in zip(decisions.unit, decisions.step, decisions.payoff, strict=True)
-        if (u, int(s)) in gold and np.isfinite(p)
-    ]
-    if len(both) < 3 or np.ptp([p for p, _ in both]) == 0 or np.ptp([g for _, g in both]) == 0:
-        return {"n": len(both), "r": None, "ci95": None}
-    r = float(np.corrcoef(np.array(both).T)[0, 1])
-    half = 1.96 / np.sqrt(max(len(both) - 3, 1))  # Fisher's z
-    low, high = np.tanh(np.arctanh(np.clip(r, -0.999999, 0.999999)) + np.array([-half, half]))
-    return {"n": len(both), "r": r, "ci95": [float(low), float(high)]}
+    ledger = parts.dispatcher.ledger
+    decisions = ledger.decisions(contexts=False)
+    labels = ledger.labels()
+    gold_of_unit = {}
+    for unit, step, value in zip(labels.unit, labels.step, labels.value, strict=True):
+        gold_of_unit[unit, int(step)] = value
+    payoffs = []
+    golds = []
+    for unit, step, payoff in zip(decisions.unit, decisions.step, decisions.payoff, strict=True):
+        key = (unit, int(step))
+        if key in gold_of_unit and np.isfinite(payoff):
+            payoffs.append(payoff)
+            golds.append(gold_of_unit[key])
+    n = len(payoffs)
+    # Where one of the two does not vary there is no correlation.
+    if n < 3 or np.ptp(payoffs) == 0 or np.ptp(golds) == 0:
+        return {"n": n, "r": None, "ci95": None}
+    r = float(np.corrcoef(np.column_stack((payoffs, golds)).T)[0, 1])
+    # Fisher's z: arctanh(r) is about normal, with variance 1 / (n - 3).
+    z = np.arctanh(np.clip(r, -0.999999, 0.999999))
+    half = 1.96 / np.sqrt(max(n - 3, 1))
+    low, high = np.tanh(z + np.array([-half, half]))
+    return {"n": n, "r": r, "ci95": [float(low), float(high)]}
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
@@ -238,7 +272,9 @@ def show_facts(summary: dict[str, Any], console: Console) -> None:
 
 def committee_line(c: dict[str, Any]) -> str:
     """How the committee judged, in two lines."""
-    share, counts, gate = c["asked_share"], c["counts"], c["gate"]
+    share = c["asked_share"]
+    counts = c["counts"]
+    gate = c["gate"]
     first = (
         f"{c['calls_per_response']:.2f} calls a response; one arm {share['1']:.0%}, two "
         f"{share['2']:.0%}, three or more {share['3']:.0%}"
@@ -262,8 +298,11 @@ def committee_line(c: dict[str, Any]) -> str:
 
 
 def _arms(summary: dict[str, Any]) -> Table:
-    categories = sorted({c for row in summary["arms"].values() for c in row["share_by_category"]})
     rows = summary["arms"].values()
+    names: set[str] = set()
+    for row in rows:
+        names |= row["share_by_category"].keys()
+    categories = sorted(names)
     failing = any(row.get("failed") or row.get("rested") for row in rows)
     share, by_category = share_keys(summary)
     what = "share of units in which it was asked" if summary["committee"] else "share of units"

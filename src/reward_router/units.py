@@ -90,8 +90,8 @@ class Units:
                 prompts.append(batch.prompts[row])
                 first.append(texts[lower])
                 second.append(texts[higher])
-        mine = list(self.contexts.pairs(prompts, first, second)) if prompts else []
-        rows = self.gather(mine)
+        own_rows = list(self.contexts.pairs(prompts, first, second)) if prompts else []
+        rows = self.gather(own_rows)
         batch.n_units = [1] * len(rows)
         return np.array(rows).reshape(len(rows), self.contexts.pair_dim)
 

@@ -39,6 +39,7 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     pool = RewardPool(
         {spec.name: spec}, device=device, dtype=config.pool.dtype, timeout=config.pool.timeout
     )
+    # Both responses in one request: an arm is asked for scores that it can compare.
     texts = [[before["response"], after["response"]] for before, after in pairs]
     result = pool.score(spec.name, [before["prompt"] for before, _ in pairs], texts)
     if not result.ok:
@@ -51,14 +52,14 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
         by_prompt.setdefault(before["id"], (before["category"], []))[1].append(win)
     mean_B = np.array([np.mean(values) for _, values in by_prompt.values()])
     category_B = np.array([category for category, _ in by_prompt.values()])
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "arm": spec.name,
         "pairs": len(pairs),
         "ties": float((wins == 0.5).mean()),
     }
-    found["all"] = _row(mean_B)
+    summary["all"] = _row(mean_B)
     names = sorted({name for name in category_B.tolist() if name})
-    return found | {"by_category": {name: _row(mean_B[category_B == name]) for name in names}}
+    return summary | {"by_category": {name: _row(mean_B[category_B == name]) for name in names}}
 
 
 def wins_of(score_P2: Float) -> Float:

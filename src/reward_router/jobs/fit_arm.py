@@ -2,12 +2,11 @@
 
 They are Bradley-Terry heads on a frozen sentence encoder:
 
-    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2,   features scaled
-    to unit variance
+    min_w  sum_p  c_p log(1 + exp(-<w, f(x, y+) - f(x, y-)>)) + ridge |w|^2 / 2
 
-c_p gives every prompt the same weight, however many pairs it has. The ridge is chosen by accuracy
-over folds of prompts, and the accuracy that the card states is that of prompts the head had not
-seen. Left out: tuning the encoder.
+The features are scaled to unit variance. c_p gives every prompt the same weight, however many pairs
+it has. The ridge is chosen by accuracy over folds of prompts, and the accuracy that the card states
+is that of prompts the head had not seen. Left out: tuning the encoder.
 """
 
 import hashlib
@@ -49,8 +48,6 @@ class PairRows:
         category_P: of the prompt.
         words_P: words of the chosen response less those of the rejected one.
         digest: a hash of all texts.
-
-    ``words_P``: words of the chosen response less those of the rejected one.
     """
 
     gap_PF: Float
@@ -83,14 +80,14 @@ def fit_arm(
     ):
         raise InputError(f"--out {out} holds something else; give a folder of its own")
     rows = _rows(sources, encoder, seed)
-    known = sorted(set(rows.category_P.tolist()))
-    wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: known}
+    every_category = sorted(set(rows.category_P.tolist()))
+    wanted = dict(heads) or {Path(sources[0]).name.split(".")[0]: every_category}
     for name, categories in wanted.items():
         for category in categories:
-            if category not in known:
+            if category not in every_category:
                 raise InputError(
                     f"--head {name}: no pair has the category "
-                    f"{category!r}{nearest(category, known)}"
+                    f"{category!r}{nearest(category, every_category)}"
                 )
     fitted = {name: _fit_head(name, rows, categories) for name, categories in wanted.items()}
     about = {
@@ -110,13 +107,13 @@ def fit_arm(
     return about
 
 
-def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
+def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     """``NAME=category,category`` texts, as the categories that each head learns from.
 
     InputError for a text that is written otherwise.
     """
     heads: dict[str, list[str]] = {}
-    for text in given:
+    for text in texts:
         name, _, listed = text.partition("=")
         categories = [category.strip() for category in listed.split(",") if category.strip()]
         if not name.strip() or not categories:
@@ -128,10 +125,12 @@ def parse_heads(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
-    records = [record for source in sources for record in load_preferences(source)]
-    usable = [
-        r for r in records if r.chosen.strip() and r.rejected.strip() and r.chosen != r.rejected
-    ]
+    usable = []
+    for source in sources:
+        for record in load_preferences(source):
+            has_texts = record.chosen.strip() and record.rejected.strip()
+            if has_texts and record.chosen != record.rejected:
+                usable.append(record)
     if not usable:
         raise InputError(f"{', '.join(sources)}: no usable preference pair")
     prompts = [prompt_text(r.prompt) for r in usable]
@@ -161,6 +160,7 @@ def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Flo
             f"head {name!r}: {n_prompts} prompts have pairs; at least {LEAST_PROMPTS} are needed"
         )
     margins = {ridge: _out_of_fold(rows, mine_P, ridge) for ridge in RIDGES}
+    # By accuracy on prompts that the head had not seen, and the smaller of equal ones.
     ridge = max(RIDGES, key=lambda r: _by_prompt(margins[r], rows, mine_P)[0])
     weight_F = fit_weights(rows.gap_PF[mine_P], rows.prompt_P[mine_P], ridge)
     accuracy = {}
@@ -210,10 +210,13 @@ def _by_prompt(
 
     Every prompt counts alike, and a tie counts one half.
     """
-    right_P = (margin_P[which_P] > 0) + 0.5 * (margin_P[which_P] == 0)
+    margin_P = margin_P[which_P]
+    right_P = (margin_P > 0) + 0.5 * (margin_P == 0)
     _, place_P = np.unique(rows.prompt_P[which_P], return_inverse=True)
-    per_prompt = np.bincount(place_P, right_P) / np.bincount(place_P)
-    return float(per_prompt.mean()), len(per_prompt)
+    pairs_of_prompt = np.bincount(place_P)
+    right_of_prompt = np.bincount(place_P, right_P)
+    share_of_prompt = right_of_prompt / pairs_of_prompt
+    return float(share_of_prompt.mean()), len(share_of_prompt)
 
 
 def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
@@ -224,16 +227,20 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
     scale_F = np.sqrt((gap_PF**2).mean(axis=0)) + 1e-6
     z_PF = gap_PF / scale_F
     _, place_P = np.unique(prompt_P, return_inverse=True)
+    # c_p of the objective: a prompt with many pairs counts no more than one with few.
     share_P = 1.0 / np.bincount(place_P)[place_P]
     share_P /= share_P.sum()
 
     def objective(weight_F: Float) -> tuple[float, Float]:
         margin_P = z_PF @ weight_F
-        loss = float(share_P @ np.logaddexp(0.0, -margin_P) + ridge * weight_F @ weight_F / 2)
+        penalty = ridge * weight_F @ weight_F / 2
+        loss = float(share_P @ np.logaddexp(0.0, -margin_P) + penalty)
         slope_P = -share_P / (1.0 + np.exp(margin_P))
-        return loss, z_PF.T @ slope_P + ridge * weight_F
+        gradient_F = z_PF.T @ slope_P + ridge * weight_F
+        return loss, gradient_F
 
     start_F = np.zeros(gap_PF.shape[1])
+    # The weights are found on the scaled features and given back on the original ones.
     solved = minimize(objective, start_F, jac=True, method="L-BFGS-B", options={"maxiter": 500})
     return np.asarray(solved.x / scale_F)
 
@@ -256,9 +263,7 @@ def card_text(about: Mapping[str, Any]) -> str:
     Good means: how often it is right on prompts that it had not seen.
     """
     data = about["data"]
-    categories = sorted(
-        {c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]}
-    )
+    categories = _categories(about)
     lines = [
         "# Reward heads",
         "",
@@ -284,14 +289,20 @@ def card_text(about: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _cell(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['accuracy']:.2f} ({found['prompts']})"
+def _categories(about: Mapping[str, Any]) -> list[str]:
+    """The categories that some head was measured on."""
+    categories: set[str] = set()
+    for head in about["heads"].values():
+        categories |= head["accuracy_on_unseen_prompts"].keys()
+    return sorted(categories)
+
+
+def _cell(measured: Mapping[str, Any] | None) -> str:
+    return "-" if measured is None else f"{measured['accuracy']:.2f} ({measured['prompts']})"
 
 
 def _table(about: Mapping[str, Any]) -> Table:
-    categories = sorted(
-        {c for head in about["heads"].values() for c in head["accuracy_on_unseen_prompts"]}
-    )
+    categories = _categories(about)
     table = Table("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
         table.column(column, justify="left" if column == "head" else "right")

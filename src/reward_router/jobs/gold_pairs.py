@@ -8,6 +8,7 @@ decides. Left out: prompts that the policy always or never gets right, which say
 they are counted.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from reward_router.responses import finished
 from reward_router.rundir import write_atomically
 from reward_router.strict_json import dumps
 
-CHUNK = 16  # prompts sampled at a time
-STEP = (
-    2**40
-)  # no training step has this number: these samples are not those of a run with the same seed
+CHUNK = 16
+"""Prompts that are sampled at a time."""
+STEP = 2**40
+"""No training step has this number: these samples are not those of a run with the same seed."""
 
 
 def gold_pairs(
@@ -50,28 +51,28 @@ def gold_pairs(
             f"data {config.data.source}: no prompt has gold; give "
             "data.answer_kind and an answer column"
         )
-    policy, n = Policy(config.policy, config.train, config.seed), config.policy.n_responses
+    policy = Policy(config.policy, config.train, config.seed)
+    n = config.policy.n_responses
     examples = balanced(
         fitting(judged, config.data, policy, lambda note: say(console, note)), prompts
     )
     keep_cut = config.pairs.truncated == "keep"
     rows: list[dict[str, Any]] = []
-    told = cut = 0
+    prompts_with_pairs = cut = 0
     with bar(console, TextColumn(f"sampling {n} responses a prompt", markup=False)) as progress:
         task = progress.add_task("prompts", total=len(examples))
         for start in range(0, len(examples), CHUNK):
             part = examples[start : start + CHUNK]
-            found = policy.sample([e.prompt for e in part], [e.id for e in part], n, STEP)
-            for example, responses in zip(part, found, strict=True):
-                ended = [
-                    r
-                    for r, whole in zip(responses, finished(responses), strict=True)
-                    if whole or keep_cut
-                ]
-                mine = pairs_of(example, ended, per_prompt, config.seed)
-                cut += len(responses) - len(ended)
-                told += bool(mine)
-                rows += mine
+            prompts_of_part = [example.prompt for example in part]
+            ids = [example.id for example in part]
+            groups = policy.sample(prompts_of_part, ids, n, STEP)
+            for example, responses in zip(part, groups, strict=True):
+                whole = finished(responses)
+                usable = [responses[i] for i in range(n) if whole[i] or keep_cut]
+                pairs = pairs_of(example, usable, per_prompt, config.seed)
+                cut += len(responses) - len(usable)
+                prompts_with_pairs += bool(pairs)
+                rows += pairs
             progress.update(task, completed=start + len(part))
     left_out = (
         f"{cut} of {n * len(examples)} responses were cut by policy.max_new_tokens and left out"
@@ -84,11 +85,11 @@ def gold_pairs(
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, "".join(dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    alike = f"{len(examples) - told} prompts were all right or all wrong"
-    say(
-        console,
-        f"pairs    {len(rows)} of {told} prompts in {out}; {alike}{f'; {left_out}' if cut else ''}",
-    )
+    alike = f"{len(examples) - prompts_with_pairs} prompts were all right or all wrong"
+    summary = f"pairs    {len(rows)} of {prompts_with_pairs} prompts in {out}; {alike}"
+    if cut:
+        summary += f"; {left_out}"
+    say(console, summary)
     return len(rows)
 
 
@@ -101,21 +102,17 @@ def pairs_of(
     """
     texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
     gold = example.gold(texts).tolist()
-    both = [
-        (r, w)
-        for r, g in zip(texts, gold, strict=True)
-        if g == 1
-        for w, h in zip(texts, gold, strict=True)
-        if h == 0
-    ]
+    right = [text for text, value in zip(texts, gold, strict=True) if value == 1]
+    wrong = [text for text, value in zip(texts, gold, strict=True) if value == 0]
+    every_pair = list(itertools.product(right, wrong))
+    if not every_pair:
+        return []
     draw = keyed.rng(seed, "pairs", STEP, example.id)
-    kept = (
-        sorted(draw.choice(len(both), size=min(per_prompt, len(both)), replace=False).tolist())
-        if both
-        else []
-    )
+    most = min(per_prompt, len(every_pair))
+    drawn = draw.choice(len(every_pair), size=most, replace=False).tolist()
     base = {"prompt": example.prompt, "category": example.category, "source": "gold-pairs"}
-    return [
-        {"id": f"{example.id}/{i}", **base, "chosen": both[i][0], "rejected": both[i][1]}
-        for i in kept
-    ]
+    rows = []
+    for i in sorted(drawn):
+        chosen, rejected = every_pair[i]
+        rows.append({"id": f"{example.id}/{i}", **base, "chosen": chosen, "rejected": rejected})
+    return rows

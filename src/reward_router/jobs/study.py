@@ -9,6 +9,7 @@ measured once. Two processes may share the work with ``part=(0, 2)`` and ``part=
 
 import fnmatch
 import hashlib
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,8 @@ LINUCB = (
     "router={name: linucb, unit: prompt, alpha: 0.05, ridge: 0.1, warmup: 1, "
     "center: true, intercept: 1.0}"
 )
-EQUAL_CALLS = "train.batches_per_iteration=20"  # one arm a prompt: about as many calls as the committee's eight steps
+EQUAL_CALLS = "train.batches_per_iteration=20"
+"""With one arm a prompt, this makes about as many calls as the committee's eight steps."""
 
 
 def variants(config: Config) -> dict[str, list[str]]:
@@ -95,7 +97,8 @@ def study(
     table = {n: s for n, s in variants(base).items() if only is None or fnmatch.fnmatch(n, only)}
     if not table:
         raise InputError(f"--only {only!r} matches none of {', '.join(variants(base))}")
-    jobs = [(name, seed) for seed in range(seeds) for name in table]
+    # Seed by seed, so that a study that is interrupted has every variant.
+    jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
     for name, seed in jobs[part[0] :: part[1]]:
         _run_one(name, [*settings, *table[name], f"seed={seed}"], out, console)
     return tabulate(out, console)
@@ -106,12 +109,14 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
 
     config = configuration.load(None, "study", settings)
     folder = out / folder_name(name) / f"seed-{config.seed}"
+    # Finished in an earlier call of the same command.
     if (folder / "summary.json").is_file():
         return
     heading(console, f"{name}, seed {config.seed}")
     resume = (folder / "config.yaml").is_file()
     summary = train(config, folder, resume=resume, console=console, before=_before(out))
     write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
+    # The first run that measures the base model saves it for all others.
     if summary["gold_rows"].keys() - (_before(out) or {}).keys():
         first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
         write_atomically(
@@ -134,7 +139,8 @@ def folder_name(variant: str) -> str:
     )
     if len(name.encode()) <= 200 and not name.startswith("."):
         return name
-    return f"{name.strip('.')[:40]}-{hashlib.blake2b(variant.encode(errors='replace'), digest_size=8).hexdigest()}"
+    digest = hashlib.blake2b(variant.encode(errors="replace"), digest_size=8).hexdigest()
+    return f"{name.strip('.')[:40]}-{digest}"
 
 
 def _before(out: Path) -> dict[str, Gold] | None:
@@ -200,20 +206,25 @@ def row(
         "payoff_gold_r": _mean(
             [None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]
         ),
-        "shares": {
-            a: float(np.mean([s["arms"][a]["share"] for s in summaries]))
-            for a in summaries[0]["arms"]
-        },
+        "shares": _mean_shares(summaries),
     }
     if "uniform" in runs and _kind(runs["uniform"].values()) == kind:
         common = sorted(by_seed.keys() & runs["uniform"].keys())
-        mine, other = sorted(by_seed), sorted(runs["uniform"])
-        gap = (
-            change_SP[[mine.index(s) for s in common]]
-            - changes["uniform"][[other.index(s) for s in common]]
-        )
-        result |= _named("vs_uniform", mean_interval(gap))
+        # Rows of both arrays are in the order of their seeds; equal seeds are set against another.
+        own_seeds = sorted(by_seed)
+        uniform_seeds = sorted(runs["uniform"])
+        own_SP = change_SP[[own_seeds.index(seed) for seed in common]]
+        uniform_SP = changes["uniform"][[uniform_seeds.index(seed) for seed in common]]
+        result |= _named("vs_uniform", mean_interval(own_SP - uniform_SP))
     return result
+
+
+def _mean_shares(summaries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Each arm's share of decisions, the mean over seeds."""
+    shares = {}
+    for arm in summaries[0]["arms"]:
+        shares[arm] = float(np.mean([summary["arms"][arm]["share"] for summary in summaries]))
+    return shares
 
 
 def mean_interval(value_SP: Float) -> tuple[float, float, float]:
@@ -226,12 +237,13 @@ def mean_interval(value_SP: Float) -> tuple[float, float, float]:
 
     if value_SP.size == 0:
         return (float("nan"),) * 3
-    s, p = value_SP.shape
-    prompts = value_SP.mean(axis=0).var(ddof=1) / p if p > 1 else 0.0
-    seeds = value_SP.mean(axis=1).var(ddof=1) / s if s > 1 else 0.0
-    freedom = (prompts + seeds) ** 2 / max(
-        prompts**2 / max(p - 1, 1) + seeds**2 / max(s - 1, 1), 1e-300
-    )
+    n_seeds, n_prompts = value_SP.shape
+    # Squared standard errors of the mean, over prompts and over seeds.
+    prompts = value_SP.mean(axis=0).var(ddof=1) / n_prompts if n_prompts > 1 else 0.0
+    seeds = value_SP.mean(axis=1).var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
+    # Satterthwaite: nu = (v1 + v2)^2 / (v1^2 / nu1 + v2^2 / nu2)
+    spread = prompts**2 / max(n_prompts - 1, 1) + seeds**2 / max(n_seeds - 1, 1)
+    freedom = (prompts + seeds) ** 2 / max(spread, 1e-300)
     half = float(stdtrit(max(freedom, 1.0), 0.975)) * float(np.sqrt(prompts + seeds))
     mean = float(value_SP.mean())
     return mean, mean - half, mean + half
@@ -242,8 +254,8 @@ def _named(name: str, interval: tuple[float, float, float]) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [v for v in values if v is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
@@ -272,9 +284,15 @@ def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
             _interval_text(r, "vs_uniform") if "vs_uniform" in r and name != "uniform" else "-"
         )
         table.row(
-            name, str(r["seeds"]), f"{r['before']:.3f}", f"{r['after']:.3f}", _interval_text(r, "change"), against,
-            f"{r['calls']:.0f}", r_gold,
-        )  # fmt: skip
+            name,
+            str(r["seeds"]),
+            f"{r['before']:.3f}",
+            f"{r['after']:.3f}",
+            _interval_text(r, "change"),
+            against,
+            f"{r['calls']:.0f}",
+            r_gold,
+        )
     return table
 
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from reward_router import config as configuration
-from reward_router.assemble import arm_specs
+from reward_router.assemble import arm_specs, judge_specs
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
@@ -29,7 +29,9 @@ Json = dict[str, Any]
 
 def manifest(config: Config, examples: Sequence[Example]) -> Json:
     """Versions, seed and digests: what has to be equal for a run to come out equal. ``examples``: its training prompts."""
-    identities = {spec.name: arm_identity(spec) for spec in arm_specs(config)}
+    identities = {
+        spec.name: arm_identity(spec) for spec in (*arm_specs(config), *judge_specs(config))
+    }
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}
     data = {"train": data_digest(examples)}

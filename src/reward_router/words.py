@@ -29,4 +29,6 @@ def words(text: str) -> list[str]:
 
 def _joins(character: str) -> bool:
     """Whether a character belongs to the letter before it."""
-    return character > "\x7f" and (character in _JOINERS or unicodedata.category(character).startswith("M"))
+    return character > "\x7f" and (
+        character in _JOINERS or unicodedata.category(character).startswith("M")
+    )

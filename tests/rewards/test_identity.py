@@ -58,11 +58,17 @@ def test_time_stamps_names_and_costs_do_not_count(arm: ArmSpec, tmp_path: Path) 
 
 def test_a_metric_goes_by_its_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     spec = ArmSpec("short", "metric", options={"metric": "length"})
-    before = fingerprint(spec)
+    packaged = fingerprint(spec)
     copy = tmp_path / "changed_metric.py"
-    copy.write_text("# another way to count\n", encoding="utf-8")
+    copy.write_text("def count(text):\n    return len(text)\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(identity, "_METRIC_MODULES", ("changed_metric",))
+    before = fingerprint(spec)
+    assert before != packaged
+    commented = '"""A module."""\n\n\ndef count(text):\n    """Count."""\n    return len(  # all\n        text\n    )\n'
+    copy.write_text(commented, encoding="utf-8")
+    assert fingerprint(spec) == before  # comments, docstrings and line breaks do nothing
+    copy.write_text("def count(text):\n    return len(text) + 1\n", encoding="utf-8")
     assert fingerprint(spec) != before
 
 

@@ -88,8 +88,25 @@ def metric_code(options: Mapping[str, Any]) -> str:
     modules = [importlib.util.find_spec(name) for name in _METRIC_MODULES]
     files = [Path(module.origin) for module in modules if module is not None and module.origin]
     packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash(
-        [file.read_text(encoding="utf-8") for file in files] + [_version(name) for name in packages]
+    return _hash([_program(file) for file in files] + [_version(name) for name in packages])
+
+
+def _program(file: Path) -> str:
+    """What a file does, whatever its comments, docstrings and line breaks say and look like."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            del body[0]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a text alone, as docstrings are."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
 
 

@@ -31,7 +31,9 @@ def _rouge_l(part: Literal["f1", "precision", "recall"] = "f1") -> TextScore:
     return lambda prompt, response: text.rouge_l(response, prompt, part)
 
 
-def _length(direction: Literal["short", "long", "target"] = "short", target: int | None = None) -> TextScore:
+def _length(
+    direction: Literal["short", "long", "target"] = "short", target: int | None = None
+) -> TextScore:
     """Words: fewer, more, or nearer to ``target`` is better."""
     _one_of("direction", direction, ("short", "long", "target"))
     if (direction == "target") != (target is not None):
@@ -57,8 +59,12 @@ def _regex(pattern: str, expect: bool = True) -> TextScore:
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError, TypeError) as error:
-        raise InputError(f"metric regex: pattern {pattern!r} is no regular expression: {error}") from error
-    slow: set[str] = set()  # texts that were too much once are not tried again when a request is split
+        raise InputError(
+            f"metric regex: pattern {pattern!r} is no regular expression: {error}"
+        ) from error
+    slow: set[str] = (
+        set()
+    )  # texts that were too much once are not tried again when a request is split
 
     def score(_: str, response: str) -> float:
         if response in slow:

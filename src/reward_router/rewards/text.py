@@ -55,7 +55,11 @@ def rouge_l(candidate: str, reference: str, part: str = "f1") -> float:
     if not a or not b:
         return 0.0
     common = lcs_length(a, b)
-    return {"precision": common / len(a), "recall": common / len(b), "f1": 2 * common / (len(a) + len(b))}[part]
+    return {
+        "precision": common / len(a),
+        "recall": common / len(b),
+        "f1": 2 * common / (len(a) + len(b)),
+    }[part]
 
 
 def syllables(word: str) -> int:
@@ -77,7 +81,9 @@ def flesch(text: str) -> float:
     if not tokens:
         return math.nan
     sentences = max(len(_SENTENCE_END.findall(text)), 1)
-    return 206.835 - 1.015 * len(tokens) / sentences - 84.6 * sum(map(syllables, tokens)) / len(tokens)
+    return (
+        206.835 - 1.015 * len(tokens) / sentences - 84.6 * sum(map(syllables, tokens)) / len(tokens)
+    )
 
 
 def expression(prompt: str) -> str | None:
@@ -140,7 +146,10 @@ def keywords(prompt: str, response: str) -> float:
     asked = [one or two for one, two in _QUOTED.findall(prompt)]
     if not asked:
         return math.nan
-    found = [re.search(rf"(?<!\w){re.escape(word)}(?!\w)", response, re.IGNORECASE) is not None for word in asked]
+    found = [
+        re.search(rf"(?<!\w){re.escape(word)}(?!\w)", response, re.IGNORECASE) is not None
+        for word in asked
+    ]
     return sum(found) / len(asked)
 
 

@@ -44,7 +44,5 @@ class EpsilonGreedy(PerArm):
 
 
 KIND = RouterKind(
-    "epsilon_greedy",
-    EpsilonGreedy,
-    "takes the arm of the best mean payoff, and now and then any arm",
+    "epsilon_greedy", EpsilonGreedy, "takes the arm of the best mean payoff, at times any arm"
 )

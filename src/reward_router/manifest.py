@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from reward_router import config as configuration
-from reward_router.assemble import arm_specs
+from reward_router.assemble import arm_specs, judge_specs
 from reward_router.config import Config, DataConfig
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
@@ -43,7 +43,8 @@ def manifest(config: Config, examples: Sequence[Example]) -> Json:
 
     ``examples`` are its training prompts.
     """
-    identities = {spec.name: arm_identity(spec) for spec in arm_specs(config)}
+    specs = (*arm_specs(config), *judge_specs(config))
+    identities = {spec.name: arm_identity(spec) for spec in specs}
     # Held-out prompts count as well: with others, gold before and after would not compare.
     held_out = dev_set(config)
     sets = {"held_out": held_out, "test": config.eval.test}

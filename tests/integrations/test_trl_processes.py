@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("trl", reason="needs TRL")
 
-from reward_router.ledger import Ledger  # noqa: E402
+from reward_router.ledger import Ledger
 
 LAUNCH = (
     "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no "

@@ -1,4 +1,6 @@
-"""A GRPO run of several processes: each has three rows of groups of two, so that a group lies on two processes."""
+"""A GRPO run of several processes: each has three rows of groups of two, so that a group lies on
+two processes.
+"""
 
 import json
 import sys

@@ -1,10 +1,14 @@
 """What a routed reward answers, without a trainer."""
 
+import importlib
 import pickle
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from reward_router import Dispatcher, Session, Uniform
 from reward_router.contexts import Hashing
@@ -120,3 +124,32 @@ def test_bad_calls_name_the_argument(given: dict[str, Any], told: str) -> None:
         reward(**given)
     assert "\n" not in str(caught.value)
     assert len(reward.session.dispatcher.ledger.decisions().unit) == 0
+
+
+def test_the_command_lines_reward_is_configured_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tiny_trl import CONFIG
+
+    file = tmp_path / "router.yaml"
+    answers = {"source": "unread.jsonl", "answer_kind": "number"}
+    file.write_text(yaml.safe_dump(CONFIG | {"data": answers}), encoding="utf-8")
+    name = "reward_router.integrations.trl.environment"
+    monkeypatch.delenv("REWARD_ROUTER_CONFIG", raising=False)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(InputError, match="REWARD_ROUTER_CONFIG is not set"):
+        importlib.import_module(name)
+    monkeypatch.setenv("REWARD_ROUTER_CONFIG", str(file))
+    monkeypatch.setenv("REWARD_ROUTER_GOLD", "answer")
+    monkeypatch.setenv("REWARD_ROUTER_PAYOFF", "verifier")
+    monkeypatch.setenv("REWARD_ROUTER_LEDGER", str(tmp_path / "ledger.sqlite"))
+    # as trl/scripts/grpo.py does: the attribute is fetched, and called by the trainer
+    reward = importlib.import_module("reward_router.integrations.trl").from_env
+    texts = ["so it is 4", "five", "it is 5", "I think that it is 6, or 7"]
+    assert np.isfinite(reward(PROMPTS, texts, answer=["4", "4", "5", "5"])).all()
+    paid = reward.session.dispatcher.ledger.payoffs().scaled
+    assert len(paid) == 2
+    assert set(paid) <= {0.0, 0.5, 1.0}
+    with pytest.raises(InputError, match="gold='answer' is no column of the data set"):
+        reward(PROMPTS, texts)
+    reward.session.dispatcher.close()

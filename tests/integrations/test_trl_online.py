@@ -45,7 +45,7 @@ def test_grpo_trains_with_one_arm_a_group(kind: Any, tmp_path: Path) -> None:
 
 
 def run_rloo(out: Path, steps: int, resume: bool = False) -> list[tuple[Any, ...]]:
-    """Decisions and payoffs of an RLOO run that learns from the lagged loss and saves every step."""
+    """Decisions and payoffs of a run that learns from the lagged loss and saves every step."""
     from tiny_trl import CONFIG, arguments, dataset, model
     from trl import RLOOConfig, RLOOTrainer
 

@@ -1,9 +1,10 @@
 """TRL: a routed reward for its online trainers, and judged data sets for its offline ones.
 
-``RoutedReward`` goes where TRL takes a reward function (GRPO, RLOO, AsyncGRPO, OnlineDPO) and ``RouterCallback`` where
-it takes a callback. ``relabel``, ``label`` and ``score`` make data sets for DPO, KTO and reward models.
-``RoutedDPOTrainer`` tells the router what each pair's loss was. ``from_env`` is a ``RoutedReward`` for TRL's
-command line. Nothing of TRL is imported before it is needed.
+``RoutedReward`` goes where TRL takes a reward function (GRPO, RLOO, AsyncGRPO, OnlineDPO) and
+``RouterCallback`` where it takes a callback. ``relabel``, ``label`` and ``score`` make data sets
+for DPO, KTO and reward models. ``RoutedDPOTrainer`` tells the router what each pair's loss was.
+``from_env`` is a ``RoutedReward`` for TRL's command line. Nothing of TRL is imported before it is
+needed.
 """
 
 from importlib import import_module

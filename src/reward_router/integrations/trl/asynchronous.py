@@ -10,8 +10,8 @@ from reward_router.integrations.trl.reward import RoutedReward
 class AsyncRoutedReward(RoutedReward):
     """The same for TRL's asynchronous rewards: other reward functions run while the arms are asked.
 
-    GRPOTrainer and RLOOTrainer only; OnlineDPOTrainer takes synchronous ones. One of them a trainer, where several
-    processes train: they wait for each other inside it.
+    GRPOTrainer and RLOOTrainer only; OnlineDPOTrainer takes synchronous ones. One of them a
+    trainer, where several processes train: they wait for each other inside it.
     """
 
     async def __call__(  # type: ignore[override]

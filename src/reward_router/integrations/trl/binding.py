@@ -1,4 +1,6 @@
-"""The session behind a reward function: made in the process that uses it, numbered by the trainer's steps."""
+"""The session behind a reward function: made in the process that uses it, numbered by the trainer's
+steps.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +20,14 @@ class Binding:
         source: a configuration, read now and built at first use; or a session.
         ledger: the file that records everything; None: memory, or what a `RouterCallback` says.
 
-    ``base``: the ledger's step at the trainer's step 0, so that a ledger that goes on has no step twice.
-    ``policy``: the model in training, by which an evaluation is told from a training step.
+    ``base``: the ledger's step at the trainer's step 0, so that a ledger that goes on has no step
+    twice. ``policy``: the model in training, by which an evaluation is told from a training step.
     """
 
     def __init__(self, source: Source | Session, ledger: str | Path | None) -> None:
-        """InputError for a configuration that cannot be right, or a ledger that a session has already."""
+        """InputError for a configuration that cannot be right, or a ledger that a session has
+        already.
+        """
         self.config: Config | None = None
         self._session: Session | None = None
         if isinstance(source, Session):

@@ -1,8 +1,9 @@
 """From the configuration of a `RoutedReward` to its session: arms, router, contexts and ledger.
 
-It is the configuration of ``reward-router train``; what TRL does itself (``policy``, ``train``, ``data``, ``pairs``,
-``eval``) is not read, but for the column and the kind of answers. Left out: committees, priors over pairs, and
-routing by batch, pair or iteration: one prompt with its completions is what is routed.
+It is the configuration of ``reward-router train``; what TRL does itself (``policy``, ``train``,
+``data``, ``pairs``, ``eval``) is not read, but for the column and the kind of answers. Left out:
+committees, priors over pairs, and routing by batch, pair or iteration: one prompt with its
+completions is what is routed.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,9 @@ Source = Config | Mapping[str, Any] | str | Path
 
 
 def read(source: Source) -> Config:
-    """A configuration from a file's name, plain data or itself; InputError where it asks for what is left out here."""
+    """A configuration from a file's name, plain data or itself; InputError where it asks for what
+    is left out here.
+    """
     if isinstance(source, Config):
         config = source
     elif isinstance(source, Mapping):
@@ -63,7 +66,9 @@ def read(source: Source) -> Config:
 
 
 def build(config: Config, ledger: str | Path, processes: Processes) -> Session:
-    """The session of a configuration; the first process writes ``ledger``, the others keep a copy of their own."""
+    """The session of a configuration; the first process writes ``ledger``, the others keep a copy
+    of their own.
+    """
     pool = build_pool(config, [])
     check_arms(arm_specs(config), pool)
     asker = build_asker(config, pool)

@@ -1,4 +1,6 @@
-"""`RouterCallback`: the router in a trainer's checkpoints, its payoffs from the trainer's log and evaluations."""
+"""`RouterCallback`: the router in a trainer's checkpoints, its payoffs from the trainer's log and
+evaluations.
+"""
 
 import json
 import logging
@@ -20,15 +22,17 @@ log = logging.getLogger(__name__)
 class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Keeps router and ledger in step with a trainer's checkpoints.
 
-    Each checkpoint gets the ledger's position and the router's state. On resume the ledger is rewound to that position
-    (what came after is put aside, not deleted), so that the run goes on as if it had never stopped. The first process
-    writes, all read. It also tells an evaluation from a training step, so that evaluations are recorded nowhere.
+    Each checkpoint gets the ledger's position and the router's state. On resume the ledger is
+    rewound to that position (what came after is put aside, not deleted), so that the run goes on as
+    if it had never stopped. The first process writes, all read. It also tells an evaluation from a
+    training step, so that evaluations are recorded nowhere.
 
     Args:
         reward: the routed reward that the trainer has, too.
         gain: the metric of an evaluation whose gain is the payoff (``payoff="eval_gain"``), as
             ``eval_rewards/gold/mean``.
-        resume_from: the checkpoint to read where it is not the one of this step in the trainer's output folder.
+        resume_from: the checkpoint to read where it is not the one of this step in the trainer's
+            output folder.
     """
 
     def __init__(
@@ -45,7 +49,9 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
     ) -> None:
-        """Take the ledger of the output folder where none was named, and go back to the checkpoint's state."""
+        """Take the ledger of the output folder where none was named, and go back to the
+        checkpoint's state.
+        """
         binding = self.reward.binding
         binding.policy = model
         if binding.config is not None and binding.ledger is None and not binding.built:
@@ -109,8 +115,8 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         ledger = dispatcher.ledger
         if kept["seq"] > ledger.last_seq:
             raise InputError(
-                f"ledger: {ledger.path} ends at event {ledger.last_seq}, and the checkpoint {folder} "
-                f"was saved at event {kept['seq']}; allowed the ledger file of that run"
+                f"ledger: {ledger.path} ends at event {ledger.last_seq}, and {folder} was saved at "
+                f"event {kept['seq']}; allowed the ledger file of that run"
             )
         ledger.rewind(kept["seq"], f"resumed from {folder.name}")
         reward.session.reread()

@@ -20,11 +20,13 @@ from reward_router.session import Session
 
 
 def relabel(dataset: Any, source: Source | Session, *, drop_ties: bool = True) -> Any:
-    """Preferences (``prompt``, ``chosen``, ``rejected``) as the routed arms see them, for DPOTrainer.
+    """Preferences (``prompt``, ``chosen``, ``rejected``) as the routed arms see them, for
+    DPOTrainer.
 
-    ``chosen`` and ``rejected`` change places where the arm likes ``rejected`` better (``router_swapped``). ``margin``
-    is the gap between both in standard deviations of the arm's scores. Ties, and pairs that nobody could judge, are
-    left out; with ``drop_ties=False`` they stay as they are, with margin 0. Two calls a pair.
+    ``chosen`` and ``rejected`` change places where the arm likes ``rejected`` better
+    (``router_swapped``). ``margin`` is the gap between both in standard deviations of the arm's
+    scores. Ties, and pairs that nobody could judge, are left out; with ``drop_ties=False`` they
+    stay as they are, with margin 0. Two calls a pair.
     """
     kept: list[int] = []
     columns: dict[str, list[Any]] = {"chosen": [], "rejected": [], "margin": []}
@@ -49,8 +51,8 @@ def relabel(dataset: Any, source: Source | Session, *, drop_ties: bool = True) -
 def score(dataset: Any, source: Source | Session) -> Any:
     """Preferences with the ``margin`` that RewardTrainer reads, in the order they came in.
 
-    ``margin`` is the routed arm's gap from ``chosen`` to ``rejected`` in standard deviations: below 0 where the arm
-    disagrees, 0 where it has nothing to say. No row is left out.
+    ``margin`` is the routed arm's gap from ``chosen`` to ``rejected`` in standard deviations: below
+    0 where the arm disagrees, 0 where it has nothing to say. No row is left out.
     """
     columns: dict[str, list[Any]] = {"margin": [], "router_arm": [], "router_decision": []}
     for scores_N, arm, decision_id in pairs(dataset, session_of(source)):
@@ -64,8 +66,9 @@ def score(dataset: Any, source: Source | Session) -> Any:
 def label(dataset: Any, source: Source | Session, *, threshold: float = 0.0) -> Any:
     """Completions (``prompt``, ``completion``) with the ``label`` that KTOTrainer reads.
 
-    Rows of one prompt are judged by one arm; True where the score is ``threshold`` standard deviations above the
-    arm's mean over its whole share of the data. Prompts need two completions or more; rows without a score are left out.
+    Rows of one prompt are judged by one arm; True where the score is ``threshold`` standard
+    deviations above the arm's mean over its whole share of the data. Prompts need two completions
+    or more; rows without a score are left out.
     """
     groups: dict[str, list[int]] = {}
     for n, row in enumerate(rows_of(dataset, ("prompt", "completion"))):

@@ -1,9 +1,10 @@
 """`RoutedDPOTrainer`: TRL's DPOTrainer, whose losses pair by pair are the router's payoffs.
 
-TRL lets only the mean loss out. What makes it up, each pair's log-probabilities, is read by forward hooks from the very
-forward passes that train, so that nothing is computed twice. The loss told to the router is the sigmoid DPO loss, plus
-the weighted mean negative log-likelihood of the chosen tokens where ``loss_type`` has ``sft`` (LASER's loss). Left out:
-the reference of a PEFT adapter that is not precomputed, other preference losses, length desensitising, and vision.
+TRL lets only the mean loss out. What makes it up, each pair's log-probabilities, is read by forward
+hooks from the very forward passes that train, so that nothing is computed twice. The loss told to
+the router is the sigmoid DPO loss, plus the weighted mean negative log-likelihood of the chosen
+tokens where ``loss_type`` has ``sft`` (LASER's loss). Left out: the reference of a PEFT adapter
+that is not precomputed, other preference losses, length desensitising, and vision.
 """
 
 import math
@@ -20,23 +21,27 @@ DECISION = "router_decision"
 
 
 class RoutedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
-    """DPOTrainer on a data set made by ``relabel``, whose column ``router_decision`` says whose payoff a loss is.
+    """DPOTrainer on a data set made by ``relabel``, whose column ``router_decision`` says whose
+    payoff a loss is.
 
     Args:
         session: the session that made the data set.
         args, kwargs: DPOTrainer's.
 
-    A decision is paid once, minus the loss that its pair had when it was first trained on; the session's scaler brings
-    it to [0, 1]. A loss of log 2 is left out: policy and reference are equal there, whatever the arm said.
+    A decision is paid once, minus the loss that its pair had when it was first trained on; the
+    session's scaler brings it to [0, 1]. A loss of log 2 is left out: policy and reference are
+    equal there, whatever the arm said.
     """
 
     def __init__(self, *args: Any, session: Session, **kwargs: Any) -> None:
-        """InputError where the data set has no decisions, or log-probabilities of the reference cannot be read."""
+        """InputError where the data set has no decisions, or log-probabilities of the reference
+        cannot be read.
+        """
         data = kwargs.get("train_dataset")
         if data is None or DECISION not in data.column_names:
             raise InputError(
-                f"train_dataset: it has no column {DECISION!r}; allowed a data set made by relabel, "
-                "passed by name"
+                f"train_dataset: it has no column {DECISION!r}; allowed a data set made by "
+                "relabel, passed by name"
             )
         if kwargs.get("peft_config") is not None and not kwargs["args"].precompute_ref_log_probs:
             raise InputError(

@@ -1,8 +1,9 @@
-"""``trl grpo --reward_funcs reward_router.integrations.trl.from_env``: a routed reward named by environment variables.
+"""``trl grpo --reward_funcs reward_router.integrations.trl.from_env``: a routed reward named by
+environment variables.
 
-``REWARD_ROUTER_CONFIG``: the configuration file. ``REWARD_ROUTER_LEDGER``: the ledger file (none: memory).
-``REWARD_ROUTER_GOLD``: the column with the right answers. ``REWARD_ROUTER_PAYOFF``: a name that `Payoffs` takes.
-``REWARD_ROUTER_NUM_GENERATIONS``: the trainer's.
+``REWARD_ROUTER_CONFIG``: the configuration file. ``REWARD_ROUTER_LEDGER``: the ledger file (none:
+memory). ``REWARD_ROUTER_GOLD``: the column with the right answers. ``REWARD_ROUTER_PAYOFF``: a name
+that `Payoffs` takes. ``REWARD_ROUTER_NUM_GENERATIONS``: the trainer's.
 """
 
 import os
@@ -12,7 +13,7 @@ from reward_router.integrations.trl.reward import RoutedReward
 
 
 def configured() -> RoutedReward:
-    """The routed reward that the environment asks for; InputError where it names no configuration."""
+    """What the environment asks for; InputError where it names no configuration."""
     config = os.environ.get("REWARD_ROUTER_CONFIG")
     if not config:
         raise InputError(

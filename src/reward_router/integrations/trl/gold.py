@@ -1,4 +1,6 @@
-"""What is right, from a column of the data set or a verifier with the signature of TRL's reward functions."""
+"""What is right, from a column of the data set or a verifier with the signature of TRL's reward
+functions.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +8,7 @@ from typing import Any
 
 from reward_router.errors import InputError
 from reward_router.grading import grade
+from reward_router.integrations.trl.rows import Row, check_columns, prompt_of, response_of
 
 Verifier = Callable[..., Sequence[float | None]]
 GoldSource = str | Verifier | None
@@ -15,8 +18,9 @@ class Gold:
     """Gold of every completion: 1 right, 0 wrong, NaN unknown.
 
     Args:
-        source: a column with the right answer to each prompt; or a function that is called as TRL calls a reward
-            function and returns one number or None a completion; None: nothing is known.
+        source: a column with the right answer to each prompt; or a function that is called as TRL
+            calls a reward function and returns one number or None a completion; None: nothing is
+            known.
         kind: how answers are read (``number``, ``yes_no``, ``letter``, ``math``, ``exact``).
     """
 
@@ -55,3 +59,15 @@ class Gold:
             known = answer is not None
             values.append(float(grade(self.kind, response, str(answer))) if known else math.nan)
         return values
+
+
+def rows_with_gold(
+    prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any], gold: Gold
+) -> list[Row]:
+    """What TRL passed, row by row; InputError where it does not fit together."""
+    check_columns(prompts, completions, columns)
+    read_prompts = [prompt_of(prompt) for prompt in prompts]
+    responses = [response_of(completion) for completion in completions]
+    golds = gold((prompts, completions), responses, columns)
+    rows = zip(read_prompts, responses, golds, strict=True)
+    return [Row(prompt, response, value) for prompt, response, value in rows]

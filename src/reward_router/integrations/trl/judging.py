@@ -1,4 +1,6 @@
-"""Prompt groups through a session: recorded and learned from while training, by a frozen router while evaluating."""
+"""Prompt groups through a session: recorded and learned from while training, by a frozen router
+while evaluating.
+"""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +27,8 @@ EVALUATION = 2**40
 class Answer:
     """What was said of one group.
 
-    ``scores``: calibrated, NaN where nobody gave one. ``failed``: whether every arm that was asked failed.
+    ``scores``: calibrated, NaN where nobody gave one. ``failed``: whether every arm that was asked
+    failed.
     """
 
     rows: tuple[int, ...]
@@ -37,7 +40,9 @@ class Answer:
 
 @dataclass
 class Judged:
-    """The groups of all processes, judged. ``batch``: this process's own, None where nothing was recorded."""
+    """The groups of all processes, judged. ``batch``: this process's own, None where nothing was
+    recorded.
+    """
 
     answers: list[Answer]
     calls: list[Call] = field(default_factory=list)

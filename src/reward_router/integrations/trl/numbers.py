@@ -12,8 +12,9 @@ def rewards_of(
 ) -> list[float | None]:
     """One reward a row of all processes.
 
-    A completion without a score has the mean of its group, which makes its advantage zero; a group without any has 0
-    throughout, for the same reason. None in their place where ``none_where_failed``.
+    A completion without a score has the mean of its group, which makes its advantage zero; a group
+    without any has 0 throughout, for the same reason. None in their place where
+    ``none_where_failed``.
     """
     rewards: list[float | None] = [0.0] * n_rows
     for answer in answers:
@@ -26,7 +27,9 @@ def rewards_of(
 
 
 def broken_ties(rewards: Sequence[float | None], coins: Sequence[float]) -> list[float | None]:
-    """OnlineDPO's pairs (i, i + B) with ties broken by coin i, in [0, 1): TRL itself would take the first."""
+    """OnlineDPO's pairs (i, i + B) with ties broken by coin i, in [0, 1): TRL itself would take the
+    first.
+    """
     fair = list(rewards)
     half = len(fair) // 2
     for i in range(half):

@@ -47,7 +47,8 @@ def judged_prompts(
 ) -> list[tuple[Float, str, str]]:
     """Per prompt the calibrated scores, arm and decision.
 
-    All are judged before the first is calibrated, so that every row of an arm is set against the same mean.
+    All are judged before the first is calibrated, so that every row of an arm is set against the
+    same mean.
     """
     steps = session.dispatcher.ledger.decisions(contexts=False).step
     first = int(steps.max()) + 1 if len(steps) else 0

@@ -1,4 +1,5 @@
-"""When a decision gets its payoff: at once, by an audit, by a later loss, by the next evaluation, or from user code.
+"""When a decision gets its payoff: at once, by an audit, by a later loss, by the next evaluation,
+or from user code.
 
 Decisions that wait are held by id only, so that a checkpoint can keep them.
 """
@@ -18,7 +19,8 @@ from reward_router.types import Float, RewardModel
 from reward_router.verdicts.batch import Batch
 
 LATER = ("lagged_loss", "eval_gain", "audit", "user")
-"""Payoffs of a trainer's reward function beside those of the table that need gold or are functions."""
+"""Payoffs of a trainer's reward function beside those of the table that need gold or are functions.
+"""
 PayoffSource = str | Callable[[Outcome], float | None] | None
 
 
@@ -26,10 +28,11 @@ class Payoffs:
     """Gives the decisions of a session their payoffs.
 
     Args:
-        source: ``lagged_loss``: minus the loss that the trainer logged next; ``eval_gain``: how much a metric rose
-            from one evaluation to the next; ``audit``: the share of response pairs that the arm orders as
-            ``auditor`` does; ``user``: none but those that user code gives; a payoff of the table that needs gold;
-            a function of an ``Outcome``; None: the session's own.
+        source: ``lagged_loss``: minus the loss that the trainer logged next; ``eval_gain``: how
+            much a metric rose from one evaluation to the next; ``audit``: the share of response
+            pairs that the arm orders as ``auditor`` does; ``user``: none but those that user code
+            gives; a payoff of the table that needs gold; a function of an ``Outcome``; None: the
+            session's own.
         auditor: a reward model that is no arm of the router.
         share: the share of groups that are audited, drawn by key.
     """
@@ -42,8 +45,8 @@ class Payoffs:
             kind = PAYOFFS[source]
             if kind.needs_loss:
                 raise InputError(
-                    f"payoff={source!r} needs the losses of pairs, which TRL does not give; allowed "
-                    f"{', '.join(LATER)}, probe, verifier, or a function of an Outcome"
+                    f"payoff={source!r} needs the losses of pairs, which TRL does not give; "
+                    f"allowed {', '.join(LATER)}, probe, verifier, or a function of an Outcome"
                 )
         if (source == "audit") != (auditor is not None):
             raise InputError("payoff='audit' and audit= belong together: give both or neither")
@@ -86,7 +89,9 @@ class Payoffs:
         return session.learn(batch)
 
     def logged(self, session: Session, history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """The trainer logged: decisions of steps that its newest loss covers are paid minus that loss."""
+        """The trainer logged: decisions of steps that its newest loss covers are paid minus that
+        loss.
+        """
         losses = [entry for entry in history if "loss" in entry]
         if self.source != "lagged_loss" or not losses or not self.waiting:
             return {}

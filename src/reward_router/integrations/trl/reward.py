@@ -1,7 +1,8 @@
 """`RoutedReward`: one reward function for TRL behind which a router chooses who judges.
 
-One callable, not one reward function an arm: TRL evaluates every reward function on every completion, so K of them
-would cost K calls a completion. Every group is judged whole by one process, also where its rows lie on several.
+One callable, not one reward function an arm: TRL evaluates every reward function on every
+completion, so K of them would cost K calls a completion. Every group is judged whole by one
+process, also where its rows lie on several.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,19 +13,16 @@ from reward_router import keyed
 from reward_router.errors import InputError, LedgerError
 from reward_router.integrations.trl.binding import Binding
 from reward_router.integrations.trl.build import Source
-from reward_router.integrations.trl.gold import Gold, GoldSource
+from reward_router.integrations.trl.gold import Gold, GoldSource, rows_with_gold
 from reward_router.integrations.trl.judging import evaluate, judge
 from reward_router.integrations.trl.numbers import broken_ties, rewards_of
 from reward_router.integrations.trl.payoffs import Payoffs, PayoffSource
 from reward_router.integrations.trl.rows import (
     Row,
-    check_columns,
     check_groups,
     distinguish,
     groups_of,
     in_halves,
-    prompt_of,
-    response_of,
 )
 from reward_router.integrations.trl.telling import tell
 from reward_router.session import Session
@@ -34,22 +32,26 @@ from reward_router.types import RewardModel
 class RoutedReward:
     """A reward function for GRPOTrainer, RLOOTrainer, AsyncGRPO and OnlineDPOTrainer.
 
-    All completions of a prompt in one call are judged by one arm. What is returned is calibrated: how many standard
-    deviations a score is above the arm's mean so far.
+    All completions of a prompt in one call are judged by one arm. What is returned is calibrated:
+    how many standard deviations a score is above the arm's mean so far.
 
     Args:
-        source: a configuration (file, mapping or `Config`) as ``reward-router train`` takes it, or a `Session`. A
-            configuration is read now and built at the first call, so that it can be pickled and every process can
-            build its own.
-        num_generations: the trainer's; checked. None: the smallest number of completions that a prompt comes with.
-        gold: a column with the right answer to each prompt, or a verifier called like a reward function of TRL.
-        payoff: what the router learns from, see `Payoffs`; None: the configuration's or the session's.
+        source: a configuration (file, mapping or `Config`) as ``reward-router train`` takes it, or
+            a `Session`. A configuration is read now and built at the first call, so that it can be
+            pickled and every process can build its own.
+        num_generations: the trainer's; checked. None: the smallest number of completions that a
+            prompt comes with.
+        gold: a column with the right answer to each prompt, or a verifier called like a reward
+            function of TRL.
+        payoff: what the router learns from, see `Payoffs`; None: the configuration's or the
+            session's.
         audit: the reward model that audits (``payoff="audit"``); no arm of the router.
         audit_share: the share of groups it audits.
-        ledger: the file that records everything; None: ``ledger.sqlite`` in the trainer's output folder where there
-            is a `RouterCallback`, else memory.
-        failed: ``mean``: a completion that nobody could score has its group's mean, so its advantage is zero;
-            ``none``: None, and TRL prints such a row's prompt and completion into its log.
+        ledger: the file that records everything; None: ``ledger.sqlite`` in the trainer's output
+            folder where there is a `RouterCallback`, else memory.
+        failed: ``mean``: a completion that nobody could score has its group's mean, so its
+            advantage is zero; ``none``: None, and TRL prints such a row's prompt and completion
+            into its log.
         name: ``__name__``, under which TRL logs the reward.
     """
 
@@ -88,7 +90,8 @@ class RoutedReward:
     def learn(self, payoffs: Mapping[str, float]) -> None:
         """Payoffs in [0, 1] from user code, by the decision ids of the column ``router_decision``.
 
-        InputError for a decision that is not there or has another payoff already; then nothing is changed.
+        InputError for a decision that is not there or has another payoff already; then nothing is
+        changed.
         """
         try:
             self.session.dispatcher.feedback_many(list(payoffs.items()), source="user")
@@ -136,14 +139,9 @@ class RoutedReward:
     def _rows(
         self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Any]
     ) -> list[Row]:
-        check_columns(prompts, completions, columns)
-        read_prompts = [prompt_of(prompt) for prompt in prompts]
-        responses = [response_of(completion) for completion in completions]
         if self.payoffs.needs_gold and self.gold.source is None:
             raise InputError(
                 f"payoff: {self.payoffs.source} needs gold; give RoutedReward gold= a column of "
                 "the data set or a verifier"
             )
-        golds = self.gold((prompts, completions), responses, columns)
-        triples = zip(read_prompts, responses, golds, strict=True)
-        return [Row(*triple) for triple in triples]
+        return rows_with_gold(prompts, completions, columns, self.gold)

@@ -1,7 +1,7 @@
 """What TRL hands to a reward function, as rows, and the prompt groups that the rows make.
 
-All rows of one prompt in one call are one group, wherever they stand: GRPO and RLOO put them side by side,
-OnlineDPO half a batch apart, and several processes may share one group.
+All rows of one prompt in one call are one group, wherever they stand: GRPO and RLOO put them side
+by side, OnlineDPO half a batch apart, and several processes may share one group.
 """
 
 import json
@@ -116,7 +116,9 @@ def check_groups(groups: Sequence[Group], num_generations: int | None) -> None:
 
 
 def distinguish(groups: Sequence[Group], ledger: Store, step: int) -> None:
-    """Give a prompt that comes again in one step (a second generation batch) a name of its own: another decision."""
+    """Give a prompt that comes again in one step (a second generation batch) a name of its own:
+    another decision.
+    """
     for group in groups:
         name, turn = group.id, 1
         while ledger.find([decision_key(step, group.id)]):

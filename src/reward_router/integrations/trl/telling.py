@@ -1,4 +1,6 @@
-"""What TRL's log and its table of completions are told of a call; older versions pass no way to tell them."""
+"""What TRL's log and its table of completions are told of a call; older versions pass no way to
+tell them.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +21,9 @@ def tell(
     paid: Mapping[str, float],
     local: range,
 ) -> None:
-    """Figures of all processes by ``log_metric``; the arm and the decision of each local row by ``log_extra``."""
+    """Figures of all processes by ``log_metric``; the arm and the decision of each local row by
+    ``log_extra``.
+    """
     log_metric, log_extra = reporters
     if log_metric is not None:
         for name, value in _figures(judged, session, paid).items():

@@ -246,8 +246,9 @@ def _frontier(f: Json) -> str:
     points = []
     for label, e in entries:
         named = e["kind"] != "arm" or label in best
+        low, high = e["ci95"]
         mark = charts.Point(
-            e["calls_per_row"], e["accuracy"], *e["ci95"], label, _GROUPS[e["kind"]], named
+            e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named
         )
         points.append(mark)
     curve = f.get("price_curve")

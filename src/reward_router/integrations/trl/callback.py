@@ -98,7 +98,8 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             "waiting": reward.payoffs.waiting,
             "last_gain": reward.payoffs.last_gain,
         }
-        np.savez(folder / ARRAYS, **dispatcher.state_dict())
+        arrays: dict[str, Any] = dict(dispatcher.state_dict())
+        np.savez(folder / ARRAYS, **arrays)
         (folder / STATE).write_text(json.dumps(kept), encoding="utf-8")
 
     def _restore(self, folder: Path) -> None:

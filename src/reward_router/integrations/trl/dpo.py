@@ -50,7 +50,7 @@ class RoutedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
         self.session = session
         self._paid: set[str] = set()
         super().__init__(*args, **kwargs)
-        self.data_collator = _Keeping(self.data_collator)
+        self.data_collator = _Keeping(self.data_collator)  # type: ignore[has-type]
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

@@ -56,8 +56,10 @@ class Gold:
             raise InputError(f"gold={name!r} is no column of the data set; its columns: {known}")
         values = []
         for response, answer in zip(responses, columns[name], strict=True):
-            known = answer is not None
-            values.append(float(grade(self.kind, response, str(answer))) if known else math.nan)
+            if answer is None:
+                values.append(math.nan)
+            else:
+                values.append(float(grade(self.kind, response, str(answer))))
         return values
 
 

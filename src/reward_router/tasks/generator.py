@@ -259,9 +259,10 @@ def _pool(category: str, split: Split) -> list[Task]:
 def generate(split: Split, n: int | None = None, seed: int = 0) -> list[Task]:
     """The first `n` tasks of a split (all for None).
 
-    Categories take turns in the order of `CATEGORIES`. `seed` chooses the order inside each category, and so which tasks the first `n` are; never a
-    task's text, id or split. Raises `InputError` for an unknown split or an `n` outside 1 .. the
-    size of the split. O(size of the split).
+    Categories take turns in the order of `CATEGORIES`. `seed` chooses the order inside each
+    category, and so which tasks the first `n` are; never a task's text, id or split. Raises
+    `InputError` for an unknown split or an `n` outside 1 .. the size of the split. O(size of the
+    split).
 
     >>> [task.category for task in generate("train", n=2)]
     ['facts', 'sums']

@@ -152,9 +152,10 @@ def _tree(
     if contents.answer_kind:
         section["answer_kind"] = contents.answer_kind
     tree: dict[str, Any] = {"data": section, "policy": {"model": policy or "smollm2-135m-instruct"}}
-    return (
-        tree | ({"arms": arms} if arms else {}) | {"router": {"name": "linucb", "unit": "prompt"}}
-    )
+    if arms:
+        tree["arms"] = arms
+    tree["router"] = {"name": "linucb", "unit": "prompt"}
+    return tree
 
 
 def _lines(tree: dict[str, Any], contents: Found) -> list[str]:
@@ -174,8 +175,7 @@ def _lines(tree: dict[str, Any], contents: Found) -> list[str]:
         ),
     }
     lines = [
-        "# Made by `reward-router init`. What it will take: reward-router "
-        "train THIS.yaml --dry-run",
+        "# Made by `reward-router init`. What it will take: reward-router train THIS.yaml --dry-run",
         "# Every key and its default: docs/configuration.md.",
     ]
     for name, section in tree.items():
@@ -185,12 +185,10 @@ def _lines(tree: dict[str, Any], contents: Found) -> list[str]:
             yaml.safe_dump({name: section}, sort_keys=False, allow_unicode=True).rstrip(),
         ]
     if "arms" not in tree:
+        packaged = "# No arms are named: the seven packaged ones judge"
         lines += [
             "",
-            "# No arms are named: the seven packaged ones judge (length, "
-            "grammar, relevance ...). Yours, for example:",
-        ]
-        lines += [
+            f"{packaged} (length, grammar, relevance ...). Yours, for example:",
             "# arms:",
             "#   - {name: mine, kind: classifier, model: path/or/hub-name}",
             "#   - {name: rules, kind: python, path: my_arm.py:Judge}",

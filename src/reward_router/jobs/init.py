@@ -174,8 +174,9 @@ def _lines(tree: dict[str, Any], contents: Found) -> list[str]:
             "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair."
         ),
     }
+    dry_run = "reward-router train THIS.yaml --dry-run"
     lines = [
-        "# Made by `reward-router init`. What it will take: reward-router train THIS.yaml --dry-run",
+        f"# Made by `reward-router init`. What it will take: {dry_run}",
         "# Every key and its default: docs/configuration.md.",
     ]
     for name, section in tree.items():

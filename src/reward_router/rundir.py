@@ -396,7 +396,7 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
         items = list(enumerate(tree))
     else:
         return {path: tree}
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in items:
         flat |= _flat(value, f"{path}.{key}" if path else str(key))
     return flat

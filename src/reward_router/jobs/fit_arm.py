@@ -267,15 +267,23 @@ def card_text(about: Mapping[str, Any]) -> str:
     lines = [
         "# Reward heads",
         "",
-        f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned "
-        "by `reward-router fit-arm` from",
-        f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest "
-        f"{data['digest'][:12]}).",
+        (
+            f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned "
+            "by `reward-router fit-arm` from"
+        ),
+        (
+            f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest "
+            f"{data['digest'][:12]})."
+        ),
         "",
-        "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds "
-        "of prompts; every prompt",
-        "counts alike). Figures beyond the categories a head was learned from say how it does "
-        "where it does not belong.",
+        (
+            "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds "
+            "of prompts; every prompt"
+        ),
+        (
+            "counts alike). Figures beyond the categories a head was learned from say how it does "
+            "where it does not belong."
+        ),
         "",
         "| head | learned from | " + " | ".join(categories) + " | correlation with length |",
         "|---|---|" + "---|" * (len(categories) + 1),

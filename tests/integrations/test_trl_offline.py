@@ -61,7 +61,7 @@ def test_dpo_hands_the_loss_of_every_pair_to_the_router(tmp_path: Path) -> None:
         DPOConfig, tmp_path, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5], max_length=64
     )
     trainer = RoutedDPOTrainer(
-        lm, session=judge, args=args, train_dataset=data, processing_class=tokenizer
+        lm, model()[0], session=judge, args=args, train_dataset=data, processing_class=tokenizer
     )
     before = {name: value.clone() for name, value in lm.named_parameters()}
     trainer.train()
@@ -85,7 +85,7 @@ def test_kto_trains_on_labels(tmp_path: Path) -> None:
     assert set(data["label"]) == {True, False}
     lm, tokenizer = model()
     args = arguments(KTOConfig, tmp_path, max_length=64)
-    trainer = KTOTrainer(lm, args=args, train_dataset=data, processing_class=tokenizer)
+    trainer = KTOTrainer(lm, model()[0], args=args, train_dataset=data, processing_class=tokenizer)
     trainer.train()
     assert trainer.state.global_step == 2
 

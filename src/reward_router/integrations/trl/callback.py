@@ -46,6 +46,10 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             )
         self.reward, self.gain, self.resume_from = reward, gain, resume_from
 
+    def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Know the trainer's model: its mode tells an evaluation."""
+        self.reward.binding.policy = model
+
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
     ) -> None:
@@ -78,10 +82,13 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         """An evaluation ended: its gain over the one before is the payoff, where gains are."""
         if self.gain is None:
             return
-        if self.gain not in (metrics or {}):
-            known = ", ".join(sorted(metrics or {})) or "none"
+        told = dict(metrics or {})
+        if state.log_history:  # TRL puts the metrics of rewards there, and nowhere else
+            told |= state.log_history[-1]
+        if self.gain not in told:
+            known = ", ".join(sorted(told)) or "none"
             raise InputError(f"gain={self.gain!r} is no metric of the evaluation; it has: {known}")
-        self.reward.payoffs.evaluated(self.reward.session, float(metrics[self.gain]))
+        self.reward.payoffs.evaluated(self.reward.session, float(told[self.gain]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the ledger's position and the router beside the checkpoint that was just saved."""

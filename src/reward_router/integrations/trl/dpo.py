@@ -43,7 +43,8 @@ class RoutedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
                 f"train_dataset: it has no column {DECISION!r}; allowed a data set made by "
                 "relabel, passed by name"
             )
-        if kwargs.get("peft_config") is not None and not kwargs["args"].precompute_ref_log_probs:
+        precomputed = getattr(kwargs.get("args"), "precompute_ref_log_probs", False)
+        if kwargs.get("peft_config") is not None and not precomputed:
             raise InputError(
                 "args: with peft_config, RoutedDPOTrainer needs precompute_ref_log_probs=True"
             )

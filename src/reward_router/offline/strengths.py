@@ -23,7 +23,6 @@ from reward_router.features import unit_rows
 from reward_router.keyed import rng
 from reward_router.types import AnyFloat, Float, Int
 
-
 EPSILON = 1e-5  # torch's LayerNorm
 
 

@@ -203,7 +203,7 @@ def _chosen(by_time: Json) -> str:
     for when, row in by_time.items():
         groups = row["by_category"]
         arms = [arm for arm, share in groups["all"]["shares"].items() if share]
-        by_arm = {arm: [] for arm in arms}
+        by_arm: dict[str, list[float]] = {arm: [] for arm in arms}
         for group in groups.values():
             for arm in arms:
                 by_arm[arm].append(group["shares"][arm])

@@ -246,15 +246,15 @@ def _frontier(f: Json) -> str:
     points = []
     for label, e in entries:
         named = e["kind"] != "arm" or label in best
-        mark = charts.Point(
-            e["calls_per_row"], e["accuracy"], *e["ci95"], label, _GROUPS[e["kind"]], named
-        )
+        low, high = e["ci95"]
+        group = _GROUPS[e["kind"]]
+        mark = charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, group, named)
         points.append(mark)
     curve = f.get("price_curve")
-    group = _GROUPS["committee"]
+    committee = _GROUPS["committee"]
     curves: dict[str, charts.Series] = {}
-    if curve and any(p.group == group for p in points):
-        curves[group] = (curve["calls"], curve["accuracy"])
+    if curve and any(p.group == committee for p in points):
+        curves[committee] = (curve["calls"], curve["accuracy"])
     most = max([p.x for p in points] + [x for calls, _ in curves.values() for x in calls])
     label = "calls a row (one call: one arm judges one pair)"
     drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)

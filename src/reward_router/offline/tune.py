@@ -103,8 +103,8 @@ class _Run:
         self.dev_rows: Int = np.flatnonzero(data.dev_P)
         self.ids = [texts.tokens(data.prompts, side) for side in data.sides]
         sample = rng(config.seed, "data", 0, "tune").permutation(self.train_rows)[:SAMPLE]
-        first, second = ([side[i] for i in sample] for side in data.sides)
-        plain_PF = texts.features([data.prompts[i] for i in sample], first, second)
+        columns = (data.prompts, *data.sides)
+        plain_PF = texts.features(*(_chosen(column, sample) for column in columns))
         spread_F = plain_PF.std(axis=0) + 1e-8
         self.centre_F = plain_PF.mean(axis=0)
         # A feature that hardly varies would be blown up on the first text where it does.
@@ -160,9 +160,8 @@ class _Run:
 
         They are those of `TextEncoder.features`, in torch.
         """
-        first, second = (
-            normalize(self.texts.states([side[i] for i in rows]), dim=-1) for side in self.ids
-        )
+        states = [self.texts.states(_chosen(side, rows)) for side in self.ids]
+        first, second = (normalize(side_BD, dim=-1) for side_BD in states)
         symmetric = torch.cat([(first + second) / 2, (first - second).abs()], dim=1)
         features = normalize(symmetric, dim=-1)
         return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
@@ -224,6 +223,10 @@ class _Run:
             name=e.model,
         )
         return strengths, again
+
+
+def _chosen(column: Sequence[Any], rows: Int) -> list[Any]:
+    return [column[i] for i in rows]
 
 
 def _copied(module: Any) -> dict[str, Tensor]:

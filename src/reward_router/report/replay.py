@@ -255,7 +255,9 @@ def _frontier(f: Json) -> str:
     curves: dict[str, charts.Series] = {}
     if curve and any(p.group == committee for p in points):
         curves[committee] = (curve["calls"], curve["accuracy"])
-    most = max([p.x for p in points] + [x for calls, _ in curves.values() for x in calls])
+    most = max(p.x for p in points)
+    if curves:
+        most = max(most, *curves[committee][0])
     label = "calls a row (one call: one arm judges one pair)"
     drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)
     if not curves:

@@ -40,7 +40,9 @@ class SingleArm:
             drawn.setdefault(decision.name, []).extend((i, c) for c in cells)
         for arm in self.asker.pool.order(drawn):
             self._ask(batch, arm, drawn[arm], "ok")
-        verdicts.own = [[score_N.copy() for score_N in cells] for cells in verdicts.scores]
+        # A copy: stand-ins are about to write into the scores themselves.
+        for cells in verdicts.scores:
+            verdicts.own.append([score_N.copy() for score_N in cells])
         self._stand_in(batch)
         self._audit(batch)
         verdicts.sort_calls(batch.decisions)

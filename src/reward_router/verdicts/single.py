@@ -36,8 +36,8 @@ class SingleArm:
         verdicts = batch.verdicts = Verdicts.silent(batch.units)
         drawn: dict[str, list[Place]] = {}
         for i, decision in enumerate(batch.decisions):
-            cells = range(len(batch.units[i].cells))
-            drawn.setdefault(decision.name, []).extend((i, c) for c in cells)
+            numbers = range(len(batch.units[i].cells))
+            drawn.setdefault(decision.name, []).extend((i, c) for c in numbers)
         for arm in self.asker.pool.order(drawn):
             self._ask(batch, arm, drawn[arm], "ok")
         # A copy: stand-ins are about to write into the scores themselves.

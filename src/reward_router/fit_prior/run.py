@@ -251,19 +251,10 @@ def _fitted(
     # The paper's delta: who says nothing does not agree with the truth.
     right_PK[recorded.abstained_PK] = 0.0
     if e.tune != "frozen":
-        from reward_router.offline.tune import tune
+        from reward_router.offline.tune import TuneData, tune
 
-        strengths, texts = tune(
-            config,
-            texts,
-            recorded.prompts,
-            recorded.sides,
-            right_PK,
-            role.train_P,
-            role.dev_P,
-            out,
-            console,
-        )
+        data = TuneData(recorded.prompts, recorded.sides, right_PK, role.train_P, role.dev_P)
+        strengths, texts = tune(config, texts, data, out, console)
         features_PF = texts.features(recorded.prompts, *recorded.sides)
         return FittedPrior(strengths, texts, strengths.encode(features_PF), features_PF, None)
     features_PF = _features(texts, recorded, out, console)

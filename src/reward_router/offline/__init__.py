@@ -1,1 +1,4 @@
-"""BayesianRouter's offline stage: what each reward model is good at, learned from labelled pairs, as a prior for a router."""
+"""BayesianRouter's offline stage.
+
+What each reward model is good at, learned from labelled pairs, as a prior for a router.
+"""

@@ -1,4 +1,7 @@
-"""The calibration that the product uses: how arms differ on a pair, not how hard the pair is, and one context counts once."""
+"""The calibration that the product uses.
+
+It looks at how arms differ on a pair, not at how hard the pair is, and one context counts once.
+"""
 
 from dataclasses import replace
 
@@ -17,18 +20,28 @@ def calibrate_apart(
     sources: ArrayLike | None,
     most_worth: float,
 ) -> Calibration:
-    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context; noise and level from the payoffs as they are.
+    """Scale, intercepts and precisions from payoffs less their row's mean, one row a context.
 
-    A pair that is hard for every arm is no reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
-    (K - 1) / K of their own variance, which is put back). ``unit_R`` numbers the contexts: rows of one context are one row, what
-    is peculiar to a prompt is not an effect of its features. ``most_worth`` in pairs, as in `calibrate`, which has the errors and the cost.
+    Noise and level come from the payoffs as they are. A pair that is hard for every arm is no
+    reason to prefer one: left in, it widens every arm's prior (K arms about their mean have
+    (K - 1) / K of their own variance, which is put back). Errors and cost are those of `calibrate`.
+
+    Args:
+        h_RD: encoded rows.
+        bt_KD: strengths of the arms.
+        payoff_RK: payoffs in [0, 1]; NaN where an arm has none.
+        unit_R: numbers the contexts: rows of one context are one row, since what is peculiar to a
+            prompt is not an effect of its features.
+        sources: where each row comes from.
+        most_worth: in pairs, as in `calibrate`.
     """
-    told_RK = ~np.isnan(payoff_RK)
-    mean_R = np.where(told_RK, payoff_RK, 0.0).sum(axis=1) / np.maximum(told_RK.sum(axis=1), 1)
-    _, first_U, at_R = np.unique(unit_R, return_index=True, return_inverse=True)
+    paid_RK = ~np.isnan(payoff_RK)
+    sum_R = np.where(paid_RK, payoff_RK, 0.0).sum(axis=1)
+    mean_R = sum_R / np.maximum(paid_RK.sum(axis=1), 1)
+    _, first_U, unit_R = np.unique(unit_R, return_index=True, return_inverse=True)
     about_UK, count_UK = np.zeros((2, len(first_U), len(bt_KD)))
-    np.add.at(about_UK, at_R, np.where(told_RK, payoff_RK - mean_R[:, None], 0.0))
-    np.add.at(count_UK, at_R, told_RK)
+    np.add.at(about_UK, unit_R, np.where(paid_RK, payoff_RK - mean_R[:, None], 0.0))
+    np.add.at(count_UK, unit_R, paid_RK)
     about_UK = np.where(count_UK > 0, about_UK / np.maximum(count_UK, 1), np.nan)
     source_R = np.zeros(len(h_RD)) if sources is None else np.asarray(sources)
     apart = calibrate(h_RD[first_U], bt_KD, about_UK, source_R[first_U], most_worth)

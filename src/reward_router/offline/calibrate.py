@@ -1,9 +1,12 @@
-"""How far to believe the strengths: scale, precision, noise and intercepts of the prior, by marginal likelihood on a dev split.
+"""How far to believe the strengths, by marginal likelihood on a dev split.
 
-Arm n's payoff on pair i is y = s <h_i, E_n> + b_n + <h_i, u_n> + e with u_n ~ N(0, I / lambda0), e ~ N(0, sigma^2) and E the rows of
-E_bt less their mean (BT fixes them only up to a common vector). Given r = 1 / (lambda0 sigma^2) the rest is closed form: s and
-b_n by generalised least squares (b_n shrunk by its own noise), sigma^2 from the residuals; r is a 1-D search. 1 / r is how many pairs the prior is worth, and it
-is held between 1 and ``most_worth``, what the dev rows can tell: neither drowned nor a dogma. O(K (P D^2 + D^3)) once, then O(K P D) a step.
+Scale, precision, noise and intercepts of the prior are fitted. Arm n's payoff on pair i is
+y = s <h_i, E_n> + b_n + <h_i, u_n> + e with u_n ~ N(0, I / lambda0), e ~ N(0, sigma^2) and E the
+rows of E_bt less their mean (BT fixes them only up to a common vector). Given
+r = 1 / (lambda0 sigma^2) the rest is closed form: s and b_n by generalised least squares (b_n
+shrunk by its own noise), sigma^2 from the residuals; r is a 1-D search. 1 / r is how many pairs the
+prior is worth, and it is held between 1 and ``most_worth``, what the dev rows can tell: neither
+drowned nor a dogma. O(K (P D^2 + D^3)) once, then O(K P D) a step.
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,10 @@ from reward_router.types import Float, Int
 
 LEAST_NOISE = 1e-3
 ZERO_WORTH = 4.0
-"""Pairs that a zero prior may be worth: few dev rows cannot tell equal arms from unequal ones, and a router must stay able to learn."""
+"""Pairs that a zero prior may be worth.
+
+Few dev rows cannot tell equal arms from unequal ones, and a router must stay able to learn.
+"""
 
 LEVEL_SD = 0.1
 """How far the mean payoff of another source may lie, before any source is seen."""
@@ -26,12 +32,20 @@ LEVEL_SD = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What the online router needs: mu0_n = ``scale`` (E_bt[n] - mean) and an intercept mean ``offset_K``, in payoff units.
+    """What the online router needs of the prior, in payoff units.
 
-    ``precision`` is lambda0 of the weights, ``offset_precision`` that of the intercepts, ``noise_sd`` sigma. ``zero_precision`` is
-    lambda0 of a router without strengths (s = 0), fitted the same way. ``gain`` is the log evidence per dev payoff that the
-    strengths add over it. ``worth`` = lambda0 sigma^2, in pairs. ``level``: mean payoff of the mean arm and how well it is
-    known on other data (None: not at all).
+    The prior mean of arm n is mu0_n = ``scale`` (E_bt[n] - mean), with an intercept.
+
+    Args:
+        scale: s.
+        precision: lambda0 of the weights.
+        noise_sd: sigma.
+        offset_K: means of the intercepts.
+        offset_precision: lambda0 of the intercepts.
+        zero_precision: lambda0 of a router without strengths (s = 0), fitted the same way.
+        gain: the log evidence per dev payoff that the strengths add over it.
+        rows: payoffs that it was fitted on.
+        level: mean payoff of the mean arm and how well it is known on other data; None: not at all.
     """
 
     scale: float
@@ -52,7 +66,10 @@ class Calibration:
 
 @dataclass(frozen=True, eq=False)
 class _Arm:
-    """One arm's told rows in the basis of its features: U'y and U'X with the squared singular values, and what U leaves over."""
+    """One arm's paid rows in the basis U of its features.
+
+    U'y and U'X with the squared singular values, and what U leaves over.
+    """
 
     n: int
     square_J: Float
@@ -62,9 +79,9 @@ class _Arm:
     def weighted(self, r: float) -> tuple[Float, float]:
         """X~'(I + r H H')^-1 X~ of the columns [y, f, 1], and log det(I + r H H')."""
         shrink_J = r * self.square_J / (1.0 + r * self.square_J)
-        return self.gram_CC - self.cross_JC.T @ (shrink_J[:, None] * self.cross_JC), float(
-            np.log1p(r * self.square_J).sum()
-        )
+        explained_CC = self.cross_JC.T @ (shrink_J[:, None] * self.cross_JC)
+        log_det = float(np.log1p(r * self.square_J).sum())
+        return self.gram_CC - explained_CC, log_det
 
 
 def calibrate(
@@ -74,36 +91,43 @@ def calibrate(
     sources: ArrayLike | None = None,
     most_worth: float = 1000.0,
 ) -> Calibration:
-    """Fit the prior's numbers on dev rows: ``payoff_PK`` in [0, 1] of the kind used online, NaN where an arm has none.
+    """Fit the prior's numbers on dev rows.
 
-    ``sources`` (P,) names where a row comes from: how much arms' intercepts differ between sources sets their precision.
-    ``most_worth`` caps what the prior is worth in pairs: beyond the dev pairs the evidence is flat. InputError for shapes, or fewer than 2 payoffs an arm
-    on average. A scale that comes out negative is 0: the strengths told nothing.
+    InputError for shapes, or fewer than 2 payoffs an arm on average. A scale that comes out
+    negative is 0: the strengths foretold nothing.
+
+    Args:
+        h_PD: encoded rows.
+        bt_KD: strengths of the arms.
+        payoff_PK: in [0, 1], of the kind used online; NaN where an arm has none.
+        sources: (P,) where a row comes from: how much arms' intercepts differ between sources sets
+            their precision.
+        most_worth: caps what the prior is worth in pairs: beyond the dev pairs the evidence is
+            flat.
     """
-    if (
-        h_PD.ndim != 2
-        or payoff_PK.shape != (len(h_PD), len(bt_KD))
-        or bt_KD.shape[1] != h_PD.shape[1]
-    ):
+    shape = (len(h_PD), len(bt_KD))
+    if h_PD.ndim != 2 or payoff_PK.shape != shape or bt_KD.shape[1] != h_PD.shape[1]:
         raise InputError(
-            f"calibration needs h (P, D), E (K, D), payoff (P, K); got {h_PD.shape}, {bt_KD.shape}, {payoff_PK.shape}"
+            "calibration needs h (P, D), E (K, D), payoff (P, K); "
+            f"got {h_PD.shape}, {bt_KD.shape}, {payoff_PK.shape}"
         )
-    told_PK = ~np.isnan(payoff_PK)
-    if told_PK.sum() < 2 * len(bt_KD):
+    paid_PK = ~np.isnan(payoff_PK)
+    if paid_PK.sum() < 2 * len(bt_KD):
         raise InputError(
-            f"calibration needs 2 payoffs an arm or more; {told_PK.sum()} for {len(bt_KD)} arms: give a larger dev share"
+            f"calibration needs 2 payoffs an arm or more; {paid_PK.sum()} for {len(bt_KD)} arms: "
+            "give a larger dev share"
         )
     f_PK = h_PD @ (bt_KD - bt_KD.mean(axis=0)).T
-    mean = float(payoff_PK[told_PK].mean())
-    arms = [_arm(h_PD[t], payoff_PK[t, k] - mean, f_PK[t, k]) for k, t in enumerate(told_PK.T)]
+    mean = float(payoff_PK[paid_PK].mean())
+    arms = []
+    for k, paid_P in enumerate(paid_PK.T):
+        arms.append(_arm(h_PD[paid_P], payoff_PK[paid_P, k] - mean, f_PK[paid_P, k]))
     r, scale, offset_K, variance, evidence = _searched(arms, True, most_worth)
     zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, min(most_worth, ZERO_WORTH))
-    rows = int(told_PK.sum())
-    offset_K = _shrunk(
-        offset_K,
-        np.array([variance / max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]),
-        told_PK,
-    )
+    rows = int(paid_PK.sum())
+    # The variance of an intercept's estimate is sigma^2 over its weighted count.
+    counts = [max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]
+    offset_K = _shrunk(offset_K, variance / np.array(counts), paid_PK)
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
         scale=scale,
@@ -117,14 +141,16 @@ def calibrate(
     )
 
 
-def _shrunk(offset_K: Float, noise_J: Float, told_PK: NDArray[np.bool_]) -> Float:
-    """Intercepts about their mean, times the share of their spread that their estimates' noise does not explain (James-Stein)."""
-    heard_K = told_PK.any(axis=0)
-    about_K = np.where(heard_K, offset_K - offset_K[heard_K].mean(), 0.0)
-    spread = float((about_K**2).sum()) / max(int(heard_K.sum()) - 1, 1)
-    return np.asarray(
-        about_K * max(0.0, 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0)
-    )
+def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Float:
+    """Intercepts about their mean, shrunk towards it (James-Stein).
+
+    They keep the share of their spread that their estimates' noise does not explain.
+    """
+    paid_K = paid_PK.any(axis=0)
+    about_K = np.where(paid_K, offset_K - offset_K[paid_K].mean(), 0.0)
+    spread = float((about_K**2).sum()) / max(int(paid_K.sum()) - 1, 1)
+    share = 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0
+    return np.asarray(about_K * max(0.0, share))
 
 
 def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:
@@ -136,20 +162,30 @@ def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:
 def _searched(
     arms: Sequence[_Arm], informed: bool, most_worth: float
 ) -> tuple[float, float, Float, float, float]:
-    """(r, scale, offsets, sigma^2, log evidence) at the best r; 1 / r between 1 and ``most_worth``."""
+    """(r, scale, offsets, sigma^2, log evidence) at the best r.
+
+    1 / r lies between 1 and ``most_worth``.
+    """
     bounds = (-np.log(max(most_worth, 2.0)), 0.0)
-    found = minimize_scalar(
-        lambda z: -_profile(arms, float(np.exp(z)), informed)[-1], bounds=bounds, method="bounded"
-    )
-    r = float(np.exp(found.x))
+
+    def cost(log_r: float) -> float:
+        return -_profile(arms, float(np.exp(log_r)), informed)[-1]
+
+    best = minimize_scalar(cost, bounds=bounds, method="bounded")
+    r = float(np.exp(best.x))
     return r, *_profile(arms, r, informed)
 
 
 def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Float, float, float]:
-    """(scale, offsets, sigma^2, log evidence) that are best given r, up to a constant of the evidence."""
+    """(scale, offsets, sigma^2, log evidence) that are best given r.
+
+    The evidence is known up to a constant.
+    """
     weighted = [arm.weighted(r) for arm in arms]
     swept_K = [_without_intercept(gram_CC) for gram_CC, _ in weighted]
-    yy, yf, ff = (sum(s[i] for s in swept_K) for i in ((0, 0), (0, 1), (1, 1)))
+    yy = sum(swept_CC[0, 0] for swept_CC in swept_K)
+    yf = sum(swept_CC[0, 1] for swept_CC in swept_K)
+    ff = sum(swept_CC[1, 1] for swept_CC in swept_K)
     scale = float(max(yf / ff, 0.0)) if informed and ff > 1e-12 else 0.0
     offset_K = np.array(
         [(g[0, 2] - scale * g[1, 2]) / g[2, 2] if g[2, 2] > 0 else 0.0 for g, _ in weighted]
@@ -170,10 +206,12 @@ def _without_intercept(gram_CC: Float) -> Float:
 def _between(
     residual_PK: Float, sources: ArrayLike | None, variance: float, most_worth: float
 ) -> float:
-    """Precision of the intercepts: the spread of arms' mean residuals between sources beyond their noise, by a 1-D search."""
-    means, counts = _cells(
-        residual_PK, np.zeros(len(residual_PK)) if sources is None else np.asarray(sources)
-    )
+    """Precision of the intercepts, by a 1-D search.
+
+    It is that of the spread of arms' mean residuals between sources beyond their noise.
+    """
+    source_P = np.zeros(len(residual_PK)) if sources is None else np.asarray(sources)
+    means, counts = _cells(residual_PK, source_P)
 
     def cost(z: float) -> float:
         total = 1.0 / np.exp(z) + variance / counts
@@ -188,35 +226,40 @@ def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
     means = []
     counts = []
     for name in np.unique(sources):
-        here_PK = residual_PK[sources == name]
-        told_K = (~np.isnan(here_PK)).sum(axis=0)
-        means.append(np.nansum(here_PK, axis=0)[told_K > 0] / told_K[told_K > 0])
-        counts.append(told_K[told_K > 0])
+        of_source_RK = residual_PK[sources == name]
+        count_K = (~np.isnan(of_source_RK)).sum(axis=0)
+        any_K = count_K > 0
+        means.append(np.nansum(of_source_RK, axis=0)[any_K] / count_K[any_K])
+        counts.append(count_K[any_K])
     return np.concatenate(means), np.concatenate(counts)
 
 
 def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float, float]:
-    """(mean, sd) of the level: the rows' mean payoffs over arms, and how far another source's may lie from their mean.
+    """(mean, sd) of the level.
 
-    The variance between sources beyond their sampling error, with two pseudo-sources at `LEVEL_SD`^2, plus the mean's squared
-    standard error. Rows without a payoff do not count; NaN = an arm without. InputError where no row has one.
+    The mean is that of the rows' mean payoffs over arms; the sd says how far another source's may
+    lie from it. That is the variance between sources beyond their sampling error, with two
+    pseudo-sources at `LEVEL_SD`^2, plus the mean's squared standard error. InputError where no row
+    has a payoff.
+
+    Args:
+        payoff_PK: NaN where an arm has none; rows without any do not count.
+        sources: where each row comes from; None: all from one.
     """
-    told_PK = ~np.isnan(payoff_PK)
-    heard_P = told_PK.any(axis=1)
-    if not heard_P.any():
+    paid_PK = ~np.isnan(payoff_PK)
+    paid_P = paid_PK.any(axis=1)
+    if not paid_P.any():
         raise InputError("no payoff to take the level from: every row is NaN")
-    mean_P = np.nansum(payoff_PK[heard_P], axis=1) / told_PK[heard_P].sum(axis=1)
-    source_P = (
-        np.zeros(len(mean_P), int)
-        if sources is None
-        else np.unique(np.asarray(sources)[heard_P], return_inverse=True)[1]
-    )
+    mean_P = np.nansum(payoff_PK[paid_P], axis=1) / paid_PK[paid_P].sum(axis=1)
+    source_P = np.zeros(len(mean_P), int)
+    if sources is not None:
+        source_P = np.unique(np.asarray(sources)[paid_P], return_inverse=True)[1]
     count_S = np.bincount(source_P)
     means_S = np.bincount(source_P, mean_P) / count_S
     noise = float(mean_P.var())
-    between = (
-        float(means_S.var(ddof=1)) - float((noise / count_S).mean()) if len(count_S) > 1 else 0.0
-    )
+    between = 0.0
+    if len(count_S) > 1:
+        between = float(means_S.var(ddof=1)) - float((noise / count_S).mean())
     free = len(count_S) - 1
     spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
     return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))

@@ -1,14 +1,19 @@
-"""Pairs of responses to contexts: a language model's states of both, made symmetric, and the head that was learned on them.
+"""Pairs of responses to contexts.
 
-    e = Enc(x, y), e' = Enc(x, y');  features = [(e + e') / 2 ; |e - e'|];  h = MLP(features) of unit norm
+A language model's states of both, made symmetric, and the head that was learned on them:
 
-Where the encoder is asked for the prompt's own vector, Enc(x) stands beside them, so that few pairs are enough to tell kinds of
-prompts apart. A causal model gives the state of the last non-pad token, an encoder the mean of its states. Each distinct text is encoded once.
-Deviation from the paper: e and e' have unit norm before they are combined, and so have the features.
+    e = Enc(x, y), e' = Enc(x, y');  features = [(e + e') / 2 ; |e - e'|];
+    h = MLP(features) of unit norm
+
+Where the encoder is asked for the prompt's own vector, Enc(x) stands beside them, so that few pairs
+are enough to tell kinds of prompts apart. A causal model gives the state of the last non-pad token,
+an encoder the mean of its states. Each distinct text is encoded once. Deviation from the paper: e
+and e' have unit norm before they are combined, and so have the features.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +31,16 @@ POOLING = ("last", "mean")
 
 @dataclass(frozen=True)
 class EncoderId:
-    """Which encoder h was made by: a model's name, the hash of its weights, how its states become one vector."""
+    """Which encoder h was made by.
+
+    Args:
+        model: its name.
+        weights: their hash.
+        pooling: how its states become one vector.
+        max_tokens: of prompt and response together.
+        tuned: whether its weights were learned with the strengths.
+        with_prompt: whether features hold the prompt's own vector.
+    """
 
     model: str
     weights: str
@@ -37,9 +51,10 @@ class EncoderId:
 
     def differs(self, other: "EncoderId") -> str:
         """'' where both give the same features, else which of their properties differ."""
-        same: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
-        same = same if self.tuned else ("model", *same)
-        pairs = [(n, getattr(self, n), getattr(other, n)) for n in same]
+        names: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
+        # A tuned encoder lies in the prior's folder, under whatever name.
+        names = names if self.tuned else ("model", *names)
+        pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
         return ", ".join(
             f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs
         )
@@ -48,11 +63,11 @@ class EncoderId:
 class TextEncoder:
     """(prompt, response) texts to vectors of unit norm by the states of a frozen or tuned model.
 
-    ``pooling`` last, mean, or auto (by the kind of model); ``max_tokens`` of prompt and response together, never more than the
-    model's own limit. InputError where the model cannot be loaded or has no such limit left.
+    InputError where the model cannot be loaded or has no token limit left.
     """
 
-    def __init__(
+    # One argument for each key of the encoder's configuration.
+    def __init__(  # noqa: PLR0913, RUF100
         self,
         model: str,
         *,
@@ -65,13 +80,22 @@ class TextEncoder:
         name: str | None = None,
         with_prompt: bool = False,
     ) -> None:
-        """Loads the model; ``name`` is what it is called where ``model`` is a folder inside a prior.
+        """Loads the model.
 
-        ``with_prompt``: features of a pair hold the prompt's own vector, too.
+        Args:
+            model: a name or a folder.
+            pooling: last, mean, or auto (by the kind of model).
+            max_tokens: of prompt and response together, never more than the model's own limit.
+            batch: texts a forward pass.
+            dtype: of the weights.
+            device: where it runs.
+            trust_remote_code: whether code that comes with the model may run.
+            name: what it is called where ``model`` is a folder inside a prior.
+            with_prompt: whether features of a pair hold the prompt's own vector, too.
         """
-        where = loading.torch_device(device)
+        torch_device = loading.torch_device(device)
         self.body: Any = loading.load_body(
-            model, dtype=dtype, device=where, trust_remote_code=trust_remote_code
+            model, dtype=dtype, device=torch_device, trust_remote_code=trust_remote_code
         )
         self.tokenizer: Any = loading.load_tokenizer(model, trust_remote_code=trust_remote_code)
         self.before, self.after = _specials(self.tokenizer)
@@ -79,10 +103,11 @@ class TextEncoder:
         self.room = min(max_tokens, limit) - len(self.before) - len(self.after)
         if self.room < 8:
             raise InputError(
-                f"encoder {model}: max_tokens={max_tokens} leaves {self.room} tokens for a pair; give more"
+                f"encoder {model}: max_tokens={max_tokens} leaves {self.room} tokens for a pair; "
+                "give more"
             )
         self.batch = batch
-        self.device = where
+        self.device = torch_device
         self.pooling = _pooling(pooling, model, self.body)
         weights = loading.model_identity(model)
         self.id = EncoderId(
@@ -100,25 +125,29 @@ class TextEncoder:
         return (3 if self.id.with_prompt else 2) * self.dim
 
     def tokens(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut to fit; a part that several texts share is tokenised once, all parts in one call."""
+        """Token ids of each text, cut to fit.
+
+        A part that several texts share is tokenised once, all parts in one call.
+        """
         texts = [halves(p, r) for p, r in zip(prompts, responses, strict=True)]
-        parts = list(dict.fromkeys(part for text in texts for part in text))
-        found = (
-            self.tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"]
-            if parts
-            else []
-        )
-        ids = dict(zip(parts, found, strict=True))
+        parts = list(dict.fromkeys(chain.from_iterable(texts)))
+        part_ids: list[list[int]] = []
+        if parts:
+            encoded = self.tokenizer(parts, add_special_tokens=False, verbose=False)
+            part_ids = encoded["input_ids"]
+        ids = dict(zip(parts, part_ids, strict=True))
         return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
 
     def encode(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Float:
-        """(B, dim) float64 rows of unit norm, one a prompt and its response. One forward of ``batch`` texts at a time."""
+        """(B, dim) float64 rows of unit norm, one a prompt and its response.
+
+        One forward of ``batch`` texts at a time.
+        """
         import torch
 
         ids = self.tokens(prompts, responses)
-        order = sorted(
-            range(len(ids)), key=lambda i: len(ids[i])
-        )  # texts of one length together: little padding
+        # Texts of one length together: little padding.
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         out_BD = np.zeros((len(ids), self.dim))
         with torch.inference_mode():
             for start in range(0, len(ids), self.batch):
@@ -127,7 +156,10 @@ class TextEncoder:
         return unit_rows(out_BD)
 
     def states(self, ids: Sequence[Sequence[int]]) -> Any:
-        """(B, dim) pooled states of token ids as a float32 tensor, with gradients where they are on."""
+        """(B, dim) pooled states of token ids as a float32 tensor.
+
+        They have gradients where those are on.
+        """
         import torch
 
         width = max(len(row) for row in ids)
@@ -146,49 +178,56 @@ class TextEncoder:
     def features(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
     ) -> Float:
-        """(P, width) pair features; swapping ``first`` and ``second`` changes nothing. The prompt's vector, if wanted, comes last."""
-        index: dict[tuple[str, str], int] = {}
+        """(P, width) pair features; swapping ``first`` and ``second`` changes nothing.
+
+        The prompt's vector, if wanted, comes last.
+        """
+        number_of: dict[tuple[str, str], int] = {}
         texts: list[tuple[Prompt, str]] = []
-        at: list[int] = []
-        for prompt, response in [
-            *zip(prompts, first, strict=True),
-            *zip(prompts, second, strict=True),
-        ]:
-            place = index.setdefault(halves(prompt, response), len(texts))
-            if place == len(texts):
+        numbers: list[int] = []
+        both = chain(zip(prompts, first, strict=True), zip(prompts, second, strict=True))
+        for prompt, response in both:
+            number = number_of.setdefault(halves(prompt, response), len(texts))
+            if number == len(texts):
                 texts.append((prompt, response))
-            at.append(place)
+            numbers.append(number)
         rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
-        pairs_PF = pair_rows(rows_XD[at[: len(first)]], rows_XD[at[len(first) :]])
+        n = len(first)
+        pairs_PF = pair_rows(rows_XD[numbers[:n]], rows_XD[numbers[n:]])
         if not self.id.with_prompt:
             return pairs_PF
-        distinct = list(dict.fromkeys(map(prompt_text, prompts)))
+        prompt_texts = list(map(prompt_text, prompts))
+        distinct = list(dict.fromkeys(prompt_texts))
         prompt_XD = self.encode(distinct, [""] * len(distinct))
-        number = {text: x for x, text in enumerate(distinct)}
-        return np.concatenate(
-            [pairs_PF, prompt_XD[[number[prompt_text(p)] for p in prompts]]], axis=1
-        )
+        number_of_prompt = {text: x for x, text in enumerate(distinct)}
+        prompt_PD = prompt_XD[[number_of_prompt[text] for text in prompt_texts]]
+        return np.concatenate([pairs_PF, prompt_PD], axis=1)
 
 
 class PairEncoder:
-    """What the router of a prior sees: `TextEncoder.features` through the head that was learned, (P, D) rows of unit norm.
+    """What the router of a prior sees, (P, D) rows of unit norm.
 
-    >>> from reward_router.offline.prior import Prior  # Prior.encoder() and PairEncoder.load(folder) make one
+    They are `TextEncoder.features` through the head that was learned.
+
+    `Prior.encoder` and `PairEncoder.load` make one.
     """
 
     def __init__(self, texts: TextEncoder, strengths: Strengths) -> None:
         """InputError where the head was learned on features of another width."""
         if len(strengths.centre_F) != texts.width:
             raise InputError(
-                f"encoder {texts.id.model} gives pair features of {texts.width}, the strengths were learned on "
-                f"{len(strengths.centre_F)}"
+                f"encoder {texts.id.model} gives pair features of {texts.width}, "
+                f"the strengths were learned on {len(strengths.centre_F)}"
             )
         self.texts = texts
         self.strengths = strengths
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> "PairEncoder":
-        """The encoder of the prior saved in ``folder``; InputError where its weights are not those it was learned with."""
+        """The encoder of the prior saved in ``folder``.
+
+        InputError where its weights are not those it was learned with.
+        """
         from reward_router.offline.prior import load_prior
 
         return load_prior(folder).encoder(device=device)
@@ -219,8 +258,8 @@ def _pooling(pooling: str, model: str, body: Any) -> str:
         return pooling
     if pooling != "auto":
         raise InputError(f"pooling {pooling!r}; allowed: auto, {', '.join(POOLING)}")
-    layers = body.config
-    bidirectional = getattr(layers, "is_decoder", None) is False and "bert" in str(
-        layers.model_type
-    )
+    config = body.config
+    # A BERT sees both directions, so that its mean is of whole sentences.
+    is_bert = "bert" in str(config.model_type)
+    bidirectional = getattr(config, "is_decoder", None) is False and is_bert
     return "mean" if bidirectional or model == loading.MINILM else "last"

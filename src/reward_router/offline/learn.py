@@ -1,4 +1,7 @@
-"""Training of the head and the strengths in torch: the losses of BayesianRouter section 3, one small loop."""
+"""Training of the head and the strengths in torch.
+
+The losses of BayesianRouter section 3, and one small loop.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,29 +17,18 @@ from reward_router.errors import InputError
 from reward_router.features import unit_rows
 from reward_router.keyed import key, rng
 from reward_router.offline.balance import balanced, tuples
-from reward_router.offline.strengths import EPSILON, Strengths
+from reward_router.offline.strengths import EPSILON, LearnSettings, Strengths
 from reward_router.types import Float, Int
 
-STRONGEST = 0.9  # of the unit length of a row of E_bt, at most so much says at the start how strong the arm is overall
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What `fit_strengths` was asked for."""
-
-    dim: int
-    lambda_cls: float
-    balance: bool
-    epochs: int
-    lr: float
-    batch: int
-    weight_decay: float
-    patience: int
-    seed: int
+# Of the unit length of a row of E_bt, at most so much says at the start how strong the arm is.
+STRONGEST = 0.9
 
 
 class Head(nn.Module):
-    """Pair features -> h of unit norm, and the strengths: E_bt used with unit rows, E_cls with a bias an arm."""
+    """Pair features -> h of unit norm, and the strengths.
+
+    E_bt is used with unit rows, E_cls with a bias an arm.
+    """
 
     def __init__(self, n_features: int, dim: int, n_arms: int) -> None:
         """Linear and rows of both E start as Kaiming uniform, as the authors' do."""
@@ -50,32 +42,43 @@ class Head(nn.Module):
     def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
         h_PD = normalize(self.norm(self.linear(features_PF).relu()), dim=-1)
-        return linear(h_PD, normalize(self.bt_KD, dim=-1)), linear(
-            h_PD, self.cls_KD, self.cls_bias_K
-        )
+        cosine_PK = linear(h_PD, normalize(self.bt_KD, dim=-1))
+        return cosine_PK, linear(h_PD, self.cls_KD, self.cls_bias_K)
 
 
 def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
-    """- sum over tuples of log sigmoid(s_n - s_n') / scale (L_bt; ``scale`` = number of tuples makes it their mean)."""
+    """- sum over tuples of log sigmoid(s_n - s_n') / scale (L_bt).
+
+    With ``scale`` = number of tuples it is their mean.
+    """
     return -(logsigmoid(s_PK[:, :, None] - s_PK[:, None, :]) * won_PKK).sum() / scale
 
 
 def cls_loss(logit_PK: Tensor, right_PK: Tensor, scale: float) -> Tensor:
-    """Binary cross-entropy of <h, E_cls[n]> + b_n on delta_n, summed over what is not NaN, over ``scale`` (L_cls)."""
-    told_PK = ~right_PK.isnan()
+    """Binary cross-entropy of <h, E_cls[n]> + b_n on delta_n (L_cls).
+
+    It is summed over what is not NaN, over ``scale``.
+    """
+    known_PK = ~right_PK.isnan()
     each_PK = binary_cross_entropy_with_logits(logit_PK, right_PK.nan_to_num(), reduction="none")
-    return (each_PK * told_PK).sum() / scale
+    return (each_PK * known_PK).sum() / scale
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What pairs teach: tuples of right and wrong arms, and each arm's own mark. Both losses are means over their terms."""
+    """What pairs teach: tuples of right and wrong arms, and each arm's own mark.
+
+    Both losses are means over their terms.
+    """
 
     won_PKK: Tensor
     right_PK: Tensor
 
     def loss(self, outputs: tuple[Tensor, Tensor], rows: Tensor, lambda_cls: float) -> Tensor:
-        """L_bt + lambda L_cls of ``rows``, scaled so that the batches of one pass have the whole set's loss as their mean."""
+        """L_bt + lambda L_cls of ``rows``.
+
+        It is scaled so that the batches of one pass have the whole set's loss as their mean.
+        """
         share = len(rows) / len(self.right_PK)
         n_bt = float(self.won_PKK.sum()) * share
         n_cls = float((~self.right_PK.isnan()).sum()) * share
@@ -104,21 +107,28 @@ def batches(n_rows: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
 
 
 def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False) -> Head:
-    """A head that starts from ``seed`` and the arms' log-odds of being right; torch's global generator is left as it was.
+    """A head that starts from ``seed`` and the arms' log-odds of being right.
 
-    LayerNorm's output is orthogonal to the vector of ones, its shift starts as that vector: h has the constant component
-    1 / sqrt 2 there, and E_bt starts with the arms' overall strengths along it (``level``: with none, for balanced tuples).
+    Torch's global generator is left as it was. LayerNorm's output is orthogonal to the vector of
+    ones, its shift starts as that vector: h has the constant component 1 / sqrt 2 there, and E_bt
+    starts with the arms' overall strengths along it.
+
+    Args:
+        n_features: F.
+        dim: D.
+        right_PK: who was right on which pair.
+        seed: of the start.
+        level: start without overall strengths, for balanced tuples.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
         head = Head(n_features, dim, right_PK.shape[1])
     hits_K = np.nansum(right_PK, axis=0)
-    told_K = (~np.isnan(right_PK)).sum(axis=0)
-    odds_K = np.log((hits_K + 1) / (told_K - hits_K + 1))
+    known_K = (~np.isnan(right_PK)).sum(axis=0)
+    odds_K = np.log((hits_K + 1) / (known_K - hits_K + 1))
     about_K = odds_K - odds_K.mean()
-    along_K = torch.from_numpy(
-        0.0 * about_K if level else about_K / max(np.abs(about_K).max() / STRONGEST, 1.0)
-    )
+    longest = max(np.abs(about_K).max() / STRONGEST, 1.0)
+    along_K = torch.from_numpy(0.0 * about_K if level else about_K / longest)
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
@@ -127,11 +137,17 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
     return head
 
 
-def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Settings) -> Strengths:
-    """Train on the rows that are not ``dev_P``; the epoch of the lowest dev loss is kept. See `fit_strengths`."""
+def learn(
+    x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: LearnSettings
+) -> Strengths:
+    """Train on the rows that are not ``dev_P``; the epoch of the lowest dev loss is kept.
+
+    See `fit_strengths`.
+    """
     centre_F = x_PF[~dev_P].mean(axis=0)
-    scale_F = x_PF[~dev_P].std(axis=0) + 1e-8
-    scale_F = np.maximum(scale_F, 1e-3 * scale_F.max())
+    spread_F = x_PF[~dev_P].std(axis=0) + 1e-8
+    # A feature that hardly varies would be blown up on the first text where it does.
+    scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
     x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
     train_x = x[torch.from_numpy(~dev_P)]
     dev_x = x[torch.from_numpy(dev_P)]
@@ -144,14 +160,16 @@ def learn(x_PF: Float, right_PK: Float, dev_P: NDArray[np.bool_], settings: Sett
     best: dict[str, Any] = {}
     best_loss = np.inf
     best_epoch = 0
-    everyone = torch.arange(len(dev_x))
+    every_row = torch.arange(len(dev_x))
+    # Epoch 0 trains nothing: the start itself may be the best.
     for epoch in range(settings.epochs + 1):
         for rows in batches(len(train_x), settings.batch, settings.seed, epoch) if epoch else ():
             optimiser.zero_grad()
-            train.loss(head(train_x[rows]), rows, settings.lambda_cls).backward()  # type: ignore[no-untyped-call]
+            loss = train.loss(head(train_x[rows]), rows, settings.lambda_cls)
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         with torch.no_grad():
-            dev_loss = float(dev.loss(head(dev_x), everyone, settings.lambda_cls))
+            dev_loss = float(dev.loss(head(dev_x), every_row, settings.lambda_cls))
         if dev_loss < best_loss:
             best_loss = dev_loss
             best_epoch = epoch
@@ -172,8 +190,12 @@ def as_strengths(
         "linear.bias": "bias_D",
         "norm.weight": "gain_D",
         "norm.bias": "shift_D",
-        **{name: name for name in ("bt_KD", "cls_KD", "cls_bias_K")},
+        "bt_KD": "bt_KD",
+        "cls_KD": "cls_KD",
+        "cls_bias_K": "cls_bias_K",
     }
-    arrays = {ours: state[theirs].detach().cpu().double().numpy() for theirs, ours in names.items()}
+    arrays = {}
+    for torch_name, name in names.items():
+        arrays[name] = state[torch_name].detach().cpu().double().numpy()
     arrays["bt_KD"] = unit_rows(arrays["bt_KD"])
     return Strengths.of({"centre_F": centre_F, "scale_F": scale_F, **arrays}, dev_loss, epoch)

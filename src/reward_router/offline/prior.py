@@ -1,7 +1,9 @@
-"""The prior as an artifact: a folder of safetensors and JSON that any router loads, and that says what it was made for.
+"""The prior as an artifact: a folder of safetensors and JSON.
 
-``prior.safetensors`` holds the head and the strengths, ``prior.json`` the arms by name, the encoder and its hash, calibration,
-the training data's hash, metrics, configuration and versions; ``encoder/`` the tuned weights, where there are any.
+Any router loads it, and it says what it was made for. ``prior.safetensors`` holds the head and the
+strengths, ``prior.json`` the arms by name, the encoder and its hash, calibration, the training
+data's hash, metrics, configuration and versions; ``encoder/`` holds the tuned weights, where there
+are any.
 """
 
 import hashlib
@@ -33,9 +35,20 @@ WEIGHTS = "encoder"
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Strengths with their calibration, for arms by name. ``folder`` is where it was saved or loaded, None before.
+    """Strengths with their calibration, for arms by name.
 
-    ``fingerprints``: what each arm was when it was learned, by name (see `rewards.fingerprint`); empty where that was not kept.
+    Args:
+        arms: their names.
+        strengths: what was learned.
+        calibration: how far to believe it.
+        encoder_id: the encoder that the strengths belong to.
+        data_hash: of the training data.
+        metrics: how good it is.
+        config: what it was made by.
+        versions: of the packages.
+        folder: where it was saved or loaded, None before.
+        fingerprints: what each arm was when it was learned, by name (see `rewards.fingerprint`);
+            empty where that was not kept.
     """
 
     arms: tuple[str, ...]
@@ -54,31 +67,36 @@ class Prior:
         return [arm for arm in arms if arm not in self.arms]
 
     def means(self, arms: Sequence[str]) -> Float:
-        """(K, D + 1) prior means, the intercept last, in payoff units about the mean arm: s (E_bt[n] - mean), b_n.
+        """(K, D + 1) prior means in payoff units about the mean arm: s (E_bt[n] - mean), b_n.
 
-        The mean is taken over those of ``arms`` that have strengths; the others' rows are zero. InputError where none has.
+        The mean is taken over those of ``arms`` that have strengths; the others' rows are zero.
+        InputError where none has.
         """
-        here = [self.arms.index(arm) for arm in arms if arm in self.arms]
-        if not here:
+        own = [self.arms.index(arm) for arm in arms if arm in self.arms]
+        if not own:
             raise InputError(
-                f"the prior has strengths of {', '.join(self.arms)}, and of none of {', '.join(arms)}"
+                f"the prior has strengths of {', '.join(self.arms)}, "
+                f"and of none of {', '.join(arms)}"
             )
-        rows_KD = np.column_stack(
-            [self.calibration.scale * self.strengths.bt_KD, self.calibration.offset_K]
-        )[here]
+        weights_KD = self.calibration.scale * self.strengths.bt_KD
+        rows_KD = np.column_stack([weights_KD, self.calibration.offset_K])[own]
+        places = [k for k, arm in enumerate(arms) if arm in self.arms]
         out_KD = np.zeros((len(arms), rows_KD.shape[1]))
-        out_KD[[k for k, arm in enumerate(arms) if arm in self.arms]] = rows_KD - rows_KD.mean(
-            axis=0
-        )
+        out_KD[places] = rows_KD - rows_KD.mean(axis=0)
         return out_KD
 
     def router(
         self, arms: Sequence[str] | None = None, **options: Any
     ) -> TrustedThompson | Anchored:
-        """A router over contexts h (B, D) that starts at this prior, trusts it by evidence, and centres its payoffs.
+        """A router over contexts h (B, D) that starts at this prior.
 
-        ``arms`` in their order (None: the prior's own); one without strengths starts at the mean arm, with a warning.
-        ``options`` are those of `routers.trusted.trusted` and win over the calibrated ones; ``trust=1`` believes the prior outright.
+        It trusts the prior by evidence and centres its payoffs.
+
+        Args:
+            arms: in their order (None: the prior's own); one without strengths starts at the mean
+                arm, with a warning.
+            options: those of `routers.trusted.trusted`, which win over the calibrated ones;
+                ``trust=1`` believes the prior outright.
         """
         names = list(self.arms if arms is None else arms)
         if missing := self.unknown(names):
@@ -88,14 +106,20 @@ class Prior:
                 stacklevel=2,
             )
         c = self.calibration
-        given: dict[str, Any] = {
-            "precision": c.precision, "noise_sd": c.noise_sd, "intercept": c.offset_precision, "zero_precision": c.zero_precision,
+        calibrated: dict[str, Any] = {
+            "precision": c.precision,
+            "noise_sd": c.noise_sd,
+            "intercept": c.offset_precision,
+            "zero_precision": c.zero_precision,
             "level": c.level,
-        }  # fmt: skip
-        return trusted(self.means(names), **(given | options))
+        }
+        return trusted(self.means(names), **(calibrated | options))
 
     def encoder(self, *, device: str = "auto", batch: int = 16) -> PairEncoder:
-        """The pair encoder of this prior; InputError where the encoder found now is not the one the strengths belong to."""
+        """The pair encoder of this prior.
+
+        InputError where the encoder that is loaded is not the one the strengths belong to.
+        """
         own = self.encoder_id
         if own.tuned and self.folder is None:
             raise InputError("this prior was not saved or loaded: its tuned encoder has no folder")
@@ -132,20 +156,23 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
         partial = target / f"{TENSORS}.partial"
         save_file(narrow, partial)
         partial.rename(target / TENSORS)
-        write_atomically(
-            target / ABOUT,
-            dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False) + "\n",
-        )
+        about = dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False)
+        write_atomically(target / ABOUT, about + "\n")
     return replace(prior, folder=target)
 
 
 def load_prior(
     folder: str | Path, arms: Sequence[str] | None = None, encoder: EncoderId | str | None = None
 ) -> Prior:
-    """Read an artifact: a folder, or a packaged prior's name. ``arms``: those that will be routed; ``encoder``: the encoder (or its model's name) that will be used.
+    """Read an artifact; arms without strengths join with a zero prior and a warning.
 
-    InputError where the folder holds no whole prior, where the encoder is another (and in what), or where none of the arms
-    has strengths; arms without strengths among others join with a zero prior and a warning. O(weights), no torch.
+    InputError where the folder holds no whole prior, where the encoder is another (and in what), or
+    where none of the arms has strengths. O(weights), no torch.
+
+    Args:
+        folder: a path, or a packaged prior's name.
+        arms: those that will be routed.
+        encoder: the encoder (or its model's name) that will be used.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -169,7 +196,8 @@ def load_prior(
         ) from error
     if isinstance(encoder, str) and encoder != prior.encoder_id.model:
         raise InputError(
-            f"prior {source} was learned with encoder {prior.encoder_id.model!r}, not with {encoder!r}"
+            f"prior {source} was learned with encoder {prior.encoder_id.model!r}, "
+            f"not with {encoder!r}"
         )
     if isinstance(encoder, EncoderId):
         _same_encoder(prior.encoder_id, encoder, str(source))
@@ -185,7 +213,10 @@ def load_prior(
 
 
 def prior_folder(name: str | Path) -> Path:
-    """The folder that ``name`` says: a path, or a packaged prior's name; InputError where it is neither."""
+    """The folder that ``name`` says: a path, or a packaged prior's name.
+
+    InputError where it is neither.
+    """
     return folder_of(str(name), ABOUT, "prior", "fit-prior")
 
 
@@ -237,9 +268,17 @@ def _read(about: Mapping[str, Any], arrays: dict[str, Any], source: Path) -> Pri
             f"prior {source}: {len(arms)} arms are named, strengths are of {strengths.n_arms}"
         )
     return Prior(
-        arms, strengths, calibration, EncoderId(**about["encoder"]), about["data_hash"], about["metrics"], about["config"],
-        about["versions"], source, about.get("fingerprints", {}),
-    )  # fmt: skip
+        arms=arms,
+        strengths=strengths,
+        calibration=calibration,
+        encoder_id=EncoderId(**about["encoder"]),
+        data_hash=about["data_hash"],
+        metrics=about["metrics"],
+        config=about["config"],
+        versions=about["versions"],
+        folder=source,
+        fingerprints=about.get("fingerprints", {}),
+    )
 
 
 def _digest(path: Path) -> str:

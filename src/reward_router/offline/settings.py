@@ -1,4 +1,7 @@
-"""The configuration of ``fit-prior``: what each key means, its range and its default; unknown keys name the nearest."""
+"""The configuration of ``fit-prior``: what each key means, its range and its default.
+
+Unknown keys name the nearest.
+"""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -17,7 +20,10 @@ Ablation = Literal["cls", "offline", "online"]
 
 
 class PairSource(Section):
-    """Preference pairs: prompt, chosen, rejected, source?, category? from a file of any kind that is read, or the Hub."""
+    """Preference pairs: prompt, chosen, rejected, source?, category?
+
+    They come from a file of any kind that is read, or from the Hub.
+    """
 
     source: str
     name: str | None = Field(default=None, description="configuration name of a Hub data set")
@@ -27,7 +33,8 @@ class PairSource(Section):
     )
     preference: str | None = Field(
         default=None,
-        description="column that says which is better: labels, an index, or signed numbers (below 0 chosen, 0 a tie)",
+        description="column that says which is better: labels, an index, or signed numbers "
+        "(below 0 chosen, 0 a tie)",
     )
     as_source: str | None = Field(
         default=None, description="the source's name in tables; none: the data's own"
@@ -52,12 +59,14 @@ class EncoderConfig(Section):
     max_tokens: Annotated[int, Field(ge=16)] = 1024
     with_prompt: bool = Field(
         default=False,
-        description="the prompt's own vector beside those of the pair: kinds of prompts are told apart sooner",
+        description="the prompt's own vector beside those of the pair: "
+        "kinds of prompts are told apart sooner",
     )
     batch: Count = Field(default=16, description="texts a forward pass of a frozen encoder")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="auto: bfloat16 on a GPU, and for a frozen encoder on a CPU that multiplies it itself",
+        description="auto: bfloat16 on a GPU, and for a frozen encoder on a CPU that multiplies it "
+        "itself",
     )
     device: str = "auto"
     trust_remote_code: bool = False
@@ -96,7 +105,10 @@ class StrengthsConfig(Section):
 
 
 class PriorConfig(Section):
-    """Everything ``fit-prior`` does. ``scores`` names a file of recorded scores, used as it is instead of ``data`` and ``arms``."""
+    """Everything ``fit-prior`` does.
+
+    ``scores`` names a file of recorded scores, used as it is instead of ``data`` and ``arms``.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: list[PairSource] = Field(default_factory=list)
@@ -130,7 +142,8 @@ class PriorConfig(Section):
     def _one_kind_of_input(self) -> "PriorConfig":
         if bool(self.data) == bool(self.scores):
             raise ValueError(
-                "give data (preference pairs, scored with the arms) or scores (recorded), one of the two"
+                "give data (preference pairs, scored with the arms) or scores (recorded), "
+                "one of the two"
             )
         if self.scores and self.arms:
             raise ValueError("scores name their arms themselves; leave arms out, or give data")
@@ -147,13 +160,15 @@ class PriorConfig(Section):
 def packaged() -> list[str]:
     """Names of the packaged configurations of ``fit-prior``."""
     folder = resources.files("reward_router.configs") / "prior"
-    return sorted(
-        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
-    )
+    files = [path.name for path in folder.iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml"))
 
 
 def load(source: str | Path, settings: Sequence[str] = ()) -> PriorConfig:
-    """A configuration file, or a packaged one by name, with ``a.b=v`` settings on top; InputError is one line."""
+    """A configuration file, or a packaged one by name, with ``a.b=v`` settings on top.
+
+    InputError is one line.
+    """
     if str(source) in packaged():
         path = resources.files("reward_router.configs") / "prior" / f"{source}.yaml"
         with resources.as_file(path) as file:

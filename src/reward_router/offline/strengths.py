@@ -1,12 +1,15 @@
-"""Reward-model strengths: h = MLP(pair features) of unit norm, s_n = <h, E_bt[n]>, learned from who was right on which pair.
+"""Reward-model strengths, learned from who was right on which pair.
 
-BayesianRouter, section 3: MLP is Linear -> ReLU -> LayerNorm, then h / |h|; E_bt has unit rows, so s is a cosine; E_cls has
-a bias an arm. What is fitted is held in numpy, so that a router needs no torch to read it.
+h = MLP(pair features) of unit norm, s_n = <h, E_bt[n]>. BayesianRouter, section 3: MLP is Linear ->
+ReLU -> LayerNorm, then h / |h|; E_bt has unit rows, so s is a cosine; E_cls has a bias an arm. What
+is fitted is held in numpy, so that a router needs no torch to read it.
 
-Deviations from the paper: (1) features are centred and scaled by their training mean and spread before the MLP, or else its
-bias drowns features of unit norm; (2) the best epoch is chosen on a dev split of the training prompts, never on the test set;
-(3) the start is not blind: E_cls has its biases at each arm's own log-odds of being right, and h a constant component along which
-E_bt starts with the arms' overall strengths (`learn.seeded_head`), so that few pairs do no worse than the best single arm.
+Deviations from the paper: (1) features are centred and scaled by their training mean and spread
+before the MLP, or else its bias drowns features of unit norm; (2) the best epoch is chosen on a dev
+split of the training prompts, never on the test set; (3) the start is not blind: E_cls has its
+biases at each arm's own log-odds of being right, and h a constant component along which E_bt starts
+with the arms' overall strengths (`learn.seeded_head`), so that few pairs do no worse than the best
+single arm.
 """
 
 from collections.abc import Mapping
@@ -25,9 +28,22 @@ EPSILON = 1e-5  # torch's LayerNorm
 
 @dataclass(frozen=True, eq=False)
 class Strengths:
-    """A fitted encoder head and the strengths of K arms. D features of h, F of a pair; ``bt_KD`` has unit rows.
+    """A fitted encoder head and the strengths of K arms.
 
-    ``dev_loss`` is L_bt + lambda L_cls on the dev split at the epoch kept, ``epoch`` 0 is the start.
+    D features of h, F of a pair.
+
+    Args:
+        centre_F: taken off the features.
+        scale_F: divides them.
+        weight_DF: of the linear layer.
+        bias_D: of the linear layer.
+        gain_D: of LayerNorm.
+        shift_D: of LayerNorm.
+        bt_KD: E_bt, with unit rows.
+        cls_KD: E_cls.
+        cls_bias_K: of E_cls.
+        dev_loss: L_bt + lambda L_cls on the dev split at the epoch kept.
+        epoch: the one kept; 0 is the start.
     """
 
     centre_F: Float
@@ -57,16 +73,18 @@ class Strengths:
         x_PF = np.asarray(features_PF, dtype=np.float64)
         if x_PF.ndim != 2 or x_PF.shape[1] != len(self.centre_F):
             raise InputError(f"pair features must be (P, {len(self.centre_F)}), got {x_PF.shape}")
-        z_PD = np.maximum(
-            ((x_PF - self.centre_F) / self.scale_F) @ self.weight_DF.T + self.bias_D, 0.0
-        )
+        scaled_PF = (x_PF - self.centre_F) / self.scale_F
+        z_PD = np.maximum(scaled_PF @ self.weight_DF.T + self.bias_D, 0.0)
+        # LayerNorm over the D features, then unit norm.
         spread_P1 = np.sqrt(z_PD.var(axis=1, keepdims=True) + EPSILON)
-        return unit_rows(
-            (z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1 * self.gain_D + self.shift_D
-        )
+        normal_PD = (z_PD - z_PD.mean(axis=1, keepdims=True)) / spread_P1
+        return unit_rows(normal_PD * self.gain_D + self.shift_D)
 
     def scores(self, h_PD: Float) -> Float:
-        """(P, K) cosines s_n = <h, E_bt[n]> in [-1, 1]: which arm to ask, comparable within a row only (BT)."""
+        """(P, K) cosines s_n = <h, E_bt[n]> in [-1, 1]: which arm to ask.
+
+        They are comparable within a row only (BT).
+        """
         return np.asarray(h_PD @ self.bt_KD.T)
 
     def probability(self, h_PD: Float) -> Float:
@@ -91,7 +109,9 @@ class Strengths:
 
 
 def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
-    """(P, K): 1 where the margin has the label's sign, 0 where the other, NaN where it is 0 or NaN (a tie, an abstention).
+    """(P, K): 1 where the margin has the label's sign, 0 where the other.
+
+    NaN where it is 0 or NaN (a tie, an abstention).
 
     >>> right_of(np.array([[0.5, -1.0, 0.0, np.nan]]), [1]).tolist()
     [[1.0, 0.0, nan, nan]]
@@ -101,11 +121,15 @@ def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
 
 
 def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDArray[np.bool_]:
-    """(P,) True for the rows of about ``share`` of the groups, at least one on either side; ``what`` keys the draw. O(P)."""
+    """(P,) True for the rows of about ``share`` of the groups, at least one on either side. O(P).
+
+    ``what`` keys the draw.
+    """
     names, index_P = np.unique(groups, return_inverse=True)
     if not 0 < share < 1:
         raise InputError(
-            f"dev={share}: a share of the prompts strictly between 0 and 1, or a (P,) array of truth values"
+            f"dev={share}: a share of the prompts strictly between 0 and 1, "
+            "or a (P,) array of truth values"
         )
     if len(names) < 2:
         raise InputError(
@@ -117,7 +141,23 @@ def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDA
     return np.asarray(chosen_G[index_P])
 
 
-def fit_strengths(
+@dataclass(frozen=True)
+class LearnSettings:
+    """What `fit_strengths` was asked for."""
+
+    dim: int
+    lambda_cls: float
+    balance: bool
+    epochs: int
+    lr: float
+    batch: int
+    weight_decay: float
+    patience: int
+    seed: int
+
+
+# One argument for each option of the learner, each with the default that the docs name.
+def fit_strengths(  # noqa: PLR0913, RUF100
     features_PF: AnyFloat,
     right_PK: Float,
     groups: ArrayLike,
@@ -133,60 +173,79 @@ def fit_strengths(
     seed: int = 0,
     dev: float | NDArray[np.bool_] = 0.1,
 ) -> Strengths:
-    """Learn h, E_bt and E_cls by L = L_bt + lambda_cls L_cls, stopped where a dev split of the prompts says so.
+    """Learn h, E_bt and E_cls by L = L_bt + lambda_cls L_cls.
 
-    ``features_PF`` as `features.pair_rows` gives them; ``right_PK`` 1 right, 0 wrong, NaN takes no part (see `right_of`);
-    ``groups`` (P,) numbers the prompts: no prompt is on both sides of the split. ``dev``: a share of the prompts, or the dev
-    rows themselves. ``balance``: see `offline.balance`. The same seed gives the same strengths bit for bit on one machine.
-    Raises InputError for shapes, values or options out of range, or where no pair tells two arms apart. Needs torch.
-    O(epochs P (F D + K^2)): 5,000 pairs of 768 features in seconds.
+    Learning stops where a dev split of the prompts says so. The same seed gives the same strengths
+    bit for bit on one machine. Raises InputError for shapes, values or options out of range, or
+    where no pair tells two arms apart. Needs torch. O(epochs P (F D + K^2)): 5,000 pairs of 768
+    features in seconds.
+
+    Args:
+        features_PF: as `features.pair_rows` gives them.
+        right_PK: 1 right, 0 wrong, NaN takes no part (see `right_of`).
+        groups: (P,) numbers the prompts: no prompt is on both sides of the split.
+        dim: D, the features of h.
+        lambda_cls: weight of L_cls.
+        balance: see `offline.balance`.
+        epochs: passes at most.
+        lr: learning rate.
+        batch: pairs a step.
+        weight_decay: of AdamW.
+        patience: epochs without a better dev loss before it stops.
+        seed: of the start, the split and the order.
+        dev: a share of the prompts, or the dev rows themselves.
     """
     x_PF = np.asarray(features_PF, dtype=np.float64)
     group_P = np.asarray(groups)
-    _check(x_PF, right_PK, group_P)
-    for name, value, low in (
-        ("dim", dim, 2),
-        ("epochs", epochs, 1),
-        ("batch", batch, 1),
-        ("patience", patience, 1),
-    ):
-        if value < low:
-            raise InputError(f"{name}={value}: at least {low}")
-    if not (lambda_cls >= 0 and lr > 0 and weight_decay >= 0):
-        raise InputError(
-            f"lambda_cls={lambda_cls}, lr={lr}, weight_decay={weight_decay}: lr above 0, the others at least 0"
-        )
-    dev_P = (
-        dev_rows(group_P, dev, seed)
-        if isinstance(dev, float | int)
-        else np.asarray(dev, dtype=bool)
+    settings = LearnSettings(
+        dim, lambda_cls, balance, epochs, lr, batch, weight_decay, patience, seed
     )
+    _check(x_PF, right_PK, group_P)
+    _check_options(settings)
+    if isinstance(dev, float | int):
+        dev_P = dev_rows(group_P, dev, seed)
+    else:
+        dev_P = np.asarray(dev, dtype=bool)
     if dev_P.shape != group_P.shape or dev_P.all() or not dev_P.any():
         raise InputError(
-            f"dev must mark some rows and not all, as ({len(group_P)},) truth values, got {dev_P.shape}"
+            f"dev must mark some rows and not all, as ({len(group_P)},) truth values, "
+            f"got {dev_P.shape}"
         )
-    from reward_router.offline.learn import Settings, learn
+    from reward_router.offline.learn import learn
 
-    settings = Settings(dim, lambda_cls, balance, epochs, lr, batch, weight_decay, patience, seed)
     return learn(x_PF, np.asarray(right_PK, dtype=np.float64), dev_P, settings)
+
+
+def _check_options(settings: LearnSettings) -> None:
+    for name, least in (("dim", 2), ("epochs", 1), ("batch", 1), ("patience", 1)):
+        value = getattr(settings, name)
+        if value < least:
+            raise InputError(f"{name}={value}: at least {least}")
+    s = settings
+    if not (s.lambda_cls >= 0 and s.lr > 0 and s.weight_decay >= 0):
+        raise InputError(
+            f"lambda_cls={s.lambda_cls}, lr={s.lr}, weight_decay={s.weight_decay}: "
+            "lr above 0, the others at least 0"
+        )
 
 
 def _check(x_PF: Float, right_PK: Float, group_P: NDArray[np.generic]) -> None:
     if x_PF.ndim != 2 or np.ndim(right_PK) != 2 or not len(x_PF) == len(right_PK) == len(group_P):
         shapes = f"{x_PF.shape}, {np.shape(right_PK)}, {group_P.shape}"
         raise InputError(
-            f"strengths need features (P, F), right (P, K) and groups (P,) of one length, got {shapes}"
+            "strengths need features (P, F), right (P, K) and groups (P,) of one length, "
+            f"got {shapes}"
         )
     if np.shape(right_PK)[1] < 2:
         raise InputError(
             f"strengths compare arms: at least 2 are needed, got {np.shape(right_PK)[1]}"
         )
-    if not np.isfinite(x_PF).all():
-        raise InputError(
-            f"pair features must be finite; row {int(np.flatnonzero(~np.isfinite(x_PF).all(axis=1))[0])} is not"
-        )
+    finite_P = np.isfinite(x_PF).all(axis=1)
+    if not finite_P.all():
+        raise InputError(f"pair features must be finite; row {int(np.argmin(finite_P))} is not")
     wrong = ~(np.isnan(right_PK) | (right_PK == 0) | (right_PK == 1))
     if wrong.any():
         raise InputError(
-            f"right must be 0, 1 or NaN (a tie or an abstention), found {np.asarray(right_PK)[wrong][0]}"
+            "right must be 0, 1 or NaN (a tie or an abstention), "
+            f"found {np.asarray(right_PK)[wrong][0]}"
         )

@@ -1,6 +1,7 @@
-"""A pair's text as the encoder reads it, and how it is cut where it is too long: the prompt from its middle, the response last.
+"""A pair's text as the encoder reads it, and how it is cut where it is too long.
 
-The form is the authors': literal role names, no chat template, so that one prior serves policies with any template.
+The prompt loses its middle first, the response last. The form is the authors': literal
+role names, no chat template, so that one prior serves policies with any template.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,17 @@ from typing import Any
 from reward_router.chat import text_of
 
 Prompt = str | Sequence[Mapping[str, Any]]
-_PROMPT_SHARE = 4  # a prompt keeps at least a quarter of the room, however long the response
+# A prompt keeps at least a quarter of the room, however long the response.
+_PROMPT_SHARE = 4
 
 
 def prompt_text(prompt: Prompt) -> str:
-    """A prompt as one text: a string as it is, messages one a line with their roles, the first user's role left out.
+    """A prompt as one text: a string as it is, messages one a line with their roles.
 
-    >>> prompt_text([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "2+2"}])
+    The first user's role is left out.
+
+    >>> turns = [("user", "Hi"), ("assistant", "Yes?"), ("user", "2+2")]
+    >>> prompt_text([{"role": role, "content": text} for role, text in turns])
     'Hi\\n<|assistant|>: Yes?\\n<|user|>: 2+2'
     """
     if isinstance(prompt, str):
@@ -25,14 +30,19 @@ def prompt_text(prompt: Prompt) -> str:
 
 
 def halves(prompt: Prompt, response: str) -> tuple[str, str]:
-    """What is encoded for one response, in two parts that stand side by side: the prompt's and the response's."""
+    """What is encoded for one response, in two parts that stand side by side.
+
+    They are the prompt's and the response's.
+    """
     text = prompt_text(prompt)
     opening = "" if text.startswith("<|system|>: ") else "<|user|>: "
     return f"{opening}{text}\n", f"<|assistant|>: {response}"
 
 
 def fit(prompt_ids: Sequence[int], response_ids: Sequence[int], room: int) -> list[int]:
-    """Both parts in at most ``room`` tokens: the prompt loses its middle first; a response too long for the rest its own.
+    """Both parts in at most ``room`` tokens.
+
+    The prompt loses its middle first; a response too long for the rest its own.
 
     >>> fit([1, 2, 3, 4, 5, 6], [7, 8], 6), fit([1, 2, 3, 4], [5, 6, 7, 8], 4)
     ([1, 2, 5, 6, 7, 8], [1, 5, 6, 8])

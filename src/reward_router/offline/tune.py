@@ -1,11 +1,13 @@
-"""The paper's own way: the encoder itself learns, whole or by LoRA, together with the head and the strengths.
+"""The paper's own way: the encoder itself learns together with the head and the strengths.
 
-AdamW with one rate for the encoder and one for the head, falling linearly to 0; a look at the dev split every ``check_every``
-steps, and the best weights seen there are kept (the authors chose their checkpoint on the test set). The features' centre and
+It learns whole or by LoRA, by AdamW with one rate for the encoder and one for the head, falling
+linearly to 0. There is a look at the dev split every ``check_every`` steps, and the best weights
+seen there are kept (the authors chose their checkpoint on the test set). The features' centre and
 scale are those of the untuned encoder on a sample of the training pairs, and stay.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +33,35 @@ SAMPLE = 256  # training pairs that set the features' centre and scale
 HEAD_FASTER = 50.0
 
 
-def tune(
-    config: PriorConfig,
-    texts: TextEncoder,
-    prompts: Sequence[Prompt],
-    sides: tuple[Sequence[str], Sequence[str]],
-    right_PK: Float,
-    train_P: NDArray[np.bool_],
-    dev_P: NDArray[np.bool_],
-    out: Path,
-    console: Console,
-) -> tuple[Strengths, TextEncoder]:
-    """Train encoder, head and strengths on ``train_P``; write the encoder to ``out``/encoder and return it loaded from there.
+@dataclass(frozen=True, eq=False)
+class TuneData:
+    """P labelled pairs to tune on.
 
-    ``prompts`` and ``sides`` are texts of P pairs, ``right_PK`` as in `fit_strengths`. One optimiser step costs a forward and a
-    backward of 2 ``batch_pairs`` texts. InputError where the loss is not finite, or no pair tells arms apart.
+    Args:
+        prompts: their texts.
+        sides: texts of the two responses.
+        right_PK: who was right, as in `fit_strengths`.
+        train_P: the rows to learn from.
+        dev_P: the rows that choose the weights.
     """
-    run = _Run(
-        config, texts, prompts, sides, right_PK, np.flatnonzero(train_P), np.flatnonzero(dev_P)
-    )
+
+    prompts: Sequence[Prompt]
+    sides: tuple[Sequence[str], Sequence[str]]
+    right_PK: Float
+    train_P: NDArray[np.bool_]
+    dev_P: NDArray[np.bool_]
+
+
+def tune(
+    config: PriorConfig, texts: TextEncoder, data: TuneData, out: Path, console: Console
+) -> tuple[Strengths, TextEncoder]:
+    """Train encoder, head and strengths.
+
+    The encoder is written to ``out``/encoder and returned as it is loaded from there. One optimiser
+    step costs a forward and a backward of 2 ``batch_pairs`` texts. InputError where the loss is not
+    finite, or no pair tells arms apart.
+    """
+    run = _Run(config, texts, data)
     e = config.encoder
     per_pass = -(-len(run.train_rows) // e.batch_pairs)
     steps = min(e.epochs * per_pass, e.max_steps or e.epochs * per_pass)
@@ -61,63 +73,62 @@ def tune(
     learning = [*groups[0]["params"], *groups[1]["params"]]
     optimiser = torch.optim.AdamW(groups, weight_decay=config.strengths.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / steps)
-    with status(console, "tuning the encoder") as now:
+    with status(console, "tuning the encoder") as show:
         for step, rows in enumerate(run.batches(e, steps), start=1):
             optimiser.zero_grad()
             loss = run.loss(rows)
             if not torch.isfinite(loss):
                 raise InputError(
-                    f"the loss is not finite at step {step} with encoder.lr={e.lr}: use a smaller one"
+                    f"the loss is not finite at step {step} with encoder.lr={e.lr}: "
+                    "use a smaller one"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
             optimiser.step()
             schedule.step()
             if step % e.check_every == 0 or step == steps:
-                now(f"tuning the encoder: step {step} of {steps}, dev loss {run.look(step):.4f}")
+                dev_loss = run.look(step)
+                show(f"tuning the encoder: step {step} of {steps}, dev loss {dev_loss:.4f}")
     return run.finished(out)
 
 
 class _Run:
     """The state of one tuning: encoder, head, targets, and the best weights so far."""
 
-    def __init__(
-        self,
-        config: PriorConfig,
-        texts: TextEncoder,
-        prompts: Sequence[Prompt],
-        sides: tuple[Sequence[str], Sequence[str]],
-        right_PK: Float,
-        train_rows: Int,
-        dev_rows: Int,
-    ) -> None:
+    def __init__(self, config: PriorConfig, texts: TextEncoder, data: TuneData) -> None:
         """Tokenises everything once; features of a sample set centre and scale."""
         self.config = config
         self.texts = texts
-        self.train_rows = train_rows
-        self.dev_rows = dev_rows
-        self.ids = [texts.tokens(prompts, side) for side in sides]
-        sample = rng(config.seed, "data", 0, "tune").permutation(train_rows)[:SAMPLE]
-        plain_PF = texts.features(*([column[i] for i in sample] for column in (prompts, *sides)))
+        self.train_rows: Int = np.flatnonzero(data.train_P)
+        self.dev_rows: Int = np.flatnonzero(data.dev_P)
+        self.ids = [texts.tokens(data.prompts, side) for side in data.sides]
+        sample = rng(config.seed, "data", 0, "tune").permutation(self.train_rows)[:SAMPLE]
+        columns = (data.prompts, *data.sides)
+        plain_PF = texts.features(*(_chosen(column, sample) for column in columns))
         spread_F = plain_PF.std(axis=0) + 1e-8
         self.centre_F = plain_PF.mean(axis=0)
+        # A feature that hardly varies would be blown up on the first text where it does.
         self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
-        self._centre, self._scale = (
-            torch.tensor(v).float().to(texts.device) for v in (self.centre_F, self.scale_F)
-        )
-        lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
-        self.lambda_cls = lambda_cls
-        self.train = targets(right_PK[train_rows], config.balance, config.seed)
-        self.dev = targets(right_PK[dev_rows], config.balance, config.seed, "dev")
-        self.head: Head = seeded_head(
-            2 * texts.dim, config.strengths.dim, right_PK[train_rows], config.seed, config.balance
-        ).to(texts.device)
+        self._centre = torch.tensor(self.centre_F).float().to(texts.device)
+        self._scale = torch.tensor(self.scale_F).float().to(texts.device)
+        self.lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
+        train_right_PK = data.right_PK[self.train_rows]
+        dev_right_PK = data.right_PK[self.dev_rows]
+        self.train = targets(train_right_PK, config.balance, config.seed)
+        self.dev = targets(dev_right_PK, config.balance, config.seed, "dev")
+        dim = config.strengths.dim
+        head = seeded_head(2 * texts.dim, dim, train_right_PK, config.seed, config.balance)
+        self.head: Head = head.to(texts.device)
         self.best_loss = np.inf
         self.best_step = 0
-        self.best: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
+        self.best_body: dict[str, Tensor] = {}
+        self.best_head: dict[str, Tensor] = {}
 
     def trainable(self, e: EncoderConfig) -> Any:
-        """The body with the weights that learn switched on: all of them, or LoRA's on every linear layer."""
+        """The body with the weights that learn switched on.
+
+        They are all of them, or LoRA's on every linear layer.
+        """
         body = self.texts.body
         if e.tune == "full":
             self.texts.body = body.float().requires_grad_(True)
@@ -136,9 +147,8 @@ class _Run:
         """Places among the training rows, one batch a step, every pass in its own order."""
         done = 0
         for epoch in range(e.epochs):
-            order_P = rng(self.config.seed, "order", epoch, "tune").permutation(
-                len(self.train_rows)
-            )
+            draw = rng(self.config.seed, "order", epoch, "tune")
+            order_P = draw.permutation(len(self.train_rows))
             for start in range(0, len(order_P), e.batch_pairs):
                 if done == steps:
                     return
@@ -146,58 +156,62 @@ class _Run:
                 yield order_P[start : start + e.batch_pairs]
 
     def outputs(self, rows: Int) -> tuple[Tensor, Tensor]:
-        """Cosines and logits of rows of the whole data, through encoder and head: `TextEncoder.features` in torch."""
-        first, second = (
-            normalize(self.texts.states([side[i] for i in rows]), dim=-1) for side in self.ids
-        )
-        features = normalize(
-            torch.cat([(first + second) / 2, (first - second).abs()], dim=1), dim=-1
-        )
+        """Cosines and logits of rows of the whole data, through encoder and head.
+
+        They are those of `TextEncoder.features`, in torch.
+        """
+        states = [self.texts.states(_chosen(side, rows)) for side in self.ids]
+        first, second = (normalize(side_BD, dim=-1) for side_BD in states)
+        symmetric = torch.cat([(first + second) / 2, (first - second).abs()], dim=1)
+        features = normalize(symmetric, dim=-1)
         return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
 
     def loss(self, places: Int) -> Tensor:
         """The training loss of a batch, by places among the training rows."""
-        outputs = self.outputs(self.train_rows[places])
-        return self.train.loss(
-            (outputs[0].cpu(), outputs[1].cpu()), torch.from_numpy(places), self.lambda_cls
-        )
+        cosine_BK, logit_BK = self.outputs(self.train_rows[places])
+        outputs = (cosine_BK.cpu(), logit_BK.cpu())
+        return self.train.loss(outputs, torch.from_numpy(places), self.lambda_cls)
 
     def look(self, step: int) -> float:
         """The dev loss now; weights that are the best so far are copied to memory."""
         self.texts.body.eval()
         size = 2 * self.config.encoder.batch_pairs
         count = len(self.dev_rows)
+        cosines = []
+        logits = []
         with torch.no_grad():
-            parts = [
-                [o.cpu() for o in self.outputs(self.dev_rows[i : i + size])]
-                for i in range(0, count, size)
-            ]
-            whole = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
-            loss = float(self.dev.loss(whole, torch.arange(count), self.lambda_cls))
+            for start in range(0, count, size):
+                cosine_BK, logit_BK = self.outputs(self.dev_rows[start : start + size])
+                cosines.append(cosine_BK.cpu())
+                logits.append(logit_BK.cpu())
+            outputs = (torch.cat(cosines), torch.cat(logits))
+            loss = float(self.dev.loss(outputs, torch.arange(count), self.lambda_cls))
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_step = step
-            self.best = tuple(
-                {n: v.detach().cpu().clone() for n, v in m.state_dict().items()}
-                for m in (self.texts.body, self.head)
-            )  # type: ignore[assignment]
+            self.best_body = _copied(self.texts.body)
+            self.best_head = _copied(self.head)
         self.texts.body.train()
         return loss
 
     def finished(self, out: Path) -> tuple[Strengths, TextEncoder]:
-        """The best weights: strengths in numpy, the encoder written to ``out`` (adapters merged) and read back."""
-        if not self.best[0]:
+        """The best weights: strengths in numpy, and the encoder.
+
+        It is written to ``out`` (adapters merged) and read back.
+        """
+        if not self.best_body:
             raise InputError(
-                f"the dev loss was never finite with encoder.lr={self.config.encoder.lr}: use a smaller one"
+                f"the dev loss was never finite with encoder.lr={self.config.encoder.lr}: "
+                "use a smaller one"
             )
         e = self.config.encoder
         body = self.texts.body
-        body.load_state_dict(self.best[0])
+        body.load_state_dict(self.best_body)
         whole = body.merge_and_unload() if e.tune == "lora" else body
         whole.save_pretrained(out / WEIGHTS, safe_serialization=True)
         self.texts.tokenizer.save_pretrained(out / WEIGHTS)
         strengths = as_strengths(
-            self.best[1], self.centre_F, self.scale_F, self.best_loss, self.best_step
+            self.best_head, self.centre_F, self.scale_F, self.best_loss, self.best_step
         )
         again = TextEncoder(
             str(out / WEIGHTS),
@@ -209,3 +223,12 @@ class _Run:
             name=e.model,
         )
         return strengths, again
+
+
+def _chosen(column: Sequence[Any], rows: Int) -> list[Any]:
+    return [column[i] for i in rows]
+
+
+def _copied(module: Any) -> dict[str, Tensor]:
+    """A module's weights in memory, apart from those that go on learning."""
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}

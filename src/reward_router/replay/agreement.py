@@ -53,8 +53,8 @@ def agreement(records: Records) -> dict[str, Any]:
 
 
 def _listed(matrix_KK: Float) -> list[list[float | None]]:
-    return [[_rounded(x) for x in row] for row in matrix_KK.tolist()]
+    return [_rounded(row_K) for row_K in matrix_KK.tolist()]
 
 
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)
+def _rounded(values: list[float]) -> list[float | None]:
+    return [None if np.isnan(value) else round(value, 4) for value in values]

@@ -87,7 +87,8 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
 
     ``InputError`` where fewer than two arms stand in every set.
     """
-    arms = [arm for arm in several[0].arms if all(arm in other.arms for other in several)]
+    shared = set(several[0].arms).intersection(*(records.arms for records in several))
+    arms = [arm for arm in several[0].arms if arm in shared]
     if len(arms) < 2:
         names = ", ".join(records.name for records in several)
         raise InputError(
@@ -102,7 +103,9 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
     # Texts are kept where every set has them: half of them would be no feature.
     prompts: list[str] = []
     if all(r.prompts for r in same):
-        row_prompts = [r.prompts[g] for r in same for g in r.group_P]
+        row_prompts: list[str] = []
+        for records in same:
+            row_prompts += [records.prompts[g] for g in records.group_P]
         prompts = [row_prompts[p] for p in first_G]
     responses: list[tuple[str, str]] = []
     if all(r.responses for r in same):

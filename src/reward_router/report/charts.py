@@ -305,10 +305,11 @@ def scatter(
 
 def _scatter_frame(points: Sequence[Point], curves: Mapping[str, Series], log_x: bool) -> Frame:
     """The frame that holds points, their intervals and the curves, with room at both sides."""
-    ys = list(chain.from_iterable((p.low, p.high) for p in points))
-    ys += [float(y) for y in chain.from_iterable(y for _, y in curves.values())]
     xs = [p.x for p in points]
-    xs += [float(x) for x in chain.from_iterable(x for x, _ in curves.values())]
+    ys = list(chain.from_iterable((p.low, p.high) for p in points))
+    for curve_x, curve_y in curves.values():
+        xs += map(float, curve_x)
+        ys += map(float, curve_y)
     if log_x:
         shown_x = [min(xs) / 1.1, max(xs)]
     else:

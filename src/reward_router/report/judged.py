@@ -255,7 +255,8 @@ def posterior(e: Evidence) -> str:
     if not records:
         return ""
     times, added = _added(e)
-    arms = [a for a in e.arms if any(a in r["posterior"] for r in records)]
+    believed = set().union(*(r["posterior"] for r in records))
+    arms = [arm for arm in e.arms if arm in believed]
     steps = [r["step"] + 1 for r in records]
     scale = marks.Scale(0.0, 1.0)
     rows = []

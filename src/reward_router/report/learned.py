@@ -137,8 +137,8 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
 
     ``names``: heads of the first column, of before, and of after.
     """
-    changes = [abs(v) for v in chain.from_iterable((r.diff, *r.ends) for r in rows)]
-    reach = 1.05 * max([*changes, 0.05])
+    changes = chain.from_iterable((r.diff, *r.ends) for r in rows)
+    reach = 1.05 * max([*map(abs, changes), 0.05])
     moved = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     levels = chain.from_iterable((r.before, r.after) for r in rows)
     high = min(1.0, 1.1 * max([*levels, 0.1]))

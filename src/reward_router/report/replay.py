@@ -247,16 +247,17 @@ def _frontier(f: Json) -> str:
     for label, e in entries:
         named = e["kind"] != "arm" or label in best
         low, high = e["ci95"]
-        mark = charts.Point(
-            e["calls_per_row"], e["accuracy"], low, high, label, _GROUPS[e["kind"]], named
-        )
+        group = _GROUPS[e["kind"]]
+        mark = charts.Point(e["calls_per_row"], e["accuracy"], low, high, label, group, named)
         points.append(mark)
     curve = f.get("price_curve")
-    group = _GROUPS["committee"]
+    committee = _GROUPS["committee"]
     curves: dict[str, charts.Series] = {}
-    if curve and any(p.group == group for p in points):
-        curves[group] = (curve["calls"], curve["accuracy"])
-    most = max([p.x for p in points] + [x for calls, _ in curves.values() for x in calls])
+    if curve and any(p.group == committee for p in points):
+        curves[committee] = (curve["calls"], curve["accuracy"])
+    most = max(p.x for p in points)
+    if curves:
+        most = max(most, *curves[committee][0])
     label = "calls a row (one call: one arm judges one pair)"
     drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)
     if not curves:

@@ -8,7 +8,7 @@ learns from labels (`labels`). Every process of a run sees all costs in one orde
 same committee.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -129,7 +129,8 @@ class CommitteeOfArms:
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:
         """Count who was asked, and let the pacer know what each unit cost."""
         committee = self.online.committee
-        mine = [[arm for arm in arms if arm not in committee.vetoes] for arms in asked]
+        # A veto has no vote: it does not count as another opinion.
+        mine = [_without(arms, committee.vetoes) for arms in asked]
         self._arms = self.gather([len(arms) for arms in asked])
         for voters in self.gather(mine):
             self.counts["units"] += 1
@@ -233,6 +234,10 @@ class CommitteeOfArms:
         """Restore bit for bit."""
         self.online.load_state_dict(state)
         self.counts.update(zip(COUNTS, state["judged"].tolist(), strict=True))
+
+
+def _without(arms: Sequence[int], left_out: Container[int]) -> list[int]:
+    return [arm for arm in arms if arm not in left_out]
 
 
 def _finite(entry: dict[str, Any]) -> dict[str, Any]:

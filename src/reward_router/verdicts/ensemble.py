@@ -37,9 +37,9 @@ class Ensemble:
                     scores.setdefault(place, []).append(value)
         for cells, unit in zip(verdicts.scores, batch.units, strict=True):
             for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
-                for position, n in enumerate(columns):
+                for i, n in enumerate(columns):
                     if (row, n) in scores:
-                        score_N[position] = np.mean(scores[row, n])
+                        score_N[i] = np.mean(scores[row, n])
         for cells in verdicts.scores:
             verdicts.own.append([score_N.copy() for score_N in cells])
         verdicts.sort_calls(batch.decisions)

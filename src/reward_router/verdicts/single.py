@@ -36,11 +36,13 @@ class SingleArm:
         verdicts = batch.verdicts = Verdicts.silent(batch.units)
         drawn: dict[str, list[Place]] = {}
         for i, decision in enumerate(batch.decisions):
-            cells = range(len(batch.units[i].cells))
-            drawn.setdefault(decision.name, []).extend((i, c) for c in cells)
+            numbers = range(len(batch.units[i].cells))
+            drawn.setdefault(decision.name, []).extend((i, c) for c in numbers)
         for arm in self.asker.pool.order(drawn):
             self._ask(batch, arm, drawn[arm], "ok")
-        verdicts.own = [[score_N.copy() for score_N in cells] for cells in verdicts.scores]
+        # A copy: stand-ins are about to write into the scores themselves.
+        for cells in verdicts.scores:
+            verdicts.own.append([score_N.copy() for score_N in cells])
         self._stand_in(batch)
         self._audit(batch)
         verdicts.sort_calls(batch.decisions)

@@ -412,6 +412,10 @@ class LabelConfig(Section):
         return None if self.by == GOLD else self.by
 
 
+EARLIER_DEFAULTS = {"gate": "lower95", "price": 0.01}
+"""Defaults of the committee in earlier versions; every resolved configuration of those holds them."""
+
+
 class JudgeConfig(Section):
     """Who judges what was routed: the arm drawn for it, or the committee.
 
@@ -477,6 +481,8 @@ class JudgeConfig(Section):
     @model_validator(mode="after")
     def _options_fit_the_mode(self) -> "JudgeConfig":
         changed = {name for name in JudgeConfig.model_fields if self._differs(name)}
+        # A resolved configuration of an earlier version names the defaults of its time.
+        changed -= {n for n, value in EARLIER_DEFAULTS.items() if getattr(self, n) == value}
         of_committee = sorted(self.model_fields_set & changed)
         if self.mode == "single" and of_committee:
             raise ValueError(

@@ -60,6 +60,7 @@ def run_rloo(out: Path, steps: int, resume: bool = False) -> list[tuple[Any, ...
         save_strategy="steps",
         save_steps=1,
         lr_scheduler_type="constant",
+        beta=0.0,  # no reference model, which TRL would load by a name
     )
     trainer = RLOOTrainer(
         lm,

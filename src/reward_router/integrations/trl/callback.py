@@ -130,7 +130,7 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         reward.session.reread()
         with np.load(folder / ARRAYS) as saved:
             for name, value in dispatcher.state_dict().items():
-                if not np.allclose(value, saved[name], rtol=1e-9, atol=1e-9, equal_nan=True):
+                if not _same(value, saved.get(name)):
                     raise InputError(
                         f"ledger: {ledger.path} does not make the router that {folder} holds "
                         f"({name} differs); allowed the ledger file of that run"
@@ -138,6 +138,15 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         reward.binding.base, reward.binding.calls = kept["base"], kept["calls"]
         reward.payoffs.waiting = [(step, ids) for step, ids in kept["waiting"]]
         reward.payoffs.last_gain = kept["last_gain"]
+
+
+def _same(value: Any, saved: Any) -> bool:
+    """Whether two arrays of a state are equal; numbers to 1e-9, for another number of threads."""
+    if saved is None or np.shape(value) != np.shape(saved):
+        return False
+    if np.issubdtype(np.asarray(value).dtype, np.number):
+        return np.allclose(value, saved, rtol=1e-9, atol=1e-9, equal_nan=True)
+    return np.array_equal(value, saved)
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

@@ -268,8 +268,8 @@ def card_text(about: Mapping[str, Any]) -> str:
         "# Reward heads",
         "",
         (
-            f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, learned "
-            "by `reward-router fit-arm` from"
+            f"Linear Bradley-Terry heads on the frozen sentence encoder `{about['encoder']}`, "
+            "learned by `reward-router fit-arm` from"
         ),
         (
             f"{data['pairs']} preference pairs ({', '.join(data['sources'])}; digest "
@@ -277,8 +277,8 @@ def card_text(about: Mapping[str, Any]) -> str:
         ),
         "",
         (
-            "Accuracy: how often a head orders a pair rightly, on prompts it had not seen (five folds "
-            "of prompts; every prompt"
+            "Accuracy: how often a head orders a pair rightly, on prompts it had not seen "
+            "(five folds of prompts; every prompt"
         ),
         (
             "counts alike). Figures beyond the categories a head was learned from say how it does "

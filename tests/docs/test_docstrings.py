@@ -11,7 +11,8 @@ import reward_router
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(reward_router.__path__, "reward_router.")
-    if "__main__" not in m.name
+    # TRL imports the last one from a command line, with a configuration named by the environment.
+    if "__main__" not in m.name and m.name != "reward_router.integrations.trl.environment"
 )
 MAY_LACK = (
     "torch",

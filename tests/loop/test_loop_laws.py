@@ -109,6 +109,9 @@ def test_the_manifest_names_what_has_to_be_equal(
         run.train(tiny(*short, *more), tmp_path / name)["manifest"]
         for name, more in (("a", ()), ("b", ()), ("c", ("seed=1", "data.categories=[sums]")))
     )
+    for stamp in ("began", "ended"):
+        times = [manifest.pop(stamp) for manifest in (first, again, other)]
+        assert all(times)
     assert first == again
     assert first["arms"] == {"likely": "tiny"}
     changed = {key for key in first if first[key] != other[key]}

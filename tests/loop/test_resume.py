@@ -112,7 +112,7 @@ PAIRS = (
 def test_killed_and_interrupted_runs_end_alike(
     tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:
-    run.train(tiny(*settings), tmp_path / "whole")
+    finish(tiny_yaml, tmp_path / "whole", settings)
     out = tmp_path / "broken"
     first = start(tiny_yaml, out, settings)
     until(first, out, 1)

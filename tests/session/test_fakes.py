@@ -35,8 +35,8 @@ arms:
   - {name: letters, kind: metric, metric: length}
 router: {name: uniform, unit: prompt}
 context: {kind: hashing, dim: 8}
-pairs: {per_prompt: 2}
-train: {iterations: 2, batch_prompts: 4, batches_per_iteration: 3}
+pairs: {per_prompt: 2, pick: random}
+train: {warmup: 0, schedule: constant, iterations: 2, batch_prompts: 4, batches_per_iteration: 3}
 """
 ARMS = {
     "short": lambda text: -len(text),

@@ -67,8 +67,9 @@ def gold_pairs(
             ids = [example.id for example in part]
             groups = policy.sample(prompts_of_part, ids, n, STEP)
             for example, responses in zip(part, groups, strict=True):
-                whole = finished(responses)
-                usable = [responses[i] for i in range(n) if whole[i] or keep_cut]
+                ended_N = finished(responses).tolist()
+                both = zip(responses, ended_N, strict=True)
+                usable = [response for response, ended in both if ended or keep_cut]
                 pairs = pairs_of(example, usable, per_prompt, config.seed)
                 cut += len(responses) - len(usable)
                 prompts_with_pairs += bool(pairs)

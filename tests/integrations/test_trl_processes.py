@@ -12,10 +12,7 @@ pytest.importorskip("trl", reason="needs TRL")
 
 from reward_router.ledger import Ledger
 
-LAUNCH = (
-    "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no "
-    "--dynamo_backend no"
-)
+LAUNCH = "torch.distributed.run --standalone --nproc_per_node 2"
 
 
 @pytest.mark.slow

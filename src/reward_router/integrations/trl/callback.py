@@ -65,11 +65,8 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
             folder = self.resume_from or _checkpoint(args, state)
             self._restore(Path(folder))
         elif session.dispatcher.ledger.last_seq > 0 and binding.base is None:
-            log.warning(
-                "%s holds %d events of earlier runs; the router goes on from them",
-                session.dispatcher.ledger.path,
-                session.dispatcher.ledger.last_seq,
-            )
+            path = session.dispatcher.ledger.path
+            log.warning("%s holds events of earlier runs; the router goes on from them", path)
         binding.step(state.global_step)  # the first step's number is fixed now
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -86,8 +83,8 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         if state.log_history:  # TRL puts the metrics of rewards there, and nowhere else
             told |= state.log_history[-1]
         if self.gain not in told:
-            known = ", ".join(sorted(told)) or "none"
-            raise InputError(f"gain={self.gain!r} is no metric of the evaluation; it has: {known}")
+            known = ", ".join(sorted(told))
+            raise InputError(f"gain={self.gain!r} is no metric of the evaluation: {known}")
         self.reward.payoffs.evaluated(self.reward.session, float(told[self.gain]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -130,7 +127,7 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         reward.session.reread()
         with np.load(folder / ARRAYS) as saved:
             for name, value in dispatcher.state_dict().items():
-                if not _same(value, saved.get(name)):
+                if name not in saved or not _same(value, saved[name]):
                     raise InputError(
                         f"ledger: {ledger.path} does not make the router that {folder} holds "
                         f"({name} differs); allowed the ledger file of that run"
@@ -142,7 +139,7 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
 
 def _same(value: Any, saved: Any) -> bool:
     """Whether two arrays of a state are equal; numbers to 1e-9, for another number of threads."""
-    if saved is None or np.shape(value) != np.shape(saved):
+    if np.shape(value) != np.shape(saved):
         return False
     if np.issubdtype(np.asarray(value).dtype, np.number):
         return np.allclose(value, saved, rtol=1e-9, atol=1e-9, equal_nan=True)

@@ -68,7 +68,7 @@ def cold(records, contexts, name, orders):
     best = records.correct_PK.mean(axis=0).max()
 
     def router():
-        return methods._router(plan.name, records.arms, contexts.width, dict(plan.options), 0)
+        return methods.router_of(plan.name, records.arms, contexts.width, dict(plan.options), 0)
 
     runs = [online(records, contexts, router(), correct, seed) for seed in range(orders)]
     whole = [100 * (run.accuracy_P.mean() - best) for run in runs]
@@ -91,7 +91,9 @@ def warm(records, contexts, name, orders):
     for order in range(orders):
         for number, (train_P, test_P) in enumerate(folds(records.group_P, FOLDS, order)):
             context_UD = contexts.fit(np.unique(contexts.unit_P[train_P]))
-            router = methods._router(plan.name, records.arms, contexts.width, dict(plan.options), 0)
+            router = methods.router_of(
+                plan.name, records.arms, contexts.width, dict(plan.options), 0
+            )
             probs_PK = np.zeros(records.correct_PK.shape)
             draw = rng(order, "arm", number, "warm")
             blocks = [shuffled(records.group_P[part_P], draw) for part_P in (train_P, test_P)]

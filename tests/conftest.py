@@ -14,6 +14,9 @@ from reward_router.config import Config
 # OpenMP thread the workers spin for each other's cores, and the tests take twice the CPU time, a step ten to a hundred times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A model that is not at hand is refused at once, where the Hub would be asked again and again.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 # No law depends on how fast a machine is: a busy one must not fail an example that takes longer than the usual 0.2 s.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

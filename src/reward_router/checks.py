@@ -175,3 +175,10 @@ def update(
     payoffs(payoff_B, rows)
     if propensity_B is not None:
         propensities(propensity_B, rows)
+
+
+def removable(index: int, n_arms: int) -> None:
+    """InputError where no arm of K bears this index, or it is the only one."""
+    whole("arm", index, 0, n_arms - 1)
+    if n_arms == 1:
+        raise InputError("the last arm cannot be removed: a router needs at least one")

@@ -4,13 +4,13 @@ A mapping goes from our name to the data's column; a path such as ``conversation
 into objects and lists. Every error names the place, the column and the columns there are.
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from string import Formatter
 from typing import Any
 
 from reward_router.errors import InputError
+from reward_router.kinds import did_you_mean
 from reward_router.reading import Row
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -20,10 +20,8 @@ def check_mapping(columns: Mapping[str, str] | None, known: Sequence[str]) -> di
     """The mapping as a dict; InputError, with the nearest, for a name that is not in ``known``."""
     for name in columns or {}:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(known)}"
             raise InputError(
-                f"data columns: {name!r} is none of our names; {hint} "
+                f"data columns: {name!r} is none of our names; {did_you_mean(name, known)} "
                 "(our name -> the data's column)"
             )
     return dict(columns or {})

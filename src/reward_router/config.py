@@ -16,7 +16,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from reward_router.errors import InputError
-from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, OptionError, PayoffKind, is_import_path
+from reward_router.kinds import (
+    ARMS,
+    PAYOFFS,
+    ROUTERS,
+    OptionError,
+    PayoffKind,
+    did_you_mean,
+    is_import_path,
+)
 from reward_router.secrecy import refuse_secrets
 from reward_router.types import Truncated
 
@@ -861,10 +869,8 @@ def preset_text(name: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean X?' where a known name is near, else the whole list."""
-    allowed = sorted(known)
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(allowed)}"
+    """'did you mean X?' where a known name is near, else the whole list in order."""
+    return did_you_mean(name, sorted(known))
 
 
 def _apply(tree: dict[str, Any], setting: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reward_router.headline import BEST_OF, GOLD_SAMPLED, headline_gold, headline_win_rate
+from reward_router.kinds import rests_on_gold
 from reward_router.progress import duration
 
 Json = Mapping[str, Any]
@@ -137,7 +138,12 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
             )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)
-    if not better and summary.get("payoff") not in TRUE and high is not None and high < 0:
+    if (
+        not better
+        and not rests_on_gold(str(summary.get("payoff")))
+        and high is not None
+        and high < 0
+    ):
         found.append(
             "the router was paid against the truth: its payoff has correlation "
             f"{r['r']:+.2f} with gold"
@@ -149,10 +155,6 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
 
 def _whole(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-TRUE = ("probe", "verifier")
-"""Payoffs that are gold itself."""
 
 
 def time(summary: Json) -> str:

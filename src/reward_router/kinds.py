@@ -379,6 +379,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"{hint} allowed: {', '.join(names) or 'none'}"
 
 
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The nearest name where there is one, else all of them, in the order given.
+
+    >>> did_you_mean("lenght", ["length"]), did_you_mean("x", ["length", "regex"])
+    ("did you mean 'length'?", 'allowed: length, regex')
+    """
+    names = list(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(names)}"
+
+
 def is_import_path(name: str) -> bool:
     """Whether a name has the form ``package.module:Class``.
 
@@ -439,6 +450,11 @@ def here_importable() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
+
+
+def rests_on_gold(payoff: str) -> bool:
+    """Whether a payoff of this name is made of gold, so that it cannot lead away from it."""
+    return payoff in PAYOFFS and PAYOFFS[payoff].needs_gold
 
 
 def is_gold(payoff: str) -> bool:

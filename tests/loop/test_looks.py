@@ -54,7 +54,13 @@ def clearly_above(look: Any, other: Any) -> bool:
     """By more than a standard error of the paired difference, written out with Python's own numbers."""
     gains = [x - y for x, y in zip(look.right, other.right, strict=True)]
     error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
-    return statistics.fmean(gains) > error
+    return statistics.fmean(gains) > error + 1e-12
+
+
+def test_one_prompt_alone_is_never_enough() -> None:
+    for prompts in range(2, 60):
+        alone = [0.5] + [0.0] * (prompts - 1)
+        assert looks.kept(history([[0.0] * prompts, alone])).step == 0
 
 
 def test_labels_that_say_nothing_seldom_change_the_model() -> None:

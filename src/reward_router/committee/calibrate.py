@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from reward_router.committee.labelled import check_labels, check_margins
+from reward_router.committee.stop import sigmoid
 from reward_router.errors import InputError
 from reward_router.types import Float, State
 
@@ -69,8 +70,8 @@ def _newton(
     b = np.zeros(u_PK.shape[1])
 
     for _ in range(NEWTON_STEPS):
-        p_PK = _sigmoid(a + b * u_PK)  # equation (1)
-        p_0 = _sigmoid(a)
+        p_PK = sigmoid(a + b * u_PK)  # equation (1)
+        p_0 = sigmoid(a)
         error_PK = (right_PK - p_PK) * used_PK
         curve_PK = p_PK * (1 - p_PK) * used_PK
         # gradient of the log posterior, then its negative Hessian
@@ -91,11 +92,6 @@ def _newton(
             break
 
     return a, b
-
-
-def _sigmoid(x: Float) -> Float:
-    out: Float = 1.0 / (1.0 + np.exp(-np.clip(x, -40, 40)))
-    return out
 
 
 class Calibrator:

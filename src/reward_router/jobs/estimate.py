@@ -74,9 +74,7 @@ def estimate(config: Config) -> dict[str, Any]:
         + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
     )
     train, policy = config.train, config.policy
-    steps = train.iterations * (
-        train.batches_per_iteration or math.ceil(prompts / train.batch_prompts)
-    )
+    steps = steps_of(config, prompts)
     responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
     arms = arm_specs(config)
     asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1

@@ -457,9 +457,7 @@ class LinearModel:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm with all it learned; the others are untouched bit for bit."""
-        checks.whole("arm", index, 0, self.n_arms - 1)
-        if self.n_arms == 1:
-            raise InputError("the last arm cannot be removed: a router needs at least one")
+        checks.removable(index, self.n_arms)
 
         del self.arms[index], self.prior_K[index]
         self._stacks = []

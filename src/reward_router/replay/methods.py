@@ -116,7 +116,7 @@ def _kind(name: str) -> RouterKind:
     return ROUTERS[_SAME_AS.get(name, name)]
 
 
-def _router(
+def router_of(
     name: str, arms: Sequence[str], dim: int, options: Mapping[str, Any], seed: int
 ) -> Router:
     """The router of this name, checked.
@@ -266,7 +266,7 @@ def _check_options(method: MethodPlan) -> None:
             )
         # A user's own class may ask for the real arms and contexts: it is built in its run only.
         if not _kind(method.name).own:
-            _router(method.name, ["first", "second"], 1, options, 0)
+            router_of(method.name, ["first", "second"], 1, options, 0)
     elif method.name in _CROSSFIT:
         make = _CROSSFIT[method.name][2]
         make(**options)
@@ -288,7 +288,7 @@ def forced_rows(method: MethodPlan, n_arms: int) -> int:
         return 0
     options = dict(method.options)
     arms = [str(k) for k in range(n_arms)]
-    rows = _router(method.name, arms, 1, options, 0).warmup * n_arms
+    rows = router_of(method.name, arms, 1, options, 0).warmup * n_arms
     return rows * int(options.get("batch", LASER_BATCH)) if method.name == _LASER else rows
 
 
@@ -316,7 +316,7 @@ def run(
     if method.prior is not None:
         fitted = conditions.priors[method.prior]
         return _BAYES[name](**options).run(fitted, records, contexts, feedback, seed)
-    router = _router(name, records.arms, contexts.width, options, seed)
+    router = router_of(name, records.arms, contexts.width, options, seed)
     batch = options.get("batch", LASER_BATCH) if name == _LASER else 0
     if conditions.parts is None:
         return online(records, contexts, router, feedback, seed, batch)

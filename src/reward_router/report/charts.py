@@ -22,6 +22,7 @@ from reward_router.report.frame import (
     Number,
     axes,
     axis_title,
+    band,
     colour,
     cut,
     fit,
@@ -69,7 +70,7 @@ def line(
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
-            marks.append(_band(frame, x, *bands[name], i))
+            marks.append(band(frame, x, bands[name], colour(i), 0.16))
         style = (
             f'fill="none" stroke="{colour(i)}" stroke-width="2" '
             f'stroke-dasharray="{pattern(i)}" stroke-linejoin="round"'
@@ -465,16 +466,6 @@ def pattern(index: int) -> str:
 def opacity(index: int) -> float:
     """How strongly a band is filled: weaker where the colours come round again."""
     return 0.88 if index < COLOURS else 0.5
-
-
-def _band(
-    frame: Frame, x: Sequence[Number], low: Sequence[Number], high: Sequence[Number], index: int
-) -> str:
-    points = zip(x, low, high, strict=True)
-    drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
-    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)
-    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(drawn))
-    return f'<polygon points="{up} {down}" fill="{colour(index)}" fill-opacity="0.16"/>'
 
 
 def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:

@@ -16,6 +16,7 @@ from reward_router.report.frame import (
     Frame,
     Number,
     axes,
+    band,
     colour,
     cut,
     fit,
@@ -113,7 +114,7 @@ def panels(
         marks = axes(frame, x_label, y_label, False)
         marks += [mark for other, mark in grey.items() if other != name]
         if panel.band is not None:
-            marks.append(_band(frame, panel.line[0], *panel.band, colour(i)))
+            marks.append(band(frame, panel.line[0], panel.band, colour(i), 0.2))
         style = f'r="2.6" fill="{colour(i)}" fill-opacity="0.3"'
         marks += [
             f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}/>'
@@ -164,13 +165,3 @@ def _line(frame: Frame, points: Series, ink: str, width: float) -> str:
     path = " ".join(f"{x},{y}" for x, y in spots)
     style = f'fill="none" stroke="{ink}" stroke-width="{width}" stroke-linejoin="round"'
     return f'<polyline points="{path}" {style}/>'
-
-
-def _band(
-    frame: Frame, x: Sequence[float], low: Sequence[float], high: Sequence[float], ink: str
-) -> str:
-    points = zip(x, low, high, strict=True)
-    drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
-    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)
-    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(drawn))
-    return f'<polygon points="{up} {down}" fill="{ink}" fill-opacity="0.2"/>'

@@ -175,3 +175,18 @@ def number_text(value: float, percent: bool) -> str:
 def cut(text: str, limit: int) -> str:
     """A long name, shortened with an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def band(
+    frame: Frame,
+    x: Sequence[Number],
+    ends: tuple[Sequence[Number], Sequence[Number]],
+    ink: str,
+    opacity: float,
+) -> str:
+    """The area between the low and the high ``ends`` at each x; places without both are left out."""
+    points = zip(x, *ends, strict=True)
+    drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
+    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)
+    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(drawn))
+    return f'<polygon points="{up} {down}" fill="{ink}" fill-opacity="{opacity}"/>'

@@ -11,14 +11,14 @@ from itertools import chain
 
 import numpy as np
 
-from reward_router.facts import TRUE
 from reward_router.headline import BEST_OF, gold_tables, kept_line
-from reward_router.kinds import is_gold
+from reward_router.kinds import is_gold, rests_on_gold
 from reward_router.report import charts, marks
 from reward_router.report.dots import ranked
 from reward_router.report.frame import FAINT, cut
 from reward_router.report.gather import Evidence, Json, gold_orders
 from reward_router.report.page import figure, folded, interval, note, percent, points, signed, table
+from reward_router.rewards.check import wilson
 
 FEW = 10
 """Below so many observations a figure is grey: too few to tell."""
@@ -231,7 +231,9 @@ def truth(e: Evidence) -> str:
         if n:
             paid = float(e.decisions.payoff[mine].mean())
             right = float(order_B[mine].mean())
-            drawn.append(charts.Point(paid, right, *wilson(right, n), f"{cut(arm, 20)} ({n})", arm))
+            drawn.append(
+                charts.Point(paid, right, *wilson(right * n, n), f"{cut(arm, 20)} ({n})", arm)
+            )
     text = f"<p>{escape(_correlation(correlation, name))}</p>"
     if len(drawn) < 2:
         return text
@@ -243,18 +245,7 @@ def truth(e: Evidence) -> str:
     )
     chart = ranked(drawn, e.decisions.arms, "mean payoff, 0 to 1", "right answer above wrong")
     shown = figure("", what, chart, "wide")
-    return text + (folded("The same arm by arm", shown) if name in TRUE else shown)
-
-
-def wilson(mean: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval.
-
-    For values within [0, 1] that are not all 0 or 1 it is wider than need be.
-    """
-    z2 = 1.96**2
-    centre = mean + z2 / (2 * n)
-    half = 1.96 * math.sqrt(max(mean * (1 - mean), 0.0) / n + z2 / (4 * n * n))
-    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+    return text + (folded("The same arm by arm", shown) if rests_on_gold(name) else shown)
 
 
 _SIZES = ((0.1, "hardly at all"), (0.3, "weakly"), (0.5, "moderately"), (2.0, "strongly"))

@@ -74,8 +74,6 @@ def _calls(e: Evidence) -> str:
     shown = [s for s in STATUSES if s in set(calls.status)]
     rows = []
     for k, arm in enumerate(calls.arms):
-        if not e.routed and arm not in arms:
-            continue  # the name that the decisions of an ensemble or a committee bear
         row = arms.get(arm, {})
         head = [cut(arm, 40), f"{row.get('decisions', 0):,}"]
         rows.append(head + _effort(calls, np.flatnonzero(calls.arm == k), shown))

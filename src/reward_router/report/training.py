@@ -10,8 +10,9 @@ from typing import Any
 
 from reward_router.changes import told
 from reward_router.errors import RunError
-from reward_router.facts import TRUE, cause, facts, same_calls, tone, win_rate
+from reward_router.facts import cause, facts, same_calls, tone, win_rate
 from reward_router.headline import headline_gold, headline_win_rate
+from reward_router.kinds import rests_on_gold
 from reward_router.progress import duration
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -64,20 +65,17 @@ def render(evidence: Evidence) -> str:
         ("cost", "Calls and time", spent.cost(evidence)),
     ]
     left = ("left", "Left out, skipped, failed", spent.left_out(evidence))
-    if (
-        s["payoff"] not in TRUE
-    ):  # before the other sections: whether the router was steered by truth decides how to read them
-        sections.insert(2, ("truth", "Does the payoff follow gold?", learned.truth(evidence)))
+    truth = ("truth", "Does the payoff follow gold?", learned.truth(evidence))
+    by_gold = rests_on_gold(s["payoff"])
+    if not by_gold:
+        # Whether the router was steered by truth decides how to read the sections after it.
+        sections.insert(2, truth)
     if evidence.failures:
         sections.append(left)
     there = [(key, title, body) for key, title, body in sections if body]
     aside = [
         left if not evidence.failures else ("", "", ""),
-        (
-            "truth",
-            "Does the payoff follow gold?",
-            learned.truth(evidence) if s["payoff"] in TRUE else "",
-        ),
+        truth if by_gold else ("", "", ""),
         ("trust", "Does the prior hold?", trust(evidence)),
         ("setup", "How to get this run again", _setup(evidence)),
         ("words", "Words", _words()),

@@ -45,6 +45,12 @@ class Answer:
     errors: Mapping[int, ArmFailed] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
+    def scores(self) -> Float:
+        """(B, N) ``scores_BN`` where every row was answered; else the first failure is raised."""
+        for error in self.errors.values():
+            raise error
+        return self.scores_BN
+
 
 @runtime_checkable
 class Metered(Protocol):

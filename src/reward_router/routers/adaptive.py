@@ -273,9 +273,7 @@ class Adaptive:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; the others keep what they learned bit for bit."""
-        checks.whole("arm", index, 0, self.n_arms - 1)
-        if self.n_arms == 1:
-            raise InputError("the last arm cannot be removed: a router needs at least one")
+        checks.removable(index, self.n_arms)
 
         del self.rows_K[index]
         self.totals_K3 = np.delete(self.totals_K3, index, axis=0)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router import checks
-from reward_router.errors import InputError
 from reward_router.types import AnyFloat, Float, Int, State
 
 MOST = 2**62  # of a whole number in a state
@@ -85,9 +84,7 @@ class PerArm:
 
     def remove_arm(self, index: int) -> None:
         """Drop an arm; those behind it move down by one. InputError for the last."""
-        checks.whole("arm", index, 0, self.n_arms - 1)
-        if self.n_arms == 1:
-            raise InputError("the last arm cannot be removed: a router needs at least one")
+        checks.removable(index, self.n_arms)
         for name in self.rows:
             setattr(self, name, np.delete(getattr(self, name), index))
         self.n_arms -= 1

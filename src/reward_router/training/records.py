@@ -3,9 +3,7 @@
 Importing this needs no torch, so a loop, and a test with a fake trainer, can do without it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -49,15 +47,3 @@ class StepResult:
     grad_norm: float
     lr_S: tuple[float, ...] = ()
     moved_P2: Float = field(default_factory=lambda: np.zeros((0, 2)))
-
-
-class PairTrainer(Protocol):
-    """Whatever trains on preference pairs."""
-
-    def step(self, pairs: Sequence[Pair], batch: int = 0) -> StepResult:
-        """Train on the pairs of batch number ``batch``."""
-        ...
-
-    def losses(self, pairs: Sequence[Pair], batch: Sequence[Pair] | None = None) -> Float:
-        """(P,) each pair's present loss, in nats; no step is taken."""
-        ...

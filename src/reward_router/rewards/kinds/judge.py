@@ -155,10 +155,7 @@ class Judge:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores, NaN beyond a row's end; the first failure is raised."""
-        answer = self.score_with_bill(prompts, responses)
-        for error in answer.errors.values():
-            raise error
-        return answer.scores_BN
+        return self.score_with_bill(prompts, responses).scores()
 
     def score_with_bill(
         self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]

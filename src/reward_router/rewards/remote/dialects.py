@@ -104,32 +104,19 @@ class VllmClassify:
 
 
 @dataclass
-class VllmPooling:
-    """vLLM ``POST /pooling`` (0.33.0): one score a text.
+class VllmPooling(VllmClassify):
+    """vLLM ``POST /pooling`` (0.33.0): one score a text, asked for as ``/classify`` is.
 
     With a reduction it is ``task: token_classify`` for process reward models: one score a token,
     reduced to one a text.
     """
 
-    choice: Choice
     path: str = "/pooling"
-    needs_whole: bool = False
-    facts: Sequence[str] = ("/version", "/v1/models")
-
-    @property
-    def batch(self) -> int:
-        """One conversation, or 32 rendered texts."""
-        return 32 if self.choice.rendered else 1
 
     def body(self, texts: Sequence[Text]) -> Any:
         """Messages or texts."""
         task = "classify" if self.choice.reduction == "none" else "token_classify"
-        return {
-            **_model(self.choice),
-            **_input(self.choice, texts),
-            "task": task,
-            "use_activation": False,
-        }
+        return {**super().body(texts), "task": task}
 
     def scores(self, answer: Any, count: int) -> list[float | None]:
         """``data[i].data``: outputs of the text, or of each token."""

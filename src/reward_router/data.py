@@ -239,7 +239,7 @@ class _Draft:
 class _Reading:
     """One pass over a source: which rows are wanted, what was lost, and that no id stands twice."""
 
-    def __init__(  # noqa: PLR0913 (the settings that both loaders share)
+    def __init__(
         self,
         source: str,
         split: str,

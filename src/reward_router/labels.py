@@ -27,7 +27,8 @@ CONVENTIONS = ("index0", "index1", "first", "signed")
 _INDEX = re.compile(r"(_id|index|idx)$")
 _MARKS = re.compile(r"[\s\[\](){}_.:\"'*\\-]+")
 _WORDS = re.compile(
-    r"(?:boxed)?(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?"
+    r"(?:boxed)?"
+    r"(?:model|response|assistant|answer|output|option|candidate|completion|summary|choice)?"
 )
 _FIRST = ("a", "a>b", "a>>b", "b<a", "b<<a", "first", "left")
 _SECOND = ("b", "b>a", "b>>a", "a<b", "a<<b", "second", "right")

@@ -84,8 +84,8 @@ def _clearly_above(look: Look, other: Look) -> bool:
     if len(gain_P) > 1:
         deviation = float(gain_P.std(ddof=1))
         standard_error = deviation / float(np.sqrt(len(gain_P)))
-    # One prompt that alone changed is better by exactly a standard error: not more than it, whatever
-    # the rounding.
+    # One prompt that alone changed is better by exactly a standard error: not more than it,
+    # whatever the rounding.
     return float(gain_P.mean()) > standard_error * (1 + 1e-9)
 
 

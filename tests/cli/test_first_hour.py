@@ -1,4 +1,7 @@
-"""From a data file to a run that one can look at: init, what is filled in, watch, compare, progress."""
+"""From a data file to a run that one can look at.
+
+The steps are init, what is filled in, watch, compare and progress.
+"""
 
 import gzip
 import json
@@ -98,7 +101,9 @@ def test_what_a_configuration_says_stays(tmp_path: Path) -> None:
     data = prompts(tmp_path / "mine.jsonl")
     out = tmp_path / "my.yaml"
     out.write_text(
-        f"data: {{source: {data}, answer_kind: number}}\npayoff: {{name: verifier}}\neval: {{data: null, keep: last}}\n"
+        f"data: {{source: {data}, answer_kind: number}}\n"
+        "payoff: {name: verifier}\n"
+        "eval: {data: null, keep: last}\n"
     )
     said: list[str] = []
     config = fill.load(out, None, [], said.append)

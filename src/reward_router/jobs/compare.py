@@ -119,7 +119,10 @@ def _terminal(runs: dict[str, Evidence]) -> Table:
 
 
 def _won(row: Json | None) -> str:
-    """How often the arm of `eval.arm` likes the response after training better, with its 95 % interval over prompts."""
+    """How often the arm of `eval.arm` likes the response after training better.
+
+    The 95 % interval over prompts stands behind it.
+    """
     if row is None:
         return "-"
     low, high = row["ci95"]

@@ -47,19 +47,22 @@ from reward_router.progress import duration, say_fact
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
 ON_CPU = {"sample": 0.4, "score": 0.45, "train": 1.1, "evaluate": 0.45}
-"""Share of the speed of a matrix product, fitted to the phases of two runs of a policy of 135 million weights.
+"""Share of the speed of a matrix product that each phase reaches.
 
-Training passes 1 because it is reckoned with pairs of full length, and most responses end earlier. The others read one token of
-each response at a time, which keeps a CPU waiting for its memory.
+It is fitted to the phases of two runs of a policy of 135 million weights. Training passes 1 because
+it is reckoned with pairs of full length, and most responses end earlier. The others read one token
+of each response at a time, which keeps a CPU waiting for its memory.
 """
 LOAD = (10.0, 5.0)
 """Seconds of starting and loading: so many, and so many more for each GiB of weights."""
 LONG = 3600.0
 """Seconds above which ``--dry-run`` says what would shorten a run."""
 CUTS = {
-    "sample": "policy.max_new_tokens, policy.n_responses, train.batch_prompts or train.batches_per_iteration",
+    "sample": "policy.max_new_tokens, policy.n_responses, train.batch_prompts or "
+    "train.batches_per_iteration",
     "score": "policy.n_responses, train.batch_prompts, or smaller reward models (arms)",
-    "train": "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or train.batches_per_iteration",
+    "train": "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or "
+    "train.batches_per_iteration",
     "evaluate": "eval.limit, eval.samples, eval.look or policy.max_new_tokens",
 }
 """Phase -> the keys that cut it."""
@@ -170,13 +173,19 @@ def win_rate_responses(config: Config) -> int:
 
 
 def apart_weights(config: Config, name: str | None) -> float:
-    """Weights of an arm that is kept apart from the routed ones; 0 for none, or one without a model."""
+    """Weights of an arm that is kept apart from the routed ones.
+
+    0 where there is no such arm, or it has no model.
+    """
     models = [arm.model for arm in config.arms if arm.name == name and name is not None]
     return parameters(models[0])[0] if models else 0.0
 
 
 def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
-    """Keys, values and logits of one batch of responses that are measured; 0 where the model is not at hand."""
+    """Bytes of the keys, values and logits of one batch of responses that are measured.
+
+    0 where the model is not at hand.
+    """
     if not at_hand(config.policy.model):
         return 0.0
     model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
@@ -193,7 +202,10 @@ def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
 
 
 def downloads(config: Config) -> dict[str, float]:
-    """Model -> bytes that have to be fetched from the Hub, in bfloat16; 0 where the size is unknown."""
+    """Model -> bytes that have to be fetched from the Hub, in bfloat16.
+
+    0 where the size is unknown.
+    """
     named = [config.policy.model, *(arm.model for arm in config.arms), *arms_models(config)]
     wanted = dict.fromkeys(model for model in named if model is not None)
     return {model: 2.0 * parameters(model)[0] for model in wanted if not at_hand(model)}
@@ -266,7 +278,8 @@ def throughput(config: Config) -> tuple[float, str]:
         start = time.perf_counter()
         spent = time.process_time()
         a @ a.T @ a
-        # where others share the processor, the time of its own that the product took is nearer to an idle machine's
+        # Where others share the processor, the time of its own that the product took is nearer to
+        # an idle machine's.
         idle = (time.process_time() - spent) / threads
         best = min(best, time.perf_counter() - start, idle if idle > 0 else math.inf)
     return 4 * 512 * 512 * 1024 / best, "this CPU"
@@ -307,7 +320,10 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
 def check_judge(
     config: Config, absent: list[str], examples: Sequence[Example], say: Callable[[str], None]
 ) -> None:
-    """The arm of `payoff.arm` as the others are checked: it is asked about a real prompt, unless it would have to be fetched."""
+    """Check the arm of `payoff.arm` as the others are checked.
+
+    It is asked about a real prompt, unless it would have to be fetched.
+    """
     specs = [spec for spec in judge_specs(config) if spec.model not in absent]
     if not specs:
         return
@@ -371,7 +387,10 @@ def show_estimate(config: Config, console: Console) -> None:
 
 
 def cuts(seconds: dict[str, float]) -> list[str]:
-    """What shortens a run, its dearest phase first; phases under a tenth of it are not worth a line."""
+    """What shortens a run, its dearest phase first.
+
+    Phases under a tenth of it are not worth a line.
+    """
     total = sum(seconds.values())
     dearest = sorted(seconds, key=lambda name: -seconds[name])
     lines = ["long     more than an hour. Less of these keys cuts it:"]

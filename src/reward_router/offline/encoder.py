@@ -66,8 +66,7 @@ class TextEncoder:
     InputError where the model cannot be loaded or has no token limit left.
     """
 
-    # One argument for each key of the encoder's configuration.
-    def __init__(  # noqa: PLR0913, RUF100
+    def __init__(  # noqa: PLR0913 - one argument for each key of the encoder's configuration
         self,
         model: str,
         *,

@@ -37,7 +37,8 @@ class Decoder:
     def __init__(self) -> None:
         """Builds the scanners, C code where Python has it."""
         self.clash: str | None = None
-        self.scan: Scan = json.JSONDecoder(object_pairs_hook=self._object).scan_once  # type: ignore[attr-defined]
+        noting = json.JSONDecoder(object_pairs_hook=self._object)
+        self.scan: Scan = noting.scan_once  # type: ignore[attr-defined]
         self.quick: Scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -184,7 +184,10 @@ def band(
     ink: str,
     opacity: float,
 ) -> str:
-    """The area between the low and the high ``ends`` at each x; places without both are left out."""
+    """The area between the low and the high ``ends`` at each x.
+
+    Places without both are left out.
+    """
     points = zip(x, *ends, strict=True)
     drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
     up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)

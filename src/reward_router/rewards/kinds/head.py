@@ -3,9 +3,9 @@
     r(x, y) = <w, [e(y) ; c e(x) * e(y) ; e(x, y)]>
     P(y better than y') = sigmoid(r(x, y) - r(x, y'))        (Bradley-Terry)
 
-e is the encoder's unit vector of the response, of the prompt, and of both together; the product says
-how the response relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact holds
-one or more heads on one encoder, a few kB each. Arms on the same encoder share its weights in
+e is the encoder's unit vector of the response, of the prompt, and of both together; the product
+says how the response relates to the prompt. ``fit-arm`` learns w from preference pairs; an artifact
+holds one or more heads on one encoder, a few kB each. Arms on the same encoder share its weights in
 memory. Left out: tuning the encoder (use a classifier for that).
 """
 

@@ -163,7 +163,8 @@ class Http:
         """One question a response."""
         if len(question.cells) < 2:
             return []
-        held: Sequence[tuple[tuple[int, int], Text]] = question.read.texts  # type: ignore[attr-defined]
+        held: Sequence[tuple[tuple[int, int], Text]]
+        held = question.read.texts  # type: ignore[attr-defined]
         return [self._question([each]) for each in held]
 
     def note(self, questions: Sequence[Question], values: Sequence[Any]) -> None:

@@ -5,11 +5,11 @@
     pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]
     pmi_sum  sum_t [ ... ] = log pi(y | x) / pi(y | o)
 
-``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls for
-length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own chat
-template around an empty user message, so the difference keeps what the prompt adds and drops what
-any answer would get. A response that does not fit the model's context is abstained from (NaN). Each
-response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
+``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls
+for length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own
+chat template around an empty user message, so the difference keeps what the prompt adds and drops
+what any answer would get. A response that does not fit the model's context is abstained from (NaN).
+Each response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import json
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -350,6 +350,11 @@ def _usage(value: Any, reckoned: int) -> tuple[int, int]:
     usage = value.get("usage") if isinstance(value, dict) else None
     if not isinstance(usage, dict):
         return reckoned, 0
-    read: Callable[[str], int] = lambda name: usage[name] if isinstance(usage.get(name), int) else 0  # noqa: E731
-    taken = read("prompt_tokens") or read("input_tokens") or read("total_tokens")
-    return taken, read("completion_tokens") or read("output_tokens")
+
+    def count(name: str) -> int:
+        """The count of that name; 0 where the server names none, or no number."""
+        tokens = usage.get(name)
+        return tokens if isinstance(tokens, int) else 0
+
+    taken = count("prompt_tokens") or count("input_tokens") or count("total_tokens")
+    return taken, count("completion_tokens") or count("output_tokens")

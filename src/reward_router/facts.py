@@ -12,12 +12,43 @@ from reward_router.kinds import rests_on_gold
 from reward_router.progress import duration
 
 Json = Mapping[str, Any]
-NEXT = (
+NEXT_DEFAULT = (
     "with your own prompts, policy and arms (the README has a my.yaml):\n"
     "  reward-router train my.yaml --out runs/mine\n"
     "would routing pay on scores that you have?\n"
     "  reward-router replay scores.jsonl --report replay.html"
 )
+NEXT_OWN = (
+    "was it the router? The same, with arms drawn at random:\n"
+    "  reward-router train CONFIG --out OTHER --set 'router={name: uniform}'\n"
+    "  reward-router compare RUN OTHER\n"
+    "the adapter and its policy as one model:\n"
+    "  reward-router export RUN merged/"
+)
+HARDLY_EVER = 0.05
+"""Gold before training below which a payoff that is made of gold has next to nothing to compare."""
+
+
+def what_next(summary: Json) -> str:
+    """What a user does next: after the default set-up its own data, after own data a comparison."""
+    return NEXT_DEFAULT if summary.get("study") else NEXT_OWN
+
+
+def too_hard(before: float, payoff: str) -> str:
+    """What to do where the policy is hardly ever right, so that gold teaches nobody; else ''.
+
+    Args:
+        before: gold before training, in [0, 1].
+        payoff: what the router learns from.
+    """
+    if before >= HARDLY_EVER or not rests_on_gold(payoff):
+        return ""
+    return (
+        f"the policy is hardly ever right on these prompts ({100 * before:.0f} % before training), "
+        f"so the payoff {payoff} finds no right response to compare: easier prompts, a larger "
+        "policy, more tokens (policy.max_new_tokens) or more responses a prompt "
+        "(policy.n_responses) give it some"
+    )
 
 
 def facts(summary: Json) -> list[tuple[str, str]]:
@@ -113,7 +144,8 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     better = tone(summary) == "better"
     before = row.get("finished_before")
     after = row.get("finished_after")
-    found = []
+    hopeless = "" if better else too_hard(row["before"], str(summary.get("payoff")))
+    found = [hopeless] if hopeless else []
     if (
         before is not None
         and after is not None

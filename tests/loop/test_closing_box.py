@@ -103,12 +103,30 @@ def test_what_others_make_of_the_same_calls_is_the_shipped_study_s() -> None:
     assert told.endswith("(in the shipped study: 8 seeds, AMD EPYC)")
 
 
+def test_after_own_data_a_comparison_is_next() -> None:
+    assert "train my.yaml" in facts.what_next(summary(study=STUDY))
+    own = facts.what_next(summary(study=None))
+    assert "name: uniform" in own
+    assert "compare RUN OTHER" in own
+
+
+def test_a_policy_that_is_hardly_ever_right_is_named_as_the_cause() -> None:
+    row = {"n": 40, "before": 0.01, "after": 0.02, "diff": 0.01, "ci95": [-0.02, 0.04]}
+    gold = {"all": row}
+    assert "hardly ever right" in said(gold_sampled=gold, payoff="probe")["likely cause"]
+    assert "1 % before training" in said(gold_sampled=gold, payoff="probe")["likely cause"]
+    # A payoff that needs no gold can teach all the same, and so can gold that is there at times.
+    assert "likely cause" not in said(gold_sampled=gold, payoff="neg_loss")
+    often = {"all": {**row, "before": 0.2}}
+    assert "likely cause" not in said(gold_sampled=often, payoff="probe")
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_box_fits(width: int) -> None:
     file = io.StringIO()
     console = Console(file=file, width=width)
     rows = facts.facts(summary(study=STUDY, best_of={"before": CHOICE, "after": CHOICE}))
-    show_box(console, "what came of it", [*rows, ("next", facts.NEXT)])
+    show_box(console, "what came of it", [*rows, ("next", facts.what_next({"study": STUDY}))])
     lines = file.getvalue().splitlines()
     assert {cell_len(line) for line in lines} == {min(width, 80)}
     assert "marks [/b] 80%" in " ".join(file.getvalue().replace("│", " ").split())

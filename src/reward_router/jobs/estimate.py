@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -55,6 +55,11 @@ of each response at a time, which keeps a CPU waiting for its memory.
 """
 LOAD = (10.0, 5.0)
 """Seconds of starting and loading: so many, and so many more for each GiB of weights."""
+PROGRAM = 0.7 * 2**30
+"""Bytes of the libraries once they are loaded, measured on Linux with a CPU build of torch."""
+KEPT_WIDTHS, KEPT_MIDDLES = 12, 4
+"""Numbers that a layer keeps of a token for the backward pass: so many times its width (norms,
+queries, keys, values, LoRA's inputs, the residual stream), and so many times its middle."""
 LONG = 3600.0
 """Seconds above which ``--dry-run`` says what would shorten a run."""
 CUTS = {
@@ -87,7 +92,7 @@ def estimate(config: Config) -> dict[str, Any]:
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
     chosen = best_of_responses(config)
-    size, width = parameters(policy.model)
+    size, _ = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
     paid = paying_calls(config, responses)
@@ -114,9 +119,10 @@ def estimate(config: Config) -> dict[str, Any]:
     speed, device = throughput(config)
     held = sorted(heavy, reverse=True)[: config.pool.resident]
     memory = {
+        "program": PROGRAM,
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
         "reward models": sum(held) * BYTES[config.pool.dtype],
-        "training activations": train.micro_batch * 2 * length * width * 4 * 40,
+        "training": training_bytes(config, prompt_tokens),
         "evaluation": evaluation_bytes(config, prompt_tokens),
     }
     if config.payoff.arm is not None:
@@ -181,24 +187,81 @@ def apart_weights(config: Config, name: str | None) -> float:
     return parameters(models[0])[0] if models else 0.0
 
 
+class Shape(NamedTuple):
+    """What a language model's memory is reckoned from.
+
+    Args:
+        layers: how many.
+        hidden: width of the residual stream.
+        middle: width of the layers' feed-forward part.
+        cached: numbers that a layer keeps of each token, its keys and values.
+        vocabulary: tokens that it knows.
+    """
+
+    layers: int
+    hidden: int
+    middle: int
+    cached: int
+    vocabulary: int
+
+
+def shape_of(config: Config) -> Shape | None:
+    """The policy's shape; None where the model is not at hand."""
+    if not at_hand(config.policy.model):
+        return None
+    model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
+
+    def size(name: str, otherwise: int = 0) -> int:
+        return int(getattr(model, name, None) or otherwise)
+
+    heads = size("num_attention_heads", 1)
+    head_size = size("head_dim", size("hidden_size") // heads)
+    return Shape(
+        layers=size("num_hidden_layers"),
+        hidden=size("hidden_size"),
+        middle=size("intermediate_size", 4 * size("hidden_size")),
+        cached=2 * size("num_key_value_heads", heads) * head_size,
+        vocabulary=size("vocab_size"),
+    )
+
+
 def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
-    """Bytes of the keys, values and logits of one batch of responses that are measured.
+    """Keys, values and logits of one batch of responses that are measured.
 
     0 where the model is not at hand.
     """
-    if not at_hand(config.policy.model):
+    shape = shape_of(config)
+    if shape is None:
         return 0.0
-    model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
-    layers = int(getattr(model, "num_hidden_layers", 0) or 0)
-    heads = int(getattr(model, "num_attention_heads", 0) or 1)
-    shared_heads = int(getattr(model, "num_key_value_heads", None) or heads)
-    hidden = int(getattr(model, "hidden_size", 0) or 0)
-    head_size = int(getattr(model, "head_dim", None) or hidden // heads)
     rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
     length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
-    cache = 2.0 * layers * shared_heads * head_size * length * BYTES[config.policy.sample_dtype]
-    logits = 4.0 * 3 * int(getattr(model, "vocab_size", 0) or 0)  # scores, probabilities, their sum
+    cache = shape.layers * shape.cached * length * BYTES[config.policy.sample_dtype]
+    logits = 4.0 * 3 * shape.vocabulary  # scores, probabilities, their sum
     return rows * (cache + logits)
+
+
+def training_bytes(config: Config, prompt_tokens: float) -> float:
+    """What a micro-batch of pairs keeps for its backward pass.
+
+    Pairs of one prompt share it, so that a pair brings two responses and half a prompt at most.
+    Where the model is not at hand, its shape is guessed from the size in its name.
+    """
+    shape = shape_of(config)
+    if shape is None:
+        weights, hidden = parameters(config.policy.model)
+        layers = round(weights / (12 * hidden**2)) if hidden else 0
+        shape = Shape(layers, hidden, 4 * hidden, 0, 0)
+    pairs = config.train.micro_batch
+    response_tokens = pairs * 2 * config.policy.max_new_tokens
+    tokens = response_tokens + pairs * prompt_tokens / min(config.pairs.per_prompt, 2)
+    kept_of_token = KEPT_WIDTHS * shape.hidden + KEPT_MIDDLES * shape.middle
+    if config.train.gradient_checkpointing:
+        # Each layer's input is kept, and one layer at a time is computed again.
+        activations = tokens * (shape.layers * shape.hidden + kept_of_token)
+    else:
+        activations = tokens * shape.layers * kept_of_token
+    logits = 2.0 * response_tokens * shape.vocabulary  # and their gradient
+    return BYTES[config.policy.dtype] * activations + 4.0 * logits
 
 
 def downloads(config: Config) -> dict[str, float]:

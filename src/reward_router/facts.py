@@ -165,8 +165,8 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
         if ratio >= LONGER or ratio <= 1 / LONGER:
             taste = "length" if ratio > 1 else "brevity"
             found.append(
-                f"responses went from {words[0]:.0f} to {words[1]:.0f} words: a "
-                f"judge may reward {taste}"
+                f"responses went from {words[0]:.0f} to {words[1]:.0f} words "
+                f"(a judge may reward {taste})"
             )
     r = summary.get("payoff_gold") or {}
     _, high = r.get("ci95") or (None, None)

@@ -198,7 +198,9 @@ class Columns:
             if left_out:
                 why += f"; {left_out} identical or tied pairs were left out"
             raise InputError(
-                f"{self._name}: no usable row (label a|b and scores or verdicts are needed){why}"
+                f"{self._name}: no usable row. A row needs which response is better (label, or "
+                "chosen and rejected) and what each arm said (scores or verdicts; in a CSV the "
+                f"columns ARM:a and ARM:b, or ARM:verdict){why}"
             )
         read = max(n + self._broken + left_out, lines)
         if 2 * self._broken > read:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from reward_router.progress import Table, literal, say, show_table
+from reward_router.replay.verdict import NEXT, next_commands
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
@@ -30,9 +31,15 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
         show_table(console, _official_table(result, console.width))
     if result.get("lengths") and result["lengths"]["text"]:
         say(console, f"Lengths: {result['lengths']['text']}", wrap=False)
-    say(console, f"Verdict: {result['verdict']['text']}", wrap=False)
+    first, *others = result["verdict"]["sentences"]
+    say(console, f"Verdict: {first}")
+    for sentence in others:
+        say(console, sentence)
     if result["verdict"]["named"]:
         say(console, f"Named beforehand: {', '.join(result['verdict']['named'])}.", wrap=False)
+    say(console, NEXT)
+    for command in next_commands(result):
+        say(console, f"  {command}", wrap=False)
     console.line()
 
 
@@ -64,8 +71,9 @@ def _header(result: Json) -> str:
 
 _VERSUS = "vs best single [95 %]"
 _LEGEND = (
-    "* best arm in hindsight. vs best single: in points; inside: its interval holds zero. "
-    "some right: on the rows where some arm is right, which flatters everybody."
+    "* best arm in hindsight. vs best single: in points; inside: its interval holds zero, so no "
+    "difference is shown. some right: on the rows where some arm is right, which flatters "
+    "everybody. calls: a row. docs/replay.md says what each method does."
 )
 _COLUMNS: dict[str, Callable[[Json], str]] = {
     "kind": lambda e: str(e["kind"]),

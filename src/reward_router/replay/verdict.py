@@ -10,6 +10,8 @@ above 0. Of several that pay, the most accurate wins after 0.1 percentage points
 each call.
 """
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,7 +63,8 @@ def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ())
         "tied_arms": _tied(result),
         "cautions": _cautions(result, action, method),
     }
-    conclusion["text"] = _words(conclusion, result)
+    conclusion["sentences"] = _words(conclusion, result)
+    conclusion["text"] = " ".join(conclusion["sentences"])
     return conclusion
 
 
@@ -123,7 +126,9 @@ def _cautions(result: Json, action: str, method: str) -> list[str]:
             "measured on folds of this file only, so try it on another source first"
         )
     if result["missing"] and max(result["missing"].values()) > 0.05:
-        cautions.append("some arms are missing on more than 5 % of the rows and count 1/2 there")
+        cautions.append(
+            "some arms are missing on more than 5 % of the rows, and count as half right there"
+        )
     for label, rows in result.get("warmup_too_long", {}).items():
         cautions.append(
             f"{label} never came to choose: its warm-up takes {rows} rows of {result['rows']}"
@@ -131,6 +136,58 @@ def _cautions(result: Json, action: str, method: str) -> list[str]:
     if result["broken_rows"]:
         cautions.append(f"{result['broken_rows']} broken rows were left out")
     return cautions
+
+
+_IN_TRAINING = (
+    "uniform",
+    "round_robin",
+    "adaptive",
+    "linucb",
+    "exp3",
+    "laser",
+    "thompson",
+    "bayesian",
+    "discounted",
+    "committee",
+)
+"""Methods that a training run can be given, by the first word of their label.
+
+The others need all arms, or the answers, first.
+"""
+
+
+def in_training(result: Json, label: str) -> bool:
+    """Whether a run can judge as this method of a replay does.
+
+    It can as an arm alone, a router, or the committee.
+    """
+    entry = result["routers"][label]
+    return entry["kind"] == "arm" or _first_word(label).startswith(_IN_TRAINING)
+
+
+def _first_word(label: str) -> str:
+    return label.split(":")[0].split("(")[0].strip()
+
+
+def next_commands(result: Json) -> list[str]:
+    """What to run next: a training run that judges as the verdict says."""
+    v = result["verdict"]
+    router = _first_word(v["method"])
+    arm = json.dumps(v["best_single"], ensure_ascii=False)
+    setting = f"router={{name: fixed, arm: {arm}}}"
+    if in_training(result, v["method"]) and v["action"] == "committee":
+        setting = "judge=committee"
+    elif in_training(result, v["method"]) and v["action"] == "route":
+        # laser is LinUCB with one decision a batch.
+        setting = f"router.name={'linucb --set router.unit=batch' if router == 'laser' else router}"
+    quoted = shlex.quote(setting) if "{" in setting else setting
+    return [
+        "reward-router init --out my.yaml",
+        f"reward-router train my.yaml --set {quoted} --out runs/mine",
+    ]
+
+
+NEXT = "Next, with your prompts, and in my.yaml these reward models under the names they have here:"
 
 
 def points(x: float) -> str:
@@ -143,20 +200,38 @@ def percent(x: float) -> str:
     return f"{100 * x:.1f} %"
 
 
-def _words(conclusion: Json, result: Json) -> str:
+def _words(conclusion: Json, result: Json) -> list[str]:
     best = conclusion["best_single"]
     accuracy = percent(result["routers"][best]["accuracy"])
     sentences = [
         _what_to_do(conclusion, result),
         "At most: always picking an arm that is right would gain "
-        f"{points(conclusion['headroom'])} over the best single arm, {best} ({accuracy}).",
-        _now("one-call router", conclusion, conclusion["best_router"], result),
-        _now("committee", conclusion, conclusion["best_committee"], result),
+        f"{points(at_most(conclusion, result))} over the best single arm, {best} ({accuracy}).",
+        *standing(conclusion, result),
+    ]
+    sentences += [f"Caution: {caution}." for caution in conclusion["cautions"]]
+    return [sentence for sentence in sentences if sentence]
+
+
+def at_most(conclusion: Json, result: Json) -> float:
+    """What always picking an arm that is right would gain: the oracle's, where it was listed."""
+    bound = result["routers"].get("oracle")
+    return float(bound["vs_best_single"]["diff"] if bound else conclusion["headroom"])
+
+
+def standing(conclusion: Json, result: Json) -> list[str]:
+    """Where the methods stand that are surest to gain, and which arms the best one is close to."""
+    sentences = [
+        _now("one arm", conclusion, conclusion["best_router"], result),
+        _now("several arms", conclusion, conclusion["best_committee"], result),
     ]
     if conclusion["tied_arms"]:
-        sentences.append(f"Not separable from {best}: {_list(conclusion['tied_arms'])}.")
-    sentences += [f"Caution: {caution}." for caution in conclusion["cautions"]]
-    return " ".join(sentence for sentence in sentences if sentence)
+        tied = _list(conclusion["tied_arms"])
+        sentences.append(
+            f"These rows do not tell {conclusion['best_single']} apart from {tied}; "
+            "the cheapest of them may do."
+        )
+    return [sentence for sentence in sentences if sentence]
 
 
 def _what_to_do(conclusion: Json, result: Json) -> str:
@@ -183,19 +258,19 @@ def _marked(conclusion: Json, method: str) -> str:
 
 
 def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
-    """Where the best method of a kind stands now; empty where there is none."""
-    if label is None:
+    """Where the method of a kind that is surest to gain stands; empty where there is none."""
+    if label is None or label == conclusion["method"]:
         return ""
     entry = result["routers"][label]
     difference = entry["vs_best_single"]["diff"]
     low, high = entry["vs_best_single"]["ci95"]
-    subject = f"Now: the best {what}, {_marked(conclusion, label)}"
+    subject = f"Asking {what}, {_marked(conclusion, label)} comes closest to a gain"
     if difference == low == high == 0:
-        return f"{subject}, picks {result['best_single']} everywhere: no gain."
+        return f"Asking {what}, {_marked(conclusion, label)} is {result['best_single']} everywhere."
     ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
-    inside = ", inside its interval" if low <= 0 <= high else ""
-    calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "committee" else ""
-    return f"{subject}, stands at {points(difference)} {ci95}{inside}{calls}."
+    shown = ", so no gain is shown" if low <= 0 else ""
+    calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""
+    return f"{subject}: {points(difference)} {ci95}{calls}{shown}."
 
 
 def _list(arms: list[str], limit: int = 4) -> str:

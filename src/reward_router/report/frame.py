@@ -147,7 +147,9 @@ def _x_ticks(frame: Frame) -> list[float]:
 def axis_title(frame: Frame, text: str) -> str:
     """The title under the x axis."""
     middle = (frame.left + frame.width - frame.right) / 2
-    place = f'x="{middle}" y="{frame.height - 8}" text-anchor="middle"'
+    # A low chart has its title close to its edge, clear of the ticks' labels.
+    below = 3 if frame.bottom < 40 else 8
+    place = f'x="{middle}" y="{frame.height - below}" text-anchor="middle"'
     return f'<text {place} class="label">{escape(text)}</text>'
 
 

@@ -209,9 +209,9 @@ def _mean_payoffs(e: Evidence) -> str:
             mark = marks.value(scale, float(values.mean()), ends, ink=ink, what=arm)
         span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
         mean = f"{values.mean():.2f}" if n else "-"
-        rows.append([marks.named(cut(arm, 40), colour(k)), mark, mean, span, f"{n:,}"])
+        rows.append([marks.named(cut(arm, 40), colour(k)), f"{n:,}", mean, span, mark])
         classes.append("dim" if few else "")
-    header = ["arm", marks.head(scale, "mean payoff, 0 to 1"), "mean", "95 % interval", "payoffs"]
+    header = ["arm", "payoffs", "mean", "95 % interval", marks.head(scale, "mean payoff, 0 to 1")]
     return table(header, rows, 1, classes) if rows else ""
 
 
@@ -277,9 +277,9 @@ def posterior(e: Evidence) -> str:
     )
     header: list[str] = [
         "arm",
-        marks.head(scale, "expected payoff, 0 to 1"),
         "first step",
         "last step",
+        marks.head(scale, "expected payoff, 0 to 1"),
     ]
     course = panels(drawn, STEP, "expected payoff", within=(0.0, 1.0))
     legend = (
@@ -305,9 +305,9 @@ def _belief(
     first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
     return [
         marks.named(cut(arm, 40), colour(index)),
-        mark,
         first,
         f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}",
+        mark,
     ]
 
 

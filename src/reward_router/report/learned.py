@@ -40,7 +40,8 @@ def gold(e: Evidence) -> str:
     parts += [folded(title[0].upper() + title[1:], _gold(rows, title)) for title, rows in others]
     kept = e.summary.get("kept")
     if kept:
-        parts.append(note(kept_line(kept).removeprefix("kept ").strip()))
+        words = kept_line(kept).removeprefix("kept ").strip()
+        parts.append(note(f"Kept: {words}." if kept["step"] else f"{words[0].upper()}{words[1:]}."))
     return "".join(parts)
 
 
@@ -144,14 +145,15 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
     high = min(1.0, 1.1 * max([*levels, 0.1]))
     stand = marks.Scale(0.0, high, percent=True)
     label, before, after = names
+    # Figures first: a narrow screen shows them before the drawings.
     header = [
         label,
-        marks.head(moved, "change, percentage points"),
-        "change, pp",
-        "95 % interval",
-        marks.head(stand, "share right, \u25cb to \u25cf"),
         before,
         after,
+        "change, pp",
+        "95 % interval",
+        marks.head(moved, "change, percentage points"),
+        marks.head(stand, "share right, \u25cb to \u25cf"),
     ]
     cells = []
     for r in rows:
@@ -164,7 +166,7 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
         change = marks.value(moved, r.diff, ends, ink=r.ink, what=f"{words}, 95 % {span}")
         level = marks.value(stand, r.after, start=r.before, ink=r.ink, what=words)
         cells.append(
-            [r.label, change, points(r.diff), span, level, percent(r.before), percent(r.after)]
+            [r.label, percent(r.before), percent(r.after), points(r.diff), span, change, level]
         )
     return table(header, cells, 1, [r.tone for r in rows])
 

@@ -10,6 +10,14 @@
     if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
     return typeof a === "number" ? -1 : 1;
   };
+  // A link to a folded part opens it.
+  const unfold = () => {
+    const part = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+    const folded = part && part.querySelector(":scope > details");
+    if (folded) folded.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
   document.querySelectorAll("table.sortable").forEach((table) => {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {

@@ -8,6 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from reward_router.replay.verdict import (
+    NEXT,
+    at_most,
+    in_training,
+    next_commands,
+    standing,
+)
 from reward_router.report import charts, marks, page
 from reward_router.report.frame import cut
 from reward_router.report.page import figure
@@ -40,8 +47,9 @@ def render(result: Json) -> str:
     settings = result["settings"]
     plural = "s" if len(files) != 1 else ""
     lead = (
-        f"{len(files)} file{plural}, payoff {settings['payoff']['kind']}, "
-        f"{settings['seeds']} runs of each online router, "
+        f"{len(files)} file{plural}; "
+        f"payoff, what the routers learn from: {settings['payoff']['kind']}; "
+        f"{settings['seeds']} runs of each online router; "
         f"{settings['folds']}-fold cross-fitting by prompt; "
         "intervals are 95 % bootstraps over prompts"
     )
@@ -107,32 +115,7 @@ def _file(f: Json, index: int) -> str:
     return "".join(parts)
 
 
-_WORDS = {"better": "\u25b2 Routing pays.", "neither": "\u25a0 One arm is enough."}
-_IN_TRAINING = (
-    "uniform",
-    "round_robin",
-    "linucb",
-    "exp3",
-    "laser",
-    "thompson",
-    "bayesian",
-    "discounted",
-    "committee",
-)
-"""Methods that a training run can be given, by the first word of their label.
-
-The others need all arms, or the answers, first.
-"""
-
-
-def in_training(f: Json, label: str) -> bool:
-    """Whether a run can judge as this method of a replay does.
-
-    It can as an arm alone, a router, or the committee.
-    """
-    entry = f["routers"][label]
-    first = label.split(":")[0].split("(")[0].strip()
-    return entry["kind"] == "arm" or first.startswith(_IN_TRAINING)
+_WORDS = {"better": "\u25b2 Routing pays.", "neither": "\u25a0 Routing is not shown to pay."}
 
 
 def _three_lines(f: Json) -> tuple[str, list[str], str]:
@@ -149,10 +132,11 @@ def _three_lines(f: Json) -> tuple[str, list[str], str]:
     )
     most = (
         "At most: an oracle that always picks an arm that is right would gain "
-        f"{page.points(v['headroom'])} points."
+        f"{page.points(at_most(v, f))} points."
     )
     headline, tone = _do(f)
-    sentences = [alone, most, *(f"Caution: {c}." for c in v["cautions"])]
+    cautions = [f"Caution: {caution}." for caution in v["cautions"]]
+    sentences = [alone, *standing(v, f), most, *cautions]
     return headline, sentences, tone
 
 
@@ -160,7 +144,8 @@ def _do(f: Json) -> tuple[str, str]:
     v = f["verdict"]
     method = v["method"]
     if v["action"] == "arm":
-        return f"Judge with {v['best_single']} alone; no router here beats it reliably.", "neither"
+        alone = f"Judge with {v['best_single']} alone"
+        return f"{alone}: no router and no committee here beats it reliably.", "neither"
     entry = f["routers"][method]
     gain = f"{page.points(v['gain'])} points (95 % {page.interval(v['ci95'])})"
     if not in_training(f, method):
@@ -188,21 +173,8 @@ def _amount(price: float) -> str:
 
 
 def _next(f: Json) -> str:
-    """The command that does it."""
-    v = f["verdict"]
-    base = str(v["method"]).split(":")[0].split("(")[0].split()[0]
-    if v["action"] == "committee" and in_training(f, v["method"]):
-        setting = "judge=committee"
-    elif v["action"] == "route" and in_training(f, v["method"]):
-        setting = f"router.name={base}"
-    else:
-        setting = f"'router={{name: fixed, arm: {v['best_single']}}}'"
-    commands = (
-        "reward-router init --out my.yaml\n"
-        f"reward-router train my.yaml --set {setting} --out runs/mine"
-    )
-    lead = "Next, with your prompts and these reward models:"
-    return f'<p class="note">{lead}</p><pre>{escape(commands)}</pre>'
+    """The commands that do it."""
+    return page.note(NEXT) + f"<pre>{escape(chr(10).join(next_commands(f)))}</pre>"
 
 
 def _notes(f: Json) -> str:
@@ -218,7 +190,7 @@ def _notes(f: Json) -> str:
     if f["missing"]:
         arm, share = max(f["missing"].items(), key=lambda item: item[1])
         text.append(
-            f"Arms missing on some rows, where they count 1/2: {len(f['missing'])} "
+            f"Arms missing on some rows, where they count as half right: {len(f['missing'])} "
             f"(most: {arm}, {_percent(share)})."
         )
     in_full = page.folded("The verdict in full", f"<p>{escape(f['verdict']['text'])}</p>")
@@ -258,7 +230,7 @@ def _frontier(f: Json) -> str:
     most = max(p.x for p in points)
     if curves:
         most = max(most, *curves[committee][0])
-    label = "calls a row (one call: one arm judges one pair)"
+    label = "calls a pair (one call: one arm judges one pair)"
     drawn = charts.scatter(points, label, "accuracy", log_x=most > 4, curves=curves)
     if not curves:
         return drawn
@@ -278,12 +250,55 @@ def _table(f: Json) -> str:
         drawn.append(page.folded(f"{len(weak)} weaker arms", rest))
     text = (
         "Against the best single arm: green with \u25b2 better, orange with \u25bc worse beyond "
-        "its own interval, grey: may be noise. Price: the arms' cost a pair; a point: what one "
-        "percentage point above the best arm costs. Some right: on the pairs where some arm is "
+        "its own interval, grey: may be noise. Price: the arms' cost a pair; per point: what "
+        "one percentage point above the best arm costs. Some right: on the pairs where some arm is "
         "right, which flatters everybody. Regret: pairs lost against the best arm. "
         "A click on a head sorts."
     )
-    return page.note(text) + "".join(drawn)
+    return page.note(text) + "".join(drawn) + _methods(f)
+
+
+_DOES = {
+    "best_train": "the best arm of the training folds, everywhere",
+    "category_best": "the best arm of each category, learned on the training folds",
+    "by": "a table from the values of a column to arms, learned on the training folds",
+    "logistic": "predicts from the context whether each arm is right; the likeliest judges",
+    "ridge": "as logistic, by a linear regression",
+    "uniform": "draws every arm alike often and learns nothing",
+    "round_robin": "takes the arms in turn and learns nothing",
+    "adaptive": "learns overall strengths first, and contexts as far as payoffs speak for them",
+    "linucb": "takes the arm of the highest upper confidence bound",
+    "discounted": "linucb that forgets old payoffs",
+    "laser": "linucb with one decision a batch of prompts",
+    "exp3": "draws arms by exponential weights of their payoffs",
+    "thompson": "draws each arm with the probability that it is the best",
+    "epsilon_greedy": "takes the arm of the best mean payoff, at times any arm",
+    "bayesian": "strengths learned on the other folds are the prior of Thompson sampling",
+    "weighted_score": "mixes strengths learned before with those learned on the way",
+    "committee": "asks one arm, then another only where that is worth its price",
+    "majority": "one vote for each arm",
+    "weighted_vote": "votes, weighted by the arms' accuracies on the other folds",
+    "stacking": "a logistic regression on all arms' scores",
+    "mean": "the mean of all arms' scores",
+    "median": "the median of all arms' scores",
+    "wco": "the lowest of all arms' scores (worst case)",
+    "uwo": "the mean of all arms' scores less their variance",
+    "oracle": "no method but a bound: an arm that is right wherever some arm is",
+}
+"""What each method does, in a few words."""
+
+
+def _methods(f: Json) -> str:
+    """What the methods of the table do, folded away."""
+    bases = dict.fromkeys(str(label).split(":")[0].split("(")[0] for label, _ in _ordered(f))
+    rows = [(base, _DOES[base]) for base in bases if base in _DOES and base not in f["arms"]]
+    if not rows:
+        return ""
+    raw = (
+        "Scores of different arms are made comparable first; scores=raw leaves that out, to show "
+        "what it costs."
+    )
+    return page.folded("What each method does", page.facts(rows) + page.note(raw))
 
 
 def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
@@ -294,16 +309,17 @@ def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
     reach = 1.05 * max([*differences, 0.02])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     head = marks.head(scale, "vs best single arm, pp")
+    # Figures first: a narrow screen shows them before the drawing.
     header = [
         "method",
-        "kind",
         "accuracy",
-        head,
         "pp",
         "95 %",
+        head,
+        "kind",
         "calls",
         "price",
-        "a point",
+        "per point",
         "some right",
         "regret",
     ]
@@ -313,7 +329,7 @@ def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:
         tone = _tone(entry)
         rows.append(_cells(f, label, entry, scale, tone))
         classes.append("" if label == f["best_single"] else tone)
-    return page.table(header, rows, 2, classes, sortable=True)
+    return page.table(header, rows, 1, classes, sortable=True)
 
 
 def _tone(entry: Json) -> str:
@@ -337,16 +353,16 @@ def _cells(f: Json, label: str, e: Json, scale: marks.Scale, tone: str) -> list[
     some = e["accuracy_some_right"]
     return [
         cut(label, 30),
-        _GROUPS[e["kind"]],
         _percent(e["accuracy"]),
-        marks.value(scale, versus["diff"], versus["ci95"], ink=ink, what=words),
         difference,
         interval,
+        marks.value(scale, versus["diff"], versus["ci95"], ink=ink, what=words),
+        _GROUPS[e["kind"]],
         f"{e['calls_per_row']:.2f}",
         f"{e['cost_per_row']:.3g}",
         point,
         "-" if some is None else f"{100 * some:.1f}",
-        f"{e['regret']:.0f}",
+        f"{e['regret']:.0f}".replace("-", page.MINUS),
     ]
 
 
@@ -359,7 +375,7 @@ def _heat(f: Json) -> str:
     caption = (
         "1: two copies of one judge; 0: no more alike than chance. Routing needs arms that differ."
     )
-    for key, name in (("kappa", "Cohen's kappa"), ("f1", "F1 of «a is better»")):
+    for key, name in (("kappa", "Cohen's kappa"), ("f1", 'F1 of "a is better"')):
         matrix = []
         for i in index:
             row = f["agreement"][key][i]
@@ -473,7 +489,7 @@ def _bounds(ends: tuple[float, float]) -> str:
 def _reading() -> str:
     return (
         "<h2>How to read this</h2><p>Accuracy: right 1, tie 1/2, wrong 0, on all rows; "
-        "«where some arm is right» leaves out the rows on which every arm errs. "
+        "some right leaves out the rows on which every arm errs. "
         "Cross-fitted methods are judged on prompts they did not learn from. "
         "Online routers see only the payoff of the arm they chose, in a random order of prompts; "
         "their accuracy is a mean over runs, and their interval includes the spread between runs. "

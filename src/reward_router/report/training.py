@@ -13,7 +13,7 @@ from reward_router.changes import told
 from reward_router.errors import RunError
 from reward_router.facts import cause, facts, same_calls, tone, win_rate
 from reward_router.headline import headline_gold, headline_win_rate
-from reward_router.kinds import rests_on_gold
+from reward_router.kinds import ROUTERS, rests_on_gold
 from reward_router.progress import duration
 from reward_router.report import answers, curves, judged, learned, page, panel, spent
 from reward_router.report.gather import Evidence, Json, read
@@ -81,9 +81,10 @@ def render(evidence: Evidence) -> str:
         truth if by_gold else ("", "", ""),
         ("trust", "Does the prior hold?", trust(evidence)),
         ("setup", "How to get this run again", _setup(evidence)),
-        ("words", "Words", _words()),
+        ("words", "Words", _words(evidence)),
     ]
-    nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title, _ in there)
+    linked = [*((key, title) for key, title, _ in there), ("words", "Words")]
+    nav = " ".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, title in linked)
     told, sentences = headline(evidence)
     body = [page.verdict(told, sentences, "" if evidence.running else tone(s)), _tiles(s)]
     body += [
@@ -93,7 +94,7 @@ def render(evidence: Evidence) -> str:
     body += _side_by_side([_section(*section) for section in there])
     body.append('<h2 class="screen">More</h2>')
     # paper has no folded details, and its reader needs the words all the same
-    body.append(f'<section class="paper"><h2>Words</h2>{_words()}</section>')
+    body.append(f'<section class="paper"><h2>Words</h2>{_words(evidence)}</section>')
     body += [
         f'<div id="{key}">{page.folded(title, text)}</div>' for key, title, text in aside if text
     ]
@@ -127,7 +128,7 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
     s = evidence.summary
     why = cause(s, curves.lengths(evidence))
     sentences = [
-        f"Likely cause: {why}." if why else "",
+        _cause(s, why),
         _against(evidence),
         _who(evidence),
         _cost(s),
@@ -138,10 +139,7 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         for accepted in s.get("accepted_changes") or []
     ]
     if headline_gold(s):
-        sentences.append(
-            "The interval is over prompts, for this one run: another training seed would give "
-            "another change, which it does not show."
-        )
+        sentences.append(_one_run(headline_gold(s)))
     if evidence.running:
         return _running(s), [x for x in sentences if x]
     if not headline_gold(s) and s.get("win_rate"):
@@ -149,6 +147,28 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
             x for x in sentences if x
         ]
     return _gold_sentence(headline_gold(s), s["steps"]), [x for x in sentences if x]
+
+
+_FEW_PROMPTS = 30
+"""Below so many held-out prompts the interval of the change is itself a rough one."""
+
+
+def _cause(s: Json, why: str) -> str:
+    """What probably moved gold, or held it back; empty where nothing stands out."""
+    if not why:
+        return ""
+    lead = "What may have held gold back" if tone(s) == "neither" else "Likely cause"
+    return f"{lead}: {why}."
+
+
+def _one_run(gold: Json | None) -> str:
+    """What a single run cannot say."""
+    n = (gold or {}).get("all", {}).get("n", _FEW_PROMPTS)
+    few = f" {n} prompts are few, so the interval itself is rough." if n < _FEW_PROMPTS else ""
+    return (
+        "What one run cannot say: another training seed would give another change. The interval "
+        f"covers only the choice of held-out prompts.{few}"
+    )
 
 
 def _running(s: Json) -> str:
@@ -172,12 +192,37 @@ def _against(evidence: Evidence) -> str:
     if len(s["arms"]) < 2 or evidence.running or not headline_gold(s):
         return ""
     if same_calls(s):
-        return f"With as many calls, gold moves: {same_calls(s)}."
+        return _in_the_study(s["study"])
     return (
         "What arms drawn at random, or the best single arm, would have made of as many calls was "
         "not measured: train again with --set router.name=uniform, and lay the runs side by side "
         "with reward-router compare."
     )
+
+
+def _in_the_study(study: Json) -> str:
+    """What as many calls brought in the study that comes with the package, in points."""
+    variants = study["variants"]
+    single = [name for name in variants if name.startswith("only ")]
+    best = max(single, key=lambda name: float(variants[name]["change"]), default="")
+    who = [
+        ("this set-up", "default"),
+        ("arms drawn at random", "uniform"),
+        (f"the best single arm ({best.removeprefix('only ')})", best),
+    ]
+    told = [f"{words} {_study_change(variants[name])}" for words, name in who if name in variants]
+    return (
+        "To compare, with as many calls in the study that comes with the package, gold changed by "
+        f"so many points: {', '.join(told)}."
+    )
+
+
+def _study_change(variant: Json) -> str:
+    span = interval(variant.get("ci95"), "")
+    seeds = variant.get("seeds")
+    counted = f"{seeds} seed{'' if seeds == 1 else 's'}" if seeds else ""
+    behind = ", ".join(part for part in (f"95 % {span}" if span else "", counted) if part)
+    return f"{points(variant['change'])}{f' ({behind})' if behind else ''}"
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
@@ -198,7 +243,7 @@ def _gold_sentence(gold: Json | None, steps: int) -> str:
     if low > 0 or high < 0:
         moved = "rose" if low > 0 else "fell"
         return f"Gold {moved} {stand} ({span}): more than the choice of prompts explains."
-    return f"Gold went {stand} ({span}): the interval holds zero, so no change is shown."
+    return f"Gold went {stand} ({span}): the interval holds zero."
 
 
 def _who(evidence: Evidence) -> str:
@@ -217,7 +262,7 @@ def _who(evidence: Evidence) -> str:
         )
     if len(arms) == 1:
         only = next(iter(arms))
-        return f"One reward model, «{only}», judged everything; there was nothing to route."
+        return f"One reward model, {only}, judged everything; there was nothing to route."
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
@@ -225,7 +270,7 @@ def _who(evidence: Evidence) -> str:
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
     share_of = judged.whole(judged.judged_share(s, name) or 0.0)
     return (
-        f"The arm (reward model) that judged most is «{name}»: {share_of} of {total:,} decisions "
+        f"The arm (reward model) that judged most is {name}: {share_of} of {total:,} decisions "
         f"by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
     )
 
@@ -238,14 +283,16 @@ def _cost(s: Json) -> str:
     seconds = (s.get("seconds") or {}).get("score")
     spent_on = f" and {duration(seconds)} of the reward models" if seconds else ""
     price = calls.get("price")
-    paid = f", at a price of {price:,.4g}" if price is not None else ""
+    # A price that only counts the calls says nothing new.
+    priced = price is not None and price != calls["made"]
+    paid = f", at a price of {price:,.4g}" if priced else ""
     took = f"That took {calls['made']:,} calls (one arm scoring one response){spent_on}{paid}"
     if s["n_arms"] == 1 or calls["made"] == calls["all_arms"]:
         return f"{took}."
     text = (
         f"{took}; asking all {s['n_arms']} arms every time would have taken "
         f"{calls['all_arms']:,} calls, "
-        f"so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
+        f"so routing took {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
     return text + (
         f" Audits, which only serve this report, took {calls['audit']:,} more."
@@ -359,10 +406,28 @@ def _setup(evidence: Evidence) -> str:
     )
 
 
-def _words() -> str:
+_LOSSES = {
+    "dpo": "direct preference optimisation, which raises the chosen response against the rejected "
+    "one, measured from the model before training",
+    "nll": "the negative log-likelihood of the chosen response",
+}
+
+
+def _words(evidence: Evidence) -> str:
+    router = evidence.summary["router"]
+    how = ""
+    if router in ROUTERS:
+        how = f" {html.escape(router)} {html.escape(ROUTERS[router].sentence)}."
+    parts = str(_at(evidence.config, "train", "loss")).split("+")
+    losses = "; ".join(f"{part} is {_LOSSES[part]}" for part in parts if part in _LOSSES)
+    loss = f"<b>Loss</b>: what training lowers; {losses}. " if losses else ""
     return (
-        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a "
+        "<p><b>Policy</b>: the language model that is trained. <b>Arm</b>: one reward model. "
+        f"<b>Router</b>: chooses the arm that judges.{how} "
+        "<b>Decision</b>: the router gives one unit (a prompt, a "
         "batch, or a pair of responses) to one arm. <b>Call</b>: one arm scores one response. "
+        f"{loss}<b>pp</b>: percentage points. <b>95 % interval</b>: the changes that these prompts "
+        "allow, found by drawing them again and again (bootstrap). "
         "<b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. <b>Gold</b>: "
         "verified truth, here an answer that passes its prompt's rule. <b>Step</b>: one batch of "
         "prompts, one optimiser step.</p>"

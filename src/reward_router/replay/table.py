@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from reward_router.progress import Table, literal, say, show_table
-from reward_router.replay.verdict import NEXT, next_commands
+from reward_router.replay.verdict import next_commands, next_lead
 
 Json = dict[str, Any]
 _ARMS_SHOWN = 8
@@ -37,7 +37,7 @@ def show(result: Json, console: Console, by_category: bool = False) -> None:
         say(console, sentence)
     if result["verdict"]["named"]:
         say(console, f"Named beforehand: {', '.join(result['verdict']['named'])}.", wrap=False)
-    say(console, NEXT)
+    say(console, next_lead(result))
     for command in next_commands(result):
         say(console, f"  {command}", wrap=False)
     console.line()

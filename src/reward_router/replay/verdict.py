@@ -181,13 +181,33 @@ def next_commands(result: Json) -> list[str]:
         # laser is LinUCB with one decision a batch.
         setting = f"router.name={'linucb --set router.unit=batch' if router == 'laser' else router}"
     quoted = shlex.quote(setting) if "{" in setting else setting
-    return [
+    commands = [
         "reward-router init --out my.yaml",
         f"reward-router train my.yaml --set {quoted} --out runs/mine",
     ]
+    if _committee_instead(result, v["method"]):
+        commands.append("reward-router train my.yaml --set judge=committee --out runs/committee")
+    return commands
 
 
-NEXT = "Next, with your prompts, and in my.yaml these reward models under the names they have here:"
+def _committee_instead(result: Json, method: str) -> bool:
+    """Whether a run can ask the committee where it cannot ask the verdict's method."""
+    entry = result["routers"].get("committee")
+    asked = not in_training(result, method)
+    return asked and entry is not None and entry["vs_best_single"]["ci95"][0] > 0
+
+
+def next_lead(result: Json) -> str:
+    """What stands before `next_commands`."""
+    v = result["verdict"]
+    lead = "Next, with your prompts, and in my.yaml these reward models under the names here"
+    if in_training(result, v["method"]):
+        return f"{lead}:"
+    instead = " and with the committee" if _committee_instead(result, v["method"]) else ""
+    return (
+        f"{v['method']} judges recorded scores, and a training run cannot judge so. {lead}, "
+        f"with {v['best_single']} alone{instead}:"
+    )
 
 
 def points(x: float) -> str:
@@ -225,6 +245,14 @@ def standing(conclusion: Json, result: Json) -> list[str]:
         _now("one arm", conclusion, conclusion["best_router"], result),
         _now("several arms", conclusion, conclusion["best_committee"], result),
     ]
+    if _committee_instead(result, conclusion["method"]):
+        entry = result["routers"]["committee"]
+        low, high = (100 * end for end in entry["vs_best_single"]["ci95"])
+        sentences.append(
+            "The committee, which a training run can ask, stands at "
+            f"{points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
+            f"at {entry['calls_per_row']:.3g} calls a row."
+        )
     if conclusion["tied_arms"]:
         tied = _list(conclusion["tied_arms"])
         sentences.append(

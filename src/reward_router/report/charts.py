@@ -403,8 +403,8 @@ def bars(
     intervals = intervals or {}
     ends = [*values.values(), *chain.from_iterable(intervals.values()), 0.0]
     left = min(240, 16 + 7 * max((len(n) for n in values), default=1))
-    size = replace(Frame(min(ends), max(ends) or 1.0, 0, 1), height=24 * len(values) + 44)
-    frame = replace(size, left=left, right=84, top=4, bottom=38)
+    size = replace(Frame(min(ends), max(ends) or 1.0, 0, 1), height=24 * len(values) + 28)
+    frame = replace(size, left=left, right=84, top=4, bottom=22)
     marks = []
     zero = frame.x(0.0)
     for i, (name, value) in enumerate(values.items()):
@@ -424,7 +424,7 @@ def bars(
             marks.append(f'<line {span} stroke="{INK}" stroke-width="1.5"/>')
         text_x = max(x, frame.x(high)) + 6
         marks.append(f'<text x="{text_x}" y="{y + 16}" class="small">{text}</text>')
-    ends_of_zero = f'x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - 38}"'
+    ends_of_zero = f'x1="{zero}" x2="{zero}" y1="{frame.top}" y2="{frame.height - frame.bottom}"'
     marks.append(f'<line {ends_of_zero} stroke="{FAINT}"/>')
     return svg(frame, [*marks, axis_title(frame, y_label)], y_label)
 

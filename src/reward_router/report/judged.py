@@ -203,7 +203,7 @@ def _mean_payoffs(e: Evidence) -> str:
             continue  # the ensemble decided, never an arm
         few = n < FEW
         ends = mean_interval(values)
-        mark = "-"
+        mark = ""
         if n:
             ink = FAINT if few else colour(k)
             mark = marks.value(scale, float(values.mean()), ends, ink=ink, what=arm)

@@ -3,16 +3,17 @@
 Nothing is recomputed.
 """
 
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from reward_router.replay.verdict import (
-    NEXT,
     at_most,
     in_training,
     next_commands,
+    next_lead,
     standing,
 )
 from reward_router.report import charts, marks, page
@@ -136,8 +137,13 @@ def _three_lines(f: Json) -> tuple[str, list[str], str]:
     )
     headline, tone = _do(f)
     cautions = [f"Caution: {caution}." for caution in v["cautions"]]
-    sentences = [alone, *standing(v, f), most, *cautions]
+    sentences = [alone, *map(_minus, standing(v, f)), most, *cautions]
     return headline, sentences, tone
+
+
+def _minus(text: str) -> str:
+    """The same sentence with real minus signs before its figures."""
+    return re.sub(r"(?<=[\[ ])-(?=\d)", page.MINUS, text)
 
 
 def _do(f: Json) -> tuple[str, str]:
@@ -150,8 +156,8 @@ def _do(f: Json) -> tuple[str, str]:
     gain = f"{page.points(v['gain'])} points (95 % {page.interval(v['ci95'])})"
     if not in_training(f, method):
         return (
-            f"Judge with {v['best_single']} alone in training. "
-            f"{method} would gain {gain} on recorded scores, and a run cannot judge so.",
+            f"On recorded scores {method} gains {gain} over {v['best_single']} alone, "
+            "but no training run can judge so.",
             "neither",
         )
     verb = "Route with" if v["action"] == "route" else "Ask the"
@@ -174,7 +180,7 @@ def _amount(price: float) -> str:
 
 def _next(f: Json) -> str:
     """The commands that do it."""
-    return page.note(NEXT) + f"<pre>{escape(chr(10).join(next_commands(f)))}</pre>"
+    return page.note(next_lead(f)) + f"<pre>{escape(chr(10).join(next_commands(f)))}</pre>"
 
 
 def _notes(f: Json) -> str:

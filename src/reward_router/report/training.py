@@ -417,7 +417,8 @@ def _words(evidence: Evidence) -> str:
     router = evidence.summary["router"]
     how = ""
     if router in ROUTERS:
-        how = f" {html.escape(router)} {html.escape(ROUTERS[router].sentence)}."
+        sentence = ROUTERS[router].sentence.replace("`", "")
+        how = f" {html.escape(router)}: {html.escape(sentence)}."
     parts = str(_at(evidence.config, "train", "loss")).split("+")
     losses = "; ".join(f"{part} is {_LOSSES[part]}" for part in parts if part in _LOSSES)
     loss = f"<b>Loss</b>: what training lowers; {losses}. " if losses else ""

@@ -292,9 +292,10 @@ def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
     entry = result["routers"][label]
     difference = entry["vs_best_single"]["diff"]
     low, high = entry["vs_best_single"]["ci95"]
-    subject = f"Asking {what}, {_marked(conclusion, label)} comes closest to a gain"
+    subject = f"Asking {what}, the method {_marked(conclusion, label)} comes closest to a gain"
     if difference == low == high == 0:
-        return f"Asking {what}, {_marked(conclusion, label)} is {result['best_single']} everywhere."
+        method = _marked(conclusion, label)
+        return f"Asking {what}, the method {method} takes {result['best_single']} everywhere."
     ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
     shown = ", so no gain is shown" if low <= 0 else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""

@@ -104,7 +104,7 @@ def _gain(v: Json) -> str:
 def _file(f: Json, index: int) -> str:
     parts = [
         f'<h2 id="file{index}">{escape(f["name"])}</h2>',
-        page.verdict(*_three_lines(f), _WORDS),
+        page.verdict(*_three_lines(f), _words(f)),
         _next(f),
         _notes(f),
         figure("Accuracy against calls", _FRONTIER, _frontier(f), "wide"),
@@ -116,7 +116,11 @@ def _file(f: Json, index: int) -> str:
     return "".join(parts)
 
 
-_WORDS = {"better": "\u25b2 Routing pays.", "neither": "\u25a0 Routing is not shown to pay."}
+def _words(f: Json) -> dict[str, str]:
+    """The first words of the verdict, by its tone."""
+    pays = f["verdict"]["action"] != "arm"
+    neither = "Pays on recorded scores only." if pays else "Routing is not shown to pay."
+    return {"better": "\u25b2 Routing pays.", "neither": f"\u25a0 {neither}"}
 
 
 def _three_lines(f: Json) -> tuple[str, list[str], str]:

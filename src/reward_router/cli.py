@@ -569,13 +569,20 @@ def serve(  # noqa: PLR0913 - the options of the command
         typer.Option(metavar="NAME", help="environment variable with the clients' token"),
     ] = None,
     max_body: Annotated[int, typer.Option(min=1, help="bytes of a request, at most")] = 8 * 2**20,
+    group_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="responses to a prompt that one arm judges; none: n_responses"),
+    ] = None,
+    group_seconds: Annotated[
+        float, typer.Option(min=0.001, help="how long such a group waits for its responses")
+    ] = 600.0,
 ) -> None:
     """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
     from reward_router.server.run import Place
     from reward_router.server.run import serve as run_server
 
     settled = configuration.load(config, preset, set_ or [])
-    place = Place(ledger, host, port, token_env, max_body)
+    place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
     run_server(settled, place, lambda line: say(console, line, wrap=False))
 
 

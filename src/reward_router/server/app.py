@@ -4,7 +4,7 @@ Every refusal has one form, ``{"error": one line, "field": where}``; bad input n
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,10 @@ from starlette.exceptions import HTTPException
 
 from reward_router import __version__
 from reward_router.server.desk import Desk
+from reward_router.server.dialect import Dialect
+from reward_router.server.dialects import dialects
 from reward_router.server.gate import Gate
+from reward_router.server.groups import Groups
 from reward_router.server.messages import JudgeRequest, PayoffsRequest, RouteRequest, ScoreRequest
 from reward_router.server.metrics import Requests, exposition
 from reward_router.server.refusal import Refused
@@ -47,16 +50,15 @@ class Access:
     max_body: int = 8 * 2**20
 
 
-def application(
-    desk: Desk, access: Access = Access(), closing: Callable[[], None] | None = None
-) -> Any:
-    """The server as an ASGI application; when it stops it calls ``closing`` (none: closes the desk)."""
+def application(desk: Desk, groups: Groups, access: Access) -> Any:
+    """The server as an ASGI application; when it stops it closes the groups and the desk."""
     requests = Requests()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        (closing or desk.close)()
+        groups.close()
+        desk.close()
 
     app = FastAPI(
         title="reward-router",
@@ -68,7 +70,9 @@ def application(
     )
     _refusals(app)
     _work(app, desk)
-    _looks(app, desk, requests)
+    for dialect in dialects():
+        _speak(app, dialect, groups)
+    _looks(app, desk, groups, requests)
     app.add_middleware(Gate, token=access.token, max_body=access.max_body)
     app.add_middleware(requests.counting)
     return app
@@ -107,7 +111,20 @@ def _work(app: FastAPI, desk: Desk) -> None:
         return reply({"new": desk.pay(body.pairs(), body.source, body.raw)})
 
 
-def _looks(app: FastAPI, desk: Desk, requests: Requests) -> None:
+def _speak(app: FastAPI, dialect: Dialect, groups: Groups) -> None:
+    """One endpoint for one dialect."""
+
+    def endpoint(body: Any) -> Response:
+        return reply(dialect.answer(body, groups))
+
+    endpoint.__annotations__["body"] = dialect.body
+    endpoint.__doc__ = dialect.sentence
+    endpoint.__name__ = dialect.path.strip("/").replace("/", "_")
+    add = app.post(dialect.path, response_model=dialect.reply, responses=problems(409))
+    add(endpoint)
+
+
+def _looks(app: FastAPI, desk: Desk, groups: Groups, requests: Requests) -> None:
     @app.get("/healthz", response_model=State)
     async def healthz() -> Response:
         """Whether the process answers."""
@@ -124,7 +141,7 @@ def _looks(app: FastAPI, desk: Desk, requests: Requests) -> None:
     @app.get("/metrics", response_class=PlainTextResponse, responses={401: {"model": Problem}})
     def metrics() -> PlainTextResponse:
         """Figures in the text form of Prometheus."""
-        return PlainTextResponse(exposition(desk, requests))
+        return PlainTextResponse(exposition(desk, groups, requests))
 
 
 def _refusals(app: FastAPI) -> None:

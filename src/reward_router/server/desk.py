@@ -109,6 +109,14 @@ class Desk:
         """Whether these decisions may have been judged by a server that could not answer then."""
         return rows[0].seq <= self._began_after or request_id in self._unanswered
 
+    def encoded(self, prompts: Sequence[Prompt]) -> Float:
+        """(B, D) what the router sees of these texts."""
+        encoder = self.session.contexts
+        if encoder is None:
+            raise Refused(422, "contexts: this server has no encoder; bring contexts of your own")
+        with told("contexts"), self._encoding:
+            return np.asarray(encoder(prompts))
+
     def route_batch(self, batch: Batch) -> list[Decided]:
         """Fill and route; returns the units' decisions as recorded where all were there before."""
         routed_by = "prompts" if batch.contexts is None else "contexts"

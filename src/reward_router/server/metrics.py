@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reward_router.server.desk import Desk
+from reward_router.server.groups import Groups
 
 
 class Requests:
@@ -37,7 +38,7 @@ class Requests:
         return counted
 
 
-def exposition(desk: Desk, requests: Requests) -> str:
+def exposition(desk: Desk, groups: Groups, requests: Requests) -> str:
     """Every figure, one a line."""
     counts = desk.session.dispatcher.counts()
     resting = desk.session.dispatcher.resting
@@ -62,6 +63,7 @@ def exposition(desk: Desk, requests: Requests) -> str:
         for arm in desk.session.dispatcher.arms
     }
     say("arm_resting", "gauge", "1 where an arm failed lately and is not asked.", arms)
+    say("open_groups", "gauge", "Prompt groups that still take responses.", {"": groups.open})
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,7 @@ from reward_router.errors import InputError, RunError
 from reward_router.secrecy import VARIABLE, from_environment
 from reward_router.server.build import build, fitting
 from reward_router.server.desk import Desk
+from reward_router.server.groups import Groups
 
 GRACE = 30
 """Seconds that requests under way have when the server is asked to stop."""
@@ -31,6 +32,9 @@ class Place:
         port: 0: any free one.
         token_env: the environment variable that holds the token; None: no token.
         max_body: bytes of a request.
+        group_size: responses of a prompt group, for trainers that do not say it; None: the
+            configuration's ``policy.n_responses``.
+        group_seconds: how long a group waits for them.
     """
 
     ledger: Path
@@ -38,6 +42,8 @@ class Place:
     port: int = 8000
     token_env: str | None = None
     max_body: int = 8 * 2**20
+    group_size: int | None = None
+    group_seconds: float = 600.0
 
     def token(self) -> str | None:
         """The token of the environment; InputError where others could ask without one."""
@@ -76,10 +82,12 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
     listener = _listener(place.host, place.port)
     with listener:
         desk = Desk(build(settled, place.ledger))
+        size = place.group_size or config.policy.n_responses
+        groups = Groups(desk, size, place.group_seconds, config.data.answer_kind)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         server = uvicorn.Server(
             uvicorn.Config(
-                application(desk, access),
+                application(desk, groups, access),
                 log_config=None,
                 access_log=False,
                 server_header=False,

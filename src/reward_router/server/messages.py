@@ -3,7 +3,6 @@
 Axes as everywhere: B prompts, N responses to each, D features of a context.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -27,10 +26,6 @@ def read_prompt(value: Any) -> Prompt:
         return value
     if not isinstance(value, list):
         raise ValueError(f"allowed {chat.SHAPE}, found {chat.shown(value)!r}")
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("a message holds half of a surrogate pair, which is no text") from None
     return chat.messages(value, "a prompt")
 
 

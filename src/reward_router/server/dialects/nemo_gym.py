@@ -5,10 +5,9 @@ Read in ``nemo_gym/base_resources_server.py``, lines 87-147. The request holds
 its fields and adds ``reward``, and ``reward_components`` whose sum it is.
 """
 
-import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from reward_router import chat
 from reward_router.data import Prompt
@@ -18,24 +17,13 @@ from reward_router.server.messages import read_prompt
 from reward_router.server.refusal import Refused
 
 
-def _text(value: Any) -> Any:
-    try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair, which is no text") from None
-    return value
-
-
-Plain = Annotated[dict[str, Any], AfterValidator(_text)]
-
-
 class Verify(Spoken):
     """A rollout; other fields are repeated in the answer."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
-    responses_create_params: Annotated[Plain, Field(description="with ``input``")]
-    response: Annotated[Plain, Field(description="with ``output``: items of type message")]
+    responses_create_params: Annotated[dict[str, Any], Field(description="with ``input``")]
+    response: Annotated[dict[str, Any], Field(description="with ``output``: items of type message")]
 
 
 class Verified(BaseModel):

@@ -233,9 +233,9 @@ class Desk:
                     self.session.dispatcher.record_failure(first, arm, reply.reason)
         with self._recording, told():
             self.session.record(batch)
-        for row in scored:
-            scores = np.array(row["scores"], np.float64)
-            row["calibrated"] = finite(self.session.scale.calibrated(row["arm"], scores))
+        for entry in scored:
+            scores = np.array(entry["scores"], np.float64)
+            entry["calibrated"] = finite(self.session.scale.calibrated(entry["arm"], scores))
         return scored
 
     # paying ---------------------------------------------------------------------------------------

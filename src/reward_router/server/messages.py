@@ -71,7 +71,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-EXAMPLE = {
+EXAMPLE: Any = {
     "request_id": "run-7/step-12/rank-0",
     "step": 12,
     "prompts": ["What is 3 + 4?", [{"role": "user", "content": "Say hi."}]],

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reward_router.server.desk import Desk
@@ -44,7 +44,7 @@ def exposition(desk: Desk, groups: Groups, requests: Requests) -> str:
     resting = desk.session.dispatcher.resting
     lines: list[str] = []
 
-    def say(name: str, kind: str, what: str, values: dict[str, float]) -> None:
+    def say(name: str, kind: str, what: str, values: Mapping[str, float]) -> None:
         lines.append(f"# HELP reward_router_{name} {what}")
         lines.append(f"# TYPE reward_router_{name} {kind}")
         lines.extend(f"reward_router_{name}{labels} {value}" for labels, value in values.items())

@@ -15,7 +15,7 @@ _PERHAPS_HALF = re.compile(rb"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 
 
 class Gate:
-    """ASGI: refuses a request without the token (401), with a larger body (413), or that is no text.
+    """ASGI: refuses a request without the token (401), of a larger body (413), or of no text.
 
     Args:
         app: what is behind it.

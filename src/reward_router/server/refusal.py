@@ -27,8 +27,8 @@ class Refused(Exception):
 def told(field: str = "", conflict: bool = False) -> Iterator[None]:
     """Errors of the library inside the block become refusals.
 
-    ``field``: what bad input would be about. ``conflict``: whether an error of the ledger means that
-    the request contradicts what is recorded, and not that the ledger cannot be written.
+    ``field``: what bad input would be about. ``conflict``: whether an error of the ledger means
+    that the request contradicts what is recorded, and not that the ledger cannot be written.
     """
     try:
         yield

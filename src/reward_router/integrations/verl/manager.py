@@ -71,7 +71,7 @@ class RoutedRewardManager(RewardManagerBase):  # type: ignore[misc]
 
 
 def _rollouts(config: Any) -> int | None:
-    """``actor_rollout_ref.rollout.n``, how many rollouts a prompt has; None where it is not told."""
+    """``actor_rollout_ref.rollout.n``, the rollouts of a prompt; None where it is not told."""
     from omegaconf import OmegaConf
 
     if config is None:

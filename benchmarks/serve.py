@@ -1,10 +1,11 @@
-"""The server's `/v1/judge` with given contexts, asked over HTTP on this machine: seconds a request, decisions a second.
+"""The server's `/v1/judge` with given contexts, asked over HTTP on this machine.
 
     OMP_NUM_THREADS=1 python benchmarks/serve.py [--seconds 10] [--clients 2] [--rate 300]
 
-K = 8 metric arms, D = 384, LinUCB. The server runs in a process of its own, the clients in threads of this one. First single decisions
-at the asked rate (each client sends at its own fixed times; a request that starts late is late because the one before it was slow, and
-its time counts from when it was due), then batches of 32 as fast as they go. Prints one line for each and a Markdown row.
+K = 8 metric arms, D = 384, LinUCB. The server runs in a process of its own, the clients in threads
+of this one. First single decisions at the asked rate (each client sends at its own fixed times; a
+request that starts late is late because the one before it was slow, and its time counts from when
+it was due), then as fast as they go, then batches of 32. Prints a line and a Markdown row for each.
 """
 
 import argparse
@@ -26,10 +27,10 @@ RUN = "from reward_router.cli import main; main()"
 
 
 def config() -> str:
-    arms = [
-        f"  - {{name: arm{k}, kind: metric, metric: length, direction: {'long' if k % 2 else 'short'}}}"
-        for k in range(K)
-    ]
+    arms = []
+    for k in range(K):
+        direction = "long" if k % 2 else "short"
+        arms.append(f"  - {{name: arm{k}, kind: metric, metric: length, direction: {direction}}}")
     return "\n".join(
         [
             "arms:",
@@ -120,7 +121,8 @@ def together(
         f"{requests * batch:.0f} decisions/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms, "
         f"{cpu:.2f} ms CPU of the server a request"
     )
-    return f"| {batch} | {name} | {requests:.0f} | {requests * batch:.0f} | {p50:.2f} | {p99:.2f} | {cpu:.2f} |"
+    counts = f"{requests:.0f} | {requests * batch:.0f}"
+    return f"| {batch} | {name} | {counts} | {p50:.2f} | {p99:.2f} | {cpu:.2f} |"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Bad input is refused with one clear line that names the field; nothing is written; never a 5xx."""
+"""Bad input is refused with one line that names the field; nothing is written; never a 5xx."""
 
 import json
 

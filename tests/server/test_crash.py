@@ -1,4 +1,4 @@
-"""kill -9 under load with clients that retry: nothing acknowledged is lost, nothing counts twice."""
+"""kill -9 under load with clients that retry: nothing acknowledged is lost or counts twice."""
 
 import threading
 import time

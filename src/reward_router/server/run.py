@@ -1,4 +1,4 @@
-"""``reward-router serve``: from a configuration to a server that listens, until it is asked to stop.
+"""``reward-router serve``: from a configuration to a server that listens until it is stopped.
 
 SIGTERM and Ctrl-C end it well: requests under way are answered, a snapshot is written, exit code 0.
 """

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inside import Inside
-from running import CONFIG
+from running import CONFIG, Running
+
+from reward_router.ledger import Ledger
 
 JUDGE = {"prompts": ["Say hi."], "responses": [["hi", "hello there"]]}
 UNKNOWN = "0" * 32
@@ -205,17 +207,28 @@ def test_no_body_breaks_the_server(server, path, body):
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(server):
+def test_schemathesis_finds_nothing(tmp_path):
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
-    schema = schemathesis.openapi.from_asgi("/openapi.json", server.app)
-    for operation in schema.get_all_operations():
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.ok().as_strategy())
-        def holds(case):
-            before = server.events
-            answer = case.call_and_validate()
-            if answer.status_code >= 400:
-                assert server.events == before
+    config, ledger = tmp_path / "serve.yaml", tmp_path / "ledger.sqlite"
+    config.write_text(CONFIG, encoding="utf-8")
 
-        holds()
+    def written() -> int:
+        with Ledger(ledger, readonly=True) as store:
+            return store.last_seq
+
+    with Running(config, ledger) as server:
+        schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+        for operation in schema.get_all_operations():
+
+            @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+            @given(case=operation.ok().as_strategy())
+            def holds(case):
+                before = written()
+                # That columns have equal lengths is no part of a JSON schema.
+                answer = case.call_and_validate(excluded_checks=[positive_data_acceptance])
+                if answer.status_code >= 400:
+                    assert written() == before
+
+            holds()

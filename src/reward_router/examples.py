@@ -135,7 +135,8 @@ def _of_task(task: Task, template: str | None) -> Example:
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
     if config.answer_kind is None or record.answer is None:
         return Example(record.id, record.prompt, record.category, None)
-    kind, answer = config.answer_kind, record.answer
+    kind = config.answer_kind
+    answer = record.answer
     try:
         grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
     except InputError as error:

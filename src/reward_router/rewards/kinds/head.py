@@ -116,9 +116,9 @@ def features(
     )
     unit_XD = rows_XD / np.maximum(np.linalg.norm(rows_XD, axis=1, keepdims=True), 1e-12)
     place = {text: i for i, text in enumerate(texts)}
-    prompt_BD, response_BD, both_BD = (
-        unit_XD[[place[t] for t in part]] for part in (prompts, responses, both)
-    )
+    prompt_BD = unit_XD[[place[text] for text in prompts]]
+    response_BD = unit_XD[[place[text] for text in responses]]
+    both_BD = unit_XD[[place[text] for text in both]]
     return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
 
 

@@ -63,7 +63,7 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff format src tests benchmarks docs/site
 	$(BIN)/ruff check --fix src tests benchmarks docs/site
-	$(BIN)/python docs/site/wrap.py README.md docs/*.md docs/adr/*.md
+	$(BIN)/python docs/site/wrap.py README.md CONTRIBUTING.md docs/*.md docs/adr/*.md
 
 study: .venv/.demo
 	$(BIN)/reward-router study --out study

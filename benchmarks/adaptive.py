@@ -1,9 +1,11 @@
-"""Online routers against the best single arm in hindsight: a cold stream, its last third, and warm (learned on the other folds first).
+"""Online routers against the best single arm in hindsight.
 
-python benchmarks/adaptive.py FILE... [--router adaptive --router linucb ...] [--orders 20] [--json OUT]
+A cold stream, its last third, and warm (learned on the other folds first). python
+benchmarks/adaptive.py FILE... [--router adaptive --router linucb ...] [--orders 20] [--json OUT]
 
-Cold: `replay`'s own stream. Warm: the router goes through the training prompts of a fold (its own decisions, its own payoffs, one
-order), then through the fold that is judged, and goes on learning. Differences in percentage points, means over orders and folds.
+Cold: `replay`'s own stream. Warm: the router goes through the training prompts of a fold (its own
+decisions, its own payoffs, one order), then through the fold that is judged, and goes on learning.
+Differences in percentage points, means over orders and folds.
 """
 
 import argparse

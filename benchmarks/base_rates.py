@@ -1,9 +1,10 @@
-"""What the untrained policy passes on the embedded tasks, and what each arm knows: `python benchmarks/base_rates.py [--arms]`.
+"""What the untrained policy passes on the embedded tasks, and what each arm knows.
 
-Samples SmolLM2-135M-Instruct on train prompts (never dev or test: those stay fresh), greedy and at temperature 0.8, 48 new
-tokens, and prints the pass rate per category with 95 % intervals. `--arms` prints, per arm and category, how often the arm
-prefers a response that passes to one of the same prompt that fails. Responses are appended to `--responses` batch by
-batch, so an interrupted run goes on where it stopped.
+`python benchmarks/base_rates.py [--arms]`. Samples SmolLM2-135M-Instruct on train prompts (never
+dev or test: those stay fresh), greedy and at temperature 0.8, 48 new tokens, and prints the pass
+rate per category with 95 % intervals. `--arms` prints, per arm and category, how often the arm
+prefers a response that passes to one of the same prompt that fails. Responses are appended to
+`--responses` batch by batch, so an interrupted run goes on where it stopped.
 """
 
 import argparse
@@ -127,7 +128,10 @@ def wilson(passed: int, n: int) -> tuple[float, float]:
 
 
 def clustered(values_by_prompt: list[list[float]]) -> tuple[float, float, float]:
-    """Mean over all values and its 95 % percentile interval, resampling prompts (2,000 resamples, seed 0)."""
+    """Mean over all values and its 95 % percentile interval.
+
+    Prompts are resampled (2,000 resamples, seed 0).
+    """
     sums = np.array([[sum(values), len(values)] for values in values_by_prompt])
     draws = np.random.default_rng(0).integers(len(sums), size=(2000, len(sums)))
     totals = sums[draws].sum(axis=1)
@@ -137,7 +141,10 @@ def clustered(values_by_prompt: list[list[float]]) -> tuple[float, float, float]
 
 def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
     """The table of pass rates, one line a category."""
-    yield f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts greedy / sampled |\n|---|---|---|---|---|"
+    yield (
+        f"| category | greedy | T = {TEMPERATURE} | ended by itself | prompts greedy / sampled |\n"
+        "|---|---|---|---|---|"
+    )
     for category in CATEGORIES:
         mine = [
             (row, verify(tasks[row["id"]], row["response"]))
@@ -155,7 +162,8 @@ def rate_lines(tasks: dict[str, Task], rows: list[Row]) -> Iterator[str]:
         mean, below, above = clustered(list(by_prompt.values()))
         ended = float(np.mean([row["finished"] for row, _ in mine]))
         yield (
-            f"| {category} | {sum(greedy) / len(greedy):.2f} [{low:.2f}, {high:.2f}] | {mean:.2f} [{below:.2f}, {above:.2f}] "
+            f"| {category} | {sum(greedy) / len(greedy):.2f} [{low:.2f}, {high:.2f}] "
+            f"| {mean:.2f} [{below:.2f}, {above:.2f}] "
             f"| {ended:.2f} | {len(greedy)} / {len(by_prompt)} |"
         )
 
@@ -187,7 +195,10 @@ def candidate_arms() -> dict[str, Any]:
 
 
 def by_prompt(tasks: dict[str, Task], rows: list[Row]) -> list[tuple[Task, list[str], np.ndarray]]:
-    """(task, its different sampled responses, whether each passes), for tasks where some pass and some do not."""
+    """(task, its different sampled responses, whether each passes) of the useful tasks.
+
+    These are the tasks where some responses pass and some do not.
+    """
     texts: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row["temperature"] and row["response"] not in texts[row["id"]]:
@@ -202,7 +213,10 @@ def by_prompt(tasks: dict[str, Task], rows: list[Row]) -> list[tuple[Task, list[
 
 
 def pair_counts(score_N: np.ndarray, passed_N: np.ndarray) -> tuple[int, int, int]:
-    """(rightly ordered, ordered, all) pairs of a passing with a failing response; ties and abstentions are not ordered."""
+    """(rightly ordered, ordered, all) pairs of a passing with a failing response.
+
+    Ties and abstentions are not ordered.
+    """
     difference = score_N[passed_N][:, None] - score_N[~passed_N][None, :]
     return (
         int((difference > 0).sum()),
@@ -239,7 +253,10 @@ def credit(counts_P3: np.ndarray) -> float:
 
 
 def arm_lines(counts: Counts) -> Iterator[str]:
-    """Pairwise accuracy, arms by category, on the pairs the arm orders; the share it orders where that is under 95 %."""
+    """Pairwise accuracy, arms by category, on the pairs the arm orders.
+
+    The share it orders stands there where that is under 95 %.
+    """
     names = list(next(iter(counts.values())))
     yield f"| arm | {' | '.join(names)} | mean |\n|{'---|' * (len(names) + 2)}"
     for arm, rows in counts.items():
@@ -248,13 +265,18 @@ def arm_lines(counts: Counts) -> Iterator[str]:
             right, ordered, every = rows[name].sum(axis=0)
             share = f" ({ordered / every:.0%})" if ordered < 0.95 * every else ""
             cells.append(f"{right / ordered:.2f}{share}" if ordered else "-")
-        yield f"| {arm} | {' | '.join(cells)} | {np.mean([credit(rows[name]) for name in names]):.2f} |"
+        overall = np.mean([credit(rows[name]) for name in names])
+        yield f"| {arm} | {' | '.join(cells)} | {overall:.2f} |"
     first = next(iter(counts.values()))
-    yield f"| pairs (prompts) | {' | '.join(f'{first[n][:, 2].sum()} ({len(first[n])})' for n in names)} | |"
+    pairs = [f"{first[n][:, 2].sum()} ({len(first[n])})" for n in names]
+    yield f"| pairs (prompts) | {' | '.join(pairs)} | |"
 
 
 def held_out(counts: Counts, splits: int = 200) -> tuple[float, float]:
-    """(best arm per category, best single arm), chosen on one half of the prompts and measured on the other; means over splits."""
+    """(best arm per category, best single arm), means over splits.
+
+    They are chosen on one half of the prompts and measured on the other.
+    """
     names, found = list(next(iter(counts.values()))), []
     draw = np.random.default_rng(0)
     for _ in range(splits):
@@ -275,7 +297,10 @@ def held_out(counts: Counts, splits: int = 200) -> tuple[float, float]:
 
 
 def print_arms(tasks: dict[str, Task], rows: list[Row]) -> None:
-    """Scores every candidate arm once and prints the table, then what the best arm per category gains, over the default arms."""
+    """Scores every candidate arm once and prints the table.
+
+    Then it prints what the best arm per category gains, over the default arms.
+    """
     from reward_router.rewards.defaults import default_arms
     from reward_router.rewards.pool import RewardPool
 

@@ -1,16 +1,21 @@
-"""BayesianRouter's controlled simulation: recorded labels as the online stream, each stage left out in turn.
+"""BayesianRouter's controlled simulation.
 
-    python benchmarks/bayes_simulation.py FILE [--scenario in|out|drift|stale]... [--train-source NAME,...] [--features auto|prompt|pair]
-                                          [--drop-arms GLOB] [--shuffles 20] [--trust W]... [--payoff correct]
+Recorded labels as the online stream, each stage left out in turn.
+
+    python benchmarks/bayes_simulation.py FILE [--scenario in|out|drift|stale]...
+        [--train-source NAME,...] [--features auto|prompt|pair] [--drop-arms GLOB]
+        [--shuffles 20] [--trust W]... [--payoff correct]
                                           [--json OUT]
 
-in     half of the prompts (by the shuffle's own key) for the offline stage, the other half is the stream
-out    the rows of --train-source for the offline stage, the rows of all other sources are the stream
-drift  as ``in``; the stream's categories are split in two halves of about equal size, one after the other
-stale  as ``in``; the arms of the prior are permuted: the best one's strengths and intercept go to the worst, and so on
+in     half of the prompts (by the shuffle's own key) for the offline stage, the other half is the
+stream out    the rows of --train-source for the offline stage, the rows of all other sources are
+the stream drift  as ``in``; the stream's categories are split in two halves of about equal size,
+one after the other stale  as ``in``; the arms of the prior are permuted: the best one's strengths
+and intercept go to the worst, and so on
 
-A row's accuracy is the mean over the router's own probabilities, ties and abstentions 1/2. Regret is in rows, against the arm that
-is best over the stream in hindsight. Intervals: 95 % by bootstrap over shuffles, so they say what order and split do, on this file.
+A row's accuracy is the mean over the router's own probabilities, ties and abstentions 1/2. Regret
+is in rows, against the arm that is best over the stream in hindsight. Intervals: 95 % by bootstrap
+over shuffles, so they say what order and split do, on this file.
 """
 
 import argparse
@@ -64,7 +69,10 @@ def halves(records: Records, key: int) -> tuple[Int, Int]:
 
 
 def ordered(split: Split, shuffle: int, drift: bool) -> list[Int]:
-    """The stream's prompts in the shuffle's order; with ``drift`` one half of the categories comes first."""
+    """The stream's prompts in the shuffle's order.
+
+    With ``drift`` one half of the categories comes first.
+    """
     groups = bayesian.judged_groups(split)
     groups = [groups[g] for g in rng(shuffle, "order", 3, "simulation").permutation(len(groups))]
     if not drift:
@@ -92,7 +100,10 @@ def permuted(fitted: Fitted, right_K: Float) -> Fitted:
 def routers(
     fitted: Fitted, weights: Sequence[float]
 ) -> dict[str, tuple[Callable[[], Router], int]]:
-    """Everything that learns on the stream, and how many prompts share a decision; ``weights``: trusts beside the default."""
+    """Everything that learns on the stream, and how many prompts share a decision.
+
+    ``weights``: trusts beside the default.
+    """
     n_arms, dim = fitted.strength_KD.shape
     return {
         "ours": (lambda: with_prior(fitted), 0),
@@ -108,7 +119,10 @@ def routers(
 
 
 def flat(fitted: Fitted) -> LinearThompson:
-    """A zero prior as tight as the calibrated one, wide intercepts: what of a prior's worth is not in its strengths."""
+    """A zero prior as tight as the calibrated one, with wide intercepts.
+
+    It shows what of a prior's worth is not in its strengths.
+    """
     told = NO_PRIOR | {"prior_precision": fitted.precision, "noise_sd": fitted.noise_sd}
     return LinearThompson(*fitted.strength_KD.shape, **told)
 
@@ -116,7 +130,10 @@ def flat(fitted: Fitted) -> LinearThompson:
 def one_shuffle(
     split: Split, shuffle: int, scenario: str, weights: Sequence[float]
 ) -> dict[str, tuple[Float, Float]]:
-    """(T,) accuracies in the order of the stream, and (T,) which rows have an arm that is right, by method."""
+    """(T,) accuracies in the order of the stream, by method.
+
+    Beside them stand the (T,) flags of the rows that have an arm that is right.
+    """
     fitted, without_cls = (offline_stage(split, 64, weight, False) for weight in (0.2, 0.0))
     right_PK = split.records.correct_PK
     if scenario == "stale":
@@ -234,10 +251,12 @@ def _interval(value_S: Any, over_S: Float | None = None) -> list[float]:
 
 def show(scenario: str, result: Json) -> None:
     print(
-        f"\n{scenario}: {result['stream_rows']} rows a stream, {result['shuffles']} shuffles, features {result['features']}\n"
+        f"\n{scenario}: {result['stream_rows']} rows a stream, {result['shuffles']} shuffles, "
+        f"features {result['features']}\n"
     )
     print(
-        "| method | accuracy | where some arm is right | regret, rows | regret / w/o offline |\n|---|---|---|---|---|"
+        "| method | accuracy | where some arm is right | regret, rows | regret / w/o offline |\n"
+        "|---|---|---|---|---|"
     )
     for name, m in sorted(result["methods"].items(), key=lambda item: -item[1]["accuracy"][0]):
         cells = [_percent(m["accuracy"]), _percent(m["accuracy_some_right"])]

@@ -1,6 +1,7 @@
-"""The committee on recorded scores: `python benchmarks/committee.py study|transfer|online|gates|cost`.
+"""The committee on recorded scores.
 
-Settings were fixed in docs/log/2026-11-committee.md before the first look; needs REWARD_ROUTER_DATA.
+`python benchmarks/committee.py study|transfer|online|gates|cost`. Settings were fixed in
+docs/log/2026-11-committee.md before the first look; needs REWARD_ROUTER_DATA.
 """
 
 import argparse
@@ -35,7 +36,10 @@ def credit(answer_P: np.ndarray, sign_P: np.ndarray) -> np.ndarray:
 
 
 def study_pool(pool: Pool, price: float) -> dict:
-    """Cross-validated rows of every method: accuracy and calls a row, averaged over repeats, and the committee's posterior."""
+    """Cross-validated rows of every method.
+
+    They are accuracy and calls a row, averaged over repeats, and the committee's posterior.
+    """
     n = len(pool.label_P)
     names = [*METHODS, *GATES]
     right = {name: np.zeros((REPEATS, n)) for name in names}
@@ -97,7 +101,10 @@ def interval(gain_P: np.ndarray, group_P: np.ndarray, seed: int = 0) -> tuple[fl
 
 
 def calibration(posterior_P: np.ndarray, sign_P: np.ndarray, draws: int = 400) -> dict[str, float]:
-    """ECE over 15 bins of equal mass of the answer's confidence; its mean and 95th percentile when labels follow the posterior."""
+    """ECE over 15 bins of equal mass of the answer's confidence.
+
+    Beside it stand its mean and 95th percentile when labels follow the posterior.
+    """
     confidence = np.maximum(posterior_P, 1 - posterior_P)
     order = np.argsort(confidence, kind="stable")
     bins = np.array_split(order, 15)
@@ -142,7 +149,10 @@ def summary(pool: Pool, result: dict) -> dict:
 
 
 def study(names: list[str], price: float, out: Path | None) -> None:
-    """One line a pool, then the targets and the table. Pools that ``out`` holds already are not run again."""
+    """One line a pool, then the targets and the table.
+
+    Pools that ``out`` holds already are not run again.
+    """
     results = json.loads(out.read_text()) if out and out.is_file() else {}
     for name in names:
         if name not in results:
@@ -165,8 +175,10 @@ def line(name: str, r: dict) -> str:
     for gate in GATES:
         m = r["methods"][gate]
         parts.append(
-            f"  {gate:17s} {m['accuracy']:.3f} @ {m['calls']:.2f} vs single {m['gain']:+.3f} [{m['gain_ci'][0]:+.3f},{m['gain_ci'][1]:+.3f}] "
-            f"vs vote {m['vote']:+.3f} [{m['vote_ci'][0]:+.3f},{m['vote_ci'][1]:+.3f}] ece {m['debiased']:.3f} ({m['ece']:.3f}, bar {m['bar']:.3f})"
+            f"  {gate:17s} {m['accuracy']:.3f} @ {m['calls']:.2f} "
+            f"vs single {m['gain']:+.3f} [{m['gain_ci'][0]:+.3f},{m['gain_ci'][1]:+.3f}] "
+            f"vs vote {m['vote']:+.3f} [{m['vote_ci'][0]:+.3f},{m['vote_ci'][1]:+.3f}] "
+            f"ece {m['debiased']:.3f} ({m['ece']:.3f}, bar {m['bar']:.3f})"
         )
     return "\n".join(parts)
 
@@ -185,8 +197,10 @@ def verdict(results: dict) -> str:
         )
         calibrated = sum(m["debiased"] <= 0.03 or m["ece"] <= m["bar"] for m, _ in rows)
         lines.append(
-            f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; at the vote's level for at most 41 % of its calls on {level}/{len(rows)} pools; "
-            f"better on {better}, worse on {worse}, lowest {min(m['gain'] for m, _ in rows):+.4f}; calibrated on {calibrated}"
+            f"{name}: gain {gain:+.4f} at {calls:.2f} calls, {share:.1%} of K; "
+            f"at the vote's level for at most 41 % of its calls on {level}/{len(rows)} pools; "
+            f"better on {better}, worse on {worse}, lowest {min(m['gain'] for m, _ in rows):+.4f}; "
+            f"calibrated on {calibrated}"
         )
     return "\n".join(lines)
 
@@ -225,7 +239,8 @@ def table(results: dict) -> str:
         for gate in GATES:
             v = r["methods"][gate]
             cells.append(
-                f"{v['accuracy']:.3f} @ {v['calls']:.2f} ({100 * v['gain']:+.1f} [{100 * v['gain_ci'][0]:+.1f}, {100 * v['gain_ci'][1]:+.1f}])"
+                f"{v['accuracy']:.3f} @ {v['calls']:.2f} ({100 * v['gain']:+.1f} "
+                f"[{100 * v['gain_ci'][0]:+.1f}, {100 * v['gain_ci'][1]:+.1f}])"
             )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

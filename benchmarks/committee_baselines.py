@@ -1,4 +1,7 @@
-"""What the committee is compared with: every method takes train and test rows and returns a signed answer a row (0 = tie)."""
+"""What the committee is compared with.
+
+Every method takes train and test rows and returns a signed answer a row (0 = tie).
+"""
 
 import zlib
 
@@ -54,7 +57,10 @@ def hashed(pool: Pool) -> np.ndarray:
 
 
 def stacking(pool: Pool, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Logistic ridge without intercept on signed ranks of all K margins; weights of either sign, penalty n^.5."""
+    """Logistic ridge without intercept on signed ranks of all K margins.
+
+    Weights have either sign, the penalty is n^.5.
+    """
     x = signed_rank(pool.margins_PK, train)
     v, weight = x[train] * pool.sign_P[train, None], np.zeros(x.shape[1])
     penalty = np.sqrt(train.sum())

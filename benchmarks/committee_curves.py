@@ -1,7 +1,9 @@
-"""The committee at a number of calls, and what it can promise, on recorded files: `python benchmarks/committee_curves.py [FILE...]`.
+"""The committee at a number of calls, and what it can promise, on recorded files.
 
-Accuracy at 1, 1.6 and 3 calls a row comes from one cross-fitted curve over the price a file and kind of weights (no gate: the curve shows
-the committee itself), between two prices in a straight line. Risk and coverage come from `reward_router.replay.promise_curve`.
+`python benchmarks/committee_curves.py [FILE...]`. Accuracy at 1, 1.6 and 3 calls a row comes from
+one cross-fitted curve over the price a file and kind of weights (no gate: the curve shows the
+committee itself), between two prices in a straight line. Risk and coverage come from
+`reward_router.replay.promise_curve`.
 """
 
 import json
@@ -50,7 +52,10 @@ def measured(path: str) -> dict:
 
 
 def table(results: list[dict]) -> str:
-    """Markdown: accuracy in % at 1, 1.6 and 3 calls; a curve that ends before stays where it ends."""
+    """Markdown: accuracy in % at 1, 1.6 and 3 calls.
+
+    A curve that ends before stays where it ends.
+    """
     head = ["file", "rows, arms", "best arm in hindsight"]
     head += [f"{weights} @ {calls:g}" for weights in WEIGHTS for calls in CALLS]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -69,7 +74,10 @@ def table(results: list[dict]) -> str:
 
 
 def promises(results: list[dict]) -> str:
-    """Markdown: coverage, risk and calls of each promise; what could not be promised in a fold was not answered there."""
+    """Markdown: coverage, risk and calls of each promise.
+
+    What could not be promised in a fold was not answered there.
+    """
     shown = (0.02, 0.05, 0.1, 0.2)
     lines = [
         "| file | " + " | ".join(f"max_error {m:g}" for m in shown) + " |",
@@ -80,7 +88,10 @@ def promises(results: list[dict]) -> str:
         for m in shown:
             i = p["max_error"].index(m)
             risk = p["risk"][i]
-            cell = f"{100 * p['coverage'][i]:.0f} % answered, {100 * (risk or 0):.1f} % wrong, {p['calls'][i]:.1f} calls"
+            cell = (
+                f"{100 * p['coverage'][i]:.0f} % answered, {100 * (risk or 0):.1f} % wrong, "
+                f"{p['calls'][i]:.1f} calls"
+            )
             cells.append(
                 "-"
                 if risk is None

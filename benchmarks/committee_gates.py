@@ -1,4 +1,8 @@
-"""Which gate is safe? Simulated pools and real ones cut to few labels: how often, and by how much, the gated committee falls below one arm."""
+"""Which gate is safe?
+
+Simulated pools and real ones cut to few labels say how often, and by how much, the gated committee
+falls below one arm.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +52,10 @@ def simulated(draws: int) -> Iterator[tuple[str, int, list[dict[str, float]]]]:
 
 
 def cut(draws: int) -> Iterator[tuple[str, int, list[dict[str, float]]]]:
-    """Real pools: n labelled rows drawn at random, whole prompts kept on one side, the rest is the test."""
+    """Real pools: n labelled rows drawn at random.
+
+    Whole prompts are kept on one side; the rest is the test.
+    """
     for name in REAL:
         pool = load(name)
         for n in LABELS:
@@ -78,7 +85,10 @@ def judged(
     category: np.ndarray | None,
     train: np.ndarray,
 ) -> dict[str, float]:
-    """Gain on the test rows over the arm the labels chose, had the gate been open; and what each rule said."""
+    """Gain on the test rows over the arm the labels chose, had the gate been open.
+
+    Beside it stands what each rule said.
+    """
     parts = [None if category is None else category[rows].tolist() for rows in (train, ~train)]
     committee = Committee(np.ones(margins.shape[1])).fit(
         margins[train], label[train], group[train], parts[0]
@@ -94,7 +104,11 @@ def judged(
 
 
 def cell(rows: list[dict[str, float]], rule: str) -> str:
-    """Share of draws in which it opened; mean gain over the chosen arm in pp; share of draws more than 1 pp below it; the worst."""
+    """Share of draws in which it opened, and what that led to.
+
+    That is the mean gain over the chosen arm in pp, the share of draws more than 1 pp below it, and
+    the worst.
+    """
     gain = 100 * np.array([row["gain"] * row[rule] for row in rows])
     opened = np.mean([row[rule] for row in rows])
     return f"{opened:.0%}, {gain.mean():+.1f}, {np.mean(gain < -1):.0%}, {gain.min():+.1f}"

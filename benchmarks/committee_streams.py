@@ -64,7 +64,8 @@ def transfer() -> list[str]:
             )
             prob, calls, _ = committee.judge(target.margins_PK, target.category_P)
             cells.append(
-                f"committee ({gate}, playing {committee.playing}) {credit(prob - 0.5, target.sign_P).mean():.3f} @ {calls.mean():.2f}"
+                f"committee ({gate}, playing {committee.playing}) "
+                f"{credit(prob - 0.5, target.sign_P).mean():.3f} @ {calls.mean():.2f}"
             )
         lines.append(
             f"{source.name} -> {target.name} ({len(source.arms)} arms): " + ", ".join(cells)
@@ -75,9 +76,10 @@ def transfer() -> list[str]:
 def stream(
     pool: Pool, seed: int, share: float, gates: Sequence[str], start: str = "vote"
 ) -> dict[str, dict]:
-    """One order of one pool's rows, labels drawn by key and scored by all arms: per gate, right answers and calls a row.
+    """One order of one pool's rows, labels drawn by key and scored by all arms.
 
-    Labels are drawn at random, so what is learned does not depend on who played: one pass serves all gates.
+    Per gate, right answers and calls a row. Labels are drawn at random, so what is learned does not
+    depend on who played: one pass serves all gates.
     """
     order = keyed.rng(seed, "data", 0, pool.name).permutation(len(pool.label_P))
     policy = LabelPolicy(share=share, seed=seed)
@@ -179,8 +181,10 @@ def online_line(
     low, high = late_interval(late, [group_P[r["order"][-LAST:]] for r in runs])
     calls = np.mean([r["calls"][-LAST:].mean() for r in runs])
     return (
-        f"{name:17s} {gate} {start}: last {LAST} {np.mean(late):+.4f} [{low:+.4f},{high:+.4f}] a run {np.round([x.mean() for x in late], 3).tolist()}, "
-        f"cumulative {total:+.4f}, calls at the end {calls:.2f}, scored for labels {np.mean([r['extra'] for r in runs]):.2f} a decision, "
+        f"{name:17s} {gate} {start}: last {LAST} {np.mean(late):+.4f} [{low:+.4f},{high:+.4f}] "
+        f"a run {np.round([x.mean() for x in late], 3).tolist()}, "
+        f"cumulative {total:+.4f}, calls at the end {calls:.2f}, "
+        f"scored for labels {np.mean([r['extra'] for r in runs]):.2f} a decision, "
         f"playing {np.mean([r['playing'] for r in runs]):.0%}"
     )
 
@@ -207,7 +211,10 @@ def late_interval(
 
 
 def cost() -> list[str]:
-    """CPU seconds of a fit and microseconds of a decision, on normal margins with correlated arms."""
+    """CPU seconds of a fit and microseconds of a decision.
+
+    They are measured on normal margins with correlated arms.
+    """
     lines = []
     for n_arms, n in ((13, 3000), (31, 3000), (64, 3000), (64, 300)):
         random = np.random.default_rng(0)
@@ -231,6 +238,8 @@ def cost() -> list[str]:
             table = (time.process_time() - begin) / n
             size = sum(a.nbytes for a in committee.state_dict().values())
             lines.append(
-                f"K {n_arms} n {n} gate {gate}: fit {fit:.2f} s CPU, next/posterior {one * 1e6:.1f} us a call, judge {table * 1e6:.1f} us a row, state {size / 1024:.0f} KiB"
+                f"K {n_arms} n {n} gate {gate}: fit {fit:.2f} s CPU, "
+                f"next/posterior {one * 1e6:.1f} us a call, judge {table * 1e6:.1f} us a row, "
+                f"state {size / 1024:.0f} KiB"
             )
     return lines

@@ -1,8 +1,10 @@
-"""Which weights and which gate: `python benchmarks/committee_weights.py rows POOL... --out DIR`, then `table DIR`, or `weak`.
+"""Which weights and which gate.
 
-``rows`` keeps, for each of five outer folds by prompt, what every candidate said on the test rows and, out of fold, on the training rows
-(two foldings; one where there are 1,500 rows and more). ``table`` plays gates and choices against each other on those, in seconds. ``weak``
-joins 18 weak arms to 9 judges and compares the fitted committee with the aggregates of all 27.
+`python benchmarks/committee_weights.py rows POOL... --out DIR`, then `table DIR`, or `weak`.
+``rows`` keeps, for each of five outer folds by prompt, what every candidate said on the test rows
+and, out of fold, on the training rows (two foldings; one where there are 1,500 rows and more).
+``table`` plays gates and choices against each other on those, in seconds. ``weak`` joins 18 weak
+arms to 9 judges and compares the fitted committee with the aggregates of all 27.
 """
 
 import argparse
@@ -94,7 +96,10 @@ def rows(names: list[str], out: Path) -> None:
 def chosen(
     trials: list[Judged], group_P: np.ndarray, candidates: tuple[str, ...], price: float
 ) -> str:
-    """As `gate.chosen_weights`: the highest utility; signed weights only where they are better with confidence."""
+    """The choice as in `gate.chosen_weights`: the highest utility.
+
+    Signed weights are taken only where they are better with confidence.
+    """
     utility = {
         c: np.mean([t[f"{c}@{price:g}"][0] - price * t[f"{c}@{price:g}"][1] for t in trials], 0)
         for c in candidates
@@ -197,7 +202,10 @@ def compared(train: Labelled, test: Labelled) -> str:
     ours = credit(prob - 0.5, test.sign_P).mean()
     cells = ", ".join(f"{name} {x:.3f}" for name, x in right.items())
     gap = 100 * (ours - max(right.values()))
-    return f"{cells}, committee {ours:.3f} @ {calls.mean():.2f} ({committee.summary['weights']}): {gap:+.1f} to the best"
+    return (
+        f"{cells}, committee {ours:.3f} @ {calls.mean():.2f} ({committee.summary['weights']}): "
+        f"{gap:+.1f} to the best"
+    )
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""A dear judge among cheap arms, at 1, 1.6 and 3 units of cost a pair: `python benchmarks/dear_judge.py`.
+"""A dear judge among cheap arms, at 1, 1.6 and 3 units of cost a pair.
 
-Costs are ratios of list prices (the cheapest arm of a pool is 1 unit). Every pair is judged by what was learned on other prompts (5 folds);
-the price of an opinion is moved, without looking at labels, until the mean cost lands on the budget. Two things anybody can do without a
-committee are beside it: the best single arm that the budget pays for, and asking the best arm about a random share of the pairs. Needs
-REWARD_ROUTER_DATA.
+`python benchmarks/dear_judge.py`. Costs are ratios of list prices (the cheapest arm of a pool is 1
+unit). Every pair is judged by what was learned on other prompts (5 folds); the price of an opinion
+is moved, without looking at labels, until the mean cost lands on the budget. Two things anybody can
+do without a committee are beside it: the best single arm that the budget pays for, and asking the
+best arm about a random share of the pairs. Needs REWARD_ROUTER_DATA.
 """
 
 import numpy as np
@@ -15,7 +16,10 @@ from reward_router.committee.labelled import assign_folds
 BUDGETS = (1.0, 1.6, 3.0)
 PRICES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 24), [1.0]])
 GPT5 = {"nano": 1.0, "mini": 5.0, "": 25.0}
-"""List prices of the GPT-5 family of 2025 a million tokens: 0.05/0.40, 0.25/2.00, 1.25/10.00 dollars."""
+"""List prices of the GPT-5 family of 2025 a million tokens.
+
+They are 0.05/0.40, 0.25/2.00 and 1.25/10.00 dollars.
+"""
 CLAUDE = {"Haiku": 20.0, "Sonnet": 60.0}
 """Claude Haiku 4.5 and Sonnet 4.x: 1/5 and 3/15 dollars a million tokens."""
 
@@ -55,8 +59,10 @@ def curve(pool: Pool, margins_PK: np.ndarray, cost_K: np.ndarray, gate: str) -> 
 
 
 def at(budget: float, curve_C2: np.ndarray, single_K2: np.ndarray) -> float:
-    """Accuracy at a mean cost: of the committee, of the cheapest arms alone (a committee asks again where the first arm ties, so
-    its cheapest point is above them), or of a random mix of the two neighbours.
+    """Accuracy at a mean cost.
+
+    It is that of the committee, of the cheapest arms alone (a committee asks again where the first
+    arm ties, so its cheapest point is above them), or of a random mix of the two neighbours.
     """
     cheapest_K2 = single_K2[single_K2[:, 0] == single_K2[:, 0].min()]
     curve_C2 = np.concatenate([curve_C2, cheapest_K2[[cheapest_K2[:, 1].argmax()]]])
@@ -72,7 +78,10 @@ def alone(pool: Pool, margins_PK: np.ndarray, cost_K: np.ndarray) -> np.ndarray:
 
 
 def mixed(budget: float, single_K2: np.ndarray) -> float:
-    """The best accuracy of two arms, one asked about a random share: the upper hull of the single arms."""
+    """The best accuracy of two arms, one asked about a random share.
+
+    It is the upper hull of the single arms.
+    """
     best = max((a for c, a in single_K2 if c <= budget), default=np.nan)
     for c1, a1 in single_K2:
         for c2, a2 in single_K2:
@@ -91,7 +100,8 @@ def report(name: str, costs_of) -> None:
         print(f"  {arm:45s} cost {cost:4g}  accuracy {accuracy:.3f}")
     curves = {gate: curve(pool, margins_PK, cost_K, gate) for gate in ("mean", "off")}
     print(
-        "| cost a pair | best single arm | dear judge on a random share | committee (gate mean) | committee (gate off) |"
+        "| cost a pair | best single arm | dear judge on a random share "
+        "| committee (gate mean) | committee (gate off) |"
     )
     print("|---|---|---|---|---|")
     for budget in BUDGETS:

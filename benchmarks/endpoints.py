@@ -1,9 +1,11 @@
-"""What asking an endpoint costs beside its own latency: `python benchmarks/endpoints.py [throughput|cache|breaker]`.
+"""What asking an endpoint costs beside its own latency.
 
-throughput: 64 scorings at a time against a server of 50 ms latency, beside the ideal (scorings / 64 x 50 ms). The server is a process of its
-own (asyncio, no framework), or a function inside this one, which shows what the client alone takes.
-cache: seconds of an answer that was paid for before. breaker: a run of 200 steps, 8 decisions each, over four arms of which one hangs from
-the first step on; the share of the run's time that was spent waiting for it.
+`python benchmarks/endpoints.py [throughput|cache|breaker]`. throughput: 64 scorings at a time
+against a server of 50 ms latency, beside the ideal (scorings / 64 x 50 ms). The server is a process
+of its own (asyncio, no framework), or a function inside this one, which shows what the client alone
+takes. cache: seconds of an answer that was paid for before. breaker: a run of 200 steps, 8
+decisions each, over four arms of which one hangs from the first step on; the share of the run's
+time that was spent waiting for it.
 """
 
 import asyncio
@@ -45,7 +47,10 @@ async def answer(reader, writer) -> None:
                 else {"score": 1.0 * len(body.get("r", ""))}
             )
             content = json.dumps(said).encode()
-            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            head = (
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(content)}\r\n\r\n"
+            )
             writer.write(head.encode() + content)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -94,7 +99,8 @@ def throughput() -> None:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         assert (scores == [[len(text) for text in texts]]).all()
         requests = count // batch
-        print(f"{name}: {count} scorings in {wall:.2f} s, ideal {ideal:.2f} s: {ideal / wall:.1%} of ideal; "
+        print(f"{name}: {count} scorings in {wall:.2f} s, ideal {ideal:.2f} s: "
+              f"{ideal / wall:.1%} of ideal; "
               f"{1e3 * cpu / requests:.2f} ms of this processor a request")  # fmt: skip
     process.kill()
 
@@ -112,7 +118,8 @@ def cache() -> None:
         start = time.perf_counter()
         arm.score(["p"], [texts])
         print(
-            f"cache in {name}: {1e6 * (time.perf_counter() - start) / len(texts):.0f} microseconds a hit"
+            f"cache in {name}: {1e6 * (time.perf_counter() - start) / len(texts):.0f} "
+            "microseconds a hit"
         )
 
 
@@ -144,8 +151,9 @@ def breaker(
     dispatcher = Dispatcher(LinUCB(4, 8), names, breaker=BreakerRule())
     session = Session(dispatcher, models, payoff="probe")
     for t in range(steps):
-        batch = Batch(t, [f"p{t}-{i}" for i in range(decisions)], [f"u{i}" for i in range(decisions)],
-                      [["a", "bb"]] * decisions, gold=draw.permuted([[0.0, 1.0]] * decisions, axis=1),
+        batch = Batch(t, [f"p{t}-{i}" for i in range(decisions)],
+                      [f"u{i}" for i in range(decisions)], [["a", "bb"]] * decisions,
+                      gold=draw.permuted([[0.0, 1.0]] * decisions, axis=1),
                       contexts=draw.normal(size=(decisions, 8)))  # fmt: skip
         session.judge(batch)
         session.learn(batch)
@@ -153,8 +161,11 @@ def breaker(
         asked += "hangs" in batch.verdicts.seconds
     dispatcher.close()
     run = steps * step_seconds + waited
-    print(f"breaker: {steps} steps of {step_seconds:g} s, timeout {timeout:g} s: asked in {asked} steps, "
-          f"{waited:.0f} s of {run:.0f} s lost to the endpoint that hangs: {waited / run:.2%}")  # fmt: skip
+    print(
+        f"breaker: {steps} steps of {step_seconds:g} s, timeout {timeout:g} s: "
+        f"asked in {asked} steps, {waited:.0f} s of {run:.0f} s lost to the endpoint that hangs: "
+        f"{waited / run:.2%}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""Throughput of the ledger and the dispatcher: route + feedback pairs a second, opening and folding a large ledger.
+"""Throughput of the ledger and the dispatcher.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/ledger.py [--decisions 1000000] [--folder DIR]
+Route + feedback pairs a second, opening and folding a large ledger.
 
-Prints one Markdown table. "wall" counts what else the machine does, "CPU" is this process's own time in all its threads.
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+        python benchmarks/ledger.py [--decisions 1000000] [--folder DIR]
+
+Prints one Markdown table. "wall" counts what else the machine does, "CPU" is this process's own
+time in all its threads.
 """
 
 import argparse
@@ -61,7 +65,10 @@ def pairs(
         ", ".join(f"{key} {value}" for key, value in options.items())
         or "durability normal, contexts full"
     )
-    return f"| {name}, d = {dim}, {setting} | {wall:,.0f} pairs/s | {n / min(walls):,.0f} pairs/s | {cpu:,.0f} pairs/s |"
+    return (
+        f"| {name}, d = {dim}, {setting} | {wall:,.0f} pairs/s | {n / min(walls):,.0f} pairs/s "
+        f"| {cpu:,.0f} pairs/s |"
+    )
 
 
 def large(folder: Path, decisions: int, dim: int) -> list[str]:
@@ -84,9 +91,11 @@ def large(folder: Path, decisions: int, dim: int) -> list[str]:
     wall, cpu = timed(opened)
     n = steps * B
     return [
-        f"| open {n:,} decisions + {n:,} payoffs ({size:,.0f} MiB, Exp3, d = {dim}) from the last snapshot "
+        f"| open {n:,} decisions + {n:,} payoffs ({size:,.0f} MiB, Exp3, d = {dim}) "
+        "from the last snapshot "
         f"| {warm:.2f} s | | {snapshot_cpu:.2f} s |",
-        f"| fold the same from its first event | {n / wall:,.0f} decisions with payoff/s | | {n / cpu:,.0f} decisions with payoff/s |",
+        f"| fold the same from its first event | {n / wall:,.0f} decisions with payoff/s | "
+        f"| {n / cpu:,.0f} decisions with payoff/s |",
     ]
 
 
@@ -96,8 +105,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
-    print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-          f"numpy {np.__version__}, SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}\n")  # fmt: skip
+    print(
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, numpy {np.__version__}, "
+        f"SQLite {sqlite3.sqlite_version}, load {os.getloadavg()[0]:.1f}\n"
+    )
     print(f"K = {K}, batches of {B}, one process, one BLAS thread\n")
     print("| what | wall, median | wall, best of 5 | CPU, median |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:

@@ -1,9 +1,13 @@
-"""The offline stage after scoring, by parts: tokenising and encoding, strengths, calibration; CPU and wall seconds.
+"""The offline stage after scoring, by parts.
 
-    OMP_NUM_THREADS=2 python benchmarks/offline_cost.py [--pairs 5000] [--arms 7] [--dtype auto|float32|bfloat16] [--max-chars N]
+Tokenising and encoding, strengths, calibration; CPU and wall seconds.
 
-Texts are a keyed sample of all of $REWARD_ROUTER_DATA/preferences, or made up of words in lengths like theirs where that is not
-set. Which arm is right is made up: a linear rule of the features and chance. Encoder: MiniLM, frozen, 256 tokens (its own limit).
+    OMP_NUM_THREADS=2 python benchmarks/offline_cost.py [--pairs 5000] [--arms 7]
+        [--dtype auto|float32|bfloat16] [--max-chars N]
+
+Texts are a keyed sample of all of $REWARD_ROUTER_DATA/preferences, or made up of words in lengths
+like theirs where that is not set. Which arm is right is made up: a linear rule of the features and
+chance. Encoder: MiniLM, frozen, 256 tokens (its own limit).
 """
 
 import argparse
@@ -32,7 +36,10 @@ def real(folder: Path, count: int, max_chars: int | None) -> list[Pair]:
 
 
 def made_up(count: int) -> list[Pair]:
-    """Words by the hundred: lengths of prompts and responses are log-normal about those of the real files."""
+    """Words by the hundred.
+
+    Lengths of prompts and responses are log-normal about those of the real files.
+    """
     draw, words = (
         rng(0, "data", 0, "offline cost"),
         ["rather", "seven", "because", "it", "walks", "number", "of", "a"],
@@ -49,7 +56,8 @@ def timed(name: str, work: Callable[[], Any]) -> Any:
     wall, cpu = time.perf_counter(), time.process_time()
     out = work()
     print(
-        f"{name:12} {time.process_time() - cpu:6.1f} s CPU {time.perf_counter() - wall:6.1f} s wall",
+        f"{name:12} {time.process_time() - cpu:6.1f} s CPU "
+        f"{time.perf_counter() - wall:6.1f} s wall",
         flush=True,
     )
     return out
@@ -82,7 +90,8 @@ def main() -> None:
         [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
     )
     print(
-        f"{len(pairs)} pairs, {'real' if folder else 'made up'}, {len(distinct)} texts, {args.arms} arms, {dtype}"
+        f"{len(pairs)} pairs, {'real' if folder else 'made up'}, {len(distinct)} texts, "
+        f"{args.arms} arms, {dtype}"
     )
     timed("all", lambda: stage(texts, args.arms, prompts, first, second))
 

@@ -1,9 +1,12 @@
-"""What the online stage adds to a pair besides encoding, sampling, scoring and training: decision, ledger, payoff, update.
+"""What the online stage adds to a pair besides encoding, sampling, scoring and training.
+
+Decision, ledger, payoff, update.
 
     OMP_NUM_THREADS=1 python benchmarks/online_pairs.py [--pairs 32] [--steps 40]
 
-One BLAS thread; CPU milliseconds a pair: routing (exact probabilities, the draw, the decision's row), recording two calls,
-feedback (row and posterior update), the tie scale. Ledger in a file, durability as in a run. A prior with trust doubles the posteriors.
+One BLAS thread; CPU milliseconds a pair: routing (exact probabilities, the draw, the decision's
+row), recording two calls, feedback (row and posterior update), the tie scale. Ledger in a file,
+durability as in a run. A prior with trust doubles the posteriors.
 """
 
 import argparse
@@ -45,7 +48,8 @@ def measure(arms, dim, trust, pairs, steps):
             decisions = dispatcher.route(x, [f"{t}/{i}" for i in range(pairs)], t)
             marks.append(time.process_time())
             score = draw.normal(size=(pairs, 2))
-            calls = [Call(d.id, f"{d.unit}/{n}", d.name, score[i, n], "ok", 0.01, 1.0) for i, d in enumerate(decisions) for n in (0, 1)]  # fmt: skip
+            calls = [Call(d.id, f"{d.unit}/{n}", d.name, score[i, n], "ok", 0.01, 1.0) for i,
+                     d in enumerate(decisions) for n in (0, 1)]  # fmt: skip
             dispatcher.record_calls(calls)
             marks.append(time.process_time())
             scale.learn(gaps((c.decision_id, c.arm, c.status, c.score) for c in calls))
@@ -66,7 +70,8 @@ def main():
     parser.add_argument("--steps", type=int, default=40)
     args = parser.parse_args()
     print(
-        "| arms | D | prior | route | calls | tie scale | feedback | CPU ms a pair | wall ms a pair |"
+        "| arms | D | prior | route | calls | tie scale | feedback "
+        "| CPU ms a pair | wall ms a pair |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for arms, dim, trust in (
@@ -79,7 +84,8 @@ def main():
         spent, wall = measure(arms, dim, trust, args.pairs, args.steps)
         cells = " | ".join(f"{v:.3f}" for v in spent)
         print(
-            f"| {arms} | {dim} | {'with trust' if trust else 'none'} | {cells} | {spent.sum():.3f} | {wall:.3f} |",
+            f"| {arms} | {dim} | {'with trust' if trust else 'none'} | {cells} "
+            f"| {spent.sum():.3f} | {wall:.3f} |",
             flush=True,
         )
 

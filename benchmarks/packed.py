@@ -1,4 +1,6 @@
-"""Seconds of a training step with one row a prompt against one row a response, on the embedded policy: the same loss, fewer tokens.
+"""Seconds of a training step with one row a prompt against one row a response.
+
+It is measured on the embedded policy: the loss is the same, the tokens are fewer.
 
 OMP_NUM_THREADS=1 python benchmarks/packed.py
 """

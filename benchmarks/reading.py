@@ -1,10 +1,14 @@
-"""Time and memory to read many rows of each format, against a plain loop of the library that parses it.
+"""Time and memory to read many rows of each format.
+
+They are compared with a plain loop of the library that parses the format.
 
     python benchmarks/reading.py [--rows 1000000] [--repeats 3] [--folder DIR]
 
-The plain loop is ``json.loads`` a line, ``json.load`` of an array, ``csv.DictReader``, and pyarrow's batches as Python rows: each yields
-a dictionary a row and does nothing else. Ours and the plain one take turns on the same file in processes of their own, so that a busy
-machine slows both; the ratio is that of the CPU times, median of the repeats. Memory is the process's peak, less what its imports take.
+The plain loop is ``json.loads`` a line, ``json.load`` of an array, ``csv.DictReader``, and
+pyarrow's batches as Python rows: each yields a dictionary a row and does nothing else. Ours and the
+plain one take turns on the same file in processes of their own, so that a busy machine slows both;
+the ratio is that of the CPU times, median of the repeats. Memory is the process's peak, less what
+its imports take.
 """
 
 import argparse
@@ -29,11 +33,18 @@ FORMATS = ("jsonl", "jsonl.gz", "json", "json.gz", "csv", "csv.gz", "parquet")
 def row(number: int) -> dict[str, Any]:
     """A preference with two arms' scores, of the length of a short chat turn: 0.6 kB as JSON."""
     asked = f'What is {number} plus {number % 97}, and why? Say "I do not know" if you do not.'
-    good = f"{number} plus {number % 97} is {number + number % 97}, because addition counts on from the first number.\nIt is that simple."
-    bad = f"It is {number}. There is nothing more to say about it, and I have said it already: {number}."
+    good = (
+        f"{number} plus {number % 97} is {number + number % 97}, because addition counts on "
+        "from the first number.\nIt is that simple."
+    )
+    bad = (
+        f"It is {number}. There is nothing more to say about it, "
+        f"and I have said it already: {number}."
+    )
     return {
-        "id": f"q{number}", "prompt": asked, "response_a": good, "response_b": bad, "label": "ab"[number % 2],
-        "category": "sums", "x:a": number % 13 / 13, "x:b": number % 7 / 7, "y:a": number % 11 / 11, "y:b": number % 5 / 5,
+        "id": f"q{number}", "prompt": asked, "response_a": good, "response_b": bad,
+        "label": "ab"[number % 2], "category": "sums", "x:a": number % 13 / 13,
+        "x:b": number % 7 / 7, "y:a": number % 11 / 11, "y:b": number % 5 / 5,
     }  # fmt: skip
 
 
@@ -109,7 +120,10 @@ def ours(path: Path) -> Iterator[Any]:
 
 
 def measured(which: str, path: Path) -> dict[str, float]:
-    """What a process of its own prints: rows, CPU and wall seconds, peak memory above what importing took."""
+    """What a process of its own prints.
+
+    These are rows, CPU and wall seconds, and peak memory above what importing took.
+    """
     read = {"plain": plain, "ours": ours}[which]
     import reward_router.reading  # noqa: F401
 
@@ -164,10 +178,12 @@ def main() -> None:
         if not (folder / "rows.parquet").is_file():
             write(folder, given.rows)
         print(
-            f"{given.rows:,} rows, {given.repeats} repeats in turn; Python {platform.python_version()}, {os.cpu_count()} CPUs"
+            f"{given.rows:,} rows, {given.repeats} repeats in turn; "
+            f"Python {platform.python_version()}, {os.cpu_count()} CPUs"
         )
         print(
-            "| format | MiB | plain, CPU s | ours, CPU s | ratio | plain, MiB held | ours, MiB held |"
+            "| format | MiB | plain, CPU s | ours, CPU s | ratio "
+            "| plain, MiB held | ours, MiB held |"
         )
         print("|---|---|---|---|---|---|---|")
         for name in FORMATS:

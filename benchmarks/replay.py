@@ -1,11 +1,16 @@
 """How long a replay takes and how much memory it needs.
 
-    python benchmarks/replay.py files [--seeds 20] [--drop-arms GLOB] FILE...    every default router, seconds and peak memory
-    python benchmarks/replay.py stream [--rows 1000000] [--arms 13]              a synthetic file that is read row by row
-    python benchmarks/replay.py table RESULT.json... [--into results-replay.md]  the tables of results-replay.md from --json
+    python benchmarks/replay.py files [--seeds 20] [--drop-arms GLOB] FILE...
+    python benchmarks/replay.py stream [--rows 1000000] [--arms 13]
+    python benchmarks/replay.py table RESULT.json... [--into results-replay.md]
 
-What results-replay.md reports, on a machine that does nothing else: files $REWARD_ROUTER_DATA/replay/*.jsonl.gz (the folder), and
-files --drop-arms 'judge*' $REWARD_ROUTER_DATA/replay/rewardmath.jsonl.gz (13 arms, 2,925 rows). Embeddings are cached by the first run (REWARD_ROUTER_CACHE): run twice to time without them.
+``files`` measures seconds and peak memory of every default router, ``stream`` reads a synthetic
+file row by row, and ``table`` writes the tables of results-replay.md from what --json kept.
+
+What results-replay.md reports, on a machine that does nothing else: files
+$REWARD_ROUTER_DATA/replay/*.jsonl.gz (the folder), and files --drop-arms 'judge*'
+$REWARD_ROUTER_DATA/replay/rewardmath.jsonl.gz (13 arms, 2,925 rows). Embeddings are cached by the
+first run (REWARD_ROUTER_CACHE): run twice to time without them.
 """
 
 import argparse
@@ -57,7 +62,9 @@ def timed(files: list[str], settings: Settings, selection: Selection) -> None:
     for file in files:
         wall, cpu = time.perf_counter(), cpu_seconds()
         result = measure([file], selection, settings, Console(quiet=True))["files"][0]
-        size = f"{result['rows']} rows, {len(result['arms'])} arms, {len(result['routers']) - len(result['arms'])} methods"
+        n_arms = len(result["arms"])
+        n_methods = len(result["routers"]) - n_arms
+        size = f"{result['rows']} rows, {n_arms} arms, {n_methods} methods"
         took = f"{time.perf_counter() - wall:.1f} s wall, {cpu_seconds() - cpu:.1f} s CPU"
         print(
             f"{result['name']}: {size}: {took}, peak {peak_mib()[0]:.0f} + {peak_mib()[1]:.0f} MiB",
@@ -97,9 +104,8 @@ def table(paths: list[Path]) -> str:
     """Markdown: a line a file, accuracy of every method on every file, the verdicts."""
     files = [f for path in paths for f in json.loads(path.read_text())["files"]]
     head = (
-        "| file | rows / prompts / arms | best single arm | at most | best one-call router | best committee | do |\n"
-        + "|---" * 7
-        + "|"
+        "| file | rows / prompts / arms | best single arm | at most | best one-call router "
+        "| best committee | do |\n" + "|---" * 7 + "|"
     )
     lines = [head, *(_line(f) for f in files), "", *_matrix(files), ""]
     return "\n".join([*lines, *(f"- **{f['name']}**: {f['verdict']['text']}" for f in files)])
@@ -130,11 +136,17 @@ def _gain(label: str | None, routers: dict[str, Any]) -> str:
     asked = f" @ {calls:.3g}" if calls > 1 else ""
     inside = " inside" if best["inside"] else ""
     low, high = best["ci95"]
-    return f"{label} {100 * routers[label]['accuracy']:.1f}{asked}, {100 * best['diff']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]{inside}"
+    return (
+        f"{label} {100 * routers[label]['accuracy']:.1f}{asked}, {100 * best['diff']:+.1f} "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}]{inside}"
+    )
 
 
 def _matrix(files: list[dict[str, Any]]) -> Iterator[str]:
-    """Methods by files. Bold: above the best single arm beyond the interval of the difference; ~: inside it."""
+    """A table of methods by files.
+
+    Bold: above the best single arm beyond the interval of the difference; ~: inside it.
+    """
     yield "| accuracy in % | " + " | ".join(f["name"] for f in files) + " |"
     yield "|---" * (len(files) + 1) + "|"
     yield (

@@ -1,12 +1,16 @@
-"""Does each off-policy interval cover? Real recorded files, where the truth is known because every arm was scored.
+"""Does each off-policy interval cover?
 
-    python benchmarks/replay_ope.py [--redraws 2000] [--rows 600] [--loggers ...] [--json OUT] FILE...
+It is measured on real recorded files, where the truth is known because every arm was scored.
+
+    python benchmarks/replay_ope.py [--redraws 2000] [--rows 600] [--loggers ...]
+        [--json OUT] FILE...
     python benchmarks/replay_ope.py --table OUT            the tables of results-replay.md
 
-A redraw shuffles the rows, lets a stochastic router log them in 20 batches (it adapts between batches), and estimates frozen
-targets from that log alone. Truth: the target's mean credit over the same rows. Contexts: category one-hot. Redraws are run side
-by side: the loggers' formulas are written for stacks of logs here, and each study first checks one log of them against the
-router itself (``check_logger``); the estimators are the library's own.
+A redraw shuffles the rows, lets a stochastic router log them in 20 batches (it adapts between
+batches), and estimates frozen targets from that log alone. Truth: the target's mean credit over the
+same rows. Contexts: category one-hot. Redraws are run side by side: the loggers' formulas are
+written for stacks of logs here, and each study first checks one log of them against the router
+itself (``check_logger``); the estimators are the library's own.
 """
 
 import argparse
@@ -40,7 +44,10 @@ ROUTERS: dict[str, Callable[[int, int], Router]] = {
 
 
 class Linear:
-    """R linear routers side by side. Contexts are few, so rows and payoffs are counted for each arm and context."""
+    """R linear routers side by side.
+
+    Contexts are few, so rows and payoffs are counted for each arm and context.
+    """
 
     def __init__(self, kind: str, stack: int, n_arms: int, context_CD: Float) -> None:
         self.kind, self.context_CD, self.stack, self.n_arms = kind, context_CD, stack, n_arms
@@ -119,7 +126,10 @@ LOGGERS: dict[str, Callable[[int, int, Float], Linear | Weights]] = {
 def log_stack(
     logger: str, context_CD: Float, category_RT: Int, credit_RTK: Float, uniform_RT: Float
 ) -> tuple[Float, Int]:
-    """Probabilities (R, T, K) and arms (R, T) of R logs, rows in the given order, decided batch by batch."""
+    """Probabilities (R, T, K) and arms (R, T) of R logs.
+
+    Rows come in the given order, and are decided batch by batch.
+    """
     stack, n_rows, n_arms = credit_RTK.shape
     probs_RTK, arm_RT = np.empty((stack, n_rows, n_arms)), np.empty((stack, n_rows), dtype=np.int64)
     routers, each = LOGGERS[logger](stack, n_arms, context_CD), np.arange(stack)[:, None]
@@ -171,7 +181,10 @@ def targets(records: Records, rows: Int) -> dict[str, Float]:
 
 
 def study(file: str, logger: str, redraws: int, n_rows: int) -> list[dict[str, Any]]:
-    """Bias, root mean square error and coverage of each method for each target on one file under one logger."""
+    """Bias, root mean square error and coverage of each method for each target.
+
+    All are on one file under one logger.
+    """
     (records,) = load([file], keep_prompts=0, keep_responses=False)
     rows = np.sort(rng(0, "sample", 0, "ope").permutation(len(records))[:n_rows])
     wanted = targets(records, rows)
@@ -225,10 +238,12 @@ def _row(
         value_R - truth,
     )
     return {
-        "file": file, "logger": logger, "target": target, "method": method, "truth": truth, "redraws": len(value_R),
-        "bias": float(error_R.mean()), "bias_se": float(error_R.std() / np.sqrt(len(error_R))),
+        "file": file, "logger": logger, "target": target, "method": method, "truth": truth,
+        "redraws": len(value_R), "bias": float(error_R.mean()),
+        "bias_se": float(error_R.std() / np.sqrt(len(error_R))),
         "rmse": float(np.sqrt((error_R**2).mean())), "coverage": float(covered_R.mean()),
-        "ess": float(ess_R.mean()), "width": float((high_R - low_R).mean()), "redraws_enough": int(enough_R.sum()),
+        "ess": float(ess_R.mean()), "width": float((high_R - low_R).mean()),
+        "redraws_enough": int(enough_R.sum()),
         "coverage_enough": float(covered_R[enough_R].mean()) if enough_R.any() else None,
     }  # fmt: skip
 
@@ -254,7 +269,10 @@ def error_of(coverage: float, n: int) -> float:
 
 
 def misses(row: dict[str, Any]) -> bool:
-    """Coverage under 93 % by more than two Monte-Carlo standard errors, on redraws with enough effective rows."""
+    """Coverage under 93 % by more than two Monte-Carlo standard errors.
+
+    It is measured on redraws with enough effective rows.
+    """
     coverage, n = row["coverage_enough"], row["redraws_enough"]
     return n >= ENOUGH and coverage + 2 * error_of(coverage, n) < 0.93
 
@@ -262,7 +280,8 @@ def misses(row: dict[str, Any]) -> bool:
 def tables(rows: list[dict[str, Any]]) -> None:
     """Markdown: a line a method, then a line a file, logger and target."""
     print(
-        "| method | cells | mean coverage | lowest | under 93 % | mean abs bias | mean RMSE | mean width |\n|---|---|---|---|---|---|---|---|"
+        "| method | cells | mean coverage | lowest | under 93 % | mean abs bias | mean RMSE "
+        "| mean width |\n|---|---|---|---|---|---|---|---|"
     )
     for method in estimators.ESTIMATORS:
         cells = [r for r in rows if r["method"] == method and r["redraws_enough"] >= ENOUGH]
@@ -272,9 +291,12 @@ def tables(rows: list[dict[str, Any]]) -> None:
                 k: np.mean([abs(r[k]) for r in cells])
                 for k in ("coverage_enough", "bias", "rmse", "width")
             }
-            lowest = f"{100 * worst['coverage_enough']:.1f} ± {100 * error_of(worst['coverage_enough'], worst['redraws_enough']):.1f}"
+            error = error_of(worst["coverage_enough"], worst["redraws_enough"])
+            lowest = f"{100 * worst['coverage_enough']:.1f} ± {100 * error:.1f}"
             print(
-                f"| `{method}` | {len(cells)} | {100 * mean['coverage_enough']:.1f} | {lowest} | {sum(map(misses, cells))} | {mean['bias']:.4f} | {mean['rmse']:.3f} | {mean['width']:.3f} |"
+                f"| `{method}` | {len(cells)} | {100 * mean['coverage_enough']:.1f} | {lowest} "
+                f"| {sum(map(misses, cells))} | {mean['bias']:.4f} | {mean['rmse']:.3f} "
+                f"| {mean['width']:.3f} |"
             )
     print(
         "\n| file | logger | target | truth | ESS | ESS >= 100 | "
@@ -287,12 +309,16 @@ def tables(rows: list[dict[str, Any]]) -> None:
         cells = [_cell(c) for c in rows[i : i + len(estimators.ESTIMATORS)]]
         share = f"{100 * r['redraws_enough'] / r['redraws']:.0f} %"
         print(
-            f"| {r['file']} | {r['logger']} | {r['target']} | {r['truth']:.3f} | {r['ess']:.0f} | {share} | {' | '.join(cells)} |"
+            f"| {r['file']} | {r['logger']} | {r['target']} | {r['truth']:.3f} | {r['ess']:.0f} "
+            f"| {share} | {' | '.join(cells)} |"
         )
 
 
 def _cell(r: dict[str, Any]) -> str:
-    """bias, RMSE, coverage of all redraws and, where there are 100 with enough effective rows, of those."""
+    """Bias, RMSE and coverage of all redraws.
+
+    Where there are 100 with enough effective rows, the coverage of those is there, too.
+    """
     enough = (
         f" ({100 * r['coverage_enough']:.1f}{'!' if misses(r) else ''})"
         if r["redraws_enough"] >= ENOUGH

@@ -1,7 +1,8 @@
-"""CPU time and peak memory of response log-probabilities with gradient: `python benchmarks/response_logps.py`.
+"""CPU time and peak memory of response log-probabilities with gradient.
 
-A Llama of SmolLM2-135M's shape (random weights, LoRA r16 on all linear layers) scores 8 sequences of 256 tokens, 64 of them
-response. Three ways, each in a process of its own: a plain log_softmax of all logits, TRL's fused output layer, ours.
+`python benchmarks/response_logps.py`. A Llama of SmolLM2-135M's shape (random weights, LoRA r16 on
+all linear layers) scores 8 sequences of 256 tokens, 64 of them response. Three ways, each in a
+process of its own: a plain log_softmax of all logits, TRL's fused output layer, ours.
 """
 
 import argparse
@@ -68,7 +69,10 @@ WAYS: dict[str, Callable[..., Tensor]] = {"plain": plain, "trl": trl, "ours": ou
 
 
 def measure(way: str, layers: int, repeats: int) -> None:
-    """Print the way's value, CPU seconds a forward and backward, and memory above the loaded model."""
+    """Print the way's value, its CPU seconds and its memory.
+
+    The seconds are those of a forward and backward, the memory that above the loaded model.
+    """
     torch.set_num_threads(1)
     lm = model(layers)
     ids_BT = torch.randint(3, VOCAB, (ROWS, TOKENS))

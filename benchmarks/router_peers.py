@@ -1,6 +1,7 @@
-"""One cell of the router benchmark for one peer library, in its own process: prints milliseconds of a select, then of an update.
+"""One cell of the router benchmark for one peer library, in its own process.
 
-Run by benchmarks/routers.py with the interpreter that has the peers: python router_peers.py NAME DIM ARMS SECONDS
+Prints milliseconds of a select, then of an update. Run by benchmarks/routers.py with the
+interpreter that has the peers: python router_peers.py NAME DIM ARMS SECONDS
 """
 
 import sys
@@ -8,12 +9,15 @@ import time
 
 import numpy as np
 
-NAMES = ["mabwiser_ucb", "mabwiser_ts", "contextualbandits_ucb32", "contextualbandits_ts", "river_ucb", "bayesianbandits_ucb",
-         "bayesianbandits_ts", "vw_squarecb"]  # fmt: skip
+NAMES = ["mabwiser_ucb", "mabwiser_ts", "contextualbandits_ucb32", "contextualbandits_ts",
+         "river_ucb", "bayesianbandits_ucb", "bayesianbandits_ts", "vw_squarecb"]  # fmt: skip
 
 
 def median_ms(call, seconds):
-    """Median CPU time of one call over at most 300 repeats or ``seconds`` (at least 3 repeats, 1 where one takes a second)."""
+    """Median CPU time of one call over at most 300 repeats or ``seconds``.
+
+    There are at least 3 repeats, 1 where one takes a second.
+    """
     times, stop = [], time.perf_counter() + seconds
     while len(times) < (1 if times and times[0] > 1 else 3) or (
         len(times) < 300 and time.perf_counter() < stop
@@ -100,8 +104,8 @@ def vw(name, x, a, y, arms):
 
 
 def main(name, dim, arms, seconds):
-    maker = {"mabwiser": mabwiser, "contextualbandits": contextualbandits, "river": river, "bayesianbandits": bayesianbandits,
-             "vw": vw}[name.split("_")[0]]  # fmt: skip
+    maker = {"mabwiser": mabwiser, "contextualbandits": contextualbandits, "river": river,
+             "bayesianbandits": bayesianbandits, "vw": vw}[name.split("_")[0]]  # fmt: skip
     select, update = maker(name, *data(dim, arms, 400 + arms), arms)
     update(arms)
     select(arms)

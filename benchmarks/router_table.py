@@ -46,8 +46,10 @@ def own_rows(rows):
             for form, t in value.items():
                 if t:
                     floor = floors[name[-3:]]
-                    yield [f"{dim}", f"{arms}", name, form, ms(floor), ms(t["select"]), f"{t['select'] / floor:.2f}",
-                           ms(t["pair"]), f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)", ms(t["bulk"]) if t["bulk"] else "-",
+                    yield [f"{dim}", f"{arms}", name, form, ms(floor), ms(t["select"]),
+                           f"{t['select'] / floor:.2f}", ms(t["pair"]),
+                           f"{ms(t['batch'])} ({t['select'] / t['batch']:.1f}x)",
+                           ms(t["bulk"]) if t["bulk"] else "-",
                            f"{t['gib']:.2f}" if "gib" in t else ""]  # fmt: skip
 
 
@@ -102,9 +104,11 @@ def ratio_rows(rows):
             if "LinearThompson f64" in batch
             else "-"
         )
-        yield [f"{dim}", f"{arms}", over_floor(found, "LinUCB f64"), over_floor(found, "LinUCB f32"), ratio(ucb, [p["mabwiser_ucb"]]),
-               ratio(ucb, f64), ratio(ucb32, [p["contextualbandits_ucb32"]]), ratio(ts, [p["mabwiser_ts"]]),
-               ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same, cheaper(found, "LinUCB f64")]  # fmt: skip
+        yield [f"{dim}", f"{arms}", over_floor(found, "LinUCB f64"),
+               over_floor(found, "LinUCB f32"), ratio(ucb, [p["mabwiser_ucb"]]), ratio(ucb, f64),
+               ratio(ucb32, [p["contextualbandits_ucb32"]]), ratio(ts, [p["mabwiser_ts"]]),
+               ratio(ts, [p["contextualbandits_ts"], p["bayesianbandits_ts"]]), same,
+               cheaper(found, "LinUCB f64")]  # fmt: skip
 
 
 def sizes(found):
@@ -147,8 +151,10 @@ def target_rows(rows):
         ]
         return sizes([(n, x, x >= 4) for n, x in read])
 
-    dual = [(n, d, c["floor64"] / c["ours"]["LinUCB f64"]["dual"]["select"]) for n, d, (*_, c) in zip(names, dims, rows, strict=True)
-            if not isinstance(c["ours"]["LinUCB f64"], str) and c["ours"]["LinUCB f64"]["dual"]]  # fmt: skip
+    dual = [(n, d, c["floor64"] / c["ours"]["LinUCB f64"]["dual"]["select"]) for n, d,
+            (*_, c) in zip(names, dims, rows, strict=True)
+            if not isinstance(c["ours"]["LinUCB f64"],
+                              str) and c["ours"]["LinUCB f64"]["dual"]]  # fmt: skip
     yield ["LinUCB, select + update: 20x MABWiser", *judged(4, lambda x: x >= 20)]
     yield ["LinUCB: 4x the best exact peer, float64", *judged(5, lambda x: x >= 4)]
     yield ["LinUCB: 4x the best exact peer, float32", *judged(6, lambda x: x >= 4)]
@@ -173,30 +179,37 @@ def markdown(rows, date=None):
     head = [
         f"# Linear routers: speed, {date or datetime.date.today()}",
         "",
-        f"{processor()}, {os.cpu_count()} vCPU, one BLAS thread, numpy {np.__version__}, Python {platform.python_version()}, load "
-        f"average {os.getloadavg()[0]:.1f} at the end. Milliseconds of CPU time, medians, `benchmarks/routers.py`.",
+        f"{processor()}, {os.cpu_count()} vCPU, one BLAS thread, numpy {np.__version__}, "
+        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} at the end. "
+        "Milliseconds of CPU time, medians, `benchmarks/routers.py`.",
         "",
         "## Against the targets",
         table(["target", "met at d x K", "missed at d x K"], target_rows(rows)),
         "",
         "## Ours",
-        "`floor`: one pass over K d^2 numbers of that dtype, measured beside it. `pair`: select + update alternating, one row each "
-        "(the fold of a full tail is in the bulk figure, not in this median). `batch`: per decision of 64 in one call, and how "
-        "much cheaper than alone. `bulk`: per row of one arm's update of two tails, folds included.",
+        "`floor`: one pass over K d^2 numbers of that dtype, measured beside it. `pair`: select + "
+        "update alternating, one row each (the fold of a full tail is in the bulk figure, not in "
+        "this median). `batch`: per decision of 64 in one call, and how much cheaper than alone. "
+        "`bulk`: per row of one arm's update of two tails, folds included.",
         "",
-        table(["d", "K", "router", "form", "floor", "select", "select / floor", "pair", "batch", "bulk", "GiB held"], own_rows(rows)),
+        table(["d", "K", "router", "form", "floor", "select", "select / floor", "pair", "batch",
+               "bulk", "GiB held"], own_rows(rows)),
         "",
         "## Peers, select / update",
-        "Vowpal Wabbit is approximate (SGD, no confidence ellipsoid) and parses text: listed for scale, not compared.",
+        "Vowpal Wabbit is approximate (SGD, no confidence ellipsoid) and parses text: "
+        "listed for scale, not compared.",
         "",
-        table(["d", "K", *names], ([f"{d}", f"{k}", *(cell(c["peers"][n]) for n in names)] for d, k, c in rows)),
+        table(["d", "K", *names],
+              ([f"{d}", f"{k}", *(cell(c["peers"][n]) for n in names)] for d, k, c in rows)),
         "",
         "## Ratios of select + update (peer over ours, primal form, same precision)",
-        "The first two columns are select over the floor, ours in float64 and float32; the last is how much cheaper one of 64 decisions in "
-        "one call is than one alone, in the dual and the primal form. \"-\": a peer that was cut off is not compared with.",
+        "The first two columns are select over the floor, ours in float64 and float32; the last is "
+        "how much cheaper one of 64 decisions in one call is than one alone, in the dual and the "
+        "primal form. \"-\": a peer that was cut off is not compared with.",
         "",
-        table(["d", "K", "x floor, f64", "x floor, f32", "MABWiser LinUCB", "best exact f64 LinUCB", "contextualbandits f32",
-               "MABWiser LinTS", "best other exact TS", "Thompson / LinUCB, batch of 64", "64 in one call"], ratio_rows(rows)),
+        table(["d", "K", "x floor, f64", "x floor, f32", "MABWiser LinUCB", "best exact f64 LinUCB",
+               "contextualbandits f32", "MABWiser LinTS", "best other exact TS",
+               "Thompson / LinUCB, batch of 64", "64 in one call"], ratio_rows(rows)),
         "",
     ]  # fmt: skip
     return "\n".join(head)

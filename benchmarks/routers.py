@@ -1,16 +1,22 @@
-"""Select and update times of the linear routers against their peers and the memory-bandwidth floor, all in one run.
+"""Select and update times of the linear routers against their peers, all in one run.
 
-    python benchmarks/routers.py --peers PYTHON [--out benchmarks/results-routers.md] [--only 384x4,1024x4] [--cap 20] [--max-gib 5]
+The floor that memory bandwidth sets is measured beside them.
 
-PYTHON is an interpreter with the ``peers`` extra installed (often this one); without it the peers' columns say so. One BLAS
-thread; medians of CPU time, because shared machines make wall time meaningless; the floor is measured in the same run: the
-time of one dot product that reads K d^2 numbers. Every cell starts from arms that have seen rows; "primal" means every arm
-is past its dual form (as after d observations), put there directly. A peer's cell, its import and set-up included, ends after
-``--cap`` seconds of wall time: "over" stands for what was not measured by then. What needs more memory than ``--max-gib`` (ours) or
-``--peer-gib`` is not run and the table says what it needs. The cells also go, as JSON lines, to standard output: ``--merge`` takes
-them back. The whole grid takes about 15 minutes on a quiet core:
+    python benchmarks/routers.py --peers PYTHON [--out benchmarks/results-routers.md]
+        [--only 384x4,1024x4] [--cap 20] [--max-gib 5]
 
-    python benchmarks/routers.py --peers PYTHON --seconds 0.3 --cap 12 --max-gib 9 --peer-gib 12 --out benchmarks/results-routers.md
+PYTHON is an interpreter with the ``peers`` extra installed (often this one); without it the peers'
+columns say so. One BLAS thread; medians of CPU time, because shared machines make wall time
+meaningless; the floor is measured in the same run: the time of one dot product that reads K d^2
+numbers. Every cell starts from arms that have seen rows; "primal" means every arm is past its dual
+form (as after d observations), put there directly. A peer's cell, its import and set-up included,
+ends after ``--cap`` seconds of wall time: "over" stands for what was not measured by then. What
+needs more memory than ``--max-gib`` (ours) or ``--peer-gib`` is not run and the table says what it
+needs. The cells also go, as JSON lines, to standard output: ``--merge`` takes them back. The whole
+grid takes about 15 minutes on a quiet core:
+
+    python benchmarks/routers.py --peers PYTHON --seconds 0.3 --cap 12 --max-gib 9 --peer-gib 12
+        --out benchmarks/results-routers.md
 """
 
 import argparse
@@ -32,16 +38,17 @@ from reward_router.posterior.gaussian import dual_limit, tail_rows
 from reward_router.routers import LinearThompson, LinUCB
 from router_peers import NAMES, data, median_ms
 
-SIZES = [(384, 4), (384, 16), (384, 64), (576, 4), (576, 16), (576, 64), (1024, 4), (1024, 16), (1024, 64), (4096, 4),
-         (4096, 16), (4096, 64)]  # fmt: skip
+SIZES = [(384, 4), (384, 16), (384, 64), (576, 4), (576, 16), (576, 64), (1024, 4), (1024, 16),
+         (1024, 64), (4096, 4), (4096, 16), (4096, 64)]  # fmt: skip
 OURS = [
     ("LinUCB f64", LinUCB, "f8"),
     ("LinUCB f32", LinUCB, "f4"),
     ("LinearThompson f64", LinearThompson, "f8"),
 ]
-# bytes per arm and d^2 that a peer holds (measured: resident set at K = 4), to tell what does not fit
-BYTES = {"mabwiser_ucb": 28, "mabwiser_ts": 36, "contextualbandits_ucb32": 4, "contextualbandits_ts": 24, "river_ucb": 20,
-         "bayesianbandits_ucb": 20, "bayesianbandits_ts": 20, "vw_squarecb": 0}  # fmt: skip
+# Bytes per arm and d^2 that a peer holds (measured: resident set at K = 4): what does not fit.
+BYTES = {"mabwiser_ucb": 28, "mabwiser_ts": 36, "contextualbandits_ucb32": 4,
+         "contextualbandits_ts": 24, "river_ucb": 20, "bayesianbandits_ucb": 20,
+         "bayesianbandits_ts": 20, "vw_squarecb": 0}  # fmt: skip
 
 
 def floor_ms(dim, arms, dtype):
@@ -64,7 +71,11 @@ def to_primal(router, x, y):
 
 
 def stages(router, x, a, y, seconds):
-    """Times of one row: select, update then select, 64 rows in one call, a bulk update of one arm that folds twice."""
+    """Times of one row.
+
+    They are select, update then select, 64 rows in one call, and a bulk update of one arm that
+    folds twice.
+    """
     rows = len(x)
 
     def step(i):

@@ -1,4 +1,6 @@
-"""Tokens a second of the policy's sampler against a plain batched `generate` of the same weights, and the run's import time.
+"""Tokens a second of the policy's sampler, and the run's import time.
+
+The sampler is compared with a plain batched `generate` of the same weights.
 
 OMP_NUM_THREADS=1 python benchmarks/sampling.py
 """
@@ -48,7 +50,8 @@ def main() -> None:
     prompts = [t.prompt for t in generate("train", args.prompts)]
     dtype = next(policy.sampler.model.parameters()).dtype
     print(
-        f"{args.prompts} prompts x {args.responses} responses, {args.new} tokens, {dtype}, {torch.get_num_threads()} threads"
+        f"{args.prompts} prompts x {args.responses} responses, {args.new} tokens, {dtype}, "
+        f"{torch.get_num_threads()} threads"
     )
     print(f"{'':28}{'tok/s CPU':>12}{'tok/s wall':>12}")
     for name, work, last in (("plain generate", plain, args.new), ("policy.sample", ours, 1)):

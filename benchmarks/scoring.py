@@ -1,8 +1,10 @@
 """What scoring costs: the prompt computed once against once per response, float32 against bfloat16.
 
-    python benchmarks/scoring.py [--model smollm2-135m-instruct] [--prompt 512] [--tokens 64] [--responses 16] [--repeats 3]
+    python benchmarks/scoring.py [--model smollm2-135m-instruct] [--prompt 512] [--tokens 64]
+        [--responses 16] [--repeats 3]
 
-Token ids are real English (instructions of the embedded default, tokenized and cut). Prints Markdown.
+Token ids are real English (instructions of the embedded default, tokenized and cut). Prints
+Markdown.
 """
 
 import argparse
@@ -23,7 +25,8 @@ Tokens = list[int]
 
 def english(tokenizer: object, count: int, split: str) -> Tokens:
     text = " ".join(task.prompt for task in islice(cycle(generate(split)), 200))
-    return list(islice(cycle(tokenizer(text, add_special_tokens=False)["input_ids"]), count))  # type: ignore[operator]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[operator]
+    return list(islice(cycle(ids), count))
 
 
 def workload(
@@ -52,7 +55,10 @@ def flat(values: list) -> np.ndarray:
 
 
 def flips(reference: np.ndarray, other: np.ndarray, responses: list) -> float:
-    """Share of pairs of responses to one prompt whose mean log-likelihoods stand the other way round."""
+    """Share of pairs of responses to one prompt that are ordered otherwise.
+
+    Their mean log-likelihoods stand the other way round.
+    """
     means = [v.reshape(len(responses), len(responses[0]), -1).mean(2) for v in (reference, other)]
     first, second = (
         np.sign(m[:, :, None] - m[:, None, :])[:, ~np.eye(m.shape[1], dtype=bool)] for m in means
@@ -79,10 +85,12 @@ def main() -> None:
         "16 x 8 x 48 on 45": batch_job,
     }
     print(
-        f"model {options.model}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), device {options.device}\n"
+        f"model {options.model}, torch {torch.__version__}, {torch.get_num_threads()} thread(s), "
+        f"device {options.device}\n"
     )
     print(
-        "| job (prompts x responses x tokens on prompt) | dtype | prompt | token-forwards | wall s | CPU s | responses/s |"
+        "| job (prompts x responses x tokens on prompt) | dtype | prompt | token-forwards "
+        "| wall s | CPU s | responses/s |"
     )
     print("|---|---|---|---|---|---|---|")
     scores: dict[tuple[str, str, bool], np.ndarray] = {}
@@ -102,11 +110,13 @@ def main() -> None:
                 count = sum(map(len, responses))
                 how = "once" if share else "each time"
                 print(
-                    f"| {name} | {dtype} | {how} | {forwards} | {wall:.2f} | {cpu:.2f} | {count / wall:.1f} |",
+                    f"| {name} | {dtype} | {how} | {forwards} | {wall:.2f} | {cpu:.2f} "
+                    f"| {count / wall:.1f} |",
                     flush=True,
                 )
     print(
-        "\n| job | compared | largest difference per token | pairs of a prompt ordered otherwise by mean |\n|---|---|---|---|"
+        "\n| job | compared | largest difference per token "
+        "| pairs of a prompt ordered otherwise by mean |\n|---|---|---|---|"
     )
     first = options.dtypes.split(",")[0]
     for name, (_, responses) in jobs.items():
@@ -118,7 +128,8 @@ def main() -> None:
                     what = f"{dtype}, {'once' if share else 'each time'} against {first}, each time"
                     gap = np.abs(other - reference).max()
                     print(
-                        f"| {name} | {what} | {gap:.1e} | {flips(reference, other, responses):.4f} |"
+                        f"| {name} | {what} | {gap:.1e} "
+                        f"| {flips(reference, other, responses):.4f} |"
                     )
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 

@@ -1,6 +1,7 @@
 """reward-router: chooses which reward model should judge, and learns from what happens.
 
-The names below load when they are first touched, so that importing the package is quick and needs none of its extras.
+The names below load when they are first touched, so that importing the package is quick and needs
+none of its extras.
 """
 
 from importlib import import_module

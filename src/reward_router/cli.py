@@ -121,7 +121,7 @@ def train(  # noqa: PLR0913 - the options of the command
 
 
 @app.command()
-def init(
+def init(  # noqa: PLR0913 - the options of the command
     data: Annotated[
         str | None,
         typer.Option(

@@ -421,7 +421,10 @@ class LabelConfig(Section):
 
 
 EARLIER_DEFAULTS = {"gate": "lower95", "price": 0.01}
-"""Defaults of the committee in earlier versions; every resolved configuration of those holds them."""
+"""Defaults of the committee in earlier versions.
+
+Every resolved configuration of those versions holds them.
+"""
 
 
 class JudgeConfig(Section):

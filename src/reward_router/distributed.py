@@ -1,4 +1,7 @@
-"""Several processes as one run: every process holds the same router state, samples its own shard, and learns from all."""
+"""Several processes as one run.
+
+Every process holds the same router state, samples its own shard, and learns from all.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,7 +19,8 @@ class Ranks:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
 
-        # buffers are never trained; sending them would make processes with different numbers of forwards wait for ever
+        # Buffers are never trained; sending them would make processes with different numbers of
+        # forwards wait for ever.
         ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
         self.accelerator: Any = Accelerator(cpu=device == "cpu", kwargs_handlers=[ddp])
         self.rank: int = self.accelerator.process_index

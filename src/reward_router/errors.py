@@ -2,13 +2,19 @@
 
 
 class RewardRouterError(Exception):
-    """Base of every error this package raises on purpose; the command line prints it as one line."""
+    """Base of every error that this package raises on purpose.
+
+    The command line prints it as one line.
+    """
 
     exit_code = 1
 
 
 class InputError(RewardRouterError, ValueError):
-    """Bad input (configuration, data, arguments): exit code 2. The message says what, where and what is allowed."""
+    """Bad input, in a configuration, data or arguments: exit code 2.
+
+    The message says what, where and what is allowed.
+    """
 
     exit_code = 2
 
@@ -22,8 +28,14 @@ class RunError(RewardRouterError):
 
 
 class AllArmsResting(RunError):
-    """Every arm failed and rests, so there is nobody to route to; the ledger knows, and the next call asks one of them again."""
+    """Every arm failed and rests, so there is nobody to route to.
+
+    The ledger knows, and the next call asks one of them again.
+    """
 
 
 class DataWarning(UserWarning):
-    """Rows of a data set were left out: how many, and why. The command line prints it as one line."""
+    """Rows of a data set were left out: how many, and why.
+
+    The command line prints it as one line.
+    """

@@ -12,12 +12,43 @@ from reward_router.kinds import rests_on_gold
 from reward_router.progress import duration
 
 Json = Mapping[str, Any]
-NEXT = (
+NEXT_DEFAULT = (
     "with your own prompts, policy and arms (the README has a my.yaml):\n"
     "  reward-router train my.yaml --out runs/mine\n"
     "would routing pay on scores that you have?\n"
     "  reward-router replay scores.jsonl --report replay.html"
 )
+NEXT_OWN = (
+    "was it the router? The same, with arms drawn at random:\n"
+    "  reward-router train CONFIG --out OTHER --set 'router={name: uniform}'\n"
+    "  reward-router compare RUN OTHER\n"
+    "the adapter and its policy as one model:\n"
+    "  reward-router export RUN merged/"
+)
+HARDLY_EVER = 0.05
+"""Gold before training below which a payoff that is made of gold has next to nothing to compare."""
+
+
+def what_next(summary: Json) -> str:
+    """What a user does next: after the default set-up its own data, after own data a comparison."""
+    return NEXT_DEFAULT if summary.get("study") else NEXT_OWN
+
+
+def too_hard(before: float, payoff: str) -> str:
+    """What to do where the policy is hardly ever right, so that gold teaches nobody; else ''.
+
+    Args:
+        before: gold before training, in [0, 1].
+        payoff: what the router learns from.
+    """
+    if before >= HARDLY_EVER or not rests_on_gold(payoff):
+        return ""
+    return (
+        f"the policy is hardly ever right on these prompts ({100 * before:.0f} % before training), "
+        f"so the payoff {payoff} finds no right response to compare: easier prompts, a larger "
+        "policy, more tokens (policy.max_new_tokens) or more responses a prompt "
+        "(policy.n_responses) give it some"
+    )
 
 
 def facts(summary: Json) -> list[tuple[str, str]]:
@@ -58,7 +89,8 @@ def win_rate(summary: Json) -> str:
     row = found["all"]
     low, high = row["ci95"]
     if low is None or high is None or low != low:
-        ends, word = "", "too few prompts to tell"
+        ends = ""
+        word = "too few prompts to tell"
     else:
         ends = f" [{low:.0%}, {high:.0%}]"
         word = (
@@ -113,7 +145,8 @@ def cause(summary: Json, words: tuple[float, float] | None = None) -> str:
     better = tone(summary) == "better"
     before = row.get("finished_before")
     after = row.get("finished_after")
-    found = []
+    hopeless = "" if better else too_hard(row["before"], str(summary.get("payoff")))
+    found = [hopeless] if hopeless else []
     if (
         before is not None
         and after is not None
@@ -237,10 +270,11 @@ def trusted(summary: Json) -> str:
     if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
         return ""
     categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {
-        c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories
-    }
-    told = told or {"all": {name: row[share] for name, row in arms.items()}}
+    told = {}
+    for category in categories:
+        told[category] = {name: row[by_category].get(category) or 0.0 for name, row in arms.items()}
+    if not told:
+        told["all"] = {name: row[share] for name, row in arms.items()}
     first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
     return ", ".join(
         f"{c}: {first[c]} {shares[first[c]]:.0%}"

@@ -59,7 +59,8 @@ def filled(tree: Tree, say: Callable[[str], None]) -> Tree:
     if whole["payoff"].get("arm") is not None:
         whole["payoff"].setdefault("name", "judge")
         say(
-            f"payoff   judge: the router learns which arm orders responses as {whole['payoff']['arm']} does, which judges no prompt itself"
+            "payoff   judge: the router learns which arm orders responses as "
+            f"{whole['payoff']['arm']} does, which judges no prompt itself"
         )
     elif "name" not in whole["payoff"]:
         _payoff(whole, gold, say)
@@ -84,14 +85,14 @@ def _payoff(whole: Tree, gold: bool, say: Callable[[str], None]) -> None:
         return
     whole["payoff"]["name"] = "neg_loss"
     say(
-        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is right. "
-        "Better: data.answer_kind, where the data has answers; payoff: {arm: NAME}, a strong judge among "
-        "your arms; payoff: {name: python, path: ...}, a function of yours"
+        "payoff   neg_loss: the router learns which arm agrees with the policy, not which is "
+        "right. Better: data.answer_kind, where the data has answers; payoff: {arm: NAME}, a "
+        "strong judge among your arms; payoff: {name: python, path: ...}, a function of yours"
     )
     if whole["eval"].get("arm") is None:
         say(
-            "measured nothing: there is no gold. eval: {arm: NAME} keeps one of your arms apart, which says at the end "
-            "how often responses got better"
+            "measured nothing: there is no gold. eval: {arm: NAME} keeps one of your arms apart, "
+            "which says at the end how often responses got better"
         )
 
 
@@ -107,12 +108,15 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         update={"split": f"{data.split}#{100 - HELD_OUT}:100", "limit": None}
     )
     try:
-        kept, apart = len(load_examples(train)), len(load_examples(held_out))
+        kept = len(load_examples(train))
+        apart = len(load_examples(held_out))
     except InputError:
-        return  # so few that one side is empty; a file that cannot be read is refused where it is loaded
+        # So few that one side is empty. A file that cannot be read is refused where it is loaded.
+        return
     if apart < LEAST:
         say(
-            f"held out nothing: {HELD_OUT} % of {kept + apart} prompts are {apart}, which would say nothing. "
+            f"held out nothing: {HELD_OUT} % of {kept + apart} prompts are {apart}, "
+            "which would say nothing. "
             "Give a hundred prompts or more, or name a set to measure on in eval.data"
         )
         return

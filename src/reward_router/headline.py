@@ -39,9 +39,10 @@ def headline_gold(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def headline_win_rate(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a run without gold is judged by: how often `eval.arm` likes the response after training better.
+    """What a run without gold is judged by.
 
-    {n, rate, ci95} over prompts; None where there is gold, or where no arm was kept for evaluation.
+    That is how often `eval.arm` likes the response after training better: {n, rate, ci95} over
+    prompts; None where there is gold, or where no arm was kept for evaluation.
     """
     if headline_gold(summary) is not None:
         return None

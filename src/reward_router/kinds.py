@@ -225,8 +225,8 @@ class PayoffKind(Kind):
         sampled: whether ``payoff.fraction`` says how many decisions get it.
         needs_path: whether ``payoff.path`` names the function; then ``make`` takes that path and
             gives the function.
-        needs_arm: whether ``payoff.arm`` names an arm that judges nothing else; then ``make`` takes a
-            pool and that name.
+        needs_arm: whether ``payoff.arm`` names an arm that judges nothing else; then ``make`` takes
+            a pool and that name.
         together: of the payoffs of a batch, those that the router is given; None: they are taken as
             they are.
     """

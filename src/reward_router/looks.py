@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
+from reward_router.chat import Prompt
 from reward_router.config import Config
-from reward_router.data import Prompt
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import Measurement, measure
@@ -84,8 +84,8 @@ def _clearly_above(look: Look, other: Look) -> bool:
     if len(gain_P) > 1:
         deviation = float(gain_P.std(ddof=1))
         standard_error = deviation / float(np.sqrt(len(gain_P)))
-    # One prompt that alone changed is better by exactly a standard error: not more than it, whatever
-    # the rounding.
+    # One prompt that alone changed is better by exactly a standard error: not more than it,
+    # whatever the rounding.
     return float(gain_P.mean()) > standard_error * (1 + 1e-9)
 
 

@@ -1,9 +1,11 @@
-"""Whether two pieces of mathematics are equal: math-verify in a process of its own that has seconds and memory to lose.
+"""Whether two pieces of mathematics are equal.
 
-A response may hold ``9^{9^{9}}``. SymPy then multiplies inside one operation that never lets go of the interpreter's lock: no time limit
-in this process could end it, in no thread, and a run would stand still for ever. So the question goes down a pipe to a process
-that the system kills when its time is up (SIGALRM) and that may hold no more than some memory; the next question starts another.
-Left out: limits on Windows, which has neither; what equality means, which is math-verify's.
+math-verify runs in a process of its own that has seconds and memory to lose. A response may hold
+``9^{9^{9}}``. SymPy then multiplies inside one operation that never lets go of the interpreter's
+lock: no time limit in this process could end it, in no thread, and a run would stand still for
+ever. So the question goes down a pipe to a process that the system kills when its time is up
+(SIGALRM) and that may hold no more than some memory; the next question starts another. Left out:
+limits on Windows, which has neither; what equality means, which is math-verify's.
 """
 
 import json
@@ -23,7 +25,10 @@ START_SECONDS = 300.0  # importing the package, on a machine that is busy with o
 
 
 class _Asked:
-    """The process behind `equal`: started at the first question, and again after one that was its last."""
+    """The process behind `equal`.
+
+    It is started at the first question, and again after one that was its last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,9 +77,8 @@ class _Asked:
             return self._read()
         except BrokenPipeError:
             return ""
-        except (
-            BaseException
-        ):  # interrupted between question and answer: the answer must not meet the next question
+        except BaseException:
+            # Interrupted between question and answer: the answer must not meet the next question.
             self._end()
             raise
 
@@ -93,10 +97,12 @@ _ask = _Asked()
 
 
 def equal(gold: str, given: str, *, number: bool = False) -> float:
-    """1 where math-verify reads ``given`` as equal to ``gold``, 0 where it does not, NaN where ``gold`` cannot be read.
+    """1 where math-verify reads ``given`` as equal to ``gold``, 0 where it does not.
 
-    Both are texts with LaTeX between dollar signs. ``number``: a gold that is no number counts as unreadable. A question that takes more than
-    `SECONDS` or `GIB` of memory is answered 0. InputError without the package. About 2 s for the first question, then milliseconds.
+    NaN where ``gold`` cannot be read. Both are texts with LaTeX between dollar signs. ``number``: a
+    gold that is no number counts as unreadable. A question that takes more than `SECONDS` or `GIB`
+    of memory is answered 0. InputError without the package. The first question takes about 2 s, the
+    others milliseconds.
 
     >>> equal(r"$\\frac{1}{2}$", "$0.5$"), equal("$3$", "$4$")
     (1.0, 0.0)
@@ -106,13 +112,19 @@ def equal(gold: str, given: str, *, number: bool = False) -> float:
 
 
 def check_package(what: str) -> None:
-    """InputError that says ``what`` needs math-verify, where it is not installed; nothing is imported."""
+    """InputError that says ``what`` needs math-verify, where it is not installed.
+
+    Nothing is imported.
+    """
     if find_spec("math_verify") is None:
         raise InputError(f"{what} needs math-verify: pip install math-verify")
 
 
 def serve() -> None:
-    """Answer questions, a JSON line each, until there are no more. Runs in the process that `equal` starts."""
+    """Answer questions, a JSON line each, until there are no more.
+
+    This runs in the process that `equal` starts.
+    """
     from math_verify import parse, verify
 
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
@@ -138,7 +150,10 @@ def _compared(question: dict[str, Any], parse: Any, verify: Any) -> bool | str:
 
 
 def _limit(seconds: int) -> None:
-    """Be killed after so many seconds (0: no more), and refused more memory than `GIB`; where the system knows such limits."""
+    """Be killed after so many seconds (0: no more), and refused more memory than `GIB`.
+
+    Where the system knows no such limits, nothing happens.
+    """
     with suppress(ImportError, AttributeError):
         import resource
         import signal

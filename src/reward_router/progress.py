@@ -120,9 +120,10 @@ def say(
 
 
 def say_fact(console: Console, text: str, style: str = "") -> None:
-    """Print one fact, a word in the first nine columns and a sentence behind it, which stays there where it breaks.
+    """Print one fact: a word in the first nine columns, and a sentence behind it.
 
-    A narrow terminal then still shows at a glance which word belongs to what.
+    The sentence stays behind those columns where it breaks. A narrow terminal then still shows at a
+    glance which word belongs to what.
     """
     parts = textwrap.wrap(
         visible(text),

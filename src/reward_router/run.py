@@ -23,13 +23,14 @@ from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import Gold, Measurement, compare, measure
 from reward_router.examples import Example, balanced, load_examples
+from reward_router.facts import too_hard
 from reward_router.headline import BEST_OF, GOLD, GOLD_SAMPLED, best_of_line
 from reward_router.ledger import Ledger
 from reward_router.looks import Looks, look_prompts
 from reward_router.loop import Loop, describe
 from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.online import prior_trust
-from reward_router.progress import Clock, Show, plain_console, say
+from reward_router.progress import Clock, Show, plain_console, say, say_fact
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.samples import Samples
@@ -320,6 +321,7 @@ class _Run:
             for kind in self.kinds():
                 if kind not in self.before:
                     self.before[kind] = self._measure(kind, "before")
+            self._warn_where_too_hard()
             self._choose("before", 0)
             self.samples.write()
             self._look(0)
@@ -419,6 +421,16 @@ class _Run:
             f"gold {when} training: {figure} {len(gold.right)} held-out prompts, {how}", kind
         )
         return gold
+
+    def _warn_where_too_hard(self) -> None:
+        """Said before the first step, while it costs little to stop."""
+        measured = self.before.get(GOLD_SAMPLED) or self.before.get(GOLD)
+        if measured is None or not self.parts.ranks.main:
+            return
+        share = sum(measured.right) / len(measured.right)
+        advice = too_hard(share, self.config.payoff.name)
+        if advice:
+            say_fact(self.console, f"hard     {advice}", "yellow")
 
     def _checkpoint(self, step: int) -> None:
         self.parts.ranks.wait()

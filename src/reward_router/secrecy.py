@@ -18,7 +18,9 @@ from reward_router.errors import InputError
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """The name of an environment variable."""
 _HOLDERS = re.compile(
-    r"(?i)(.*[-_])?(api[-_]?key|authorization|bearer|(access|auth|hf|hub|secret)[-_]?token|password|passwd|secret|credential)s?"
+    r"(?i)(.*[-_])?"
+    r"(api[-_]?key|authorization|bearer|(access|auth|hf|hub|secret)[-_]?token"
+    r"|password|passwd|secret|credential)s?"
 )
 """Keys that hold secrets and nothing else."""
 _PERHAPS = re.compile(r"(?i)(key|token|auth|x[-_]key)")
@@ -26,7 +28,8 @@ _PERHAPS = re.compile(r"(?i)(key|token|auth|x[-_]key)")
 _REFERENCE = re.compile(r"(env:|\$)?\{?[A-Z_][A-Z0-9_]*\}?")
 """A value that names a variable instead."""
 _FORMS = re.compile(
-    r"\b(sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{20,}|xox[abp]-[\w-]{8,}|eyJ[\w-]{10,}\.[\w-]+)"
+    r"\b(sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|AKIA[0-9A-Z]{12,}|AIza[\w-]{20,}"
+    r"|xox[abp]-[\w-]{8,}|eyJ[\w-]{10,}\.[\w-]+)"
     r"|(?i:\bbearer\s+[\w.~+/-]{8,})"
 )
 """How the secrets of common providers look."""

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from reward_router.assemble import Parts
 from reward_router.changes import told
-from reward_router.facts import NEXT, facts, share_keys
+from reward_router.facts import facts, share_keys, what_next
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.kinds import is_gold
 from reward_router.ledger.columns import Calls, Decisions
@@ -267,7 +267,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
 
 def show_facts(summary: dict[str, Any], console: Console) -> None:
     """The box that a run ends with: what came of it, and what to do next."""
-    show_box(console, "what came of it", [*facts(summary), ("next", NEXT)])
+    show_box(console, "what came of it", [*facts(summary), ("next", what_next(summary))])
 
 
 def committee_line(c: dict[str, Any]) -> str:

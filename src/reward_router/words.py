@@ -1,7 +1,8 @@
-"""What a word is, for whoever counts them: the gold rules and the arms that judge length count alike.
+"""What a word is: the gold rules and the arms that judge length count alike.
 
-A word is a run of letters and digits of any script, with the marks that belong to its letters (an accent written as a character
-of its own, a vowel sign), hyphens and apostrophes kept inside. Left out: scripts written without spaces, where a run is a phrase.
+A word is a run of letters and digits of any script, with the marks that belong to its letters (an
+accent written as a character of its own, a vowel sign), hyphens and apostrophes kept inside. Left
+out: scripts written without spaces, where a run is a phrase.
 """
 
 import re
@@ -12,7 +13,8 @@ _LETTER = r"(?:[^\W_])"
 _MARK = "\ufdd0"  # a code point that no text may hold stands for a mark while words are looked for
 _RUN = rf"{_LETTER}(?:{_LETTER}|{_MARK})*"
 _ANY = re.compile(rf"{_RUN}(?:['’-]{_RUN})*")
-_JOINERS = "\u00ad\u200c\u200d"  # soft hyphen, zero-width non-joiner and joiner: inside a word they do not end it
+# Soft hyphen, zero-width non-joiner and joiner: inside a word they do not end it.
+_JOINERS = "\u00ad\u200c\u200d"
 
 
 def words(text: str) -> list[str]:

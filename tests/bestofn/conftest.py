@@ -1,4 +1,7 @@
-"""A small choice problem without a model: short texts are right for one category, long ones for the other."""
+"""A small choice problem without a model.
+
+Short texts are right for one category, long ones for the other.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,7 +28,10 @@ Row = dict[str, Any]
 
 
 def made_rows(n: int = 120, first: int = 0) -> list[Row]:
-    """Rows of 2 to 5 responses; gold says whether a text is as short, or as long, as the prompt asks."""
+    """Rows of 2 to 5 responses.
+
+    Gold says whether a text is as short, or as long, as the prompt asks.
+    """
     rows = []
     for i in range(first, first + n):
         draw = np.random.default_rng(i)

@@ -1,4 +1,7 @@
-"""Rows that cannot be right: one line that names the row and what is allowed, and nothing is written."""
+"""Rows that cannot be right.
+
+They are refused in one line that names the row and what is allowed, and nothing is written.
+"""
 
 import csv
 import json
@@ -71,7 +74,10 @@ def test_numbers_and_turns_are_texts(
 def test_responses_in_the_forms_of_the_one_reader(
     settled: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """Lists as JSON text in a CSV cell; a prompt as messages, and a response as the conversation it ends."""
+    """Lists as JSON text in a CSV cell.
+
+    A prompt as messages, and a response as the conversation it ends.
+    """
     asked = [{"from": "human", "value": "2 + 2?"}]
     said = [
         json.dumps([[*asked, {"from": "gpt", "value": answer}] for answer in ("four", "five")]),

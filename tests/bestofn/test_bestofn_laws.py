@@ -1,4 +1,8 @@
-"""What holds of every choice: the bounds, one arm alone, a fixed router, the split, the same again, and no second scoring."""
+"""What holds of every choice.
+
+These are the bounds, one arm alone, a fixed router, the split, the same again, and no second
+scoring.
+"""
 
 import json
 import subprocess
@@ -40,8 +44,8 @@ def learned(
         "".join(json.dumps(r) + "\n" for r in made()), encoding="utf-8"
     )
     result = bestofn(
-        config.load(folder / "arms.yaml"), folder / "best.jsonl", files=Files(str(folder / "rows.jsonl")), seeds=2,
-        json_out=folder / "result.json",
+        config.load(folder / "arms.yaml"), folder / "best.jsonl",
+        files=Files(str(folder / "rows.jsonl")), seeds=2, json_out=folder / "result.json",
     )  # fmt: skip
     return result, folder
 
@@ -213,7 +217,10 @@ def test_two_files(write: Write, settled: Settled, tmp_path: Path, made: Made) -
 
 
 def test_graded_gold_teaches(write: Write, settled: Settled, tmp_path: Path, made: Made) -> None:
-    """F1 with the answer: the answer is the longest response in one category, the shortest in the other."""
+    """F1 with the answer.
+
+    The answer is the longest response in one category, the shortest in the other.
+    """
     rows = made(80)
     for row in rows:
         texts = sorted(row["responses"], key=lambda text: len(text.split()))
@@ -327,7 +334,9 @@ def test_an_arm_that_never_answered_is_not_chosen(
     write: Write, settled: Settled, tmp_path: Path, made: Made
 ) -> None:
     (tmp_path / "dead_arm.py").write_text(
-        "class Dead:\n    def score(self, prompts, responses):\n        raise RuntimeError('away')\n",
+        "class Dead:\n"
+        "    def score(self, prompts, responses):\n"
+        "        raise RuntimeError('away')\n",
         encoding="utf-8",
     )
     arms = "{name: %s, kind: metric, metric: length, direction: %s}"
@@ -349,13 +358,19 @@ def test_a_row_that_an_arm_cannot_answer_is_no_score(
     write: Write, settled: Settled, tmp_path: Path, made: Made
 ) -> None:
     (tmp_path / "picky_arm.py").write_text(
-        "class Picky:\n    def score(self, prompts, responses):\n        if any('number 7' in p for p in prompts):\n"
-        "            raise RuntimeError('not this one')\n        return [[len(r) for r in row] for row in responses]\n",
+        "class Picky:\n"
+        "    def score(self, prompts, responses):\n"
+        "        if any('number 7' in p for p in prompts):\n"
+        "            raise RuntimeError('not this one')\n"
+        "        return [[len(r) for r in row] for row in responses]\n",
         encoding="utf-8",
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
-        arms = "{name: short, kind: metric, metric: length}, {name: picky, kind: python, path: 'picky_arm:Picky'}"
+        arms = (
+            "{name: short, kind: metric, metric: length}, "
+            "{name: picky, kind: python, path: 'picky_arm:Picky'}"
+        )
         conf, file = settled(f"arms=[{arms}]"), Files(write(made(40)))
         first, second = (bestofn(conf, tmp_path / "best.jsonl", files=file) for _ in range(2))
     rows = made(40)

@@ -1,4 +1,7 @@
-"""Best of n on a policy's own samples, with the tiny model: samples are kept, losses pay, a prior's pairs are contexts."""
+"""Best of n on a policy's own samples, with the tiny model.
+
+Samples are kept, losses pay, a prior's pairs are contexts.
+"""
 
 import json
 from collections.abc import Callable

@@ -82,8 +82,8 @@ def test_the_best_reference_counts() -> None:
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("Paris", ["Paris"]), (["Paris", 7], ["Paris", "7"]), ('["a b", "c"]', ["a b", "c"]), ("[1, 2]", ["[1, 2]"]),
-        (None, []), (42, ["42"]), ("[broken", ["[broken"]), ([], []),
+        ("Paris", ["Paris"]), (["Paris", 7], ["Paris", "7"]), ('["a b", "c"]', ["a b", "c"]),
+        ("[1, 2]", ["[1, 2]"]), (None, []), (42, ["42"]), ("[broken", ["[broken"]), ([], []),
     ],
 )  # fmt: skip
 def test_answers_are_a_text_or_several(answer: object, right: list[str]) -> None:

@@ -1,7 +1,8 @@
-"""The reports in a real browser: they fit the screen, raise no error, fetch nothing, sort and filter. `make test-browser`.
+"""The reports in a real browser.
 
-Needs playwright and a Chromium (`REWARD_ROUTER_CHROMIUM`, or one on the path, or playwright's own); skipped where there is none.
-Screenshots are kept where `REWARD_ROUTER_SCREENSHOTS` names a folder.
+They fit the screen, raise no error, fetch nothing, sort and filter. `make test-browser`. Needs
+playwright and a Chromium (`REWARD_ROUTER_CHROMIUM`, or one on the path, or playwright's own);
+skipped where there is none. Screenshots are kept where `REWARD_ROUTER_SCREENSHOTS` names a folder.
 """
 
 import importlib.util
@@ -109,7 +110,10 @@ def replay_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(browser: Any, path: Path, width: int, scheme: str) -> tuple[Any, list[str]]:
-    """The page as a reader opens it, and what went wrong while it did: errors, and requests for anything but itself."""
+    """The page as a reader opens it, and what went wrong while it did.
+
+    That is errors, and requests for anything but itself.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
     )

@@ -1,4 +1,8 @@
-"""``arms check`` ends with 2 for an arm that cannot be had, 1 for one that failed on every row, 0 where only some rows failed."""
+"""The exit codes of ``arms check``.
+
+It ends with 2 for an arm that cannot be had, 1 for one that failed on every row, and 0 where only
+some rows failed.
+"""
 
 import json
 from pathlib import Path

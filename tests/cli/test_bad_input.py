@@ -1,4 +1,7 @@
-"""Whatever is wrong with the input: exit code 2, one line on stderr, no traceback, nothing left behind."""
+"""Whatever is wrong with the input, it is said in one line.
+
+The exit code is 2, one line stands on stderr, there is no traceback, and nothing is left behind.
+"""
 
 import json
 import sys

@@ -17,7 +17,10 @@ Cli = Callable[..., str]
 def command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Cli:
-    """Run the command line in this process; its output. Exit code 0 is expected unless ``code`` says otherwise."""
+    """Run the command line in this process; its output.
+
+    Exit code 0 is expected unless ``code`` says otherwise.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -27,7 +27,8 @@ ROWS = [
     for i in range(6)
 ]
 PKU = [
-    {"prompt": f"Name city {i}.", "response_0": ("Oslo", "Norway, a country")[i % 2], "response_1": ("Norway, a country", "Oslo")[i % 2], "better_response_id": i % 2}
+    {"prompt": f"Name city {i}.", "response_0": ("Oslo", "Norway, a country")[i % 2],
+     "response_1": ("Norway, a country", "Oslo")[i % 2], "better_response_id": i % 2}
     for i in range(6)
 ]  # fmt: skip
 

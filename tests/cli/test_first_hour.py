@@ -1,4 +1,7 @@
-"""From a data file to a run that one can look at: init, what is filled in, watch, compare, progress."""
+"""From a data file to a run that one can look at.
+
+The steps are init, what is filled in, watch, compare and progress.
+"""
 
 import gzip
 import json
@@ -98,7 +101,9 @@ def test_what_a_configuration_says_stays(tmp_path: Path) -> None:
     data = prompts(tmp_path / "mine.jsonl")
     out = tmp_path / "my.yaml"
     out.write_text(
-        f"data: {{source: {data}, answer_kind: number}}\npayoff: {{name: verifier}}\neval: {{data: null, keep: last}}\n"
+        f"data: {{source: {data}, answer_kind: number}}\n"
+        "payoff: {name: verifier}\n"
+        "eval: {data: null, keep: last}\n"
     )
     said: list[str] = []
     config = fill.load(out, None, [], said.append)
@@ -222,6 +227,23 @@ def test_a_judge_pays_for_ordering_as_it_does() -> None:
     outcome.prompts = ["p"]
     outcome.responses = [["c", "bb", "c"]]
     assert pay(outcome) is None  # all alike: nothing to learn
+
+
+def test_the_memory_of_training_goes_with_the_tokens_of_a_micro_batch(tmp_path: Path) -> None:
+    data = prompts(tmp_path / "mine.jsonl", answers=True)
+    out = tmp_path / "my.yaml"
+    invoke("init", "--data", data, *ARMS, "--policy", "tiny", "--out", out)
+
+    def training_bytes(*settings: str) -> float:
+        config = fill.load(out, None, settings, lambda line: None)
+        return float(estimate(config)["memory_bytes"]["training"])
+
+    two, four = training_bytes("train.micro_batch=2"), training_bytes("train.micro_batch=4")
+    assert four == pytest.approx(2 * two)
+    assert training_bytes("train.micro_batch=4", "policy.max_new_tokens=200") > 1.5 * four
+    lean = training_bytes("train.micro_batch=4", "train.gradient_checkpointing=true")
+    assert two < four
+    assert lean < four
 
 
 def test_without_answers_a_judge_pays_and_another_arm_measures(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""``reward-router replay`` on bad input, as typed: exit code 2, one line on stderr that says what, where and what is allowed."""
+"""``reward-router replay`` on bad input, as typed.
+
+The exit code is 2, and one line on stderr says what, where and what is allowed.
+"""
 
 import json
 import sys
@@ -26,12 +29,21 @@ def with_(**change: Any) -> Rows:
 
 
 FILES: dict[str, tuple[str, list[str]]] = {
-    "no label": ("".join(json.dumps({k: v for k, v in r.items() if k != "label"}) + "\n" for r in good()), ["no usable row", "line 1", "label None"]),
-    "a label of its own": ("".join(json.dumps(r) + "\n" for r in with_(label="A wins")), ["'A wins'", "allowed: a, b"]),
-    "one arm only": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2]})), ["only one arm (x)", "at least 2"]),
-    "three scores": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2, 3], "y": [1, 2]})), ["line 1", "scores of x", "[1, 2, 3]"]),
-    "one score": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": 1.5, "y": [1, 2]})), ["line 1", "scores of x", "1.5"]),
-    "neither scores nor verdicts": ("".join(json.dumps(r) + "\n" for r in with_(scores={})), ["neither scores nor verdicts"]),
+    "no label": ("".join(json.dumps({k: v for k,
+                                     v in r.items() if k != "label"}) + "\n" for r in good()),
+                                     ["no usable row", "line 1", "label None"]),
+    "a label of its own": ("".join(json.dumps(r) + "\n" for r in with_(label="A wins")),
+                           ["'A wins'", "allowed: a, b"]),
+    "one arm only": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2]})),
+                     ["only one arm (x)", "at least 2"]),
+    "three scores": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": [1, 2, 3],
+                                                                         "y": [1, 2]})),
+                                                                         ["line 1", "scores of x",
+                                                                          "[1, 2, 3]"]),
+    "one score": ("".join(json.dumps(r) + "\n" for r in with_(scores={"x": 1.5, "y": [1, 2]})),
+                  ["line 1", "scores of x", "1.5"]),
+    "neither scores nor verdicts": ("".join(json.dumps(r) + "\n" for r in with_(scores={})),
+                                    ["neither scores nor verdicts"]),
     "empty": ("", ["no usable row"]),
     "CSV without scores": ("id,label\n1,a\n", ["line 2", "neither scores nor verdicts"]),
     "not JSON": ("{id: 1}\n", ["line 1", "not JSON"]),

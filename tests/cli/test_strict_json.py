@@ -1,4 +1,7 @@
-"""JSON that is written is strict JSON, and names that are printed stand there as they were written."""
+"""JSON that is written is strict JSON.
+
+Names that are printed stand there as they were written.
+"""
 
 import json
 import math
@@ -20,8 +23,9 @@ from reward_router.replay import embed
 from reward_router.rundir import RunDir
 
 NAMES = [
-    "rm [v2]", "len [/short]", "o1 [high]", "[bold]", ":smile:", "judge\nv2", "a\tb", "\x1b[31mred", "\\[x]", "<b>", '"q"', "a|b",
-    "名前", "x" * 300, "\ud83d", "[link=http://x]y[/link]", "../../etc", "100 %",
+    "rm [v2]", "len [/short]", "o1 [high]", "[bold]", ":smile:", "judge\nv2", "a\tb", "\x1b[31mred",
+    "\\[x]", "<b>", '"q"', "a|b", "名前", "x" * 300, "\ud83d", "[link=http://x]y[/link]",
+    "../../etc", "100 %",
 ]  # fmt: skip
 
 
@@ -78,7 +82,8 @@ def test_a_log_with_bare_nan_of_an_older_version_is_read_and_written_strictly(
 @pytest.mark.parametrize("name", NAMES, ids=lambda n: ascii(n)[:20])
 def test_names_are_printed_as_they_are(name: str, markup: bool) -> None:
     """On a console of the user's own as well, which reads markup elsewhere."""
-    console = Console(record=True, width=1000, markup=markup, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - the console holds it to its end
+    console = Console(record=True, width=1000, markup=markup, file=nowhere)
     shown = progress.visible(name)
     table = progress.Table(name)
     table.column(name)
@@ -108,7 +113,8 @@ def test_a_run_with_odd_names_and_a_payoff_that_gives_none(
     run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
     from reward_router.report import training
 
-    arms = [f"{{name: {json.dumps(n)}, kind: metric, metric: length, direction: {d}}}" for n, d in zip(
+    arms = [f"{{name: {json.dumps(n)}, kind: metric, metric: length, direction: {d}}}" for n,
+            d in zip(
         ("len [/short]", ":smile: <b>\nv2"), ("short", "long"), strict=True)]  # fmt: skip
     ids = ["a|b", "x\ny", "../z", "[/INST]", "tab\t", "🙂"]
     rows = [

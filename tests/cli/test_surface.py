@@ -1,4 +1,7 @@
-"""The public surface: which names there are, that they need none of the extras, and that importing is cheap."""
+"""The public surface: which names there are.
+
+They need none of the extras, and importing them is cheap.
+"""
 
 import subprocess
 import sys
@@ -6,11 +9,15 @@ import sys
 import reward_router
 
 NAMES = {
-    "AllArmsResting", "Batch", "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger", "LinearThompson", "LinUCB", "QuantileScaler",
-    "RewardModel", "RoundRobin", "Session", "Uniform", "choose", "__version__",
+    "AllArmsResting", "Batch", "Committee", "Decision", "Dispatcher", "Exp3", "Fixed", "Ledger",
+    "LinearThompson", "LinUCB", "QuantileScaler", "RewardModel", "RoundRobin", "Session", "Uniform",
+    "choose", "__version__",
 }  # fmt: skip
 
-BLOCKED = "torch transformers trl peft accelerate datasets fastapi ray pyarrow sentence_transformers safetensors"
+BLOCKED = (
+    "torch transformers trl peft accelerate datasets fastapi ray pyarrow "
+    "sentence_transformers safetensors"
+)
 
 BLOCK = f"""
 import sys
@@ -26,7 +33,8 @@ sys.meta_path.insert(0, Block())
 TOUCH = """
 import reward_router
 before = set(sys.modules)
-assert not any(m.startswith(("numpy", "scipy")) for m in before), "importing the package alone loads nothing heavy"
+heavy = [m for m in before if m.startswith(("numpy", "scipy"))]
+assert not heavy, "importing the package alone loads nothing heavy"
 for name in reward_router.__all__:
     getattr(reward_router, name)
 import numpy as np
@@ -50,8 +58,9 @@ def test_core_works_without_any_extra() -> None:
 
 
 WITHOUT_TORCH = (
-    "session", "verdicts.single", "verdicts.ensemble", "verdicts.committee", "outcomes", "contexts", "testing", "loop", "assemble",
-    "rewards.pool", "rewards.metric", "replay.run", "ledger", "bestofn.ways", "training.records",
+    "session", "verdicts.single", "verdicts.ensemble", "verdicts.committee", "outcomes", "contexts",
+    "testing", "loop", "assemble", "rewards.pool", "rewards.metric", "replay.run", "ledger",
+    "bestofn.ways", "training.records",
 )  # fmt: skip
 
 MIDDLE = """

@@ -7,7 +7,10 @@ Made = tuple[np.ndarray, np.ndarray]
 
 
 def make(n: int, strength: list[float], shared: float = 0.0, seed: int = 0) -> Made:
-    """Margins of arms with given signal strengths (in noise sd) and a shared error; labels are a fair coin."""
+    """Margins of arms with given signal strengths (in noise sd) and a shared error.
+
+    Labels are a fair coin.
+    """
     rng = np.random.default_rng(seed)
     label = rng.random(n) < 0.5
     noise = rng.normal(size=(n, len(strength))) + shared * rng.normal(size=(n, 1))

@@ -1,4 +1,8 @@
-"""Which weights play: chosen out of fold, at one price, of either sign only where the labels belong to the stream."""
+"""Which weights play.
+
+They are chosen out of fold, at one price, and of either sign only where the labels belong to the
+stream.
+"""
 
 import numpy as np
 import pytest
@@ -12,7 +16,10 @@ from reward_router.errors import InputError
 
 
 def biased(n: int, seed: int = 0, bias_of: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """Two arms that share a bias, and a third that measures the bias alone: only a negative weight removes it."""
+    """Two arms that share a bias, and a third that measures the bias alone.
+
+    Only a negative weight removes it.
+    """
     rng = np.random.default_rng(seed)
     label, bias = rng.random(n) < 0.5, rng.normal(size=n)
     side = np.where(label, 1.0, -1.0)
@@ -75,7 +82,10 @@ def test_nothing_depends_on_the_seed_and_the_summary_says_everything(made):
 
 
 def test_where_all_arms_together_know_more_the_price_gives_way(made):
-    """Twelve equal arms without margins: at a high price one is asked, and their vote is far better."""
+    """Twelve equal arms without margins.
+
+    At a high price one is asked, and their vote is far better.
+    """
     margins, label = made(600, [0.4] * 12)
     sides = np.sign(margins)
     dear = Committee(np.ones(12), price=0.2).fit(sides[:300], label[:300], origin="stream")
@@ -132,7 +142,10 @@ def test_false_alarms_are_as_rare_as_stated():
 
 
 def test_later_labels_take_signed_weights_away_for_good():
-    """The bias has turned round, so that subtracting it doubles it: the signed plan is given up, also in later fits."""
+    """The bias has turned round, so that subtracting it doubles it.
+
+    The signed plan is given up, also in later fits.
+    """
     committee = Committee(np.ones(3), gate="off").fit(*biased(200), origin="stream")
     online = OnlineCommittee(committee, LabelPolicy(share=1.0))
     online._due = 10_000  # no refit comes to the rescue

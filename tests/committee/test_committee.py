@@ -1,4 +1,8 @@
-"""Laws of the committee as a judge: one unit at a time and whole tables agree, it is safe where it knows little, cheap where it can be."""
+"""Laws of the committee as a judge.
+
+One unit at a time and whole tables agree; it is safe where it knows little, and cheap where it can
+be.
+"""
 
 import numpy as np
 import pytest
@@ -288,7 +292,10 @@ def test_bad_rows_are_named(made):
 
 
 def biased(n: int, bias: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two good arms that share a bias, and one that measures the bias only: signed weights subtract it."""
+    """Two good arms that share a bias, and one that measures the bias only.
+
+    Signed weights subtract it.
+    """
     rng = np.random.default_rng(seed)
     label, shared = rng.random(n) < 0.5, rng.normal(size=n) * bias
     sign = np.where(label, 1.0, -1.0)

@@ -67,7 +67,11 @@ def test_one_sided_labels_wait(made):
 
 
 def test_labels_asked_for_teach_the_moments_only(made):
-    """A biased sample (only rows the first arm gets wrong) leaves curves and gate alone and cannot overturn the first arm's curve."""
+    """A biased sample leaves curves and gate alone.
+
+    The sample is only rows that the first arm gets wrong; it cannot overturn the first arm's curve
+    either.
+    """
     margins, label = made(400, [0.9, 0.5])
     chosen = (margins[:, 0] > 0) != label
     online = OnlineCommittee(Committee([1, 1], gate="off", weights="safe"), LabelPolicy(share=1.0))

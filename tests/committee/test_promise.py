@@ -1,4 +1,7 @@
-"""The promise keeps what it says: exact tails, and on fresh pairs the share of wrong answers stays below, as often as stated."""
+"""The promise keeps what it says.
+
+The tails are exact, and on fresh pairs the share of wrong answers stays below, as often as stated.
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +43,10 @@ def test_rows_that_move_together_count_less():
 
 
 def test_what_is_promised_holds_as_often_as_stated(made):
-    """One plan, 150 samples to certify with: the true risk at the certified threshold, on 20,000 fresh pairs."""
+    """One plan, and 150 samples to certify with.
+
+    Compared is the true risk at the certified threshold, on 20,000 fresh pairs.
+    """
     skills = [0.9, 0.8, 0.7, 0.5]
     margins, label = made(300, skills, seed=5)
     none = np.full(300, -1)

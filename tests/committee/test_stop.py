@@ -7,7 +7,10 @@ from reward_router.committee.stop import PRICES, at_price, boundaries, sigmoid, 
 
 
 def going_on(log_odds: np.ndarray, stage: int, steps: list[np.ndarray], price: float) -> np.ndarray:
-    """Exact value of asking arm ``stage`` at each log-odds: recursion over all its quantiles, no grid."""
+    """Exact value of asking arm ``stage`` at each log-odds.
+
+    It is a recursion over all its quantiles, without a grid.
+    """
     p = sigmoid(log_odds)[..., None]
     up, down = log_odds[..., None] + steps[stage], log_odds[..., None] - steps[stage]
     return (

@@ -1,4 +1,7 @@
-"""Resolved configurations of earlier versions load: a run that was begun then can be gone on with."""
+"""Resolved configurations of earlier versions load.
+
+A run that was begun then can be gone on with.
+"""
 
 from reward_router.config import JudgeConfig
 

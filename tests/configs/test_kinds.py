@@ -1,4 +1,7 @@
-"""Options stand beside ``name`` and are stored as written; resolved configurations of every version load."""
+"""Options stand beside ``name`` and are stored as written.
+
+Resolved configurations of every version load.
+"""
 
 from typing import Any
 
@@ -24,7 +27,10 @@ NULLS = (
     ),
     *("huber", "center", "intercept", "prior", "without", "trust"),
 )
-"""What the resolved configuration of an earlier version held for every router, null where it was not given."""
+"""What the resolved configuration of an earlier version held for every router.
+
+It is null where it was not given.
+"""
 
 
 def router(**given: Any) -> config.RouterConfig:

@@ -1,4 +1,7 @@
-"""The paper's settings as configurations: each validates, says what the text says, renders appendix A.1 and trains."""
+"""The paper's settings as configurations.
+
+Each validates, says what the text says, renders appendix A.1 and trains.
+"""
 
 import json
 import math
@@ -15,7 +18,8 @@ TASKS = ("gsm8k", "strategyqa", "mmlu", "wildchat")
 POLICIES = {"llama3": "meta-llama/Meta-Llama-3-8B", "mistral": "mistralai/Mistral-7B-Instruct-v0.3"}
 NAMES = [f"laser-{policy}-{task}" for policy in POLICIES for task in TASKS]
 
-# Rows with the columns and types of the Hub's data sets (gsm8k main, StrategyQA, mmlu all, WildChat).
+# Rows with the columns and types of the Hub's data sets (gsm8k main, StrategyQA, mmlu all,
+# WildChat).
 ROWS: dict[str, list[dict[str, Any]]] = {
     "gsm8k": [
         {
@@ -92,15 +96,18 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 # Typed from appendix A.1 of the paper, independently of the configurations.
 REASONING = (
     "Your task is to answer the question below. Give step by step reasoning before you answer, "
-    'and when you\'re ready to answer, please use the format "Final answer:..." **Question:** %s Solution:'
+    'and when you\'re ready to answer, please use the format "Final answer:..." '
+    "**Question:** %s Solution:"
 )
 INSTRUCTION = (
-    "You are an assistant capable of assisting users in various tasks, including creative writing, analysis of texts "
-    "and data, coding, providing factual information, and solving math problems. For creative writing, help users "
-    "brainstorm ideas and develop their narratives. For analysis, guide users in breaking down concepts and exploring "
-    "different perspectives. In coding, assist with programming questions and debugging. When providing factual "
-    "information, ensure accuracy and cite reliable sources. For math reasoning, offer step-by-step solutions and "
-    "encourage logical thinking. Maintain a clear, engaging, and supportive tone throughout your responses to foster "
+    "You are an assistant capable of assisting users in various tasks, including creative "
+    "writing, analysis of texts and data, coding, providing factual information, and solving math "
+    "problems. For creative writing, help users brainstorm ideas and develop their narratives. For "
+    "analysis, guide users in breaking down concepts and exploring different perspectives. In "
+    "coding, assist with programming questions and debugging. When providing factual information, "
+    "ensure accuracy and cite reliable sources. For math reasoning, offer step-by-step solutions "
+    "and encourage logical thinking. Maintain a clear, engaging, and supportive tone throughout "
+    "your responses to foster "
     "learning and creativity. **Question**: %s\n\nAnswer:"
 )
 EXPECTED = {
@@ -205,7 +212,8 @@ def test_gold_of_the_hubs_rows_is_read(task: str, right: str, tmp_path: Path) ->
         )
 
 
-SIZES = {  # rows of the Hub's splits (of MMLU a tenth, of WildChat a stand-in), and what table 3 leads to
+# Rows of the Hub's splits (of MMLU a tenth, of WildChat a stand-in), and what table 3 leads to.
+SIZES = {
     "gsm8k": ({"train": 7473, "test": 1319}, (6750, 723, 1000)),
     "strategyqa": ({"train": 1603, "test": 687}, (1603, 229, 458)),
     "mmlu": ({"test": 1404, "validation": 153, "dev": 28}, (1110, 159, 317)),
@@ -258,7 +266,11 @@ def test_splits_are_the_tables_and_share_no_prompt(
 
 
 def tiny_settings(task: str, source: str) -> list[str]:
-    """Tiny models in place of the big ones, local rows in place of the Hub's, two batches of two prompts."""
+    """The paper's configuration, made small.
+
+    Tiny models stand in place of the big ones, local rows in place of the Hub's, and there are two
+    batches of two prompts.
+    """
     small = [
         "model=tiny",
         "engine=transformers",

@@ -1,4 +1,7 @@
-"""Answers read from responses as people write them, and graded against gold as data sets write it."""
+"""Answers read from responses as people write them.
+
+They are graded against gold as data sets write it.
+"""
 
 import os
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Whatever JSON stands in whatever field: a record, or one line that says why not; never another exception."""
+"""Whatever JSON stands in whatever field.
+
+It gives a record, or one line that says why not; never another exception.
+"""
 
 import json
 import warnings
@@ -37,8 +40,9 @@ NUMBERS = st.sampled_from(
     [0, 1, 2, -1, 0.5, float("nan"), float("inf"), -float("inf"), 10**400, -(10**400), 1e308, -0.0]
 )
 KEYS = st.sampled_from(
-    ["role", "content", "from", "value", "type", "text", "a", "b", "chosen", "rejected", "x", "y", "tool_calls", "function", "name",
-     "arguments", "messages", "rank", "score", "response", "judgment", "decision", "scores", "ground_truth", "images"]
+    ["role", "content", "from", "value", "type", "text", "a", "b", "chosen", "rejected", "x", "y",
+     "tool_calls", "function", "name", "arguments", "messages", "rank", "score", "response",
+     "judgment", "decision", "scores", "ground_truth", "images"]
 )  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.integers() | TEXTS,
@@ -80,14 +84,19 @@ PROMPTS: list[dict[str, Any]] = [
 ]
 RECORDED: list[dict[str, Any]] = [
     SCORED | {"category": "c", "cost": {"x": 1}, "verdicts": {"z": "b"}, "source": "s"},
-    {"prompt": "p", "chosen": "one", "rejected": "two", "scores": {"x": {"chosen": 1, "rejected": 0}, "y": [0, 1]}},
+    {"prompt": "p", "chosen": "one", "rejected": "two",
+     "scores": {"x": {"chosen": 1, "rejected": 0}, "y": [0, 1]}},
     {"id": 7, "label": "a", "x:a": 1, "x:b": 0, "y:verdict": "b", "y:cost": 2},
-    {"id": 7, "subset": "s", "scores_chosen": 1, "scores_rejected": 0, "text_chosen": "one", "text_rejected": "two", "prompt": "p"},
-    {"id": 7, "subset": "s", "results": 1, "text_chosen": "one", "text_rejected": "two", "prompt": "p"},
+    {"id": 7, "subset": "s", "scores_chosen": 1, "scores_rejected": 0, "text_chosen": "one",
+     "text_rejected": "two", "prompt": "p"},
+    {"id": 7, "subset": "s", "results": 1, "text_chosen": "one", "text_rejected": "two",
+     "prompt": "p"},
     {"id": "7", "subset": "Math", "num_correct": 1, "scores": [1, 0, 0, 0], "results": 1},
     {"id": "ref:7", "subset": "Ties", "num_correct": 1, "scores": [1, 0, 0, 0]},
-    {"pair_id": "7", "question": "p", "response_A": "one", "response_B": "two", "label": "A>B", "judgments": [{"judgment": {"scores": [1, 0]}}, {"decision": "B>A"}]},
-    {"id": "7", "prompt": "p", "chosen": ["one"], "rejected": ["two"], "score_chosen": [1], "score_rejected": [0]},
+    {"pair_id": "7", "question": "p", "response_A": "one", "response_B": "two", "label": "A>B",
+     "judgments": [{"judgment": {"scores": [1, 0]}}, {"decision": "B>A"}]},
+    {"id": "7", "prompt": "p", "chosen": ["one"], "rejected": ["two"], "score_chosen": [1],
+     "score_rejected": [0]},
 ]  # fmt: skip
 MANY = settings(
     max_examples=60,

@@ -125,7 +125,8 @@ def test_rows_that_cannot_be_read_are_left_out_named_and_counted(tmp_path: Path)
     )
     with pytest.warns(
         DataWarning,
-        match=r"2 of 7 rows cannot be read and are left out, first: data .*line 4: the prompt is empty",
+        match=r"2 of 7 rows cannot be read and are left out, "
+        r"first: data .*line 4: the prompt is empty",
     ):
         found = load_prompts(source)
     assert [r.prompt for r in found] == [row["prompt"] for row in rows]

@@ -1,4 +1,7 @@
-"""Mathematics is compared in a process that may die over it: nothing a response holds stops the run, and the next question is answered."""
+"""Mathematics is compared in a process that may die over it.
+
+Nothing that a response holds stops the run, and the next question is answered.
+"""
 
 import math
 import os

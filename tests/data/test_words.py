@@ -13,9 +13,10 @@ from reward_router.tasks import verify_check
 from reward_router.words import words
 
 COUNTED = [
-    ("naïve", 1), (unicodedata.normalize("NFD", "naïve"), 1), ("Ça va très bien", 4), ("Größe", 1), ("привет, мир!", 2),
-    ("नमस्ते दुनिया", 2), ("می‌خواهم بروم", 2), ("it’s well-known", 2), ("l'été", 1), ("👩‍💻 codes", 1), ("", 0), ("--- ... ___", 0),
-    ("ﬁne words", 2), ("co\u00adop works", 2),
+    ("naïve", 1), (unicodedata.normalize("NFD", "naïve"), 1), ("Ça va très bien", 4), ("Größe", 1),
+    ("привет, мир!", 2), ("नमस्ते दुनिया", 2), ("می‌خواهم بروم", 2), ("it’s well-known", 2),
+    ("l'été", 1), ("👩‍💻 codes", 1), ("", 0), ("--- ... ___", 0), ("ﬁne words", 2),
+    ("co\u00adop works", 2),
 ]  # fmt: skip
 
 

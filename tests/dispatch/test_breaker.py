@@ -1,4 +1,7 @@
-"""An arm that fails rests, is probed, and comes back: for every router, in calls of any size, under delays, live and folded."""
+"""An arm that fails rests, is probed, and comes back.
+
+This holds for every router, in calls of any size, under delays, live and folded.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -274,7 +277,7 @@ def test_linucb_among_the_rest_is_the_linucb_without_the_arm() -> None:
     np.testing.assert_allclose(p_BK[:, kept], without.probs(x), atol=1e-12)
 
 
-# the record -----------------------------------------------------------------------------------------------------------
+# the record ---------------------------------------------------------------------------------------
 
 
 def frozen(d: Dispatcher) -> dict[str, bytes]:
@@ -340,7 +343,10 @@ def test_a_rewound_run_is_the_run_never_interrupted(tmp_path: Any) -> None:
 
 
 def test_a_ledger_from_before_the_breaker_is_read_on(tmp_path: Any) -> None:
-    """Its snapshots hold no breaker and it is bound to none: what rests is folded from its events."""
+    """Its snapshots hold no breaker and it is bound to none.
+
+    What rests is folded from its events.
+    """
     d = Dispatcher(LinUCB(K, D), NAMES, ledger=Ledger(tmp_path / "l"), hold_back=0, breaker=None)
     for step in range(20):
         for decision in d.route(contexts(step, 4), [f"u{i}" for i in range(4)], step):
@@ -379,7 +385,7 @@ def test_arms_come_and_go_while_another_rests() -> None:
     assert d.ledger.decisions().probs_BK.shape == (46, 5)
 
 
-# all of them ----------------------------------------------------------------------------------------------------------
+# all of them --------------------------------------------------------------------------------------
 
 
 def test_when_all_rest_the_caller_is_told_and_the_next_call_asks_again(tmp_path: Any) -> None:

@@ -1,4 +1,7 @@
-"""The dispatcher's promises to its caller: keyed draws, exactly once, clear refusals, state unchanged by them."""
+"""The dispatcher's promises to its caller.
+
+These are keyed draws, exactly once, clear refusals, and a state that refusals leave unchanged.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""State = fold(apply, events), bit for bit: for every router, from a snapshot or from the first event, through crashes."""
+"""State = fold(apply, events), bit for bit.
+
+This holds for every router, from a snapshot or from the first event, through crashes.
+"""
 
 import numpy as np
 import pytest
@@ -151,7 +154,10 @@ def test_an_interrupt_anywhere_in_a_flush_is_survived(name, where, tmp_path, mon
 
 
 def go_again(d: Dispatcher, steps) -> None:
-    """What a caller does after a lost reply: the same calls again, from the first that may not have arrived."""
+    """What a caller does after a lost reply.
+
+    It makes the same calls again, from the first that may not have arrived.
+    """
     ledger = d.ledger
     first = ledger.query("SELECT min(seq) FROM decisions WHERE step>=?", (steps[0],))[0][0]
     if first is not None:

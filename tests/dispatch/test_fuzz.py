@@ -1,4 +1,7 @@
-"""Whatever comes from outside: accepted, or a clear ValueError or LedgerError with the state and the ledger unchanged."""
+"""Whatever comes from outside is accepted or refused clearly.
+
+A refusal is a ValueError or LedgerError that leaves the state and the ledger unchanged.
+"""
 
 import math
 
@@ -145,9 +148,9 @@ def test_contexts_that_are_refused(bad, d):
 @pytest.mark.parametrize(
     ("ids", "step", "n_units"),
     [
-        (["a"], 0, 1), (["a", "a"], 0, 1), (["a", "\ud800"], 0, 1), (["a", 3], 0, 1), ("ab", 0, 1), (["a", "b"], -1, 1),
-        (["a", "b"], 2**47, 1), (["a", "b"], 1.5, 1), (["a", "b"], True, 1), (["a", "b"], 0, 0), (["a", "b"], 0, [1]),
-        (["a", "b"], 0, 1.5), (["a", "b"], 0, [1, -2]),
+        (["a"], 0, 1), (["a", "a"], 0, 1), (["a", "\ud800"], 0, 1), (["a", 3], 0, 1), ("ab", 0, 1),
+        (["a", "b"], -1, 1), (["a", "b"], 2**47, 1), (["a", "b"], 1.5, 1), (["a", "b"], True, 1),
+        (["a", "b"], 0, 0), (["a", "b"], 0, [1]), (["a", "b"], 0, 1.5), (["a", "b"], 0, [1, -2]),
     ],
 )  # fmt: skip
 def test_units_that_are_refused(ids, step, n_units, d):

@@ -1,4 +1,7 @@
-"""A ledger in which a committee decided under the name of an arm of its own goes on, and its callers see no such arm."""
+"""Ledgers in which a committee decided under the name of an arm of its own.
+
+They go on, and their callers see no such arm.
+"""
 
 from pathlib import Path
 

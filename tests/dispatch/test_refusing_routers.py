@@ -1,4 +1,7 @@
-"""Routers of the user's own: one that raises loses no ledger, one without ``dim`` sees the contexts it was routed with."""
+"""Routers of the user's own.
+
+One that raises loses no ledger, one without ``dim`` sees the contexts it was routed with.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,8 +87,9 @@ class Stopped(BaseException):
 
 
 ERRORS = [
-    KeyError("x"), TypeError("x"), RuntimeError("x"), ZeroDivisionError("x"), MemoryError("x"), AssertionError("x"),
-    np.linalg.LinAlgError("x"), Stopped(), NotImplementedError("x"), StopIteration("x"), SystemExit(3), KeyboardInterrupt(), ValueError("x"),
+    KeyError("x"), TypeError("x"), RuntimeError("x"), ZeroDivisionError("x"), MemoryError("x"),
+    AssertionError("x"), np.linalg.LinAlgError("x"), Stopped(), NotImplementedError("x"),
+    StopIteration("x"), SystemExit(3), KeyboardInterrupt(), ValueError("x"),
 ]  # fmt: skip
 
 
@@ -152,14 +156,18 @@ def test_truth_values_are_taken_alike_by_routers_and_the_dispatcher() -> None:
     arm_B, right_B = np.array([0, 1, 0]), np.array([True, False, True])
     direct.update(one_hot, arm_B, right_B)  # type: ignore[arg-type]
     numbers.update(one_hot.astype(float), arm_B, right_B.astype(float))
-    assert (direct.probs(one_hot) == numbers.probs(one_hot.astype(float))).all()  # type: ignore[arg-type]
+    by_numbers = numbers.probs(one_hot.astype(float))
+    assert (direct.probs(one_hot) == by_numbers).all()  # type: ignore[arg-type]
     dispatcher = Dispatcher(routed, ["a", "b"])
     decisions = dispatcher.route(one_hot, ["p", "q", "r"], 0)
     assert dispatcher.feedback(decisions[0].id, True)
 
 
 class MeanBest:
-    """A router of the user's own: it inherits nothing, forces nothing, and its arms cannot come and go."""
+    """A router of the user's own.
+
+    It inherits nothing, forces nothing, and its arms cannot come and go.
+    """
 
     dim = None
 

@@ -1,4 +1,7 @@
-"""Forced warm-up: every arm in every run, bounded, with propensities that are true, the same on every shard."""
+"""Forced warm-up: every arm in every run.
+
+It is bounded, its propensities are true, and it is the same on every shard.
+"""
 
 import numpy as np
 import pytest

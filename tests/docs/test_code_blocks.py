@@ -1,4 +1,7 @@
-"""Every Python block of the README and the docs runs; every command in them is one that the command line takes."""
+"""Every Python block of the README and the docs runs.
+
+Every command in them is one that the command line takes.
+"""
 
 import os
 import re

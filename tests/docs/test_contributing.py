@@ -1,4 +1,7 @@
-"""The two worked examples of CONTRIBUTING.md are files that work: in the tables, in the library, in `replay` and in `train`."""
+"""The two worked examples of CONTRIBUTING.md are files that work.
+
+They do in the tables, in the library, in `replay` and in `train`.
+"""
 
 import json
 import re
@@ -30,7 +33,10 @@ FILES = re.findall(
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the two files, under other names than the package has; it is the current directory."""
+    """A folder with the two files, under other names than the package has.
+
+    It is the current directory.
+    """
     for name, text in FILES:
         (tmp_path / f"my_{name}").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -53,7 +53,10 @@ def test_examples_run(name: str) -> None:
 
 
 def needs(test: doctest.DocTest, package: str) -> bool:
-    """Whether an example calls what imports a heavy package inside: the tiny model, or math-verify."""
+    """Whether an example calls what imports a heavy package inside.
+
+    That is the tiny model, or math-verify.
+    """
     return any(package in example.source or "tiny" in example.source for example in test.examples)
 
 

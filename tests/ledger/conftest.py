@@ -12,7 +12,10 @@ from reward_router.ledger import Ledger, Store
 
 @dataclass(frozen=True)
 class Place:
-    """Where a store of one kind is opened; ``durable``: what is in it is there again when it is opened anew."""
+    """Where a store of one kind is opened.
+
+    ``durable``: what is in it is there again when it is opened anew.
+    """
 
     opened: Callable[..., Store]
     durable: bool

@@ -1,7 +1,8 @@
-"""kill -9 at random points of a writer at full speed: nothing acknowledged is lost, nothing is half there, no repair is needed.
+"""kill -9 at random points of a writer at full speed.
 
-The writer is killed over and over, each time taking up where its ledger ends by making its last calls again. What it leaves in the
-end is bit for bit what a writer left in peace leaves.
+Nothing acknowledged is lost, nothing is half there, no repair is needed. The writer is killed over
+and over, each time taking up where its ledger ends by making its last calls again. What it leaves
+in the end is bit for bit what a writer left in peace leaves.
 """
 
 import multiprocessing
@@ -43,7 +44,10 @@ def write(path, stop: int, durability: str, acknowledge=lambda line: None) -> No
 
 
 def killed_once(path, stop: int, durability: str, delay: float) -> list[str]:
-    """The calls that were acknowledged before the writer was killed ``delay`` seconds after its first."""
+    """The calls that were acknowledged before the writer was killed.
+
+    It was killed ``delay`` seconds after its first call.
+    """
     read, told = os.pipe()
     writer = multiprocessing.get_context("fork").Process(
         target=write,
@@ -66,7 +70,8 @@ def verify(path, heard: list[str]) -> None:
         routed = dict(ledger.query("SELECT step, count(*) FROM decisions GROUP BY step"))
         paid = dict(
             ledger.query(
-                "SELECT d.step, count(*) FROM payoffs p JOIN decisions d ON d.seq=p.decision GROUP BY d.step"
+                "SELECT d.step, count(*) FROM payoffs p JOIN decisions d ON d.seq=p.decision "
+                "GROUP BY d.step"
             )
         )
     assert set(routed.values()) | set(paid.values()) <= {B}  # all of a call, or none

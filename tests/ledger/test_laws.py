@@ -1,4 +1,7 @@
-"""The laws of a store, run over the table of stores in ``conftest``: order, all or nothing, snapshots, what columns hold."""
+"""The laws of a store, run over the table of stores in ``conftest``.
+
+They are order, all or nothing, snapshots, and what columns hold.
+"""
 
 import numpy as np
 import pytest
@@ -83,7 +86,8 @@ def test_columns_hold_what_happened(store: Store) -> None:
     assert (labels.unit, labels.value.tolist()) == (["x"], [1.0])
     assert store.decisions(contexts=False).context_BD is None
     assert d.counts() == {
-        "decisions": 40, "payoffs": 20, "failures": 0, "labels": 1, "calls": {"ok": 40}, "saturated": 0.0,
+        "decisions": 40, "payoffs": 20, "failures": 0, "labels": 1, "calls": {"ok": 40},
+        "saturated": 0.0,
     }  # fmt: skip
 
 
@@ -142,7 +146,10 @@ def test_narrow_reads_are_the_events_own_fields(store: Store) -> None:
 
 
 def test_words_are_kept_as_plain_text(store: Store) -> None:
-    """An enumeration's member and its text are one event, down to the checksum that is read back."""
+    """An enumeration's member and its text are one event.
+
+    They agree down to the checksum that is read back.
+    """
     d = Dispatcher(Exp3(2), ["a", "b"], ledger=store)
     for status in Status:
         d.record_calls([Call(None, "r", "a", 0.5, status), Call(None, "r", "a", 0.5, status.value)])

@@ -1,4 +1,7 @@
-"""Damaged files: a clear error on opening, and everything readable saved: each event saved is one that was written."""
+"""Damaged files give a clear error on opening, and everything readable is saved.
+
+Each event that is saved is one that was written.
+"""
 
 import json
 import sqlite3

@@ -1,4 +1,7 @@
-"""A ledger written by the first layout (schema 0, kept as it was dumped) is read, brought up, and goes on."""
+"""A ledger written by the first layout is read, brought up, and goes on.
+
+That layout is schema 0; the ledger is kept as it was dumped.
+"""
 
 import json
 import sqlite3

@@ -1,4 +1,7 @@
-"""The SQLite file: one writer, many readers, full disks, altered snapshots. What every store keeps to is in ``test_laws``."""
+"""The SQLite file: one writer, many readers, full disks, altered snapshots.
+
+What every store keeps to is in ``test_laws``.
+"""
 
 import multiprocessing
 import os
@@ -253,7 +256,10 @@ def test_a_file_that_is_no_ledger_or_too_new_is_refused(tmp_path):
 
 
 def test_decisions_are_found_alike_at_hand_and_in_the_file(tmp_path, monkeypatch):
-    """With room for 8 of 40 decisions: new, old, paid and unpaid ones, before and after events are taken back."""
+    """With room for 8 of 40 decisions.
+
+    New, old, paid and unpaid ones, before and after events are taken back.
+    """
     monkeypatch.setattr("reward_router.ledger.recent.KEEP", 8)
     with Ledger(tmp_path / "l") as ledger, Ledger(tmp_path / "l", readonly=True) as reader:
         d = fill(ledger)

@@ -1,4 +1,7 @@
-"""What several tests of runs need: a run stopped after a checkpoint, and two processes as two threads."""
+"""What several tests of runs need.
+
+These are a run stopped after a checkpoint, and two processes as two threads.
+"""
 
 import threading
 from collections.abc import Callable
@@ -14,7 +17,10 @@ from reward_router.rundir import RunDir
 
 @pytest.fixture
 def stopped_run() -> Callable[[Config, Path, int], None]:
-    """``stopped_run(config, out, n)``: a run into ``out`` that is stopped once checkpoint ``n`` is written."""
+    """``stopped_run(config, out, n)`` is a run into ``out`` that is stopped.
+
+    It is stopped once checkpoint ``n`` is written.
+    """
 
     def go(config: Config, out: Path, last: int) -> None:
         from reward_router import run
@@ -39,7 +45,10 @@ Gather = Callable[[list[Any]], list[Any]]
 
 @pytest.fixture
 def two_processes() -> Callable[[Callable[[int, Gather], Any]], dict[int, Any]]:
-    """``two_processes(work)``: what ``work(me, gather)`` returns for me = 0 and 1, in two threads; ``gather`` joins their lists."""
+    """``two_processes(work)`` runs ``work(me, gather)`` for me = 0 and 1, in two threads.
+
+    It gives what both returned; ``gather`` joins their lists.
+    """
 
     def go(work: Callable[[int, Gather], Any]) -> dict[int, Any]:
         box: dict[int, list[Any]] = {}

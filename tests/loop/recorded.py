@@ -1,6 +1,7 @@
-"""What a run decided, paid and trained, as digests: to see whether a change left every bit of it as it was.
+"""What a run decided, paid and trained, as digests.
 
-Run as a program, it records the digests of this machine anew: ``python tests/loop/recorded.py``.
+To see whether a change left every bit of it as it was. Run as a program, it records the digests of
+this machine anew: ``python tests/loop/recorded.py``.
 """
 
 import hashlib
@@ -35,7 +36,10 @@ RUNS = {
 
 
 def machine() -> str:
-    """What bitwise equality depends on: another processor or another library may round otherwise."""
+    """What bitwise equality depends on.
+
+    Another processor or another library may round otherwise.
+    """
     versions = [version(name) for name in ("torch", "numpy", "transformers")]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

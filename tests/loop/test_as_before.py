@@ -1,6 +1,8 @@
-"""With every later addition switched off a run is what it was before there was any: these figures were recorded then.
+"""With every later addition switched off a run is what it was before there was any.
 
-The prompts are those of that time, when the split ``train`` held what is now ``train`` and ``fit``. Arms and counts are exact. Losses are compared to 1e-4, because another processor's matrix products round otherwise.
+These figures were recorded then. The prompts are those of that time, when the split ``train`` held
+what is now ``train`` and ``fit``. Arms and counts are exact. Losses are compared to 1e-4, because
+another processor's matrix products round otherwise.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""What cannot work is said before the first step, by a run and by a dry run alike, in one line and with nothing left behind."""
+"""What cannot work is said before the first step.
+
+A run and a dry run say it alike, in one line and with nothing left behind.
+"""
 
 import json
 import shutil
@@ -18,14 +21,18 @@ from reward_router.jobs import estimate  # noqa: E402
 from reward_router.rewards.tiny import tiny_llama  # noqa: E402
 
 NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
 )
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[..., str]:
-    """``saved(template=..., tokenizer=..., config=...)``: the tiny model in a folder, with files changed."""
+    """``saved(template=..., tokenizer=..., config=...)`` is the tiny model in a folder.
+
+    Its files are changed as the arguments say.
+    """
 
     def make(
         template: str | None = None,
@@ -96,7 +103,8 @@ def test_a_context_shorter_than_prompt_and_response(
         "leaves no room",
     )
     kept: list[str] = []
-    estimate.check_all(config.model_copy(update={"data": config.data.model_copy(update={"long_prompts": "skip"})}), tmp_path / "run", kept.append)  # fmt: skip
+    skipping = config.data.model_copy(update={"long_prompts": "skip"})
+    estimate.check_all(config.model_copy(update={"data": skipping}), tmp_path / "run", kept.append)
     assert "longer than 92 tokens" in kept[0]
 
 
@@ -205,10 +213,16 @@ def test_a_full_disk(
 def test_a_row_that_an_arm_cannot_answer_is_judged_by_another(
     tiny: Callable[..., Config], tmp_path: Path
 ) -> None:
-    """An arm that fails on one prompt in two keeps its scores of the others; the fallback judges the rest; nothing is paid for them."""
+    """An arm that fails on one prompt in two keeps its scores of the others.
+
+    The fallback judges the rest; nothing is paid for them.
+    """
     from reward_router.ledger import Ledger
 
-    arms = "arms=[{name: half, kind: python, path: 'misbehaving:Half'}, {name: long, kind: metric, metric: length, direction: long}]"
+    arms = (
+        "arms=[{name: half, kind: python, path: 'misbehaving:Half'}, "
+        "{name: long, kind: metric, metric: length, direction: long}]"
+    )
     config = tiny(
         arms,
         "router={name: fixed, arm: half}",

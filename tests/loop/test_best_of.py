@@ -1,4 +1,7 @@
-"""Best of n in a run: the frozen router chooses among the sampled held-out responses, and nothing else changes by it."""
+"""Best of n in a run.
+
+The frozen router chooses among the sampled held-out responses, and nothing else changes by it.
+"""
 
 import json
 from collections.abc import Callable
@@ -99,7 +102,10 @@ def test_a_fixed_router_s_choice_is_its_arm_s(tiny: Callable[..., Config], tmp_p
 def test_a_dead_arm_fails_no_run_and_another_chooses(
     tiny: Callable[..., Config], tmp_path: Path
 ) -> None:
-    arms = "arms=[{name: dead, kind: python, path: 'misbehaving:Arm', how: raise}, {name: short, kind: metric, metric: length, direction: short}]"
+    arms = (
+        "arms=[{name: dead, kind: python, path: 'misbehaving:Arm', how: raise}, "
+        "{name: short, kind: metric, metric: length, direction: short}]"
+    )
     summary = run.train(tiny(*ON, arms, "router={name: fixed, arm: dead}"), tmp_path / "run")
     assert (
         summary["best_of"]["before"]["calls"] == 2 * 18
@@ -126,7 +132,10 @@ def test_resumed_it_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
     keep: str,
 ) -> None:
-    """With `best` the base model is kept here: its responses are lost with the process and drawn again."""
+    """With `best` the base model is kept here.
+
+    Its responses are lost with the process and drawn again.
+    """
     from reward_router import looks
 
     monkeypatch.setattr(looks, "kept", lambda found: found[0])

@@ -1,4 +1,7 @@
-"""What a run ends with: one box of facts that fits 80 columns, says in words what happened, and opens the report, too."""
+"""What a run ends with is one box of facts.
+
+It fits 80 columns, says in words what happened, and opens the report, too.
+"""
 
 import io
 import json
@@ -27,7 +30,8 @@ STUDY = {
     },
 }
 CHOICE = {
-    "prompts": 40, "samples": 3, "gold": 0.4, "random": 0.3, "oracle": 0.6, "diff": 0.1, "ci95": [0.02, 0.18], "calls": 120,
+    "prompts": 40, "samples": 3, "gold": 0.4, "random": 0.3, "oracle": 0.6, "diff": 0.1,
+    "ci95": [0.02, 0.18], "calls": 120,
 }  # fmt: skip
 
 
@@ -55,7 +59,8 @@ def said(**more: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("ci95", "words"),
-    [([0.05, 0.2], "better"), ([-0.2, -0.05], "worse"), ([-0.1, 0.1], "no difference shown"), ([None, None], "no difference shown")],
+    [([0.05, 0.2], "better"), ([-0.2, -0.05], "worse"), ([-0.1, 0.1], "no difference shown"),
+     ([None, None], "no difference shown")],
 )  # fmt: skip
 def test_it_says_in_words_what_became_of_gold(ci95: list[float | None], words: str) -> None:
     row = {"n": 40, "before": 0.25, "after": 0.375, "diff": 0.125, "ci95": ci95}
@@ -79,8 +84,8 @@ def test_who_is_trusted_for_what_and_what_it_took() -> None:
     told = said(best_of={"before": CHOICE, "after": {**CHOICE, "gold": 0.5}})
     assert told["trusted"] == "sums: marks [/b] 80%, title: grammar 90%"
     assert (
-        told["calls"]
-        == "384, 50% of the 768 that all 2 arms would take; 24 for audits and 240 for best of n on top"
+        told["calls"] == "384, 50% of the 768 that all 2 arms would take; "
+        "24 for audits and 240 for best of n on top"
     )
     assert told["time"] == "1 min 15 s"
     assert told["best of 3"].startswith(
@@ -98,12 +103,30 @@ def test_what_others_make_of_the_same_calls_is_the_shipped_study_s() -> None:
     assert told.endswith("(in the shipped study: 8 seeds, AMD EPYC)")
 
 
+def test_after_own_data_a_comparison_is_next() -> None:
+    assert "train my.yaml" in facts.what_next(summary(study=STUDY))
+    own = facts.what_next(summary(study=None))
+    assert "name: uniform" in own
+    assert "compare RUN OTHER" in own
+
+
+def test_a_policy_that_is_hardly_ever_right_is_named_as_the_cause() -> None:
+    row = {"n": 40, "before": 0.01, "after": 0.02, "diff": 0.01, "ci95": [-0.02, 0.04]}
+    gold = {"all": row}
+    assert "hardly ever right" in said(gold_sampled=gold, payoff="probe")["likely cause"]
+    assert "1 % before training" in said(gold_sampled=gold, payoff="probe")["likely cause"]
+    # A payoff that needs no gold can teach all the same, and so can gold that is there at times.
+    assert "likely cause" not in said(gold_sampled=gold, payoff="neg_loss")
+    often = {"all": {**row, "before": 0.2}}
+    assert "likely cause" not in said(gold_sampled=often, payoff="probe")
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_box_fits(width: int) -> None:
     file = io.StringIO()
     console = Console(file=file, width=width)
     rows = facts.facts(summary(study=STUDY, best_of={"before": CHOICE, "after": CHOICE}))
-    show_box(console, "what came of it", [*rows, ("next", facts.NEXT)])
+    show_box(console, "what came of it", [*rows, ("next", facts.what_next({"study": STUDY}))])
     lines = file.getvalue().splitlines()
     assert {cell_len(line) for line in lines} == {min(width, 80)}
     assert "marks [/b] 80%" in " ".join(file.getvalue().replace("│", " ").split())

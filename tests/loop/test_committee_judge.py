@@ -1,4 +1,8 @@
-"""The committee as a judge: rounds against the one-prompt rule, labels, failures, vetoes, several processes, resuming."""
+"""The committee as a judge.
+
+Tested are rounds against the one-prompt rule, labels, failures, vetoes, several processes, and
+resuming.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -28,7 +32,10 @@ STRENGTH = {"a": 1.5, "b": 1.0, "c": 0.6}
 
 
 class Noisy:
-    """Right responses (they end in 'right') score higher by the arm's strength, in noise keyed by the text."""
+    """Right responses (they end in 'right') score higher by the arm's strength.
+
+    The noise is keyed by the text.
+    """
 
     def __init__(self, name: str, how: str = "") -> None:
         self.name, self.how, self.requests = name, how, 0
@@ -258,11 +265,13 @@ def test_the_state_survives_a_checkpoint_bit_for_bit() -> None:
     )
 
 
-# whole runs ----------------------------------------------------------------------------------------------------------
+# whole runs ---------------------------------------------------------------------------------------
 
 COMMITTEE = [
-    "data.categories=[short, include]",  # the tiny model is right now and then, so that there are labels
-    "judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 60}, min_confidence: 0.55}",
+    # The tiny model is right now and then, so that there are labels.
+    "data.categories=[short, include]",
+    "judge={mode: committee, gate: mean, labels: {fraction: 1.0, extra_calls: 60}, "
+    "min_confidence: 0.55}",
     "train.batch_prompts=16",
     "train.micro_batch=16",
     "payoff.name=probe",

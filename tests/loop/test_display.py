@@ -1,4 +1,7 @@
-"""What a run shows while it runs: one display as wide as the terminal, an honest estimate, nothing of other libraries."""
+"""What a run shows while it runs.
+
+It is one display as wide as the terminal, with an honest estimate, and nothing of other libraries.
+"""
 
 import io
 import os
@@ -56,7 +59,10 @@ def test_models_that_were_loaded_once_are_left_out(clock: Fake) -> None:
 
 
 STEPS = [45.9, 44.2, 62.5, 59.7, 40.0, 49.2, 62.0, 69.9]
-"""Seconds of each step of a run of the embedded default, on one core of a busy AMD EPYC; its other pieces beside them."""
+"""Seconds of each step of a run of the embedded default.
+
+They were measured on one core of a busy AMD EPYC; the run's other pieces are beside them.
+"""
 RUN = [
     ("gold", 105.0, 0.0),
     ("best_of", 52.0, 12.0),
@@ -76,7 +82,11 @@ RUN += [
 def test_the_estimate_is_right_within_a_third_from_the_second_step_on(
     clock: Fake, known: tuple[str, ...]
 ) -> None:
-    """``known``: what was measured before the run, so that no piece of its kind is seen before the first step."""
+    """A run as the display sees it.
+
+    ``known``: what was measured before the run, so that no piece of its kind is seen before the
+    first step.
+    """
     from reward_router import config
     from reward_router.examples import load_examples
     from reward_router.reckon import chosen_cost, measured_cost, step_cost
@@ -129,7 +139,8 @@ def test_no_line_is_wider_than_the_terminal(width: int, clock: Fake) -> None:
     display = progress.Show(console, {}, progress.Clock())
     with display:
         display.begin(
-            "loading a model with a rather long name of an organisation/and-a-long-name-of-a-model-7b-instruct"
+            "loading a model with a rather long name of an organisation/"
+            "and-a-long-name-of-a-model-7b-instruct"
         )
         display.expect({"step": 12, "gold": 2}, {})
         clock.now += 4000.0
@@ -138,12 +149,14 @@ def test_no_line_is_wider_than_the_terminal(width: int, clock: Fake) -> None:
         )
         for _ in range(12):
             display.say(
-                "scoring 48 responses with an arm of a rather long name, such as people give to arms"
+                "scoring 48 responses with an arm of a rather long name, "
+                "such as people give to arms"
             )
             display.progress.refresh()
             clock.now += 400.0
             display.advance(
-                f"step 1: 16 pairs, loss 1.978, payoff +0.55; {', '.join(f'arm-{k} 3' for k in range(20))}"
+                "step 1: 16 pairs, loss 1.978, payoff +0.55; "
+                f"{', '.join(f'arm-{k} 3' for k in range(20))}"
             )
     text = file.getvalue()
     lines = [CONTROL.sub("", line) for line in re.split(r"[\r\n]", text)]

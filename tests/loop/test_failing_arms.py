@@ -1,4 +1,7 @@
-"""Arms that raise, answer nonsense, abstain or take too long: the run goes on, nothing is invented, all is counted."""
+"""Arms that raise, answer nonsense, abstain or take too long.
+
+The run goes on, nothing is invented, all is counted.
+"""
 
 import math
 from collections.abc import Callable
@@ -29,8 +32,9 @@ def arms(*names: str) -> str:
 
 def test_failures_are_data(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny(
-        arms(*FAILING, "nan", "length"), "router={name: round_robin}", "train.batch_prompts=6", "pool.timeout=3",
-        "pool.fallback=length", "pool.breaker=off", "payoff.hold_back=0", "eval.limit=2",
+        arms(*FAILING, "nan", "length"), "router={name: round_robin}", "train.batch_prompts=6",
+        "pool.timeout=3", "pool.fallback=length", "pool.breaker=off", "payoff.hold_back=0",
+        "eval.limit=2",
     )  # fmt: skip
     summary = run.train(config, tmp_path / "run")
     with Ledger(tmp_path / "run" / "ledger.sqlite", readonly=True) as ledger:
@@ -92,7 +96,8 @@ def test_without_the_breaker_all_arms_failing_ends_all_the_same(
 
 
 def test_ties_are_skipped_and_teach_nothing(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    config = tiny("arms=[{name: a, kind: python, path: 'misbehaving:Arm', how: tie}, {name: b, kind: python, path: 'misbehaving:Arm', how: tie}]", "eval.limit=1")  # fmt: skip
+    tied = "kind: python, path: 'misbehaving:Arm', how: tie"
+    config = tiny(f"arms=[{{name: a, {tied}}}, {{name: b, {tied}}}]", "eval.limit=1")
     summary = run.train(config, tmp_path / "run")
     assert summary["counts"]["skipped_prompts"] == summary["counts"]["no_payoff"] == 12
     assert summary["counts"]["arm_failures"] == summary["counts"]["abstained"] == 0

@@ -1,4 +1,7 @@
-"""Preference pairs from prompts with gold: right above wrong, none twice, one clear line where there are none."""
+"""Preference pairs from prompts with gold.
+
+Right stands above wrong, no pair comes twice, and one clear line is given where there are none.
+"""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Gold as the policy is used: sampled alike for every run, averaged over a prompt's samples, and first in every table."""
+"""Gold as the policy is used.
+
+It is sampled alike for every run, averaged over a prompt's samples, and first in every table.
+"""
 
 import json
 from collections.abc import Callable
@@ -105,8 +108,10 @@ def test_the_study_reads_sampled_gold_where_there_is_some(tmp_path: Path) -> Non
         pairs = {GOLD: (gold(0.0), gold(1.0)), GOLD_SAMPLED: (gold(0.25), gold(0.5 + shift))}
         summary = {
             **{kind: compare(*two) for kind, two in pairs.items()},
-            "gold_rows": {k: {"before": b.to_json(), "after": a.to_json()} for k, (b, a) in pairs.items()},
-            "calls": {"made": 1}, "seconds": {"step": 1.0}, "payoff": "probe", "arms": {"x": {"share": 1.0}},
+            "gold_rows": {k: {"before": b.to_json(), "after": a.to_json()} for k,
+                          (b, a) in pairs.items()},
+            "calls": {"made": 1}, "seconds": {"step": 1.0}, "payoff": "probe",
+            "arms": {"x": {"share": 1.0}},
         }  # fmt: skip
         folder = tmp_path / name / "seed-0"
         folder.mkdir(parents=True)

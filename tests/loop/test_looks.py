@@ -1,4 +1,7 @@
-"""Do no harm: which adapter is kept, on what it is looked at, and that a run with looks resumes bit for bit."""
+"""Do no harm: which adapter is kept, and on what it is looked at.
+
+A run with looks resumes bit for bit.
+"""
 
 import json
 import math
@@ -51,7 +54,10 @@ def test_what_is_kept(rows: list[list[float]]) -> None:
 
 
 def clearly_above(look: Any, other: Any) -> bool:
-    """By more than a standard error of the paired difference, written out with Python's own numbers."""
+    """By more than a standard error of the paired difference.
+
+    It is written out with Python's own numbers.
+    """
     gains = [x - y for x, y in zip(look.right, other.right, strict=True)]
     error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
     return statistics.fmean(gains) > error + 1e-12
@@ -64,7 +70,10 @@ def test_one_prompt_alone_is_never_enough() -> None:
 
 
 def test_labels_that_say_nothing_seldom_change_the_model() -> None:
-    """Of adapters worse by .05, seen in two looks at 40 prompts, few are kept: far fewer than a choice of the best look keeps."""
+    """Of adapters worse by .05, seen in two looks at 40 prompts, few are kept.
+
+    They are far fewer than a choice of the best look keeps.
+    """
     rng = np.random.default_rng(0)
     base, later = rng.binomial(2, 0.4, (400, 40)) / 2, rng.binomial(2, 0.35, (2, 400, 40)) / 2
     runs = [
@@ -171,8 +180,8 @@ def test_a_stopped_run_goes_on_bit_for_bit_with_everything_on(
     )
     config = tiny(
         *LOOKS, "eval.samples=2", "eval.patience=9", "train.warmup=0.3", "train.schedule=cosine",
-        "train.steps_per_batch=2", "train.mini_batch=2", "train.lr=0.05", "eval.look_samples=4", "train.iterations=3",
-        "checkpoint_every=2", "train.batches_per_iteration=2",
+        "train.steps_per_batch=2", "train.mini_batch=2", "train.lr=0.05", "eval.look_samples=4",
+        "train.iterations=3", "checkpoint_every=2", "train.batches_per_iteration=2",
     )  # fmt: skip
     whole = run.train(config, tmp_path / "whole")
     for last in (0, 2, 4):

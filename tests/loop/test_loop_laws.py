@@ -1,4 +1,8 @@
-"""What holds of every run: one call a response, one decision a unit, nothing across prompts, the reference moves per iteration."""
+"""What holds of every run.
+
+There is one call a response and one decision a unit, nothing goes across prompts, and the reference
+moves per iteration.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +55,8 @@ def test_a_pair_is_two_calls(tiny: Callable[..., Config], tmp_path: Path) -> Non
     shared = calls.status.count("shared")
     assert summary["calls"]["made"] == 2 * len(decisions.unit) - shared
     asked = {(a, d[: d.index("/")].split("|")[0], d.rpartition("/")[2], s) for a, d, s in zip(
-        calls.arm.tolist(), calls.response, decisions.step[np.searchsorted(decisions.seq, calls.decision)].tolist(),
+        calls.arm.tolist(), calls.response,
+        decisions.step[np.searchsorted(decisions.seq, calls.decision)].tolist(),
         strict=True)}  # fmt: skip
     assert summary["calls"]["made"] == len(asked)  # a response is asked about once an arm and step
     assert len(set(decisions.unit)) == len(decisions.unit)

@@ -20,7 +20,10 @@ def test_processes_share_the_mini_batches(
     two_processes: Callable[[Callable[[int, Any], Any]], dict[int, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each pair is in one mini-batch of a pass, on the process that has it; both processes see the same sizes."""
+    """Each pair is in one mini-batch of a pass, on the process that has it.
+
+    Both processes see the same sizes.
+    """
     config = TrainConfig(steps_per_batch=2, mini_batch=3)
     policy = Policy(PolicyConfig(model="tiny", device="cpu"), config, 0)
     accelerator = Ranks("cpu").accelerator

@@ -1,4 +1,7 @@
-"""BayesianRouter's online stage: every figure of a run recomputed by hand from its ledger and its losses."""
+"""BayesianRouter's online stage.
+
+Every figure of a run recomputed by hand from its ledger and its losses.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -29,7 +32,10 @@ ARMS = ["short", "long", "likely"]
 
 @dataclass
 class Seen:
-    """What a run did, step by step: losses of both orders of every trained pair before the step, and its outcomes."""
+    """What a run did, step by step.
+
+    These are the losses of both orders of every trained pair before the step, and its outcomes.
+    """
 
     losses: list[list[tuple[float, float]]] = field(default_factory=list)
     outcomes: list[list[Any]] = field(default_factory=list)

@@ -1,4 +1,7 @@
-"""A run that starts at a prior: encoder, router and ablations are the artifact's, trust is logged, resuming is exact."""
+"""A run that starts at a prior.
+
+Encoder, router and ablations are the artifact's, trust is logged, resuming is exact.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +55,8 @@ def settings(tmp_path: Path) -> Callable[..., list[str]]:
     """Settings of the small run with an artifact as its prior; ``more`` goes into the router."""
     folder = made(tmp_path / "prior", lambda_cls=0.2)
     return lambda more="", unit="pair": [
-        f"router={{name: bayesian, unit: {unit}, prior: '{folder}'{more}}}", "pairs.per_prompt=3", "eval.limit=1", "payoff.hold_back=0",
+        f"router={{name: bayesian, unit: {unit}, prior: '{folder}'{more}}}", "pairs.per_prompt=3",
+        "eval.limit=1", "payoff.hold_back=0",
     ]  # fmt: skip
 
 
@@ -86,7 +90,8 @@ def test_a_run_starts_at_its_prior_and_logs_its_trust(
 
 @pytest.mark.parametrize(
     ("payoff", "fitted", "known"),
-    [("probe", "correct", True), ("verifier", "correct", True), ("neg_loss", "correct", False), ("probe", "agreement:others=1", False)],
+    [("probe", "correct", True), ("verifier", "correct", True), ("neg_loss", "correct", False),
+     ("probe", "agreement:others=1", False)],
 )  # fmt: skip
 def test_the_level_belongs_to_the_payoff_it_was_measured_on(
     tiny: Callable[..., Config], tmp_path: Path, payoff: str, fitted: str, known: bool
@@ -103,7 +108,10 @@ def test_the_level_belongs_to_the_payoff_it_was_measured_on(
 
 
 class Kept:
-    """Responses of the policy's own samples, as the loop saw them: prompt by prompt, step by step."""
+    """Responses of the policy's own samples, as the loop saw them.
+
+    They stand prompt by prompt and step by step.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         from reward_router.contexts import Contexts
@@ -210,7 +218,8 @@ def test_without_cls_needs_a_prior_fitted_so(
     with pytest.raises(InputError, match=r"without: cls needs a prior.*lambda_cls=0.2"):
         run.train(tiny(*settings(", without: cls")), tmp_path / "run")
     made(tmp_path / "prior", lambda_cls=0.2, without="cls")
-    run.train(tiny(*settings()[1:], f"router={{name: bayesian, unit: pair, without: cls, prior: '{tmp_path / 'prior'}'}}"), tmp_path / "run")  # fmt: skip
+    router = f"{{name: bayesian, unit: pair, without: cls, prior: '{tmp_path / 'prior'}'}}"
+    run.train(tiny(*settings()[1:], f"router={router}"), tmp_path / "run")
 
 
 @pytest.mark.parametrize(("trust", "logged"), [("1", False), ("0.3", True)])

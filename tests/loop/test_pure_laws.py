@@ -1,4 +1,7 @@
-"""Laws of the pure parts: pairs, features, keyed draws, intervals over seeds, what a run will take."""
+"""Laws of the pure parts.
+
+These are pairs, features, keyed draws, intervals over seeds, and what a run will take.
+"""
 
 from itertools import combinations
 
@@ -85,7 +88,8 @@ def test_draws_are_keyed(seed: int, step: int, unit: str) -> None:
         (seed, "arm", step + 1, unit),
         (seed, "arm", step, unit + "x"),
     ]
-    assert all(keyed.key(*other) != keyed.key(seed, "arm", step, unit) for other in others)  # type: ignore[arg-type]
+    own = keyed.key(seed, "arm", step, unit)
+    assert all(keyed.key(*other) != own for other in others)  # type: ignore[arg-type]
 
 
 def test_keyed_uniforms_are_uniform() -> None:
@@ -97,7 +101,10 @@ def test_keyed_uniforms_are_uniform() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 3))
 def test_the_interval_covers_both_sources_of_spread(seed: int) -> None:
-    """A random training seed and a random prompt set: the true mean is inside 95 % of the time, to Monte Carlo error."""
+    """A random training seed and a random prompt set.
+
+    The true mean is inside 95 % of the time, to Monte Carlo error.
+    """
     study = pytest.importorskip(
         "reward_router.jobs.study", reason="needs the packages of the extra `train`"
     )

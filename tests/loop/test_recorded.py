@@ -1,7 +1,9 @@
-"""Runs of today beside runs that were recorded: the same decisions, payoffs and adapter, to the last bit.
+"""Runs of today beside runs that were recorded.
 
-What a run comes to depends on the processor and on the versions of torch, numpy and transformers. Where they are not those of the
-recording, only the arms are compared, which no rounding should change. ``python tests/loop/recorded.py`` records anew.
+The same decisions, payoffs and adapter, to the last bit. What a run comes to depends on the
+processor and on the versions of torch, numpy and transformers. Where they are not those of the
+recording, only the arms are compared, which no rounding should change. ``python
+tests/loop/recorded.py`` records anew.
 """
 
 import importlib.util

@@ -1,4 +1,7 @@
-"""A failing arm in a run: it rests, in every unit of routing; where all fail the run stops, and goes on once one is back."""
+"""A failing arm in a run.
+
+It rests, in every unit of routing; where all fail the run stops, and goes on once one is back.
+"""
 
 import json
 from collections.abc import Callable
@@ -37,9 +40,12 @@ def probabilities(out: Path) -> Any:
 @pytest.mark.parametrize(
     "settings",
     [
-        ("router={name: linucb, unit: batch}", "train.batches_per_iteration=40", "train.batch_prompts=1", "payoff.hold_back=0"),
-        ("router={name: linucb, unit: pair}", "train.batch_prompts=5", "train.batches_per_iteration=8"),
-        ("router={name: uniform, unit: prompt}", "train.batch_prompts=9", "train.batches_per_iteration=8"),
+        ("router={name: linucb, unit: batch}", "train.batches_per_iteration=40",
+         "train.batch_prompts=1", "payoff.hold_back=0"),
+        ("router={name: linucb, unit: pair}", "train.batch_prompts=5",
+         "train.batches_per_iteration=8"),
+        ("router={name: uniform, unit: prompt}", "train.batch_prompts=9",
+         "train.batches_per_iteration=8"),
     ],
     ids=["batch", "pair", "prompt"],
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Killed anywhere, a run that is resumed ends as one that was never interrupted: decisions, payoffs, router, adapter."""
+"""Killed anywhere, a run that is resumed ends as one that was never interrupted.
+
+Compared are decisions, payoffs, router and adapter.
+"""
 
 import errno
 import json

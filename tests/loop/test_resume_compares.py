@@ -1,4 +1,7 @@
-"""A resumed run is the run that began: prompts, weights, code and versions that changed are refused, or recorded."""
+"""A resumed run is the run that began.
+
+Prompts, weights, code and versions that changed are refused, or recorded.
+"""
 
 import json
 import shutil
@@ -20,7 +23,11 @@ from reward_router import manifest as manifests  # noqa: E402
 
 Row = dict[str, str]
 ROWS: list[Row] = [{"prompt": f"What is {i} + 3?", "answer": str(i + 3)} for i in range(6)]
-ARM = "class Arm:\n    def score(self, prompts, responses):\n        return [[{worth} * len(r) for r in row] for row in responses]\n"
+ARM = (
+    "class Arm:\n"
+    "    def score(self, prompts, responses):\n"
+    "        return [[{worth} * len(r) for r in row] for row in responses]\n"
+)
 
 
 def write(path: Path, rows: list[Row]) -> None:
@@ -31,7 +38,10 @@ def write(path: Path, rows: list[Row]) -> None:
 def set_up(
     tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Config]:
-    """A run on files that a test can change: prompts, a local reward model, an arm's code, a module that it imports."""
+    """A run on files that a test can change.
+
+    These are prompts, a local reward model, an arm's code, and a module that it imports.
+    """
     write(tmp_path / "prompts.jsonl", ROWS)
     (tmp_path / "my_arm.py").write_text(
         "from my_part import worth\n" + ARM.format(worth="worth"), encoding="utf-8"
@@ -41,7 +51,10 @@ def set_up(
     for module in ("my_arm", "my_part"):  # of an earlier test, imported from its own folder
         monkeypatch.delitem(sys.modules, module, raising=False)
     classifier(tmp_path / "rm")
-    arms = "[{name: mine, kind: python, path: 'my_arm:Arm'}, {name: 'rm [v2]', kind: classifier, model: rm}]"
+    arms = (
+        "[{name: mine, kind: python, path: 'my_arm:Arm'}, "
+        "{name: 'rm [v2]', kind: classifier, model: rm}]"
+    )
     data = "data={source: prompts.jsonl, answer_kind: number}"
     return lambda: tiny(
         data, f"arms={arms}", "train={iterations: 3, batch_prompts: 3, batches_per_iteration: 1}"

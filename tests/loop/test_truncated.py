@@ -1,4 +1,7 @@
-"""Responses that the token limit cut: below every finished one, in no pair, or as any other, however a pair comes about."""
+"""Responses that the token limit cut.
+
+They stand below every finished one, in no pair, or as any other, however a pair comes about.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,7 +80,8 @@ WAYS = {
     ),
     "ensemble": ("router={name: uniform, mode: ensemble}",),
     "fallback": (
-        "arms=[{name: broken, kind: python, path: 'misbehaving:Arm', how: raise}, {name: long, kind: metric, metric: length}]",
+        "arms=[{name: broken, kind: python, path: 'misbehaving:Arm', how: raise}, "
+        "{name: long, kind: metric, metric: length}]",
     ),
 }
 
@@ -150,7 +154,10 @@ def test_dropped_ones_make_no_pair(
 def test_a_loss_payoff_is_not_credited_with_what_the_rule_decided(
     tiny: Callable[..., Config], tmp_path: Path, half_cut: list[Any]
 ) -> None:
-    """All pairs but one a prompt are fixed by the rule; with two responses a prompt all are, and nothing is learned."""
+    """All pairs but one a prompt are fixed by the rule.
+
+    With two responses a prompt all are, and nothing is learned.
+    """
     from reward_router.run import train
 
     two = ["policy.n_responses=2", "payoff={name: neg_loss, hold_back: 0}", "eval.limit=1"]

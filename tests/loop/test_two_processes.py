@@ -20,7 +20,10 @@ DEAD = (
     "{name: short, kind: metric, metric: length, direction: short}, "
     "{name: long, kind: metric, metric: length, direction: long}]"
 )
-LAUNCH = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
+LAUNCH = (
+    "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 "
+    "--mixed_precision no --dynamo_backend no"
+)
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""Without gold: an arm that takes no part in training says how often it likes the response after training better."""
+"""The win rate: what a run without gold is measured by.
+
+An arm that takes no part in training says how often it likes the response after training better.
+"""
 
 import json
 from collections.abc import Callable
@@ -22,8 +25,8 @@ def settings(tmp_path: Path) -> tuple[str, ...]:
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = f"{{source: {tmp_path / 'mine.jsonl'}}}"
     return (
-        f"data={data}", f"eval.data={data}", "eval.arm=likely", "eval.samples=2", "eval.greedy=false", "eval.limit=6",
-        "train.lr=0.05",
+        f"data={data}", f"eval.data={data}", "eval.arm=likely", "eval.samples=2",
+        "eval.greedy=false", "eval.limit=6", "train.lr=0.05",
     )  # fmt: skip
 
 
@@ -61,5 +64,6 @@ def test_an_arm_that_is_not_listed_is_refused(tiny: Callable[..., Config], tmp_p
     with pytest.raises(InputError, match="nothing to route"):
         tiny(
             "eval.arm=likely",
-            "arms=[{name: likely, kind: loglik, model: tiny}, {name: short, kind: metric, metric: length}]",
+            "arms=[{name: likely, kind: loglik, model: tiny}, "
+            "{name: short, kind: metric, metric: length}]",
         )

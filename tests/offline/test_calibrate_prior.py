@@ -1,4 +1,7 @@
-"""Laws of the calibration: the evidence is the Gaussian's own, what was planted is found, useless strengths get scale 0."""
+"""Laws of the calibration.
+
+The evidence is the Gaussian's own, what was planted is found, useless strengths get scale 0.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,8 @@
-"""Laws of the encoder: symmetric, padding-free, the response kept where the prompt is cut, messages as the authors write them."""
+"""Laws of the encoder.
+
+It is symmetric and free of padding, the response is kept where the prompt is cut, and messages are
+as the authors write them.
+"""
 
 import numpy as np
 import pytest

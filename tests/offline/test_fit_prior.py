@@ -1,4 +1,7 @@
-"""``fit-prior`` end to end on rows of its own making: what it leaves behind, resuming, ablations, and bad input in one line."""
+"""``fit-prior`` end to end on rows of its own making.
+
+Tested are what it leaves behind, resuming, ablations, and bad input in one line.
+"""
 
 import gzip
 import json
@@ -125,7 +128,10 @@ def test_what_it_leaves_is_a_prior_scores_for_replay_and_tables(tmp_path: Path) 
 
 
 def test_an_artifact_is_replayed_on_recorded_scores(tmp_path: Path) -> None:
-    """The file the prior came from and one of more arms: its strengths choose, an arm that it does not know joins with a warning."""
+    """The file the prior came from and one of more arms.
+
+    Its strengths choose, an arm that it does not know joins with a warning.
+    """
     out = tmp_path / "out"
     fit_prior(config(tmp_path, holdout_sources=[]), out, console=QUIET)
     [records] = load([str(out / "scores.jsonl")])
@@ -163,8 +169,8 @@ def test_the_same_seed_gives_the_same_prior_and_scores_are_used_as_they_are(tmp_
 
 def test_held_out_sources_and_their_prompts_are_never_learned_from(tmp_path: Path) -> None:
     made = [
-        {**row, "id": str(i), "label": "a", "response_a": row["chosen"], "response_b": row["rejected"],
-         "scores": {"x": [1, 0], "y": [0, 1]}}
+        {**row, "id": str(i), "label": "a", "response_a": row["chosen"],
+         "response_b": row["rejected"], "scores": {"x": [1, 0], "y": [0, 1]}}
         for i, row in enumerate(rows())
     ]  # fmt: skip
     recorded = read_recorded([str(written(tmp_path / "s.jsonl.gz", made))])
@@ -396,12 +402,17 @@ def test_the_papers_setting_validates_and_says_what_the_paper_says() -> None:
 
 
 def test_an_arm_that_abstains_nearly_always_is_not_believed(tmp_path: Path) -> None:
-    """Right on the 16 of 240 pairs it speaks about: less use than an arm that is right on two thirds of all."""
+    """Right on the 16 of 240 pairs it speaks about.
+
+    That is less use than an arm that is right on two thirds of all.
+    """
     draw = np.random.default_rng(0)
     made = [
         {
-            "id": str(i), "prompt": f"question {i}", "response_a": f"yes {i}", "response_b": f"no {i}", "label": "a",
-            "scores": {"rare": [1.0, 0.0] if i % 15 == 0 else [None, None], "fair": [float(draw.random() < 2 / 3), 0.5]},
+            "id": str(i), "prompt": f"question {i}", "response_a": f"yes {i}",
+            "response_b": f"no {i}", "label": "a",
+            "scores": {"rare": [1.0, 0.0] if i % 15 == 0 else [None, None],
+                       "fair": [float(draw.random() < 2 / 3), 0.5]},
         }
         for i in range(240)
     ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""The artifact: what is saved is what is loaded, what does not belong is refused by name, and the router starts where it says."""
+"""The artifact: what is saved is what is loaded.
+
+What does not belong is refused by name, and the router starts where it says.
+"""
 
 import hashlib
 import json
@@ -71,7 +74,10 @@ def test_what_is_saved_is_what_is_loaded(made: Prior, tmp_path: Path) -> None:
 
 
 def test_a_shipped_size_is_tens_of_kilobytes(tmp_path: Path) -> None:
-    """MiniLM's features of a pair with its prompt, and 16 dimensions, as the packaged prior has them."""
+    """MiniLM's features of a pair with its prompt, and 16 dimensions.
+
+    The packaged prior has these.
+    """
     draw, right_PK = np.random.default_rng(0), np.tile(np.eye(7), (9, 1))
     features_PF = draw.normal(size=(63, 3 * 384))
     strengths = fit_strengths(features_PF, right_PK, np.arange(63), dim=16, epochs=1, dev=0.5)

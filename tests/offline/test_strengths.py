@@ -1,4 +1,8 @@
-"""Laws of the strengths: the losses against loops, the numpy head against torch's, what is planted is found, who is right is all that counts."""
+"""Laws of the strengths.
+
+The losses are compared with loops, the numpy head with torch's; what is planted is found; who is
+right is all that counts.
+"""
 
 import math
 
@@ -20,7 +24,11 @@ MARKS = st.lists(
 
 
 def planted(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of three kinds; arm k is right on kind k nearly always, on the others on 55 %. Features: the kind, in noise."""
+    """Pairs of three kinds.
+
+    Arm k is right on kind k nearly always, on the others on 55 %. The features are the kind, in
+    noise.
+    """
     draw = np.random.default_rng(seed)
     kind = draw.integers(3, size=n)
     centre = draw.normal(size=(3, 24))
@@ -77,7 +85,9 @@ def test_losses_are_those_of_the_paper(marks: list[list[float]]) -> None:
     s = np.random.default_rng(len(marks)).normal(size=right.shape)
     terms = [
         -math.log(1 / (1 + math.exp(-(s[i, n] - s[i, m]))))
-        for i in range(len(right)) for n in range(4) for m in range(4) if right[i, n] == 1 and right[i, m] == 0
+        for i in range(len(right)) for n in range(4) for m in range(4) if right[i,
+                                                                                n] == 1 and right[i,
+                                                                                m] == 0
     ]  # fmt: skip
     got = bt_loss(torch.from_numpy(s), torch.from_numpy(tuples(right)), max(len(terms), 1))
     assert float(got) == pytest.approx(sum(terms) / max(len(terms), 1), abs=1e-9)

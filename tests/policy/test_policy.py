@@ -1,4 +1,7 @@
-"""The policy: keyed sampling, the merged sampler, the reference, ends of responses, prompts of models without a template."""
+"""The policy: keyed sampling, the merged sampler, the reference.
+
+Also tested are the ends of responses, and prompts of models without a template.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +60,8 @@ def test_the_sampler_is_the_adapted_model(policy: Callable[..., Policy]) -> None
     with torch.no_grad():
         base = p.sampler.model(**batch).logits  # type: ignore[union-attr]
         disturb(p)
-        wanted, got = p.model(**batch).logits, p.sampler.model(**batch).logits  # type: ignore[union-attr]
+        wanted = p.model(**batch).logits
+        got = p.sampler.model(**batch).logits  # type: ignore[union-attr]
     real = batch["attention_mask"].bool()
     assert torch.allclose(wanted[real], got[real], atol=1e-4)
     assert not torch.allclose(base[real], got[real], atol=1e-2)
@@ -166,7 +170,10 @@ def test_no_token_of_probability_0_is_drawn() -> None:
 def test_responses_leave_the_batch_when_they_end_and_nothing_else_changes(
     policy: Callable[..., Policy],
 ) -> None:
-    """Against one forward over the whole text for every token: no cache, no batch, no response that leaves."""
+    """Against one forward over the whole text for every token.
+
+    There is no cache, no batch, and no response that leaves.
+    """
     from reward_router.keyed import rng
 
     p = policy(max_new_tokens=30)

@@ -1,6 +1,9 @@
-"""A real HTTP server on this machine that speaks the dialects of reward model servers, and misbehaves on request.
+"""A real HTTP server on this machine that speaks the dialects of reward model servers.
 
-The model behind all dialects is one function: the score of a response is a number that its own text names, or its length.
+It misbehaves on request.
+
+The model behind all dialects is one function: the score of a response is a number that its own text
+names, or its length.
 """
 
 import json
@@ -81,7 +84,10 @@ def generic(body):
 
 
 def chat(body):
-    """A judge: scores by length, compares by length, and prefers what comes first where lengths are near."""
+    """A judge that goes by length.
+
+    It scores by length, compares by length, and prefers what comes first where lengths are near.
+    """
     text = body["messages"][0]["content"]
     found = re.findall(r"<response(?:[ _]\w+)?>\n(.*?)\n</response", text, re.S)
     names = list(body["response_format"]["json_schema"]["schema"]["properties"])

@@ -1,4 +1,7 @@
-"""What can go wrong at an endpoint: the arm fails with one line that says where and what came back, and nothing else happens."""
+"""What can go wrong at an endpoint.
+
+The arm fails with one line that says where and what came back, and nothing else happens.
+"""
 
 import ssl
 import time

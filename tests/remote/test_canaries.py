@@ -1,4 +1,7 @@
-"""What is served is known by its canaries: a change is seen, told with its difference, and acted on as configured."""
+"""What is served is known by its canaries.
+
+A change is seen, told with its difference, and acted on as configured.
+"""
 
 import numpy as np
 import pytest
@@ -74,7 +77,10 @@ def test_an_endpoint_that_is_noisy_has_not_changed():
 
 def test_a_change_as_small_as_a_dtype_is_seen_where_the_endpoint_is_exact():
     scale = [1.0]
-    respond = lambda body: {"data": [{"probs": [scale[0] * len(body["messages"][-1]["content"])]}]}  # noqa: E731
+
+    def respond(body):
+        return {"data": [{"probs": [scale[0] * len(body["messages"][-1]["content"])]}]}
+
     arm = Http("http://rm", calls={"canaries": 1}, transport=FakeTransport(respond))
     assert arm.score_with_bill(["p"], [["r"]]).notices == ()
     scale[0] = 1.1

@@ -1,4 +1,7 @@
-"""Every dialect against a server that speaks it: the scores are the served model's raw scores, in place."""
+"""Every dialect against a server that speaks it.
+
+The scores are the served model's raw scores, in place.
+"""
 
 import numpy as np
 import pytest

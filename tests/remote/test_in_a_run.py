@@ -1,4 +1,7 @@
-"""Endpoints in a run: what they took and cost is in the ledger, one that goes bad rests, and the others go on."""
+"""Endpoints in a run.
+
+What they took and cost is in the ledger, one that goes bad rests, and the others go on.
+"""
 
 import re
 

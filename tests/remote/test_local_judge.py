@@ -1,4 +1,7 @@
-"""The local judge: log-odds of yes over no, the same whatever shares the batch, as computed by hand."""
+"""The local judge: log-odds of yes over no.
+
+They are the same whatever shares the batch, and are those computed by hand.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""Small recorded files that are made here: two good arms that know different categories, a poor one, a constant one."""
+"""Small recorded files that are made here.
+
+They hold two good arms that know different categories, a poor one, and a constant one.
+"""
 
 import json
 from collections.abc import Callable

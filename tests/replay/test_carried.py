@@ -1,4 +1,7 @@
-"""Train here, judge there: no label of the judged rows is read, shared prompts teach nothing, sources are left out in turn."""
+"""Train here, judge there.
+
+No label of the judged rows is read, shared prompts teach nothing, and sources are left out in turn.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""An arm without a score on a row is not eligible there: whatever decides, it draws nothing on such a row."""
+"""An arm without a score on a row is not eligible there.
+
+Whatever decides, it draws nothing on such a row.
+"""
 
 from typing import Any
 
@@ -68,7 +71,8 @@ def test_an_arm_draws_nothing_where_it_has_no_score(sparse: Records, name: str, 
     rare = sparse.arms.index("rare")
     assert run.share_K.sum() == pytest.approx(1.0)
     assert run.share_K[rare] <= 1 / EVERY + 1e-9
-    # right or wrong counts 1 or 0 on every row: half a point would come from an arm that was not there
+    # Right or wrong counts 1 or 0 on every row: half a point would come from an arm that was not
+    # there.
     if name in ("oracle", *FITTED):
         assert set(np.unique(run.accuracy_P)) <= {0.0, 1.0}
 

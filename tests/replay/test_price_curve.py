@@ -1,4 +1,7 @@
-"""The committee's price curve: what one fit gives at every price, against the same committee asked one price at a time."""
+"""The committee's price curve.
+
+What one fit gives at every price is compared with the same committee asked one price at a time.
+"""
 
 import re
 

@@ -1,4 +1,7 @@
-"""BayesianRouter in replay: what it may learn from, its ablations by name, and a prior that is wrong."""
+"""BayesianRouter in replay.
+
+What it may learn from, its ablations by name, and a prior that is wrong.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +110,10 @@ def test_a_run_repeats_bit_for_bit(records: Records) -> None:
 
 
 def test_a_stale_prior_is_given_up(rows: list[dict[str, Any]]) -> None:
-    """Arms of the prior permuted so that the best one is taken for the worst; what that may cost: tests of TrustedThompson."""
+    """Arms of the prior permuted so that the best one is taken for the worst.
+
+    What that may cost is in the tests of TrustedThompson.
+    """
     copies = [{**row, "prompt": f"{copy} {row['prompt']}"} for copy in range(6) for row in rows]
     split = split_of(collect("longer", ((str(i), row) for i, row in enumerate(copies))))
     fitted = offline_stage(split, *SMALL)

@@ -1,4 +1,7 @@
-"""Results of benchmarks as people have them: the right figures, and never one item in another's place."""
+"""Results of benchmarks as people have them.
+
+They give the right figures, and never one item in another's place.
+"""
 
 import json
 from pathlib import Path
@@ -160,7 +163,10 @@ def test_judgebench_games_in_both_orders(tmp_path: Path) -> None:
             }
             for name, (decisions, _) in games.items()
         ]
-        name = f"dataset=judgebench,response_model=gpt-4o-2024-05-13,judge_name=arena_hard,judge_model={judge}.jsonl"
+        name = (
+            "dataset=judgebench,response_model=gpt-4o-2024-05-13,judge_name=arena_hard,"
+            f"judge_model={judge}.jsonl"
+        )
         files.append(saved(tmp_path / name, "\n".join(map(json.dumps, lines))))
     (found,) = load(files)
     assert found.arms == ("arena_hard:o1", "arena_hard:other")

@@ -1,4 +1,7 @@
-"""Other people's files: RewardBench 1 outputs, RewardBench 2 scores with the official metric, our own ledger."""
+"""Other people's files.
+
+These are RewardBench 1 outputs, RewardBench 2 scores with the official metric, and our own ledger.
+"""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +27,10 @@ def outputs(
     key: str = "id",
     template: str = "<|user|>{}<|assistant|>",
 ) -> str:
-    """As ``rewardbench --model M`` writes them: prompt and texts in the model's own template, the data set's columns behind."""
+    """Rows as ``rewardbench --model M`` writes them.
+
+    Prompt and texts stand in the model's own template, the data set's columns behind.
+    """
     lines = []
     for i, (chosen, rejected) in enumerate(scores):
         prompt = template.format(f"prompt {i // 2}")
@@ -174,7 +180,10 @@ def test_scores_in_lists_of_one_are_taken(tmp_path: Path) -> None:
 
 
 def score_file(path: Path, seed: int, n: int = 6) -> str:
-    """As ``run_v2.py`` uploads them: one JSON of columns; whole scores, so that ties are many; Ties last."""
+    """Rows as ``run_v2.py`` uploads them.
+
+    It is one JSON of columns; the scores are whole, so that ties are many; Ties come last.
+    """
     draw = np.random.default_rng(seed)
     table: dict[str, Any] = {
         "id": [],

@@ -17,7 +17,7 @@ CORRECT = Feedback("correct")
 class Noted(LinUCB):
     """A LinUCB that keeps what it was told."""
 
-    def update(self, context_BD, arm_B, payoff_B, propensity_B=None):  # type: ignore[no-untyped-def]
+    def update(self, context_BD, arm_B, payoff_B, propensity_B=None):
         self.__dict__.setdefault("told", []).append(
             (context_BD.copy(), int(arm_B[0]), payoff_B.tolist())
         )
@@ -38,7 +38,7 @@ def test_a_batch_is_one_decision_with_the_mean_payoff_of_its_rows(records: Recor
     np.testing.assert_allclose(context_1D[0], mean_D / np.linalg.norm(mean_D))
 
 
-def test_batches_of_one_prompt_with_one_row_are_linucb(rows: list) -> None:  # type: ignore[type-arg]
+def test_batches_of_one_prompt_with_one_row_are_linucb(rows: list) -> None:
     from reward_router.replay.columns import collect
 
     records = collect("single", ((str(i), row) for i, row in enumerate(rows[::3])))

@@ -1,4 +1,7 @@
-"""Off-policy estimates: unbiased on a log whose truth is known, intervals that cover, and refusals that say what to change."""
+"""Off-policy estimates.
+
+They are unbiased on a log whose truth is known, intervals cover, and refusals say what to change.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +61,11 @@ def studied() -> list[tuple[Log, Float, Float]]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_unbiased_and_covering(method: str, studied: list[tuple[Log, Float, Float]]) -> None:
-    """Mean error within 4 standard errors of 0 (IPS and DR are exactly unbiased), coverage of 95 % within 4 of its own."""
+    """The mean error is within 4 standard errors of 0.
+
+    IPS and DR are exactly unbiased. The coverage of 95 % intervals is within 4 standard errors of
+    its own.
+    """
     errors, covered = [], []
     for log, credit_TK, model_TK in studied:
         for arm in (0, 1):
@@ -88,7 +95,10 @@ def test_target_equal_to_one_arm_uses_its_rows_only() -> None:
 def test_weights_that_were_possible_count_in_the_effective_sample_size_though_none_was_drawn() -> (
     None
 ):
-    """An arm of probability 1/1000 that was never drawn: the weights drawn are all equal, but uniform cannot be valued from this log."""
+    """An arm of probability 1/1000 that was never drawn.
+
+    The weights drawn are all equal, but uniform cannot be valued from this log.
+    """
     log, _ = made(1, adaptive=False)
     rare = replace(
         log, probs_TK=np.tile([0.4995, 0.4995, 0.001], (800, 1)), arm_T=np.arange(800) % 2
@@ -189,7 +199,11 @@ def test_refusals_say_what_to_change() -> None:
 
 
 def test_rejection_replay_values_a_learning_router() -> None:
-    """A learner started fresh: its value by rejection agrees with running it on the same kind of stream, within 4 standard errors."""
+    """A learner started fresh.
+
+    Its value by rejection agrees with running it on the same kind of stream, within 4 standard
+    errors.
+    """
     estimates, direct = [], []
     for seed in range(12):
         log, credit_TK = made(seed, 600, adaptive=False)

@@ -1,4 +1,7 @@
-"""Online and cross-fitted runs: who learns from what, when, and never from the rows it is judged on."""
+"""Online and cross-fitted runs.
+
+Who learns from what, when, and never from the rows it is judged on.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -103,7 +106,10 @@ class Drawn(Spy):
 
 
 def test_missing_scores_are_drawn_by_nobody(records: Records) -> None:
-    """Where the one arm that a router wants has no score, the others judge alike, and that is the propensity it is told."""
+    """Where the one arm that a router wants has no score, the others judge alike.
+
+    That is the propensity it is told.
+    """
     records.first_PK[::2, 0] = np.nan
     spy = Drawn(4)
     run = online(records, embed.build(records, "none"), spy, CORRECT, seed=0)
@@ -174,7 +180,10 @@ def test_rows_by_group() -> None:
 
 
 def test_crossfit_methods_never_see_a_test_label(records: Records) -> None:
-    """Turning round the labels of one fold's test rows leaves what is decided there unchanged (accuracy becomes 1 - accuracy)."""
+    """Turning round one fold's test labels leaves what is decided there unchanged.
+
+    The accuracy becomes 1 - accuracy.
+    """
     paid = (
         "committee",
         *methods._BAYES,
@@ -193,7 +202,10 @@ def test_crossfit_methods_never_see_a_test_label(records: Records) -> None:
 
 
 def test_swapping_the_sides_of_rows_changes_nothing(records: Records) -> None:
-    """Every aggregate is symmetric: a and b exchanged on any rows, scores and label alike, gives the same accuracy."""
+    """Every aggregate is symmetric.
+
+    Exchanging a and b on any rows, scores and label alike, gives the same accuracy.
+    """
     swap_P = np.random.default_rng(1).random(len(records)) < 0.5
     first_PK, second_PK = records.first_PK.copy(), records.second_PK.copy()
     first_PK[swap_P], second_PK[swap_P] = records.second_PK[swap_P], records.first_PK[swap_P]

@@ -1,4 +1,7 @@
-"""Reading: every format gives the same records, a broken row is named and counted, bad files are refused in one line."""
+"""Reading: every format gives the same records.
+
+A broken row is named and counted, and bad files are refused in one line.
+"""
 
 import csv
 import gzip
@@ -82,8 +85,10 @@ def test_verdicts_of_chosen_and_rejected_follow_them_to_their_sides() -> None:
     made = [
         {
             "id": f"q{i}", "prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}",
-            "verdicts": {"right": "a", "wrong": "model_b" if i % 2 else "B>A", "named": "chosen", "open": "tie", "other": "Rejected"},
-            "scores": {"listed": [1, 0], "lettered": {"a": 1, "b": 0}, "by role": {"chosen": 1, "rejected": 0}},
+            "verdicts": {"right": "a", "wrong": "model_b" if i % 2 else "B>A", "named": "chosen",
+                         "open": "tie", "other": "Rejected"},
+            "scores": {"listed": [1, 0], "lettered": {"a": 1, "b": 0},
+                       "by role": {"chosen": 1, "rejected": 0}},
         }
         for i in range(12)
     ]  # fmt: skip

@@ -1,4 +1,8 @@
-"""The whole of it: intervals, verdicts, the JSON schema, the report, refusals, and real files where they are at hand."""
+"""The whole of a replay.
+
+Tested are intervals, verdicts, the JSON schema, the report, refusals, and real files where they are
+at hand.
+"""
 
 import json
 import math
@@ -39,8 +43,8 @@ FEW = [
     "oracle",
 ]
 ENTRY = {
-    "kind", "accuracy", "ci95", "accuracy_some_right", "calls_per_row", "cost_per_row", "regret", "regret_vs_category_best",
-    "vs_best_single", "vs_uniform", "share", "runs", "sd_between_runs",
+    "kind", "accuracy", "ci95", "accuracy_some_right", "calls_per_row", "cost_per_row", "regret",
+    "regret_vs_category_best", "vs_best_single", "vs_uniform", "share", "runs", "sd_between_runs",
 }  # fmt: skip
 
 
@@ -79,7 +83,10 @@ def test_table_is_consistent(result: dict[str, Any], records: Records) -> None:
 
 
 def test_planted_categories_make_the_verdict_route(result: dict[str, Any]) -> None:
-    """Two arms that each know one category: category-best is far above the best single arm, and the verdict says so."""
+    """Two arms that each know one category.
+
+    Category-best is far above the best single arm, and the verdict says so.
+    """
     verdict = result["verdict"]
     assert result["routers"]["category_best"]["vs_best_single"]["diff"] > 0.1
     assert verdict["action"] in ("route", "committee")
@@ -107,7 +114,10 @@ def test_worker_processes_change_nothing(records: Records, result: dict[str, Any
 
 
 def test_bootstrap_agrees_with_the_textbook_standard_error() -> None:
-    """Prompts of one row: the bootstrap's spread of a mean is sd / sqrt(n), within Monte-Carlo error."""
+    """Prompts of one row.
+
+    The bootstrap's spread of a mean is sd / sqrt(n), within Monte-Carlo error.
+    """
     draw = np.random.default_rng(0)
     accuracy_P = (draw.random(400) < 0.7).astype(float)
     replicates_R = bootstrap(np.arange(400)).replicate([accuracy_P])
@@ -139,7 +149,11 @@ def test_prompts_move_together_and_runs_add_variance() -> None:
 
 
 def test_simultaneous_bounds_hold_for_the_winner() -> None:
-    """20 methods without any gain: the best one's bound is above 0 in about 5 % of draws, though its own interval is far more often."""
+    """20 methods without any gain.
+
+    The best one's bound is above 0 in about 5 % of draws, though its own interval is far more
+    often.
+    """
     wins, own = 0, 0
     for seed in range(200):
         draw = np.random.default_rng(seed)
@@ -174,7 +188,10 @@ def test_what_is_said_of_a_method_does_not_change_with_the_others() -> None:
 
 
 def test_one_more_router_leaves_the_verdict_as_it_was(records: Records) -> None:
-    """A method that is no better adds a row to the table and not a word to the verdict, and who was named is said."""
+    """A method that is no better adds a row to the table and not a word to the verdict.
+
+    Who was named is said.
+    """
     few = evaluate(records, Settings(routers=["category_best"], features="category", seeds=2))[
         "verdict"
     ]
@@ -380,7 +397,10 @@ DATA = os.environ.get("REWARD_ROUTER_DATA")
 def test_real_files_agree_with_an_independent_study(
     file: str, arms: str | None, best: float, weighted: float
 ) -> None:
-    """Best single arm and weighted vote as another program, written apart from this one, found them (other folds: +-1 pp)."""
+    """Best single arm and weighted vote as another program found them.
+
+    That program was written apart from this one; its folds are others, so +-1 pp is allowed.
+    """
     path = Path(str(DATA)) / "replay" / f"{file}.jsonl.gz"
     made = measure(
         [str(path)],

@@ -1,4 +1,8 @@
-"""The training report: every shape of run gives a page that parses, opens offline, escapes text and says what the numbers say."""
+"""The training report.
+
+Every shape of run gives a page that parses, opens offline, escapes text and says what the numbers
+say.
+"""
 
 import json
 import re
@@ -24,7 +28,10 @@ VOID = {"meta", "br"}
 
 @dataclass
 class Made:
-    """A run directory as the trainer would write it, from a world in which arm k orders right with probability skill[k]."""
+    """A run directory as the trainer would write it.
+
+    In its world, arm k orders right with probability skill[k].
+    """
 
     folder: Path
     arms: list[str] = field(default_factory=lambda: ["loglik", "minilm", "length"])
@@ -144,13 +151,15 @@ class Made:
         golds = [Gold(ids, cats, x.tolist(), [1.0] * len(ids)) for x in (first, second)]
         made = counted["calls"].get("ok", 0)
         return {
-            "router": "thompson", "unit": self.unit, "payoff": self.payoff, "n_arms": len(self.arms), "steps": self.steps,
-            "arms": row, "gold": compare(*golds) if ids else None, "gold_test": None,
+            "router": "thompson", "unit": self.unit, "payoff": self.payoff,
+            "n_arms": len(self.arms), "steps": self.steps, "arms": row,
+            "gold": compare(*golds) if ids else None, "gold_test": None,
             "payoff_gold": {"n": 3, "r": -0.4, "ci95": [-0.6, -0.2]},
-            "calls": {"made": made, "audit": counted["calls"].get("audit", 0), "all_arms": made * len(self.arms)},
-            "counts": {"no_payoff": 3, "pairs": 48, "arm_failures": counted["failures"]},
-            "saturated": counted["saturated"], "seconds": {"load": 3.0, "route": 0.1, "step": 9.5}, "peak_memory_gib": 1.25,
-            "manifest": {"seed": 0},
+            "calls": {"made": made, "audit": counted["calls"].get("audit", 0),
+                      "all_arms": made * len(self.arms)},
+                      "counts": {"no_payoff": 3, "pairs": 48, "arm_failures": counted["failures"]},
+            "saturated": counted["saturated"], "seconds": {"load": 3.0, "route": 0.1, "step": 9.5},
+            "peak_memory_gib": 1.25, "manifest": {"seed": 0},
         }  # fmt: skip
 
 
@@ -243,7 +252,10 @@ def test_the_headline_says_what_the_interval_says(tmp_path: Path) -> None:
 
 
 def samples(folder: Path) -> None:
-    """What the run would have kept of its responses: three prompts, one answer better, one worse, one the same."""
+    """What the run would have kept of its responses.
+
+    There are three prompts: one answer is better, one worse, one the same.
+    """
     rows = []
     for i, (category, before, after) in enumerate(
         [("sums", 0.0, 1.0), ("facts", 1.0, 0.0), ("sums", 1.0, 1.0)]

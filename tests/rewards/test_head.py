@@ -1,4 +1,7 @@
-"""Learned heads: the weights solve their problem, unseen prompts are judged rightly, and what does not belong is refused."""
+"""Learned heads: the weights solve their problem.
+
+Unseen prompts are judged rightly, and what does not belong is refused.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -79,7 +82,10 @@ def artifact(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("ridge", [0.01, 1.0])
 def test_the_weights_solve_the_convex_problem(ridge: float) -> None:
-    """The objective as the module states it, written again, from another start and to a tighter end."""
+    """The objective as the module states it, written again.
+
+    It is solved from another start and to a tighter end.
+    """
     draw = np.random.default_rng(1)
     gap_PF = draw.normal(size=(60, 5)) * [1.0, 10.0, 0.1, 1.0, 3.0] + 0.3
     prompt_P = draw.integers(12, size=60)
@@ -271,7 +277,10 @@ def test_a_broken_artifact_is_one_clear_line(artifact: Path, harm: str) -> None:
 def test_a_run_routes_to_a_learned_arm(tiny: Callable[..., Config], artifact: Path) -> None:
     from reward_router.assemble import arm_specs, build_pool
 
-    arms = f"[{{name: a, kind: head, model: tiny, weights: {artifact}, head: kind}}, {{name: b, kind: metric, metric: length}}]"
+    arms = (
+        f"[{{name: a, kind: head, model: tiny, weights: {artifact}, head: kind}}, "
+        "{name: b, kind: metric, metric: length}]"
+    )
     config = tiny(f"arms={arms}")
     assert arm_specs(config)[0].options == {"weights": str(artifact), "head": "kind"}
     assert build_pool(config, []).score("a", ["x"], [["tea please", "tea"]]).ok

@@ -12,7 +12,11 @@ from reward_router.fit_prior.scoring import fingerprint
 from reward_router.rewards import identity
 from reward_router.rewards.spec import ArmSpec
 
-SOURCE = "class Arm:\n    def score(self, prompts, responses):\n        return [[1.0 for r in row] for row in responses]\n"
+SOURCE = (
+    "class Arm:\n"
+    "    def score(self, prompts, responses):\n"
+    "        return [[1.0 for r in row] for row in responses]\n"
+)
 
 
 @pytest.fixture
@@ -65,7 +69,11 @@ def test_a_metric_goes_by_its_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(identity, "_METRIC_MODULES", ("changed_metric",))
     before = fingerprint(spec)
     assert before != packaged
-    commented = '"""A module."""\n\n\ndef count(text):\n    """Count."""\n    return len(  # all\n        text\n    )\n'
+    commented = (
+        '"""A module."""\n\n\n'
+        'def count(text):\n    """Count."""\n'
+        "    return len(  # all\n        text\n    )\n"
+    )
     copy.write_text(commented, encoding="utf-8")
     assert fingerprint(spec) == before  # comments, docstrings and line breaks do nothing
     copy.write_text("def count(text):\n    return len(text) + 1\n", encoding="utf-8")

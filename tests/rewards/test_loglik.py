@@ -1,4 +1,7 @@
-"""Log-likelihood arms: equal to scoring each response alone, whatever the batching, padding or sharing."""
+"""Log-likelihood arms.
+
+They are equal to scoring each response alone, whatever the batching, padding or sharing.
+"""
 
 import numpy as np
 import pytest
@@ -176,6 +179,9 @@ def test_bad_options_are_named(tiny):
 
 def test_a_template_that_refuses_a_role_says_so(tiny):
     model, tokenizer = tiny_llama()
-    refusing = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{% endfor %}"
+    refusing = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}"
+        "{{ raise_exception('no system role') }}{% endif %}{% endfor %}"
+    )
     with pytest.raises(InputError, match="no system role"):
         LogLik(model, tokenizer, chat_template=refusing).score([PROMPTS[2]], [["x"]])

@@ -243,8 +243,13 @@ def test_noise_is_an_option_of_every_arm():
 def test_own_models_by_import_path(tmp_path, monkeypatch):
     (tmp_path / "my_arms.py").write_text(
         "class Count:\n    def __init__(self, letter='a'): self.letter = letter\n"
-        "    def score(self, prompts, responses): return [[float(r.count(self.letter)) for r in row] for row in responses]\n"
-        "class Deaf:\n    pass\nclass Odd:\n    def score(self, prompts): return 0\nready = Count('b')\n"
+        "    def score(self, prompts, responses):\n"
+        "        return [[float(r.count(self.letter)) for r in row] for row in responses]\n"
+        "class Deaf:\n"
+        "    pass\n"
+        "class Odd:\n"
+        "    def score(self, prompts): return 0\n"
+        "ready = Count('b')\n"
     )
     monkeypatch.chdir(tmp_path)
     pool = RewardPool(

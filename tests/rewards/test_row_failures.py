@@ -1,4 +1,7 @@
-"""Rows fail, not requests: what an arm raises or returns for one prompt leaves the other prompts' scores as they are."""
+"""Rows fail, not requests.
+
+What an arm raises or returns for one prompt leaves the other prompts' scores as they are.
+"""
 
 import asyncio
 import math

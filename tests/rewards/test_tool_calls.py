@@ -1,4 +1,7 @@
-"""Tool calls reach every arm: in the template's own words, as JSON text where there is no template or it knows none."""
+"""Tool calls reach every arm.
+
+They come in the template's own words, or as JSON text where there is no template or it knows none.
+"""
 
 from typing import Any
 
@@ -12,10 +15,14 @@ CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city"
 TEXT = '{"name": "weather", "arguments": {"city": "Oslo"}}'
 KNOWS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}[call {{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}</s>{% endfor %}"
+    "{% for c in m.tool_calls or [] %}"
+    "[call {{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}</s>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-PASSES_OVER = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+PASSES_OVER = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
 
 
 class Tokenizer:

@@ -1,4 +1,8 @@
-"""Nothing made up is ever used: checkpoints that lack weights, of another head, with outputs to choose from, with own code."""
+"""Nothing made up is ever used.
+
+Tested are checkpoints that lack weights, of another head, with outputs to choose from, and with own
+code.
+"""
 
 import json
 import shutil
@@ -194,7 +198,10 @@ def test_several_outputs_need_a_choice(made):
 
 
 def test_a_reward_head_multiplies_in_float32(made):
-    """A bfloat16 body keeps its dtype; scores of many responses do not fall on one grid, and are those of the exact product."""
+    """A bfloat16 body keeps its dtype.
+
+    Scores of many responses do not fall on one grid, and are those of the exact product.
+    """
     whole, half = (
         loading.load_classifier(str(made / "rm"), dtype=d) for d in ("float32", "bfloat16")
     )

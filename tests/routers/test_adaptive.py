@@ -1,4 +1,7 @@
-"""What `Adaptive` promises beyond the laws of every router: strengths first, contexts by their evidence, no pile-up, forgetting."""
+"""What `Adaptive` promises beyond the laws of every router.
+
+Strengths come first, contexts by their evidence, there is no pile-up, and it forgets.
+"""
 
 import numpy as np
 import pytest
@@ -11,7 +14,10 @@ from reward_router.routers.trusted import trusted
 
 
 def stream(router, right_of, rows, dim, arms, seed=0, batch=1):
-    """A router on random unit contexts; (accuracy over the last third, share of the most drawn arm in each batch)."""
+    """A router on random unit contexts.
+
+    Returns the accuracy over the last third, and the share of the most drawn arm in each batch.
+    """
     rng = np.random.default_rng(seed)
     got, most = [], []
     for _ in range(rows // batch):
@@ -37,7 +43,10 @@ def same_everywhere(x):
 
 
 def difficulty(x):
-    """Every arm is better where the first feature is positive; the second arm is the best everywhere."""
+    """Every arm is better where the first feature is positive.
+
+    The second arm is the best everywhere.
+    """
     return np.array([0.35, 0.6, 0.35])[None] + 0.3 * (x[:, :1] > 0)
 
 

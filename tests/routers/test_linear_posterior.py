@@ -1,4 +1,7 @@
-"""The linear routers' posterior against independent references: SciPy's direct solve, the prior, published hazards."""
+"""The linear routers' posterior against independent references.
+
+These are SciPy's direct solve, the prior, and published hazards.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,7 @@
-"""One table of routers, one list of laws; a router that is exempt from a law says so in the table."""
+"""One table of routers, one list of laws.
+
+A router that is exempt from a law says so in the table.
+"""
 
 import contextlib
 from collections.abc import Callable
@@ -49,7 +52,10 @@ def sampled(name, exempt=(), **keywords):
 
 
 class Own:
-    """A router that inherits nothing and checks nothing: the laws of choosing and learning hold for it all the same."""
+    """A router that inherits nothing and checks nothing.
+
+    The laws of choosing and learning hold for it all the same.
+    """
 
     dim = None
     warmup = 0
@@ -380,7 +386,10 @@ def test_everything_stays_finite_after_a_million_updates(case):
 
 
 def _stays_finite(case, total):
-    """Huber weights and fading evidence look at every row before it is learned: a twentieth of the updates there."""
+    """Huber weights and fading evidence look at every row before it is learned.
+
+    There are a twentieth of the updates there.
+    """
     router = case.make()
     if any(word in case.name for word in ("huber", "fading", "trusted")):
         total //= 20

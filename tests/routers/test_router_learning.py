@@ -1,4 +1,8 @@
-"""What the routers learn: regret, forgetting, warm-up, corruption, stale priors, budgets and the guard, with derived thresholds."""
+"""What the routers learn.
+
+Tested are regret, forgetting, warm-up, corruption, stale priors, budgets and the guard, with
+derived thresholds.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +13,10 @@ from reward_router.routers import Exp3, LinearThompson, LinUCB, Priced, Uniform,
 
 
 class World:
-    """Linear payoffs with gap scale .3 and noise .1; contexts with a strong common direction, as embeddings have."""
+    """Linear payoffs with gap scale .3 and noise .1.
+
+    The contexts have a strong common direction, as embeddings have.
+    """
 
     def __init__(self, seed, dim=32, arms=4, change=None):
         rng = np.random.default_rng(seed)
@@ -63,7 +70,10 @@ class DirectSolve:
     "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 )
 def test_regret_is_within_a_fifth_of_a_direct_solve(seed):
-    """The same algorithm: only rounding and ties may differ, so 1.2x leaves room for a rare early fork."""
+    """The same algorithm.
+
+    Only rounding and ties may differ, so 1.2x leaves room for a rare early fork.
+    """
     ours, reference = (
         regret(LinUCB(4, 32, alpha=0.3), seed)[0],
         regret(DirectSolve(4, 32, 0.3), seed)[0],
@@ -72,7 +82,10 @@ def test_regret_is_within_a_fifth_of_a_direct_solve(seed):
 
 
 def test_learners_beat_chance_by_the_published_factor():
-    """Published for such a world: random 1077, LinUCB 38, Thompson 54 (20 seeds): a third of chance is far outside noise."""
+    """Published for such a world.
+
+    Random 1077, LinUCB 38, Thompson 54 (20 seeds): a third of chance is far outside noise.
+    """
     chance = regret(Uniform(4), 3, 1500)[0]
     for router in (
         LinUCB(4, 32, alpha=0.3),
@@ -83,7 +96,10 @@ def test_learners_beat_chance_by_the_published_factor():
 
 
 def test_forgetting_beats_none_after_an_abrupt_change():
-    """Published: 680 without, 222 to 249 with. Here, four seeds: 581, 185 (window), 159 (discount)."""
+    """The figures that were published: 680 without, 222 to 249 with.
+
+    Here, with four seeds: 581, 185 (window), 159 (discount).
+    """
     world = {"dim": 8, "change": 600, "steps": 1200}
     keywords = {"alpha": 0.1, "center": True, "intercept": 1.0}
     plain = sum(regret(LinUCB(4, 8, **keywords), seed, **world)[0] for seed in (0, 2))
@@ -115,7 +131,10 @@ def test_huber_halves_the_harm_of_corrupted_payoffs():
 
 
 def prior_regret(prior, trust, seed):
-    """LinUCB with a prior of nearly the true weights (good), of another arm's (stale) or none; payoffs are centred."""
+    """LinUCB with a prior of nearly the true weights (good), of another arm's (stale) or none.
+
+    Payoffs are centred.
+    """
     truth, mean = World(seed, dim=16).theta[0], None
     if prior != "none":
         mean = truth + 0.03 * np.random.default_rng(seed).normal(size=truth.shape)
@@ -132,9 +151,10 @@ def prior_regret(prior, trust, seed):
 
 
 def test_a_prior_has_to_earn_its_trust():
-    """Published: a stale prior costs 147 alone, 68 in the mixture, 69 with none; a good one 3.0 against 3.3.
+    """Published: a stale prior costs 147 alone, 68 in the mixture, 69 with none.
 
-    The orders are asserted with the slack that four seeds need (measured: 113, 44, 53; 7, 13).
+    A good one 3.0 against 3.3. The orders are asserted with the slack that four seeds need
+    (measured: 113, 44, 53; 7, 13).
     """
     kinds = (("none", None), ("stale", None), ("stale", 0.5), ("good", None), ("good", 0.5))
     total = {kind: sum(prior_regret(*kind, seed) for seed in range(4)) for kind in kinds}
@@ -144,7 +164,10 @@ def test_a_prior_has_to_earn_its_trust():
 
 
 def test_exp3_increments_are_unbiased_under_delay_with_the_recorded_propensity():
-    """E[payoff 1(arm) / p] = payoff: 5 standard errors over 8,000 decisions whose payoffs all arrive 50 decisions late."""
+    """E[payoff 1(arm) / p] = payoff, also under delay.
+
+    Allowed are 5 standard errors over 8,000 decisions whose payoffs all arrive 50 decisions late.
+    """
     rng, means = np.random.default_rng(0), np.array([0.2, 0.5, 0.8])
     router, waiting, increments = Exp3(3, gamma=0.2), [], []
     for t in range(8_000):
@@ -170,7 +193,10 @@ def test_exp3_never_overflows():
 
 @pytest.mark.parametrize("kind", ["linucb", "thompson", "exp3"])
 def test_the_pacer_holds_an_average_budget(kind):
-    """The best arm is the dearest. Average cost <= budget + largest cost x limit / (step T), and the budget is used."""
+    """The best arm is the dearest.
+
+    Average cost <= budget + largest cost x limit / (step T), and the budget is used.
+    """
     made = {
         "linucb": lambda: LinUCB(3, 8, alpha=0.3, warmup=0),
         "thompson": lambda: LinearThompson(3, 8, noise_sd=0.2),
@@ -204,7 +230,10 @@ def test_a_cost_weight_is_subtracted_before_the_choice():
 
 
 def guarded(seed, safe, margin=10.0, steps=400):
-    """(lowest lead over always playing arm 0, its final value); the other arms are worse than the safe one."""
+    """The lowest lead over always playing arm 0, and its final value.
+
+    The other arms are worse than the safe one.
+    """
     rng = np.random.default_rng(seed)
     theta = np.array([[0.7, 0.0], [0.3, 0.3], [0.2, -0.3]])
     router, lead, lowest = (
@@ -224,9 +253,10 @@ def guarded(seed, safe, margin=10.0, steps=400):
 
 @pytest.mark.slow
 def test_the_guard_keeps_the_payoff_above_the_safe_arms_less_the_margin():
-    """At 95 % over all rounds together: of 40 runs, 6 failures or more have probability under 1.4 % at a rate of 5 %.
+    """At 95 % over all rounds together.
 
-    The safe arm's own noise (0.1 x sqrt(400) = 2.0 summed) is not the guard's doing: the margin is counted net of it.
+    Of 40 runs, 6 failures or more have probability under 1.4 % at a rate of 5 %. The safe arm's own
+    noise (0.1 x sqrt(400) = 2.0 summed) is not the guard's doing: the margin is counted net of it.
     """
     failures = sum(guarded(seed, 0)[0] < -10.0 - 3 * 0.1 * np.sqrt(400) for seed in range(40))
     assert failures <= 5
@@ -240,7 +270,10 @@ def test_the_guard_spends_its_margin_and_no_more():
 
 
 def test_the_guard_lets_better_arms_through():
-    """Arm 0 brings .7 a round against 1.0 of the best: once that is known, the guard no longer holds it back."""
+    """Arm 0 brings .7 a round against 1.0 of the best.
+
+    Once that is known, the guard no longer holds it back.
+    """
     rng, theta = np.random.default_rng(0), np.array([0.5, 1.0])
     router = LinUCB(2, 1, warmup=0, noise_sd=0.1, safe=0, margin=5.0)
     for _ in range(400):

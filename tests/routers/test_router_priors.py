@@ -1,4 +1,7 @@
-"""BayesianRouter's known traps, shown and then absent, and what a prior costs where it does not hold: fixed seeds, derived bounds."""
+"""BayesianRouter's known traps, shown and then absent.
+
+Also: what a prior costs where it does not hold. Seeds are fixed, bounds are derived.
+"""
 
 import numpy as np
 import pytest
@@ -12,13 +15,19 @@ from reward_router.routers.trusted import NO_PRIOR, trusted
 
 
 def cosines(seed, arms=5, dim=8):
-    """Strength embeddings of unit norm, as the authors put them in as prior means: cosines near .1 against payoffs near .5."""
+    """Strength embeddings of unit norm, as the authors put them in as prior means.
+
+    Their cosines are near .1 against payoffs near .5.
+    """
     rows = np.random.default_rng(seed).normal(size=(arms, dim))
     return 0.1 * rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def arms_of(seed, means, steps=120, **keywords):
-    """Arms pulled on a stream whose pair features share a direction, as embeddings do; payoffs are a mean and U(-.2, .2)."""
+    """Arms pulled on a stream whose pair features share a direction, as embeddings do.
+
+    Payoffs are a mean and U(-.2, .2).
+    """
     router = LinearThompson(5, 8, cosines(seed), prior_precision=50.0, noise_sd=0.2, **keywords)
     draw, arms = np.random.default_rng(seed), np.empty(steps, int)
     for t in range(steps):
@@ -36,11 +45,13 @@ RUNS = 20
 
 
 def test_the_rich_get_richer_without_intercept_and_centring_and_not_with_them():
-    """Trap a: five arms that all pay .5. What was pulled first must not matter; the arm of the first pull has a fifth of the rest.
+    """Trap a: five arms that all pay .5.
 
-    A prior of mean 0 is below every payoff, so an arm that was pulled rises above those that were not. A run's share lies in
-    [0, 1] and has mean .2 where the first pull does not matter, so its standard deviation is at most .4, that of the mean over 20 runs
-    .09: bare runs must lie beyond three of these (.47), ours within. Measured: .50 and .21; runs with 80 % on one arm: 14 and 0.
+    What was pulled first must not matter; the arm of the first pull has a fifth of the rest. A
+    prior of mean 0 is below every payoff, so an arm that was pulled rises above those that were
+    not. A run's share lies in [0, 1] and has mean .2 where the first pull does not matter, so its
+    standard deviation is at most .4, that of the mean over 20 runs .09: bare runs must lie beyond
+    three of these (.47), ours within. Measured: .50 and .21; runs with 80 % on one arm: 14 and 0.
     """
 
     def runs(**keywords):
@@ -58,7 +69,10 @@ def test_the_rich_get_richer_without_intercept_and_centring_and_not_with_them():
 
 
 def test_a_better_arm_is_found_with_them_and_missed_without():
-    """One arm pays .7, four .5: does a run end (last 40 pulls) on it? A sign test over runs at 5 %; measured 10 of 20 against 20."""
+    """One arm pays .7, four pay .5: does a run end on it, in its last 40 pulls?
+
+    It is a sign test over runs at 5 %; measured 10 of 20 against 20.
+    """
     means = [0.5, 0.5, 0.5, 0.5, 0.7]
 
     def found(**keywords):
@@ -72,7 +86,10 @@ def test_a_better_arm_is_found_with_them_and_missed_without():
 
 
 def test_an_uncalibrated_precision_drowns_the_prior():
-    """Trap b: cosine gaps near .1 against a sd of 1 (lambda0 = 1). The prior's arm then has little more than its even share."""
+    """Trap b: cosine gaps near .1 against a sd of 1 (lambda0 = 1).
+
+    The prior's arm then has little more than its even share.
+    """
     h = np.random.default_rng(0).normal(size=(200, 8))
     h /= np.linalg.norm(h, axis=1, keepdims=True)
     strengths = cosines(0)
@@ -86,7 +103,10 @@ def test_an_uncalibrated_precision_drowns_the_prior():
 
 
 def test_losses_pay_agreement_with_the_policy_and_gold_pays_truth():
-    """Trap c: the policy prefers the wrong response by a margin z. The DPO loss of a label is log(1 + e^(-+z)): a wrong label costs less."""
+    """Trap c: the policy prefers the wrong response by a margin z.
+
+    The DPO loss of a label is log(1 + e^(-+z)): a wrong label costs less.
+    """
     z = 2.0
     wrong_label, right_label = np.log1p(np.exp(-z)), np.log1p(np.exp(z))
     assert neg_loss([wrong_label])[0] > neg_loss([right_label])[0]
@@ -99,7 +119,10 @@ def test_losses_pay_agreement_with_the_policy_and_gold_pays_truth():
 
 
 def regret(router, seed, steps=640, batch=16, arms=4, dim=16):
-    """Expected regret of a stream of batches; ``router(truth, mean)`` makes it. Payoffs are 0 or 1 with mean .5 + x'theta."""
+    """Expected regret of a stream of batches.
+
+    ``router(truth, mean)`` makes the router. Payoffs are 0 or 1 with mean .5 + x'theta.
+    """
     draw = np.random.default_rng(seed)
     common, theta = 2 * draw.normal(size=dim) / np.sqrt(dim), 0.25 * draw.normal(size=(arms, dim))
     made, stream, total = (
@@ -119,7 +142,11 @@ def regret(router, seed, steps=640, batch=16, arms=4, dim=16):
 
 
 def kinds():
-    """None at its own lambda0, a good prior believed outright, and good and stale ones that have to earn their trust."""
+    """The priors that are compared.
+
+    They are none at its own lambda0, a good prior believed outright, and good and stale ones that
+    have to earn their trust.
+    """
 
     def told(mean, **options):
         centred = np.column_stack([mean - mean.mean(axis=0), np.zeros(len(mean))])
@@ -138,9 +165,11 @@ def kinds():
 
 @pytest.mark.parametrize("seeds", [8, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_stale_prior_costs_at_most_a_fifth_and_a_good_one_keeps_nine_tenths(seeds):
-    """Paired over streams: each bound is refuted only beyond two standard errors; with 40 streams the means themselves hold.
+    """Paired over streams.
 
-    Measured with 40: stale 1.07 +- .05 of no prior's regret, a good prior keeps .94 +- .03 of its gain (regret 36 -> 15).
+    Each bound is refuted only beyond two standard errors; with 40 streams the means themselves
+    hold. Measured with 40: stale 1.07 +- .05 of no prior's regret, a good prior keeps .94 +- .03 of
+    its gain (regret 36 -> 15).
     """
     none, outright, good, stale = (
         np.array([regret(make, s) for s in range(seeds)]) for make in kinds().values()

@@ -1,4 +1,7 @@
-"""The float32 screen: its bounds hold against exact arithmetic, and no choice differs from the one without it."""
+"""The float32 screen.
+
+Its bounds hold against exact arithmetic, and no choice differs from the one without it.
+"""
 
 from fractions import Fraction
 

@@ -53,7 +53,10 @@ def test_arms_that_come_and_go_leave_and_rejoin_the_stack():
 
 
 def test_a_read_decides_nothing_about_what_is_stored():
-    """One router is read after every row, so its arms join the stack at once; the other only at the end."""
+    """One router is read after every row, so its arms join the stack at once.
+
+    The other is read only at the end.
+    """
     (read, x), (unread, _) = taught(60, rows=250), taught(60, rows=250)
     rng = np.random.default_rng(3)
     for i in range(200):

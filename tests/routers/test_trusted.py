@@ -1,4 +1,7 @@
-"""A prior believed as a whole: the mixture's law, what a stale prior costs, what a good one keeps."""
+"""A prior believed as a whole.
+
+Tested are the mixture's law, what a stale prior costs, and what a good one keeps.
+"""
 
 import numpy as np
 import pytest
@@ -66,7 +69,7 @@ class AsSeen:
         self.router.update(with_one(x_BD), arm_B, payoff_B)
 
 
-def mean_regret(make, trust: float | None, stale: bool, seeds: int = 5) -> float:  # type: ignore[no-untyped-def]
+def mean_regret(make, trust: float | None, stale: bool, seeds: int = 5) -> float:
     found = []
     for seed in range(seeds):
         weight_KD, x_BD = world(seed)
@@ -109,7 +112,10 @@ def test_probabilities_and_moments_are_the_mixture_of_the_parts() -> None:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_the_weights_are_bayes_rule_on_the_payoffs(named: bool) -> None:
-    """Without centring: in proportion to the joint Gaussian densities of all payoffs, arm by arm."""
+    """Without centring, trust is in proportion to the joint Gaussian densities.
+
+    They are those of all payoffs, arm by arm.
+    """
     from scipy.special import log_softmax
     from scipy.stats import multivariate_normal
 
@@ -136,7 +142,10 @@ def test_the_weights_are_bayes_rule_on_the_payoffs(named: bool) -> None:
 
 
 def test_arms_that_all_disappoint_alike_are_told_by_the_level_and_by_nothing_else() -> None:
-    """The prior calls arms 0 and 1 good and only they are pulled: that both pay little says nothing once payoffs are centred."""
+    """The prior calls arms 0 and 1 good and only they are pulled.
+
+    That both pay little says nothing once payoffs are centred.
+    """
     weight_KD = np.zeros((ARMS, DIM + 1))
     weight_KD[:2, -1], weight_KD[2:, -1] = 0.3, -0.2
     x_BD = with_one(world(6)[1][:60])
@@ -216,7 +225,10 @@ def test_a_constant_added_to_all_payoffs_changes_nothing() -> None:
 
 
 def test_a_prior_that_is_right_is_not_contradicted_by_its_own_choices() -> None:
-    """Noiseless payoffs from the prior's weights, best arm always pulled: differences of arms stay what they are."""
+    """Noiseless payoffs from the prior's weights, best arm always pulled.
+
+    Differences of arms stay what they are.
+    """
     weight_KD, x_BD = world(5)
     weight_KD, x_BD = weight_KD - weight_KD.mean(axis=0), with_one(x_BD[:100])
     best_B = (x_BD @ weight_KD.T).argmax(axis=1)

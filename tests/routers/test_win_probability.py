@@ -19,7 +19,10 @@ from reward_router.routers import LinearThompson, choose, win_probability
 
 
 def adaptive(mean, sd, weight):
-    """SciPy's adaptive quadrature with break points at every component's scale: (K,) for (K, C) mixtures."""
+    """SciPy's adaptive quadrature with break points at every component's scale.
+
+    Returns (K,) for (K, C) mixtures.
+    """
     marks = np.unique(
         np.concatenate(
             [(mean + c * sd).ravel() for c in (-8, -6, -4.5, -3, -2, -1, 0, 1, 2, 3, 4.5, 6, 8)]
@@ -75,7 +78,10 @@ def test_mixtures_agree_with_adaptive_quadrature(arms):
 
 @pytest.mark.parametrize("arms", [2, 4, 16])
 def test_even_points_and_panels_agree_with_each_other_and_with_adaptive_quadrature(arms):
-    """Sd ratios on both sides of where even points stop; arms that are hopeless, far apart, without spread."""
+    """Sd ratios on both sides of where even points stop.
+
+    Among them are arms that are hopeless, far apart, or without spread.
+    """
     rng = np.random.default_rng(arms)
     mean, sd = (
         rng.normal(size=(60, arms)) * 2,

@@ -1,4 +1,7 @@
-"""A whole step of the main job on fakes: what it decides and pays does not depend on a model, torch or the machine."""
+"""A whole step of the main job on fakes.
+
+What it decides and pays does not depend on a model, torch or the machine.
+"""
 
 import hashlib
 import json
@@ -61,7 +64,10 @@ RECORDED = {
     "light advantage": "68057bc8bb46caae",
     "full advantage": "86dcd150fb4ccffe",
 }
-"""Recorded before there was a session, when the loop did all of it. Nothing here depends on the machine."""
+"""Recorded before there was a session, when the loop did all of it.
+
+Nothing here depends on the machine.
+"""
 
 
 class Alone:

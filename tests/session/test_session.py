@@ -1,4 +1,7 @@
-"""The middle on its own: no policy, no trainer, no torch. Verdicts against brute force, payoffs now, later and from elsewhere."""
+"""The middle on its own: no policy, no trainer, no torch.
+
+Verdicts are compared with brute force; payoffs come now, later and from elsewhere.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,7 @@
-"""Laws of the generated instructions: splits share no content, ids are stable, checks are data, gold answers pass."""
+"""Laws of the generated instructions.
+
+Splits share no content, ids are stable, checks are data, gold answers pass.
+"""
 
 import itertools
 import json

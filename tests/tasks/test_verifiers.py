@@ -1,4 +1,7 @@
-"""Laws of the rules: what passes, what fails, what a cut response can do, and how bad checks are refused."""
+"""Laws of the rules: what passes, and what fails.
+
+Also: what a cut response can do, and how bad checks are refused.
+"""
 
 import pytest
 from hypothesis import given

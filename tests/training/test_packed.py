@@ -1,4 +1,7 @@
-"""Responses that share a prompt's row against one row a response: the same numbers, the same gradients, fewer tokens."""
+"""Responses that share a prompt's row against one row a response.
+
+The numbers and the gradients are the same, the tokens fewer.
+"""
 
 from typing import Any
 

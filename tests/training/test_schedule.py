@@ -1,4 +1,7 @@
-"""Learning rates and mini-batches: laws of the schedule, and a whole run against a loop written by hand."""
+"""Learning rates and mini-batches.
+
+Tested are laws of the schedule, and a whole run against a loop written by hand.
+"""
 
 import math
 from typing import Any
@@ -80,7 +83,10 @@ def test_a_warm_up_is_a_share_or_whole_steps() -> None:
 
 
 def logps(policy: Policy, adapter: str, prompt: Any, response: str) -> Any:
-    """(sum, mean) log-probability of one response, the plain way: all logits, one text at a time, no padding."""
+    """(sum, mean) log-probability of one response, the plain way.
+
+    That is all logits, one text at a time, and no padding.
+    """
     start, own = policy.prompt_ids(prompt), policy.response_ids(response)
     policy.model.set_adapter(adapter, inference_mode=adapter != "policy")
     logits = policy.model(input_ids=torch.tensor([start + own])).logits[0]
@@ -102,7 +108,10 @@ def by_hand(policy: Policy, pairs: list[Pair], reference: list[Any], beta: float
 
 @pytest.mark.parametrize("new_reference", [True, False])
 def test_a_run_equals_a_loop_written_by_hand(new_reference: bool) -> None:
-    """Two passes in mini-batches of four over batches of six, no, five and two pairs; warm-up of three steps, then cosine."""
+    """Two passes in mini-batches of four over batches of six, no, five and two pairs.
+
+    There is a warm-up of three steps, then cosine.
+    """
     config = TrainConfig(
         loss="dpo+nll",
         lr=2e-3,

@@ -1,4 +1,7 @@
-"""One arm and an ensemble against brute force: noise, shared responses, and who answers where an arm abstains."""
+"""One arm and an ensemble against brute force.
+
+Tested are noise, shared responses, and who answers where an arm abstains.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Literal

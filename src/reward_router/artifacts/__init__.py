@@ -1,4 +1,7 @@
-"""What comes with the package: small reward models and a prior, each a folder with a card, and how they are found by name."""
+"""What comes with the package, and how it is found by name.
+
+These are small reward models and a prior, each a folder with a card.
+"""
 
 import json
 from importlib import resources
@@ -15,7 +18,10 @@ def packaged(marker: str) -> list[str]:
 
 
 def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
-    """The folder that ``given`` names: a path, or a packaged name. InputError (``key``: what was given) where it is neither."""
+    """The folder that ``given`` names: a path, or a packaged name.
+
+    InputError where it is neither; ``key`` says there what was given.
+    """
     if Path(given).is_dir():
         return Path(given)
     if given in packaged(marker):
@@ -27,14 +33,19 @@ def folder_of(given: str, marker: str, key: str, maker: str) -> Path:
 
 
 def demo_scores() -> Path:
-    """The sample that ``reward-router replay demo`` reads: 320 pairs of the default policy's own right and wrong answers to
-    embedded prompts, scored by the seven default arms; made by `make prior` (its ``scores.jsonl``, evenly from the categories).
+    """The sample that ``reward-router replay demo`` reads.
+
+    It holds 320 pairs of the default policy's own right and wrong answers to embedded prompts,
+    scored by the seven default arms. `make prior` makes it: a part of its ``scores.jsonl``, evenly
+    from the categories.
     """
     return Path(str(resources.files("reward_router.artifacts") / "demo-scores.jsonl.gz"))
 
 
 def shipped_study() -> dict[str, Any] | None:
-    """What the default set-up and others came to over several seeds, as it was measured for this version; None where it was not.
+    """What the default set-up and others came to over several seeds.
+
+    It was measured for this version; None where it was not.
 
     Keys ``machine``, ``seeds`` and ``variants``: name -> ``change`` of gold and its ``ci95``.
     """

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -46,20 +46,28 @@ from reward_router.progress import duration, say_fact
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
-ON_CPU = {"sample": 0.4, "score": 0.45, "train": 1.1, "evaluate": 0.45}
-"""Share of the speed of a matrix product, fitted to the phases of two runs of a policy of 135 million weights.
+ON_CPU = {"sample": 0.47, "score": 0.6, "train": 1.25, "evaluate": 0.53}
+"""Share of the speed of a matrix product that each phase reaches.
 
-Training passes 1 because it is reckoned with pairs of full length, and most responses end earlier. The others read one token of
-each response at a time, which keeps a CPU waiting for its memory.
+It is fitted to the phases of three runs of a policy of 135 million weights. Training passes 1
+because it is reckoned with pairs of full length, and most responses end earlier. The others read
+one token of each response at a time, which keeps a CPU waiting for its memory.
 """
 LOAD = (10.0, 5.0)
 """Seconds of starting and loading: so many, and so many more for each GiB of weights."""
+PROGRAM = 0.7 * 2**30
+"""Bytes of the libraries once they are loaded, measured on Linux with a CPU build of torch."""
+KEPT_WIDTHS, KEPT_MIDDLES = 12, 4
+"""Numbers that a layer keeps of a token for the backward pass: so many times its width (norms,
+queries, keys, values, LoRA's inputs, the residual stream), and so many times its middle."""
 LONG = 3600.0
 """Seconds above which ``--dry-run`` says what would shorten a run."""
 CUTS = {
-    "sample": "policy.max_new_tokens, policy.n_responses, train.batch_prompts or train.batches_per_iteration",
+    "sample": "policy.max_new_tokens, policy.n_responses, train.batch_prompts or "
+    "train.batches_per_iteration",
     "score": "policy.n_responses, train.batch_prompts, or smaller reward models (arms)",
-    "train": "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or train.batches_per_iteration",
+    "train": "pairs.per_prompt, policy.max_new_tokens, train.batch_prompts or "
+    "train.batches_per_iteration",
     "evaluate": "eval.limit, eval.samples, eval.look or policy.max_new_tokens",
 }
 """Phase -> the keys that cut it."""
@@ -84,7 +92,7 @@ def estimate(config: Config) -> dict[str, Any]:
     pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
     chosen = best_of_responses(config)
-    size, width = parameters(policy.model)
+    size, _ = parameters(policy.model)
     heavy = [parameters(a.model)[0] for a in arms if a.model]
     judge = sum(heavy) / max(1, len(arms))
     paid = paying_calls(config, responses)
@@ -111,9 +119,10 @@ def estimate(config: Config) -> dict[str, Any]:
     speed, device = throughput(config)
     held = sorted(heavy, reverse=True)[: config.pool.resident]
     memory = {
+        "program": PROGRAM,
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),
         "reward models": sum(held) * BYTES[config.pool.dtype],
-        "training activations": train.micro_batch * 2 * length * width * 4 * 40,
+        "training": training_bytes(config, prompt_tokens),
         "evaluation": evaluation_bytes(config, prompt_tokens),
     }
     if config.payoff.arm is not None:
@@ -170,30 +179,96 @@ def win_rate_responses(config: Config) -> int:
 
 
 def apart_weights(config: Config, name: str | None) -> float:
-    """Weights of an arm that is kept apart from the routed ones; 0 for none, or one without a model."""
+    """Weights of an arm that is kept apart from the routed ones.
+
+    0 where there is no such arm, or it has no model.
+    """
     models = [arm.model for arm in config.arms if arm.name == name and name is not None]
     return parameters(models[0])[0] if models else 0.0
 
 
-def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
-    """Keys, values and logits of one batch of responses that are measured; 0 where the model is not at hand."""
+class Shape(NamedTuple):
+    """What a language model's memory is reckoned from.
+
+    Args:
+        layers: how many.
+        hidden: width of the residual stream.
+        middle: width of the layers' feed-forward part.
+        cached: numbers that a layer keeps of each token, its keys and values.
+        vocabulary: tokens that it knows.
+    """
+
+    layers: int
+    hidden: int
+    middle: int
+    cached: int
+    vocabulary: int
+
+
+def shape_of(config: Config) -> Shape | None:
+    """The policy's shape; None where the model is not at hand."""
     if not at_hand(config.policy.model):
-        return 0.0
+        return None
     model = model_config(config.policy.model, config.policy.trust_remote_code).get_text_config()
-    layers = int(getattr(model, "num_hidden_layers", 0) or 0)
-    heads = int(getattr(model, "num_attention_heads", 0) or 1)
-    shared_heads = int(getattr(model, "num_key_value_heads", None) or heads)
-    hidden = int(getattr(model, "hidden_size", 0) or 0)
-    head_size = int(getattr(model, "head_dim", None) or hidden // heads)
+
+    def size(name: str, otherwise: int = 0) -> int:
+        return int(getattr(model, name, None) or otherwise)
+
+    heads = size("num_attention_heads", 1)
+    head_size = size("head_dim", size("hidden_size") // heads)
+    return Shape(
+        layers=size("num_hidden_layers"),
+        hidden=size("hidden_size"),
+        middle=size("intermediate_size", 4 * size("hidden_size")),
+        cached=2 * size("num_key_value_heads", heads) * head_size,
+        vocabulary=size("vocab_size"),
+    )
+
+
+def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
+    """Keys, values and logits of one batch of responses that are measured.
+
+    0 where the model is not at hand.
+    """
+    shape = shape_of(config)
+    if shape is None:
+        return 0.0
     rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
     length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
-    cache = 2.0 * layers * shared_heads * head_size * length * BYTES[config.policy.sample_dtype]
-    logits = 4.0 * 3 * int(getattr(model, "vocab_size", 0) or 0)  # scores, probabilities, their sum
+    cache = shape.layers * shape.cached * length * BYTES[config.policy.sample_dtype]
+    logits = 4.0 * 3 * shape.vocabulary  # scores, probabilities, their sum
     return rows * (cache + logits)
 
 
+def training_bytes(config: Config, prompt_tokens: float) -> float:
+    """What a micro-batch of pairs keeps for its backward pass.
+
+    Pairs of one prompt share it, so that a pair brings two responses and half a prompt at most.
+    Where the model is not at hand, its shape is guessed from the size in its name.
+    """
+    shape = shape_of(config)
+    if shape is None:
+        weights, hidden = parameters(config.policy.model)
+        layers = round(weights / (12 * hidden**2)) if hidden else 0
+        shape = Shape(layers, hidden, 4 * hidden, 0, 0)
+    pairs = config.train.micro_batch
+    response_tokens = pairs * 2 * config.policy.max_new_tokens
+    tokens = response_tokens + pairs * prompt_tokens / min(config.pairs.per_prompt, 2)
+    kept_of_token = KEPT_WIDTHS * shape.hidden + KEPT_MIDDLES * shape.middle
+    if config.train.gradient_checkpointing:
+        # Each layer's input is kept, and one layer at a time is computed again.
+        activations = tokens * (shape.layers * shape.hidden + kept_of_token)
+    else:
+        activations = tokens * shape.layers * kept_of_token
+    logits = 2.0 * response_tokens * shape.vocabulary  # and their gradient
+    return BYTES[config.policy.dtype] * activations + 4.0 * logits
+
+
 def downloads(config: Config) -> dict[str, float]:
-    """Model -> bytes that have to be fetched from the Hub, in bfloat16; 0 where the size is unknown."""
+    """Model -> bytes that have to be fetched from the Hub, in bfloat16.
+
+    0 where the size is unknown.
+    """
     named = [config.policy.model, *(arm.model for arm in config.arms), *arms_models(config)]
     wanted = dict.fromkeys(model for model in named if model is not None)
     return {model: 2.0 * parameters(model)[0] for model in wanted if not at_hand(model)}
@@ -266,7 +341,8 @@ def throughput(config: Config) -> tuple[float, str]:
         start = time.perf_counter()
         spent = time.process_time()
         a @ a.T @ a
-        # where others share the processor, the time of its own that the product took is nearer to an idle machine's
+        # Where others share the processor, the time of its own that the product took is nearer to
+        # an idle machine's.
         idle = (time.process_time() - spent) / threads
         best = min(best, time.perf_counter() - start, idle if idle > 0 else math.inf)
     return 4 * 512 * 512 * 1024 / best, "this CPU"
@@ -307,7 +383,10 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
 def check_judge(
     config: Config, absent: list[str], examples: Sequence[Example], say: Callable[[str], None]
 ) -> None:
-    """The arm of `payoff.arm` as the others are checked: it is asked about a real prompt, unless it would have to be fetched."""
+    """Check the arm of `payoff.arm` as the others are checked.
+
+    It is asked about a real prompt, unless it would have to be fetched.
+    """
     specs = [spec for spec in judge_specs(config) if spec.model not in absent]
     if not specs:
         return
@@ -371,7 +450,10 @@ def show_estimate(config: Config, console: Console) -> None:
 
 
 def cuts(seconds: dict[str, float]) -> list[str]:
-    """What shortens a run, its dearest phase first; phases under a tenth of it are not worth a line."""
+    """What shortens a run, its dearest phase first.
+
+    Phases under a tenth of it are not worth a line.
+    """
     total = sum(seconds.values())
     dearest = sorted(seconds, key=lambda name: -seconds[name])
     lines = ["long     more than an hour. Less of these keys cuts it:"]

@@ -58,7 +58,8 @@ def look(source: str) -> Found:
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
     answers = [r.answer for r in records if r.answer is not None]
-    # Labels that were held back for a part of the prompts are enough for the payoff and for the measuring.
+    # Labels that were held back for a part of the prompts are enough for the payoff and for the
+    # measuring.
     enough = len(answers) >= min(FEW, max(1, len(records) / 2))
     kind = answer_kind(answers) if enough else None
     categories = sorted({r.category for r in records} - {""})
@@ -70,8 +71,10 @@ def answer_kind(answers: Sequence[str]) -> str:
 
     It is number, yes_no, letter or math where nearly all answers can be read so, else exact.
 
-    >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"]), answer_kind(["B", "A"]), answer_kind(["Paris"])
-    ('number', 'yes_no', 'letter', 'exact')
+    >>> answer_kind(["4", "#### 17"]), answer_kind(["yes", "No"])
+    ('number', 'yes_no')
+    >>> answer_kind(["B", "A"]), answer_kind(["Paris"])
+    ('letter', 'exact')
     """
     if all(re.fullmatch(r"\(?[A-Ja-j]\)?\.?", a.strip()) for a in answers):
         return "letter"
@@ -96,10 +99,15 @@ def _reads(kind: str, answer: str) -> bool:
 
 
 def arm(text: str) -> dict[str, Any]:
-    """One arm from what a user typed: ``[NAME=]MODEL``, ``[NAME=]file.py:Class`` or ``[NAME=]package.module:Class`` or ``[NAME=]metric:NAME``.
+    """One arm from what a user typed.
 
-    >>> arm("brief=metric:length"), arm("rules=my.py:Judge")
-    ({'name': 'brief', 'kind': 'metric', 'metric': 'length'}, {'name': 'rules', 'kind': 'python', 'path': 'my:Judge'})
+    That is ``[NAME=]MODEL``, ``[NAME=]file.py:Class``, ``[NAME=]package.module:Class`` or
+    ``[NAME=]metric:NAME``.
+
+    >>> arm("brief=metric:length")
+    {'name': 'brief', 'kind': 'metric', 'metric': 'length'}
+    >>> arm("rules=my.py:Judge")
+    {'name': 'rules', 'kind': 'python', 'path': 'my:Judge'}
     """
     name, given, what = text.partition("=")
     if not given:
@@ -112,7 +120,9 @@ def arm(text: str) -> dict[str, Any]:
 
 
 def imported(path: str) -> str:
-    """The import path of a class in a file below the present directory. InputError for a file elsewhere.
+    """The import path of a class in a file below the present directory.
+
+    InputError for a file elsewhere.
 
     >>> imported("my.py:Judge"), imported("arms/my.py:Judge"), imported("my.arms:Judge")
     ('my:Judge', 'arms.my:Judge', 'my.arms:Judge')
@@ -125,8 +135,8 @@ def imported(path: str) -> str:
         inside = Path(os.path.relpath(inside))
     if ".." in inside.parts:
         raise InputError(
-            f"--arm {path}: the file has to lie in the present directory or below it, or be an installed module "
-            "(package.module:Class)"
+            f"--arm {path}: the file has to lie in the present directory or below it, "
+            "or be an installed module (package.module:Class)"
         )
     parts = inside.with_suffix("").parts
     return f"{'.'.join(parts)}:{name}"
@@ -153,10 +163,11 @@ def written(
     judge: str | None = None,
     measured_by: str | None = None,
 ) -> str:
-    """The configuration as commented YAML, checked against the schema. InputError for data or arms that cannot serve.
+    """The configuration as commented YAML, checked against the schema.
 
-    ``judge``: an arm that pays the router, ``measured_by``: one that compares the responses before training and after. Both
-    judge no prompt of the training.
+    ``judge``: an arm that pays the router, ``measured_by``: one that compares the responses before
+    training and after. Both judge no prompt of the training. InputError for data or arms that
+    cannot serve.
     """
     found = look(data)
     routed = [arm(text) for text in arms]
@@ -204,15 +215,16 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
     gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
     comments = {
         "data": _data_comment(tree, found),
-        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; reasoning needs more, and more time: "
-        "max_new_tokens: 256.",
-        "arms": "The reward models; each response is scored by the one that the router picks. What each kind takes: "
-        "docs/reward-models.md. `cost` is a price a call.",
-        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch or pair. A small alpha "
-        "explores little, as a short run has to.",
-        "payoff": "What the router learns from: this arm's order of the responses. It judges no prompt itself.",
-        "eval": "This arm takes no part in the training. At the end it says how often the response after training is "
-        "better than the one before.",
+        "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; "
+        "reasoning needs more, and more time: max_new_tokens: 256.",
+        "arms": "The reward models; each response is scored by the one that the router picks. "
+        "What each kind takes: docs/reward-models.md. `cost` is a price a call.",
+        "router": "Who picks: linucb, thompson, bayesian, exp3, uniform ...; unit: prompt, batch "
+        "or pair. A small alpha explores little, as a short run has to.",
+        "payoff": "What the router learns from: this arm's order of the responses. "
+        "It judges no prompt itself.",
+        "eval": "This arm takes no part in the training. At the end it says how often the "
+        "response after training is better than the one before.",
     }
     lines = [
         "# Made by `reward-router init`. What it will take: reward-router "
@@ -226,7 +238,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         lines += [
             "",
             *_comment(
-                "No arms are named: the seven packaged ones judge (length, grammar, relevance ...). Yours, for example:"
+                "No arms are named: the seven packaged ones judge (length, grammar, relevance "
+                "...). Yours, for example:"
             ),
         ]
         lines += [
@@ -238,7 +251,8 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         lines += ["", *_comment(PROBE if gold else NEG_LOSS)]
     if gold and tree["data"]["source"] != EMBEDDED:
         lines += _comment(
-            "eval: 20 % of the prompts are held out and measured before and after. eval: {data: null} trains on all of them."
+            "eval: 20 % of the prompts are held out and measured before and after. "
+            "eval: {data: null} trains on all of them."
         )
     lines += [
         "",
@@ -249,13 +263,15 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
 
 
 PROBE = (
-    "payoff: probe, because the data has answers: does the arm put right answers above wrong ones? A prompt teaches the "
-    "router only where some of its responses are right and some wrong (docs/choosing.md)."
+    "payoff: probe, because the data has answers: does the arm put right answers above wrong ones? "
+    "A prompt teaches the router only where some of its responses are right and some wrong "
+    "(docs/choosing.md)."
 )
 NEG_LOSS = (
-    "payoff: neg_loss, because the data has no answers: it rewards arms that agree with the policy, not arms that are right. "
-    "Better: an `answer` column and data.answer_kind; {arm: NAME}, a strong judge among the arms; or {name: python, path: "
-    "my_payoff:score}, a function of yours (docs/choosing.md)."
+    "payoff: neg_loss, because the data has no answers: it rewards arms that agree with the "
+    "policy, not arms that are right. Better: an `answer` column and data.answer_kind; "
+    "{arm: NAME}, a strong judge among the arms; or {name: python, path: my_payoff:score}, "
+    "a function of yours (docs/choosing.md)."
 )
 
 
@@ -272,7 +288,8 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
         )
     kinds = f"categories {', '.join(found.categories[:6])}" if found.categories else "no categories"
     answers = (
-        f"{found.answers} of the first {found.prompts} have answers, compared as {found.answer_kind}"
+        f"{found.answers} of the first {found.prompts} have answers, "
+        f"compared as {found.answer_kind}"
         if found.answer_kind
         else "no answers, so no gold"
     )

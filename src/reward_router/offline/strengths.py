@@ -156,8 +156,7 @@ class LearnSettings:
     seed: int
 
 
-# One argument for each option of the learner, each with the default that the docs name.
-def fit_strengths(  # noqa: PLR0913, RUF100
+def fit_strengths(  # noqa: PLR0913 - the learner's options, each with the default of the docs
     features_PF: AnyFloat,
     right_PK: Float,
     groups: ArrayLike,

@@ -1,8 +1,11 @@
-"""A payoff from a strong judge: an arm that judges no prompt itself says how well the drawn arm ordered the responses.
+"""A payoff from a strong judge.
 
-For data without answers, where a loss would only reward agreement with the policy. The judge is asked about the responses of the
-decisions that are paid (``payoff.fraction`` of them): N calls each, which are counted, and which no router and no trainer sees.
-Several processes ask it each for itself.
+An arm that judges no prompt itself says how well the drawn arm ordered the responses. That is for
+data without answers, where a loss would only reward agreement with the policy. The judge is asked
+about the responses of the decisions that are paid (``payoff.fraction`` of them): N calls each,
+which are counted, and which no router and no trainer sees. Several processes ask it each for
+itself.
+
 Left out: a judge that is wrong teaches the router to be wrong alike; nothing here finds that out.
 """
 
@@ -32,7 +35,9 @@ class Judged(Protocol):
 
 
 class JudgePayoff:
-    """Share of response pairs that the drawn arm orders as the judge does, in [0, 1]; None where the judge says nothing.
+    """Share of response pairs that the drawn arm orders as the judge does.
+
+    It is in [0, 1]; None where the judge says nothing.
 
     Args:
         pool: holds the judge.
@@ -66,7 +71,8 @@ class JudgePayoff:
 KIND = PayoffKind(
     "judge",
     JudgePayoff,
-    "does the arm order responses as a strong judge does, an arm that judges no prompt itself (`arm` names it)",
+    "does the arm order responses as a strong judge does, an arm that judges no prompt itself "
+    "(`arm` names it)",
     sampled=True,
     needs_arm=True,
 )

@@ -84,7 +84,7 @@ class Variant:
         return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
-def bayesian(  # noqa: PLR0913, RUF100
+def bayesian(  # noqa: PLR0913 - its keywords are the options of the method, by their names
     without: str = "",
     dim: int = 64,
     lambda_cls: float = 0.2,

@@ -158,10 +158,7 @@ def _valued(path: Path) -> Json:
     return entry
 
 
-# One argument for each option of the command line, which passes them on as they are.
-
-
-def replay(  # noqa: PLR0913, RUF100
+def replay(  # noqa: PLR0913 - one argument for each option of the command, passed on as they are
     files: list[str],
     routers: list[str] | None = None,
     arms: str | None = None,

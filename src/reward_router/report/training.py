@@ -1,6 +1,7 @@
-"""A training run's HTML report, from its directory alone: what happened to gold first, then who judged, then what it cost.
+"""A training run's HTML report, from its directory alone.
 
-Nothing is measured again: every figure comes from summary.json, metrics.jsonl, config.yaml and the ledger.
+It says what happened to gold first, then who judged, then what it cost. Nothing is measured again:
+every figure comes from summary.json, metrics.jsonl, config.yaml and the ledger.
 """
 
 import html
@@ -24,10 +25,11 @@ UNITS = {"prompt": "prompt", "batch": "batch of prompts", "pair": "pair of respo
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a finished run's directory, whole or not at all, and return its path.
+    """Write ``report.html`` into a finished run's directory, and return its path.
 
-    One file, a few hundred KiB, that opens offline. InputError where ``folder`` holds no finished run, LedgerError where its
-    ledger cannot be read, RunError where the file cannot be written. O(calls) time and memory.
+    It is written whole or not at all: one file, a few hundred KiB, that opens offline. InputError
+    where ``folder`` holds no finished run, LedgerError where its ledger cannot be read, RunError
+    where the file cannot be written. O(calls) time and memory.
     """
     folder = Path(folder)
     text = render(read(folder))
@@ -40,7 +42,8 @@ def write(folder: Path) -> Path:
         partial.unlink(missing_ok=True)
         why = error.strerror or error
         raise RunError(
-            f"{path} cannot be written: {why}; the run itself is whole: `reward-router report {folder}` tries again"
+            f"{path} cannot be written: {why}; the run itself is whole: "
+            f"`reward-router report {folder}` tries again"
         ) from None
     return path
 
@@ -103,7 +106,10 @@ def _section(key: str, title: str, text: str) -> str:
 
 
 def _side_by_side(sections: list[str]) -> list[str]:
-    """The same sections; what the router believes stands beside what it was paid, where both are there."""
+    """The same sections, two of them side by side.
+
+    What the router believes stands beside what it was paid, where both are there.
+    """
     narrow = [
         s for s in sections if s.startswith(('<section id="posterior"', '<section id="payoffs"'))
     ]
@@ -114,7 +120,10 @@ def _side_by_side(sections: list[str]) -> list[str]:
 
 
 def headline(evidence: Evidence) -> tuple[str, list[str]]:
-    """What happened to gold, in one sentence; then its likely cause, who judged, what it cost, and what one run cannot say."""
+    """What happened to gold, in one sentence, and the sentences behind it.
+
+    These say its likely cause, who judged, what it cost, and what one run cannot say.
+    """
     s = evidence.summary
     why = cause(s, curves.lengths(evidence))
     sentences = [
@@ -124,13 +133,14 @@ def headline(evidence: Evidence) -> tuple[str, list[str]]:
         _cost(s),
     ]
     sentences += [
-        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: it was told to accept that, and figures before and after "
-        "are of two different runs."
+        f"The run was resumed after step {accepted['step']} though {told(accepted['changes'])}: "
+        "it was told to accept that, and figures before and after are of two different runs."
         for accepted in s.get("accepted_changes") or []
     ]
     if headline_gold(s):
         sentences.append(
-            "The interval is over prompts, for this one run: another training seed would give another change, which it does not show."
+            "The interval is over prompts, for this one run: another training seed would give "
+            "another change, which it does not show."
         )
     if evidence.running:
         return _running(s), [x for x in sentences if x]
@@ -150,7 +160,10 @@ def _running(s: Json) -> str:
         looked = (
             f"; on a few train prompts gold went from {first} to {last} by step {looks[-1]['step']}"
         )
-    return f"Running: step {s['steps']} of {s.get('planned_steps', '?')}, as of its last checkpoint{looked}."
+    return (
+        f"Running: step {s['steps']} of {s.get('planned_steps', '?')}, "
+        f"as of its last checkpoint{looked}."
+    )
 
 
 def _against(evidence: Evidence) -> str:
@@ -161,14 +174,18 @@ def _against(evidence: Evidence) -> str:
     if same_calls(s):
         return f"With as many calls, gold moves: {same_calls(s)}."
     return (
-        "What arms drawn at random, or the best single arm, would have made of as many calls was not measured: train again with "
-        "--set router.name=uniform, and lay the runs side by side with reward-router compare."
+        "What arms drawn at random, or the best single arm, would have made of as many calls was "
+        "not measured: train again with --set router.name=uniform, and lay the runs side by side "
+        "with reward-router compare."
     )
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:
     if not gold:
-        return f"{steps} steps of training; gold was not measured, because no held-out prompt came with a rule to check answers by."
+        return (
+            f"{steps} steps of training; gold was not measured, because no held-out prompt "
+            "came with a rule to check answers by."
+        )
     row = gold["all"]
     on = f"on {row['n']} held-out prompts"
     stand = f"from {percent(row['before'])} to {percent(row['after'])} right answers {on}"
@@ -179,7 +196,8 @@ def _gold_sentence(gold: Json | None, steps: int) -> str:
     if low == high == 0:
         return f"Gold did not move: {percent(row['before'])} right answers {on}, before and after."
     if low > 0 or high < 0:
-        return f"Gold {'rose' if low > 0 else 'fell'} {stand} ({span}): more than the choice of prompts explains."
+        moved = "rose" if low > 0 else "fell"
+        return f"Gold {moved} {stand} ({span}): more than the choice of prompts explains."
     return f"Gold went {stand} ({span}): the interval holds zero, so no change is shown."
 
 
@@ -192,11 +210,14 @@ def _who(evidence: Evidence) -> str:
         share = s["committee"]["asked_share"]
         counts = s["committee"]["counts"]
         return (
-            f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s was scored by one arm (reward model) and by another only "
-            f"where that was worth its price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, {judged.whole(share['3'])} three or more."
+            f"A committee judged: each of {counts['units']:,} {UNITS.get(s['unit'], s['unit'])}s "
+            "was scored by one arm (reward model) and by another only where that was worth its "
+            f"price; {judged.whole(share['1'])} needed one, {judged.whole(share['2'])} two, "
+            f"{judged.whole(share['3'])} three or more."
         )
     if len(arms) == 1:
-        return f"One reward model, «{next(iter(arms))}», judged everything; there was nothing to route."
+        only = next(iter(arms))
+        return f"One reward model, «{only}», judged everything; there was nothing to route."
     total = sum(a["decisions"] for a in arms.values())
     if not total:
         return "No decision was made."
@@ -204,8 +225,8 @@ def _who(evidence: Evidence) -> str:
     even = f"choosing evenly would give each of the {len(arms)} arms {judged.whole(1 / len(arms))}"
     share_of = judged.whole(judged.judged_share(s, name) or 0.0)
     return (
-        f"The arm (reward model) that judged most is «{name}»: {share_of} of {total:,} decisions by the router ({s['router']}), one for each "
-        f"{UNITS.get(s['unit'], s['unit'])} ({even})."
+        f"The arm (reward model) that judged most is «{name}»: {share_of} of {total:,} decisions "
+        f"by the router ({s['router']}), one for each {UNITS.get(s['unit'], s['unit'])} ({even})."
     )
 
 
@@ -222,7 +243,8 @@ def _cost(s: Json) -> str:
     if s["n_arms"] == 1 or calls["made"] == calls["all_arms"]:
         return f"{took}."
     text = (
-        f"{took}; asking all {s['n_arms']} arms every time would have taken {calls['all_arms']:,} calls, "
+        f"{took}; asking all {s['n_arms']} arms every time would have taken "
+        f"{calls['all_arms']:,} calls, "
         f"so it cost {judged.whole(calls['made'] / calls['all_arms'])} of that."
     )
     return text + (
@@ -252,7 +274,8 @@ def _tiles(s: Json) -> str:
         tiles.append(
             (
                 percent(won["rate"]),
-                f"of prompts: {s['win_rate']['arm']} likes the response after training better (win rate)",
+                f"of prompts: {s['win_rate']['arm']} likes the response after training better "
+                "(win rate)",
             )
         )
     of = (
@@ -275,20 +298,26 @@ def _lead(evidence: Evidence) -> str:
     steps = f"{s['steps']} of {s.get('planned_steps')}" if evidence.running else f"{s['steps']}"
     models = f"{s['n_arms']} reward model{'s' if s['n_arms'] != 1 else ''} (arms)"
     trained = (
-        f"The policy, the language model that is trained, is {model}. It was trained by {loss} for {steps} steps "
-        f"on the verdicts of {models}."
+        f"The policy, the language model that is trained, is {model}. "
+        f"It was trained by {loss} for {steps} steps on the verdicts of {models}."
     )
     if evidence.ensemble or s.get("committee") or s["n_arms"] == 1:
-        return f"{trained} Who judges: {s['router']}; unit of routing {s['unit']}; payoff {s['payoff']}."
+        return (
+            f"{trained} Who judges: {s['router']}; unit of routing {s['unit']}; "
+            f"payoff {s['payoff']}."
+        )
     each = UNITS.get(s["unit"], s["unit"])
     return (
-        f"{trained} A router ({s['router']}) chose which of them judges each {each}, and learned from the payoff "
-        f"({s['payoff']}), a number from 0 to 1 for each decision."
+        f"{trained} A router ({s['router']}) chose which of them judges each {each}, "
+        f"and learned from the payoff ({s['payoff']}), a number from 0 to 1 for each decision."
     )
 
 
 def _made(s: Json) -> str:
-    """Date, duration, machine, version, commit and hashes, in one line; what a run did not keep is left out."""
+    """Date, duration, machine, version, commit and hashes, in one line.
+
+    What a run did not keep is left out.
+    """
     m = s.get("manifest") or {}
     hardware = m.get("hardware") or {}
     versions = m.get("versions") or {}
@@ -320,16 +349,21 @@ def _at(tree: Any, *keys: str) -> Any:
 def _setup(evidence: Evidence) -> str:
     manifest = dumps(evidence.summary.get("manifest", {}), indent=2, ensure_ascii=False)
     return (
-        '<p class="note">The resolved configuration runs again with <code>reward-router train config.yaml --out NEW</code>; with equal versions, '
+        '<p class="note">The resolved configuration runs again with '
+        "<code>reward-router train config.yaml --out NEW</code>; with equal versions, "
         "hashes and thread count the decisions come out equal.</p>"
-        f"<details><summary>Resolved configuration (config.yaml)</summary><pre>{html.escape(evidence.config_text)}</pre></details>"
-        f"<details><summary>Manifest: versions, seed, hashes</summary><pre>{html.escape(manifest)}</pre></details>"
+        "<details><summary>Resolved configuration (config.yaml)</summary>"
+        f"<pre>{html.escape(evidence.config_text)}</pre></details>"
+        "<details><summary>Manifest: versions, seed, hashes</summary>"
+        f"<pre>{html.escape(manifest)}</pre></details>"
     )
 
 
 def _words() -> str:
     return (
-        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a batch, or a pair of responses) to one arm. "
-        "<b>Call</b>: one arm scores one response. <b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. <b>Gold</b>: verified truth, "
-        "here an answer that passes its prompt's rule. <b>Step</b>: one batch of prompts, one optimiser step.</p>"
+        "<p><b>Arm</b>: one reward model. <b>Decision</b>: the router gives one unit (a prompt, a "
+        "batch, or a pair of responses) to one arm. <b>Call</b>: one arm scores one response. "
+        "<b>Payoff</b>: what the router learns from, between 0 and 1 after scaling. <b>Gold</b>: "
+        "verified truth, here an answer that passes its prompt's rule. <b>Step</b>: one batch of "
+        "prompts, one optimiser step.</p>"
     )

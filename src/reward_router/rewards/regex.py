@@ -1,9 +1,11 @@
 """Patterns searched where a search can be ended: in a process of its own.
 
-A pattern such as ``(a+)+$`` takes 2^n steps on some texts, and Python's ``re`` never lets go of the interpreter's lock meanwhile: no
-time limit in this process could end it. So each search goes down a pipe to a process that the system kills once a search has used
-`SECONDS` of processor time (a loaded machine changes nothing); the next search starts another. A linear-time engine would refuse
-look-around and back-references, and a check of the pattern is either too strict or misses cases; a process is neither.
+A pattern such as ``(a+)+$`` takes 2^n steps on some texts, and Python's ``re`` never lets go of the
+interpreter's lock meanwhile: no time limit in this process could end it. So each search goes down a
+pipe to a process that the system kills once a search has used `SECONDS` of processor time (a loaded
+machine changes nothing); the next search starts another. A linear-time engine would refuse
+look-around and back-references, and a check of the pattern is either too strict or misses cases; a
+process is neither.
 """
 
 import json
@@ -24,7 +26,10 @@ class TooSlow(TimeoutError):
 
 
 class Searcher:
-    """The process behind the searches: started at the first, and again after one that was its last. One search at a time."""
+    """The process behind the searches, one search at a time.
+
+    It is started at the first search, and again after one that was its last.
+    """
 
     def __init__(self, seconds: float = SECONDS) -> None:
         """Nothing is started yet."""
@@ -34,7 +39,10 @@ class Searcher:
         self._owner = 0
 
     def search(self, pattern: str, text: str) -> bool:
-        """Whether the pattern is found in the text; `TooSlow` where that takes longer than ``seconds``."""
+        """Whether the pattern is found in the text.
+
+        `TooSlow` where that takes longer than ``seconds``.
+        """
         question = json.dumps({"pattern": pattern, "text": text, "seconds": self.seconds})
         with self._lock:
             mine = self._owner == os.getpid()  # a forked child must not share its parent's pipe
@@ -44,7 +52,8 @@ class Searcher:
             if not answer:
                 self._end()
                 raise TooSlow(
-                    f"pattern {pattern!r} took longer than {self.seconds:g} s on a response of {len(text)} characters"
+                    f"pattern {pattern!r} took longer than {self.seconds:g} s "
+                    f"on a response of {len(text)} characters"
                 )
         return bool(json.loads(answer))
 
@@ -72,9 +81,8 @@ class Searcher:
             return process.stdout.readline()
         except BrokenPipeError:
             return ""
-        except (
-            BaseException
-        ):  # interrupted between question and answer: the answer must not meet the next question
+        except BaseException:
+            # Interrupted between question and answer: the answer must not meet the next question.
             self._end()
             raise
         finally:
@@ -96,7 +104,9 @@ _searcher = Searcher()
 
 
 def search(pattern: str, text: str) -> bool:
-    """Whether ``pattern`` is found in ``text``; `TooSlow` where that takes over `SECONDS` of processor time. 0.1 ms.
+    """Whether ``pattern`` is found in ``text``. 0.1 ms.
+
+    `TooSlow` where that takes over `SECONDS` of processor time.
 
     >>> search(r"\\?$", "Why?")
     True

@@ -1,6 +1,7 @@
-"""The process in which patterns of the metric ``regex`` are searched: a question a line in, an answer a line out.
+"""The process in which patterns of the metric ``regex`` are searched.
 
-Run as a script by `reward_router.rewards.regex`; the standard library only, so that it starts in milliseconds.
+A question a line comes in, an answer a line goes out. `reward_router.rewards.regex` runs it as a
+script. It uses the standard library only, so that it starts in milliseconds.
 """
 
 import contextlib
@@ -11,7 +12,10 @@ import sys
 
 
 def serve() -> None:
-    """Answer until there are no more questions. A search over its seconds of processor time ends the process (SIGPROF)."""
+    """Answer until there are no more questions.
+
+    A search that takes over its seconds of processor time ends the process (SIGPROF).
+    """
     for line in sys.stdin:
         question = json.loads(line)
         _limit(question["seconds"])
@@ -21,9 +25,8 @@ def serve() -> None:
 
 
 def _limit(seconds: float) -> None:
-    with contextlib.suppress(
-        AttributeError
-    ):  # Windows has no such timer; the asking process has a clock of its own there
+    # Windows has no such timer; the asking process has a clock of its own there.
+    with contextlib.suppress(AttributeError):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 

@@ -1,6 +1,7 @@
-"""Scores that need no model: overlap, length, readability, arithmetic, patterns. Pure functions of text.
+"""Scores that need no model: overlap, length, readability, arithmetic, patterns.
 
-Leaves out stemming and synonyms (ROUGE's), languages other than English (readability), and word problems (arithmetic).
+All are pure functions of text. Left out are stemming and synonyms (ROUGE's), languages other than
+English (readability), and word problems (arithmetic).
 """
 
 import json
@@ -44,9 +45,10 @@ def lcs_length(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def rouge_l(candidate: str, reference: str, part: str = "f1") -> float:
-    """ROUGE-L on lower-case words: ``precision`` = LCS / candidate, ``recall`` = LCS / reference, ``f1`` their harmonic mean.
+    """ROUGE-L on lower-case words, in [0, 1]; 0 where either text has no words.
 
-    In [0, 1]; 0 where either has no words. Lin (2004), beta = 1, one sentence a text.
+    ``precision`` = LCS / candidate, ``recall`` = LCS / reference, ``f1`` their harmonic mean. Lin
+    (2004), beta = 1, one sentence a text.
 
     >>> rouge_l("the cat sat", "the cat on the mat sat", part="recall")
     0.5
@@ -76,7 +78,10 @@ def syllables(word: str) -> int:
 
 
 def flesch(text: str) -> float:
-    """Flesch reading ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words; higher is easier, NaN without words."""
+    """Flesch reading ease: 206.835 - 1.015 words/sentences - 84.6 syllables/words.
+
+    Higher is easier; NaN without words.
+    """
     tokens = words(text)
     if not tokens:
         return math.nan
@@ -87,10 +92,14 @@ def flesch(text: str) -> float:
 
 
 def expression(prompt: str) -> str | None:
-    """The one arithmetic expression that a prompt asks for, or None where there is none or more than one.
+    """The one arithmetic expression that a prompt asks for.
 
-    >>> [expression(p) for p in ("What is 23 + 54?", "Add 3 and 4.", "Write 2-3 sentences.", "Who was born in 1990?")]
-    ['23 + 54', '3 + 4', None, None]
+    None where there is none or more than one.
+
+    >>> [expression(p) for p in ("What is 23 + 54?", "Add 3 and 4.")]
+    ['23 + 54', '3 + 4']
+    >>> [expression(p) for p in ("Write 2-3 sentences.", "Who was born in 1990?")]
+    [None, None]
     """
     for word, sign in _INFIX.items():
         prompt = re.sub(rf"(?<=\d)\s+{word}\s+(?=-?\d)", f" {sign} ", prompt, flags=re.I)
@@ -122,9 +131,12 @@ def _fraction(number: str) -> Fraction:
 
 
 def arithmetic(prompt: str, response: str) -> float:
-    """1 where the last number of the response is the value of the prompt's expression, 0 where not, NaN where none is asked.
+    """1 where the last number of the response is the value of the prompt's expression, else 0.
 
-    >>> arithmetic("What is 23 + 54?", "23 + 54 is 77."), arithmetic("What is 23 + 54?", "It is 76.")
+    NaN where the prompt asks for no value.
+
+    >>> prompt = "What is 23 + 54?"
+    >>> arithmetic(prompt, "23 + 54 is 77."), arithmetic(prompt, "It is 76.")
     (1.0, 0.0)
     """
     asked = expression(prompt)
@@ -136,9 +148,10 @@ def arithmetic(prompt: str, response: str) -> float:
 
 
 def keywords(prompt: str, response: str) -> float:
-    """The share of the prompt's quoted words that stand in the response; NaN where the prompt quotes nothing.
+    """The share of the prompt's quoted words that stand in the response.
 
-    Right where a prompt asks for words, wrong where it forbids them.
+    NaN where the prompt quotes nothing. The score is right where a prompt asks for words, and wrong
+    where it forbids them.
 
     >>> keywords('Use the words "sun" and "sea".', "The sun is out.")
     0.5
@@ -154,7 +167,9 @@ def keywords(prompt: str, response: str) -> float:
 
 
 def json_keys(response: str, keys: Sequence[str] = ()) -> float:
-    """0 where the response is no JSON object; else the share of ``keys`` it has (1 where none are named).
+    """0 where the response is no JSON object, else the share of ``keys`` that it has.
+
+    1 where no keys are named.
 
     >>> json_keys('{"a": 1}', keys=("a", "b")), json_keys("a: 1")
     (0.5, 0.0)

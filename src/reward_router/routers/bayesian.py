@@ -29,7 +29,9 @@ class Learned(Protocol):
     strengths: "Strengths"
     calibration: "Calibrated"
 
-    def router(self, arms: Sequence[str] | None = None, **options: Any) -> Router: ...  # noqa: D102
+    def router(self, arms: Sequence[str] | None = None, **options: Any) -> Router:
+        """A router over these arms that starts at what was learned."""
+        ...
 
 
 class Strengths(Protocol):

@@ -34,9 +34,11 @@ class ByUtility(Router, Resizable, Protocol):
 
     takes_penalty: bool
 
-    def probs(  # noqa: D102
+    def probs(
         self, context_BD: AnyFloat, penalty_K: Float | None = None, *, forced: bool = True
-    ) -> Float: ...
+    ) -> Float:
+        """(B, K) probabilities where ``penalty_K`` is taken from the arms' utilities."""
+        ...
 
 
 class Priced:

@@ -22,6 +22,7 @@ from reward_router.assemble import (
     check_arms,
     payoff_rule,
 )
+from reward_router.chat import Prompt
 from reward_router.config import Config, ContextConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
@@ -30,7 +31,6 @@ from reward_router.ledger import Ledger
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec, source_of
-from reward_router.rewards.template import Prompt
 from reward_router.session import Session
 
 

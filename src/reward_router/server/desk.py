@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.dispatch.inputs import decision_key, key_of
 from reward_router.errors import InputError, LedgerError
 from reward_router.ledger.rows import Decided

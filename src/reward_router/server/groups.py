@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reward_router import keyed
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.dispatch.inputs import decision_key
 from reward_router.errors import AllArmsResting, InputError
 from reward_router.grading import grade

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from reward_router import chat
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.dispatch.inputs import MAX_STEP
 from reward_router.server.desk import Asked
 from reward_router.server.refusal import Refused

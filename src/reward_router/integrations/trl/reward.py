@@ -55,7 +55,7 @@ class RoutedReward:
         name: ``__name__``, under which TRL logs the reward.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the signature is public
         self,
         source: Source | Session,
         num_generations: int | None = None,

@@ -5,11 +5,11 @@
     pmi      1/T sum_t [ log pi(y_t | x, y_<t) - log pi(y_t | o, y_<t) ]
     pmi_sum  sum_t [ ... ] = log pi(y | x) / pi(y | o)
 
-``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls for
-length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own chat
-template around an empty user message, so the difference keeps what the prompt adds and drops what
-any answer would get. A response that does not fit the model's context is abstained from (NaN). Each
-response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
+``sum`` is the text of the paper (LASER, section 3.1) and prefers short answers; ``pmi`` controls
+for length. t runs over the T response tokens, EOS included, prompt excluded. o is the model's own
+chat template around an empty user message, so the difference keeps what the prompt adds and drops
+what any answer would get. A response that does not fit the model's context is abstained from (NaN).
+Each response costs a prompt's share plus its own tokens; pmi costs twice its own tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind, nearest
 from reward_router.rewards import template as chat
@@ -82,14 +83,14 @@ class LogLik:
         """Positions run through the model so far, padding included."""
         return self._scorer.token_forwards
 
-    def render(self, prompt: chat.Prompt, response: str) -> str:
+    def render(self, prompt: Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
         conversation = chat.messages(prompt)
         prompt_text = self._prompt_text(conversation)
         answer = self._continuation(conversation, response)
         return prompt_text + answer + str(self.tokenizer.eos_token)
 
-    def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores.
 
         NaN where a row is shorter than the longest, or a response does not fit the model. Prompts
@@ -103,7 +104,7 @@ class LogLik:
         return scores_BN
 
     def token_logprobs(
-        self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> dict[tuple[int, int], Float]:
         """Of every response (b, n) that fits the model, one value a token, EOS last.
 

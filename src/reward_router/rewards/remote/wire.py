@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import json
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,7 +71,9 @@ class Wire:
         InputError for a URL that is none.
         """
         check_url(url)
-        self.url, self.policy, self.key_env = url, policy, key_env
+        self.url = url
+        self.policy = policy
+        self.key_env = key_env
         self.clock = clock or RealClock()
         self.shown = shown_url(url)
         self.requests = Pace(policy.rpm, self.clock)
@@ -156,7 +158,8 @@ class Wire:
         reckoned = 1 + len(content) // LETTERS_PER_TOKEN
         assert self._slots is not None
         async with self._slots:
-            start, tries = self.clock.now(), 0
+            start = self.clock.now()
+            tries = 0
             while True:
                 if batch.nobody is not None:
                     return Reply(error=batch.nobody, tries=tries)
@@ -199,7 +202,8 @@ class Wire:
             self._free.append(client)
         batch.answered = True
         if method == "POST":
-            self.hung, self.slowest = False, max(self.slowest, self.clock.now() - start)
+            self.hung = False
+            self.slowest = max(self.slowest, self.clock.now() - start)
         return answer.status_code, _retry_after(answer), self._read(answer, method)
 
     def _limit(self, method: str) -> float:
@@ -350,6 +354,11 @@ def _usage(value: Any, reckoned: int) -> tuple[int, int]:
     usage = value.get("usage") if isinstance(value, dict) else None
     if not isinstance(usage, dict):
         return reckoned, 0
-    read: Callable[[str], int] = lambda name: usage[name] if isinstance(usage.get(name), int) else 0  # noqa: E731
-    taken = read("prompt_tokens") or read("input_tokens") or read("total_tokens")
-    return taken, read("completion_tokens") or read("output_tokens")
+
+    def count(name: str) -> int:
+        """The count of that name; 0 where the server names none, or no number."""
+        tokens = usage.get(name)
+        return tokens if isinstance(tokens, int) else 0
+
+    taken = count("prompt_tokens") or count("input_tokens") or count("total_tokens")
+    return taken, count("completion_tokens") or count("output_tokens")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from reward_router import chat
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.server.dialect import Dialect, Spoken, judged
 from reward_router.server.groups import Groups, Sample
 from reward_router.server.messages import read_prompt

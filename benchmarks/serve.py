@@ -142,9 +142,8 @@ def main() -> None:
             process.terminate()
             process.wait(60)
     cores = len(os.sched_getaffinity(0))
-    print(
-        f"{platform.processor() or platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}"
-    )
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {cores} cores, load {os.getloadavg()[0]:.1f}")
     print("\n".join(rows))
 
 

@@ -136,12 +136,13 @@ def _check_place(out: Path, kind: ExperimentKind, request: Request, resume: bool
 def _begin(out: Path, kind: ExperimentKind, request: Request, plan: Plan) -> None:
     """Mark the directory as this experiment's; InputError where its data has changed."""
     marker = out / MARKER
-    identity = finite(plan.identity)
+    identity = json.loads(dumps(plan.identity))
     if marker.is_file():
-        held = _read_json(marker).get("data")
-        if held != json.loads(dumps(identity)):
+        held = _read_json(marker).get("data", {})
+        changed = [key for key in identity if held.get(key) != identity[key]]
+        if changed:
             raise InputError(
-                f"--resume {out}: the data is not what the experiment began with; "
+                f"--resume {out}: {changed[0]} is not what the experiment began with; "
                 "put it back, or give another --out"
             )
         return

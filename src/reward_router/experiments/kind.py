@@ -127,6 +127,7 @@ class Plan:
     Args:
         jobs: the variants.
         seeds: how many seeds each has.
+        runs: seeds that a job runs by itself, where intervals are made elsewhere.
         subject: whose figures these are, as in "here, SmolLM2-135M on the embedded tasks".
         metric: what a figure is, with its unit.
         columns: of the main table; empty: those that the cells have, in their order.
@@ -145,6 +146,7 @@ class Plan:
     seeds: int
     subject: str
     metric: str
+    runs: int = 1
     columns: Sequence[str] = ()
     reference: Mapping[str, str] | str = ""
     compared: str = ""

@@ -149,9 +149,11 @@ def markdown(shown: Shown) -> str:
     lines += ["", *_markdown_table(_header(shown), _rows(shown)), ""]
     lines += [f"{line.strip()}\n" for line in (*state(shown), *shown.plan.notes)]
     for part in shown.parts:
+        # A drawing without a table has no form in Markdown.
+        if not part.rows:
+            continue
         lines += [f"## {part.title}", "", part.caption, ""]
-        if part.rows:
-            lines += [*_markdown_table(part.header, part.rows), ""]
+        lines += [*_markdown_table(part.header, part.rows), ""]
     lines += _markdown_published(kind.published)
     lines += ["## Deviations from the paper", "", *_numbered(shown.deviations), ""]
     lines += ["## Settings that the paper does not give", "", *_numbered(kind.unknown), ""]
@@ -167,7 +169,7 @@ def command(shown: Shown) -> str:
     request = shown.request
     words = ["reward-router experiment", shown.kind.name]
     words += [f"--profile {request.profile}"] if request.profile != "laptop" else []
-    words += [f"--seeds {shown.plan.seeds}"]
+    words += [f"--seeds {max(shown.plan.seeds, shown.plan.runs)}"]
     words += [f"--scores {name}" for name in request.scores]
     words += [f"--responses {request.responses}"] if request.responses else []
     words += [f"--config {request.config}"] if request.config else []

@@ -28,7 +28,7 @@ def plan(request: Request) -> Plan:
     chosen = [laser(request), random_arm(request), sequential(request), ensemble(request)]
     training = Training("reasoning", request, columns, [*chosen, *single])
     training.check()
-    named = best_beforehand(base)
+    named = best_beforehand(base, request)
     several = len(columns) > 1
     return Plan(
         jobs=training.jobs(gold_cell),

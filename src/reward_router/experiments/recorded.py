@@ -27,7 +27,7 @@ from reward_router.replay.methods import Conditions, MethodPlan
 from reward_router.replay.protocols import Run, averaged
 from reward_router.replay.records import Records
 
-SEEDS = 10
+SEEDS = 5
 """Passes in random orders, where --seeds does not say otherwise."""
 FOLDS = 5
 ACCURACY = "accuracy"

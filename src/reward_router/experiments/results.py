@@ -156,7 +156,7 @@ def tabulate(
             reference=reference if versus else "",
             calls=_mean(plan, name, [cell.calls for cell in cells.values()]),
             seconds=_mean(plan, name, [cell.seconds for cell in cells.values()]),
-            seeds=max((len(by_seed) for by_seed in by_column.values()), default=1),
+            seeds=max((len(by_seed) for by_seed in by_column.values()), default=plan.runs),
         )
     shown = [*columns, AVERAGE] if plan.average and len(columns) > 1 else columns
     return Results(shown, rows, cells, failed, missing)

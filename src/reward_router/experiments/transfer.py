@@ -1,5 +1,8 @@
 """LASER, table 7: trained on one kind of question, tested on another."""
 
+import os
+from pathlib import Path
+
 from reward_router.errors import InputError
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
 from reward_router.experiments.trained import (
@@ -21,7 +24,7 @@ from reward_router.experiments.trained import (
 
 LEARNED = "[facts, include, question, exclaim]"
 TESTED = "[past, number, short, title]"
-LETTERS = (
+TEMPLATE = (
     "Your task is to answer the question below. Give step by step reasoning before you answer, and "
     'when you are ready to answer, please use the format "Final answer:..." '
     "**Question:** {prompt} Solution:"
@@ -38,19 +41,26 @@ def _tasks(request: Request) -> list[Task]:
             f"eval.test={{source: embedded, split: test, categories: {TESTED}}}",
         )
         return [Task("embedded, other categories", preset="study", settings=settings)]
-    csqa = (
-        "eval.test={source: tau/commonsense_qa, split: validation, answer_kind: letter, "
-        "columns: {prompt: question, answer: answerKey}, "
-        "template: '" + LETTERS.replace("{prompt}", "{prompt} Choices: {choices}") + "'}"
-    )
     maths = (
         "eval.test={source: HuggingFaceH4/MATH-500, split: test, answer_kind: math, "
-        "columns: {prompt: problem, answer: answer}, template: '" + LETTERS + "'}"
+        "columns: {prompt: problem, answer: answer}, template: '" + TEMPLATE + "'}"
     )
+    csqa = f"eval.test={{source: {_csqa()}, answer_kind: letter, template: '{TEMPLATE}'}}"
     return [
         Task("CSQA, from StrategyQA", preset="laser-llama3-strategyqa", settings=(csqa,)),
         Task("MATH, from GSM8K", preset="laser-llama3-gsm8k", settings=(maths,)),
     ]
+
+
+def _csqa() -> str:
+    """CommonsenseQA with lettered choices in the prompt: a file, for its form on the Hub is nested."""
+    path = Path(os.environ.get("REWARD_ROUTER_DATA") or "") / "prompts/commonsenseqa.jsonl.gz"
+    if not path.is_file():
+        raise InputError(
+            "transfer: CommonsenseQA is read from $REWARD_ROUTER_DATA/prompts/commonsenseqa.jsonl.gz "
+            "{prompt, answer}; set it, or give --config with data and eval.test of your own"
+        )
+    return str(path)
 
 
 def plan(request: Request) -> Plan:
@@ -62,7 +72,7 @@ def plan(request: Request) -> Plan:
             f"transfer: {request.config} has no eval.test, the prompts of another kind that the "
             "policy is tested on"
         )
-    named = best_beforehand(base)
+    named = best_beforehand(base, request)
     [single] = [variant for variant in singles(base) if variant.name == f"only {named}"]
     chosen = [laser(request), random_arm(request), sequential(request), single]
     training = Training("transfer", request, columns, chosen)

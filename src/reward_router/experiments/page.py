@@ -117,7 +117,7 @@ def number_text(value: float, percent: bool, signed: bool = False) -> str:
 # The terminal
 
 
-WIDE = 3
+WIDE = 4
 """With more columns than these the terminal shows means alone; the page has the intervals."""
 
 

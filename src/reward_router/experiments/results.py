@@ -136,13 +136,10 @@ def tabulate(
     rows = {}
     for name in [*values, *(name for name in ready if name not in values)]:
         by_column = values.get(name, {})
-        figures = {column: _figure(by_column[column]) for column in columns if column in by_column}
-        figures |= {
-            column: Figure(*ready[name][column])
-            for column in columns
-            if column in ready.get(name, {})
-        }
-        if plan.average and len(figures) == len(columns) > 1:
+        figures = {column: _figure(by_seed) for column, by_seed in by_column.items()}
+        for column, numbers in ready.get(name, {}).items():
+            figures[column] = Figure(*numbers)
+        if plan.average and len(columns) > 1 and all(column in figures for column in columns):
             figures[AVERAGE] = _average([figures[column] for column in columns])
         reference = (
             plan.reference if isinstance(plan.reference, str) else plan.reference.get(name, "")

@@ -1,13 +1,23 @@
 """BayesianRouter, table 2: is the offline router right in and out of its training distribution?"""
 
+from collections.abc import Sequence
 from functools import cache, partial
 
 import numpy as np
 
-from reward_router.experiments.kind import ExperimentKind, Job, Place, Plan, Published, Request
+from reward_router.experiments.kind import (
+    ExperimentKind,
+    Job,
+    Part,
+    Place,
+    Plan,
+    Published,
+    Request,
+)
+from reward_router.experiments.page import figure_text
 from reward_router.experiments.pairs import MOST_ARMS
 from reward_router.experiments.recorded import Recording, identity, notes, recording
-from reward_router.experiments.results import Cell, per_prompt
+from reward_router.experiments.results import Cell, Results, per_prompt
 from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
 from reward_router.replay.joined import Parts, parts_of
@@ -129,7 +139,6 @@ def plan(request: Request) -> Plan:
     columns = [IN, IN_SOME]
     if len(sources.names) > 1:
         columns += [OUT, OUT_SOME]
-    columns += [name for _, name in largest_categories(records)]
     said = notes(records)
     if len(sources.names) > 1:
         said.append(f"Out of distribution: each of {', '.join(sources.names)} is left out in turn.")
@@ -141,15 +150,28 @@ def plan(request: Request) -> Plan:
         subject=recorded.subject,
         metric=(
             "Accuracy of the verdicts, in %: over all pairs, and over those where some reward model "
-            "is right (the paper's denominator, which flatters every method). By category: in "
-            "distribution, over all pairs."
+            "is right (the paper's denominator, which flatters every method)."
         ),
         columns=columns,
         reference=RANDOM,
         compared=IN,
+        parts=partial(by_category, [name for _, name in largest_categories(records)]),
         notes=said,
         identity=identity([recorded]),
     )
+
+
+def by_category(categories: Sequence[str], results: Results) -> list[Part]:
+    """Accuracy in the largest categories, in distribution."""
+    rows = []
+    for name, row in results.rows.items():
+        cells = [figure_text(row.figures.get(category), True) for category in categories]
+        rows.append([name, *cells])
+    if not categories:
+        return []
+    header = ["variant", *(f"{category} [95 %]" for category in categories)]
+    caption = "In distribution, over all pairs, in %; the categories with the most pairs."
+    return [Part("By category", caption, header, rows)]
 
 
 def _best_arms(records: Records) -> list[str]:

@@ -13,6 +13,7 @@ from reward_router.experiments.recorded import (
     identity,
     notes,
     recording,
+    warmup_note,
 )
 from reward_router.experiments.results import Cell
 from reward_router.keyed import rng
@@ -86,7 +87,7 @@ def plan(request: Request) -> Plan:
         ),
         columns=[ACCURACY],
         reference=reference,
-        notes=notes(records),
+        notes=[*notes(records), *warmup_note(with_arms(records, records.arms[: sizes[-1]]))],
         identity=identity([recorded]),
         deviations=(f"Sizes here: {', '.join(map(str, sizes))} of {len(records.arms)} arms.",),
     )

@@ -23,6 +23,7 @@ from reward_router.experiments.recorded import (
     identity,
     notes,
     recording,
+    warmup_note,
 )
 from reward_router.experiments.results import Cell, Results
 from reward_router.keyed import rng
@@ -98,7 +99,7 @@ def plan(request: Request) -> Plan:
         ),
         columns=[ACCURACY],
         reference=reference,
-        notes=notes(recorded.records),
+        notes=[*notes(recorded.records), *warmup_note(recorded.records)],
         identity=identity([recorded]),
         parts=drawn,
         deviations=(

@@ -12,6 +12,7 @@ from reward_router.experiments.recorded import (
     identity,
     notes,
     recording,
+    warmup_note,
 )
 from reward_router.experiments.results import Cell
 
@@ -74,7 +75,7 @@ def plan(request: Request) -> Plan:
         )
     )
     records = recorded.records
-    said = notes(records)
+    said = [*notes(records), *warmup_note(records)]
     if len(records.arms) > MOST_ARMS:
         said.append(f"The {MOST_ARMS} most accurate of {len(records.arms)} single arms are shown.")
     return Plan(

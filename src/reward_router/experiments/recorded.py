@@ -161,6 +161,22 @@ def accuracy_cell(records: Records, runs: Mapping[str, Run]) -> Cell:
     return Cell(values=values, calls=calls)
 
 
+LONG_WARMUP = 0.1
+"""From this share of the rows on, LASER's forced warm-up is said."""
+
+
+def warmup_note(records: Records) -> list[str]:
+    """How many rows LASER's forced warm-up takes, where they are many."""
+    [plan] = [p for p in methods.plan(["laser"], records) if p.label == "laser"]
+    forced = methods.forced_rows(plan, len(records.arms))
+    if forced < LONG_WARMUP * len(records):
+        return []
+    return [
+        f"LASER asks every reward model about two batches before it chooses: {forced:,} of "
+        f"{len(records):,} pairs. On a longer file, or with fewer reward models, it comes to choose."
+    ]
+
+
 def notes(records: Records) -> list[str]:
     """What was left out of a file, in words."""
     some_right = int((records.correct_PK.max(axis=1) > 0.5).sum())

@@ -30,8 +30,8 @@ def f1_values(records: Records, arm: str, other: str) -> list[float]:
     that neither prefers a on adds nothing to either sum.
     """
     margin_P2 = records.margins_PK[:, [records.arms.index(arm), records.arms.index(other)]]
-    judged_P = ~np.isnan(margin_P2).any(axis=1)
-    prefers_P2 = (margin_P2 > 0) & judged_P[:, None]
+    judged_P1 = ~np.isnan(margin_P2).any(axis=1, keepdims=True)
+    prefers_P2 = (margin_P2 > 0) & judged_P1
     weight_P = prefers_P2.sum(axis=1).astype(np.float64)
     both_P = 2.0 * prefers_P2.all(axis=1)
     value_P: Float = np.divide(both_P, weight_P, out=np.zeros_like(both_P), where=weight_P > 0)

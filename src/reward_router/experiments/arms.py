@@ -8,7 +8,6 @@ from reward_router.errors import InputError
 from reward_router.experiments.kind import ExperimentKind, Job, Place, Plan, Published, Request
 from reward_router.experiments.recorded import (
     ACCURACY,
-    SEEDS,
     accuracy_cell,
     identity,
     notes,
@@ -19,6 +18,8 @@ from reward_router.experiments.results import Cell
 from reward_router.keyed import rng
 from reward_router.replay.records import Records
 
+SEEDS = 10
+"""Each draws other sets, which differ much: fewer seeds would say little."""
 SIZES = (2, 4, 8)
 METHODS = {
     "random": "uniform",

@@ -7,9 +7,9 @@ from reward_router.experiments.trained import (
     COST,
     GOLD,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Training,
+    deviations,
     ensemble,
     gold_cell,
     laser,
@@ -39,7 +39,7 @@ def plan(request: Request) -> Plan:
         reference="LASER",
         identity=training.identity,
         parts=drawn,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

@@ -22,13 +22,13 @@ from reward_router.experiments.results import Cell
 from reward_router.experiments.trained import (
     COST,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Done,
     Task,
     Training,
     Variant,
     best_beforehand,
+    deviations,
     laser,
     random_arm,
     sequential,
@@ -80,7 +80,7 @@ def plan(request: Request) -> Plan:
             "orders averaged, a tie one half; 50 is no difference."
         ),
         identity=training.identity,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

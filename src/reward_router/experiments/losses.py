@@ -5,10 +5,10 @@ from reward_router.experiments.trained import (
     COST,
     GOLD,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Training,
     Variant,
+    deviations,
     gold_cell,
     laser,
     sequential,
@@ -42,7 +42,7 @@ def plan(request: Request) -> Plan:
         average=len(columns) > 1,
         identity=training.identity,
         parts=shares_part,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

@@ -117,7 +117,6 @@ def drawn(results: Results) -> list[Part]:
     """Accuracy over sigma, a line a method."""
     series: dict[str, charts.Series] = {}
     bands = {}
-    rows = []
     for method in METHODS:
         figures = []
         for sigma in SIGMAS:
@@ -135,7 +134,7 @@ def drawn(results: Results) -> list[Part]:
         series, "sigma of the noise", "accuracy", bands, percent=True, size={"width": 760}
     )
     caption = "Accuracy at each level of noise, mean over seeds with its 95 % band."
-    return [Part("Accuracy over noise", caption, (), rows, drawing)]
+    return [Part("Accuracy over noise", caption, drawing=drawing)]
 
 
 KIND = ExperimentKind(

@@ -5,10 +5,10 @@ from reward_router.experiments.trained import (
     COST,
     GOLD,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Training,
     best_beforehand,
+    deviations,
     ensemble,
     gold_cell,
     laser,
@@ -44,7 +44,7 @@ def plan(request: Request) -> Plan:
         },
         identity=training.identity,
         parts=shares_part,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

@@ -136,7 +136,7 @@ def tabulate(
     rows = {}
     for name in [*values, *(name for name in ready if name not in values)]:
         by_column = values.get(name, {})
-        figures = {column: _figure(by_seed) for column, by_seed in by_column.items()}
+        figures = {column: _figure(by_seed, plan.percent) for column, by_seed in by_column.items()}
         for column, numbers in ready.get(name, {}).items():
             figures[column] = Figure(*numbers)
         if plan.average and len(columns) > 1 and all(column in figures for column in columns):
@@ -202,8 +202,12 @@ def _mean_of_rows(rows: Sequence[Mapping[str, BySeed]]) -> dict[str, BySeed]:
     return mean
 
 
-def _figure(by_seed: BySeed) -> Figure:
-    return Figure(*mean_interval(_stacked(list(by_seed.values()))))
+def _figure(by_seed: BySeed, is_share: bool) -> Figure:
+    mean, low, high = mean_interval(_stacked(list(by_seed.values())))
+    if is_share:
+        # A share lies in [0, 1], whatever a few seeds' t says.
+        return Figure(mean, max(low, min(mean, 0.0)), min(high, max(mean, 1.0)))
+    return Figure(mean, low, high)
 
 
 def _stacked(vectors: Sequence[Float]) -> Float:

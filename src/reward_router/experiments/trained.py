@@ -74,10 +74,17 @@ EMBEDDED = "embedded tasks"
 def tasks(request: Request, names: Sequence[str] = REASONING) -> list[Task]:
     """The columns of a profile: the embedded tasks, the packaged data sets, or the user's own."""
     if request.config is not None:
-        return [Task(Path(request.config).stem, source=request.config)]
+        return [own_task(request.config, Path(request.config).stem)]
     if request.profile == "laptop":
         return [Task(EMBEDDED, preset="study")]
     return [Task(name, preset=f"laser-llama3-{name.lower()}") for name in names]
+
+
+def own_task(given: str, name: str) -> Task:
+    """The user's own: a configuration file, or a packaged one by its name."""
+    if given in configuration.presets() and not Path(given).exists():
+        return Task(name, preset=given)
+    return Task(name, source=given)
 
 
 def laser(request: Request, router: str = "linucb") -> Variant:
@@ -310,6 +317,17 @@ def noise_plan(request: Request, sigmas: Sequence[float]) -> Plan:
         reference=reference,
         identity=training.identity,
         parts=shares_part,
+    )
+
+
+def deviations(request: Request) -> tuple[str, ...]:
+    """Where training differs from the paper: by the profile, or as the user's configuration says."""
+    if request.config is None:
+        return TRAINING_DEVIATIONS[request.profile]
+    return (
+        f"Policy, reward models, data and training are those of {Path(request.config).name}, which "
+        "every run holds resolved in its config.yaml.",
+        f"The bandit decides for every {_unit(request)} (the paper: for every batch).",
     )
 
 

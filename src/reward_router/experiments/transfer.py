@@ -9,13 +9,14 @@ from reward_router.experiments.trained import (
     COST,
     GOLD,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Task,
     Training,
     best_beforehand,
+    deviations,
     gold_cell,
     laser,
+    own_task,
     random_arm,
     sequential,
     shares_part,
@@ -33,7 +34,7 @@ TEMPLATE = (
 
 def _tasks(request: Request) -> list[Task]:
     if request.config is not None:
-        return [Task("out of distribution", source=request.config)]
+        return [own_task(request.config, "out of distribution")]
     if request.profile == "laptop":
         settings = (
             f"data.categories={LEARNED}",
@@ -88,7 +89,7 @@ def plan(request: Request) -> Plan:
         derived={f"best single, named beforehand ({named})": [single.name]},
         identity=training.identity,
         parts=shares_part,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

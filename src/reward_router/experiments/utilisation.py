@@ -11,12 +11,12 @@ from reward_router.experiments.results import Cell, Results
 from reward_router.experiments.trained import (
     COST,
     SEEDS,
-    TRAINING_DEVIATIONS,
     UNKNOWN,
     Done,
     Task,
     Training,
     Variant,
+    deviations,
     laser,
     tasks,
 )
@@ -45,7 +45,7 @@ def plan(request: Request) -> Plan:
         metric="Share of LASER's decisions that went to each reward model, in %, by category.",
         identity=training.identity,
         parts=drawn,
-        deviations=TRAINING_DEVIATIONS[request.profile],
+        deviations=deviations(request),
     )
 
 

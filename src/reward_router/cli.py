@@ -294,19 +294,27 @@ def experiment(  # noqa: PLR0913 - the options of the command
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="CONFIG.yaml", help="your policy, arms and data, for training"),
+        typer.Option(
+            metavar="CONFIG.yaml", help="your policy, arms and data, for training; or a preset"
+        ),
     ] = None,
     set_: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="only say what it would run, and what one training run takes")
+    ] = False,
 ) -> None:
     """Run an experiment of the two papers: variants by seeds, one table, one page."""
     from reward_router.experiments.command import experiment as run_experiment
-    from reward_router.experiments.command import listed
+    from reward_router.experiments.command import foretold, listed
     from reward_router.experiments.kind import Request
 
     if name == "list":
         listed(console)
         return
     request = Request(profile, seeds, tuple(scores or ()), responses, config, tuple(set_ or ()))
+    if dry_run:
+        foretold(name, request, console)
+        return
     place = out or Path("runs/experiments") / f"{name}-{profile}"
     result = run_experiment(name, request, place, resume=resume, console=console)
     if result["failed"]:

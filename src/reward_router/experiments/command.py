@@ -75,9 +75,7 @@ def experiment(
     else, before anything is computed.
     """
     console = console or plain_console(quiet=True)
-    kind = find(name)
-    if request.profile not in PROFILES:
-        raise InputError(f"--profile {request.profile!r}{nearest(request.profile, PROFILES)}")
+    kind = _kind(name, request)
     _check_place(out, kind, request, resume)
     plan: Plan = kind.make(request)
     _begin(out, kind, request, plan)
@@ -86,6 +84,30 @@ def experiment(
         _run_one(job, seed, out, console, f"{done}/{len(work)}")
     results = read(plan, out)
     return _write(kind, request, plan, results, out, console)
+
+
+def foretold(name: str, request: Request, console: Console) -> None:
+    """Say what an experiment would run, and what one of its runs that train takes. Writes nothing."""
+    plan: Plan = _kind(name, request).make(request)
+    runs = list(_work(plan))
+    say(console, f"{name}: {plan.subject}")
+    for job in plan.jobs:
+        say(console, f"  {job.name}: {job.sentence}, {plan.seeds if job.seeded else 1} x")
+    say(console, f"runs     {len(runs)}; they are independent: as many processes may share them")
+    if plan.example is None:
+        return
+    from reward_router.jobs.estimate import show_estimate
+
+    say(console, "one of them, the first:")
+    show_estimate(plan.example, console)
+
+
+def _kind(name: str, request: Request) -> ExperimentKind:
+    """The experiment, its profile checked."""
+    kind = find(name)
+    if request.profile not in PROFILES:
+        raise InputError(f"--profile {request.profile!r}{nearest(request.profile, PROFILES)}")
+    return kind
 
 
 def _work(plan: Plan) -> Iterator[tuple[Job, int]]:

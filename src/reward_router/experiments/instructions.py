@@ -73,6 +73,7 @@ def plan(request: Request) -> Plan:
         jobs.append(Job(name, "the judge's verdicts", partial(_compare, pair, name), needs=needs))
     return Plan(
         jobs=jobs,
+        example=training.first,
         seeds=request.seeds or SEEDS,
         subject=training.subject,
         metric=(

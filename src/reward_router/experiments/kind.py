@@ -17,6 +17,7 @@ from rich.console import Console
 from reward_router.kinds import Kind, Table
 
 if TYPE_CHECKING:
+    from reward_router.config import Config
     from reward_router.experiments.results import Cell, Results
 
 PROFILES = ("laptop", "gpu")
@@ -139,6 +140,7 @@ class Plan:
         notes: what a reader must know of the data.
         identity: what the figures depend on beside the options, for ``--resume``.
         parts: draws further sections from the results.
+        example: the configuration of one run, where runs train; --dry-run estimates it.
         deviations: beyond those of the experiment, those of this profile and data.
     """
 
@@ -157,6 +159,7 @@ class Plan:
     identity: Mapping[str, Any] = field(default_factory=dict)
     parts: Callable[[Results], list[Part]] | None = None
     deviations: Sequence[str] = ()
+    example: Config | None = None
 
 
 @dataclass(frozen=True)

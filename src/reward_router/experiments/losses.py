@@ -34,6 +34,7 @@ def plan(request: Request) -> Plan:
     training.check()
     return Plan(
         jobs=training.jobs(gold_cell),
+        example=training.first,
         seeds=request.seeds or SEEDS,
         subject=training.subject,
         metric=f"{GOLD} A difference is to the sequential choice under the same loss.",

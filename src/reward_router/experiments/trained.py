@@ -215,9 +215,14 @@ class Training:
         return cell(self, Done(task, variant, config, folder, summary))
 
     @property
+    def first(self) -> Config:
+        """The configuration of the first run."""
+        return self.config(self.tasks[0], self.variants[0], 0)
+
+    @property
     def subject(self) -> str:
         """Whose figures these are."""
-        config = self.config(self.tasks[0], self.variants[0], 0)
+        config = self.first
         where = ", ".join(task.name for task in self.tasks)
         return f"here, {config.policy.model} on {where}, {len(arm_names(config))} reward models"
 
@@ -311,6 +316,7 @@ def noise_plan(request: Request, sigmas: Sequence[float]) -> Plan:
     training.check()
     return Plan(
         jobs=training.jobs(gold_cell),
+        example=training.first,
         seeds=request.seeds or SEEDS,
         subject=training.subject,
         metric=f"{GOLD} A difference is to the same method without noise.",

@@ -40,6 +40,7 @@ def plan(request: Request) -> Plan:
     training.check()
     return Plan(
         jobs=training.jobs(shares_cell),
+        example=training.first,
         seeds=request.seeds or SEEDS,
         subject=training.subject,
         metric="Share of LASER's decisions that went to each reward model, in %, by category.",

@@ -93,7 +93,7 @@ def _tasks(request: Request) -> list[Task]:
         [task] = tasks(request)
         specs = default_arms()
         arms = [{"name": s.name, "kind": s.kind, "model": s.model, **s.options} for s in specs]
-        return [replace(task, settings=_judged(arms, request))]
+        return [replace(task, settings=(*task.settings, *_judged(arms, request)))]
     preset = "laser-llama3-wildchat"
     base = configuration.load(None, preset)
     arms = [arm.model_dump(mode="json") for arm in base.arms]

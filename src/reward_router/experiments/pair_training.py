@@ -4,6 +4,7 @@ The user's configuration (``--config``, or the packaged ``bayesian-demo``) gives
 and, in ``router.prior``, what `fit-prior` learned; the poster names no models to take instead.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from reward_router.config import Config
@@ -89,10 +90,12 @@ def baselines(request: Request, base: Config) -> list[Variant]:
         [router] = single.settings
         settings = (router.replace("name: fixed", "name: fixed, unit: pair"),)
         alone.append(Variant(single.name, single.sentence, settings))
+    # A tie is for verdicts about one pair; these judge whole prompts.
+    whole = [laser(request), ensemble(request)]
+    untied = [replace(one, settings=(*one.settings, "pairs.tie=null")) for one in whole]
     uniform = ("router={name: uniform, unit: pair}",)
     return [
         Variant(RANDOM, "any reward model for each pair, each alike often", uniform),
-        laser(request),
-        ensemble(request),
+        *untied,
         *alone,
     ]

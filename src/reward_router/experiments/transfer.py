@@ -9,6 +9,7 @@ from reward_router.experiments.trained import (
     COST,
     GOLD,
     SEEDS,
+    SHORTER,
     UNKNOWN,
     Task,
     Training,
@@ -37,6 +38,7 @@ def _tasks(request: Request) -> list[Task]:
         return [own_task(request.config, "out of distribution")]
     if request.profile == "laptop":
         settings = (
+            *SHORTER,
             f"data.categories={LEARNED}",
             f"eval.data.categories={LEARNED}",
             f"eval.test={{source: embedded, split: test, categories: {TESTED}}}",

@@ -17,8 +17,17 @@ from reward_router import config as configuration
 from reward_router.assemble import evaluation_spec
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
-from reward_router.experiments.kind import ExperimentKind, Job, Place, Plan, Published, Request
-from reward_router.experiments.results import Cell
+from reward_router.experiments.kind import (
+    ExperimentKind,
+    Job,
+    Part,
+    Place,
+    Plan,
+    Published,
+    Request,
+)
+from reward_router.experiments.page import figure_text
+from reward_router.experiments.results import Cell, Results
 from reward_router.experiments.trained import (
     COST,
     SEEDS,
@@ -80,9 +89,26 @@ def plan(request: Request) -> Plan:
             f"Share of held-out prompts on which {first.eval.arm} prefers LASER's answer, in %, both "
             "orders averaged, a tie one half; 50 is no difference."
         ),
+        columns=[PLAIN, CONTROLLED],
         identity=training.identity,
+        parts=by_category,
         deviations=deviations(request),
     )
+
+
+def by_category(results: Results) -> list[Part]:
+    """Plain win rates in each category."""
+    categories: dict[str, None] = {}
+    for row in results.rows.values():
+        categories |= dict.fromkeys(name for name in row.figures if name not in results.columns)
+    if not categories:
+        return []
+    rows = []
+    for name, row in results.rows.items():
+        cells = [figure_text(row.figures.get(category), True) for category in categories]
+        rows.append([name, *cells])
+    header = ["variant", *(f"{category} [95 %]" for category in categories)]
+    return [Part("By category", "Plain win rates, in %.", header, rows)]
 
 
 def _tasks(request: Request) -> list[Task]:
@@ -247,12 +273,12 @@ KIND = ExperimentKind(
             "LASER, figure 2 (section 4.2): length-controlled AlpacaEval win rates on WildChat",
             "published",
             """
-            policy | LASER vs. Best RM | LASER vs. Seq. RM Selection | LASER vs. Random RM Selection
-            Llama-3-8B | 56.34 | 71.45 | 78.33
-            Mistral-7B | 58.72 | 63.72 | 70.61
+            policy | LASER : Best RM | LASER : Seq. RM Selection | LASER : Random RM Selection
+            Llama-3-8B | 56.34 : 43.66 | 71.45 : 29.55 | 78.33 : 21.67
+            Mistral-7B | 58.72 : 41.28 | 63.72 : 36.28 | 70.61 : 29.39
             """,
-            "LASER's wins in %. Figure 2 prints the baselines' as well; 71.45 and 29.55 of Llama-3-8B "
-            "add up to 101, as printed.",
+            "Wins in %. 71.45 and 29.55 add up to 101, as printed. The caption names Llama-3-8B alone; the "
+            "figure has both policies.",
         ),
     ),
     deviations=(
@@ -261,7 +287,7 @@ KIND = ExperimentKind(
         "needs many models' answers.",
         "By category: plain win rates.",
         "Without --config the judge is a local model that is asked yes or no: SmolLM2-135M on the "
-        "laptop, Llama-3-8B-Instruct on a GPU. One so small is hardly a judge: give a better one.",
+        "laptop, Llama-3-8B-Instruct on a GPU. A 135M model is hardly a judge: give a better one.",
     ),
     unknown=UNKNOWN,
     cost=COST,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 from reward_router.experiments.kind import ExperimentKind, Part, Plan, Published, Request
-from reward_router.experiments.results import Figure, Results, RowResult
+from reward_router.experiments.results import AVERAGE, Figure, Results, RowResult
 from reward_router.progress import Table
 from reward_router.report import charts
 from reward_router.report import page as html_page
@@ -259,11 +259,11 @@ def _html_table(shown: Shown) -> str:
 
 
 def _bars(shown: Shown) -> str:
-    """Bars of the last column (the average where there is one), for tables without a drawing."""
+    """Bars of the first column (the average where there is one), for tables without a drawing."""
     results = shown.results
     if any(part.drawing for part in shown.parts) or not results.columns:
         return ""
-    column = results.columns[-1]
+    column = AVERAGE if AVERAGE in results.columns else results.columns[0]
     values = {}
     ends = {}
     for name, row in results.rows.items():

@@ -13,6 +13,7 @@ import numpy as np
 
 from reward_router.experiments.kind import Plan
 from reward_router.jobs.study import mean_interval
+from reward_router.rewards.check import wilson
 from reward_router.types import Float, Int
 
 AVERAGE = "average"
@@ -203,7 +204,11 @@ def _mean_of_rows(rows: Sequence[Mapping[str, BySeed]]) -> dict[str, BySeed]:
 
 
 def _figure(by_seed: BySeed, is_share: bool) -> Figure:
-    mean, low, high = mean_interval(_stacked(list(by_seed.values())))
+    value_SP = _stacked(list(by_seed.values()))
+    mean, low, high = mean_interval(value_SP)
+    if is_share and low == high and mean in (0.0, 1.0):
+        # None (or all) of n prompts: no spread is seen, and still n says little. Wilson's interval.
+        low, high = wilson(mean * value_SP.shape[1], value_SP.shape[1])
     if is_share:
         # A share lies in [0, 1], whatever a few seeds' t says.
         return Figure(mean, max(low, min(mean, 0.0)), min(high, max(mean, 1.0)))

@@ -1,5 +1,6 @@
 """Experiments that train, with the tiny model: shares from the ledger, win rates, best of n."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -119,6 +120,43 @@ def test_long_context_is_the_table_of_best_of_n(tmp_path: Path) -> None:
     assert gold["LASER (frozen, greedy)"] > max(gold["only short"], gold["only long"])
     assert gold["best single, named beforehand"] in (gold["only short"], gold["only long"])
     assert result["rows"]["random"]["seeds"] == 2
+
+
+def test_long_context_samples_for_every_task_and_averages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packaged tasks with prompts that are short enough for the tiny policy."""
+    from reward_router.experiments.long_context import TASKS
+
+    rows = []
+    for _, sets in TASKS.values():
+        for name in sets:
+            for i in range(6):
+                row = {"id": f"{name}-{i}", "prompt": f"{name} {i}?", "answer": ["a b", f"c {i}"]}
+                rows.append({**row, "category": f"longcontext/{name}"})
+    (tmp_path / "prompts").mkdir()
+    with gzip.open(tmp_path / "prompts" / "longbench_mini.jsonl.gz", "wt") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setenv("REWARD_ROUTER_DATA", str(tmp_path))
+    arms = "[{name: short, kind: metric, metric: length, direction: short}, "
+    arms += "{name: long, kind: metric, metric: length, direction: long}]"
+    settings = (
+        "policy.model=tiny",
+        "policy.device=cpu",
+        "policy.sample_dtype=float32",
+        "policy.n_responses=2",
+        "policy.max_new_tokens=6",
+        f"arms={arms}",
+        "pool.unready=warn",
+    )
+    result = experiment("long-context", Request(settings=settings, seeds=1), tmp_path / "out")
+    assert not result["failed"]
+    assert result["columns"] == [*TASKS, "average"]
+    for row in ("LASER (frozen, greedy)", "only short", "bound: oracle"):
+        figures = result["rows"][row]["figures"]
+        means = [figures[task]["mean"] for task in TASKS]
+        assert figures["average"]["mean"] == pytest.approx(np.mean(means))
+    assert "Who was asked" in (tmp_path / "out" / "table.md").read_text()
 
 
 # Length control

@@ -271,7 +271,7 @@ def _write(
     write_atomically(out / "result.json", dumps(result, indent=1) + "\n")
     write_atomically(out / "table.md", page.markdown(shown))
     write_atomically(out / "report.html", page.html(shown))
-    show_table(console, page.terminal(shown))
+    show_table(console, page.terminal(shown, console.width))
     say(console, plan.metric)
     for line in page.state(shown):
         say(console, line, "yellow")

@@ -4,6 +4,7 @@ What was measured here and what a paper published stand in tables of their own, 
 of whose figures they are, and are never mixed.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -117,47 +118,60 @@ def number_text(value: float, percent: bool, signed: bool = False) -> str:
 # The terminal
 
 
-WIDE = 4
-"""With more columns than these the terminal shows means alone; the page has the intervals."""
-
-
-def terminal(shown: Shown) -> Table:
-    """The main table."""
+def terminal(shown: Shown, width: int) -> Table:
+    """The main table; means alone where intervals have no room, for the page has them."""
     header = _header(shown)
-    is_wide = len(shown.results.columns) > WIDE
+    rows = _rows(shown)
+    widest = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    is_wide = sum(widest) + 2 * len(widest) > width
     if is_wide:
         header = [column.removesuffix(" [95 %]") for column in header]
+        rows = [[row[0], *(cell.partition(" [")[0] for cell in row[1:])] for row in rows]
     table = Table(f"{shown.kind.name}: {shown.plan.subject}", box=None, pad_edge=False)
     for j, column in enumerate(header):
         table.column(column, justify="right" if j else "left", no_wrap=not is_wide)
-    for name, row in shown.results.rows.items():
-        cells = _cells(shown, name, row)
-        table.row(
-            *(cell.partition(" [")[0] if is_wide and j else cell for j, cell in enumerate(cells))
-        )
+    for row in rows:
+        table.row(*row)
     return table
 
 
 # Markdown
 
 
+WIDTH = 100
+"""Columns of Markdown prose; tables are as wide as they are."""
+
+
 def markdown(shown: Shown) -> str:
     """The page as Markdown, ready for a repository's docs."""
     kind = shown.kind
-    lines = [f"# {kind.name}: {kind.sentence}", "", f"From {kind.paper}. {command(shown)}", ""]
-    lines += [f"## Measured: {shown.plan.subject}", "", f"{shown.plan.metric} {_intervals(shown)}"]
-    lines += ["", *_markdown_table(_header(shown), _rows(shown)), ""]
-    lines += [f"{line.strip()}\n" for line in (*state(shown), *shown.plan.notes)]
+    lines = [f"# Experiment {kind.name}", ""]
+    lines += _prose(f"{_sentence(kind.sentence)} From {kind.paper}. {command(shown)}")
+    lines += ["## Measured", "", *_prose(_sentence(shown.plan.subject))]
+    lines += _prose(f"{shown.plan.metric} {_intervals(shown)}")
+    lines += [*_markdown_table(_header(shown), _rows(shown)), ""]
+    for line in (*state(shown), *shown.plan.notes):
+        lines += _prose(line.strip())
     for part in shown.parts:
         # A drawing without a table has no form in Markdown.
         if not part.rows:
             continue
-        lines += [f"## {part.title}", "", part.caption, ""]
+        lines += [f"## {part.title}", "", *_prose(part.caption)]
         lines += [*_markdown_table(part.header, part.rows), ""]
     lines += _markdown_published(kind.published)
     lines += ["## Deviations from the paper", "", *_numbered(shown.deviations), ""]
     lines += ["## Settings that the paper does not give", "", *_numbered(kind.unknown), ""]
     return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _prose(text: str) -> list[str]:
+    """A paragraph, and the empty line behind it."""
+    wrapped = textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [*wrapped, ""]
 
 
 def _rows(shown: Shown) -> list[list[str]]:
@@ -198,14 +212,26 @@ def _plain(cell: str) -> str:
 def _markdown_published(tables: Sequence[Published]) -> list[str]:
     lines = []
     for table in tables:
-        lines += [f"## {table.setting}: {table.source}", ""]
-        lines += [*_markdown_table(table.header, table.rows), ""]
-        lines += [table.note, ""] if table.note else []
+        lines += [f"## {table.setting[:1].upper()}{table.setting[1:]}", ""]
+        lines += _prose(f"{table.source}. {table.note}".strip())
+        if table.rows:
+            lines += [*_markdown_table(table.header, table.rows), ""]
     return lines
 
 
 def _numbered(texts: Sequence[str]) -> list[str]:
-    return [f"{n}. {text}" for n, text in enumerate(texts, 1)] or ["None is known."]
+    lines = []
+    for number, text in enumerate(texts, 1):
+        start = f"{number}. "
+        wrapped = textwrap.wrap(
+            start + text,
+            WIDTH,
+            subsequent_indent=" " * len(start),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += wrapped
+    return lines or ["None is known."]
 
 
 # HTML

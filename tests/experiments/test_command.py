@@ -216,6 +216,31 @@ def test_the_page_needs_nothing_from_elsewhere(scores: Path, tmp_path: Path) -> 
         assert word not in page
 
 
+WITHOUT_TORCH = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "sentence_transformers"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Block())
+from reward_router.experiments.command import experiment, listed
+from reward_router.experiments.kind import Request
+from reward_router.progress import plain_console
+from pathlib import Path
+
+listed(plain_console())
+assert not experiment("agreement", Request(scores=(sys.argv[1],)), Path(sys.argv[2]))["failed"]
+"""
+
+
+def test_recorded_scores_need_no_torch(scores: Path, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_TORCH, str(scores), str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_it_lists_the_experiments(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ of the trained policy on prompts that it was not trained on.
 """
 
 import hashlib
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from reward_router import config as configuration
 from reward_router.artifacts import demo_scores
 from reward_router.assemble import arm_names
 from reward_router.config import Config
-from reward_router.errors import RunError
+from reward_router.errors import InputError, RunError
 from reward_router.experiments.kind import Job, Part, Place, Plan, Request
 from reward_router.experiments.recorded import refuse
 from reward_router.experiments.results import Cell, Results
@@ -187,6 +188,8 @@ class Training:
     def check(self) -> Config:
         """Read every configuration before anything is run; the first one's."""
         refuse(self.request, self.name, ("scores", "responses"))
+        if importlib.util.find_spec("torch") is None:
+            raise InputError(f"{self.name} trains: it needs pip install 'reward-router[train]'")
         configs = []
         for task in self.tasks:
             configs += [self.config(task, variant, 0) for variant in self.variants]

@@ -1,4 +1,4 @@
-"""The command: resumed after a kill, shared by processes, failures counted, bad input in one line."""
+"""The command: resumed, shared by processes, failures counted, bad input in one line."""
 
 import json
 import os

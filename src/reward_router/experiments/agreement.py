@@ -71,7 +71,9 @@ def plan(request: Request) -> Plan:
         jobs=jobs,
         seeds=1,
         subject=recorded.subject,
-        metric="F1 of «the first response is better», one reward model's verdicts the other's truth.",
+        metric=(
+            "F1 of «the first response is better», one reward model's verdicts the other's truth."
+        ),
         columns=arms,
         percent=False,
         notes=said,
@@ -94,7 +96,10 @@ def drawn(results: Results) -> list[Part]:
     if len(arms) < 2:
         return []
     drawing = charts.heatmap(values, arms, arms, charts.Shade(0.0, 1.0))
-    caption = "1: the same verdicts; two that toss coins agree at 0.50. The best reward model stands first."
+    caption = (
+        "1: the same verdicts; two that toss coins agree at 0.50. "
+        "The best reward model stands first."
+    )
     return [Part("Agreement of the reward models", caption, (), (), drawing)]
 
 
@@ -114,7 +119,8 @@ KIND = ExperimentKind(
             Qwen and Olmo | 0.43
             Zephyr and Olmo | 0.57
             """,
-            "Figure 5 is a drawing; the text gives these four figures. Of WildChat (right) it gives "
+            "Figure 5 is a drawing; the text gives these four figures. Of WildChat (right) it "
+            "gives "
             "none: disagreement grows there.",
         ),
     ),

@@ -84,7 +84,8 @@ def plan(request: Request) -> Plan:
         subject=recorded.subject,
         metric=(
             "Accuracy of the verdicts against the labels, in %; calls: reward models asked about a "
-            "pair. A difference is to the best single arm of the training folds, among as many arms."
+            "pair. A difference is to the best single arm of the training folds, among as many "
+            "arms."
         ),
         columns=[ACCURACY],
         reference=reference,
@@ -109,7 +110,8 @@ KIND = ExperimentKind(
     ),
     deviations=(
         "A replay of recorded scores, whose payoff is whether the verdict was right.",
-        "Which arms make up a set is drawn with every seed, so that the intervals hold the luck of the "
+        "Which arms make up a set is drawn with every seed, so that the intervals hold the luck "
+        "of the "
         "draw as well; the smaller sets lie in the larger ones.",
     ),
     unknown=("Which sets of reward models were compared: the poster does not say.",),

@@ -87,7 +87,7 @@ def experiment(
 
 
 def foretold(name: str, request: Request, console: Console) -> None:
-    """Say what an experiment would run, and what one of its runs that train takes. Writes nothing."""
+    """Say what an experiment would run, and what one training run of it takes. Writes nothing."""
     plan: Plan = _kind(name, request).make(request)
     runs = list(_work(plan))
     say(console, f"{name}: {plan.subject}")

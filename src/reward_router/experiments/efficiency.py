@@ -87,7 +87,8 @@ def drawn(results: Results) -> list[Part]:
 KIND = ExperimentKind(
     "efficiency",
     plan,
-    "accuracy against wall-clock and against calls: LASER with LinUCB and Exp3, sequential, ensemble",
+    "accuracy against wall-clock and against calls: LASER with LinUCB and Exp3, sequential, "
+    "ensemble",
     paper="LASER, figure 4 (section 5, Training Efficiency)",
     published=(
         Published.of(
@@ -99,7 +100,8 @@ KIND = ExperimentKind(
             offline RM ensemble | 2
             """,
             "Figure 4 is a drawing; the text gives these two multiples and no hours. It says that "
-            "Exp3 is slower than LinUCB and the most accurate, and the ensemble the least accurate.",
+            "Exp3 is slower than LinUCB and the most accurate, and the ensemble the least "
+            "accurate.",
         ),
     ),
     deviations=(

@@ -54,7 +54,7 @@ from reward_router.win_rate import wins_of
 
 PLAIN, CONTROLLED = "win rate", "win rate, length-controlled"
 JUDGES = {"laptop": "smollm2-135m-instruct", "gpu": "meta-llama/Meta-Llama-3-8B-Instruct"}
-"""The judge of a profile where no configuration names one: a local model that is asked yes or no."""
+"""The judge where no configuration names one: a local model that is asked yes or no."""
 
 
 def plan(request: Request) -> Plan:
@@ -86,7 +86,8 @@ def plan(request: Request) -> Plan:
         seeds=request.seeds or SEEDS,
         subject=training.subject,
         metric=(
-            f"Share of held-out prompts on which {first.eval.arm} prefers LASER's answer, in %, both "
+            f"Share of held-out prompts on which {first.eval.arm} prefers LASER's answer, in %, "
+            "both "
             "orders averaged, a tie one half; 50 is no difference."
         ),
         columns=[PLAIN, CONTROLLED],
@@ -148,7 +149,7 @@ class _Pair:
     other: Variant
 
     def answers(self, variant: Variant, place: Place) -> dict[tuple[str, int], dict[str, Any]]:
-        """(prompt id, sample) -> what the trained policy answered; the base model's where it was kept."""
+        """(prompt id, sample) -> the trained policy's answer; the base model's where it was kept."""
         name = self.training.job_name(variant, self.task)
         folder = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}" / "run"
         return read_answers(folder / "samples.jsonl")
@@ -265,7 +266,8 @@ def _curvature(x_R2: Float, weight_2: Float) -> tuple[Float, Float]:
 KIND = ExperimentKind(
     "instructions",
     plan,
-    "pairwise win rate of LASER's policy, plain and length-controlled, against the best single one, "
+    "pairwise win rate of LASER's policy, plain and length-controlled, against the best single "
+    "one, "
     "sequential and random, by a judge that took no part",
     paper="LASER, figure 2",
     published=(
@@ -277,13 +279,15 @@ KIND = ExperimentKind(
             Llama-3-8B | 56.34 : 43.66 | 71.45 : 29.55 | 78.33 : 21.67
             Mistral-7B | 58.72 : 41.28 | 63.72 : 36.28 | 70.61 : 29.39
             """,
-            "Wins in %. 71.45 and 29.55 add up to 101, as printed. The caption names Llama-3-8B alone; the "
+            "Wins in %. 71.45 and 29.55 add up to 101, as printed. The caption names Llama-3-8B "
+            "alone; the "
             "figure has both policies.",
         ),
     ),
     deviations=(
         "The judge is an arm of your own (eval.arm; the paper: GPT-4), asked in both orders.",
-        "Length control is AlpacaEval's regression without the difficulty of each instruction, which "
+        "Length control is AlpacaEval's regression without the difficulty of each instruction, "
+        "which "
         "needs many models' answers.",
         "By category: plain win rates.",
         "Without --config the judge is a local model that is asked yes or no: SmolLM2-135M on the "

@@ -73,7 +73,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job works: its seed, a folder of its own, one that all jobs share, and the console."""
+    """Where a job works: its seed, its own folder, one that all jobs share, and the console."""
 
     seed: int
     folder: Path

@@ -227,7 +227,8 @@ def _cost_row(name: str, facts: Mapping[str, Any]) -> list[str]:
 KIND = ExperimentKind(
     "long-context",
     plan,
-    "routed best of n on long contexts, learned on one part and frozen on the other, against random, "
+    "routed best of n on long contexts, learned on one part and frozen on the other, against "
+    "random, "
     "each single one, ensemble and the bounds",
     paper="LASER, table 2 and figure 7",
     published=tuple(
@@ -262,19 +263,23 @@ KIND = ExperimentKind(
         )
     ),
     deviations=(
-        "The prompts are those of a small excerpt of LongBench (MiniLongBench) that fit 7,900 tokens, "
-        "halved into train and test; the paper has 5,000 a task, 70/10/20. Of few-shot learning TriviaQA "
+        "The prompts are those of a small excerpt of LongBench (MiniLongBench) that fit 7,900 "
+        "tokens, "
+        "halved into train and test; the paper has 5,000 a task, 70/10/20. Of few-shot learning "
+        "TriviaQA "
         "and SAMSum are in it (TREC is measured by accuracy).",
         "`random` is the expectation over a uniform choice, so that it is the average reward model "
         "(Avg. RM) as well; the paper's two rows differ by the luck of one draw.",
         "Best single: the reward model that leads on the train part, not on RewardBench.",
-        "Every prompt has its own decision; with --responses the payoff is the order of responses by "
+        "Every prompt has its own decision; with --responses the payoff is the order of "
+        "responses by "
         "gold (probe), because a file has no policy whose loss could pay.",
         "laptop: the embedded 135M policy with 6 samples and seven small reward models.",
     ),
     unknown=(
         "alpha of LinUCB: 1 here.",
-        "Limit of new tokens, and what was done to prompts that are too long: they are skipped here.",
+        "Limit of new tokens, and what was done to prompts that are too long: they are skipped "
+        "here.",
         "Number of seeds, and intervals: the paper reports neither.",
     ),
     cost={

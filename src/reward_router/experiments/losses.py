@@ -72,7 +72,8 @@ KIND = ExperimentKind(
         ),
     ),
     deviations=(
-        "Where the policy is the reference, DPO alone is log 2 for every arm: such a step teaches the "
+        "Where the policy is the reference, DPO alone is log 2 for every arm: such a step "
+        "teaches the "
         "bandit nothing, and is not counted as a payoff.",
     ),
     unknown=UNKNOWN,

@@ -104,7 +104,8 @@ def plan(request: Request) -> Plan:
         parts=drawn,
         deviations=(
             "Recorded scores of fixed pairs take the place of training on GSM8K: the figure is how "
-            "often the chosen reward model orders a labelled pair rightly, not a policy's accuracy.",
+            "often the chosen reward model orders a labelled pair rightly, not a policy's "
+            "accuracy.",
             "The payoff is whether the noisy verdict was right (the paper: the negative training "
             "loss of the batch, scaled by quantiles).",
             "Exp3 and the sequential choice decide for every prompt; LinUCB decides for batches of "

@@ -97,7 +97,8 @@ def _calls_text(calls: float) -> str:
 def figure_text(figure: Figure | None, percent: bool, signed: bool = False) -> str:
     """A figure with its interval, in per cent (a difference in points) or as it is.
 
-    >>> figure_text(Figure(0.5, 0.25, 0.75), True), figure_text(Figure(-0.01, -0.02, 0.0), True, True)
+    >>> half, fallen = Figure(0.5, 0.25, 0.75), Figure(-0.01, -0.02, 0.0)
+    >>> figure_text(half, True), figure_text(fallen, True, True)
     ('50.0 [25.0, 75.0]', '\u22121.0 [\u22122.0, +0.0]')
     """
     if figure is None:

@@ -47,7 +47,8 @@ def trained_plan(request: Request) -> Plan:
     ]
     if prior is None:
         deviations.append(
-            "The configuration has no router.prior, so that BayesianRouter starts without its offline "
+            "The configuration has no router.prior, so that BayesianRouter starts without its "
+            "offline "
             "stage: its rows and `w/o offline` are the same router."
         )
     return Plan(

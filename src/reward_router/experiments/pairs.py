@@ -73,7 +73,8 @@ def plan(request: Request) -> Plan:
     jobs.append(
         Job(
             "BayesianRouter and its ablations",
-            "Thompson sampling from a prior learned on the other folds, whole and without each part",
+            "Thompson sampling from a prior learned on the other folds, whole and without each "
+            "part",
             partial(_offline, recorded, TOGETHER),
         )
     )
@@ -128,14 +129,16 @@ TABLE_1 = Published.of(
     w/o online | 61.61 | 57.50 | 64.40 | 74.68 | 56.85
     BayesianRouter | 63.23 | 58.75 | 66.20 | 75.66 | 57.39
     """,
-    "Figures of a policy after training; the first three columns put SFT at 50. The poster names no "
+    "Figures of a policy after training; the first three columns put SFT at 50. The poster names "
+    "no "
     "policy, no seeds and no intervals.",
 )
 
 KIND = ExperimentKind(
     "pairs",
     plan,
-    "BayesianRouter against single arms, votes, UWO and LASER, whole, without its offline stage and "
+    "BayesianRouter against single arms, votes, UWO and LASER, whole, without its offline stage "
+    "and "
     "without its online stage",
     paper="BayesianRouter, table 1",
     published=(TABLE_1,),

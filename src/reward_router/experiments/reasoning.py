@@ -54,7 +54,8 @@ HEADER_1 = "method | StrategyQA | GSM8K | MMLU | Avg."
 KIND = ExperimentKind(
     "reasoning",
     plan,
-    "LASER against the best single reward model named beforehand, each single one, random, sequential "
+    "LASER against the best single reward model named beforehand, each single one, random, "
+    "sequential "
     "and the offline ensemble",
     paper="LASER, tables 1 and 4",
     published=(

@@ -80,7 +80,7 @@ class Recording:
         return {label: averaged([one]) for label, one in judged.items()}
 
     def conditions(self, rows: Records, parts: Parts | None = None) -> Conditions:
-        """What all runs share; ``parts``: rows to learn from and rows to judge, instead of folds."""
+        """What all runs share; ``parts``: rows to learn from and to judge, instead of folds."""
         return Conditions(
             feedback=Feedback("correct"),
             folds=min(FOLDS, rows.n_groups),
@@ -173,7 +173,8 @@ def warmup_note(records: Records) -> list[str]:
         return []
     return [
         f"LASER asks every reward model about two batches before it chooses: {forced:,} of "
-        f"{len(records):,} pairs. On a longer file, or with fewer reward models, it comes to choose."
+        f"{len(records):,} pairs. On a longer file, or with fewer reward models, it comes to "
+        "choose."
     ]
 
 

@@ -149,7 +149,8 @@ def plan(request: Request) -> Plan:
         seeds=request.seeds or SEEDS,
         subject=recorded.subject,
         metric=(
-            "Accuracy of the verdicts, in %: over all pairs, and over those where some reward model "
+            "Accuracy of the verdicts, in %: over all pairs, and over those where some reward "
+            "model "
             "is right (the paper's denominator, which flatters every method)."
         ),
         columns=columns,
@@ -182,7 +183,8 @@ def _best_arms(records: Records) -> list[str]:
 KIND = ExperimentKind(
     "routing",
     plan,
-    "accuracy of offline routing, in and out of its training distribution and by category, with both "
+    "accuracy of offline routing, in and out of its training distribution and by category, with "
+    "both "
     "denominators",
     paper="BayesianRouter, table 2",
     published=(
@@ -208,13 +210,16 @@ KIND = ExperimentKind(
     deviations=(
         "The router learns on a small encoding of prompt or pair, not with a 135M or 0.5B encoder "
         "that is trained along; the comparison of encoder sizes is not built.",
-        "In distribution: five folds of the recorded file by prompt. Out of distribution: each source "
+        "In distribution: five folds of the recorded file by prompt. Out of distribution: each "
+        "source "
         "of the file left out in turn, not RewardBench 2.",
-        "No checkpoint is chosen on the judged rows (the authors' code chooses it on RewardBench 2).",
+        "No checkpoint is chosen on the judged rows (the authors' code chooses it on RewardBench "
+        "2).",
     ),
     unknown=(
         "The reward models' names and the in-distribution set: the poster does not give them.",
-        "Whether its scores leave out pairs on which every reward model is wrong: the authors' code "
+        "Whether its scores leave out pairs on which every reward model is wrong: the authors' "
+        "code "
         "does, so that both denominators stand here.",
     ),
     cost={"laptop": "a minute or two, no model to load", "gpu": "none: it reads recorded scores"},

@@ -1,8 +1,8 @@
 """Experiments that train: one policy a variant and seed, on one or several tasks.
 
 A variant is a few settings over a configuration: the embedded study's (``laptop``), a packaged
-configuration with the papers' models (``gpu``), or the user's own (``--config``). The figure is gold
-of the trained policy on prompts that it was not trained on.
+configuration with the papers' models (``gpu``), or the user's own (``--config``). The figure is
+gold of the trained policy on prompts that it was not trained on.
 """
 
 import hashlib
@@ -31,9 +31,10 @@ from reward_router.strict_json import dumps
 SEEDS = 3
 BEFORE = "before training"
 KINDS = ("gold_test_sampled", "gold_test", "gold_sampled", "gold")
-"""Which gold a figure is: of a test set where there is one, under sampling where it was measured."""
+"""Which gold a figure is: of a test set where there is one, sampled where that was measured."""
 GOLD = (
-    "Share of right answers to prompts that were not trained on, in %; calls: reward-model calls of "
+    "Share of right answers to prompts that were not trained on, in %; calls: reward-model calls "
+    "of "
     "a run."
 )
 
@@ -332,7 +333,7 @@ def noise_plan(request: Request, sigmas: Sequence[float]) -> Plan:
 
 
 def deviations(request: Request) -> tuple[str, ...]:
-    """Where training differs from the paper: by the profile, or as the user's configuration says."""
+    """Where training differs from the paper: by the profile, or by the user's configuration."""
     if request.config is None:
         return TRAINING_DEVIATIONS[request.profile]
     return (
@@ -346,16 +347,20 @@ TRAINING_DEVIATIONS = {
     "laptop": (
         "A 135M policy, the embedded prompts whose answers rules verify, and seven small reward "
         "models take the place of Llama-3-8B, the paper's data sets and its four 7B reward models.",
-        "The bandit decides for every prompt, not for every batch: a run here has eight batches, and "
+        "The bandit decides for every prompt, not for every batch: a run here has eight batches, "
+        "and "
         "with seven reward models a decision a batch could not learn anything.",
         "All variants take the same number of steps (the paper: 25 iterations for random and "
         "sequential, 10 for the others).",
-        "6 samples a prompt and 2 pairs, a learning rate of 8e-4 and one iteration (the paper: 30, 10, "
+        "6 samples a prompt and 2 pairs, a learning rate of 8e-4 and one iteration (the paper: "
+        "30, 10, "
         "5e-6 and 10), so that a run takes minutes on two cores.",
-        "The ensemble is the mean of z-scored scores: those of these reward models have no common unit.",
+        "The ensemble is the mean of z-scored scores: those of these reward models have no "
+        "common unit.",
     ),
     "gpu": (
-        "Data sets as they lie on the Hub; the splits of the packaged configurations come near table "
+        "Data sets as they lie on the Hub; the splits of the packaged configurations come near "
+        "table "
         "3 and do not equal it.",
         "Accuracy is of one greedy answer to each test prompt (the paper samples 30 at T = 0.8 and "
         "does not say how they become an accuracy).",
@@ -363,8 +368,10 @@ TRAINING_DEVIATIONS = {
 }
 """Where training differs from the paper, by profile."""
 UNKNOWN = (
-    "alpha of LinUCB, gamma of Exp3 and the warm-up: alpha 1, gamma 0.1, one or two forced pulls here.",
-    "beta of DPO, the weight of NLL, the limit of new tokens, the LoRA targets: those of the packaged "
+    "alpha of LinUCB, gamma of Exp3 and the warm-up: alpha 1, gamma 0.1, one or two forced pulls "
+    "here.",
+    "beta of DPO, the weight of NLL, the limit of new tokens, the LoRA targets: those of the "
+    "packaged "
     "configurations.",
     "Number of seeds, and intervals: the paper reports neither.",
 )

@@ -56,18 +56,19 @@ def _tasks(request: Request) -> list[Task]:
 
 
 def _csqa() -> str:
-    """CommonsenseQA with lettered choices in the prompt: a file, for its form on the Hub is nested."""
+    """CommonsenseQA with lettered choices in the prompt, as a file: on the Hub it is nested."""
     path = Path(os.environ.get("REWARD_ROUTER_DATA") or "") / "prompts/commonsenseqa.jsonl.gz"
     if not path.is_file():
         raise InputError(
-            "transfer: CommonsenseQA is read from $REWARD_ROUTER_DATA/prompts/commonsenseqa.jsonl.gz "
+            "transfer: CommonsenseQA is read from "
+            "$REWARD_ROUTER_DATA/prompts/commonsenseqa.jsonl.gz "
             "{prompt, answer}; set it, or give --config with data and eval.test of your own"
         )
     return str(path)
 
 
 def plan(request: Request) -> Plan:
-    """LASER, the best single reward model, random and sequential, judged where they never trained."""
+    """LASER, the best single arm, random and sequential, judged where they never trained."""
     columns = _tasks(request)
     base = columns[0].config(request.settings)
     if base.eval.test is None:

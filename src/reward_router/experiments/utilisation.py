@@ -131,16 +131,19 @@ KIND = ExperimentKind(
                 ("LongBench, QA: nearly equal use of Zephyr and Qwen",),
                 ("LongBench, multi-document QA: Qwen exceeds Zephyr",),
                 (
-                    "LongBench, summarization and few-shot: Zephyr by 59 % and 31 % over the second "
+                    "LongBench, summarization and few-shot: Zephyr by 59 % and 31 % over the "
+                    "second "
                     "best, the least performant less than 3 %",
                 ),
             ),
         ),
     ),
     deviations=(
-        "Every prompt has its own decision, so that it belongs to a category (the paper decides for "
+        "Every prompt has its own decision, so that it belongs to a category (the paper decides "
+        "for "
         "batches and does not say how their prompts are mixed).",
-        "gpu: WildChat without the classifier that names the categories, unless your own file has a "
+        "gpu: WildChat without the classifier that names the categories, unless your own file "
+        "has a "
         "column for them (data.columns.category).",
     ),
     unknown=UNKNOWN,

@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.column_names import fill, template_fields
 from reward_router.config import DataConfig, nearest
-from reward_router.data import Prompt, PromptRecord, load_prompts
+from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.grading import grade
 from reward_router.math_equal import check_package
@@ -135,7 +136,8 @@ def _of_task(task: Task, template: str | None) -> Example:
 def _of_record(record: PromptRecord, config: DataConfig) -> Example:
     if config.answer_kind is None or record.answer is None:
         return Example(record.id, record.prompt, record.category, None)
-    kind, answer = config.answer_kind, record.answer
+    kind = config.answer_kind
+    answer = record.answer
     try:
         grade(kind, "", answer)  # gold that cannot be read is found now, not in the middle of a run
     except InputError as error:

@@ -89,7 +89,8 @@ def win_rate(summary: Json) -> str:
     row = found["all"]
     low, high = row["ci95"]
     if low is None or high is None or low != low:
-        ends, word = "", "too few prompts to tell"
+        ends = ""
+        word = "too few prompts to tell"
     else:
         ends = f" [{low:.0%}, {high:.0%}]"
         word = (
@@ -269,10 +270,11 @@ def trusted(summary: Json) -> str:
     if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
         return ""
     categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {
-        c: {name: row[by_category].get(c) or 0.0 for name, row in arms.items()} for c in categories
-    }
-    told = told or {"all": {name: row[share] for name, row in arms.items()}}
+    told = {}
+    for category in categories:
+        told[category] = {name: row[by_category].get(category) or 0.0 for name, row in arms.items()}
+    if not told:
+        told["all"] = {name: row[share] for name, row in arms.items()}
     first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
     return ", ".join(
         f"{c}: {first[c]} {shares[first[c]]:.0%}"

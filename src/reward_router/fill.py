@@ -108,7 +108,8 @@ def _hold_out(whole: Tree, data: DataConfig, say: Callable[[str], None]) -> None
         update={"split": f"{data.split}#{100 - HELD_OUT}:100", "limit": None}
     )
     try:
-        kept, apart = len(load_examples(train)), len(load_examples(held_out))
+        kept = len(load_examples(train))
+        apart = len(load_examples(held_out))
     except InputError:
         # So few that one side is empty. A file that cannot be read is refused where it is loaded.
         return

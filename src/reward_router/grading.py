@@ -25,7 +25,8 @@ _NUMBER = re.compile(r"(?<![\w.])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?
 _YES_NO = re.compile(r"(?<!\w)(yes|no|true|false)(?!\w)", re.IGNORECASE)
 _LETTER = re.compile(r"\(([A-J])\)|(?<![\w'’])([A-J])(?![\w'’])")
 _CHOICE = re.compile(r"\(([A-J])\)|(?<![\w'’])([A-J])(?=[).:*]|\s*$)")
-_LEFT, _RIGHT = " \t\r\n*_`\"'$:", " \t\r\n*_`\"'$."
+_LEFT = " \t\r\n*_`\"'$:"
+_RIGHT = " \t\r\n*_`\"'$."
 
 
 def extract_answer(kind: str, text: str) -> str | None:

@@ -181,16 +181,20 @@ class Numbers:
             case "signed":
                 return "tie" if number == 0 else "a" if number < 0 else "b"
             case "first":
-                middle, low, high = 0.5, 1.0, 0.0
+                first = 1.0
+                second = 0.0
             case "index1":
-                middle, low, high = 1.5, 1.0, 2.0
+                first = 1.0
+                second = 2.0
             case _:
-                middle, low, high = 0.5, 0.0, 1.0
-        if number == middle:
+                first = 0.0
+                second = 1.0
+        if number == (first + second) / 2:
             return "tie"
-        if not min(low, high) <= number <= max(low, high):
+        if not min(first, second) <= number <= max(first, second):
             raise ValueError("no label")
-        return "a" if abs(number - low) < abs(number - high) else "b"
+        # Between the two a number is a share of the votes, and says the side that it is nearer to.
+        return "a" if abs(number - first) < abs(number - second) else "b"
 
 
 def named(column: str, there: Iterable[str]) -> tuple[str, str | None]:

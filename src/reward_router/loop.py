@@ -3,13 +3,17 @@
 This file is meant to be read from top to bottom. It is LASER's Algorithm 1 with the unit of routing
 as a setting: a whole batch (the paper), a prompt (its footnote), or a pair of responses
 (BayesianRouter). One step is :meth:`Loop.step`: prompts -> responses -> contexts -> arms -> scores
--> pairs -> one optimiser step -> payoffs -> router. The middle of it is a ``Session``. The router
-never sees text, the reward models never see the router, and the trainer never knows who judged.
-Left out: what big runs need (use TRL, OpenRLHF or verl and attach a session).
+-> pairs -> optimiser steps -> payoffs -> router. A ``Step`` is the record that travels along: a
+session's ``Batch`` with what training adds to it. A ``Session`` does the middle, from decisions to
+recorded verdicts, and the end, payoffs. It is the dispatcher, inside the session, that draws the
+arms and updates the router. The router never sees text, the reward models never see the router, and
+the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and
+attach a session).
 
-Deviations from the paper, each a setting: warm-up pulls instead of a random b (``router.init:
-random``), a truth-anchored payoff in the embedded default (``payoff.name: neg_loss``), quantiles of
-earlier payoffs only.
+Deviations from the paper: LinUCB starts with warm-up pulls instead of random numbers
+(``router.init: random`` is the paper's), the embedded default pays by a probe of known answers
+(``payoff.name: neg_loss`` is the paper's), and a raw payoff is scaled by quantiles of earlier ones
+only.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,27 +75,33 @@ class Loop:
         """One batch from prompts to router update; returns its line for metrics.jsonl."""
         session = self.session
         phase = self.clock.phase
-        self._begin(t)
+        self._begin_iteration(t)
         with phase("sample"):
             step = self._sampled(t)
         self.say("embedding")
         with phase("embed"):
-            step.contexts = self.seen(self.units.fill(step), t)
+            context_UD = self.units.fill(step)
+            step.contexts = self.contexts_for_router(context_UD, t)
         # Decide before anybody scores: the router must not see what it chooses between.
         with phase("route"):
             session.route(step)
         with phase("score"):
             session.ask(step)
         self.loading = step.verdicts.load_seconds
+        # A pair's owner is the number of the unit whose arm ordered it, or NOBODY.
         step.pairs, owner = self.pairing.pairs(step)
         with phase("score"):
+            # What each arm says of each pair; empty unless the payoff compares arms.
             label_PK = self.pairing.labels(step, owner)
         with phase("route"):
-            self.pairing.learn(session.record(step))
+            # Pairing learns the arms' usual score gaps here; the router learns at the very end.
+            calls = session.record(step)
+            self.pairing.learn(calls)
         if self.parts.eval_only is not None:
             with phase("score"):
                 step.eval_only = self.parts.eval_only.look(step)
-        # Only now, so that the ledger holds the failures that a resumed run has to know.
+        # Where ``record`` found that nobody answers, the run stops, but not before now: the ledger
+        # has to hold the failures that a resumed run has to know.
         if step.stuck:
             raise RunError(self._nobody_judges(step))
         self.say(f"training on {len(step.pairs)} pairs")
@@ -100,11 +110,15 @@ class Loop:
         self.say("payoff")
         with phase("payoff"):
             step.outcomes = session.outcomes(step, step.trained)
+            # Writes the payoffs into the ledger and updates the router.
             step.payoffs = session.pay(step.outcomes, t)
         return line(self.parts, step, self.clock.seconds)
 
-    def _begin(self, t: int) -> None:
-        """At the start of an iteration the reference becomes the policy as it is: pi_{m-1}."""
+    def _begin_iteration(self, t: int) -> None:
+        """Where step t is the first of an iteration, the reference becomes the policy as it is.
+
+        In LASER's Algorithm 1 that is pi_{m-1}.
+        """
         parts = self.parts
         if t % parts.batches_per_iteration == 0:
             parts.policy.snapshot_reference()
@@ -136,21 +150,21 @@ class Loop:
         draw_B = [keyed.uniform(self.config.seed, "audit", t, prompt_id) for prompt_id in ids]
         return frozenset(row for row, draw in enumerate(draw_B) if draw < self.config.audit)
 
-    def seen(self, context_BD: Float, t: int) -> Float:
-        """(B, D) contexts as the router takes them at step t.
+    def contexts_for_router(self, context_UD: Float, t: int) -> Float:
+        """(U, D) contexts of all processes' units as the router takes them at step t.
 
-        A router that names one arm for a whole iteration sees (B, 1), the iteration's number.
+        A router that names one arm for a whole iteration sees (U, 1), the iteration's number.
         """
         if not by_iteration(self.config.router) or not self.parts.routed:
-            return context_BD
+            return context_UD
         iteration = t // self.parts.batches_per_iteration
-        return np.full((len(context_BD), 1), float(iteration))
+        return np.full((len(context_UD), 1), float(iteration))
 
     def _train(self, step: Step, owner: Sequence[int], label_PK: Int) -> Trained:
         """The optimiser steps on the pairs, and the losses that payoffs are made of."""
         trainer = self.parts.trainer
         pairs = step.pairs
-        # What the flipped pairs cost is measured before the step changes the weights.
+        # The losses of pairs with their responses exchanged, before the step changes the weights.
         flipped_P = self.pairing.flipped(pairs, label_PK)
         step.result = trainer.step(pairs, step.step)
         after_P = None

@@ -18,11 +18,9 @@ from itertools import combinations, product
 from typing import Any
 
 from reward_router import chat, labels
-from reward_router.chat import Message, Unreadable
+from reward_router.chat import Message, Prompt, Unreadable
 from reward_router.column_names import is_missing, required
 from reward_router.reading import Row
-
-Prompt = str | list[Message]
 
 _NAMED_PAIRS = (
     ("chosen_response", "rejected_response"),
@@ -432,7 +430,7 @@ def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any
 def _turns(text_or_turns: Prompt) -> list[Message]:
     if isinstance(text_or_turns, str):
         return [{"role": "user", "content": text_or_turns}]
-    return text_or_turns
+    return [dict(turn) for turn in text_or_turns]
 
 
 def _is_whole(turns: Sequence[Message], start: Sequence[Message]) -> bool:
@@ -442,9 +440,12 @@ def _is_whole(turns: Sequence[Message], start: Sequence[Message]) -> bool:
 
 def _ends_like(turns: Sequence[Message], start: Sequence[Message]) -> bool:
     """Whether these turns are the prompt, perhaps behind a system turn that the prompt left out."""
-    has_system = len(turns) == len(start) + 1 and turns[0]["role"] == "system"
+    one_more = len(turns) == len(start) + 1
+    has_system = one_more and turns[0]["role"] == "system"
     rest = turns[1:] if has_system else turns
-    return len(rest) == len(start) and all(map(_same_turn, rest, start))
+    if len(rest) != len(start):
+        return False
+    return all(map(_same_turn, rest, start))
 
 
 def _same_turn(one: Message, other: Message) -> bool:
@@ -470,9 +471,12 @@ def _common(left: Sequence[Message], right: Sequence[Message]) -> int:
 
 def _common_words(first: str, second: str) -> int:
     """How many characters both begin with, whole words."""
-    signs = enumerate(zip(first, second, strict=False))
-    same = next((i for i, (a, b) in signs if a != b), min(len(first), len(second)))
-    return next((i for i in range(same - 1, -1, -1) if first[i].isspace()), 0)
+    shorter = min(len(first), len(second))
+    differing = (i for i in range(shorter) if first[i] != second[i])
+    same = next(differing, shorter)
+    # Back to the last space, because the two may differ in the middle of a word.
+    spaces = (i for i in range(same - 1, -1, -1) if first[i].isspace())
+    return next(spaces, 0)
 
 
 def prompt(value: Any, what: str) -> Prompt:

@@ -4,15 +4,18 @@ On the way there, contexts become a decision, the arm scores, and scores become 
 back, an outcome becomes a payoff, and the payoff goes to the router.
 
 A session needs no torch, no policy and no trainer: prompts and responses come from anybody, and
-verdicts go to anybody. Our training loop, best of n and whoever brings a trainer of their own call
-the same two methods. One batch:
+verdicts go to anybody. Two methods are enough for one batch:
 
     batch = session.judge(Batch(step, prompts, ids, responses))     # who judges, and what they say
     payoffs = session.learn(batch, outcome)                         # what came of it
 
-``judge`` has four stages, ``fill``, ``route``, ``ask`` and ``record``, which a caller may take one
-by one. Left out: preference pairs and rewards (``pairs``), optimiser steps (``training``), and
-where responses come from.
+``judge`` has four stages, ``fill``, ``route``, ``ask`` and ``record``, and ``learn`` has two,
+``outcomes`` and ``pay``. A caller with work of its own between them takes them one by one, as our
+training loop (``loop``) does, which fills its batches itself. Left out: preference pairs and
+rewards (``pairs``), optimiser steps (``training``), and where responses come from.
+
+In this file ``u`` is the number of a unit in its batch, and ``c`` the number of a cell in its unit.
+A cell is a row of the batch with the indices of some of that row's responses.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -89,8 +92,8 @@ class Session:
         verdicts: who judges: ``single`` (the drawn arm), ``ensemble`` (all arms), or any
             ``VerdictMode``, such as a committee.
 
-    The attribute ``gather`` joins lists over the processes of a run. One process alone keeps the
-    default, which changes nothing.
+    The attribute ``gather`` joins lists over the processes of a run, so that every process gets the
+    entries of all. One process alone keeps the default, which changes nothing.
 
     >>> from reward_router import Dispatcher, Uniform
     >>> from reward_router.contexts import Hashing
@@ -154,22 +157,28 @@ class Session:
     def route(self, batch: Batch) -> None:
         """Decide about this process's units.
 
-        Every process routes the units of all of them: their states and their draws are equal, so
-        their decisions are, and nothing has to be sent.
+        Every process routes the units of all processes: their states and their draws are equal, so
+        their decisions are, and no decision has to be sent. ``batch.contexts`` has a row for each
+        unit of all processes, too.
         """
-        context_BD = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
+        context_UD = np.zeros((0, 1)) if batch.contexts is None else batch.contexts
         # A unit that spans processes, such as a whole batch, is named by each of them.
         everyones_ids = self.gather([unit.id for unit in batch.units])
         unit_ids = list(dict.fromkeys(everyones_ids))
+        # The dispatcher records how many prompts each unit stands for, by the name ``n_units``.
         prompts_per_unit = list(batch.n_units) or [1] * len(unit_ids)
         decisions = self.dispatcher.route(
-            context_BD, unit_ids, batch.step, n_units=prompts_per_unit, by=self.mode.by
+            context_UD, unit_ids, batch.step, n_units=prompts_per_unit, by=self.mode.by
         )
         by_unit = {decision.unit: decision for decision in decisions}
         batch.decisions = [by_unit[unit.id] for unit in batch.units]
 
     def ask(self, batch: Batch) -> None:
-        """Have every unit judged. An arm that rests is asked by no decision but its own."""
+        """Have every unit judged.
+
+        An arm that rests (it failed again and again, see docs/concepts.md) is asked only about
+        units that drew it, and never as a stand-in.
+        """
         batch.resting = self.resting()
         self.mode.judge(batch)
 
@@ -201,9 +210,10 @@ class Session:
         self._scale = None
 
     def resting(self) -> frozenset[str]:
-        """Arms that rest, and are therefore asked by no decision but their own.
+        """Arms that rest, and are therefore asked only about units that drew them.
 
-        No arm counts as resting where all of them do: then everyone is asked in turn.
+        An arm whose pause is over counts as awake, although only an answer ends its rest. No arm
+        counts as resting where all of them do: then everyone is asked in turn.
         """
         if self.all_rest():
             return frozenset()
@@ -211,7 +221,7 @@ class Session:
         return frozenset(name for name, wait in decisions_to_wait.items() if wait > 0)
 
     def all_rest(self) -> bool:
-        """Whether every arm rests."""
+        """Whether every arm rests, those whose pause is over included."""
         return set(self.pool.names) <= self.dispatcher.resting.keys()
 
     def judgements(self, batch: Batch) -> list[Judgement]:
@@ -269,8 +279,9 @@ class Session:
                 decision id or by unit; or None where verdicts and gold are all that the payoff
                 needs.
 
-        Returns decision id -> payoff. A payoff that is a loss is raw here; the dispatcher scales
-        it. A failed arm, a skipped step or an uninformative loss gives no payoff.
+        Returns decision id -> payoff. A payoff that is made from a loss may be any number here
+        (raw); the dispatcher scales it to [0, 1] before the router sees it. A failed arm, a skipped
+        step or an uninformative loss gives no payoff.
         """
         if outcome is None or isinstance(outcome, Trained):
             return self.pay(self.outcomes(batch, outcome), batch.step)
@@ -301,6 +312,7 @@ class Session:
         return payoffs
 
     def _feed(self, payoffs: Mapping[str, float]) -> None:
+        """Give payoffs to the dispatcher: it records them, and the router learns from them."""
         by_decision = list(payoffs.items())
         if self.payoff.raw:
             self.dispatcher.feedback_raw_many(by_decision, source=self.payoff.name)

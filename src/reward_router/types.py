@@ -2,7 +2,8 @@
 
 | letter | axis |
 |---|---|
-| B | units being routed: prompts, batches or preference pairs |
+| B | rows that are routed together: the units of a router; in a ``Batch``, its prompts |
+| U | units of a ``Batch``, where B counts its prompts |
 | N | responses to one prompt |
 | K | arms (reward models) |
 | D | features of a context |

@@ -13,7 +13,7 @@ from reward_router import config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 AS_THEY_WERE = {"2026-11.md", "2026-11-committee.md"}
 """Old entries of the log stay as they were written."""
 

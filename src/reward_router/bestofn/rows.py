@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 
 from reward_router import keyed, preferences
 from reward_router.bestofn.measures import MEASURES, measured, references
-from reward_router.chat import Unreadable
+from reward_router.chat import Prompt, Unreadable
 from reward_router.column_names import as_text, required
 from reward_router.config import Config, DataConfig
 from reward_router.contexts import text_of
-from reward_router.data import Prompt, PromptRecord, load_prompts
+from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
 from reward_router.grading import grade
@@ -192,14 +193,16 @@ def _golds(row: Row, columns: Mapping[str, str], n: int, place: str) -> Float | 
 @cache
 def _embedded_rules() -> dict[str, Callable[[str], bool]]:
     """Prompt -> rule, of all embedded prompts."""
-    tasks = [task for split in SPLITS for task in generate(split)]
+    tasks = chain.from_iterable(generate(split) for split in SPLITS)
     return {task.prompt: partial(verify, task) for task in tasks}
 
 
 def _rule(record: PromptRecord, data: DataConfig) -> Callable[[str], bool] | None:
     """The rule for a prompt's responses: the answer by its kind, or the embedded prompt's own."""
     if data.answer_kind is not None and record.answer is not None:
-        kind, answer = data.answer_kind, record.answer
+        # Names of their own, because mypy narrows no attribute inside the lambda below.
+        kind = data.answer_kind
+        answer = record.answer
         try:
             grade(kind, "", answer)
         except InputError as error:

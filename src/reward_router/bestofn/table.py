@@ -18,8 +18,13 @@ from reward_router.progress import Table
 from reward_router.replay.intervals import Bootstrap, bootstrap, interval
 from reward_router.types import Float
 
-ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE = "routed", "random", "mean", "committee", "oracle"
-SAMPLE, PERFECT = "no judge", "perfect router"
+ROUTED = "routed"
+RANDOM = "random"
+MEAN = "mean"
+COMMITTEE = "committee"
+ORACLE = "oracle"
+SAMPLE = "no judge"
+PERFECT = "perfect router"
 RESERVED = (ROUTED, RANDOM, MEAN, COMMITTEE, ORACLE, SAMPLE, PERFECT)
 WORDS = (
     "routed: one arm a prompt, the router's. random: any arm, each alike often. "

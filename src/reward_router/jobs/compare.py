@@ -9,6 +9,7 @@ because then their gold does not compare. Nothing is measured again.
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -159,9 +160,12 @@ def render(runs: dict[str, Evidence]) -> str:
 
 def _table(runs: dict[str, Evidence]) -> str:
     rows = {name: _row(e) for name, e in runs.items()}
-    moves = [
-        abs(v) for r in rows.values() if r["gold"] for v in (r["gold"]["diff"], *_ends(r["gold"]))
-    ]
+    moves = []
+    for row in rows.values():
+        gold = row["gold"]
+        if gold:
+            moves += [abs(gold["diff"]), *map(abs, _ends(gold))]
+    # All marks share one scale, so that runs can be compared by eye.
     reach = 1.05 * max([*moves, 0.05])
     scale = marks.Scale(-reach, reach, factor=100.0, zero=0.0)
     header = ["run", marks.head(scale, "change of gold, pp"), "change", "95 %", "before", "after"]
@@ -217,11 +221,8 @@ def _curves(runs: dict[str, Evidence]) -> str:
 
 
 def _shares(runs: dict[str, Evidence]) -> str:
-    arms = list(dict.fromkeys(arm for e in runs.values() for arm in e.arms))
-    values = [
-        [judged.judged_share(e.summary, arm) if arm in e.arms else None for e in runs.values()]
-        for arm in arms
-    ]
+    arms = list(dict.fromkeys(chain.from_iterable(e.arms for e in runs.values())))
+    values = [_shares_of(arm, runs) for arm in arms]
     what = (
         "Per cent of each run's decisions that an arm judged; an empty cell: "
         "the run does not have it."
@@ -230,16 +231,25 @@ def _shares(runs: dict[str, Evidence]) -> str:
     return page.figure("", what, charts.heatmap(values, arms, list(runs), shade), "wide")
 
 
+def _shares_of(arm: str, runs: dict[str, Evidence]) -> list[float | None]:
+    """The share of each run's decisions that this arm judged; None in a run without it."""
+    shares: list[float | None] = []
+    for evidence in runs.values():
+        there = arm in evidence.arms
+        shares.append(judged.judged_share(evidence.summary, arm) if there else None)
+    return shares
+
+
 def _differences(runs: dict[str, Evidence]) -> str:
     """Keys of the configurations that are not alike, one column a run."""
-    flat = {name: _flat(e.config) for name, e in runs.items()}
-    keys = list(dict.fromkeys(key for found in flat.values() for key in found))
-    differing = [key for key in keys if len({str(found.get(key)) for found in flat.values()}) > 1]
-    if not differing:
+    configs = [_flat(evidence.config) for evidence in runs.values()]
+    rows = []
+    for key in dict.fromkeys(chain.from_iterable(configs)):
+        values = [str(flat.get(key, "-")) for flat in configs]
+        if len({str(flat.get(key)) for flat in configs}) > 1:
+            rows.append([key, *(cut(value, 40) for value in values)])
+    if not rows:
         return page.note("Nothing: the configurations are equal.")
-    rows = [
-        [key, *(cut(str(found.get(key, "-")), 40) for found in flat.values())] for key in differing
-    ]
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 

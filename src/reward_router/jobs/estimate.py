@@ -46,12 +46,12 @@ from reward_router.progress import duration, say_fact
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
-ON_CPU = {"sample": 0.4, "score": 0.45, "train": 1.1, "evaluate": 0.45}
+ON_CPU = {"sample": 0.47, "score": 0.6, "train": 1.25, "evaluate": 0.53}
 """Share of the speed of a matrix product that each phase reaches.
 
-It is fitted to the phases of two runs of a policy of 135 million weights. Training passes 1 because
-it is reckoned with pairs of full length, and most responses end earlier. The others read one token
-of each response at a time, which keeps a CPU waiting for its memory.
+It is fitted to the phases of three runs of a policy of 135 million weights. Training passes 1
+because it is reckoned with pairs of full length, and most responses end earlier. The others read
+one token of each response at a time, which keeps a CPU waiting for its memory.
 """
 LOAD = (10.0, 5.0)
 """Seconds of starting and loading: so many, and so many more for each GiB of weights."""

@@ -78,9 +78,12 @@ class _Arm:
 
     def weighted(self, r: float) -> tuple[Float, float]:
         """X~'(I + r H H')^-1 X~ of the columns [y, f, 1], and log det(I + r H H')."""
-        shrink_J = r * self.square_J / (1.0 + r * self.square_J)
-        explained_CC = self.cross_JC.T @ (shrink_J[:, None] * self.cross_JC)
-        log_det = float(np.log1p(r * self.square_J).sum())
+        # Woodbury in the basis U: (I + r H H')^-1 = I - U diag(shrink_J) U'.
+        prior_J = r * self.square_J
+        shrink_J = prior_J / (1.0 + prior_J)
+        shrunk_cross_JC = shrink_J[:, None] * self.cross_JC
+        explained_CC = self.cross_JC.T @ shrunk_cross_JC
+        log_det = float(np.log1p(prior_J).sum())
         return self.gram_CC - explained_CC, log_det
 
 
@@ -117,7 +120,9 @@ def calibrate(
             f"calibration needs 2 payoffs an arm or more; {paid_PK.sum()} for {len(bt_KD)} arms: "
             "give a larger dev share"
         )
-    f_PK = h_PD @ (bt_KD - bt_KD.mean(axis=0)).T
+    # BT fixes the strengths only up to a common vector, so only their differences say anything.
+    about_mean_KD = bt_KD - bt_KD.mean(axis=0)
+    f_PK = h_PD @ about_mean_KD.T
     mean = float(payoff_PK[paid_PK].mean())
     arms = []
     for k, paid_P in enumerate(paid_PK.T):
@@ -126,7 +131,11 @@ def calibrate(
     zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, min(most_worth, ZERO_WORTH))
     rows = int(paid_PK.sum())
     # The variance of an intercept's estimate is sigma^2 over its weighted count.
-    counts = [max(arm.weighted(r)[0][2, 2], 1e-12) for arm in arms if arm.n]
+    counts = []
+    for arm in arms:
+        if arm.n:
+            gram_CC, _ = arm.weighted(r)
+            counts.append(max(gram_CC[2, 2], 1e-12))
     offset_K = _shrunk(offset_K, variance / np.array(counts), paid_PK)
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
@@ -147,16 +156,26 @@ def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Floa
     They keep the share of their spread that their estimates' noise does not explain.
     """
     paid_K = paid_PK.any(axis=0)
-    about_K = np.where(paid_K, offset_K - offset_K[paid_K].mean(), 0.0)
-    spread = float((about_K**2).sum()) / max(int(paid_K.sum()) - 1, 1)
-    share = 1.0 - float(noise_J.mean()) / spread if spread > 0 else 0.0
+    mean = offset_K[paid_K].mean()
+    about_K = np.where(paid_K, offset_K - mean, 0.0)
+    free = max(int(paid_K.sum()) - 1, 1)
+    spread = float((about_K**2).sum()) / free
+    noise = float(noise_J.mean())
+    share = 1.0 - noise / spread if spread > 0 else 0.0
+    # Where the noise explains more than the whole spread, the intercepts are one and the same.
     return np.asarray(about_K * max(0.0, share))
 
 
 def _arm(h_ND: Float, y_N: Float, f_N: Float) -> _Arm:
-    columns_NC = np.stack([y_N, f_N, np.ones_like(y_N)], axis=1)
+    # One SVD an arm: every step of the search over r is then O(J) and needs no matrix inverse.
     left_NJ, values_J, _ = np.linalg.svd(h_ND, full_matrices=False)
-    return _Arm(len(y_N), values_J**2, left_NJ.T @ columns_NC, columns_NC.T @ columns_NC)
+    columns_NC = np.stack([y_N, f_N, np.ones_like(y_N)], axis=1)
+    return _Arm(
+        n=len(y_N),
+        square_J=values_J**2,
+        cross_JC=left_NJ.T @ columns_NC,
+        gram_CC=columns_NC.T @ columns_NC,
+    )
 
 
 def _searched(
@@ -186,21 +205,34 @@ def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Flo
     yy = sum(swept_CC[0, 0] for swept_CC in swept_K)
     yf = sum(swept_CC[0, 1] for swept_CC in swept_K)
     ff = sum(swept_CC[1, 1] for swept_CC in swept_K)
+    # Generalised least squares of y on f; strengths that foretell the opposite count as nothing.
     scale = float(max(yf / ff, 0.0)) if informed and ff > 1e-12 else 0.0
-    offset_K = np.array(
-        [(g[0, 2] - scale * g[1, 2]) / g[2, 2] if g[2, 2] > 0 else 0.0 for g, _ in weighted]
-    )
+    offset_K = np.array([_intercept(gram_CC, scale) for gram_CC, _ in weighted])
     n = sum(arm.n for arm in arms)
-    variance = max(float(yy - 2 * scale * yf + scale**2 * ff) / n, LEAST_NOISE**2)
-    evidence = -0.5 * n * np.log(variance) - 0.5 * sum(logdet for _, logdet in weighted)
+    residual = float(yy - 2 * scale * yf + scale**2 * ff)
+    # A floor, because rows that are fitted exactly would make the evidence infinite.
+    variance = max(residual / n, LEAST_NOISE**2)
+    log_det = sum(arm_log_det for _, arm_log_det in weighted)
+    evidence = -0.5 * n * np.log(variance) - 0.5 * log_det
     return scale, offset_K, variance, float(evidence)
+
+
+def _intercept(gram_CC: Float, scale: float) -> float:
+    """What an arm's payoffs have left on average once the strengths are taken off."""
+    weighted_count = gram_CC[2, 2]
+    if weighted_count <= 0:
+        return 0.0
+    return float((gram_CC[0, 2] - scale * gram_CC[1, 2]) / weighted_count)
 
 
 def _without_intercept(gram_CC: Float) -> Float:
     """The weighted products of y and f after the arm's own intercept is projected out."""
-    if gram_CC[2, 2] <= 0:
+    weighted_count = gram_CC[2, 2]
+    if weighted_count <= 0:
         return gram_CC[:2, :2]
-    return np.asarray(gram_CC[:2, :2] - np.outer(gram_CC[:2, 2], gram_CC[:2, 2]) / gram_CC[2, 2])
+    with_ones_2 = gram_CC[:2, 2]
+    of_intercept_22 = np.outer(with_ones_2, with_ones_2) / weighted_count
+    return np.asarray(gram_CC[:2, :2] - of_intercept_22)
 
 
 def _between(

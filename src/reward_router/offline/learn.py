@@ -35,15 +35,24 @@ class Head(nn.Module):
         super().__init__()
         self.linear = nn.Linear(n_features, dim)
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
-        self.bt_KD = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(n_arms, dim), a=5**0.5))
-        self.cls_KD = nn.Parameter(nn.init.kaiming_uniform_(torch.empty(n_arms, dim), a=5**0.5))
+        # The order of these lines is the order of the draws: another order is another start.
+        self.bt_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
+        self.cls_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
         self.cls_bias_K = nn.Parameter(torch.zeros(n_arms))
 
     def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
-        h_PD = normalize(self.norm(self.linear(features_PF).relu()), dim=-1)
-        cosine_PK = linear(h_PD, normalize(self.bt_KD, dim=-1))
-        return cosine_PK, linear(h_PD, self.cls_KD, self.cls_bias_K)
+        hidden_PD = self.linear(features_PF).relu()
+        h_PD = normalize(self.norm(hidden_PD), dim=-1)
+        unit_bt_KD = normalize(self.bt_KD, dim=-1)
+        cosine_PK = linear(h_PD, unit_bt_KD)
+        logit_PK = linear(h_PD, self.cls_KD, self.cls_bias_K)
+        return cosine_PK, logit_PK
+
+
+def _kaiming_rows(n_arms: int, dim: int) -> Tensor:
+    """Rows as `nn.Linear` starts its own: Kaiming uniform with a = sqrt 5."""
+    return nn.init.kaiming_uniform_(torch.empty(n_arms, dim), a=5**0.5)
 
 
 def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
@@ -51,7 +60,8 @@ def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
 
     With ``scale`` = number of tuples it is their mean.
     """
-    return -(logsigmoid(s_PK[:, :, None] - s_PK[:, None, :]) * won_PKK).sum() / scale
+    lead_PKK = s_PK[:, :, None] - s_PK[:, None, :]
+    return -(logsigmoid(lead_PKK) * won_PKK).sum() / scale
 
 
 def cls_loss(logit_PK: Tensor, right_PK: Tensor, scale: float) -> Tensor:
@@ -82,9 +92,11 @@ class Targets:
         share = len(rows) / len(self.right_PK)
         n_bt = float(self.won_PKK.sum()) * share
         n_cls = float((~self.right_PK.isnan()).sum()) * share
-        total = bt_loss(outputs[0], self.won_PKK[rows], max(n_bt, 1.0))
+        cosine_PK, logit_PK = outputs
+        total = bt_loss(cosine_PK, self.won_PKK[rows], max(n_bt, 1.0))
         if lambda_cls:
-            total = total + lambda_cls * cls_loss(outputs[1], self.right_PK[rows], max(n_cls, 1.0))
+            own_marks = cls_loss(logit_PK, self.right_PK[rows], max(n_cls, 1.0))
+            total = total + lambda_cls * own_marks
         return total
 
 
@@ -125,15 +137,19 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
         head = Head(n_features, dim, right_PK.shape[1])
     hits_K = np.nansum(right_PK, axis=0)
     known_K = (~np.isnan(right_PK)).sum(axis=0)
-    odds_K = np.log((hits_K + 1) / (known_K - hits_K + 1))
+    misses_K = known_K - hits_K
+    # One pseudo-count on each side, so that an arm that is always right has finite log-odds.
+    odds_K = np.log((hits_K + 1) / (misses_K + 1))
     about_K = odds_K - odds_K.mean()
     longest = max(np.abs(about_K).max() / STRONGEST, 1.0)
     along_K = torch.from_numpy(0.0 * about_K if level else about_K / longest)
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
+        # A unit row is its part along the vector of ones and a random part across it.
         across_KD = normalize(head.bt_KD - head.bt_KD.mean(dim=1, keepdim=True), dim=-1)
-        head.bt_KD[:] = (1 - along_K**2).sqrt()[:, None] * across_KD + along_K[:, None] / dim**0.5
+        share_across_K = (1 - along_K**2).sqrt()
+        head.bt_KD[:] = share_across_K[:, None] * across_KD + along_K[:, None] / dim**0.5
     return head
 
 
@@ -161,9 +177,10 @@ def learn(
     best_loss = np.inf
     best_epoch = 0
     every_row = torch.arange(len(dev_x))
-    # Epoch 0 trains nothing: the start itself may be the best.
     for epoch in range(settings.epochs + 1):
-        for rows in batches(len(train_x), settings.batch, settings.seed, epoch) if epoch else ():
+        # Epoch 0 trains nothing: the start itself may be the best.
+        trained = batches(len(train_x), settings.batch, settings.seed, epoch) if epoch else ()
+        for rows in trained:
             optimiser.zero_grad()
             loss = train.loss(head(train_x[rows]), rows, settings.lambda_cls)
             loss.backward()  # type: ignore[no-untyped-call]

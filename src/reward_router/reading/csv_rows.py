@@ -26,7 +26,8 @@ def csv_rows(container: Container, name: str) -> Iterator[tuple[str, dict[str, A
             raise InputError(
                 f"data {name}: column {twice[0]!r} stands twice in the header; rename one"
             )
-        width, unnamed = len(header), "" in header
+        width = len(header)
+        unnamed = "" in header
         line = reader.line_num + 1
         for cells in reader:
             place = f"{name} line {line}"

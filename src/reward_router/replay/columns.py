@@ -220,8 +220,11 @@ class Columns:
 
         Ids say nothing beyond their own file, so the file's name is part of their key.
         """
-        named = (key if key.startswith("p") else f"{key}\x1f{self._name}" for key in self._group_of)
-        digests = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in named]
+        digests = []
+        for key in self._group_of:
+            of_text = key.startswith("p")
+            named = key if of_text else f"{key}\x1f{self._name}"
+            digests.append(hashlib.blake2b(named.encode(), digest_size=8).digest())
         return np.frombuffer(b"".join(digests), np.uint64).copy()
 
     def _sides(self) -> NDArray[np.int8]:

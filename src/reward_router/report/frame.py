@@ -44,16 +44,24 @@ class Frame:
     def x(self, value: float) -> float:
         """Pixel of a data x."""
         start = self._u(self.low_x)
-        share = (self._u(value) - start) / ((self._u(self.high_x) - start) or 1.0)
-        return round(self.left + share * (self.width - self.left - self.right), 2)
+        span = (self._u(self.high_x) - start) or 1.0
+        share = (self._u(value) - start) / span
+        room = self.width - self.left - self.right
+        return round(self.left + share * room, 2)
 
     def y(self, value: float) -> float:
         """Pixel of a data y (upwards)."""
-        share = (value - self.low_y) / ((self.high_y - self.low_y) or 1.0)
-        return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
+        span = (self.high_y - self.low_y) or 1.0
+        share = (value - self.low_y) / span
+        room = self.height - self.top - self.bottom
+        return round(self.height - self.bottom - share * room, 2)
 
     def _u(self, value: float) -> float:
-        return math.log(max(value, 1e-12)) if self.log_x else value
+        """An x on the scale of the axis."""
+        if not self.log_x:
+            return value
+        # Zero and less have no place on a logarithmic axis; they are drawn at its far left.
+        return math.log(max(value, 1e-12))
 
 
 def colour(index: int) -> str:
@@ -136,11 +144,13 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 def _x_ticks(frame: Frame) -> list[float]:
     if not frame.log_x:
         # Steps and other counts have no fractions between them.
-        whole = frame.high_x - frame.low_x >= 2 and frame.low_x % 1 == 0 == frame.high_x % 1
+        both_whole = frame.low_x % 1 == 0 and frame.high_x % 1 == 0
+        counts = both_whole and frame.high_x - frame.low_x >= 2
         marks = ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
-        return [x for x in marks if not whole or x % 1 == 0]
-    powers = range(math.floor(math.log10(frame.low_x)), math.ceil(math.log10(frame.high_x)) + 1)
-    candidates = [m * 10.0**p for p, m in product(powers, (1, 2, 5))]
+        return [x for x in marks if not counts or x % 1 == 0]
+    first = math.floor(math.log10(frame.low_x))
+    last = math.ceil(math.log10(frame.high_x))
+    candidates = [m * 10.0**p for p, m in product(range(first, last + 1), (1, 2, 5))]
     return [c for c in candidates if frame.low_x <= c <= frame.high_x]
 
 
@@ -190,8 +200,13 @@ def band(
 
     Places without both are left out.
     """
-    points = zip(x, *ends, strict=True)
-    drawn = [(a, lo, hi) for a, lo, hi in points if known(lo) and known(hi)]
-    up = " ".join(f"{frame.x(a)},{frame.y(hi)}" for a, _, hi in drawn)
-    down = " ".join(f"{frame.x(a)},{frame.y(lo)}" for a, lo, _ in reversed(drawn))
-    return f'<polygon points="{up} {down}" fill="{ink}" fill-opacity="{opacity}"/>'
+    above = []
+    below = []
+    for at_x, low, high in zip(x, *ends, strict=True):
+        if known(low) and known(high):
+            pixel_x = frame.x(at_x)
+            above.append(f"{pixel_x},{frame.y(high)}")
+            below.append(f"{pixel_x},{frame.y(low)}")
+    # Along the high ends from left to right, and back along the low ends.
+    outline = f"{' '.join(above)} {' '.join(reversed(below))}"
+    return f'<polygon points="{outline}" fill="{ink}" fill-opacity="{opacity}"/>'

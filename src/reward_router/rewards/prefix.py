@@ -86,7 +86,7 @@ class TokenScorer:
         in bfloat16. Cost: sum of P + sum of T token-forwards plus padding.
         """
         out = _blank(continuations)
-        nonempty = [i for i, row in enumerate(continuations) if any(len(text) for text in row)]
+        nonempty = [i for i, row in enumerate(continuations) if any(map(len, row))]
         if not nonempty:
             return out
         shared = self.share and self.abilities.cache

@@ -107,11 +107,13 @@ class Batch:
         gold: per prompt (N,) 1 right, 0 wrong, NaN unknown; None where nothing is known.
         categories: per prompt, its kind; empty where there are none.
         units: what is routed; a session fills in one unit a prompt where it is empty.
-        contexts: (U, D) one row a unit; a session computes them where it is None.
-        n_units: how many prompts each row of ``contexts`` stands for; empty: one.
+        contexts: (U, D) one row for each unit of all processes, although ``units`` are those of
+            this process alone; a session computes them where it is None.
+        n_units: how many prompts each row of ``contexts`` stands for; empty: one. The name is the
+            ledger's.
         audited: rows of the batch that every arm scores as well, seen by neither router nor
             trainer.
-        resting: arms that failed lately and are asked by no decision but their own.
+        resting: arms that failed lately and are asked only about units that drew them.
         learn: whether a committee may learn from labels of this batch.
         decisions: one a unit, each the receipt for its payoff.
         verdicts: what was said of the units.

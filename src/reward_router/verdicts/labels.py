@@ -77,6 +77,7 @@ class Learner:
             "no_pair": bought - len(labelled),
             "not_scored": len(drawn) - bought,
         }
+        # Each process counts what it saw; `gather` brings the counts of all of them.
         for name, n in self.gather(list(counted.items())):
             self.counts[name] += n
         self.counts["rows"] += len(rows)
@@ -92,9 +93,12 @@ class Learner:
 
         How many were not refused for want of budget.
         """
-        ordered = {i: sides for i in drawn if (sides := self._sides(table, i, table.gold(i)))}
+        ordered = self._ordered(table, {i: table.gold(i) for i in drawn})
         paid = self._paid(table, list(ordered))
-        return {i: ordered[i] for i in paid}, len(drawn) - len(ordered) + len(paid)
+        labelled = {i: ordered[i] for i in paid}
+        # Gold costs nothing: a unit that it does not order was looked up in vain, not refused.
+        without_pair = len(drawn) - len(ordered)
+        return labelled, without_pair + len(paid)
 
     def _judged(
         self, table: Table, drawn: Sequence[int], name: str
@@ -105,16 +109,27 @@ class Learner:
         """
         paid = self._paid(table, drawn, table.asker.cost(name))
         scores = table.labels(name, paid)
-        ordered = {i: sides for i in paid if (sides := self._sides(table, i, scores[i]))}
+        ordered = self._ordered(table, {i: scores[i] for i in paid})
         spared = [tuple(table.scores[i]) for i in paid if i not in ordered]
+        # What all arms would have cost was reserved before the judge spoke; here it is given back.
         for arms_asked in self.gather(spared):
             self.online.extra_cost -= self.online.rest_cost(arms_asked)
         return ordered, len(paid)
 
+    def _ordered(self, table: Table, values: dict[int, Float]) -> dict[int, Sides]:
+        """Unit -> its sides, of those units whose values order any two responses."""
+        ordered = {}
+        for i, value_N in values.items():
+            sides = self._sides(table, i, value_N)
+            if sides:
+                ordered[i] = sides
+        return ordered
+
     def _paid(self, table: Table, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
         """Those of these units that all arms may score, decided in the order of all processes."""
         step = table.batch.step
-        offered = self.gather([(table.units[i].id, tuple(table.scores[i])) for i in places])
+        mine = [(table.units[i].id, tuple(table.scores[i])) for i in places]
+        offered = self.gather(mine)
         bought = set()
         for unit, arms_asked in offered:
             if self.online.scores_all(arms_asked, unit, step, label_cost):
@@ -142,9 +157,10 @@ class Learner:
             _any_pairs(self.seed, step, unit.id, table.texts(i))
             for i, unit in enumerate(table.units)
         ]
-        offered = self.gather(
-            [(u.id, tuple(table.scores[i]), len(pairs[i])) for i, u in enumerate(table.units)]
-        )
+        own_units = [
+            (unit.id, tuple(table.scores[i]), len(pairs[i])) for i, unit in enumerate(table.units)
+        ]
+        offered = self.gather(own_units)
         chosen = set()
         room = UNLABELLED - len(self.online.unlabelled)
         for unit, arms_asked, n in offered:
@@ -162,8 +178,17 @@ class Learner:
 
 
 def distinct(texts: Sequence[str]) -> list[int]:
-    """Index of the first response of each text, in order."""
-    return list({text: n for n, text in reversed(list(enumerate(texts)))}.values())
+    """Index of the first response of each text.
+
+    They stand in the order of the texts' last responses, from the end.
+
+    >>> distinct(["a", "b", "a", "c"])
+    [3, 0, 1]
+    """
+    last_first = reversed(list(enumerate(texts)))
+    # A text that comes again keeps its place in the dictionary and takes the earlier index.
+    first_place = {text: n for n, text in last_first}
+    return list(first_place.values())
 
 
 def right_wrong(
@@ -189,16 +214,20 @@ def better_worse(
     pairs = []
     while free:
         one = free.pop(0)
-        other = next((n for n in free if value_N[n] != value_N[one]), None)
-        if other is not None:
-            free.remove(other)
-            pairs.append((one, other) if value_N[one] > value_N[other] else (other, one))
+        different = (n for n in free if value_N[n] != value_N[one])
+        other = next(different, None)
+        if other is None:
+            continue
+        free.remove(other)
+        one_is_better = value_N[one] > value_N[other]
+        pairs.append((one, other) if one_is_better else (other, one))
     return pairs
 
 
 def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
     draw = keyed.rng(seed, "pairs", step, f"start/{unit}")
     order = draw.permutation(np.array(distinct(texts))).tolist()
+    # An odd number of responses leaves the last one without a partner.
     return list(zip(order[::2], order[1::2], strict=False))
 
 
@@ -209,6 +238,12 @@ def _margins(table: Table, i: int, pairs: Sequence[tuple[int, int]]) -> list[lis
 
 def _rows(table: Table, i: int, sides: Sides) -> list[LabelRow]:
     row = table.row(i)
-    margins = _margins(table, i, [(w, x) if side else (x, w) for w, x, side in sides])
-    where = table.batch.ids[row], table.batch.category(row)
-    return [LabelRow(m, side, *where) for m, (_, _, side) in zip(margins, sides, strict=True)]
+    group = table.batch.ids[row]
+    category = table.batch.category(row)
+    a_and_b = []
+    for better, worse, better_is_a in sides:
+        a_and_b.append((better, worse) if better_is_a else (worse, better))
+    rows = []
+    for margins_K, (_, _, better_is_a) in zip(_margins(table, i, a_and_b), sides, strict=True):
+        rows.append(LabelRow(margins_K, better_is_a, group, category))
+    return rows

@@ -1,13 +1,15 @@
 """Relevance as a reward: how near a response stands to its prompt in a sentence encoder's space."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.kinds import ArmKind
 from reward_router.rewards.loading import MINILM
-from reward_router.rewards.template import Prompt, user_text
+from reward_router.rewards.template import user_text
 from reward_router.types import Float
 
 
@@ -28,7 +30,9 @@ class Embedding:
         """(B, N) cosines, NaN where a row is shorter than the longest or a response is blank."""
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
         asked = [user_text(prompt) for prompt in prompts]
-        texts = list(dict.fromkeys([*asked, *(r for row in responses for r in row if r.strip())]))
+        answered = [text for text in chain.from_iterable(responses) if text.strip()]
+        # Every text is encoded once, however often it stands in the batch.
+        texts = list(dict.fromkeys([*asked, *answered]))
         if not texts:
             return scores_BN
         unit_ND = self._unit(texts)

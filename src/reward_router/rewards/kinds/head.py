@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from reward_router.artifacts import folder_of
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind, nearest
 from reward_router.rewards import loading
-from reward_router.rewards.template import Prompt, user_text
+from reward_router.rewards.template import user_text
 from reward_router.types import Float
 
 FORMAT = 1
@@ -116,9 +117,9 @@ def features(
     )
     unit_XD = rows_XD / np.maximum(np.linalg.norm(rows_XD, axis=1, keepdims=True), 1e-12)
     place = {text: i for i, text in enumerate(texts)}
-    prompt_BD, response_BD, both_BD = (
-        unit_XD[[place[t] for t in part]] for part in (prompts, responses, both)
-    )
+    prompt_BD = unit_XD[[place[text] for text in prompts]]
+    response_BD = unit_XD[[place[text] for text in responses]]
+    both_BD = unit_XD[[place[text] for text in both]]
     return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
 
 

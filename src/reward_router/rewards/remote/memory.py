@@ -47,7 +47,8 @@ class InMemory:
 
     def __init__(self, most: int = MOST) -> None:
         """Empty."""
-        self.most, self._kept = most, OrderedDict[bytes, Any]()
+        self.most = most
+        self._kept = OrderedDict[bytes, Any]()
 
     def get(self, key: bytes) -> Any:
         """O(1)."""

@@ -71,7 +71,9 @@ class Wire:
         InputError for a URL that is none.
         """
         check_url(url)
-        self.url, self.policy, self.key_env = url, policy, key_env
+        self.url = url
+        self.policy = policy
+        self.key_env = key_env
         self.clock = clock or RealClock()
         self.shown = shown_url(url)
         self.requests = Pace(policy.rpm, self.clock)
@@ -156,7 +158,8 @@ class Wire:
         reckoned = 1 + len(content) // LETTERS_PER_TOKEN
         assert self._slots is not None
         async with self._slots:
-            start, tries = self.clock.now(), 0
+            start = self.clock.now()
+            tries = 0
             while True:
                 if batch.nobody is not None:
                     return Reply(error=batch.nobody, tries=tries)
@@ -199,7 +202,8 @@ class Wire:
             self._free.append(client)
         batch.answered = True
         if method == "POST":
-            self.hung, self.slowest = False, max(self.slowest, self.clock.now() - start)
+            self.hung = False
+            self.slowest = max(self.slowest, self.clock.now() - start)
         return answer.status_code, _retry_after(answer), self._read(answer, method)
 
     def _limit(self, method: str) -> float:

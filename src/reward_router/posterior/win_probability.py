@@ -95,7 +95,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     n_arms = mean_BK.shape[1]
     # The step in units of the sd: half of the Gumbel's scale (see above).
     apart = STEP / sqrt(2 * log(n_arms))
-    # Subnormal sds would overflow 1 / sd.
+    # Below 1e-200 a square of 1 / sd would overflow.
     alike_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
     if n_arms * POINTS > _CELLS or not alike_B.any():
         return p_BK, np.zeros_like(alike_B)

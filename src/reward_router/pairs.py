@@ -68,6 +68,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     for winner in range(len(responses)):
         for loser in range(len(responses)):
             texts = frozenset((str(responses[winner]), str(responses[loser])))
+            # Two responses may share a text: the pair would come twice and count twice.
             is_new = len(texts) == 2 and texts not in paired_texts
             if beats_NN[winner, loser] and is_new:
                 paired_texts.add(texts)
@@ -76,6 +77,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
         return candidates
     if pick == "widest":
         return _widest(candidates, scores_N, finished_N)[:per_prompt]
+    # Sorted below: the order of the pairs must not depend on the order of the draw.
     kept = rng.choice(len(candidates), size=per_prompt, replace=False)
     return [candidates[i] for i in sorted(kept)]
 

@@ -509,6 +509,7 @@ def response(value: Any, start: Prompt, what: str) -> str:
         )  # "True" and "42" are answers that JSON makes values
     if _is_parts(found):
         return chat.content_text(found, what)
+    # A response may be a whole conversation: what the prompt says already is taken off.
     turns = _after(chat.messages(found, what), _turns(start))
     if len(turns) != 1 or turns[0]["role"] != "assistant":
         raise Unreadable(

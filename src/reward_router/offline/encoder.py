@@ -55,10 +55,13 @@ class EncoderId:
         names: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
         # A tuned encoder lies in the prior's folder, under whatever name.
         names = names if self.tuned else ("model", *names)
-        pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
-        return ", ".join(
-            f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs
-        )
+        differences = []
+        for name in names:
+            mine = getattr(self, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                differences.append(f"{name} {mine!r} against {theirs!r}")
+        return ", ".join(differences)
 
 
 class TextEncoder:
@@ -248,9 +251,13 @@ class PairEncoder:
 
 def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
-    plain, whole = (tokenizer("a", add_special_tokens=s)["input_ids"] for s in (False, True))
-    start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-    return list(whole[:start]), list(whole[start + len(plain) :])
+    # Found by encoding one letter both ways: tokenizers do not say it alike.
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
+    starts = (i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    start = next(starts)
+    stop = start + len(plain)
+    return list(whole[:start]), list(whole[stop:])
 
 
 def _pooling(pooling: str, model: str, body: Any) -> str:

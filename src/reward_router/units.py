@@ -45,6 +45,7 @@ class Units:
         unit = self.config.router.unit
         if unit == "pair":
             return self._pairs(batch)
+        # All processes see all contexts: the router's decision must be the same everywhere.
         rows = self.gather(list(self.prompt_rows(batch.prompts, batch.responses)))
         cells = []
         for row, group in enumerate(batch.responses):

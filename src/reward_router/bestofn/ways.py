@@ -155,6 +155,7 @@ class Way:
         learned = Learned()
         size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
+        # By key: the same seed visits the same prompts in the same order in every way of judging.
         order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
         for step, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
@@ -209,6 +210,7 @@ class Way:
         session = self._session(Greedy(self.router, dead), "test")
         batch = self._batch(items, context_BD, CHOOSE)
         batch.learn = False
+        # With `learn` off a committee asks as it learned to, and draws no labels.
         verdicts = session.judge(batch).verdicts
 
         arms_by_decision: dict[str, list[str]] = {decision.id: [] for decision in batch.decisions}
@@ -309,5 +311,6 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     open_score_N = spoken(score_N, item)
     best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
     draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
+    # Drawn and not the first one: places would count where many responses tie.
     place = int(draw * len(best))
     return int(best[place])

@@ -74,8 +74,8 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     # differences first: equal losses cancel to 0 exactly
     gap = np.nansum(loss - own[:, None], axis=1)
     # NaN is no payoff: the two are equal, and nothing is said about the arm
-    is_above = np.where(gap < 0, 0.0, np.nan)
-    return np.where(gap > 0, 1.0, is_above)
+    if_not_below = np.where(gap < 0, 0.0, np.nan)
+    return np.where(gap > 0, 1.0, if_not_below)
 
 
 def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:

@@ -222,7 +222,7 @@ def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> li
 
     cells = []
     # In the order of the batch, so that the request does not depend on the order of the units.
-    for row, columns in sorted(wanted_by_row.items()):
-        if columns:
-            cells.append((row, tuple(sorted(columns))))
+    for row, wanted in sorted(wanted_by_row.items()):
+        if wanted:
+            cells.append((row, tuple(sorted(wanted))))
     return cells

@@ -554,6 +554,38 @@ def replay(  # noqa: PLR0913 - the options of the command
         say(console, f"report   {report_out}")
 
 
+@app.command()
+def serve(  # noqa: PLR0913 - the options of the command
+    config: Source = None,
+    preset: Preset = None,
+    set_: Settings = None,
+    ledger: Annotated[
+        Path, typer.Option(metavar="FILE", help="the server's state; it goes on where it is there")
+    ] = Path("runs/serve/ledger.sqlite"),
+    host: Annotated[str, typer.Option(help="other than loopback needs a token")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="environment variable with the clients' token"),
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="bytes of a request, at most")] = 8 * 2**20,
+    group_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="responses to a prompt that one arm judges; none: n_responses"),
+    ] = None,
+    group_seconds: Annotated[
+        float, typer.Option(min=0.001, help="how long such a group waits for its responses")
+    ] = 600.0,
+) -> None:
+    """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
+    from reward_router.server.run import Place
+    from reward_router.server.run import serve as run_server
+
+    settled = configuration.load(config, preset, set_ or [])
+    place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
+    run_server(settled, place, lambda line: say(console, line, wrap=False))
+
+
 @arms_app.command("check")
 def arms_check(  # noqa: PLR0913 - the options of the command
     config: Annotated[

@@ -91,6 +91,7 @@ class Units:
                 prompts.append(batch.prompts[row])
                 first.append(texts[lower])
                 second.append(texts[higher])
+        # All pairs of the batch in one call of the encoder.
         own_rows = list(self.contexts.pairs(prompts, first, second)) if prompts else []
         rows = self.gather(own_rows)
         batch.n_units = [1] * len(rows)

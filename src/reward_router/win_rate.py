@@ -76,6 +76,7 @@ def wins_of(score_P2: Float) -> Float:
     [1.0, 0.0, 0.5, 0.5]
     """
     gap_P = score_P2[:, 1] - score_P2[:, 0]
+    # An arm that abstained on one side prefers neither.
     sign_P = np.where(np.isfinite(gap_P), np.sign(gap_P), 0.0)
     return np.asarray((sign_P + 1) / 2)
 

@@ -136,6 +136,7 @@ class Way:
                 config.router, self.names, means.dim, config.seed, means.prior
             )
         self._python_payoff = None
+        # Imported once and here, so that a wrong path is an error before anything is scored.
         if config.payoff.kind.needs_path:
             self._python_payoff = own_payoff(config.payoff.path or "")
         self._items: dict[str, Item] = {}
@@ -170,6 +171,7 @@ class Way:
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
+            # -1 until its first answer: an arm that only ever failed is not chosen at test time.
             answers_before = self._answers.get(name, -1)
             if unit in batch.verdicts.failed:
                 self._answers[name] = answers_before

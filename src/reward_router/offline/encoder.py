@@ -138,6 +138,7 @@ class TextEncoder:
         if parts:
             encoded = self.tokenizer(parts, add_special_tokens=False, verbose=False)
             part_ids = encoded["input_ids"]
+        # A prompt is a part of many texts, and tokenising is most of the time on a CPU.
         ids = dict(zip(parts, part_ids, strict=True))
         return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
 
@@ -190,12 +191,14 @@ class TextEncoder:
         numbers: list[int] = []
         both = chain(zip(prompts, first, strict=True), zip(prompts, second, strict=True))
         for prompt, response in both:
+            # A response that stands in several pairs is encoded once.
             number = number_of.setdefault(halves(prompt, response), len(texts))
             if number == len(texts):
                 texts.append((prompt, response))
             numbers.append(number)
         rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
         n = len(first)
+        # All first responses come before all second ones.
         pairs_PF = pair_rows(rows_XD[numbers[:n]], rows_XD[numbers[n:]])
         if not self.id.with_prompt:
             return pairs_PF

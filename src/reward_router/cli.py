@@ -270,6 +270,57 @@ def study(
     run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
 
 
+@app.command()
+def experiment(  # noqa: PLR0913 - the options of the command
+    name: Annotated[str, typer.Argument(metavar="NAME", help="an experiment, or `list`")],
+    profile: Annotated[
+        str, typer.Option(help="laptop: embedded and recorded; gpu: the papers' models")
+    ] = "laptop",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="runs of each variant; none: the experiment's own")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="a directory; none: runs/experiments/NAME-PROFILE")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="go on with what is in --out, or join a process that works there")
+    ] = False,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="recorded scores of your own, or `demo`"),
+    ] = None,
+    responses: Annotated[
+        str | None, typer.Option(metavar="FILE", help="responses of your own, for best of n")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG.yaml", help="your policy, arms and data, for training; or a preset"
+        ),
+    ] = None,
+    set_: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="only say what it would run, and what one training run takes")
+    ] = False,
+) -> None:
+    """Run an experiment of the two papers: variants by seeds, one table, one page."""
+    from reward_router.experiments.command import experiment as run_experiment
+    from reward_router.experiments.command import foretold, listed
+    from reward_router.experiments.kind import Request
+
+    if name == "list":
+        listed(console)
+        return
+    request = Request(profile, seeds, tuple(scores or ()), responses, config, tuple(set_ or ()))
+    if dry_run:
+        foretold(name, request, console)
+        return
+    place = out or Path("runs/experiments") / f"{name}-{profile}"
+    result = run_experiment(name, request, place, resume=resume, console=console)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
 @app.command("gold-pairs")
 def gold_pairs(  # noqa: PLR0913 - the options of the command
     config: Source = None,

@@ -79,6 +79,7 @@ def text_of(message: Mapping[str, Any]) -> str:
     """
     calls = message.get("tool_calls") or ()
     texts = [json.dumps(call["function"], ensure_ascii=False) for call in calls]
+    # A turn that only calls tools has no content to put in front.
     if message["content"] or not texts:
         texts.insert(0, message["content"])
     return "\n".join(texts)
@@ -128,6 +129,7 @@ def parsed(value: Any) -> Any:
 def _message(turn: Any, what: str) -> Message:
     if not isinstance(turn, Mapping):
         raise Unreadable(f"{what} must be {SHAPE}, found the turn {shown(turn)!r}")
+    # `or` would not do: an empty role is wrong, and not a reason to look at `from`.
     speaker = turn.get("role") if turn.get("role") is not None else turn.get("from")
     name = speaker.strip().casefold() if isinstance(speaker, str) else ""
     role = _ALIASES.get(name, name)
@@ -136,6 +138,7 @@ def _message(turn: Any, what: str) -> Message:
     _no_media(turn, what)
     content = turn.get("content") if turn.get("content") is not None else turn.get("value")
     calls = _calls(turn.get("tool_calls") or turn.get("function_call"), what)
+    # Such a turn holds its call in the place of the content.
     if name in _CALLING and not calls:
         calls = _calls(content, what)
         content = None
@@ -176,6 +179,7 @@ def _part(part: Any, what: str) -> str:
     text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
     if (kind is None or kind in _TEXT_PARTS) and isinstance(text, str):
         return text
+    # Named and refused, because an arm would read a hole in its place.
     named = f"of type {kind!r}" if isinstance(kind, str) else f"{shown(part)!r}"
     raise Unreadable(f"{what} has a part {named}, which no arm here can read")
 
@@ -188,8 +192,11 @@ def no_media(row: Mapping[str, Any]) -> None:
 def _no_media(holder: Mapping[str, Any], what: str) -> None:
     for column in MEDIA:
         value = holder.get(column)
+        # Data sets with some images have an empty cell in the other rows. Compared one by one,
+        # because a value may be unhashable, and 0 may be an image's number.
         is_absent = value is None or value is False
-        if not is_absent and value != "" and value != [] and value != "[]" and value != {}:
+        is_empty = value == "" or value == [] or value == "[]" or value == {}
+        if not is_absent and not is_empty:
             raise Unreadable(f"{what} has {column}, which no arm here can read")
 
 
@@ -198,6 +205,7 @@ def _calls(value: Any, what: str) -> list[dict[str, Any]]:
     calls = _json(value) if isinstance(value, str) else value
     if calls is None or calls == [] or calls == "":
         return []
+    # The older form, `function_call`, holds one call alone.
     calls = [calls] if isinstance(calls, Mapping) else calls
     if not _is_list(calls):
         raise Unreadable(f"{what} has tool calls that are none: {shown(value)!r}")
@@ -208,6 +216,7 @@ def _call(call: Any, what: str) -> dict[str, Any]:
     function = call.get("function", call) if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise Unreadable(f"{what} has a tool call without a name: {shown(call)!r}")
+    # OpenAI writes arguments as JSON text, templates read them as an object.
     arguments = function.get("arguments", function.get("parameters"))
     arguments = _json(arguments) if isinstance(arguments, str) else arguments
     made: dict[str, Any] = {
@@ -239,6 +248,7 @@ def _is_list(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """The start of a value, for a message."""
+    # Python refuses to write an integer of thousands of digits.
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_SHOWN:
         return f"an integer of {value.bit_length()} bits"
     try:

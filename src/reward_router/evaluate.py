@@ -93,6 +93,7 @@ def measure(
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
         tick(min(start + together, len(own_examples)), len(own_examples))
+    # Sorted by id, so that the table does not depend on the number of processes.
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
     return Gold(ids, categories, right_B, finished_B)

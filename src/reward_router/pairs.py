@@ -68,6 +68,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     for winner in range(len(responses)):
         for loser in range(len(responses)):
             texts = frozenset((str(responses[winner]), str(responses[loser])))
+            # Two responses may share a text: the pair would come twice and count twice.
             is_new = len(texts) == 2 and texts not in paired_texts
             if beats_NN[winner, loser] and is_new:
                 paired_texts.add(texts)
@@ -76,6 +77,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
         return candidates
     if pick == "widest":
         return _widest(candidates, scores_N, finished_N)[:per_prompt]
+    # Sorted below: the order of the pairs must not depend on the order of the draw.
     kept = rng.choice(len(candidates), size=per_prompt, replace=False)
     return [candidates[i] for i in sorted(kept)]
 
@@ -91,6 +93,7 @@ def _widest(
     def width(pair: tuple[int, int]) -> tuple[bool, float]:
         winner, loser = pair
         cut = finished_N is not None and not finished_N[loser] and bool(finished_N[winner])
+        # A cut response has no score to compare with: its winner's own score orders such pairs.
         gap = scores_N[winner] if cut else scores_N[winner] - scores_N[loser]
         return cut, float(np.nan_to_num(gap, nan=-np.inf))
 
@@ -170,6 +173,7 @@ def rewards_with_truncation(
         is_scored_N = np.isfinite(score_N)
         scored = score_N[is_scored_N]
         scored_and_finished = score_N[is_scored_N & finished_N]
+        # Below what the policy could have got by finishing: being cut must never pay.
         lowest = min(scored_and_finished if len(scored_and_finished) else scored, default=0.0)
         below = gap
         if below is None:

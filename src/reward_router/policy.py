@@ -285,6 +285,7 @@ class Policy:
         mask_BT = batch["attention_mask"]
         with torch.no_grad(), self.using("policy"):
             if pooling == "mean_input":
+                # The embeddings alone, before any layer: no forward pass is needed.
                 hidden_BTD = model.get_input_embeddings()(batch["input_ids"])
             else:
                 hidden_BTD = model.base_model(**batch).last_hidden_state
@@ -292,6 +293,7 @@ class Policy:
             # Prompts are padded on the left: the last column is the last token.
             rows_BD = hidden_BTD[:, -1]
         else:
+            # Padding is masked out of the sum and of the count.
             total_BD = (hidden_BTD * mask_BT[..., None]).sum(1)
             rows_BD = total_BD / mask_BT.sum(1, keepdim=True)
         return np.asarray(rows_BD.float().cpu().numpy(), dtype=np.float64)
@@ -350,6 +352,7 @@ class Policy:
         try:
             yield
         finally:
+            # Whatever happened inside: training on with the reference adapter would change it.
             self.model.set_adapter("policy")
             self.model.train(training)
 

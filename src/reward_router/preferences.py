@@ -264,6 +264,7 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
 def one_hot(row: Row, held: Held) -> labels.Side:
     """What the columns winner_model_a, winner_model_b and winner_tie say."""
     ones = ("1", "1.0", "True", "true")
+    # Read as text: CSV has no numbers, and Parquet has them of every type.
     first_wins = str(row[held["winner_model_a"]]) in ones
     second_wins = str(row[held["winner_model_b"]]) in ones
     if first_wins and second_wins:
@@ -412,9 +413,11 @@ def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any
         left = chat.messages(first, "chosen")
         right = chat.messages(second, "rejected")
         if row_prompt is _NONE:
+            # TRL's implicit prompt: what both conversations begin with.
             same = _common(left, right)
             return _simple(left[:same]), left[same:], right[same:]
         start = _turns(row_prompt)
+        # Whole conversations may repeat the prompt in words of their own, such as a system turn.
         both_whole = _is_whole(left, start) and _is_whole(right, start)
         if both_whole and left[:-1] == right[:-1]:
             return _simple(left[:-1]), left[-1:], right[-1:]
@@ -465,6 +468,7 @@ def _common(left: Sequence[Message], right: Sequence[Message]) -> int:
 
     At least one turn is left on both sides, so that equal conversations are still a pair.
     """
+    # The last turn of the shorter one is its response, whatever the other says there.
     most = min(len(left), len(right)) - 1
     return next((i for i in range(most) if left[i] != right[i]), most)
 
@@ -509,6 +513,7 @@ def response(value: Any, start: Prompt, what: str) -> str:
         )  # "True" and "42" are answers that JSON makes values
     if _is_parts(found):
         return chat.content_text(found, what)
+    # A response may be a whole conversation: what the prompt says already is taken off.
     turns = _after(chat.messages(found, what), _turns(start))
     if len(turns) != 1 or turns[0]["role"] != "assistant":
         raise Unreadable(

@@ -58,6 +58,7 @@ def measured_cost(config: Config, prompts: int, samples: int) -> float:
 
 def sampled_cost(config: Config, responses: int, length: int) -> float:
     """Responses of at most ``length`` tokens, as many at a time as the policy takes."""
+    # A round takes as many passes as its longest response has tokens.
     rounds = math.ceil(responses / config.policy.sample_batch)
     return float(length * (FORWARD * rounds + responses))
 
@@ -72,5 +73,6 @@ def prompt_tokens(prompts: Sequence[Example]) -> float:
     """Tokens of a usual prompt, from its characters."""
     if not prompts:
         return float(TEMPLATE_TOKENS)
-    characters = sum(len(text_of(e.prompt)) for e in prompts) / len(prompts)
+    total = sum(len(text_of(example.prompt)) for example in prompts)
+    characters = total / len(prompts)
     return TEMPLATE_TOKENS + characters / CHARACTERS_PER_TOKEN

@@ -70,21 +70,31 @@ class RunDir:
                     f"--resume {self.path}: {kept.name} cannot be read: {error}"
                 ) from None
             self._same(before, configuration.dump(config))
-        elif self.path.exists() and (
-            not self.path.is_dir() or any(p.suffix != ".partial" for p in self.path.iterdir())
-        ):
-            finished = "a finished run" if self.summary.is_file() else "something else"
-            what = (
-                "an unfinished run" if kept.is_file() and not self.summary.is_file() else finished
-            )
-            hint = ", or --resume to go on with it" if what == "an unfinished run" else ""
+        elif self._is_occupied():
+            hint = ""
+            if self.summary.is_file():
+                what = "a finished run"
+            elif kept.is_file():
+                what = "an unfinished run"
+                hint = ", or --resume to go on with it"
+            else:
+                what = "something else"
             raise InputError(f"--out {self.path} holds {what}; give another --out{hint}")
+
+    def _is_occupied(self) -> bool:
+        """Whether the path holds anything but what an interrupted write has left behind."""
+        if not self.path.exists():
+            return False
+        if not self.path.is_dir():
+            return True
+        return any(entry.suffix != ".partial" for entry in self.path.iterdir())
 
     def begin(self, config: Config, manifest: Mapping[str, Any] | None = None) -> None:
         """Make the directory, with the resolved configuration in it.
 
         ``manifest`` is what the run begins with, and is kept beside it.
         """
+        # What was made here is what `abandon` takes back, and nothing else.
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         with explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -172,6 +182,7 @@ class RunDir:
 
         They take the place of earlier ones of the same ``when`` and ``kind``.
         """
+        # A resumed run measures again: its rows replace those of the run that was cut.
         fresh = {(row["when"], row["kind"]) for row in rows}
         kept = [
             row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
@@ -235,11 +246,12 @@ class RunDir:
             state = read_state(folder)
             if state is None:
                 continue
+            # Ahead of the ledger, it would have learned from payoffs that nobody recorded.
+            if state["seq"] > last_seq:
+                continue
             # A file can be torn although it was renamed whole, on a disk that lies about flushing.
             sums = {folder / name: digest for name, digest in state["sums"].items()}
-            if state["seq"] <= last_seq and all(
-                p.is_file() and _digest(p) == digest for p, digest in sums.items()
-            ):
+            if all(p.is_file() and _digest(p) == digest for p, digest in sums.items()):
                 return state
         return None
 
@@ -350,6 +362,7 @@ def write_atomically(path: Path, text: str) -> None:
     with explained(path):
         partial.write_text(text, encoding="utf-8")
         _sync(partial)
+        # Renamed only after the bytes are on the disk: a power cut leaves one whole file.
         partial.replace(path)
 
 

@@ -45,6 +45,7 @@ class Units:
         unit = self.config.router.unit
         if unit == "pair":
             return self._pairs(batch)
+        # All processes see all contexts: the router's decision must be the same everywhere.
         rows = self.gather(list(self.prompt_rows(batch.prompts, batch.responses)))
         cells = []
         for row, group in enumerate(batch.responses):
@@ -90,6 +91,7 @@ class Units:
                 prompts.append(batch.prompts[row])
                 first.append(texts[lower])
                 second.append(texts[higher])
+        # All pairs of the batch in one call of the encoder.
         own_rows = list(self.contexts.pairs(prompts, first, second)) if prompts else []
         rows = self.gather(own_rows)
         batch.n_units = [1] * len(rows)

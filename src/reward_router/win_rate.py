@@ -49,7 +49,9 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     wins = wins_of(np.asarray(result.scores_BN, dtype=np.float64))
     by_prompt: dict[str, tuple[str, list[float]]] = {}
     for (before, _), win in zip(pairs, wins.tolist(), strict=True):
-        by_prompt.setdefault(before["id"], (before["category"], []))[1].append(win)
+        _, wins_of_prompt = by_prompt.setdefault(before["id"], (before["category"], []))
+        wins_of_prompt.append(win)
+    # Samples of one prompt are not independent: the interval is over prompts.
     mean_B = np.array([np.mean(values) for _, values in by_prompt.values()])
     category_B = np.array([category for category, _ in by_prompt.values()])
     summary: dict[str, Any] = {
@@ -59,7 +61,10 @@ def win_rate(config: Config, rows: Sequence[Row]) -> dict[str, Any] | None:
     }
     summary["all"] = _row(mean_B)
     names = sorted({name for name in category_B.tolist() if name})
-    return summary | {"by_category": {name: _row(mean_B[category_B == name]) for name in names}}
+    by_category = {}
+    for name in names:
+        by_category[name] = _row(mean_B[category_B == name])
+    return summary | {"by_category": by_category}
 
 
 def wins_of(score_P2: Float) -> Float:
@@ -71,21 +76,28 @@ def wins_of(score_P2: Float) -> Float:
     [1.0, 0.0, 0.5, 0.5]
     """
     gap_P = score_P2[:, 1] - score_P2[:, 0]
+    # An arm that abstained on one side prefers neither.
     sign_P = np.where(np.isfinite(gap_P), np.sign(gap_P), 0.0)
     return np.asarray((sign_P + 1) / 2)
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     for kind in MEASURED:
-        before = {
-            (r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "before"
-        }
-        after = {
-            (r["id"], r["sample"]): r for r in rows if r["kind"] == kind and r["when"] == "after"
-        }
+        before = _by_sample(rows, kind, "before")
+        after = _by_sample(rows, kind, "after")
+        # The first kind that was measured on both sides; kinds are not mixed.
         if before.keys() & after.keys():
             return [(before[key], after[key]) for key in before if key in after]
     return []
+
+
+def _by_sample(rows: Sequence[Row], kind: str, when: str) -> dict[tuple[Any, Any], Row]:
+    """The rows of one measurement by prompt and sample."""
+    by_sample = {}
+    for row in rows:
+        if row["kind"] == kind and row["when"] == when:
+            by_sample[row["id"], row["sample"]] = row
+    return by_sample
 
 
 def _row(win_B: Float) -> dict[str, Any]:

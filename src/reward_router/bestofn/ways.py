@@ -136,6 +136,7 @@ class Way:
                 config.router, self.names, means.dim, config.seed, means.prior
             )
         self._python_payoff = None
+        # Imported once and here, so that a wrong path is an error before anything is scored.
         if config.payoff.kind.needs_path:
             self._python_payoff = own_payoff(config.payoff.path or "")
         self._items: dict[str, Item] = {}
@@ -155,6 +156,7 @@ class Way:
         learned = Learned()
         size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
+        # By key: the same seed visits the same prompts in the same order in every way of judging.
         order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
         for step, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
@@ -169,6 +171,7 @@ class Way:
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
+            # -1 until its first answer: an arm that only ever failed is not chosen at test time.
             answers_before = self._answers.get(name, -1)
             if unit in batch.verdicts.failed:
                 self._answers[name] = answers_before
@@ -209,6 +212,7 @@ class Way:
         session = self._session(Greedy(self.router, dead), "test")
         batch = self._batch(items, context_BD, CHOOSE)
         batch.learn = False
+        # With `learn` off a committee asks as it learned to, and draws no labels.
         verdicts = session.judge(batch).verdicts
 
         arms_by_decision: dict[str, list[str]] = {decision.id: [] for decision in batch.decisions}
@@ -309,5 +313,6 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     open_score_N = spoken(score_N, item)
     best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
     draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
+    # Drawn and not the first one: places would count where many responses tie.
     place = int(draw * len(best))
     return int(best[place])

@@ -120,7 +120,9 @@ class Asker:
 
         block = plan.corr_KK[np.ix_(chosen, chosen)]
         cross = plan.corr_KK[:, chosen]
+        # Near-duplicates make the block singular; so small a ridge changes no decision.
         ridged = block + 1e-9 * np.eye(chosen.size)
+        # One factorisation serves both z and the cross-correlations.
         solve = np.linalg.solve(ridged, np.column_stack([z[chosen], cross.T]))
 
         # what the others say beyond the chosen: z_k|S and R_kk|S
@@ -128,6 +130,7 @@ class Asker:
         explained = (cross * solve[:, 1:].T).sum(1)
         var = np.diagonal(plan.corr_KK) - explained
 
+        # More arms than the plan's longest order: its last temperature holds.
         last = min(chosen.size, len(plan.temperature_T)) - 1
         scale = 2 / plan.sd_K[chosen] * plan.temperature_T[last]
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
@@ -136,8 +139,7 @@ class Asker:
         return Step(tuple(map(int, chosen)), tuple(weight.tolist()), following)
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:
-        # an arm that the chosen ones explain (no variance left) adds nothing
-        # better than a coin, or signed; and not explained by the chosen arms
+        # better than a coin, or signed; and not explained by the chosen arms (no variance left)
         speaks = self._plan.signed | (z_K > 0)
         adds = speaks & (var_K > SPENT)
         gain = np.where(adds, z_K**2 / np.maximum(var_K, SPENT) / self._cost_K, 0.0)

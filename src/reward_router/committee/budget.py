@@ -72,6 +72,7 @@ class PricePacer:
     def price(self) -> float:
         """The price for the next item."""
         aim = AIM * self.budget
+        # Above 0 where more was spent than aimed at.
         debt = self.spent - aim * self.items
         # a debt this large is repaid at once, by the highest price
         allowed = SLACK * self.budget * max(self.items, SETTLED)

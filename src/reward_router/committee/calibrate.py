@@ -33,6 +33,7 @@ def rank_knots(size_P: Float) -> tuple[Float, Float]:
     if values.size == 0:
         return np.ones(1), np.full(1, 0.5)
 
+    # Mid-ranks: equal margins share the middle of the places that they take.
     rank = (np.cumsum(counts) - counts / 2) / counts.sum()
     # the state stays O(K): ranks between knots are interpolated
     if values.size > KNOTS:
@@ -57,6 +58,7 @@ def fit_curves(
         return free
     # with b = 0 the level alone is fitted
     flat = _newton(np.zeros_like(rank_PK), right_PK, used_PK, prior, slope_precision)
+    # An arm whose slope was held at 0 needs the level that is best with that slope.
     return np.where(free[1] >= 0, free[0], flat[0]), np.maximum(free[1], 0.0)
 
 
@@ -66,6 +68,7 @@ def _newton(
     """Newton's method on the two parameters of every arm, written out for 2 x 2 matrices."""
     right_K = (right_PK * used_PK).sum(0) + prior / 2
     used_K = used_PK.sum(0) + prior
+    # The level alone has a closed form: a start from which Newton needs few steps.
     a = np.log(right_K / (used_K - right_K))
     b = np.zeros(u_PK.shape[1])
 
@@ -80,6 +83,7 @@ def _newton(
         aa = curve_PK.sum(0) + prior * p_0 * (1 - p_0)
         ab = (curve_PK * u_PK).sum(0)
         bb = (curve_PK * u_PK**2).sum(0) + precision
+        # All ranks alike make the Hessian singular.
         det = np.maximum(aa * bb - ab**2, 1e-12)
         step_a = (bb * grad_a - ab * grad_b) / det
         step_b = (aa * grad_b - ab * grad_a) / det
@@ -157,12 +161,14 @@ class Calibrator:
         # a missing score becomes a margin of 0, which counts for nothing
         size = np.nan_to_num(np.abs(margins))
         used = (size > 0).astype(np.float64)
+        # A tie is neither right nor wrong: `used` leaves it out.
         right = ((margins > 0) == label[:, None]).astype(np.float64)
 
         knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
         ranks = [np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)]
         rank = np.stack(ranks, axis=1)
         # a rank among fewer than MIN_DISTINCT sizes says little: such an arm gets no slope
+        # An arm that grades in few steps, such as a verifier's 0 and 1.
         flat = np.array([values.size < MIN_DISTINCT for values, _ in knots])
         rank[:, flat] = 0.5
 
@@ -247,6 +253,7 @@ class Calibrator:
 
         # a mean over the others that were scored
         scored = int((~missing_N).sum())
+        # The response itself is no opponent: its margin against itself is 0 and adds nothing.
         others = max(scored - 1, 1)
         return np.where(missing_N, np.nan, odds_NN.sum(1) / others)
 
@@ -258,6 +265,7 @@ class Calibrator:
     def state_dict(self) -> State:
         """Arrays only: curves, label counts and knots (NaN-padded)."""
         width = max(values.size for values, _ in self._knots)
+        # Arms have different numbers of knots, and a state holds arrays only.
         pad = np.full((2, self.n_arms, width), np.nan)
         for k, (values, rank) in enumerate(self._knots):
             pad[0, k, : values.size] = values

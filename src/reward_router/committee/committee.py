@@ -245,6 +245,7 @@ class Committee:
         if sources is not None:
             source = encode(sources, _names(sources), len(label))
 
+        # Found before the plan: it is what the gate compares with, and what plays while it is shut.
         best = best_single(drawn.margins_PK, drawn.sign_P, setting.cost_K, setting.price)
         self.single = int(self.voters[best])
         # only labels from elsewhere need the test on sources left out
@@ -256,6 +257,7 @@ class Committee:
             if self.playing:
                 break
 
+        # Vetoes only refuse: they are no part of the plan and are counted beside it.
         self._fit_vetoes(margins[data.random_P], drawn.sign_P)
         return self
 
@@ -338,6 +340,7 @@ class Committee:
         Without a max_error these are the ones that are exactly 1/2.
         """
         prob = np.clip(np.asarray(prob_P, dtype=np.float64), 1e-15, 1 - 1e-15)
+        # Clipped above, so that a probability of exactly 0 or 1 has finite log-odds.
         sure = np.abs(np.log(prob / (1 - prob)))
         if self.max_error is None:
             return np.asarray(sure == 0)
@@ -426,6 +429,7 @@ class Committee:
         verdict_PV = margins_PK[:, vetoes]
         # vetoes on both sides may cancel; then the voters decide
         refused_P = np.sign(np.nan_to_num(verdict_PV)) @ self.veto_log_odds
+        # A veto is asked first: on a refused pair nobody else was called.
         asked_PK[refused_P != 0] = False
         asked_PK[:, vetoes] = ~np.isnan(verdict_PV)
         prob_P = sigmoid(np.where(refused_P != 0, refused_P, log_odds_P))
@@ -470,6 +474,7 @@ class Committee:
     def _single_log_odds(self, votes: Mapping[int, float]) -> float:
         """Log-odds of the single arm, or of the first arm asked where that one was not."""
         column = self._column[self.single]
+        # A router may have drawn another arm first; then that one is all there is.
         column = column if column in votes else next(iter(votes))
         margin = votes[column]
         log_odds = SURE * (float(margin > 0) - float(margin < 0))
@@ -483,6 +488,7 @@ class Committee:
 
         Before a fit it is the sign alone, SURE strong.
         """
+        # So small that any calibrated evidence outweighs it; it only breaks exact ties.
         sign = SURE * np.sign(np.nan_to_num(margins))
         if self.plan is None:
             return sign

@@ -63,10 +63,12 @@ class DawidSkene:
         """EM from the majority's verdict; needs no labels. Resets the status."""
         verdict = np.sign(np.nan_to_num(check_margins(margins_PK, self.n_arms)))
         spoke = np.abs(verdict).sum(0)
+        # The majority says which side is which: without it the mirror image fits as well.
         lean = np.sign(verdict.sum(1))
         for _ in range(STEPS):
             # M step: an arm's accuracy is the share of verdicts that agree with the lean
             agree = (spoke + verdict.T @ lean) / 2
+            # Pseudo-verdicts keep the log-odds of an arm that always agrees finite.
             accuracy = (agree + self.prior / 2) / (spoke + self.prior)
             moved = np.abs(accuracy - self.accuracy_K).max()
             self.accuracy_K = accuracy

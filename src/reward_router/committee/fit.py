@@ -67,6 +67,7 @@ class Shape(NamedTuple):
         """Curves of the labelled rows; ranks, scales or sides alone where the weights say so."""
         blank = Calibrator(rows.margins_PK.shape[1])
         if self.weights == "safe":
+            # Only these curves read labels, so only they can overfit them.
             return blank.fit(rows.margins_PK, rows.label_P)
 
         without_labels = {
@@ -105,6 +106,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     O(folds (P K^2 + intensities T K^2)) + the dynamic program.
     """
     random = data.take(data.random_P)
+    # Whole prompts are held out: rows of one prompt are alike.
     folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
     # neither correlations nor categories to choose between
@@ -114,6 +116,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
 
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
+    # By what most rows see: few go beyond the first prefixes.
     best = int(np.argmin([loss.mean() for loss in losses]))
     category_parts = [f.category_paths(INTENSITIES[best]) for f in folds]
     by_category = _assemble(category_parts, folds, len(sign))[0]
@@ -128,6 +131,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
 
 def early_loss(path_PT: Float, sign_P: Float) -> Float:
     """(P,) log-loss after tempering, averaged over the first prefixes."""
+    # Tempered, so that an intensity is not chosen for being less sure of itself.
     scaled = (path_PT * temperatures(path_PT, sign_P))[:, :EARLY]
     return np.asarray(log_loss(scaled, sign_P).mean(axis=1))
 
@@ -156,6 +160,7 @@ class _FoldFit:
 
     def paths(self, intensities: tuple[float, ...]) -> Float:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
+        # All intensities go through one batched call.
         corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
@@ -214,6 +219,7 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
     """Fit curves, moments and bounds on all rows, with what cross-validation chose."""
     temperature = temperatures(chosen.path_PT, random.sign_P, shape.limit)
     scaled = chosen.path_PT * temperature
+    # y (L_{t+1} - L_t) of equation (2) in `stop`, as it was observed out of fold.
     steps = np.diff(scaled, axis=1, prepend=0.0) * random.sign_P[:, None]
     calibrator = shape.calibrator(random)
     v_PK = calibrator.log_odds(data.margins_PK) * data.sign_P[:, None]

@@ -307,6 +307,7 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     safe = [trials["safe"] for _, trials in by_source]
 
     # rows of all sources together
+    # One folding per source: a source left out is judged once.
     signed_P = np.concatenate([trial.right_PR[:, 0] for trial in signed])
     safe_P = np.concatenate([trial.right_PR[:, 0] for trial in safe])
     calls_P = np.concatenate([trial.calls_PR[:, 0] for trial in signed])

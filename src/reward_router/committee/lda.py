@@ -44,6 +44,7 @@ def moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     mu = weight @ v_PK
     # an arm that always says the same has no spread of its own
     sd = np.sqrt(weight @ (v_PK - mu) ** 2 + 1e-4)
+    # Standard units, so that arms with long margins do not dominate the correlations.
     unit = (v_PK - mu) / sd
     corr = (unit * weight[:, None]).T @ unit
     np.fill_diagonal(corr, 1.0)
@@ -58,6 +59,7 @@ def shrink_mean(z_K: Float, n: float) -> Float:
     """z_k <- zbar + (z_k - zbar) t2 / (t2 + 1/n), t2 = max(Var_k z - 1/n, 1e-6)."""
     centre = z_K.mean()
     noise = 1 / n
+    # What is left of the arms' spread once sampling noise has explained its part.
     spread = max(float(z_K.var()) - noise, 1e-6)
 
     gap_K = z_K - centre
@@ -76,6 +78,7 @@ def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Floa
         if member.size > 1:
             block = corr_KK[np.ix_(member, member)]
             pairs = member.size * (member.size - 1)
+            # The mean off the diagonal, whose ones are taken out of the sum.
             target[np.ix_(member, member)] = (block.sum() - member.size) / pairs
 
     np.fill_diagonal(target, 1.0)
@@ -85,6 +88,7 @@ def family_target(corr_KK: Float, threshold: float = FAMILY_CORRELATION) -> Floa
 def _components(linked_KK: NDArray[np.bool_]) -> Int:
     """(K,) the lowest arm that each arm is linked to, over any number of links."""
     label = np.arange(len(linked_KK))
+    # A label travels one link a round, so K rounds reach every member of a family.
     for _ in range(len(label)):
         # every arm takes the lowest label among those it is linked to
         spread = np.where(linked_KK, label[None, :], len(label)).min(axis=1)
@@ -133,6 +137,7 @@ def greedy_order(
     ``signed`` also takes arms that are worse than a coin. An arm explained by those before it
     (conditional variance below 1e-3) is never asked.
     """
+    # Both are conditioned in place on each arm as it is picked.
     z = z_GK.copy()
     cov = np.broadcast_to(corr_GKK, (*z_GK.shape, z_GK.shape[1])).copy()
     group = np.arange(len(z))
@@ -152,6 +157,7 @@ def greedy_order(
 
         open_GK[group, pick] = False
         # condition z and R on the arm picked: the Schur complement, a rank-1 update
+        # Rows in which nobody adds are left as they are.
         scale = np.where(useful, 1 / np.maximum(var[group, pick], SPENT), 0.0)
         column = cov[group, :, pick] * scale[:, None]
         z = z - column * z[group, pick][:, None]
@@ -176,6 +182,7 @@ def prefix_weights(
         block = corr[g][np.ix_(chosen, chosen)]
         z = z_GK[g, chosen]
         scale = 2 / sd_K[chosen]  # equation (1) in units of x
+        # Every prefix has weights of its own: those of the whole order are wrong for a part of it.
         for t in range(size):
             upto = slice(t + 1)
             out[g, t, upto] = prefix_solve(block[upto, upto], z[upto], signed) * scale[upto]
@@ -191,6 +198,7 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
 
     Otherwise it is SciPy's NNLS on the Cholesky factor.
     """
+    # Two arms that always agree make R singular.
     ridged = corr_SS + 1e-6 * np.eye(len(z_S))
     free = np.linalg.solve(ridged, z_S)
     if signed or (free >= 0).all():
@@ -198,6 +206,7 @@ def prefix_solve(corr_SS: Float, z_S: Float, signed: bool = False) -> Float:
 
     from scipy.optimize import nnls
 
+    # w'R w / 2 - z'w = |F'w - F^-1 z|^2 / 2 + const with R = F F': a least-squares problem
     factor = np.linalg.cholesky(ridged)
     return np.asarray(nnls(factor.T, np.linalg.solve(factor, z_S))[0], dtype=np.float64)
 
@@ -252,5 +261,6 @@ def _independent(z_K: Float, sd_K: Float, n: float) -> Moments:
 
 def prefix_log_odds(x_PK: Float, order_T: Int, weight_TT: Float) -> Float:
     """(P, T) log-odds after 1..T arms of one order: L_t = sum_{k in S_t} w_k x_k. O(P T^2)."""
+    # -1 ends an order: it reads arm 0 and is multiplied by 0.
     picked = x_PK[:, np.maximum(order_T, 0)] * (order_T >= 0)
     return np.asarray(picked @ weight_TT.T)  # equation (1), a row of weights a prefix

@@ -311,6 +311,7 @@ class OnlineCommittee:
             self.dropped_labels += 1
             return None
 
+        # Tested before the label is learned: a plan must not be tested on what it was fitted on.
         weight = 1.0 if random else float(propensity or 0.0)
         advantage = self.committee.advantage(margins_K, label, category or None) if random else None
         self.store.add(margins_K, label, group, category, random, weight)
@@ -325,6 +326,7 @@ class OnlineCommittee:
 
     def _refit(self, step: int, fell_back: bool = False) -> Refit | None:
         n = self.store.n_random
+        # The first labels also say whether the label-free guess was worth anything.
         guessed = self.start == "dawid_skene" and len(self.unlabelled) >= UNLABELLED
         if guessed and self.guess.status != "dropped":
             drawn = np.array(self.store.random)

@@ -54,6 +54,7 @@ def path_of_rows(x_PK: Float, row_P: Int, order_GT: Int, weight_GTT: Float) -> F
     out = np.zeros((len(x_PK), order_GT.shape[1]))
     for g in np.unique(row_P):
         mine = row_P == g
+        # One product a row of the plan, not one a pair.
         out[mine] = prefix_log_odds(x_PK[mine], order_GT[g], weight_GTT[g])
     return out
 
@@ -73,8 +74,9 @@ def walk(
     first = np.where(stop.any(axis=1), np.argmax(stop, axis=1), end)
     last = np.minimum(first, end)
 
+    n_arms = margins_PK.shape[1]
     log_odds_P = path[np.arange(len(path)), last]
-    return log_odds_P, _asked(plan, row, last, margins_PK.shape[1])
+    return log_odds_P, _asked(plan, row, last, n_arms)
 
 
 def paced_walk(
@@ -85,6 +87,7 @@ def paced_walk(
     Each row is decided at the pacer's price, which then learns what it cost.
     """
     row, path, end = _rows_and_paths(plan, margins_PK, category_P)
+    # -1 ends an order, and would read the last arm's cost.
     cost_GT = np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0)
     spent_GT = np.cumsum(cost_GT, axis=1)
     last = np.zeros(len(path), dtype=np.int64)
@@ -94,6 +97,7 @@ def paced_walk(
         stop = path_T >= at_price(plan.bound_TL, price, plan.prices_L)
         # the first arm at which the bound is met, at most the last one of the order
         last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
+        # Row by row: the price of the next row depends on what this one cost.
         pacer.record(spent_GT[row[p], last[p]])
 
     log_odds_P = path[np.arange(len(path)), last]

@@ -67,7 +67,7 @@ class Promise:
 
     def numbers(self) -> list[float]:
         """The fields in order, as numbers."""
-        counts = float(self.labels), float(self.answered), float(self.wrong)
+        counts = [float(self.labels), float(self.answered), float(self.wrong)]
         return [self.max_error, self.threshold, *counts, self.bound]
 
     @classmethod
@@ -94,6 +94,7 @@ class Promise:
 
 def set_aside(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
     """Rows to fit on, and rows of other prompts with labels drawn at random to certify with."""
+    # Whole prompts: a row of a prompt that was fitted on is no new pair.
     held_P = assign_folds(data.group_P, FOLDS, seed) < SET_ASIDE
     return data.take(~held_P), data.take(held_P & data.random_P)
 
@@ -107,7 +108,8 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
     for level in LEVELS:
         threshold = float(np.log(level / (1 - level)))
         answered_P, wrong_P = outcome(path_PT, end_P, threshold, held.sign_P)
-        if len(np.unique(held.group_P[answered_P > 0])) < fewest:
+        answered_groups = np.unique(held.group_P[answered_P > 0])
+        if len(answered_groups) < fewest:
             continue  # no test of so few has power, and none is made
 
         n, wrong = effective(answered_P, wrong_P, held.group_P)
@@ -115,10 +117,18 @@ def promised(plan: Plan, held: Labelled, max_error: float) -> tuple[Plan, Promis
         if tail(wrong, n, max_error) > 1 - CONFIDENCE:
             break
 
-        counts = int(answered_P.sum()), int(wrong_P.sum())
-        best = Promise(max_error, threshold, len(end_P), *counts, upper(wrong, n))
+        best = Promise(
+            max_error,
+            threshold,
+            labels=len(end_P),
+            answered=int(answered_P.sum()),
+            wrong=int(wrong_P.sum()),
+            bound=upper(wrong, n),
+        )
 
-    return _asking_until(plan, best.threshold if best.kept else 0.0), best
+    # Where nothing can be promised everything is abstained on: one arm's answer is as good.
+    bound = best.threshold if best.kept else 0.0
+    return _asking_until(plan, bound), best
 
 
 def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tuple[Float, Float]:
@@ -126,11 +136,15 @@ def outcome(path_PT: Float, end_P: Int, threshold: float, sign_P: Float) -> tupl
 
     Arms are asked until |log-odds| meets the threshold.
     """
-    within = np.arange(path_PT.shape[1]) <= end_P[:, None]
+    n_rows, length = path_PT.shape
+    was_asked_PT = np.arange(length) <= end_P[:, None]
     # a tie is no answer, whatever the threshold
-    sure = (np.abs(path_PT) >= threshold) & (path_PT != 0) & within
-    answered_P = sure.any(axis=1)
-    verdict_P = path_PT[np.arange(len(path_PT)), np.argmax(sure, axis=1)]
+    is_answer_PT = (np.abs(path_PT) >= threshold) & (path_PT != 0)
+    sure_PT = is_answer_PT & was_asked_PT
+    answered_P = sure_PT.any(axis=1)
+    # argmax of booleans: the first arm at which the row is sure
+    first_P = np.argmax(sure_PT, axis=1)
+    verdict_P = path_PT[np.arange(n_rows), first_P]
     wrong_P = answered_P & (verdict_P * sign_P < 0)
 
     return answered_P.astype(np.float64), wrong_P.astype(np.float64)
@@ -152,7 +166,9 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
     _, index = np.unique(group_P, return_inverse=True)
     # residuals summed by prompt: their variance over the binomial one is the effect
     per_prompt = np.bincount(index, wrong_P - share * answered_P)
-    effect = max(float((per_prompt**2).sum()) / (n * share * (1 - share)), 1.0)
+    binomial = n * share * (1 - share)
+    # At least 1: rows that happen to disagree inside prompts must not add evidence.
+    effect = max(float((per_prompt**2).sum()) / binomial, 1.0)
     return n / effect, wrong / effect
 
 
@@ -161,16 +177,21 @@ def tail(wrong: float, n: float, max_error: float) -> float:
 
     The incomplete beta function also takes counts that are not whole.
     """
-    return 1.0 if wrong >= n else float(betainc(n - wrong, wrong + 1, 1 - max_error))
+    if wrong >= n:
+        return 1.0
+    return float(betainc(n - wrong, wrong + 1, 1 - max_error))
 
 
 def upper(wrong: float, n: float) -> float:
     """Clopper-Pearson's one-sided upper bound of the share of wrong answers at CONFIDENCE."""
-    return 1.0 if wrong >= n else float(betaincinv(wrong + 1, n - wrong, CONFIDENCE))
+    if wrong >= n:
+        return 1.0
+    return float(betaincinv(wrong + 1, n - wrong, CONFIDENCE))
 
 
 def _asking_until(plan: Plan, threshold: float) -> Plan:
     """The plan with one bound for every number of arms asked, whatever the price."""
     length = plan.bound_TL.shape[0]
+    # A grid of a single price: `at_price` then gives its column at any price.
     bound_TL = np.full((length, 1), threshold)
     return replace(plan, bound_TL=bound_TL, prices_L=np.zeros(1), cost_L=plan.cost_L[:1])

@@ -228,6 +228,7 @@ class Panel:
         self.scores[arm] = score
         if arm in self.committee.vetoes:
             self.calls += int((~np.isnan(score)).sum())
+            # NaN where the veto does not apply: it refuses nothing there.
             trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
             self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
             return
@@ -253,6 +254,7 @@ class Panel:
             out += weight * self.verdict[arm]
 
         # a refused response loses to every other, whatever the voters say
+        # Above 0 where the column's response was refused by more than the row's.
         gap = self.refusal_N[None, :] - self.refusal_N[:, None]
         return np.where(gap != 0, gap, out)
 

@@ -21,7 +21,9 @@ PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
 
 def sigmoid(x: Float) -> Float:
     """1 / (1 + exp(-x)) without overflow."""
-    out: Float = 1.0 / (1.0 + np.exp(-np.clip(x, -40, 40)))
+    # At 40 the result is 1 to the last bit of a float64.
+    clipped = np.clip(x, -40, 40)
+    out: Float = 1.0 / (1.0 + np.exp(-clipped))
     return out
 
 
@@ -42,12 +44,15 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) ->
     value = np.repeat(now, len(prices_L), axis=1)
     bound = np.zeros((n_stages, len(prices_L)))
 
+    # Backwards: what going on is worth depends on what the later stages are worth.
     for t in range(n_stages - 1, 0, -1):
         step_Q = np.quantile(increments_PT[:, t], QUANTILES)
         go_on = _expectation(value, step_Q, grid) - prices_L * cost_T[t]
+        # By more than rounding: where no step flips the verdict the two are equal at price 0.
         wins = go_on > now + 1e-12
         # half a step beyond the last grid point that wins, 0 where none does
-        bound[t - 1] = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0).max(axis=0)
+        reach_GL = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0)
+        bound[t - 1] = reach_GL.max(axis=0)
         value = np.maximum(now, go_on)  # equation (2)
 
     return bound
@@ -61,6 +66,7 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     size = len(grid_G)
     # beyond the grid the value is that of its end
     padded = np.pad(value_GL, ((size, size), (0, 0)), mode="edge")
+    # A step of more than the grid's own width lands in the padding either way.
     shift_Q = np.clip(step_Q / STEP, 1 - size, size - 2)
     cell_Q = np.floor(shift_Q).astype(int) + size
     part_Q = shift_Q % 1
@@ -85,10 +91,12 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
     if len(prices_L) == 1:
         return np.asarray(bound_TL[..., 0])
 
+    # The grid starts at price 0, which has no logarithm.
     log_prices = np.log(np.maximum(prices_L, 1e-6))
     log_price = np.log(max(price, 1e-6))
     place = np.interp(log_price, log_prices, np.arange(len(prices_L)))
 
+    # At the grid's end the pair of neighbours is the last two, with all weight on the second.
     low = min(int(place), len(prices_L) - 2)
     share = place - low
     return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
@@ -99,14 +107,17 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
 
     log T is smoothed over 3 prefixes. O(P T) a step.
     """
+    # y L: above 0 where the prefix was right.
     agree = log_odds_PT * sign_P[:, None]
     log_t = np.zeros(agree.shape[1])
     for _ in range(25):
         t = np.exp(log_t)
+        # The probability that was given to the wrong side.
         p = sigmoid(-t * agree)
         # first and second derivative of the log-loss in log t
         slope = -(p * agree).sum(0) * t
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
+        # |slope| in the denominator damps the step where the curve is nearly flat.
         step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
         log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
 

@@ -117,6 +117,7 @@ def credit(answer_P: Float, sign_P: Float) -> Float:
 def clustered_error(value_P: Float, group_P: Int) -> float:
     """Standard error of the mean of ``value_P`` with whole groups as the unit. O(P)."""
     _, index = np.unique(group_P, return_inverse=True)
+    # Summed by group first: rows of one prompt move together.
     total = np.bincount(index, value_P - value_P.mean())
     n_groups = len(total)
     # one group tells nothing of how groups differ
@@ -171,6 +172,7 @@ def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number
     for f in np.unique(fold_P):
         held_P = fold_P == f
         where = held_P & drawn_P
+        # Everything that is fitted comes from these rows, the best single arm too.
         train = data.take(~held_P)
         test = data.take(where)
         table[SINGLE][:, where] = _alone(train.take(train.random_P), test, setting)
@@ -217,6 +219,7 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         value_P = calibrator.log_odds(test.margins_PK).sum(axis=1)
     else:
         right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        # Laplace's rule, so that an arm that was always right has finite log-odds.
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
         weight_K = np.log(share_K / (1 - share_K))
         side_PK = np.sign(np.nan_to_num(test.margins_PK))

@@ -29,6 +29,7 @@ class NamedDecider(Dispatcher):
         by: By | str = By.ROUTER,
     ) -> list[Decision]:
         """Decisions without an arm; in the ledger they bear the invented one."""
+        # Written as such ledgers were begun, so that an old ledger stays of one kind.
         recorded = super().route(contexts, unit_ids, step, n_units=n_units)
         no_probs_K = np.zeros(len(self.arms))
         changes: dict[str, Any] = {"arm": -1, "name": "", "probs_K": no_probs_K, "by": By(by)}

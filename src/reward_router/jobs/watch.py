@@ -59,47 +59,60 @@ def watch(folder: Path, console: Console, every: float = 2.0, once: bool = False
 
 def picture(run: RunDir, width: int) -> Group:
     """What there is to see now."""
-    records = [
-        r for r in finite(run.read_log()) if isinstance(r, dict) and isinstance(r.get("step"), int)
-    ]
-    return Group(
-        *(literal(line) for line in _head(run, records)), _arms(records), _curves(records, width)
-    )
+    # The run may be writing its last line at this moment: what is no whole record is left out.
+    records = [record for record in finite(run.read_log()) if _is_step(record)]
+    head = [literal(line) for line in _head(run, records)]
+    return Group(*head, _arms(records), _curves(records, width))
+
+
+def _is_step(record: Any) -> bool:
+    return isinstance(record, dict) and isinstance(record.get("step"), int)
 
 
 def _head(run: RunDir, records: list[Json]) -> list[str]:
-    planned = steps_planned(run)
-    done = records[-1]["step"] + 1 if records else 0
-    spent = sum(v or 0.0 for v in records[-1]["seconds"].values()) if records else 0.0
-    known = f" of {planned}" if planned else ""
+    newest = records[-1] if records else None
+    done = newest["step"] + 1 if newest else 0
+    spent = sum(seconds or 0.0 for seconds in newest["seconds"].values()) if newest else 0.0
     if run.summary.is_file():
-        import json
+        return _ended(run, done, spent)
 
-        summary = finite(json.loads(run.summary.read_text(encoding="utf-8")))
-        told = f"gold {gold(summary)}" if gold(summary) else win_rate(summary)
-        mark = {"better": "▲", "worse": "▼", "neither": "■"}.get(tone(summary), "")
-        return [
-            f"{run.path.name}: finished after {done} steps, {duration(spent)}",
-            f"{mark} {told}" if told else "",
-        ]
-    lines = [f"{run.path.name}: step {done}{known}, {duration(spent)} of work so far"]
-    if records and records[-1].get("look"):
-        look = records[-1]["look"]
+    planned = steps_planned(run)
+    of_planned = f" of {planned}" if planned else ""
+    lines = [f"{run.path.name}: step {done}{of_planned}, {duration(spent)} of work so far"]
+    if newest and newest.get("look"):
+        look = newest["look"]
         lines.append(
             f"last look: gold {look['gold']:.3f} on train prompts (base model {look['base']:.3f}, "
             f"best {look['best']:.3f})"
         )
-    if records and records[-1].get("resting"):
-        lines.append(f"resting after failures: {', '.join(records[-1]['resting'])}")
+    if newest and newest.get("resting"):
+        lines.append(f"resting after failures: {', '.join(newest['resting'])}")
     return lines
+
+
+def _ended(run: RunDir, done: int, spent: float) -> list[str]:
+    """The head of a run that has written its summary: how long it took, and what came of it."""
+    import json
+
+    summary = finite(json.loads(run.summary.read_text(encoding="utf-8")))
+    result = f"gold {gold(summary)}" if gold(summary) else win_rate(summary)
+    mark = {"better": "▲", "worse": "▼", "neither": "■"}.get(tone(summary), "")
+    return [
+        f"{run.path.name}: finished after {done} steps, {duration(spent)}",
+        f"{mark} {result}" if result else "",
+    ]
 
 
 def steps_planned(run: RunDir) -> int | None:
     """Steps of the whole run, where the configuration alone says it."""
     text = (run.path / "config.yaml").read_text(encoding="utf-8")
-    train = (configuration.parse_yaml(text, "config.yaml") or {}).get("train") or {}
+    # Read as plain YAML and not as a config: a run of another version is watched as well.
+    settings = configuration.parse_yaml(text, "config.yaml") or {}
+    train = settings.get("train") or {}
     batches = train.get("batches_per_iteration")
-    return None if batches is None else int(train.get("iterations", 1)) * int(batches)
+    if batches is None:
+        return None
+    return int(train.get("iterations", 1)) * int(batches)
 
 
 def _arms(records: list[Json]) -> Table:
@@ -108,16 +121,29 @@ def _arms(records: list[Json]) -> Table:
         table.column(name, justify="left" if name == "arm" else "right")
     if not records:
         return table
-    recent = records[-10:]
-    total = sum(sum(r["arms"].values()) for r in records) or 1
-    late = sum(sum(r["arms"].values()) for r in recent) or 1
-    for arm in records[-1]["arms"]:
-        everywhere = sum(r["arms"].get(arm, 0) for r in records)
-        lately = sum(r["arms"].get(arm, 0) for r in recent)
-        mean, sd = (records[-1].get("posterior") or {}).get(arm) or (None, None)
+    newest = records[-1]
+    posteriors = newest.get("posterior") or {}
+    percent_in_all = _percent(records)
+    percent_lately = _percent(records[-10:])
+    for arm in newest["arms"]:
+        # A router without a posterior logs none, and null stands for what was not finite.
+        mean, sd = posteriors.get(arm) or (None, None)
         belief = "-" if mean is None or sd is None else f"{mean:.2f} ± {sd:.2f}"
-        table.row(arm, f"{100 * everywhere / total:.0f} %", f"{100 * lately / late:.0f} %", belief)
+        in_all = f"{percent_in_all[arm]:.0f} %"
+        lately = f"{percent_lately[arm]:.0f} %"
+        table.row(arm, in_all, lately, belief)
     return table
+
+
+def _percent(records: list[Json]) -> dict[str, float]:
+    """How much of the decisions of these steps each arm had, in percent."""
+    decisions: dict[str, int] = {}
+    for record in records:
+        for arm, count in record["arms"].items():
+            decisions[arm] = decisions.get(arm, 0) + count
+    # A run may have steps without a single decision.
+    total = sum(decisions.values()) or 1
+    return {arm: 100 * count / total for arm, count in decisions.items()}
 
 
 def _curves(records: list[Json], width: int) -> Table:
@@ -126,7 +152,8 @@ def _curves(records: list[Json], width: int) -> Table:
         table.column(name, justify="right" if name == "last" else "left")
     room = max(8, min(WIDEST, width - 34))
     for key, name, unit in CURVES:
-        values = [float(r[key]) for r in records if r.get(key) is not None]
+        # Older runs, and losses without a reference, log fewer figures.
+        values = [float(record[key]) for record in records if record.get(key) is not None]
         if values:
             last = f"{100 * values[-1]:.0f} %" if unit else f"{values[-1]:.3g}"
             table.row(name, last, spark(values, room))
@@ -145,4 +172,9 @@ def spark(values: list[float], room: int) -> str:
         values = [sum(part) / len(part) for part in stretches]
     low = min(values)
     reach = max(values) - low
-    return "".join(BARS[round((v - low) / reach * (len(BARS) - 1)) if reach else 0] for v in values)
+    # A constant curve is a line along the bottom, and no division by 0.
+    if not reach:
+        return BARS[0] * len(values)
+    tallest = len(BARS) - 1
+    heights = [round((value - low) / reach * tallest) for value in values]
+    return "".join(BARS[height] for height in heights)

@@ -243,6 +243,7 @@ class Breaker:
         The arm whose pause ends first is asked next.
         """
         if self.resting:
+            # Ties by number, so that a fold of the same ledger wakes the same arm.
             soonest = min(self.resting, key=lambda arm: (self.waits(arm), arm))
             self.circuits[soonest].until = self.clock
             self.circuits[soonest].probe = -1

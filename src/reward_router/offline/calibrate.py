@@ -126,16 +126,22 @@ def calibrate(
     mean = float(payoff_PK[paid_PK].mean())
     arms = []
     for k, paid_P in enumerate(paid_PK.T):
-        arms.append(_arm(h_PD[paid_P], payoff_PK[paid_P, k] - mean, f_PK[paid_P, k]))
+        # Payoffs about their mean: the intercepts say only how arms differ.
+        about_N = payoff_PK[paid_P, k] - mean
+        arms.append(_arm(h_PD[paid_P], about_N, f_PK[paid_P, k]))
     r, scale, offset_K, variance, evidence = _searched(arms, True, most_worth)
-    zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, min(most_worth, ZERO_WORTH))
+    # The same fit without strengths, for the router that has no prior and for the comparison.
+    zero_worth = min(most_worth, ZERO_WORTH)
+    zero_r, _, _, zero_variance, zero_evidence = _searched(arms, False, zero_worth)
     rows = int(paid_PK.sum())
     # The variance of an intercept's estimate is sigma^2 over its weighted count.
     counts = []
     for arm in arms:
+        # An arm without payoffs has no estimate, and no noise of one.
         if arm.n:
             gram_CC, _ = arm.weighted(r)
             counts.append(max(gram_CC[2, 2], 1e-12))
+    # Before the residuals: they are to hold what the shrunk intercepts leave over.
     offset_K = _shrunk(offset_K, variance / np.array(counts), paid_PK)
     residual_PK = payoff_PK - mean - scale * f_PK - offset_K
     return Calibration(
@@ -158,6 +164,7 @@ def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Floa
     paid_K = paid_PK.any(axis=0)
     mean = offset_K[paid_K].mean()
     about_K = np.where(paid_K, offset_K - mean, 0.0)
+    # One degree of freedom went into the mean.
     free = max(int(paid_K.sum()) - 1, 1)
     spread = float((about_K**2).sum()) / free
     noise = float(noise_J.mean())
@@ -185,6 +192,7 @@ def _searched(
 
     1 / r lies between 1 and ``most_worth``.
     """
+    # log r, since what a prior is worth (1 / r) is a scale.
     bounds = (-np.log(max(most_worth, 2.0)), 0.0)
 
     def cost(log_r: float) -> float:
@@ -202,6 +210,7 @@ def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Flo
     """
     weighted = [arm.weighted(r) for arm in arms]
     swept_K = [_without_intercept(gram_CC) for gram_CC, _ in weighted]
+    # Sums over arms: the scale s is one number for all of them.
     yy = sum(swept_CC[0, 0] for swept_CC in swept_K)
     yf = sum(swept_CC[0, 1] for swept_CC in swept_K)
     ff = sum(swept_CC[1, 1] for swept_CC in swept_K)
@@ -245,12 +254,15 @@ def _between(
     source_P = np.zeros(len(residual_PK)) if sources is None else np.asarray(sources)
     means, counts = _cells(residual_PK, source_P)
 
-    def cost(z: float) -> float:
-        total = 1.0 / np.exp(z) + variance / counts
+    def cost(log_precision: float) -> float:
+        # A cell's mean is N(0, spread between sources + its own sampling noise).
+        total = 1.0 / np.exp(log_precision) + variance / counts
         return float(0.5 * (np.log(total) + means**2 / total).sum())
 
+    # Worth between one pair and most_worth pairs, as the prior of the weights.
     bounds = (np.log(1.0 / variance), np.log(max(most_worth, 2.0) / variance))
-    return float(np.exp(minimize_scalar(cost, bounds=bounds, method="bounded").x))
+    best = minimize_scalar(cost, bounds=bounds, method="bounded")
+    return float(np.exp(best.x))
 
 
 def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
@@ -261,7 +273,8 @@ def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
         of_source_RK = residual_PK[sources == name]
         count_K = (~np.isnan(of_source_RK)).sum(axis=0)
         any_K = count_K > 0
-        means.append(np.nansum(of_source_RK, axis=0)[any_K] / count_K[any_K])
+        sum_K = np.nansum(of_source_RK, axis=0)
+        means.append(sum_K[any_K] / count_K[any_K])
         counts.append(count_K[any_K])
     return np.concatenate(means), np.concatenate(counts)
 
@@ -282,16 +295,23 @@ def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float,
     paid_P = paid_PK.any(axis=1)
     if not paid_P.any():
         raise InputError("no payoff to take the level from: every row is NaN")
-    mean_P = np.nansum(payoff_PK[paid_P], axis=1) / paid_PK[paid_P].sum(axis=1)
+    sum_P = np.nansum(payoff_PK[paid_P], axis=1)
+    count_P = paid_PK[paid_P].sum(axis=1)
+    mean_P = sum_P / count_P
     source_P = np.zeros(len(mean_P), int)
     if sources is not None:
-        source_P = np.unique(np.asarray(sources)[paid_P], return_inverse=True)[1]
+        paid_sources = np.asarray(sources)[paid_P]
+        source_P = np.unique(paid_sources, return_inverse=True)[1]
     count_S = np.bincount(source_P)
     means_S = np.bincount(source_P, mean_P) / count_S
+
     noise = float(mean_P.var())
     between = 0.0
     if len(count_S) > 1:
-        between = float(means_S.var(ddof=1)) - float((noise / count_S).mean())
+        # Means of few rows differ by chance alone: that much is no difference of sources.
+        sampling_noise = float((noise / count_S).mean())
+        between = float(means_S.var(ddof=1)) - sampling_noise
     free = len(count_S) - 1
+    # One source says nothing of others: then the pseudo-sources alone speak.
     spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
     return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))

@@ -55,10 +55,13 @@ class EncoderId:
         names: tuple[str, ...] = ("weights", "pooling", "max_tokens", "with_prompt")
         # A tuned encoder lies in the prior's folder, under whatever name.
         names = names if self.tuned else ("model", *names)
-        pairs = [(n, getattr(self, n), getattr(other, n)) for n in names]
-        return ", ".join(
-            f"{n} {mine!r} against {theirs!r}" for n, mine, theirs in pairs if mine != theirs
-        )
+        differences = []
+        for name in names:
+            mine = getattr(self, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                differences.append(f"{name} {mine!r} against {theirs!r}")
+        return ", ".join(differences)
 
 
 class TextEncoder:
@@ -135,6 +138,7 @@ class TextEncoder:
         if parts:
             encoded = self.tokenizer(parts, add_special_tokens=False, verbose=False)
             part_ids = encoded["input_ids"]
+        # A prompt is a part of many texts, and tokenising is most of the time on a CPU.
         ids = dict(zip(parts, part_ids, strict=True))
         return [[*self.before, *fit(ids[p], ids[r], self.room), *self.after] for p, r in texts]
 
@@ -187,12 +191,14 @@ class TextEncoder:
         numbers: list[int] = []
         both = chain(zip(prompts, first, strict=True), zip(prompts, second, strict=True))
         for prompt, response in both:
+            # A response that stands in several pairs is encoded once.
             number = number_of.setdefault(halves(prompt, response), len(texts))
             if number == len(texts):
                 texts.append((prompt, response))
             numbers.append(number)
         rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
         n = len(first)
+        # All first responses come before all second ones.
         pairs_PF = pair_rows(rows_XD[numbers[:n]], rows_XD[numbers[n:]])
         if not self.id.with_prompt:
             return pairs_PF
@@ -248,9 +254,13 @@ class PairEncoder:
 
 def _specials(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
-    plain, whole = (tokenizer("a", add_special_tokens=s)["input_ids"] for s in (False, True))
-    start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
-    return list(whole[:start]), list(whole[start + len(plain) :])
+    # Found by encoding one letter both ways: tokenizers do not say it alike.
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
+    starts = (i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    start = next(starts)
+    stop = start + len(plain)
+    return list(whole[:start]), list(whole[stop:])
 
 
 def _pooling(pooling: str, model: str, body: Any) -> str:

@@ -60,6 +60,7 @@ def bt_loss(s_PK: Tensor, won_PKK: Tensor, scale: float) -> Tensor:
 
     With ``scale`` = number of tuples it is their mean.
     """
+    # s_n - s_n' of every ordered pair of arms; the tuples pick the pairs that say anything.
     lead_PKK = s_PK[:, :, None] - s_PK[:, None, :]
     return -(logsigmoid(lead_PKK) * won_PKK).sum() / scale
 
@@ -70,6 +71,7 @@ def cls_loss(logit_PK: Tensor, right_PK: Tensor, scale: float) -> Tensor:
     It is summed over what is not NaN, over ``scale``.
     """
     known_PK = ~right_PK.isnan()
+    # NaN times 0 is NaN: unknown marks become 0 before the mask takes them out.
     each_PK = binary_cross_entropy_with_logits(logit_PK, right_PK.nan_to_num(), reduction="none")
     return (each_PK * known_PK).sum() / scale
 
@@ -90,13 +92,15 @@ class Targets:
         It is scaled so that the batches of one pass have the whole set's loss as their mean.
         """
         share = len(rows) / len(self.right_PK)
-        n_bt = float(self.won_PKK.sum()) * share
-        n_cls = float((~self.right_PK.isnan()).sum()) * share
+        n_tuples = float(self.won_PKK.sum())
+        n_marks = float((~self.right_PK.isnan()).sum())
         cosine_PK, logit_PK = outputs
-        total = bt_loss(cosine_PK, self.won_PKK[rows], max(n_bt, 1.0))
+        # Divided by the batch's expected number of terms and not by its own: batches with few
+        # tuples would otherwise count as much as batches with many.
+        total = bt_loss(cosine_PK, self.won_PKK[rows], max(n_tuples * share, 1.0))
         if lambda_cls:
-            own_marks = cls_loss(logit_PK, self.right_PK[rows], max(n_cls, 1.0))
-            total = total + lambda_cls * own_marks
+            own_marks = cls_loss(logit_PK, self.right_PK[rows], max(n_marks * share, 1.0))
+            total = total + lambda_cls * own_marks  # L_bt + lambda L_cls
         return total
 
 
@@ -141,8 +145,10 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
     # One pseudo-count on each side, so that an arm that is always right has finite log-odds.
     odds_K = np.log((hits_K + 1) / (misses_K + 1))
     about_K = odds_K - odds_K.mean()
+    # Scaled down together, never up: no arm starts with more than STRONGEST along the ones.
     longest = max(np.abs(about_K).max() / STRONGEST, 1.0)
-    along_K = torch.from_numpy(0.0 * about_K if level else about_K / longest)
+    start_K = 0.0 * about_K if level else about_K / longest
+    along_K = torch.from_numpy(start_K)
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
@@ -160,16 +166,20 @@ def learn(
 
     See `fit_strengths`.
     """
-    centre_F = x_PF[~dev_P].mean(axis=0)
-    spread_F = x_PF[~dev_P].std(axis=0) + 1e-8
+    train_P = ~dev_P
+    train_right_RK = right_PK[train_P]
+    # From the training rows alone: the dev loss must not know the dev rows' own mean.
+    centre_F = x_PF[train_P].mean(axis=0)
+    spread_F = x_PF[train_P].std(axis=0) + 1e-8
     # A feature that hardly varies would be blown up on the first text where it does.
     scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
     x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
-    train_x = x[torch.from_numpy(~dev_P)]
+    train_x = x[torch.from_numpy(train_P)]
     dev_x = x[torch.from_numpy(dev_P)]
-    train = targets(right_PK[~dev_P], settings.balance, settings.seed)
+    train = targets(train_right_RK, settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
-    head = seeded_head(x.shape[1], settings.dim, right_PK[~dev_P], settings.seed, settings.balance)
+    n_features = x.shape[1]
+    head = seeded_head(n_features, settings.dim, train_right_RK, settings.seed, settings.balance)
     optimiser = torch.optim.AdamW(
         head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
@@ -187,9 +197,11 @@ def learn(
             optimiser.step()
         with torch.no_grad():
             dev_loss = float(dev.loss(head(dev_x), every_row, settings.lambda_cls))
+        # NaN is never less: a run that diverges keeps its best epoch.
         if dev_loss < best_loss:
             best_loss = dev_loss
             best_epoch = epoch
+            # A clone: the state dict holds views that the next step writes into.
             best = {name: value.clone() for name, value in head.state_dict().items()}
         if epoch - best_epoch >= settings.patience:
             break

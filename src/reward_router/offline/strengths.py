@@ -89,7 +89,8 @@ class Strengths:
 
     def probability(self, h_PD: Float) -> Float:
         """(P, K) sigmoid(<h, E_cls[n]> + b_n): how likely each arm is right (CLS head)."""
-        return np.asarray(1.0 / (1.0 + np.exp(-(h_PD @ self.cls_KD.T + self.cls_bias_K))))
+        logit_PK = h_PD @ self.cls_KD.T + self.cls_bias_K
+        return np.asarray(1.0 / (1.0 + np.exp(-logit_PK)))
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Every fitted array by name, for saving."""
@@ -117,7 +118,9 @@ def right_of(margins_PK: Float, label_P: ArrayLike) -> Float:
     [[1.0, 0.0, nan, nan]]
     """
     sign_PK = np.sign(margins_PK) * np.asarray(label_P, dtype=np.float64)[:, None]
-    return np.where(np.isnan(sign_PK) | (sign_PK == 0), np.nan, (sign_PK > 0).astype(np.float64))
+    says_nothing_PK = np.isnan(sign_PK) | (sign_PK == 0)
+    is_right_PK = (sign_PK > 0).astype(np.float64)
+    return np.where(says_nothing_PK, np.nan, is_right_PK)
 
 
 def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDArray[np.bool_]:

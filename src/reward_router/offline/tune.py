@@ -138,6 +138,7 @@ class _Run:
             adapters = LoraConfig(
                 r=e.lora_r, lora_alpha=int(e.lora_alpha), target_modules="all-linear"
             )
+            # Torch's global generator is left as it was; LoRA's start is the run's own.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(self.config.seed, "init", 0, "lora") % 2**63)
                 self.texts.body = get_peft_model(body, adapters)
@@ -161,6 +162,7 @@ class _Run:
         They are those of `TextEncoder.features`, in torch.
         """
         states = [self.texts.states(_chosen(side, rows)) for side in self.ids]
+        # Unit norm on each side before they are combined, as in `TextEncoder`.
         first, second = (normalize(side_BD, dim=-1) for side_BD in states)
         symmetric = torch.cat([(first + second) / 2, (first - second).abs()], dim=1)
         features = normalize(symmetric, dim=-1)
@@ -213,6 +215,7 @@ class _Run:
         strengths = as_strengths(
             self.best_head, self.centre_F, self.scale_F, self.best_loss, self.best_step
         )
+        # Read back from the folder: what the router will load is what is calibrated next.
         again = TextEncoder(
             str(out / WEIGHTS),
             pooling=self.texts.pooling,

@@ -73,7 +73,9 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
 
     # differences first: equal losses cancel to 0 exactly
     gap = np.nansum(loss - own[:, None], axis=1)
-    return np.where(gap > 0, 1.0, np.where(gap < 0, 0.0, np.nan))
+    # NaN is no payoff: the two are equal, and nothing is said about the arm
+    if_not_below = np.where(gap < 0, 0.0, np.nan)
+    return np.where(gap > 0, 1.0, if_not_below)
 
 
 def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
@@ -109,7 +111,8 @@ def label_losses(label_PK: Int, own_P: ArrayLike, flipped_P: ArrayLike) -> Float
     """
     own = np.asarray(own_P, np.float64)[:, None]
     flipped = np.asarray(flipped_P, np.float64)[:, None]
-    return np.where(label_PK > 0, own, np.where(label_PK < 0, flipped, np.nan))
+    where_not_alike = np.where(label_PK < 0, flipped, np.nan)
+    return np.where(label_PK > 0, own, where_not_alike)
 
 
 def _losses(loss_B: ArrayLike) -> Float:

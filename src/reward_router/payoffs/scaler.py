@@ -78,6 +78,7 @@ class QuantileScaler:
 
         O(log n) and a memory move; InputError if not finite.
         """
+        # Scaled before it joins the history: a value is not compared with itself (deviation 1).
         scaled = self.preview([value])[0]
         self.push(finite(value, "payoff"))
         return scaled
@@ -164,6 +165,7 @@ class QuantileScaler:
     def _sync(self) -> None:
         """Bring the sorted view up to date: many new values by sorting, few by inserting."""
         fresh = self._history[self._synced :]
+        # A sort of nearly sorted values beats many insertions, each of which moves memory.
         if len(fresh) > 32:
             self._sorted = sorted(self._history)
         else:
@@ -175,7 +177,9 @@ class QuantileScaler:
     def _scaled(self, value: float, ordered: Sequence[float]) -> float:
         if len(ordered) < self.warmup:
             return 0.5
-        return _linear(value, _quantile(ordered, self.low), _quantile(ordered, self.high))
+        low = _quantile(ordered, self.low)
+        high = _quantile(ordered, self.high)
+        return _linear(value, low, high)
 
 
 def finite(value: float, what: str) -> float:
@@ -207,4 +211,5 @@ def _linear(value: float, lo: float, hi: float) -> float:
     # also where the difference is NaN
     if not hi - lo >= MIN_SPREAD:
         return 0.5
-    return min(1.0, max(0.0, (value - lo) / (hi - lo)))  # LASER eq. A.2
+    share = (value - lo) / (hi - lo)  # LASER eq. A.2
+    return min(1.0, max(0.0, share))

@@ -52,6 +52,7 @@ class FadingPosterior:
         self.noise_var = noise_var
         self.discount = discount
         self.window = window
+        # Beyond D / 2 rows sums are cheaper to factorise than the rows.
         self.limit = max(dim // 2, 32)
         self.rows_ND = np.empty((0, dim))
         self.rows_NC = np.empty((0, columns))
@@ -97,6 +98,7 @@ class FadingPosterior:
         fade_N = self.weight_N[part] * self.discount**age_N
         keep = self.discount ** float(now - self.gram_stamp)
 
+        # The root on both factors keeps the Gram matrix exactly symmetric.
         root_ND = np.sqrt(fade_N)[:, None] * rows_ND
         old_DD = 0.0 if self.gram_DD is None else keep * self.gram_DD
         self.gram_DD = old_DD + root_ND.T @ root_ND
@@ -144,6 +146,7 @@ class FadingPosterior:
         kernel_NN = root_ND @ root_ND.T
         # the prior is put in whole: it never fades
         kernel_NN[np.diag_indices(len(kernel_NN))] += self.precision
+        # No rows: the posterior is the prior, and Cholesky takes no empty matrix.
         if not len(kernel_NN):
             return root_ND, self.theta_CD
 
@@ -182,6 +185,7 @@ class FadingPosterior:
         else:
             from scipy.linalg import solve_triangular
 
+            # x'L^-1 x = |R^-1 x|^2 with L = R R'
             z_DB = solve_triangular(factor, x_BD.T, lower=True, check_finite=False)
             var_B = np.einsum("db,db->b", z_DB, z_DB)
 

@@ -161,6 +161,7 @@ class ArmPosterior:
         inner_NN[np.diag_indices(self.size)] += self.noise_var / self.tail_N
 
         root_NN = np.linalg.cholesky(inner_NN)
+        # N is at most a tail's 64 rows: the inverse costs little, and one product then serves both.
         inverse_NN = np.linalg.solve(root_NN, np.eye(self.size))
         expected_NC = self.tail_ND @ self.theta_CD.T
         self._surprise_NC[:] = inverse_NN @ (self.tail_NC - expected_NC)
@@ -313,6 +314,7 @@ class ArmPosterior:
             var_B = quadratic_rows(self.base_DD, x_BD, x_BD * x_BD)
 
         y_TD = self.factor_TD[: self.folded + self.tail]
+        # Sigma = base - Y'Y, so x'Sigma x = x'base x - |Y x|^2
         z_BT = x_BD @ y_TD.T
         var_B = var_B - np.vecdot(z_BT, z_BT)
 
@@ -389,6 +391,7 @@ class ArmPosterior:
         self.tail_ND[: self.tail] = tail_ND
         self.tail_NC[: self.tail] = take("tail_NC", np.float64, (self.tail, columns))
         self.tail_N[: self.tail] = take("tail_N", np.float64, (self.tail,))
+        # Read last: nothing before it depends on it, and all checks of shape are done.
         evidence = take("evidence", np.float64, (columns * columns + 1,))
         self.quad_CC = evidence[:-1].reshape(columns, columns)
         self.logdet = float(evidence[-1])

@@ -30,12 +30,14 @@ class Halves:
         self.dim = dim
         self.dtype = np.dtype(dtype)
         self.starts = range(0, dim, BLOCK)
+        # Panels of whole rows from the diagonal to the right: reads are long and contiguous.
         self.panels = [
             np.empty((len(self.arms), min(BLOCK, dim - i), dim - i), self.dtype)
             for i in self.starts
         ]
         self.norm_K = np.zeros(len(self.arms))
         self.shift_K = np.zeros(len(self.arms))
+        # Folds that each copy has seen; -1 makes the first `renew` copy everything.
         self._folds = [-1] * len(self.arms)
         self._above_RR = np.triu(np.ones((BLOCK, BLOCK), self.dtype), 1)
 
@@ -43,6 +45,7 @@ class Halves:
         """Copy the matrices that have changed. O(D^2 / 2) an arm, once for every fold."""
         for each, arm in enumerate(self.arms):
             if self._folds[each] != arm.folds:
+                # The lower triangle is kept; its transpose is the upper one, without a copy.
                 self._copy(each, np.transpose(arm.base_DD))  # type: ignore[arg-type]
                 self._folds[each] = arm.folds
 
@@ -55,12 +58,14 @@ class Halves:
         square = 2 * float(half_D @ half_D)
 
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
+            # The corner of a panel holds the diagonal: what is below it is counted above it.
             panel_RN = panel_KRN[each]
             rows = panel_KRN.shape[1]
             panel_RN[:] = upper_DD[start : start + rows, start:]
             corner_RR = panel_RN[:, :rows]
             corner_RR *= self._above_RR[:rows, :rows]
             corner_RR[np.diag_indices(rows)] = half_D[start : start + rows]
+            # Off the diagonal each number stands for two of the matrix.
             square += 2 * float(np.vdot(panel_RN, panel_RN))
 
         # 1 % covers the rounding of the sum of squares itself
@@ -77,9 +82,11 @@ class Halves:
         if sum(panel_KRN.nbytes for panel_KRN in self.panels) <= CACHED:
             return np.asarray(value_K + self.rows(x_D[None])[0])
 
+        # 2 x: each half counts for itself and for its mirror image.
         twice_D = x_D + x_D
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
             outer_RN = np.multiply.outer(x_D[start : start + BLOCK], twice_D[start:])
+            # All arms of a panel in one product, so that memory is read once and in order.
             value_K += panel_KRN.reshape(len(self.arms), -1) @ outer_RN.ravel()
 
         return value_K
@@ -104,6 +111,7 @@ class Halves:
         twice_BD = x_BD + x_BD
         value_KB = np.zeros((len(self.arms[arms]), len(x_BD)), self.dtype)
         for start, panel_KRN in zip(self.starts, self.panels, strict=True):
+            # x' times the panel, then the dot with 2 x: twice the half of the quadratic form.
             left_KBN = np.matmul(x_BD[:, start : start + BLOCK], panel_KRN[arms])
             value_KB += np.vecdot(left_KBN, twice_BD[:, start:])
         return value_KB

@@ -84,6 +84,7 @@ class LinearModel:
 
     def _component(self, prior_D: Float, precision: float) -> Component:
         options = self.options
+        # With ``center`` a second column, the regression of a payoff of 1 on every row.
         theta_CD = np.zeros((1 + options.center, self.width))
         theta_CD[0] = prior_D
         if options.intercept is not None:
@@ -141,6 +142,7 @@ class LinearModel:
         self, component: Component, x_BD: NDArray[Any], rounds: int = 1
     ) -> tuple[Float, Float]:
         if isinstance(component, FadingPosterior):
+            # What fades depends on the clock, also where nothing was learned since.
             mean_BC, var_B = component.moments(x_BD, self.clock)
         else:
             mean_BC, var_B = component.moments(x_BD)
@@ -263,7 +265,6 @@ class LinearModel:
 
         They come from each arm's own evidence.
         """
-        # without a mixture the informative prior has all the weight
         # without a mixture the informative prior has all the weight
         trust = self.options.trust if self.options.trust is not None else 1.0
         log_KC = np.array([self._log_evidences(k) for k in range(self.n_arms)])

@@ -42,6 +42,7 @@ class Stack:
         size = first.size
         self.base_KDD = np.empty((k, dim, dim), first.dtype)
         self.factor_KND = np.zeros((k, size, dim), first.dtype)
+        # Means stay in float64: they are small, and what they lose is never learned again.
         self.theta_KCD = np.empty((k, columns, dim))
         self.surprise_KNC = np.zeros((k, size, columns))
         # beyond the cache, streaming copies beats K triangular products
@@ -50,6 +51,7 @@ class Stack:
         self.screen: Screen | None = None
 
         for each, arm in enumerate(arms):
+            # From here on the arm writes into these arrays; its own memory is freed.
             arm.adopted(
                 self.base_KDD[each],
                 self.factor_KND[each],
@@ -59,11 +61,13 @@ class Stack:
 
     def one(self, x_D: Array) -> tuple[Float, Float]:
         """Means (K, C) and variances (K,) at one row."""
+        # A variance that rounding has pushed below 0 is 0.
         mean_1KC, less_1K = self._tails(x_D[None])
         return mean_1KC[0], np.maximum(self._quadratic(x_D) - less_1K[0], 0.0).astype(np.float64)
 
     def rows(self, x_BD: Array) -> tuple[Float, Float]:
         """Means (B, K, C) and variances (B, K)."""
+        # The diagonal's share needs x^2 of every row, the same for all arms.
         square_BD = x_BD * x_BD
         base_BK = np.empty((len(x_BD), len(self.arms)))
         for each, arm in enumerate(self.arms):
@@ -82,11 +86,13 @@ class Stack:
 
         An upper bound may be NaN, which says that it is unknown.
         """
+        # Made at the first read that wants it: many runs never read more than one row.
         self.screen = self.screen or Screen(self.arms, self.base_KDD.shape[1])
         mean_BKC, less_BK = self._tails(x_BD)
         base_BK, error_BK = self.screen.quadratic(x_BD)
 
         var_BK = base_BK - less_BK
+        # fmax and not maximum: an unknown error (NaN) leaves 0, the bound that always holds.
         low_BK = np.fmax(var_BK - error_BK, 0.0)
         return mean_BKC, low_BK, var_BK + error_BK
 
@@ -96,8 +102,10 @@ class Stack:
             arm.catch_up()
 
         k, columns, dim = self.theta_KCD.shape
+        # Rows beyond an arm's own tail are 0 and take nothing off.
         most = max(arm.tail for arm in self.arms)
         z_KBN = np.matmul(x_BD, self.factor_KND[:, :most].transpose(0, 2, 1))
+        # One product for the means of all arms and columns.
         mean_BKC = (x_BD @ self.theta_KCD.reshape(-1, dim).T).reshape(len(x_BD), k, columns)
         mean_BKC += np.matmul(z_KBN, self.surprise_KNC[:, :most]).transpose(1, 0, 2)
 
@@ -106,6 +114,7 @@ class Stack:
     def _quadratic(self, x_D: Array) -> Array:
         if not self.wide:
             product_KD = symmetric_vectors(self.base_KDD, x_D)
+            # The bytes of the context are the key: a payoff comes with the same context.
             key = x_D.tobytes()
             for arm, product_D in zip(self.arms, product_KD, strict=True):
                 # the payoff that often follows needs the same product

@@ -42,6 +42,7 @@ def win_probability(mean_BK: AnyFloat, sd_BK: AnyFloat) -> Float:
     >>> win_probability(np.array([[0.0, 0.0]]), np.array([[1.0, 2.0]])).round(6)
     array([[0.5, 0.5]])
     """
+    # A Gaussian is a mixture of one component.
     mean_BKC = np.asarray(mean_BK, np.float64)[..., None]
     sd_BKC = np.asarray(sd_BK, np.float64)[..., None]
     return mixture_win_probability(mean_BKC, sd_BKC, np.ones_like(mean_BKC))
@@ -84,17 +85,22 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
     """
     # only differences matter; about 0 they lose least to rounding
     mean_BK = mean_BK - mean_BK.max(axis=1, keepdims=True)
+    # Outside [low, high] the maximum lies with probability under Phi(-REACH).
     low_B = (mean_BK - REACH * sd_BK).max(axis=1)
     high_B = (mean_BK + REACH * sd_BK).max(axis=1)
+    # An arm that never reaches the range of the maximum has no say in how fine the points are.
     live_BK = mean_BK + REACH * sd_BK >= low_B[:, None]
     finest_B = np.where(live_BK, sd_BK, np.inf).min(axis=1)
     p_BK = np.empty_like(mean_BK)
     n_arms = mean_BK.shape[1]
+    # The step in units of the sd: half of the Gumbel's scale (see above).
     apart = STEP / sqrt(2 * log(n_arms))
+    # Below 1e-200 a square of 1 / sd would overflow.
     alike_B = (high_B - low_B <= POINTS * apart * finest_B) & (finest_B > 1e-200)
     if n_arms * POINTS > _CELLS or not alike_B.any():
         return p_BK, np.zeros_like(alike_B)
 
+    # Rounded up to multiples of eight, so that few different numbers of points occur:
     # the range of the maximum, in multiples of eight points
     eighth_B = 8 * apart * np.where(alike_B, finest_B, np.inf)
     eighths_B = np.ceil((high_B - low_B) / eighth_B).astype(np.int64)
@@ -105,6 +111,7 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
         step = max(_CELLS // (8 * eighths * n_arms), 1)
         for start in range(0, len(row_R), step):
             part = row_R[start : start + step]
+            # An arm of sd 0 that is never the maximum is no division by 0.
             sd_RK = np.maximum(sd_BK[part], _FLOOR * finest_B[part, None])
             p_BK[part] = _even_shares(mean_BK[part], sd_RK, low_B[part], high_B[part], 8 * eighths)
 
@@ -114,15 +121,18 @@ def _by_even_points(mean_BK: Float, sd_BK: Float) -> tuple[Float, NDArray[np.boo
 def _even_shares(mean_RK: Float, sd_RK: Float, low_R: Float, high_R: Float, points: int) -> Float:
     from scipy.special import ndtr
 
+    # Midpoints: the ends, where the integrand vanishes, would be wasted.
     share_M = (np.arange(points) + 0.5) / points
     t_RM = low_R[:, None] + (high_R - low_R)[:, None] * share_M
     z_RMK = (t_RM[:, :, None] - mean_RK[:, None]) / sd_RK[:, None]
     z_RMK = np.minimum(z_RMK, 40.0)  # it is at least -REACH, by ``low_R``
     below_RMK = ndtr(z_RMK)
+    # f_k / F_k but for 1 / (sd sqrt(2 pi)): the sd follows, the constant cancels in the shares.
     density_RMK = np.exp(-0.5 * z_RMK * z_RMK) / below_RMK
     # equation (1), with prod_{j != k} F_j as prod_j F_j / F_k
     p_RK = np.einsum("rm,rmk->rk", below_RMK.prod(axis=2), density_RMK) / sd_RK
 
+    # Quadrature errors are alike in all arms: dividing by the sum takes most of them out.
     return np.asarray(p_RK / p_RK.sum(axis=1, keepdims=True))
 
 
@@ -132,6 +142,7 @@ def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
     mean_BKC, sd_BKC = _standardised(mean_BKC, sd_BKC)
     row_M, t_M, dt_M = _nodes(mean_BKC, sd_BKC, weight_BKC)
     p_BK = np.zeros((rows, n_arms))
+    # Pieces of nodes bound the memory at _CELLS values.
     step = max(_CELLS // mean_BKC[0].size, 1)
 
     for start in range(0, len(t_M), step):
@@ -139,6 +150,7 @@ def _by_panels(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> Float:
         row_m = row_M[part]
         share_MK = _shares(t_M[part], mean_BKC[row_m], sd_BKC[row_m], weight_BKC[row_m])
         # nodes of one row lie together, so the sum over them is a sum of stretches
+        # A row that is cut between two pieces is added to in both.
         first_R, start_R = np.unique(row_m, return_index=True)
         p_BK[first_R] += np.add.reduceat(share_MK * dt_M[part, None], start_R, axis=0)
 
@@ -167,6 +179,7 @@ def _nodes(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Int, Floa
     """Quadrature points of all rows, flat: row index, position, weight."""
     row_G, left_G, right_G, rate_G = _stretches(mean_BKC, sd_BKC, weight_BKC)
     length_G = right_G - left_G
+    # A panel spans at most WIDTH of the smallest sd that is active there.
     count_G = np.ceil(length_G * rate_G / WIDTH).astype(np.int64)
 
     # panels of a stretch are numbered from 0
@@ -191,11 +204,13 @@ def _stretches(
     Those without any density are left out.
     """
     edge_BE, rate_BE = _cells(mean_BKC, sd_BKC, weight_BKC)
+    # Ends that were cut to the same place leave cells of length 0.
     row_F, cell_F = np.nonzero((np.diff(edge_BE, axis=1) > 0) & (rate_BE > 0))
     left_F = edge_BE[row_F, cell_F]
     right_F = edge_BE[row_F, cell_F + 1]
     rate_F = rate_BE[row_F, cell_F]
     # stretches whose scale differs by less than a factor sqrt(2) are joined
+    # Joining costs at most sqrt(2) times the panels and saves thousands of tiny stretches.
     octave_F = np.floor(2 * np.log2(rate_F))
     same_row_F = row_F[1:] == row_F[:-1]
     touching_F = left_F[1:] == right_F[:-1]
@@ -213,6 +228,7 @@ def _cells(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Fl
     The ends are cut to where the maximum can lie.
     """
     rows = len(mean_BKC)
+    # A component of weight 0 must not lay panels: its ends are at infinity, cut below.
     live_BKC = weight_BKC > 1e-12
     start_BKC = np.where(live_BKC, mean_BKC - REACH * sd_BKC, np.inf)
     stop_BKC = np.where(live_BKC, mean_BKC + REACH * sd_BKC, -np.inf)
@@ -222,6 +238,7 @@ def _cells(mean_BKC: Float, sd_BKC: Float, weight_BKC: Float) -> tuple[Float, Fl
     stop_BJ = stop_BKC.reshape(rows, -1)
     edge_BE = np.concatenate([start_BJ, stop_BJ], axis=1)
     edge_BE = np.sort(np.clip(edge_BE, low_B[:, None], high_B[:, None]), axis=1)
+    # Between two neighbouring ends no component starts or stops: the middle stands for the cell.
     middle_BE = (edge_BE[:, :-1] + edge_BE[:, 1:]) / 2
     rate_BE = np.zeros_like(middle_BE)
     rate_BJ = 1 / sd_BKC.reshape(rows, -1)
@@ -237,10 +254,12 @@ def _shares(t_M: Float, mean_MKC: Float, sd_MKC: Float, weight_MKC: Float) -> Fl
     from scipy.special import ndtr
 
     z_MKC = (t_M[:, None, None] - mean_MKC) / sd_MKC
+    # f_k: the mixture's density.
     height_MKC = weight_MKC * np.exp(-0.5 * z_MKC**2) / sd_MKC
     density_MK = height_MKC.sum(axis=2) / np.sqrt(2 * np.pi)
 
     # -37 is where ndtr is about to underflow: f / F must stay finite
     share_MKC = weight_MKC * ndtr(np.maximum(z_MKC, -37.0))
     below_MK = share_MKC.sum(axis=2)
+    # equation (1), with prod_{j != k} F_j as prod_j F_j / F_k
     return np.asarray(density_MK / below_MK * below_MK.prod(axis=1, keepdims=True))

@@ -66,6 +66,7 @@ def category_best(split: Split) -> Outcome:
     category_P = split.records.category_P
     category_T = category_P[split.train_P]
     overall_K = correct_PK[split.train_P].mean(axis=0)
+    # A category that the training rows lack keeps the overall accuracies.
     accuracy_CK = np.tile(overall_K, (len(split.records.categories), 1))
     for c in np.unique(category_T):
         rows = split.train_P[category_T == c]
@@ -127,6 +128,7 @@ def ridge(penalty: float = 10.0) -> Callable[[Split], Outcome]:
         x_PD = _with_intercept(split.context_PD)
         x_TD = x_PD[split.fit_P]
         y_TK = split.records.correct_PK[split.fit_P]
+        # One Gram matrix for all arms: they share the rows and differ in the targets alone.
         gram_DD = x_TD.T @ x_TD + penalty * _free_intercept(x_TD.shape[1])
         weight_DK = np.linalg.solve(gram_DD, x_TD.T @ y_TK)
         return _best_present(split, x_PD[split.test_P] @ weight_DK)
@@ -262,6 +264,7 @@ def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
     records = split.records
     train_P = split.fit_P
     label_T = np.arange(len(train_P)) % 2 == 0
+    # The sign that brings the better response to the side that its turn asks for.
     turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
     return records.margins_PK[train_P] * turned_T[:, None], label_T
 
@@ -314,6 +317,7 @@ def aggregate(
     def method(split: Split) -> Outcome:
         # Mean and median of a difference can be taken of the pair's log-odds directly.
         if scores == "calibrated" and how in ("mean", "median"):
+            # Log-odds are 0 where an arm is missing, which would pull a mean towards no verdict.
             absent_TK = np.isnan(split.records.margins_PK[split.test_P])
             test_TK = np.where(absent_TK, np.nan, split.log_odds[1])
             return _judged(split, reduce(test_TK, penalty))

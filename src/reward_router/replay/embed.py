@@ -80,6 +80,7 @@ class RowContexts:
         if not self.learned_UE.shape[1]:
             return self.fit(order_U)
         least, most = _FIRST_UNITS
+        # These units were routed before their own PCA existed, so they may not use it.
         first_U = order_U[: min(most, max(least, len(order_U) // 5))]
         context_UD = self.fit(first_U)
         context_UD[first_U, self.fixed_UF.shape[1] :] = 0.0
@@ -95,6 +96,7 @@ def principal_axes(centred_BE: Float, dim: int) -> Float:
 
     They come from the eigenvectors of the smaller of the two Gram matrices.
     """
+    # Both Gram matrices have the same eigenvalues; the smaller one is cheaper.
     wide = centred_BE.shape[0] < centred_BE.shape[1]
     gram = centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE
     _, vectors = np.linalg.eigh(gram)
@@ -135,6 +137,7 @@ def build(
     """
     blocks = _resolve(parse(features), records)
     same_in_prompt = _constant(records.category_P, records.group_P)
+    # Where all rows of a prompt share one context, it is made and routed once.
     per_row = "pair" in blocks or "lengths" in blocks or not same_in_prompt
     unit_P = np.arange(len(records)) if per_row else records.group_P
     row_U = np.unique(unit_P, return_index=True)[1]
@@ -266,4 +269,5 @@ def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Fl
     partial = path.with_suffix(f".{os.getpid()}.npy")
     np.save(partial, rows_BE.astype(np.float32))
     partial.replace(path)
+    # Rounded as the file holds them: the first run and the later ones see the same numbers.
     return rows_BE.astype(np.float32).astype(np.float64)

@@ -47,12 +47,15 @@ class Bootstrap:
             total_R = self.total_R
         else:
             total_R = self.weight_RG @ np.bincount(self.group_P, keep_P, n_groups)
+        # Sums by prompt first: a replicate is then a product of (R, G) and (G, S), not of (R, P).
         sums = [np.bincount(self.group_P, a * keep_P, n_groups) for a in accuracy_SP]
         sums_GS = np.stack(sums, axis=1)
+        # A replicate may hold none of the kept rows.
         mean_RS = (self.weight_RG @ sums_GS) / np.maximum(total_R, 1e-12)[:, None]
         runs = mean_RS.shape[1]
         if runs == 1:
             return mean_RS[:, 0]
+        # Each replicate draws its own runs, so the spread between runs widens the interval too.
         drawn_RS = rng(0, "bootstrap", 1, "runs").integers(runs, size=mean_RS.shape)
         return np.asarray(np.take_along_axis(mean_RS, drawn_RS, axis=1).mean(axis=1))
 
@@ -63,12 +66,14 @@ def bootstrap(group_P: Int, replicates: int = REPLICATES, seed: int = 0) -> Boot
     More than MAX_BLOCKS prompts are dealt at random into that many blocks, which are resampled
     instead: the same variance.
     """
+    # Prompts and not rows are drawn: rows of one prompt are not independent.
     n_groups = int(group_P.max()) + 1
     if n_groups > MAX_BLOCKS:
         block_G = rng(seed, "bootstrap", 2, "blocks").permutation(n_groups) % MAX_BLOCKS
         group_P = block_G[group_P]
         n_groups = MAX_BLOCKS
     draw = rng(seed, "bootstrap", 0, "prompts")
+    # How often each prompt is drawn in n draws with replacement is multinomial.
     even_G = np.full(n_groups, 1 / n_groups)
     weight_RG = draw.multinomial(n_groups, even_G, size=replicates).astype(np.float64)
     rows_G = np.bincount(group_P, minlength=n_groups).astype(np.float64)
@@ -103,6 +108,7 @@ def lower_bounds(
         level: of all bounds together.
     """
     scale_M, shift_M = _spread(gain_RM, point_M)
+    # Bonferroni: each of m tests gets 1/m of the error that is allowed.
     width_M = -stdtrit(max(prompts - 1, 1), (1 - level) / tests_M)
     return np.asarray(point_M + shift_M - width_M * scale_M)
 
@@ -113,6 +119,7 @@ def confidences(gain_RM: Float, point_M: Float, tests_M: Float, prompts: int) ->
     0 where it does at none.
     """
     scale_M, shift_M = _spread(gain_RM, point_M)
+    # The one-sided p value of "no gain", times the number of tests.
     tail_M = stdtr(max(prompts - 1, 1), -(point_M + shift_M) / scale_M)
     return np.asarray(np.maximum(1 - tests_M * tail_M, 0.0))
 

@@ -174,10 +174,13 @@ def _first_seen(unit_V: Int) -> Int:
 
 def summary(records: Records, probs_PK: AnyFloat, visit_P: Int, extra_calls: int) -> Run:
     """A run's account from the probabilities at each row and the order of the rows."""
+    # The mean over the router's own distribution: the same expectation as one draw's, less noise.
     accuracy_P = np.einsum("pk,pk->p", probs_PK, records.correct_PK)
     price = float(np.einsum("pk,pk->", probs_PK, records.price_PK)) / len(records)
+    # Calls that the payoff costs are of no particular arm: they are priced at the mean.
     extra = extra_calls * float(records.price_PK.mean())
     best_P, category_P = hindsight(records)
+    # Rounded up: the last third has no more than a third of the rows.
     late_P = visit_P[-(-2 * len(visit_P) // 3) :]
     return Run(
         accuracy_P=accuracy_P,
@@ -237,6 +240,7 @@ def folds(group_P: Int, n_folds: int, repeat: int) -> Iterator[tuple[Int, Int]]:
     """
     n_groups = int(group_P.max()) + 1
     order_G = rng(repeat, "order", 1, "folds").permutation(n_groups)
+    # Dealt in turn, so that folds differ by one prompt at most.
     fold_G = np.empty(n_groups, dtype=np.int64)
     fold_G[order_G] = np.arange(n_groups) % n_folds
     fold_P = fold_G[group_P]
@@ -279,6 +283,7 @@ class Split:
 
         It describes the pair where the responses are recorded, else the prompt or category.
         """
+        # `pairs` are there where responses are recorded.
         chosen = self.pairs or self.contexts
         return np.hstack([chosen.fixed_UF, chosen.learned_UE])[chosen.unit_P]
 

@@ -70,6 +70,7 @@ def join_files(
         by_arm[arm] = {item.key: item for item in fitting}
         if fitting:
             official[arm] = official_scores(fitting)
+    # Decided over all files first: an item must have the same rows for every arm.
     result_only: set[ItemKey] = set()
     for own in by_arm.values():
         result_only |= {key for key, item in own.items() if item.result is not None}
@@ -241,6 +242,7 @@ def ties_score(scored: Sequence[ScoredItem]) -> float:
     both = sorted(set(ref) & set(tied))
     if not both:
         return accuracy
+    # The margins are compared between the two prompts of one number.
     spread = np.array([tied[prompt].spread for prompt in both])
     gap = np.array([tied[prompt].gap for prompt in both])
     gap_ref = np.array([ref[prompt].gap for prompt in both])

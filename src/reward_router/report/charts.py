@@ -109,19 +109,23 @@ def _stacked_bars(
     marks = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
-        for j, v in enumerate(values):
-            top = frame.y(min(below[j] + float(v), 1.0))
+        for j, value in enumerate(values):
+            share_of_step = float(value)
+            top = frame.y(min(below[j] + share_of_step, 1.0))
             height = frame.y(below[j]) - top
-            below[j] += float(v)
+            below[j] += share_of_step
             if height <= 0:
                 continue
-            left = frame.x(x[j]) - width / 2
-            hover = f"{escape(name)}: {100 * float(v):.0f} % at step {x[j]:g}"
+            centre = frame.x(x[j])
+            left = centre - width / 2
+            hover = f"{escape(name)}: {100 * share_of_step:.0f} % at step {x[j]:g}"
             style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
             box = f'x="{left:.2f}" y="{top}" width="{width:.2f}" height="{height:.2f}"'
             marks.append(f"<rect {box} {style}><title>{hover}</title></rect>")
+            # A letter needs this much room to be read.
             if height > 13 and width > 14:
-                marks.append(_letter(frame.x(x[j]), top + height / 2 + 4, i))
+                middle = top + height / 2
+                marks.append(_letter(centre, middle + 4, i))
     shown = [mark for mark in axes(frame, x_label, y_label, True, grid=False) if mark]
     return svg(frame, [*marks, *shown], f"{y_label} over {x_label}")
 
@@ -140,10 +144,11 @@ def _stacked_areas(
     letters = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
-        above = [b + float(v) for b, v in zip(below, values, strict=True)]
-        up = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in zip(x, above, strict=True))
-        back = zip(reversed(x), reversed(below), strict=True)
-        down = " ".join(f"{frame.x(a)},{frame.y(min(b, 1.0))}" for a, b in back)
+        above = [floor + float(value) for floor, value in zip(below, values, strict=True)]
+        # The outline goes along the upper edge and back along the lower one.
+        upper_edge = _corners(frame, x, above)
+        lower_edge = _corners(frame, x, below)
+        outline = " ".join([*upper_edge, *reversed(lower_edge)])
         hover = (
             f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, "
             f"{100 * float(values[-1]):.0f} % at the end"
@@ -151,7 +156,7 @@ def _stacked_areas(
         style = (
             f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         )
-        marks.append(f'<polygon points="{up} {down}" {style}><title>{hover}</title></polygon>')
+        marks.append(f'<polygon points="{outline}" {style}><title>{hover}</title></polygon>')
         # The letter stands where the band is widest, and not at all in a thin band.
         widest = max(range(len(x)), key=lambda j: float(values[j]))
         if float(values[widest]) > 0.08:
@@ -162,6 +167,14 @@ def _stacked_areas(
         below = above
     shown = axes(frame, x_label, y_label, True, grid=False)
     return svg(frame, [*marks, *letters, *shown], f"{y_label} over {x_label}")
+
+
+def _corners(frame: Frame, x: Sequence[Number], heights: Sequence[float]) -> list[str]:
+    """Points of an edge; sums of shares may exceed 1 by rounding, and are cut there."""
+    corners = []
+    for at_x, height in zip(x, heights, strict=True):
+        corners.append(f"{frame.x(at_x)},{frame.y(min(height, 1.0))}")
+    return corners
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,9 @@ class Shade:
         """How deep the colour is, from 0 to 1; None without a value."""
         if value is None or not known(value):
             return None
-        return min(max((value - self.low) / ((self.high - self.low) or 1.0), 0.0), 1.0)
+        span = (self.high - self.low) or 1.0
+        share = (value - self.low) / span
+        return min(max(share, 0.0), 1.0)
 
 
 def heatmap(
@@ -224,10 +239,17 @@ def _cell(
     share = shade.depth(value)
     if value is None or share is None:
         return f'{shape} fill="var(--tint)"><title>{escape(what)}: none</title></rect>'
-    ink = "#fff" if share > 0.6 and not few else FAINT if few else INK
-    fill = "var(--pale)" if few else "var(--c0)"
-    depth = 0.35 * share if few else share
-    too_few = ", too few to tell" if few else ""
+    if few:
+        ink = FAINT
+        fill = "var(--pale)"
+        depth = 0.35 * share
+        too_few = ", too few to tell"
+    else:
+        # Dark ink cannot be read on a deep cell.
+        ink = "#fff" if share > 0.6 else INK
+        fill = "var(--c0)"
+        depth = share
+        too_few = ""
     hover = f"{escape(what)}: {number_text(value, shade.percent)}{too_few}"
     text = f"{100 * value:.0f}" if shade.percent else f"{value:.2f}"
     return (
@@ -285,7 +307,9 @@ def scatter(
     shown = axes(frame, x_label, y_label, True)
     lines = []
     for name, (x, y) in curves.items():
-        lines.append([(frame.x(a), frame.y(b)) for a, b in zip(x, y, strict=True)])
+        # Labels keep off the curves, so their places in pixels are kept.
+        spots = [(frame.x(at_x), frame.y(at_y)) for at_x, at_y in zip(x, y, strict=True)]
+        lines.append(spots)
         ink = colour(groups.index(name))
         style = f'fill="none" stroke="{ink}" stroke-width="2" stroke-opacity="0.6"'
         title = f"<title>{escape(name)}, over all prices</title>"
@@ -298,8 +322,9 @@ def scatter(
     for cluster in sorted(clusters.values(), key=len):
         for p in cluster:
             shown += _mark(frame, p, groups.index(p.group), True)
-        labelled = sorted((p for p in cluster if p.named), key=lambda p: -p.y)[:LABELLED]
-        shown += _labels(frame, labelled, taken, lines)
+        named = [p for p in cluster if p.named]
+        highest_first = sorted(named, key=lambda p: -p.y)
+        shown += _labels(frame, highest_first[:LABELLED], taken, lines)
     drawn = svg(frame, shown, f"{y_label} against {x_label}")
     return drawn + legend(groups, shaped=True)
 
@@ -364,9 +389,8 @@ def _labels(
     for p in points:
         y = frame.y(p.y) + 4
         end = text_x + 7 * len(cut(p.label, 28))
-        while _is_taken(text_x, y, taken) or any(
-            _through(line, text_x, end, y - 12, y + 5) for line in lines
-        ):
+        # Down a pixel at a time: below the last label and the last curve there is always room.
+        while _is_taken(text_x, y, taken) or _crossed(lines, text_x, end, y):
             y += 1
         taken.append((text_x, y))
         x = round(frame.x(p.x) + 5, 2)
@@ -382,13 +406,20 @@ def _is_taken(x: float, y: float, taken: Sequence[Spot]) -> bool:
     return any(abs(x0 - x) < 130 and abs(y0 - y) < 13 for x0, y0 in taken)
 
 
+def _crossed(lines: Sequence[Sequence[Spot]], left: float, right: float, y: float) -> bool:
+    """Whether any line passes through a label that is written at this height."""
+    return any(_through(line, left, right, y - 12, y + 5) for line in lines)
+
+
 def _through(line: Sequence[Spot], left: float, right: float, top: float, bottom: float) -> bool:
     """Whether a line of points (pixels) passes through a box."""
     for (x0, y0), (x1, y1) in pairwise(sorted(line)):
         if x1 >= left and x0 <= right:
             run = (x1 - x0) or 1.0
-            ends = [y0 + (y1 - y0) * (x - x0) / run for x in (max(left, x0), min(right, x1))]
-            if min(ends) <= bottom and max(ends) >= top:
+            # The heights at which the segment enters and leaves the box's columns.
+            enters = y0 + (y1 - y0) * (max(left, x0) - x0) / run
+            leaves = y0 + (y1 - y0) * (min(right, x1) - x0) / run
+            if min(enters, leaves) <= bottom and max(enters, leaves) >= top:
                 return True
     return False
 
@@ -455,7 +486,9 @@ def legend(names: Sequence[str], lettered: bool = False, shaped: bool = False) -
 def letter(index: int) -> str:
     """A, B, C, ... of the index-th series; after Z come AA, AB, ..."""
     letters = string.ascii_uppercase
-    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
+    if index < 26:
+        return letters[index]
+    return letters[index // 26 - 1] + letters[index % 26]
 
 
 def pattern(index: int) -> str:
@@ -476,6 +509,7 @@ def _path(frame: Frame, x: Sequence[Number], y: Sequence[Number]) -> str:
             parts.append(f"{pen}{frame.x(a)} {frame.y(b)}")
             pen = "L"
         else:
+            # The pen is lifted: a gap in the values is a gap in the line.
             pen = "M"
     return " ".join(parts)
 

@@ -66,7 +66,9 @@ def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_labe
         ink = colour(colours.index(p.group))
         # Labels never cover each other: each stands at least 14 pixels below the one before.
         label_y = max(label_y + 14, y)
-        value, low, high = (number_text(v, True) for v in (p.y, p.low, p.high))
+        value = number_text(p.y, True)
+        low = number_text(p.low, True)
+        high = number_text(p.high, True)
         hover = f"{escape(p.label)}: {value} [{low}, {high}] at {p.x:.3g}"
         ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
         lead = f"{x},{y} {edge},{label_y - 4} {edge + 8},{label_y - 4}"
@@ -116,11 +118,10 @@ def panels(
         if panel.band is not None:
             marks.append(band(frame, panel.line[0], panel.band, colour(i), 0.2))
         style = f'r="2.6" fill="{colour(i)}" fill-opacity="0.3"'
-        marks += [
-            f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}/>'
-            for x, y in zip(*panel.dots, strict=True)
-            if known(y)
-        ]
+        for x, y in zip(*panel.dots, strict=True):
+            if known(y):
+                marks.append(f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}/>')
+        # Last, so that the line lies over its dots and the other panels' lines.
         marks.append(_line(frame, panel.line, colour(i), 2.2))
         marks.append(_title(name, panel.note))
         drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))

@@ -79,7 +79,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    # A thousandth less, so that rounding does not skip a step that fits exactly.
+    round_steps = [multiple * power for multiple in (1, 2, 5, 10)]
+    step = next(round_step for round_step in round_steps if round_step >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     # Adding 0.0 makes a -0.0 plain.
@@ -100,6 +102,7 @@ def fit(
     known_y = [float(y) for y in ys if known(y)] or [0.0]
     low = min(known_y)
     high = max(known_y)
+    # A constant has no spread to take a share of, and zeros not even a size.
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
     low_x = min(known_x)
     high_x = max(known_x)

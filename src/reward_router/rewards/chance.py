@@ -24,5 +24,9 @@ class Chance:
         """(B, N)."""
         scores: list[list[float]] = []
         for prompt, row in zip(prompts, responses, strict=True):
-            scores.append([uniform(self.seed, "noise", 0, f"{prompt}\x1f{text}") for text in row])
+            row_scores = []
+            for text in row:
+                unit = f"{prompt}\x1f{text}"
+                row_scores.append(uniform(self.seed, "noise", 0, unit))
+            scores.append(row_scores)
         return np.array(scores, dtype=np.float64).reshape(len(prompts), -1)

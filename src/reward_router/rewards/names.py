@@ -17,12 +17,24 @@ def check_options(
 
     A function that takes any keyword accepts any option; ``hidden`` parameters are no options.
     """
-    every = {n: p for n, p in inspect.signature(function).parameters.items() if n not in hidden}
-    parameters = {n: p for n, p in every.items() if p.kind is not p.VAR_KEYWORD}
+    parameters = {}
+    takes_any_keyword = False
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in hidden:
+            continue
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_any_keyword = True
+        else:
+            parameters[name] = parameter
+
     for name in options:
-        if name not in parameters and len(parameters) == len(every):
+        if name not in parameters and not takes_any_keyword:
             raise InputError(f"{what} has no option {name!r}{nearest(name, parameters)}")
-    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in options]
+
+    missing = []
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            missing.append(name)
     if missing:
         raise InputError(
             f"{what} needs the option {missing[0]!r}; it takes: {', '.join(parameters)}"

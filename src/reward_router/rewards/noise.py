@@ -37,6 +37,7 @@ class NoisyBill:
     ) -> Answer:
         """The arm's answer with noise on its scores."""
         answer = self.model.score_with_bill(prompts, responses)
+        # A copy, because `add` writes in place and the arm may keep what it answered.
         noisy_BN = self.noise.add(answer.scores_BN.copy(), prompts, responses)
         return replace(answer, scores_BN=noisy_BN)
 
@@ -65,10 +66,14 @@ class Noisy:
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """The arm's (B, N) scores with noise; NaN stays NaN."""
-        width = max((len(row) for row in responses), default=0)
-        scores_BN, wrong = read_rows(self.model.score(prompts, responses), len(prompts), width)
-        if wrong:
-            raise NotScores(next(iter(wrong.values())))
+        n_responses = max((len(row) for row in responses), default=0)
+        answer = self.model.score(prompts, responses)
+        # The arm's answer is read before noise is put on it: an array of text or of the wrong
+        # shape would fail inside the sum with a message about the noise.
+        scores_BN, wrong_rows = read_rows(answer, len(prompts), n_responses)
+        if wrong_rows:
+            first_reason = next(iter(wrong_rows.values()))
+            raise NotScores(first_reason)
         return self.add(scores_BN, prompts, responses)
 
     def add(
@@ -77,6 +82,9 @@ class Noisy:
         """The scores with noise, in place."""
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
+                # Keyed by the texts and not by (b, n): a place in a batch is no property of the
+                # response. The separator keeps ("a", "bc") and ("ab", "c") apart.
                 unit = f"{self.name}\x1f{prompt!r}\x1f{response}"
-                scores_BN[b, n] += self.sd * rng(self.seed, "noise", 0, unit).standard_normal()
+                standard_noise = rng(self.seed, "noise", 0, unit).standard_normal()
+                scores_BN[b, n] += self.sd * standard_noise
         return scores_BN

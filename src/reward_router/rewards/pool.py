@@ -131,11 +131,13 @@ class RewardPool:
         if arm not in self.names:
             raise InputError(f"arm {arm!r} is unknown{nearest(arm, self.names)}")
         ask = Request.of(prompts, responses)
+        # Python cannot stop its thread, and two threads on one model could disturb each other.
         busy = self._overran.get(arm)
         if busy is not None and busy.is_alive():
             return ask.failed(
                 arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0
             )
+        # Loading is caught and timed apart: the time limit is for scoring.
         with _Caught() as loading:
             loading.value = self.load(arm)
         if loading.interrupt is not None:
@@ -144,6 +146,7 @@ class RewardPool:
             self._forget(arm)
             refused = isinstance(loading.error, InputError)
             return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
+        # It compares the responses of a row, so equal ones may not be joined.
         if isinstance(loading.value, Metered) and loading.value.groupwise:
             ask = Request.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
@@ -188,6 +191,7 @@ class RewardPool:
             self._loaded.move_to_end(source)
             return
         while len(self._loaded) >= self.resident:
+            # The least recently used one stands first.
             dropped, _ = self._loaded.popitem(last=False)
             # An arm that was built on it would keep its weights in memory.
             for arm in list(self._built):
@@ -216,6 +220,7 @@ class RewardPool:
         if self.timeout is None:
             body()
             return _or_interrupted(caught)
+        # A daemon: an arm that hangs must not keep the program from ending.
         thread = threading.Thread(target=body, name=f"arm {arm}", daemon=True)
         thread.start()
         thread.join(self.timeout)

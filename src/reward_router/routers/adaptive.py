@@ -114,6 +114,7 @@ class Adaptive:
         ``penalty_K`` (payoff units) is subtracted from utilities; nothing is ever ``forced``.
         """
         x_BD = self._contexts(context_BD)
+        # What pulling an arm is worth, less what it costs, is added to its expected payoff.
         mean_K, sd_K, bonus_K = self._strengths()
         paid_K = bonus_K if penalty_K is None else bonus_K - penalty_K
         weight = self.belief.weight if self.model is not None else 0.0
@@ -143,6 +144,7 @@ class Adaptive:
     def _rows_left(self) -> float:
         """Payoffs that are still to come, and not more than are remembered."""
         if self.horizon is None:
+            # Without a horizon as many payoffs are expected as came so far.
             left = max(ROWS_AHEAD, self.clock)
         else:
             left = max(self.horizon - self.clock, 1)

@@ -96,6 +96,7 @@ class Anchored:
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
 
+        # A price is taken off the mean: it is known, so it does not widen the draw.
         utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
         return win_probability(utility_BK, self.router.width * sd_BK)
 

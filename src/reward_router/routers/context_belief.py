@@ -112,6 +112,7 @@ class _Design:
             log_evidence = -np.log(np.diagonal(root_TT)).sum() + 0.5 * gain
             return float(log_evidence), scale_Z * (z_TZ.T @ inverse_T)
 
+        # Scales on both sides: the prior becomes N(0, I), and the precision well conditioned.
         precision_ZZ = np.eye(len(scale_Z)) + self.gram_ZZ * scale_Z[:, None] * scale_Z
         root_ZZ = np.linalg.cholesky(precision_ZZ)
         white_Z = solve_triangular(root_ZZ, scale_Z * self.sum_Z, lower=True, check_finite=False)
@@ -130,6 +131,7 @@ class _Design:
             square = float(self.gram_ZZ[0, 0])
             product = float(self.sum_Z[0])
 
+        # The determinant and the quadratic form of one feature, written out.
         inner = 1 + scale**2 * square
         return float(-0.5 * np.log(inner) + 0.5 * scale**2 * product**2 / inner)
 
@@ -158,6 +160,7 @@ def _design(arm: ArmRows, now: int, level: float, mean_D: Float, noise_sd: float
 
 def _centred(gram_ZZ: Float, mean_D: Float) -> Float:
     """Sums of products of rows whose contexts are taken about ``mean_D``."""
+    # The first feature is the row's root weight, so its square sums to the number of rows.
     rows = float(gram_ZZ[0, 0])
     sum_D = gram_ZZ[0, 1:]
     out_ZZ = gram_ZZ.copy()
@@ -180,6 +183,7 @@ def learned(
         strength_K, _ = population.arms(totals_K3)
         noise_K = population.noise(strength_K)
         count_K = totals_K3[:, 0]
+        # At least LEAST_NOISE: arms that are always right would leave no noise to divide by.
         noise_var = max(float(count_K @ noise_K / max(count_K.sum(), 1e-12)), LEAST_NOISE)
         mean_D, length = _mean_context(arms, now, len(before.mean_D))
         # all contexts are alike: they can explain nothing
@@ -221,6 +225,7 @@ def _mean_context(arms: Sequence[ArmRows], now: int, dim: int) -> tuple[Float, f
     # the first feature is the root of a weight, so this is the sum of weights
     rows = max(float(sum_Z[0]), 1e-300)
     mean_D = sum_Z[1:] / rows
+    # A difference of large numbers: what is left below rounding is 0, and contexts are alike.
     length = square / rows - float(mean_D @ mean_D)
     return mean_D, length if length > 1e-9 * square / rows else 0.0
 
@@ -263,6 +268,7 @@ def _difficulty(
 
         whole = _Design(None, np.zeros(0), gram_DD, sum_D)
 
+    # Every second spread: difficulty is only there to be beaten, and needs no fine grid.
     scale_S = [spread / np.sqrt(length) for spread in SPREADS[1::2]]
     return np.array([whole.fit(np.full(len(mean_D), scale))[0] for scale in scale_S])
 
@@ -331,6 +337,7 @@ def _primal(design: _Design, scale_Z: Float) -> dict[str, Float]:
     width = len(scale_Z)
     precision_ZZ = np.eye(width) + design.gram_ZZ * scale_Z[:, None] * scale_Z
     covariance_ZZ = np.linalg.inv(precision_ZZ)
+    # The inverse is symmetric up to rounding; the packed triangle must be exactly so.
     covariance_ZZ = (covariance_ZZ + covariance_ZZ.T) / 2
 
     return {

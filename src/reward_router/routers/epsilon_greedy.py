@@ -33,7 +33,8 @@ class EpsilonGreedy(PerArm):
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
         # An arm without a payoff counts as the best there is, so each is tried early.
-        mean_K = np.where(self.pulls_K > 0, self.sums_K / np.maximum(self.pulls_K, 1), 1.0)
+        mean_paid_K = self.sums_K / np.maximum(self.pulls_K, 1)
+        mean_K = np.where(self.pulls_K > 0, mean_paid_K, 1.0)
         p_1K = with_floor(even_argmax(mean_K[None]), self.epsilon)
         return np.repeat(p_1K, len(x_BD), axis=0)
 

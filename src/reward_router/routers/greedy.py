@@ -32,6 +32,7 @@ class Greedy:
     def __init__(self, router: Router, dead: Sequence[int] = ()) -> None:
         """Nothing is checked here: the router was."""
         self.router = router
+        # Were all left out, no arm could be chosen at all.
         self.dead = list(dead) if len(set(dead)) < router.n_arms else []
         self.dim: int | None = router.dim
 

@@ -58,6 +58,7 @@ class Guard:
 
         p_BK = p_BK.copy()
         mean_BK, sd_BK = model.moments(x_BD)
+        # The bound of the batch's last round holds for all of its rows.
         low_BK = mean_BK - self._z(self.rounds + len(p_BK)) * model.payoff_sd * sd_BK
         sum_D = self.sum_D
         gain = self.gain

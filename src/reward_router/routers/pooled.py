@@ -57,12 +57,12 @@ class Population:
 
         ``totals_K3``: number of payoffs, their sum and their sum of squares.
         """
+        # A graded payoff tells more than a coin's: it counts as 1 / phi of them.
         count_K = totals_K3[:, 0] / self.dispersion
         right_K = totals_K3[:, 1] / self.dispersion
         all_K = self.size + count_K
-        mean_K = (
-            self.size * self.mean + right_K
-        ) / all_K  # mean of Beta(alpha + right, beta + wrong)
+        # mean of Beta(alpha + right, beta + wrong)
+        mean_K = (self.size * self.mean + right_K) / all_K
 
         return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
 
@@ -122,6 +122,7 @@ def worth_of_trying(mean_K: Float, sd_K: Float, noise_K: Float, rows_left: float
         return np.zeros(1)
 
     # the best other arm is the best, except for the best arm itself
+    # O(K), where a sort of many arms would be O(K log K).
     second, best = np.partition(mean_K, len(mean_K) - 2)[-2:]
     other_K = np.where(mean_K >= best, second, best)
     # s, z and the expected rise of the best mean, as above

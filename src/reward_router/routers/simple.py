@@ -30,7 +30,8 @@ class Uniform(PerArm):
     reads_contexts = False
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
-        return np.full((len(x_BD), self.n_arms), 1.0 / self.n_arms)
+        shape_BK = (len(x_BD), self.n_arms)
+        return np.full(shape_BK, 1.0 / self.n_arms)
 
 
 class RoundRobin(PerArm):
@@ -56,9 +57,13 @@ class RoundRobin(PerArm):
         self.updates = 0
 
     def _chosen(self, x_BD: NDArray[Any]) -> Float:
-        row_B = np.arange(len(x_BD))
-        p_BK = np.zeros((len(x_BD), self.n_arms))
-        p_BK[row_B, (self.updates + row_B) % self.n_arms] = 1.0
+        n_rows = len(x_BD)
+        row_B = np.arange(n_rows)
+        # Counted from the payoffs and not from the reads, so that a crash between the two does
+        # not skip an arm.
+        turn_B = (self.updates + row_B) % self.n_arms
+        p_BK = np.zeros((n_rows, self.n_arms))
+        p_BK[row_B, turn_B] = 1.0
         return p_BK
 
     def _learn(
@@ -96,7 +101,9 @@ class Fixed(PerArm):
         if index == self.arm and self.n_arms > 1:
             raise InputError(f"arm {index} is the fixed arm and cannot be removed")
         super().remove_arm(index)
-        self.arm -= index < self.arm
+        # The arms behind the removed one move up by a place.
+        if index < self.arm:
+            self.arm -= 1
 
     def _check_state(self, values: Mapping[str, Any]) -> None:
         checks.whole("arm", values["arm"], 0, values["n_arms"] - 1)
@@ -111,7 +118,8 @@ def the_arm(arms: Sequence[str], arm: str) -> Fixed:
     """Always the arm of this name."""
     if arm not in arms:
         raise InputError(f"arm={arm!r} is none of the arms {', '.join(arms)}")
-    return Fixed(len(arms), list(arms).index(arm))
+    place = list(arms).index(arm)
+    return Fixed(len(arms), place)
 
 
 def _names_an_arm(options: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ def response_logps(
     Cost: one forward over B T tokens, plus (response tokens) x vocabulary for the output layer.
     """
     mask_BT = response_mask.bool().clone()
+    # A copy, so that the caller's mask stays; nothing predicts the first token.
     mask_BT[:, 0] = False
     logps_BT = torch.zeros(mask_BT.shape, dtype=torch.float32, device=input_ids.device)
     if not mask_BT.any():
@@ -59,10 +60,12 @@ def _response_logits(
     predicts_BT = mask_BT.roll(-1, dims=1)
 
     def cut(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # The layer's input loses its batch and time axes here: R rows of states are left.
         return (args[0][predicts_BT], *args[1:])
 
     handle = output_layer(model).register_forward_pre_hook(cut)
     try:
+        # The hook comes off whatever happens: a model left with it would answer wrongly.
         output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
         handle.remove()
@@ -90,6 +93,7 @@ class _TokenLogp(torch.autograd.Function):
         lse_R = torch.cat([block.float().logsumexp(-1) for block in blocks])
         ctx.save_for_backward(logits_RV, token_R, lse_R)
         token_logit_R = logits_RV.gather(1, token_R[:, None])[:, 0]
+        # log softmax = logit - logsumexp
         return token_logit_R.float() - lse_R
 
     @staticmethod
@@ -98,7 +102,11 @@ class _TokenLogp(torch.autograd.Function):
         grad_RV = torch.empty_like(logits_RV)
         for start in range(0, len(token_R), _ROWS):
             rows = slice(start, start + _ROWS)
-            softmax = (logits_RV[rows].float() - lse_R[rows, None]).exp_()
-            slope = softmax.mul_(-grad_R[rows, None])
-            grad_RV[rows] = slope.scatter_add_(1, token_R[rows, None], grad_R[rows, None])
+            token_r1 = token_R[rows, None]
+            grad_r1 = grad_R[rows, None]
+            # In place from here on: a second float32 block would double the peak of memory.
+            softmax_rV = (logits_RV[rows].float() - lse_R[rows, None]).exp_()
+            # grad (one_hot - softmax): the softmax part first, then the token's own place
+            slope_rV = softmax_rV.mul_(-grad_r1)
+            grad_RV[rows] = slope_rV.scatter_add_(1, token_r1, grad_r1)
         return grad_RV, None

@@ -161,6 +161,7 @@ class Trainer:
         stop = start + own_pairs
         parts = []
         for epoch in range(self.config.steps_per_batch):
+            # By key and not by torch's generator: a resumed run draws the same mini-batches.
             order = rng(self.seed, "minibatch", batch, str(epoch)).permutation(all_pairs)
             for members in np.array_split(order, mini_batches):
                 own_rows = sorted(int(i) - start for i in members if start <= i < stop)
@@ -194,6 +195,7 @@ class Trainer:
     def _size(self, pairs: Sequence[Pair]) -> "_Size":
         """Pairs of all processes, and the mean number of trained tokens of their winners."""
         own_pairs = float(len(pairs))
+        # As float64 in one tensor: one exchange between processes serves both counts.
         own_tokens = float(sum(len(self.policy.response_ids(pair.chosen)) for pair in pairs))
         own_counts = torch.tensor(
             [own_pairs, own_tokens], dtype=torch.float64, device=self.accelerator.device
@@ -258,6 +260,7 @@ class Trainer:
         """Losses of one micro-batch, with gradient where it is enabled."""
         part = pairs[rows]
         size_M = len(part)
+        # Chosen and rejected in one forward pass: the prompt's states may be shared.
         token_BT, mask_BT = self._both(self.model, part)
         logp_B = (token_BT * mask_BT).sum(1)
         chosen_M = logp_B[:size_M]
@@ -277,6 +280,7 @@ class Trainer:
 
         if loss == "kto":
             return self._kto(chosen_M, rejected_M, reference, rows)
+        # The terms of the loss are added up; `dpo+nll` has both.
         loss_M = torch.zeros(size_M, device=logp_B.device)
         if loss in ("dpo", "dpo+nll"):
             loss_M = dpo(chosen_M, rejected_M, ref_chosen_M, ref_rejected_M, self.config.beta)
@@ -382,6 +386,7 @@ class Trainer:
         for prompt_ids, response_ids in self._token_ids(pairs, which):
             prompt_lengths.append(len(prompt_ids))
             texts.append([*prompt_ids, *response_ids])
+        # Padded on the right, where a causal model's padding changes nothing before it.
         width = max(len(text) for text in texts)
         pad = self.policy.tokenizer.pad_token_id
         ids_BT = torch.tensor([text + [pad] * (width - len(text)) for text in texts])

@@ -55,22 +55,43 @@ class Reply:
 
         ``status`` where the arm answered, shared where it had before.
         """
-        if not self.ok and self.result is not None:
-            status = self.result.status
-        seconds = self.result.seconds / max(1, self.result.n_calls) if self.result else 0.0
         calls = []
         for row, columns in unit.cells:
             for n in columns:
                 response = f"{unit.id}/{row}/{n}"
-                score = self.score[row, n]
-                said = "abstained" if status == "ok" and np.isnan(score) else status
-                said = "failed" if row in self.failed else said
-                took, price = self.bills.get((row, n), (seconds, math.nan))
-                price = self.cost if math.isnan(price) else price
-                effort = ("shared", 0.0, 0.0) if (row, n) in self.seen else (said, took, price)
-                calls.append(Call(decision.id, response, self.arm, score, *effort))
+                effort = self._effort((row, n), status)
+                calls.append(Call(decision.id, response, self.arm, self.score[row, n], *effort))
+                # The first unit that holds a response pays for it; the next ones share it.
                 self.seen.add((row, n))
         return calls
+
+    def _effort(self, place: Place, status: str) -> tuple[str, float, float]:
+        """(status, seconds, price) of the call about one response."""
+        if place in self.seen:
+            return "shared", 0.0, 0.0
+
+        # An arm that keeps no bill took an equal share of the request, at the configured price.
+        seconds, price = self.bills.get(place, (self._seconds_a_call(), math.nan))
+        if math.isnan(price):
+            price = self.cost
+        return self._status_of(place, status), seconds, price
+
+    def _status_of(self, place: Place, status: str) -> str:
+        """What the ledger says of one response: the row's failure before the request's status."""
+        row, _ = place
+        if row in self.failed:
+            return "failed"
+        if not self.ok and self.result is not None:
+            return self.result.status
+        # NaN from an arm that answered is its own refusal to judge, and no failure.
+        if status == "ok" and np.isnan(self.score[place]):
+            return "abstained"
+        return status
+
+    def _seconds_a_call(self) -> float:
+        if self.result is None:
+            return 0.0
+        return self.result.seconds / max(1, self.result.n_calls)
 
 
 class Asker:
@@ -114,24 +135,32 @@ class Asker:
         """
         wanted = list(cells)
         verdicts = batch.verdicts
-        self.say(f"scoring {sum(len(columns) for _, columns in wanted)} responses with {arm}")
+        n_responses = sum(len(columns) for _, columns in wanted)
+        self.say(f"scoring {n_responses} responses with {arm}")
         prompts = [batch.prompts[row] for row, _ in wanted]
-        result = self.pool.score(arm, prompts, [batch.texts(cell) for cell in wanted])
+        responses = [batch.texts(cell) for cell in wanted]
+        result = self.pool.score(arm, prompts, responses)
         for notice in result.notices:
             self.warn(f"warning: arm {arm!r}: {notice}")
+        # A refusal that no later request can mend (a wrong key, a spent budget) ends the run.
         if result.stops:
             raise RunError(f"arm {arm!r}: {result.error}")
+
         verdicts.seconds[arm] = verdicts.seconds.get(arm, 0.0) + result.seconds
         verdicts.load_seconds += result.load_seconds
-        failed = verdicts.failed_rows.setdefault(arm, {})
-        failed.update({wanted[i][0]: why for i, why in result.row_errors.items()})
+        failed_rows = verdicts.failed_rows.setdefault(arm, {})
+        # The request numbers its own rows; the verdicts know those of the batch.
+        for i, why in result.row_errors.items():
+            row, _ = wanted[i]
+            failed_rows[row] = why
+
         score: dict[Place, float] = {}
         bills: dict[Place, tuple[float, float]] = {}
         for i, (row, columns) in enumerate(wanted):
             for j, n in enumerate(columns):
                 score[row, n] = float(result.scores_BN[i, j])
                 bills[row, n] = result.bill(i, j)
-        return Reply(arm, score, result, self.cost(arm), failed, bills=bills)
+        return Reply(arm, score, result, self.cost(arm), failed_rows, bills=bills)
 
     def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
         """The same about those responses of the units that the arm has not scored yet.
@@ -139,16 +168,19 @@ class Asker:
         It remembers what it said.
         """
         known = batch.verdicts.known.setdefault(arm, {})
+        # Taken before the request: what it brings is new and has to be paid for.
         seen = set(known)
         missing = cells_of(units, known)
-        if missing:
-            reply = self.ask(batch, arm, missing)
-            score = {**known, **reply.score}
-            if reply.ok:
-                known.update(reply.score)
-            return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
-        failed = batch.verdicts.failed_rows.get(arm, {})
-        return Reply(arm, known, None, self.cost(arm), failed, seen)
+        if not missing:
+            failed_rows = batch.verdicts.failed_rows.get(arm, {})
+            return Reply(arm, known, None, self.cost(arm), failed_rows, seen)
+
+        reply = self.ask(batch, arm, missing)
+        score = {**known, **reply.score}
+        # A failed request leaves NaN, which is not known: the next caller may ask again.
+        if reply.ok:
+            known.update(reply.score)
+        return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
 
 
 def silent(score_N: Float) -> bool:
@@ -173,19 +205,28 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
 
     A constant arm says nothing (0).
     """
-    values = np.array([v for v in score.values() if np.isfinite(v)])
-    if len(values) == 0:
+    finite = np.array([value for value in score.values() if np.isfinite(value)])
+    if len(finite) == 0:
         return dict(score)
-    mean = float(values.mean())
-    sd = float(values.std())
-    return {place: (v - mean) / sd if sd > 0 else 0.0 * v for place, v in score.items()}
+    mean = float(finite.mean())
+    sd = float(finite.std())
+    if sd > 0:
+        return {place: (value - mean) / sd for place, value in score.items()}
+    # Times 0 and not 0, so that NaN stays NaN.
+    return {place: 0.0 * value for place, value in score.items()}
 
 
 def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> list[Cell]:
     """What these units need beyond the ``known`` places, each response of a row once."""
-    rows: dict[int, set[int]] = {}
+    wanted_by_row: dict[int, set[int]] = {}
     for unit in units:
         for row, columns in unit.cells:
             unknown = [n for n in columns if (row, n) not in known]
-            rows.setdefault(row, set()).update(unknown)
-    return [(row, tuple(sorted(columns))) for row, columns in sorted(rows.items()) if columns]
+            wanted_by_row.setdefault(row, set()).update(unknown)
+
+    cells = []
+    # In the order of the batch, so that the request does not depend on the order of the units.
+    for row, wanted in sorted(wanted_by_row.items()):
+        if wanted:
+            cells.append((row, tuple(sorted(wanted))))
+    return cells

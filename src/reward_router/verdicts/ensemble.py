@@ -38,8 +38,10 @@ class Ensemble:
         for cells, unit in zip(verdicts.scores, batch.units, strict=True):
             for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
                 for i, n in enumerate(columns):
+                    # What no arm scored stays NaN.
                     if (row, n) in scores:
                         score_N[i] = np.mean(scores[row, n])
+        # Nobody stands in for an ensemble, so its own scores are those that are trained on.
         for cells in verdicts.scores:
             verdicts.own.append([score_N.copy() for score_N in cells])
         verdicts.sort_calls(batch.decisions)
@@ -55,6 +57,7 @@ class Ensemble:
         for decision, unit in zip(batch.decisions, batch.units, strict=True):
             verdicts.calls += reply.calls(decision, unit, "ok")
             note_rows(batch, decision, arm, unit)
+        # A failed request concerns every decision; it is recorded once, with the first.
         if not reply.ok and batch.decisions:
             verdicts.failures.append((batch.decisions[0].id, arm, reply.reason))
             return {}

@@ -64,6 +64,7 @@ class Learner:
         """
         step = table.batch.step
         self._start(table)
+        # By key and not by what was said: a label drawn because arms disagree is no random sample.
         drawn = [i for i, unit in enumerate(table.units) if self.online.policy.draws(unit.id, step)]
         judge = self.settings.arm
         labelled, bought = self._judged(table, drawn, judge) if judge else self._gold(table, drawn)
@@ -71,6 +72,7 @@ class Learner:
         mine: list[LabelRow] = []
         for i, sides in labelled.items():
             mine += _rows(table, i, sides)
+        # Every process adds all rows in one order, so that all committees stay the same.
         rows = self.gather(mine)
         counted = {
             "labelled": len(labelled),
@@ -110,6 +112,7 @@ class Learner:
         paid = self._paid(table, drawn, table.asker.cost(name))
         scores = table.labels(name, paid)
         ordered = self._ordered(table, {i: scores[i] for i in paid})
+        # Units that the judge could not order are not scored by the other arms.
         spared = [tuple(table.scores[i]) for i in paid if i not in ordered]
         # What all arms would have cost was reserved before the judge spoke; here it is given back.
         for arms_asked in self.gather(spared):
@@ -144,6 +147,7 @@ class Learner:
         graded = self.settings.arm is not None or not values <= {0.0, 1.0}
         form = better_worse if graded else right_wrong
         pairs = form(value_N, distinct(table.texts(i)), draw)
+        # Sides by coin: calibration curves are the same for both sides and would learn a bias.
         better_is_a = draw.random(len(pairs)) < 0.5
         sided = zip(pairs, better_is_a, strict=True)
         return [(better, worse, bool(side)) for (better, worse), side in sided]
@@ -162,6 +166,7 @@ class Learner:
         ]
         offered = self.gather(own_units)
         chosen = set()
+        # Counted down here, because the rows themselves are added only after all arms answered.
         room = UNLABELLED - len(self.online.unlabelled)
         for unit, arms_asked, n in offered:
             if room > 0 and n and self.online.scores_unlabelled(arms_asked):
@@ -209,6 +214,7 @@ def better_worse(
 
     Ties and NaN give none. O(N^2).
     """
+    # A random order: pairs by distance in score would be easier than those that are judged.
     order = draw.permutation(np.array(among, dtype=np.int64))
     free = [int(n) for n in order if np.isfinite(value_N[n])]
     pairs = []

@@ -51,10 +51,12 @@ class ScoreScale:
             if status in SEEN_ALREADY or not math.isfinite(score):
                 continue
             count, mean, squares = self._seen.get(arm, (0, 0.0, 0.0))
+            # Welford: sums of squares would cancel where an arm's scores are far from 0
             count += 1
-            gap = score - mean
-            mean += gap / count
-            squares += gap * (score - mean)
+            gap_before = score - mean
+            mean += gap_before / count
+            gap_after = score - mean
+            squares += gap_before * gap_after
             self._seen[arm] = count, mean, squares
 
     def calibrated(self, arm: str, score_N: Float) -> Float:
@@ -63,6 +65,8 @@ class ScoreScale:
         NaN where the score is, and everywhere until the arm has given two different scores.
         """
         count, mean, squares = self._seen.get(arm, (0, 0.0, 0.0))
+        # One score, or equal ones, say nothing of the arm's scale.
         if squares <= 0.0:
             return np.full(len(score_N), np.nan)
-        return np.asarray((score_N - mean) / math.sqrt(squares / count), np.float64)
+        sd = math.sqrt(squares / count)
+        return np.asarray((score_N - mean) / sd, np.float64)

@@ -36,8 +36,10 @@ class SingleArm:
         verdicts = batch.verdicts = Verdicts.silent(batch.units)
         drawn: dict[str, list[Place]] = {}
         for i, decision in enumerate(batch.decisions):
-            numbers = range(len(batch.units[i].cells))
-            drawn.setdefault(decision.name, []).extend((i, c) for c in numbers)
+            places_of_arm = drawn.setdefault(decision.name, [])
+            for c in range(len(batch.units[i].cells)):
+                places_of_arm.append((i, c))
+        # The pool's order: an arm that is in memory before one that has to be loaded.
         for arm in self.asker.pool.order(drawn):
             self._ask(batch, arm, drawn[arm], "ok")
         # A copy: stand-ins are about to write into the scores themselves.
@@ -57,9 +59,11 @@ class SingleArm:
         pool = self.asker.pool
         calls: list[Call] = []
         for arm in pool.order(set(pool.names) - _broken(batch)):
-            others = {
-                i: _first_cell(batch.units[i]) for i in chosen if batch.decisions[i].name != arm
-            }
+            # The drawn arm has judged its own units already.
+            others = {}
+            for i in chosen:
+                if batch.decisions[i].name != arm:
+                    others[i] = _first_cell(batch.units[i])
             known = verdicts.known.setdefault(arm, {})
             reply = self.asker.ask_the_rest(batch, arm, others.values())
             known.update(reply.score)  # NaN where it failed: it is not asked again
@@ -85,6 +89,7 @@ class SingleArm:
             cells_by_unit.setdefault(i, []).append(c)
         asked = {i: _some_cells(batch.units[i], cells) for i, cells in cells_by_unit.items()}
         reply = self.asker.ask(batch, arm, cells_of(asked.values()))
+        # Noise before anything is kept: all who read the scores later see the same numbers.
         if reply.ok:
             reply.score = self._noisy(batch.step, reply, status)
             verdicts.known.setdefault(arm, {}).update(reply.score)
@@ -93,6 +98,7 @@ class SingleArm:
             verdicts.calls += reply.calls(decision, unit, status)
             if not reply.ok:
                 verdicts.failures.append((decision.id, arm, reply.reason))
+                # A stand-in's failure is no news about the arm that was drawn.
                 if decision.name == arm:
                     verdicts.failed.add(i)
                 continue
@@ -122,6 +128,7 @@ class SingleArm:
         name = reply.arm if status == "ok" else f"{reply.arm}\x1f{status}"
         scaled = zscores(score)
         noise = rng(self.asker.seed, "noise", step, name).normal(0.0, self.asker.noise, len(score))
+        # Sorted, so that the noise of a place does not depend on the order of the request.
         for place, epsilon in zip(sorted(score), noise, strict=True):
             score[place] = scaled[place] + float(epsilon)
         return score
@@ -136,9 +143,9 @@ class SingleArm:
         for i, cells in enumerate(verdicts.scores):
             unjudged += [(i, c) for c, score_N in enumerate(cells) if silent(score_N)]
         # a decision none of whose rows its arm could answer teaches as little as a failed request
-        verdicts.failed |= {
-            i for i, unit in enumerate(batch.units) if _all_failed(i, unit, verdicts)
-        }
+        for i, unit in enumerate(batch.units):
+            if _all_failed(i, unit, verdicts):
+                verdicts.failed.add(i)
         spoke_too_little = {(i, c) for i, c in unjudged if i not in verdicts.failed}
         verdicts.abstained = spoke_too_little - verdicts.failed_cells
         broken = _broken(batch)
@@ -154,6 +161,7 @@ class SingleArm:
         own: list[Place] = []
         for i, unit in enumerate(batch.units):
             own += [(i, row) for row, _ in unit.cells if row in batch.audited]
+        # A row that several cells of a unit share is audited once.
         own = sorted(set(own))
         for arm in self.asker.pool.names:
             if arm in batch.resting:

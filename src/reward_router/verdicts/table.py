@@ -86,6 +86,7 @@ class Table:
         for name in self.asker.pool.order({self.names[arm] for arm in wanted}):
             arm = self.names.index(name)
             for i, made, score_N in self._ask(name, wanted[arm], status):
+                # Sorted below: the ledger must not depend on the order of the requests.
                 calls.append((i, arm, made))
                 if keep:
                     self._remember(i, arm, score_N, status)

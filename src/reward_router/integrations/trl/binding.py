@@ -50,6 +50,7 @@ class Binding:
                 "session: a RoutedReward with a session cannot go to another process; give it a "
                 "configuration instead"
             )
+        # What belongs to this process alone: its connections, its model, its place in the ledger.
         kept = {"_session": None, "_processes": None, "policy": None, "base": None}
         return self.__dict__ | kept
 

@@ -44,7 +44,9 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
                 "gain: payoff='eval_gain' needs the name of an evaluation's metric, and no other "
                 f"payoff takes one; payoff={reward.payoffs.source!r}, gain={gain!r}"
             )
-        self.reward, self.gain, self.resume_from = reward, gain, resume_from
+        self.reward = reward
+        self.gain = gain
+        self.resume_from = resume_from
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Know the trainer's model: its mode tells an evaluation."""
@@ -79,13 +81,13 @@ class RouterCallback(TrainerCallback):  # type: ignore[misc]  # transformers has
         """An evaluation ended: its gain over the one before is the payoff, where gains are."""
         if self.gain is None:
             return
-        told = dict(metrics or {})
+        measured = dict(metrics or {})
         if state.log_history:  # TRL puts the metrics of rewards there, and nowhere else
-            told |= state.log_history[-1]
-        if self.gain not in told:
-            known = ", ".join(sorted(told))
-            raise InputError(f"gain={self.gain!r} is no metric of the evaluation: {known}")
-        self.reward.payoffs.evaluated(self.reward.session, float(told[self.gain]))
+            measured |= state.log_history[-1]
+        if self.gain not in measured:
+            names = ", ".join(sorted(measured))
+            raise InputError(f"gain={self.gain!r} is no metric of the evaluation: {names}")
+        self.reward.payoffs.evaluated(self.reward.session, float(measured[self.gain]))
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the ledger's position and the router beside the checkpoint that was just saved."""

@@ -83,14 +83,14 @@ def label(dataset: Any, source: Source | Session, *, threshold: float = 0.0) -> 
     members = list(groups.values())
     prompts = [dataset[rows[0]]["prompt"] for rows in members]
     responses = [[dataset[n]["completion"] for n in rows] for rows in members]
-    verdicts = dict(
-        zip(range(len(members)), judged_prompts(session, prompts, responses), strict=True)
-    )
+    # All groups are judged before the first label: an arm's mean is that of its whole share.
+    verdicts = list(judged_prompts(session, prompts, responses))
     labels: dict[int, tuple[bool, str, str]] = {}
-    for g, (scores_N, arm, decision_id) in verdicts.items():
-        for n, value in zip(members[g], scores_N, strict=True):
+    for numbers, (scores_N, arm, decision_id) in zip(members, verdicts, strict=True):
+        for n, value in zip(numbers, scores_N, strict=True):
             if np.isfinite(value):
-                labels[n] = bool(value > threshold), arm, decision_id
+                labels[n] = (bool(value > threshold), arm, decision_id)
+    # In the order of the data set, and not of the groups.
     kept = sorted(labels)
     names = ("label", "router_arm", "router_decision")
     columns = {name: [labels[n][i] for n in kept] for i, name in enumerate(names)}

@@ -76,13 +76,16 @@ class RoutedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
 
     def _losses(self, inputs: dict[str, Any], seen: dict[str, Any]) -> list[float]:
         """(P,) the loss of each pair, nats."""
+        # The forward pass may hold the prompt in front: the last columns are the completion's.
         length = inputs["completion_mask"].shape[1] - 1
         token_logps = seen["policy"][:, -length:]
         chosen, rejected = token_logps.sum(dim=1).chunk(2)
         if "reference" in seen:
             ref_chosen, ref_rejected = seen["reference"][:, -length:].sum(dim=1).chunk(2)
         else:
-            ref_chosen, ref_rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+            ref_chosen = inputs["ref_chosen_logps"]
+            ref_rejected = inputs["ref_rejected_logps"]
+        # the sigmoid DPO loss: -log sigmoid(beta margin)
         margin = (chosen - ref_chosen) - (rejected - ref_rejected)
         loss_P = -functional.logsigmoid(self.beta * margin)
         weights = self.args.loss_weights or [1.0] * len(self.args.loss_type)
@@ -95,10 +98,14 @@ class RoutedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # TRL has no types
     def _pay(self, decisions: list[str], losses: list[float]) -> None:
         """Every process pays what all processes saw."""
         payoffs: dict[str, float] = {}
-        for name, loss in self.session.gather(list(zip(decisions, losses, strict=True))):
-            plain = "sft" not in self.args.loss_type
-            if math.isfinite(loss) and not (plain and abs(loss - math.log(2)) < 1e-6):
+        is_plain_dpo = "sft" not in self.args.loss_type
+        own_losses = list(zip(decisions, losses, strict=True))
+        for name, loss in self.session.gather(own_losses):
+            # Where policy and reference are equal the loss is log 2, whatever the arm said.
+            says_nothing = is_plain_dpo and abs(loss - math.log(2)) < 1e-6
+            if math.isfinite(loss) and not says_nothing:
                 payoffs.setdefault(name, -loss)
+        # A pair comes back in every epoch; it is paid for the first time only.
         new = [(name, value) for name, value in payoffs.items() if name not in self._paid]
         self._paid.update(name for name, _ in new)
         self.session.dispatcher.feedback_raw_many(new, source="dpo_loss")

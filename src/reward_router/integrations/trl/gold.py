@@ -26,7 +26,8 @@ class Gold:
 
     def __init__(self, source: GoldSource, kind: str = "exact") -> None:
         """Nothing is graded yet."""
-        self.source, self.kind = source, kind
+        self.source = source
+        self.kind = kind
 
     def __call__(
         self,

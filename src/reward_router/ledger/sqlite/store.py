@@ -165,6 +165,7 @@ class Ledger:
                     marks = ",".join("?" * len(mine[0]))
                     db.executemany(f"INSERT INTO {TABLES[kind]} VALUES({marks})", mine)
 
+            # Only after the transaction: a failed write must not leave a gap in the numbers.
             self._last += len(rows)
             self._recent.note(rows)
             if self._tally is not None:
@@ -212,6 +213,7 @@ class Ledger:
 
             moved = self._last - seq
             with self.transaction() as db:
+                # A ledger may be rewound several times: each turn's events stay apart.
                 turn = (db.execute("SELECT max(rewind) FROM abandoned").fetchone()[0] or 0) + 1
                 for kind, table in TABLES.items():
                     for row in self._rows(kind, "WHERE seq>? ORDER BY seq", (seq,)):

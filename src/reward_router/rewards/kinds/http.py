@@ -111,7 +111,9 @@ class Http:
             raise InputError(
                 f"batch is {batch}, and a request of this form holds one response; allowed 1"
             )
-        self.raw = dialect != "generic" and dialect != "slime" if raw is None else raw
+        # These two say nothing of their scores' range, so a bounded canary is no suspicion.
+        says_no_range = dialect in ("generic", "slime")
+        self.raw = not says_no_range if raw is None else raw
         self.facts = self.dialect.facts
         wire = Wire(
             _whole_url(url, self.dialect.path), CallPolicy.of(calls), key_env, transport=transport
@@ -154,6 +156,7 @@ class Http:
             try:
                 rendered = [self._text(prompt, response) for response in row]
             except InputError as error:  # a template that refuses these roles
+                # One prompt that the template refuses must not fail the other rows.
                 errors[b] = ArmFailed(str(error))
                 continue
             texts += [((b, n), text) for n, text in enumerate(rendered)]
@@ -201,6 +204,7 @@ class Http:
         whole = render(
             self._tokenizer, [*messages(prompt), answered(response)], None, generate=False
         )
+        # A second BOS would be a text that the model was never trained on.
         bos = self._tokenizer.bos_token
         return whole.removeprefix(bos) if bos else whole
 
@@ -222,6 +226,7 @@ def _whole_url(url: Any, path: str) -> Any:
     """The URL with the dialect's path, unless it has a path of its own."""
     if not isinstance(url, str) or not path:
         return url
+    # A URL with a path of its own is taken as it stands: servers sit behind proxies.
     bare = url.rstrip("/")
     return bare + path if urlsplit(url).path in ("", "/") else bare
 

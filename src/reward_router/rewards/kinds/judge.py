@@ -248,6 +248,7 @@ class Judge:
         order = sorted(range(len(row)), key=hashed)
         schema = {f"response_{place + 1}": self._score_schema() for place in range(len(row))}
         body = self._body(self._question_text(prompt, [row[n] for n in order]), schema)
+        # The cells stand in the order shown, so that the judge's k-th score finds its response.
         cells = tuple((b, n) for n in order)
         return Question(body, cells, lambda answer: self._read_list(answer, len(row)))
 
@@ -307,6 +308,7 @@ class Judge:
         verdict = _verdict(answer)
         if not self.criteria:
             return [self._on_scale(verdict, "score")]
+        # Weights may be negative: a criterion that counts against a response.
         total_weight = sum(abs(weight) for weight in self.criteria.values())
         weighted = [
             weight * self._on_scale(verdict, name) for name, weight in self.criteria.items()

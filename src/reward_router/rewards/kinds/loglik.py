@@ -96,11 +96,11 @@ class LogLik:
         NaN where a row is shorter than the longest, or a response does not fit the model. Prompts
         are strings or chat messages. Equal responses of a prompt are computed once.
         """
-        scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
-        for (b, n), tokens in self.token_logprobs(prompts, responses).items():
-            scores_BN[b, n] = (
-                tokens.sum() if self.reduction in ("sum", "pmi_sum") else tokens.mean()
-            )
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
+        is_sum = self.reduction in ("sum", "pmi_sum")
+        for (b, n), logps_T in self.token_logprobs(prompts, responses).items():
+            scores_BN[b, n] = logps_T.sum() if is_sum else logps_T.mean()
         return scores_BN
 
     def token_logprobs(
@@ -116,12 +116,14 @@ class LogLik:
         for prompt, row in zip(prompts, responses, strict=True):
             conversation = chat.messages(prompt)
             text = self._prompt_text(conversation)
+            # The prompt is tokenised alone, as the policy sees it before it writes.
             ids = chat.prompt_tokens(self.tokenizer, text)
             distinct = list(dict.fromkeys(row))
             written = [self._continuation(conversation, response) for response in distinct]
             row_tokens = chat.response_tokens(self.tokenizer, text, ids, written)
             room = self.max_length - len(ids)
             prompt_ids.append(ids)
+            # Equal responses share a place: they are computed once and read as often as they occur.
             places.append({response: place for place, response in enumerate(distinct)})
             # No tokens stand for a response that does not fit; every other one has its EOS.
             tokens.append([own if len(own) <= room else [] for own in row_tokens])
@@ -133,6 +135,7 @@ class LogLik:
         for b, row in enumerate(responses):
             for n, response in enumerate(row):
                 place = places[b][response]
+                # Without tokens it did not fit: no value at all, which `score` turns into NaN.
                 if tokens[b][place]:
                     by_cell[b, n] = values[b][place]
         return by_cell
@@ -147,16 +150,23 @@ class LogLik:
 
         The empty prompt is one prefix for every response of the call.
         """
-        empty = chat.prompt_tokens(self.tokenizer, self._prompt_text(chat.messages("")))
-        texts = [tuple(text) for row in tokens for text in row if text]
+        empty_prompt = self._prompt_text(chat.messages(""))
+        empty_ids = chat.prompt_tokens(self.tokenizer, empty_prompt)
+        texts: list[tuple[int, ...]] = []
+        for row in tokens:
+            texts += [tuple(text) for text in row if text]
+        # Under the empty prompt a text has one value, whichever prompts it answers.
         distinct = list(dict.fromkeys(texts))
-        [unconditional] = self._scorer.logprobs([empty], [distinct])
-        base = dict(zip(distinct, unconditional, strict=True))
+        [unconditional] = self._scorer.logprobs([empty_ids], [distinct])
+        base_T_of = dict(zip(distinct, unconditional, strict=True))
+
         differences: list[list[Float]] = []
         for row_values, row_tokens in zip(values, tokens, strict=True):
-            differences.append([])
-            for value, text in zip(row_values, row_tokens, strict=True):
-                differences[-1].append(value - base[tuple(text)] if text else value)
+            row_differences = []
+            for value_T, text in zip(row_values, row_tokens, strict=True):
+                # What did not fit has no tokens, and nothing to subtract.
+                row_differences.append(value_T - base_T_of[tuple(text)] if text else value_T)
+            differences.append(row_differences)
         return differences
 
     def _prompt_text(self, messages: list[dict[str, Any]]) -> str:

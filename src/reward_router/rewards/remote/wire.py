@@ -165,6 +165,7 @@ class Wire:
                     return Reply(error=batch.nobody, tries=tries)
                 await self.requests.take(1)
                 await self.tokens.take(reckoned)
+                # Waiting for a limit is none of the server's time.
                 if tries == 0:
                     start = self.clock.now()
                 tries += 1
@@ -174,6 +175,7 @@ class Wire:
                 await self.clock.sleep(self.policy.pause(tries - 1, self.clock.draw(), retry_after))
         seconds = self.clock.now() - start
         tokens_in, tokens_out = _usage(reply.value, reckoned)
+        # The limit was taken from by a guess; what the server counted puts that right.
         self.tokens.correct(tokens_in + tokens_out - reckoned if reply.error is None else 0)
         return Reply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
 
@@ -200,6 +202,7 @@ class Wire:
             return 0, None, self._nobody(_told(error), batch, method, hung=False)
         finally:
             self._free.append(client)
+        # Somebody is there: a later silence in this batch is that request's alone.
         batch.answered = True
         if method == "POST":
             self.hung = False
@@ -211,12 +214,11 @@ class Wire:
 
         They are few where the last one hung, or where it only asks what is served.
         """
+        if not self.hung and method != "GET":
+            return self.policy.timeout
+        # Twice the slowest answer so far: a slow server is not taken for a dead one.
         patience = max(self.policy.patience, 2 * self.slowest)
-        return (
-            min(patience, self.policy.timeout)
-            if self.hung or method == "GET"
-            else self.policy.timeout
-        )
+        return min(patience, self.policy.timeout)
 
     def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
         error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)
@@ -250,11 +252,11 @@ class Wire:
 
     def _said(self, text: str) -> str:
         """The beginning of an answer, in one line, without secrets."""
-        return (
-            repr(self._hide(" ".join(text[: 4 * SHOWN].split()))[:SHOWN])
-            if text.strip()
-            else "nothing"
-        )
+        if not text.strip():
+            return "nothing"
+        # Hidden before it is cut: half a secret is still a secret.
+        one_line = " ".join(text[: 4 * SHOWN].split())
+        return repr(self._hide(one_line)[:SHOWN])
 
     def _hide(self, text: str) -> str:
         return hidden(text, [self._secret])

@@ -149,7 +149,7 @@ class _Pair:
     other: Variant
 
     def answers(self, variant: Variant, place: Place) -> dict[tuple[str, int], dict[str, Any]]:
-        """(prompt id, sample) -> the trained policy's answer; the base model's where it was kept."""
+        """(prompt id, sample) -> the trained policy's answer, or the base model's where kept."""
         name = self.training.job_name(variant, self.task)
         folder = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}" / "run"
         return read_answers(folder / "samples.jsonl")

@@ -43,6 +43,7 @@ class RunDir:
         self.samples = path / "samples.jsonl"
         self.progress = path / "progress.json"
         self.manifest = path / "manifest.json"
+        self.trackers = path / "trackers.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
         self._made: list[Path] | None = None
@@ -115,6 +116,18 @@ class RunDir:
             )
         return manifest
 
+    def write_trackers(self, run_ids: Mapping[str, str]) -> None:
+        """Keep by which names trackers know this run, so that a resumed run goes on in it."""
+        write_atomically(self.trackers, dumps(run_ids) + "\n")
+
+    def read_trackers(self) -> dict[str, str]:
+        """What `write_trackers` kept; nothing where it is absent or torn: a new one is begun."""
+        with contextlib.suppress(OSError, ValueError):
+            kept = json.loads(self.trackers.read_text(encoding="utf-8"))
+            if isinstance(kept, dict):
+                return {str(name): str(run_id) for name, run_id in kept.items()}
+        return {}
+
     def abandon(self) -> None:
         """Take back what :meth:`begin` made, because the run never started.
 
@@ -132,7 +145,9 @@ class RunDir:
     def _same(self, before: str, now: str) -> None:
         old = _flat(self._with_defaults(before))
         new = _flat(configuration.parse_yaml(now, "config"))
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        # Where figures are shown is no part of what a run is: a tracker may come or go.
+        keys = {key for key in old.keys() | new.keys() if key.split(".")[0] != "report_to"}
+        changed = sorted(key for key in keys if old.get(key) != new.get(key))
         if changed:
             key = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""

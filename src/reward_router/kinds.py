@@ -249,7 +249,7 @@ class PayoffKind(Kind):
 class TrackerKind(Kind):
     """Where a run's figures are shown while it goes on.
 
-    ``make`` takes a `reward_router.trackers.TrackedRun` and gives a `reward_router.trackers.Tracker`.
+    ``make`` takes a `TrackedRun` and gives a `Tracker` (both in ``reward_router.trackers``).
 
     Args:
         package: what must be importable for it; '': nothing.

@@ -133,8 +133,8 @@ class Reporter:
             self.trackers.pop(name, None)
             reason = _one_line(error)
             self.warn(
-                f"warning: report_to: {name} failed ({when}): {reason}; the run goes on without it, "
-                f"and {self.run.metrics.name} has every figure"
+                f"warning: report_to: {name} failed ({when}): {reason}; "
+                f"the run goes on without it, and {self.run.metrics.name} has every figure"
             )
             return None
 

@@ -10,8 +10,8 @@ from reward_router.trackers import TrackedRun
 class TensorBoard:
     """Writes event files into ``tensorboard`` of the run's directory.
 
-    What an earlier process told of steps after the checkpoint is marked as void, so that TensorBoard
-    shows every step once.
+    What an earlier process told of steps after the checkpoint is marked as void, so that
+    TensorBoard shows every step once.
     """
 
     run_id: str | None = None

@@ -255,11 +255,14 @@ class TrackerKind(Kind):
         package: what must be importable for it; '': nothing.
         install: what pip installs for it.
         prefix: what stands before TRL's names of figures there, as transformers writes them.
+        replaces: whether it can void what an earlier process told of steps that come again; else
+            they are told once.
     """
 
     package: str = ""
     install: str = ""
     prefix: str = ""
+    replaces: bool = False
 
 
 class OptionError(InputError):

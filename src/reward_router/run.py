@@ -324,6 +324,8 @@ class _Run:
         if state is not None:
             self._restore(state, self.run.load_tensors(state))
             say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
+            self._report_gold("before", self.before, 0)
+            self.reporter.catch_up()
         else:
             for kind in self.before:
                 self.show.skip(kind)

@@ -116,16 +116,16 @@ class RunDir:
             )
         return manifest
 
-    def write_trackers(self, run_ids: Mapping[str, str]) -> None:
-        """Keep by which names trackers know this run, so that a resumed run goes on in it."""
-        write_atomically(self.trackers, dumps(run_ids) + "\n")
+    def write_trackers(self, told: Mapping[str, Any]) -> None:
+        """Keep by which name each tracker knows this run, and what it was told last."""
+        write_atomically(self.trackers, dumps(told) + "\n")
 
-    def read_trackers(self) -> dict[str, str]:
-        """What `write_trackers` kept; nothing where it is absent or torn: a new one is begun."""
+    def read_trackers(self) -> dict[str, Any]:
+        """What `write_trackers` kept; nothing where it is absent or torn: a new run is begun."""
         with contextlib.suppress(OSError, ValueError):
             kept = json.loads(self.trackers.read_text(encoding="utf-8"))
             if isinstance(kept, dict):
-                return {str(name): str(run_id) for name, run_id in kept.items()}
+                return kept
         return {}
 
     def abandon(self) -> None:

@@ -1,13 +1,20 @@
 """What a tracker is told is what metrics.jsonl holds, once a step, resumed or not."""
 
 import json
-from collections.abc import Callable
+import os
+import re
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from reward_router import reporting
 from reward_router.config import Config
+from reward_router.errors import InputError
 from reward_router.rundir import RunDir
 from reward_router.trackers.figures import step_figures
 
@@ -50,37 +57,130 @@ def in_tensorboard(out: Path) -> Points:
     return points
 
 
-@pytest.fixture
-def interrupted(tiny: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs that stop after a step in the middle, beyond their last checkpoint, and go on."""
+def in_wandb(out: Path) -> Points:
+    """From the files of W&B's offline runs, which hold records of its protocol."""
+    from wandb.proto import wandb_internal_pb2
 
-    def twice(out: Path, tracker: str) -> None:
-        config = tiny(f"report_to={tracker}", "checkpoint_every=2")
-        told: list[int] = []
-        step = run.Reporter.step
-
-        def listens(self: Any, record: dict[str, Any]) -> None:
-            told.append(record["step"])
-            step(self, record)
-            if record["step"] == 2 and told.count(2) == 1:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(run.Reporter, "step", listens)
-        with pytest.raises(KeyboardInterrupt):
-            run.train(config, out)
-        run.train(config, out, resume=True)
-        assert told == [0, 1, 2, 2, 3], "step 3 comes after the last checkpoint and is told again"
-
-    return twice
+    points: Points = {}
+    for file in sorted(out.glob("wandb/offline-run-*/*.wandb")):
+        for data in leveldb_records(file.read_bytes()[7:]):
+            record = wandb_internal_pb2.Record.FromString(data)
+            if record.WhichOneof("record_type") != "history":
+                continue
+            items = record.history.item
+            row = {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+            step = row.pop("train/global_step")
+            for name, value in row.items():
+                if not name.startswith("_"):
+                    points.setdefault(name, []).append((step, value))
+    return points
 
 
-def test_tensorboard_holds_what_the_log_holds(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
-    run.train(tiny("report_to=tensorboard"), tmp_path / "run")
-    agree(in_tensorboard(tmp_path / "run"), expected(tmp_path / "run", "train/"))
+def leveldb_records(data: bytes) -> Iterator[bytes]:
+    """Records of a LevelDB log: blocks of 32 KiB with a header (checksum, length, type) a piece."""
+    header = 7
+    block = 32768
+    position = header  # the file's own header, which was cut off, belongs to the first block
+    whole = b""
+    while position - header < len(data):
+        if block - position % block < header:
+            position += block - position % block
+            continue
+        start = position - header
+        _, length, kind = struct.unpack("<IHB", data[start : start + header])
+        if kind == 0:
+            return
+        whole += data[start + header : start + header + length]
+        position += header + length
+        if kind in (1, 4):  # the only piece of a record, or its last
+            yield whole
+            whole = b""
 
 
-def test_tensorboard_goes_on_where_the_run_does(interrupted: Any, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
-    interrupted(tmp_path / "run", "tensorboard")
-    agree(in_tensorboard(tmp_path / "run"), expected(tmp_path / "run", "train/"))
+def in_trackio(out: Path) -> Points:
+    import trackio
+    from trackio.sqlite_storage import SQLiteStorage
+
+    name = json.loads((out / "trackers.json").read_text(encoding="utf-8"))["trackio"]["run_id"]
+    [run_of_it] = [run for run in trackio.Api().runs("reward-router") if run.name == name]
+    points: Points = {}
+    rows = SQLiteStorage.get_logs("reward-router", run_of_it.name, run_id=run_of_it.id)
+    for row in sorted(rows, key=lambda row: row["step"]):
+        for key, value in row.items():
+            if key not in ("step", "timestamp"):
+                points.setdefault(key, []).append((row["step"], value))
+    return points
+
+
+def in_mlflow(out: Path) -> Points:
+    from mlflow import MlflowClient
+
+    run_id = json.loads((out / "trackers.json").read_text(encoding="utf-8"))["mlflow"]["run_id"]
+    client = MlflowClient()
+    found = client.get_run(run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["policy.model"] == "tiny"
+    points: Points = {}
+    for name in found.data.metrics:
+        history = client.get_metric_history(run_id, name)
+        points[name] = [(metric.step, metric.value) for metric in history]
+    return points
+
+
+READERS: dict[str, tuple[Callable[[Path], Points], str]] = {
+    "tensorboard": (in_tensorboard, "train/"),
+    "wandb": (in_wandb, "train/"),
+    "trackio": (in_trackio, "train/"),
+    "mlflow": (in_mlflow, ""),
+}
+"""Tracker -> what reads it back, and what stands before TRL's names there."""
+
+
+@pytest.fixture(params=READERS)
+def tracker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each tracker whose package is here, kept on this machine."""
+    name = str(request.param)
+    try:
+        reporting.check_trackers([name])
+    except InputError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no database
+    return name
+
+
+def test_a_tracker_holds_what_the_log_holds(
+    tracker: str, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    read, prefix = READERS[tracker]
+    out = tmp_path / "run"
+    run.train(tiny(f"report_to={tracker}"), out)
+    agree(read(out), expected(out, prefix))
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(
+    tracker: str, tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, prefix = READERS[tracker]
+    out = tmp_path / "run"
+    told: list[int] = []
+    step = reporting.Reporter.step
+
+    def interrupted_once(self: reporting.Reporter, record: Mapping[str, Any]) -> None:
+        step(self, record)
+        told.append(record["step"])
+        if told == [0, 1, 2]:
+            raise KeyboardInterrupt
+
+    config = tiny(f"report_to={tracker}", "checkpoint_every=2")
+    monkeypatch.setattr(reporting.Reporter, "step", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(config, out)
+    begun = json.loads((out / "trackers.json").read_text(encoding="utf-8"))[tracker]
+    run.train(config, out, resume=True)
+    assert told[3:] == [0, 1, 2, 3], "the log up to the checkpoint, then the steps after it"
+    ended = json.loads((out / "trackers.json").read_text(encoding="utf-8"))[tracker]
+    assert ended["run_id"] == begun["run_id"]
+    agree(read(out), expected(out, prefix))

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+PROJECT = "reward-router"
+"""The project, or experiment, where none is named by the tracker's own environment variable."""
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -20,8 +23,8 @@ class TrackedRun:
         config: the resolved configuration as plain data. It holds no secrets.
         run_id: the tracker's own name of this run, where an earlier process began it; None: the run
             is new.
-        first: the first step whose figures are told. Those of an earlier process may reach further,
-            because it got beyond its last checkpoint; they are told again. 0 is before training.
+        first: the first step whose figures this process measures; 0 is before training. An earlier
+            process may have got further, beyond its last checkpoint.
     """
 
     folder: Path

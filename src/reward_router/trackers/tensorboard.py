@@ -45,4 +45,5 @@ KIND = TrackerKind(
     package="tensorboard",
     install="tensorboard",
     prefix="train/",
+    replaces=True,
 )

@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import struct
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from reward_router import reporting
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.rundir import RunDir
-from reward_router.trackers.figures import step_figures
+from reward_router.trackers.figures import TRL_NAMES, step_figures
 
 run = pytest.importorskip("reward_router.run", reason="needs the packages of the extra `train`")
 
@@ -41,6 +39,8 @@ def agree(found: Points, wanted: Points) -> None:
     assert found.keys() == wanted.keys()
     for name, points in wanted.items():
         assert [step for step, _ in found[name]] == [step for step, _ in points], name
+        if name.startswith("router/seconds/"):
+            continue  # a step that is done again takes another time
         values = [value for _, value in points]
         # Event files of TensorBoard hold 32 bits of a number.
         assert [value for _, value in found[name]] == pytest.approx(values, rel=1e-6), name
@@ -136,8 +136,19 @@ READERS: dict[str, tuple[Callable[[Path], Points], str]] = {
 """Tracker -> what reads it back, and what stands before TRL's names there."""
 
 
+@pytest.fixture(scope="module")
+def trackio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trackio reads its variable once, when it is imported."""
+    return tmp_path_factory.mktemp("trackio")
+
+
 @pytest.fixture(params=READERS)
-def tracker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def tracker(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    trackio_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
     """Each tracker whose package is here, kept on this machine."""
     name = str(request.param)
     try:
@@ -145,22 +156,13 @@ def tracker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     except InputError as error:
         pytest.skip(str(error))
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("TRACKIO_DIR", str(trackio_folder))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # mlflow-skinny has no database
     return name
 
 
-def test_a_tracker_holds_what_the_log_holds(
-    tracker: str, tiny: Callable[..., Config], tmp_path: Path
-) -> None:
-    read, prefix = READERS[tracker]
-    out = tmp_path / "run"
-    run.train(tiny(f"report_to={tracker}"), out)
-    agree(read(out), expected(out, prefix))
-
-
-def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(
+def test_a_tracker_holds_what_the_log_holds_though_the_run_was_interrupted(
     tracker: str, tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, prefix = READERS[tracker]
@@ -184,3 +186,180 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(
     ended = json.loads((out / "trackers.json").read_text(encoding="utf-8"))[tracker]
     assert ended["run_id"] == begun["run_id"]
     agree(read(out), expected(out, prefix))
+
+
+class Listener:
+    """A tracker of a user's own module, which keeps what it is told in a file."""
+
+    def __init__(self, run: Any) -> None:
+        self.file = run.folder / "heard.jsonl"
+        self.run_id = run.run_id or "mine"
+        self._write(["begun", run.first, run.config["policy"]["model"]])
+
+    def _write(self, what: Any) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(what) + "\n")
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self._write([step, dict(figures)])
+
+    def close(self, finished: bool) -> None:
+        self._write(["closed", finished])
+
+
+class Fails(Listener):
+    """Takes the first step and fails ever after, with a secret in its words."""
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        if step > 1:
+            key = os.environ["MY_TRACKER_API_KEY"]
+            raise ConnectionError(f"no network\nfor key {key} at https://me:pass@host/api")
+        super().log(figures, step)
+
+
+class NeverStarts:
+    def __init__(self, run: Any) -> None:
+        raise PermissionError("bad key")
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a user, with the classes above."""
+    (tmp_path / "my_trackers.py").write_text(Path(__file__).read_text(encoding="utf-8"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_trackers", raising=False)
+    return "my_trackers"
+
+
+def heard(out: Path) -> list[Any]:
+    return [json.loads(line) for line in (out / "heard.jsonl").read_text().splitlines()]
+
+
+def points_of(told: list[Any]) -> Points:
+    points: Points = {}
+    for step, figures in told:
+        for name, value in figures.items():
+            points.setdefault(name, []).append((step, value))
+    return points
+
+
+def test_a_tracker_of_ones_own(
+    own_module: str, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    run.train(tiny(f"report_to={own_module}:Listener"), out)
+    begun, *told, closed = heard(out)
+    assert (begun, closed) == (["begun", 0, "tiny"], ["closed", True])
+    points = points_of(told)
+    agree(points, expected(out, ""))
+    first = points["loss"][0][1], points["router/calls"][0][1]
+    record = RunDir(out).read_log()[0]
+    assert first == (record["loss"], record["calls"])
+    assert sum(value for _, value in points["router/calls"]) == _calls_in_ledger(out)
+
+
+def test_a_tracker_that_is_named_later_is_told_what_it_missed(
+    own_module: str,
+    tiny: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "run"
+    logged = RunDir.log
+
+    def interrupted(self: RunDir, record: dict[str, Any]) -> None:
+        logged(self, record)
+        if record["step"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunDir, "log", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(tiny(), out)
+    monkeypatch.setattr(RunDir, "log", logged)
+    run.train(tiny(f"report_to={own_module}:Listener"), out, resume=True)
+    assert heard(out)[0] == ["begun", 3, "tiny"]
+    agree(points_of(heard(out)[1:-1]), expected(out, ""))
+
+
+def _calls_in_ledger(out: Path) -> int:
+    made: int = json.loads((out / "summary.json").read_text())["calls"]["made"]
+    return made
+
+
+def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(
+    own_module: str,
+    tiny: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_TRACKER_API_KEY", "s3cr3t-value")
+    out = tmp_path / "run"
+    names = f"[{own_module}:Fails, {own_module}:NeverStarts]"
+    with monkeypatch.context() as heard_warnings:
+        said: list[str] = []
+        heard_warnings.setattr(run._Run, "_warn", lambda self, what: said.append(what))
+        summary = run.train(tiny(f"report_to={names}"), out)
+    assert summary["steps"] == 4
+    assert len(RunDir(out).read_log()) == 4
+    never, fails = [line for line in said if "report_to" in line]
+    assert "NeverStarts failed (start): PermissionError: bad key" in never
+    assert "Fails failed (step 2): ConnectionError: no network for key *** at https://***@" in fails
+    assert "\n" not in fails
+    for file in out.rglob("*"):
+        if file.is_file():
+            assert b"s3cr3t-value" not in file.read_bytes(), file
+
+
+def test_a_package_that_is_absent_is_refused_before_anything_is_made(
+    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder of the tracker's name, as wandb makes it where it runs, is no package.
+    (tmp_path / "wandb").mkdir()
+    hidden_path = [path for path in sys.path if not (Path(path) / "wandb" / "__init__.py").exists()]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *hidden_path])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(InputError, match="wandb is not installed; pip install wandb"):
+        run.train(tiny("report_to=wandb"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tensorbord", "did you mean tensorboard"),
+        ("[tensorboard, tensorboard]", "listed twice"),
+        ("no_such_module:Mine", "cannot be imported"),
+        ("3", "report_to"),
+    ],
+)
+def test_what_is_no_tracker_is_refused(
+    tiny: Callable[..., Config], given: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny(f"report_to={given}")
+
+
+def test_one_name_a_list_and_none(tiny: Callable[..., Config]) -> None:
+    assert tiny("report_to=none").report_to == tiny().report_to == []
+    assert tiny("report_to=null").report_to == []
+    assert tiny("report_to=mlflow").report_to == tiny("report_to=[mlflow]").report_to == ["mlflow"]
+
+
+def test_trl_spells_its_figures_so() -> None:
+    """Every name that is said to be TRL's stands in the sources of TRL or transformers."""
+    trl = pytest.importorskip("trl", reason="needs the package trl")
+    transformers = pytest.importorskip("transformers")
+    folder = Path(trl.__file__).parent
+    files = [
+        folder / "trainer" / "dpo_trainer.py",
+        folder / "trainer" / "grpo_trainer.py",
+        folder / "experimental" / "online_dpo" / "online_dpo_trainer.py",
+        Path(transformers.__file__).parent / "trainer.py",
+    ]
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    keys = dict.fromkeys(TRL_NAMES, 0.5)
+    record = {**keys, "lr": [0.1], "finished": 0.5}
+    names = [name for name in step_figures(record) if not name.startswith("router/")]
+    assert len(names) == len(TRL_NAMES) + 2
+    for name in names:
+        assert f'["{name}"]' in text, name

@@ -180,7 +180,7 @@ class Reporter:
     def _try(self, name: str, when: str, seconds: float, work: Callable[[], Any]) -> Any:
         """What the tracker returns; None where it failed, which is said, and it is let go."""
         try:
-            return within(work, f"tracker {name}", seconds)
+            return within(partial(_as_a_failure, work), f"tracker {name}", seconds)
         except Exception as error:
             # the package is foreign, and so is the network behind it: a run does not stop for them
             self.trackers.pop(name, None)
@@ -195,6 +195,19 @@ class Reporter:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close(finished=kind is None)
+
+
+def _as_a_failure(work: Callable[[], Any]) -> Any:
+    """What ``work`` returns; whatever it raises is an Exception.
+
+    It runs in a thread of its own, where a KeyboardInterrupt or a SystemExit is never the user's.
+    """
+    try:
+        return work()
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        raise RuntimeError(f"{type(error).__name__} {error}") from error
 
 
 LONGEST_REASON = 300

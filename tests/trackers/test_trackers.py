@@ -219,7 +219,7 @@ class Fails(Listener):
 
 class NeverStarts:
     def __init__(self, run: Any) -> None:
-        raise PermissionError("bad key")
+        raise SystemExit("bad key")
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(
     assert summary["steps"] == 4
     assert len(RunDir(out).read_log()) == 4
     never, fails = [line for line in said if "report_to" in line]
-    assert "NeverStarts failed (start): PermissionError: bad key" in never
+    assert "NeverStarts failed (start): RuntimeError: SystemExit bad key" in never
     assert "Fails failed (step 2): ConnectionError: no network for key *** at https://***@" in fails
     assert "\n" not in fails
     for file in out.rglob("*"):

@@ -13,6 +13,8 @@ from reward_router.trackers import PROJECT, TrackedRun
 
 STEP = "train/global_step"
 """The horizontal axis of every curve, by the name that transformers gives it."""
+INIT_S = 45
+"""Seconds that W&B may take to find its server; its own 90 hold up a run without a network."""
 
 
 class WandB:
@@ -26,10 +28,13 @@ class WandB:
         """Starts W&B's own process. It never asks for a key: without one it raises."""
         import wandb
 
-        # The library's name for a run is its folder; W&B's id has to be unlike all others.
-        self.run_id = run.run_id or uuid.uuid4().hex[:12]
         # Without a key W&B would ask for one, and the run would stand still.
-        settings = wandb.Settings(silent=True, console="off", login_timeout=1)
+        online = os.environ.get("WANDB_MODE", "online") == "online"
+        if online and not wandb.login(prompt=False):
+            raise ConnectionError("no key: set WANDB_API_KEY, or WANDB_MODE=offline")
+        # The run is named after its folder; W&B's id has to be unlike all others.
+        self.run_id = run.run_id or uuid.uuid4().hex[:12]
+        settings = wandb.Settings(silent=True, console="off", init_timeout=INIT_S)
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=os.environ.get("WANDB_NAME", run.folder.resolve().name),

@@ -11,7 +11,7 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo heads prior test test-slow test-browser check format study docs clean
+.PHONY: demo heads prior test test-slow test-browser test-trainers check format study docs clean
 
 # Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
@@ -44,6 +44,15 @@ test-slow: .venv/.dev
 test-browser: .venv/.dev
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements/browser.txt
 	$(BIN)/pytest -m browser tests/browser
+
+# The server against the published clients of OpenRLHF and verl, and against schemathesis. These packages pin other versions of torch and
+# transformers than ours, so they come without their dependencies, into a folder of their own that is put behind the usual environment.
+test-trainers: .venv/.dev .trainers/.done
+	PYTHONPATH=.trainers $(BIN)/pytest -m "slow or not slow" tests/server
+
+.trainers/.done: requirements/trainers.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --target .trainers -r requirements/trainers.txt
+	touch $@
 
 check: .venv/.dev
 	$(BIN)/ruff format --check src tests benchmarks docs/site
@@ -86,4 +95,4 @@ docs: .venv-docs/.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-docs runs study build dist site
+	rm -rf .venv .venv-docs .trainers runs study build dist site

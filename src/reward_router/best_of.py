@@ -134,7 +134,7 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
     resting = loop.session.resting()
     awake_K = np.array([name not in resting for name in names])
     greedy = Greedy(dispatcher.router)
-    probs_BK = masked(greedy.probs(loop.seen(context_BD, step)), awake_K[None])
+    probs_BK = masked(greedy.probs(loop.contexts_for_router(context_BD, step)), awake_K[None])
     seed = loop.config.seed
     u_B = np.array([keyed.uniform(seed, "arm", NO_STEP + step, unit) for unit in ids])
     arm_B, p_B = choose(probs_BK, u_B)

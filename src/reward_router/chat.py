@@ -13,6 +13,8 @@ from typing import Any
 from reward_router.reading.json_rows import half_surrogate
 
 Message = dict[str, Any]
+Prompt = str | Sequence[Mapping[str, Any]]
+"""One user message as text, or messages with ``role`` and ``content``, and perhaps tool calls."""
 """``role`` and ``content``, both text.
 
 ``tool_calls``, ``name`` and ``tool_call_id`` stand beside them where the data has them.

@@ -270,6 +270,57 @@ def study(
     run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
 
 
+@app.command()
+def experiment(  # noqa: PLR0913 - the options of the command
+    name: Annotated[str, typer.Argument(metavar="NAME", help="an experiment, or `list`")],
+    profile: Annotated[
+        str, typer.Option(help="laptop: embedded and recorded; gpu: the papers' models")
+    ] = "laptop",
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="runs of each variant; none: the experiment's own")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="a directory; none: runs/experiments/NAME-PROFILE")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="go on with what is in --out, or join a process that works there")
+    ] = False,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="recorded scores of your own, or `demo`"),
+    ] = None,
+    responses: Annotated[
+        str | None, typer.Option(metavar="FILE", help="responses of your own, for best of n")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG.yaml", help="your policy, arms and data, for training; or a preset"
+        ),
+    ] = None,
+    set_: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="only say what it would run, and what one training run takes")
+    ] = False,
+) -> None:
+    """Run an experiment of the two papers: variants by seeds, one table, one page."""
+    from reward_router.experiments.command import experiment as run_experiment
+    from reward_router.experiments.command import foretold, listed
+    from reward_router.experiments.kind import Request
+
+    if name == "list":
+        listed(console)
+        return
+    request = Request(profile, seeds, tuple(scores or ()), responses, config, tuple(set_ or ()))
+    if dry_run:
+        foretold(name, request, console)
+        return
+    place = out or Path("runs/experiments") / f"{name}-{profile}"
+    result = run_experiment(name, request, place, resume=resume, console=console)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
 @app.command("gold-pairs")
 def gold_pairs(  # noqa: PLR0913 - the options of the command
     config: Source = None,
@@ -552,6 +603,38 @@ def replay(  # noqa: PLR0913 - the options of the command
 
         write(result, report_out)
         say(console, f"report   {report_out}")
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - the options of the command
+    config: Source = None,
+    preset: Preset = None,
+    set_: Settings = None,
+    ledger: Annotated[
+        Path, typer.Option(metavar="FILE", help="the server's state; it goes on where it is there")
+    ] = Path("runs/serve/ledger.sqlite"),
+    host: Annotated[str, typer.Option(help="other than loopback needs a token")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8000,
+    token_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="environment variable with the clients' token"),
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="bytes of a request, at most")] = 8 * 2**20,
+    group_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="responses to a prompt that one arm judges; none: n_responses"),
+    ] = None,
+    group_seconds: Annotated[
+        float, typer.Option(min=0.001, help="how long such a group waits for its responses")
+    ] = 600.0,
+) -> None:
+    """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
+    from reward_router.server.run import Place
+    from reward_router.server.run import serve as run_server
+
+    settled = configuration.load(config, preset, set_ or [])
+    place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
+    run_server(settled, place, lambda line: say(console, line, wrap=False))
 
 
 @arms_app.command("check")

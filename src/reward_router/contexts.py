@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from reward_router import chat
+from reward_router.chat import Prompt
 from reward_router.config import ContextConfig
-from reward_router.data import Prompt
 from reward_router.errors import InputError
 from reward_router.features import hash_rows, pair_rows, unit_rows
 from reward_router.rewards.loading import MINILM, load_encoder

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from reward_router import chat, keyed, preferences
-from reward_router.chat import Unreadable
+from reward_router.chat import Prompt, Unreadable
 from reward_router.column_names import check_mapping, fill, optional, required, template_fields
 from reward_router.errors import InputError
 from reward_router.labels import Numbers, named
-from reward_router.preferences import Pair, Prompt
+from reward_router.preferences import Pair
 from reward_router.reading import Broken, Row, Tally, read_rows
 
 __all__ = [
@@ -386,6 +386,6 @@ def wrapped(prompt: Prompt, wrap: Callable[[str], str]) -> Prompt:
     if last is None:
         raise Unreadable("the template wraps the last user turn, and the prompt has none")
     return [
-        turn | {"content": wrap(turn["content"])} if i == last else turn
+        {**turn, "content": wrap(turn["content"])} if i == last else turn
         for i, turn in enumerate(prompt)
     ]

@@ -8,16 +8,18 @@ k responses of a prompt are averaged first.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reward_router.distributed import Ranks
 from reward_router.examples import Example
 from reward_router.keyed import rng
-from reward_router.policy import Policy
 from reward_router.responses import Response, finished
 from reward_router.types import Float
+
+if TYPE_CHECKING:
+    from reward_router.policy import Policy
 
 DRAWS = 2000
 """Bootstrap samples of an interval."""
@@ -61,7 +63,7 @@ class Measurement:
 
 
 def measure(
-    policy: Policy,
+    policy: "Policy",
     examples: Sequence[Example],
     ranks: Ranks,
     how: Measurement,
@@ -97,7 +99,7 @@ def measure(
 
 
 def _responses(
-    policy: Policy, examples: Sequence[Example], how: Measurement
+    policy: "Policy", examples: Sequence[Example], how: Measurement
 ) -> list[list[Response]]:
     """The policy's responses to each prompt: ``how.samples`` drawn ones, or the greedy one."""
     limit = how.max_new_tokens or policy.config.max_new_tokens

@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.column_names import fill, template_fields
 from reward_router.config import DataConfig, nearest
-from reward_router.data import Prompt, PromptRecord, load_prompts
+from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.grading import grade
 from reward_router.math_equal import check_package

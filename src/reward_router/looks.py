@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
+from reward_router.chat import Prompt
 from reward_router.config import Config
-from reward_router.data import Prompt
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
 from reward_router.evaluate import Measurement, measure

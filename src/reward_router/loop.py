@@ -81,7 +81,7 @@ class Loop:
         self.say("embedding")
         with phase("embed"):
             context_UD = self.units.fill(step)
-            step.contexts = self._contexts_for_router(context_UD, t)
+            step.contexts = self.contexts_for_router(context_UD, t)
         # Decide before anybody scores: the router must not see what it chooses between.
         with phase("route"):
             session.route(step)
@@ -152,7 +152,7 @@ class Loop:
         draw_B = [keyed.uniform(self.config.seed, "audit", t, prompt_id) for prompt_id in ids]
         return frozenset(row for row, draw in enumerate(draw_B) if draw < self.config.audit)
 
-    def _contexts_for_router(self, context_UD: Float, t: int) -> Float:
+    def contexts_for_router(self, context_UD: Float, t: int) -> Float:
         """(U, D) contexts of all processes' units as the router takes them at step t.
 
         A router that names one arm for a whole iteration sees (U, 1), the iteration's number.

@@ -21,7 +21,7 @@ docs).
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reward_router.chat import Prompt
 from reward_router.config import PolicyConfig, TrainConfig
 from reward_router.errors import InputError, RunError
 from reward_router.keyed import Purpose, rng
@@ -40,9 +41,6 @@ from reward_router.types import Float
 
 KEEP_SHARE = 0.8
 """Rows still going, as a share of the batch, at or below which the ended ones leave it."""
-
-Messages = list[dict[str, str]]
-Prompt = str | Messages
 
 
 class Stream(NamedTuple):
@@ -129,7 +127,7 @@ class PolicyText:
         InputError where the chat template refuses the messages.
         """
         if isinstance(prompt, str):
-            messages = [{"role": "user", "content": prompt}]
+            messages: list[Mapping[str, Any]] = [{"role": "user", "content": prompt}]
         else:
             messages = list(prompt)
         system_added = self.config.system is not None and messages[0]["role"] != "system"

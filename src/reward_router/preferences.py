@@ -18,11 +18,9 @@ from itertools import combinations, product
 from typing import Any
 
 from reward_router import chat, labels
-from reward_router.chat import Message, Unreadable
+from reward_router.chat import Message, Prompt, Unreadable
 from reward_router.column_names import is_missing, required
 from reward_router.reading import Row
-
-Prompt = str | list[Message]
 
 _NAMED_PAIRS = (
     ("chosen_response", "rejected_response"),
@@ -432,7 +430,7 @@ def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any
 def _turns(text_or_turns: Prompt) -> list[Message]:
     if isinstance(text_or_turns, str):
         return [{"role": "user", "content": text_or_turns}]
-    return text_or_turns
+    return [dict(turn) for turn in text_or_turns]
 
 
 def _is_whole(turns: Sequence[Message], start: Sequence[Message]) -> bool:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from reward_router.chat import Prompt
 from reward_router.config import Config
 from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS
-from reward_router.policy import PolicyText, Prompt
+from reward_router.policy import PolicyText
 from reward_router.rewards.loading import (
     check_model,
     load_tokenizer,

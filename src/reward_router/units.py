@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
+from reward_router.chat import Prompt
 from reward_router.config import Config
 from reward_router.contexts import Contexts
-from reward_router.data import Prompt
 from reward_router.features import pool
 from reward_router.pairs import form_pairs
 from reward_router.responses import finished

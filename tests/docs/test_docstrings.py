@@ -23,6 +23,10 @@ MAY_LACK = (
     "datasets",
     "sentence_transformers",
     "math_verify",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "verl",
 )
 
 

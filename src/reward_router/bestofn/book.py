@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from reward_router import __version__
+from reward_router.chat import Prompt
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.rewards.spec import ArmSpec
-from reward_router.rewards.template import Prompt
 from reward_router.rundir import explained
 from reward_router.strict_json import dumps
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from reward_router import keyed, preferences
 from reward_router.bestofn.measures import MEASURES, measured, references
-from reward_router.chat import Unreadable
+from reward_router.chat import Prompt, Unreadable
 from reward_router.column_names import as_text, required
 from reward_router.config import Config, DataConfig
 from reward_router.contexts import text_of
-from reward_router.data import Prompt, PromptRecord, load_prompts
+from reward_router.data import PromptRecord, load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, balanced
 from reward_router.grading import grade

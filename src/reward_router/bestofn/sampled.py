@@ -18,8 +18,9 @@ from reward_router.assemble import fitting
 from reward_router.bestofn.book import append_lines
 from reward_router.bestofn.measures import MEASURES
 from reward_router.bestofn.rows import Item, Sides, divide, gold_of, limited
+from reward_router.chat import Prompt
 from reward_router.config import Config, DataConfig
-from reward_router.data import Prompt, load_prompts
+from reward_router.data import load_prompts
 from reward_router.errors import InputError
 from reward_router.examples import EMBEDDED, Example, load_examples
 from reward_router.policy import Policy

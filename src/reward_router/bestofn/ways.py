@@ -15,8 +15,8 @@ from reward_router import keyed
 from reward_router.assemble import bound_dispatcher, build_committee, build_router
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import Item
+from reward_router.chat import Prompt
 from reward_router.config import Config, RouterConfig
-from reward_router.data import Prompt
 from reward_router.ledger import Ledger
 from reward_router.offline.prior import Prior
 from reward_router.outcomes import Outcome, PayoffRule

@@ -105,23 +105,30 @@ def study(
 
 
 def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
-    from reward_router.run import train
-
     config = configuration.load(None, "study", settings)
     folder = out / folder_name(name) / f"seed-{config.seed}"
     # Finished in an earlier call of the same command.
     if (folder / "summary.json").is_file():
         return
     heading(console, f"{name}, seed {config.seed}")
-    resume = (folder / "config.yaml").is_file()
-    summary = train(config, folder, resume=resume, console=console, before=_before(out))
+    train_and_share(config, folder, out / "before.json", console)
     write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
-    # The first run that measures the base model saves it for all others.
-    if summary["gold_rows"].keys() - (_before(out) or {}).keys():
+
+
+def train_and_share(config: Config, folder: Path, before: Path, console: Console) -> dict[str, Any]:
+    """Train into a folder, or go on there; gold before training is shared through ``before``.
+
+    The first run that measures the base model saves it for all others.
+    """
+    from reward_router.run import train
+
+    resume = (folder / "config.yaml").is_file()
+    known = _before(before)
+    summary = train(config, folder, resume=resume, console=console, before=known)
+    if summary["gold_rows"].keys() - (known or {}).keys():
         first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
-        write_atomically(
-            out / "before.json", dumps({**first, "model": summary["manifest"]["model"]})
-        )
+        write_atomically(before, dumps({**first, "model": summary["manifest"]["model"]}))
+    return summary
 
 
 def folder_name(variant: str) -> str:
@@ -143,9 +150,8 @@ def folder_name(variant: str) -> str:
     return f"{name.strip('.')[:40]}-{digest}"
 
 
-def _before(out: Path) -> dict[str, Gold] | None:
+def _before(path: Path) -> dict[str, Gold] | None:
     """What an earlier run measured of the base model, by kind of gold."""
-    path = out / "before.json"
     if not path.is_file():
         return None
     kinds = json.loads(path.read_text(encoding="utf-8"))

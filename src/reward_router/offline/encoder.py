@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.features import pair_rows, unit_rows
 from reward_router.offline.strengths import Strengths
-from reward_router.offline.text import Prompt, fit, halves, prompt_text
+from reward_router.offline.text import fit, halves, prompt_text
 from reward_router.rewards import loading
 from reward_router.types import Float
 

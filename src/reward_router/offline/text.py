@@ -4,12 +4,10 @@ The prompt loses its middle first, the response last. The form is the authors': 
 role names, no chat template, so that one prior serves policies with any template.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from reward_router.chat import text_of
+from reward_router.chat import Prompt, text_of
 
-Prompt = str | Sequence[Mapping[str, Any]]
 # A prompt keeps at least a quarter of the room, however long the response.
 _PROMPT_SHARE = 4
 

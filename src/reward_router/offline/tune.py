@@ -18,6 +18,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.keyed import key, rng
 from reward_router.offline.encoder import TextEncoder
@@ -25,7 +26,6 @@ from reward_router.offline.learn import Head, as_strengths, seeded_head, targets
 from reward_router.offline.prior import WEIGHTS
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
-from reward_router.offline.text import Prompt
 from reward_router.progress import status
 from reward_router.types import Float, Int
 

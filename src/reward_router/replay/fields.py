@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from reward_router import chat, labels, preferences
-from reward_router.chat import Unreadable
+from reward_router.chat import Prompt, Unreadable
 from reward_router.column_names import as_text, is_missing
 from reward_router.offline.text import prompt_text
 
@@ -85,7 +85,7 @@ def side(name: str) -> Literal["a", "b"]:
     return "b" if coin else "a"
 
 
-def _prompt(row: Mapping[str, Any], names: Mapping[str, str]) -> preferences.Prompt | None:
+def _prompt(row: Mapping[str, Any], names: Mapping[str, str]) -> Prompt | None:
     column = next((names[name] for name in _PROMPTS if name in names), None)
     if column is None:
         return None
@@ -96,7 +96,7 @@ def _prompt(row: Mapping[str, Any], names: Mapping[str, str]) -> preferences.Pro
 
 
 def _sides(
-    row: Mapping[str, Any], names: Mapping[str, str], prompt: preferences.Prompt | None
+    row: Mapping[str, Any], names: Mapping[str, str], prompt: Prompt | None
 ) -> tuple[str | None, str | None, labels.Side | float | None]:
     """(response a, response b, label); the label is None where the first one is the chosen one."""
     chat.no_media(row)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.keyed import rng
 from reward_router.rewards.answer import NotScores, read_rows
 from reward_router.rewards.metered import Answer, Metered
-from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
@@ -30,7 +31,6 @@ from reward_router.rewards.spec import (
     needs_gold,
     source_of,
 )
-from reward_router.rewards.template import Prompt
 from reward_router.types import RewardModel
 
 

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.answer import NotScores, read_rows
 from reward_router.rewards.metered import ArmFailed, ArmStops, Metered
-from reward_router.rewards.template import Prompt
 from reward_router.types import Float, RewardModel
 
 Status = Literal["ok", "failed", "timeout"]

@@ -7,11 +7,9 @@ with the template that it was trained on, never with the policy's.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reward_router.chat import Prompt as Prompt  # the metric arms take it from here
 from reward_router.chat import Reply, text_of
 from reward_router.errors import InputError
-
-Prompt = str | Sequence[Mapping[str, Any]]
-"""One user message, or messages with ``role`` and ``content``, and perhaps tool calls."""
 
 PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}"
 """``chat_template: plain``: for language models that know no chat format."""

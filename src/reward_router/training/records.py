@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.types import Float
 
 

@@ -152,8 +152,12 @@ class Asker:
 
 
 def silent(score_N: Float) -> bool:
-    """Whether these scores order nothing: fewer than two of them are numbers."""
-    return int(np.isfinite(score_N).sum()) < 2
+    """Whether these scores order nothing: fewer than two of them are numbers.
+
+    One response alone is never ordered; its score is a reward, and a number is all it needs.
+    """
+    needed = 1 if len(score_N) == 1 else 2
+    return int(np.isfinite(score_N).sum()) < needed
 
 
 def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reward_router import chat, keyed
-from reward_router.data import Prompt
+from reward_router.chat import Prompt
 from reward_router.dispatch.inputs import decision_key
 from reward_router.errors import InputError
 from reward_router.ledger.protocol import Store

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards import template as chat
@@ -215,14 +216,14 @@ class Classifier:
         if self.own_code and model.device.type != "meta":
             self._try()
 
-    def render(self, prompt: chat.Prompt, response: str) -> str:
+    def render(self, prompt: Prompt, response: str) -> str:
         """The text that is scored, to look at."""
         if self.pairs:
             return f"{chat.user_text(prompt)} {self.tokenizer.sep_token} {response}"
         conversation = [*chat.messages(prompt), chat.answered(response)]
         return chat.render(self.tokenizer, conversation, self.template, generate=False)
 
-    def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) logits.
 
         NaN where a row is shorter than the longest, or a conversation does not fit the model.
@@ -239,7 +240,7 @@ class Classifier:
                 scores_BN[b, n] = value
         return scores_BN
 
-    def _tokens(self, prompt: chat.Prompt, response: str) -> Row:
+    def _tokens(self, prompt: Prompt, response: str) -> Row:
         if self.pairs:
             encoded = self.tokenizer(chat.user_text(prompt), response)
             segments = encoded.get("token_type_ids", ())

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.kinds import ArmKind
 from reward_router.rewards.loading import MINILM
-from reward_router.rewards.template import Prompt, user_text
+from reward_router.rewards.template import user_text
 from reward_router.types import Float
 
 

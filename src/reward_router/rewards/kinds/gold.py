@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from reward_router import chat
+from reward_router.chat import Prompt
 from reward_router.examples import Example
 from reward_router.kinds import ArmKind
-from reward_router.rewards.template import Prompt
 from reward_router.types import Float
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from reward_router.artifacts import folder_of
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind, nearest
 from reward_router.rewards import loading
-from reward_router.rewards.template import Prompt, user_text
+from reward_router.rewards.template import user_text
 from reward_router.types import Float
 
 FORMAT = 1

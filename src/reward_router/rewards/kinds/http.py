@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
@@ -19,7 +20,7 @@ from reward_router.rewards.remote.dialects import DIALECTS, Choice, Dialect, Tex
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.reading import fill, places, plain
 from reward_router.rewards.remote.wire import Wire
-from reward_router.rewards.template import Prompt, answered, messages, render
+from reward_router.rewards.template import answered, messages, render
 from reward_router.secrecy import refuse_secrets
 from reward_router.types import Float
 

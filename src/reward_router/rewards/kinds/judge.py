@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
@@ -31,7 +32,6 @@ from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreada
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.reading import fill, follow, places, plain
 from reward_router.rewards.remote.wire import Wire
-from reward_router.rewards.template import Prompt
 from reward_router.secrecy import refuse_secrets
 from reward_router.types import Float
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards import template as chat
@@ -75,14 +76,14 @@ class LocalJudge:
                 "it cannot be asked this way"
             )
 
-    def render(self, prompt: chat.Prompt, response: str) -> str:
+    def render(self, prompt: Prompt, response: str) -> str:
         """What the model reads."""
         values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
         text = str(fill(self.layout, values))
         conversation = chat.messages(text)
         return chat.render(self.tokenizer, conversation, self.template, generate=True)
 
-    def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) log-odds of yes.
 
         NaN where a row is shorter than the longest, or a text does not fit the model.

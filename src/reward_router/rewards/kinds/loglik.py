@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.kinds import ArmKind, nearest
 from reward_router.rewards import template as chat
@@ -82,14 +83,14 @@ class LogLik:
         """Positions run through the model so far, padding included."""
         return self._scorer.token_forwards
 
-    def render(self, prompt: chat.Prompt, response: str) -> str:
+    def render(self, prompt: Prompt, response: str) -> str:
         """The text that is scored, to look at: prompt, response, EOS."""
         conversation = chat.messages(prompt)
         prompt_text = self._prompt_text(conversation)
         answer = self._continuation(conversation, response)
         return prompt_text + answer + str(self.tokenizer.eos_token)
 
-    def score(self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]) -> Float:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) scores.
 
         NaN where a row is shorter than the longest, or a response does not fit the model. Prompts
@@ -103,7 +104,7 @@ class LogLik:
         return scores_BN
 
     def token_logprobs(
-        self, prompts: Sequence[chat.Prompt], responses: Sequence[Sequence[str]]
+        self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> dict[tuple[int, int], Float]:
         """Of every response (b, n) that fits the model, one value a token, EOS last.
 

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.metered import Answer, ArmFailed, ArmStops
 from reward_router.rewards.names import nearest
 from reward_router.rewards.remote.canary import CANARIES, Watch, facts_of
 from reward_router.rewards.remote.memory import Memory, key_of, memory_of
 from reward_router.rewards.remote.wire import Reply, Wire
-from reward_router.rewards.template import Prompt
 from reward_router.types import Float
 
 NAMES = ("model", "system_fingerprint")

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.remote.arm import Unreadable, number
 from reward_router.rewards.remote.reading import fill, follow, parse_path, places, plain
-from reward_router.rewards.template import Prompt, answered, messages
+from reward_router.rewards.template import answered, messages
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.remote.arm import Unreadable
-from reward_router.rewards.template import Prompt
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(\d+|-1|\*)\]")

@@ -1,0 +1,102 @@
+"""BayesianRouter, table 1, in training: an arm for every pair of responses.
+
+The user's configuration (``--config``, or the packaged ``bayesian-demo``) gives policy, arms, data
+and, in ``router.prior``, what `fit-prior` learned; the poster names no models to take instead.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from reward_router.config import Config
+from reward_router.experiments.kind import Plan, Request
+from reward_router.experiments.trained import (
+    GOLD,
+    SEEDS,
+    Training,
+    Variant,
+    ensemble,
+    gold_cell,
+    laser,
+    own_task,
+    shares_part,
+    singles,
+)
+from reward_router.strict_json import dumps
+
+PAYOFFS = {
+    "neg_loss": "neg_loss",
+    "light advantage": "light_advantage",
+    "full advantage": "full_advantage",
+}
+RANDOM = "random"
+
+
+def trained_plan(request: Request) -> Plan:
+    """BayesianRouter under its three payoffs, without its stages, and the baselines."""
+    given = request.config or ""
+    task = own_task(given, Path(given).stem)
+    base = task.config(request.settings)
+    prior = base.router.prior or (None if base.arms else "embedded-prior")
+    variants = [*bayesian(prior), *baselines(request, base)]
+    training = Training("pairs", request, [task], variants)
+    training.check()
+    deviations = [
+        f"Policy, reward models, data and training are those of {Path(given).name}.",
+        "A majority vote is the mean of all z-scored scores, which orders whole sets of responses.",
+        "UWO has no way of judging in training.",
+    ]
+    if prior is None:
+        deviations.append(
+            "The configuration has no router.prior, so that BayesianRouter starts without its "
+            "offline "
+            "stage: its rows and `w/o offline` are the same router."
+        )
+    return Plan(
+        jobs=training.jobs(gold_cell),
+        example=training.first,
+        seeds=request.seeds or SEEDS,
+        subject=training.subject,
+        metric=GOLD,
+        reference=RANDOM,
+        identity=training.identity,
+        parts=shares_part,
+        deviations=deviations,
+    )
+
+
+def bayesian(prior: str | None) -> list[Variant]:
+    """BayesianRouter, whole under each payoff, and without one of its stages."""
+    start = f", prior: {dumps(prior)}" if prior else ""
+    whole = f"router={{name: bayesian, unit: pair{start}}}"
+    variants = []
+    for name, payoff in PAYOFFS.items():
+        settings = (whole, f"payoff={{name: {payoff}}}")
+        variants.append(Variant(f"BayesianRouter, {name}", f"paid by {payoff}", settings))
+    none = "router={name: bayesian, unit: pair}"
+    variants.append(
+        Variant("w/o offline", "starts from nothing", (none, "payoff={name: neg_loss}"))
+    )
+    if prior:
+        frozen = f"router={{name: bayesian, unit: pair{start}, without: online}}"
+        variants.append(
+            Variant("w/o online", "the prior's own choice, which never learns", (frozen,))
+        )
+    return variants
+
+
+def baselines(request: Request, base: Config) -> list[Variant]:
+    """Random pairs, LASER, all reward models together, and each single one."""
+    alone = []
+    for single in singles(base):
+        [router] = single.settings
+        settings = (router.replace("name: fixed", "name: fixed, unit: pair"),)
+        alone.append(Variant(single.name, single.sentence, settings))
+    # A tie is for verdicts about one pair; these judge whole prompts.
+    whole = [laser(request), ensemble(request)]
+    untied = [replace(one, settings=(*one.settings, "pairs.tie=null")) for one in whole]
+    uniform = ("router={name: uniform, unit: pair}",)
+    return [
+        Variant(RANDOM, "any reward model for each pair, each alike often", uniform),
+        *untied,
+        *alone,
+    ]

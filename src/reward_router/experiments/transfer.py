@@ -1,0 +1,140 @@
+"""LASER, table 7: trained on one kind of question, tested on another."""
+
+import os
+from pathlib import Path
+
+from reward_router.errors import InputError
+from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
+from reward_router.experiments.trained import (
+    COST,
+    GOLD,
+    SEEDS,
+    SHORTER,
+    UNKNOWN,
+    Task,
+    Training,
+    best_beforehand,
+    deviations,
+    gold_cell,
+    laser,
+    own_task,
+    random_arm,
+    sequential,
+    shares_part,
+    singles,
+)
+
+LEARNED = "[facts, include, question, exclaim]"
+TESTED = "[past, number, short, title]"
+TEMPLATE = (
+    "Your task is to answer the question below. Give step by step reasoning before you answer, and "
+    'when you are ready to answer, please use the format "Final answer:..." '
+    "**Question:** {prompt} Solution:"
+)
+
+
+def _tasks(request: Request) -> list[Task]:
+    if request.config is not None:
+        return [own_task(request.config, "out of distribution")]
+    if request.profile == "laptop":
+        settings = (
+            *SHORTER,
+            f"data.categories={LEARNED}",
+            f"eval.data.categories={LEARNED}",
+            f"eval.test={{source: embedded, split: test, categories: {TESTED}}}",
+        )
+        return [Task("embedded, other categories", preset="study", settings=settings)]
+    maths = (
+        "eval.test={source: HuggingFaceH4/MATH-500, split: test, answer_kind: math, "
+        "columns: {prompt: problem, answer: answer}, template: '" + TEMPLATE + "'}"
+    )
+    csqa = f"eval.test={{source: {_csqa()}, answer_kind: letter, template: '{TEMPLATE}'}}"
+    return [
+        Task("CSQA, from StrategyQA", preset="laser-llama3-strategyqa", settings=(csqa,)),
+        Task("MATH, from GSM8K", preset="laser-llama3-gsm8k", settings=(maths,)),
+    ]
+
+
+def _csqa() -> str:
+    """CommonsenseQA with lettered choices in the prompt, as a file: on the Hub it is nested."""
+    path = Path(os.environ.get("REWARD_ROUTER_DATA") or "") / "prompts/commonsenseqa.jsonl.gz"
+    if not path.is_file():
+        raise InputError(
+            "transfer: CommonsenseQA is read from "
+            "$REWARD_ROUTER_DATA/prompts/commonsenseqa.jsonl.gz "
+            "{prompt, answer}; set it, or give --config with data and eval.test of your own"
+        )
+    return str(path)
+
+
+def plan(request: Request) -> Plan:
+    """LASER, the best single arm, random and sequential, judged where they never trained."""
+    columns = _tasks(request)
+    base = columns[0].config(request.settings)
+    if base.eval.test is None:
+        raise InputError(
+            f"transfer: {request.config} has no eval.test, the prompts of another kind that the "
+            "policy is tested on"
+        )
+    named = best_beforehand(base, request)
+    [single] = [variant for variant in singles(base) if variant.name == f"only {named}"]
+    chosen = [laser(request), random_arm(request), sequential(request), single]
+    training = Training("transfer", request, columns, chosen)
+    training.check()
+    return Plan(
+        jobs=training.jobs(gold_cell),
+        example=training.first,
+        seeds=request.seeds or SEEDS,
+        subject=training.subject,
+        metric=GOLD,
+        columns=[task.name for task in columns],
+        reference="random",
+        average=len(columns) > 1,
+        derived={f"best single, named beforehand ({named})": [single.name]},
+        identity=training.identity,
+        parts=shares_part,
+        deviations=deviations(request),
+    )
+
+
+KIND = ExperimentKind(
+    "transfer",
+    plan,
+    "trained on one kind of question, tested on another that was never trained on",
+    paper="LASER, table 7 (appendix C)",
+    published=(
+        Published.of(
+            "LASER, table 7 (appendix C)",
+            "published, Llama-3-8B",
+            """
+            method | CSQA | MATH | Avg.
+            SFT | 65.64 | 29.13 | 47.39
+            Best RM | 67.59 | 31.54 | 49.57
+            Avg. RM | 67.16 | 30.36 | 48.76
+            Random RM Selection | 68.31 | 30.21 | 49.26
+            Sequential RM Selection | 67.73 | 30.25 | 48.99
+            LASER (Ours) | 69.26 | 31.67 | 50.47
+            """,
+        ),
+        Published.of(
+            "LASER, table 7 (appendix C)",
+            "published, Mistral-7B",
+            """
+            method | CSQA | MATH | Avg.
+            SFT | 59.06 | 16.38 | 37.72
+            Best RM | 60.46 | 18.08 | 39.27
+            Avg. RM | 60.06 | 17.25 | 38.66
+            Random RM Selection | 60.19 | 16.96 | 38.58
+            Sequential RM Selection | 60.56 | 17.96 | 39.26
+            LASER (Ours) | 61.65 | 18.97 | 40.31
+            """,
+        ),
+    ),
+    deviations=(
+        "laptop: trained on four of the embedded categories, tested on the four others.",
+        "gpu: CommonsenseQA after StrategyQA alone (the paper: StrategyQA and MMLU), and the 500 "
+        "problems of MATH-500.",
+    ),
+    unknown=UNKNOWN,
+    cost=COST,
+)

@@ -20,6 +20,7 @@ from reward_router.kinds import (
     ARMS,
     PAYOFFS,
     ROUTERS,
+    TRACKERS,
     OptionError,
     PayoffKind,
     did_you_mean,
@@ -715,6 +716,9 @@ class Config(Section):
     )
     checkpoint_every: Count = 1
     durability: Literal["normal", "full"] = "normal"
+    report_to: list[str] = Field(
+        default_factory=list, description="trackers that a run's figures are sent to"
+    )
     contexts: Literal["full", "f32", "none"] = "full"
     split: SplitConfig | None = Field(
         default=None,
@@ -726,6 +730,24 @@ class Config(Section):
             "how `bestofn` measures a response; none: gold (golds of the rows, else the rule)"
         ),
     )
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_tracker_or_none(cls, given: Any) -> Any:
+        if given is None or given == "none":
+            return []
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("report_to")
+    @classmethod
+    def _trackers_exist(cls, names: list[str]) -> list[str]:
+        for name in names:
+            # The table raises InputError, with the nearest tracker, for one that it does not have.
+            TRACKERS[name]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"tracker {twice[0]!r} is listed twice; allowed once")
+        return names
 
     @property
     def tie(self) -> float:

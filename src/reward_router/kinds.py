@@ -1,4 +1,4 @@
-"""Tables of everything that has a name in a configuration: routers, payoffs and kinds of arms.
+"""Tables of everything that has a name in a configuration: routers, payoffs, arms, trackers.
 
 A kind lives in one file: its class, its name, its options (read from its own signature), what it
 declares, and its sentence for the report and the docs. The file ends with ``KIND =
@@ -245,6 +245,26 @@ class PayoffKind(Kind):
     together: Callable[[list[float]], list[float]] | None = None
 
 
+@dataclass(frozen=True)
+class TrackerKind(Kind):
+    """Where a run's figures are shown while it goes on.
+
+    ``make`` takes a `TrackedRun` and gives a `Tracker` (both in ``reward_router.trackers``).
+
+    Args:
+        package: what must be importable for it; '': nothing.
+        install: what pip installs for it.
+        prefix: what stands before TRL's names of figures there, as transformers writes them.
+        replaces: whether it can void what an earlier process told of steps that come again; else
+            they are told once.
+    """
+
+    package: str = ""
+    install: str = ""
+    prefix: str = ""
+    replaces: bool = False
+
+
 class OptionError(InputError):
     """An option of a kind that cannot be right.
 
@@ -365,6 +385,8 @@ PAYOFFS = Table("payoff", "reward_router.payoffs", PayoffKind)
 """What a router can learn from."""
 ARMS = Table("kind", "reward_router.rewards.kinds", ArmKind)
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
+TRACKERS = Table("tracker", "reward_router.trackers", TrackerKind)
+"""Where a training run can report to."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

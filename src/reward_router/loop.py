@@ -96,6 +96,8 @@ class Loop:
         with phase("route"):
             # Pairing learns the arms' usual score gaps here; the router learns at the very end.
             calls = session.record(step)
+            # A shared answer was asked for once, and is counted there.
+            step.calls = sum(call.status != "shared" for call in calls)
             self.pairing.learn(calls)
         if self.parts.eval_only is not None:
             with phase("score"):

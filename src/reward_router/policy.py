@@ -488,8 +488,12 @@ class TransformersSampler:
         with torch.inference_mode():
             tokens_BT = self._decode(batch, how.n, how.limit, draws)
         texts = self.policy.tokenizer.batch_decode(tokens_BT, skip_special_tokens=True)
-        ended = (tokens_BT == self.policy.eos).any(1).tolist()
-        responses = [Response(text, end) for text, end in zip(texts, ended, strict=True)]
+        is_eos_BT = tokens_BT == self.policy.eos
+        ended = is_eos_BT.any(1).tolist()
+        # Up to and with the first EOS; where there is none, all of them.
+        lengths = ((is_eos_BT.cumsum(1) - is_eos_BT.long()) == 0).sum(1).tolist()
+        rows = zip(texts, ended, lengths, strict=True)
+        responses = [Response(text, end, length) for text, end, length in rows]
         starts = range(0, len(responses), how.n)
         return [responses[start : start + how.n] for start in starts]
 
@@ -681,4 +685,8 @@ class VLLMSampler:
 
 def _responses(completions: Sequence[Any]) -> list[Response]:
     """vLLM's completions of one prompt; one is whole where the model stopped by itself."""
-    return [Response(made.text, made.finish_reason == "stop") for made in completions]
+    responses = []
+    for made in completions:
+        stopped = made.finish_reason == "stop"
+        responses.append(Response(made.text, stopped, len(made.token_ids)))
+    return responses

@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 class Response(str):
     """A response that knows how it ended.
 
-    ``finished`` is True where the model ended it and False where the token limit cut it.
+    ``finished`` is True where the model ended it and False where the token limit cut it. ``tokens``
+    is how many tokens were generated for it, its end-of-sequence token included; None: not counted.
 
     >>> Response("Paris.", finished=False).finished, Response("Paris.") == "Paris."
     (False, True)
     """
 
     finished: bool
+    tokens: int | None
 
-    def __new__(cls, text: str, finished: bool = True) -> "Response":
-        """Text and whether its end is the model's own."""
+    def __new__(cls, text: str, finished: bool = True, tokens: int | None = None) -> "Response":
+        """Text, whether its end is the model's own, and its length in tokens."""
         made = super().__new__(cls, text)
         made.finished = finished
+        made.tokens = tokens
         return made
 
 

@@ -32,6 +32,7 @@ from reward_router.manifest import dev_set, manifest, prior_digest
 from reward_router.online import prior_trust
 from reward_router.progress import Clock, Show, plain_console, say, say_fact
 from reward_router.reckon import chosen_cost, measured_cost, step_cost
+from reward_router.reporting import Reporter, check_trackers
 from reward_router.rundir import RunDir, as_arrays, as_tensors, explained, read_state
 from reward_router.samples import Samples
 from reward_router.summary import (
@@ -82,6 +83,7 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
             "--accept-changes says what --resume may go on with; give both, or neither"
         )
     run.check(config, resume)
+    check_trackers(config.report_to)
     # Made before anything is written: only the first process may touch the directory.
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
     console = console if console and ranks.main else plain_console(quiet=True)
@@ -112,7 +114,8 @@ def train(  # noqa: PLR0913 - the library's entry: each keyword is an option
                 )
                 going = _Run(run, parts, clock, show, before or {})
                 going.at_checkpoint = at_checkpoint
-            after = going.go(state)
+            with going.reporter:
+                after = going.go(state)
         return going.finish(after)
     # A run that never started leaves no directory behind; one that logged a step stays.
     except InputError:
@@ -233,6 +236,9 @@ class _Run:
             # Best of n needs the responses as well, and those were not handed over.
             reusable.discard(GOLD_SAMPLED)
         self.before = {kind: gold for kind, gold in before.items() if kind in reusable}
+        self.reporter = Reporter(
+            self.config, run, lambda what: say(self.console, what, "dim"), self._warn
+        )
         self.first = 0
         self.done = 0
         self.at_checkpoint: Callable[[Path], object] | None = None
@@ -312,15 +318,21 @@ class _Run:
 
     def go(self, state: dict[str, Any] | None) -> dict[str, Gold]:
         """Everything up to gold after training, which it returns."""
+        # The trackers of a run of several processes hear from the first one alone.
+        if self.parts.ranks.main:
+            self.reporter.start(state["step"] + 1 if state is not None else 0)
         if state is not None:
             self._restore(state, self.run.load_tensors(state))
             say(self.console, f"resumed after step {self.first} of {self.parts.steps}")
+            self._report_gold("before", self.before, 0)
+            self.reporter.catch_up()
         else:
             for kind in self.before:
                 self.show.skip(kind)
             for kind in self.kinds():
                 if kind not in self.before:
                     self.before[kind] = self._measure(kind, "before")
+            self._report_gold("before", self.before, 0)
             self._warn_where_too_hard()
             self._choose("before", 0)
             self.samples.write()
@@ -340,6 +352,7 @@ class _Run:
         record["look"] = self._look(t + 1)
         if self.parts.ranks.main:
             self.run.log(record)
+            self.reporter.step(record)
         # Where all arms rest the run may stop at the next step, for want of judges. It should then
         # go on from here.
         all_rest = set(self.parts.pool.names) <= set(record["resting"])
@@ -379,9 +392,15 @@ class _Run:
                 self.show.skip(kind)
             else:
                 after[kind] = self._measure(kind, "after")
+        self._report_gold("after", after, self.done)
         self._choose("after", self.done)
         self.samples.write()
         return after
+
+    def _report_gold(self, when: str, measured: dict[str, Gold], step: int) -> None:
+        for kind, gold in measured.items():
+            if _known(gold):
+                self.reporter.gold(kind, when, sum(gold.right) / len(gold.right), step)
 
     def _choose(self, when: str, step: int) -> None:
         """Best of n among the sampled responses to the held-out prompts, where it is asked for."""
@@ -623,7 +642,9 @@ def origin() -> dict[str, Any]:
 def is_default(config: Config) -> bool:
     """Whether this is the embedded default, with any seed."""
     default = configuration.load()
-    return config.model_copy(update={"seed": default.seed}) == default
+    # Seed and trackers make no other set-up of it.
+    unlike = {"seed": default.seed, "report_to": default.report_to}
+    return config.model_copy(update=unlike) == default
 
 
 def judged_by(config: Config) -> str:

@@ -43,6 +43,7 @@ class RunDir:
         self.samples = path / "samples.jsonl"
         self.progress = path / "progress.json"
         self.manifest = path / "manifest.json"
+        self.trackers = path / "trackers.json"
         self.adapter = path / "policy"
         self.router = path / "router.npz"
         self._made: list[Path] | None = None
@@ -125,6 +126,18 @@ class RunDir:
             )
         return manifest
 
+    def write_trackers(self, told: Mapping[str, Any]) -> None:
+        """Keep by which name each tracker knows this run, and what it was told last."""
+        write_atomically(self.trackers, dumps(told) + "\n")
+
+    def read_trackers(self) -> dict[str, Any]:
+        """What `write_trackers` kept; nothing where it is absent or torn: a new run is begun."""
+        with contextlib.suppress(OSError, ValueError):
+            kept = json.loads(self.trackers.read_text(encoding="utf-8"))
+            if isinstance(kept, dict):
+                return kept
+        return {}
+
     def abandon(self) -> None:
         """Take back what :meth:`begin` made, because the run never started.
 
@@ -142,7 +155,9 @@ class RunDir:
     def _same(self, before: str, now: str) -> None:
         old = _flat(self._with_defaults(before))
         new = _flat(configuration.parse_yaml(now, "config"))
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        # Where figures are shown is no part of what a run is: a tracker may come or go.
+        keys = {key for key in old.keys() | new.keys() if key.split(".")[0] != "report_to"}
+        changed = sorted(key for key in keys if old.get(key) != new.get(key))
         if changed:
             key = changed[0]
             more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""

@@ -33,6 +33,7 @@ class Step(Batch):
         outcomes: what came of every decision of all processes.
         payoffs: decision id -> payoff.
         eval_only: what those arms said that take no part in training.
+        calls: responses that arms were asked about for it, in all processes.
     """
 
     pairs: list[Pair] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Step(Batch):
     outcomes: list[Outcome] = field(default_factory=list)
     payoffs: dict[str, float] = field(default_factory=dict)
     eval_only: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: int = 0
 
 
 def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
@@ -78,7 +80,9 @@ def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
         "gold_order": _mean_order(step.outcomes),
         "gold_sampled": _mean_gold(step.outcomes),
         "words": _mean(words) or 0.0,
+        "tokens": _mean(gather(_tokens(step.responses))),
         "truncated": sum(gather([cut_here])),
+        "calls": step.calls,
         "failures": len(gather(verdicts.failures)),
         "failed_rows": len(gather(verdicts.row_failures)),
         "abstained": len(gather(list(verdicts.abstained))),
@@ -161,6 +165,17 @@ def _words(responses: Sequence[Sequence[str]]) -> list[int]:
     for group in responses:
         words += [len(text.split()) for text in group]
     return words
+
+
+def _tokens(responses: Sequence[Sequence[str]]) -> list[int]:
+    """Of every response whose tokens were counted, how many it has."""
+    counts: list[int] = []
+    for group in responses:
+        for response in group:
+            count = getattr(response, "tokens", None)
+            if count is not None:
+                counts.append(count)
+    return counts
 
 
 def _mean_probs(names: Sequence[str], probs: Sequence[Sequence[float]]) -> dict[str, float]:

@@ -32,6 +32,8 @@ def test_turning_every_pair_round_turns_margin_and_accuracy_and_leaves_kl(
 def test_nothing_is_said_of_pairs_that_have_no_reference() -> None:
     assert training_curves([], 0.1, []) == {
         "margin": None,
+        "reward_chosen": None,
+        "reward_rejected": None,
         "pair_accuracy": None,
         "kl": None,
         "finished": None,

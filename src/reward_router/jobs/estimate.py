@@ -43,6 +43,7 @@ from reward_router.preflight import (
     model_config,
 )
 from reward_router.progress import duration, say_fact
+from reward_router.reporting import check_trackers
 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 TEMPLATE_TOKENS, CHARACTERS_PER_TOKEN = 15, 4
@@ -356,6 +357,7 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     Models that are not on this disk, and arms too large for half of its free memory, are named and
     not asked.
     """
+    check_trackers(config.report_to)
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
     specs, pool = arm_specs(config), build_pool(config, examples)

@@ -24,6 +24,8 @@ def training_curves(
     Returns:
         ``margin``: the mean implicit reward of the chosen response less that of the rejected one,
         in nats (Rafailov et al. 2023, eq. 5).
+        ``reward_chosen``, ``reward_rejected``: the means of those two rewards themselves, which
+        are beta (log pi - log pi_ref).
         ``pair_accuracy``: the share of pairs whose chosen response has the higher implicit reward;
         a tie counts one half.
         ``kl``: the mean of log pi - log pi_ref over the responses of the pairs, in nats a response.
@@ -31,15 +33,17 @@ def training_curves(
         all samples; a small estimate may be below zero.
         ``finished``: the share of responses that came to their own end.
 
-    >>> training_curves([[1.0, -1.0], [0.0, 1.0]], 0.5, [True, False])
-    {'margin': 0.25, 'pair_accuracy': 0.5, 'kl': 0.25, 'finished': 0.5}
+    >>> said = training_curves([[1.0, -1.0], [0.0, 1.0]], 0.5, [True, False])
+    >>> said["margin"], said["reward_chosen"], said["pair_accuracy"], said["finished"]
+    (0.25, 0.25, 0.5, 0.5)
     """
     log_ratio_P2 = np.asarray(moved_P2, dtype=np.float64).reshape(-1, 2)
     # Rows that are not finite belong to a step that was not taken.
     log_ratio_P2 = log_ratio_P2[np.isfinite(log_ratio_P2).all(axis=1)]
     finished = float(np.mean(finished_N)) if len(finished_N) else None
     if not len(log_ratio_P2):
-        return {"margin": None, "pair_accuracy": None, "kl": None, "finished": finished}
+        unknown = ("margin", "reward_chosen", "reward_rejected", "pair_accuracy", "kl")
+        return {**dict.fromkeys(unknown), "finished": finished}
 
     gap_P = log_ratio_P2[:, 0] - log_ratio_P2[:, 1]
     # The partition function of DPO eq. 5 depends on the prompt alone: it cancels in the gap.
@@ -48,6 +52,8 @@ def training_curves(
     win_P = (np.sign(gap_P) + 1) / 2
     return {
         "margin": float(margin),
+        "reward_chosen": float(beta * log_ratio_P2[:, 0].mean()),
+        "reward_rejected": float(beta * log_ratio_P2[:, 1].mean()),
         "pair_accuracy": float(win_P.mean()),
         "kl": float(log_ratio_P2.mean()),
         "finished": finished,

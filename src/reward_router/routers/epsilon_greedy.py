@@ -13,9 +13,9 @@ from reward_router.types import Float, Int
 
 
 class EpsilonGreedy(PerArm):
-    """The best mean payoff so far with probability 1 - ``epsilon``, else an arm drawn evenly.
+    """The best mean payoff so far with probability 1 - ``epsilon`` in [0, 1], else any arm.
 
-    ``epsilon`` lies in [0, 1]. Contexts are ignored. Ties split.
+    Contexts are ignored. Ties split.
 
     >>> EpsilonGreedy(2).probs(np.zeros((1, 1)))
     array([[0.5, 0.5]])
@@ -35,8 +35,7 @@ class EpsilonGreedy(PerArm):
         # An arm without a payoff counts as the best there is, so each is tried early.
         mean_paid_K = self.sums_K / np.maximum(self.pulls_K, 1)
         mean_K = np.where(self.pulls_K > 0, mean_paid_K, 1.0)
-        p_1K = with_floor(even_argmax(mean_K[None]), self.epsilon)
-        return np.repeat(p_1K, len(x_BD), axis=0)
+        return np.repeat(with_floor(even_argmax(mean_K[None]), self.epsilon), len(x_BD), axis=0)
 
     def _learn(
         self, x_BD: NDArray[Any], arm_B: Int, payoff_B: Float, propensity_B: Float | None

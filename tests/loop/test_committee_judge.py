@@ -300,7 +300,7 @@ def evidence(out: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("first", ["order", "linucb"])
+@pytest.mark.parametrize("first", [pytest.param("order", marks=pytest.mark.slow), "linucb"])
 def test_a_run_judged_by_a_committee_resumes_bit_for_bit(
     tiny: Callable[..., Config], stopped_run: Callable[..., None], tmp_path: Path, first: str
 ) -> None:

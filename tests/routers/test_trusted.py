@@ -80,6 +80,7 @@ def mean_regret(make, trust: float | None, stale: bool, seeds: int = 5) -> float
     return float(np.mean(found))
 
 
+@pytest.mark.slow  # test_router_priors asks the same of every router, on fewer seeds
 def test_a_stale_prior_costs_little_and_a_good_one_keeps_its_gain() -> None:
     nothing = mean_regret(lambda w: plain(), None, False)
     outright = mean_regret(informed, None, False)

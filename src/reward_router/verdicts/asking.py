@@ -63,7 +63,7 @@ class Reply:
             for n in columns:
                 response = f"{unit.id}/{row}/{n}"
                 score = self.score[row, n]
-                said = "abstained" if status == "ok" and np.isnan(score) else status
+                said = "abstained" if status == "ok" and math.isnan(score) else status
                 said = "failed" if row in self.failed else said
                 took, price = self.bills.get((row, n), (seconds, math.nan))
                 price = self.cost if math.isnan(price) else price

@@ -106,8 +106,9 @@ class Desk:
         return {"request_id": asked.request_id, "verdicts": verdicts}
 
     def _may_have_calls(self, rows: Sequence[Decided], request_id: str | None) -> bool:
-        """Whether these decisions may have been judged by a server that could not answer then."""
-        return rows[0].seq <= self._began_after or request_id in self._unanswered
+        """Whether these decisions may have been judged, although no answer is kept."""
+        before_the_start = rows[0].seq <= self._began_after
+        return before_the_start or self.answers.forgot or request_id in self._unanswered
 
     def encoded(self, prompts: Sequence[Prompt]) -> Float:
         """(B, D) what the router sees of these texts."""

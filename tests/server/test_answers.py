@@ -1,7 +1,6 @@
 """Answers under request ids: the newest are kept, in the order in which they were given."""
 
 import pytest
-
 from inside import Inside
 
 from reward_router.ledger import Ledger

@@ -27,11 +27,17 @@ def finite(value: Any) -> Any:
 
     Tuples become lists, numpy's numbers Python's.
     """
-    if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items()}
+    kind = type(value)
+    # What nearly every value is goes first: asking whether it is a Mapping costs much more.
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind is str or kind is int or value is None:
+        return value
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items()}
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         return finite(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -16,6 +16,7 @@ from reward_router.payoffs import finite
 from reward_router.types import By, Int
 
 MAX_STEP = 2**47
+_FLOATS = (float, np.floating)
 
 
 def contexts(values: ArrayLike, dim: int | None, single: bool) -> NDArray[Any]:
@@ -149,7 +150,7 @@ def payoff(value: float, kind: str) -> float:
 
 def number_or_none(value: float, what: str) -> float | None:
     """A finite number, or None for NaN. InputError otherwise."""
-    if isinstance(value, float | np.floating) and math.isnan(value):
+    if isinstance(value, _FLOATS) and math.isnan(value):
         return None
     return finite(value, what)
 

@@ -94,8 +94,8 @@ class Store(Protocol):
         """Keep a state as of ``last_seq`` under a checksum."""
         ...
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value by name beside the events."""
+    def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
+        """Keep a JSON value by name beside the events; the values named ``instead_of`` go."""
         ...
 
     # reading -------------------------------------------------------------------------------------
@@ -106,6 +106,13 @@ class Store(Protocol):
 
     def meta(self, key: str) -> Any:
         """A JSON value kept by name (``binding`` is one), None where there is none."""
+        ...
+
+    def named(self, prefix: str, order: str) -> list[str]:
+        """Names of JSON values that begin with ``prefix``, by the number in a field of theirs.
+
+        Those without the field come first. O(values).
+        """
         ...
 
     def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:

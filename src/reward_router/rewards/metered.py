@@ -6,7 +6,7 @@ a local arm is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from reward_router.types import Float
 
@@ -68,6 +68,11 @@ class Metered(Protocol):
         It raises nothing but programming errors: failures are in the answer.
         """
         ...
+
+
+def is_metered(model: object) -> TypeGuard[Metered]:
+    """``isinstance(model, Metered)``, cheap enough to be asked at every request."""
+    return hasattr(model, "score_with_bill") and hasattr(model, "groupwise")
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +21,7 @@ from reward_router.errors import InputError
 from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
 from reward_router.rewards.kinds.gold import KnownPrompts
-from reward_router.rewards.metered import Metered
+from reward_router.rewards.metered import is_metered
 from reward_router.rewards.request import Request, ScoreResult, told
 from reward_router.rewards.spec import (
     ArmSpec,
@@ -84,7 +85,7 @@ class RewardPool:
         self._loaded: OrderedDict[Source, Any] = OrderedDict()
         self._built: dict[str, RewardModel] = {}
         self._gold = KnownPrompts()
-        self._overran: dict[str, threading.Thread] = {}
+        self._overran: dict[str, threading.Lock] = {}
 
     @property
     def names(self) -> list[str]:
@@ -133,7 +134,7 @@ class RewardPool:
         ask = Request.of(prompts, responses)
         # Python cannot stop its thread, and two threads on one model could disturb each other.
         busy = self._overran.get(arm)
-        if busy is not None and busy.is_alive():
+        if busy is not None and busy.locked():
             return ask.failed(
                 arm, "timeout", "still busy with a request that overran its time", 0.0, 0.0
             )
@@ -147,7 +148,7 @@ class RewardPool:
             refused = isinstance(loading.error, InputError)
             return ask.failed(arm, "failed", told(loading.error), 0.0, loading.seconds, refused)
         # It compares the responses of a row, so equal ones may not be joined.
-        if isinstance(loading.value, Metered) and loading.value.groupwise:
+        if is_metered(loading.value) and loading.value.groupwise:
             ask = Request.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
@@ -220,14 +221,56 @@ class RewardPool:
         if self.timeout is None:
             body()
             return _or_interrupted(caught)
-        # A daemon: an arm that hangs must not keep the program from ending.
-        thread = threading.Thread(target=body, name=f"arm {arm}", daemon=True)
-        thread.start()
-        thread.join(self.timeout)
-        if thread.is_alive():
-            self._overran[arm] = thread
+        under_way = _worker().begin(body)
+        if not under_way.acquire(timeout=self.timeout):
+            self._overran[arm] = under_way
             return None
         return _or_interrupted(caught)
+
+
+class _Worker(threading.Thread):
+    """A thread that does one piece of work after another, so that none is started for each.
+
+    The program does not wait for it when it ends: an arm may never return.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="arm", daemon=True)
+        self._waiting = SimpleQueue[tuple[Callable[[], None], threading.Lock]]()
+
+    def begin(self, work: Callable[[], None]) -> threading.Lock:
+        """Have ``work``, which raises nothing, done; the lock is held until it is."""
+        under_way = threading.Lock()
+        under_way.acquire()
+        self._waiting.put((work, under_way))
+        return under_way
+
+    def run(self) -> None:
+        """Work, and be free again before whoever waits goes on: they may have more of it."""
+        while True:
+            work, under_way = self._waiting.get()
+            work()
+            # what the work held must not live on while this waits for more
+            del work
+            _free_workers.append(self)
+            under_way.release()
+
+
+_free_workers: list[_Worker] = []
+
+
+def _worker() -> _Worker:
+    """A worker that has nothing to do."""
+    while True:
+        try:
+            worker = _free_workers.pop()
+        except IndexError:
+            worker = _Worker()
+            worker.start()
+            return worker
+        # after a fork the parent's threads are not there
+        if worker.is_alive():
+            return worker
 
 
 class _Caught:

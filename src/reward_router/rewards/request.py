@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.answer import NotScores, read_rows
-from reward_router.rewards.metered import ArmFailed, ArmStops, Metered
+from reward_router.rewards.metered import ArmFailed, ArmStops, Metered, is_metered
 from reward_router.types import Float, RewardModel
 
 Status = Literal["ok", "failed", "timeout"]
@@ -168,7 +168,7 @@ class Request:
         A model that needs equal rows is asked once per row length. One that keeps a bill is asked
         once: its requests cost money.
         """
-        if isinstance(model, Metered):
+        if is_metered(model):
             return self._metered(model)
         scores_UN = self._blank_UN()
         asking = _Asking(self, model, scores_UN)

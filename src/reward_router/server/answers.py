@@ -7,6 +7,7 @@ no arm is asked twice, and nothing is counted twice.
 
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,14 +22,25 @@ from reward_router.verdicts.batch import Batch, Verdicts
 Answer = dict[str, Any]
 STAND_IN = "fallback"
 WITHOUT_SCORE = ("failed", "timeout")
+KEEP = 100_000
+"""Answers of a kind that are kept: more than a night of a request a second."""
 
 
 class Answers:
-    """The answers that were given, by kind of request and request id."""
+    """The answers that were given, by kind of request and request id.
 
-    def __init__(self, ledger: Store) -> None:
+    Args:
+        ledger: where they are kept.
+        keep: how many of a kind; the oldest make room.
+    """
+
+    def __init__(self, ledger: Store, keep: int = KEEP) -> None:
         """Nothing is read before it is asked for."""
         self._ledger = ledger
+        self._keep = keep
+        # by kind the names of the answers in the ledger, the oldest first
+        self._kept: dict[str, deque[str]] = {}
+        self.forgot = False  # whether answers made room since the start
         self._turns: dict[str, int] = {}
         self._free = threading.Condition()
 
@@ -48,8 +60,7 @@ class Answers:
                 kept = self._ledger.meta(key)
             if kept is None:
                 answer = work()
-                with told():
-                    self._ledger.remember(key, {"digest": digest, "answer": answer})
+                self._remember(kind, key, {"digest": digest, "answer": answer})
                 return answer
         if kept["digest"] != digest:
             raise Refused(
@@ -60,6 +71,19 @@ class Answers:
             )
         answered: Answer = kept["answer"]
         return answered
+
+    def _remember(self, kind: str, key: str, value: Answer) -> None:
+        """Keep an answer; in the same transaction the oldest of its kind make room."""
+        with self._ledger.lock, told():
+            if kind not in self._kept:
+                self._kept[kind] = deque(self._ledger.named(f"answer/{kind}/", "at"))
+            kept = self._kept[kind]
+            too_many = [kept[i] for i in range(len(kept) + 1 - self._keep)]
+            self._ledger.remember(key, {**value, "at": self._ledger.last_seq}, too_many)
+            for _ in too_many:
+                kept.popleft()
+            self.forgot = self.forgot or bool(too_many)
+            kept.append(key)
 
     @contextmanager
     def _turn(self, key: str) -> Iterator[None]:

@@ -31,6 +31,7 @@ from reward_router.server.replies import (
     ScoreReply,
     State,
 )
+from reward_router.server.route import JsonRoute
 from reward_router.strict_json import dumps
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def application(desk: Desk, groups: Groups, access: Access) -> Any:
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.router.route_class = JsonRoute
     _refusals(app)
     _work(app, desk)
     for dialect in dialects():

@@ -37,7 +37,7 @@ class Asked:
         request_id: the caller's name of the request, by which it is recognised when it comes again.
         contexts: (B, D) what the router sees; None: the encoder's.
         gold: per prompt (N,) 1 right, 0 wrong, NaN unknown.
-        body: the request's bytes, in one spelling.
+        body: the request's bytes, in one spelling; not needed without a ``request_id``.
     """
 
     prompts: Sequence[Prompt]
@@ -93,7 +93,7 @@ class Desk:
 
     def _judge(self, asked: Asked) -> Answer:
         batch = asked.batch()
-        rows = self.route_batch(batch)
+        rows = self.route_batch(batch, is_new=asked.request_id is None)
         is_old = bool(rows) and self._may_have_calls(rows, asked.request_id)
         was_judged = is_old and restored(batch, self.ledger, rows)
         judgements = self.ask(batch, was_judged, asked.request_id)
@@ -106,8 +106,9 @@ class Desk:
         return {"request_id": asked.request_id, "verdicts": verdicts}
 
     def _may_have_calls(self, rows: Sequence[Decided], request_id: str | None) -> bool:
-        """Whether these decisions may have been judged by a server that could not answer then."""
-        return rows[0].seq <= self._began_after or request_id in self._unanswered
+        """Whether these decisions may have been judged, although no answer is kept."""
+        before_the_start = rows[0].seq <= self._began_after
+        return before_the_start or self.answers.forgot or request_id in self._unanswered
 
     def encoded(self, prompts: Sequence[Prompt]) -> Float:
         """(B, D) what the router sees of these texts."""
@@ -117,14 +118,17 @@ class Desk:
         with told("contexts"), self._encoding:
             return np.asarray(encoder(prompts))
 
-    def route_batch(self, batch: Batch) -> list[Decided]:
-        """Fill and route; returns the units' decisions as recorded where all were there before."""
+    def route_batch(self, batch: Batch, is_new: bool = False) -> list[Decided]:
+        """Fill and route; returns the units' decisions as recorded where all were there before.
+
+        ``is_new``: whether the units' ids are known to be no decision's yet.
+        """
         routed_by = "prompts" if batch.contexts is None else "contexts"
         with told(routed_by), self._encoding:
             self.session.fill(batch)
         keys = [decision_key(batch.step, unit.id) for unit in batch.units]
         with told():
-            found = self.ledger.find(keys)
+            found = {} if is_new else self.ledger.find(keys)
         with told(routed_by, conflict=bool(found)):
             self.session.route(batch)
         return [found[key][0] for key in keys] if len(found) == len(keys) else []
@@ -167,7 +171,7 @@ class Desk:
     def route(self, asked: Asked) -> Answer:
         """Choose arms and record the decisions; whoever asked scores by themselves."""
         batch = asked.batch()
-        self.route_batch(batch)
+        self.route_batch(batch, is_new=asked.request_id is None)
         decisions = []
         for name, decision in zip(asked.ids, batch.decisions, strict=True):
             told_of = {

@@ -183,7 +183,7 @@ class Groups:
     def _opened(self, key: str, sample: Sample) -> Group:
         name = self._unused(prompt_id(sample.prompt), sample.step)
         batch = Batch(sample.step, [sample.prompt], [name], [[sample.response]])
-        self.desk.route_batch(batch)
+        self.desk.route_batch(batch, is_new=True)
         return Group(
             key=key,
             prompt=sample.prompt,

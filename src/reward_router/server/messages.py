@@ -114,7 +114,7 @@ class JudgeRequest(Body):
             request_id=self.request_id,
             contexts=_contexts(self.contexts, len(self.prompts)),
             gold=gold,
-            body=self.model_dump_json().encode(),
+            body=_spelled(self),
         )
 
 
@@ -179,7 +179,7 @@ class ScoreRequest(Body):
             responses=self.responses,
             ids=_ids(None, len(self.prompts)),
             request_id=self.request_id,
-            body=self.model_dump_json().encode(),
+            body=_spelled(self),
         )
 
 
@@ -225,6 +225,11 @@ class PayoffsRequest(Body):
                     field,
                 )
         return [(payoff.decision_id, payoff.value) for payoff in self.payoffs]
+
+
+def _spelled(body: JudgeRequest | ScoreRequest) -> bytes:
+    """The body in one spelling, where it may come again: equal bodies are equal bytes."""
+    return b"" if body.request_id is None else body.model_dump_json().encode()
 
 
 def _fits(field: str, count: int, prompts: int) -> None:

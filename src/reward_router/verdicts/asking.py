@@ -84,7 +84,7 @@ class Reply:
         if not self.ok and self.result is not None:
             return self.result.status
         # NaN from an arm that answered is its own refusal to judge, and no failure.
-        if status == "ok" and np.isnan(self.score[place]):
+        if status == "ok" and math.isnan(self.score[place]):
             return "abstained"
         return status
 

@@ -285,9 +285,18 @@ class Ledger:
         records = self.query("SELECT value FROM meta WHERE key=?", (key,))
         return json.loads(records[0][0]) if records else None
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a JSON value by name beside the events, in place of an earlier one."""
+    def named(self, prefix: str, order: str) -> list[str]:
+        """Names of JSON values that begin with ``prefix``, by the number in a field of theirs."""
+        sql = (
+            "SELECT key FROM meta WHERE substr(key, 1, ?)=? "
+            "ORDER BY json_extract(value, '$.' || ?), key"
+        )
+        return [row[0] for row in self.query(sql, (len(prefix), prefix, order))]
+
+    def remember(self, key: str, value: Any, instead_of: Sequence[str] = ()) -> None:
+        """Keep a JSON value by name beside the events, in place of an earlier one and of others."""
         with self.transaction() as db:
+            db.executemany("DELETE FROM meta WHERE key=?", [(name,) for name in instead_of])
             db.execute("DELETE FROM meta WHERE key=?", (key,))
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 

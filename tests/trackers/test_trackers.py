@@ -176,6 +176,8 @@ def test_a_tracker_holds_what_the_log_holds_though_the_run_was_interrupted(
         if told == [0, 1, 2]:
             raise KeyboardInterrupt
 
+    warned: list[str] = []
+    monkeypatch.setattr(run._Run, "_warn", lambda self, what: warned.append(what))
     config = tiny(f"report_to={tracker}", "checkpoint_every=2")
     monkeypatch.setattr(reporting.Reporter, "step", interrupted_once)
     with pytest.raises(KeyboardInterrupt):
@@ -185,6 +187,7 @@ def test_a_tracker_holds_what_the_log_holds_though_the_run_was_interrupted(
     assert told[3:] == [0, 1, 2, 3], "the log up to the checkpoint, then the steps after it"
     ended = json.loads((out / "trackers.json").read_text(encoding="utf-8"))[tracker]
     assert ended["run_id"] == begun["run_id"]
+    assert not [line for line in warned if "report_to" in line]
     agree(read(out), expected(out, prefix))
 
 

@@ -47,10 +47,9 @@ class Trackio:
 
     def close(self, finished: bool) -> None:
         """Wait until everything is stored."""
-        import trackio
-
+        # Not trackio.finish(): it knows a run only in the thread that began it.
         with contextlib.redirect_stdout(io.StringIO()):
-            trackio.finish()
+            self.run.finish()
 
 
 KIND = TrackerKind(

@@ -208,6 +208,39 @@ def bar(console: Console, what: TextColumn, speed_estimate_period: float = 30.0)
     )
 
 
+PLAIN_EVERY_S = 30.0
+"""Seconds between two lines about one long piece of work where there is no terminal."""
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many pieces of some work are done; what it yields is told (done, total).
+
+    It is a bar on a terminal. Elsewhere it is a line every half minute, so that work of less than
+    that says nothing.
+    """
+    began = told = time.perf_counter()
+    before = 0
+    with bar(console, TextColumn("{task.description}", markup=False)) as progress:
+        task = progress.add_task(visible(what), total=None)
+
+        def tick(done: int, total: int) -> None:
+            nonlocal began, told, before
+            progress.update(task, completed=done, total=total)
+            now = time.perf_counter()
+            if done <= before:
+                # The next file's work begins, and the time of the last one says nothing of it.
+                began = now
+            before = done
+            if console.is_terminal or now - told < PLAIN_EVERY_S or done == total:
+                return
+            told = now
+            left = duration((now - began) / done * (total - done))
+            say(console, f"{what}: {done} of {total}, about {left} left", "dim", wrap=False)
+
+        yield tick
+
+
 class Show:
     """One line at the bottom of a terminal: what is going on, how far the run is, what is left.
 

@@ -40,6 +40,32 @@ def shown(plan: dict[str, int], costs: dict[str, float] | None = None) -> progre
     return progress.Show(Console(quiet=True), plan, progress.Clock(), costs)
 
 
+def test_long_work_says_a_line_every_half_minute_where_there_is_no_terminal(clock: Fake) -> None:
+    file = io.StringIO()
+    with progress.counted(Console(file=file, width=80), "runs") as tick:
+        for done in range(1, 11):
+            clock.now += 12.0
+            tick(done, 10)
+        clock.now += 100.0
+        # The next file: what it takes is reckoned from its own beginning.
+        tick(1, 4)
+        clock.now += 31.0
+        tick(2, 4)
+    lines = file.getvalue().splitlines()
+    assert lines[0] == "runs: 3 of 10, about 1 min 24 s left"
+    assert len(lines) == 3 + 2
+    assert lines[-1] == "runs: 2 of 4, about 31 s left"
+
+
+def test_short_work_says_nothing(clock: Fake) -> None:
+    file = io.StringIO()
+    with progress.counted(Console(file=file, width=80), "runs") as tick:
+        for done in range(1, 11):
+            clock.now += 1.0
+            tick(done, 10)
+    assert file.getvalue() == ""
+
+
 def test_what_is_left_is_reckoned_by_kind_of_work(clock: Fake) -> None:
     display = shown({"step": 4, "gold": 2, "look": 1}, {"step": 10.0, "gold": 25.0, "look": 5.0})
     for kind, seconds in (("gold", 30.0), ("step", 18.0), ("step", 12.0)):

@@ -6,7 +6,7 @@ The result is ready for JSON; table, verdict and report read it.
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +51,7 @@ class Settings:
         folds: folds of the cross-fitted methods.
         by: ``category`` for a table by category.
         workers: processes to run in.
+        tick: is told (runs done, runs in all) of a file as they end.
     """
 
     routers: Sequence[str] | None = None
@@ -60,6 +61,7 @@ class Settings:
     folds: int = 5
     by: str | None = None
     workers: int = 1
+    tick: Callable[[int, int], None] = lambda done, total: None
 
 
 def evaluate(records: Records, settings: Settings, parts: Parts | None = None) -> Json:
@@ -116,7 +118,10 @@ def run_all(
     runs: dict[str, list[Run]] = {p.label: [] for p in plans}
     foldings: dict[str, list[Judged]] = {p.label: [] for p in fitted}
     jobs = _jobs(plans, fitted, conditions.repeats, settings.seeds)
+    done = 0
     for chunk in _mapped(jobs, records, contexts, conditions, settings.workers):
+        done += len(chunk)
+        settings.tick(done, len(jobs))
         for result in chunk:
             if isinstance(result, tuple):
                 label, run = result
@@ -154,7 +159,8 @@ def _mapped(
 ) -> Iterator[list[Done]]:
     """Results in the order of ``jobs``, from worker processes where it pays."""
     if workers < 2 or len(records) > POOL_ROWS or len(jobs) < POOL_JOBS:
-        yield _run_jobs(jobs, records, contexts, conditions)
+        for job in jobs:
+            yield _run_jobs([job], records, contexts, conditions)
         return
     # Eight chunks a worker: few copies of the records, and no worker is left with a long tail.
     size = max(1, len(jobs) // (8 * workers))

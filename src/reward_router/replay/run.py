@@ -4,14 +4,14 @@ The HTML is drawn by the layer above.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from reward_router.errors import InputError
-from reward_router.progress import plain_console, say
+from reward_router.progress import counted, plain_console, say
 from reward_router.reading import FORMATS
 from reward_router.replay import carried, embed, feedback, ledger_log, methods
 from reward_router.replay.carried import Carry
@@ -215,7 +215,9 @@ def replay(  # noqa: PLR0913 - one argument for each option of the command, pass
     )
     carry = _carry(files, Carry(tuple(train), tuple(test), by_source, test_feedback, keep_shared))
     shown = console or plain_console()
-    result = measure(files, Selection(arms, drop_arms), settings, shown, carry)
+    with counted(shown, "runs of methods") as tick:
+        followed = replace(settings, tick=tick)
+        result = measure(files, Selection(arms, drop_arms), followed, shown, carry)
     if by_source:
         show_sources(result, shown)
     if json_out is not None:

@@ -8,6 +8,7 @@ stays busy until it returns.
 """
 
 import gc
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -231,6 +232,8 @@ class RewardPool:
 class _Worker(threading.Thread):
     """A thread that does one piece of work after another, so that none is started for each.
 
+    Where torch is loaded it does one piece and ends.
+
     The program does not wait for it when it ends: an arm may never return.
     """
 
@@ -250,8 +253,15 @@ class _Worker(threading.Thread):
         while True:
             work, under_way = self._waiting.get()
             work()
-            # what the work held must not live on while this waits for more
+            # What the work held must not live on while this waits for more.
             del work
+            if "torch" in sys.modules:
+                # A thread that computed with torch keeps a team of OpenMP threads for as long as it
+                # lives. Two teams are more threads than cores, and then OpenMP puts threads to
+                # sleep where they would wait a moment for each other: training and sampling take a
+                # third longer. Beside such a model, starting a thread costs nothing.
+                under_way.release()
+                return
             _free_workers.append(self)
             under_way.release()
 

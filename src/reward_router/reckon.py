@@ -2,10 +2,10 @@
 
 With that, the time of what was not done yet can be reckoned from the time of what was. The unit is
 one more row in a forward pass that samples. The pass itself costs as much as many rows, because the
-weights are read once for all of them. The figures below lie
-between those of two runs of the embedded default on an AMD EPYC, one on two cores and one on a busy
-core. Larger reward models cost more, and other machines differ: this is right to a factor of two,
-and is only used until a piece of its kind is done.
+weights are read once for all of them. The figures below lie between those of two runs of the
+embedded default on an AMD EPYC, one on two cores and one on a busy core. Larger reward models cost
+more, and other machines differ: this is right to a factor of two, and is only used until a piece of
+its kind is done.
 """
 
 import math

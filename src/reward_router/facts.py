@@ -20,7 +20,8 @@ NEXT_DEFAULT = (
 )
 NEXT_OWN = (
     "was it the router? The same, with arms drawn at random:\n"
-    "  reward-router train CONFIG --out OTHER --set 'router={name: uniform}'\n"
+    "  reward-router train CONFIG --out OTHER \\\n"
+    "    --set 'router={name: uniform}'\n"
     "  reward-router compare RUN OTHER\n"
     "the adapter and its policy as one model:\n"
     "  reward-router export RUN merged/"

@@ -251,6 +251,7 @@ def same_calls(summary: Json) -> str:
         ("this set-up", "default"),
         ("arms drawn at random", "uniform"),
         (f"the best single arm ({(best or '').removeprefix('only ')})", best),
+        ("labels drawn at random", "random labels (control)"),
     ]
     parts = [f"{words} {_change(variants[name])}" for words, name in told if name in variants]
     return (

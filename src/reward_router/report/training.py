@@ -195,8 +195,8 @@ def _against(evidence: Evidence) -> str:
         return _in_the_study(s["study"])
     return (
         "What arms drawn at random, or the best single arm, would have made of as many calls was "
-        "not measured: train again with --set router.name=uniform, and lay the runs side by side "
-        "with reward-router compare."
+        "not measured: train again with --set 'router={name: uniform}', and lay the runs side by "
+        "side with reward-router compare."
     )
 
 
@@ -209,6 +209,7 @@ def _in_the_study(study: Json) -> str:
         ("this set-up", "default"),
         ("arms drawn at random", "uniform"),
         (f"the best single arm ({best.removeprefix('only ')})", best),
+        ("labels drawn at random", "random labels (control)"),
     ]
     told = [f"{words} {_study_change(variants[name])}" for words, name in who if name in variants]
     return (

@@ -1,7 +1,5 @@
 """BayesianRouter with 2, 4 and 8 arms: what more reward models bring, and what they cost."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache, partial
 
 from reward_router.errors import InputError
@@ -16,6 +14,7 @@ from reward_router.experiments.recorded import (
 )
 from reward_router.experiments.results import Cell
 from reward_router.keyed import rng
+from reward_router.replay.joined import with_arms
 from reward_router.replay.records import Records
 
 SEEDS = 10
@@ -34,18 +33,6 @@ def subset(records: Records, size: int, seed: int) -> list[str]:
     """So many arms of a seed's own random order: the smaller sets lie in the larger ones."""
     order = rng(seed, "order", 0, "arms").permutation(len(records.arms)).tolist()
     return [records.arms[k] for k in sorted(order[:size])]
-
-
-def with_arms(records: Records, arms: Sequence[str]) -> Records:
-    """The same rows with these arms only."""
-    kept = [records.arms.index(arm) for arm in arms]
-    return replace(
-        records,
-        arms=tuple(arms),
-        first_PK=records.first_PK[:, kept],
-        second_PK=records.second_PK[:, kept],
-        cost_PK=None if records.cost_PK is None else records.cost_PK[:, kept],
-    )
 
 
 def _row(method: str, size: int) -> str:

@@ -6,7 +6,6 @@ from reward_router.experiments.trained import (
     BEFORE,
     COST,
     GOLD,
-    SEEDS,
     UNKNOWN,
     Training,
     deviations,
@@ -29,16 +28,11 @@ def plan(request: Request) -> Plan:
         ensemble(request),
     ]
     training = Training("efficiency", request, columns, variants)
-    training.check()
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=GOLD,
         columns=[task.name for task in columns],
         reference="LASER",
-        identity=training.identity,
         parts=drawn,
         deviations=deviations(request),
     )

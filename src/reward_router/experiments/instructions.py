@@ -30,7 +30,6 @@ from reward_router.experiments.page import figure_text
 from reward_router.experiments.results import Cell, Results
 from reward_router.experiments.trained import (
     COST,
-    SEEDS,
     UNKNOWN,
     Done,
     Task,
@@ -80,18 +79,13 @@ def plan(request: Request) -> Plan:
         needs = (training.job_name(ours, column), training.job_name(other, column))
         name = f"{ours.name} against {other.name}"
         jobs.append(Job(name, "the judge's verdicts", partial(_compare, pair, name), needs=needs))
-    return Plan(
+    return training.plan(
         jobs=jobs,
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=(
             f"Share of held-out prompts on which {first.eval.arm} prefers LASER's answer, in %, "
-            "both "
-            "orders averaged, a tie one half; 50 is no difference."
+            "both orders averaged, a tie one half; 50 is no difference."
         ),
         columns=[PLAIN, CONTROLLED],
-        identity=training.identity,
         parts=by_category,
         deviations=deviations(request),
     )

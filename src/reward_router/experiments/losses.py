@@ -4,7 +4,6 @@ from reward_router.experiments.kind import ExperimentKind, Plan, Published, Requ
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    SEEDS,
     UNKNOWN,
     Training,
     Variant,
@@ -31,17 +30,12 @@ def plan(request: Request) -> Plan:
             variants.append(Variant(name, f"{one.sentence}; loss {value}", settings))
             reference[name] = f"{loss}, sequential"
     training = Training("losses", request, columns, variants)
-    training.check()
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=f"{GOLD} A difference is to the sequential choice under the same loss.",
         columns=[task.name for task in columns],
         reference=reference,
         average=len(columns) > 1,
-        identity=training.identity,
         parts=shares_part,
         deviations=deviations(request),
     )

@@ -11,7 +11,6 @@ from reward_router.config import Config
 from reward_router.experiments.kind import Plan, Request
 from reward_router.experiments.trained import (
     GOLD,
-    SEEDS,
     Training,
     Variant,
     ensemble,
@@ -39,7 +38,6 @@ def trained_plan(request: Request) -> Plan:
     prior = base.router.prior or (None if base.arms else "embedded-prior")
     variants = [*bayesian(prior), *baselines(request, base)]
     training = Training("pairs", request, [task], variants)
-    training.check()
     deviations = [
         f"Policy, reward models, data and training are those of {Path(given).name}.",
         "A majority vote is the mean of all z-scored scores, which orders whole sets of responses.",
@@ -48,17 +46,12 @@ def trained_plan(request: Request) -> Plan:
     if prior is None:
         deviations.append(
             "The configuration has no router.prior, so that BayesianRouter starts without its "
-            "offline "
-            "stage: its rows and `w/o offline` are the same router."
+            "offline stage: its rows and `w/o offline` are the same router."
         )
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=GOLD,
         reference=RANDOM,
-        identity=training.identity,
         parts=shares_part,
         deviations=deviations,
     )

@@ -4,7 +4,6 @@ from reward_router.experiments.kind import ExperimentKind, Plan, Published, Requ
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    SEEDS,
     UNKNOWN,
     Training,
     best_beforehand,
@@ -27,14 +26,10 @@ def plan(request: Request) -> Plan:
     single = singles(base)
     chosen = [laser(request), random_arm(request), sequential(request), ensemble(request)]
     training = Training("reasoning", request, columns, [*chosen, *single])
-    training.check()
     named = best_beforehand(base, request)
     several = len(columns) > 1
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=GOLD,
         columns=[task.name for task in columns],
         reference="random",
@@ -43,7 +38,6 @@ def plan(request: Request) -> Plan:
             f"best single, named beforehand ({named})": [f"only {named}"],
             "average of the single ones": [variant.name for variant in single],
         },
-        identity=training.identity,
         parts=shares_part,
         deviations=deviations(request),
     )

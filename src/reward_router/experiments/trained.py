@@ -220,6 +220,21 @@ class Training:
             summary = train_and_share(config, folder, before, place.console)
         return cell(self, Done(task, variant, config, folder, summary))
 
+    def plan(self, jobs: Sequence[Job], **laid_out: Any) -> Plan:
+        """The plan of these jobs, with what every plan that trains has.
+
+        All configurations are read first. ``laid_out``: the other fields of a `Plan`.
+        """
+        self.check()
+        return Plan(
+            jobs=jobs,
+            seeds=self.request.seeds or SEEDS,
+            example=self.first,
+            subject=self.subject,
+            identity=self.identity,
+            **laid_out,
+        )
+
     @property
     def first(self) -> Config:
         """The configuration of the first run."""
@@ -319,15 +334,10 @@ def noise_plan(request: Request, sigmas: Sequence[float]) -> Plan:
             variants.append(Variant(name, sentence, (*one.settings, f"noise={sigma:g}")))
             reference[name] = f"{one.name}, sigma 0"
     training = Training("noise", request, tasks(request, ("GSM8K",)), variants)
-    training.check()
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=f"{GOLD} A difference is to the same method without noise.",
         reference=reference,
-        identity=training.identity,
         parts=shares_part,
     )
 

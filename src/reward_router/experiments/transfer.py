@@ -8,7 +8,6 @@ from reward_router.experiments.kind import ExperimentKind, Plan, Published, Requ
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    SEEDS,
     SHORTER,
     UNKNOWN,
     Task,
@@ -80,18 +79,13 @@ def plan(request: Request) -> Plan:
     [single] = [variant for variant in singles(base) if variant.name == f"only {named}"]
     chosen = [laser(request), random_arm(request), sequential(request), single]
     training = Training("transfer", request, columns, chosen)
-    training.check()
-    return Plan(
+    return training.plan(
         jobs=training.jobs(gold_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric=GOLD,
         columns=[task.name for task in columns],
         reference="random",
         average=len(columns) > 1,
         derived={f"best single, named beforehand ({named})": [single.name]},
-        identity=training.identity,
         parts=shares_part,
         deviations=deviations(request),
     )

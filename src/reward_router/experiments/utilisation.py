@@ -10,7 +10,6 @@ from reward_router.experiments.kind import ExperimentKind, Part, Plan, Published
 from reward_router.experiments.results import Cell, Results
 from reward_router.experiments.trained import (
     COST,
-    SEEDS,
     UNKNOWN,
     Done,
     Task,
@@ -37,14 +36,9 @@ def plan(request: Request) -> Plan:
     training = Training(
         "utilisation", request, columns, [Variant(one.name, one.sentence, settings)]
     )
-    training.check()
-    return Plan(
+    return training.plan(
         jobs=training.jobs(shares_cell),
-        example=training.first,
-        seeds=request.seeds or SEEDS,
-        subject=training.subject,
         metric="Share of LASER's decisions that went to each reward model, in %, by category.",
-        identity=training.identity,
         parts=drawn,
         deviations=deviations(request),
     )

@@ -95,7 +95,7 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
             f"{names}: {len(arms)} arms stand in all of them "
             f"({', '.join(arms) or 'none'}), at least 2 needed"
         )
-    same = [_with_arms(records, arms) for records in several]
+    same = [with_arms(records, arms) for records in several]
     codes, categories = _renumbered([(r.category_P, r.categories) for r in same])
     sources, source_names = _renumbered([_source(r) for r in same])
     keys = np.concatenate([_keys(r, i)[r.group_P] for i, r in enumerate(same)])
@@ -139,7 +139,8 @@ def joined(several: Sequence[Records]) -> tuple[Records, Int]:
     return together, np.repeat(np.arange(len(same)), [len(r) for r in same])
 
 
-def _with_arms(records: Records, arms: Sequence[str]) -> Records:
+def with_arms(records: Records, arms: Sequence[str]) -> Records:
+    """The same rows with these arms only, in this order."""
     columns = [records.arms.index(arm) for arm in arms]
     return replace(
         records,

@@ -123,6 +123,7 @@ def router_config(variant: str, seed: int) -> Config:
         "arms": arms,
         "router": {**routers[variant], "unit": "prompt"},
         "context": {"kind": "sentence"},
+        "pool": {"resident": len(arms)},
     }
     return validate(settings, "grpo_study")
 

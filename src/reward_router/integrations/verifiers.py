@@ -1,10 +1,10 @@
-"""``RoutedJudge`` for verifiers 0.4 and prime-rl, a judge that is plugged in by its id:
+"""``RoutedJudge`` for verifiers 0.4 and prime-rl, a judge that is plugged in by its id.
 
-    judges = [{id = "reward_router.integrations.verifiers"}]
-
-``REWARD_ROUTER_URL`` names the server (``REWARD_ROUTER_TOKEN`` its token). Beside verifiers' own
-``decision`` judge it sends again what brought no answer, and sends a token. A judge that raises
-fails its trace; nothing is scored in its place.
+The id names a module at the top level, such as a file ``reward_router_judge.py``, that exports the
+class in ``__all__``: ``judges = [{id = "reward-router-judge"}]``. ``REWARD_ROUTER_URL`` names the
+server (``REWARD_ROUTER_TOKEN`` its token). Beside verifiers' own ``decision`` judge it sends again
+what brought no answer, and sends a token. A judge that raises fails its trace; nothing is scored in
+its place.
 """
 
 import asyncio

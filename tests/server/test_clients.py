@@ -1,14 +1,17 @@
 """The clients that trainers call as Python, against a server that runs.
 
-SkyRL's package is asked itself where it is installed. slime, ms-swift and AReaL call as here, with
-objects of the shapes that their sources show.
+SkyRL's environments and AReaL's wrapper are asked themselves where they are installed. slime and
+ms-swift call as here, with objects of the shapes that their sources show.
 """
 
 import asyncio
+import importlib.util
+import logging
 import math
 import pickle
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from running import CONFIG, Running
@@ -152,6 +155,42 @@ def test_areal_has_an_answer_in_its_time(ledger, monkeypatch, caplog):
     assert areal.routed_reward("p", "r") == 0.0
     assert "no verdict, 0 in its place" in caplog.text
     assert areal.SECONDS < 15
+
+
+def areal_wrapper(monkeypatch: pytest.MonkeyPatch) -> type:
+    """AReaL's own AsyncRewardWrapper. Its module needs nothing of AReaL but a logger; the package
+    around it needs a hundred others.
+    """
+    found = importlib.util.find_spec("areal")
+    if found is None or found.origin is None:
+        pytest.skip("needs AReaL (make test-trainers)")
+    for name in ("areal", "areal.utils"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["areal.utils"].logging = logging  # type: ignore[attr-defined]
+    file = Path(found.origin).parent / "api" / "reward_api.py"
+    spec = importlib.util.spec_from_file_location("areal_reward_api", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.AsyncRewardWrapper
+
+
+def test_areals_own_wrapper_asks_in_another_process(ledger, monkeypatch):
+    wrapper = areal_wrapper(monkeypatch)(areal.routed_reward, max_workers=1)
+    before, paid = len(decisions(ledger).id), payoffs(ledger)
+    row = {"messages": [{"role": "user", "content": "For AReaL: 3 + 4?"}], "answer": "7"}
+
+    async def both() -> list[float]:
+        # areal/workflow/rlvr.py, _compute_rewards: four positions, then the row.
+        texts = ("7<|im_end|>", "Perhaps 8.<|im_end|>")
+        return [await wrapper("<s>3 + 4?", text, [1], [2], **row) for text in texts]
+
+    rewards = asyncio.run(both())
+    type(wrapper)._atexit_shutdown_all()
+    assert all(map(math.isfinite, rewards))
+    assert len(decisions(ledger).id) == before + 1
+    assert payoffs(ledger) == paid + 1
 
 
 def test_skyrl_makes_the_environment_by_its_name(ledger):

@@ -10,6 +10,7 @@ import logging
 import math
 import pickle
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -57,20 +58,25 @@ def payoffs(path: Path) -> int:
         return store.counts()["payoffs"]
 
 
-def test_rewards_come_in_the_order_of_their_samples(ledger):
+def test_rewards_come_in_the_order_of_their_samples(ledger, monkeypatch):
     client = RouterClient()
-    texts = ["7", "It is seven, I believe.", "8", "I do not know."]
-    told = [sample(PROMPT, text, group="order", size=len(texts)) for text in texts]
-    rewards = [each.reward for each in client.rewards(told)]
-    again = [each.reward for each in client.rewards(list(reversed(told)))]
-    assert len(set(rewards)) > 1
-    # The same arm, if it is drawn again, orders the texts alike; the other one the other way.
-    order = sorted(range(4), key=lambda i: again[::-1][i])
-    assert order in (
-        sorted(range(4), key=lambda i: len(texts[i])),
-        sorted(range(4), key=lambda i: -len(texts[i])),
-    )
+    before = len(decisions(ledger).id)
+    told = [sample(PROMPT, text, group="order", size=3) for text in ("7", "It is 8.", "No.")]
+    given = client.rewards(told)
+    assert len({each.decision_id for each in given}) == 1
+    assert len(decisions(ledger).id) == before + 1
     assert client.rewards([]) == []
+    # Whoever is answered first: the last one here, since each waits for the one after it.
+    answered = [threading.Event() for _ in range(4)]
+    answered[3].set()
+
+    def backwards(one):
+        answered[one + 1].wait(60)
+        answered[one].set()
+        return one
+
+    monkeypatch.setattr(client, "reward", backwards)
+    assert client.rewards([0, 1, 2]) == [0, 1, 2]
 
 
 def test_only_what_the_server_reads_is_sent():

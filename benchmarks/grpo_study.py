@@ -4,9 +4,9 @@
     python benchmarks/grpo_study.py --out runs/grpo --seeds 3               # whatever is missing
     python benchmarks/grpo_study.py --out runs/grpo --report                # the table
 
-TRL's own GRPOTrainer trains the LoRA adapter that our loop trains, on the demo's prompts. Every
-variant has the same prompts, the same first weights and equally many steps; only the reward
-differs. Gold is the embedded tasks' own rules on held-out prompts, before and after, sampled with
+TRL's own GRPOTrainer trains the LoRA adapter that our loop trains, on the demo's prompts. For one
+core, ``--model`` takes the small model of `grpo_base.py`. Every variant of a seed has the same
+prompts, the same first weights and equally many steps; only the reward differs. Gold is the embedded tasks' own rules on held-out prompts, before and after, sampled with
 the same uniforms, so that two adapters differ by what they learned. A run is a JSON file in
 ``--out``; one that is there already is not made again.
 """
@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
+from grpo_report import report
 from reward_router.chat import Prompt
 from reward_router.config import Config, DataConfig, PolicyConfig, TrainConfig, validate
 from reward_router.distributed import Ranks
 from reward_router.evaluate import Gold, Measurement, measure
 from reward_router.examples import Example, load_examples
-from reward_router.jobs.study import mean_interval
 from reward_router.keyed import rng, uniform
 from reward_router.rewards.defaults import default_arms
 
@@ -58,7 +58,7 @@ class Settings:
     prompts: int = 4
     generations: int = 4
     new_tokens: int = 40
-    lr: float = 3e-3
+    lr: float = 1e-3
     temperature: float = 0.8
     labelled: float = 0.5
     held_out: int = 240
@@ -284,7 +284,7 @@ def main() -> None:
         for seed in seeds:
             for variant in given.variant or VARIANTS:
                 run_once(variant, seed, setup, given.out)
-    report(given.out)
+    report(given.out, (*CONTROLS, *VARIANTS))
 
 
 def run_once(variant: str, seed: int, setup: Settings, out: Path) -> None:
@@ -297,50 +297,6 @@ def run_once(variant: str, seed: int, setup: Settings, out: Path) -> None:
     gain = np.mean(result["after"]["right"]) - np.mean(result["before"]["right"])
     seconds = result["seconds"]["all"]
     print(f"{variant}, seed {seed}: gold {gain:+.3f} in {seconds:.0f} s", flush=True)
-
-
-def report(out: Path) -> None:
-    """The table of all runs, in Markdown."""
-    runs: dict[str, dict[int, Any]] = {}
-    for file in sorted(out.glob("*-[0-9].json")):
-        result = json.loads(file.read_text(encoding="utf-8"))
-        runs.setdefault(result["variant"], {})[result["seed"]] = result
-    print(
-        "| who judges | seeds | gold before | after | change | seed by seed | calls a completion |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for variant in [name for name in (*CONTROLS, *VARIANTS) if name in runs]:
-        by_seed = runs[variant]
-        change_SP = changes(by_seed)
-        mean, low, high = mean_interval(change_SP)
-        each = " ".join(f"{row.mean():+.3f}" for row in change_SP)
-        before = np.mean([r["before"]["right"] for r in by_seed.values()])
-        calls = np.mean([r["calls"] / r["completions"] for r in by_seed.values()])
-        print(
-            f"| {variant} | {len(by_seed)} | {before:.3f} | {before + mean:.3f} | "
-            f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] | {each} | {calls:.2f} |"
-        )
-    if "routed" in runs:
-        against(runs)
-
-
-def against(runs: dict[str, dict[int, Any]]) -> None:
-    """Routed less each other variant, on the seeds that both have."""
-    print("\n| routed less | seeds | difference |\n|---|---|---|")
-    for variant in [name for name in runs if name != "routed"]:
-        common = sorted(runs["routed"].keys() & runs[variant].keys())
-        if not common:
-            continue
-        routed_SP = changes({seed: runs["routed"][seed] for seed in common})
-        other_SP = changes({seed: runs[variant][seed] for seed in common})
-        mean, low, high = mean_interval(routed_SP - other_SP)
-        print(f"| {variant} | {len(common)} | {mean:+.3f} [{low:+.3f}, {high:+.3f}] |")
-
-
-def changes(by_seed: dict[int, Any]) -> Any:
-    """(S, P) gold after less before, by seed and held-out prompt."""
-    rows = [by_seed[seed] for seed in sorted(by_seed)]
-    return np.array([np.subtract(r["after"]["right"], r["before"]["right"]) for r in rows])
 
 
 if __name__ == "__main__":

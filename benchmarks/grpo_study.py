@@ -6,9 +6,10 @@
 
 TRL's own GRPOTrainer trains the LoRA adapter that our loop trains, on the demo's prompts. For one
 core, ``--model`` takes the small model of `grpo_base.py`. Every variant of a seed has the same
-prompts, the same first weights and equally many steps; only the reward differs. Gold is the embedded tasks' own rules on held-out prompts, before and after, sampled with
-the same uniforms, so that two adapters differ by what they learned. A run is a JSON file in
-``--out``; one that is there already is not made again.
+prompts, the same first weights and equally many steps; only the reward differs. Gold is the
+embedded tasks' own rules on held-out prompts, before and after, sampled with the same uniforms, so
+that two adapters differ by what they learned. A run is a JSON file in ``--out``; one that is there
+already is not made again.
 """
 
 import argparse

@@ -52,7 +52,7 @@ Gather = Callable[[list[Any]], list[Any]]
 
 
 @dataclass
-class Parts:
+class RunParts:
     """Everything that a step needs.
 
     The session is the middle of it; the policy and the trainer are its two ends.
@@ -175,7 +175,7 @@ def build_pool(config: Config, examples: list[Example]) -> RewardPool:
     return configured.arm_pool(arm_specs(config), config.pool, config.policy.device, examples)
 
 
-def know_gold(parts: Parts, examples: Sequence[Example]) -> None:
+def know_gold(parts: RunParts, examples: Sequence[Example]) -> None:
     """Let the arms of kind gold judge these prompts, too."""
     parts.pool.know(examples)
 
@@ -281,7 +281,7 @@ def assemble(
     say: Callable[[str], None],
     examples: list[Example] | None = None,
     begin: Callable[[str], None] | None = None,
-) -> Parts:
+) -> RunParts:
     """Load everything a run needs.
 
     InputError before the first step where something cannot be right.
@@ -342,7 +342,9 @@ def assemble(
     session = Session(dispatcher, pool, contexts.prompts, payoff_rule(config), mode)
     session.gather = ranks.gather
     skipped = len(examples) - len(fits)
-    return Parts(config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers)
+    return RunParts(
+        config, ranks, fits, policy, contexts, trainer, session, asker, skipped, lookers
+    )
 
 
 def build_eval_only(

@@ -17,7 +17,7 @@ import numpy as np
 
 from reward_router import keyed
 from reward_router.dispatch.eligible import masked
-from reward_router.evaluate import interval
+from reward_router.evaluate import bootstrap_interval
 from reward_router.examples import Example
 from reward_router.loop import Loop
 from reward_router.payoffs import gold_of_choice
@@ -31,12 +31,12 @@ NO_STEP = 2**40
 
 Drawn are noise on scores and ties between arms.
 """
-Chosen = dict[str, tuple[str, list[float]]]
+ChosenByWho = dict[str, tuple[str, list[float]]]
 """Id of a prompt -> the arm that it was given, and the scores of that arm."""
 
 
 @dataclass(frozen=True)
-class Pick:
+class PromptPick:
     """What one prompt's choice was worth.
 
     Args:
@@ -60,7 +60,7 @@ def best_of(
     loop: Loop,
     answered: Sequence[tuple[Example, Sequence[str]]],
     step: int,
-    chosen: Callable[[Chosen], None] = lambda picks: None,
+    chosen: Callable[[ChosenByWho], None] = lambda picks: None,
 ) -> dict[str, Any]:
     """Let the router choose among the responses to each prompt; returns the summary's entry.
 
@@ -76,7 +76,7 @@ def best_of(
     batch = _judged(loop, answered, step)
     scores = [score_N for [score_N] in batch.verdicts.scores]
 
-    chosen_arms: Chosen = {}
+    chosen_arms: ChosenByWho = {}
     picks = []
     for (example, responses), decision, score_N in zip(
         answered, batch.decisions, scores, strict=True
@@ -86,7 +86,7 @@ def best_of(
         gold = gold_of_choice(score_N, gold_N)
         assert gold is not None  # held-out prompts are those that have gold
         picks.append(
-            Pick(
+            PromptPick(
                 example.id,
                 example.category,
                 decision.name,
@@ -101,7 +101,7 @@ def best_of(
     calls = sum(call.status != "shared" for call in batch.verdicts.calls)
     everyones_picks = sorted(parts.ranks.gather(picks), key=lambda pick: pick.id)
     everyones_calls = sum(parts.ranks.gather([calls]))
-    return tabulate(
+    return tabulate_choices(
         everyones_picks, parts.dispatcher.arms, everyones_calls, loop.config.eval.samples
     )
 
@@ -144,8 +144,8 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
     return decisions
 
 
-def tabulate(
-    picks: Sequence[Pick], arms: Sequence[str], calls: int, samples: int
+def tabulate_choices(
+    picks: Sequence[PromptPick], arms: Sequence[str], calls: int, samples: int
 ) -> dict[str, Any]:
     """Means over prompts, and who chose, in all and by category.
 
@@ -164,13 +164,13 @@ def tabulate(
         "random": float(random_B.mean()),
         "oracle": float(np.mean([pick.oracle for pick in picks])),
         "diff": float((gold_B - random_B).mean()),
-        "ci95": list(interval(gold_B - random_B)),
+        "ci95": list(bootstrap_interval(gold_B - random_B)),
         "calls": calls,
         "by_category": by_category,
     }
 
 
-def _category(picks: Sequence[Pick], arms: Sequence[str]) -> dict[str, Any]:
+def _category(picks: Sequence[PromptPick], arms: Sequence[str]) -> dict[str, Any]:
     shares = {}
     for arm in arms:
         chosen_by_arm = sum(pick.arm == arm for pick in picks)

@@ -32,7 +32,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
     return changes
 
 
-def told(changes: Changes) -> str:
+def first_change(changes: Changes) -> str:
     """The first change in words, and how many more there are."""
     path, (old, new) = next(iter(changes.items()))
     part, _, name = path.partition(".")

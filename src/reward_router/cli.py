@@ -39,11 +39,11 @@ INTERRUPTED = 130
 # typer carries its own copy of click's exceptions, or click's itself: the base class is the same.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
-Source = Annotated[
+ConfigArgument = Annotated[
     str | None, typer.Argument(metavar="[CONFIG.yaml]", help="none: the embedded default")
 ]
 Preset = Annotated[str | None, typer.Option(help="a packaged configuration, e.g. laser")]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=v", help="change one key; may be repeated")
 ]
 
@@ -73,9 +73,9 @@ def root(
 
 @app.command()
 def train(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(help="the run's directory")] = Path("runs/latest"),
     resume: Annotated[bool, typer.Option(help="go on from the last checkpoint in --out")] = False,
     accept_changes: Annotated[
@@ -96,7 +96,7 @@ def train(  # noqa: PLR0913 - the options of the command
     from reward_router import fill
 
     # The configuration first, so that a wrong key is said before torch is loaded.
-    settled = fill.load(config, preset, set_ or [], lambda what: say_fact(console, what))
+    settled = fill.load_filled(config, preset, set_ or [], lambda what: say_fact(console, what))
     name = Path(config).stem if config else preset or "default"
     from reward_router import run
     from reward_router.report import training
@@ -174,7 +174,9 @@ def init(  # noqa: PLR0913 - the options of the command
             "init: give --data FILE (or embedded); then --arm MODEL twice or "
             "more, --policy MODEL, --out MY.yaml"
         )
-    path = first.write(out, first.written(data, arm or [], policy, judge, measured_by), force)
+    path = first.write_config(
+        out, first.written(data, arm or [], policy, judge, measured_by), force
+    )
     say(console, f"config   {path}")
     say(console, f"next     reward-router train {path} --dry-run", wrap=False)
     say(console, f"         reward-router train {path} --out runs/mine", wrap=False)
@@ -191,9 +193,9 @@ def presets() -> None:
 
 @app.command()
 def bestofn(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     responses: Annotated[
         str | None,
         typer.Option(
@@ -257,7 +259,7 @@ def study(
     part: Annotated[
         str, typer.Option(metavar="I/N", help="this process's share of the runs")
     ] = "0/1",
-    set_: Settings = None,
+    set_: SetOptions = None,
 ) -> None:
     """Routers, single arms, the ensemble and controls at equal steps, with intervals over seeds and
     prompts.
@@ -298,7 +300,7 @@ def experiment(  # noqa: PLR0913 - the options of the command
             metavar="CONFIG.yaml", help="your policy, arms and data, for training; or a preset"
         ),
     ] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     dry_run: Annotated[
         bool, typer.Option(help="only say what it would run, and what one training run takes")
     ] = False,
@@ -323,9 +325,9 @@ def experiment(  # noqa: PLR0913 - the options of the command
 
 @app.command("gold-pairs")
 def gold_pairs(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(metavar="OUT.jsonl", help="the preference file")] = Path(
         "runs/pairs.jsonl"
     ),
@@ -385,7 +387,7 @@ def fit_prior(
     config: Annotated[
         str, typer.Argument(metavar="CONFIG.yaml", help="a file, or demo, bayesian-llama3")
     ],
-    set_: Settings = None,
+    set_: SetOptions = None,
     out: Annotated[Path, typer.Option(help="the prior's directory")] = Path("runs/prior"),
     resume: Annotated[bool, typer.Option(help="go on with what was begun in --out")] = False,
 ) -> None:
@@ -394,7 +396,7 @@ def fit_prior(
     """
     from reward_router.offline import settings
 
-    settled = settings.load(config, set_ or [])
+    settled = settings.load_settings(config, set_ or [])
     from reward_router.fit_prior.run import fit_prior as fit
 
     fit(settled, out, resume=resume, console=console)
@@ -607,9 +609,9 @@ def replay(  # noqa: PLR0913 - the options of the command
 
 @app.command()
 def serve(  # noqa: PLR0913 - the options of the command
-    config: Source = None,
+    config: ConfigArgument = None,
     preset: Preset = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     ledger: Annotated[
         Path, typer.Option(metavar="FILE", help="the server's state; it goes on where it is there")
     ] = Path("runs/serve/ledger.sqlite"),
@@ -662,7 +664,7 @@ def arms_check(  # noqa: PLR0913 - the options of the command
         str | None, typer.Option(help="the column that says which response is better")
     ] = None,
     name: Annotated[str | None, typer.Option(help="configuration of a Hub data set")] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
 ) -> None:
     """Score a labelled sample with every arm: accuracy, scale, speed, price, template, drift. Exit
     code 1: an arm failed on all rows.

@@ -889,11 +889,11 @@ def presets() -> list[str]:
 def preset_text(name: str) -> str:
     """The YAML of a packaged configuration."""
     if name not in presets():
-        raise InputError(f"preset {name!r} does not exist; {nearest(name, presets())}")
+        raise InputError(f"preset {name!r} does not exist; {nearest_key(name, presets())}")
     return (resources.files("reward_router.configs") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest_key(name: str, known: Iterable[str]) -> str:
     """'did you mean X?' where a known name is near, else the whole list in order."""
     return did_you_mean(name, sorted(known))
 
@@ -940,10 +940,10 @@ def load(
 
     InputError for whatever cannot be read or is not allowed.
     """
-    return validate(*read(source, preset, settings))
+    return validate(*read_plain(source, preset, settings))
 
 
-def read(
+def read_plain(
     source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
 ) -> tuple[dict[str, Any], str]:
     """What `load` validates, as plain data, and its name for messages."""
@@ -1003,7 +1003,7 @@ def _in_words(schema: type[BaseModel], fault: Any) -> str:
     key = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         fields = _fields_at(schema, fault["loc"][:-1])
-        return f"unknown key {key!r}; {nearest(str(fault['loc'][-1]), fields)}"
+        return f"unknown key {key!r}; {nearest_key(str(fault['loc'][-1]), fields)}"
 
     value = fault.get("input")
     details = ""

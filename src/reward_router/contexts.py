@@ -36,7 +36,7 @@ class Hashing:
 
     def __call__(self, prompts: Sequence[Prompt]) -> Float:
         """(B, D); equal prompts have equal rows."""
-        return hash_rows([text_of(prompt) for prompt in prompts], self.dim)
+        return hash_rows([plain_prompt(prompt) for prompt in prompts], self.dim)
 
 
 class PairRows(Protocol):
@@ -119,7 +119,7 @@ class Contexts:
             return np.zeros((0, self.dim))
         if self.config.kind == "policy":
             return unit_rows(self.policy.embed(prompts, self.config.pooling))
-        texts = [text_of(prompt) for prompt in prompts]
+        texts = [plain_prompt(prompt) for prompt in prompts]
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
         encoded_BD = self.encoder.encode(texts, batch_size=64, show_progress_bar=False)
@@ -158,18 +158,18 @@ class Contexts:
         # A prompt with a response is embedded as the conversation that the two make.
         conversations: list[Prompt] = []
         for prompt, response in both_sides:
-            key = (text_of(prompt), response)
+            key = (plain_prompt(prompt), response)
             if key not in index:
                 index[key] = len(conversations)
                 conversations.append(_answered(prompt, response))
         rows_XD = self.prompts(conversations)
-        places = [index[text_of(prompt), response] for prompt, response in both_sides]
+        places = [index[plain_prompt(prompt), response] for prompt, response in both_sides]
         first_PD = rows_XD[places[: len(first)]]
         second_PD = rows_XD[places[len(first) :]]
         return pair_rows(first_PD, second_PD)
 
 
-def text_of(prompt: Prompt) -> str:
+def plain_prompt(prompt: Prompt) -> str:
     """A prompt as plain text."""
     return prompt if isinstance(prompt, str) else "\n".join(chat.text_of(m) for m in prompt)
 

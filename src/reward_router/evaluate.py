@@ -26,7 +26,7 @@ DRAWS = 2000
 
 
 @dataclass(frozen=True)
-class Gold:
+class GoldMeasured:
     """What was measured, one entry a prompt, in the order of the ids.
 
     Args:
@@ -62,14 +62,14 @@ class Measurement:
     batch: int = 64
 
 
-def measure(
+def measure_gold(
     policy: "Policy",
     examples: Sequence[Example],
     ranks: Ranks,
     how: Measurement,
     tick: Callable[[int, int], None] = lambda done, total: None,
     seen: Callable[[Example, Sequence[Response]], None] = lambda example, responses: None,
-) -> Gold:
+) -> GoldMeasured:
     """Gold under the policy's present weights, shared out over the processes.
 
     Args:
@@ -96,7 +96,7 @@ def measure(
     # Sorted by id, so that the table does not depend on the number of processes.
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
-    return Gold(ids, categories, right_B, finished_B)
+    return GoldMeasured(ids, categories, right_B, finished_B)
 
 
 def _responses(
@@ -111,7 +111,7 @@ def _responses(
     return [[response] for response in policy.answer(prompts, limit)]
 
 
-def interval(values: Float, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(values: Float, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of a mean over prompts (percentile, 2,000 draws).
 
     It says nothing of training seeds. NaN for fewer than two values.
@@ -124,7 +124,7 @@ def interval(values: Float, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def compare(before: Gold, after: Gold) -> dict[str, Any]:
+def compare_gold(before: GoldMeasured, after: GoldMeasured) -> dict[str, Any]:
     """Gold before and after, overall and by category.
 
     Each row has n, before, after, their difference, and its paired 95 % interval over prompts. The
@@ -147,7 +147,7 @@ def compare(before: Gold, after: Gold) -> dict[str, Any]:
 
 
 def _row(before: Float, after: Float) -> dict[str, Any]:
-    low, high = interval(after - before)
+    low, high = bootstrap_interval(after - before)
     return {
         "n": len(before),
         "before": float(before.mean()),

@@ -58,20 +58,20 @@ def facts(summary: Json) -> list[tuple[str, str]]:
     What a run does not know is left out.
     """
     rows = [
-        ("gold", gold(summary)),
-        ("win rate", win_rate(summary)),
+        ("gold", gold_fact(summary)),
+        ("win rate", win_rate_fact(summary)),
         ("likely cause", cause(summary)),
-        ("kept", kept(summary)),
+        ("kept", kept_fact(summary)),
         ("same calls", same_calls(summary)),
-        ("trusted", trusted(summary)),
-        (f"best of {summary.get('samples')}", best_of(summary)),
-        ("calls", calls(summary)),
+        ("trusted", trusted_arms_fact(summary)),
+        (f"best of {summary.get('samples')}", best_of_fact(summary)),
+        ("calls", calls_fact(summary)),
         ("time", time(summary)),
     ]
     return [(name, text) for name, text in rows if text]
 
 
-def gold(summary: Json) -> str:
+def gold_fact(summary: Json) -> str:
     """Gold before and after with its interval, and what that means."""
     table = headline_gold(summary)
     if table is None:
@@ -82,7 +82,7 @@ def gold(summary: Json) -> str:
     return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
 
 
-def win_rate(summary: Json) -> str:
+def win_rate_fact(summary: Json) -> str:
     """How often the arm that took no part in training likes the response after it better."""
     found = summary.get("win_rate")
     if not found:
@@ -219,7 +219,7 @@ def span(ci95: list[float | None] | None) -> str:
     return f" [{ci95[0]:+.3f}, {ci95[1]:+.3f}]"
 
 
-def kept(summary: Json) -> str:
+def kept_fact(summary: Json) -> str:
     """Which adapter the run ends with."""
     found = summary.get("kept")
     if not found:
@@ -265,7 +265,7 @@ def _change(variant: Json) -> str:
     return f"{variant['change']:+.3f}{span(variant.get('ci95'))}"
 
 
-def trusted(summary: Json) -> str:
+def trusted_arms_fact(summary: Json) -> str:
     """By category the arm that judged most, with its share; nothing where all judge together."""
     arms = summary["arms"]
     share, by_category = share_keys(summary)
@@ -296,7 +296,7 @@ def share_keys(summary: Json) -> tuple[str, str]:
     return "judged_share", "judged_share_by_category"
 
 
-def best_of(summary: Json) -> str:
+def best_of_fact(summary: Json) -> str:
     """Who is right about the policy's own samples, before training and after."""
     found = summary.get(BEST_OF) or {}
     parts = [
@@ -307,7 +307,7 @@ def best_of(summary: Json) -> str:
     return "; ".join(parts)
 
 
-def calls(summary: Json) -> str:
+def calls_fact(summary: Json) -> str:
     """Calls made, against those of asking every arm."""
     made = summary["calls"]
     text = f"{made['made']:,}" + (

@@ -313,7 +313,7 @@ SomeKind = TypeVar("SomeKind", bound=Kind)
 
 
 @dataclass
-class Table(Generic[SomeKind]):
+class KindTable(Generic[SomeKind]):
     """All kinds of one sort, found in the files of a folder.
 
     Args:
@@ -379,13 +379,13 @@ class Table(Generic[SomeKind]):
         return kind  # type: ignore[return-value]
 
 
-ROUTERS = Table("router", "reward_router.routers", RouterKind)
+ROUTERS = KindTable("router", "reward_router.routers", RouterKind)
 """Routers that `train`, `replay` and `bestofn` know by name."""
-PAYOFFS = Table("payoff", "reward_router.payoffs", PayoffKind)
+PAYOFFS = KindTable("payoff", "reward_router.payoffs", PayoffKind)
 """What a router can learn from."""
-ARMS = Table("kind", "reward_router.rewards.kinds", ArmKind)
+ARMS = KindTable("kind", "reward_router.rewards.kinds", ArmKind)
 """Kinds of reward model; ``gold`` is the verifier itself, for control runs only."""
-TRACKERS = Table("tracker", "reward_router.trackers", TrackerKind)
+TRACKERS = KindTable("tracker", "reward_router.trackers", TrackerKind)
 """Where a training run can report to."""
 
 

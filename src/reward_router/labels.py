@@ -59,7 +59,7 @@ class Truth(float):
     """A truth value in a label column: 1.0 or 0.0, and which response it means is open."""
 
 
-def read(label: Any) -> Side | float:
+def read_label(label: Any) -> Side | float:
     """A label as a side, or as the number it is; ValueError where it is neither.
 
     >>> [read(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]

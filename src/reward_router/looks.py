@@ -20,8 +20,8 @@ from reward_router.chat import Prompt
 from reward_router.config import Config
 from reward_router.distributed import Ranks
 from reward_router.errors import InputError
-from reward_router.evaluate import Measurement, measure
-from reward_router.examples import Example, balanced
+from reward_router.evaluate import Measurement, measure_gold
+from reward_router.examples import Example, taken_in_turn
 from reward_router.policy import Policy
 
 
@@ -50,7 +50,7 @@ def best(looks: Sequence[Look]) -> Look:
     return max(looks, key=lambda look: look.gold)
 
 
-def kept(looks: Sequence[Look]) -> Look:
+def kept_look(looks: Sequence[Look]) -> Look:
     """The look whose adapter a run keeps.
 
     It is the base model, unless the best look is clearly above it. Else it is the last one, where
@@ -126,7 +126,7 @@ def look_prompts(
     def routed_last(example: Example) -> tuple[bool, float]:
         return example.id in routed, keyed.uniform(0, "look", 0, example.id)
 
-    return balanced(sorted(labelled, key=routed_last), limit)
+    return taken_in_turn(sorted(labelled, key=routed_last), limit)
 
 
 class Looks:
@@ -167,7 +167,7 @@ class Looks:
         """Measure the present policy; returns the entry for the log."""
         settings = self.config
         how = Measurement(settings.look_samples, settings.max_new_tokens, settings.batch)
-        gold = measure(self.policy, self.examples, self.ranks, how, tick)
+        gold = measure_gold(self.policy, self.examples, self.ranks, how, tick)
         self.looks.append(Look(step, gold.right, float(np.mean(gold.finished))))
         if best(self.looks) is self.looks[-1]:
             self.adapter = self.policy.adapter_state("policy")
@@ -187,7 +187,7 @@ class Looks:
 
     def settle(self) -> Look:
         """Put the adapter that is kept into the policy; returns its look."""
-        chosen = kept(self.looks)
+        chosen = kept_look(self.looks)
         if chosen is self.looks[-1]:
             return chosen
         # The best adapter is at hand, the base model's is not: it is made of the best.
@@ -198,7 +198,7 @@ class Looks:
 
     def summary(self) -> dict[str, Any]:
         """What summary.json says of it."""
-        chosen = kept(self.looks)
+        chosen = kept_look(self.looks)
         entries = [
             {"step": look.step, "gold": look.gold, "finished": look.finished} for look in self.looks
         ]

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import Parts, by_iteration
+from reward_router.assemble import RunParts, by_iteration
 from reward_router.errors import RunError
 from reward_router.outcomes import Outcome, Trained
 from reward_router.pairing import Pairing
 from reward_router.payoffs import gold_of_choice, label_losses
 from reward_router.progress import Clock
-from reward_router.steplog import Step, describe, line
+from reward_router.steplog import Step, describe, metrics_line
 from reward_router.types import Float, Int
-from reward_router.units import Units
+from reward_router.units import UnitFiller
 
 __all__ = ["Loop", "Outcome", "describe", "gold_of_choice"]
 
@@ -52,7 +52,7 @@ class Loop:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: RunParts,
         clock: Clock,
         say: Callable[[str], None],
         warn: Callable[[str], None] = lambda _: None,
@@ -66,7 +66,7 @@ class Loop:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.loading = 0.0
         """Seconds that the last verdicts took to load models."""
-        self.units = Units(parts.config, parts.contexts, parts.ranks.gather)
+        self.units = UnitFiller(parts.config, parts.contexts, parts.ranks.gather)
         self.pairing = Pairing(parts, self.counts)
         self.session.payoff.counts = self.counts
         self.session.payoff.warn = warn
@@ -114,7 +114,7 @@ class Loop:
             step.outcomes = session.outcomes(step, step.trained)
             # Writes the payoffs into the ledger and updates the router.
             step.payoffs = session.pay(step.outcomes, t)
-        return line(self.parts, step, self.clock.seconds)
+        return metrics_line(self.parts, step, self.clock.seconds)
 
     def _begin_iteration(self, t: int) -> None:
         """Where step t is the first of an iteration, the reference becomes the policy as it is.

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from reward_router import keyed
-from reward_router.assemble import Parts
+from reward_router.assemble import RunParts
 from reward_router.ledger.rows import Call
 from reward_router.pairs import GapScale, fixed_by_the_cut, form_pairs, gaps
-from reward_router.payoffs import agreement
+from reward_router.payoffs import pair_agreement
 from reward_router.responses import finished
 from reward_router.training.records import Pair
 from reward_router.types import Float, Int
@@ -34,7 +34,7 @@ class Pairing:
         counts: the run's counts by name; this adds to them.
     """
 
-    def __init__(self, parts: Parts, counts: dict[str, int]) -> None:
+    def __init__(self, parts: RunParts, counts: dict[str, int]) -> None:
         """With ``pairs.tie``, each arm's usual score gap is learned from recorded calls."""
         self.parts = parts
         self.config = parts.config
@@ -166,7 +166,7 @@ class Pairing:
                     first, second = scores[name]
                     gap_PK[p, k] = second - first
         margin_K = np.array([self.margin(name) for name in names])
-        return agreement(gap_PK, margin_K, own_P)
+        return pair_agreement(gap_PK, margin_K, own_P)
 
     def flipped(self, pairs: Sequence[Pair], label_PK: Int) -> Float:
         """(P,) the loss before the step of each pair with its two responses exchanged.

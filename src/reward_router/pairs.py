@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router.types import Float, Truncated
 
-Pick = Literal["random", "widest"]
+PairChoice = Literal["random", "widest"]
 
 
 def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
@@ -32,7 +32,7 @@ def form_pairs(  # noqa: PLR0913 (the settings of a section `pairs`)
     allowed_NN: NDArray[np.bool_] | None = None,
     finished_N: NDArray[np.bool_] | None = None,
     truncated: Truncated = "lose",
-    pick: Pick = "random",
+    pick: PairChoice = "random",
 ) -> list[tuple[int, int]]:
     """Up to ``per_prompt`` (winner, loser) index pairs with a score gap above ``margin``.
 

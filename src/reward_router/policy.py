@@ -585,10 +585,10 @@ class _KeyedDraws:
         if self.top_p < 1:
             scaled_BV = _nucleus(scaled_BV, self.top_p)
         p_BV = torch.softmax(scaled_BV, -1)
-        return drawn(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
+        return draw_tokens(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
 
 
-def drawn(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
+def draw_tokens(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
     """(B, 1) tokens by inverse CDF, never one of probability 0.
 
     Args:

@@ -20,7 +20,7 @@ from typing import Any
 from reward_router import chat, labels
 from reward_router.chat import Message, Prompt, Unreadable
 from reward_router.column_names import is_missing, required
-from reward_router.reading import Row
+from reward_router.reading import DataRow
 
 _NAMED_PAIRS = (
     ("chosen_response", "rejected_response"),
@@ -114,7 +114,7 @@ _SYSTEMS = ("system", "system_prompt")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class Preference:
     """Two responses to one prompt.
 
     Args:
@@ -135,8 +135,8 @@ class Pair:
 
 
 def pairs_of(
-    row: Row, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """The pairs of one row; `Unreadable` or InputError says why where none can be read.
 
     Args:
@@ -170,7 +170,7 @@ Held = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """Which of two responses is the better one, and where that is said: as in `Pair`."""
+    """Which of two responses is the better one, and where that is said: as in `Preference`."""
 
     said: labels.Side | float = "a"
     column: str = ""
@@ -178,8 +178,8 @@ class _Label:
 
 
 def _named_pair(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     for better, worse in _NAMED_PAIRS:
         if better in held and worse in held:
             label = _Label()
@@ -191,8 +191,8 @@ def _named_pair(
 
 
 def _swift(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """ms-swift: the conversation with the chosen response, and the rejected one beside it."""
     worse = held.get("rejected_response") or held.get("rejected_messages")
     if "messages" not in held or worse is None:
@@ -203,12 +203,14 @@ def _swift(
     start = _simple(turns[:-1])
     rejected = row[worse] if _several(row[worse]) else [row[worse]]
     chosen = _reply(turns[-1])
-    return [Pair(start, chosen, response(other, start, "rejected_response")) for other in rejected]
+    return [
+        Preference(start, chosen, response(other, start, "rejected_response")) for other in rejected
+    ]
 
 
 def _two(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """Two responses by place, and a label."""
     columns = two_columns(held)
     if columns is None:
@@ -247,7 +249,7 @@ def two_columns(held: Held) -> tuple[str, str, int | None] | None:
     return None
 
 
-def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | None:
+def label_column(row: DataRow, held: Held, not_these: Sequence[str] = ()) -> str | None:
     """The column that says which of two responses is better; None where none is known.
 
     >>> label_column({"Winner": "model_a"}, {"winner": "Winner"})
@@ -261,7 +263,7 @@ def label_column(row: Row, held: Held, not_these: Sequence[str] = ()) -> str | N
     return "winner_model_a" if "winner_model_a" in held and "winner_model_b" in held else None
 
 
-def one_hot(row: Row, held: Held) -> labels.Side:
+def one_hot(row: DataRow, held: Held) -> labels.Side:
     """What the columns winner_model_a, winner_model_b and winner_tie say."""
     ones = ("1", "1.0", "True", "true")
     # Read as text: CSV has no numbers, and Parquet has them of every type.
@@ -275,8 +277,8 @@ def one_hot(row: Row, held: Held) -> labels.Side:
 
 
 def _listed(
-    row: Row, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
-) -> list[Pair]:
+    row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
+) -> list[Preference]:
     """Several responses with a score or a rank each."""
     column = next(
         (held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)),
@@ -291,7 +293,7 @@ def _listed(
     if len(numbers) != len(items):
         raise Unreadable(f"{column} has {len(items)} responses and {len(numbers)} scores")
     texts = [_item_text(item) for item in items]
-    pairs: list[Pair] = []
+    pairs: list[Preference] = []
     for i, j in combinations(range(len(items)), 2):
         # Compared and not subtracted: two infinite scores are a tie and have no difference.
         better, worse = (i, j) if numbers[i] > numbers[j] else (j, i)
@@ -300,7 +302,7 @@ def _listed(
     return pairs
 
 
-def _numbers(row: Row, held: Held, items: Sequence[Any]) -> list[float] | None:
+def _numbers(row: DataRow, held: Held, items: Sequence[Any]) -> list[float] | None:
     """A number for each item, higher is better; None where there is none."""
     names: Sequence[str]
     for names, turn in ((_SCORES, 1.0), (_RANKS, -1.0)):
@@ -336,7 +338,7 @@ def _said(value: Any, column: str) -> labels.Side | float:
     try:
         if isinstance(value, bool):
             return labels.Truth(value)  # what true says is open, and asked of the column as a whole
-        return labels.read(value)
+        return labels.read_label(value)
     except ValueError:
         raise Unreadable(
             f"column {column!r} must be a number (below 0: the first is better) "
@@ -345,13 +347,13 @@ def _said(value: Any, column: str) -> labels.Side | float:
 
 
 def _paired(
-    row: Row,
+    row: DataRow,
     held: Held,
     mapping: Mapping[str, str],
     place: str,
     responses: tuple[Any, Any],
     label: _Label,
-) -> Iterator[Pair]:
+) -> Iterator[Preference]:
     """Every first against every second response, with the prompt they share."""
     first, second = responses
     combined: Iterable[tuple[Any, Any]] = [responses]
@@ -362,13 +364,15 @@ def _paired(
         start, left, right = _started(row_prompt, one, other)
         left_text = response(left, start, "chosen")
         right_text = response(right, start, "rejected")
-        yield Pair(start, left_text, right_text, label.said, label.column, label.counted_from)
+        yield Preference(start, left_text, right_text, label.said, label.column, label.counted_from)
 
 
 _NONE = object()
 
 
-def _given_prompt(row: Row, held: Held, mapping: Mapping[str, str], place: str, first: Any) -> Any:
+def _given_prompt(
+    row: DataRow, held: Held, mapping: Mapping[str, str], place: str, first: Any
+) -> Any:
     """What the row says the prompt is, `_NONE` where it stands before both responses."""
     if "prompt" in mapping or "prompt" in row:
         return prompt(required(row, "prompt", mapping, place), "prompt")
@@ -390,7 +394,7 @@ def _given_prompt(row: Row, held: Held, mapping: Mapping[str, str], place: str, 
     return _with_system(prompt(value, column), row, held)
 
 
-def _with_system(plain: Prompt, row: Row, held: Held) -> Prompt:
+def _with_system(plain: Prompt, row: DataRow, held: Held) -> Prompt:
     """The prompt with the system turn that the row holds in a column of its own."""
     system = next((row[held[name]] for name in _SYSTEMS if name in held), None)
     if not isinstance(system, str) or not system.strip():
@@ -549,7 +553,7 @@ def _list(value: Any) -> Sequence[Any]:
     return value if _several(value) else [value]
 
 
-def ground_truth(row: Row) -> Any:
+def ground_truth(row: DataRow) -> Any:
     """verl's answer: ``reward_model.ground_truth``; None where there is none."""
     holder = row.get("reward_model")
     if isinstance(holder, str):

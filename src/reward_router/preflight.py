@@ -29,7 +29,7 @@ from reward_router.rewards.loading import (
 )
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
-from reward_router.rewards.spec import HEADS, ArmSpec, build, source_of
+from reward_router.rewards.spec import HEADS, ArmSpec, build_arm, source_of
 from reward_router.rewards.weights import context_of
 
 ROWS = 3
@@ -115,7 +115,7 @@ def check_models(specs: Sequence[ArmSpec]) -> None:
             # A skeleton has the shapes of a model and no weights; foreign code is not run for it.
             if head != "body" and at_hand(source.model) and not source.trust_remote_code:
                 bones = skeleton(source.model, head, trust_remote_code=source.trust_remote_code)
-                build(spec, (bones, load_tokenizer(source.model)))
+                build_arm(spec, (bones, load_tokenizer(source.model)))
         except InputError as error:
             raise InputError(f"arm {spec.name!r}: {error}") from None
 

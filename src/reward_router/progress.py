@@ -135,7 +135,7 @@ def say_fact(console: Console, text: str, style: str = "") -> None:
     say(console, "\n".join(parts), style, wrap=False, lines=True)
 
 
-def show_table(console: Console, table: "Table", *, width: int | None = None) -> None:
+def show_table(console: Console, table: "LiteralTable", *, width: int | None = None) -> None:
     """Print a table; ``width``: at least so many columns, cut nowhere."""
     if width is None:
         console.print(table)
@@ -172,7 +172,7 @@ def status(console: Console, text: str) -> Iterator[Callable[[str], None]]:
         yield lambda now: shown.update(literal(now))
 
 
-class Table(RichTable):
+class LiteralTable(RichTable):
     """Rich's table whose title, headers and cells are literal."""
 
     def __init__(self, title: str | None = None, *, box: Any = HEAVY_HEAD, **options: Any) -> None:

@@ -19,7 +19,7 @@ from reward_router.headline import MEASURED
 from reward_router.responses import finished
 from reward_router.rundir import RunDir
 
-Row = dict[str, Any]
+SampleRow = dict[str, Any]
 
 
 class Samples:
@@ -32,7 +32,7 @@ class Samples:
         """Nothing is read or written yet."""
         self.run = run
         self.ranks = ranks
-        self.rows: list[Row] = []
+        self.rows: list[SampleRow] = []
 
     def keep(self, when: str, kind: str, example: Example, responses: Sequence[str]) -> None:
         """Keep one prompt's responses, measured as ``kind``.

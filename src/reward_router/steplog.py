@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_router.assemble import Parts
+from reward_router.assemble import RunParts
 from reward_router.features import pool
 from reward_router.online import prior_trust
 from reward_router.outcomes import Outcome, Trained
@@ -45,7 +45,7 @@ class Step(Batch):
     calls: int = 0
 
 
-def line(parts: Parts, step: Step, seconds: dict[str, float]) -> Json:
+def metrics_line(parts: RunParts, step: Step, seconds: dict[str, float]) -> Json:
     """One step for metrics.jsonl.
 
     It holds the arms' shares, losses, payoffs, gold of what was sampled, seconds, and the router's
@@ -116,7 +116,7 @@ def describe(record: Json) -> str:
     return f"{figures}; {judges or 'all arms'}"
 
 
-def _who_decided(parts: Parts, step: Step) -> Json:
+def _who_decided(parts: RunParts, step: Step) -> Json:
     """How often each arm was drawn, and the mean of the probabilities it was drawn with.
 
     A decision about a whole batch is known to every process; it counts once, by its id.
@@ -191,7 +191,7 @@ def _summed(seconds: Sequence[tuple[str, float]]) -> dict[str, float]:
     return total
 
 
-def _posterior(parts: Parts, step: Step) -> dict[str, list[float]]:
+def _posterior(parts: RunParts, step: Step) -> dict[str, list[float]]:
     """Mean and sd of each arm's payoff at the batch's mean context, where there is a posterior."""
     router = parts.dispatcher.router
     if not isinstance(router, HasPosterior) or step.contexts is None or len(step.contexts) == 0:

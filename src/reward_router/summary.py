@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from reward_router.assemble import Parts
-from reward_router.changes import told
+from reward_router.assemble import RunParts
+from reward_router.changes import first_change
 from reward_router.facts import facts, share_keys, what_next
 from reward_router.headline import finished_line, gold_tables, kept_line
 from reward_router.kinds import is_gold
 from reward_router.ledger.columns import Calls, Decisions
 from reward_router.ledger.rows import Failed
-from reward_router.progress import Table, duration, say, show_box, show_table
+from reward_router.progress import LiteralTable, duration, say, show_box, show_table
 
 TRUNCATED = {
     "lose": "each loses to every finished one",
@@ -37,7 +37,7 @@ def model_hash(model: Any) -> str:
     return total.hexdigest()
 
 
-def arms_table(parts: Parts) -> dict[str, Any]:
+def arms_table(parts: RunParts) -> dict[str, Any]:
     """What each arm did, overall and by category.
 
     A row has the arm's share of decisions and of units judged, its mean payoff, its calls, its
@@ -89,14 +89,14 @@ def _share(which: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
     return float(which.mean()) if len(which) else 0.0
 
 
-def _categories(parts: Parts, units: Sequence[str]) -> list[str]:
+def _categories(parts: RunParts, units: Sequence[str]) -> list[str]:
     """The category of each unit; '' where it has none, or covers a whole batch."""
     category_of_prompt = {example.id: example.category for example in parts.examples}
     kind = parts.config.router.unit
     return [category_of_prompt.get(prompt_of(unit, kind), "") for unit in units]
 
 
-def units_by_category(parts: Parts) -> dict[str, int]:
+def units_by_category(parts: RunParts) -> dict[str, int]:
     """How many decisions each category has.
 
     Empty where a decision covers a batch, or prompts carry no category.
@@ -107,7 +107,7 @@ def units_by_category(parts: Parts) -> dict[str, int]:
     return dict(sorted(decisions_by_category.items()))
 
 
-def total_price(parts: Parts) -> float:
+def total_price(parts: RunParts) -> float:
     """Price of all calls, audits left out.
 
     A call costs the arm's ``cost``, which is one where the configuration gives none.
@@ -186,7 +186,7 @@ def prompt_of(unit: str, kind: str) -> str:
     return unit.rsplit("|", 2)[0] if kind == "pair" else unit
 
 
-def payoff_gold_correlation(parts: Parts) -> dict[str, Any]:
+def payoff_gold_correlation(parts: RunParts) -> dict[str, Any]:
     """Correlation of the payoff used with gold, over decisions that have both.
 
     Gold says here whether the arm ordered right above wrong.
@@ -247,11 +247,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
             f"{TRUNCATED[summary['truncated']]}",
         )
     for accepted in summary.get("accepted_changes", []):
-        say(
-            console,
-            f"changed  resumed after step {accepted['step']} though {told(accepted['changes'])}",
-            "yellow",
-        )
+        change = first_change(accepted["changes"])
+        say(console, f"changed  resumed after step {accepted['step']} though {change}", "yellow")
     if summary.get("trust") is not None:
         say(console, f"prior    believed at the end: {summary['trust']:.0%}")
     r = summary["payoff_gold"]
@@ -297,7 +294,7 @@ def committee_line(c: dict[str, Any]) -> str:
     )
 
 
-def _arms(summary: dict[str, Any]) -> Table:
+def _arms(summary: dict[str, Any]) -> LiteralTable:
     rows = summary["arms"].values()
     names: set[str] = set()
     for row in rows:
@@ -309,7 +306,7 @@ def _arms(summary: dict[str, Any]) -> Table:
     title = (
         f"who judged ({summary['router']}, unit {summary['unit']}): {what}, in all and by category"
     )
-    table = Table(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
+    table = LiteralTable(title, box=None, padding=(0, 1, 0, 0))  # fits 80 columns with 8 categories
     counts = ("asked", "judged", "failed", "rested") if failing else ()
     for column in ("arm", "all", *categories, "payoff", "calls", *counts):
         table.column(column, justify="left" if column == "arm" else "right")
@@ -327,9 +324,9 @@ def _arms(summary: dict[str, Any]) -> Table:
     return table
 
 
-def gold_table(gold: dict[str, Any], title: str) -> Table:
+def gold_table(gold: dict[str, Any], title: str) -> LiteralTable:
     """Gold before and after by category, with the interval of the change."""
-    table = Table(title, box=None, padding=(0, 2, 0, 0))
+    table = LiteralTable(title, box=None, padding=(0, 2, 0, 0))
     for column in ("category", "n", "before", "after", "change", "95 % interval"):
         table.column(column, justify="left" if column == "category" else "right")
     for name, row in gold.items():

@@ -20,7 +20,7 @@ from reward_router.types import Float
 from reward_router.verdicts.batch import Batch, Unit
 
 
-class Units:
+class UnitFiller:
     """Fills a batch's units, contexts and counts as ``router.unit`` says.
 
     Args:

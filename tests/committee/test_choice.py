@@ -11,7 +11,7 @@ from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.committee.fit import WEIGHTS
 from reward_router.committee.gate import RULES
 from reward_router.committee.trial import OF_ALL
-from reward_router.committee.watch import FALSE_ALARM, Watch
+from reward_router.committee.watch import FALSE_ALARM, PlanWatch
 from reward_router.errors import InputError
 
 
@@ -130,7 +130,7 @@ def test_false_alarms_are_as_rare_as_stated():
     rng = np.random.default_rng(0)
     alarms = 0
     for _ in range(150):
-        watch = Watch()
+        watch = PlanWatch()
         for number, advantage in enumerate(
             rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=300)
         ):

@@ -80,7 +80,7 @@ class ScoreBook(RewardPool):
         self._read_kept(arm)
         keys = []
         for prompt, row in zip(prompts, responses, strict=True):
-            keys.append([content_key(prompt, response) for response in row])
+            keys.append([book_key(prompt, response) for response in row])
         new_rows = self._new_rows(arm, keys)
         self.tick(_count(keys) - _count([keys[row] for row in new_rows]))
         taken = _Taken()
@@ -184,7 +184,7 @@ class ScoreBook(RewardPool):
         return self.folder / f"{fingerprint(self._specs_by_name[arm])}-{__version__}.jsonl"
 
 
-def content_key(prompt: Prompt, response: str) -> str:
+def book_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read it).
 
     >>> content_key("2 + 2?", "4") == content_key("2 + 2?", "4")

@@ -21,14 +21,14 @@ from reward_router.bestofn import table
 from reward_router.bestofn.book import ScoreBook
 from reward_router.bestofn.rows import (
     Item,
-    Sides,
+    LearnedAndJudged,
     divide,
     limited,
     read_responses,
     shared_prompts,
     two_files,
 )
-from reward_router.bestofn.ways import Chosen, Learned, Loss, Means, Way
+from reward_router.bestofn.ways import Chosen, LearningCost, Loss, Means, Way
 from reward_router.config import Config, ContextConfig, JudgeConfig, LabelConfig
 from reward_router.contexts import Contexts
 from reward_router.errors import InputError
@@ -269,7 +269,7 @@ class _Work:
         self._now("embedding")
         self._embed(policy, prior)
 
-    def _read(self, files: Files) -> Sides:
+    def _read(self, files: Files) -> LearnedAndJudged:
         if files.train and files.test:
             sides = two_files(files.train, files.test, self.config)
             if both := shared_prompts(sides):
@@ -486,7 +486,7 @@ class _Work:
         named: str | None = None
         if train_count:
             named = table.best_arm(table.arm_golds(train_scores, self.learned_from))
-        return table.compare(
+        return table.compare_methods(
             self.chosen_for,
             test_scores,
             table.scales(train_scores if train_count else test_scores),
@@ -517,15 +517,15 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Seed:
-    learned: Learned
+    learned: LearningCost
     chosen: Chosen
     trust: float | None
     committee: dict[str, Any] | None
 
 
-def _method(name: str, seeds: Sequence[_Seed]) -> table.Method:
+def _method(name: str, seeds: Sequence[_Seed]) -> table.MethodRow:
     calls = float(np.mean([seed.chosen.calls_per_response for seed in seeds]))
-    return table.Method(name, [seed.chosen.gold_B for seed in seeds], calls)
+    return table.MethodRow(name, [seed.chosen.gold_B for seed in seeds], calls)
 
 
 def _shares(
@@ -565,8 +565,8 @@ def _tell(result: dict[str, Any], out: Path, console: Console) -> None:
     prompts = result["prompts"]
     calls = result["calls"]
     if result["methods"]:
-        show_table(console, table.shown(result))
-        for line in (table.WORDS, table.notes(result["best_single"])):
+        show_table(console, table.table_text(result))
+        for line in (table.WORDS, table.table_notes(result["best_single"])):
             say(console, line, "dim")
         if unknown := prompts["test"] - prompts["measured"]:
             say(console, f"{unknown} prompts without gold are chosen for and left out of the table")

@@ -17,12 +17,12 @@ from reward_router import config as configuration
 from reward_router.assemble import fitting
 from reward_router.bestofn.book import append_lines
 from reward_router.bestofn.measures import MEASURES
-from reward_router.bestofn.rows import Item, Sides, divide, gold_of, limited
+from reward_router.bestofn.rows import Item, LearnedAndJudged, divide, gold_of, limited
 from reward_router.chat import Prompt
 from reward_router.config import Config, DataConfig
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED, Example, load_examples
+from reward_router.examples import EMBEDDED_TASKS, Example, load_examples
 from reward_router.policy import Policy
 from reward_router.responses import Response
 from reward_router.rewards.prefix import TokenScorer
@@ -72,7 +72,7 @@ def sampled(
     run: Path | None,
     folder: Path,
     listeners: Listeners,
-) -> Sides:
+) -> LearnedAndJudged:
     """``policy.n_responses`` samples for every prompt of both sides.
 
     Args:
@@ -89,7 +89,7 @@ def sampled(
     if held_out is None:
         sides = divide(own, config)
     else:
-        sides = Sides(own, _bare_items(held_out, policy, listeners))
+        sides = LearnedAndJudged(own, _bare_items(held_out, policy, listeners))
         answers |= _answers(config, held_out)
         _apart(sides)
     sides = limited(sides, limit or config.eval.limit or PROMPTS)
@@ -106,7 +106,7 @@ def sampled(
             f"and {config.data.source} has none"
         )
     train_count = len(sides.train)
-    return Sides(items[:train_count], items[train_count:])
+    return LearnedAndJudged(items[:train_count], items[train_count:])
 
 
 def _held_out(config: Config) -> DataConfig | None:
@@ -114,7 +114,9 @@ def _held_out(config: Config) -> DataConfig | None:
     if config.eval.data is not None:
         return config.eval.data
     return (
-        config.data.model_copy(update={"split": "dev"}) if config.data.source == EMBEDDED else None
+        config.data.model_copy(update={"split": "dev"})
+        if config.data.source == EMBEDDED_TASKS
+        else None
     )
 
 
@@ -128,7 +130,7 @@ def _bare(example: Example) -> Item:
     return Item(example.id, example.prompt, example.category, example.verify, example.truth)
 
 
-def _apart(sides: Sides) -> None:
+def _apart(sides: LearnedAndJudged) -> None:
     both = {item.id for item in sides.train} & {item.id for item in sides.test}
     if both:
         raise InputError(
@@ -139,7 +141,7 @@ def _apart(sides: Sides) -> None:
 
 def _answers(config: Config, data: DataConfig) -> dict[str, str]:
     """Prompt id -> answer text, for measures that compare texts."""
-    if config.measure not in MEASURES or data.source == EMBEDDED:
+    if config.measure not in MEASURES or data.source == EMBEDDED_TASKS:
         return {}
     records = load_prompts(
         data.source,

@@ -13,9 +13,9 @@ import numpy as np
 
 from reward_router.bestofn.rows import Item
 from reward_router.bestofn.ways import gold_of_choices
-from reward_router.contexts import text_of
-from reward_router.progress import Table
-from reward_router.replay.intervals import Bootstrap, bootstrap, interval
+from reward_router.contexts import plain_prompt
+from reward_router.progress import LiteralTable
+from reward_router.replay.intervals import Bootstrap, bootstrap, percentile_interval
 from reward_router.types import Float
 
 ROUTED = "routed"
@@ -38,7 +38,7 @@ ArmScores = Mapping[str, Sequence[Float]]
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodRow:
     """One row: (P,) gold for every seed, and what it costs."""
 
     name: str
@@ -102,12 +102,12 @@ def best_arm(golds: Mapping[str, Float]) -> str | None:
     return max(means, key=lambda arm: means[arm]) if means else None
 
 
-def compare(
+def compare_methods(
     items: Sequence[Item],
     scores: ArmScores,
     scale: Mapping[str, float],
-    routed: Method,
-    committee: Method | None,
+    routed: MethodRow,
+    committee: MethodRow | None,
     named: str | None,
 ) -> dict[str, Any]:
     """The table as data: ``methods``, ``best_single`` and ``categories``.
@@ -134,17 +134,17 @@ def compare(
     methods = [_measured_part(routed, measured_rows)]
     if committee is not None:
         methods.append(_measured_part(committee, measured_rows))
-    methods.append(Method(RANDOM, [gold_KP.mean(axis=0)], 1.0))
-    methods += [Method(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
-    methods.append(Method(MEAN, [mean_P], float(len(golds))))
-    methods.append(Method(SAMPLE, [any_response_P], 0.0))
-    methods.append(Method(PERFECT, [gold_KP.max(axis=0)], 1.0))
-    methods.append(Method(ORACLE, [best_response_P], 0.0))
+    methods.append(MethodRow(RANDOM, [gold_KP.mean(axis=0)], 1.0))
+    methods += [MethodRow(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
+    methods.append(MethodRow(MEAN, [mean_P], float(len(golds))))
+    methods.append(MethodRow(SAMPLE, [any_response_P], 0.0))
+    methods.append(MethodRow(PERFECT, [gold_KP.max(axis=0)], 1.0))
+    methods.append(MethodRow(ORACLE, [best_response_P], 0.0))
 
     best_here = best_arm(golds)
     against = named or best_here or ""
     # Equal prompts are drawn together: their golds are no independent numbers.
-    texts = [text_of(item.prompt) for item in measured_items]
+    texts = [plain_prompt(item.prompt) for item in measured_items]
     _, group_P = np.unique(texts, return_inverse=True)
     boot = bootstrap(np.asarray(group_P, np.int64))
     return {
@@ -154,23 +154,23 @@ def compare(
     }
 
 
-def _measured_part(method: Method, rows: Sequence[int]) -> Method:
-    return Method(method.name, [gold_P[list(rows)] for gold_P in method.gold_SP], method.calls)
+def _measured_part(method: MethodRow, rows: Sequence[int]) -> MethodRow:
+    return MethodRow(method.name, [gold_P[list(rows)] for gold_P in method.gold_SP], method.calls)
 
 
-def _row(method: Method, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
+def _row(method: MethodRow, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
     gap_SP = [gold_P - best_P for gold_P in method.gold_SP]
     return {
         "gold": float(np.mean(method.gold_SP)),
-        "ci95": list(interval(boot.replicate(method.gold_SP))),
+        "ci95": list(percentile_interval(boot.replicate(method.gold_SP))),
         "vs_best_single": float(np.mean(gap_SP)),
-        "vs_best_single_ci95": list(interval(boot.replicate(gap_SP))),
+        "vs_best_single_ci95": list(percentile_interval(boot.replicate(gap_SP))),
         "calls_per_response": method.calls,
         "by_seed": [float(gold_P.mean()) for gold_P in method.gold_SP],
     }
 
 
-def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, Any]:
+def _categories(items: Sequence[Item], methods: Sequence[MethodRow]) -> dict[str, Any]:
     """By category, the number of prompts and every method's gold.
 
     Empty where the prompts have no categories.
@@ -188,12 +188,14 @@ def _categories(items: Sequence[Item], methods: Sequence[Method]) -> dict[str, A
     return by_category
 
 
-def shown(result: Mapping[str, Any]) -> Table:
+def table_text(result: Mapping[str, Any]) -> LiteralTable:
     """The table for a terminal."""
     best = result["best_single"]
     rows = result["methods"]
     measured = result["prompts"]["measured"]
-    table = Table(f"{_measure_word(result)} on {measured} prompts that nothing was learned from")
+    table = LiteralTable(
+        f"{_measure_word(result)} on {measured} prompts that nothing was learned from"
+    )
     for column in ("who judges", "gold [95 %]", "less best single [95 %]", "calls"):
         table.column(column, justify="left" if column == "who judges" else "right")
     for name in _order(rows):
@@ -228,7 +230,7 @@ def _called(name: str, best: Mapping[str, Any]) -> str:
     return f"{name} (*)" if name == best["test"] else name
 
 
-def notes(best: Mapping[str, Any]) -> str:
+def table_notes(best: Mapping[str, Any]) -> str:
     """What the marks of the table mean."""
     here = f"(*) {best['test']}: the best here, in hindsight"
     if best["train"] is None:

@@ -69,7 +69,7 @@ class Chosen:
 
 
 @dataclass
-class Learned:
+class LearningCost:
     """What learning took: payoffs given, calls made (of them for labels), responses judged."""
 
     payoffs: int = 0
@@ -151,9 +151,9 @@ class Way:
 
     # learning
 
-    def learn(self, items: Sequence[Item], context_BD: Float) -> Learned:
+    def learn(self, items: Sequence[Item], context_BD: Float) -> LearningCost:
         """One pass: every train prompt is routed, judged and paid for once."""
-        learned = Learned()
+        learned = LearningCost()
         size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
         # By key: the same seed visits the same prompts in the same order in every way of judging.
@@ -166,7 +166,7 @@ class Way:
             self._count(batch, learned)
         return learned
 
-    def _count(self, batch: Batch, learned: Learned) -> None:
+    def _count(self, batch: Batch, learned: LearningCost) -> None:
         """What judging this batch took, and which arms answered."""
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)

@@ -1,9 +1,9 @@
 """Ask one arm, look at its margin, ask the next only where that is worth its price.
 
 `Committee` is the public face: settings in, labelled margins to `fit`, then whole tables at once
-(`judge`) or one unit at a time (`next`, `posterior`). What a fit learns is a `Plan`; whether it may
-play is a `Gate`; an arm that may only say no is a veto. Leaves out: position bias (sides must be
-drawn at random) and text (it never sees any).
+(`judge`) or one unit at a time (`next`, `posterior`). What a fit learns is a `CommitteePlan`;
+whether it may play is a `GateVerdict`; an arm that may only say no is a veto. Leaves out: position
+bias (sides must be drawn at random) and text (it never sees any).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,29 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reward_router.committee.ask import Asker
+from reward_router.committee.ask import StageReader
 from reward_router.committee.budget import PricePacer
 from reward_router.committee.fit import WEIGHTS, fit_plan
-from reward_router.committee.gate import RULES, Choice, Gate, chosen_weights, signed_wins
+from reward_router.committee.gate import (
+    RULES,
+    CommitteeChoice,
+    GateVerdict,
+    chosen_weights,
+    signed_wins,
+)
 from reward_router.committee.labelled import (
-    Labelled,
+    LabelledRows,
     check_labels,
     check_margins,
     check_sides,
     encode,
     labelled_rows,
 )
-from reward_router.committee.plan import Plan, paced_walk, walk
+from reward_router.committee.plan import CommitteePlan, paced_walk, walk
 from reward_router.committee.promise import Promise, promised, set_aside
 from reward_router.committee.state import plan_arrays, plan_from
 from reward_router.committee.stop import sigmoid
-from reward_router.committee.trial import Setting, best_single, credit
+from reward_router.committee.trial import Setting, best_single, signed_credit
 from reward_router.errors import InputError
 from reward_router.types import Float, Int, State
 
@@ -134,11 +140,11 @@ class Committee:
         self.budget = budget
         self.voters = np.array([k for k in range(cost.size) if k not in self.vetoes])
         self.single = int(self.voters[0])
-        self.gate: Gate | None = None
-        self.free: Gate | None = None
-        self.choice: Choice | None = None
+        self.gate: GateVerdict | None = None
+        self.free: GateVerdict | None = None
+        self.choice: CommitteeChoice | None = None
         self.promise: Promise | None = None
-        self.fallback: Plan | None = None
+        self.fallback: CommitteePlan | None = None
         self.barred = False
         self.categories: tuple[str, ...] = ()
         self.veto_log_odds = np.full(len(self.vetoes), np.log(VETO_TRUST[0] / VETO_TRUST[1]))
@@ -147,9 +153,9 @@ class Committee:
         self._relative = cost[self.voters] / self._unit
         self._take_plan(None)
 
-    def _take_plan(self, plan: Plan | None) -> None:
+    def _take_plan(self, plan: CommitteePlan | None) -> None:
         self.plan = plan
-        self._asker = None if plan is None else Asker(plan, self._relative)
+        self._asker = None if plan is None else StageReader(plan, self._relative)
 
     @property
     def n_arms(self) -> int:
@@ -272,7 +278,9 @@ class Committee:
             return [tuple(name for name in WEIGHTS if not (self.barred and name == "signed"))]
         return [("signed",), ("safe",)] if self.free is not None and self.free.open else [("safe",)]
 
-    def _fit_one_of(self, candidates: tuple[str, ...], data: Labelled, setting: Setting) -> None:
+    def _fit_one_of(
+        self, candidates: tuple[str, ...], data: LabelledRows, setting: Setting
+    ) -> None:
         """Choose among the candidates out of fold, and fit the chosen one on everything.
 
         A plan without signed weights is kept beside it.
@@ -323,7 +331,7 @@ class Committee:
         ours, _ = walk(self.plan, margins, code, price)
         theirs, _ = walk(self.fallback, margins, code, price)
 
-        return float(credit(ours, sign)[0] - credit(theirs, sign)[0])
+        return float(signed_credit(ours, sign)[0] - signed_credit(theirs, sign)[0])
 
     def fall_back(self) -> None:
         """Judge without signed weights from now on, in every later fit as well."""
@@ -594,10 +602,10 @@ class Committee:
         self.single = int(state["single"])
         self.veto_log_odds = np.array(state["veto_log_odds"], dtype=np.float64)
         self.categories = tuple(map(str, state["categories"]))
-        self.gate = Gate.of(state["gate"]) if len(state["gate"]) else None
+        self.gate = GateVerdict.of(state["gate"]) if len(state["gate"]) else None
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
         self.barred = bool(state.get("barred", False))
-        self.choice = Choice.of(state)
+        self.choice = CommitteeChoice.of(state)
         self.fallback = plan_from(second, len(self.voters))
         self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
         self._take_plan(plan)

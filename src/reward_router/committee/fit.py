@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee.calibrate import Calibrator
-from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.labelled import LabelledRows, assign_folds
 from reward_router.committee.lda import (
     Moments,
     category_means,
@@ -29,8 +29,8 @@ from reward_router.committee.lda import (
     shrink_correlation,
     vote_moments,
 )
-from reward_router.committee.plan import Plan, path_of_rows
-from reward_router.committee.stop import PRICES, boundaries, log_loss, temperatures
+from reward_router.committee.plan import CommitteePlan, path_of_rows
+from reward_router.committee.stop import PRICE_GRID, boundaries, log_loss, temperatures
 from reward_router.types import Float, Int
 
 INNER_FOLDS = 4
@@ -41,7 +41,7 @@ WEIGHTS = ("safe", "signed", "mean", "vote")
 LARGEST_SCALE = 4.0
 
 
-class Shape(NamedTuple):
+class FitShape(NamedTuple):
     """What a fit may use: relative costs, the longest order, and what a verdict may weigh."""
 
     cost_K: Float
@@ -63,7 +63,7 @@ class Shape(NamedTuple):
         """The largest temperature."""
         return LARGEST_SCALE if self.weights == "mean" else 1.5
 
-    def calibrator(self, rows: Labelled) -> Calibrator:
+    def calibrator(self, rows: LabelledRows) -> Calibrator:
         """Curves of the labelled rows; ranks, scales or sides alone where the weights say so."""
         blank = Calibrator(rows.margins_PK.shape[1])
         if self.weights == "safe":
@@ -89,7 +89,7 @@ class Shape(NamedTuple):
         return order, prefix_weights(z_GK, corr_GKK, order, sd_K, self.signed)
 
 
-class Chosen(NamedTuple):
+class ValidatedOptions(NamedTuple):
     """What cross-validation chose: the correlations' intensity, and whether categories are used.
 
     ``path_PT`` holds the log-odds out of fold after 1..T arms.
@@ -100,7 +100,9 @@ class Chosen(NamedTuple):
     by_category: bool
 
 
-def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) -> Plan:
+def fit_plan(
+    data: LabelledRows, shape: FitShape, seed: int, prices_L: Float = PRICE_GRID
+) -> CommitteePlan:
     """Fit everything a committee needs from labelled rows.
 
     O(folds (P K^2 + intensities T K^2)) + the dynamic program.
@@ -112,7 +114,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     # neither correlations nor categories to choose between
     if shape.learns_little:
         path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
-        return _final(data, random, Chosen(path, 1.0, False), shape, prices_L)
+        return _final(data, random, ValidatedOptions(path, 1.0, False), shape, prices_L)
 
     paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
@@ -126,7 +128,7 @@ def fit_plan(data: Labelled, shape: Shape, seed: int, prices_L: Float = PRICES) 
     use = clear and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
 
-    return _final(data, random, Chosen(path, INTENSITIES[best], use), shape, prices_L)
+    return _final(data, random, ValidatedOptions(path, INTENSITIES[best], use), shape, prices_L)
 
 
 def early_loss(path_PT: Float, sign_P: Float) -> Float:
@@ -136,7 +138,7 @@ def early_loss(path_PT: Float, sign_P: Float) -> Float:
     return np.asarray(log_loss(scaled, sign_P).mean(axis=1))
 
 
-def _fold_masks(data: Labelled, seed: int) -> list[NDArray[np.bool_]]:
+def _fold_masks(data: LabelledRows, seed: int) -> list[NDArray[np.bool_]]:
     fold = assign_folds(data.group_P, INNER_FOLDS, seed)
     return [fold == f for f in range(INNER_FOLDS) if (fold == f).any() and (fold != f).any()]
 
@@ -145,7 +147,7 @@ class _FoldFit:
     """Curves and moments without one fold, and that fold's calibrated verdicts."""
 
     def __init__(
-        self, data: Labelled, random: Labelled, held: NDArray[np.bool_], shape: Shape
+        self, data: LabelledRows, random: LabelledRows, held: NDArray[np.bool_], shape: FitShape
     ) -> None:
         self.shape = shape
         train = data.take(~held)
@@ -194,7 +196,12 @@ def _assemble(parts: list[Float], folds: list["_FoldFit"], n_rows: int) -> Float
 
 
 def discriminants(
-    v_PK: Float, category_P: Int, moment: Moments, intensity: float, by_category: bool, shape: Shape
+    v_PK: Float,
+    category_P: Int,
+    moment: Moments,
+    intensity: float,
+    by_category: bool,
+    shape: FitShape,
 ) -> tuple[Float, Int, Float]:
     """z, order and weights: one row for everybody, and one a category where ``by_category``.
 
@@ -215,7 +222,13 @@ def discriminants(
     return z, order, weight
 
 
-def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, prices_L: Float) -> Plan:
+def _final(
+    data: LabelledRows,
+    random: LabelledRows,
+    chosen: ValidatedOptions,
+    shape: FitShape,
+    prices_L: Float,
+) -> CommitteePlan:
     """Fit curves, moments and bounds on all rows, with what cross-validation chose."""
     temperature = temperatures(chosen.path_PT, random.sign_P, shape.limit)
     scaled = chosen.path_PT * temperature
@@ -232,7 +245,7 @@ def _final(data: Labelled, random: Labelled, chosen: Chosen, shape: Shape, price
     bound = boundaries(steps, along, prices_L)
     cost = [_mean_cost(scaled, bound[:, i], along) for i in range(len(prices_L))]
 
-    return Plan(
+    return CommitteePlan(
         calibrator,
         z_GK=z,
         corr_KK=shrink_correlation(moment, chosen.intensity),

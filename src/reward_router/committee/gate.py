@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from reward_router.committee.labelled import Labelled
+from reward_router.committee.labelled import LabelledRows
 from reward_router.committee.trial import (
     DISCOUNTS,
     OF_ALL,
@@ -26,7 +26,6 @@ from reward_router.committee.trial import (
     Trials,
     best_single,
     clustered_error,
-    credit,
     difference,
     discounted,
     nested_trials,
@@ -36,12 +35,11 @@ from reward_router.types import Float, Int
 
 __all__ = [
     "RULES",
-    "Choice",
-    "Gate",
+    "CommitteeChoice",
+    "GateVerdict",
     "best_single",
     "chosen_weights",
     "clustered_error",
-    "credit",
     "opens",
     "signed_wins",
 ]
@@ -54,7 +52,7 @@ FLOOR = 0.005  # accuracy by which asking few arms may fall behind asking all of
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateVerdict:
     """The verdict on the committee: accuracies out of fold, their difference and its lower bound.
 
     The bound is one-sided.
@@ -81,7 +79,7 @@ class Gate:
         ]
 
     @classmethod
-    def of(cls, numbers: Float) -> "Gate":
+    def of(cls, numbers: Float) -> "GateVerdict":
         """The gate that `numbers` wrote."""
         opened, committee, single, gain, lower, calls, n = map(float, numbers)
         return cls(bool(opened), committee, single, gain, lower, calls, int(n))
@@ -105,7 +103,7 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CommitteeChoice:
     """Which weights play, what each candidate was worth out of fold, and what every gate would say.
 
     ``table`` (candidates + 3, 5): accuracy, cost, calls, gain over the best single arm and its
@@ -121,7 +119,7 @@ class Choice:
     between: float
     discount: float = 1.0
 
-    def gate(self, rule: str) -> Gate:
+    def gate(self, rule: str) -> GateVerdict:
         """The gate of the chosen weights under a rule.
 
         "off" is never open: the committee then plays regardless.
@@ -129,7 +127,7 @@ class Choice:
         chosen = self.candidates.index(self.weights)
         accuracy, _, calls, gain, lower = self.table[chosen].tolist()
         opened = rule != "off" and opens(rule, gain, lower, self.labels)
-        return Gate(
+        return GateVerdict(
             open=opened,
             committee=accuracy,
             single=float(self.table[-1, 0]),
@@ -172,7 +170,7 @@ class Choice:
         }
 
     @classmethod
-    def of(cls, state: Any) -> "Choice | None":
+    def of(cls, state: Any) -> "CommitteeChoice | None":
         """The choice that `state` wrote; None where there was none."""
         if "choice.names" not in state:
             return None
@@ -190,8 +188,8 @@ class Choice:
 
 
 def chosen_weights(
-    data: Labelled, candidates: Sequence[str], setting: Setting, floor: bool = False
-) -> Choice:
+    data: LabelledRows, candidates: Sequence[str], setting: Setting, floor: bool = False
+) -> CommitteeChoice:
     """The candidate of the highest utility out of fold, all at one price.
 
     Utility is accuracy less the price of the candidate's calls. Weights of either sign must also be
@@ -236,7 +234,7 @@ def chosen_weights(
 
     between = _gap(at, weights, SINGLE, None, group_P).between
     foldings = at[SINGLE].right_PR.shape[1]
-    return Choice(
+    return CommitteeChoice(
         weights,
         tuple(candidates),
         np.array(rows),
@@ -291,7 +289,9 @@ def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P:
     return difference(ours_PR, theirs_PR, group_P)
 
 
-def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> Gate | None:
+def signed_wins(
+    data: LabelledRows, source_P: Int, setting: Setting, seed: int
+) -> GateVerdict | None:
     """Do signed weights carry over to a source they were not fitted on?
 
     Each source is left out once. The gate is open iff on no source the signed committee is less
@@ -318,7 +318,7 @@ def signed_wins(data: Labelled, source_P: Int, setting: Setting, seed: int) -> G
     # one source on which they lose is enough to refuse them
     both = zip(signed, safe, strict=True)
     worst = min(float((ours.right_PR - theirs.right_PR).mean()) for ours, theirs in both)
-    return Gate(
+    return GateVerdict(
         open=lower > 0 and worst >= 0,
         committee=float(signed_P.mean()),
         single=float(safe_P.mean()),

@@ -22,9 +22,9 @@ from reward_router.committee.budget import PricePacer
 from reward_router.committee.committee import SURE, Committee
 from reward_router.committee.dawid_skene import DawidSkene
 from reward_router.committee.labels import GROWTH, SCHEDULE, LabelPolicy, LabelStore
-from reward_router.committee.respond import Panel
+from reward_router.committee.respond import PromptEvidence
 from reward_router.committee.stop import sigmoid
-from reward_router.committee.watch import FALSE_ALARM, Watch
+from reward_router.committee.watch import FALSE_ALARM, PlanWatch
 from reward_router.errors import InputError
 from reward_router.types import Float, State
 
@@ -78,7 +78,7 @@ class OnlineCommittee:
         self.start = start
         self.store = LabelStore(committee.n_arms)
         self.guess = DawidSkene(len(committee.voters))
-        self.watch = Watch()
+        self.watch = PlanWatch()
         self.unlabelled: list[Float] = []
         self.refits: list[Refit] = []
         self.extra_cost = 0.0
@@ -168,19 +168,19 @@ class OnlineCommittee:
         *,
         first: int | None = None,
         quorum: float = 0.5,
-    ) -> Panel:
+    ) -> PromptEvidence:
         """Judge N responses instead of a pair.
 
         While voting these are the ballot's votes, else the committee's at the present price.
         """
         if not self.voting:
-            return Panel(
+            return PromptEvidence(
                 self.committee, n_responses, category, price=self.price, first=first, quorum=quorum
             )
 
         votes = self._votes()
         ballot = self.ballot(unit, step)
-        return Panel(
+        return PromptEvidence(
             self.committee, n_responses, first=first, quorum=quorum, ballot=ballot, votes=votes
         )
 

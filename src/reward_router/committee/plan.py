@@ -16,7 +16,7 @@ from reward_router.types import Float, Int
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CommitteePlan:
     """What a fit learned.
 
     Row 0 of the G axis is for everybody, row 1 + c for category c where categories are used.
@@ -60,7 +60,7 @@ def path_of_rows(x_PK: Float, row_P: Int, order_GT: Int, weight_GTT: Float) -> F
 
 
 def walk(
-    plan: Plan, margins_PK: Float, category_P: Int, price: float
+    plan: CommitteePlan, margins_PK: Float, category_P: Int, price: float
 ) -> tuple[Float, NDArray[np.bool_]]:
     """Ask row by row until the bound is met: (P,) final log-odds and (P, K) which arms were asked.
 
@@ -80,7 +80,12 @@ def walk(
 
 
 def paced_walk(
-    plan: Plan, margins_PK: Float, category_P: Int, pacer: PricePacer, cost_K: Float, unit: float
+    plan: CommitteePlan,
+    margins_PK: Float,
+    category_P: Int,
+    pacer: PricePacer,
+    cost_K: Float,
+    unit: float,
 ) -> tuple[Float, NDArray[np.bool_]]:
     """`walk` over a stream. O(P (T^2 + L)).
 
@@ -104,13 +109,15 @@ def paced_walk(
     return log_odds_P, _asked(plan, row, last, margins_PK.shape[1])
 
 
-def paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
+def paths(plan: CommitteePlan, margins_PK: Float, category_P: Int) -> tuple[Float, Int]:
     """(P, T) log-odds after 1..T arms of each row's order, and (P,) the place of its last arm."""
     _, path_PT, end_P = _rows_and_paths(plan, margins_PK, category_P)
     return path_PT, end_P
 
 
-def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int, Float, Int]:
+def _rows_and_paths(
+    plan: CommitteePlan, margins_PK: Float, category_P: Int
+) -> tuple[Int, Float, Int]:
     row = plan.rows(category_P)
     log_odds = plan.calibrator.log_odds(margins_PK)
     path = path_of_rows(log_odds, row, plan.order_GT, plan.weight_GTT)
@@ -121,7 +128,7 @@ def _rows_and_paths(plan: Plan, margins_PK: Float, category_P: Int) -> tuple[Int
     return row, path, length_G[row] - 1
 
 
-def _asked(plan: Plan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_]:
+def _asked(plan: CommitteePlan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_]:
     asked = np.zeros((len(row_P), n_arms), dtype=bool)
     for t in range(plan.order_GT.shape[1]):
         arm = plan.order_GT[row_P, t]

@@ -55,7 +55,8 @@ def judge_responses(  # noqa: PLR0913 - the signature is public
     """Rank the responses of one prompt, asking arms one after another. O(asked N^2).
 
     ``value_N`` of the ranking is each response's mean log-odds against the others, NaN where no arm
-    scored it. To ask many prompts in rounds, an arm at a time, hold one `Panel` a prompt instead.
+    scored it. To ask many prompts in rounds, an arm at a time, hold one `PromptEvidence` a prompt
+    instead.
 
     Args:
         committee: whom to ask.
@@ -74,7 +75,9 @@ def judge_responses(  # noqa: PLR0913 - the signature is public
     >>> ranking.best, ranking.asked, ranking.calls, bool(ranking.confidence([1], [0])[0] > 0.9)
     (1, (0,), 3, True)
     """
-    panel = Panel(committee, n_responses, category, price=price, first=first, quorum=quorum)
+    panel = PromptEvidence(
+        committee, n_responses, category, price=price, first=first, quorum=quorum
+    )
     while (arm := panel.next()) is not None:
         panel.tell(arm, ask(arm))
     return panel.ranking()
@@ -121,7 +124,7 @@ def pair_weights(
     return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
 
 
-class Panel:
+class PromptEvidence:
     """The growing evidence on one prompt's N responses.
 
     ``next`` names the arm to ask, ``tell`` takes its scores, ``ranking`` gives the verdict.

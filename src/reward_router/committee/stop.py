@@ -16,7 +16,7 @@ from reward_router.types import Float
 REACH = 12.0  # largest log-odds of the grid
 STEP = 0.05  # of the grid
 QUANTILES = (np.arange(41) + 0.5) / 41
-PRICES = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
+PRICE_GRID = np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 61)])
 
 
 def sigmoid(x: Float) -> Float:
@@ -27,7 +27,7 @@ def sigmoid(x: Float) -> Float:
     return out
 
 
-def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICES) -> Float:
+def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICE_GRID) -> Float:
     """(T, L) thresholds b_t for every price: stop after t arms iff |L_t| >= b_t; b_T = 0.
 
     Row t-1 belongs to prefix t. O(T G (G L + 41)), G = 481 grid points.
@@ -83,7 +83,7 @@ def _expectation(value_GL: Float, step_Q: Float, grid_G: Float) -> Float:
     return np.asarray(up * ahead + (1 - up) * ahead[::-1])
 
 
-def at_price(bound_TL: Float, price: float, prices_L: Float = PRICES) -> Float:
+def at_price(bound_TL: Float, price: float, prices_L: Float = PRICE_GRID) -> Float:
     """(T,) boundaries at one price, linear in log(price) between the grid's.
 
     Above the grid's end its last column holds; a grid of one price is taken as it is.

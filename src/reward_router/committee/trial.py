@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee.fit import Shape, fit_plan
-from reward_router.committee.labelled import Labelled, assign_folds
+from reward_router.committee.fit import FitShape, fit_plan
+from reward_router.committee.labelled import LabelledRows, assign_folds
 from reward_router.committee.plan import walk
 from reward_router.types import Float, Int
 
@@ -49,9 +49,9 @@ class Setting(NamedTuple):
         """The price and its discounts, ascending."""
         return self.price * np.array(DISCOUNTS[::-1])
 
-    def shape(self, weights: str) -> Shape:
+    def shape(self, weights: str) -> FitShape:
         """The shape of a fit with these weights."""
-        return Shape(self.cost_K, min(self.max_calls, len(self.cost_K)), weights)
+        return FitShape(self.cost_K, min(self.max_calls, len(self.cost_K)), weights)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def best_single(margins_PK: Float, sign_P: Float, cost_K: Float, price: float) -
     return int(np.argmax(right.mean(0) - price * cost_K))
 
 
-def credit(answer_P: Float, sign_P: Float) -> Float:
+def signed_credit(answer_P: Float, sign_P: Float) -> Float:
     """1 where the signed answer is right, 1/2 where it is 0, else 0."""
     return np.asarray(0.5 + 0.5 * np.sign(answer_P) * sign_P)
 
@@ -139,7 +139,10 @@ def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
 
 
 def nested_trials(
-    data: Labelled, candidates: Sequence[str], setting: Setting, settled: Callable[[Trials], bool]
+    data: LabelledRows,
+    candidates: Sequence[str],
+    setting: Setting,
+    settled: Callable[[Trials], bool],
 ) -> Trials:
     """The best single arm and every candidate out of fold, on rows whose label was drawn at random.
 
@@ -160,7 +163,9 @@ def nested_trials(
     return trials
 
 
-def _folding(data: Labelled, candidates: Sequence[str], setting: Setting, number: int) -> Trials:
+def _folding(
+    data: LabelledRows, candidates: Sequence[str], setting: Setting, number: int
+) -> Trials:
     """All candidates over one folding."""
     fold_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1)
     drawn_P = data.random_P
@@ -192,11 +197,11 @@ def _trial(rows_3P: Float) -> Trial:
     return Trial(rows_3P[0, :, None], rows_3P[1, :, None], rows_3P[2, :, None])
 
 
-def _alone(train: Labelled, test: Labelled, setting: Setting) -> Float:
+def _alone(train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
     arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
     margin_P = np.nan_to_num(test.margins_PK[:, arm])
 
-    right_P = credit(margin_P, test.sign_P)
+    right_P = signed_credit(margin_P, test.sign_P)
     cost_P = np.full_like(right_P, setting.cost_K[arm])
     calls_P = np.ones_like(right_P)
     return np.stack([right_P, cost_P, calls_P])
@@ -207,7 +212,7 @@ def discounted(name: str, number: int) -> str:
     return name if number == 0 else f"{name}, price x {DISCOUNTS[number]:.2g}"
 
 
-def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Float:
+def _of_all(name: str, train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
     """Right, cost and calls where every arm is asked.
 
     Arms are weighed alike on margins of unit scale, or by the log-odds of their accuracy, of either
@@ -218,28 +223,28 @@ def _of_all(name: str, train: Labelled, test: Labelled, setting: Setting) -> Flo
         calibrator = setting.shape("mean").calibrator(drawn)
         value_P = calibrator.log_odds(test.margins_PK).sum(axis=1)
     else:
-        right_PK = credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        right_PK = signed_credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
         # Laplace's rule, so that an arm that was always right has finite log-odds.
         share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
         weight_K = np.log(share_K / (1 - share_K))
         side_PK = np.sign(np.nan_to_num(test.margins_PK))
         value_P = side_PK @ weight_K
 
-    right_P = credit(value_P, test.sign_P)
+    right_P = signed_credit(value_P, test.sign_P)
     cost_P = np.full_like(right_P, setting.cost_K.sum())
     calls_P = np.full_like(right_P, len(setting.cost_K))
     return np.stack([right_P, cost_P, calls_P])
 
 
 def _judged(
-    train: Labelled, test: Labelled, setting: Setting, weights: str, seed: int
+    train: LabelledRows, test: LabelledRows, setting: Setting, weights: str, seed: int
 ) -> list[Float]:
     """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
     plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
     judged = []
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
-        right_P = credit(log_odds_P, test.sign_P)
+        right_P = signed_credit(log_odds_P, test.sign_P)
         cost_P = asked_PK @ setting.cost_K
         calls_P = asked_PK.sum(1)
         judged.append(np.stack([right_P, cost_P, calls_P]))
@@ -248,7 +253,7 @@ def _judged(
 
 
 def over_sources(
-    data: Labelled, source_P: Int, setting: Setting, seed: int
+    data: LabelledRows, source_P: Int, setting: Setting, seed: int
 ) -> list[tuple[NDArray[np.bool_], Trials]]:
     """``safe`` and ``signed`` judged on each source by what all the others taught.
 

@@ -21,10 +21,10 @@ FALSE_ALARM = 0.05
 BETS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7])
 
 
-class Watch:
+class PlanWatch:
     """Wealth of bettors against the signed plan; ``alarm`` once it is 1 / FALSE_ALARM.
 
-    >>> watch = Watch()
+    >>> watch = PlanWatch()
     >>> [watch.tell(-1.0) for _ in range(12)][-6:]
     [False, False, False, True, True, True]
     """

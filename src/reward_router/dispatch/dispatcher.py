@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from reward_router import keyed
 from reward_router.dispatch import inputs, paying
-from reward_router.dispatch.eligible import Present, Units, rested
+from reward_router.dispatch.eligible import Present, UnitsOfCall, rested
 from reward_router.dispatch.live import Live
 from reward_router.dispatch.recording import arm_number, called, receipt, same_unit
 from reward_router.dispatch.warmup import force
@@ -32,7 +32,7 @@ from reward_router.ledger.rows import (
     pack_rows,
 )
 from reward_router.ledger.sqlite import Ledger
-from reward_router.payoffs import QuantileScaler, finite
+from reward_router.payoffs import QuantileScaler, finite_payoff
 from reward_router.routers.binding import bound, resizable, without_forced_pulls
 from reward_router.routers.choose import choose
 from reward_router.types import By, Decision, Router, State, reads_contexts
@@ -109,7 +109,7 @@ class Dispatcher:
 
         The ledger is begun, or the router is brought to the state that the ledger holds.
         """
-        names = inputs.names(arms, bound(router).n_arms)
+        names = inputs.unique_names(arms, bound(router).n_arms)
         if snapshot_every < 1 or (hold_back is not None and hold_back < 0):
             raise InputError(
                 f"snapshot_every={snapshot_every}, hold_back={hold_back}; "
@@ -171,7 +171,7 @@ class Dispatcher:
         by = inputs.decider(by)
         with self._lock:
             state = self._live.fresh()
-            x = inputs.contexts(contexts, self._live.width, self.ledger.contexts == "f32")
+            x = inputs.finite_contexts(contexts, self._live.width, self.ledger.contexts == "f32")
             units = inputs.units(unit_ids, len(x))
             step = inputs.step_number(step)
             counts = inputs.unit_counts(n_units, len(x))
@@ -202,7 +202,7 @@ class Dispatcher:
         if state.breaker is not None and state.breaker.resting:
             order = [state.names.index(name) for name in self._fallback if name in state.names]
             arms = Present(state.present, pulls_K, order)
-            call = Units(self.seed, step, units)
+            call = UnitsOfCall(self.seed, step, units)
             try:
                 probs_BK, forced_B = rested(self.router, x, state.breaker, arms, call)
             except AllArmsResting:
@@ -290,8 +290,8 @@ class Dispatcher:
     def _pay(
         self, payoffs: Sequence[tuple[str, float]], source: str, kind: str, raw: float | None = None
     ) -> list[bool]:
-        inputs.text(source, "source")
-        raw = None if raw is None else finite(raw, "raw payoff")
+        inputs.checked_text(source, "source")
+        raw = None if raw is None else finite_payoff(raw, "raw payoff")
         reports = []
         for decision_id, value in payoffs:
             key = inputs.key_of(decision_id)
@@ -306,7 +306,7 @@ class Dispatcher:
 
             if new:
                 decided = [recorded[r.key][0] for r in new]
-                events = paying.events(state, new, decided, self.ledger.last_seq + 1)
+                events = paying.payment_events(state, new, decided, self.ledger.last_seq + 1)
                 rows = [e.row if isinstance(e, Payment) else e for e in events]
                 self._live.commit(rows, events)
 
@@ -329,9 +329,9 @@ class Dispatcher:
 
     def record_label(self, unit_id: str, step: int, value: float, source: str) -> None:
         """Gold for one unit; no router sees it."""
-        unit = inputs.text(unit_id, "unit id")
-        source = inputs.text(source, "source")
-        gold = finite(value, "label")
+        unit = inputs.checked_text(unit_id, "unit id")
+        source = inputs.checked_text(source, "source")
+        gold = finite_payoff(value, "label")
         with self._lock:
             self._live.fresh()
             step_number = inputs.step_number(step)
@@ -348,7 +348,7 @@ class Dispatcher:
             state = self._live.fresh()
             decision = self._seqs([decision_id]).get(decision_id or "")
             number = arm_number(state, arm)
-            why = inputs.text(reason, "reason")
+            why = inputs.checked_text(reason, "reason")
             row = Failed(self.ledger.last_seq + 1, decision, number, why)
             self._live.commit([row], [row])
 
@@ -367,13 +367,15 @@ class Dispatcher:
         """
         with self._lock:
             self._live.fresh()
-            if inputs.text(name, "arm name") in self.arms:
+            if inputs.checked_text(name, "arm name") in self.arms:
                 raise InputError(f"arm {name!r} is there already; arms: {self.arms}")
             # a fold of the event would fail later, for ever
             if cost is None and needs_cost(self.router):
                 raise InputError(f"arm {name!r}: {type(self.router).__name__} needs its cost")
 
-            self._change(Action.ARM_ADDED, name, None if cost is None else finite(cost, "cost"))
+            self._change(
+                Action.ARM_ADDED, name, None if cost is None else finite_payoff(cost, "cost")
+            )
 
     def remove_arm(self, name: str) -> None:
         """Drop an arm; InputError for the last.

@@ -32,7 +32,7 @@ class Present(NamedTuple):
     fallback: Sequence[int]
 
 
-class Units(NamedTuple):
+class UnitsOfCall(NamedTuple):
     """The units of one call; with the seed and the step they key every draw."""
 
     seed: int
@@ -137,7 +137,7 @@ def _spread(probs_BK: Float, rows: int) -> Float:
 
 
 def rested(
-    router: Router, context_BD: NDArray[Any], breaker: Breaker, arms: Present, units: Units
+    router: Router, context_BD: NDArray[Any], breaker: Breaker, arms: Present, units: UnitsOfCall
 ) -> tuple[Float, Mask]:
     """Probabilities of a call in which some arm rests, and which rows warm-up forced.
 

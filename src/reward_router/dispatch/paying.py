@@ -64,7 +64,7 @@ def _same(report: Report, first: float | None, kind: str) -> None:
         )
 
 
-def events(
+def payment_events(
     state: FoldState, reports: Sequence[Report], rows: Sequence[Decided], first_seq: int
 ) -> list[Payment | Released]:
     """The events of new payoffs of one kind, the first with seq ``first_seq``."""

@@ -15,7 +15,7 @@ LEFT_OUT = ("majority", "random", "oracle", "w/o CLS", "prior with intercepts")
 """Rows of the tables that are no arm and not the prior's own choice."""
 
 
-def card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> str:
+def prior_card_text(prior: Prior, result: Json, category_of_rows: Sequence[str]) -> str:
     """Markdown.
 
     Args:

@@ -13,11 +13,11 @@ from reward_router.errors import InputError
 from reward_router.keyed import key
 from reward_router.offline.settings import PairSource
 from reward_router.offline.text import prompt_text
-from reward_router.reading import Tally
+from reward_router.reading import RowTally
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SourcedPair:
     """One preference, its prompt as text; ``id`` is unique over all sources."""
 
     id: str
@@ -28,18 +28,20 @@ class Pair:
     rejected: str
 
 
-def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair], Counter[str]]:
+def load_pairs(
+    sources: Sequence[PairSource], seed: int = 0
+) -> tuple[list[SourcedPair], Counter[str]]:
     """Pairs of every source in order, and how many were left out, by reason.
 
     Left out: rows that cannot be read, ties, identical responses, an empty side, more than
     ``max_chars``, and what is beyond ``sample``. InputError where a source has none left, or where
     more than half of its rows cannot be read. O(rows).
     """
-    pairs: list[Pair] = []
+    pairs: list[SourcedPair] = []
     dropped: Counter[str] = Counter()
     for source in sources:
-        usable: list[Pair] = []
-        tally = Tally(source.source)
+        usable: list[SourcedPair] = []
+        tally = RowTally(source.source)
         records = load_preferences(
             source.source,
             split=source.split,
@@ -62,7 +64,7 @@ def load_pairs(sources: Sequence[PairSource], seed: int = 0) -> tuple[list[Pair]
     return pairs, dropped
 
 
-def pairs_digest(pairs: Sequence[Pair]) -> str:
+def pairs_digest(pairs: Sequence[SourcedPair]) -> str:
     """How many pairs, and one hash of all of them in order."""
     total = hashlib.blake2b(digest_size=16)
     for pair in pairs:
@@ -71,7 +73,7 @@ def pairs_digest(pairs: Sequence[Pair]) -> str:
     return f"{len(pairs)} pairs, {total.hexdigest()}"
 
 
-def _left_out(tally: Tally) -> Counter[str]:
+def _left_out(tally: RowTally) -> Counter[str]:
     """What the reader left out already, by reason."""
     counts = {
         "with identical responses": tally.identical,
@@ -86,15 +88,15 @@ def in_words(dropped: Counter[str]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
 
 
-def _pair(record: PreferenceRecord, source: PairSource) -> Pair:
+def _pair(record: PreferenceRecord, source: PairSource) -> SourcedPair:
     name = source.as_source or record.source or source.source.rsplit("/", 1)[-1].split(".")[0]
     text = prompt_text(record.prompt)
-    return Pair(
+    return SourcedPair(
         f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected
     )
 
 
-def _unusable(pair: Pair, max_chars: int | None) -> str:
+def _unusable(pair: SourcedPair, max_chars: int | None) -> str:
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "with an empty side"
     too_long = (
@@ -104,7 +106,7 @@ def _unusable(pair: Pair, max_chars: int | None) -> str:
     return "longer than max_chars" if too_long else ""
 
 
-def _sampled(pairs: list[Pair], sample: int | None, seed: int) -> list[Pair]:
+def _sampled(pairs: list[SourcedPair], sample: int | None, seed: int) -> list[SourcedPair]:
     """At most ``sample`` pairs, in file order: those with the smallest keyed hashes.
 
     So a larger sample holds a smaller one.

@@ -21,7 +21,7 @@ from reward_router.reading import Broken
 from reward_router.replay import reading
 from reward_router.replay.columns import collect
 from reward_router.replay.fields import recorded as in_our_form
-from reward_router.replay.importers import kind, load
+from reward_router.replay.importers import kind, load_records
 from reward_router.replay.records import Records
 from reward_router.rewards.names import nearest
 
@@ -81,7 +81,7 @@ def read_recorded(files: Sequence[str]) -> Recorded:
         records = collect("scores", _rows(files, dropped))
         names = [name.split(_MARK, 1) for name in records.categories]
     else:
-        together = list(load(files))
+        together = list(load_records(files))
         if len(together) > 1:
             raise InputError(f"scores {', '.join(files)}: files of several kinds; give one kind")
         records = together[0]

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from reward_router import config as configuration
 from reward_router.errors import InputError
-from reward_router.fit_prior.card import card_text
-from reward_router.fit_prior.pairs import Pair, in_words, load_pairs, pairs_digest
+from reward_router.fit_prior.card import prior_card_text
+from reward_router.fit_prior.pairs import SourcedPair, in_words, load_pairs, pairs_digest
 from reward_router.fit_prior.recorded import Recorded, Roles, read_recorded, roles
 from reward_router.fit_prior.scoring import score_pairs, write_rows
-from reward_router.fit_prior.tables import category_table, main_table, measured, methods
+from reward_router.fit_prior.tables import category_table, main_table, method_figures, methods
 from reward_router.offline.apart import calibrate_apart
 from reward_router.offline.calibrate import Calibration
 from reward_router.offline.encoder import TextEncoder
@@ -31,7 +31,7 @@ from reward_router.offline.settings import PriorConfig
 from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.progress import say, show_table, status
-from reward_router.replay.feedback import Feedback, parse
+from reward_router.replay.feedback import Feedback, parse_feedback
 from reward_router.rewards.configured import arm_pool, arm_specs
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
@@ -63,7 +63,7 @@ def fit_prior(config: PriorConfig, out: Path, *, resume: bool = False, console: 
             "without: online changes nothing here; "
             "it is a value for train and replay (the strongest arm of a prior), leave it out"
         )
-    payoff = parse(config.payoff)
+    payoff = parse_feedback(config.payoff)
     made = _begin(config, out, resume)
     try:
         return _fit(_settled(config), payoff, out, console)
@@ -109,9 +109,9 @@ def _fit(config: PriorConfig, payoff: Feedback, out: Path, console: Console) -> 
     result = _result(config, recorded, role, fitted, prior) | {"seconds": seconds}
     metrics = {name: _short(part) for name, part in result["sets"].items()} | {"seconds": seconds}
     prior = save_prior(replace(prior, metrics=metrics), out)
-    write_atomically(out / CARD, card_text(prior, result, recorded.category_P.tolist()))
+    write_atomically(out / CARD, prior_card_text(prior, result, recorded.category_P.tolist()))
     write_atomically(out / RESULT, dumps(result, indent=1) + "\n")
-    show(result, calibration, console)
+    show_tables(result, calibration, console)
     took = f"{seconds['wall']:.0f} s after scoring, {seconds['cpu']:.0f} s of CPU"
     say(console, f"prior      {out}  ({took})")
     return prior
@@ -208,7 +208,7 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     return path
 
 
-def _same_as_begun(pairs: Sequence[Pair], specs: Sequence[ArmSpec], out: Path) -> None:
+def _same_as_begun(pairs: Sequence[SourcedPair], specs: Sequence[ArmSpec], out: Path) -> None:
     """Note what the scores are made of.
 
     InputError where this directory was begun with other pairs or arms.
@@ -305,7 +305,7 @@ def _result(
         if not len(rows):
             continue
         picked = _choices(config, fitted, prior.means(records.arms), rows)
-        table = measured(methods(records, rows, recorded.category_P, picked, best_single))
+        table = method_figures(methods(records, rows, recorded.category_P, picked, best_single))
         shares = {}
         for label, arm_T in picked.items():
             shares[label] = np.bincount(arm_T, minlength=len(records.arms)).tolist()
@@ -329,7 +329,7 @@ def _choices(config: PriorConfig, fitted: FittedPrior, mean_KD: Float, rows: Int
     return choices
 
 
-def show(result: Json, calibration: Calibration, console: Console) -> None:
+def show_tables(result: Json, calibration: Calibration, console: Console) -> None:
     """Print the tables and what the calibration says, in words."""
     for name, part in result["sets"].items():
         show_table(console, main_table(part, name), width=WIDE)

@@ -19,7 +19,7 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from reward_router.cache import cache_dir
 from reward_router.errors import InputError
-from reward_router.fit_prior.pairs import Pair
+from reward_router.fit_prior.pairs import SourcedPair
 from reward_router.progress import bar, visible
 from reward_router.replay.fields import side
 from reward_router.rewards.fingerprint import fingerprint
@@ -33,7 +33,7 @@ CHUNK = 16  # pairs between two writes
 
 
 def score_pairs(
-    pairs: Sequence[Pair],
+    pairs: Sequence[SourcedPair],
     specs: Sequence[ArmSpec],
     pool: RewardPool,
     console: Console,
@@ -69,7 +69,7 @@ def score_pairs(
 
 def _fill(
     store: "ScoreStore",
-    pairs: Sequence[Pair],
+    pairs: Sequence[SourcedPair],
     arm: str,
     pool: RewardPool,
     done: Callable[[int], None],
@@ -113,11 +113,11 @@ class ScoreStore:
         if path.is_file():
             self._known = dict(_whole_lines(path))
 
-    def has(self, pair: Pair) -> bool:
+    def has(self, pair: SourcedPair) -> bool:
         """Whether both responses are known."""
         return all(content_key(pair.prompt, r) in self._known for r in (pair.chosen, pair.rejected))
 
-    def pair(self, pair: Pair) -> tuple[float, float]:
+    def pair(self, pair: SourcedPair) -> tuple[float, float]:
         """Scores of chosen and rejected, NaN where unknown or abstained."""
         first, second = (
             self._known.get(content_key(pair.prompt, r), math.nan)
@@ -125,7 +125,7 @@ class ScoreStore:
         )
         return first, second
 
-    def add(self, scored: Iterable[tuple[Pair, Sequence[float]]]) -> None:
+    def add(self, scored: Iterable[tuple[SourcedPair, Sequence[float]]]) -> None:
         """Keep scores of [chosen, rejected], appended and flushed."""
         lines = []
         for pair, scores in scored:
@@ -153,7 +153,7 @@ def content_key(prompt: str, response: str) -> str:
     return hashlib.blake2b(f"{len(prompt)}:{prompt}{response}".encode(), digest_size=16).hexdigest()
 
 
-def write_rows(pairs: Sequence[Pair], scores: dict[str, Float], path: Path) -> None:
+def write_rows(pairs: Sequence[SourcedPair], scores: dict[str, Float], path: Path) -> None:
     """The recorded-scores file that ``reward-router replay`` reads.
 
     The side of the better response is a coin of the id.

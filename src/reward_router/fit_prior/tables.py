@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.progress import Table
-from reward_router.replay.intervals import bootstrap, interval
+from reward_router.progress import LiteralTable
+from reward_router.replay.intervals import bootstrap, percentile_interval
 from reward_router.replay.records import Records
 from reward_router.types import Float, Int
 
@@ -64,7 +64,7 @@ def methods(
     return Methods(accuracy, calls, right_TK.max(axis=1) > 0.5, group_T, category_P[rows])
 
 
-def measured(ways: Methods, against: str = "best single (training)") -> Json:
+def method_figures(ways: Methods, against: str = "best single (training)") -> Json:
     """Every method's figures.
 
     Accuracy with its 95 % interval, with both denominators, its paired difference to ``against``,
@@ -89,11 +89,11 @@ def measured(ways: Methods, against: str = "best single (training)") -> Json:
         table["methods"][name] = {
             "calls": ways.calls[name],
             "accuracy": float(right_P.mean()),
-            "ci95": interval(own_R),
+            "ci95": percentile_interval(own_R),
             "some_right": some_right,
-            "some_right_ci95": interval(draws.replicate([right_P], keep_P)),
+            "some_right_ci95": percentile_interval(draws.replicate([right_P], keep_P)),
             "minus_best_single": float((right_P - base_P).mean()),
-            "minus_best_single_ci95": interval(own_R - base_R),
+            "minus_best_single_ci95": percentile_interval(own_R - base_R),
             "by_category": _means(right_P, in_category),
         }
     table["categories"] = {c: int(rows_P.sum()) for c, rows_P in in_category.items()}
@@ -104,12 +104,12 @@ def _means(right_P: Float, in_category: Mapping[str, NDArray[np.bool_]]) -> dict
     return {c: float(right_P[rows_P].mean()) for c, rows_P in in_category.items()}
 
 
-def main_table(result: Json, title: str) -> Table:
+def main_table(result: Json, title: str) -> LiteralTable:
     """Methods in rows: accuracy with intervals and the paired difference.
 
     Over all rows, and over those that some arm has right.
     """
-    table = Table(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
+    table = LiteralTable(f"{title}: {result['rows']} pairs, {result['prompts']} prompts", box=None)
     for column in (
         "",
         "calls",
@@ -131,10 +131,10 @@ def main_table(result: Json, title: str) -> Table:
     return table
 
 
-def category_table(result: Json, title: str, most: int = 12) -> Table:
+def category_table(result: Json, title: str, most: int = 12) -> LiteralTable:
     """Accuracy in per cent by category, the ``most`` largest categories."""
     shown = sorted(result["categories"], key=lambda c: -result["categories"][c])[:most]
-    table = Table(f"{title}, by category", box=None)
+    table = LiteralTable(f"{title}, by category", box=None)
     for column in ("category", "pairs", *result["methods"]):
         table.column(column, justify="left" if column == "category" else "right")
     methods = result["methods"].values()

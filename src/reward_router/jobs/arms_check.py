@@ -17,9 +17,9 @@ from reward_router.assemble import arm_specs
 from reward_router.config import Config
 from reward_router.data import PreferenceRecord, load_preferences
 from reward_router.errors import InputError
-from reward_router.progress import Table, say, show_table
+from reward_router.progress import LiteralTable, say, show_table
 from reward_router.reading import Broken, read_rows
-from reward_router.rewards.check import ArmCheck, check_arms
+from reward_router.rewards.check import ArmCheck, check_on_sample
 from reward_router.rewards.configured import arm_pool, eval_specs
 from reward_router.rewards.spec import needs_gold
 from reward_router.rundir import write_atomically
@@ -85,7 +85,7 @@ def check_config(
     every_spec = [*arm_specs(config), *eval_specs(config.arms)]
     specs = [spec for spec in every_spec if not needs_gold(spec)]
     earlier_quantiles = _baseline(baseline)
-    checks = check_arms(
+    checks = check_on_sample(
         arm_pool(every_spec, config.pool, config.policy.device),
         rows,
         arms=[spec.name for spec in specs],
@@ -173,8 +173,8 @@ def _baseline(path: Path | None) -> dict[str, list[float]] | None:
         raise InputError(f"--baseline {path}: not the --json of an arms check ({error})") from None
 
 
-def _table(checks: Sequence[ArmCheck]) -> Table:
-    table = Table(f"arms on {checks[0].pairs} labelled pairs")
+def _table(checks: Sequence[ArmCheck]) -> LiteralTable:
+    table = LiteralTable(f"arms on {checks[0].pairs} labelled pairs")
     for column in TABLE_COLUMNS:
         table.column(column, justify="left" if column == "arm" else "right")
     for check in checks:

@@ -18,11 +18,11 @@ from rich.console import Console
 from reward_router.errors import InputError
 from reward_router.facts import tone
 from reward_router.headline import headline_gold, headline_win_rate
-from reward_router.progress import Table, minutes, say, show_table
+from reward_router.progress import LiteralTable, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
 from reward_router.report.curves import CURVES
 from reward_router.report.frame import THIRD, colour, cut
-from reward_router.report.gather import Evidence, read, thin, trailing
+from reward_router.report.gather import Evidence, read_evidence, thin, trailing
 from reward_router.rundir import write_atomically
 
 Json = dict[str, Any]
@@ -37,7 +37,9 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
     if not out.resolve().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
-    runs = dict(zip(names(folders), [read(Path(folder)) for folder in folders], strict=True))
+    runs = dict(
+        zip(short_names(folders), [read_evidence(Path(folder)) for folder in folders], strict=True)
+    )
     show_table(console, _terminal(runs))
     for warning in warnings(runs):
         say(console, f"warning: {warning}", "yellow")
@@ -45,7 +47,7 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
     return out
 
 
-def names(folders: Sequence[Path]) -> list[str]:
+def short_names(folders: Sequence[Path]) -> list[str]:
     """Short names of directories, all different.
 
     A name is the last part of the path, or more of it where that is not enough.
@@ -93,8 +95,8 @@ def _row(e: Evidence) -> Json:
     }
 
 
-def _terminal(runs: dict[str, Evidence]) -> Table:
-    table = Table("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
+def _terminal(runs: dict[str, Evidence]) -> LiteralTable:
+    table = LiteralTable("gold of runs side by side", box=None, padding=(0, 2, 0, 0))
     # a run without gold is judged by an arm that took no part in it
     any_win_rate = any(headline_win_rate(e.summary) for e in runs.values())
     liked = ("liked better",) if any_win_rate else ()
@@ -193,7 +195,7 @@ def _table(runs: dict[str, Evidence]) -> str:
             price,
             f"{r['seconds']:,.0f}",
         ]
-        cells.append([marks.named(cut(name, 36), colour(i)), *told, *more])
+        cells.append([marks.coloured_name(cut(name, 36), colour(i)), *told, *more])
         classes.append({"better": "best", "worse": "worse"}.get(r["tone"], ""))
     return page.table(header, cells, 1, classes, sortable=True)
 

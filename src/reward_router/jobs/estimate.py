@@ -29,8 +29,8 @@ from reward_router.assemble import (
     steps_of,
 )
 from reward_router.config import Config
-from reward_router.contexts import text_of
-from reward_router.examples import Example, balanced, load_examples
+from reward_router.contexts import plain_prompt
+from reward_router.examples import Example, load_examples, taken_in_turn
 from reward_router.manifest import dev_set
 from reward_router.online import online_prior
 from reward_router.preflight import (
@@ -80,7 +80,7 @@ def estimate(config: Config) -> dict[str, Any]:
     prompts = len(examples)
     prompt_tokens = (
         TEMPLATE_TOKENS
-        + sum(len(text_of(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
+        + sum(len(plain_prompt(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
     )
     train, policy = config.train, config.policy
     steps = steps_of(config, prompts)
@@ -157,7 +157,7 @@ def evaluated(config: Config, steps: int) -> int:
     total = 0
     for data in (dev_set(config), settings.test):
         if data is not None:
-            prompts = len(balanced(load_examples(data), settings.limit))
+            prompts = len(taken_in_turn(load_examples(data), settings.limit))
             total += 2 * prompts * (settings.samples + settings.greedy)
     if settings.keep == "best":
         looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
@@ -175,7 +175,7 @@ def win_rate_responses(config: Config) -> int:
     data = dev_set(config)
     if config.eval.arm is None or data is None:
         return 0
-    prompts = len(balanced(load_examples(data), config.eval.limit))
+    prompts = len(taken_in_turn(load_examples(data), config.eval.limit))
     return 2 * prompts * max(config.eval.samples, 1)
 
 
@@ -188,7 +188,7 @@ def apart_weights(config: Config, name: str | None) -> float:
     return parameters(models[0])[0] if models else 0.0
 
 
-class Shape(NamedTuple):
+class ModelShape(NamedTuple):
     """What a language model's memory is reckoned from.
 
     Args:
@@ -206,7 +206,7 @@ class Shape(NamedTuple):
     vocabulary: int
 
 
-def shape_of(config: Config) -> Shape | None:
+def shape_of(config: Config) -> ModelShape | None:
     """The policy's shape; None where the model is not at hand."""
     if not at_hand(config.policy.model):
         return None
@@ -217,7 +217,7 @@ def shape_of(config: Config) -> Shape | None:
 
     heads = size("num_attention_heads", 1)
     head_size = size("head_dim", size("hidden_size") // heads)
-    return Shape(
+    return ModelShape(
         layers=size("num_hidden_layers"),
         hidden=size("hidden_size"),
         middle=size("intermediate_size", 4 * size("hidden_size")),
@@ -251,7 +251,7 @@ def training_bytes(config: Config, prompt_tokens: float) -> float:
     if shape is None:
         weights, hidden = parameters(config.policy.model)
         layers = round(weights / (12 * hidden**2)) if hidden else 0
-        shape = Shape(layers, hidden, 4 * hidden, 0, 0)
+        shape = ModelShape(layers, hidden, 4 * hidden, 0, 0)
     pairs = config.train.micro_batch
     response_tokens = pairs * 2 * config.policy.max_new_tokens
     tokens = response_tokens + pairs * prompt_tokens / min(config.pairs.per_prompt, 2)
@@ -289,7 +289,7 @@ def best_of_responses(config: Config) -> int:
     routed = config.router.mode == "route" and config.judge.mode == "single"
     if not settings.best_of or settings.samples < 2 or data is None or not routed:
         return 0
-    return 2 * len(balanced(load_examples(data), settings.limit)) * settings.samples
+    return 2 * len(taken_in_turn(load_examples(data), settings.limit)) * settings.samples
 
 
 def loading_seconds(weight_bytes: float) -> float:

@@ -24,7 +24,7 @@ from reward_router import keyed
 from reward_router.data import load_preferences
 from reward_router.errors import InputError
 from reward_router.offline.text import prompt_text
-from reward_router.progress import Table, show_table
+from reward_router.progress import LiteralTable, show_table
 from reward_router.rewards.kinds.head import ABOUT, FORMAT, TENSORS, features
 from reward_router.rewards.loading import MINILM, load_encoder, model_identity
 from reward_router.rewards.names import nearest
@@ -38,7 +38,7 @@ LEAST_PROMPTS = 10
 
 
 @dataclass(frozen=True, eq=False)
-class PairRows:
+class FeatureDifferences:
     """Preference pairs as differences of features.
 
     Args:
@@ -124,7 +124,7 @@ def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     return heads
 
 
-def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
+def _rows(sources: Sequence[str], encoder: str, seed: int) -> FeatureDifferences:
     usable = []
     for source in sources:
         for record in load_preferences(source):
@@ -142,7 +142,7 @@ def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
     digest = hashlib.blake2b(digest_size=16)
     for prompt, record in zip(prompts, usable, strict=True):
         digest.update(f"{prompt}\x1f{record.chosen}\x1f{record.rejected}\x1e".encode())
-    return PairRows(
+    return FeatureDifferences(
         chosen_PF - rejected_PF,
         np.array([number[p] for p in prompts]),
         np.array([fold[p] for p in prompts]),
@@ -152,7 +152,9 @@ def _rows(sources: Sequence[str], encoder: str, seed: int) -> PairRows:
     )
 
 
-def _fit_head(name: str, rows: PairRows, categories: Sequence[str]) -> tuple[Float, dict[str, Any]]:
+def _fit_head(
+    name: str, rows: FeatureDifferences, categories: Sequence[str]
+) -> tuple[Float, dict[str, Any]]:
     mine_P = np.isin(rows.category_P, list(categories))
     n_prompts = len(set(rows.prompt_P[mine_P].tolist()))
     if n_prompts < LEAST_PROMPTS:
@@ -191,7 +193,7 @@ def _correlation(one_P: Float, two_P: Float) -> float:
 
 
 def _out_of_fold(
-    rows: PairRows, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float
+    rows: FeatureDifferences, mine_P: np.ndarray[Any, np.dtype[np.bool_]], ridge: float
 ) -> Float:
     """(P,) margins of every pair by heads that saw no prompt of its fold."""
     margin_P = np.zeros(len(mine_P))
@@ -204,7 +206,7 @@ def _out_of_fold(
 
 
 def _by_prompt(
-    margin_P: Float, rows: PairRows, which_P: np.ndarray[Any, np.dtype[np.bool_]]
+    margin_P: Float, rows: FeatureDifferences, which_P: np.ndarray[Any, np.dtype[np.bool_]]
 ) -> tuple[float, int]:
     """The share of pairs that are ordered rightly, and the number of prompts.
 
@@ -254,10 +256,10 @@ def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) ->
         save_file({name: row_F.astype(np.float32) for name, row_F in weights.items()}, partial)
         partial.rename(out / TENSORS)
         write_atomically(out / ABOUT, dumps(about, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(out / "CARD.md", card_text(about))
+        write_atomically(out / "CARD.md", arm_card_text(about))
 
 
-def card_text(about: Mapping[str, Any]) -> str:
+def arm_card_text(about: Mapping[str, Any]) -> str:
     """The artifact's card: what it was learned from, and how good each head is.
 
     Good means: how often it is right on prompts that it had not seen.
@@ -309,9 +311,9 @@ def _cell(measured: Mapping[str, Any] | None) -> str:
     return "-" if measured is None else f"{measured['accuracy']:.2f} ({measured['prompts']})"
 
 
-def _table(about: Mapping[str, Any]) -> Table:
+def _table(about: Mapping[str, Any]) -> LiteralTable:
     categories = _categories(about)
-    table = Table("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
+    table = LiteralTable("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
         table.column(column, justify="left" if column == "head" else "right")
     for name, head in about["heads"].items():

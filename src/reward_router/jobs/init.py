@@ -20,7 +20,7 @@ import yaml
 from reward_router import config as configuration
 from reward_router.data import load_prompts
 from reward_router.errors import InputError
-from reward_router.examples import EMBEDDED
+from reward_router.examples import EMBEDDED_TASKS
 from reward_router.grading import grade
 from reward_router.preflight import at_hand, model_config
 from reward_router.rundir import write_atomically
@@ -52,7 +52,7 @@ class Found:
 
 def look(source: str) -> Found:
     """Read the first rows of a data file. InputError where no prompt can be read from it."""
-    if source == EMBEDDED:
+    if source == EMBEDDED_TASKS:
         return Found(0, None)
     records = load_prompts(source, limit=LOOKED_AT)
     if not records:
@@ -116,7 +116,7 @@ def arm(text: str) -> dict[str, Any]:
         return {"name": name, "kind": "metric", "metric": what.removeprefix("metric:")}
     if re.search(r"(\.py|^[\w.]+):[A-Za-z_]\w*$", what):
         return {"name": name, "kind": "python", "path": imported(what)}
-    return {"name": name, "kind": kind_of(what), "model": what}
+    return {"name": name, "kind": arm_kind_of(what), "model": what}
 
 
 def imported(path: str) -> str:
@@ -142,7 +142,7 @@ def imported(path: str) -> str:
     return f"{'.'.join(parts)}:{name}"
 
 
-def kind_of(model: str) -> str:
+def arm_kind_of(model: str) -> str:
     """classifier, loglik or embedding.
 
     The model's own configuration says it where it is on this disk, else its name does.
@@ -212,7 +212,7 @@ def _tree(
 
 
 def _lines(tree: dict[str, Any], found: Found) -> list[str]:
-    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED
+    gold = found.answer_kind is not None or tree["data"]["source"] == EMBEDDED_TASKS
     comments = {
         "data": _data_comment(tree, found),
         "policy": "The model that is trained (LoRA). Its answers end after 96 tokens; "
@@ -249,7 +249,7 @@ def _lines(tree: dict[str, Any], found: Found) -> list[str]:
         ]
     if "payoff" not in tree:
         lines += ["", *_comment(PROBE if gold else NEG_LOSS)]
-    if gold and tree["data"]["source"] != EMBEDDED:
+    if gold and tree["data"]["source"] != EMBEDDED_TASKS:
         lines += _comment(
             "eval: 20 % of the prompts are held out and measured before and after. "
             "eval: {data: null} trains on all of them."
@@ -281,7 +281,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _data_comment(tree: dict[str, Any], found: Found) -> str:
-    if tree["data"]["source"] == EMBEDDED:
+    if tree["data"]["source"] == EMBEDDED_TASKS:
         return (
             "The packaged prompts, with rules that verify the answers. Your own: a file with a "
             "column `prompt` (and `answer`)."
@@ -299,7 +299,7 @@ def _data_comment(tree: dict[str, Any], found: Found) -> str:
     )
 
 
-def write(out: Path, text: str, force: bool) -> Path:
+def write_config(out: Path, text: str, force: bool) -> Path:
     """Put the configuration at ``out``.
 
     InputError where something is there and ``force`` is not given.

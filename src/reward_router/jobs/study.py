@@ -23,10 +23,10 @@ from reward_router import config as configuration
 from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError
-from reward_router.evaluate import Gold
-from reward_router.headline import GOLD, GOLD_SAMPLED
+from reward_router.evaluate import GoldMeasured
+from reward_router.headline import GOLD_FIGURE, GOLD_SAMPLED
 from reward_router.kinds import is_gold
-from reward_router.progress import Table, heading, show_table
+from reward_router.progress import LiteralTable, heading, show_table
 from reward_router.rundir import write_atomically
 from reward_router.strict_json import dumps
 from reward_router.types import Float
@@ -101,7 +101,7 @@ def study(
     jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
     for name, seed in jobs[part[0] :: part[1]]:
         _run_one(name, [*settings, *table[name], f"seed={seed}"], out, console)
-    return tabulate(out, console)
+    return tabulate_gold(out, console)
 
 
 def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) -> None:
@@ -150,15 +150,15 @@ def folder_name(variant: str) -> str:
     return f"{name.strip('.')[:40]}-{digest}"
 
 
-def _before(path: Path) -> dict[str, Gold] | None:
+def _before(path: Path) -> dict[str, GoldMeasured] | None:
     """What an earlier run measured of the base model, by kind of gold."""
     if not path.is_file():
         return None
     kinds = json.loads(path.read_text(encoding="utf-8"))
-    return {kind: Gold(**rows) for kind, rows in kinds.items() if kind != "model"}
+    return {kind: GoldMeasured(**rows) for kind, rows in kinds.items() if kind != "model"}
 
 
-def tabulate(out: Path, console: Console) -> dict[str, Any]:
+def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:
     """Gold change of each variant over its seeds, with 95 % intervals.
 
     It is taken against the base model and against uniform.
@@ -188,7 +188,7 @@ def changes_SP(by_seed: Mapping[int, dict[str, Any]]) -> Float:
 
 def _kind(summaries: Collection[Mapping[str, Any]]) -> str:
     """The kind of gold that all of these runs measured: sampled where they can all show it."""
-    return GOLD_SAMPLED if all(GOLD_SAMPLED in s["gold_rows"] for s in summaries) else GOLD
+    return GOLD_SAMPLED if all(GOLD_SAMPLED in s["gold_rows"] for s in summaries) else GOLD_FIGURE
 
 
 def row(
@@ -264,15 +264,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _table(rows: Mapping[str, dict[str, Any]]) -> Table:
+def _table(rows: Mapping[str, dict[str, Any]]) -> LiteralTable:
     kinds = {r["kind"] for r in rows.values()}
-    how = {GOLD_SAMPLED: "under sampling", GOLD: "greedy"}
+    how = {GOLD_SAMPLED: "under sampling", GOLD_FIGURE: "greedy"}
     title = (
         f"gold on held-out prompts, {' or '.join(how[kind] for kind in sorted(kinds))}"
         if kinds
         else "no runs"
     )
-    table = Table(title)
+    table = LiteralTable(title)
     for column in (
         "variant",
         "seeds",

@@ -112,7 +112,7 @@ class Labels:
     source: list[str]
 
 
-def arm_names(ledger: "Store") -> list[str]:
+def every_arm_name(ledger: "Store") -> list[str]:
     """Every name that ever was an arm, in the order of their numbers."""
     names = _all_names(ledger)
     return names if _invented_arm(ledger, names) is None else names[:-1]
@@ -194,7 +194,7 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     )
 
 
-def payoffs(ledger: "Store") -> Payoffs:
+def payoff_rows(ledger: "Store") -> Payoffs:
     """Every payoff, the ones held back with the value of their release. O(payoffs)."""
     decided = ledger.table(Decided, ("arm",))
     return _payoffs(ledger, _ints(decided[0]), _ints(decided[1]))
@@ -233,7 +233,7 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     )
 
 
-def calls(ledger: "Store") -> Calls:
+def call_rows(ledger: "Store") -> Calls:
     """Every call. O(calls)."""
     data = ledger.table(
         Called, ("decision", "response", "arm", "score", "status", "seconds", "price")
@@ -249,7 +249,7 @@ def calls(ledger: "Store") -> Calls:
         status=list(data[5]),
         seconds=_floats(data[6]),
         price=_floats(data[7]),
-        arms=arm_names(ledger),
+        arms=every_arm_name(ledger),
     )
 
 

@@ -216,7 +216,7 @@ class Changed(NamedTuple):
     cost: float | None = None
 
 
-Row = Decided | Called | Paid | Released | Labelled | Failed | Changed
+LedgerRow = Decided | Called | Paid | Released | Labelled | Failed | Changed
 
 TABLES: dict[type[Any], EventKind] = {
     Decided: EventKind.DECISION,
@@ -247,7 +247,7 @@ _BLOBS = {kind: _blob_places(kind) for kind in TABLES}
 _PLAIN = {kind: _plain_fields(kind) for kind in TABLES}
 
 
-def seal(row: Row) -> int:
+def seal(row: LedgerRow) -> int:
     """A CRC-32 of a row's contents, kept beside it: it finds a torn or altered row. O(bytes)."""
     kind = type(row)
     # ascii, so that no locale and no encoding enters

@@ -24,7 +24,7 @@ from reward_router.types import Float, Int
 STRONGEST = 0.9
 
 
-class Head(nn.Module):
+class LearnedHead(nn.Module):
     """Pair features -> h of unit norm, and the strengths.
 
     E_bt is used with unit rows, E_cls with a bias an arm.
@@ -122,7 +122,9 @@ def batches(n_rows: int, size: int, seed: int, epoch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(order_P[start : start + size])
 
 
-def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False) -> Head:
+def seeded_head(
+    n_features: int, dim: int, right_PK: Float, seed: int, level: bool = False
+) -> LearnedHead:
     """A head that starts from ``seed`` and the arms' log-odds of being right.
 
     Torch's global generator is left as it was. LayerNorm's output is orthogonal to the vector of
@@ -138,7 +140,7 @@ def seeded_head(n_features: int, dim: int, right_PK: Float, seed: int, level: bo
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
-        head = Head(n_features, dim, right_PK.shape[1])
+        head = LearnedHead(n_features, dim, right_PK.shape[1])
     hits_K = np.nansum(right_PK, axis=0)
     known_K = (~np.isnan(right_PK)).sum(axis=0)
     misses_K = known_K - hits_K

@@ -22,7 +22,7 @@ from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.keyed import key, rng
 from reward_router.offline.encoder import TextEncoder
-from reward_router.offline.learn import Head, as_strengths, seeded_head, targets
+from reward_router.offline.learn import LearnedHead, as_strengths, seeded_head, targets
 from reward_router.offline.prior import WEIGHTS
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
@@ -118,7 +118,7 @@ class _Run:
         self.dev = targets(dev_right_PK, config.balance, config.seed, "dev")
         dim = config.strengths.dim
         head = seeded_head(2 * texts.dim, dim, train_right_PK, config.seed, config.balance)
-        self.head: Head = head.to(texts.device)
+        self.head: LearnedHead = head.to(texts.device)
         self.best_loss = np.inf
         self.best_step = 0
         self.best_body: dict[str, Tensor] = {}

@@ -78,7 +78,7 @@ def full_advantage(own_B: ArrayLike, loss_BK: ArrayLike) -> Float:
     return np.where(gap > 0, 1.0, if_not_below)
 
 
-def agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
+def pair_agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> Int:
     """How every arm orders each pair against the arm that judged it: 1 alike, -1 not, 0 a tie.
 
     Where the judging arm ties, its whole row is 0.

@@ -80,7 +80,7 @@ class QuantileScaler:
         """
         # Scaled before it joins the history: a value is not compared with itself (deviation 1).
         scaled = self.preview([value])[0]
-        self.push(finite(value, "payoff"))
+        self.push(finite_payoff(value, "payoff"))
         return scaled
 
     def preview(self, values: Sequence[float]) -> list[float]:
@@ -88,7 +88,7 @@ class QuantileScaler:
 
         One copy of it for two or more.
         """
-        clean = [finite(v, "payoff") for v in values]
+        clean = [finite_payoff(v, "payoff") for v in values]
         self._sync()
         # one value changes nothing, so the sorted view need not be copied
         ordered = self._sorted if len(clean) == 1 else list(self._sorted)
@@ -116,7 +116,7 @@ class QuantileScaler:
 
         The history is neither read nor changed.
         """
-        clean = sorted(finite(v, "payoff") for v in values)
+        clean = sorted(finite_payoff(v, "payoff") for v in values)
         lo = _quantile(clean, self.low)
         hi = _quantile(clean, self.high)
         # + 0.0 makes -0.0 the same number as 0.0
@@ -182,7 +182,7 @@ class QuantileScaler:
         return _linear(value, low, high)
 
 
-def finite(value: float, what: str) -> float:
+def finite_payoff(value: float, what: str) -> float:
     """The value as a float (-0.0 as 0.0); InputError where it is not a finite real number."""
     try:
         number = float(value) + 0.0

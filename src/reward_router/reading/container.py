@@ -15,7 +15,7 @@ from typing import IO, Literal
 
 from reward_router.errors import InputError
 
-Kind = Literal["lines", "document", "csv", "parquet", "sqlite"]
+FileKind = Literal["lines", "document", "csv", "parquet", "sqlite"]
 
 ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".sqlite")
 FORMATS = (
@@ -60,7 +60,7 @@ class Container:
     """
 
     path: Path
-    kind: Kind
+    kind: FileKind
     gz: bool = False
     encoding: str = "utf-8"
     separator: str = ","
@@ -76,7 +76,7 @@ class Container:
         return io.TextIOWrapper(self.bytes(), encoding=self.encoding, newline=newline)
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     """The kind of the file ``path``; InputError as in `opened`."""
     return opened(path, str(path)).kind
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
 from reward_router.errors import InputError
-from reward_router.reading.broken import Broken, Row
+from reward_router.reading.broken import Broken, DataRow
 from reward_router.reading.container import Container
 from reward_router.reading.tables import rows_of
 
-Placed = tuple[str, Row | Broken]
+Placed = tuple[str, DataRow | Broken]
 
 Scan = Callable[[str, int], tuple[Any, int]]
 
@@ -49,7 +49,7 @@ class Decoder:
                 self.clash = changed[0]
         return made
 
-    def checked(self, value: Any, surrogates: bool) -> Row | Broken:
+    def checked(self, value: Any, surrogates: bool) -> DataRow | Broken:
         """A row, or why it is none.
 
         ``surrogates``: whether its text has escapes that may be half a surrogate pair.
@@ -84,7 +84,7 @@ def line_rows(container: Container, name: str) -> Iterator[Placed]:
 def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
     decoder = Decoder()
     scan = decoder.scan
-    row: Row | Broken | None
+    row: DataRow | Broken | None
     for number, raw in enumerate(lines, start=1):
         if number == CHECKED:
             scan = decoder.quick
@@ -104,7 +104,7 @@ def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
             yield f"{name} line {number}", row
 
 
-def _slowly(raw: bytes, decoder: Decoder) -> Row | Broken | None:
+def _slowly(raw: bytes, decoder: Decoder) -> DataRow | Broken | None:
     """A line that is not simply an object and a newline: indented, blank, or broken."""
     decoder.clash = None
     try:

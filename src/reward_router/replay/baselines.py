@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reward_router.committee import PRICE, Committee
-from reward_router.committee.fit import Shape, fit_plan
-from reward_router.committee.labelled import Labelled, labelled_rows
-from reward_router.committee.plan import Plan
+from reward_router.committee.fit import FitShape, fit_plan
+from reward_router.committee.labelled import LabelledRows, labelled_rows
+from reward_router.committee.plan import CommitteePlan
 from reward_router.errors import InputError
-from reward_router.replay.protocols import Outcome, Split
+from reward_router.replay.protocols import RowOutcome, Split
 from reward_router.replay.records import Records, credit
 from reward_router.types import Float, Int
 
@@ -34,30 +34,30 @@ def _calls_of_all(split: Split) -> Float:
     return (~np.isnan(split.records.margins_PK[split.test_P])).astype(np.float64)
 
 
-def _judged(split: Split, margin_T: Float) -> Outcome:
+def _judged(split: Split, margin_T: Float) -> RowOutcome:
     label_T = split.records.label_P[split.test_P]
     return credit(margin_T, label_T), _calls_of_all(split)
 
 
-def _one_call(split: Split, arm_T: Int) -> Outcome:
+def _one_call(split: Split, arm_T: Int) -> RowOutcome:
     calls_TK = np.zeros((len(arm_T), len(split.records.arms)))
     calls_TK[np.arange(len(arm_T)), arm_T] = 1.0
     return split.records.correct_PK[split.test_P, arm_T], calls_TK
 
 
-def _best_present(split: Split, value_TK: Float) -> Outcome:
+def _best_present(split: Split, value_TK: Float) -> RowOutcome:
     """The arm of the highest value among those with a score on the row."""
     allowed_TK = split.records.eligible(value_TK, split.test_P)
     return _one_call(split, allowed_TK.argmax(axis=1))
 
 
-def best_train(split: Split) -> Outcome:
+def best_train(split: Split) -> RowOutcome:
     """The arm most often right on the training folds."""
     accuracy_K = split.records.correct_PK[split.train_P].mean(axis=0)
     return _best_present(split, np.tile(accuracy_K, (len(split.test_P), 1)))
 
 
-def category_best(split: Split) -> Outcome:
+def category_best(split: Split) -> RowOutcome:
     """The arm most often right in the row's category on the training folds.
 
     A category that was not seen there gets the arm that is best overall.
@@ -74,7 +74,7 @@ def category_best(split: Split) -> Outcome:
     return _best_present(split, accuracy_CK[category_P[split.test_P]])
 
 
-def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], Outcome]:
+def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], RowOutcome]:
     """A fixed table from a column's values to arms: each value's best arm on the training rows.
 
     No text is read. A value that the training rows lack gets the arm that is best overall.
@@ -87,7 +87,7 @@ def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split]
     if not prior >= 0:
         raise InputError(f"router by: prior={prior} rows, allowed: 0 or more")
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         code_P, values = split.records.tag(column)
         correct_TK = split.records.correct_PK[split.train_P]
         code_T = code_P[split.train_P]
@@ -103,13 +103,13 @@ def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split]
     return method
 
 
-def logistic(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+def logistic(penalty: float = 10.0) -> Callable[[Split], RowOutcome]:
     """Logistic regression for each arm of being right on the context.
 
     The arm with the highest predicted chance judges. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         x_PD = _with_intercept(split.context_PD)
         correct_TK = split.records.correct_PK[split.fit_P]
         weight_DK = fit_logistic(x_PD[split.fit_P], correct_TK, penalty)
@@ -118,13 +118,13 @@ def logistic(penalty: float = 10.0) -> Callable[[Split], Outcome]:
     return method
 
 
-def ridge(penalty: float = 10.0) -> Callable[[Split], Outcome]:
+def ridge(penalty: float = 10.0) -> Callable[[Split], RowOutcome]:
     """Ridge regression for each arm of being right on the context.
 
     This is LinUCB's mean, given the label of every arm. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         x_PD = _with_intercept(split.context_PD)
         x_TD = x_PD[split.fit_P]
         y_TK = split.records.correct_PK[split.fit_P]
@@ -173,13 +173,13 @@ def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = Tr
     return weight_DK
 
 
-def majority(split: Split) -> Outcome:
+def majority(split: Split) -> RowOutcome:
     """Each arm has one vote; an even split counts 1/2."""
     vote_TK = np.sign(np.nan_to_num(split.records.margins_PK[split.test_P]))
     return _judged(split, vote_TK.sum(axis=1))
 
 
-def weighted_vote(split: Split) -> Outcome:
+def weighted_vote(split: Split) -> RowOutcome:
     """Votes weighted by the log-odds of each arm's accuracy on the training folds.
 
     The accuracy is (right + 1)/(n + 2), and a tie is half right.
@@ -192,13 +192,13 @@ def weighted_vote(split: Split) -> Outcome:
     return _judged(split, vote_PK[split.test_P] @ weight_K)
 
 
-def stacking(penalty: float = 1.0) -> Callable[[Split], Outcome]:
+def stacking(penalty: float = 1.0) -> Callable[[Split], RowOutcome]:
     """Logistic regression of the label on all arms' calibrated log-odds.
 
     It has no intercept, so it is symmetric in a and b. ``penalty`` is the L2 penalty.
     """
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         train_TK, test_TK = split.log_odds
         target_T1 = (split.records.label_P[split.fit_P, None] > 0).astype(np.float64)
         weight_K1 = fit_logistic(train_TK, target_T1, penalty, free_first=False)
@@ -207,13 +207,13 @@ def stacking(penalty: float = 1.0) -> Callable[[Split], Outcome]:
     return method
 
 
-def committee(
+def committee_method(
     price: float = PRICE,
     max_calls: int = 16,
     gate: str = "auto",
     weights: str = "auto",
     max_error: float | None = None,
-) -> Callable[[Split], Outcome]:
+) -> Callable[[Split], RowOutcome]:
     """One arm, then another only where it pays (``reward_router.committee``).
 
     Until its gate opens, the best single arm judges. The options are those of
@@ -237,7 +237,7 @@ def committee(
     # Built once for its checks alone: bad settings are an error before the first run.
     Committee([1.0, 1.0], price, **options)
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         judge = fitted_committee(split, price, options)
         return judged_at(judge, split, judge.price)
 
@@ -269,7 +269,7 @@ def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
     return records.margins_PK[train_P] * turned_T[:, None], label_T
 
 
-def fitting_rows(split: Split) -> Labelled:
+def fitting_rows(split: Split) -> LabelledRows:
     """The training rows as the committee's functions take them.
 
     Every label counts as drawn at random.
@@ -282,13 +282,13 @@ def fitting_rows(split: Split) -> Labelled:
     )
 
 
-def planned(rows: Labelled, max_calls: int = 16) -> Plan:
+def planned(rows: LabelledRows, max_calls: int = 16) -> CommitteePlan:
     """The committee's plan without weights of either sign, every call at one price."""
     n_arms = rows.margins_PK.shape[1]
-    return fit_plan(rows, Shape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
+    return fit_plan(rows, FitShape(np.ones(n_arms), min(max_calls, n_arms), "safe"), 0)
 
 
-def judged_at(judge: Committee, split: Split, price: float) -> Outcome:
+def judged_at(judge: Committee, split: Split, price: float) -> RowOutcome:
     """The test rows at one price."""
     records = split.records
     test_P = split.test_P
@@ -299,7 +299,7 @@ def judged_at(judge: Committee, split: Split, price: float) -> Outcome:
 
 def aggregate(
     how: str, scores: str = "calibrated", penalty: float = 1.0
-) -> Callable[[Split], Outcome]:
+) -> Callable[[Split], RowOutcome]:
     """One number made of all arms' values.
 
     Args:
@@ -314,7 +314,7 @@ def aggregate(
         )
     reduce = _REDUCE[how]
 
-    def method(split: Split) -> Outcome:
+    def method(split: Split) -> RowOutcome:
         # Mean and median of a difference can be taken of the pair's log-odds directly.
         if scores == "calibrated" and how in ("mean", "median"):
             # Log-odds are 0 where an arm is missing, which would pull a mean towards no verdict.

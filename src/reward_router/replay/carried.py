@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.errors import InputError
-from reward_router.replay.evaluate import Settings, evaluate
+from reward_router.replay.evaluate import ReplaySettings, evaluate_methods
 from reward_router.replay.joined import Parts, joined, parts_of
 from reward_router.replay.methods import NOT_ROUTING
 from reward_router.replay.records import Records
@@ -48,7 +48,7 @@ def train_test(
     train: Sequence[Records],
     test: Sequence[Records],
     narrow: Narrow,
-    settings: Settings,
+    settings: ReplaySettings,
     carry: Carry,
 ) -> Json:
     """{"files": [one result over all test rows]}; ``trained_on`` names the training sets.
@@ -65,7 +65,7 @@ def train_test(
 def by_source(
     several: Sequence[Records],
     narrow: Narrow,
-    settings: Settings,
+    settings: ReplaySettings,
     carry: Carry,
     done: Callable[[Json], None] = lambda result: None,
 ) -> Json:
@@ -88,10 +88,10 @@ def by_source(
         parts = parts_of(together, source_P == s, sources[s], keep_shared=carry.keep_shared)
         results.append(_judged(narrow(together), narrow, parts, settings, others))
         done(results[-1])
-    return {"files": results, "by_source": over_sources(results)}
+    return {"files": results, "by_source": carried_over_sources(results)}
 
 
-def over_sources(results: Sequence[Json]) -> Json:
+def carried_over_sources(results: Sequence[Json]) -> Json:
     """{method: {mean, worst, worst_source, better, accuracy, calls}} over the sources.
 
     ``mean`` and ``worst`` are gains over the best single arm of the training sources, ``better``
@@ -126,11 +126,11 @@ def _gain(result: Json, method: str) -> float:
 
 
 def _judged(
-    records: Records, narrow: Narrow, parts: Parts, settings: Settings, trained_on: list[str]
+    records: Records, narrow: Narrow, parts: Parts, settings: ReplaySettings, trained_on: list[str]
 ) -> Json:
     judged = narrow(parts.judged)
     narrowed = Parts(parts.train_P, parts.test_P, judged, parts.goes_on, parts.shared)
-    result = evaluate(records, settings, narrowed)
+    result = evaluate_methods(records, settings, narrowed)
     return result | {
         "trained_on": trained_on,
         "training_rows": len(parts.train_P),

@@ -28,7 +28,7 @@ from reward_router.types import Float, Int
 
 BLOCKS = ("none", "category", "prompt", "pair", "lengths", "auto")
 AUTO_PROMPTS = 20_000
-Encoder = Callable[[Sequence[str]], Float]
+EmbedTexts = Callable[[Sequence[str]], Float]
 _FIRST_UNITS = (16, 64)
 _LONGEST = 30_000
 
@@ -109,7 +109,7 @@ def principal_axes(centred_BE: Float, dim: int) -> Float:
     return np.asarray(axes_ED[:, kept_D] / norm_D[kept_D])
 
 
-def parse(features: str) -> tuple[str, ...]:
+def parse_contexts(features: str) -> tuple[str, ...]:
     """'category+prompt' -> its blocks; ``InputError`` names the one that is unknown."""
     blocks = tuple(block.strip() for block in features.split("+"))
     for block in blocks:
@@ -124,7 +124,7 @@ def build(
     records: Records,
     features: str = "auto",
     dim: int = 32,
-    encoder: tuple[Encoder, str] | None = None,
+    encoder: tuple[EmbedTexts, str] | None = None,
 ) -> RowContexts:
     """The contexts of every row.
 
@@ -135,7 +135,7 @@ def build(
         dim: columns that the embedding is reduced to at most.
         encoder: the function that embeds texts and its name; None: `load_encoder`.
     """
-    blocks = _resolve(parse(features), records)
+    blocks = _resolve(parse_contexts(features), records)
     same_in_prompt = _constant(records.category_P, records.group_P)
     # Where all rows of a prompt share one context, it is made and routed once.
     per_row = "pair" in blocks or "lengths" in blocks or not same_in_prompt
@@ -199,11 +199,11 @@ _FIXED: dict[str, Callable[[Records], Float]] = {"category": _one_hot, "lengths"
 
 
 def _learned(
-    records: Records, blocks: tuple[str, ...], row_U: Int, encoder: tuple[Encoder, str] | None
+    records: Records, blocks: tuple[str, ...], row_U: Int, encoder: tuple[EmbedTexts, str] | None
 ) -> tuple[Float, str]:
     if not {"prompt", "pair"} & set(blocks):
         return np.zeros((len(row_U), 0)), ""
-    encode, note = encoder or load_encoder()
+    encode, note = encoder or cached_encoder()
     parts = []
     if "prompt" in blocks:
         parts.append(encode(records.prompts)[records.group_P[row_U]])
@@ -217,7 +217,7 @@ def _learned(
     return np.hstack([unit_rows(part) for part in parts]), note
 
 
-def load_encoder() -> tuple[Encoder, str]:
+def cached_encoder() -> tuple[EmbedTexts, str]:
     """MiniLM (384 dimensions) with a disk cache, and its name.
 
     Where its package is absent the encoder hashes words, and the name says so.

@@ -70,7 +70,7 @@ class Feedback:
         return payoff_PK
 
 
-def parse(text: str) -> Feedback:
+def parse_feedback(text: str) -> Feedback:
     """'correct:fraction=0.1,delay=50' as a Feedback.
 
     ``InputError`` names what is wrong and what is allowed.

@@ -129,7 +129,7 @@ def _sides(
 
 def _label(value: Any, column: str) -> labels.Side | float:
     try:
-        return labels.read(value)
+        return labels.read_label(value)
     except ValueError:
         raise Unreadable(f"{column} {chat.shown(value)!r}, allowed: {labels.ALLOWED}") from None
 
@@ -246,7 +246,7 @@ def _pair(value: Any, arm: str, label: labels.Side | float) -> tuple[float, floa
             f"scores of {arm} are {chat.shown(value)!r}, allowed: [score of a, score of b]"
         )
     try:
-        first, second = (number(score) for score in pair)
+        first, second = (score_number(score) for score in pair)
     except (TypeError, ValueError):
         raise Unreadable(f"scores of {arm} are not numbers: {chat.shown(value)!r}") from None
     return first, second
@@ -269,7 +269,7 @@ def _places(scores: Mapping[str, Any]) -> tuple[str, str] | None:
     return next(present, None)
 
 
-def number(value: Any) -> float:
+def score_number(value: Any) -> float:
     """A score as a finite number, alone or in a list of one; NaN for none.
 
     TypeError or ValueError where it is no number.
@@ -301,7 +301,7 @@ def _verdict(value: Any, arm: str, label: labels.Side | float) -> labels.Side:
         chosen: labels.Side = "a" if label == "a" else "b"
         return chosen if value.strip().casefold() == "chosen" else _TURNED[chosen]
     try:
-        verdict = labels.read(value)
+        verdict = labels.read_label(value)
     except ValueError:
         verdict = math.nan
     # A number is no verdict: nothing here says which side it means.

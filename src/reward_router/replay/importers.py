@@ -24,7 +24,7 @@ _ONE_ARM_A_FILE = ("rewardbench1", "rewardbench2", "judgebench", "rmbench")
 _HINT = "; give the files of several models together"
 
 
-def load(
+def load_records(
     files: Sequence[str],
     keep_prompts: int | None = None,
     keep_responses: bool = True,
@@ -81,7 +81,7 @@ def kind(source: str) -> str:
     return "rows"
 
 
-def arm_names(files: Sequence[str]) -> dict[str, str]:
+def files_by_arm(files: Sequence[str]) -> dict[str, str]:
     """Arm -> file: ``org/model_outputs.jsonl`` is ``model``.
 
     It is ``org/model`` where two files would share the name. ``InputError`` where they still do:
@@ -121,7 +121,7 @@ def _merged(
     The better response stands on the side that a coin of the item says, or where the benchmark put
     it.
     """
-    arms = arm_names(files)
+    arms = files_by_arm(files)
     official: Json = {}
     if benchmark == "rewardbench1":
         items, problems, lines = rewardbench1.join_files(arms)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.replay.intervals import bootstrap, interval
+from reward_router.replay.intervals import bootstrap, percentile_interval
 from reward_router.replay.records import Records
 from reward_router.types import Float
 
@@ -42,7 +42,7 @@ def lengths(records: Records) -> Json | None:
     shorter_P = 0.5 - 0.5 * np.sign(np.nan_to_num(gap_P)) * records.label_P
     boot = bootstrap(records.group_P)
     share = float(shorter_P[unequal_P].mean())
-    low, high = interval(boot.replicate([shorter_P], unequal_P.astype(np.float64)))
+    low, high = percentile_interval(boot.replicate([shorter_P], unequal_P.astype(np.float64)))
     winner = "shorter" if low > BIASED else "longer" if high < 1 - BIASED else None
     result: Json = {
         "rows": int(unequal_P.sum()),

@@ -19,8 +19,8 @@ from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.offline_stage import Fitted
 from reward_router.replay.protocols import (
-    Judged,
     Method,
+    MethodScores,
     Run,
     crossfit,
     one_arm_each,
@@ -35,7 +35,7 @@ from reward_router.replay.spec import parse_options, split_name
 from reward_router.routers.binding import bound
 from reward_router.types import Float, Router
 
-Kind = str  # arm | online | one call | committee | K calls | bound
+MethodKind = str  # arm | online | one call | committee | K calls | bound
 LASER_BATCH = 16  # prompts that share one decision, as in the paper
 
 
@@ -48,7 +48,7 @@ class MethodPlan:
 
     label: str
     name: str
-    kind: Kind
+    kind: MethodKind
     options: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -130,12 +130,12 @@ def router_of(
 
 _STRENGTHS = {"dim": int, "lambda_cls": float, "balance": bool, "prior": str}
 
-_BAYES: dict[str, Callable[..., bayesian.Variant]] = {
-    "bayesian": bayesian.bayesian,
+_BAYES: dict[str, Callable[..., bayesian.LearnedVariant]] = {
+    "bayesian": bayesian.bayesian_method,
     "weighted_score": bayesian.weighted_score,
 }
 
-_CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
+_CROSSFIT: dict[str, tuple[MethodKind, dict[str, type], Callable[..., Method]]] = {
     "best_train": ("one call", {}, lambda: baselines.best_train),
     "category_best": ("one call", {}, lambda: baselines.category_best),
     "by": ("one call", {"column": str, "prior": float}, baselines.by_column),
@@ -144,7 +144,7 @@ _CROSSFIT: dict[str, tuple[Kind, dict[str, type], Callable[..., Method]]] = {
     "committee": (
         "committee",
         {"price": float, "max_calls": int, "gate": str, "weights": str, "max_error": float},
-        baselines.committee,
+        baselines.committee_method,
     ),
     "majority": ("K calls", {}, lambda: baselines.majority),
     "weighted_vote": ("K calls", {}, lambda: baselines.weighted_vote),
@@ -204,7 +204,7 @@ def column_of(text: str) -> str | None:
     return str(parse_options("router by", options, allowed).get("column", "category"))
 
 
-def names() -> list[str]:
+def router_names() -> list[str]:
     """Every router name, arms aside."""
     learning = [kind.name for kind in ROUTERS if _is_online(kind.name)]
     return [*learning, *_SAME_AS, *_CROSSFIT, *_SCHEDULES, "oracle"]
@@ -241,10 +241,10 @@ def _plan(text: str, records: Records) -> MethodPlan:
         kind = "bound" if name == "oracle" else _SCHEDULES[name][0]
         allowed = {}
     else:
-        close = get_close_matches(name, [*names(), *records.arms], 1)
+        close = get_close_matches(name, [*router_names(), *records.arms], 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise InputError(
-            f"unknown router {name!r}{hint} allowed: {', '.join(names())}, "
+            f"unknown router {name!r}{hint} allowed: {', '.join(router_names())}, "
             f"or an arm of {records.name}"
         )
     chosen = parse_options(f"router {name}", options, allowed)
@@ -330,7 +330,7 @@ def run_crossfit(
     contexts: RowContexts,
     conditions: Conditions,
     repeat: int,
-) -> dict[str, Judged]:
+) -> dict[str, MethodScores]:
     """One folding of all cross-fitted plans together: they share contexts and calibration."""
     chosen = {}
     for method in plans:
@@ -351,7 +351,7 @@ def _round_robin(n_rows: int, n_arms: int) -> Float:
     return np.eye(n_arms)[np.arange(n_rows) % n_arms]
 
 
-_SCHEDULES: dict[str, tuple[Kind, Callable[[int, int], Float]]] = {
+_SCHEDULES: dict[str, tuple[MethodKind, Callable[[int, int], Float]]] = {
     "uniform": ("one call", _uniform),
     "round_robin": ("online", _round_robin),
 }

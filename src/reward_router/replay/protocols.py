@@ -26,14 +26,14 @@ from reward_router.replay.embed import RowContexts
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.joined import Parts
 from reward_router.replay.records import Records
-from reward_router.replay.stream import Paid, play, play_batches
+from reward_router.replay.stream import PayoffRows, play, play_batches
 from reward_router.types import AnyFloat, Float, Int, Router
 
 CORRECT = Feedback("correct")
 TIME_BINS = 40  # points of a curve over a run
 ENOUGH_ROWS = 50_000
 
-Outcome = tuple[Float, Float]
+RowOutcome = tuple[Float, Float]
 """Of the judged rows: accuracies (T,) and calls of each arm (T, K)."""
 
 
@@ -79,7 +79,7 @@ class Passage:
     """
 
     blocks: Sequence[Int]
-    paid: Paid
+    paid: PayoffRows
     extra_calls: int
 
 
@@ -96,7 +96,7 @@ def passage(records: Records, feedback: Feedback, seed: int, parts: Parts | None
         blocks = parts.in_turn(blocks)
         if not parts.goes_on:
             payoff_PK[parts.test_P] = np.nan
-    paid = Paid(
+    paid = PayoffRows(
         payoff_PK=payoff_PK,
         uniform_P=rng(seed, "arm", 0, "replay").random(len(records)),
         delay=feedback.delay,
@@ -314,7 +314,7 @@ class Split:
         return fitted.log_odds(fit_TK), fitted.log_odds(margins_PK[self.test_P])
 
 
-Method = Callable[[Split], Outcome]
+Method = Callable[[Split], RowOutcome]
 """Learns on ``train_P`` and judges the test rows."""
 
 
@@ -330,7 +330,7 @@ def splits(
 
 
 @dataclass(frozen=True)
-class Judged:
+class MethodScores:
     """One method over all rows: accuracy of each, and calls of each arm with their price in all."""
 
     accuracy_P: Float
@@ -340,7 +340,7 @@ class Judged:
 
 def crossfit(
     folding: Iterable[Split], methods: Mapping[str, Method], parts: Parts | None = None
-) -> dict[str, Judged]:
+) -> dict[str, MethodScores]:
     """Each method by its label, judged by what was learned on other prompts.
 
     Args:
@@ -360,10 +360,10 @@ def crossfit(
             accuracies.setdefault(label, np.zeros(n_rows))[place_T] = accuracy_T
             calls[label] = calls.get(label, 0.0) + calls_TK.sum(axis=0)
             costs[label] += float((calls_TK * price_TK).sum())
-    return {label: Judged(accuracies[label], calls[label], costs[label]) for label in methods}
+    return {label: MethodScores(accuracies[label], calls[label], costs[label]) for label in methods}
 
 
-def averaged(repeats: Sequence[Judged]) -> Run:
+def averaged(repeats: Sequence[MethodScores]) -> Run:
     """Several foldings of one method as one run."""
     accuracy_P = _mean([judged.accuracy_P for judged in repeats])
     calls_K = _mean([judged.calls_K for judged in repeats])

@@ -11,13 +11,13 @@ from typing import Any
 from reward_router.errors import InputError
 from reward_router.reading import FORMATS, Broken, is_hub_name, kind_of, read_rows
 
-Row = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
-Problem = tuple[str, str]  # (where, what is broken)
+NumberedRow = tuple[str, Any]  # (where, mapping), or (where, Broken text saying why)
+BadRow = tuple[str, str]  # (where, what is broken)
 _ENDINGS = re.compile(r"(\.(jsonl|json|parquet|csv|tsv|sqlite|gz))+$")
 _PEEKED = 50
 
 
-def rows(source: str) -> Iterator[Row]:
+def rows(source: str) -> Iterator[NumberedRow]:
     """(where, row) of any supported source.
 
     ``InputError`` where it does not exist or its kind is unknown.

@@ -22,7 +22,7 @@ from typing import Any
 from reward_router.chat import shown
 from reward_router.errors import InputError
 from reward_router.replay import reading
-from reward_router.replay.fields import number, side
+from reward_router.replay.fields import score_number, side
 
 Json = dict[str, Any]
 _NEEDED = {"scores_chosen", "scores_rejected"}
@@ -72,14 +72,14 @@ def credit_of(result: Any) -> float | None:
     return value if value in (0.0, 1.0) else 0.5
 
 
-def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.Problem], int]:
+def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.BadRow], int]:
     """({item: row as in our own files}, problems, rows read) of ``files``, arm -> path. O(rows).
 
     All rows are held. ``InputError`` where rows can be told apart by nothing but their number and
     the files are of different lengths.
     """
     items: dict[str, Json] = {}
-    problems: list[reading.Problem] = []
+    problems: list[reading.BadRow] = []
     lengths: dict[str, int] = {}
     read = 0
     for arm, source in files.items():
@@ -97,7 +97,7 @@ def join_files(files: Mapping[str, str]) -> tuple[dict[str, Json], list[reading.
 
 
 def _keyed(
-    source: str, lengths: dict[str, int], problems: list[reading.Problem]
+    source: str, lengths: dict[str, int], problems: list[reading.BadRow]
 ) -> Iterator[tuple[str, Json, tuple[float, float]]]:
     """(item, row, [score of chosen, of rejected]) of one file; what is broken goes to ``problems``.
 
@@ -151,7 +151,7 @@ def _item(row: Mapping[str, Any], key: str) -> Json:
     first, second = _sided([_answer(row, "chosen"), _answer(row, "rejected")], label)
     return {
         "id": key,
-        "prompt": text(row.get("prompt")),
+        "prompt": joined_text(row.get("prompt")),
         "category": row.get("subset"),
         "label": label,
         "response_a": first,
@@ -163,15 +163,15 @@ def _item(row: Mapping[str, Any], key: str) -> Json:
 def _answer(row: Mapping[str, Any], role: str) -> str | None:
     """The bare answer, or the one that went through a chat template."""
     if row.get(role) is not None and not is_bare(row):
-        return text(row[role])
-    return text(row.get(f"text_{role}"))
+        return joined_text(row[role])
+    return joined_text(row.get(f"text_{role}"))
 
 
 def _sided(pair: Any, label: str) -> list[Any]:
     return list(pair) if label == "a" else list(pair[::-1])
 
 
-def text(value: Any) -> str | None:
+def joined_text(value: Any) -> str | None:
     """A prompt or an answer as text; a list of chat messages is joined.
 
     >>> text([{"role": "user", "content": "Why?"}])
@@ -191,5 +191,5 @@ def _number(score: Any) -> float | None:
     value = score[0] if isinstance(score, list) and len(score) == 1 else score
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    finite = number(value)
+    finite = score_number(value)
     return None if math.isnan(finite) else finite

@@ -24,7 +24,7 @@ ContextOf = Callable[[Int], Float]
 
 
 @dataclass(frozen=True)
-class Paid:
+class PayoffRows:
     """What rows pay, and how a router's arm is drawn on them.
 
     Args:
@@ -70,7 +70,7 @@ def play(
     blocks: Iterable[Int],
     router: Router,
     context_of: ContextOf,
-    paid: Paid,
+    paid: PayoffRows,
     probs_PK: AnyFloat,
 ) -> None:
     """A router over blocks, one decision a row; fills ``probs_PK``."""
@@ -102,7 +102,7 @@ def play_batches(
     size: int,
     router: Router,
     context_of: ContextOf,
-    paid: Paid,
+    paid: PayoffRows,
     probs_PK: AnyFloat,
 ) -> None:
     """LASER's unit: prompts share one decision and one payoff; fills ``probs_PK``.

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from reward_router.progress import Table, literal, say, show_table
+from reward_router.progress import LiteralTable, literal, say, show_table
 from reward_router.replay.verdict import next_commands, next_lead
 
 Json = dict[str, Any]
@@ -18,7 +18,7 @@ _NAME = 14  # a name is cut to no less than this
 _ORDER = {"arm": 0, "one call": 1, "online": 2, "committee": 3, "K calls": 4, "bound": 5}
 
 
-def show(result: Json, console: Console, by_category: bool = False) -> None:
+def show_file(result: Json, console: Console, by_category: bool = False) -> None:
     """Print one file: header, table, verdict; a table by category on request."""
     say(console, _header(result), wrap=False)
     for problem in result["problems"]:
@@ -93,7 +93,7 @@ def _gain(difference: Json) -> str:
     return f"{100 * difference['diff']:+5.1f} [{100 * low:+.1f} {100 * high:+.1f}]{inside}"
 
 
-def _main_table(result: Json, width: int) -> Table:
+def _main_table(result: Json, width: int) -> LiteralTable:
     """Every column where the terminal is wide enough, else those that matter most.
 
     Names are cut in the middle, numbers never.
@@ -116,9 +116,9 @@ def _main_table(result: Json, width: int) -> Table:
 
 def _table(
     names: Sequence[str], cells: Mapping[str, Sequence[str]], width: int, left: Container[str] = ()
-) -> Table:
+) -> LiteralTable:
     """Names (escaped, cut to the room that is left) and columns of text that are never cut."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = LiteralTable(box=None, pad_edge=False, header_style="bold")
     widths = {name: max(map(len, (name, *column))) for name, column in cells.items()}
     room = max(_NAME, width - sum(2 + w for w in widths.values()))
     table.column("", no_wrap=True)
@@ -188,7 +188,7 @@ def _percent(x: float | None) -> str:
     return "-" if x is None else f"{100 * x:.1f}"
 
 
-def _category_table(result: Json, width: int) -> Table:
+def _category_table(result: Json, width: int) -> LiteralTable:
     """A line a category, largest first, with its best arm.
 
     Every method has a column where they fit beside each other, else the ones to know.
@@ -220,7 +220,7 @@ def _best_arm(accuracy: Mapping[str, float], arms: Sequence[str]) -> str:
     return f"{middle(best, 15)} {_percent(accuracy[best])}"
 
 
-def _official_table(result: Json, width: int) -> Table:
+def _official_table(result: Json, width: int) -> LiteralTable:
     official = result["official"]
     subsets = sorted(set().union(*official.values()))
     cells = {}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from reward_router.replay.intervals import confidences, lower_bounds
-from reward_router.replay.methods import NOT_ROUTING, comparisons, names
+from reward_router.replay.methods import NOT_ROUTING, comparisons, router_names
 from reward_router.types import Float
 
 CALL_PRICE = 0.001  # what one more call a row must buy in accuracy to be worth naming
@@ -26,7 +26,7 @@ _SEVERAL = ("committee", "K calls")
 Json = dict[str, Any]
 
 
-def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ()) -> Json:
+def file_verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ()) -> Json:
     """What to do, from one file's result.
 
     {action: arm|route|committee, method, text, headroom, gain, ci95, confidence, tied_arms,
@@ -69,7 +69,7 @@ def verdict(result: Json, gains: Mapping[str, Float], named: Sequence[str] = ())
 
 
 def _family() -> int:
-    return sum(name not in NOT_ROUTING for name in names())
+    return sum(name not in NOT_ROUTING for name in router_names())
 
 
 def _bounds(labels: list[str], result: Json, gains: Mapping[str, Float]) -> tuple[Float, Float]:
@@ -210,23 +210,24 @@ def next_lead(result: Json) -> str:
     )
 
 
-def points(x: float) -> str:
+def accuracy_points(x: float) -> str:
     """A difference of accuracies in percentage points, signed."""
     return f"{100 * x:+.1f} pp"
 
 
-def percent(x: float) -> str:
+def accuracy_percent(x: float) -> str:
     """An accuracy in per cent."""
     return f"{100 * x:.1f} %"
 
 
 def _words(conclusion: Json, result: Json) -> list[str]:
     best = conclusion["best_single"]
-    accuracy = percent(result["routers"][best]["accuracy"])
+    accuracy = accuracy_percent(result["routers"][best]["accuracy"])
+    most = accuracy_points(at_most(conclusion, result))
     sentences = [
         _what_to_do(conclusion, result),
-        "At most: always picking an arm that is right would gain "
-        f"{points(at_most(conclusion, result))} over the best single arm, {best} ({accuracy}).",
+        f"At most: always picking an arm that is right would gain {most} over the best single arm, "
+        f"{best} ({accuracy}).",
         *standing(conclusion, result),
     ]
     sentences += [f"Caution: {caution}." for caution in conclusion["cautions"]]
@@ -250,7 +251,7 @@ def standing(conclusion: Json, result: Json) -> list[str]:
         low, high = (100 * end for end in entry["vs_best_single"]["ci95"])
         sentences.append(
             "The committee, which a training run can ask, stands at "
-            f"{points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
+            f"{accuracy_points(entry['vs_best_single']['diff'])} [{low:+.1f}, {high:+.1f}] "
             f"at {entry['calls_per_row']:.3g} calls a row."
         )
     if conclusion["tied_arms"]:
@@ -272,8 +273,8 @@ def _what_to_do(conclusion: Json, result: Json) -> str:
     sure = f"{100 * min(confidence, 0.999):.3g} % confidence by {correction}" if confidence else ""
     entry = result["routers"][method]
     what = (
-        f"{percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, "
-        f"{points(conclusion['gain'])} over {conclusion['best_single']} alone, {sure}."
+        f"{accuracy_percent(entry['accuracy'])} at {entry['calls_per_row']:.3g} calls a row, "
+        f"{accuracy_points(conclusion['gain'])} over {conclusion['best_single']} alone, {sure}."
     )
     if conclusion["action"] == "route":
         return f"Route with {_marked(conclusion, method)}: {what}"
@@ -299,7 +300,7 @@ def _now(what: str, conclusion: Json, label: str | None, result: Json) -> str:
     ci95 = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
     shown = ", so no gain is shown" if low <= 0 else ""
     calls = f" at {entry['calls_per_row']:.3g} calls a row" if what == "several arms" else ""
-    return f"{subject}: {points(difference)} {ci95}{calls}{shown}."
+    return f"{subject}: {accuracy_points(difference)} {ci95}{calls}{shown}."
 
 
 def _list(arms: list[str], limit: int = 4) -> str:

@@ -26,7 +26,7 @@ DIRECTIONS = {
 
 
 @dataclass(frozen=True)
-class Changed:
+class ChangedAnswer:
     """One prompt and sample whose response is another after training.
 
     Gold is None where nobody knows it.
@@ -50,7 +50,7 @@ class Changed:
         return "better" if second > first else "worse" if second < first else "same"
 
 
-def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
+def changed(samples: Sequence[Json]) -> tuple[list[ChangedAnswer], int]:
     """Responses that are not what they were, and how many pairs were compared.
 
     They are of the kind that the headline is about.
@@ -64,7 +64,7 @@ def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
         if both:
             pairs = [(sides["before"][key], sides["after"][key]) for key in both]
             differing = [
-                Changed(before.get("category") or "", _text(before["prompt"]), before, after)
+                ChangedAnswer(before.get("category") or "", _text(before["prompt"]), before, after)
                 for before, after in pairs
                 if before["response"] != after["response"]
             ]
@@ -72,17 +72,17 @@ def changed(samples: Sequence[Json]) -> tuple[list[Changed], int]:
     return [], 0
 
 
-def picked(candidates: Sequence[Changed]) -> list[Changed]:
+def picked(candidates: Sequence[ChangedAnswer]) -> list[ChangedAnswer]:
     """Which of them the page holds, evenly over categories and directions.
 
     They are drawn at random, but always the same ones. Those whose gold changed come first; of one
     prompt there is one sample.
     """
 
-    def turn(c: Changed) -> tuple[bool, float]:
+    def turn(c: ChangedAnswer) -> tuple[bool, float]:
         return c.direction == "same", keyed.uniform(0, "eval", 0, c.id)
 
-    groups: defaultdict[tuple[str, str], list[Changed]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[ChangedAnswer]] = defaultdict(list)
     prompts: set[str] = set()
     for c in sorted(candidates, key=turn):
         group = groups[c.direction, c.category]
@@ -96,7 +96,7 @@ def picked(candidates: Sequence[Changed]) -> list[Changed]:
     return sorted(chosen, key=lambda c: c.direction == "same")
 
 
-def answers(e: Evidence) -> str:
+def changed_answers(e: Evidence) -> str:
     """Ten changed responses, and a filter that brings others up."""
     candidates, compared = changed(e.samples)
     if not compared:
@@ -124,7 +124,7 @@ def answers(e: Evidence) -> str:
     )
 
 
-def _filter(shown: Sequence[Changed]) -> str:
+def _filter(shown: Sequence[ChangedAnswer]) -> str:
     categories = sorted({c.category for c in shown} - {""})
     present = {c.direction for c in shown}
     directions = {d: text for d, text in DIRECTIONS.items() if d in present}
@@ -144,7 +144,7 @@ def _select(name: str, everything: str, options: Mapping[str, str]) -> str:
     return f'<label>{name} <select name="{name}">{first}{drawn}</select></label>'
 
 
-def _answer(c: Changed, hidden: bool) -> str:
+def _answer(c: ChangedAnswer, hidden: bool) -> str:
     marks = {"better": "\u25b2", "worse": "\u25bc", "same": "\u25a0"}
     data = f'data-category="{escape(c.category)}" data-direction="{c.direction}"'
     data += " hidden" if hidden else ""

@@ -25,7 +25,7 @@ from reward_router.report.frame import (
     band,
     colour,
     cut,
-    fit,
+    frame_around,
     known,
     number_text,
     svg,
@@ -66,7 +66,7 @@ def line(
     xs = list(chain.from_iterable(x for x, _ in series.values()))
     ys = list(chain.from_iterable(y for _, y in series.values()))
     ys += chain.from_iterable(chain.from_iterable(bands.values()))
-    frame = fit(xs, ys, size=size)
+    frame = frame_around(xs, ys, size=size)
     marks = []
     for i, (name, (x, y)) in enumerate(series.items()):
         if name in bands:
@@ -341,7 +341,7 @@ def _scatter_frame(points: Sequence[Point], curves: Mapping[str, Series], log_x:
     else:
         room = 0.05 * (max(xs) - min(xs))
         shown_x = [*xs, min(xs) - room, max(xs) + room]
-    return fit(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
+    return frame_around(shown_x, ys, log_x, {"width": 1120, "height": 480, "right": 190})
 
 
 def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:

@@ -119,7 +119,7 @@ def _drawn(e: Evidence, curve: Curve) -> str:
     return figure(curve.heading, curve.caption, chart)
 
 
-def lengths(e: Evidence) -> tuple[float, float] | None:
+def length_change(e: Evidence) -> tuple[float, float] | None:
     """Mean words of a response in the first and in the last quarter of the run.
 
     None before there are four steps.

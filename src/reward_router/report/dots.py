@@ -19,7 +19,7 @@ from reward_router.report.frame import (
     band,
     colour,
     cut,
-    fit,
+    frame_around,
     known,
     number_text,
     svg,
@@ -32,7 +32,7 @@ def trend(
     points: Series, mean: Sequence[float], x_label: str, y_label: str, percent: bool = False
 ) -> str:
     """Single values as dots, their smoothed course as a line; a third of the page wide."""
-    frame = fit(*points, size=SMALL)
+    frame = frame_around(*points, size=SMALL)
     faint = 0.9 if len(mean) < 16 else 0.35
     style = f'r="2.8" fill="{colour(0)}" fill-opacity="{faint}"'
     marks = []
@@ -51,7 +51,9 @@ def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_labe
     points' groups that gives their colours.
     """
     ys = [*chain.from_iterable((p.low, p.high) for p in points), 0.5]
-    around = fit([p.x for p in points], ys, size={"width": 760, "height": 330, "right": 190})
+    around = frame_around(
+        [p.x for p in points], ys, size={"width": 760, "height": 330, "right": 190}
+    )
     pad = 0.04 * (around.high_x - around.low_x)
     frame = replace(around, low_x=around.low_x - pad, high_x=around.high_x + pad)
     edge = frame.width - frame.right
@@ -86,7 +88,7 @@ Band = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Panel:
+class DotPanel:
     """One small chart: a line, and what goes with it.
 
     Args:
@@ -103,7 +105,7 @@ class Panel:
 
 
 def panels(
-    charts: Mapping[str, Panel], x_label: str, y_label: str, within: Sequence[float] = ()
+    charts: Mapping[str, DotPanel], x_label: str, y_label: str, within: Sequence[float] = ()
 ) -> str:
     """One small chart a name, all on the same axes, with the other lines in grey behind.
 
@@ -128,7 +130,7 @@ def panels(
     return f'<div class="panels">{"".join(drawn)}</div>'
 
 
-def _common_frame(charts: Sequence[Panel], within: Sequence[float]) -> Frame:
+def _common_frame(charts: Sequence[DotPanel], within: Sequence[float]) -> Frame:
     """The frame that holds every panel's points.
 
     Bands may reach out of it where ``within`` is given.
@@ -141,7 +143,7 @@ def _common_frame(charts: Sequence[Panel], within: Sequence[float]) -> Frame:
         ys += [*panel.line[1], *panel.dots[1]]
         if panel.band is not None:
             bands += chain.from_iterable(panel.band)
-    whole = fit(xs, ys + bands)
+    whole = frame_around(xs, ys + bands)
     low = min(ys, default=0.0) if within else whole.low_y
     high = max(ys, default=1.0) if within else whole.high_y
     return Frame(

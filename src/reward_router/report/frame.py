@@ -88,7 +88,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(k * step, 12) + 0.0 for k in range(first, last + 1)]
 
 
-def fit(
+def frame_around(
     xs: Sequence[Number],
     ys: Sequence[Number],
     log_x: bool = False,

@@ -81,7 +81,7 @@ class Evidence:
         return all(by is By.ROUTER for by in self.decisions.by)
 
 
-def read(folder: Path) -> Evidence:
+def read_evidence(folder: Path) -> Evidence:
     """The evidence in ``folder``, of a run that ended or of one at its last checkpoint.
 
     InputError where it holds neither, LedgerError where its ledger cannot be read.
@@ -188,7 +188,7 @@ def rolling_shares(
     return shares
 
 
-def places(decisions: Decisions) -> list[float]:
+def steps_of_decisions(decisions: Decisions) -> list[float]:
     """Where each decision stands on an axis of steps that counts from 1.
 
     Those of one step are spread around it.
@@ -233,7 +233,7 @@ class Agreement:
     responses: int
 
 
-def agreement(calls: Calls) -> Agreement:
+def agreement_within_prompts(calls: Calls) -> Agreement:
     """Agreement within prompts over the responses that two or more arms scored.
 
     Those are audits and ensembles. Counting every pair in both orders, the share ordered alike

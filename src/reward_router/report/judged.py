@@ -12,14 +12,14 @@ import numpy as np
 
 from reward_router.kinds import PAYOFFS, ROUTERS
 from reward_router.report import charts, marks
-from reward_router.report.dots import Panel, panels
+from reward_router.report.dots import DotPanel, panels
 from reward_router.report.frame import FAINT, colour, cut
 from reward_router.report.gather import (
     Evidence,
     Json,
-    agreement,
-    places,
+    agreement_within_prompts,
     rolling_shares,
+    steps_of_decisions,
     thin,
     trailing,
 )
@@ -32,12 +32,12 @@ DOTS = 250
 STEP = "training step"
 
 
-def whole(share: float) -> str:
+def whole_percent(share: float) -> str:
     """A share in whole per cent, as people write it."""
     return percent(share, 0)
 
 
-def shares(e: Evidence) -> str:
+def arm_shares(e: Evidence) -> str:
     """Arm share over time, share per category, and, where they say more, the probabilities."""
     if e.ensemble:
         return note(
@@ -156,7 +156,7 @@ def _by_category(e: Evidence, arm: str, names: Sequence[str]) -> list[float | No
     return [judged_share(e.summary, arm, name) for name in names]
 
 
-def payoffs(e: Evidence) -> str:
+def payoffs_section(e: Evidence) -> str:
     """Mean payoff of each arm with its interval; over time, scaled and raw, folded away."""
     d = e.decisions
     name = e.summary["payoff"]
@@ -186,7 +186,7 @@ def payoffs(e: Evidence) -> str:
         )
         saturated = e.summary.get("saturated")
         if saturated is not None:
-            what += f" {whole(saturated)} of them were clipped at 0 or 1 by the scaling."
+            what += f" {whole_percent(saturated)} of them were clipped at 0 or 1 by the scaling."
         parts.append(folded("Raw payoffs over time", note(what) + raw))
     return "".join(parts)
 
@@ -202,20 +202,20 @@ def _mean_payoffs(e: Evidence) -> str:
         if not n and e.ensemble:
             continue  # the ensemble decided, never an arm
         few = n < FEW
-        ends = mean_interval(values)
+        ends = payoff_interval(values)
         mark = ""
         if n:
             ink = FAINT if few else colour(k)
             mark = marks.value(scale, float(values.mean()), ends, ink=ink, what=arm)
         span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
         mean = f"{values.mean():.2f}" if n else "-"
-        rows.append([marks.named(cut(arm, 40), colour(k)), f"{n:,}", mean, span, mark])
+        rows.append([marks.coloured_name(cut(arm, 40), colour(k)), f"{n:,}", mean, span, mark])
         classes.append("dim" if few else "")
     header = ["arm", "payoffs", "mean", "95 % interval", marks.head(scale, "mean payoff, 0 to 1")]
     return table(header, rows, 1, classes) if rows else ""
 
 
-def mean_interval(values: Float) -> tuple[float, float] | None:
+def payoff_interval(values: Float) -> tuple[float, float] | None:
     """A 95 % interval of the mean of values in [0, 1], by their spread; None for fewer than two.
 
     It takes them for independent.
@@ -228,15 +228,15 @@ def mean_interval(values: Float) -> tuple[float, float] | None:
 
 
 def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[float] = ()) -> str:
-    step_B = np.array(places(e.decisions))
-    drawn: dict[str, Panel] = {}
+    step_B = np.array(steps_of_decisions(e.decisions))
+    drawn: dict[str, DotPanel] = {}
     for arm, its_B in e.decisions.deciders().items():
         mine = np.flatnonzero(its_B & np.isfinite(value_B))
         if e.ensemble and not len(mine):
             continue  # the ensemble decided, never an arm
         x = step_B[mine].tolist()
         y = value_B[mine].tolist()
-        drawn[arm] = Panel(
+        drawn[arm] = DotPanel(
             line=(thin(x), thin(trailing(y, SMOOTH))),
             dots=(thin(x, DOTS), thin(y, DOTS)),
             note=f"mean {math.fsum(y) / len(y):.3g}, n {len(y):,}" if y else "none",
@@ -268,7 +268,7 @@ def posterior(e: Evidence) -> str:
         low = [max(0.0, m - h) for m, h in zip(mean, half, strict=True)]
         high = [min(1.0, m + h) for m, h in zip(mean, half, strict=True)]
         last = f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f} at the end"
-        drawn[arm] = Panel((steps, mean), band=(low, high), note=last)
+        drawn[arm] = DotPanel((steps, mean), band=(low, high), note=last)
         rows.append(_belief(scale, arm, e.arms.index(arm), mean, half))
     what = (
         "The payoff the router expects of each arm for the mean prompt of the last step "
@@ -304,7 +304,7 @@ def _belief(
     mark = marks.value(scale, last, ends, start, ink=colour(index), what=words)
     first = "-" if math.isnan(mean[0]) else f"{mean[0]:.2f} \u00b1 {half[0]:.2f}"
     return [
-        marks.named(cut(arm, 40), colour(index)),
+        marks.coloured_name(cut(arm, 40), colour(index)),
         first,
         f"{mean[-1]:.2f} \u00b1 {half[-1]:.2f}",
         mark,
@@ -331,7 +331,7 @@ def _moments(record: Json, arm: str) -> tuple[float, float]:
 
 def agree(e: Evidence) -> str:
     """Agreement of the arms on responses that several scored; nothing where none were."""
-    measured = agreement(e.calls)
+    measured = agreement_within_prompts(e.calls)
     if not measured.responses:
         return ""
     scoring = np.flatnonzero(np.isfinite(measured.ordered_K)).tolist()

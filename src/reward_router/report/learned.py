@@ -26,7 +26,7 @@ BETTER = "var(--better)"
 WORSE = "var(--worse)"
 
 
-def gold(e: Evidence) -> str:
+def gold_by_category(e: Evidence) -> str:
     """Gold before and after per category, on the held-out and on the test prompts.
 
     The first table is open.
@@ -171,7 +171,7 @@ def _measured(rows: Sequence[Measured], names: tuple[str, str, str]) -> str:
     return table(header, cells, 1, [r.tone for r in rows])
 
 
-def best_of(e: Evidence) -> str:
+def best_of_section(e: Evidence) -> str:
     """What the frozen router chose among the policy's own samples, before training and after.
 
     Also who it trusted for what.

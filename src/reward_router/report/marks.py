@@ -117,6 +117,6 @@ def swatch(ink: str) -> Raw:
     )
 
 
-def named(name: str, ink: str) -> Raw:
+def coloured_name(name: str, ink: str) -> Raw:
     """A name with its colour, as the first cell of a row."""
     return Raw(f"{swatch(ink)} {escape(name)}")

@@ -84,7 +84,7 @@ def tiles(pairs: Sequence[tuple[str, str]]) -> str:
     return f'<div class="tiles">{"".join(drawn)}</div>'
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> str:
+def facts_list(rows: Sequence[tuple[str, str]]) -> str:
     """What a run says in a few lines: a name and a sentence each."""
     lines = (
         f'<tr><td class="t">{escape(n)}</td><td class="t">{escape(t)}</td></tr>' for n, t in rows

@@ -308,7 +308,7 @@ def _methods(f: Json) -> str:
         "Scores of different arms are made comparable first; scores=raw leaves that out, to show "
         "what it costs."
     )
-    return page.folded("What each method does", page.facts(rows) + page.note(raw))
+    return page.folded("What each method does", page.facts_list(rows) + page.note(raw))
 
 
 def _lines(f: Json, entries: list[tuple[str, Json]]) -> str:

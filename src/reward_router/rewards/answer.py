@@ -29,7 +29,7 @@ class NotScores(ValueError):
     """What came back is not a row, or not rows, of scores."""
 
 
-def read_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
+def read_score_rows(value: Any, rows: int, width: int) -> tuple[Float, dict[int, str]]:
     """(``rows``, ``width``) scores of an arm's answer, and why single rows of it are none.
 
     Those rows are NaN. `NotScores` where the whole answer has another form: no row of it can be

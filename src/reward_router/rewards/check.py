@@ -73,7 +73,7 @@ class ArmCheck:
     remarks: tuple[str, ...] = ()
 
 
-def check_arms(
+def check_on_sample(
     pool: RewardPool,
     rows: Sequence[Mapping[str, Any]],
     *,

@@ -12,7 +12,7 @@ from typing import Any
 from reward_router.kinds import ARMS
 from reward_router.rewards.identity import arm_identity
 from reward_router.rewards.metered import ArmFailed, Served
-from reward_router.rewards.spec import ArmSpec, build, source_of
+from reward_router.rewards.spec import ArmSpec, build_arm, source_of
 
 
 def fingerprint(spec: ArmSpec) -> str:
@@ -38,7 +38,7 @@ def _served(spec: ArmSpec) -> dict[str, str]:
     """
     if not ARMS[spec.kind].names_model:
         return {}
-    model = build(ArmSpec(spec.name, spec.kind, spec.model, spec.options))
+    model = build_arm(ArmSpec(spec.name, spec.kind, spec.model, spec.options))
     if not isinstance(model, Served):
         return {"model": str(spec.model)}
     try:

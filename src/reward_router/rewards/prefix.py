@@ -24,7 +24,7 @@ import torch
 from reward_router.types import Float
 
 Tokens = Sequence[int]
-Row = tuple[int, int]
+PrefixRow = tuple[int, int]
 """(prompt, continuation) indices."""
 
 
@@ -95,7 +95,7 @@ class TokenScorer:
                 rows = [(i, j) for i in nonempty for j in range(len(out[i]))]
                 self._alone(rows, prompts, continuations, out)
                 return out
-            for group in batches([len(prompts[i]) for i in nonempty], self.batch_tokens):
+            for group in width_batches([len(prompts[i]) for i in nonempty], self.batch_tokens):
                 self._group([nonempty[i] for i in group], prompts, continuations, out)
         return out
 
@@ -112,7 +112,7 @@ class TokenScorer:
         """
         ids, mask = padded([prompts[i] for i in group], left=True)
         states, cache = self._forward(ids, mask, _positions(mask), _new_cache())
-        rows: list[Row] = []
+        rows: list[PrefixRow] = []
         for g, i in enumerate(group):
             rows += [(g, j) for j, text in enumerate(continuations[i]) if len(text)]
         texts = {(g, j): continuations[group[g]][j] for g, j in rows}
@@ -125,7 +125,7 @@ class TokenScorer:
 
         longer = [row for row in rows if len(texts[row]) > 1]
         widths = [ids.shape[1] + len(texts[row]) - 1 for row in longer]
-        for chunk in batches(widths, self.batch_tokens):
+        for chunk in width_batches(widths, self.batch_tokens):
             chunk_rows = [longer[r] for r in chunk]
             chunk_texts = [texts[row] for row in chunk_rows]
             later_logps = self._continue([g for g, _ in chunk_rows], chunk_texts, mask, cache)
@@ -152,14 +152,14 @@ class TokenScorer:
 
     def _alone(
         self,
-        rows: list[Row],
+        rows: list[PrefixRow],
         prompts: Sequence[Tokens],
         continuations: Sequence[Sequence[Tokens]],
         out: list[list[Float]],
     ) -> None:
         """Every continuation with its own copy of the prompt, padded on the right."""
         widths = [len(prompts[i]) + len(continuations[i][j]) - 1 for i, j in rows]
-        for chunk in batches(widths, self.batch_tokens):
+        for chunk in width_batches(widths, self.batch_tokens):
             chunk_rows = [rows[r] for r in chunk]
             # The last token predicts nothing that is asked for.
             inputs = [[*prompts[i], *continuations[i][j]][:-1] for i, j in chunk_rows]
@@ -276,7 +276,7 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def batches(widths: Sequence[int], limit: int) -> list[list[int]]:
+def width_batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     """Indices grouped by width, widest first.
 
     The rows of a group times the widest of them stay within ``limit``. A row wider than the limit

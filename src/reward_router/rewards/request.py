@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from reward_router.chat import Prompt
 from reward_router.errors import InputError
-from reward_router.rewards.answer import NotScores, read_rows
+from reward_router.rewards.answer import NotScores, read_score_rows
 from reward_router.rewards.metered import ArmFailed, ArmStops, Metered, is_metered
 from reward_router.types import Float, RewardModel
 
-Status = Literal["ok", "failed", "timeout"]
+RequestStatus = Literal["ok", "failed", "timeout"]
 MOST_REQUESTS = 100
 """Most requests that one question to an arm may lead to."""
 SPREAD = 5
@@ -58,7 +58,7 @@ class ScoreResult:
     mask_BN: NDArray[np.bool_] = field(repr=False)
     seconds: float
     load_seconds: float
-    status: Status
+    status: RequestStatus
     error: str | None
     n_calls: int
     n_unique: int
@@ -180,7 +180,9 @@ class Request:
                 asking.ask([row for row in rows if len(self.responses[row]) == length])
         if rows and len(asking.errors) == len(rows):
             return Scored(scores_UN, error=asking.first or asking.errors[rows[0]])
-        return Scored(scores_UN, {row: told(error) for row, error in asking.errors.items()})
+        return Scored(
+            scores_UN, {row: exception_in_line(error) for row, error in asking.errors.items()}
+        )
 
     def _blank_UN(self) -> Float:
         width = max((len(texts) for texts in self.responses), default=0)
@@ -196,10 +198,10 @@ class Request:
         except ArmFailed as error:
             # Before anything was asked: the arm must not judge.
             return Scored(self._blank_UN(), error=error)
-        scores_UN, errors = read_rows(
+        scores_UN, errors = read_score_rows(
             answer.scores_BN, len(self.prompts), answer.scores_BN.shape[1]
         )
-        errors |= {row: told(error) for row, error in answer.errors.items()}
+        errors |= {row: exception_in_line(error) for row, error in answer.errors.items()}
         rows = self._rows_with_responses()
         error_of_all: BaseException | None = None
         if rows and len(errors) == len(rows):
@@ -229,7 +231,7 @@ class Request:
             seconds=seconds,
             load_seconds=load_seconds,
             status="ok" if error is None else "failed",
-            error=None if error is None else told(error),
+            error=None if error is None else exception_in_line(error),
             n_calls=n_calls,
             n_unique=n_unique,
             row_errors=row_errors,
@@ -367,7 +369,7 @@ class _Asking:
         width = max(map(len, texts))
         try:
             answer = self.model.score(prompts, texts)
-            scores_BN, wrong = read_rows(answer, len(rows), width)
+            scores_BN, wrong = read_score_rows(answer, len(rows), width)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -381,7 +383,7 @@ class _Asking:
         return None
 
 
-def told(error: BaseException) -> str:
+def exception_in_line(error: BaseException) -> str:
     """Class, message and place of an arm's exception in one line."""
     message = " ".join(str(error).split())
     # These say themselves what is wrong, and where.

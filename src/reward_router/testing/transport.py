@@ -46,7 +46,7 @@ class FakeTransport(httpx.MockTransport):
         return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
 
 
-class FakeClock:
+class FakeTimekeeper:
     """Time that passes only where somebody waits; ``slept`` keeps the waits.
 
     Jitter is always ``jitter``.

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["constant", "linear", "cosine"]
+ScheduleKind = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Schedule:
 
     lr: float
     warmup: float = 0.0
-    kind: Kind = "constant"
+    kind: ScheduleKind = "constant"
     batches: int = 1
     per_batch: int = 1
 

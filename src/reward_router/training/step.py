@@ -27,7 +27,7 @@ from reward_router.keyed import rng
 from reward_router.policy import Policy
 from reward_router.training.logps import response_logps
 from reward_router.training.losses import dpo, kto, kto_kl, nll
-from reward_router.training.packed import can_pack, pack, packed_logps
+from reward_router.training.packed import can_pack, pack_texts, packed_logps
 from reward_router.training.records import Pair, StepResult
 from reward_router.training.schedule import Schedule
 from reward_router.types import Float
@@ -371,7 +371,7 @@ class Trainer:
         if not self.packs:
             return self._logps(model, self._encode(pairs, "both"))
         dtype = next(self.policy.model.parameters()).dtype
-        packed = pack(
+        packed = pack_texts(
             self._token_ids(pairs, "both"), int(self.policy.tokenizer.pad_token_id), dtype
         )
         return packed_logps(model, packed.to(self.accelerator.device))

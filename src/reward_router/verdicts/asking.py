@@ -19,7 +19,7 @@ from reward_router.verdicts.batch import Batch, Cell, Place, Unit
 
 
 @dataclass
-class Reply:
+class ArmReply:
     """What one arm said to one request.
 
     Args:
@@ -128,7 +128,7 @@ class Asker:
         """The price of one call."""
         return self.costs.get(arm, 1.0)
 
-    def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> Reply:
+    def ask(self, batch: Batch, arm: str, cells: Iterable[Cell]) -> ArmReply:
         """One request about these cells.
 
         Its seconds and the rows that failed go into the batch's verdicts.
@@ -160,9 +160,9 @@ class Asker:
             for j, n in enumerate(columns):
                 score[row, n] = float(result.scores_BN[i, j])
                 bills[row, n] = result.bill(i, j)
-        return Reply(arm, score, result, self.cost(arm), failed_rows, bills=bills)
+        return ArmReply(arm, score, result, self.cost(arm), failed_rows, bills=bills)
 
-    def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> Reply:
+    def ask_the_rest(self, batch: Batch, arm: str, units: Iterable[Unit]) -> ArmReply:
         """The same about those responses of the units that the arm has not scored yet.
 
         It remembers what it said.
@@ -173,14 +173,14 @@ class Asker:
         missing = cells_of(units, known)
         if not missing:
             failed_rows = batch.verdicts.failed_rows.get(arm, {})
-            return Reply(arm, known, None, self.cost(arm), failed_rows, seen)
+            return ArmReply(arm, known, None, self.cost(arm), failed_rows, seen)
 
         reply = self.ask(batch, arm, missing)
         score = {**known, **reply.score}
         # A failed request leaves NaN, which is not known: the next caller may ask again.
         if reply.ok:
             known.update(reply.score)
-        return Reply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
+        return ArmReply(arm, score, reply.result, reply.cost, reply.failed, seen, reply.bills)
 
 
 def silent(score_N: Float) -> bool:

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reward_router.committee import OnlineCommittee, Panel, Ranking, Refit, pair_weights
+from reward_router.committee import OnlineCommittee, PromptEvidence, Ranking, Refit, pair_weights
 from reward_router.config import JudgeConfig, PairsConfig
 from reward_router.pairs import fixed_by_the_cut, form_pairs
 from reward_router.responses import finished
 from reward_router.types import By, State
 from reward_router.verdicts.asking import Asker
 from reward_router.verdicts.batch import Batch, Verdicts
-from reward_router.verdicts.labels import Learner
-from reward_router.verdicts.table import Table
+from reward_router.verdicts.labels import CommitteeLearner
+from reward_router.verdicts.table import ScoreTable
 
 COUNTS = (
     "units",
@@ -66,7 +66,7 @@ class CommitteeOfArms:
         self.gather = gather
         self.counts = dict.fromkeys(COUNTS, 0)
         self.by = By.COMMITTEE if settings.first == "order" else By.ROUTER
-        self.learner = Learner(online, settings.labels, self.counts, asker.seed, gather)
+        self.learner = CommitteeLearner(online, settings.labels, self.counts, asker.seed, gather)
         self.refits: list[Refit] = []
         self._below = 0
         self._arms = list[int]()
@@ -80,7 +80,7 @@ class CommitteeOfArms:
         All processes must call it alike often. One request an arm and round; the audited rows are
         scored by the other arms, too. Nothing is learned where the batch says so.
         """
-        table = Table(self.asker, self.online, self.names, batch)
+        table = ScoreTable(self.asker, self.online, self.names, batch)
         table.panels = [self._panel(table, i) for i in range(len(batch.units))]
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")
@@ -94,7 +94,7 @@ class CommitteeOfArms:
         self.refits = self.learner.learn(table) if batch.learn else []
         return table.verdicts
 
-    def _panel(self, table: Table, i: int) -> Panel:
+    def _panel(self, table: ScoreTable, i: int) -> PromptEvidence:
         """Who is asked about unit i, and in which order; a router's arm first."""
         batch = table.batch
         unit = table.units[i]
@@ -110,7 +110,7 @@ class CommitteeOfArms:
             quorum=self.settings.quorum,
         )
 
-    def _units_unsure(self, table: Table) -> list[str]:
+    def _units_unsure(self, table: ScoreTable) -> list[str]:
         """Ids of units whose best response is not told from every other as surely as promised.
 
         A person could be asked about these.

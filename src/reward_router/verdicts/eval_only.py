@@ -21,7 +21,7 @@ from reward_router.verdicts.batch import Batch
 
 
 @dataclass
-class Tally:
+class ArmTally:
     """What one arm said of one step, as sums that add up over processes.
 
     Args:
@@ -46,10 +46,10 @@ class Tally:
     seconds: float = 0.0
     price: float = 0.0
 
-    def add(self, other: "Tally") -> "Tally":
+    def add(self, other: "ArmTally") -> "ArmTally":
         """Both together."""
         pairs = zip(astuple(self), astuple(other), strict=True)
-        return Tally(*(mine + theirs for mine, theirs in pairs))
+        return ArmTally(*(mine + theirs for mine, theirs in pairs))
 
     def figures(self) -> dict[str, Any]:
         """For metrics.jsonl: means in place of sums."""
@@ -91,12 +91,12 @@ class EvalOnly:
         An arm that fails is warned of and changes nothing.
         """
         judged = _judged(batch)
-        tallies: list[tuple[str, Tally]] = []
+        tallies: list[tuple[str, ArmTally]] = []
         for arm in self.pool.order(self.pool.names):
             rows = [b for b, name in enumerate(batch.ids) if self._drawn(arm, batch.step, name)]
             if rows:
                 tallies.append((arm, self._ask(arm, rows, batch, judged)))
-        totals = {arm: Tally() for arm in self.pool.names}
+        totals = {arm: ArmTally() for arm in self.pool.names}
         for arm, tally in self.gather(tallies):
             totals[arm] = totals[arm].add(tally)
         return {arm: tally.figures() for arm, tally in totals.items()}
@@ -106,7 +106,7 @@ class EvalOnly:
 
     def _ask(
         self, arm: str, rows: Sequence[int], batch: Batch, judged: Mapping[int, Float]
-    ) -> Tally:
+    ) -> ArmTally:
         responses = [list(batch.responses[b]) for b in rows]
         result = self.pool.score(arm, [batch.prompts[b] for b in rows], responses)
         notices = list(result.notices)
@@ -115,7 +115,7 @@ class EvalOnly:
         for notice in notices:
             self.warn(f"warning: arm {arm!r} (eval_only): {notice}")
         scores = result.scores_BN[np.isfinite(result.scores_BN)]
-        tally = Tally(
+        tally = ArmTally(
             prompts=len(rows),
             calls=sum(map(len, responses)),
             scored=len(scores),

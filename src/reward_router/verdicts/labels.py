@@ -20,9 +20,9 @@ from reward_router.committee import OnlineCommittee, Refit
 from reward_router.committee.online import UNLABELLED
 from reward_router.config import LabelConfig
 from reward_router.types import Float
-from reward_router.verdicts.table import Table
+from reward_router.verdicts.table import ScoreTable
 
-Sides = list[tuple[int, int, bool]]
+PairSides = list[tuple[int, int, bool]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LabelRow:
     category: str
 
 
-class Learner:
+class CommitteeLearner:
     """Draws units, has them labelled and scored by all arms, and hands the rows to the committee.
 
     ``counts`` are added to: units labelled; ``no_pair``: drawn in vain; ``not_scored``: by all, for
@@ -57,7 +57,7 @@ class Learner:
         self.seed = seed
         self.gather = gather
 
-    def learn(self, table: Table) -> list[Refit]:
+    def learn(self, table: ScoreTable) -> list[Refit]:
         """Labels of this step's units, those of all processes in one order.
 
         The refits they led to.
@@ -90,7 +90,7 @@ class Learner:
                 refits.append(refit)
         return refits
 
-    def _gold(self, table: Table, drawn: Sequence[int]) -> tuple[dict[int, Sides], int]:
+    def _gold(self, table: ScoreTable, drawn: Sequence[int]) -> tuple[dict[int, PairSides], int]:
         """Units whose gold orders responses and that all arms may score.
 
         How many were not refused for want of budget.
@@ -103,8 +103,8 @@ class Learner:
         return labelled, without_pair + len(paid)
 
     def _judged(
-        self, table: Table, drawn: Sequence[int], name: str
-    ) -> tuple[dict[int, Sides], int]:
+        self, table: ScoreTable, drawn: Sequence[int], name: str
+    ) -> tuple[dict[int, PairSides], int]:
         """The same by a judge: asked about units that all arms may score.
 
         Where it orders nothing, the others are spared.
@@ -119,7 +119,7 @@ class Learner:
             self.online.extra_cost -= self.online.rest_cost(arms_asked)
         return ordered, len(paid)
 
-    def _ordered(self, table: Table, values: dict[int, Float]) -> dict[int, Sides]:
+    def _ordered(self, table: ScoreTable, values: dict[int, Float]) -> dict[int, PairSides]:
         """Unit -> its sides, of those units whose values order any two responses."""
         ordered = {}
         for i, value_N in values.items():
@@ -128,7 +128,7 @@ class Learner:
                 ordered[i] = sides
         return ordered
 
-    def _paid(self, table: Table, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
+    def _paid(self, table: ScoreTable, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
         """Those of these units that all arms may score, decided in the order of all processes."""
         step = table.batch.step
         mine = [(table.units[i].id, tuple(table.scores[i])) for i in places]
@@ -139,7 +139,7 @@ class Learner:
                 bought.add(unit)
         return [i for i in places if table.units[i].id in bought]
 
-    def _sides(self, table: Table, i: int, value_N: Float) -> Sides:
+    def _sides(self, table: ScoreTable, i: int, value_N: Float) -> PairSides:
         """(better, worse, is better side a) for as many disjoint pairs as the responses give."""
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
         values = set(value_N[np.isfinite(value_N)].tolist())
@@ -152,7 +152,7 @@ class Learner:
         sided = zip(pairs, better_is_a, strict=True)
         return [(better, worse, bool(side)) for (better, worse), side in sided]
 
-    def _start(self, table: Table) -> None:
+    def _start(self, table: ScoreTable) -> None:
         """Disjoint pairs scored by all arms, unlabelled, until the label-free start has enough."""
         if not self.online.wants_unlabelled():
             return
@@ -237,12 +237,12 @@ def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tu
     return list(zip(order[::2], order[1::2], strict=False))
 
 
-def _margins(table: Table, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:
+def _margins(table: ScoreTable, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:
     scores_KN = table.scores_KN(i)
     return [(scores_KN[:, one] - scores_KN[:, other]).tolist() for one, other in pairs]
 
 
-def _rows(table: Table, i: int, sides: Sides) -> list[LabelRow]:
+def _rows(table: ScoreTable, i: int, sides: PairSides) -> list[LabelRow]:
     row = table.row(i)
     group = table.batch.ids[row]
     category = table.batch.category(row)

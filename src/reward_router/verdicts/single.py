@@ -15,7 +15,7 @@ import numpy as np
 from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
 from reward_router.types import By
-from reward_router.verdicts.asking import Asker, Reply, cells_of, note_rows, silent, zscores
+from reward_router.verdicts.asking import ArmReply, Asker, cells_of, note_rows, silent, zscores
 from reward_router.verdicts.batch import Batch, Place, Unit, Verdicts
 
 
@@ -106,7 +106,7 @@ class SingleArm:
             for c in cells_by_unit[i]:
                 self._take(batch, reply, (i, c), status)
 
-    def _take(self, batch: Batch, reply: Reply, place: Place, status: str) -> None:
+    def _take(self, batch: Batch, reply: ArmReply, place: Place, status: str) -> None:
         """Write what the arm said of one (unit, cell) into the verdicts."""
         i, c = place
         verdicts = batch.verdicts
@@ -119,7 +119,7 @@ class SingleArm:
         if status == "fallback":
             verdicts.stand_in[place] = reply.arm
 
-    def _noisy(self, step: int, reply: Reply, status: str) -> dict[Place, float]:
+    def _noisy(self, step: int, reply: ArmReply, status: str) -> dict[Place, float]:
         """The scores at unit variance over the batch with Gaussian noise (LASER section 5)."""
         score = dict(reply.score)
         if self.asker.noise <= 0:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reward_router.committee import OnlineCommittee, Panel
+from reward_router.committee import OnlineCommittee, PromptEvidence
 from reward_router.ledger.rows import Call
 from reward_router.types import Float
-from reward_router.verdicts.asking import Asker, Reply, note_rows, silent
+from reward_router.verdicts.asking import ArmReply, Asker, note_rows, silent
 from reward_router.verdicts.batch import Batch, Verdicts
 
 
-class Table:
+class ScoreTable:
     """Units of one cell each before the K arms ``names``.
 
     ``scores``: per unit, arm -> (N,) scores. ``panels``: per unit, who is asked next. Arms that
@@ -31,7 +31,7 @@ class Table:
         self.decisions = batch.decisions
         self.verdicts = batch.verdicts = Verdicts.silent(batch.units)
         self.scores: list[dict[int, Float]] = [{} for _ in batch.units]
-        self.panels: list[Panel] = []
+        self.panels: list[PromptEvidence] = []
 
     def row(self, i: int) -> int:
         """The row of the batch that unit i is about."""
@@ -129,7 +129,7 @@ class Table:
             said.append((i, calls, np.array([reply.score[row, n] for n in columns])))
         return said
 
-    def _note_failures(self, reply: Reply, i: int) -> None:
+    def _note_failures(self, reply: ArmReply, i: int) -> None:
         """Whether the request failed, or this unit's row of it.
 
         It counts as the unit's where its own arm failed.
@@ -167,10 +167,10 @@ class Table:
             for i in unjudged:
                 self.panels[i] = self._alone(i, arm)
 
-    def _alone(self, i: int, arm: int) -> Panel:
+    def _alone(self, i: int, arm: int) -> PromptEvidence:
         committee = self.online.committee
         old = self.panels[i]
-        panel = Panel(committee, old.n, old.category, ballot=(arm,))
+        panel = PromptEvidence(committee, old.n, old.category, ballot=(arm,))
         for veto in committee.vetoes:
             if veto in self.scores[i]:
                 panel.tell(veto, self.scores[i][veto])
@@ -195,6 +195,6 @@ class Table:
                 verdicts.abstained.add((i, 0))
 
 
-def _undecided(panel: Panel) -> bool:
+def _undecided(panel: PromptEvidence) -> bool:
     """Whether the arms asked order nothing: fewer than two responses have a value."""
     return silent(panel.ranking().value_N)

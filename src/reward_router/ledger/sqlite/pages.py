@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reward_router.ledger.rows import Row, seal
+from reward_router.ledger.rows import LedgerRow, seal
 
 LEAF = 13
 SIZES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}
@@ -51,7 +51,7 @@ def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
                 yield int.from_bytes(frame[:4], "big"), frame[24:]
 
 
-def events(path: str, kind: type[Any]) -> Iterator[Row]:
+def events_in_pages(path: str, kind: type[Any]) -> Iterator[LedgerRow]:
     """Every event of one table whose checksum holds, by ``seq``. O(file).
 
     Where two records claim a seq, the one that lies last in the file counts.
@@ -65,7 +65,7 @@ def events(path: str, kind: type[Any]) -> Iterator[Row]:
                 yield row
 
 
-def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]]:
+def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], LedgerRow]]:
     """(page number, offset in it) and event of every cell that is one."""
     for number in pages.numbers():
         page = pages[number]
@@ -82,7 +82,7 @@ def _scan(pages: Pages, kind: type[Any]) -> Iterator[tuple[tuple[int, int], Row]
                 yield (number, offset), row
 
 
-def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
+def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> LedgerRow | None:
     try:
         length, at = _varint(page, at)
         seq, at = _varint(page, at)
@@ -99,7 +99,7 @@ def _event(pages: Pages, page: bytes, at: int, kind: type[Any]) -> Row | None:
         float(v) if "float" in str(t) and type(v) is int else v
         for v, t in zip(values, fields, strict=False)
     ]
-    row: Row = kind._make([seq, *whole[1:]])
+    row: LedgerRow = kind._make([seq, *whole[1:]])
     annotations = [str(getattr(t, "__name__", t)) for t in fields]
     typed = all(map(_is, row, annotations))
 

@@ -20,7 +20,7 @@ from reward_router.errors import InputError, LedgerError
 from reward_router.ledger import columns
 from reward_router.ledger.reading import paged, tally, to_json
 from reward_router.ledger.recent import Recent
-from reward_router.ledger.rows import COLUMNS, TABLES, Decided, Paid, Row, seal
+from reward_router.ledger.rows import COLUMNS, TABLES, Decided, LedgerRow, Paid, seal
 from reward_router.ledger.sqlite import opening, snapshots
 from reward_router.ledger.sqlite.durability import WalSyncer, take_writer_lock
 from reward_router.ledger.sqlite.opening import MEMORY
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reward_router.ledger.salvage import CheckReport
 
 Durability = Literal["normal", "full"]
-Contexts = Literal["full", "f32", "none"]
+StoredContexts = Literal["full", "f32", "none"]
 CHUNK = 4096  # events of one read
 FIND = 256  # ids of one query
 R = TypeVar("R")
@@ -63,7 +63,7 @@ class Ledger:
         path: str | Path,
         *,
         durability: Durability = "normal",
-        contexts: Contexts = "full",
+        contexts: StoredContexts = "full",
         readonly: bool = False,
     ) -> None:
         """Open or create; ``readonly`` never creates, never locks and never changes the file."""
@@ -136,14 +136,14 @@ class Ledger:
         """
         with self.transaction() as db:
             db.execute("INSERT INTO meta VALUES('binding',?)", (json.dumps(dict(binding)),))
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     def bind(self, binding: Mapping[str, Any]) -> None:
         """Keep what the ledger is bound to in place of what it was bound to before."""
         with self.transaction() as db:
             db.execute("UPDATE meta SET value=? WHERE key='binding'", (json.dumps(dict(binding)),))
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[LedgerRow]) -> None:
         """Write events in one transaction; their ``seq`` continue ``last_seq``.
 
         LedgerError, and nothing written, otherwise.
@@ -238,7 +238,7 @@ class Ledger:
         The first snapshot and the newest three are kept.
         """
         with self.transaction() as db:
-            snapshots.write(db, self._last, state, head)
+            snapshots.write_snapshot(db, self._last, state, head)
 
     # reading --------------------------------------------------------------------------------------
 
@@ -300,7 +300,9 @@ class Ledger:
             db.execute("DELETE FROM meta WHERE key=?", (key,))
             db.execute("INSERT INTO meta VALUES(?,?)", (key, dumps(value)))
 
-    def events(self, after: int = 0, types: Iterable[type[Any]] | None = None) -> Iterator[Row]:
+    def events(
+        self, after: int = 0, types: Iterable[type[Any]] | None = None
+    ) -> Iterator[LedgerRow]:
         """Events with seq > ``after`` in order, read in chunks.
 
         ``types`` of ``ledger.rows``; None: all.
@@ -446,11 +448,11 @@ class Ledger:
 
     def payoffs(self) -> columns.Payoffs:
         """Every payoff as numpy columns. O(payoffs)."""
-        return columns.payoffs(self)
+        return columns.payoff_rows(self)
 
     def calls(self) -> columns.Calls:
         """Every call as numpy columns. O(calls)."""
-        return columns.calls(self)
+        return columns.call_rows(self)
 
     def labels(self) -> columns.Labels:
         """Every gold label as numpy columns. O(labels)."""

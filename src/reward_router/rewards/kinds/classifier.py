@@ -22,7 +22,7 @@ from reward_router.rewards import template as chat
 from reward_router.rewards.weights import context_of
 from reward_router.types import Float
 
-Row = tuple[tuple[int, ...], tuple[int, ...]]
+TokenRow = tuple[tuple[int, ...], tuple[int, ...]]
 """Token ids, and their segment (0 prompt, 1 response) for an encoder that reads it."""
 
 ONE = ("score", "scores", "reward", "rewards", "end_scores", "value", "values")
@@ -39,7 +39,7 @@ NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class Choice:
+class OutputChoice:
     """Which outputs of a classifier make the reward.
 
     ``weights``: by the index of an output, its weight; None where there is one output only.
@@ -50,7 +50,7 @@ class Choice:
     @classmethod
     def of(
         cls, config: Any, logit: int | str | None, logits: Mapping[int | str, float] | None
-    ) -> "Choice":
+    ) -> "OutputChoice":
         """From the options of the kind; InputError for unknown labels.
 
         Args:
@@ -195,7 +195,7 @@ class Classifier:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.own_code = not type(model).__module__.startswith("transformers.")
-        self.choice = Choice.of(model.config, logit, logits)
+        self.choice = OutputChoice.of(model.config, logit, logits)
         if not self.own_code:
             self.choice.check(int(model.config.num_labels), model.config)
         has_template = chat_template is not None or bool(tokenizer.chat_template)
@@ -220,8 +220,8 @@ class Classifier:
         """The text that is scored, to look at."""
         if self.pairs:
             return f"{chat.user_text(prompt)} {self.tokenizer.sep_token} {response}"
-        conversation = [*chat.messages(prompt), chat.answered(response)]
-        return chat.render(self.tokenizer, conversation, self.template, generate=False)
+        conversation = [*chat.prompt_messages(prompt), chat.answered(response)]
+        return chat.render_chat(self.tokenizer, conversation, self.template, generate=False)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) logits.
@@ -229,7 +229,7 @@ class Classifier:
         NaN where a row is shorter than the longest, or a conversation does not fit the model.
         """
         scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
-        places: dict[Row, list[tuple[int, int]]] = {}
+        places: dict[TokenRow, list[tuple[int, int]]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 tokens = self._tokens(prompt, response)
@@ -240,7 +240,7 @@ class Classifier:
                 scores_BN[b, n] = value
         return scores_BN
 
-    def _tokens(self, prompt: Prompt, response: str) -> Row:
+    def _tokens(self, prompt: Prompt, response: str) -> TokenRow:
         if self.pairs:
             encoded = self.tokenizer(chat.user_text(prompt), response)
             segments = encoded.get("token_type_ids", ())
@@ -248,7 +248,7 @@ class Classifier:
         text = self.render(prompt, response)
         return tuple(chat.prompt_tokens(self.tokenizer, text)), ()
 
-    def _logits(self, rows: list[Row]) -> list[float]:
+    def _logits(self, rows: list[TokenRow]) -> list[float]:
         import torch
 
         from reward_router.rewards.prefix import padded
@@ -280,10 +280,10 @@ class Classifier:
         How a model's own code pools a padded row is not known, so that only rows of one length
         share a forward there.
         """
-        from reward_router.rewards.prefix import batches
+        from reward_router.rewards.prefix import width_batches
 
         if not self.own_code:
-            return batches(widths, self.batch_tokens)
+            return width_batches(widths, self.batch_tokens)
         groups = []
         for width in sorted(set(widths)):
             rows = [r for r, w in enumerate(widths) if w == width]

@@ -123,7 +123,7 @@ def features(
     return np.concatenate([response_BD, PRODUCT_SCALE * prompt_BD * response_BD, both_BD], axis=1)
 
 
-class Head:
+class FittedHead:
     """Scores by one head of an artifact.
 
     The prompt is its last user message; a blank response is abstained from.
@@ -198,7 +198,7 @@ def _file(options: Mapping[str, Any]) -> Path | None:
 
 KIND = ArmKind(
     "head",
-    Head,
+    FittedHead,
     "a small reward model that `fit-arm` learned from your preference pairs",
     loader="encoder",
     default_model=loading.MINILM,

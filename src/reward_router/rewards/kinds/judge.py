@@ -28,7 +28,7 @@ from reward_router.errors import InputError
 from reward_router.kinds import ArmKind
 from reward_router.rewards.metered import Answer, ArmFailed
 from reward_router.rewards.names import nearest
-from reward_router.rewards.remote.arm import Price, Question, RemoteArm, Unreadable, number
+from reward_router.rewards.remote.arm import Price, Question, RemoteArm, UnreadableAnswer, number
 from reward_router.rewards.remote.policy import CallPolicy
 from reward_router.rewards.remote.reading import fill, follow, places, plain
 from reward_router.rewards.remote.wire import Wire
@@ -191,7 +191,7 @@ class Judge:
                 questions += [self._pointwise(b, n, prompt, text) for n, text in enumerate(row)]
             elif self.mode == "pairwise":
                 # Both orders, one after the other: `combine` and `note` read them in twos.
-                for i, j in pairs_of(len(row), self.rivals):
+                for i, j in compared_pairs(len(row), self.rivals):
                     questions.append(self._pairwise(b, i, j, prompt, row))
                     questions.append(self._pairwise(b, j, i, prompt, row))
             elif row:
@@ -319,7 +319,7 @@ class Judge:
         verdict = _verdict(answer)
         names = [f"response_{place + 1}" for place in range(count)]
         if len(verdict) != count:
-            raise Unreadable(f"the judge scored {len(verdict)} of {count} responses")
+            raise UnreadableAnswer(f"the judge scored {len(verdict)} of {count} responses")
         return [self._on_scale(verdict, name) for name in names]
 
     def _read_better(self, answer: Any) -> float:
@@ -331,7 +331,7 @@ class Judge:
         if better == "tie":
             return TIE
         if better not in FIRST:
-            raise Unreadable(
+            raise UnreadableAnswer(
                 f"the judge says better: {json.dumps(better)[:40]}; A, B or tie is expected"
             )
         return FIRST[better]
@@ -348,10 +348,12 @@ class Judge:
 
     def _on_scale(self, verdict: Mapping[str, Any], name: str) -> float:
         if name not in verdict:
-            raise Unreadable(f"the judge gave no {name}")
+            raise UnreadableAnswer(f"the judge gave no {name}")
         score = number(verdict[name], name)
         if not self.low <= score <= self.high:
-            raise Unreadable(f"the judge gave {name} {score:g}; allowed {self.low} to {self.high}")
+            raise UnreadableAnswer(
+                f"the judge gave {name} {score:g}; allowed {self.low} to {self.high}"
+            )
         return score
 
 
@@ -367,7 +369,7 @@ class PositionBias:
         """P(the first wins) in either order of one pair."""
         self.pairs += 1
         self.first += (there + back) / 2
-        is_tie = outcome(there, back) == TIE
+        is_tie = pair_outcome(there, back) == TIE
         self.disagreed += is_tie and there != TIE
 
     @property
@@ -385,7 +387,7 @@ class PositionBias:
         )
 
 
-def outcome(there: float, back: float) -> float:
+def pair_outcome(there: float, back: float) -> float:
     """P(i better than j), from both orders of a pair.
 
     ``there`` is P(the first is better) with i first, ``back`` with j first. Verdicts (0, 1/2, 1)
@@ -399,7 +401,7 @@ def outcome(there: float, back: float) -> float:
     return (there + 1 - back) / 2
 
 
-def pairs_of(count: int, rivals: int | None) -> list[tuple[int, int]]:
+def compared_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
     """Which of ``count`` responses are compared: all, or each with the next ``rivals`` in a ring.
 
     >>> pairs_of(3, None), pairs_of(4, 1)
@@ -420,7 +422,7 @@ def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any])
         if there is None or back is None:
             continue
         i, j = question.cells
-        better = outcome(there, back)
+        better = pair_outcome(there, back)
         won_BN[i] += better
         won_BN[j] += 1 - better
         count_BN[i] += 1
@@ -430,16 +432,16 @@ def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any])
 
 
 def _content(answer: Any) -> str:
-    """What the judge wrote; `Unreadable` where it refused or was cut."""
+    """What the judge wrote; `UnreadableAnswer` where it refused or was cut."""
     choice = follow(answer, ["choices", 0])
     message = follow(choice, ["message"])
     if isinstance(message, Mapping) and message.get("refusal"):
-        raise Unreadable("the judge refused")
+        raise UnreadableAnswer("the judge refused")
     if choice.get("finish_reason") == "length" and not choice.get("logprobs"):
-        raise Unreadable("the judge's answer was cut by max_tokens")
+        raise UnreadableAnswer("the judge's answer was cut by max_tokens")
     content = follow(message, ["content"])
     if not isinstance(content, str) or not content.strip():
-        raise Unreadable("the judge wrote nothing")
+        raise UnreadableAnswer("the judge wrote nothing")
     return content.strip()
 
 
@@ -451,9 +453,9 @@ def _verdict(answer: Any) -> dict[str, Any]:
     try:
         verdict = json.loads(text)
     except ValueError:
-        raise Unreadable("the judge wrote no JSON") from None
+        raise UnreadableAnswer("the judge wrote no JSON") from None
     if not isinstance(verdict, dict):
-        raise Unreadable("the judge wrote JSON that is no object")
+        raise UnreadableAnswer("the judge wrote JSON that is no object")
     return verdict
 
 
@@ -461,7 +463,7 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
     """P(token) of the allowed ones as the answer's first token, renormalised on them."""
     choice = follow(answer, ["choices", 0])
     if not isinstance(choice, Mapping) or not choice.get("logprobs"):
-        raise Unreadable("the server offers no log-probabilities; set logprobs: false")
+        raise UnreadableAnswer("the server offers no log-probabilities; set logprobs: false")
     candidates = follow(choice, ["logprobs", "content", 0, "top_logprobs"])
     mass = dict.fromkeys(allowed, 0.0)
     for candidate in candidates if isinstance(candidates, list) else []:
@@ -472,7 +474,7 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
             mass[token] += math.exp(min(logprob, 0.0))
     total = sum(mass.values())
     if total < LEAST_MASS:
-        raise Unreadable(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
+        raise UnreadableAnswer(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
     return {token: share / total for token, share in mass.items()}
 
 

@@ -57,7 +57,7 @@ class LocalJudge:
             chat_template: None for the tokenizer's own, ``plain``, or Jinja text.
             batch_tokens: Most tokens a forward pass, padding included.
         """
-        check({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
+        check_judge_options({"question": question, "prompt": prompt, "batch_tokens": batch_tokens})
         self.model = model
         self.tokenizer = tokenizer
         self.question = question
@@ -80,8 +80,8 @@ class LocalJudge:
         """What the model reads."""
         values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
         text = str(fill(self.layout, values))
-        conversation = chat.messages(text)
-        return chat.render(self.tokenizer, conversation, self.template, generate=True)
+        conversation = chat.prompt_messages(text)
+        return chat.render_chat(self.tokenizer, conversation, self.template, generate=True)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Float:
         """(B, N) log-odds of yes.
@@ -149,7 +149,7 @@ class LocalJudge:
         return {"logits_to_keep": torch.unique(last)} if "logits_to_keep" in known else {}
 
 
-def check(options: Mapping[str, Any]) -> None:
+def check_judge_options(options: Mapping[str, Any]) -> None:
     """InputError for options that cannot be right."""
     question = options.get("question", QUESTION)
     layout = options.get("prompt", LAYOUT)
@@ -179,5 +179,5 @@ KIND = ArmKind(
     loader="causal",
     hidden=("model", "tokenizer"),
     ragged=True,
-    check=check,
+    check=check_judge_options,
 )

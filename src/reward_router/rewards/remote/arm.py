@@ -1,7 +1,7 @@
 """An arm behind an endpoint: every response has its score, its error and its bill.
 
 A kind (`reward_router.rewards.kinds`) only says which questions to ask and what their answers mean
-(`Plan`); cache, canaries, prices and failures are the same for all and live here.
+(`RequestPlan`); cache, canaries, prices and failures are the same for all and live here.
 """
 
 import json
@@ -17,16 +17,16 @@ from reward_router.chat import Prompt
 from reward_router.errors import InputError
 from reward_router.rewards.metered import Answer, ArmFailed, ArmStops
 from reward_router.rewards.names import nearest
-from reward_router.rewards.remote.canary import CANARIES, Watch, facts_of
-from reward_router.rewards.remote.memory import Memory, key_of, memory_of
-from reward_router.rewards.remote.wire import Reply, Wire
+from reward_router.rewards.remote.canary import CANARIES, CanaryWatch, facts_of
+from reward_router.rewards.remote.memory import Memory, memory_of, request_key
+from reward_router.rewards.remote.wire import Wire, WireReply
 from reward_router.types import Float
 
 NAMES = ("model", "system_fingerprint")
 """What an OpenAI-compatible answer says of its model; an alias that moved is seen there."""
 
 
-class Unreadable(ValueError):
+class UnreadableAnswer(ValueError):
     """An answer that is JSON and yet says nothing: why."""
 
 
@@ -38,7 +38,7 @@ class Question:
         body: what is sent.
         cells: the (prompt, response) places it is about, which share its bill evenly.
         read: turns the JSON of an answer into what the kind combines (JSON again, as it is cached),
-            or raises `Unreadable`.
+            or raises `UnreadableAnswer`.
     """
 
     body: Any = field(repr=False)
@@ -63,7 +63,7 @@ class Heard:
     price: float = math.nan
 
 
-class Plan(Protocol):
+class RequestPlan(Protocol):
     """What a kind asks, and what the answers mean.
 
     ``facts``: paths of the server that tell what is served. ``raw``: whether scores are unbounded.
@@ -131,7 +131,7 @@ class Price:
                 raise InputError(f"price.{name}={value!r}; allowed a number of at least 0")
         return cls(**given)
 
-    def bill(self, reply: Reply) -> float:
+    def bill(self, reply: WireReply) -> float:
         """What one request cost. A request that nobody answered costs nothing."""
         if reply.error is not None and reply.error.away:
             return 0.0
@@ -145,13 +145,13 @@ class RemoteArm:
     ``score_with_bill`` makes it `metered.Metered`, and ``served`` `metered.Served`.
     """
 
-    def __init__(self, wire: Wire, plan: Plan, price: Price | None = None) -> None:
+    def __init__(self, wire: Wire, plan: RequestPlan, price: Price | None = None) -> None:
         """Asks nothing yet: the first request scores the canaries before it."""
         self.wire = wire
         self.plan = plan
         self.price = price
         self.policy = wire.policy
-        self.watch: Watch | None = None
+        self.watch: CanaryWatch | None = None
         self.since = 0
         self.drifted = False
         self.hits = 0
@@ -209,7 +209,7 @@ class RemoteArm:
         facts = facts_of({path: self.wire.get(path) for path in self.plan.facts}) | self.told
         is_first = self.watch is None
         if self.watch is None:
-            self.watch = Watch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
+            self.watch = CanaryWatch(_place(self.wire.url, self._canary_questions()), self.plan.raw)
         differences, moved = self.watch.differences(
             facts, scores_BN, lambda: self._canary_scores(spent, strict=False)
         )
@@ -272,7 +272,7 @@ class RemoteArm:
     def _ask(self, questions: Sequence[Question], remember: bool) -> list[Heard]:
         """One answer a question: what the cache knows, and one request for each of the others."""
         fingerprint = self.watch.fingerprint if self.watch else ""
-        keys = [key_of(fingerprint, self.wire.url, question.body) for question in questions]
+        keys = [request_key(fingerprint, self.wire.url, question.body) for question in questions]
         kept_values = [self.memory.get(key) if remember else None for key in keys]
         new = [i for i, value in enumerate(kept_values) if value is None]
         self.hits += len(questions) - len(new)
@@ -286,7 +286,7 @@ class RemoteArm:
                 self.memory.put(keys[i], answer.value)
         return heard
 
-    def _heard(self, question: Question, reply: Reply) -> Heard:
+    def _heard(self, question: Question, reply: WireReply) -> Heard:
         price = self.price.bill(reply) if self.price else math.nan
         if isinstance(reply.value, dict):
             names = [name for name in NAMES if reply.value.get(name)]
@@ -295,7 +295,7 @@ class RemoteArm:
             return Heard(None, reply.error, reply.seconds, price)
         try:
             value = question.read(reply.value)
-        except Unreadable as error:
+        except UnreadableAnswer as error:
             return Heard(None, self.wire.unreadable(reply.value, str(error)), reply.seconds, price)
         return Heard(value, None, reply.seconds, price)
 
@@ -347,13 +347,13 @@ def _bills(
 
 def _place(url: str, questions: Sequence[Question]) -> str:
     """A name for an endpoint and the way it is asked."""
-    return key_of("", url, [question.body for question in questions]).hex()
+    return request_key("", url, [question.body for question in questions]).hex()
 
 
 def number(value: Any, what: str = "a score") -> float:
-    """A finite number out of JSON; `Unreadable` says what it is instead."""
+    """A finite number out of JSON; `UnreadableAnswer` says what it is instead."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unreadable(f"{what} is {json.dumps(value)[:60]}, a number is expected")
+        raise UnreadableAnswer(f"{what} is {json.dumps(value)[:60]}, a number is expected")
     if not math.isfinite(value):
-        raise Unreadable(f"{what} is {value}, a finite number is expected")
+        raise UnreadableAnswer(f"{what} is {value}, a finite number is expected")
     return float(value)

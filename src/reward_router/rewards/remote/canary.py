@@ -62,7 +62,7 @@ class Baseline:
         return cls(fingerprint, dict(facts), scores)
 
 
-class Watch:
+class CanaryWatch:
     """The baseline of one endpoint, and what differs from it.
 
     ``place`` names the endpoint and how it is asked.

@@ -92,7 +92,7 @@ class CallPolicy:
         return whole * (0.5 + 0.5 * draw)
 
 
-class Clock(Protocol):
+class Timekeeper(Protocol):
     """Time, so that tests need none of it."""
 
     def now(self) -> float:
@@ -127,7 +127,7 @@ class RealClock:
 class Pace:
     """At most ``per_minute`` of something in any 60 seconds: requests, or tokens."""
 
-    def __init__(self, per_minute: int | None, clock: Clock) -> None:
+    def __init__(self, per_minute: int | None, clock: Timekeeper) -> None:
         """Nothing was spent yet."""
         self.per_minute = per_minute
         self.clock = clock

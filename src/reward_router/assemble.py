@@ -109,9 +109,12 @@ class RunParts:
         Costs O(prompts) a step, for one pass over the data at most.
         """
         one_pass = math.ceil(len(self.examples) / self.config.train.batch_prompts)
+        # After one pass every prompt has been seen: later steps add nothing.
+        last = min(self.steps, one_pass)
+
         routed: set[str] = set()
-        for t in range(min(self.steps, one_pass)):
-            routed |= {example.id for example in self.batch(t)}
+        for t in range(last):
+            routed.update(example.id for example in self.batch(t))
         return routed
 
     def batch(self, t: int) -> list[Example]:
@@ -124,7 +127,10 @@ class RunParts:
         total = len(self.examples)
         batches_per_pass = math.ceil(total / size)
         number_of_pass, number_in_pass = divmod(t, batches_per_pass)
-        order = keyed.rng(self.config.seed, "data", number_of_pass).permutation(total)
+
+        # The order hangs on the pass alone, so a resumed run finds its place without any state.
+        draw = keyed.rng(self.config.seed, "data", number_of_pass)
+        order = draw.permutation(total)
         start = number_in_pass * size
         return [self.examples[i] for i in order[start : start + size]]
 
@@ -137,14 +143,18 @@ def batches_per_iteration(train: TrainConfig, prompts: int) -> int:
 def schedule_of(config: Config, prompts: int) -> Schedule:
     """The learning rates of a run over so many prompts."""
     train = config.train
+    # A prompt gives as many pairs as its responses form, and at most ``pairs.per_prompt``.
     all_pairs_of_prompt = math.comb(config.policy.n_responses, 2)
     pairs_per_prompt = min(config.pairs.per_prompt, all_pairs_of_prompt)
     most_pairs = min(train.batch_prompts, prompts) * pairs_per_prompt
-    mini_batches = math.ceil(most_pairs / train.mini_batch) if train.mini_batch else 1
+
+    # Planned steps are counted for batches that give as many pairs as they can (see ``schedule``).
+    mini_batches = 1
+    if train.mini_batch:
+        mini_batches = math.ceil(most_pairs / train.mini_batch)
+    steps_per_batch = train.steps_per_batch * mini_batches
     batches = train.iterations * batches_per_iteration(train, prompts)
-    return Schedule(
-        train.lr, train.warmup, train.schedule, batches, train.steps_per_batch * mini_batches
-    )
+    return Schedule(train.lr, train.warmup, train.schedule, batches, steps_per_batch)
 
 
 def arm_specs(config: Config) -> list[ArmSpec]:

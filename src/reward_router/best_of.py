@@ -110,13 +110,17 @@ def _judged(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
     """One unit a prompt, routed and scored."""
     session = loop.parts.session
     prompts = [example.prompt for example, _ in answered]
-    responses = [list(group) for _, group in answered]
     ids = [example.id for example, _ in answered]
+    responses = [list(group) for _, group in answered]
+
+    # These are no steps of the run: their numbers must not meet those of training.
     batch = Batch(NO_STEP + step, prompts, ids, responses, resting=session.resting())
     for row, texts in enumerate(responses):
-        columns = tuple(range(len(texts)))
-        batch.units.append(Unit(ids[row], ((row, columns),)))
-    batch.decisions = _decisions(loop, ids, loop.units.prompt_rows(prompts, responses), step)
+        every_response = tuple(range(len(texts)))
+        batch.units.append(Unit(ids[row], ((row, every_response),)))
+    context_BD = loop.units.prompt_rows(prompts, responses)
+    batch.decisions = _decisions(loop, ids, context_BD, step)
+
     verdicts = session.mode.judge(batch)
     loop.loading = verdicts.load_seconds
     return batch
@@ -131,13 +135,19 @@ def _decisions(loop: Loop, ids: Sequence[str], context_BD: Float, step: int) -> 
         return []
     dispatcher = loop.parts.dispatcher
     names = dispatcher.arms
+
+    # Exploration is for training; here every prompt gets the arm of the highest mean that works.
+    greedy = Greedy(dispatcher.router)
+    probs_BK = greedy.probs(loop.contexts_for_router(context_BD, step))
     resting = loop.session.resting()
     awake_K = np.array([name not in resting for name in names])
-    greedy = Greedy(dispatcher.router)
-    probs_BK = masked(greedy.probs(loop.contexts_for_router(context_BD, step)), awake_K[None])
+    probs_BK = masked(probs_BK, awake_K[None])
+
+    # Only ties are left to the draw, and it is keyed: the same prompt, the same arm.
     seed = loop.config.seed
     u_B = np.array([keyed.uniform(seed, "arm", NO_STEP + step, unit) for unit in ids])
     arm_B, p_B = choose(probs_BK, u_B)
+
     decisions = []
     for unit, k, p, probs_K in zip(ids, arm_B.tolist(), p_B.tolist(), probs_BK, strict=True):
         decisions.append(Decision(unit, unit, step, k, names[k], p, probs_K))

@@ -47,11 +47,15 @@ def first_change(changes: Changes) -> str:
 
 def _differing(path: str, old: Any, new: Any) -> Changes:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
+        # Keys in the old order, and those that were added behind them.
+        added = [name for name in new if name not in old]
         changes: Changes = {}
-        for name in [*old, *(key for key in new if key not in old)]:
+        for name in [*old, *added]:
             changes |= _differing(f"{path}.{name}", old.get(name), new.get(name))
         return changes
-    return {} if old == new else {path: [old, new]}
+    if old == new:
+        return {}
+    return {path: [old, new]}
 
 
 def _shown(value: Any) -> str:

@@ -267,9 +267,12 @@ def study(
     from reward_router.jobs.study import study as run_study
 
     number, _, parts = part.partition("/")
-    if not (number.isdigit() and parts.isdigit() and int(number) < int(parts)):
+    both_whole = number.isdigit() and parts.isdigit()
+    if not (both_whole and int(number) < int(parts)):
         raise InputError(f"--part {part!r}: write it as I/N with I below N, e.g. 0/2")
-    run_study(set_ or [], out, seeds, only, (int(number), int(parts)), console)
+
+    share = (int(number), int(parts))
+    run_study(set_ or [], out, seeds, only, share, console)
 
 
 @app.command()

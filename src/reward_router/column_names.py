@@ -51,9 +51,13 @@ def optional(row: DataRow, name: str, mapping: Mapping[str, str], place: str) ->
     InputError where a column that was mapped does not exist.
     """
     column = mapping.get(name)
-    if column is not None and column not in row and column.split(".")[0] not in row:
-        required(row, name, mapping, place)
-    return as_text(_reach(row, column or name, place))
+    if column is not None:
+        # A dotted name leads into a nested value; its first part is the column of the row.
+        outermost = column.split(".")[0]
+        if column not in row and outermost not in row:
+            required(row, name, mapping, place)
+    value = _reach(row, column or name, place)
+    return as_text(value)
 
 
 def as_text(value: Any) -> str | None:
@@ -133,7 +137,8 @@ def fill_template(
 
     The field ``{prompt}`` becomes ``prompt``, any other the row's value.
 
-    >>> print(fill("{prompt} {options}", {"options": ["yes", "no"]}, {}, "Well?", "line 1"))
+    >>> row = {"options": ["yes", "no"]}
+    >>> print(fill_template("{prompt} {options}", row, {}, "Well?", "line 1"))
     Well? (A) yes
     (B) no
     """

@@ -302,7 +302,9 @@ class _Reading:
             return False
         if self.low == 0 and self.high == 100:
             return True
-        return self.low <= 100 * keyed.uniform(0, "data", 0, _digest(record.prompt)) < self.high
+        # A part of the data goes by the prompt's text, so that equal prompts stay in one part.
+        percent = 100 * keyed.uniform(0, "data", 0, _digest(record.prompt))
+        return self.low <= percent < self.high
 
     def named(self, record: Record, place: str) -> Record:
         """The record with a unique id: its own, else its content's hash.
@@ -365,13 +367,17 @@ def _prompt_of(row: DataRow, mapping: Mapping[str, str], place: str) -> Prompt:
     The assistant's turns at the end of a conversation are no prompt.
     """
     if "prompt" not in mapping and row.get("prompt") is None:
-        column = next((name for name in _CONVERSATIONS if chat.is_messages(row.get(name))), None)
+        has_turns = (name for name in _CONVERSATIONS if chat.is_messages(row.get(name)))
+        column = next(has_turns, None)
         if column is not None:
             turns = chat.messages(row[column], column)
+            # At least one turn stays: a prompt without any would say nothing.
             while len(turns) > 1 and turns[-1]["role"] == "assistant":
                 turns = turns[:-1]
             return preferences.prompt(turns, column)
-    return preferences.prompt(required(row, "prompt", mapping, place), "prompt")
+
+    text = required(row, "prompt", mapping, place)
+    return preferences.prompt(text, "prompt")
 
 
 def _checked(prompt: Prompt) -> Prompt:

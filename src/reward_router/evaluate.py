@@ -83,16 +83,20 @@ def measure_gold(
     # Prompts of similar length go together, so that little padding is computed.
     own_examples = ranks.shard(list(examples))
     own_examples.sort(key=lambda example: len(str(example.prompt)))
+    total = len(own_examples)
+
     rows: list[tuple[str, str, float, float]] = []
-    together = max(1, how.batch // max(how.samples, 1))
-    for start in range(0, len(own_examples), together):
-        part = own_examples[start : start + together]
-        for example, group in zip(part, _responses(policy, part, how), strict=True):
+    prompts_at_once = max(1, how.batch // max(how.samples, 1))
+    for start in range(0, total, prompts_at_once):
+        part = own_examples[start : start + prompts_at_once]
+        responses = _responses(policy, part, how)
+        for example, group in zip(part, responses, strict=True):
             right = float(example.gold(group).mean())
             ended = float(finished(group).mean())
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
-        tick(min(start + together, len(own_examples)), len(own_examples))
+        tick(min(start + prompts_at_once, total), total)
+
     # Sorted by id, so that the table does not depend on the number of processes.
     rows = sorted(ranks.gather(rows))
     ids, categories, right_B, finished_B = (list(column) for column in zip(*rows, strict=True))
@@ -116,11 +120,15 @@ def bootstrap_interval(values: Float, seed: int = 0) -> tuple[float, float]:
 
     It says nothing of training seeds. NaN for fewer than two values.
     """
-    if len(values) < 2:
+    n_prompts = len(values)
+    if n_prompts < 2:
         return float("nan"), float("nan")
+
     # Keyed, so that the same values always have the same interval.
-    draws = rng(seed, "bootstrap", 0).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    draw = rng(seed, "bootstrap", 0)
+    drawn_RB = draw.integers(0, n_prompts, (DRAWS, n_prompts))
+    mean_R = values[drawn_RB].mean(axis=1)
+    low, high = np.quantile(mean_R, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -129,7 +129,9 @@ def _of_task(task: Task, template: str | None) -> Example:
     if template is not None:
         template_fields(template)
         row = {"prompt": task.prompt, "category": task.category, "id": task.id}
-        prompt = fill_template(template, row, {}, task.prompt, f"prompt {task.id}")
+        place = f"prompt {task.id}"
+        prompt = fill_template(template, row, {}, task.prompt, place)
+    # The rule belongs to the task; a template changes only how it is put.
     return Example(task.id, prompt, task.category, partial(verify, task), repr(task))
 
 

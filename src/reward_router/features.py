@@ -50,9 +50,12 @@ def pair_rows(first_PD: AnyFloat, second_PD: AnyFloat) -> Float:
     """
     first_PD = np.asarray(first_PD, np.float64)
     second_PD = np.asarray(second_PD, np.float64)
+
+    # Neither block changes when the two are exchanged: the router need not know who came first.
     middle_PD = (first_PD + second_PD) / 2
     distance_PD = np.abs(first_PD - second_PD)
-    return unit_rows(np.concatenate([middle_PD, distance_PD], axis=1))
+    both_P2D = np.concatenate([middle_PD, distance_PD], axis=1)
+    return unit_rows(both_P2D)
 
 
 def hash_rows(texts: Sequence[str], dim: int) -> Float:

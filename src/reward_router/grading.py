@@ -91,10 +91,16 @@ def _after_marker(text: str) -> str | None:
 
 
 def _number(text: str) -> str | None:
+    # First what follows a marker such as "answer:", and there what follows the last "=".
     line = (_after_marker(text) or "").split("\n")[0]
-    first = _numbers(line.rpartition("=")[2]) or _numbers(line)
+    result = line.rpartition("=")[2]
+    marked = _numbers(result) or _numbers(line)
+    if marked:
+        return marked[0]
+
+    # Without a marker the last number counts: people work towards their answer.
     every = _numbers(text)
-    return first[0] if first else every[-1] if every else None
+    return every[-1] if every else None
 
 
 def _numbers(text: str) -> list[str]:

@@ -291,10 +291,11 @@ def _parameters(function: Callable[..., Any] | None) -> dict[str, inspect.Parame
 
 
 def _is_plain(annotation: Any) -> bool:
-    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return all(
-        part in (bool, int, float, str, NoneType) or get_origin(part) is Literal for part in parts
-    )
+    parts = (annotation,)
+    if get_origin(annotation) in (Union, UnionType):
+        parts = get_args(annotation)
+    plain_types = (bool, int, float, str, NoneType)
+    return all(part in plain_types or get_origin(part) is Literal for part in parts)
 
 
 def _of_type(name: str, annotation: Any, value: Any) -> Any:
@@ -342,9 +343,12 @@ class KindTable(Generic[SomeKind]):
 
     def _declared(self) -> Iterator[SomeKind]:
         folder = importlib.import_module(self.package)
-        for info in sorted(pkgutil.iter_modules(folder.__path__), key=lambda info: info.name):
+        # By file name, so that the order is the same on every machine.
+        files = sorted(pkgutil.iter_modules(folder.__path__), key=lambda info: info.name)
+        for info in files:
             module = importlib.import_module(f"{self.package}.{info.name}")
-            for kind in (*getattr(module, "KINDS", ()), getattr(module, "KIND", None)):
+            declared = (*getattr(module, "KINDS", ()), getattr(module, "KIND", None))
+            for kind in declared:
                 if isinstance(kind, self.of):
                     yield kind
 

@@ -62,7 +62,7 @@ class Truth(float):
 def read_label(label: Any) -> Side | float:
     """A label as a side, or as the number it is; ValueError where it is neither.
 
-    >>> [read(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]
+    >>> [read_label(x) for x in ("A>B", "model_b", "[[C]]", " b ", "1", 0)]
     ['a', 'b', 'tie', 'b', 1.0, 0.0]
     """
     if isinstance(label, str):

@@ -62,9 +62,9 @@ def kept_look(looks: Sequence[Look]) -> Look:
         looks: in order, the base model's first, the last adapter's last.
 
     >>> flat, up = Look(0, [0.0, 0.5, 0.5, 0.0], 1.0), Look(2, [1.0, 0.5, 1.0, 0.5], 1.0)
-    >>> kept([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step
+    >>> kept_look([flat, up, Look(4, [1.0, 1.0, 0.5, 0.0], 1.0)]).step
     4
-    >>> kept([flat, up, Look(4, [0.0] * 4, 1.0)]).step
+    >>> kept_look([flat, up, Look(4, [0.0] * 4, 1.0)]).step
     2
     """
     base = looks[0]
@@ -158,7 +158,8 @@ class Looks:
         """Whether ``patience`` looks in a row brought nothing better."""
         if self.config.patience is None or not self.looks:
             return False
-        looks_since_best = len(self.looks) - 1 - self.looks.index(best(self.looks))
+        best_place = self.looks.index(best(self.looks))
+        looks_since_best = len(self.looks) - 1 - best_place
         return looks_since_best >= self.config.patience
 
     def look(
@@ -168,10 +169,14 @@ class Looks:
         settings = self.config
         how = Measurement(settings.look_samples, settings.max_new_tokens, settings.batch)
         gold = measure_gold(self.policy, self.examples, self.ranks, how, tick)
-        self.looks.append(Look(step, gold.right, float(np.mean(gold.finished))))
-        if best(self.looks) is self.looks[-1]:
+        ended = float(np.mean(gold.finished))
+        newest = Look(step, gold.right, ended)
+        self.looks.append(newest)
+
+        # The weights of the best look are kept now: later steps will have changed them.
+        if best(self.looks) is newest:
             self.adapter = self.policy.adapter_state("policy")
-        return self.entry(self.looks[-1])
+        return self.entry(newest)
 
     def entry(self, look: Look) -> dict[str, Any]:
         """One look for metrics.jsonl, beside the base model's and the best so far."""

@@ -157,10 +157,12 @@ class Loop:
 
         A router that names one arm for a whole iteration sees (U, 1), the iteration's number.
         """
-        if not by_iteration(self.config.router) or not self.parts.routed:
+        names_one_arm = by_iteration(self.config.router) and self.parts.routed
+        if not names_one_arm:
             return context_UD
         iteration = t // self.parts.batches_per_iteration
-        return np.full((len(context_UD), 1), float(iteration))
+        n_units = len(context_UD)
+        return np.full((n_units, 1), float(iteration))
 
     def _train(self, step: Step, owner: Sequence[int], label_PK: Int) -> Trained:
         """The optimiser steps on the pairs, and the losses that payoffs are made of."""

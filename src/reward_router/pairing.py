@@ -151,20 +151,28 @@ class Pairing:
         mode = self.parts.session.mode
         if not self.config.payoff.kind.asks_all_arms or not isinstance(mode, SingleArm):
             return np.zeros((0, 0), np.int64)
-        mode.compare(batch, [u for u in owner if u != NOBODY])
+        judged = [u for u in owner if u != NOBODY]
+        mode.compare(batch, judged)
+
         names = self.parts.dispatcher.arms
-        gap_PK = np.zeros((len(owner), len(names)))
-        own_P = np.zeros(len(owner), np.int64)
+        n_pairs = len(owner)
+        gap_PK = np.zeros((n_pairs, len(names)))
+        own_P = np.zeros(n_pairs, np.int64)
         for p, u in enumerate(owner):
+            # A stand-in's pair keeps gaps of 0: it says nothing of the arm that was drawn.
             if u == NOBODY:
                 continue
             own_name = batch.decisions[u].name
             own_P[p] = names.index(own_name)
-            scores = {own_name: batch.verdicts.own[u][0], **batch.verdicts.others.get(u, {})}
+            # Pairs are units of one cell, so a unit's first cell is the pair.
+            own_scores = batch.verdicts.own[u][0]
+            others = batch.verdicts.others.get(u, {})
+            scores = {own_name: own_scores, **others}
             for k, name in enumerate(names):
                 if name in scores:
                     first, second = scores[name]
                     gap_PK[p, k] = second - first
+
         margin_K = np.array([self.margin(name) for name in names])
         return pair_agreement(gap_PK, margin_K, own_P)
 
@@ -174,10 +182,13 @@ class Pairing:
         NaN where no arm would order the pair that way, or where the payoff does not compare arms.
         """
         loss_P = np.full(len(pairs), np.nan)
-        if self.config.payoff.kind.asks_all_arms:
-            disputed = np.flatnonzero((label_PK < 0).any(axis=1)).tolist()
-            exchanged = [_exchanged(pairs[p]) for p in disputed]
-            loss_P[disputed] = self.parts.trainer.losses(exchanged, pairs)
+        if not self.config.payoff.kind.asks_all_arms:
+            return loss_P
+        # Only pairs that some arm would turn round: the others never need this loss.
+        disputed_P = (label_PK < 0).any(axis=1)
+        disputed = np.flatnonzero(disputed_P).tolist()
+        exchanged = [_exchanged(pairs[p]) for p in disputed]
+        loss_P[disputed] = self.parts.trainer.losses(exchanged, pairs)
         return loss_P
 
 

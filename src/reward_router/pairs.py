@@ -132,9 +132,13 @@ def fixed_by_the_cut(finished_N: ArrayLike, truncated: Truncated) -> NDArray[np.
     No arm's score changes that. O(N^2).
     """
     finished = np.asarray(finished_N, bool)
+    n_responses = len(finished)
     if truncated != "lose":
-        return np.zeros((len(finished), len(finished)), bool)
-    return np.asarray(finished[:, None] & ~finished[None, :])
+        return np.zeros((n_responses, n_responses), bool)
+    # A finished response beats a cut one, whatever anybody says of them.
+    first_ended_NN = finished[:, None]
+    second_cut_NN = ~finished[None, :]
+    return np.asarray(first_ended_NN & second_cut_NN)
 
 
 def rewards_with_truncation(
@@ -237,4 +241,11 @@ def gaps(calls: Iterable[tuple[object, str, str, float]]) -> list[tuple[str, flo
     for decision, arm, status, score in calls:
         if status != "audit":
             scored.setdefault((decision, arm), []).append(score)
-    return [(arm, pair[1] - pair[0]) for (_, arm), pair in scored.items() if len(pair) == 2]
+
+    arm_gaps = []
+    for (_, arm), scores in scored.items():
+        # Only a decision about a pair has a gap; calls stand in the order of the responses.
+        if len(scores) == 2:
+            first, second = scores
+            arm_gaps.append((arm, second - first))
+    return arm_gaps

@@ -187,11 +187,14 @@ class ScoreBook(RewardPool):
 def book_key(prompt: Prompt, response: str) -> str:
     """What a score is kept by: the texts, and whether the response was cut (an arm may read it).
 
-    >>> content_key("2 + 2?", "4") == content_key("2 + 2?", "4")
+    >>> book_key("2 + 2?", "4") == book_key("2 + 2?", "4")
     True
     """
     cut = "" if getattr(response, "finished", True) else "cut"
-    text = prompt if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True, default=str)
+    text = prompt
+    if not isinstance(prompt, str):
+        text = json.dumps(prompt, sort_keys=True, default=str)
+
     # The length says where the prompt ends: no other split of the same characters has this key.
     content = f"{len(text)}:{text}{response}\x1f{cut}"
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

@@ -185,8 +185,11 @@ def _digest(config: Config, run: Path | None) -> str:
     sections = (config.policy, config.data, config.eval, config.train)
     settings = "".join(configuration.dump(section) for section in sections)
     total = hashlib.blake2b(f"{config.seed}:{settings}".encode(), digest_size=8)
+
+    # The adapter by its bytes: a run that was trained again has other samples.
     if run is not None:
-        total.update((run / "policy" / "adapter_model.safetensors").read_bytes())
+        adapter = run / "policy" / "adapter_model.safetensors"
+        total.update(adapter.read_bytes())
     return total.hexdigest()
 
 
@@ -239,4 +242,10 @@ class OwnLoss:
         tokens = [[policy.response_ids(response)] for response in responses]
         with policy.using("policy"):
             logps = self._scorer.logprobs(ids, tokens)
-        return [-float(np.mean(row[0])) if len(row[0]) else 0.0 for row in logps]
+
+        losses = []
+        for row in logps:
+            # The mean over tokens, as in training; an empty response has no token and no loss.
+            token_logps = row[0]
+            losses.append(-float(np.mean(token_logps)) if len(token_logps) else 0.0)
+        return losses

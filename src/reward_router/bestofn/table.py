@@ -62,7 +62,11 @@ def scales(scores: ArmScores) -> dict[str, float]:
         centred = [_centred(row) for row in rows if np.isfinite(row).any()]
         gaps = np.concatenate(centred) if centred else np.zeros(0)
         gaps = gaps[np.isfinite(gaps)]
-        sd = float(np.sqrt(np.mean(gaps**2))) if len(gaps) else 0.0
+
+        # Rows are centred one by one, so the mean square is the variance within prompts.
+        sd = 0.0
+        if len(gaps):
+            sd = float(np.sqrt(np.mean(gaps**2)))
         scale[arm] = sd if sd > 0 else 1.0
     return scale
 
@@ -123,26 +127,31 @@ def compare_methods(
         named: the best single arm of the train prompts, to which all rows are compared; None: the
             best one here.
     """
+    # Only prompts whose every response has gold: else the bounds would be of another set.
     measured_rows = [i for i, item in enumerate(items) if item.measured]
     measured_items = [items[i] for i in measured_rows]
-    golds = {arm: gold_P[measured_rows] for arm, gold_P in arm_golds(scores, items).items()}
+    all_golds = arm_golds(scores, items)
+    golds = {arm: gold_P[measured_rows] for arm, gold_P in all_golds.items()}
     gold_KP = np.stack(list(golds.values()))
-    mean_P = gold_of_choices(mean_scores(scores, scale), items)[measured_rows]
+
+    mean_choice_P = gold_of_choices(mean_scores(scores, scale), items)
     any_response_P = np.array([item.gold_N[item.open_N].mean() for item in measured_items])
     best_response_P = np.array([item.gold_N.max() for item in measured_items])
 
     methods = [_measured_part(routed, measured_rows)]
     if committee is not None:
         methods.append(_measured_part(committee, measured_rows))
+    # The number is what a method costs: how many arms score each response.
     methods.append(MethodRow(RANDOM, [gold_KP.mean(axis=0)], 1.0))
     methods += [MethodRow(arm, [gold_P], 1.0) for arm, gold_P in golds.items()]
-    methods.append(MethodRow(MEAN, [mean_P], float(len(golds))))
+    methods.append(MethodRow(MEAN, [mean_choice_P[measured_rows]], float(len(golds))))
     methods.append(MethodRow(SAMPLE, [any_response_P], 0.0))
     methods.append(MethodRow(PERFECT, [gold_KP.max(axis=0)], 1.0))
     methods.append(MethodRow(ORACLE, [best_response_P], 0.0))
 
     best_here = best_arm(golds)
     against = named or best_here or ""
+
     # Equal prompts are drawn together: their golds are no independent numbers.
     texts = [plain_prompt(item.prompt) for item in measured_items]
     _, group_P = np.unique(texts, return_inverse=True)
@@ -219,8 +228,9 @@ def _order(rows: Mapping[str, Any]) -> list[str]:
     """The routed ways, then all others from good to bad, the two bounds last."""
     first = [name for name in (ROUTED, COMMITTEE) if name in rows]
     last = [PERFECT, ORACLE]
-    rest = sorted((n for n in rows if n not in (*first, *last)), key=lambda n: -rows[n]["gold"])
-    return [*first, *rest, *last]
+    others = [name for name in rows if name not in (*first, *last)]
+    best_first = sorted(others, key=lambda name: -rows[name]["gold"])
+    return [*first, *best_first, *last]
 
 
 def _called(name: str, best: Mapping[str, Any]) -> str:

@@ -156,13 +156,17 @@ class Way:
         learned = LearningCost()
         size = self.config.train.batch_prompts
         session = self._session(self.router, "train")
+
         # By key: the same seed visits the same prompts in the same order in every way of judging.
-        order = keyed.rng(self.config.seed, "data", 0, "bestofn").permutation(len(items)).tolist()
+        draw = keyed.rng(self.config.seed, "data", 0, "bestofn")
+        order = draw.permutation(len(items)).tolist()
         for step, start in enumerate(range(0, len(items), size)):
             rows = order[start : start + size]
             unjudged = self._batch([items[row] for row in rows], context_BD[rows], step)
             batch = session.judge(unjudged)
-            learned.payoffs += len(session.learn(batch))
+            payoffs = session.learn(batch)
+
+            learned.payoffs += len(payoffs)
             self._count(batch, learned)
         return learned
 
@@ -195,7 +199,8 @@ class Way:
         return gold_of_best(spoken(score_N, item), item.gold_N)
 
     def _neg_loss(self, item: Item, score_N: Float) -> float | None:
-        if self.loss is None or not np.isfinite(score_N).any():
+        nothing_said = not np.isfinite(score_N).any()
+        if self.loss is None or nothing_said:
             return None
         best = int(np.nanargmax(spoken(score_N, item)))
         [loss] = self.loss([item.prompt], [item.responses[best]])

@@ -58,10 +58,12 @@ class StageReader:
         if not asked or step.following is None:
             return step.following
 
+        # The bound at one price: an entry for each number of arms that have answered.
         bounds = self._at(price)
-        at_cap = len(asked) >= len(bounds)
-        done = at_cap or abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
-        return None if done else step.following
+        if len(asked) >= len(bounds):
+            return None
+        sure_enough = abs(self.log_odds(asked, row)) >= bounds[len(asked) - 1]
+        return None if sure_enough else step.following
 
     def step(self, arms: frozenset[int], row: int) -> AskedSoFar:
         """Weights of a set of arms, and who would be next."""

@@ -96,11 +96,13 @@ class PricePacer:
         # -cost ascends, as np.interp needs it
         places = np.arange(len(self.cost_L))
         place = float(np.interp(-target, -self.cost_L, places))
+        # The last place has no right neighbour to go towards: it is read from the one before.
         low = min(int(place), len(self.prices_L) - 2)
 
         price = self.prices_L[low]
         width = self.prices_L[low + 1] - price
-        return float(price + width * (place - low))
+        share = place - low
+        return float(price + width * share)
 
     def state_dict(self) -> State:
         """What was spent, as arrays; the curve belongs to the fit."""

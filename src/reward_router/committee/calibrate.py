@@ -182,12 +182,15 @@ class Calibrator:
 
         It serves discriminants that may weigh an arm negatively.
         """
-        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
-        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        used = (size > 0).sum(0).astype(np.int64)
-        # equation (2) with a = 1 and b = 1.2
-        self._set(np.ones(self.n_arms), np.full(self.n_arms, 1.2), used, knots)
+        margins = check_margins(margins_PK, self.n_arms)
+        size_PK = np.nan_to_num(np.abs(margins))
+        knots = [rank_knots(size_PK[:, k]) for k in range(self.n_arms)]
+        used_K = (size_PK > 0).sum(0).astype(np.int64)
 
+        # equation (2) with a = 1 and b = 1.2
+        level_K = np.ones(self.n_arms)
+        slope_K = np.full(self.n_arms, 1.2)
+        self._set(level_K, slope_K, used_K, knots)
         return self
 
     def fit_scaled(self, margins_PK: ArrayLike) -> Self:
@@ -215,11 +218,14 @@ class Calibrator:
     def fit_sides(self, margins_PK: ArrayLike) -> Self:
         """No labels, no sizes: x = sign(margin)."""
         margins = np.nan_to_num(check_margins(margins_PK, self.n_arms))
-        used = (margins != 0).sum(0).astype(np.int64)
+        used_K = (margins != 0).sum(0).astype(np.int64)
+        # Without sizes there is nothing to rank.
         knots = [rank_knots(np.zeros(0))] * self.n_arms
 
         # equation (2) with a = 1 and b = 0
-        self._set(np.ones(self.n_arms), np.zeros(self.n_arms), used, knots)
+        level_K = np.ones(self.n_arms)
+        slope_K = np.zeros(self.n_arms)
+        self._set(level_K, slope_K, used_K, knots)
         return self
 
     def log_odds(self, margins_PK: ArrayLike) -> Float:
@@ -234,11 +240,15 @@ class Calibrator:
         """Signed log-odds of one arm for margins of any shape; NaN and 0 give 0."""
         clean = np.nan_to_num(np.asarray(margins, dtype=np.float64))
         side = np.sign(clean)
-        rank = np.interp(np.abs(clean), *self._knots[arm])
+        size = np.abs(clean)
+
+        # Ranks and not sizes: arms differ in the unit of their scores.
+        rank = np.interp(size, *self._knots[arm])
         a = self.intercept_K[arm]
         b = self.slope_K[arm]
 
         level = a + b * (rank - 0.5)  # equation (1)
+        # A level below 0 would turn the arm's verdict round.
         return np.asarray(side * np.maximum(level, 0.0))  # equation (2)
 
     def response_values(self, scores_N: ArrayLike, arm: int) -> Float:

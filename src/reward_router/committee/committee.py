@@ -196,8 +196,10 @@ class Committee:
         """
         if self.plan is None or not self.playing:
             return (*self.vetoes, self.single)
+        # Row 0 is the order without a category; -1 fills it up behind its end.
         columns = self.plan.order_GT[0]
-        return (*self.vetoes, *(int(self.voters[k]) for k in columns if k >= 0))
+        asked = [int(self.voters[k]) for k in columns if k >= 0]
+        return (*self.vetoes, *asked)
 
     def fit(  # noqa: PLR0913 - the signature is public
         self,
@@ -323,15 +325,18 @@ class Committee:
         if self.plan is None or self.fallback is None or not self.playing:
             return None
 
+        # Both plans walk the same row at the same price, so only their weights make a difference.
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
         margins = check_margins(row_1K, self.n_arms)[:, self.voters]
         code = encode(None if category is None else [category], self.categories, 1)
         price = self.price * self._unit
-        sign = np.where([label], 1.0, -1.0)
         ours, _ = walk(self.plan, margins, code, price)
         theirs, _ = walk(self.fallback, margins, code, price)
 
-        return float(signed_credit(ours, sign)[0] - signed_credit(theirs, sign)[0])
+        sign = np.where([label], 1.0, -1.0)
+        our_credit = signed_credit(ours, sign)[0]
+        their_credit = signed_credit(theirs, sign)[0]
+        return float(our_credit - their_credit)
 
     def fall_back(self) -> None:
         """Judge without signed weights from now on, in every later fit as well."""
@@ -371,11 +376,14 @@ class Committee:
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
-            verdict = np.sign(np.nan_to_num(margins_PK[:, arm])) * sign_P
-            right = VETO_TRUST[0] + (verdict > 0).sum()
-            wrong = VETO_TRUST[1] + (verdict < 0).sum()
+            side_P = np.sign(np.nan_to_num(margins_PK[:, arm]))
+            verdict_P = side_P * sign_P
+            # Counts start from a little trust, so that a veto without labels already speaks.
+            right = VETO_TRUST[0] + (verdict_P > 0).sum()
+            wrong = VETO_TRUST[1] + (verdict_P < 0).sum()
+            log_odds = float(np.log(right / wrong))
             # a veto that is wrong more often than right is ignored, not turned round
-            self.veto_log_odds[i] = max(float(np.log(right / wrong)), 0.0)
+            self.veto_log_odds[i] = max(log_odds, 0.0)
 
     def judge(
         self,
@@ -523,9 +531,13 @@ class Committee:
         """Who would be asked after these voters if nothing stopped before; None: nobody adds."""
         if self._asker is None or not self.playing:
             return None if arms else self.single
+
+        # The plan numbers voters by column; arms outside of it are vetoes.
         columns = frozenset(self._column[k] for k in arms)
-        column = self._asker.step(columns, self._row(category)).following
-        return None if column is None else int(self.voters[column])
+        step = self._asker.step(columns, self._row(category))
+        if step.following is None:
+            return None
+        return int(self.voters[step.following])
 
     def bound(self, n_asked: int, price: float | None = None) -> float:
         """|log-odds| at which the answer stands after ``n_asked`` >= 1 voters.

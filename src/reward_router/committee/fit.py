@@ -108,27 +108,35 @@ def fit_plan(
     O(folds (P K^2 + intensities T K^2)) + the dynamic program.
     """
     random = data.take(data.random_P)
-    # Whole prompts are held out: rows of one prompt are alike.
-    folds = [_FoldFit(data, random, fold, shape) for fold in _fold_masks(data, seed)]
     sign = random.sign_P
+    # Whole prompts are held out: rows of one prompt are alike.
+    folds = [_FoldFit(data, random, held, shape) for held in _fold_masks(data, seed)]
+
     # neither correlations nor categories to choose between
     if shape.learns_little:
-        path = _assemble([f.paths((1.0,)) for f in folds], folds, len(sign))[0]
+        paths_F = [fold.paths((1.0,)) for fold in folds]
+        path = _assemble(paths_F, folds, len(sign))[0]
         return _final(data, random, ValidatedOptions(path, 1.0, False), shape, prices_L)
 
-    paths = _assemble([f.paths(INTENSITIES) for f in folds], folds, len(sign))
+    # First the intensity of the correlations, without categories.
+    paths_F = [fold.paths(INTENSITIES) for fold in folds]
+    paths = _assemble(paths_F, folds, len(sign))
     losses = [early_loss(path, sign) for path in paths]
     # By what most rows see: few go beyond the first prefixes.
     best = int(np.argmin([loss.mean() for loss in losses]))
-    category_parts = [f.category_paths(INTENSITIES[best]) for f in folds]
-    by_category = _assemble(category_parts, folds, len(sign))[0]
-    # categories must gain more than one standard error
+    intensity = INTENSITIES[best]
+
+    # Then whether categories help at that intensity.
+    category_paths_F = [fold.category_paths(intensity) for fold in folds]
+    by_category = _assemble(category_paths_F, folds, len(sign))[0]
     gain = losses[best] - early_loss(by_category, sign)
-    clear = bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    # categories must gain more than one standard error
+    standard_error = gain.std() / np.sqrt(len(gain))
+    clear = bool(gain.mean() > standard_error)
     use = clear and data.category_P.max(initial=-1) > 0
     path = by_category if use else paths[best]
 
-    return _final(data, random, ValidatedOptions(path, INTENSITIES[best], use), shape, prices_L)
+    return _final(data, random, ValidatedOptions(path, intensity, use), shape, prices_L)
 
 
 def early_loss(path_PT: Float, sign_P: Float) -> Float:
@@ -150,12 +158,18 @@ class _FoldFit:
         self, data: LabelledRows, random: LabelledRows, held: NDArray[np.bool_], shape: FitShape
     ) -> None:
         self.shape = shape
+
+        # What is learned, from the other folds.
         train = data.take(~held)
-        self.held_random = held[data.random_P]
         calibrator = shape.calibrator(train.take(train.random_P))
-        self.v_PK = calibrator.log_odds(train.margins_PK) * train.sign_P[:, None]
+        log_odds_PK = calibrator.log_odds(train.margins_PK)
+        # Turned so that + is right: then the moments need no label.
+        self.v_PK = log_odds_PK * train.sign_P[:, None]
         self.moment = shape.moments(self.v_PK, train.weight_P)
         self.category_P = train.category_P
+
+        # What is predicted: this fold's rows, and only those that were labelled at random.
+        self.held_random = held[data.random_P]
         test = random.take(self.held_random)
         self.x_PK = calibrator.log_odds(test.margins_PK)
         self.test_category_P = test.category_P

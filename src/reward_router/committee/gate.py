@@ -257,12 +257,15 @@ def _behind(
 
     These are the mean of all arms, their vote, and one arm; the best of them counts.
     """
-    at = _at_stage(trials, candidates, stage)
-    discounted_setting = setting._replace(price=setting.price * DISCOUNTS[stage])
-    weights = _pick(at, candidates, discounted_setting, group_P)
+    at_stage = _at_stage(trials, candidates, stage)
+    # A discounted stage plays as if calls were cheaper, so it also has to choose at that price.
+    price = setting.price * DISCOUNTS[stage]
+    weights = _pick(at_stage, candidates, setting._replace(price=price), group_P)
+    chosen_accuracy = float(at_stage[weights].right_PR.mean())
 
-    accuracies = [float(trials[name].right_PR.mean()) for name in (*OF_ALL, SINGLE)]
-    return max(accuracies) - float(at[weights].right_PR.mean())
+    yardsticks = (*OF_ALL, SINGLE)
+    accuracies = [float(trials[name].right_PR.mean()) for name in yardsticks]
+    return max(accuracies) - chosen_accuracy
 
 
 def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: Int) -> str:
@@ -283,10 +286,15 @@ def _pick(trials: Trials, candidates: Sequence[str], setting: Setting, group_P: 
 
 def _gap(trials: Trials, one: str, other: str, setting: Setting | None, group_P: Int) -> Difference:
     """Paired difference of two candidates: of accuracies, or with a setting of utilities."""
-    price = 0.0 if setting is None else setting.price
-    ours_PR = trials[one].right_PR - price * trials[one].cost_PR
-    theirs_PR = trials[other].right_PR - price * trials[other].cost_PR
-    return difference(ours_PR, theirs_PR, group_P)
+    price = 0.0
+    if setting is not None:
+        price = setting.price
+    # Utility is accuracy less what the calls cost.
+    ours = trials[one]
+    theirs = trials[other]
+    our_utility_PR = ours.right_PR - price * ours.cost_PR
+    their_utility_PR = theirs.right_PR - price * theirs.cost_PR
+    return difference(our_utility_PR, their_utility_PR, group_P)
 
 
 def signed_wins(

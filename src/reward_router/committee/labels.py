@@ -182,16 +182,24 @@ def label_value(
     plan = committee.plan
     vote = margins[:, committee.voters]
     prob = committee.ungated(margins, categories)
-    leverage = np.zeros(len(margins))
 
+    # h: how much the row would move the weights.
+    leverage = np.zeros(len(margins))
     if plan.weights in ("safe", "signed"):  # flat weights learn next to nothing from one row
         x = plan.calibrator.log_odds(vote) / plan.sd_K
+        # The ridge keeps the solve possible where two arms always agree.
         ridged = plan.corr_KK + 1e-6 * np.eye(x.shape[1])
-        leverage = (x * np.linalg.solve(ridged, x.T).T).mean(axis=1)
+        solved = np.linalg.solve(ridged, x.T).T  # R^-1 x
+        leverage = (x * solved).mean(axis=1)
 
+    # d: whether the row would move the gate. Rounding makes a probability of 1/2 a tie again.
     single_side = np.sign(np.nan_to_num(margins[:, committee.single]))
-    differ = single_side != np.sign(np.round(prob - 0.5, 12))
-    return np.asarray(prob * (1 - prob) * (differ + leverage))
+    committee_side = np.sign(np.round(prob - 0.5, 12))
+    differ = single_side != committee_side
+
+    # p (1 - p): nothing is to be learned where the answer is known.
+    uncertainty = prob * (1 - prob)
+    return np.asarray(uncertainty * (differ + leverage))
 
 
 def ask_label(

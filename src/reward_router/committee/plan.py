@@ -45,7 +45,9 @@ class CommitteePlan:
         """The G row of each pair: 1 + category where it is used and was seen, else 0."""
         if not self.by_category:
             return np.zeros_like(category_P)
-        seen = (category_P >= 0) & (category_P < len(self.z_GK) - 1)
+        # Row 0 serves pairs without a category and categories that were never seen.
+        n_seen = len(self.z_GK) - 1
+        seen = (category_P >= 0) & (category_P < n_seen)
         return np.where(seen, category_P + 1, 0)
 
 
@@ -95,13 +97,16 @@ def paced_walk(
     # -1 ends an order, and would read the last arm's cost.
     cost_GT = np.where(plan.order_GT >= 0, cost_K[plan.order_GT], 0.0)
     spent_GT = np.cumsum(cost_GT, axis=1)
-    last = np.zeros(len(path), dtype=np.int64)
 
+    last = np.zeros(len(path), dtype=np.int64)
     for p, path_T in enumerate(np.abs(path)):
         price = pacer.price * unit
-        stop = path_T >= at_price(plan.bound_TL, price, plan.prices_L)
+        bound_T = at_price(plan.bound_TL, price, plan.prices_L)
+        stop_T = path_T >= bound_T
         # the first arm at which the bound is met, at most the last one of the order
-        last[p] = min(int(np.argmax(stop)), end[p]) if stop.any() else end[p]
+        last[p] = end[p]
+        if stop_T.any():
+            last[p] = min(int(np.argmax(stop_T)), end[p])
         # Row by row: the price of the next row depends on what this one cost.
         pacer.record(spent_GT[row[p], last[p]])
 

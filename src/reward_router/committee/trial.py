@@ -130,11 +130,16 @@ def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
     """one - other, paired; the standard error is at least that of half a row."""
     gap_PR = one_PR - other_PR
     mean_P = gap_PR.mean(axis=1)
-    foldings = gap_PR.shape[1]
+    n_rows, foldings = gap_PR.shape
+
     # a difference that never varies is still not certain
-    error = max(clustered_error(mean_P, group_P), 0.5 / len(mean_P))
+    error = max(clustered_error(mean_P, group_P), 0.5 / n_rows)
+
     # how far one folding's luck moves the mean
-    spread = float(gap_PR.mean(axis=0).std(ddof=1)) if foldings > 1 else float("inf")
+    spread = float("inf")
+    if foldings > 1:
+        mean_R = gap_PR.mean(axis=0)
+        spread = float(mean_R.std(ddof=1))
     return Difference(float(mean_P.mean()), error, spread / np.sqrt(foldings))
 
 
@@ -198,6 +203,7 @@ def _trial(rows_3P: Float) -> Trial:
 
 
 def _alone(train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
+    # The arm is chosen on the rows to learn from: chosen on the others it would look too good.
     arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
     margin_P = np.nan_to_num(test.margins_PK[:, arm])
 

@@ -69,7 +69,9 @@ def pairs_digest(pairs: Sequence[SourcedPair]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for pair in pairs:
         parts = (pair.id, pair.source, pair.category, pair.prompt, pair.chosen, pair.rejected)
-        total.update("\x1f".join(parts).encode(errors="surrogatepass") + b"\x1e")
+        # Separators that no text holds, so that texts cannot run into each other.
+        line = "\x1f".join(parts)
+        total.update(line.encode(errors="surrogatepass") + b"\x1e")
     return f"{len(pairs)} pairs, {total.hexdigest()}"
 
 
@@ -89,10 +91,16 @@ def in_words(dropped: Counter[str]) -> str:
 
 
 def _pair(record: PreferenceRecord, source: PairSource) -> SourcedPair:
-    name = source.as_source or record.source or source.source.rsplit("/", 1)[-1].split(".")[0]
-    text = prompt_text(record.prompt)
+    # Without a name of its own, a source goes by its file: the last part, before the first dot.
+    file_name = source.source.rsplit("/", 1)[-1].split(".")[0]
+    name = source.as_source or record.source or file_name
     return SourcedPair(
-        f"{name}:{record.id}", name, record.category or name, text, record.chosen, record.rejected
+        id=f"{name}:{record.id}",
+        source=name,
+        category=record.category or name,
+        prompt=prompt_text(record.prompt),
+        chosen=record.chosen,
+        rejected=record.rejected,
     )
 
 
@@ -113,5 +121,10 @@ def _sampled(pairs: list[SourcedPair], sample: int | None, seed: int) -> list[So
     """
     if sample is None or sample >= len(pairs):
         return pairs
-    rank = sorted(range(len(pairs)), key=lambda i: key(seed, "data", 0, pairs[i].id))
-    return [pairs[i] for i in sorted(rank[:sample])]
+
+    def hashed(row: int) -> int:
+        return key(seed, "data", 0, pairs[row].id)
+
+    by_hash = sorted(range(len(pairs)), key=hashed)
+    smallest = by_hash[:sample]
+    return [pairs[row] for row in sorted(smallest)]

@@ -59,11 +59,14 @@ class Recorded:
 
     def digest(self) -> str:
         """A hash of every text, label and score: what a prior was learned from."""
+        records = self.records
         total = blake2b(digest_size=16)
-        responses = chain.from_iterable(self.records.responses)
-        for text in [*self.records.arms, *self.prompts, *responses]:
+        responses = chain.from_iterable(records.responses)
+        for text in [*records.arms, *self.prompts, *responses]:
+            # The length keeps texts apart that would run into each other.
             total.update(f"{len(text)}:".encode() + text.encode())
-        for array in (self.records.first_PK, self.records.second_PK, self.records.label_P):
+
+        for array in (records.first_PK, records.second_PK, records.label_P):
             total.update(np.ascontiguousarray(array).tobytes())
         return total.hexdigest()
 
@@ -134,7 +137,8 @@ def _unusable(row: Mapping[str, Any]) -> str:
     texts = [row.get(name) for name in ("prompt", "response_a", "response_b")]
     if not all(isinstance(text, str) for text in texts):
         return _WITHOUT_TEXTS
-    return "" if all(str(text).strip() for text in texts) else "with an empty side"
+    filled = all(str(text).strip() for text in texts)
+    return "" if filled else "with an empty side"
 
 
 @dataclass(frozen=True, eq=False)

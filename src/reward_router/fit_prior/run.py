@@ -298,7 +298,10 @@ def _result(
 ) -> Json:
     """The tables as data."""
     records = recorded.records
-    best_single = int(records.correct_PK[role.train_P].mean(axis=0).argmax())
+    # By the training rows: the best arm of the judged rows would be known from the answers.
+    train_accuracy_K = records.correct_PK[role.train_P].mean(axis=0)
+    best_single = int(train_accuracy_K.argmax())
+
     sets = {}
     for name, mask_P in (("in distribution", role.test_P), ("out of distribution", role.out_P)):
         rows = np.flatnonzero(mask_P)
@@ -306,12 +309,16 @@ def _result(
             continue
         picked = _choices(config, fitted, prior.means(records.arms), rows)
         table = method_figures(methods(records, rows, recorded.category_P, picked, best_single))
+
         shares = {}
         for label, arm_T in picked.items():
             shares[label] = np.bincount(arm_T, minlength=len(records.arms)).tolist()
         sources = sorted(set(recorded.source_P[rows].tolist()))
         sets[name] = table | {"chosen": shares, "sources": sources}
-    counts = {n: int(getattr(role, f"{n}_P").sum()) for n in ("train", "dev", "test", "out")}
+
+    counts = {}
+    for part in ("train", "dev", "test", "out"):
+        counts[part] = int(getattr(role, f"{part}_P").sum())
     return {"arms": list(records.arms), "seed": config.seed, "rows": counts, "sets": sets}
 
 

@@ -46,19 +46,26 @@ def score_pairs(
     kept. InputError where fewer than two arms scored anything.
     """
     by_name = {spec.name: spec for spec in specs}
+    scores_folder = folder or cache_dir() / "scores"
     scores: dict[str, Float] = {}
     failed: dict[str, str] = {}
     with bar(console, TextColumn("{task.description}", markup=False)) as progress:
         for arm in pool.order(by_name):
             spec = by_name[arm]
-            store = ScoreStore((folder or cache_dir() / "scores") / f"{fingerprint(spec)}.jsonl")
+            store = ScoreStore(scores_folder / f"{fingerprint(spec)}.jsonl")
             task = progress.add_task(visible(f"scoring {arm}"), total=len(pairs))
             has_weights = source_of(spec) is not None
             error = _fill(store, pairs, arm, pool, partial(_show, progress, task), has_weights)
             if error:
                 failed[arm] = error
-            scores[arm] = np.array([store.pair(p) for p in pairs], dtype=np.float64).reshape(-1, 2)
-    useful = [arm for arm, scores_P2 in scores.items() if np.isfinite(scores_P2).all(axis=1).any()]
+            rows = [store.pair(pair) for pair in pairs]
+            scores[arm] = np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+    # An arm teaches only where it scored both responses of some pair.
+    useful = []
+    for arm, score_P2 in scores.items():
+        if np.isfinite(score_P2).all(axis=1).any():
+            useful.append(arm)
     if len(useful) < 2:
         why = "".join(f"; {arm}: {error}" for arm, error in failed.items())
         raise InputError(
@@ -81,19 +88,25 @@ def _fill(
     not kept: they are asked again next time. InputError where its checkpoint cannot be used.
     """
     todo = [pair for pair in pairs if not store.has(pair)]
+    kept = len(pairs) - len(todo)
     lost: Counter[str] = Counter()
-    done(len(pairs) - len(todo))
+    done(kept)
     for start in range(0, len(todo), CHUNK):
         chunk = todo[start : start + CHUNK]
-        result = pool.score(arm, [p.prompt for p in chunk], [[p.chosen, p.rejected] for p in chunk])
+        prompts = [pair.prompt for pair in chunk]
+        responses = [[pair.chosen, pair.rejected] for pair in chunk]
+        result = pool.score(arm, prompts, responses)
         if result.refused and has_weights:
             raise InputError(f"arm {arm!r}: {result.error}")
         if not result.ok:
             return result.error or result.status
+
+        # Kept chunk by chunk: what was scored is not lost when a later request fails.
         rows = zip(chunk, result.scores_BN.tolist(), strict=True)
         store.add(row for b, row in enumerate(rows) if b not in result.row_errors)
         lost.update(result.row_errors.values())
-        done(len(pairs) - len(todo) + start + len(chunk))
+        done(kept + start + len(chunk))
+
     if lost:
         reason, _ = lost.most_common(1)[0]
         return f"{lost.total()} of {len(pairs)} rows, e.g. {reason}"
@@ -129,14 +142,18 @@ class ScoreStore:
         """Keep scores of [chosen, rejected], appended and flushed."""
         lines = []
         for pair, scores in scored:
-            for response, score in zip((pair.chosen, pair.rejected), scores, strict=True):
+            texts = (pair.chosen, pair.rejected)
+            for response, score in zip(texts, scores, strict=True):
                 name = content_key(pair.prompt, response)
                 self._known[name] = score
                 lines.append(dumps([name, score]))
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A process that was killed may have left half a line, which must not swallow the next one.
         torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
+        start = "\n" if torn else ""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if torn else "") + "\n".join(lines) + "\n")
+            file.write(start + "\n".join(lines) + "\n")
 
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, float]]:

@@ -157,9 +157,12 @@ def _say_remarks(check: ArmCheck, console: Console) -> None:
 
 def _refuse_unusable(checks: Sequence[ArmCheck]) -> None:
     refused = [f"arm {check.arm!r}: {check.error}" for check in checks if check.refused]
-    if refused:
-        more = f" [and {len(refused) - 1} more]" if len(refused) > 1 else ""
-        raise InputError(refused[0] + more)
+    if not refused:
+        return
+    more = ""
+    if len(refused) > 1:
+        more = f" [and {len(refused) - 1} more]"
+    raise InputError(refused[0] + more)
 
 
 def _baseline(path: Path | None) -> dict[str, list[float]] | None:

@@ -20,7 +20,7 @@ from reward_router.facts import tone
 from reward_router.headline import headline_gold, headline_win_rate
 from reward_router.progress import LiteralTable, minutes, say, show_table
 from reward_router.report import charts, judged, marks, page
-from reward_router.report.curves import CURVES
+from reward_router.report.curves import CURVES, Curve
 from reward_router.report.frame import THIRD, colour, cut
 from reward_router.report.gather import Evidence, read_evidence, thin, trailing
 from reward_router.rundir import write_atomically
@@ -52,14 +52,16 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
     A name is the last part of the path, or more of it where that is not enough.
 
-    >>> names([Path("a/run"), Path("b/run"), Path("c/other")])
+    >>> short_names([Path("a/run"), Path("b/run"), Path("c/other")])
     ['a/run', 'b/run', 'c/other']
     """
     resolved = [Path(folder).resolve() for folder in folders]
-    for parts in (1, 2, 3):
-        short = ["/".join(folder.parts[-parts:]) for folder in resolved]
-        if len(set(short)) == len(short):
+    for n_parts in (1, 2, 3):
+        short = ["/".join(folder.parts[-n_parts:]) for folder in resolved]
+        all_different = len(set(short)) == len(short)
+        if all_different:
             return short
+    # Numbered: one directory may be given twice.
     return [f"{i + 1}: {folder}" for i, folder in enumerate(resolved)]
 
 
@@ -207,19 +209,26 @@ def _ends(gold: Json) -> list[float]:
 def _curves(runs: dict[str, Evidence]) -> str:
     drawn = []
     for curve in CURVES:
-        series: dict[str, charts.Series] = {}
-        for name, e in runs.items():
-            points = [
-                (r["step"] + 1, curve.value(r)) for r in e.records if curve.value(r) is not None
-            ]
-            kept = thin(points)
-            mean = trailing([float(y or 0.0) for _, y in kept], max(1, min(len(kept) // 8, 50)))
-            series[name] = ([x for x, _ in kept], mean)
+        series = {name: _smoothed(evidence, curve) for name, evidence in runs.items()}
         if any(x for x, _ in series.values()):
             size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
             chart = charts.line(series, "training step", "", percent=curve.share, size=size)
             drawn.append(page.figure(curve.heading, curve.caption, chart))
     return page.grid(drawn, 3) or page.note("No step was logged.")
+
+
+def _smoothed(evidence: Evidence, curve: Curve) -> charts.Series:
+    """The steps of one run and its trailing means there; steps without a value are left out."""
+    points = []
+    for record in evidence.records:
+        value = curve.value(record)
+        if value is not None:
+            points.append((record["step"] + 1, value))
+    kept = thin(points)
+    # Over an eighth of the points: less shows noise, more hides a turn.
+    window = max(1, min(len(kept) // 8, 50))
+    mean = trailing([float(y or 0.0) for _, y in kept], window)
+    return [x for x, _ in kept], mean
 
 
 def _shares(runs: dict[str, Evidence]) -> str:
@@ -245,19 +254,25 @@ def _shares_of(arm: str, runs: dict[str, Evidence]) -> list[float | None]:
 def _differences(runs: dict[str, Evidence]) -> str:
     """Keys of the configurations that are not alike, one column a run."""
     configs = [_flat(evidence.config) for evidence in runs.values()]
+    every_key = dict.fromkeys(chain.from_iterable(configs))
     rows = []
-    for key in dict.fromkeys(chain.from_iterable(configs)):
-        values = [str(flat.get(key, "-")) for flat in configs]
-        if len({str(flat.get(key)) for flat in configs}) > 1:
-            rows.append([key, *(cut(value, 40) for value in values)])
+    for key in every_key:
+        values = {str(config.get(key)) for config in configs}
+        if len(values) > 1:
+            shown = [str(config.get(key, "-")) for config in configs]
+            rows.append([key, *(cut(value, 40) for value in shown)])
     if not rows:
         return page.note("Nothing: the configurations are equal.")
     return page.table(["key", *runs], rows, 1 + len(runs))
 
 
 def _flat(tree: Json, at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{at}.{key}" if at else str(key)
-        found |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
-    return found
+        # An empty section is a value: it would vanish otherwise.
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, name)
+        else:
+            flat[name] = value
+    return flat

@@ -154,14 +154,18 @@ def evaluated(config: Config, steps: int) -> int:
     These are gold before and after, on held-out and test prompts, and the looks.
     """
     settings = config.eval
+    of_prompt = settings.samples + settings.greedy
     total = 0
     for data in (dev_set(config), settings.test):
         if data is not None:
             prompts = len(taken_in_turn(load_examples(data), settings.limit))
-            total += 2 * prompts * (settings.samples + settings.greedy)
+            # Twice: before training and after it.
+            total += 2 * prompts * of_prompt
+
     if settings.keep == "best":
-        looks = sum(step % settings.look_every == 0 or step == steps for step in range(steps + 1))
-        total += looks * settings.look * settings.look_samples
+        # A look falls due at every so many steps, the start included, and at the end.
+        due = [step % settings.look_every == 0 or step == steps for step in range(steps + 1)]
+        total += sum(due) * settings.look * settings.look_samples
     return total
 
 
@@ -172,11 +176,14 @@ def paying_calls(config: Config, responses: int) -> int:
 
 def win_rate_responses(config: Config) -> int:
     """Responses that `eval.arm` compares at the end: those before training and those after."""
+    settings = config.eval
     data = dev_set(config)
-    if config.eval.arm is None or data is None:
+    if settings.arm is None or data is None:
         return 0
-    prompts = len(taken_in_turn(load_examples(data), config.eval.limit))
-    return 2 * prompts * max(config.eval.samples, 1)
+    prompts = len(taken_in_turn(load_examples(data), settings.limit))
+    # Without samples the greedy response is compared.
+    of_prompt = max(settings.samples, 1)
+    return 2 * prompts * of_prompt
 
 
 def apart_weights(config: Config, name: str | None) -> float:
@@ -234,8 +241,12 @@ def evaluation_bytes(config: Config, prompt_tokens: float) -> float:
     shape = shape_of(config)
     if shape is None:
         return 0.0
-    rows = min(config.eval.batch, evaluated(config, 1) or config.eval.batch)
-    length = prompt_tokens + (config.eval.max_new_tokens or config.policy.max_new_tokens)
+    settings = config.eval
+    rows = min(settings.batch, evaluated(config, 1) or settings.batch)
+    new_tokens = settings.max_new_tokens or config.policy.max_new_tokens
+    length = prompt_tokens + new_tokens
+
+    # Keys and values of every layer for every token, in the type that is sampled with.
     cache = shape.layers * shape.cached * length * BYTES[config.policy.sample_dtype]
     logits = 4.0 * 3 * shape.vocabulary  # scores, probabilities, their sum
     return rows * (cache + logits)
@@ -250,11 +261,15 @@ def training_bytes(config: Config, prompt_tokens: float) -> float:
     shape = shape_of(config)
     if shape is None:
         weights, hidden = parameters(config.policy.model)
+        # A layer has about 12 h^2 weights: 4 h^2 of attention and 8 h^2 of its MLP.
         layers = round(weights / (12 * hidden**2)) if hidden else 0
         shape = ModelShape(layers, hidden, 4 * hidden, 0, 0)
+
     pairs = config.train.micro_batch
     response_tokens = pairs * 2 * config.policy.max_new_tokens
-    tokens = response_tokens + pairs * prompt_tokens / min(config.pairs.per_prompt, 2)
+    pairs_of_prompt = min(config.pairs.per_prompt, 2)
+    tokens = response_tokens + pairs * prompt_tokens / pairs_of_prompt
+
     kept_of_token = KEPT_WIDTHS * shape.hidden + KEPT_MIDDLES * shape.middle
     if config.train.gradient_checkpointing:
         # Each layer's input is kept, and one layer at a time is computed again.
@@ -285,11 +300,17 @@ def best_of_responses(config: Config) -> int:
 
     They are scored before training and after.
     """
-    settings, data = config.eval, dev_set(config)
-    routed = config.router.mode == "route" and config.judge.mode == "single"
-    if not settings.best_of or settings.samples < 2 or data is None or not routed:
+    settings = config.eval
+    data = dev_set(config)
+    if not settings.best_of or settings.samples < 2 or data is None:
         return 0
-    return 2 * len(taken_in_turn(load_examples(data), settings.limit)) * settings.samples
+    # Only a router that names single arms can choose among samples.
+    routed = config.router.mode == "route" and config.judge.mode == "single"
+    if not routed:
+        return 0
+
+    prompts = len(taken_in_turn(load_examples(data), settings.limit))
+    return 2 * prompts * settings.samples
 
 
 def loading_seconds(weight_bytes: float) -> float:
@@ -360,26 +381,38 @@ def check_all(config: Config, out: Path, say: Callable[[str], None]) -> None:
     check_trackers(config.report_to)
     examples = load_examples(config.data)
     check_names(config, examples, arm_names(config))
-    specs, pool = arm_specs(config), build_pool(config, examples)
-    models = [s.model for s in (*specs, *judge_specs(config))]
-    absent = sorted({m for m in (config.policy.model, *models) if m and not at_hand(m)})
+
+    # First the arms: those at hand are asked, the others are named.
+    specs = arm_specs(config)
+    pool = build_pool(config, examples)
+    arm_models = [spec.model for spec in (*specs, *judge_specs(config))]
+    models = {model for model in (config.policy.model, *arm_models) if model}
+    absent = sorted(model for model in models if not at_hand(model))
     if absent:
         say(f"not checked, for not being on this disk: {', '.join(absent)}")
-    here = [s for s in specs if s.model not in absent]
+    here = [spec for spec in specs if spec.model not in absent]
     check_arms(here, pool)
     check_judge(config, absent, examples, say)
-    if (prior := online_prior(config.router, config.payoff.name)) is not None:
+    prior = online_prior(config.router, config.payoff.name)
+    if prior is not None:
         for warning in prior_warnings(config, prior, here):
             say(f"warning: {warning}")
+
+    # Then the prompts, which need the policy's tokenizer, and the disk, which needs their number.
     if config.policy.model not in absent:
         text = check_policy(config)
         examples = fitting(examples, config.data, text, say)
         check_prompts(config, text, examples)
-    check_disk(out, disk_bytes(config, steps_of(config, len(examples)), len(examples)))
-    large = [s.name for s in here if weight_bytes(s.model) > free_memory() / 2]
+    n_examples = len(examples)
+    steps = steps_of(config, n_examples)
+    check_disk(out, disk_bytes(config, steps, n_examples))
+
+    # At last one real prompt for every arm that fits into memory now.
+    large = [spec.name for spec in here if weight_bytes(spec.model) > free_memory() / 2]
     if large:
         say(f"not asked about a real prompt, for want of memory now: {', '.join(large)}")
-    answer_one_row(config, pool, [s for s in here if s.name not in large], examples, say)
+    small = [spec for spec in here if spec.name not in large]
+    answer_one_row(config, pool, small, examples, say)
 
 
 def check_judge(

@@ -133,21 +133,32 @@ def _rows(sources: Sequence[str], encoder: str, seed: int) -> FeatureDifferences
                 usable.append(record)
     if not usable:
         raise InputError(f"{', '.join(sources)}: no usable preference pair")
-    prompts = [prompt_text(r.prompt) for r in usable]
+
+    prompts = [prompt_text(record.prompt) for record in usable]
     model = load_encoder(encoder)
-    chosen_PF = features(model, prompts, [r.chosen for r in usable])
-    rejected_PF = features(model, prompts, [r.rejected for r in usable])
-    number = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-    fold = {prompt: int(keyed.uniform(seed, "data", 3, prompt) * FOLDS) for prompt in number}
+    chosen_PF = features(model, prompts, [record.chosen for record in usable])
+    rejected_PF = features(model, prompts, [record.rejected for record in usable])
+
+    # Folds by prompt: pairs of one prompt are alike, and would be judged by what they taught.
+    different = list(dict.fromkeys(prompts))
+    number = {prompt: i for i, prompt in enumerate(different)}
+    fold = {}
+    for prompt in different:
+        fold[prompt] = int(keyed.uniform(seed, "data", 3, prompt) * FOLDS)
+
+    longer_by = []
     digest = hashlib.blake2b(digest_size=16)
     for prompt, record in zip(prompts, usable, strict=True):
+        chosen_words = len(record.chosen.split())
+        rejected_words = len(record.rejected.split())
+        longer_by.append(float(chosen_words - rejected_words))
         digest.update(f"{prompt}\x1f{record.chosen}\x1f{record.rejected}\x1e".encode())
     return FeatureDifferences(
         chosen_PF - rejected_PF,
-        np.array([number[p] for p in prompts]),
-        np.array([fold[p] for p in prompts]),
-        np.array([r.category or "all" for r in usable]),
-        np.array([float(len(r.chosen.split()) - len(r.rejected.split())) for r in usable]),
+        np.array([number[prompt] for prompt in prompts]),
+        np.array([fold[prompt] for prompt in prompts]),
+        np.array([record.category or "all" for record in usable]),
+        np.array(longer_by),
         digest.hexdigest(),
     )
 
@@ -198,10 +209,11 @@ def _out_of_fold(
     """(P,) margins of every pair by heads that saw no prompt of its fold."""
     margin_P = np.zeros(len(mine_P))
     for fold in range(FOLDS):
-        learn_P = mine_P & (rows.fold_P != fold)
+        held_P = rows.fold_P == fold
+        learn_P = mine_P & ~held_P
         if learn_P.any():
             weight_F = fit_weights(rows.gap_PF[learn_P], rows.prompt_P[learn_P], ridge)
-            margin_P[rows.fold_P == fold] = rows.gap_PF[rows.fold_P == fold] @ weight_F
+            margin_P[held_P] = rows.gap_PF[held_P] @ weight_F
     return margin_P
 
 

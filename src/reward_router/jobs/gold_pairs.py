@@ -101,18 +101,21 @@ def gold_pairs_of(
 
     Empty where all responses are alike.
     """
-    texts = list(dict.fromkeys(str(r) for r in responses if r.strip()))
+    texts = list(dict.fromkeys(str(response) for response in responses if response.strip()))
     gold = example.gold(texts).tolist()
     right = [text for text, value in zip(texts, gold, strict=True) if value == 1]
     wrong = [text for text, value in zip(texts, gold, strict=True) if value == 0]
     every_pair = list(itertools.product(right, wrong))
     if not every_pair:
         return []
+
     draw = keyed.rng(seed, "pairs", STEP, example.id)
     most = min(per_prompt, len(every_pair))
     drawn = draw.choice(len(every_pair), size=most, replace=False).tolist()
+
     base = {"prompt": example.prompt, "category": example.category, "source": "gold-pairs"}
     rows = []
+    # The number of a pair is its id, so that a larger draw names the same pairs alike.
     for i in sorted(drawn):
         chosen, rejected = every_pair[i]
         rows.append({"id": f"{example.id}/{i}", **base, "chosen": chosen, "rejected": rejected})

@@ -94,12 +94,16 @@ def study(
 ) -> dict[str, Any]:
     """Run what is missing, then tabulate all that is there; returns what ``study.json`` holds."""
     base = configuration.load(None, "study", settings)
-    table = {n: s for n, s in variants(base).items() if only is None or fnmatch.fnmatch(n, only)}
+    every_variant = variants(base)
+    pattern = "*" if only is None else only
+    table = {name: s for name, s in every_variant.items() if fnmatch.fnmatch(name, pattern)}
     if not table:
-        raise InputError(f"--only {only!r} matches none of {', '.join(variants(base))}")
+        raise InputError(f"--only {only!r} matches none of {', '.join(every_variant)}")
+
     # Seed by seed, so that a study that is interrupted has every variant.
     jobs = [(name, seed) for seed, name in itertools.product(range(seeds), table)]
-    for name, seed in jobs[part[0] :: part[1]]:
+    number, parts = part
+    for name, seed in jobs[number::parts]:
         _run_one(name, [*settings, *table[name], f"seed={seed}"], out, console)
     return tabulate_gold(out, console)
 
@@ -163,14 +167,18 @@ def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:
 
     It is taken against the base model and against uniform.
     """
+    # The marker is written last: a run without one was interrupted.
     runs: dict[str, dict[int, dict[str, Any]]] = {}
     for marker in sorted(out.glob("*/seed-*/variant.json")):
         who = json.loads(marker.read_text(encoding="utf-8"))
-        summary = json.loads(marker.with_name("summary.json").read_text(encoding="utf-8"))
+        summary_file = marker.with_name("summary.json")
+        summary = json.loads(summary_file.read_text(encoding="utf-8"))
         runs.setdefault(who["variant"], {})[who["seed"]] = summary
+
     changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
     rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
-    result = {"variants": dict(sorted(rows.items(), key=lambda x: -x[1]["after"]))}
+    best_first = sorted(rows.items(), key=lambda item: -item[1]["after"])
+    result = {"variants": dict(best_first)}
     write_atomically(out / "study.json", dumps(result, indent=2) + "\n")
     show_table(console, _table(result["variants"]))
     return result
@@ -244,14 +252,21 @@ def mean_interval(value_SP: Float) -> tuple[float, float, float]:
     if value_SP.size == 0:
         return (float("nan"),) * 3
     n_seeds, n_prompts = value_SP.shape
+    mean = float(value_SP.mean())
+
     # Squared standard errors of the mean, over prompts and over seeds.
-    prompts = value_SP.mean(axis=0).var(ddof=1) / n_prompts if n_prompts > 1 else 0.0
-    seeds = value_SP.mean(axis=1).var(ddof=1) / n_seeds if n_seeds > 1 else 0.0
+    prompts = 0.0
+    if n_prompts > 1:
+        prompts = value_SP.mean(axis=0).var(ddof=1) / n_prompts
+    seeds = 0.0
+    if n_seeds > 1:
+        seeds = value_SP.mean(axis=1).var(ddof=1) / n_seeds
+
     # Satterthwaite: nu = (v1 + v2)^2 / (v1^2 / nu1 + v2^2 / nu2)
     spread = prompts**2 / max(n_prompts - 1, 1) + seeds**2 / max(n_seeds - 1, 1)
     freedom = (prompts + seeds) ** 2 / max(spread, 1e-300)
-    half = float(stdtrit(max(freedom, 1.0), 0.975)) * float(np.sqrt(prompts + seeds))
-    mean = float(value_SP.mean())
+    quantile = float(stdtrit(max(freedom, 1.0), 0.975))
+    half = quantile * float(np.sqrt(prompts + seeds))
     return mean, mean - half, mean + half
 
 

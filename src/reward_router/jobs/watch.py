@@ -168,13 +168,18 @@ def spark(values: list[float], room: int) -> str:
     """
     if len(values) > room:
         edges = [round(i * len(values) / room) for i in range(room + 1)]
-        stretches = [values[a:b] for a, b in itertools.pairwise(edges)]
+        stretches = [values[start:stop] for start, stop in itertools.pairwise(edges)]
         values = [sum(part) / len(part) for part in stretches]
+
     low = min(values)
     reach = max(values) - low
     # A constant curve is a line along the bottom, and no division by 0.
     if not reach:
         return BARS[0] * len(values)
+
     tallest = len(BARS) - 1
-    heights = [round((value - low) / reach * tallest) for value in values]
-    return "".join(BARS[height] for height in heights)
+    bars = []
+    for value in values:
+        height = round((value - low) / reach * tallest)
+        bars.append(BARS[height])
+    return "".join(bars)

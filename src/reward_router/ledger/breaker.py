@@ -340,8 +340,12 @@ class Breaker:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore, to the number."""
         self.clock, self.last, self.since = state["clock"].tolist()
-        rows = [dict(zip(NUMBERS, row, strict=True)) for row in state["circuits"].tolist()]
-        self.circuits = [_Circuit(**row) for row in rows]
+        self.circuits = []
+        for numbers in state["circuits"].tolist():
+            row = dict(zip(NUMBERS, numbers, strict=True))
+            self.circuits.append(_Circuit(**row))
+
+        # Rows of outcomes are padded at the end: the positions tell where.
         positions, outcomes = state["outcomes"].tolist()
         for circuit, position, outcome in zip(self.circuits, positions, outcomes, strict=True):
             circuit.position = [place for place in position if place >= 0]

@@ -64,9 +64,13 @@ class Decisions:
 
         ``ensemble`` and ``committee`` follow where they decided.
         """
-        mine = {name: self.arm == k for k, name in enumerate(self.arms)}
-        for by in sorted(set(self.by) - {By.ROUTER}):
-            mine[str(by)] = np.array([each is by for each in self.by], dtype=bool)
+        mine = {}
+        for number, name in enumerate(self.arms):
+            mine[name] = self.arm == number
+        # Sorted, so that the columns of a report have one order.
+        together = sorted(set(self.by) - {By.ROUTER})
+        for by in together:
+            mine[str(by)] = np.array([decider is by for decider in self.by], dtype=bool)
         return mine
 
 

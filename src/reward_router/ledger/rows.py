@@ -319,10 +319,12 @@ def unpack(data: bytes) -> NDArray[Any]:
 
 def unpack_rows(blobs: Sequence[bytes]) -> NDArray[Any]:
     """Vectors of one length -> (B, D), dtypes promoted where they differ."""
-    # equal heads mean equal dtype and length: one copy is enough
+    # 4 bytes of dtype, 4 of the number of dimensions (1), 4 of the length: see `pack`.
     head = blobs[0][:12]
+    # equal heads mean equal dtype and length: one copy is enough
     if all(blob[:12] == head for blob in blobs):
-        body = np.frombuffer(b"".join([blob[12:] for blob in blobs]), _dtype(head[:4]))
+        numbers = b"".join([blob[12:] for blob in blobs])
+        body = np.frombuffer(numbers, _dtype(head[:4]))
         return body.reshape(len(blobs), -1)
     return np.stack([unpack(blob) for blob in blobs])
 

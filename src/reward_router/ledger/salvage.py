@@ -40,9 +40,10 @@ class CheckReport:
         """A few lines for a person."""
         verdict = "whole" if self.ok else "damaged"
         head = f"{self.path}: {verdict}, events up to {self.last_seq}, {self.snapshots} snapshots"
-        counts = ", ".join(f"{n} {table}" for table, n in self.events.items() if n)
+        counts = [f"{count} {table}" for table, count in self.events.items() if count]
+        readable = ", ".join(counts) or "nothing"
         problems = [f"  {problem}" for problem in self.problems]
-        return "\n".join([head, f"  readable: {counts or 'nothing'}", *problems])
+        return "\n".join([head, f"  readable: {readable}", *problems])
 
 
 def check_ledger(path: str | Path) -> CheckReport:

@@ -210,17 +210,24 @@ def _profile(arms: Sequence[_Arm], r: float, informed: bool) -> tuple[float, Flo
     """
     weighted = [arm.weighted(r) for arm in arms]
     swept_K = [_without_intercept(gram_CC) for gram_CC, _ in weighted]
+
     # Sums over arms: the scale s is one number for all of them.
     yy = sum(swept_CC[0, 0] for swept_CC in swept_K)
     yf = sum(swept_CC[0, 1] for swept_CC in swept_K)
     ff = sum(swept_CC[1, 1] for swept_CC in swept_K)
+
     # Generalised least squares of y on f; strengths that foretell the opposite count as nothing.
-    scale = float(max(yf / ff, 0.0)) if informed and ff > 1e-12 else 0.0
+    scale = 0.0
+    if informed and ff > 1e-12:
+        scale = float(max(yf / ff, 0.0))
     offset_K = np.array([_intercept(gram_CC, scale) for gram_CC, _ in weighted])
+
+    # |y - s f|^2, from the sums alone.
     n = sum(arm.n for arm in arms)
     residual = float(yy - 2 * scale * yf + scale**2 * ff)
     # A floor, because rows that are fitted exactly would make the evidence infinite.
     variance = max(residual / n, LEAST_NOISE**2)
+
     log_det = sum(arm_log_det for _, arm_log_det in weighted)
     evidence = -0.5 * n * np.log(variance) - 0.5 * log_det
     return scale, offset_K, variance, float(evidence)

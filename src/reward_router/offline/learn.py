@@ -35,17 +35,22 @@ class LearnedHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(n_features, dim)
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
+
         # The order of these lines is the order of the draws: another order is another start.
         self.bt_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
         self.cls_KD = nn.Parameter(_kaiming_rows(n_arms, dim))
+        # The one part without a draw.
         self.cls_bias_K = nn.Parameter(torch.zeros(n_arms))
 
     def forward(self, features_PF: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines (P, K) of the BT head and logits (P, K) of the CLS head."""
         hidden_PD = self.linear(features_PF).relu()
         h_PD = normalize(self.norm(hidden_PD), dim=-1)
+
+        # Both sides of unit norm: the product is a cosine, in [-1, 1].
         unit_bt_KD = normalize(self.bt_KD, dim=-1)
         cosine_PK = linear(h_PD, unit_bt_KD)
+
         logit_PK = linear(h_PD, self.cls_KD, self.cls_bias_K)
         return cosine_PK, logit_PK
 

@@ -223,8 +223,11 @@ def prior_folder(name: str | Path) -> Path:
 def _rounded(prior: Prior, arrays: Mapping[str, Any]) -> Prior:
     """The prior with the arrays as they are on disk, wide again."""
     wide = {name: np.asarray(value, np.float64) for name, value in arrays.items()}
-    calibration = replace(prior.calibration, offset_K=wide.pop("offset_K"))
-    strengths = Strengths.of(wide, prior.strengths.dev_loss, prior.strengths.epoch)
+    offset_K = wide.pop("offset_K")
+    calibration = replace(prior.calibration, offset_K=offset_K)
+    # What is left are the strengths' own arrays.
+    old = prior.strengths
+    strengths = Strengths.of(wide, old.dev_loss, old.epoch)
     return replace(prior, strengths=strengths, calibration=calibration)
 
 

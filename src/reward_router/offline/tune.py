@@ -102,27 +102,38 @@ class _Run:
         self.train_rows: Int = np.flatnonzero(data.train_P)
         self.dev_rows: Int = np.flatnonzero(data.dev_P)
         self.ids = [texts.tokens(data.prompts, side) for side in data.sides]
-        sample = rng(config.seed, "data", 0, "tune").permutation(self.train_rows)[:SAMPLE]
-        columns = (data.prompts, *data.sides)
-        plain_PF = texts.features(*(_chosen(column, sample) for column in columns))
-        spread_F = plain_PF.std(axis=0) + 1e-8
-        self.centre_F = plain_PF.mean(axis=0)
-        # A feature that hardly varies would be blown up on the first text where it does.
-        self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
-        self._centre = torch.tensor(self.centre_F).float().to(texts.device)
-        self._scale = torch.tensor(self.scale_F).float().to(texts.device)
+        self._standardise(data)
+
+        # What the two heads learn from, and what they are measured by.
         self.lambda_cls = 0.0 if config.without == "cls" else config.lambda_cls
         train_right_PK = data.right_PK[self.train_rows]
         dev_right_PK = data.right_PK[self.dev_rows]
         self.train = targets(train_right_PK, config.balance, config.seed)
         self.dev = targets(dev_right_PK, config.balance, config.seed, "dev")
+
         dim = config.strengths.dim
         head = seeded_head(2 * texts.dim, dim, train_right_PK, config.seed, config.balance)
         self.head: LearnedHead = head.to(texts.device)
+
+        # The best weights so far, by the loss on the dev rows.
         self.best_loss = np.inf
         self.best_step = 0
         self.best_body: dict[str, Tensor] = {}
         self.best_head: dict[str, Tensor] = {}
+
+    def _standardise(self, data: TuneData) -> None:
+        """Set centre and scale of the features, from a sample under the encoder as it starts."""
+        draw = rng(self.config.seed, "data", 0, "tune")
+        sample = draw.permutation(self.train_rows)[:SAMPLE]
+        columns = (data.prompts, *data.sides)
+        plain_PF = self.texts.features(*(_chosen(column, sample) for column in columns))
+
+        spread_F = plain_PF.std(axis=0) + 1e-8
+        self.centre_F = plain_PF.mean(axis=0)
+        # A feature that hardly varies would be blown up on the first text where it does.
+        self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
+        self._centre = torch.tensor(self.centre_F).float().to(self.texts.device)
+        self._scale = torch.tensor(self.scale_F).float().to(self.texts.device)
 
     def trainable(self, e: EncoderConfig) -> Any:
         """The body with the weights that learn switched on.
@@ -164,9 +175,12 @@ class _Run:
         states = [self.texts.states(_chosen(side, rows)) for side in self.ids]
         # Unit norm on each side before they are combined, as in `TextEncoder`.
         first, second = (normalize(side_BD, dim=-1) for side_BD in states)
-        symmetric = torch.cat([(first + second) / 2, (first - second).abs()], dim=1)
-        features = normalize(symmetric, dim=-1)
-        return self.head((features - self._centre) / self._scale)  # type: ignore[no-any-return]
+
+        middle = (first + second) / 2
+        distance = (first - second).abs()
+        features = normalize(torch.cat([middle, distance], dim=1), dim=-1)
+        standardised = (features - self._centre) / self._scale
+        return self.head(standardised)  # type: ignore[no-any-return]
 
     def loss(self, places: Int) -> Tensor:
         """The training loss of a batch, by places among the training rows."""

@@ -88,7 +88,7 @@ def pair_agreement(gap_PK: ArrayLike, margin_K: ArrayLike, own_P: ArrayLike) -> 
         margin_K: a gap up to it is a tie, and so is NaN.
         own_P: the arm that judged the pair.
 
-    >>> agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
+    >>> pair_agreement([[2.0, -9.0, 0.1]], [0.0, 1.0, 0.5], [0]).tolist()
     [[1, -1, 0]]
     """
     gap = np.asarray(gap_PK, np.float64)

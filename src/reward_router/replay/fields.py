@@ -274,7 +274,7 @@ def score_number(value: Any) -> float:
 
     TypeError or ValueError where it is no number.
 
-    >>> number("0.5"), number([2]), number(10**400), number(None)
+    >>> score_number("0.5"), score_number([2]), score_number(10**400), score_number(None)
     (0.5, 2.0, 1e+30, nan)
     """
     if isinstance(value, list | tuple) and len(value) == 1:

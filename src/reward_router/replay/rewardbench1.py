@@ -174,7 +174,7 @@ def _sided(pair: Any, label: str) -> list[Any]:
 def joined_text(value: Any) -> str | None:
     """A prompt or an answer as text; a list of chat messages is joined.
 
-    >>> text([{"role": "user", "content": "Why?"}])
+    >>> joined_text([{"role": "user", "content": "Why?"}])
     'Why?'
     """
     if isinstance(value, list):

@@ -96,7 +96,7 @@ def check_on_sample(
     >>> from reward_router.rewards.spec import ArmSpec
     >>> pool = RewardPool({"short": ArmSpec("short", "metric", options={"metric": "length"})})
     >>> pair = {"prompt": "2 + 2?", "chosen": "4", "rejected": "It may be 5."}
-    >>> check_arms(pool, [pair])[0].accuracy
+    >>> check_on_sample(pool, [pair])[0].accuracy
     1.0
     """
     if not rows:

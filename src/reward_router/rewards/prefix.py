@@ -282,7 +282,7 @@ def width_batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     The rows of a group times the widest of them stay within ``limit``. A row wider than the limit
     goes alone. Every index appears once; equal widths keep their order. O(n log n).
 
-    >>> batches([3, 9, 4, 4], limit=10)
+    >>> width_batches([3, 9, 4, 4], limit=10)
     [[1], [2, 3], [0]]
     """
     groups: list[list[int]] = []

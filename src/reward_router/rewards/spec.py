@@ -137,7 +137,7 @@ def build_arm(
         device: where that runs.
         gold: the known prompts, for kinds that need them.
 
-    >>> arm = build(ArmSpec("brief", "metric", options={"metric": "length"}))
+    >>> arm = build_arm(ArmSpec("brief", "metric", options={"metric": "length"}))
     >>> arm.score(["x"], [["one two"]]).tolist()
     [[-2.0]]
     """

@@ -18,7 +18,7 @@ PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content']
 def prompt_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The prompt as chat messages, copied.
 
-    >>> messages("Hello")
+    >>> prompt_messages("Hello")
     [{'role': 'user', 'content': 'Hello'}]
     """
     if isinstance(prompt, str):

@@ -24,10 +24,12 @@ class Pages:
         """``file`` is ``path`` open for reading; a head that is gone is taken to be one of ours."""
         self._file = file
         head = self._file.read(100)
-        size = int.from_bytes(head[16:18], "big") if len(head) == 100 else 0
-        self.size = 65536 if size == 1 else size if size >= 512 and size & (size - 1) == 0 else 8192
-        self.count = -(-Path(path).stat().st_size // self.size)
-        self._logged = dict(_log_pages(Path(path + "-wal"), self.size))
+        self.size = _page_size(head)
+        # The last page may be cut short, and counts.
+        file_bytes = Path(path).stat().st_size
+        self.count = -(-file_bytes // self.size)
+        log = Path(path + "-wal")
+        self._logged = dict(_log_pages(log, self.size))
 
     def __getitem__(self, number: int) -> bytes:
         """Page ``number`` (from 1); shorter than ``size`` where the file ends, empty beyond."""
@@ -39,6 +41,18 @@ class Pages:
     def numbers(self) -> range:
         """All page numbers."""
         return range(1, max([self.count, *self._logged]) + 1)
+
+
+def _page_size(head: bytes) -> int:
+    """The page size that a file's first 100 bytes name; ours (8192) where they are gone.
+
+    SQLite writes a power of two of at least 512 in two bytes, and 65536, which does not fit, as 1.
+    """
+    size = int.from_bytes(head[16:18], "big") if len(head) == 100 else 0
+    if size == 1:
+        return 65536
+    is_power_of_two = size & (size - 1) == 0
+    return size if size >= 512 and is_power_of_two else 8192
 
 
 def _log_pages(path: Path, size: int) -> Iterator[tuple[int, bytes]]:

@@ -393,7 +393,7 @@ def pair_outcome(there: float, back: float) -> float:
     ``there`` is P(the first is better) with i first, ``back`` with j first. Verdicts (0, 1/2, 1)
     that disagree make a tie; probabilities are averaged over the two orders.
 
-    >>> outcome(1, 0), outcome(1, 1), round(outcome(0.9, 0.3), 2)
+    >>> pair_outcome(1, 0), pair_outcome(1, 1), round(pair_outcome(0.9, 0.3), 2)
     (1.0, 0.5, 0.8)
     """
     if {there, back} <= {0.0, TIE, 1.0}:
@@ -404,7 +404,7 @@ def pair_outcome(there: float, back: float) -> float:
 def compared_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
     """Which of ``count`` responses are compared: all, or each with the next ``rivals`` in a ring.
 
-    >>> pairs_of(3, None), pairs_of(4, 1)
+    >>> compared_pairs(3, None), compared_pairs(4, 1)
     ([(0, 1), (0, 2), (1, 2)], [(0, 1), (0, 3), (1, 2), (2, 3)])
     """
     every_pair = list(combinations(range(count), 2))

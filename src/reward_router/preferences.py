@@ -359,12 +359,19 @@ def _paired(
     combined: Iterable[tuple[Any, Any]] = [responses]
     if _several(first) or _several(second):
         combined = product(_list(first), _list(second))
+
     row_prompt = _given_prompt(row, held, mapping, place, first)
     for one, other in combined:
+        # Conversations may begin alike: what they share belongs to the prompt.
         start, left, right = _started(row_prompt, one, other)
-        left_text = response(left, start, "chosen")
-        right_text = response(right, start, "rejected")
-        yield Preference(start, left_text, right_text, label.said, label.column, label.counted_from)
+        yield Preference(
+            start,
+            response(left, start, "chosen"),
+            response(right, start, "rejected"),
+            label.said,
+            label.column,
+            label.counted_from,
+        )
 
 
 _NONE = object()
@@ -482,8 +489,10 @@ def _common_words(first: str, second: str) -> int:
     shorter = min(len(first), len(second))
     differing = (i for i in range(shorter) if first[i] != second[i])
     same = next(differing, shorter)
+
     # Back to the last space, because the two may differ in the middle of a word.
-    spaces = (i for i in range(same - 1, -1, -1) if first[i].isspace())
+    backwards = range(same - 1, -1, -1)
+    spaces = (i for i in backwards if first[i].isspace())
     return next(spaces, 0)
 
 

@@ -350,10 +350,13 @@ class Show:
     def times(self) -> str:
         """How long it has been, and about how long it will be, for the display."""
         now = time.perf_counter()
+        gone = minutes(now - self.started)
         if not self.spent:
-            return f"{minutes(now - self.started)} gone"
-        left = max(self.remaining() - (now - self.last), 0.0)
-        return f"{minutes(now - self.started)} gone, about {minutes(left)} left"
+            return f"{gone} gone"
+        # What is left was reckoned at the end of the last phase.
+        since_last = now - self.last
+        left = max(self.remaining() - since_last, 0.0)
+        return f"{gone} gone, about {minutes(left)} left"
 
 
 class _TimeLeft(ProgressColumn):

@@ -88,8 +88,12 @@ def of_the_user(filename: str) -> bool:
     path = Path(filename)
     if not path.is_file():  # made at run time, such as "<string>"
         return False
-    installed = [*sysconfig.get_paths().values(), str(Path(__file__).parent)]
-    return not any(path.resolve().is_relative_to(Path(folder).resolve()) for folder in installed)
+    place = path.resolve()
+    ours = str(Path(__file__).parent)
+    for folder in [*sysconfig.get_paths().values(), ours]:
+        if place.is_relative_to(Path(folder).resolve()):
+            return False
+    return True
 
 
 def _hush_loaded() -> None:

@@ -451,9 +451,11 @@ class _Run:
     def _warn_where_too_hard(self) -> None:
         """Said before the first step, while it costs little to stop."""
         measured = self.before.get(GOLD_SAMPLED) or self.before.get(GOLD_FIGURE)
+        # One process speaks for all.
         if measured is None or not self.parts.ranks.main:
             return
-        share = sum(measured.right) / len(measured.right)
+        n_prompts = len(measured.right)
+        share = sum(measured.right) / n_prompts
         advice = too_hard(share, self.config.payoff.name)
         if advice:
             say_fact(self.console, f"hard     {advice}", "yellow")

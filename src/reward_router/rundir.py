@@ -199,10 +199,13 @@ class RunDir:
         """
         # A resumed run measures again: its rows replace those of the run that was cut.
         fresh = {(row["when"], row["kind"]) for row in rows}
-        kept = [
-            row for row in self.read_samples() if (row.get("when"), row.get("kind")) not in fresh
-        ]
-        write_atomically(self.samples, "".join(dumps(row) + "\n" for row in [*kept, *rows]))
+        kept = []
+        for row in self.read_samples():
+            measured = (row.get("when"), row.get("kind"))
+            if measured not in fresh:
+                kept.append(row)
+        lines = [dumps(row) + "\n" for row in [*kept, *rows]]
+        write_atomically(self.samples, "".join(lines))
 
     def trim_log(self, step: int) -> None:
         """Drop what was logged after a checkpoint: those steps are run again."""

@@ -231,7 +231,8 @@ class Session:
         """
         judgements = []
         for u, decision in enumerate(batch.decisions):
-            places = [(u, c) for c in range(len(batch.units[u].cells))]
+            n_cells = len(batch.units[u].cells)
+            places = [(u, c) for c in range(n_cells)]
             judgements += [self._judgement(batch, decision, place, self.scale) for place in places]
         return judgements
 
@@ -284,9 +285,15 @@ class Session:
         step or an uninformative loss gives no payoff.
         """
         if outcome is None or isinstance(outcome, Trained):
-            return self.pay(self.outcomes(batch, outcome), batch.step)
+            outcomes = self.outcomes(batch, outcome)
+            return self.pay(outcomes, batch.step)
+
+        # Somebody knows the payoffs already: names of units become the ids of their decisions.
         id_by_unit = {decision.unit: decision.id for decision in batch.decisions}
-        payoffs = {id_by_unit.get(name, name): value for name, value in outcome.items()}
+        payoffs = {}
+        for name, value in outcome.items():
+            decision_id = id_by_unit.get(name, name)
+            payoffs[decision_id] = value
         self._feed(payoffs)
         return payoffs
 

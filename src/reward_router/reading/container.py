@@ -205,8 +205,11 @@ def _is_object(line: str) -> bool:
 
 def _inside(path: Path) -> str:
     """Files of a folder that can be read, as a hint."""
-    names = sorted(p.name for p in path.iterdir() if p.name.removesuffix(".gz").endswith(ENDINGS))
+    readable = [p.name for p in path.iterdir() if p.name.removesuffix(".gz").endswith(ENDINGS)]
+    names = sorted(readable)
     if not names:
         return ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    more = ""
+    if len(names) > 3:
+        more = f" and {len(names) - 3} more"
     return f"; in it: {', '.join(names[:3])}{more}; give one of them"

@@ -280,10 +280,12 @@ class _Document:
             size *= 2
 
     def _may_be_cut(self, error: Exception) -> bool:
+        # An error near the end of what was read may be the end of the piece and not of the text.
+        near_end = len(self.text) - _LEAST_ROOM
         if isinstance(error, json.JSONDecodeError):
             unended = error.msg.startswith("Unterminated string")
-            return unended or error.pos >= len(self.text) - _LEAST_ROOM
-        return getattr(error, "value", 0) >= len(self.text) - _LEAST_ROOM
+            return unended or error.pos >= near_end
+        return getattr(error, "value", 0) >= near_end
 
     def _refused(self, error: Exception) -> InputError:
         if isinstance(error, json.JSONDecodeError):

@@ -160,13 +160,18 @@ def fit_logistic(x_TD: Float, y_TK: Float, penalty: float, free_first: bool = Tr
         free_first: whether the first column is an intercept, which is not penalised.
     """
     width = x_TD.shape[1]
-    ridge_DD = penalty * (_free_intercept(width) if free_first else np.eye(width))
+    shape_DD = _free_intercept(width) if free_first else np.eye(width)
+    ridge_DD = penalty * shape_DD
+    # X'X/4 bounds the curvature everywhere, so it is inverted once for all arms and steps.
     bound_DD = np.linalg.inv(x_TD.T @ x_TD / 4 + ridge_DD)
+
     weight_DK = np.zeros((width, y_TK.shape[1]))
     for _ in range(_STEPS):
         # Clipped at 40, where the sigmoid is 0 or 1 to the last bit and exp cannot overflow.
-        p_TK = 1.0 / (1.0 + np.exp(-np.clip(x_TD @ weight_DK, -40, 40)))
-        step_DK = bound_DD @ (x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK)
+        logit_TK = np.clip(x_TD @ weight_DK, -40, 40)
+        p_TK = 1.0 / (1.0 + np.exp(-logit_TK))
+        gradient_DK = x_TD.T @ (y_TK - p_TK) - ridge_DD @ weight_DK
+        step_DK = bound_DD @ gradient_DK
         weight_DK += step_DK
         if np.abs(step_DK).max() < 1e-5:
             break
@@ -186,8 +191,10 @@ def weighted_vote(split: Split) -> RowOutcome:
     """
     vote_PK = np.sign(np.nan_to_num(split.records.margins_PK))
     correct_TK = split.records.correct_PK[split.train_P]
+
     # One right and one wrong pseudo-row keep the log-odds of a perfect arm finite.
-    share_K = (correct_TK.sum(axis=0) + 1) / (len(correct_TK) + 2)
+    right_K = correct_TK.sum(axis=0) + 1
+    share_K = right_K / (len(correct_TK) + 2)
     weight_K = np.log(share_K / (1 - share_K))
     return _judged(split, vote_PK[split.test_P] @ weight_K)
 
@@ -292,9 +299,13 @@ def judged_at(judge: Committee, split: Split, price: float) -> RowOutcome:
     """The test rows at one price."""
     records = split.records
     test_P = split.test_P
-    names = [records.categories[c] for c in records.category_P[test_P]]
+    codes = records.category_P[test_P]
+    names = [records.categories[code] for code in codes]
+
     prob_T, _, called_TK = judge.judge(records.margins_PK[test_P], names, price)
-    return credit(prob_T - 0.5, records.label_P[test_P]), called_TK.astype(np.float64)
+    # A probability of 1/2 is a tie, as a margin of 0 is.
+    accuracy_T = credit(prob_T - 0.5, records.label_P[test_P])
+    return accuracy_T, called_TK.astype(np.float64)
 
 
 def aggregate(

@@ -61,10 +61,13 @@ class LearnedVariant:
     def __call__(self, split: Split) -> RowOutcome:
         """The cross-fitted method: accuracies and calls of the judged rows."""
         fitted = offline_stage(split, self.dim, self.lambda_cls, self.balance)
-        if self.router is None:
-            score_TK = split.records.eligible(fitted.score_PK[split.test_P], split.test_P)
-            return _routed(split, best_of_scores(score_TK))
-        return _learned(split, fitted, self.router)
+        if self.router is not None:
+            return _learned(split, fitted, self.router)
+
+        # Without an online part the strongest arm of each row judges it.
+        strength_TK = fitted.score_PK[split.test_P]
+        score_TK = split.records.eligible(strength_TK, split.test_P)
+        return _routed(split, best_of_scores(score_TK))
 
     def run(
         self, fitted: Fitted, records: Records, contexts: RowContexts, feedback: Feedback, seed: int
@@ -72,15 +75,22 @@ class LearnedVariant:
         """One run over the whole file from an artifact, as other online routers have it."""
         visit_P = visits(records, seed)
         if self.router is None:
-            return summary(records, best_of_scores(records.eligible(fitted.score_PK)), visit_P, 0)
+            score_PK = records.eligible(fitted.score_PK)
+            return summary(records, best_of_scores(score_PK), visit_P, 0)
+
+        # The prior was learned elsewhere: no row is for training, and every row is judged.
         nothing = np.zeros(0, np.int64)
         every_row = np.arange(len(records))
         everything = Split(records, contexts, nothing, every_row, feedback, seed)
+
+        # Prompts in the order in which the visit first meets them; rows of a prompt stay together.
         groups = rows_by_group(records.group_P)
         group_V = records.group_P[visit_P]
         _, first_V = np.unique(group_V, return_index=True)
         blocks = [groups[g] for g in group_V[np.sort(first_V)]]
-        probs_PK = one_pass(everything, fitted.h_PD, self.router(fitted), blocks, seed)
+
+        router = self.router(fitted)
+        probs_PK = one_pass(everything, fitted.h_PD, router, blocks, seed)
         return summary(records, probs_PK, visit_P, feedback.extra_calls)
 
 
@@ -170,9 +180,15 @@ def online_stage(split: Split, h_PD: Float, make: Callable[[], Router]) -> Float
     They are the mean over ORDERS passes over those rows, in seeded orders of their prompts.
     """
     groups = judged_groups(split)
-    total_TK = np.zeros((len(split.test_P), len(split.records.arms)))
-    for seed in range(split.repeat * ORDERS, (split.repeat + 1) * ORDERS):
-        order_G = rng(seed, "order", 2, "bayesian").permutation(len(groups))
+    n_rows = len(split.test_P)
+    n_arms = len(split.records.arms)
+    total_TK = np.zeros((n_rows, n_arms))
+
+    # Every repeat has orders of its own, so that repeats are independent.
+    first = split.repeat * ORDERS
+    for seed in range(first, first + ORDERS):
+        draw = rng(seed, "order", 2, "bayesian")
+        order_G = draw.permutation(len(groups))
         blocks = [groups[g] for g in order_G]
         total_TK += one_pass(split, h_PD, make(), blocks, seed)
     return np.asarray(total_TK / ORDERS)
@@ -226,8 +242,12 @@ def _learned(split: Split, fitted: Fitted, router: RouterFactory) -> RowOutcome:
     """
     p_TK = online_stage(split, fitted.h_PD, lambda: router(fitted))
     accuracy_T, calls_TK = _routed(split, p_TK)
+
+    # The other arms of a row share the calls that its payoff takes.
+    n_arms = p_TK.shape[1]
     others = split.feedback.extra_calls
-    return accuracy_T, calls_TK + (1 - p_TK) * (others / (p_TK.shape[1] - 1))
+    extra_TK = (1 - p_TK) * (others / (n_arms - 1))
+    return accuracy_T, calls_TK + extra_TK
 
 
 def _routed(split: Split, p_TK: Float) -> RowOutcome:

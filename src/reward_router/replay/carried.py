@@ -56,10 +56,14 @@ def train_test(
     ``InputError`` where they share fewer than two arms, or no row is left on a side.
     """
     together, part_P = joined([*train, *test])
+    # Parts are numbered in the order in which they were joined: training sets come first.
+    tested_P = part_P >= len(train)
     name = " + ".join(records.name for records in test)
-    parts = parts_of(together, part_P >= len(train), name, carry.goes_on, carry.keep_shared)
+    parts = parts_of(together, tested_P, name, carry.goes_on, carry.keep_shared)
+
     trained_on = [records.name for records in train]
-    return {"files": [_judged(narrow(together), narrow, parts, settings, trained_on)]}
+    result = _judged(narrow(together), narrow, parts, settings, trained_on)
+    return {"files": [result]}
 
 
 def by_source(

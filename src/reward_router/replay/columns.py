@@ -306,8 +306,10 @@ def _prices(cost: Any, cells: Mapping[str, Any]) -> dict[str, float] | str:
 def _put(columns: dict[str, "array[float]"], arm: str, row: int, value: float, fill: float) -> None:
     """Set an arm's value on a row; the rows since its last value get ``fill``."""
     column = columns.setdefault(arm, array("d"))
-    if len(column) < row:
-        column.extend([fill] * (row - len(column)))
+    # An arm that was not on the rows in between has no value there.
+    missing = row - len(column)
+    if missing > 0:
+        column.extend([fill] * missing)
     column.append(value)
 
 

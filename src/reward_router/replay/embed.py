@@ -63,14 +63,22 @@ class RowContexts:
 
         O(train E min(train, E)).
         """
+        # Each block has norm 1; the root of their number makes it the whole row's norm.
+        norm = np.sqrt(self._n_blocks)
         if not self.learned_UE.shape[1]:
-            return np.asarray(self.fixed_UF / np.sqrt(self._n_blocks))
+            return np.asarray(self.fixed_UF / norm)
+
+        # From the training units alone: the axes must not know the rows that are judged.
         train_UE = self.learned_UE[train_U]
         centre_E = train_UE.mean(axis=0)
         axes_ED = principal_axes(train_UE - centre_E, self.dim)
+
         z_UD = np.zeros((len(self.learned_UE), self.dim))
-        z_UD[:, : axes_ED.shape[1]] = unit_rows((self.learned_UE - centre_E) @ axes_ED)
-        return np.asarray(np.hstack([self.fixed_UF, z_UD]) / np.sqrt(self._n_blocks))
+        projected_UD = (self.learned_UE - centre_E) @ axes_ED
+        # Few training units give fewer axes than were asked for: the other columns stay 0.
+        z_UD[:, : axes_ED.shape[1]] = unit_rows(projected_UD)
+        both = np.hstack([self.fixed_UF, z_UD])
+        return np.asarray(both / norm)
 
     def online(self, order_U: Int) -> Float:
         """(U, width) contexts for one run.
@@ -137,16 +145,23 @@ def build(
     """
     blocks = _resolve(parse_contexts(features), records)
     same_in_prompt = _constant(records.category_P, records.group_P)
+
     # Where all rows of a prompt share one context, it is made and routed once.
     per_row = "pair" in blocks or "lengths" in blocks or not same_in_prompt
     unit_P = np.arange(len(records)) if per_row else records.group_P
-    row_U = np.unique(unit_P, return_index=True)[1]
+    _, row_U = np.unique(unit_P, return_index=True)
+
+    ones = np.ones((len(row_U), 1))
     fixed = [_FIXED[block](records)[row_U] for block in blocks if block in _FIXED]
-    fixed_UF = np.hstack([np.ones((len(row_U), 1)), *fixed])
+    fixed_UF = np.hstack([ones, *fixed])
+
     learned_UE, note = _learned(records, blocks, row_U, encoder)
     n_learned = learned_UE.shape[1]
-    # At most one dimension for eight units, so that the PCA does not fit single texts.
-    dim = min(dim, n_learned, max(2, len(row_U) // 8)) if n_learned else 0
+    if n_learned:
+        # At most one dimension for eight units, so that the PCA does not fit single texts.
+        dim = min(dim, n_learned, max(2, len(row_U) // 8))
+    else:
+        dim = 0
     return RowContexts(fixed_UF, learned_UE, unit_P, dim, blocks, note)
 
 
@@ -169,10 +184,12 @@ def _resolve(blocks: tuple[str, ...], records: Records) -> tuple[str, ...]:
 
 def _constant(category_P: Int, group_P: Int) -> bool:
     """Whether all rows of a prompt are of one category."""
-    first_G = np.zeros(int(group_P.max()) + 1, dtype=np.int64)
+    n_groups = int(group_P.max()) + 1
+    first_G = np.zeros(n_groups, dtype=np.int64)
     # Assigned backwards: of several rows of a prompt the first one stays.
     first_G[group_P[::-1]] = category_P[::-1]
-    return bool((first_G[group_P] == category_P).all())
+    is_first_P = first_G[group_P] == category_P
+    return bool(is_first_P.all())
 
 
 def _one_hot(records: Records) -> Float:
@@ -189,10 +206,15 @@ def _lengths(records: Records) -> Float:
         prompt_P = length_G[records.group_P]
     else:
         prompt_P = np.zeros(len(records))
+
     both_P2 = np.array([[len(a), len(b)] for a, b in records.responses], dtype=np.float64)
-    columns = [prompt_P, both_P2.mean(1), np.abs(both_P2[:, 0] - both_P2[:, 1])]
+    mean_P = both_P2.mean(1)
+    difference_P = np.abs(both_P2[:, 0] - both_P2[:, 1])
+
     # The root of 3 makes three columns of 1 a block of norm 1.
-    return np.asarray(np.log1p(np.stack(columns, axis=1)) / (np.sqrt(3) * np.log(_LONGEST)))
+    largest = np.sqrt(3) * np.log(_LONGEST)
+    columns_P3 = np.stack([prompt_P, mean_P, difference_P], axis=1)
+    return np.asarray(np.log1p(columns_P3) / largest)
 
 
 _FIXED: dict[str, Callable[[Records], Float]] = {"category": _one_hot, "lengths": _lengths}

@@ -165,10 +165,13 @@ def _mapped(
     workers: int,
 ) -> Iterator[list[Done]]:
     """Results in the order of ``jobs``, from worker processes where it pays."""
-    if workers < 2 or len(records) > POOL_ROWS or len(jobs) < POOL_JOBS:
+    # Here, where copies of the rows or the start of processes would take longer than they save.
+    stays_here = len(records) > POOL_ROWS or len(jobs) < POOL_JOBS
+    if workers < 2 or stays_here:
         for job in jobs:
             yield _run_jobs([job], records, contexts, conditions)
         return
+
     # Eight chunks a worker: few copies of the records, and no worker is left with a long tail.
     size = max(1, len(jobs) // (8 * workers))
     chunks = [jobs[i : i + size] for i in range(0, len(jobs), size)]
@@ -267,10 +270,14 @@ def _uniform(records: Records, boot: Bootstrap) -> tuple[float, Float]:
 
     The choice is among the arms with a score on the row, as the router of that name has it.
     """
+    correct_PK = records.correct_PK
     if records.present_PK is None:
-        even_P = records.correct_PK.mean(axis=1)
-        return float(records.correct_PK.mean(axis=0).mean()), boot.replicate([even_P])
-    even_P = np.mean(records.correct_PK, axis=1, where=records.present_PK)
+        even_P = correct_PK.mean(axis=1)
+        # By arm first, as every other accuracy here: the last bit depends on the order of sums.
+        accuracy = float(correct_PK.mean(axis=0).mean())
+        return accuracy, boot.replicate([even_P])
+
+    even_P = np.mean(correct_PK, axis=1, where=records.present_PK)
     return float(even_P.mean()), boot.replicate([even_P])
 
 

@@ -90,11 +90,14 @@ def files_by_arm(files: Sequence[str]) -> dict[str, str]:
     short = [_arm(file) for file in files]
     arms = []
     for arm, file in zip(short, files, strict=True):
+        is_unique = short.count(arm) == 1
         folder = Path(file).resolve().parent.name
-        arms.append(arm if short.count(arm) == 1 else f"{folder}/{arm}")
+        arms.append(arm if is_unique else f"{folder}/{arm}")
+
     for arm in arms:
-        if arms.count(arm) > 1:
-            same = ", ".join(f for a, f in zip(arms, files, strict=True) if a == arm)
+        same_name = [file for name, file in zip(arms, files, strict=True) if name == arm]
+        if len(same_name) > 1:
+            same = ", ".join(same_name)
             raise InputError(f"{same}: two files of one name would be one arm, {arm}; rename one")
     return dict(zip(arms, files, strict=True))
 

@@ -186,13 +186,20 @@ def comparisons(labels: Sequence[str]) -> list[int]:
     table, or those listed where they are more. So what is said of a method does not change with
     which of them stand in the table.
     """
-    listed = Counter(split_name(text)[0] for text in labels)
+    names = [split_name(text)[0] for text in labels]
+    listed = Counter(names)
     usual = Counter(split_name(text)[0] for text in DEFAULT)
+
+    # The names among which the error is shared.
     own = {name for name in listed if name in ROUTERS or name in ROUTERS.own}
     family = ({*usual, *_CROSSFIT} | own) - set(NOT_ROUTING)
-    names_of_labels = [split_name(text)[0] for text in labels]
-    variants = [max(listed[name], usual[name], 1) for name in names_of_labels]
-    return [len(family) * count for count in variants]
+
+    # And the variants of each name, among which its share is shared.
+    counts = []
+    for name in names:
+        variants = max(listed[name], usual[name], 1)
+        counts.append(len(family) * variants)
+    return counts
 
 
 def column_of(text: str) -> str | None:
@@ -288,8 +295,12 @@ def forced_rows(method: MethodPlan, n_arms: int) -> int:
         return 0
     options = dict(method.options)
     arms = [str(k) for k in range(n_arms)]
-    rows = router_of(method.name, arms, 1, options, 0).warmup * n_arms
-    return rows * int(options.get("batch", LASER_BATCH)) if method.name == _LASER else rows
+    router = router_of(method.name, arms, 1, options, 0)
+    decisions = router.warmup * n_arms
+    if method.name != _LASER:
+        return decisions
+    # A decision of LASER's stands for a batch of rows.
+    return decisions * int(options.get("batch", LASER_BATCH))
 
 
 def run(
@@ -304,24 +315,32 @@ def run(
     It is deterministic in its arguments.
     """
     name = method.name
-    judged = records if conditions.parts is None else conditions.parts.judged
+    parts = conditions.parts
+    judged = records if parts is None else parts.judged
+    # What learns nothing has its arm by rule.
     if method.kind == "arm":
-        return one_arm_each(judged, np.full(len(judged), judged.arms.index(name)))
+        arm_P = np.full(len(judged), judged.arms.index(name))
+        return one_arm_each(judged, arm_P)
     if name == "oracle":
         return one_arm_each(judged, baselines.oracle(judged))
     if name in _SCHEDULES:
-        return scheduled(judged, _SCHEDULES[name][1], seed)
+        probs_of = _SCHEDULES[name][1]
+        return scheduled(judged, probs_of, seed)
+
     options = dict(method.options)
     feedback = conditions.feedback
+    # A prior artifact takes the place of the folds that would teach the strengths.
     if method.prior is not None:
         fitted = conditions.priors[method.prior]
-        return _BAYES[name](**options).run(fitted, records, contexts, feedback, seed)
+        variant = _BAYES[name](**options)
+        return variant.run(fitted, records, contexts, feedback, seed)
+
     router = router_of(name, records.arms, contexts.width, options, seed)
     batch = options.get("batch", LASER_BATCH) if name == _LASER else 0
-    if conditions.parts is None:
+    if parts is None:
         return online(records, contexts, router, feedback, seed, batch)
-    rows = passage(records, feedback, seed, conditions.parts)
-    return online_on_parts(records, contexts, router, rows, conditions.parts, batch)
+    rows = passage(records, feedback, seed, parts)
+    return online_on_parts(records, contexts, router, rows, parts, batch)
 
 
 def run_crossfit(

@@ -26,14 +26,17 @@ def rows(source: str) -> Iterator[NumberedRow]:
     ``owner/name:configuration:split``.
     """
     path = Path(source)
-    name, *more = source.split(":")
-    if not path.exists() and is_hub_name(name) and len(more) <= 2:
+    if path.exists():
+        numbered = read_rows(source, None, label=path.name)
+    else:
+        name, *more = source.split(":")
+        if not is_hub_name(name) or len(more) > 2:
+            raise InputError(f"{source}: no such file, allowed: {FORMATS}")
+        # owner/name, owner/name:split or owner/name:configuration:split
         split = more[-1] if more else "train"
-        named = (more[0],) if len(more) == 2 else ()
-        return ((where, _plain(row)) for where, row in read_rows(name, split, *named))
-    if not path.exists():
-        raise InputError(f"{source}: no such file, allowed: {FORMATS}")
-    return ((where, _plain(row)) for where, row in read_rows(source, None, label=path.name))
+        configuration = more[:1] if len(more) == 2 else []
+        numbered = read_rows(name, split, *configuration)
+    return ((where, _plain(row)) for where, row in numbered)
 
 
 def is_ledger(source: str) -> bool:

@@ -34,10 +34,11 @@ def is_verdict(row: Mapping[str, Any]) -> bool:
 
     It has a result, and the texts or the data set's columns, but no scores.
     """
-    texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
-    scores = "scores" in row or not _NEEDED.isdisjoint(row)
+    has_texts = "text_chosen" in row or ("chosen" in row and "rejected" in row)
+    has_scores = "scores" in row or not _NEEDED.isdisjoint(row)
     # A row with num_correct is RewardBench 2's.
-    return "results" in row and texts and not scores and "num_correct" not in row
+    is_second = "num_correct" in row
+    return "results" in row and has_texts and not has_scores and not is_second
 
 
 def is_bare(row: Mapping[str, Any]) -> bool:
@@ -178,9 +179,12 @@ def joined_text(value: Any) -> str | None:
     'Why?'
     """
     if isinstance(value, list):
-        contents = (m.get("content", "") if isinstance(m, Mapping) else m for m in value)
-        return "\n".join(str(content) for content in contents)
-    return value if value is None else str(value)
+        contents = []
+        for message in value:
+            is_turn = isinstance(message, Mapping)
+            contents.append(str(message.get("content", "") if is_turn else message))
+        return "\n".join(contents)
+    return None if value is None else str(value)
 
 
 def _number(score: Any) -> float | None:
@@ -188,8 +192,10 @@ def _number(score: Any) -> float | None:
 
     None where it is no number.
     """
-    value = score[0] if isinstance(score, list) and len(score) == 1 else score
+    value = score
+    if isinstance(score, list) and len(score) == 1:
+        value = score[0]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    finite = score_number(value)
-    return None if math.isnan(finite) else finite
+    number = score_number(value)
+    return None if math.isnan(number) else number

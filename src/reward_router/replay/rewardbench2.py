@@ -200,10 +200,13 @@ def scored_pairs(item: ScoredItem) -> Iterator[tuple[str, list[float]]]:
 
     The id without its last part is the item.
     """
+    # The correct completions stand first.
+    n_completions = len(item.scores_N)
     for i in range(item.num_correct):
-        for j in range(item.num_correct, len(item.scores_N)):
-            scores = [float(item.scores_N[i]), float(item.scores_N[j])]
-            yield f"{item.subset}/{item.id}-{i}x{j}", scores
+        for j in range(item.num_correct, n_completions):
+            correct = float(item.scores_N[i])
+            wrong = float(item.scores_N[j])
+            yield f"{item.subset}/{item.id}-{i}x{j}", [correct, wrong]
 
 
 def best_of_n(item: ScoredItem) -> float:
@@ -237,16 +240,20 @@ def ties_score(scored: Sequence[ScoredItem]) -> float:
     tied: dict[str, _Margins] = {}
     for item in scored:
         kind, _, prompt = item.id.partition(":")
-        (ref if kind == "ref" else tied)[prompt] = _margins(item)
+        of_kind = ref if kind == "ref" else tied
+        of_kind[prompt] = _margins(item)
+
     accuracy = 0.3 * _accuracy(tied) + 0.3 * _accuracy(ref)
     both = sorted(set(ref) & set(tied))
     if not both:
         return accuracy
+
     # The margins are compared between the two prompts of one number.
     spread = np.array([tied[prompt].spread for prompt in both])
     gap = np.array([tied[prompt].gap for prompt in both])
     gap_ref = np.array([ref[prompt].gap for prompt in both])
     hard = np.minimum(gap_ref, gap)
+
     # Correct answers of one score have no spread: the benchmark counts 0/0 as 0.
     with np.errstate(divide="ignore", invalid="ignore"):
         smooth = np.nan_to_num(np.tanh(hard / spread - 1), nan=0.0)
@@ -272,5 +279,7 @@ def _accuracy(margins: Mapping[str, _Margins]) -> float:
 def _margins(item: ScoredItem) -> _Margins:
     correct = item.scores_N[: item.num_correct]
     wrong = item.scores_N[item.num_correct :]
+    # Every correct answer has to lie above every wrong one.
     gap = float(correct.min() - wrong.max())
-    return _Margins(gap > 0, float(correct.max() - correct.min()), gap)
+    spread = float(correct.max() - correct.min())
+    return _Margins(gap > 0, spread, gap)

@@ -121,12 +121,15 @@ def _carried(
 def _reader(settings: ReplaySettings, blocks: Sequence[str]) -> RecordReader:
     """Reads files with what the methods asked for need of them, and no more."""
     routers = settings.routers or ()
-    strengths = any(name.startswith(("bayesian", "weighted_score")) for name in routers)
-    keep_responses = bool({"pair", "lengths"} & set(blocks)) or ("auto" in blocks and strengths)
+    learns_strengths = any(name.startswith(("bayesian", "weighted_score")) for name in routers)
+    contexts_read_them = bool({"pair", "lengths"} & set(blocks))
+    keep_responses = contexts_read_them or ("auto" in blocks and learns_strengths)
+
     columns = [methods.column_of(name) for name in routers]
     # Category and source are kept anyway.
-    tags = [str(c) for c in columns if c not in (None, "category", "source")]
-    return lambda files: load_records(files, _prompt_limit(blocks), keep_responses, tags)
+    tags = [str(column) for column in columns if column not in (None, "category", "source")]
+    limit = _prompt_limit(blocks)
+    return lambda files: load_records(files, limit, keep_responses, tags)
 
 
 def _narrowed(selection: Selection) -> Callable[[Records], Records]:

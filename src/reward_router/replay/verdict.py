@@ -75,12 +75,15 @@ def _family() -> int:
 def _bounds(labels: list[str], result: Json, gains: Mapping[str, Float]) -> tuple[Float, Float]:
     if not labels:
         return np.zeros(0), np.zeros(0)
-    gain_RM = np.stack([gains[m] for m in labels], axis=1)
-    point_M = np.array([result["routers"][m]["vs_best_single"]["diff"] for m in labels])
+    gain_RM = np.stack([gains[label] for label in labels], axis=1)
+    routers = result["routers"]
+    point_M = np.array([routers[label]["vs_best_single"]["diff"] for label in labels])
     tests_M = np.array(comparisons(labels), dtype=np.float64)
+
     prompts = result["prompts"]
     lower_M = lower_bounds(gain_RM, point_M, tests_M, prompts)
-    return lower_M, confidences(gain_RM, point_M, tests_M, prompts)
+    confidence_M = confidences(gain_RM, point_M, tests_M, prompts)
+    return lower_M, confidence_M
 
 
 def _top(labels: list[str], lower: Mapping[str, float]) -> str | None:

@@ -57,10 +57,12 @@ class WeightedScore:
         """
         offline_BK = np.asarray(context_BD @ self.offline_KD.T)
         penalty = 0.0 if penalty_K is None else penalty_K
+        # At the ends one of the two counts alone, and a = 1 has no spread to draw from.
         if self.a == 1:
             return best_of_scores(offline_BK - penalty)
         if self.a == 0:
             return self.online.probs(context_BD, penalty_K)
+
         mean_BK, sd_BK = self.online.posterior(context_BD)
         weighted_BK = self.a * offline_BK + (1 - self.a) * mean_BK - penalty
         return win_probability(weighted_BK, (1 - self.a) * sd_BK)

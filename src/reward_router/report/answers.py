@@ -125,12 +125,15 @@ def changed_answers(e: Evidence) -> str:
 
 
 def _filter(shown: Sequence[ChangedAnswer]) -> str:
-    categories = sorted({c.category for c in shown} - {""})
-    present = {c.direction for c in shown}
-    directions = {d: text for d, text in DIRECTIONS.items() if d in present}
+    categories = sorted({changed.category for changed in shown} - {""})
+    present = {changed.direction for changed in shown}
+    directions = {name: text for name, text in DIRECTIONS.items() if name in present}
+
     parts = [_select("direction", "all directions", directions)]
+    # A choice of one would change nothing.
     if len(categories) > 1:
-        parts.append(_select("category", "all categories", {c: c for c in categories}))
+        parts.append(_select("category", "all categories", {name: name for name in categories}))
+
     most = min(SHOWN, len(shown))
     count = f'<span class="count">{most} of {len(shown)} shown</span>'
     return f'<div class="filter">{"".join(parts)}{count}</div>'

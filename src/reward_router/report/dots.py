@@ -33,13 +33,17 @@ def trend(
 ) -> str:
     """Single values as dots, their smoothed course as a line; a third of the page wide."""
     frame = frame_around(*points, size=SMALL)
-    faint = 0.9 if len(mean) < 16 else 0.35
-    style = f'r="2.8" fill="{colour(0)}" fill-opacity="{faint}"'
+    # Few dots may be strong; many would hide the line.
+    strength = 0.9 if len(mean) < 16 else 0.35
+    style = f'r="2.8" fill="{colour(0)}" fill-opacity="{strength}"'
+
     marks = []
     for x, y in zip(*points, strict=True):
         title = f"<title>{number_text(y, percent)} at {x:g}</title>"
         marks.append(f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}>{title}</circle>')
-    course = _line(frame, (points[0], mean), colour(0), 2.2)
+    x_values = points[0]
+    course = _line(frame, (x_values, mean), colour(0), 2.2)
+
     drawn = [*axes(frame, x_label, "", percent), *marks, course]
     return svg(frame, drawn, f"{y_label} over {x_label}")
 
@@ -112,19 +116,24 @@ def panels(
     ``within``: values that the y axis shows in any case.
     """
     frame = _common_frame(list(charts.values()), within)
+    # Every panel shows the others' lines, so each is drawn in grey once.
     grey = {name: _line(frame, panel.line, PALE, 1.0) for name, panel in charts.items()}
+
     drawn = []
     for i, (name, panel) in enumerate(charts.items()):
+        ink = colour(i)
         marks = axes(frame, x_label, y_label, False)
         marks += [mark for other, mark in grey.items() if other != name]
         if panel.band is not None:
-            marks.append(band(frame, panel.line[0], panel.band, colour(i), 0.2))
-        style = f'r="2.6" fill="{colour(i)}" fill-opacity="0.3"'
+            x_values = panel.line[0]
+            marks.append(band(frame, x_values, panel.band, ink, 0.2))
+
+        style = f'r="2.6" fill="{ink}" fill-opacity="0.3"'
         for x, y in zip(*panel.dots, strict=True):
             if known(y):
                 marks.append(f'<circle cx="{frame.x(x)}" cy="{frame.y(y)}" {style}/>')
         # Last, so that the line lies over its dots and the other panels' lines.
-        marks.append(_line(frame, panel.line, colour(i), 2.2))
+        marks.append(_line(frame, panel.line, ink, 2.2))
         marks.append(_title(name, panel.note))
         drawn.append(svg(frame, marks, f"{name}: {y_label} over {x_label}"))
     return f'<div class="panels">{"".join(drawn)}</div>'
@@ -161,7 +170,12 @@ def _title(name: str, note: str) -> str:
 
 
 def _line(frame: Frame, points: Series, ink: str, width: float) -> str:
-    spots = [(frame.x(x), frame.y(y)) for x, y in zip(*points, strict=True) if known(y)]
+    spots = []
+    for x, y in zip(*points, strict=True):
+        if known(y):
+            spots.append((frame.x(x), frame.y(y)))
+
+    # A line through a single point would not be seen.
     if len(spots) == 1:
         x, y = spots[0]
         return f'<circle cx="{x}" cy="{y}" r="{1.4 * width}" fill="{ink}"/>'

@@ -44,17 +44,24 @@ class Frame:
     def x(self, value: float) -> float:
         """Pixel of a data x."""
         start = self._u(self.low_x)
+        # A frame of one value has no span; any will do, since its share is 0.
         span = (self._u(self.high_x) - start) or 1.0
         share = (self._u(value) - start) / span
+
         room = self.width - self.left - self.right
-        return round(self.left + share * room, 2)
+        pixel = self.left + share * room
+        return round(pixel, 2)
 
     def y(self, value: float) -> float:
         """Pixel of a data y (upwards)."""
         span = (self.high_y - self.low_y) or 1.0
         share = (value - self.low_y) / span
+
+        # Pixels count downwards.
         room = self.height - self.top - self.bottom
-        return round(self.height - self.bottom - share * room, 2)
+        foot = self.height - self.bottom
+        pixel = foot - share * room
+        return round(pixel, 2)
 
     def _u(self, value: float) -> float:
         """An x on the scale of the axis."""
@@ -145,16 +152,20 @@ def axes(frame: Frame, x_label: str, y_label: str, percent: bool, grid: bool = T
 
 
 def _x_ticks(frame: Frame) -> list[float]:
+    low = frame.low_x
+    high = frame.high_x
     if not frame.log_x:
         # Steps and other counts have no fractions between them.
-        both_whole = frame.low_x % 1 == 0 and frame.high_x % 1 == 0
-        counts = both_whole and frame.high_x - frame.low_x >= 2
-        marks = ticks(frame.low_x, frame.high_x, 6 if frame.width > THIRD else 4)
-        return [x for x in marks if not counts or x % 1 == 0]
-    first = math.floor(math.log10(frame.low_x))
-    last = math.ceil(math.log10(frame.high_x))
-    candidates = [m * 10.0**p for p, m in product(range(first, last + 1), (1, 2, 5))]
-    return [c for c in candidates if frame.low_x <= c <= frame.high_x]
+        both_whole = low % 1 == 0 and high % 1 == 0
+        counts = both_whole and high - low >= 2
+        most = 6 if frame.width > THIRD else 4
+        return [x for x in ticks(low, high, most) if not counts or x % 1 == 0]
+
+    first = math.floor(math.log10(low))
+    last = math.ceil(math.log10(high))
+    powers = range(first, last + 1)
+    candidates = [factor * 10.0**power for power, factor in product(powers, (1, 2, 5))]
+    return [x for x in candidates if low <= x <= high]
 
 
 def axis_title(frame: Frame, text: str) -> str:

@@ -87,22 +87,31 @@ def _probabilities(e: Evidence) -> str:
 
 def _over_time(e: Evidence, course: Course, title: str, more: str = "") -> str:
     key = course.key
-    rows = [(r["step"] + 1, r[key]) for r in e.records if r.get(key) and any(r[key].values())]
+    rows = []
+    for record in e.records:
+        values = record.get(key)
+        if values and any(values.values()):
+            rows.append((record["step"] + 1, values))
     if not rows:
         return "" if key == "probs" else note("No step was logged.")
+
+    # Few steps are bars, each its own; many are smoothed over a twelfth of them.
     few = len(rows) <= charts.FEW_STEPS
     window = 1 if few else max(1, min(round(len(rows) / 12), 50))
-    share = rolling_shares([row for _, row in rows], e.arms, window)
+    share = rolling_shares([values for _, values in rows], e.arms, window)
+
     drawn_rows = thin(range(len(rows)))
     x = [rows[i][0] for i in drawn_rows]
     drawn = {}
-    for arm, values in share.items():
-        drawn[arm] = [values[i] for i in drawn_rows]
+    for arm, arm_shares_over_time in share.items():
+        drawn[arm] = [arm_shares_over_time[i] for i in drawn_rows]
+
     over = f"over the last {window} steps" if window > 1 else "of each step"
     caption = (
         f"{course.what}, {over}. A share that grows is an arm the router came to prefer.{more}"
     )
-    return figure(title, caption, charts.shares(x, drawn, STEP, course.y_label), "half")
+    chart = charts.shares(x, drawn, STEP, course.y_label)
+    return figure(title, caption, chart, "half")
 
 
 def judged_share(summary: Json, arm: str, category: str | None = None) -> float | None:
@@ -220,10 +229,12 @@ def payoff_interval(values: Float) -> tuple[float, float] | None:
 
     It takes them for independent.
     """
-    if len(values) < 2:
+    n_payoffs = len(values)
+    if n_payoffs < 2:
         return None
-    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
     mean = float(values.mean())
+    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(n_payoffs)
+    # No payoff lies outside of [0, 1], so no mean does.
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
@@ -373,6 +384,8 @@ def _alike(alike_KK: Float, k: int, others: Sequence[int]) -> list[float | None]
 def _pairs(pairs_KK: list[list[int]], arms: list[str]) -> str:
     rows = []
     for i, (arm, row) in enumerate(zip(arms, pairs_KK, strict=True)):
-        cells = [str(n) if i != j else "" for j, n in enumerate(row)]
+        # An arm always agrees with itself: its cell says nothing.
+        cells = [str(pairs) if i != j else "" for j, pairs in enumerate(row)]
         rows.append([cut(arm, 40), *cells])
-    return table(["", *(cut(a, 16) for a in arms)], rows)
+    short_names = [cut(arm, 16) for arm in arms]
+    return table(["", *short_names], rows)

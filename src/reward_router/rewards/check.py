@@ -127,6 +127,8 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
         return math.nan, math.nan
     share = hits / n
     z2 = _Z95**2
+
+    # Wilson: (share + z^2 / 2n +- z sqrt(share (1 - share) / n + z^2 / 4n^2)) / (1 + z^2 / n)
     shrink = 1 + z2 / n
     middle = (share + z2 / (2 * n)) / shrink
     variance = share * (1 - share) / n + z2 / (4 * n * n)
@@ -181,8 +183,11 @@ def _price(result: ScoreResult, cost: float) -> float:
     """What the sample cost: as the arm measured it, ``cost`` a call where it did not."""
     if result.price_BN is None:
         return cost * result.n_calls
-    measured_BN = np.where(np.isnan(result.price_BN), cost, result.price_BN)
-    return float(measured_BN[result.mask_BN].sum())
+    # A single call may be without a measured price, too.
+    unknown_BN = np.isnan(result.price_BN)
+    price_BN = np.where(unknown_BN, cost, result.price_BN)
+    asked_BN = result.mask_BN
+    return float(price_BN[asked_BN].sum())
 
 
 def _remarks(pool: RewardPool, arm: str) -> list[str]:
@@ -219,8 +224,13 @@ def _by_category(
 
 def _longer(rows: Sequence[Mapping[str, Any]], gap_P: Float) -> float:
     """The share of judgements that favour the longer response; ties and equal lengths left out."""
-    lengths = [len(str(row["chosen"])) - len(str(row["rejected"])) for row in rows]
-    longer_by_P = np.array(lengths)
+    longer_by = []
+    for row in rows:
+        chosen_length = len(str(row["chosen"]))
+        rejected_length = len(str(row["rejected"]))
+        longer_by.append(chosen_length - rejected_length)
+    longer_by_P = np.array(longer_by)
+
     counts_P = np.isfinite(gap_P) & (gap_P != 0) & (longer_by_P != 0)
     if not counts_P.any():
         return math.nan

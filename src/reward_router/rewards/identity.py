@@ -51,16 +51,23 @@ def weights_identity(name: str) -> str:
     A packaged model counts by the file it is made from: its conversion is another with another
     version of the converter.
     """
-    if (made_from := packaged_source(name)) is not None:
+    made_from = packaged_source(name)
+    if made_from is not None:
         return file_identity(made_from)
     path = Path(resolve_model(name))
     if name == TINY or not path.is_dir():
         return model_identity(name)
+
     total = hashlib.blake2b(digest_size=16)
-    for file in sorted(p for p in path.rglob("*") if p.suffix in _READ and p.is_file()):
+    # Sorted, because every file system lists a folder in another order.
+    files = sorted(p for p in path.rglob("*") if p.suffix in _READ and p.is_file())
+    for file in files:
         inside = file.relative_to(path)
-        if not any(part.startswith(".") for part in inside.parts):
-            total.update(f"{inside.as_posix()} {file_identity(file)}\n".encode())
+        # Hidden folders hold caches and histories, which make no score.
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if not hidden:
+            line = f"{inside.as_posix()} {file_identity(file)}\n"
+            total.update(line.encode())
     return total.hexdigest()
 
 
@@ -136,8 +143,13 @@ def module_code(module: str, options: Mapping[str, Any]) -> str:
     """
     with here_importable():
         sources = list(_sources(module, set()))
-    texts = [value for value in options.values() if isinstance(value, str) and value.strip()]
-    files = [file_identity(Path(text)) for text in texts if _is_file(Path(text))]
+
+    # An option that is the path of a file names something the code reads.
+    files = []
+    for value in options.values():
+        is_text = isinstance(value, str) and bool(value.strip())
+        if is_text and _is_file(Path(value)):
+            files.append(file_identity(Path(value)))
     return _hash([*sources, *files])
 
 
@@ -206,9 +218,11 @@ def _own(spec: ModuleSpec | None) -> bool:
     """Whether a module is the user's: neither Python's, nor installed, nor this package's."""
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         return False
+    folders = Path(spec.origin).parts
+    installed = any(part in _THEIRS for part in folders)
     root = spec.name.partition(".")[0]
-    installed = any(part in _THEIRS for part in Path(spec.origin).parts)
-    return not installed and root not in sys.stdlib_module_names and root != "reward_router"
+    standard = root in sys.stdlib_module_names
+    return not installed and not standard and root != "reward_router"
 
 
 def _is_file(path: Path) -> bool:

@@ -112,6 +112,8 @@ class TokenScorer:
         """
         ids, mask = padded([prompts[i] for i in group], left=True)
         states, cache = self._forward(ids, mask, _positions(mask), _new_cache())
+
+        # A row is (place of the prompt in the group, number of its continuation).
         rows: list[PrefixRow] = []
         for g, i in enumerate(group):
             rows += [(g, j) for j, text in enumerate(continuations[i]) if len(text)]
@@ -119,16 +121,20 @@ class TokenScorer:
 
         # The prompt's last state predicts the first token of every continuation.
         first_tokens = [texts[row][0] for row in rows]
-        first_logps = self._gather(states[:, -1], [g for g, _ in rows], first_tokens)
+        prompt_rows = [g for g, _ in rows]
+        first_logps = self._gather(states[:, -1], prompt_rows, first_tokens)
         for (g, j), logp in zip(rows, first_logps, strict=True):
             out[group[g]][j][0] = logp
 
+        # All further tokens need a forward of their own, on top of the prompt's cache.
         longer = [row for row in rows if len(texts[row]) > 1]
-        widths = [ids.shape[1] + len(texts[row]) - 1 for row in longer]
+        prompt_width = ids.shape[1]
+        widths = [prompt_width + len(texts[row]) - 1 for row in longer]
         for chunk in width_batches(widths, self.batch_tokens):
             chunk_rows = [longer[r] for r in chunk]
             chunk_texts = [texts[row] for row in chunk_rows]
-            later_logps = self._continue([g for g, _ in chunk_rows], chunk_texts, mask, cache)
+            chunk_prompts = [g for g, _ in chunk_rows]
+            later_logps = self._continue(chunk_prompts, chunk_texts, mask, cache)
             for (g, j), logps in zip(chunk_rows, later_logps, strict=True):
                 out[group[g]][j][1:] = logps
 
@@ -139,14 +145,20 @@ class TokenScorer:
 
         Token t is scored by the state that has read token t - 1.
         """
+        # The last token predicts nothing that is asked for.
         ids, own_mask = padded([text[:-1] for text in texts], left=False)
         source = torch.tensor(prompt_rows)
         prompt_mask = mask[source]
-        positions = prompt_mask.sum(1, keepdim=True) + _positions(own_mask)
+        prompt_lengths = prompt_mask.sum(1, keepdim=True)
+        positions = prompt_lengths + _positions(own_mask)
         whole_mask = torch.cat([prompt_mask, own_mask], 1)
         states, _ = self._forward(ids, whole_mask, positions, _copied(cache, source))
+
+        # All rows behind each other: padding is left out by its place.
         places = own_mask.flatten().nonzero()[:, 0].tolist()
-        targets = [token for text in texts for token in text[1:]]
+        targets: list[int] = []
+        for text in texts:
+            targets += text[1:]
         logps = iter(self._gather(states.flatten(0, 1), places, targets))
         return [list(islice(logps, len(text) - 1)) for text in texts]
 
@@ -165,17 +177,21 @@ class TokenScorer:
             inputs = [[*prompts[i], *continuations[i][j]][:-1] for i, j in chunk_rows]
             ids, mask = padded(inputs, left=False)
             states, _ = self._forward(ids, mask, None, None)
+
             width = ids.shape[1]
             places: list[int] = []
             targets: list[int] = []
             for r, (i, j) in enumerate(chunk_rows):
+                continuation = continuations[i][j]
                 # The prompt's last token stands here and predicts the continuation's first one.
                 start = r * width + len(prompts[i]) - 1
-                places += range(start, start + len(continuations[i][j]))
-                targets += continuations[i][j]
+                places += range(start, start + len(continuation))
+                targets += continuation
+
             logps = iter(self._gather(states.flatten(0, 1), places, targets))
             for i, j in chunk_rows:
-                out[i][j][:] = list(islice(logps, len(out[i][j])))
+                n_tokens = len(out[i][j])
+                out[i][j][:] = list(islice(logps, n_tokens))
 
     def _forward(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor | None, cache: Any
@@ -299,13 +315,15 @@ def padded(rows: Sequence[Tokens], *, left: bool) -> tuple[torch.Tensor, torch.T
 
     The pad id is 0 and carries no meaning: only the mask does.
     """
+    n_rows = len(rows)
     width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    ids = torch.zeros(n_rows, width, dtype=torch.long)
+    mask = torch.zeros(n_rows, width, dtype=torch.long)
     for r, row in enumerate(rows):
-        columns = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[r, columns] = torch.tensor(row, dtype=torch.long)
-        mask[r, columns] = 1
+        start = width - len(row) if left else 0
+        stop = start + len(row)
+        ids[r, start:stop] = torch.tensor(row, dtype=torch.long)
+        mask[r, start:stop] = 1
     return ids, mask
 
 

@@ -282,9 +282,11 @@ class Request:
         width = max((len(columns) for columns in self.column_BN), default=0)
         shape = (len(self.row_B), width)
         mask_BN = np.zeros(shape, dtype=bool)
+        # Rows are ragged: behind a row's own responses nothing is asked.
         for b, columns in enumerate(self.column_BN):
             mask_BN[b, : len(columns)] = True
-        return np.full(shape, np.nan), mask_BN
+        scores_BN = np.full(shape, np.nan)
+        return scores_BN, mask_BN
 
     def _counts(self) -> tuple[int, int]:
         """The responses asked about, and the distinct ones among them."""

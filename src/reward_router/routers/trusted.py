@@ -281,10 +281,13 @@ class TrustedThompson:
 
     def _part_moments(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (M, B, K) of every part."""
-        moments_M = [router.posterior(context_BD) for router in self._routers]
-        mean_MBK = np.stack([mean_BK for mean_BK, _ in moments_M])
-        sd_MBK = np.stack([sd_BK for _, sd_BK in moments_M])
-        return mean_MBK, sd_MBK
+        means = []
+        sds = []
+        for router in self._routers:
+            mean_BK, sd_BK = router.posterior(context_BD)
+            means.append(mean_BK)
+            sds.append(sd_BK)
+        return np.stack(means), np.stack(sds)
 
     @property
     def _routers(self) -> list[Anchored | LinearThompson]:
@@ -418,6 +421,8 @@ def _foreseen_mean(model: LinearModel, alike: float, level: float, level_sd: flo
     """
     options = model.options
     constant_var = 1 / options.intercept if options.intercept else 0.0
-    arm = 1 / model.precisions[0] + constant_var
-    variance = level_sd**2 + model.noise_var / model.payoff_weight + arm * alike
+    arm_var = 1 / model.precisions[0] + constant_var
+    noise_var = model.noise_var / model.payoff_weight
+    # What the level itself, the noise of its payoffs and the arms that were pulled add up to.
+    variance = level_sd**2 + noise_var + arm_var * alike
     return log_density(level, variance, 0.0, model.payoff_mean)

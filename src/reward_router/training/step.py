@@ -195,13 +195,16 @@ class Trainer:
     def _size(self, pairs: Sequence[Pair]) -> "_Size":
         """Pairs of all processes, and the mean number of trained tokens of their winners."""
         own_pairs = float(len(pairs))
-        # As float64 in one tensor: one exchange between processes serves both counts.
         own_tokens = float(sum(len(self.policy.response_ids(pair.chosen)) for pair in pairs))
+
+        # As float64 in one tensor: one exchange between processes serves both counts.
         own_counts = torch.tensor(
             [own_pairs, own_tokens], dtype=torch.float64, device=self.accelerator.device
         )
-        all_pairs, all_tokens = self.accelerator.reduce(own_counts, "sum").tolist()
-        return _Size(int(all_pairs), all_tokens / max(all_pairs, 1.0))
+        all_counts = self.accelerator.reduce(own_counts, "sum")
+        all_pairs, all_tokens = all_counts.tolist()
+        mean_tokens = all_tokens / max(all_pairs, 1.0)
+        return _Size(int(all_pairs), mean_tokens)
 
     def _descend(
         self, pairs: Sequence[Pair], reference: "_Reference", size: "_Size", lr: float
@@ -239,18 +242,22 @@ class Trainer:
         scale = self.accelerator.num_processes / size.pairs
         if not pairs:
             # The others wait for this process's gradients, so it sends zeros.
-            logps_BT, _ = self._logps(self.model, self._encode([_NO_PAIR], "chosen"))
+            nothing = self._encode([_NO_PAIR], "chosen")
+            logps_BT, _ = self._logps(self.model, nothing)
             self.accelerator.backward(0.0 * logps_BT.sum())
             return np.zeros(0)
+
         losses = []
         micro_batches = list(self._micro(len(pairs)))
         for rows in micro_batches:
             is_last = rows is micro_batches[-1]
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            exchange = nullcontext() if is_last else self.accelerator.no_sync(self.model)
+            with exchange:
                 loss_M = self._losses(pairs, rows, reference, size)
                 weights = [pair.weight for pair in pairs[rows]]
                 weight_M = torch.tensor(weights, device=loss_M.device)
-                self.accelerator.backward((weight_M * loss_M).sum() * scale)
+                weighted = (weight_M * loss_M).sum()
+                self.accelerator.backward(weighted * scale)
             losses.append(loss_M.detach().double().cpu())
         return np.asarray(torch.cat(losses).numpy())
 
@@ -320,9 +327,13 @@ class Trainer:
         no_kl = zero_P.sum()
         if self.config.loss == "nll":
             return _Reference(zero_P, zero_P, no_kl, same=False)
+
+        # KTO needs its KL term before the first pass, so it is never filled in by one.
         one_pass = self.config.steps_per_batch == 1 or self.config.mini_batch is not None
-        if self.policy.at_reference and one_pass and self.config.loss != "kto":
+        first_pass_knows = self.policy.at_reference and one_pass and self.config.loss != "kto"
+        if first_pass_knows:
             return _Reference(zero_P, zero_P.clone(), no_kl, same=True)
+
         # The empty piece in front lets a process without pairs concatenate, too.
         chosen = [zero_P[:0]]
         rejected = [zero_P[:0]]
@@ -330,9 +341,10 @@ class Trainer:
             for rows in self._micro(len(pairs)):
                 token_BT, mask_BT = self._both(self.policy.model, pairs[rows])
                 logp_B = (token_BT * mask_BT).sum(1)
-                size_M = len(logp_B) // 2
-                chosen.append(logp_B[:size_M])
-                rejected.append(logp_B[size_M:])
+                # All chosen responses of the micro-batch stand before all rejected ones.
+                n_pairs = len(logp_B) // 2
+                chosen.append(logp_B[:n_pairs])
+                rejected.append(logp_B[n_pairs:])
         return _Reference(torch.cat(chosen), torch.cat(rejected), self._kl(pairs), same=False)
 
     def _kl(self, pairs: Sequence[Pair]) -> Tensor:
@@ -370,10 +382,10 @@ class Trainer:
         """
         if not self.packs:
             return self._logps(model, self._encode(pairs, "both"))
+        tokens = self._token_ids(pairs, "both")
+        pad_id = int(self.policy.tokenizer.pad_token_id)
         dtype = next(self.policy.model.parameters()).dtype
-        packed = pack_texts(
-            self._token_ids(pairs, "both"), int(self.policy.tokenizer.pad_token_id), dtype
-        )
+        packed = pack_texts(tokens, pad_id, dtype)
         return packed_logps(model, packed.to(self.accelerator.device))
 
     def _logps(self, model: Any, batch: _Batch) -> tuple[Tensor, Tensor]:
@@ -418,9 +430,12 @@ class Trainer:
     def state_dict(self) -> dict[str, Tensor]:
         """AdamW's moments and step counts as tensors, by parameter position."""
         state: dict[str, Tensor] = {}
-        for position, moments in self.optimizer.state_dict()["state"].items():
+        moments_by_position = self.optimizer.state_dict()["state"]
+        for position, moments in moments_by_position.items():
             for name, value in moments.items():
-                state[f"{position}.{name}"] = torch.as_tensor(value).detach().cpu().clone()
+                # A copy on the CPU: the optimiser goes on changing its own.
+                tensor = torch.as_tensor(value).detach().cpu()
+                state[f"{position}.{name}"] = tensor.clone()
         state["skips"] = torch.tensor(self.skips)
         return state
 

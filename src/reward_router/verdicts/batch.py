@@ -146,7 +146,8 @@ class Batch:
         row, columns = cell
         if self.gold is None:
             return np.full(len(columns), np.nan)
-        return np.asarray(self.gold[row], np.float64)[list(columns)]
+        gold_N = np.asarray(self.gold[row], np.float64)
+        return gold_N[list(columns)]
 
     def category(self, row: int) -> str:
         """The kind of a prompt, '' where there is none."""

@@ -80,18 +80,25 @@ class CommitteeOfArms:
         All processes must call it alike often. One request an arm and round; the audited rows are
         scored by the other arms, too. Nothing is learned where the batch says so.
         """
+        n_units = len(batch.units)
         table = ScoreTable(self.asker, self.online, self.names, batch)
-        table.panels = [self._panel(table, i) for i in range(len(batch.units))]
+        table.panels = [self._panel(table, i) for i in range(n_units)]
+
+        # In rounds: all units that want an arm next share one request to it.
         while wanted := table.wanted():
             table.ask_all(wanted, "ok")
         arms_asked = [tuple(scores) for scores in table.scores]
         table.fall_back(self.asker.fallback)
         table.settle()
-        audited = [i for i in range(len(batch.units)) if table.row(i) in batch.audited]
+
+        # After the verdicts stand, so that no audit can change one.
+        audited = [i for i in range(n_units) if table.row(i) in batch.audited]
         table.ask_all(table.missing(audited), "audit", keep=False)
         self._spend(arms_asked)
         self._unsure = self.gather(self._units_unsure(table))
-        self.refits = self.learner.learn(table) if batch.learn else []
+        self.refits = []
+        if batch.learn:
+            self.refits = self.learner.learn(table)
         return table.verdicts
 
     def _panel(self, table: ScoreTable, i: int) -> PromptEvidence:
@@ -129,13 +136,16 @@ class CommitteeOfArms:
     def _spend(self, asked: Sequence[tuple[int, ...]]) -> None:
         """Count who was asked, and let the pacer know what each unit cost."""
         committee = self.online.committee
-        # A veto has no vote: it does not count as another opinion.
-        mine = [_without(arms, committee.vetoes) for arms in asked]
         self._arms = self.gather([len(arms) for arms in asked])
-        for voters in self.gather(mine):
+        # A veto has no vote: it does not count as another opinion.
+        own_voters = [_without(arms, committee.vetoes) for arms in asked]
+        for voters in self.gather(own_voters):
+            # The table of the report has one, two, and three or more.
+            opinions = min(max(len(voters), 1), 3)
             self.counts["units"] += 1
-            self.counts[f"asked_{min(max(len(voters), 1), 3)}"] += 1
-            self.online.record(float(committee.costs[voters].sum()))
+            self.counts[f"asked_{opinions}"] += 1
+            cost = float(committee.costs[voters].sum())
+            self.online.record(cost)
 
     # pairs --------------------------------------------------------------------------------------
 

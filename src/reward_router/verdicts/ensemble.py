@@ -57,9 +57,14 @@ class Ensemble:
         for decision, unit in zip(batch.decisions, batch.units, strict=True):
             verdicts.calls += reply.calls(decision, unit, "ok")
             note_rows(batch, decision, arm, unit)
+
         # A failed request concerns every decision; it is recorded once, with the first.
         if not reply.ok and batch.decisions:
-            verdicts.failures.append((batch.decisions[0].id, arm, reply.reason))
+            first = batch.decisions[0]
+            verdicts.failures.append((first.id, arm, reply.reason))
             return {}
-        score = zscores(reply.score) if self.scale == "zscore" else reply.score
+
+        score = reply.score
+        if self.scale == "zscore":
+            score = zscores(score)
         return {place: value for place, value in score.items() if np.isfinite(value)}

@@ -95,9 +95,11 @@ class CommitteeLearner:
 
         How many were not refused for want of budget.
         """
-        ordered = self._ordered(table, {i: table.gold(i) for i in drawn})
+        gold_of = {i: table.gold(i) for i in drawn}
+        ordered = self._ordered(table, gold_of)
         paid = self._paid(table, list(ordered))
         labelled = {i: ordered[i] for i in paid}
+
         # Gold costs nothing: a unit that it does not order was looked up in vain, not refused.
         without_pair = len(drawn) - len(ordered)
         return labelled, without_pair + len(paid)
@@ -112,8 +114,10 @@ class CommitteeLearner:
         paid = self._paid(table, drawn, table.asker.cost(name))
         scores = table.labels(name, paid)
         ordered = self._ordered(table, {i: scores[i] for i in paid})
+
         # Units that the judge could not order are not scored by the other arms.
-        spared = [tuple(table.scores[i]) for i in paid if i not in ordered]
+        unordered = [i for i in paid if i not in ordered]
+        spared = [tuple(table.scores[i]) for i in unordered]
         # What all arms would have cost was reserved before the judge spoke; here it is given back.
         for arms_asked in self.gather(spared):
             self.online.extra_cost -= self.online.rest_cost(arms_asked)
@@ -131,10 +135,14 @@ class CommitteeLearner:
     def _paid(self, table: ScoreTable, places: Sequence[int], label_cost: float = 0.0) -> list[int]:
         """Those of these units that all arms may score, decided in the order of all processes."""
         step = table.batch.step
-        mine = [(table.units[i].id, tuple(table.scores[i])) for i in places]
-        offered = self.gather(mine)
+        offered = []
+        for i in places:
+            arms_asked = tuple(table.scores[i])
+            offered.append((table.units[i].id, arms_asked))
+
+        # Every process goes through the offers of all: the budget is one, and so is its order.
         bought = set()
-        for unit, arms_asked in offered:
+        for unit, arms_asked in self.gather(offered):
             if self.online.scores_all(arms_asked, unit, step, label_cost):
                 bought.add(unit)
         return [i for i in places if table.units[i].id in bought]
@@ -144,9 +152,11 @@ class CommitteeLearner:
         draw = keyed.rng(self.seed, "label", table.batch.step, table.units[i].id)
         values = set(value_N[np.isfinite(value_N)].tolist())
         # Gold of 0 and 1 alone says right and wrong; anything else is a grade.
-        graded = self.settings.arm is not None or not values <= {0.0, 1.0}
+        only_right_and_wrong = values <= {0.0, 1.0}
+        graded = self.settings.arm is not None or not only_right_and_wrong
         form = better_worse if graded else right_wrong
         pairs = form(value_N, distinct(table.texts(i)), draw)
+
         # Sides by coin: calibration curves are the same for both sides and would learn a bias.
         better_is_a = draw.random(len(pairs)) < 0.5
         sided = zip(pairs, better_is_a, strict=True)

@@ -64,18 +64,24 @@ class SingleArm:
             for i in chosen:
                 if batch.decisions[i].name != arm:
                     others[i] = _first_cell(batch.units[i])
+
             known = verdicts.known.setdefault(arm, {})
             reply = self.asker.ask_the_rest(batch, arm, others.values())
             known.update(reply.score)  # NaN where it failed: it is not asked again
             if not reply.ok:
                 first = batch.decisions[min(others)]
                 verdicts.failures.append((first.id, arm, reply.reason))
+
             for i, unit in others.items():
                 calls += reply.calls(batch.decisions[i], unit, "compared")
                 note_rows(batch, batch.decisions[i], arm, unit)
                 [(row, columns)] = unit.cells
-                verdicts.others.setdefault(i, {})[arm] = np.array([known[row, n] for n in columns])
-        verdicts.calls += sorted(calls, key=lambda call: pool.names.index(str(call.arm)))
+                said_N = np.array([known[row, n] for n in columns])
+                verdicts.others.setdefault(i, {})[arm] = said_N
+
+        # In the pool's order, whatever was in memory when they were made.
+        calls.sort(key=lambda call: pool.names.index(str(call.arm)))
+        verdicts.calls += calls
         verdicts.sort_calls(batch.decisions)
 
     def _ask(self, batch: Batch, arm: str, places: Iterable[Place], status: str) -> None:
@@ -142,12 +148,15 @@ class SingleArm:
         unjudged: list[Place] = []
         for i, cells in enumerate(verdicts.scores):
             unjudged += [(i, c) for c, score_N in enumerate(cells) if silent(score_N)]
+
         # a decision none of whose rows its arm could answer teaches as little as a failed request
         for i, unit in enumerate(batch.units):
             if _all_failed(i, unit, verdicts):
                 verdicts.failed.add(i)
+        # An abstention is an answer, and its decision is paid; a failure is not.
         spoke_too_little = {(i, c) for i, c in unjudged if i not in verdicts.failed}
         verdicts.abstained = spoke_too_little - verdicts.failed_cells
+
         broken = _broken(batch)
         first = [self.asker.fallback] if self.asker.fallback else []
         for arm in dict.fromkeys([*first, *self.asker.pool.names]):
@@ -177,12 +186,16 @@ class SingleArm:
         reply = self.asker.ask(batch, arm, cells_of(units))
         reply.failed = ()  # an audit of a row that failed stays an audit
         for (i, _), unit in zip(places, units, strict=True):
-            verdicts.calls += reply.calls(batch.decisions[i], unit, "audit")
+            decision = batch.decisions[i]
+            verdicts.calls += reply.calls(decision, unit, "audit")
             if reply.ok:
-                note_rows(batch, batch.decisions[i], arm, unit)
+                note_rows(batch, decision, arm, unit)
+
+        # A request that failed as a whole is a failure of every decision it was made for, once.
         if not reply.ok:
             for i in dict.fromkeys(i for i, _ in places):
-                verdicts.failures.append((batch.decisions[i].id, arm, reply.reason))
+                decision = batch.decisions[i]
+                verdicts.failures.append((decision.id, arm, reply.reason))
 
 
 def _broken(batch: Batch) -> set[str]:

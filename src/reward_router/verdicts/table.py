@@ -57,8 +57,10 @@ class ScoreTable:
         """Arm -> the units that want it next; empty where nobody wants more."""
         units_by_arm: dict[int, list[int]] = {}
         for i, panel in enumerate(self.panels):
+            # An arm that rests counts as one that had nothing to say.
             while (arm := panel.next()) is not None and self._rests(i, arm):
-                panel.tell(arm, np.full(panel.n, np.nan))
+                nothing_N = np.full(panel.n, np.nan)
+                panel.tell(arm, nothing_N)
             if arm is not None:
                 units_by_arm.setdefault(arm, []).append(i)
         return units_by_arm
@@ -120,13 +122,15 @@ class ScoreTable:
         self, name: str, places: Sequence[int], status: str
     ) -> list[tuple[int, list[Call], Float]]:
         """(unit, its calls, its scores) of one request to one arm."""
-        reply = self.asker.ask_the_rest(self.batch, name, [self.units[i] for i in places])
+        units = [self.units[i] for i in places]
+        reply = self.asker.ask_the_rest(self.batch, name, units)
         said = []
-        for i in places:
-            calls = reply.calls(self.decisions[i], self.units[i], status)
+        for i, unit in zip(places, units, strict=True):
+            calls = reply.calls(self.decisions[i], unit, status)
             self._note_failures(reply, i)
-            [(row, columns)] = self.units[i].cells
-            said.append((i, calls, np.array([reply.score[row, n] for n in columns])))
+            [(row, columns)] = unit.cells
+            score_N = np.array([reply.score[row, n] for n in columns])
+            said.append((i, calls, score_N))
         return said
 
     def _note_failures(self, reply: ArmReply, i: int) -> None:
@@ -188,9 +192,13 @@ class ScoreTable:
             ranking = panel.ranking()
             verdicts.rankings[i, 0] = ranking
             verdicts.scores[i] = [ranking.value_N]
+
+            # Where the router drew an arm, the payoff is about what that arm said.
             name = self.decisions[i].name
-            own = self.scores[i].get(names.index(name)) if name in names else ranking.value_N
-            verdicts.own.append([np.full(panel.n, np.nan) if own is None else own.copy()])
+            own_N: Float | None = ranking.value_N
+            if name in names:
+                own_N = self.scores[i].get(names.index(name))
+            verdicts.own.append([np.full(panel.n, np.nan) if own_N is None else own_N.copy()])
             if i not in verdicts.failed and silent(verdicts.own[i][0]):
                 verdicts.abstained.add((i, 0))
 

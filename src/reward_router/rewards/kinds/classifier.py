@@ -228,14 +228,20 @@ class Classifier:
 
         NaN where a row is shorter than the longest, or a conversation does not fit the model.
         """
-        scores_BN = np.full((len(prompts), max((len(r) for r in responses), default=0)), np.nan)
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
+
+        # Equal token rows are computed once, so each keeps the places it stands for.
         places: dict[TokenRow, list[tuple[int, int]]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
                 tokens = self._tokens(prompt, response)
-                if len(tokens[0]) <= self.max_length:
+                ids = tokens[0]
+                if len(ids) <= self.max_length:
                     places.setdefault(tokens, []).append((b, n))
-        for tokens, value in zip(places, self._logits(list(places)), strict=True):
+
+        logits = self._logits(list(places))
+        for tokens, value in zip(places, logits, strict=True):
             for b, n in places[tokens]:
                 scores_BN[b, n] = value
         return scores_BN

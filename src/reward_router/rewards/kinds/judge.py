@@ -226,7 +226,8 @@ class Judge:
     def _pointwise(self, b: int, n: int, prompt: Prompt, text: str) -> Question:
         names = list(self.criteria) or ["score"]
         schema = {name: self._score_schema() for name in names}
-        body = self._body(self._question_text(prompt, [text]), schema)
+        text_of_question = self._question_text(prompt, [text])
+        body = self._body(text_of_question, schema)
         read = self._read_expected if self.logprobs else self._read_scores
         return Question(body, ((b, n),), read)
 
@@ -245,12 +246,14 @@ class Judge:
         def hashed(n: int) -> bytes:
             return blake2b(f"{prompt_text}\x1f{row[n]}".encode()).digest()
 
-        order = sorted(range(len(row)), key=hashed)
-        schema = {f"response_{place + 1}": self._score_schema() for place in range(len(row))}
-        body = self._body(self._question_text(prompt, [row[n] for n in order]), schema)
+        count = len(row)
+        order = sorted(range(count), key=hashed)
+        schema = {f"response_{place + 1}": self._score_schema() for place in range(count)}
+        text = self._question_text(prompt, [row[n] for n in order])
+        body = self._body(text, schema)
         # The cells stand in the order shown, so that the judge's k-th score finds its response.
         cells = tuple((b, n) for n in order)
-        return Question(body, cells, lambda answer: self._read_list(answer, len(row)))
+        return Question(body, cells, lambda answer: self._read_list(answer, count))
 
     def _body(self, text: str, properties: Mapping[str, Any]) -> dict[str, Any]:
         body = {**self.fixed, "messages": [{"role": "user", "content": text}]}
@@ -368,7 +371,10 @@ class PositionBias:
     def add(self, there: float, back: float) -> None:
         """P(the first wins) in either order of one pair."""
         self.pairs += 1
+        # Without bias the response shown first wins as often as not.
         self.first += (there + back) / 2
+
+        # A tie out of two verdicts that were none: the orders contradicted each other.
         is_tie = pair_outcome(there, back) == TIE
         self.disagreed += is_tie and there != TIE
 

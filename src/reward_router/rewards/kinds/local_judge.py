@@ -78,7 +78,11 @@ class LocalJudge:
 
     def render(self, prompt: Prompt, response: str) -> str:
         """What the model reads."""
-        values = {"prompt": plain(prompt), "response": str(response), "question": self.question}
+        values = {
+            "prompt": plain(prompt),
+            "response": str(response),
+            "question": self.question,
+        }
         text = str(fill(self.layout, values))
         conversation = chat.prompt_messages(text)
         return chat.render_chat(self.tokenizer, conversation, self.template, generate=True)
@@ -88,25 +92,33 @@ class LocalJudge:
 
         NaN where a row is shorter than the longest, or a text does not fit the model.
         """
-        scores_BN = np.full((len(prompts), max((len(row) for row in responses), default=0)), np.nan)
-        texts: dict[tuple[int, int], list[int]] = {}
+        n_responses = max((len(row) for row in responses), default=0)
+        scores_BN = np.full((len(prompts), n_responses), np.nan)
+
+        tokens_by_cell: dict[tuple[int, int], list[int]] = {}
         for b, (prompt, row) in enumerate(zip(prompts, responses, strict=True)):
             for n, response in enumerate(row):
-                tokens = chat.prompt_tokens(self.tokenizer, self.render(prompt, response))
+                text = self.render(prompt, response)
+                tokens = chat.prompt_tokens(self.tokenizer, text)
                 if len(tokens) <= self.max_length:
-                    texts[b, n] = tokens
-        for cells in self._batches(texts):
-            log_odds = self._odds([texts[cell] for cell in cells])
+                    tokens_by_cell[b, n] = tokens
+
+        for cells in self._batches(tokens_by_cell):
+            log_odds = self._odds([tokens_by_cell[cell] for cell in cells])
             for cell, value in zip(cells, log_odds, strict=True):
                 scores_BN[cell] = value
         return scores_BN
 
     def _batches(self, texts: Mapping[tuple[int, int], list[int]]) -> list[list[tuple[int, int]]]:
         """Places of texts of similar length, so that little is padded."""
+        # Ties by place, so that batches do not depend on the order of a dictionary.
+        shortest_first = sorted(texts, key=lambda place: (len(texts[place]), place))
         batches: list[list[tuple[int, int]]] = []
-        for place in sorted(texts, key=lambda place: (len(texts[place]), place)):
+        for place in shortest_first:
+            # The newest text is the longest of its batch, and all are padded to it.
             longest = len(texts[place])
-            if not batches or (len(batches[-1]) + 1) * longest > self.batch_tokens:
+            is_full = bool(batches) and (len(batches[-1]) + 1) * longest > self.batch_tokens
+            if not batches or is_full:
                 batches.append([])
             batches[-1].append(place)
         return batches

@@ -99,8 +99,10 @@ class LogLik:
         n_responses = max((len(row) for row in responses), default=0)
         scores_BN = np.full((len(prompts), n_responses), np.nan)
         is_sum = self.reduction in ("sum", "pmi_sum")
-        for (b, n), logps_T in self.token_logprobs(prompts, responses).items():
-            scores_BN[b, n] = logps_T.sum() if is_sum else logps_T.mean()
+        logps_by_cell = self.token_logprobs(prompts, responses)
+        for (b, n), logps_T in logps_by_cell.items():
+            score = logps_T.sum() if is_sum else logps_T.mean()
+            scores_BN[b, n] = score
         return scores_BN
 
     def token_logprobs(

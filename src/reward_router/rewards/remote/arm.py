@@ -133,10 +133,12 @@ class Price:
 
     def bill(self, reply: WireReply) -> float:
         """What one request cost. A request that nobody answered costs nothing."""
-        if reply.error is not None and reply.error.away:
+        unanswered = reply.error is not None and reply.error.away
+        if unanswered:
             return 0.0
-        tokens = self.input * reply.tokens_in + self.output * reply.tokens_out
-        return self.call + tokens / 1e6
+        # Prices are of a million tokens, as providers state them.
+        token_price = self.input * reply.tokens_in + self.output * reply.tokens_out
+        return self.call + token_price / 1e6
 
 
 class RemoteArm:
@@ -239,8 +241,12 @@ class RemoteArm:
         """
         prompts, responses = _canary_rows()
         answer = self._scored(prompts, responses, remember=False)
+        # Canaries are paid for, too, whatever comes of them.
         spent[0] += float(np.nansum(answer.price_BN))
-        return None if answer.errors and not strict else answer.scores()
+
+        if answer.errors and not strict:
+            return None
+        return answer.scores()
 
     # questions
 
@@ -254,13 +260,18 @@ class RemoteArm:
         """Ask everything about these rows."""
         questions, errors = self.plan.questions(prompts, responses)
         heard = self._ask(questions, remember)
+        # A request that was too large is asked again in parts.
         questions, heard = self._divided(questions, heard, remember)
-        shape = (len(prompts), max((len(row) for row in responses), default=0))
+
+        n_responses = max((len(row) for row in responses), default=0)
+        shape = (len(prompts), n_responses)
         scores_BN = np.full(shape, np.nan)
         values = [each.value for each in heard]
         self.plan.combine(scores_BN, questions, values)
         if remember:
             self.plan.note(questions, values)
+
+        # One error spoils its whole row: scores of half a row order nothing.
         for question, each in zip(questions, heard, strict=True):
             if each.error is not None:
                 for b, _ in question.cells:
@@ -274,29 +285,37 @@ class RemoteArm:
         fingerprint = self.watch.fingerprint if self.watch else ""
         keys = [request_key(fingerprint, self.wire.url, question.body) for question in questions]
         kept_values = [self.memory.get(key) if remember else None for key in keys]
-        new = [i for i, value in enumerate(kept_values) if value is None]
-        self.hits += len(questions) - len(new)
-        replies = self.wire.post_all([questions[i].body for i in new]) if new else []
         # What the cache holds costs nothing now.
         heard = [Heard(value, price=0.0) for value in kept_values]
+
+        new = [i for i, value in enumerate(kept_values) if value is None]
+        self.hits += len(questions) - len(new)
+        if not new:
+            return heard
+        replies = self.wire.post_all([questions[i].body for i in new])
         for i, reply in zip(new, replies, strict=True):
             answer = self._heard(questions[i], reply)
             heard[i] = answer
+            # An error may be gone the next time, so it is not kept.
             if remember and answer.error is None:
                 self.memory.put(keys[i], answer.value)
         return heard
 
     def _heard(self, question: Question, reply: WireReply) -> Heard:
         price = self.price.bill(reply) if self.price else math.nan
+        # The model that really answered, as far as the answer says so.
         if isinstance(reply.value, dict):
             names = [name for name in NAMES if reply.value.get(name)]
             self.told = {f"answered by {name}": str(reply.value[name]) for name in names}
+
         if reply.error is not None:
             return Heard(None, reply.error, reply.seconds, price)
         try:
             value = question.read(reply.value)
         except UnreadableAnswer as error:
-            return Heard(None, self.wire.unreadable(reply.value, str(error)), reply.seconds, price)
+            # It answered, and it costs, but it says nothing.
+            failure = self.wire.unreadable(reply.value, str(error))
+            return Heard(None, failure, reply.seconds, price)
         return Heard(value, None, reply.seconds, price)
 
     def _divided(
@@ -352,7 +371,9 @@ def _place(url: str, questions: Sequence[Question]) -> str:
 
 def number(value: Any, what: str = "a score") -> float:
     """A finite number out of JSON; `UnreadableAnswer` says what it is instead."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    # a bool is an int in Python, and is no score here
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number:
         raise UnreadableAnswer(f"{what} is {json.dumps(value)[:60]}, a number is expected")
     if not math.isfinite(value):
         raise UnreadableAnswer(f"{what} is {value}, a finite number is expected")

@@ -192,8 +192,12 @@ class TeiPredict:
         """A list of labels a text; one text alone may come without the outer list."""
         rows = answer
         is_list = isinstance(answer, list) and bool(answer)
-        if is_list and all(isinstance(label, Mapping) for label in answer):
-            rows = [answer] if count == 1 else [[label] for label in answer]
+        flat = is_list and all(isinstance(label, Mapping) for label in answer)
+        if flat and count == 1:
+            rows = [answer]
+        elif flat:
+            rows = [[label] for label in answer]
+
         if not isinstance(rows, list):
             raise UnreadableAnswer("a list of predictions is expected")
         return [self._score(row) for row in _counted(rows, count)]

@@ -165,7 +165,9 @@ class Pace:
 
 def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:
     kinds = (int,) if kind is int else (int, float)
+    # a bool is an int in Python, and is no number here
     is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
+    in_range = is_number and low <= value <= high
+    if not in_range:
         what = "a whole number" if kind is int else "a number"
         raise InputError(f"calls.{name}={value!r}; allowed {what} from {low:g} to {high:g}")

@@ -43,11 +43,16 @@ def places(template: Any) -> set[str]:
     >>> sorted(places({"a": ["{prompt}", "to {response}"]}))
     ['prompt', 'response']
     """
+    if isinstance(template, str):
+        return set(_PLACE.findall(template))
+    values = template
     if isinstance(template, Mapping):
-        template = list(template.values())
-    if isinstance(template, list | tuple):
-        return set().union(*(places(value) for value in template))
-    return set(_PLACE.findall(template)) if isinstance(template, str) else set()
+        values = list(template.values())
+    names: set[str] = set()
+    if isinstance(values, list | tuple):
+        for value in values:
+            names |= places(value)
+    return names
 
 
 def parse_path(path: str, what: str) -> list[str | int]:

@@ -122,8 +122,10 @@ class Wire:
         """The limits, made on their own event loop when they are first needed."""
         if self._slots is not None:
             return
+        # Read as late as this, so that an arm can be described where its key is not set.
         self._secret = from_environment(self.key_env, self.shown)
-        self._trusted = _trusted(self.policy.ca) if self.url.startswith("https:") else False
+        encrypted = self.url.startswith("https:")
+        self._trusted = _trusted(self.policy.ca) if encrypted else False
         self._slots = asyncio.Semaphore(self.policy.concurrency)
 
     def _client(self) -> "httpx.AsyncClient":

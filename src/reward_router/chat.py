@@ -175,10 +175,15 @@ def content_text(content: Any, what: str) -> str:
 def _part(part: Any, what: str) -> str:
     if isinstance(part, str):
         return part
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    text = part.get("text", part.get("refusal")) if isinstance(part, Mapping) else None
-    if (kind is None or kind in _TEXT_PARTS) and isinstance(text, str):
+    kind = None
+    text = None
+    if isinstance(part, Mapping):
+        kind = part.get("type")
+        text = part.get("text", part.get("refusal"))
+    is_text = kind is None or kind in _TEXT_PARTS
+    if is_text and isinstance(text, str):
         return text
+
     # Named and refused, because an arm would read a hole in its place.
     named = f"of type {kind!r}" if isinstance(kind, str) else f"{shown(part)!r}"
     raise Unreadable(f"{what} has a part {named}, which no arm here can read")

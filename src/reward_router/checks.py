@@ -24,7 +24,9 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     is_bool = isinstance(value, bool | np.bool_)
     if is_bool or not isinstance(value, int | np.integer):
         raise InputError(f"{name} must be a whole number, got {value!r}")
-    if not low <= value <= high:
+
+    in_range = low <= value <= high
+    if not in_range:
         raise InputError(f"{name} must lie in [{low}, {high}], got {value}")
     return int(value)
 

@@ -347,11 +347,16 @@ def gold_pairs(  # noqa: PLR0913 - the options of the command
     """
     from reward_router.jobs.gold_pairs import gold_pairs as write
 
-    if prompts != "all" and (not prompts.isdecimal() or int(prompts) < 1):
+    is_count = prompts.isdecimal() and int(prompts) >= 1
+    if prompts != "all" and not is_count:
         raise InputError(f"--prompts {prompts!r}: a number of 1 or more, or all")
-    settings = [*(set_ or []), *([f"data.split={split}"] if split is not None else [])]
     most = None if prompts == "all" else int(prompts)
-    write(configuration.load(config, preset, settings), out, most, per_prompt, console)
+
+    settings = list(set_ or [])
+    if split is not None:
+        settings.append(f"data.split={split}")
+    settled = configuration.load(config, preset, settings)
+    write(settled, out, most, per_prompt, console)
 
 
 @app.command("fit-arm")
@@ -674,9 +679,13 @@ def arms_check(  # noqa: PLR0913 - the options of the command
     """
     from reward_router.jobs.arms_check import LabelledPairs, check_config
 
+    # One argument for both, so a file of a preset's name has to be given with its folder.
     preset = config if config in configuration.presets() else None
-    settled = configuration.load(None if preset else config, preset, set_ or [])
-    pairs = LabelledPairs(data, split, limit, _column_mapping(column), preference, name)
+    file = None if preset else config
+    settled = configuration.load(file, preset, set_ or [])
+
+    mapping = _column_mapping(column)
+    pairs = LabelledPairs(data, split, limit, mapping, preference, name)
     checks = check_config(settled, pairs, baseline, json_out, console)
     if any(check.failed == check.pairs for check in checks):
         raise typer.Exit(1)

@@ -133,14 +133,17 @@ class Contexts:
         not brought to unit norm: that would change the forecast. Where all responses are equal,
         the one response with itself is the pair.
         """
-        rows_BD = np.zeros((len(prompts), self.pair_dim))
+        n_prompts = len(prompts)
+        rows_BD = np.zeros((n_prompts, self.pair_dim))
         # Each prompt is encoded by itself, so that its row does not depend on its neighbours.
         for row, (prompt, texts) in enumerate(zip(prompts, responses, strict=True)):
             different = list(dict.fromkeys(texts))
-            pairs = list(combinations(different, 2)) or [(different[0], different[0])]
+            only = different[0]
+            pairs = list(combinations(different, 2)) or [(only, only)]
             first = [pair[0] for pair in pairs]
             second = [pair[1] for pair in pairs]
-            pair_rows_PD = self.pairs([prompt] * len(pairs), first, second)
+            same_prompt = [prompt] * len(pairs)
+            pair_rows_PD = self.pairs(same_prompt, first, second)
             rows_BD[row] = pair_rows_PD.mean(axis=0)
         return rows_BD
 

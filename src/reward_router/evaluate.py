@@ -86,16 +86,19 @@ def measure_gold(
     total = len(own_examples)
 
     rows: list[tuple[str, str, float, float]] = []
-    prompts_at_once = max(1, how.batch // max(how.samples, 1))
+    responses_of_prompt = max(how.samples, 1)
+    prompts_at_once = max(1, how.batch // responses_of_prompt)
     for start in range(0, total, prompts_at_once):
         part = own_examples[start : start + prompts_at_once]
         responses = _responses(policy, part, how)
         for example, group in zip(part, responses, strict=True):
+            # Averaged over the responses first: intervals are over prompts.
             right = float(example.gold(group).mean())
             ended = float(finished(group).mean())
             rows.append((example.id, example.category, right, ended))
             seen(example, group)
-        tick(min(start + prompts_at_once, total), total)
+        done = min(start + prompts_at_once, total)
+        tick(done, total)
 
     # Sorted by id, so that the table does not depend on the number of processes.
     rows = sorted(ranks.gather(rows))

@@ -269,20 +269,25 @@ def trusted_arms_fact(summary: Json) -> str:
     """By category the arm that judged most, with its share; nothing where all judge together."""
     arms = summary["arms"]
     share, by_category = share_keys(summary)
-    if len(arms) < 2 or not any(row.get("decisions") for row in arms.values()):
+    anybody_decided = any(row.get("decisions") for row in arms.values())
+    if len(arms) < 2 or not anybody_decided:
         return ""
-    categories = sorted({c for row in arms.values() for c in row[by_category]})
-    told = {}
-    for category in categories:
-        told[category] = {name: row[by_category].get(category) or 0.0 for name, row in arms.items()}
-    if not told:
-        told["all"] = {name: row[share] for name, row in arms.items()}
-    first = {c: max(shares, key=lambda name: shares[name]) for c, shares in told.items()}
-    return ", ".join(
-        f"{c}: {first[c]} {shares[first[c]]:.0%}"
-        for c, shares in told.items()
-        if any(shares.values())
-    )
+
+    shares_by_category: dict[str, dict[str, float]] = {}
+    for category in sorted({name for row in arms.values() for name in row[by_category]}):
+        shares_by_category[category] = {
+            arm: row[by_category].get(category) or 0.0 for arm, row in arms.items()
+        }
+    # Data without categories is one category.
+    if not shares_by_category:
+        shares_by_category["all"] = {arm: row[share] for arm, row in arms.items()}
+
+    facts_of_categories = []
+    for category, shares in shares_by_category.items():
+        if any(shares.values()):
+            first = max(shares, key=lambda arm: shares[arm])
+            facts_of_categories.append(f"{category}: {first} {shares[first]:.0%}")
+    return ", ".join(facts_of_categories)
 
 
 def share_keys(summary: Json) -> tuple[str, str]:

@@ -294,8 +294,13 @@ def _is_plain(annotation: Any) -> bool:
     parts = (annotation,)
     if get_origin(annotation) in (Union, UnionType):
         parts = get_args(annotation)
+
     plain_types = (bool, int, float, str, NoneType)
-    return all(part in plain_types or get_origin(part) is Literal for part in parts)
+    for part in parts:
+        is_plain = part in plain_types or get_origin(part) is Literal
+        if not is_plain:
+            return False
+    return True
 
 
 def _of_type(name: str, annotation: Any, value: Any) -> Any:

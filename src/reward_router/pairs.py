@@ -117,9 +117,12 @@ def beats(
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
     """
     score_N = np.asarray(scores_N, np.float64)
-    higher_NN: NDArray[np.bool_] = score_N[:, None] - score_N[None, :] > margin
+    gap_NN = score_N[:, None] - score_N[None, :]
+    # NaN is higher than nothing, and nothing is higher than NaN.
+    higher_NN: NDArray[np.bool_] = gap_NN > margin
     if finished_N is None or truncated == "keep":
         return higher_NN
+
     finished = np.asarray(finished_N, bool)
     both_finished_NN = finished[:, None] & finished[None, :]
     fixed_NN = fixed_by_the_cut(finished, truncated)

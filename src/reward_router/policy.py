@@ -618,8 +618,11 @@ def draw_tokens(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:
     total_B = cdf_BV[:, -1]
     below_B = torch.nextafter(total_B, torch.zeros_like(total_B))
     target_B = torch.minimum(u_B.float() * total_B, below_B)
+
     last_token = p_BV.shape[1] - 1
-    token_B1 = torch.searchsorted(cdf_BV, target_B[:, None], right=True).clamp(max=last_token)
+    place_B1 = torch.searchsorted(cdf_BV, target_B[:, None], right=True)
+    token_B1 = place_B1.clamp(max=last_token)
+
     # Rounding of the sum may step over a token of probability 0: the likeliest takes its place.
     impossible_B1 = p_BV.gather(1, token_B1) == 0
     likeliest_B1 = p_BV.argmax(1, keepdim=True)

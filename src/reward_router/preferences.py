@@ -146,15 +146,20 @@ def pairs_of(
         place: where the row stands, for messages.
     """
     chat.no_media(row)
-    held = {
-        name.casefold(): name for name in row if isinstance(name, str) and not is_missing(row[name])
-    }
+    held = {}
+    for name in row:
+        if isinstance(name, str) and not is_missing(row[name]):
+            held[name.casefold()] = name
+
+    # Without our own names a row may have one of several forms; the first that fits counts.
     mapped = "chosen" in mapping or "rejected" in mapping
-    if not mapped and not ("chosen" in row and "rejected" in row):
+    has_own_names = "chosen" in row and "rejected" in row
+    if not mapped and not has_own_names:
         for form in (_named_pair, _swift, _listed, _two):
             pairs = form(row, held, mapping, preference, place)
             if pairs:
                 return pairs
+
     first = required(row, "chosen", mapping, place)
     second = required(row, "rejected", mapping, place)
     label = _Label()
@@ -305,10 +310,17 @@ def _listed(
 def _numbers(row: DataRow, held: Held, items: Sequence[Any]) -> list[float] | None:
     """A number for each item, higher is better; None where there is none."""
     names: Sequence[str]
+    # A list beside the items: scores, or ranks, of which 1 is the best.
     for names, turn in ((_SCORES, 1.0), (_RANKS, -1.0)):
         for name in names:
-            if name in held and isinstance(row[held[name]], list | tuple):
-                return [turn * _number(value, held[name]) for value in row[held[name]]]
+            if name not in held:
+                continue
+            column = held[name]
+            values = row[column]
+            if isinstance(values, list | tuple):
+                return [turn * _number(value, column) for value in values]
+
+    # Or a number inside of every item.
     if not items or not all(isinstance(item, Mapping) for item in items):
         return None
     for names, turn in ((_ITEM_SCORES, 1.0), (_RANKS, -1.0)):
@@ -386,18 +398,23 @@ def _given_prompt(
     input_value = row[held["input"]] if "input" in held else None
     if isinstance(input_value, Mapping) and "messages" in input_value:
         return prompt(input_value["messages"], "input.messages")
+    # A conversation brings its prompt along.
     if _is_conversation(first):
         return _NONE
-    column = next((held[name] for name in _PROMPTS if name in held and name != "prompt"), None)
+
+    others = (held[name] for name in _PROMPTS if name in held and name != "prompt")
+    column = next(others, None)
     if column is None or row[column] == "":
         return _NONE
     value = row[column]
     if isinstance(value, Mapping) and isinstance(value.get("full_text"), str):
         value = value["full_text"]  # WebGPT's question
+
     # Alpaca's form: `input` is what the instruction is about.
     is_instruction = column.casefold() == "instruction"
-    if is_instruction and isinstance(input_value, str) and input_value.strip():
-        value = f"{value}\n{input_value}" if isinstance(value, str) else value
+    has_input = isinstance(input_value, str) and bool(input_value.strip())
+    if is_instruction and has_input and isinstance(value, str):
+        value = f"{value}\n{input_value}"
     return _with_system(prompt(value, column), row, held)
 
 

@@ -135,9 +135,10 @@ def _measure(config: Config) -> str:
 def _responses(
     row: DataRow, columns: Mapping[str, str], prompt: Prompt, place: str
 ) -> tuple[str, ...]:
-    mapping = {k: v for k, v in columns.items() if k == "responses"}
+    mapping = {ours: theirs for ours, theirs in columns.items() if ours == "responses"}
     values = _list(required(row, "responses", mapping, place))
-    if isinstance(values, str) or not isinstance(values, Sequence):
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list:
         raise InputError(
             f"data {place}: responses is {str(values)[:60]!r}; a list of texts is expected"
         )

@@ -429,9 +429,16 @@ class _Work:
             learned = way.learn(self.learned_from, self.train_BD)
             chosen = way.choose(self.chosen_for, self.test_BD)
         finally:
+            # Also after a failure: the ledger is a file.
             way.close()
-        trust = way.router.trust if isinstance(way.router, TrustedThompson) else None
-        return _Seed(learned, chosen, trust, way.committee.describe() if way.committee else None)
+
+        trust = None
+        if isinstance(way.router, TrustedThompson):
+            trust = way.router.trust
+        description = None
+        if way.committee:
+            description = way.committee.describe()
+        return _Seed(learned, chosen, trust, description)
 
     # what came of it
 
@@ -534,10 +541,12 @@ def _shares(
     """Who was asked first, as a share of the test prompts: of all, and by category."""
     first_arms: dict[str, list[str]] = {"all": []}
     for asked, decider, item in zip(chosen.asked, chosen.arms, items, strict=True):
+        # A committee asks several arms; a router's arm is the one that decides.
         first_arm = asked[0] if asked else decider
         first_arms["all"].append(first_arm)
         if item.category:
             first_arms.setdefault(item.category, []).append(first_arm)
+
     shares: dict[str, dict[str, float]] = {}
     for group, arms in first_arms.items():
         shares[group] = {name: arms.count(name) / len(arms) for name in names}

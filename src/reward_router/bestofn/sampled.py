@@ -168,16 +168,18 @@ def _draw(
     tick: Callable[[int, int], None],
 ) -> Iterator[list[Response]]:
     """Samples of every item, in fixed groups: a group that is kept whole is not drawn again."""
-    for start in range(0, len(items), CHUNK):
+    total = len(items)
+    for start in range(0, total, CHUNK):
         part = items[start : start + CHUNK]
         ids = [item.id for item in part]
         groups = store.get(ids)
         if groups is None:
             prompts = [item.prompt for item in part]
             groups = policy.sample(prompts, ids, config.policy.n_responses, STEP)
+            # Kept before they are handed on: what was drawn is never lost.
             store.add(ids, groups)
         yield from groups
-        tick(min(start + CHUNK, len(items)), len(items))
+        tick(min(start + CHUNK, total), total)
 
 
 def _digest(config: Config, run: Path | None) -> str:

@@ -82,10 +82,13 @@ def mean_scores(scores: ArmScores, scale: Mapping[str, float]) -> list[Float]:
         for arm, row in zip(scores, rows, strict=True):
             z_scores.append(_centred(row) / scale[arm])
         z_KN = np.array(z_scores)
+
+        # The mean over the arms that said something of a response.
         is_scored_KN = np.isfinite(z_KN)
         total_N = np.where(is_scored_KN, z_KN, 0.0).sum(axis=0)
         count_N = is_scored_KN.sum(axis=0)
-        means.append(np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan))
+        mean_N = total_N / np.maximum(count_N, 1)
+        means.append(np.where(count_N > 0, mean_N, np.nan))
     return means
 
 

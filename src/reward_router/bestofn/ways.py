@@ -172,15 +172,17 @@ class Way:
 
     def _count(self, batch: Batch, learned: LearningCost) -> None:
         """What judging this batch took, and which arms answered."""
+        failed = batch.verdicts.failed
         for unit, decision in enumerate(batch.decisions):
             name = decided_by(decision)
             learned.shares[name] = learned.shares.get(name, 0) + 1
             # -1 until its first answer: an arm that only ever failed is not chosen at test time.
             answers_before = self._answers.get(name, -1)
-            if unit in batch.verdicts.failed:
+            if unit in failed:
                 self._answers[name] = answers_before
             else:
                 self._answers[name] = max(answers_before, 0) + 1
+
         statuses = [call.status for call in batch.verdicts.calls]
         learned.calls += sum(status not in NOT_ASKED for status in statuses)
         learned.labels += statuses.count("label")
@@ -305,7 +307,8 @@ def gold_of_choices(scores: Sequence[Float], items: Sequence[Item]) -> Float:
     """
     golds = []
     for score_N, item in zip(scores, items, strict=True):
-        gold = gold_of_best(spoken(score_N, item), item.gold_N)
+        open_score_N = spoken(score_N, item)
+        gold = gold_of_best(open_score_N, item.gold_N)
         golds.append(np.nan if gold is None else gold)
     return np.array(golds)
 
@@ -316,8 +319,10 @@ def pick(score_N: Float, item: Item, seed: int) -> int:
     It is drawn by key among those that share the best score, so that places do not count.
     """
     open_score_N = spoken(score_N, item)
-    best = np.flatnonzero(open_score_N == np.nanmax(open_score_N))
-    draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
+    highest = np.nanmax(open_score_N)
+    best = np.flatnonzero(open_score_N == highest)
+
     # Drawn and not the first one: places would count where many responses tie.
+    draw = keyed.uniform(seed, "order", 0, f"bestofn/{item.id}")
     place = int(draw * len(best))
     return int(best[place])

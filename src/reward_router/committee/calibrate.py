@@ -77,12 +77,14 @@ def _newton(
         p_0 = sigmoid(a)
         error_PK = (right_PK - p_PK) * used_PK
         curve_PK = p_PK * (1 - p_PK) * used_PK
+
         # gradient of the log posterior, then its negative Hessian
         grad_a = error_PK.sum(0) + prior * (0.5 - p_0)
         grad_b = (error_PK * u_PK).sum(0) - precision * b
         aa = curve_PK.sum(0) + prior * p_0 * (1 - p_0)
         ab = (curve_PK * u_PK).sum(0)
         bb = (curve_PK * u_PK**2).sum(0) + precision
+
         # All ranks alike make the Hessian singular.
         det = np.maximum(aa * bb - ab**2, 1e-12)
         step_a = (bb * grad_a - ab * grad_b) / det
@@ -90,6 +92,7 @@ def _newton(
         # clipped, so that a start far away cannot overshoot
         a = a + np.clip(step_a, -2, 2)
         b = b + np.clip(step_b, -4, 4)
+
         largest_a = np.abs(step_a).max(initial=0)
         largest_b = np.abs(step_b).max(initial=0)
         if max(largest_a, largest_b) < 1e-9:
@@ -162,13 +165,21 @@ class Calibrator:
         size = np.nan_to_num(np.abs(margins))
         used = (size > 0).astype(np.float64)
         # A tie is neither right nor wrong: `used` leaves it out.
-        right = ((margins > 0) == label[:, None]).astype(np.float64)
+        names_first = margins > 0
+        right = (names_first == label[:, None]).astype(np.float64)
 
-        knots = [rank_knots(size[:, k]) for k in range(self.n_arms)]
-        ranks = [np.interp(size[:, k], *knots[k]) for k in range(self.n_arms)]
+        # Sizes count by their rank among the arm's own: arms differ in the unit of their scores.
+        knots = []
+        ranks = []
+        for k in range(self.n_arms):
+            size_P = size[:, k]
+            arm_knots = rank_knots(size_P)
+            knots.append(arm_knots)
+            ranks.append(np.interp(size_P, *arm_knots))
         rank = np.stack(ranks, axis=1)
-        # a rank among fewer than MIN_DISTINCT sizes says little: such an arm gets no slope
-        # An arm that grades in few steps, such as a verifier's 0 and 1.
+
+        # An arm that grades in few steps, such as a verifier's 0 and 1, gets no slope:
+        # a rank among fewer than MIN_DISTINCT sizes says little.
         flat = np.array([values.size < MIN_DISTINCT for values, _ in knots])
         rank[:, flat] = 0.5
 
@@ -198,10 +209,12 @@ class Calibrator:
 
         x is cut off at the largest margin seen.
         """
-        size = np.nan_to_num(np.abs(check_margins(margins_PK, self.n_arms)))
+        margins = check_margins(margins_PK, self.n_arms)
+        size = np.nan_to_num(np.abs(margins))
         used = (size > 0).sum(0)
-        scale_K = np.sqrt((size**2).sum(0) / np.maximum(used, 1))
-        scale_K = np.where(used > 0, scale_K, 1.0)
+        mean_square_K = (size**2).sum(0) / np.maximum(used, 1)
+        # An arm that never spoke has no scale; 1 keeps the division harmless.
+        scale_K = np.where(used > 0, np.sqrt(mean_square_K), 1.0)
         largest_K = np.where(used > 0, size.max(0, initial=0.0), 1.0)
 
         # a curve through (0, 0) and (largest, largest / scale): linear, since a + b (r - 1/2) = r
@@ -212,7 +225,8 @@ class Calibrator:
             knots.append((sizes, values))
 
         half_K = np.full(self.n_arms, 0.5)
-        self._set(half_K, np.ones(self.n_arms), used.astype(np.int64), knots)
+        one_K = np.ones(self.n_arms)
+        self._set(half_K, one_K, used.astype(np.int64), knots)
         return self
 
     def fit_sides(self, margins_PK: ArrayLike) -> Self:

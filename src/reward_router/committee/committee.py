@@ -352,15 +352,18 @@ class Committee:
 
         Without a max_error these are the ones that are exactly 1/2.
         """
+        # Clipped, so that a probability of exactly 0 or 1 has finite log-odds.
         prob = np.clip(np.asarray(prob_P, dtype=np.float64), 1e-15, 1 - 1e-15)
-        # Clipped above, so that a probability of exactly 0 or 1 has finite log-odds.
-        sure = np.abs(np.log(prob / (1 - prob)))
+        log_odds = np.log(prob / (1 - prob))
+        sure = np.abs(log_odds)
         if self.max_error is None:
             return np.asarray(sure == 0)
 
+        # Without labels nothing can be promised, so nothing is answered.
         threshold = float("inf") if self.promise is None else self.promise.threshold
         # a pair that meets the threshold up to rounding is answered
-        return np.asarray(sure < threshold * (1 - 1e-12) - SURE)
+        needed = threshold * (1 - 1e-12) - SURE
+        return np.asarray(sure < needed)
 
     def pacer(self) -> PricePacer:
         """A fresh pacer for live decisions.
@@ -372,7 +375,8 @@ class Committee:
             raise InputError("pacing needs a budget and a fitted committee")
         # the plan's prices and costs are in units of the mean arm
         prices_L = self.plan.prices_L / self._unit
-        return PricePacer(self.budget, prices_L, self.plan.cost_L * self._unit)
+        cost_L = self.plan.cost_L * self._unit
+        return PricePacer(self.budget, prices_L, cost_L)
 
     def _fit_vetoes(self, margins_PK: Float, sign_P: Float) -> None:
         for i, arm in enumerate(self.vetoes):
@@ -419,12 +423,14 @@ class Committee:
     def ungated(self, margins_PK: ArrayLike, categories: Sequence[str] | None = None) -> Float:
         """(P,) P(a better) of the fitted voters whatever the gate says; 1/2 before a fit."""
         margins = check_margins(margins_PK, self.n_arms)
+        n_rows = len(margins)
         if self.plan is None:
-            return np.full(len(margins), 0.5)
+            return np.full(n_rows, 0.5)
 
-        category = encode(categories, self.categories, len(margins))
+        category = encode(categories, self.categories, n_rows)
+        voter_margins = margins[:, self.voters]
         price = self.price * self._unit
-        log_odds, _ = walk(self.plan, margins[:, self.voters], category, price)
+        log_odds, _ = walk(self.plan, voter_margins, category, price)
         return sigmoid(log_odds)
 
     def _alone(self, vote_PK: Float) -> Float:
@@ -520,12 +526,15 @@ class Committee:
         if self._asker is None or not self.playing:
             if not arms:
                 return {}
-            return {self.single if self.single in arms else arms[0]: 1.0}
+            counts = self.single if self.single in arms else arms[0]
+            return {counts: 1.0}
 
         columns = frozenset(self._column[k] for k in arms)
         step = self._asker.step(columns, self._row(category))
-        weighted = zip(step.arms, step.weights, strict=True)
-        return {int(self.voters[column]): weight for column, weight in weighted}
+        weight_of = {}
+        for column, weight in zip(step.arms, step.weights, strict=True):
+            weight_of[int(self.voters[column])] = weight
+        return weight_of
 
     def following(self, arms: Sequence[int], category: str | None = None) -> int | None:
         """Who would be asked after these voters if nothing stopped before; None: nobody adds."""
@@ -597,29 +606,34 @@ class Committee:
 
         Its numbers of arms and vetoes must be these.
         """
-        arms = int(state["n_arms"])
-        vetoes = state["veto_log_odds"].shape
-        if arms != self.n_arms or vetoes != (len(self.vetoes),):
+        # Everything that may not fit is read before anything is changed.
+        n_arms = int(state["n_arms"])
+        veto_shape = state["veto_log_odds"].shape
+        if n_arms != self.n_arms or veto_shape != (len(self.vetoes),):
             raise InputError(
-                f"state of {arms} arms, {len(state['veto_log_odds'])} vetoes "
+                f"state of {n_arms} arms, {len(state['veto_log_odds'])} vetoes "
                 f"does not fit {self.n_arms}, {len(self.vetoes)}"
             )
-
         plan = plan_from(state, len(self.voters))
-        second = {
-            name.removeprefix("fallback."): value
-            for name, value in state.items()
-            if name.startswith("fallback.")
-        }
+        prefix = "fallback."
+        second = {}
+        for name, value in state.items():
+            if name.startswith(prefix):
+                second[name.removeprefix(prefix)] = value
+
         self.single = int(state["single"])
         self.veto_log_odds = np.array(state["veto_log_odds"], dtype=np.float64)
         self.categories = tuple(map(str, state["categories"]))
         self.gate = GateVerdict.of(state["gate"]) if len(state["gate"]) else None
+        # States of earlier versions have neither a promise nor a bar.
         self.promise = Promise.of(state["promise"]) if len(state.get("promise", ())) else None
         self.barred = bool(state.get("barred", False))
         self.choice = CommitteeChoice.of(state)
         self.fallback = plan_from(second, len(self.voters))
-        self.price = self.asked_price * (1.0 if self.choice is None else self.choice.discount)
+
+        # A discount that the gate chose holds until the next fit.
+        discount = 1.0 if self.choice is None else self.choice.discount
+        self.price = self.asked_price * discount
         self._take_plan(plan)
 
 

@@ -101,14 +101,18 @@ class DawidSkene:
         if len(label) < self.min_labels:
             return self.status
 
+        # 1 where right, 0 where wrong, 1/2 for a tie.
         sign = np.where(label, 1.0, -1.0)
-        vote_P = 0.5 + 0.5 * np.sign(self.posterior(margins) - 0.5) * sign
-        right_PK = 0.5 + 0.5 * np.sign(np.nan_to_num(margins)) * sign[:, None]
+        vote_side_P = np.sign(self.posterior(margins) - 0.5)
+        arm_side_PK = np.sign(np.nan_to_num(margins))
+        vote_P = 0.5 + 0.5 * vote_side_P * sign
+        right_PK = 0.5 + 0.5 * arm_side_PK * sign[:, None]
+
         vote = float(vote_P.mean())
         best = float(right_PK.mean(0).max())
         # as confident where it is wrong as where it is right: only labels can tell
-        self.status = "dropped" if vote < max(FLOOR, best - SHORTFALL) else "confirmed"
-
+        least = max(FLOOR, best - SHORTFALL)
+        self.status = "dropped" if vote < least else "confirmed"
         return self.status
 
     def state_dict(self) -> State:

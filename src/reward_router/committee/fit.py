@@ -177,14 +177,14 @@ class _FoldFit:
     def paths(self, intensities: tuple[float, ...]) -> Float:
         """(I, P, T) held-out log-odds after 1..T arms for each intensity."""
         # All intensities go through one batched call.
-        corr = np.stack([shrink_correlation(self.moment, i) for i in intensities])
+        corr = np.stack([shrink_correlation(self.moment, intensity) for intensity in intensities])
         z = np.repeat(self.moment.z_K[None], len(corr), axis=0)
         order, weight = self.shape.order_and_weights(z, corr, self.moment.sd_K)
 
         paths = []
         for order_T, weight_TT in zip(order, weight, strict=True):
-            paths.append(prefix_log_odds(self.x_PK, order_T, weight_TT))
-
+            path_PT = prefix_log_odds(self.x_PK, order_T, weight_TT)
+            paths.append(path_PT)
         return np.stack(paths)
 
     def category_paths(self, intensity: float) -> Float:
@@ -195,9 +195,11 @@ class _FoldFit:
         z, order, weight = discriminants(
             self.v_PK, self.category_P, self.moment, intensity, True, self.shape
         )
-        seen = (self.test_category_P >= 0) & (self.test_category_P < len(z) - 1)
-        row = np.where(seen, self.test_category_P + 1, 0)
-
+        # Row 0 is the global order, and each category's follows.
+        n_categories = len(z) - 1
+        category_P = self.test_category_P
+        seen = (category_P >= 0) & (category_P < n_categories)
+        row = np.where(seen, category_P + 1, 0)
         return path_of_rows(self.x_PK, row, order, weight)[None]
 
 

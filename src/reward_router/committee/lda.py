@@ -236,6 +236,7 @@ def mean_moments(v_PK: Float, weight_P: Float | None = None) -> Moments:
     """
     mean_K, n = _weighted_mean(v_PK, weight_P)
     second_K, _ = _weighted_mean(v_PK**2, weight_P)
+    # E[v^2] - E[v]^2, which rounding may bring below 0.
     var_K = np.maximum(second_K - mean_K**2, 0.0)
 
     z_K = np.maximum(mean_K / np.sqrt(var_K + 1e-4), 0.0)

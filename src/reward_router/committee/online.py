@@ -116,11 +116,14 @@ class OnlineCommittee:
 
     def add_unlabelled(self, margins_K: ArrayLike) -> None:
         """One decision scored by all arms, no label; the 50th fits the label-free guess."""
-        vote_K = np.asarray(margins_K, dtype=np.float64)[self.committee.voters]
+        margins = np.asarray(margins_K, dtype=np.float64)
+        vote_K = margins[self.committee.voters]
         self.unlabelled.append(vote_K)
+
         # fitted once, from the first rows that all arms scored
         if len(self.unlabelled) == UNLABELLED:
-            self.guess.fit(np.array(self.unlabelled))
+            rows_PK = np.array(self.unlabelled)
+            self.guess.fit(rows_PK)
 
     def ballot(self, unit: str, step: int) -> tuple[int, ...]:
         """The arms that vote before the first fit.
@@ -130,11 +133,13 @@ class OnlineCommittee:
         voters = self.committee.voters
         size = self._ballot_size()
         if self.guessing:
-            pick = np.argsort(-self.guess.accuracy_K, kind="stable")[:size]
+            ranked = np.argsort(-self.guess.accuracy_K, kind="stable")
         else:
-            pick = keyed.rng(self.policy.seed, "arm", step, unit).permutation(len(voters))[:size]
+            draw = keyed.rng(self.policy.seed, "arm", step, unit)
+            ranked = draw.permutation(len(voters))
 
-        return (*self.committee.vetoes, *(int(k) for k in voters[pick]))
+        chosen = [int(k) for k in voters[ranked[:size]]]
+        return (*self.committee.vetoes, *chosen)
 
     def _ballot_size(self) -> int:
         """Three, or as many as the cap and a budget allow."""

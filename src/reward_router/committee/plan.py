@@ -73,11 +73,13 @@ def walk(
     stop = np.abs(path) >= bound
 
     # the first arm at which the bound is met, at most the last one of the order
-    first = np.where(stop.any(axis=1), np.argmax(stop, axis=1), end)
+    first_stop = np.argmax(stop, axis=1)
+    first = np.where(stop.any(axis=1), first_stop, end)
     last = np.minimum(first, end)
 
+    n_rows = len(path)
     n_arms = margins_PK.shape[1]
-    log_odds_P = path[np.arange(len(path)), last]
+    log_odds_P = path[np.arange(n_rows), last]
     return log_odds_P, _asked(plan, row, last, n_arms)
 
 

@@ -25,13 +25,15 @@ ARRAYS = (
 
 def plan_arrays(plan: CommitteePlan) -> State:
     """Every array of a plan, its curves prefixed ``curve.``."""
-    arrays: State = {name: getattr(plan, name).copy() for name in ARRAYS}
-    arrays |= {f"curve.{name}": value for name, value in plan.calibrator.state_dict().items()}
-    return arrays | {
-        "intensity": np.array(plan.intensity),
-        "by_category": np.array(plan.by_category),
-        "weights": np.array(plan.weights),
-    }
+    arrays: State = {}
+    for name in ARRAYS:
+        arrays[name] = getattr(plan, name).copy()
+    for name, value in plan.calibrator.state_dict().items():
+        arrays[f"curve.{name}"] = value
+    arrays["intensity"] = np.array(plan.intensity)
+    arrays["by_category"] = np.array(plan.by_category)
+    arrays["weights"] = np.array(plan.weights)
+    return arrays
 
 
 def plan_from(state: Mapping[str, NDArray[Any]], n_arms: int) -> CommitteePlan | None:

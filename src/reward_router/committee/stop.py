@@ -109,6 +109,9 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
     """
     # y L: above 0 where the prefix was right.
     agree = log_odds_PT * sign_P[:, None]
+    lowest = np.log(0.02)
+    highest = np.log(limit)
+
     log_t = np.zeros(agree.shape[1])
     for _ in range(25):
         t = np.exp(log_t)
@@ -118,8 +121,9 @@ def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float
         slope = -(p * agree).sum(0) * t
         curve = (p * (1 - p) * agree**2).sum(0) * t**2 + 1e-6
         # |slope| in the denominator damps the step where the curve is nearly flat.
-        step = np.clip(slope / (curve + np.abs(slope)), -0.5, 0.5)
-        log_t = np.clip(log_t - step, np.log(0.02), np.log(limit))
+        newton = slope / (curve + np.abs(slope))
+        step = np.clip(newton, -0.5, 0.5)
+        log_t = np.clip(log_t - step, lowest, highest)
 
     # log T is smoothed over three prefixes
     padded = np.concatenate([log_t[:1], log_t, log_t[-1:]])

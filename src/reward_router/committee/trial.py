@@ -204,11 +204,14 @@ def _trial(rows_3P: Float) -> Trial:
 
 def _alone(train: LabelledRows, test: LabelledRows, setting: Setting) -> Float:
     # The arm is chosen on the rows to learn from: chosen on the others it would look too good.
-    arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, setting.price)
+    price = setting.price
+    arm = best_single(train.margins_PK, train.sign_P, setting.cost_K, price)
     margin_P = np.nan_to_num(test.margins_PK[:, arm])
-
     right_P = signed_credit(margin_P, test.sign_P)
-    cost_P = np.full_like(right_P, setting.cost_K[arm])
+
+    # Every row costs one call of that arm.
+    cost = setting.cost_K[arm]
+    cost_P = np.full_like(right_P, cost)
     calls_P = np.ones_like(right_P)
     return np.stack([right_P, cost_P, calls_P])
 
@@ -229,16 +232,19 @@ def _of_all(name: str, train: LabelledRows, test: LabelledRows, setting: Setting
         calibrator = setting.shape("mean").calibrator(drawn)
         value_P = calibrator.log_odds(test.margins_PK).sum(axis=1)
     else:
-        right_PK = signed_credit(np.nan_to_num(drawn.margins_PK), drawn.sign_P[:, None])
+        drawn_margins_PK = np.nan_to_num(drawn.margins_PK)
+        right_PK = signed_credit(drawn_margins_PK, drawn.sign_P[:, None])
         # Laplace's rule, so that an arm that was always right has finite log-odds.
-        share_K = (right_PK.sum(axis=0) + 1) / (len(right_PK) + 2)
+        hits_K = right_PK.sum(axis=0) + 1
+        share_K = hits_K / (len(right_PK) + 2)
         weight_K = np.log(share_K / (1 - share_K))
         side_PK = np.sign(np.nan_to_num(test.margins_PK))
         value_P = side_PK @ weight_K
 
     right_P = signed_credit(value_P, test.sign_P)
+    n_arms = len(setting.cost_K)
     cost_P = np.full_like(right_P, setting.cost_K.sum())
-    calls_P = np.full_like(right_P, len(setting.cost_K))
+    calls_P = np.full_like(right_P, n_arms)
     return np.stack([right_P, cost_P, calls_P])
 
 

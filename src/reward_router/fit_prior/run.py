@@ -285,8 +285,10 @@ def _features(texts: TextEncoder, recorded: Recorded, out: Path, console: Consol
     kept = out / name.replace("/", "_").replace("torch.", "")
     if kept.is_file():
         return np.asarray(np.load(kept, allow_pickle=False))
+
     with status(console, f"encoding {len(recorded.records)} pairs with {texts.id.model}"):
         features_PF = texts.features(recorded.prompts, *recorded.sides)
+    # Renamed when it is whole: a run that is stopped leaves no half of it.
     partial = kept.with_suffix(".partial.npy")
     np.save(partial, features_PF)
     partial.rename(kept)

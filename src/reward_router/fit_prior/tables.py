@@ -47,21 +47,26 @@ def methods(
     chose on each of ``rows``.
     """
     right_TK = records.correct_PK[rows]
-    votes_T = np.sign(np.nan_to_num(records.margins_PK[rows])).sum(axis=1) * records.label_P[rows]
-    accuracy = {
-        **{arm: right_TK[:, k] for k, arm in enumerate(records.arms)},
-        "best single (training)": right_TK[:, best_single],
-        "majority": 0.5 + 0.5 * np.sign(votes_T),
-        "random": right_TK.mean(axis=1),
-        **{name: right_TK[np.arange(len(rows)), arm_T] for name, arm_T in chosen.items()},
-        "oracle": right_TK.max(axis=1),
-    }
-    calls = dict.fromkeys(accuracy, 1.0) | {
-        "majority": float(len(records.arms)),
-        "oracle": float(len(records.arms)),
-    }
-    group_T = np.unique(records.group_P[rows], return_inverse=True)[1]
-    return Methods(accuracy, calls, right_TK.max(axis=1) > 0.5, group_T, category_P[rows])
+    side_TK = np.sign(np.nan_to_num(records.margins_PK[rows]))
+    # + where most arms name the better response, 0 where they are evenly split.
+    votes_T = side_TK.sum(axis=1) * records.label_P[rows]
+    best_T = right_TK.max(axis=1)
+    every_row = np.arange(len(rows))
+
+    accuracy = {arm: right_TK[:, k] for k, arm in enumerate(records.arms)}
+    accuracy["best single (training)"] = right_TK[:, best_single]
+    accuracy["majority"] = 0.5 + 0.5 * np.sign(votes_T)
+    accuracy["random"] = right_TK.mean(axis=1)
+    for name, arm_T in chosen.items():
+        accuracy[name] = right_TK[every_row, arm_T]
+    accuracy["oracle"] = best_T
+
+    # All others call one arm a row.
+    calls = dict.fromkeys(accuracy, 1.0)
+    calls["majority"] = float(len(records.arms))
+    calls["oracle"] = float(len(records.arms))
+    _, group_T = np.unique(records.group_P[rows], return_inverse=True)
+    return Methods(accuracy, calls, best_T > 0.5, group_T, category_P[rows])
 
 
 def method_figures(ways: Methods, against: str = "best single (training)") -> Json:

@@ -207,11 +207,12 @@ def _ends(gold: Json) -> list[float]:
 
 
 def _curves(runs: dict[str, Evidence]) -> str:
+    size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
     drawn = []
     for curve in CURVES:
         series = {name: _smoothed(evidence, curve) for name, evidence in runs.items()}
-        if any(x for x, _ in series.values()):
-            size = {"width": THIRD, "height": 160, "left": 52, "right": 10, "top": 8, "bottom": 36}
+        is_logged = any(x for x, _ in series.values())
+        if is_logged:
             chart = charts.line(series, "training step", "", percent=curve.share, size=size)
             drawn.append(page.figure(curve.heading, curve.caption, chart))
     return page.grid(drawn, 3) or page.note("No step was logged.")

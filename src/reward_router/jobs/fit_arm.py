@@ -226,6 +226,8 @@ def _by_prompt(
     """
     margin_P = margin_P[which_P]
     right_P = (margin_P > 0) + 0.5 * (margin_P == 0)
+
+    # Numbered anew, because a fold has some of the prompts only.
     _, place_P = np.unique(rows.prompt_P[which_P], return_inverse=True)
     pairs_of_prompt = np.bincount(place_P)
     right_of_prompt = np.bincount(place_P, right_P)

@@ -147,12 +147,19 @@ def arm_kind_of(model: str) -> str:
 
     The model's own configuration says it where it is on this disk, else its name does.
     """
-    if (Path(model) / "modules.json").is_file() or "minilm" in model.lower():
+    name = model.lower()
+    is_encoder = (Path(model) / "modules.json").is_file() or "minilm" in name
+    if is_encoder:
         return "embedding"
+
     if at_hand(model) and model != "tiny":
-        names = " ".join(getattr(model_config(model), "architectures", None) or [])
-        return "classifier" if "Classification" in names or "Reward" in names else "loglik"
-    reward = re.search(r"reward|classif|(^|[-_/])rm([-_]|$)|deberta|bert", model.lower())
+        architectures = getattr(model_config(model), "architectures", None) or []
+        classes = " ".join(architectures)
+        is_reward = "Classification" in classes or "Reward" in classes
+        return "classifier" if is_reward else "loglik"
+
+    # Not on this disk: reward models mostly say in their name what they are.
+    reward = re.search(r"reward|classif|(^|[-_/])rm([-_]|$)|deberta|bert", name)
     return "classifier" if reward else "loglik"
 
 

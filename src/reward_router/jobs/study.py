@@ -143,11 +143,17 @@ def folder_name(variant: str) -> str:
     >>> folder_name("linucb, equal calls"), folder_name("only judge/v2")
     ('linucb-equal-calls', 'only-judge%2Fv2')
     """
-    plain = variant.replace(" ", "-").replace(",", "").replace("(", "").replace(")", "")
-    name = "".join(
-        c if c.isprintable() and c not in "/\\%" else quote(c, safe="", errors="replace")
-        for c in plain
-    )
+    plain = variant.replace(" ", "-")
+    for mark in (",", "(", ")"):
+        plain = plain.replace(mark, "")
+
+    characters = []
+    for character in plain:
+        allowed = character.isprintable() and character not in "/\\%"
+        characters.append(character if allowed else quote(character, safe="", errors="replace"))
+    name = "".join(characters)
+
+    # Most file systems take 255 bytes, and a name that begins with a dot is hidden.
     if len(name.encode()) <= 200 and not name.startswith("."):
         return name
     digest = hashlib.blake2b(variant.encode(errors="replace"), digest_size=8).hexdigest()
@@ -173,13 +179,16 @@ def tabulate_gold(out: Path, console: Console) -> dict[str, Any]:
         who = json.loads(marker.read_text(encoding="utf-8"))
         summary_file = marker.with_name("summary.json")
         summary = json.loads(summary_file.read_text(encoding="utf-8"))
-        runs.setdefault(who["variant"], {})[who["seed"]] = summary
+        of_variant = runs.setdefault(who["variant"], {})
+        of_variant[who["seed"]] = summary
 
     changes = {name: changes_SP(by_seed) for name, by_seed in runs.items()}
     rows = {name: row(by_seed, changes[name], runs, changes) for name, by_seed in runs.items()}
     best_first = sorted(rows.items(), key=lambda item: -item[1]["after"])
     result = {"variants": dict(best_first)}
-    write_atomically(out / "study.json", dumps(result, indent=2) + "\n")
+
+    text = dumps(result, indent=2)
+    write_atomically(out / "study.json", text + "\n")
     show_table(console, _table(result["variants"]))
     return result
 

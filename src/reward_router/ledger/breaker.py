@@ -203,11 +203,17 @@ class Breaker:
         ``outcome`` PAID: a payoff says so, and not a call.
         """
         circuit = self.circuits[arm]
-        if circuit.level:
-            if position > circuit.floor and (outcome == CALLED or circuit.failure != position):
-                self._close(arm, position)
-        elif position > circuit.floor:
+        # What was known when the arm's rest ended says nothing of it any more.
+        is_new = position > circuit.floor
+        if not is_new:
+            return
+        if not circuit.level:
             self._note(circuit, position, outcome)
+            return
+        # A payoff of the very decision that the arm failed on is no sign of life.
+        other_decision = circuit.failure != position
+        if outcome == CALLED or other_decision:
+            self._close(arm, position)
 
     def failed(self, arm: int, position: int) -> None:
         """The arm failed about the decision with seq ``position``.

@@ -138,12 +138,15 @@ def _invented_arm(ledger: "Store", names: list[str]) -> By | None:
     which the router ``Fixed`` always chose and which was never asked about a response.
     """
     binding = ledger.meta("binding") or {}
-    if binding.get("router") != "Fixed" or names[-1] not in (By.ENSEMBLE, By.COMMITTEE):
+    last_name = names[-1]
+    may_be_invented = binding.get("router") == "Fixed" and last_name in (By.ENSEMBLE, By.COMMITTEE)
+    if not may_be_invented:
         return None
 
+    # A real arm of that name was asked at least once.
     last = len(names) - 1
     was_asked = any(arm == last for _, arm in ledger.fields(Called, ("arm",)))
-    return None if was_asked else By(names[-1])
+    return None if was_asked else By(last_name)
 
 
 def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:

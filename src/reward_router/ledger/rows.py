@@ -280,14 +280,18 @@ def pack(array: NDArray[Any]) -> bytes:
     The dtype takes 4 bytes (``<f8 ``), and so does each number.
     """
     # the bytes are little-endian on every machine we know, and marked as such
-    a = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    code = a.dtype.str.encode().ljust(4)
-    if a.dtype.kind not in "fiub" or len(code) != 4:
+    native = array
+    if not array.dtype.isnative:
+        native = array.astype(array.dtype.newbyteorder("="))
+    code = native.dtype.str.encode().ljust(4)
+    if native.dtype.kind not in "fiub" or len(code) != 4:
         raise LedgerError(
-            f"array of dtype {a.dtype}: the ledger keeps plain numbers and booleans only"
+            f"array of dtype {native.dtype}: the ledger keeps plain numbers and booleans only"
         )
 
-    return code + struct.pack(f"<I{a.ndim}I", a.ndim, *a.shape) + a.tobytes()
+    n_axes = native.ndim
+    shape = struct.pack(f"<I{n_axes}I", n_axes, *native.shape)
+    return code + shape + native.tobytes()
 
 
 def pack_rows(array_BD: NDArray[Any]) -> list[bytes]:

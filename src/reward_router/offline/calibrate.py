@@ -164,12 +164,15 @@ def _shrunk(offset_K: Float, noise_J: Float, paid_PK: NDArray[np.bool_]) -> Floa
     paid_K = paid_PK.any(axis=0)
     mean = offset_K[paid_K].mean()
     about_K = np.where(paid_K, offset_K - mean, 0.0)
+
     # One degree of freedom went into the mean.
-    free = max(int(paid_K.sum()) - 1, 1)
+    n_paid = int(paid_K.sum())
+    free = max(n_paid - 1, 1)
     spread = float((about_K**2).sum()) / free
     noise = float(noise_J.mean())
-    share = 1.0 - noise / spread if spread > 0 else 0.0
+
     # Where the noise explains more than the whole spread, the intercepts are one and the same.
+    share = 1.0 - noise / spread if spread > 0 else 0.0
     return np.asarray(about_K * max(0.0, share))
 
 
@@ -263,12 +266,14 @@ def _between(
 
     def cost(log_precision: float) -> float:
         # A cell's mean is N(0, spread between sources + its own sampling noise).
-        total = 1.0 / np.exp(log_precision) + variance / counts
+        spread = 1.0 / np.exp(log_precision)
+        total = spread + variance / counts
         return float(0.5 * (np.log(total) + means**2 / total).sum())
 
     # Worth between one pair and most_worth pairs, as the prior of the weights.
-    bounds = (np.log(1.0 / variance), np.log(max(most_worth, 2.0) / variance))
-    best = minimize_scalar(cost, bounds=bounds, method="bounded")
+    least = np.log(1.0 / variance)
+    most = np.log(max(most_worth, 2.0) / variance)
+    best = minimize_scalar(cost, bounds=(least, most), method="bounded")
     return float(np.exp(best.x))
 
 

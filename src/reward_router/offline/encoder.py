@@ -155,13 +155,16 @@ class TextEncoder:
         import torch
 
         ids = self.tokens(prompts, responses)
+        n_texts = len(ids)
         # Texts of one length together: little padding.
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        out_BD = np.zeros((len(ids), self.dim))
+        order = sorted(range(n_texts), key=lambda i: len(ids[i]))
+
+        out_BD = np.zeros((n_texts, self.dim))
         with torch.inference_mode():
-            for start in range(0, len(ids), self.batch):
+            for start in range(0, n_texts, self.batch):
                 rows = order[start : start + self.batch]
-                out_BD[rows] = self.states([ids[i] for i in rows]).double().cpu().numpy()
+                states = self.states([ids[i] for i in rows])
+                out_BD[rows] = states.double().cpu().numpy()
         return unit_rows(out_BD)
 
     def states(self, ids: Sequence[Sequence[int]]) -> Any:
@@ -208,15 +211,21 @@ class TextEncoder:
             if number == len(texts):
                 texts.append((prompt, response))
             numbers.append(number)
-        rows_XD = self.encode([p for p, _ in texts], [r for _, r in texts])
-        n = len(first)
+
+        text_prompts = [prompt for prompt, _ in texts]
+        text_responses = [response for _, response in texts]
+        rows_XD = self.encode(text_prompts, text_responses)
         # All first responses come before all second ones.
-        pairs_PF = pair_rows(rows_XD[numbers[:n]], rows_XD[numbers[n:]])
+        n_pairs = len(first)
+        pairs_PF = pair_rows(rows_XD[numbers[:n_pairs]], rows_XD[numbers[n_pairs:]])
         if not self.id.with_prompt:
             return pairs_PF
+
+        # A prompt is encoded as a text without a response, once for all its pairs.
         prompt_texts = list(map(prompt_text, prompts))
         distinct = list(dict.fromkeys(prompt_texts))
-        prompt_XD = self.encode(distinct, [""] * len(distinct))
+        no_responses = [""] * len(distinct)
+        prompt_XD = self.encode(distinct, no_responses)
         number_of_prompt = {text: x for x, text in enumerate(distinct)}
         prompt_PD = prompt_XD[[number_of_prompt[text] for text in prompt_texts]]
         return np.concatenate([pairs_PF, prompt_PD], axis=1)

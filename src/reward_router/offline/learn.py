@@ -97,14 +97,17 @@ class Targets:
         It is scaled so that the batches of one pass have the whole set's loss as their mean.
         """
         share = len(rows) / len(self.right_PK)
-        n_tuples = float(self.won_PKK.sum())
-        n_marks = float((~self.right_PK.isnan()).sum())
         cosine_PK, logit_PK = outputs
+
         # Divided by the batch's expected number of terms and not by its own: batches with few
         # tuples would otherwise count as much as batches with many.
-        total = bt_loss(cosine_PK, self.won_PKK[rows], max(n_tuples * share, 1.0))
+        n_tuples = float(self.won_PKK.sum())
+        expected_tuples = max(n_tuples * share, 1.0)
+        total = bt_loss(cosine_PK, self.won_PKK[rows], expected_tuples)
         if lambda_cls:
-            own_marks = cls_loss(logit_PK, self.right_PK[rows], max(n_marks * share, 1.0))
+            n_marks = float((~self.right_PK.isnan()).sum())
+            expected_marks = max(n_marks * share, 1.0)
+            own_marks = cls_loss(logit_PK, self.right_PK[rows], expected_marks)
             total = total + lambda_cls * own_marks  # L_bt + lambda L_cls
         return total
 
@@ -143,26 +146,32 @@ def seeded_head(
         seed: of the start.
         level: start without overall strengths, for balanced tuples.
     """
+    n_arms = right_PK.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(seed, "init", 0, "strengths") % 2**63)
-        head = LearnedHead(n_features, dim, right_PK.shape[1])
+        head = LearnedHead(n_features, dim, n_arms)
+
     hits_K = np.nansum(right_PK, axis=0)
     known_K = (~np.isnan(right_PK)).sum(axis=0)
     misses_K = known_K - hits_K
     # One pseudo-count on each side, so that an arm that is always right has finite log-odds.
     odds_K = np.log((hits_K + 1) / (misses_K + 1))
     about_K = odds_K - odds_K.mean()
+
     # Scaled down together, never up: no arm starts with more than STRONGEST along the ones.
     longest = max(np.abs(about_K).max() / STRONGEST, 1.0)
     start_K = 0.0 * about_K if level else about_K / longest
     along_K = torch.from_numpy(start_K)
+
     with torch.no_grad():
         head.cls_bias_K[:] = torch.from_numpy(odds_K)
         head.norm.bias.fill_(1.0)
         # A unit row is its part along the vector of ones and a random part across it.
-        across_KD = normalize(head.bt_KD - head.bt_KD.mean(dim=1, keepdim=True), dim=-1)
+        mean_K1 = head.bt_KD.mean(dim=1, keepdim=True)
+        across_KD = normalize(head.bt_KD - mean_K1, dim=-1)
         share_across_K = (1 - along_K**2).sqrt()
-        head.bt_KD[:] = share_across_K[:, None] * across_KD + along_K[:, None] / dim**0.5
+        along_KD = along_K[:, None] / dim**0.5
+        head.bt_KD[:] = share_across_K[:, None] * across_KD + along_KD
     return head
 
 

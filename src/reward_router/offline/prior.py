@@ -79,7 +79,10 @@ class Prior:
                 f"and of none of {', '.join(arms)}"
             )
         weights_KD = self.calibration.scale * self.strengths.bt_KD
-        rows_KD = np.column_stack([weights_KD, self.calibration.offset_K])[own]
+        every_row_KD = np.column_stack([weights_KD, self.calibration.offset_K])
+        rows_KD = every_row_KD[own]
+
+        # The others stay at zero, which is the mean arm.
         places = [k for k, arm in enumerate(arms) if arm in self.arms]
         out_KD = np.zeros((len(arms), rows_KD.shape[1]))
         out_KD[places] = rows_KD - rows_KD.mean(axis=0)

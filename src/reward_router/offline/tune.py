@@ -64,15 +64,21 @@ def tune(
     run = _Run(config, texts, data)
     e = config.encoder
     per_pass = -(-len(run.train_rows) // e.batch_pairs)
-    steps = min(e.epochs * per_pass, e.max_steps or e.epochs * per_pass)
-    body = run.trainable(e)
+    all_passes = e.epochs * per_pass
+    steps = min(all_passes, e.max_steps or all_passes)
+
+    # The head starts from nothing, so it learns faster than the encoder, which is trained.
+    body_weights = [weight for weight in run.trainable(e).parameters() if weight.requires_grad]
+    head_weights = list(run.head.parameters())
+    head_lr = min(e.lr * HEAD_FASTER, config.strengths.lr)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in body.parameters() if p.requires_grad], "lr": e.lr},
-        {"params": list(run.head.parameters()), "lr": min(e.lr * HEAD_FASTER, config.strengths.lr)},
+        {"params": body_weights, "lr": e.lr},
+        {"params": head_weights, "lr": head_lr},
     ]
-    learning = [*groups[0]["params"], *groups[1]["params"]]
+    learning = [*body_weights, *head_weights]
     optimiser = torch.optim.AdamW(groups, weight_decay=config.strengths.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1.0 - step / steps)
+
     with status(console, "tuning the encoder") as show:
         for step, rows in enumerate(run.batches(e, steps), start=1):
             optimiser.zero_grad()
@@ -86,6 +92,7 @@ def tune(
             torch.nn.utils.clip_grad_norm_(learning, 1.0)
             optimiser.step()
             schedule.step()
+
             if step % e.check_every == 0 or step == steps:
                 dev_loss = run.look(step)
                 show(f"tuning the encoder: step {step} of {steps}, dev loss {dev_loss:.4f}")
@@ -125,15 +132,19 @@ class _Run:
         """Set centre and scale of the features, from a sample under the encoder as it starts."""
         draw = rng(self.config.seed, "data", 0, "tune")
         sample = draw.permutation(self.train_rows)[:SAMPLE]
-        columns = (data.prompts, *data.sides)
-        plain_PF = self.texts.features(*(_chosen(column, sample) for column in columns))
+        prompts = _chosen(data.prompts, sample)
+        first, second = (_chosen(side, sample) for side in data.sides)
+        plain_PF = self.texts.features(prompts, first, second)
 
         spread_F = plain_PF.std(axis=0) + 1e-8
         self.centre_F = plain_PF.mean(axis=0)
         # A feature that hardly varies would be blown up on the first text where it does.
-        self.scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
-        self._centre = torch.tensor(self.centre_F).float().to(self.texts.device)
-        self._scale = torch.tensor(self.scale_F).float().to(self.texts.device)
+        least = 1e-3 * spread_F.max()
+        self.scale_F = np.maximum(spread_F, least)
+
+        device = self.texts.device
+        self._centre = torch.tensor(self.centre_F).float().to(device)
+        self._scale = torch.tensor(self.scale_F).float().to(device)
 
     def trainable(self, e: EncoderConfig) -> Any:
         """The body with the weights that learn switched on.

@@ -257,8 +257,11 @@ def fitted_committee(split: Split, price: float, options: Mapping[str, Any]) -> 
     train_P = split.fit_P
     cost_K = np.maximum(records.price_PK.mean(axis=0), _CHEAPEST)
     judge = Committee(cost_K, price, **options)
+
     margins_TK, label_T = _turned(split)
-    names = [records.categories[c] for c in records.category_P[train_P]]
+    codes = records.category_P[train_P]
+    names = [records.categories[code] for code in codes]
+    # Rows of other sets are no sample of the rows that are judged.
     origin = "other" if split.carried else "stream"
     return judge.fit(margins_TK, label_T, records.group_P[train_P], names, origin=origin)
 

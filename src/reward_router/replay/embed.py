@@ -226,16 +226,20 @@ def _learned(
     if not {"prompt", "pair"} & set(blocks):
         return np.zeros((len(row_U), 0)), ""
     encode, note = encoder or cached_encoder()
+
     parts = []
     if "prompt" in blocks:
-        parts.append(encode(records.prompts)[records.group_P[row_U]])
+        prompts_GE = encode(records.prompts)
+        parts.append(prompts_GE[records.group_P[row_U]])
     if "pair" in blocks:
         texts = []
         for group, (first, second) in zip(records.group_P, records.responses, strict=True):
             prompt = records.prompts[group] if records.prompts else ""
             texts += [f"{prompt}\n{first}", f"{prompt}\n{second}"]
+        # First and second responses alternate.
         rows_QE = encode(texts)
-        parts.append(pair_rows(rows_QE[0::2], rows_QE[1::2])[row_U])
+        pairs_PE = pair_rows(rows_QE[0::2], rows_QE[1::2])
+        parts.append(pairs_PE[row_U])
     return np.hstack([unit_rows(part) for part in parts]), note
 
 
@@ -282,14 +286,17 @@ def _cached(name: str, texts: Sequence[str], compute: Callable[[], Float]) -> Fl
     digest = hashlib.blake2b(name.encode(), digest_size=16)
     for text in texts:
         # A digest of digests: the texts' ends count, not only their joined letters.
-        digest.update(hashlib.blake2b(text.encode(), digest_size=16).digest())
+        of_text = hashlib.blake2b(text.encode(), digest_size=16)
+        digest.update(of_text.digest())
     path = cache_dir() / "embeddings" / f"{name}-{digest.hexdigest()}.npy"
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    rows_BE = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(partial, rows_BE.astype(np.float32))
-    partial.replace(path)
+
     # Rounded as the file holds them: the first run and the later ones see the same numbers.
-    return rows_BE.astype(np.float32).astype(np.float64)
+    rows_BE = compute().astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Its own name for each process: two of them may compute the same.
+    partial = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, rows_BE)
+    partial.replace(path)
+    return rows_BE.astype(np.float64)

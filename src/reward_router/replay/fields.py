@@ -144,18 +144,20 @@ def _cells(
     scores = row.get("scores")
     verdicts = row.get("verdicts")
     cost = row.get("cost")
+    # A table has no objects in its cells: there the arms' names are in the columns' names.
     if scores is None and verdicts is None:
         scores, verdicts, cost = _flat(row, cost)
+
     score_cells = _present(_by_arm(scores, "scores"))
     verdict_cells = _present(_by_arm(verdicts, "verdicts"))
     pairs = {arm: _pair(cell, arm, label) for arm, cell in score_cells.items()}
     sides = {arm: _verdict(cell, arm, label) for arm, cell in verdict_cells.items()}
     if turned:
         pairs = {arm: _swapped(pair, score_cells[arm]) for arm, pair in pairs.items()}
-        sides = {
-            arm: side if _by_role(verdict_cells[arm]) else _TURNED[side]
-            for arm, side in sides.items()
-        }
+        for arm, side in sides.items():
+            # A verdict that names a role is not about places.
+            if not _by_role(verdict_cells[arm]):
+                sides[arm] = _TURNED[side]
     return pairs, sides, _json(cost)
 
 
@@ -207,12 +209,18 @@ def _by_arm(value: Any, what: str) -> Json:
         return {}
     if isinstance(cells, Mapping):
         return {str(arm): cell for arm, cell in cells.items()}
+
     if isinstance(cells, list | tuple) and cells:
         if all(_is_named_cell(item) for item in cells):
-            return _unique([(item[0], item[1]) for item in cells], what)
+            named = [(item[0], item[1]) for item in cells]
+            return _unique(named, what)
         if all(isinstance(item, Mapping) for item in cells):
-            return _unique([_named(item, what) for item in cells], what)
-    allowed = "{arm: [score of a, score of b]}" if what == "scores" else "{arm: a, b or tie}"
+            named = [_named(item, what) for item in cells]
+            return _unique(named, what)
+
+    allowed = "{arm: a, b or tie}"
+    if what == "scores":
+        allowed = "{arm: [score of a, score of b]}"
     raise Unreadable(f"{what} are {chat.shown(value)!r}, allowed: {allowed}")
 
 

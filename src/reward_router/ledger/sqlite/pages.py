@@ -72,9 +72,11 @@ def events_in_pages(path: str, kind: type[Any]) -> Iterator[LedgerRow]:
     """
     with Path(path).open("rb") as file:
         pages = Pages(path, file)
-        places = {row.seq: place for place, row in _scan(pages, kind)}
-        for _, (number, offset) in sorted(places.items()):
-            row = _event(pages, pages[number], offset, kind)
+        # First where everything lies, then one event at a time: a file may be larger than memory.
+        place_by_seq = {row.seq: place for place, row in _scan(pages, kind)}
+        for _, (number, offset) in sorted(place_by_seq.items()):
+            page = pages[number]
+            row = _event(pages, page, offset, kind)
             if row is not None:
                 yield row
 

@@ -353,10 +353,12 @@ class Ledger:
     def payments_at(self, seqs: Sequence[int]) -> list[tuple[Paid, Decided]]:
         """The payoffs with these numbers in order, each with its decision."""
         payments: list[tuple[Paid, Decided]] = []
-        for start in range(0, len(seqs), FIND):
+        in_order = sorted(seqs)
+        for start in range(0, len(in_order), FIND):
             # SQLite limits the number of parameters
-            some = sorted(seqs)[start : start + FIND]
-            payments += self._payments(f"p.seq IN ({','.join('?' * len(some))})", some)
+            some = in_order[start : start + FIND]
+            places = ",".join("?" * len(some))
+            payments += self._payments(f"p.seq IN ({places})", some)
         return payments
 
     def _payments(self, where: str, args: Sequence[Any]) -> list[tuple[Paid, Decided]]:
@@ -375,13 +377,18 @@ class Ledger:
         with self.lock, self._explained():
             rows = self._recent.find(ids)
             unknown = [key for key in ids if key not in rows]
+            # A record is a decision's columns with its checksum, then its payoff's: empty
+            # where there is none.
             n_decided = len(Decided._fields) + 1
             for start in range(0, len(unknown), FIND):
+                # SQLite limits the number of parameters
                 some = unknown[start : start + FIND]
-                for record in self._db.execute(f"{_FIND} ({','.join('?' * len(some))})", some):
+                places = ",".join("?" * len(some))
+                for record in self._db.execute(f"{_FIND} ({places})", some):
                     decided = self._verified(Decided, record[:n_decided])
-                    has_payoff = record[n_decided] is not None
-                    paid = self._verified(Paid, record[n_decided:]) if has_payoff else None
+                    paid = None
+                    if record[n_decided] is not None:
+                        paid = self._verified(Paid, record[n_decided:])
                     rows[decided.id] = (decided, paid)
 
         return rows

@@ -299,10 +299,10 @@ class _Run:
 
     def _make_looks(self) -> Looks:
         parts = self.parts
+        # Looks choose the adapter that is kept: they must not see what it is measured on.
         measured_elsewhere = [example.prompt for example in (*self.held_out, *self.test)]
-        chosen = look_prompts(
-            parts.examples, parts.routed_ids(), measured_elsewhere, self.config.eval.look
-        )
+        size = self.config.eval.look
+        chosen = look_prompts(parts.examples, parts.routed_ids(), measured_elsewhere, size)
         return Looks(self.config, chosen, parts.policy, parts.ranks)
 
     def _warn(self, what: str) -> None:
@@ -352,18 +352,22 @@ class _Run:
 
     def _step(self, t: int) -> None:
         record = self.loop.step(t)
-        self.done = t + 1
+        done = t + 1
+        self.done = done
         self.show.advance(describe(record), once=self._once())
-        record["look"] = self._look(t + 1)
+        record["look"] = self._look(done)
         if self.parts.ranks.main:
             self.run.log(record)
             self.reporter.step(record)
+
         # Where all arms rest the run may stop at the next step, for want of judges. It should then
         # go on from here.
         all_rest = set(self.parts.pool.names) <= set(record["resting"])
-        due = (t + 1) % self.config.checkpoint_every == 0 or record["skipped"] or all_rest
-        if due and t + 1 < self.parts.steps:
-            self._checkpoint(t + 1)
+        due = done % self.config.checkpoint_every == 0 or record["skipped"] or all_rest
+        # The end of the run writes everything anyway.
+        is_last = done >= self.parts.steps
+        if due and not is_last:
+            self._checkpoint(done)
 
     def _look(self, step: int) -> dict[str, Any] | None:
         """Look after ``step`` steps, where a look is due; returns its entry for the log."""
@@ -491,10 +495,13 @@ class _Run:
     def _tell(self) -> None:
         """Let others see how far the run is; seldom enough that it takes a fiftieth of the time."""
         now = time.perf_counter()
-        if self.at_checkpoint is None or now - self.told_at < TELLING * self.telling_took:
+        since_last = now - self.told_at
+        too_soon = since_last < TELLING * self.telling_took
+        if self.at_checkpoint is None or too_soon:
             return
         self.run.write_progress(self._summary({}))
         self.at_checkpoint(self.run.path)
+
         self.told_at = time.perf_counter()
         self.telling_took = self.told_at - now
 

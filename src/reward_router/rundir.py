@@ -158,13 +158,18 @@ class RunDir:
         # Where figures are shown is no part of what a run is: a tracker may come or go.
         keys = {key for key in old.keys() | new.keys() if key.split(".")[0] != "report_to"}
         changed = sorted(key for key in keys if old.get(key) != new.get(key))
-        if changed:
-            key = changed[0]
-            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-            raise InputError(
-                f"--resume {self.path}: {key} is {old.get(key)!r} in its config.yaml, "
-                f"{new.get(key)!r} here{more}; a run goes on unchanged"
-            )
+        if not changed:
+            return
+
+        # One key is enough for one line.
+        key = changed[0]
+        more = ""
+        if len(changed) > 1:
+            more = f" (and {len(changed) - 1} more)"
+        raise InputError(
+            f"--resume {self.path}: {key} is {old.get(key)!r} in its config.yaml, "
+            f"{new.get(key)!r} here{more}; a run goes on unchanged"
+        )
 
     def _with_defaults(self, before: str) -> Any:
         """The options a run began with.

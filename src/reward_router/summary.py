@@ -200,6 +200,7 @@ def payoff_gold_correlation(parts: RunParts) -> dict[str, Any]:
     gold_of_unit = {}
     for unit, step, value in zip(labels.unit, labels.step, labels.value, strict=True):
         gold_of_unit[unit, int(step)] = value
+
     payoffs = []
     golds = []
     for unit, step, payoff in zip(decisions.unit, decisions.step, decisions.payoff, strict=True):
@@ -207,11 +208,14 @@ def payoff_gold_correlation(parts: RunParts) -> dict[str, Any]:
         if key in gold_of_unit and np.isfinite(payoff):
             payoffs.append(payoff)
             golds.append(gold_of_unit[key])
+
     n = len(payoffs)
     # Where one of the two does not vary there is no correlation.
     if n < 3 or np.ptp(payoffs) == 0 or np.ptp(golds) == 0:
         return {"n": n, "r": None, "ci95": None}
-    r = float(np.corrcoef(np.column_stack((payoffs, golds)).T)[0, 1])
+    both_2N = np.column_stack((payoffs, golds)).T
+    r = float(np.corrcoef(both_2N)[0, 1])
+
     # Fisher's z: arctanh(r) is about normal, with variance 1 / (n - 3).
     z = np.arctanh(np.clip(r, -0.999999, 0.999999))
     half = 1.96 / np.sqrt(max(n - 3, 1))

@@ -47,8 +47,13 @@ def load_records(
             yield collect(name, reading.rows(source), keep_prompts, keep_responses, tags)
         elif file_kind == "ledger":
             yield collect(name, ledger_rows(Path(source)), keep_prompts, keep_responses)
+
+    # Files with one arm each are halves of one set: they are merged by benchmark.
     for benchmark in _ONE_ARM_A_FILE:
-        together = [source for source, k in zip(files, kinds, strict=True) if k == benchmark]
+        together = []
+        for source, file_kind in zip(files, kinds, strict=True):
+            if file_kind == benchmark:
+                together.append(source)
         if together:
             yield _merged(benchmark, together, keep_prompts, keep_responses)
 

@@ -75,9 +75,12 @@ def parts_of(
     judged_G = np.zeros(records.n_groups, dtype=bool)
     judged_G[records.group_P[tested_P]] = True
     of_judged_prompt_P = judged_G[records.group_P]
-    shared_P = ~tested_P & of_judged_prompt_P & (not keep_shared)
+    shared_P = ~tested_P & of_judged_prompt_P
+    if keep_shared:
+        shared_P = np.zeros_like(shared_P)
 
-    train_P = np.flatnonzero(~tested_P & ~shared_P)
+    learned_P = ~tested_P & ~shared_P
+    train_P = np.flatnonzero(learned_P)
     test_P = np.flatnonzero(tested_P)
     n_shared = int(shared_P.sum())
     if not len(train_P) or not len(test_P):

@@ -76,13 +76,15 @@ def values(path: Path, fallback: str = "action") -> dict[str, Any]:
     """
     try:
         log = ledger_log(path, fallback)
-        one_hot_KK = np.eye(len(log.arms))
-        targets = {
-            arm: np.tile(one_hot_K, (len(log), 1))
-            for arm, one_hot_K in zip(log.arms, one_hot_KK, strict=True)
-        }
-        targets["uniform"] = np.full(log.probs_TK.shape, 1 / len(log.arms))
+        n_arms = len(log.arms)
+        targets = {}
+        # A single arm as a target: probability 1 on every row.
+        for arm, one_hot_K in zip(log.arms, np.eye(n_arms), strict=True):
+            targets[arm] = np.tile(one_hot_K, (len(log), 1))
+        targets["uniform"] = np.full(log.probs_TK.shape, 1 / n_arms)
         targets["the logger itself"] = log.probs_TK
+
+        # One model of the payoffs for all targets: it depends on the log alone.
         model_TK = log_past_model(log.usable())
         entries = {name: _methods(log, target_TK, model_TK) for name, target_TK in targets.items()}
     except InputError as error:

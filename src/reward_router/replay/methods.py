@@ -225,12 +225,12 @@ def plan(requested: Sequence[str] | None, records: Records) -> list[MethodPlan]:
     arms = [MethodPlan(arm, arm, "arm") for arm in records.arms]
     plans = [_plan(text, records) for text in requested or DEFAULT]
     # Arms stand in the table anyway.
-    plans = [p for p in plans if p.kind != "arm"]
-    count = Counter(p.label for p in plans)
-    doubled = sorted(label for label, n in count.items() if n > 1)
+    plans = [method for method in plans if method.kind != "arm"]
+
+    count = Counter(method.label for method in plans)
+    doubled = sorted(label for label, times in count.items() if times > 1)
     if doubled:
         raise InputError(f"--router {', '.join(doubled)} is given twice")
-    return arms + plans
     return arms + plans
 
 
@@ -283,7 +283,9 @@ def _option_types(name: str) -> dict[str, type]:
     """The options of a router with the types that text is read as; without a type: as text."""
     types: dict[str, type] = {}
     for option, parameter in _kind(name).options.items():
-        kinds = get_args(parameter.annotation) or (parameter.annotation,)
+        annotation = parameter.annotation
+        # `float | None` is a float here; without an annotation text stays text.
+        kinds = get_args(annotation) or (annotation,)
         plain = [kind for kind in (bool, int, float) if kind in kinds]
         types[option] = plain[0] if plain else str
     return types

@@ -202,14 +202,18 @@ def _late(accuracy_L: Float, best_L: Float) -> tuple[float, float] | None:
 
 def hindsight(records: Records) -> tuple[Float, Float]:
     """(P,) accuracies of the arm that is best over the whole file, and of each category's best."""
-    best = int(records.correct_PK.mean(axis=0).argmax())
+    correct_PK = records.correct_PK
+    best = int(correct_PK.mean(axis=0).argmax())
+
     category_P = np.zeros(len(records))
-    for c in range(len(records.categories)):
-        rows = records.category_P == c
+    for code in range(len(records.categories)):
+        rows = records.category_P == code
+        # Parts and selections of a file keep its categories, also those without a row.
         if rows.any():
-            correct_RK = records.correct_PK[rows]
-            category_P[rows] = correct_RK[:, correct_RK.mean(axis=0).argmax()]
-    return records.correct_PK[:, best], category_P
+            correct_RK = correct_PK[rows]
+            best_here = correct_RK.mean(axis=0).argmax()
+            category_P[rows] = correct_RK[:, best_here]
+    return correct_PK[:, best], category_P
 
 
 def _edges(n: int) -> Int:

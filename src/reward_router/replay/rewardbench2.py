@@ -201,12 +201,13 @@ def scored_pairs(item: ScoredItem) -> Iterator[tuple[str, list[float]]]:
     The id without its last part is the item.
     """
     # The correct completions stand first.
-    n_completions = len(item.scores_N)
-    for i in range(item.num_correct):
-        for j in range(item.num_correct, n_completions):
-            correct = float(item.scores_N[i])
-            wrong = float(item.scores_N[j])
-            yield f"{item.subset}/{item.id}-{i}x{j}", [correct, wrong]
+    correct = range(item.num_correct)
+    wrong = range(item.num_correct, len(item.scores_N))
+    for i in correct:
+        for j in wrong:
+            scores = [float(item.scores_N[i]), float(item.scores_N[j])]
+            pair_id = f"{item.subset}/{item.id}-{i}x{j}"
+            yield pair_id, scores
 
 
 def best_of_n(item: ScoredItem) -> float:

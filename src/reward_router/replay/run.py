@@ -110,7 +110,10 @@ def _carried(
     narrow = _narrowed(selection)
     show_result = _printed(console, settings)
     if carry.by_source:
-        return carried.by_source(list(read(files)), narrow, settings, carry, show_result)
+        # Every source in turn is what the others are judged on.
+        every_file = list(read(files))
+        return carried.by_source(every_file, narrow, settings, carry, show_result)
+
     train = list(read(carry.train))
     test = list(read(carry.test))
     result = carried.train_test(train, test, narrow, settings, carry)

@@ -79,21 +79,23 @@ def picked(candidates: Sequence[ChangedAnswer]) -> list[ChangedAnswer]:
     prompt there is one sample.
     """
 
-    def turn(c: ChangedAnswer) -> tuple[bool, float]:
-        return c.direction == "same", keyed.uniform(0, "eval", 0, c.id)
+    def turn(changed: ChangedAnswer) -> tuple[bool, float]:
+        return changed.direction == "same", keyed.uniform(0, "eval", 0, changed.id)
 
     groups: defaultdict[tuple[str, str], list[ChangedAnswer]] = defaultdict(list)
     prompts: set[str] = set()
-    for c in sorted(candidates, key=turn):
-        group = groups[c.direction, c.category]
-        if c.id not in prompts and len(group) < EACH:
-            group.append(c)
-            prompts.add(c.id)
+    for changed in sorted(candidates, key=turn):
+        group = groups[changed.direction, changed.category]
+        has_room = len(group) < EACH
+        if changed.id not in prompts and has_room:
+            group.append(changed)
+            prompts.add(changed.id)
+
     chosen = []
     # One of each group in turn, so that the first ten already show every category.
     for place in range(EACH):
         chosen += [group[place] for group in groups.values() if place < len(group)]
-    return sorted(chosen, key=lambda c: c.direction == "same")
+    return sorted(chosen, key=lambda changed: changed.direction == "same")
 
 
 def changed_answers(e: Evidence) -> str:

@@ -112,21 +112,26 @@ def _stacked_bars(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
 ) -> str:
     frame = Frame(min(x) - 0.5, max(x) + 0.5, 0.0, 1.0)
-    width = (frame.x(1.0) - frame.x(0.0)) * 0.86
+    # A little less than a step, so that bars stand apart.
+    step_width = frame.x(1.0) - frame.x(0.0)
+    width = step_width * 0.86
+
     marks = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
+        style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
         for j, value in enumerate(values):
             share_of_step = float(value)
+            # Rounding must not push the last bar out of the frame.
             top = frame.y(min(below[j] + share_of_step, 1.0))
             height = frame.y(below[j]) - top
             below[j] += share_of_step
             if height <= 0:
                 continue
+
             centre = frame.x(x[j])
             left = centre - width / 2
             hover = f"{escape(name)}: {100 * share_of_step:.0f} % at step {x[j]:g}"
-            style = f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}"'
             box = f'x="{left:.2f}" y="{top}" width="{width:.2f}" height="{height:.2f}"'
             marks.append(f"<rect {box} {style}><title>{hover}</title></rect>")
             # A letter needs this much room to be read.
@@ -319,10 +324,11 @@ def scatter(
         log_x: whether the x axis is logarithmic.
         curves: lines behind the points, in the colour of the group of that name.
     """
-    groups = list(dict.fromkeys(p.group for p in points))
+    groups = list(dict.fromkeys(point.group for point in points))
     curves = curves or {}
     frame = _scatter_frame(points, curves, log_x)
     shown = axes(frame, x_label, y_label, True)
+
     lines = []
     for name, (x, y) in curves.items():
         # Labels keep off the curves, so their places in pixels are kept.
@@ -332,16 +338,20 @@ def scatter(
         style = f'fill="none" stroke="{ink}" stroke-width="2" stroke-opacity="0.6"'
         title = f"<title>{escape(name)}, over all prices</title>"
         shown.append(f'<path d="{_path(frame, x, y)}" {style}>{title}</path>')
+
     # Points closer than 30 pixels share one column of labels.
     clusters: dict[int, list[Point]] = {}
-    for p in points:
-        clusters.setdefault(round(frame.x(p.x) / 30), []).append(p)
+    for point in points:
+        column = round(frame.x(point.x) / 30)
+        clusters.setdefault(column, []).append(point)
+
+    # Small clusters first: their labels can hardly move, those of large ones can.
     taken: list[Spot] = []
     for cluster in sorted(clusters.values(), key=len):
-        for p in cluster:
-            shown += _mark(frame, p, groups.index(p.group), True)
-        named = [p for p in cluster if p.named]
-        highest_first = sorted(named, key=lambda p: -p.y)
+        for point in cluster:
+            shown += _mark(frame, point, groups.index(point.group), True)
+        named = [point for point in cluster if point.named]
+        highest_first = sorted(named, key=lambda point: -point.y)
         shown += _labels(frame, highest_first[:LABELLED], taken, lines)
     drawn = svg(frame, shown, f"{y_label} against {x_label}")
     return drawn + legend(groups, shaped=True)
@@ -370,13 +380,17 @@ def _scatter_frame(points: Sequence[Point], curves: Mapping[str, Series], log_x:
 
 
 def _mark(frame: Frame, p: Point, index: int, percent: bool) -> list[str]:
-    value, low, high = (number_text(v, percent) for v in (p.y, p.low, p.high))
+    value = number_text(p.y, percent)
+    low = number_text(p.low, percent)
+    high = number_text(p.high, percent)
     hover = f"{escape(p.label)}: {value} [{low}, {high}] at {p.x:.3g}"
+
     x = frame.x(p.x)
     ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
     stroke = f'stroke="{colour(index)}" stroke-opacity="0.3" stroke-width="1.5"'
+    interval = f"<line {ends} {stroke}/>"
     # The interval first, so that its point lies over it.
-    return [f"<line {ends} {stroke}/>", shape(x, frame.y(p.y), index, hover)]
+    return [interval, shape(x, frame.y(p.y), index, hover)]
 
 
 def shape(x: float, y: float, index: int, hover: str = "") -> str:

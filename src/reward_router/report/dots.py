@@ -54,35 +54,41 @@ def ranked(points: Sequence[Point], colours: Sequence[str], x_label: str, y_labe
     Every label stands to the right, with a thin line to its point. ``colours``: the order of the
     points' groups that gives their colours.
     """
-    ys = [*chain.from_iterable((p.low, p.high) for p in points), 0.5]
-    around = frame_around(
-        [p.x for p in points], ys, size={"width": 760, "height": 330, "right": 190}
-    )
+    ys = [0.5]
+    for point in points:
+        ys += [point.low, point.high]
+    size = {"width": 760, "height": 330, "right": 190}
+    around = frame_around([point.x for point in points], ys, size=size)
     pad = 0.04 * (around.high_x - around.low_x)
     frame = replace(around, low_x=around.low_x - pad, high_x=around.high_x + pad)
+
     edge = frame.width - frame.right
     chance = frame.y(0.5)
     marks = axes(frame, x_label, y_label, True)
     across = f'x1="{frame.left}" x2="{edge}" y1="{chance}" y2="{chance}"'
     marks.append(f'<line {across} stroke="{FAINT}" stroke-dasharray="5 4"/>')
+
     label_y = float(frame.top)
-    for p in sorted(points, key=lambda p: -p.y):
+    for p in sorted(points, key=lambda point: -point.y):
         x = frame.x(p.x)
         y = frame.y(p.y)
-        ink = colour(colours.index(p.group))
+        group = colours.index(p.group)
+        ink = colour(group)
         # Labels never cover each other: each stands at least 14 pixels below the one before.
         label_y = max(label_y + 14, y)
+
         value = number_text(p.y, True)
         low = number_text(p.low, True)
         high = number_text(p.high, True)
         hover = f"{escape(p.label)}: {value} [{low}, {high}] at {p.x:.3g}"
         ends = f'x1="{x}" x2="{x}" y1="{frame.y(p.low)}" y2="{frame.y(p.high)}"'
         lead = f"{x},{y} {edge},{label_y - 4} {edge + 8},{label_y - 4}"
+        text = escape(cut(p.label, 27))
         marks += [
             f'<line {ends} stroke="{ink}" stroke-opacity="0.5" stroke-width="1.6"/>',
             f'<polyline points="{lead}" fill="none" stroke="{ink}" stroke-opacity="0.3"/>',
-            shape(x, y, colours.index(p.group), hover),
-            f'<text x="{edge + 12}" y="{label_y}" class="small">{escape(cut(p.label, 27))}</text>',
+            shape(x, y, group, hover),
+            f'<text x="{edge + 12}" y="{label_y}" class="small">{text}</text>',
         ]
     return svg(frame, marks, f"{y_label} against {x_label}")
 

@@ -86,9 +86,11 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         return [low]
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
-    # A thousandth less, so that rounding does not skip a step that fits exactly.
     round_steps = [multiple * power for multiple in (1, 2, 5, 10)]
-    step = next(round_step for round_step in round_steps if round_step >= raw * 0.999)
+    # A thousandth less, so that rounding does not skip a step that fits exactly.
+    least = raw * 0.999
+    step = next(round_step for round_step in round_steps if round_step >= least)
+
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     # Adding 0.0 makes a -0.0 plain.
@@ -107,13 +109,16 @@ def frame_around(
     """
     known_x = [float(x) for x in xs if known(x)] or [0.0]
     known_y = [float(y) for y in ys if known(y)] or [0.0]
+
     low = min(known_y)
     high = max(known_y)
     # A constant has no spread to take a share of, and zeros not even a size.
     pad = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
+
     low_x = min(known_x)
     high_x = max(known_x)
-    if high_x == low_x:
+    is_point = high_x == low_x
+    if is_point:
         high_x = low_x * 2 if log_x and low_x > 0 else low_x + 1
     if log_x:
         low_x = low_x / 1.15

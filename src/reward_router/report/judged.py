@@ -247,11 +247,14 @@ def _payoff_panels(e: Evidence, value_B: Float, y_label: str, within: Sequence[f
             continue  # the ensemble decided, never an arm
         x = step_B[mine].tolist()
         y = value_B[mine].tolist()
-        drawn[arm] = DotPanel(
-            line=(thin(x), thin(trailing(y, SMOOTH))),
-            dots=(thin(x, DOTS), thin(y, DOTS)),
-            note=f"mean {math.fsum(y) / len(y):.3g}, n {len(y):,}" if y else "none",
-        )
+        note_text = "none"
+        if y:
+            mean = math.fsum(y) / len(y)
+            note_text = f"mean {mean:.3g}, n {len(y):,}"
+        # Smoothed before it is thinned, so that the line is one of all payoffs.
+        course = (thin(x), thin(trailing(y, SMOOTH)))
+        drawn[arm] = DotPanel(line=course, dots=(thin(x, DOTS), thin(y, DOTS)), note=note_text)
+
     if not any(panel.line[0] for panel in drawn.values()):
         return ""
     return panels(drawn, STEP, y_label, within)

@@ -57,11 +57,12 @@ def head(scale: Scale, title: str) -> Raw:
     marks = [f'<text x="{middle}" y="13" text-anchor="middle" class="label">{escape(title)}</text>']
     for value in scale.ticks():
         x = frame.x(value)
-        text = number_text(value if scale.percent else value * scale.factor, scale.percent)
+        shown = value if scale.percent else value * scale.factor
+        text = number_text(shown, scale.percent)
         # A label at either end stays inside the column.
         half = 3.6 * len(text)
-        at = min(max(x, half), WIDTH - half)
-        marks.append(f'<text x="{at}" y="29" text-anchor="middle" class="label">{text}</text>')
+        text_x = min(max(x, half), WIDTH - half)
+        marks.append(f'<text x="{text_x}" y="29" text-anchor="middle" class="label">{text}</text>')
         marks.append(f'<line x1="{x}" x2="{x}" y1="33" y2="38" stroke="{FAINT}"/>')
     return Raw(svg(frame, marks, f"axis of {title}"))
 

@@ -220,11 +220,19 @@ def _in_the_study(study: Json) -> str:
 
 
 def _study_change(variant: Json) -> str:
+    details = []
     span = interval(variant.get("ci95"), "")
+    if span:
+        details.append(f"95 % {span}")
     seeds = variant.get("seeds")
-    counted = f"{seeds} seed{'' if seeds == 1 else 's'}" if seeds else ""
-    behind = ", ".join(part for part in (f"95 % {span}" if span else "", counted) if part)
-    return f"{points(variant['change'])}{f' ({behind})' if behind else ''}"
+    if seeds:
+        plural = "" if seeds == 1 else "s"
+        details.append(f"{seeds} seed{plural}")
+
+    change = points(variant["change"])
+    if not details:
+        return change
+    return f"{change} ({', '.join(details)})"
 
 
 def _gold_sentence(gold: Json | None, steps: int) -> str:

@@ -214,11 +214,11 @@ def _by_category(
     rows: Sequence[Mapping[str, Any]], hit_P: Float, judged_P: Any
 ) -> dict[str, float]:
     category_P = np.array([str(row.get("category") or "") for row in rows])
+    names = sorted(set(category_P[judged_P]) - {""})
     accuracy: dict[str, float] = {}
-    for name in sorted(set(category_P[judged_P])):
-        if name:
-            counts_P = judged_P & (category_P == name)
-            accuracy[str(name)] = float(hit_P[counts_P].mean())
+    for name in names:
+        counts_P = judged_P & (category_P == name)
+        accuracy[str(name)] = float(hit_P[counts_P].mean())
     return accuracy
 
 

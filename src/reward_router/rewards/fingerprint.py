@@ -24,7 +24,9 @@ def fingerprint(spec: ArmSpec) -> str:
     for place in ARMS[spec.kind].places:
         options.pop(place, None)
     identity = arm_identity(spec) | _served(spec)
-    content = json.dumps([spec.kind, model, options, identity], sort_keys=True, default=str)
+
+    parts = [spec.kind, model, options, identity]
+    content = json.dumps(parts, sort_keys=True, default=str)
     digest = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     # A fingerprint becomes part of a file's name, which an import path cannot.
     word = "own" if ":" in spec.kind else spec.kind

@@ -107,8 +107,12 @@ def metric_code(options: Mapping[str, Any]) -> str:
         module = importlib.util.find_spec(name)
         if module is not None and module.origin:
             sources.append(_program(Path(module.origin)))
-    packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash(sources + [_version(name) for name in packages])
+
+    # Some metrics are a package's: another version of it is another metric.
+    metric = str(options.get("metric"))
+    packages = _METRIC_PACKAGES.get(metric, ())
+    versions = [_version(name) for name in packages]
+    return _hash(sources + versions)
 
 
 def _program(file: Path) -> str:
@@ -159,13 +163,22 @@ def arm_identity(spec: ArmSpec) -> dict[str, str]:
     A head's weights are its encoder's and its own.
     """
     kind = ARMS[spec.kind]
+    weights = []
     source = source_of(spec)
-    weights = [weights_identity(source.model)] if source else []
-    if kind.weights is not None and (file := kind.weights(spec.options)) is not None:
-        weights.append(file_identity(file))
-    identity = {"weights": " ".join(weights)} if weights else {}
+    if source:
+        weights.append(weights_identity(source.model))
+    if kind.weights is not None:
+        file = kind.weights(spec.options)
+        if file is not None:
+            weights.append(file_identity(file))
+
+    identity = {}
+    if weights:
+        identity["weights"] = " ".join(weights)
     code = code_identity(spec)
-    return identity if code is None else {**identity, "code": code}
+    if code is not None:
+        identity["code"] = code
+    return identity
 
 
 def _sources(module: str, seen: set[str]) -> Iterator[str]:

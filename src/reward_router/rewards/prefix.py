@@ -89,14 +89,18 @@ class TokenScorer:
         nonempty = [i for i, row in enumerate(continuations) if any(map(len, row))]
         if not nonempty:
             return out
-        shared = self.share and self.abilities.cache
+
+        shares_prompts = self.share and self.abilities.cache
         with torch.inference_mode():
-            if not shared:
+            if not shares_prompts:
                 rows = [(i, j) for i in nonempty for j in range(len(out[i]))]
                 self._alone(rows, prompts, continuations, out)
                 return out
-            for group in width_batches([len(prompts[i]) for i in nonempty], self.batch_tokens):
-                self._group([nonempty[i] for i in group], prompts, continuations, out)
+            # Prompts of similar length go together; they are padded on the left.
+            widths = [len(prompts[i]) for i in nonempty]
+            for group in width_batches(widths, self.batch_tokens):
+                members = [nonempty[i] for i in group]
+                self._group(members, prompts, continuations, out)
         return out
 
     def _group(
@@ -204,10 +208,13 @@ class TokenScorer:
             inputs["position_ids"] = positions.to(device)
         if cache is not None:
             inputs["past_key_values"] = cache
+
+        # Without the head no logits are made of positions that nobody asks for.
         body = self.model.get_decoder() if self._splits else self.model
         result = body(**inputs, use_cache=cache is not None)
         states = result.last_hidden_state if body is not self.model else result.logits
-        return states, getattr(result, "past_key_values", None)
+        new_cache = getattr(result, "past_key_values", None)
+        return states, new_cache
 
     @property
     def _splits(self) -> bool:
@@ -301,9 +308,15 @@ def width_batches(widths: Sequence[int], limit: int) -> list[list[int]]:
     >>> width_batches([3, 9, 4, 4], limit=10)
     [[1], [2, 3], [0]]
     """
+    widest_first = sorted(range(len(widths)), key=lambda i: -widths[i])
     groups: list[list[int]] = []
-    for i in sorted(range(len(widths)), key=lambda i: -widths[i]):
-        if groups and (len(groups[-1]) + 1) * widths[groups[-1][0]] <= limit:
+    for i in widest_first:
+        fits = False
+        if groups:
+            # The first of a group is its widest, and all others are padded to it.
+            widest = widths[groups[-1][0]]
+            fits = (len(groups[-1]) + 1) * widest <= limit
+        if fits:
             groups[-1].append(i)
         else:
             groups.append([i])

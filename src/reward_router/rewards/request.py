@@ -176,13 +176,15 @@ class Request:
         if ragged:
             asking.ask(rows)
         else:
-            for length in sorted({len(self.responses[row]) for row in rows}):
+            lengths = {len(self.responses[row]) for row in rows}
+            for length in sorted(lengths):
                 asking.ask([row for row in rows if len(self.responses[row]) == length])
+
+        # Where every row failed, the request failed.
         if rows and len(asking.errors) == len(rows):
             return Scored(scores_UN, error=asking.first or asking.errors[rows[0]])
-        return Scored(
-            scores_UN, {row: exception_in_line(error) for row, error in asking.errors.items()}
-        )
+        reasons = {row: exception_in_line(error) for row, error in asking.errors.items()}
+        return Scored(scores_UN, reasons)
 
     def _blank_UN(self) -> Float:
         width = max((len(texts) for texts in self.responses), default=0)

@@ -97,9 +97,10 @@ def source_of(spec: ArmSpec, *, dtype: str = "auto", device: str = "cpu") -> Mod
     kind = ARMS[spec.kind]
     if kind.loader is None:
         return None
-    trusted = bool(spec.options.get("trust_remote_code", False))
     name = spec.model or kind.default_model or ""
-    return ModelSource(kind.loader, name, str(spec.options.get("dtype", dtype)), device, trusted)
+    trusted = bool(spec.options.get("trust_remote_code", False))
+    own_dtype = str(spec.options.get("dtype", dtype))
+    return ModelSource(kind.loader, name, own_dtype, device, trusted)
 
 
 def load_model(source: ModelSource) -> tuple[Any, ...]:

@@ -135,12 +135,17 @@ def continuation(
     """
     if not isinstance(response, Reply):
         return response
+    # With and without the answer: what was added is what the model writes.
     before = render_chat(tokenizer, chat, template, generate=True)
     whole = render_chat(tokenizer, [*chat, answered(response)], template, generate=False)
     if not whole.startswith(before):
         return str(response)
+
     written = whole[len(before) :].rstrip()
-    return written.removesuffix(str(tokenizer.eos_token)) if tokenizer.eos_token else written
+    # The scorer adds the end itself.
+    if tokenizer.eos_token:
+        written = written.removesuffix(str(tokenizer.eos_token))
+    return written
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:

@@ -111,7 +111,8 @@ class Anchored:
         # the router inside sees only what the prior did not expect
         prior_BK = self.prior(context_BD)
         expected_B = prior_BK[np.arange(rows), index_B]
-        self.router.update(context_BD, index_B, y_B - expected_B, propensity_B)
+        unexplained_B = y_B - expected_B
+        self.router.update(context_BD, index_B, unexplained_B, propensity_B)
 
     def foresight(self, x_1D: AnyFloat, arm: int, payoff: float) -> float:
         """How well one arm foresaw a payoff at one context. O(D^2).

@@ -87,10 +87,20 @@ class LinUCB(LinearRouter):
         self.alpha = checks.real("alpha", alpha, 0.0, 1e6)
         precision = checks.real("ridge", ridge, 0.0, 1e12, above=True)
         payoff_sd = checks.real("noise_sd", noise_sd, 0.0, 1e6, above=True)
+        # LinUCB has no noise in its precision: A = ridge I + sum xx'.
+        noise = (1.0, payoff_sd)
+
         options = ModelOptions(
-            discount, window, huber, center, intercept, trust, trust_precision, trust_discount
+            discount,
+            window,
+            huber,
+            center,
+            intercept,
+            trust,
+            trust_precision,
+            trust_discount,
         )
-        model = linear_model((n_arms, dim), prior_mean, precision, (1.0, payoff_sd), dtype, options)
+        model = linear_model((n_arms, dim), prior_mean, precision, noise, dtype, options)
         super().__init__(model, explore, warmup, safe, margin)
 
     def _decided(self, x_BD: NDArray[Any], penalty_K: Float) -> Float:

@@ -197,7 +197,9 @@ def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
     failed = batch.verdicts.failed_rows.get(arm, {})
     for row, _ in unit.cells:
         if row in failed:
-            batch.verdicts.row_failures.append((decision.id, arm, failed[row]))
+            reason = failed[row]
+            failure = (decision.id, arm, reason)
+            batch.verdicts.row_failures.append(failure)
 
 
 def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
@@ -208,6 +210,7 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
     finite = np.array([value for value in score.values() if np.isfinite(value)])
     if len(finite) == 0:
         return dict(score)
+
     mean = float(finite.mean())
     sd = float(finite.std())
     if sd > 0:

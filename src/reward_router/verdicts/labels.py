@@ -242,9 +242,14 @@ def better_worse(
 
 def _any_pairs(seed: int, step: int, unit: str, texts: Sequence[str]) -> list[tuple[int, int]]:
     draw = keyed.rng(seed, "pairs", step, f"start/{unit}")
-    order = draw.permutation(np.array(distinct(texts))).tolist()
+    different = np.array(distinct(texts))
+    order = draw.permutation(different).tolist()
+
+    # Neighbours in a random order are disjoint pairs at random.
+    first = order[::2]
+    second = order[1::2]
     # An odd number of responses leaves the last one without a partner.
-    return list(zip(order[::2], order[1::2], strict=False))
+    return list(zip(first, second, strict=False))
 
 
 def _margins(table: ScoreTable, i: int, pairs: Sequence[tuple[int, int]]) -> list[list[float]]:

@@ -95,10 +95,13 @@ class SingleArm:
             cells_by_unit.setdefault(i, []).append(c)
         asked = {i: _some_cells(batch.units[i], cells) for i, cells in cells_by_unit.items()}
         reply = self.asker.ask(batch, arm, cells_of(asked.values()))
+
         # Noise before anything is kept: all who read the scores later see the same numbers.
         if reply.ok:
             reply.score = self._noisy(batch.step, reply, status)
-            verdicts.known.setdefault(arm, {}).update(reply.score)
+            known = verdicts.known.setdefault(arm, {})
+            known.update(reply.score)
+
         for i, unit in asked.items():
             decision = batch.decisions[i]
             verdicts.calls += reply.calls(decision, unit, status)

@@ -67,10 +67,12 @@ class ScoreTable:
 
     def missing(self, places: Iterable[int]) -> dict[int, list[int]]:
         """Arm -> those of these units that it was not asked about."""
+        every_arm = range(len(self.names))
         units_by_arm: dict[int, list[int]] = {}
         for i in places:
-            for arm in range(len(self.names)):
-                if arm not in self.scores[i] and not self._rests(i, arm):
+            for arm in every_arm:
+                was_asked = arm in self.scores[i]
+                if not was_asked and not self._rests(i, arm):
                     units_by_arm.setdefault(arm, []).append(i)
         return units_by_arm
 
@@ -92,13 +94,20 @@ class ScoreTable:
                 calls.append((i, arm, made))
                 if keep:
                     self._remember(i, arm, score_N, status)
-        for _, _, made in sorted(calls, key=lambda call: call[:2]):
+
+        # By unit and arm.
+        calls.sort(key=lambda call: call[:2])
+        for _, _, made in calls:
             self.verdicts.calls += made
+
         turn = {decision.id: i for i, decision in enumerate(self.decisions)}
-        self.verdicts.failures[earlier:] = sorted(
-            self.verdicts.failures[earlier:],
-            key=lambda failure: (turn[failure[0]], self.names.index(failure[1])),
-        )
+
+        def place(failure: tuple[str, str, str]) -> tuple[int, int]:
+            decision_id, name, _ = failure
+            return turn[decision_id], self.names.index(name)
+
+        new_failures = self.verdicts.failures[earlier:]
+        self.verdicts.failures[earlier:] = sorted(new_failures, key=place)
 
     def _remember(self, i: int, arm: int, score_N: Float, status: str) -> None:
         self.scores[i][arm] = score_N
@@ -112,8 +121,11 @@ class ScoreTable:
         """
         if name in self.batch.resting:
             return {i: np.full(len(self.texts(i)), np.nan) for i in places}
-        score_by_unit = {}
-        for i, made, score_N in self._ask(name, places, "label") if places else []:
+        score_by_unit: dict[int, Float] = {}
+        # A request without a unit would be a call of nothing.
+        if not places:
+            return score_by_unit
+        for i, made, score_N in self._ask(name, places, "label"):
             self.verdicts.calls += made
             score_by_unit[i] = score_N
         return score_by_unit
@@ -143,11 +155,14 @@ class ScoreTable:
         note_rows(self.batch, decision, reply.arm, self.units[i])
         if not reply.ok:
             verdicts.failures.append((decision.id, reply.arm, reply.reason))
-        own = decision.name == reply.arm
+
+        # What another arm failed on is no failure of the decision.
+        if decision.name != reply.arm:
+            return
         row_failed = self.row(i) in reply.failed
-        if own and row_failed:
+        if row_failed:
             verdicts.failed_cells.add((i, 0))
-        if own and (row_failed or not reply.ok):
+        if row_failed or not reply.ok:
             verdicts.failed.add(i)
 
     def fall_back(self, fallback: str | None) -> None:

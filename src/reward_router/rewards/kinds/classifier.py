@@ -249,10 +249,12 @@ class Classifier:
     def _tokens(self, prompt: Prompt, response: str) -> TokenRow:
         if self.pairs:
             encoded = self.tokenizer(chat.user_text(prompt), response)
+            ids = encoded["input_ids"]
             segments = encoded.get("token_type_ids", ())
-            return tuple(encoded["input_ids"]), tuple(segments)
+            return tuple(ids), tuple(segments)
         text = self.render(prompt, response)
-        return tuple(chat.prompt_tokens(self.tokenizer, text)), ()
+        ids = chat.prompt_tokens(self.tokenizer, text)
+        return tuple(ids), ()
 
     def _logits(self, rows: list[TokenRow]) -> list[float]:
         import torch

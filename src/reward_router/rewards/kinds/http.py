@@ -160,8 +160,12 @@ class Http:
                 errors[b] = ArmFailed(str(error))
                 continue
             texts += [((b, n), text) for n, text in enumerate(rendered)]
-        batches = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
-        return [self._question(batch) for batch in batches], errors
+
+        questions = []
+        for start in range(0, len(texts), self.batch):
+            batch = texts[start : start + self.batch]
+            questions.append(self._question(batch))
+        return questions, errors
 
     def divided(self, question: Question) -> list[Question]:
         """One question a response."""

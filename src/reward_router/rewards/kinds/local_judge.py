@@ -127,26 +127,29 @@ class LocalJudge:
         """log P(yes) - log P(no) as the next token after each text."""
         import torch
 
+        n_texts = len(tokens)
         width = max(map(len, tokens))
-        ids = torch.zeros((len(tokens), width), dtype=torch.long)
+        ids = torch.zeros((n_texts, width), dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, text in enumerate(tokens):  # padded behind, so that no position moves
             ids[row, : len(text)] = torch.tensor(text)
             mask[row, : len(text)] = 1
+
         last = mask.sum(1) - 1
         device = next(self.model.parameters()).device
         with torch.inference_mode():
-            hidden = self.model(
+            output = self.model(
                 input_ids=ids.to(device), attention_mask=mask.to(device), **self._last_only(last)
             )
-            logits = hidden.logits
+            logits = output.logits
+            every_row = torch.arange(n_texts)
             if logits.shape[1] == width:
-                logits = logits[torch.arange(len(tokens)), last.to(logits.device)]
+                places = last
             else:  # only the positions that end a text were kept
                 kept = torch.unique(last)
-                logits = logits[
-                    torch.arange(len(tokens)), torch.searchsorted(kept, last).to(logits.device)
-                ]
+                places = torch.searchsorted(kept, last)
+            logits = logits[every_row, places.to(logits.device)]
+            # A word has several spellings, and each is a token: their probabilities add up.
             yes = logits[:, self.yes].double().logsumexp(1)
             no = logits[:, self.no].double().logsumexp(1)
         return [float(value) for value in (yes - no).cpu()]

@@ -316,14 +316,16 @@ class Generic:
 
     def body(self, texts: Sequence[Text]) -> Any:
         """The filled template."""
-        chats = [[*prompt_messages(text.prompt), answered(text.response)] for text in texts]
+        conversations = [[*prompt_messages(text.prompt), answered(text.response)] for text in texts]
         many: dict[str, Any] = {
             "prompts": [plain(text.prompt) for text in texts],
             "responses": [str(text.response) for text in texts],
             "texts": [text.whole for text in texts],
-            "conversations": chats,
+            "conversations": conversations,
         }
-        one = dict(zip(_ONE, [many[name][0] for name in _MANY], strict=True))
+        # The names in the singular stand for the first text, for services that take one at a time.
+        firsts = [many[name][0] for name in _MANY]
+        one = dict(zip(_ONE, firsts, strict=True))
         return fill(self.choice.request, {"model": self.choice.model, **one, **many})
 
     def scores(self, answer: Any, count: int) -> list[float | None]:

@@ -153,14 +153,19 @@ class Pace:
         now = self.clock.now()
         while self.spent and self.spent[0][0] <= now - MINUTE:
             self.spent.popleft()
-        over = sum(each for _, each in self.spent) + amount - (self.per_minute or 0)
+
+        spent_lately = sum(each for _, each in self.spent)
+        over = spent_lately + amount - (self.per_minute or 0)
+        # Where nothing was spent, waiting would not help: the amount alone is too much.
         if over <= 0 or not self.spent:
             return 0.0
+
         for moment, each in self.spent:  # the oldest leave first
             over -= each
             if over <= 0:
                 return max(moment + MINUTE - now, 1e-3)
-        return max(self.spent[-1][0] + MINUTE - now, 1e-3)
+        newest, _ = self.spent[-1]
+        return max(newest + MINUTE - now, 1e-3)
 
 
 def _check(name: str, value: Any, kind: type, low: float, high: float) -> None:

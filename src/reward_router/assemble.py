@@ -163,7 +163,7 @@ def arm_specs(config: Config) -> list[ArmSpec]:
     These are the embedded ones where the configuration lists none.
     """
     apart = (config.eval.arm, config.payoff.arm)
-    return configured.arm_specs([arm for arm in config.arms if arm.name not in apart])
+    return configured.configured_arms([arm for arm in config.arms if arm.name not in apart])
 
 
 def evaluation_spec(config: Config) -> ArmSpec | None:

@@ -64,7 +64,7 @@ def root(
     ] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VARIABLE}=1)"),
+        typer.Option("--verbose", help=f"show what libraries print, too (or {quiet.VERBOSE}=1)"),
     ] = False,
 ) -> None:
     """Options before the command."""

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from reward_router.errors import DataWarning
 
-VARIABLE = "REWARD_ROUTER_VERBOSE"
+VERBOSE = "REWARD_ROUTER_VERBOSE"
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -45,7 +45,7 @@ LOGGERS = (
 
 def wanted(verbose: bool = False) -> bool:
     """Whether the user wants to read what libraries print."""
-    return verbose or os.environ.get(VARIABLE, "").lower() not in ("", "0", "false", "no")
+    return verbose or os.environ.get(VERBOSE, "").lower() not in ("", "0", "false", "no")
 
 
 def hush(note: Callable[[str], None], verbose: bool = False) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from reward_router.committee import Committee, LabelPolicy, OnlineCommittee
 from reward_router.committee.fit import WEIGHTS
-from reward_router.committee.gate import RULES
+from reward_router.committee.gate import GATE_RULES
 from reward_router.committee.trial import OF_ALL
 from reward_router.committee.watch import FALSE_ALARM, PlanWatch
 from reward_router.errors import InputError
@@ -73,7 +73,7 @@ def test_nothing_depends_on_the_seed_and_the_summary_says_everything(made):
     ]
     first, *others = [c.summary for c in fitted]
     assert all(other == first for other in others)
-    assert set(first["gates"]) == {*RULES, "off"}
+    assert set(first["gates"]) == {*GATE_RULES, "off"}
     assert set(first["candidates"]) == {*WEIGHTS, *OF_ALL, "single"}
     assert first["candidates"]["single"]["gain"] == 0
     best = first["candidates"][first["weights"]]

@@ -20,7 +20,7 @@ from reward_router.config import ArmConfig, Config, RouterConfig
 from reward_router.kinds import ARMS, PAYOFFS, ROUTERS, ArmKind, KindTable, RouterKind
 from reward_router.replay.evaluate import ReplaySettings
 from reward_router.replay.run import Selection, measure
-from reward_router.rewards.configured import arm_pool, arm_specs
+from reward_router.rewards.configured import arm_pool, configured_arms
 from reward_router.rewards.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +89,7 @@ def test_a_file_in_the_folder_is_in_the_table(here: Path, monkeypatch: pytest.Mo
 
 def test_the_arm_scores_and_the_router_routes_in_the_library(here: Path, url: str) -> None:
     arm = ArmConfig.model_validate({"name": "mine", "kind": "my_posted:Posted", "url": url})
-    specs = arm_specs([arm])
+    specs = configured_arms([arm])
     pool = arm_pool(specs, Config().pool, "cpu")
     ragged = pool.score("mine", ["a", "b"], [["one", "one two"], ["one two three"]])
     assert ragged.ok, ragged.error

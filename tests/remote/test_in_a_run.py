@@ -14,7 +14,7 @@ from reward_router.dispatch import BreakerRule
 from reward_router.errors import InputError, RunError
 from reward_router.ledger.rows import Failed
 from reward_router.rewards.check import check_on_sample
-from reward_router.rewards.configured import arm_specs, eval_specs
+from reward_router.rewards.configured import configured_arms, eval_specs
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.spec import ArmSpec
 from reward_router.session import Batch, Session
@@ -135,7 +135,7 @@ def test_arms_that_are_only_looked_at_do_not_judge():
         ]
     }
     config = validate(tree, "f")
-    assert [spec.name for spec in arm_specs(config.arms)] == ["a", "b"]
+    assert [spec.name for spec in configured_arms(config.arms)] == ["a", "b"]
     assert [spec.name for spec in eval_specs(config.arms)] == ["c"]
     with pytest.raises(InputError, match="none is left to judge"):
         validate({"arms": [{**arm, "eval_only": True} for arm in tree["arms"]]}, "f")

@@ -17,7 +17,7 @@ from reward_router.committee.ask import StageReader
 from reward_router.committee.budget import PricePacer
 from reward_router.committee.fit import WEIGHTS, fit_plan
 from reward_router.committee.gate import (
-    RULES,
+    GATE_RULES,
     CommitteeChoice,
     GateVerdict,
     chosen_weights,
@@ -106,8 +106,8 @@ class Committee:
             )
         if not price >= 0 or not np.isfinite(price) or max_calls < 1:
             raise InputError(f"price must be >= 0 and max_calls >= 1, got {price} and {max_calls}")
-        if gate != "off" and gate not in RULES:
-            raise InputError(f"gate must be one of {', '.join(RULES)}, off; got {gate!r}")
+        if gate != "off" and gate not in GATE_RULES:
+            raise InputError(f"gate must be one of {', '.join(GATE_RULES)}, off; got {gate!r}")
         if weights != "auto" and weights not in WEIGHTS:
             raise InputError(f"weights must be one of auto, {', '.join(WEIGHTS)}; got {weights!r}")
         if max_error is not None and not 0 < max_error < 0.5:

@@ -34,7 +34,7 @@ from reward_router.committee.trial import (
 from reward_router.types import Float, Int
 
 __all__ = [
-    "RULES",
+    "GATE_RULES",
     "CommitteeChoice",
     "GateVerdict",
     "best_single",
@@ -44,7 +44,7 @@ __all__ = [
     "signed_wins",
 ]
 
-RULES = ("auto", "lower95", "noninferior", "mean")
+GATE_RULES = ("auto", "lower95", "noninferior", "mean")
 MARGIN = 0.01  # of non-inferiority: the accuracy that may be lost with confidence at most 95 %
 ENOUGH_LABELS = 100  # from here on the mean is believed by "auto"
 ERROR = 0.05
@@ -91,7 +91,7 @@ def opens(rule: str, gain: float, lower: float, labels: int) -> bool:
     It goes by the gain out of fold, the gain's lower bound and the number of labels. "auto" asks
     for the bound while there are fewer than 100 labels, and for the mean from there on.
 
-    >>> [opens(rule, 0.012, -0.004, 60) for rule in RULES], opens("auto", 0.012, -0.004, 100)
+    >>> [opens(rule, 0.012, -0.004, 60) for rule in GATE_RULES], opens("auto", 0.012, -0.004, 100)
     ([False, False, True, True], True)
     """
     # the mean of few labels is too noisy to be believed
@@ -157,7 +157,7 @@ class CommitteeChoice:
             "foldings": self.foldings,
             "error_of_foldings": self.between,
             "discount": self.discount,
-            "gates": {name: self.gate(name).open for name in RULES} | {"off": True},
+            "gates": {name: self.gate(name).open for name in GATE_RULES} | {"off": True},
             "candidates": figures,
         }
 

@@ -32,7 +32,7 @@ from reward_router.offline.strengths import Strengths, fit_strengths, right_of
 from reward_router.preflight import check_models
 from reward_router.progress import say, show_table, status
 from reward_router.replay.feedback import Feedback, parse_feedback
-from reward_router.rewards.configured import arm_pool, arm_specs
+from reward_router.rewards.configured import arm_pool, configured_arms
 from reward_router.rewards.fingerprint import fingerprint
 from reward_router.rewards.loading import frozen_dtype, torch_device
 from reward_router.rewards.spec import ArmSpec
@@ -366,7 +366,7 @@ def _short(part: Json) -> Json:
 
 def _specs(config: PriorConfig) -> list[ArmSpec]:
     """The arms that score, the embedded ones where none are listed."""
-    return arm_specs(config.arms)
+    return configured_arms(config.arms)
 
 
 def _fingerprints(config: PriorConfig) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Decisions:
 
 
 @dataclass(frozen=True, slots=True)
-class Payoffs:
+class PayoffColumns:
     """One row a payoff, in order of arrival; ``decision`` is the decision's seq.
 
     ``scaled`` is NaN while a payoff is held back; ``arm`` is -1 where an ensemble or a committee
@@ -201,13 +201,13 @@ def decisions(ledger: "Store", *, contexts: bool = True) -> Decisions:
     )
 
 
-def payoff_rows(ledger: "Store") -> Payoffs:
+def payoff_rows(ledger: "Store") -> PayoffColumns:
     """Every payoff, the ones held back with the value of their release. O(payoffs)."""
     decided = ledger.table(Decided, ("arm",))
     return _payoffs(ledger, _ints(decided[0]), _ints(decided[1]))
 
 
-def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
+def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> PayoffColumns:
     """The payoffs of decisions with these numbers and arms."""
     data = ledger.table(Paid, ("decision", "raw", "scaled", "source"))
     seq = _ints(data[0])
@@ -230,7 +230,7 @@ def _payoffs(ledger: "Store", decided_seq: Int, decided_arm: Int) -> Payoffs:
     if _invented_arm(ledger, _all_names(ledger)) is not None:
         arm = np.full(len(arm), -1, dtype=np.int64)
 
-    return Payoffs(
+    return PayoffColumns(
         seq=seq[decided],
         decision=decision[decided],
         arm=arm,

@@ -170,7 +170,7 @@ class Store(Protocol):
         """Every decision with its payoff."""
         ...
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff."""
         ...
 

@@ -30,7 +30,7 @@ from reward_router.types import Float
 FORMAT = 1
 TENSORS = "prior.safetensors"
 ABOUT = "prior.json"
-WEIGHTS = "encoder"
+ENCODER_FOLDER = "encoder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Prior:
         own = self.encoder_id
         if own.tuned and self.folder is None:
             raise InputError("this prior was not saved or loaded: its tuned encoder has no folder")
-        model = str(self.folder / WEIGHTS) if own.tuned and self.folder else own.model
+        model = str(self.folder / ENCODER_FOLDER) if own.tuned and self.folder else own.model
         fitted = dict(self.config.get("encoder") or {})
         texts = TextEncoder(
             model,

@@ -23,7 +23,7 @@ from reward_router.errors import InputError
 from reward_router.keyed import key, rng
 from reward_router.offline.encoder import TextEncoder
 from reward_router.offline.learn import LearnedHead, as_strengths, seeded_head, targets
-from reward_router.offline.prior import WEIGHTS
+from reward_router.offline.prior import ENCODER_FOLDER
 from reward_router.offline.settings import EncoderConfig, PriorConfig
 from reward_router.offline.strengths import Strengths
 from reward_router.progress import status
@@ -235,14 +235,14 @@ class _Run:
         body = self.texts.body
         body.load_state_dict(self.best_body)
         whole = body.merge_and_unload() if e.tune == "lora" else body
-        whole.save_pretrained(out / WEIGHTS, safe_serialization=True)
-        self.texts.tokenizer.save_pretrained(out / WEIGHTS)
+        whole.save_pretrained(out / ENCODER_FOLDER, safe_serialization=True)
+        self.texts.tokenizer.save_pretrained(out / ENCODER_FOLDER)
         strengths = as_strengths(
             self.best_head, self.centre_F, self.scale_F, self.best_loss, self.best_step
         )
         # Read back from the folder: what the router will load is what is calibrated next.
         again = TextEncoder(
-            str(out / WEIGHTS),
+            str(out / ENCODER_FOLDER),
             pooling=self.texts.pooling,
             max_tokens=e.max_tokens,
             batch=e.batch,

@@ -13,7 +13,7 @@ from typing import IO, Any
 from reward_router.errors import InputError
 from reward_router.reading.broken import Broken, DataRow
 from reward_router.reading.container import Container
-from reward_router.reading.tables import rows_of
+from reward_router.reading.tables import rows_in
 
 Placed = tuple[str, DataRow | Broken]
 
@@ -98,7 +98,7 @@ def _line_rows(lines: Iterable[bytes], name: str) -> Iterator[Placed]:
             row = _slowly(raw, decoder)
         if row is None:
             continue
-        if number == 1 and type(row) is dict and (table := rows_of(row, name)) is not None:
+        if number == 1 and type(row) is dict and (table := rows_in(row, name)) is not None:
             yield from ((f"{name} item {i}", item) for i, item in enumerate(table, start=1))
         else:
             yield f"{name} line {number}", row
@@ -192,7 +192,7 @@ class _Document:
             line = self.line
             value = self._value()
             number += 1
-            table = None if in_array or type(value) is not dict else rows_of(value, self.name)
+            table = None if in_array or type(value) is not dict else rows_in(value, self.name)
             if table is None:
                 row = self.decoder.checked(value, self.surrogates)
                 at_line = f" (line {line})" if isinstance(row, Broken) else ""

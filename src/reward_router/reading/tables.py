@@ -38,7 +38,7 @@ _LISTS = ("data", "rows", "examples", "records", "items", "instances")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
-def rows_of(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
+def rows_in(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None:
     """The rows that an object holds; None where it is itself a row.
 
     InputError for columns of different lengths.

@@ -23,7 +23,7 @@ from reward_router.examples import Example
 from reward_router.kinds import ARMS, nearest
 from reward_router.rewards.kinds.gold import KnownPrompts
 from reward_router.rewards.metered import is_metered
-from reward_router.rewards.request import Request, ScoreResult, exception_in_line
+from reward_router.rewards.request import ArmRequest, ScoreResult, exception_in_line
 from reward_router.rewards.spec import (
     ArmSpec,
     ModelSource,
@@ -132,7 +132,7 @@ class RewardPool:
             raise InputError(f"{len(prompts)} prompts but {len(responses)} rows of responses")
         if arm not in self.names:
             raise InputError(f"arm {arm!r} is unknown{nearest(arm, self.names)}")
-        ask = Request.of(prompts, responses)
+        ask = ArmRequest.of(prompts, responses)
         # Python cannot stop its thread, and two threads on one model could disturb each other.
         busy = self._overran.get(arm)
         if busy is not None and busy.locked():
@@ -152,7 +152,7 @@ class RewardPool:
             )
         # It compares the responses of a row, so equal ones may not be joined.
         if is_metered(loading.value) and loading.value.groupwise:
-            ask = Request.of(prompts, responses, join=False)
+            ask = ArmRequest.of(prompts, responses, join=False)
         ragged = arm in self._specs and ARMS[self._specs[arm].kind].ragged
         scoring = self._timed(arm, lambda: ask.run(loading.value, ragged))
         if scoring is None:

@@ -118,7 +118,7 @@ class Scored:
 
 
 @dataclass(frozen=True, eq=False)
-class Request:
+class ArmRequest:
     """Distinct prompts and responses, and the way back to the places asked about.
 
     Args:
@@ -136,7 +136,7 @@ class Request:
     @classmethod
     def of(
         cls, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]], join: bool = True
-    ) -> "Request":
+    ) -> "ArmRequest":
         """De-duplicate; O(total text).
 
         ``join``: whether the rows of one prompt become one; else only rows of equal responses do.
@@ -300,7 +300,7 @@ class Request:
 class _Asking:
     """One question to one arm, asked again in halves where it fails."""
 
-    def __init__(self, request: Request, model: RewardModel, scores_UN: Float) -> None:
+    def __init__(self, request: ArmRequest, model: RewardModel, scores_UN: Float) -> None:
         self.request = request
         self.model = model
         self.scores_UN = scores_UN

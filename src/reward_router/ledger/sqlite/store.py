@@ -23,7 +23,7 @@ from reward_router.ledger.recent import Recent
 from reward_router.ledger.rows import COLUMNS, TABLES, Decided, LedgerRow, Paid, seal
 from reward_router.ledger.sqlite import opening, snapshots
 from reward_router.ledger.sqlite.durability import WalSyncer, take_writer_lock
-from reward_router.ledger.sqlite.opening import MEMORY
+from reward_router.ledger.sqlite.opening import IN_MEMORY
 from reward_router.ledger.sqlite.trouble import advice, explain
 from reward_router.strict_json import dumps
 from reward_router.types import State
@@ -95,7 +95,7 @@ class Ledger:
     # opening --------------------------------------------------------------------------------------
 
     def _open(self) -> sqlite3.Connection:
-        if self.path == MEMORY:
+        if self.path == IN_MEMORY:
             return opening.memory()
         if self.readonly:
             return opening.reader(self.path)
@@ -453,7 +453,7 @@ class Ledger:
         """Every decision with its payoff as numpy columns. O(decisions)."""
         return columns.decisions(self, contexts=contexts)
 
-    def payoffs(self) -> columns.Payoffs:
+    def payoffs(self) -> columns.PayoffColumns:
         """Every payoff as numpy columns. O(payoffs)."""
         return columns.payoff_rows(self)
 

@@ -364,10 +364,13 @@ def build_eval_only(
     specs = configured.eval_specs(config.arms)
     if not specs:
         return None
+    # A pool of their own: what they say must reach neither router nor trainer.
     pool = configured.arm_pool(specs, config.pool, config.policy.device, examples)
     check_arms(specs, pool)
+
     shares = {arm.name: arm.eval_share for arm in config.arms}
-    lookers = EvalOnly(pool, shares, {spec.name: spec.cost for spec in specs}, config.seed)
+    costs = {spec.name: spec.cost for spec in specs}
+    lookers = EvalOnly(pool, shares, costs, config.seed)
     lookers.gather = ranks.gather
     lookers.warn = say
     return lookers

@@ -349,10 +349,13 @@ class PayoffConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _an_import_path_is_the_users_function(cls, section: Any) -> Any:
-        name = section.get("name") if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping):
+            return section
+        name = section.get("name")
         if isinstance(name, str) and is_import_path(name):
             return {"path": name, **section, "name": "python"}
-        if isinstance(section, Mapping) and section.get("arm") is not None and name is None:
+        # An arm without a name of a payoff: the arm is the judge that pays.
+        if section.get("arm") is not None and name is None:
             return {**section, "name": "judge"}
         return section
 
@@ -985,7 +988,9 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
         faults = [_in_words(schema, fault) for fault in error.errors()]
         # Unions report the same fault once for each of their members.
         shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
-        more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
+        more = ""
+        if len(faults) > MOST_FAULTS:
+            more = f" [and {len(faults) - MOST_FAULTS} more]"
         raise InputError(f"{where}: {shown}{more}") from None
 
 

@@ -117,8 +117,10 @@ class Contexts:
         """(B, dim)."""
         if not prompts:
             return np.zeros((0, self.dim))
+        # Unit norm whoever encodes: a router's exploration must not depend on a row's length.
         if self.config.kind == "policy":
-            return unit_rows(self.policy.embed(prompts, self.config.pooling))
+            embedded_BD = self.policy.embed(prompts, self.config.pooling)
+            return unit_rows(embedded_BD)
         texts = [plain_prompt(prompt) for prompt in prompts]
         if self.encoder is None:
             return hash_rows(texts, self.config.dim)
@@ -156,19 +158,24 @@ class Contexts:
         """
         if self.of_pairs is not None:
             return self.of_pairs.pairs(prompts, first, second)
+
+        # All first responses, then all second ones.
+        n_pairs = len(first)
         both_sides = [*zip(prompts, first, strict=True), *zip(prompts, second, strict=True)]
-        index: dict[tuple[str, str], int] = {}
+        number_of: dict[tuple[str, str], int] = {}
         # A prompt with a response is embedded as the conversation that the two make.
         conversations: list[Prompt] = []
+        places = []
         for prompt, response in both_sides:
             key = (plain_prompt(prompt), response)
-            if key not in index:
-                index[key] = len(conversations)
+            if key not in number_of:
+                number_of[key] = len(conversations)
                 conversations.append(_answered(prompt, response))
+            places.append(number_of[key])
+
         rows_XD = self.prompts(conversations)
-        places = [index[plain_prompt(prompt), response] for prompt, response in both_sides]
-        first_PD = rows_XD[places[: len(first)]]
-        second_PD = rows_XD[places[len(first) :]]
+        first_PD = rows_XD[places[:n_pairs]]
+        second_PD = rows_XD[places[n_pairs:]]
         return pair_rows(first_PD, second_PD)
 
 

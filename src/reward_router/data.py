@@ -234,9 +234,13 @@ class _Draft:
     def record(self, numbers: Mapping[str, Numbers]) -> PreferenceRecord | None:
         """The preference; None for a tie."""
         said = self.pair.said
-        side = numbers[self.pair.column].side(said) if isinstance(said, float) else said
+        # A number says nothing by itself: which side it means is known from the whole column.
+        side = said
+        if isinstance(said, float):
+            side = numbers[self.pair.column].side(said)
         if side == "tie":
             return None
+
         better = self.pair.first
         worse = self.pair.second
         if side != "a":

@@ -167,6 +167,8 @@ def taken_in_turn(examples: Sequence[Example], limit: int | None) -> list[Exampl
     by_category: dict[str, list[Example]] = {}
     for example in examples:
         by_category.setdefault(example.category, []).append(example)
+
+    # One of every category, then a second one of each, and so on.
     ordered: list[Example] = []
     for turn in range(len(examples)):
         ordered += [queue[turn] for queue in by_category.values() if turn < len(queue)]

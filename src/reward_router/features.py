@@ -68,10 +68,13 @@ def hash_rows(texts: Sequence[str], dim: int) -> Float:
     """
     rows_BD = np.zeros((len(texts), dim))
     for row_D, text in zip(rows_BD, texts, strict=True):
-        for word in _WORD.findall(text.lower()):
+        words = _WORD.findall(text.lower())
+        for word in words:
             hashed = hashlib.blake2b(word.encode(), digest_size=8).digest()
             number = int.from_bytes(hashed, "little")
             # the lowest bit is the sign, the others choose the feature
-            row_D[(number >> 1) % dim] += 1.0 if number & 1 else -1.0
+            sign = 1.0 if number & 1 else -1.0
+            feature = (number >> 1) % dim
+            row_D[feature] += sign
 
     return unit_rows(rows_BD)

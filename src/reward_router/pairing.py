@@ -65,13 +65,16 @@ class Pairing:
         without_pairs: list[Place] = []
         for u, unit in enumerate(batch.units):
             for c, cell in enumerate(unit.cells):
-                prompt = batch.prompts[cell[0]]
+                place = (u, c)
+                row, _ = cell
+                prompt = batch.prompts[row]
                 texts = batch.texts(cell)
-                ordered = self._ordered(batch, (u, c))
+                ordered = self._ordered(batch, place)
                 if not ordered:
-                    without_pairs.append((u, c))
+                    without_pairs.append(place)
+
                 # A pair that the unit's own arm did not order says nothing of that arm.
-                by_stand_in = batch.verdicts.by_other((u, c))
+                by_stand_in = batch.verdicts.by_other(place)
                 by_rule_NN = fixed_by_the_cut(finished(texts), self.config.pairs.truncated)
                 for winner, loser, weight in ordered:
                     pairs.append(Pair(prompt, texts[winner], texts[loser], weight))
@@ -114,6 +117,7 @@ class Pairing:
 
     def _count(self, batch: Batch, pairs: int, without_pairs: Sequence[Place]) -> None:
         """Count the pairs of all processes, and what gave none."""
+        verdicts = batch.verdicts
         judged_responses: set[tuple[int, int]] = set()
         judged_rows: set[int] = set()
         for unit in batch.units:
@@ -122,19 +126,22 @@ class Pairing:
                 judged_responses.update((row, n) for n in columns)
         counts = {
             "pairs": pairs,
-            "abstained": len(batch.verdicts.abstained),
+            "abstained": len(verdicts.abstained),
             "responses": len(judged_responses),
             "truncated": sum(truncated(group) for group in batch.responses),
-            "failed_rows": len(batch.verdicts.row_failures),
+            "failed_rows": len(verdicts.row_failures),
             "skipped_prompts": len(without_pairs),
         }
+
         if self.config.router.unit == "pair":
             # A pair with two scores that gave nothing was a tie; a prompt without a candidate
             # pair never became a unit.
-            scored = [np.isfinite(batch.verdicts.scores[u][c]).all() for u, c in without_pairs]
+            scored = [np.isfinite(verdicts.scores[u][c]).all() for u, c in without_pairs]
             counts["tied_pairs"] = sum(map(bool, scored))
             counts["equal_pairs"] = sum(equal_pairs(group) for group in batch.responses)
             counts["skipped_prompts"] = len(batch.prompts) - len(judged_rows)
+
+        # Every process adds the counts of all, so that each of them has the run's.
         for name, count in self.parts.ranks.gather(list(counts.items())):
             self.counts[name] += count
 

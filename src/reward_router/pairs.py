@@ -94,7 +94,10 @@ def _widest(
         winner, loser = pair
         cut = finished_N is not None and not finished_N[loser] and bool(finished_N[winner])
         # A cut response has no score to compare with: its winner's own score orders such pairs.
-        gap = scores_N[winner] if cut else scores_N[winner] - scores_N[loser]
+        gap = scores_N[winner]
+        if not cut:
+            gap = scores_N[winner] - scores_N[loser]
+        # NaN has no order: such pairs come last.
         return cut, float(np.nan_to_num(gap, nan=-np.inf))
 
     return sorted(candidates, key=width, reverse=True)

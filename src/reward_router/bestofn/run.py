@@ -310,11 +310,14 @@ class _Work:
         the unit that a prior was learned with.
         """
         config = self.config
-        section = config.context if policy is not None else _without_policy(config.context)
+        section = config.context
+        if policy is None:
+            section = _without_policy(config.context)
         encoder = prior.encoder(device=config.policy.device) if prior else None
         contexts = Contexts(section, policy, encoder, device=config.policy.device)
         self.dim = contexts.of_unit(config.router.unit)
         self.context_kind = "prior" if prior else section.kind
+        # A prior was learned on pairs, so its contexts are those of pairs, too.
         by_pairs = config.router.unit == "pair" or prior is not None
 
         def embed(items: Sequence[Item]) -> Float:
@@ -333,6 +336,7 @@ class _Work:
         names = arm_names(self.config)
         items = [*self.learned_from, *self.chosen_for]
         specs = arm_specs(self.config)
+        # Gold is read from the data each time: there is nothing to keep.
         kept_specs = [spec for spec in specs if not needs_gold(spec)]
         self.book = ScoreBook(self.pool, kept_specs, self.folder / "scores", self._scored)
         self.means = Means(
@@ -343,17 +347,21 @@ class _Work:
             prior=self.prior,
             loss=self.loss,
         )
+
         responses = sum(len(item.responses) for item in items)
         arms_a_response = len(names) if compared else 1
         self.progress.update(self.task, total=responses * arms_a_response, completed=0)
-        scores = self._score_all(names, items) if compared else None
+        scores = None
         if compared:
+            scores = self._score_all(names, items)
             # Everything is scored already, and the bar is full.
             self.book.tick = lambda _: None
+
         routed, panels = self._ways(seeds, compared)
         main = panels if self.config.judge.mode == "committee" else routed
         result = self._result(names, seeds, main, scores)
-        if scores is not None and any(item.measured for item in self.chosen_for):
+        has_gold = any(item.measured for item in self.chosen_for)
+        if scores is not None and has_gold:
             result |= self._compared(scores, routed, panels)
         return result, main[0].chosen
 
@@ -371,6 +379,8 @@ class _Work:
             if not result.ok:
                 self.failed[arm] = f"{result.status}: {result.error}"
                 self._warn(f"arm {arm} failed: {result.error}")
+
+            # Rows are as wide as the longest; each keeps its own responses' scores.
             arm_scores = []
             for row, group in zip(result.scores_BN, responses, strict=True):
                 arm_scores.append(row[: len(group)])
@@ -406,13 +416,13 @@ class _Work:
         None where there is nobody to compare, no gold to learn from, or an arm without a price.
         """
         costs = list(self.means.costs.values())
-        has_gold = _any_gold(self.learned_from)
-        if len(self.means.names) < 2 or not has_gold or min(costs, default=1.0) <= 0:
+        nobody_to_compare = len(self.means.names) < 2
+        has_free_arm = min(costs, default=1.0) <= 0
+        if nobody_to_compare or has_free_arm or not _any_gold(self.learned_from):
             return None
         labels = LabelConfig(fraction=self.config.payoff.fraction)
-        return self.config.model_copy(
-            update={"judge": JudgeConfig(mode="committee", labels=labels)}
-        )
+        judge = JudgeConfig(mode="committee", labels=labels)
+        return self.config.model_copy(update={"judge": judge})
 
     def _one(
         self,

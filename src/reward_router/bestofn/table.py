@@ -172,11 +172,13 @@ def _measured_part(method: MethodRow, rows: Sequence[int]) -> MethodRow:
 
 def _row(method: MethodRow, best_P: Float, boot: Bootstrap) -> dict[str, Any]:
     gap_SP = [gold_P - best_P for gold_P in method.gold_SP]
+    gold_draws = boot.replicate(method.gold_SP)
+    gap_draws = boot.replicate(gap_SP)
     return {
         "gold": float(np.mean(method.gold_SP)),
-        "ci95": list(percentile_interval(boot.replicate(method.gold_SP))),
+        "ci95": list(percentile_interval(gold_draws)),
         "vs_best_single": float(np.mean(gap_SP)),
-        "vs_best_single_ci95": list(percentile_interval(boot.replicate(gap_SP))),
+        "vs_best_single_ci95": list(percentile_interval(gap_draws)),
         "calls_per_response": method.calls,
         "by_seed": [float(gold_P.mean()) for gold_P in method.gold_SP],
     }

@@ -297,6 +297,7 @@ def spoken(score_N: Float, item: Item) -> Float:
     is_scored_N = open_N & np.isfinite(score_N)
     if is_scored_N.any():
         return np.where(is_scored_N, score_N, np.nan)
+    # Nothing said: any response that may be chosen is as good as another.
     return np.where(open_N, 0.0, np.nan)
 
 

@@ -116,7 +116,7 @@ class StageReader:
 
     def _solve(self, row: int, chosen: np.ndarray) -> AskedSoFar:
         plan = self._plan
-        z = self._plan.z_GK[row]
+        z = plan.z_GK[row]
         if chosen.size == 0:
             return AskedSoFar((), (), self._best(z, np.diagonal(plan.corr_KK), chosen))
 
@@ -125,19 +125,19 @@ class StageReader:
         # Near-duplicates make the block singular; so small a ridge changes no decision.
         ridged = block + 1e-9 * np.eye(chosen.size)
         # One factorisation serves both z and the cross-correlations.
-        solve = np.linalg.solve(ridged, np.column_stack([z[chosen], cross.T]))
+        both = np.column_stack([z[chosen], cross.T])
+        solved = np.linalg.solve(ridged, both)
 
         # what the others say beyond the chosen: z_k|S and R_kk|S
-        left = z - cross @ solve[:, 0]
-        explained = (cross * solve[:, 1:].T).sum(1)
+        left = z - cross @ solved[:, 0]
+        explained = (cross * solved[:, 1:].T).sum(1)
         var = np.diagonal(plan.corr_KK) - explained
+        following = self._best(left, var, chosen)
 
         # More arms than the plan's longest order: its last temperature holds.
         last = min(chosen.size, len(plan.temperature_T)) - 1
         scale = 2 / plan.sd_K[chosen] * plan.temperature_T[last]
         weight = prefix_solve(block, z[chosen], plan.signed) * scale
-
-        following = self._best(left, var, chosen)
         return AskedSoFar(tuple(map(int, chosen)), tuple(weight.tolist()), following)
 
     def _best(self, z_K: Float, var_K: Float, chosen: np.ndarray) -> int | None:

@@ -53,13 +53,17 @@ def fit_curves(
     ``used_PK`` is 1 where the row counts and 0 where it does not. The problem is convex, so where
     the free b is negative the constrained one is 0.
     """
-    free = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
-    if (free[1] >= 0).all():
-        return free
+    free_level, free_slope = _newton(rank_PK - 0.5, right_PK, used_PK, prior, slope_precision)
+    allowed = free_slope >= 0
+    if allowed.all():
+        return free_level, free_slope
+
     # with b = 0 the level alone is fitted
-    flat = _newton(np.zeros_like(rank_PK), right_PK, used_PK, prior, slope_precision)
+    no_rank_PK = np.zeros_like(rank_PK)
+    flat_level, _ = _newton(no_rank_PK, right_PK, used_PK, prior, slope_precision)
     # An arm whose slope was held at 0 needs the level that is best with that slope.
-    return np.where(free[1] >= 0, free[0], flat[0]), np.maximum(free[1], 0.0)
+    level = np.where(allowed, free_level, flat_level)
+    return level, np.maximum(free_slope, 0.0)
 
 
 def _newton(

@@ -277,8 +277,13 @@ class Committee:
         if self.weights_rule != "auto":
             return [(self.weights_rule,)]
         if origin == "stream":
-            return [tuple(name for name in WEIGHTS if not (self.barred and name == "signed"))]
-        return [("signed",), ("safe",)] if self.free is not None and self.free.open else [("safe",)]
+            # Signed weights that were taken away do not compete again.
+            allowed = [name for name in WEIGHTS if not (self.barred and name == "signed")]
+            return [tuple(allowed)]
+
+        # Labels of other sets: signed weights only where they won on sources left out.
+        may_be_signed = self.free is not None and self.free.open
+        return [("signed",), ("safe",)] if may_be_signed else [("safe",)]
 
     def _fit_one_of(
         self, candidates: tuple[str, ...], data: LabelledRows, setting: Setting
@@ -404,20 +409,22 @@ class Committee:
         margins = check_margins(margins_PK, self.n_arms)
         asked = np.zeros(margins.shape, dtype=bool)
         vote = margins[:, self.voters]
-        if self.plan is not None and self.playing:
-            category = encode(categories, self.categories, len(margins))
-            if price is None and self.budget is not None:
-                cost = self.costs[self.voters]
-                log_odds, asked[:, self.voters] = paced_walk(
-                    self.plan, vote, category, self.pacer(), cost, self._unit
-                )
-            else:
-                unit_price = (self.price if price is None else price) * self._unit
-                log_odds, asked[:, self.voters] = walk(self.plan, vote, category, unit_price)
-        else:
+        if self.plan is None or not self.playing:
             asked[:, self.single] = True
             log_odds = self._alone(vote)
+            return self._after_vetoes(margins, log_odds, asked)
 
+        category = encode(categories, self.categories, len(margins))
+        if price is None and self.budget is not None:
+            # A budget is a price that moves from row to row.
+            cost = self.costs[self.voters]
+            log_odds, asked[:, self.voters] = paced_walk(
+                self.plan, vote, category, self.pacer(), cost, self._unit
+            )
+        else:
+            given = self.price if price is None else price
+            unit_price = given * self._unit
+            log_odds, asked[:, self.voters] = walk(self.plan, vote, category, unit_price)
         return self._after_vetoes(margins, log_odds, asked)
 
     def ungated(self, margins_PK: ArrayLike, categories: Sequence[str] | None = None) -> Float:
@@ -567,7 +574,9 @@ class Committee:
         total = 0.0
         for trust, arm in zip(self.veto_log_odds, self.vetoes, strict=True):
             margin = asked.get(arm, 0.0)
-            total += trust * ((margin > 0) - (margin < 0))
+            # 1 for a, -1 for b, and 0 where the veto has nothing against either, NaN included.
+            side = (margin > 0) - (margin < 0)
+            total += trust * side
         return float(total)
 
     def _row(self, category: str | None) -> int:

@@ -121,8 +121,11 @@ class DawidSkene:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore bit for bit; InputError (and no change) where the number of arms differs."""
-        if state["accuracy_K"].shape != (self.n_arms,):
+        shape = state["accuracy_K"].shape
+        if shape != (self.n_arms,):
             raise InputError(f"state of {len(state['accuracy_K'])} arms does not fit {self.n_arms}")
         accuracy_K = np.array(state["accuracy_K"], dtype=np.float64)
-        self.status = str(state["status"])
+        status = str(state["status"])
+        # Set together, after everything was read.
+        self.status = status
         self.accuracy_K = accuracy_K

@@ -224,14 +224,17 @@ def discriminants(
     A category in which no arm beats a coin takes the global z.
     """
     z = moment.z_K[None]
-    if by_category and category_P.max(initial=-1) >= 0:
+    has_categories = category_P.max(initial=-1) >= 0
+    if by_category and has_categories:
         seen = category_P >= 0
         n_categories = int(category_P.max()) + 1
         own = category_means(v_PK[seen], category_P[seen], n_categories, moment)
         # where no arm beats a coin in a category, the global order is the better guess
         some_arm = (own > 0).any(axis=1, keepdims=True)
-        z = np.vstack([z, np.where(some_arm, own, z)])
+        own_or_global = np.where(some_arm, own, z)
+        z = np.vstack([z, own_or_global])
 
+    # Correlations are of the arms and not of a category: few rows could not tell them.
     shrunk = shrink_correlation(moment, intensity)
     corr = np.repeat(shrunk[None], len(z), axis=0)
     order, weight = shape.order_and_weights(z, corr, moment.sd_K)

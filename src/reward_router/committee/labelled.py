@@ -139,7 +139,9 @@ def assign_folds(group_P: Int, n_folds: int, seed: int) -> Int:
     # folds are drawn by group, so that rows of one prompt stay together
     _, index = np.unique(group_P, return_inverse=True)
     n_groups = int(index.max()) + 1
-    fold = np.arange(n_groups) % n_folds
+    fold_G = np.arange(n_groups) % n_folds
+
     # keyed, so that a fit is the same whenever it is made
-    keyed.rng(seed, "data", n_folds, "folds").shuffle(fold)
-    return np.asarray(fold[index])
+    draw = keyed.rng(seed, "data", n_folds, "folds")
+    draw.shuffle(fold_G)
+    return np.asarray(fold_G[index])

@@ -102,15 +102,19 @@ class LabelStore:
         """Append one row scored by all arms; InputError on a propensity outside (0, 1]."""
         if not 0 < propensity <= 1:
             raise InputError(f"the propensity of a label must be in (0, 1], got {propensity}")
-
         row_1K = np.asarray(margins_K, dtype=np.float64)[None]
-        self.margins.append(check_margins(row_1K, self.n_arms)[0])
+        [checked_K] = check_margins(row_1K, self.n_arms)
+
+        weight = 1.0
+        if not random:
+            # a tiny propensity must not let one row decide everything
+            weight = min(1 / propensity, LARGEST_WEIGHT)
+        self.margins.append(checked_K)
         self.labels.append(bool(label))
         self.groups.append(group)
         self.categories.append(category)
         self.random.append(random)
-        # a tiny propensity must not let one row decide everything
-        self.weights.append(1.0 if random else min(1 / propensity, LARGEST_WEIGHT))
+        self.weights.append(weight)
 
     def fit(self, committee: Committee) -> bool:
         """Refit on everything stored.
@@ -219,7 +223,9 @@ def ask_label(
     # before a fit all values are 0: the draw is uniform
     by_value = value_P / total if total > 0 else np.full(n, 1 / max(n, 1))
     # a fifth is spread evenly, so that no propensity is near 0
-    propensity = np.minimum(wanted * (0.2 / max(n, 1) + 0.8 * by_value), 1.0)
-    drawn = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units]) < propensity
+    evenly = 0.2 / max(n, 1)
+    propensity = np.minimum(wanted * (evenly + 0.8 * by_value), 1.0)
 
+    u_P = np.array([keyed.uniform(seed, "probe", step, unit) for unit in units])
+    drawn = u_P < propensity
     return drawn, propensity

@@ -136,10 +136,13 @@ def _rows_and_paths(
 
 
 def _asked(plan: CommitteePlan, row_P: Int, last_P: Int, n_arms: int) -> NDArray[np.bool_]:
-    asked = np.zeros((len(row_P), n_arms), dtype=bool)
-    for t in range(plan.order_GT.shape[1]):
+    n_rows = len(row_P)
+    longest = plan.order_GT.shape[1]
+    asked = np.zeros((n_rows, n_arms), dtype=bool)
+    for t in range(longest):
         arm = plan.order_GT[row_P, t]
         # rows that were not decided before arm t
         going = (t <= last_P) & (arm >= 0)
-        asked[np.flatnonzero(going), arm[going]] = True
+        rows = np.flatnonzero(going)
+        asked[rows, arm[going]] = True
     return asked

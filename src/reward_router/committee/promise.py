@@ -162,12 +162,14 @@ def effective(answered_P: Float, wrong_P: Float, group_P: Int) -> tuple[float, f
     share = wrong / n if n else 0.0
     if not 0 < share < 1:
         # without both outcomes the effect cannot be estimated: prompts count once
-        prompts = float(len(np.unique(group_P[answered_P > 0])))
+        answered_groups = np.unique(group_P[answered_P > 0])
+        prompts = float(len(answered_groups))
         return prompts, prompts * share
 
     _, index = np.unique(group_P, return_inverse=True)
     # residuals summed by prompt: their variance over the binomial one is the effect
-    per_prompt = np.bincount(index, wrong_P - share * answered_P)
+    residual_P = wrong_P - share * answered_P
+    per_prompt = np.bincount(index, residual_P)
     binomial = n * share * (1 - share)
     # At least 1: rows that happen to disagree inside prompts must not add evidence.
     effect = max(float((per_prompt**2).sum()) / binomial, 1.0)

@@ -204,20 +204,22 @@ class PromptEvidence:
         return self._following(open_N)
 
     def _following(self, open_N: NDArray[np.bool_]) -> int | None:
+        told = tuple(self.verdict)
         if self.n < 2:
+            # A single response is asked about once: there is nothing to tell it from.
             return None if self.verdict else self.committee.following((), self.category)
 
-        arm = self.committee.following(tuple(self.verdict), self.category)
+        arm = self.committee.following(told, self.category)
         if arm is None or not self.verdict:
             return arm
 
         log_odds = self.log_odds()
         best = self._best(log_odds)
         # refused responses need no evidence against them
-        rivals = np.flatnonzero(open_N & (np.arange(self.n) != best))
-        bound = self.committee.bound(len(self.verdict), self.price)
+        is_other = np.arange(self.n) != best
+        rivals = np.flatnonzero(open_N & is_other)
+        bound = self.committee.bound(len(told), self.price)
         decided = np.abs(log_odds[best, rivals]) >= bound
-
         return None if decided.mean() >= self.quorum else arm
 
     def tell(self, arm: int, scores: ArrayLike) -> None:
@@ -227,23 +229,28 @@ class PromptEvidence:
             raise InputError(
                 f"arm {arm} must give {self.n} finite scores or NaN, got shape {score.shape}"
             )
-
         self.scores[arm] = score
-        if arm in self.committee.vetoes:
-            self.calls += int((~np.isnan(score)).sum())
+        committee = self.committee
+        spoke_N = ~np.isnan(score)
+
+        if arm in committee.vetoes:
+            # a voter is paid for every response, a veto for those it applies to
+            self.calls += int(spoke_N.sum())
             # NaN where the veto does not apply: it refuses nothing there.
-            trust = self.committee.veto_log_odds[self.committee.vetoes.index(arm)]
-            self.refusal_N += np.where(np.nan_to_num(score, nan=1.0) < REFUSED_BELOW, trust, 0.0)
+            refuses_N = np.nan_to_num(score, nan=1.0) < REFUSED_BELOW
+            trust = committee.veto_log_odds[committee.vetoes.index(arm)]
+            self.refusal_N += np.where(refuses_N, trust, 0.0)
             return
 
-        # a voter is paid for every response, a veto for those it applies to
         self.calls += self.n
-        self.scored_N |= ~np.isnan(score)
+        self.scored_N |= spoke_N
         margin_NN = score[:, None] - score[None, :]
         if self.votes is None:
-            self.verdict[arm] = self.committee.pair_log_odds(arm, margin_NN)
+            self.verdict[arm] = committee.pair_log_odds(arm, margin_NN)
         else:
-            self.verdict[arm] = self.votes[arm] * np.sign(np.nan_to_num(margin_NN))
+            # Before a fit an arm has a vote, and how long its margin is counts for nothing.
+            side_NN = np.sign(np.nan_to_num(margin_NN))
+            self.verdict[arm] = self.votes[arm] * side_NN
 
     def log_odds(self) -> Float:
         """(N, N) log-odds that the row's response is better than the column's."""

@@ -39,10 +39,13 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICE_GRID
         prices_L: prices of a unit of cost.
     """
     grid = np.arange(-REACH, REACH + STEP / 2, STEP)
+    n_prices = len(prices_L)
     n_stages = increments_PT.shape[1]
     now = np.maximum(sigmoid(grid), sigmoid(-grid))[:, None]  # equation (1)
-    value = np.repeat(now, len(prices_L), axis=1)
-    bound = np.zeros((n_stages, len(prices_L)))
+    value = np.repeat(now, n_prices, axis=1)
+    bound = np.zeros((n_stages, n_prices))
+    # half a step beyond a grid point, so that the point itself goes on
+    beyond_G1 = np.abs(grid)[:, None] + STEP / 2
 
     # Backwards: what going on is worth depends on what the later stages are worth.
     for t in range(n_stages - 1, 0, -1):
@@ -50,8 +53,8 @@ def boundaries(increments_PT: Float, cost_T: Float, prices_L: Float = PRICE_GRID
         go_on = _expectation(value, step_Q, grid) - prices_L * cost_T[t]
         # By more than rounding: where no step flips the verdict the two are equal at price 0.
         wins = go_on > now + 1e-12
-        # half a step beyond the last grid point that wins, 0 where none does
-        reach_GL = np.where(wins, np.abs(grid)[:, None] + STEP / 2, 0.0)
+        # the last grid point that wins, 0 where none does
+        reach_GL = np.where(wins, beyond_G1, 0.0)
         bound[t - 1] = reach_GL.max(axis=0)
         value = np.maximum(now, go_on)  # equation (2)
 
@@ -99,7 +102,9 @@ def at_price(bound_TL: Float, price: float, prices_L: Float = PRICE_GRID) -> Flo
     # At the grid's end the pair of neighbours is the last two, with all weight on the second.
     low = min(int(place), len(prices_L) - 2)
     share = place - low
-    return np.asarray(bound_TL[..., low] * (1 - share) + bound_TL[..., low + 1] * share)
+    below_T = bound_TL[..., low]
+    above_T = bound_TL[..., low + 1]
+    return np.asarray(below_T * (1 - share) + above_T * share)
 
 
 def temperatures(log_odds_PT: Float, sign_P: Float, limit: float = 1.5) -> Float:

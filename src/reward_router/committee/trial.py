@@ -118,12 +118,15 @@ def clustered_error(value_P: Float, group_P: Int) -> float:
     """Standard error of the mean of ``value_P`` with whole groups as the unit. O(P)."""
     _, index = np.unique(group_P, return_inverse=True)
     # Summed by group first: rows of one prompt move together.
-    total = np.bincount(index, value_P - value_P.mean())
+    about_P = value_P - value_P.mean()
+    total = np.bincount(index, about_P)
     n_groups = len(total)
     # one group tells nothing of how groups differ
     if n_groups < 2:
         return float("inf")
-    return float(np.sqrt((total**2).sum() * n_groups / (n_groups - 1)) / len(value_P))
+    # The sandwich variance of a sum, with its small-sample factor G / (G - 1).
+    variance = (total**2).sum() * n_groups / (n_groups - 1)
+    return float(np.sqrt(variance) / len(value_P))
 
 
 def difference(one_PR: Float, other_PR: Float, group_P: Int) -> Difference:
@@ -174,13 +177,15 @@ def _folding(
     """All candidates over one folding."""
     fold_P = assign_folds(data.group_P, OUTER_FOLDS, number + 1)
     drawn_P = data.random_P
+    n_stages = len(DISCOUNTS)
     stages = []
     for name in candidates:
-        stages += [discounted(name, d) for d in range(len(DISCOUNTS))]
+        stages += [discounted(name, stage) for stage in range(n_stages)]
 
     table = {name: np.zeros((3, len(fold_P))) for name in (SINGLE, *OF_ALL, *stages)}
-    for f in np.unique(fold_P):
-        held_P = fold_P == f
+    for fold in np.unique(fold_P):
+        held_P = fold_P == fold
+        # Only rows that were labelled at random say what the stream is like.
         where = held_P & drawn_P
         # Everything that is fitted comes from these rows, the best single arm too.
         train = data.take(~held_P)
@@ -191,8 +196,9 @@ def _folding(
             table[name][:, where] = _of_all(name, train, test, setting)
 
         for name in candidates:
-            for d, rows in enumerate(_judged(train, test, setting, name, number)):
-                table[discounted(name, d)][:, where] = rows
+            judged = _judged(train, test, setting, name, number)
+            for stage, rows in enumerate(judged):
+                table[discounted(name, stage)][:, where] = rows
 
     return {name: _trial(rows[:, drawn_P]) for name, rows in table.items()}
 

@@ -353,11 +353,11 @@ class Dispatcher:
         unit = inputs.checked_text(unit_id, "unit id")
         source = inputs.checked_text(source, "source")
         gold = finite_payoff(value, "label")
+        step_number = inputs.step_number(step)
         with self._lock:
             self._live.fresh()
-            step_number = inputs.step_number(step)
-            row = Labelled(self.ledger.last_seq + 1, unit, step_number, gold, source)
-            self._live.commit([row])
+            seq = self.ledger.last_seq + 1
+            self._live.commit([Labelled(seq, unit, step_number, gold, source)])
 
     def record_failure(self, decision_id: str | None, arm: str | int, reason: str) -> None:
         """An arm failed (timeout, NaN, wrong length, refused connection): recorded, never a payoff.
@@ -430,7 +430,9 @@ class Dispatcher:
         if action in (Action.ARM_ADDED, Action.ARM_REMOVED):
             # refused before anything is written
             resizable(self.router)
-        row = Changed(self.ledger.last_seq + 1, str(action), name, cost)
+        seq = self.ledger.last_seq + 1
+        row = Changed(seq, str(action), name, cost)
+        # Once as what is kept, once as what the state learns of it.
         self._live.commit([row], [row])
 
     # looking --------------------------------------------------------------------------------------

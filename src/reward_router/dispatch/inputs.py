@@ -84,20 +84,23 @@ def decider(by: By | str) -> By:
 def unit_counts(n_units: int | Sequence[int], rows: int) -> Int:
     """How many units each row stands for, (B,) of at least 1. InputError otherwise."""
     counts = np.asarray(n_units) if rows else np.zeros(0, dtype=np.int64)
+    # One number for all rows, or one for each.
     shape_fits = counts.dtype.kind in "iu" and counts.shape in ((), (rows,))
     if not shape_fits or (counts < 1).any() or (counts > 2**53).any():
         raise InputError(
             f"n_units={n_units!r}; allowed one whole number of at least 1, "
             f"or one for each of {rows} rows"
         )
-
     return np.broadcast_to(counts.astype(np.int64), rows)
 
 
 def unique_names(arms: Sequence[str], n_arms: int) -> list[str]:
     """One name an arm, none twice. InputError otherwise."""
-    checked = [] if isinstance(arms, str) else [checked_text(name, "arm name") for name in arms]
-    if len(checked) != n_arms or len(set(checked)) != len(checked):
+    # A text is a sequence of letters, and no list of names.
+    given = [] if isinstance(arms, str) else arms
+    checked = [checked_text(name, "arm name") for name in given]
+    all_different = len(set(checked)) == len(checked)
+    if len(checked) != n_arms or not all_different:
         raise InputError(
             f"arms {arms!r}; allowed {n_arms} different names, one for each of the router's arms"
         )

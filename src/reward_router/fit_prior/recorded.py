@@ -171,20 +171,24 @@ def roles(recorded: Recorded, holdout: Sequence[str], test: float, dev: float, s
     for name in holdout:
         if name not in sources:
             raise InputError(f"holdout_sources: no source {name!r}{nearest(name, sources)}")
+
     group_P = recorded.records.group_P
+    n_rows = len(group_P)
     out_P = np.isin(recorded.source_P, list(holdout))
     # A prompt of a held-out source teaches nothing, wherever it stands.
-    inside = np.flatnonzero(~np.isin(group_P, group_P[out_P]))
+    of_held_out_P = np.isin(group_P, group_P[out_P])
+    inside = np.flatnonzero(~of_held_out_P)
     if not len(inside):
         raise InputError(
             f"holdout_sources holds out every source ({', '.join(sources)}): "
             "nothing is left to learn from"
         )
-    test_P = np.zeros(len(group_P), bool)
-    dev_P = np.zeros(len(group_P), bool)
+
+    test_P = np.zeros(n_rows, bool)
     test_P[inside] = dev_rows(group_P[inside], test, seed, "test")
     rest = inside[~test_P[inside]]
+    dev_P = np.zeros(n_rows, bool)
     dev_P[rest] = dev_rows(group_P[rest], dev, seed)
-    train_P = np.zeros(len(group_P), bool)
+    train_P = np.zeros(n_rows, bool)
     train_P[rest] = ~dev_P[rest]
     return Roles(train_P, dev_P, test_P, out_P)

@@ -196,10 +196,12 @@ def _scored(config: PriorConfig, out: Path, console: Console) -> Path:
     _same_as_begun(pairs, specs, out)
     if path.is_file():
         return path
+
+    sources = {pair.source for pair in pairs}
     note = f"; left out: {in_words(dropped)}" if dropped else ""
-    say(console, f"pairs      {len(pairs)} of {len({p.source for p in pairs})} sources{note}")
-    on_device = config.pool.model_copy(update={"device": torch_device(config.pool.device)})
-    arms = arm_pool(specs, on_device)
+    say(console, f"pairs      {len(pairs)} of {len(sources)} sources{note}")
+    device = torch_device(config.pool.device)
+    arms = arm_pool(specs, config.pool.model_copy(update={"device": device}))
     check_models(specs)
     scores, failed = score_pairs(pairs, specs, arms, console)
     for arm, error in failed.items():
@@ -331,9 +333,14 @@ def _choices(config: PriorConfig, fitted: FittedPrior, mean_KD: Float, rows: Int
     choices: dict[str, Int] = {}
     bare = fitted.without_cls
     if bare is not None:
-        choices["w/o CLS"] = bare.scores(bare.encode(fitted.features_PF[rows])).argmax(axis=1)
+        # Another head has another encoding of the same features.
+        bare_h_TD = bare.encode(fitted.features_PF[rows])
+        choices["w/o CLS"] = bare.scores(bare_h_TD).argmax(axis=1)
     choices[ours] = fitted.strengths.scores(h_TD).argmax(axis=1)
-    with_intercepts_TK = h_TD @ mean_KD[:, :-1].T + mean_KD[:, -1]
+
+    weight_KD = mean_KD[:, :-1]
+    intercept_K = mean_KD[:, -1]
+    with_intercepts_TK = h_TD @ weight_KD.T + intercept_K
     choices["prior with intercepts"] = with_intercepts_TK.argmax(axis=1)
     return choices
 

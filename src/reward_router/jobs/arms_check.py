@@ -133,11 +133,13 @@ def _columns_in_data(columns: Mapping[str, str], pairs: LabelledPairs) -> dict[s
     if not of_pairs:
         return {}
     rows = read_rows(pairs.source, pairs.split, pairs.name)
-    first_row = next((row for _, row in rows if not isinstance(row, Broken)), {})
+    readable = (row for _, row in rows if not isinstance(row, Broken))
+    first_row = next(readable, {})
 
     def in_data(column: str) -> bool:
         # ``message.content`` reads a field inside the column ``message``
-        return column in first_row or column.split(".")[0] in first_row
+        outermost = column.split(".")[0]
+        return column in first_row or outermost in first_row
 
     return {ours: theirs for ours, theirs in of_pairs.items() if in_data(theirs)}
 

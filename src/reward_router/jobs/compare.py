@@ -67,18 +67,18 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def warnings(runs: dict[str, Evidence]) -> list[str]:
     """What keeps the runs from being compared."""
-    made_of = [e.summary.get("manifest") or {} for e in runs.values()]
-    held_out = {str((m.get("data") or {}).get("held_out")) for m in made_of}
-    policies = {str(m.get("policy")) for m in made_of}
-    found = []
+    manifests = [evidence.summary.get("manifest") or {} for evidence in runs.values()]
+    held_out = {str((manifest.get("data") or {}).get("held_out")) for manifest in manifests}
+    policies = {str(manifest.get("policy")) for manifest in manifests}
+
+    obstacles = []
     for what, seen in (("held-out prompts", held_out), ("policies", policies)):
         if len(seen) > 1:
-            found.append(f"the runs have different {what}: their gold does not compare")
-    if any(e.running for e in runs.values()):
-        found.append(
-            f"not finished yet: {', '.join(name for name, e in runs.items() if e.running)}"
-        )
-    return found
+            obstacles.append(f"the runs have different {what}: their gold does not compare")
+    running = [name for name, evidence in runs.items() if evidence.running]
+    if running:
+        obstacles.append(f"not finished yet: {', '.join(running)}")
+    return obstacles
 
 
 def _row(e: Evidence) -> Json:

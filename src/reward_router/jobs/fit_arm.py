@@ -114,13 +114,14 @@ def parse_heads(texts: Sequence[str]) -> dict[str, list[str]]:
     """
     heads: dict[str, list[str]] = {}
     for text in texts:
-        name, _, listed = text.partition("=")
+        before, _, listed = text.partition("=")
+        name = before.strip()
         categories = [category.strip() for category in listed.split(",") if category.strip()]
-        if not name.strip() or not categories:
+        if not name or not categories:
             raise InputError(f"--head {text!r}: write it as NAME=category,category")
-        if name.strip() in heads:
-            raise InputError(f"--head {name.strip()}: given twice; every head has its own name")
-        heads[name.strip()] = categories
+        if name in heads:
+            raise InputError(f"--head {name}: given twice; every head has its own name")
+        heads[name] = categories
     return heads
 
 
@@ -244,10 +245,12 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
     z_PF = gap_PF / scale_F
     _, place_P = np.unique(prompt_P, return_inverse=True)
     # c_p of the objective: a prompt with many pairs counts no more than one with few.
-    share_P = 1.0 / np.bincount(place_P)[place_P]
+    pairs_of_prompt = np.bincount(place_P)
+    share_P = 1.0 / pairs_of_prompt[place_P]
     share_P /= share_P.sum()
 
     def objective(weight_F: Float) -> tuple[float, Float]:
+        # Bradley-Terry: sum c_p log(1 + exp(-margin)) + ridge |w|^2 / 2, and its gradient.
         margin_P = z_PF @ weight_F
         penalty = ridge * weight_F @ weight_F / 2
         loss = float(share_P @ np.logaddexp(0.0, -margin_P) + penalty)
@@ -255,9 +258,10 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
         gradient_F = z_PF.T @ slope_P + ridge * weight_F
         return loss, gradient_F
 
-    start_F = np.zeros(gap_PF.shape[1])
-    # The weights are found on the scaled features and given back on the original ones.
+    n_features = gap_PF.shape[1]
+    start_F = np.zeros(n_features)
     solved = minimize(objective, start_F, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    # The weights are found on the scaled features and given back on the original ones.
     return np.asarray(solved.x / scale_F)
 
 

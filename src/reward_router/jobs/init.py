@@ -57,12 +57,13 @@ def look(source: str) -> Found:
     records = load_prompts(source, limit=LOOKED_AT)
     if not records:
         raise InputError(f"--data {source}: no prompt can be read from it")
-    answers = [r.answer for r in records if r.answer is not None]
+
+    answers = [record.answer for record in records if record.answer is not None]
     # Labels that were held back for a part of the prompts are enough for the payoff and for the
     # measuring.
-    enough = len(answers) >= min(FEW, max(1, len(records) / 2))
-    kind = answer_kind(answers) if enough else None
-    categories = sorted({r.category for r in records} - {""})
+    needed = min(FEW, max(1, len(records) / 2))
+    kind = answer_kind(answers) if len(answers) >= needed else None
+    categories = sorted({record.category for record in records} - {""})
     return Found(len(records), kind, categories, len(answers))
 
 

@@ -114,9 +114,13 @@ def _run_one(name: str, settings: Sequence[str], out: Path, console: Console) ->
     # Finished in an earlier call of the same command.
     if (folder / "summary.json").is_file():
         return
+
     heading(console, f"{name}, seed {config.seed}")
-    train_and_share(config, folder, out / "before.json", console)
-    write_atomically(folder / "variant.json", dumps({"variant": name, "seed": config.seed}))
+    before = out / "before.json"
+    train_and_share(config, folder, before, console)
+    # Last, so that the table counts no run that was cut.
+    marker = dumps({"variant": name, "seed": config.seed})
+    write_atomically(folder / "variant.json", marker)
 
 
 def train_and_share(config: Config, folder: Path, before: Path, console: Console) -> dict[str, Any]:

@@ -311,12 +311,14 @@ def unpack(data: bytes) -> NDArray[Any]:
     LedgerError where the bytes are not one.
     """
     try:
+        dtype = _dtype(data[:4])
         # one dimension is by far the most frequent: no struct is needed
         if data[4:8] == b"\x01\x00\x00\x00":
-            return np.frombuffer(data, _dtype(data[:4]), int.from_bytes(data[8:12], "little"), 12)
-        (n,) = struct.unpack_from("<I", data, 4)
-        shape = struct.unpack_from(f"<{n}I", data, 8)
-        return np.frombuffer(data, _dtype(data[:4]), offset=8 + 4 * n).reshape(shape)
+            length = int.from_bytes(data[8:12], "little")
+            return np.frombuffer(data, dtype, length, 12)
+        (n_axes,) = struct.unpack_from("<I", data, 4)
+        shape = struct.unpack_from(f"<{n_axes}I", data, 8)
+        return np.frombuffer(data, dtype, offset=8 + 4 * n_axes).reshape(shape)
     except (struct.error, ValueError, TypeError) as error:
         raise LedgerError(f"{len(data)} bytes that are no array: {error}") from None
 

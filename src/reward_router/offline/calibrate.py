@@ -83,8 +83,11 @@ class _Arm:
         shrink_J = prior_J / (1.0 + prior_J)
         shrunk_cross_JC = shrink_J[:, None] * self.cross_JC
         explained_CC = self.cross_JC.T @ shrunk_cross_JC
+        left_CC = self.gram_CC - explained_CC
+
+        # det(I + r H H') is the product of 1 + r times the squared singular values.
         log_det = float(np.log1p(prior_J).sum())
-        return self.gram_CC - explained_CC, log_det
+        return left_CC, log_det
 
 
 def calibrate(
@@ -310,20 +313,24 @@ def level_of(payoff_PK: Float, sources: ArrayLike | None = None) -> tuple[float,
     sum_P = np.nansum(payoff_PK[paid_P], axis=1)
     count_P = paid_PK[paid_P].sum(axis=1)
     mean_P = sum_P / count_P
+
     source_P = np.zeros(len(mean_P), int)
     if sources is not None:
         paid_sources = np.asarray(sources)[paid_P]
-        source_P = np.unique(paid_sources, return_inverse=True)[1]
+        _, source_P = np.unique(paid_sources, return_inverse=True)
     count_S = np.bincount(source_P)
     means_S = np.bincount(source_P, mean_P) / count_S
+    n_sources = len(count_S)
 
     noise = float(mean_P.var())
     between = 0.0
-    if len(count_S) > 1:
+    if n_sources > 1:
         # Means of few rows differ by chance alone: that much is no difference of sources.
         sampling_noise = float((noise / count_S).mean())
         between = float(means_S.var(ddof=1)) - sampling_noise
-    free = len(count_S) - 1
+    free = n_sources - 1
     # One source says nothing of others: then the pseudo-sources alone speak.
     spread = (free * max(between, 0.0) + 2 * LEVEL_SD**2) / (free + 2)
-    return float(mean_P.mean()), float(np.sqrt(spread + noise / len(mean_P)))
+
+    squared_error = noise / len(mean_P)
+    return float(mean_P.mean()), float(np.sqrt(spread + squared_error))

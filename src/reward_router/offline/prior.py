@@ -153,13 +153,16 @@ def save_prior(prior: Prior, folder: str | Path) -> Prior:
     target = Path(folder)
     arrays = prior.strengths.arrays() | {"offset_K": prior.calibration.offset_K}
     narrow = {name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}
+    # What is returned is what was written: a run started now and one started from disk agree.
     prior = _rounded(prior, narrow)
+
+    tensors = target / TENSORS
     with explained(target):
         target.mkdir(parents=True, exist_ok=True)
         partial = target / f"{TENSORS}.partial"
         save_file(narrow, partial)
-        partial.rename(target / TENSORS)
-        about = dumps(_about(prior, target / TENSORS), indent=1, ensure_ascii=False)
+        partial.rename(tensors)
+        about = dumps(_about(prior, tensors), indent=1, ensure_ascii=False)
         write_atomically(target / ABOUT, about + "\n")
     return replace(prior, folder=target)
 

@@ -169,13 +169,14 @@ def load_settings(source: str | Path, settings: Sequence[str] = ()) -> PriorConf
 
     InputError is one line.
     """
-    if str(source) in packaged_settings():
+    packaged = packaged_settings()
+    if str(source) in packaged:
         path = resources.files("reward_router.configs") / "prior" / f"{source}.yaml"
         with resources.as_file(path) as file:
             tree, _ = configuration.read_plain(file, None, settings)
         return configuration.validated(PriorConfig, tree, str(source))
+
     if not Path(source).exists():
-        raise InputError(
-            f"config {source}: no such file; packaged: {', '.join(packaged_settings())}"
-        )
-    return configuration.validated(PriorConfig, *configuration.read_plain(source, None, settings))
+        raise InputError(f"config {source}: no such file; packaged: {', '.join(packaged)}")
+    tree, where = configuration.read_plain(source, None, settings)
+    return configuration.validated(PriorConfig, tree, where)

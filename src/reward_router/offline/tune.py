@@ -208,11 +208,14 @@ class _Run:
         logits = []
         with torch.no_grad():
             for start in range(0, count, size):
-                cosine_BK, logit_BK = self.outputs(self.dev_rows[start : start + size])
+                rows = self.dev_rows[start : start + size]
+                cosine_BK, logit_BK = self.outputs(rows)
                 cosines.append(cosine_BK.cpu())
                 logits.append(logit_BK.cpu())
             outputs = (torch.cat(cosines), torch.cat(logits))
-            loss = float(self.dev.loss(outputs, torch.arange(count), self.lambda_cls))
+            every_row = torch.arange(count)
+            loss = float(self.dev.loss(outputs, every_row, self.lambda_cls))
+
         if loss < self.best_loss:
             self.best_loss = loss
             self.best_step = step

@@ -118,7 +118,7 @@ def _judged(loop: Loop, answered: Sequence[tuple[Example, Sequence[str]]], step:
     for row, texts in enumerate(responses):
         every_response = tuple(range(len(texts)))
         batch.units.append(Unit(ids[row], ((row, every_response),)))
-    context_BD = loop.units.prompt_rows(prompts, responses)
+    context_BD = loop.unit_filler.prompt_rows(prompts, responses)
     batch.decisions = _decisions(loop, ids, context_BD, step)
 
     verdicts = session.mode.judge(batch)

@@ -10,6 +10,9 @@ arms and updates the router. The router never sees text, the reward models never
 the trainer never knows who judged. Left out: what big runs need (use TRL, OpenRLHF or verl and
 attach a session).
 
+The letters behind an array's name are its axes: U units of all processes, P pairs of this process,
+K arms, D features.
+
 Deviations from the paper: LinUCB starts with warm-up pulls instead of random numbers
 (``router.init: random`` is the paper's), the embedded default pays by a probe of known answers
 (``payoff.name: neg_loss`` is the paper's), and a raw payoff is scaled by quantiles of earlier ones
@@ -66,7 +69,7 @@ class Loop:
         self.counts = dict.fromkeys(COUNTS, 0)
         self.loading = 0.0
         """Seconds that the last verdicts took to load models."""
-        self.units = UnitFiller(parts.config, parts.contexts, parts.ranks.gather)
+        self.unit_filler = UnitFiller(parts.config, parts.contexts, parts.ranks.gather)
         self.pairing = Pairing(parts, self.counts)
         self.session.payoff.counts = self.counts
         self.session.payoff.warn = warn
@@ -80,7 +83,7 @@ class Loop:
             step = self._sampled(t)
         self.say("embedding")
         with phase("embed"):
-            context_UD = self.units.fill(step)
+            context_UD = self.unit_filler.fill(step)
             step.contexts = self.contexts_for_router(context_UD, t)
         # Decide before anybody scores: the router must not see what it chooses between.
         with phase("route"):

@@ -15,7 +15,7 @@ from reward_router.ledger.rows import Call
 from reward_router.rewards.pool import RewardPool
 from reward_router.rewards.request import ScoreResult
 from reward_router.types import Decision, Float
-from reward_router.verdicts.batch import Batch, Cell, Place, Unit
+from reward_router.verdicts.batch import Batch, Cell, ResponseAt, Unit
 
 
 @dataclass
@@ -33,12 +33,12 @@ class ArmReply:
     """
 
     arm: str
-    score: Mapping[Place, float]
+    score: Mapping[ResponseAt, float]
     result: ScoreResult | None
     cost: float = 1.0
     failed: Container[int] = ()
-    seen: set[Place] = field(default_factory=set)
-    bills: Mapping[Place, tuple[float, float]] = field(default_factory=dict)
+    seen: set[ResponseAt] = field(default_factory=set)
+    bills: Mapping[ResponseAt, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -65,7 +65,7 @@ class ArmReply:
                 self.seen.add((row, n))
         return calls
 
-    def _effort(self, place: Place, status: str) -> tuple[str, float, float]:
+    def _effort(self, place: ResponseAt, status: str) -> tuple[str, float, float]:
         """(status, seconds, price) of the call about one response."""
         if place in self.seen:
             return "shared", 0.0, 0.0
@@ -76,7 +76,7 @@ class ArmReply:
             price = self.cost
         return self._status_of(place, status), seconds, price
 
-    def _status_of(self, place: Place, status: str) -> str:
+    def _status_of(self, place: ResponseAt, status: str) -> str:
         """What the ledger says of one response: the row's failure before the request's status."""
         row, _ = place
         if row in self.failed:
@@ -154,8 +154,8 @@ class Asker:
             row, _ = wanted[i]
             failed_rows[row] = why
 
-        score: dict[Place, float] = {}
-        bills: dict[Place, tuple[float, float]] = {}
+        score: dict[ResponseAt, float] = {}
+        bills: dict[ResponseAt, tuple[float, float]] = {}
         for i, (row, columns) in enumerate(wanted):
             for j, n in enumerate(columns):
                 score[row, n] = float(result.scores_BN[i, j])
@@ -202,7 +202,7 @@ def note_rows(batch: Batch, decision: Decision, arm: str, unit: Unit) -> None:
             batch.verdicts.row_failures.append(failure)
 
 
-def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
+def zscores(score: Mapping[ResponseAt, float]) -> dict[ResponseAt, float]:
     """One arm's scores at mean 0 and standard deviation 1 over the batch.
 
     A constant arm says nothing (0).
@@ -219,7 +219,7 @@ def zscores(score: Mapping[Place, float]) -> dict[Place, float]:
     return {place: 0.0 * value for place, value in score.items()}
 
 
-def cells_of(units: Iterable[Unit], known: Container[Place] = frozenset()) -> list[Cell]:
+def cells_of(units: Iterable[Unit], known: Container[ResponseAt] = frozenset()) -> list[Cell]:
     """What these units need beyond the ``known`` places, each response of a row once."""
     wanted_by_row: dict[int, set[int]] = {}
     for unit in units:

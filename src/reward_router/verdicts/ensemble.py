@@ -10,7 +10,7 @@ import numpy as np
 
 from reward_router.types import By
 from reward_router.verdicts.asking import Asker, cells_of, note_rows, zscores
-from reward_router.verdicts.batch import Batch, Place, Verdicts
+from reward_router.verdicts.batch import Batch, ResponseAt, Verdicts
 
 
 class Ensemble:
@@ -30,7 +30,7 @@ class Ensemble:
     def judge(self, batch: Batch) -> Verdicts:
         """Scores for every cell of every unit; one request an arm."""
         verdicts = batch.verdicts = Verdicts.silent(batch.units)
-        scores: dict[Place, list[float]] = {}
+        scores: dict[ResponseAt, list[float]] = {}
         for arm in self.asker.pool.names:
             if arm not in batch.resting:
                 for place, value in self._ask(batch, arm).items():
@@ -47,7 +47,7 @@ class Ensemble:
         verdicts.sort_calls(batch.decisions)
         return verdicts
 
-    def _ask(self, batch: Batch, arm: str) -> dict[Place, float]:
+    def _ask(self, batch: Batch, arm: str) -> dict[ResponseAt, float]:
         """What one arm said, without what is no number.
 
         Its calls and failures go into the verdicts.

@@ -16,7 +16,11 @@ from reward_router.keyed import rng
 from reward_router.ledger.rows import Call
 from reward_router.types import By
 from reward_router.verdicts.asking import ArmReply, Asker, cells_of, note_rows, silent, zscores
-from reward_router.verdicts.batch import Batch, Place, Unit, Verdicts
+from reward_router.verdicts.batch import Batch, Place, ResponseAt, Unit, Verdicts
+
+
+RowOfUnit = tuple[int, int]
+"""(number of a unit in its batch, row of the batch)."""
 
 
 class SingleArm:
@@ -128,7 +132,7 @@ class SingleArm:
         if status == "fallback":
             verdicts.stand_in[place] = reply.arm
 
-    def _noisy(self, step: int, reply: ArmReply, status: str) -> dict[Place, float]:
+    def _noisy(self, step: int, reply: ArmReply, status: str) -> dict[ResponseAt, float]:
         """The scores at unit variance over the batch with Gaussian noise (LASER section 5)."""
         score = dict(reply.score)
         if self.asker.noise <= 0:
@@ -170,7 +174,7 @@ class SingleArm:
 
     def _audit(self, batch: Batch) -> None:
         """All other arms on the audited rows; the calls are counted as audits."""
-        own: list[Place] = []
+        own: list[RowOfUnit] = []
         for i, unit in enumerate(batch.units):
             own += [(i, row) for row, _ in unit.cells if row in batch.audited]
         # A row that several cells of a unit share is audited once.
@@ -182,8 +186,8 @@ class SingleArm:
             if places:
                 self._audit_by(batch, arm, places)
 
-    def _audit_by(self, batch: Batch, arm: str, places: Sequence[Place]) -> None:
-        """One arm on these (unit, row of the batch)."""
+    def _audit_by(self, batch: Batch, arm: str, places: Sequence[RowOfUnit]) -> None:
+        """One arm on these rows of these units."""
         verdicts = batch.verdicts
         units = [_cells_of_row(batch.units[i], row) for i, row in places]
         reply = self.asker.ask(batch, arm, cells_of(units))

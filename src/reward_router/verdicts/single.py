@@ -18,7 +18,6 @@ from reward_router.types import By
 from reward_router.verdicts.asking import ArmReply, Asker, cells_of, note_rows, silent, zscores
 from reward_router.verdicts.batch import Batch, Place, ResponseAt, Unit, Verdicts
 
-
 RowOfUnit = tuple[int, int]
 """(number of a unit in its batch, row of the batch)."""
 

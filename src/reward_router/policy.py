@@ -598,11 +598,15 @@ class _KeyedDraws:
         if self.temperature == 0:
             return logits_BV.argmax(-1)
         u_B = self.uniform_BT[rows_B, t]
+        # Temperature first, then the nucleus: the order of every sampler we know of.
         scaled_BV = logits_BV.float() / self.temperature
         if self.top_p < 1:
             scaled_BV = _nucleus(scaled_BV, self.top_p)
+
         p_BV = torch.softmax(scaled_BV, -1)
-        return draw_tokens(p_BV, p_BV.cumsum(-1), u_B)[:, 0]
+        cdf_BV = p_BV.cumsum(-1)
+        token_B1 = draw_tokens(p_BV, cdf_BV, u_B)
+        return token_B1[:, 0]
 
 
 def draw_tokens(p_BV: Tensor, cdf_BV: Tensor, u_B: Tensor) -> Tensor:

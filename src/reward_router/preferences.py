@@ -186,12 +186,14 @@ def _named_pair(
     row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
 ) -> list[Preference]:
     for better, worse in _NAMED_PAIRS:
-        if better in held and worse in held:
-            label = _Label()
-            if preference is not None:
-                label = _Label(_said(row.get(preference), preference), preference)
-            responses = (row[held[better]], row[held[worse]])
-            return list(_paired(row, held, mapping, place, responses, label))
+        if better not in held or worse not in held:
+            continue
+        label = _Label()
+        if preference is not None:
+            said = _said(row.get(preference), preference)
+            label = _Label(said, preference)
+        responses = (row[held[better]], row[held[worse]])
+        return list(_paired(row, held, mapping, place, responses, label))
     return []
 
 
@@ -249,8 +251,10 @@ def two_columns(held: Held) -> tuple[str, str, int | None] | None:
     """
     for first, second, counted_from in _ENDS:
         for stem in _STEMS:
-            if stem + first in held and stem + second in held:
-                return held[stem + first], held[stem + second], counted_from
+            first_name = stem + first
+            second_name = stem + second
+            if first_name in held and second_name in held:
+                return held[first_name], held[second_name], counted_from
     return None
 
 
@@ -285,10 +289,11 @@ def _listed(
     row: DataRow, held: Held, mapping: Mapping[str, str], preference: str | None, place: str
 ) -> list[Preference]:
     """Several responses with a score or a rank each."""
-    column = next(
-        (held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)),
-        None,
+    lists = (
+        held[name] for name in _LISTS if name in held and isinstance(row[held[name]], Sequence)
     )
+    column = next(lists, None)
+    # A text is a sequence of letters, and no list of responses.
     if column is None or isinstance(row[column], str):
         return []
     items = list(row[column])
@@ -297,13 +302,15 @@ def _listed(
         return []
     if len(numbers) != len(items):
         raise Unreadable(f"{column} has {len(items)} responses and {len(numbers)} scores")
+
     texts = [_item_text(item) for item in items]
     pairs: list[Preference] = []
     for i, j in combinations(range(len(items)), 2):
         # Compared and not subtracted: two infinite scores are a tie and have no difference.
         better, worse = (i, j) if numbers[i] > numbers[j] else (j, i)
         label = _Label("tie" if numbers[i] == numbers[j] else "a")
-        pairs += _paired(row, held, mapping, place, (texts[better], texts[worse]), label)
+        responses = (texts[better], texts[worse])
+        pairs += _paired(row, held, mapping, place, responses, label)
     return pairs
 
 
@@ -437,21 +444,25 @@ def _is_conversation(value: Any) -> bool:
 
 def _started(row_prompt: Any, first: Any, second: Any) -> tuple[Prompt, Any, Any]:
     """(prompt, what follows it on both sides)."""
-    if chat.is_messages(first) and chat.is_messages(second):
+    both_conversations = chat.is_messages(first) and chat.is_messages(second)
+    if both_conversations:
         left = chat.messages(first, "chosen")
         right = chat.messages(second, "rejected")
         if row_prompt is _NONE:
             # TRL's implicit prompt: what both conversations begin with.
             same = _common(left, right)
             return _simple(left[:same]), left[same:], right[same:]
+
         start = _turns(row_prompt)
         # Whole conversations may repeat the prompt in words of their own, such as a system turn.
         both_whole = _is_whole(left, start) and _is_whole(right, start)
         if both_whole and left[:-1] == right[:-1]:
             return _simple(left[:-1]), left[-1:], right[-1:]
         return row_prompt, _after(left, start), _after(right, start)
+
     if row_prompt is not _NONE:
         return row_prompt, first, second
+    # Two texts without a prompt: it is what they begin with, in whole words.
     if isinstance(first, str) and isinstance(second, str):
         same = _common_words(first, second)
         return first[:same], first[same:], second[same:]

@@ -330,11 +330,13 @@ class Show:
         memory).
         """
         now = time.perf_counter()
-        self.spent.setdefault(kind, []).append(max(now - self.last - once, 0.0))
+        seconds = max(now - self.last - once, 0.0)
+        self.spent.setdefault(kind, []).append(seconds)
         self.last = now
         self.left[kind] -= 1
-        # A terminal has a display below; elsewhere each line says how long is left.
         self.progress.update(self.task, advance=1)
+
+        # A terminal has a display below; elsewhere each line says how long is left.
         if self.console.is_terminal:
             cut = literal(visible(line))
             self.console.print(cut, no_wrap=True, overflow="ellipsis", crop=True)
@@ -396,13 +398,17 @@ def time_left(
     >>> time_left({"step": 2, "look": 1}, {"step": [9.0, 4.0, 6.0]}, {"step": 10.0, "look": 4.0})
     12.0
     """
+    # Seconds of one piece of each kind that was seen.
     usual = {}
     for kind, seconds in spent.items():
         if seconds:
             later = seconds[1:] or seconds
             usual[kind] = sum(later) / len(later)
+
+    # The speed of all of them together serves the kinds that were not.
     work_seen = sum(costs.get(kind, 1.0) for kind in usual)
     seconds_per_work = sum(usual.values()) / work_seen if work_seen else 0.0
+
     total = 0.0
     for kind, pieces in todo.items():
         by_cost = seconds_per_work * costs.get(kind, 1.0)

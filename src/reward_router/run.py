@@ -263,10 +263,13 @@ class _Run:
         config = self.config
         times = {"step": parts.steps}
         costs = {"step": step_cost(config, parts.examples)}
+
         if self.looks is not None:
+            # A look may be due before the first step and after the last one.
             times["look"] = sum(self.looks.due(t, parts.steps) for t in range(parts.steps + 1))
             looked_at = len(self.looks.examples)
             costs["look"] = measured_cost(config, looked_at, config.eval.look_samples)
+
         # Gold and best of n are there twice: before training and after.
         for kind, (examples, samples) in self.kinds().items():
             times[kind] = 2
@@ -416,10 +419,12 @@ class _Run:
         if not self.chooses:
             return
         self.show.say(f"best of {self.config.eval.samples} {when} training")
+
+        def remember(picks: Any) -> None:
+            self.samples.chosen(when, picks)
+
         with self.clock.phase("eval"):
-            figures = best_of(
-                self.loop, self.answers, step, lambda picks: self.samples.chosen(when, picks)
-            )
+            figures = best_of(self.loop, self.answers, step, remember)
         self.best_of[when] = figures
         self.show.advance(best_of_line(figures, when), BEST_OF, self._once())
 

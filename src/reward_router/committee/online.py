@@ -198,7 +198,7 @@ class OnlineCommittee:
         # A veto that refuses overrules every vote.
         refusal = self.committee.refusal(asked)
         weight_of = self._votes()
-        total = 0
+        total = 0.0
         for arm, margin in asked.items():
             if arm in weight_of:
                 side = float(np.sign(np.nan_to_num(margin)))

@@ -161,11 +161,15 @@ class _Document:
         """Read on, letting go what was used."""
         chunk = self.file.read(size)
         self.ended = not chunk
-        if not self.text and not self.at:
+        # A byte order mark stands at the very beginning of some files.
+        is_start = not self.text and not self.at
+        if is_start:
             chunk = chunk.removeprefix("\ufeff")
-        self.surrogates = (
-            "\\ud" in chunk or "\\uD" in chunk or (self.surrogates and self.at < len(self.text))
-        )
+
+        # Escapes of surrogates stay of interest as long as some of the old text is unread.
+        has_escape = "\\ud" in chunk or "\\uD" in chunk
+        some_unread = self.at < len(self.text)
+        self.surrogates = has_escape or (self.surrogates and some_unread)
         self.text = self.text[self.at :] + chunk
         self.at = 0
 

@@ -43,9 +43,9 @@ def rows_in(value: dict[str, Any], name: str) -> Iterator[dict[str, Any]] | None
 
     InputError for columns of different lengths.
 
-    >>> list(rows_of({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
+    >>> list(rows_in({"id": [1, 2], "prompt": ["a", "b"]}, "x.json"))
     [{'id': 1, 'prompt': 'a'}, {'id': 2, 'prompt': 'b'}]
-    >>> rows_of({"prompt": "p", "responses": ["a", "b"], "scores": [1, 2]}, "x.jsonl") is None
+    >>> rows_in({"prompt": "p", "responses": ["a", "b"], "scores": [1, 2]}, "x.jsonl") is None
     True
     """
     # Columns: {"id": [...], "prompt": [...]}.

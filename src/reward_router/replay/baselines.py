@@ -66,12 +66,16 @@ def category_best(split: Split) -> RowOutcome:
     category_P = split.records.category_P
     category_T = category_P[split.train_P]
     overall_K = correct_PK[split.train_P].mean(axis=0)
+
     # A category that the training rows lack keeps the overall accuracies.
-    accuracy_CK = np.tile(overall_K, (len(split.records.categories), 1))
-    for c in np.unique(category_T):
-        rows = split.train_P[category_T == c]
-        accuracy_CK[c] = correct_PK[rows].mean(axis=0)
-    return _best_present(split, accuracy_CK[category_P[split.test_P]])
+    n_categories = len(split.records.categories)
+    accuracy_CK = np.tile(overall_K, (n_categories, 1))
+    for code in np.unique(category_T):
+        rows = split.train_P[category_T == code]
+        accuracy_CK[code] = correct_PK[rows].mean(axis=0)
+
+    judged_P = category_P[split.test_P]
+    return _best_present(split, accuracy_CK[judged_P])
 
 
 def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split], RowOutcome]:
@@ -89,12 +93,17 @@ def by_column(column: str = "category", prior: float = 10.0) -> Callable[[Split]
 
     def method(split: Split) -> RowOutcome:
         code_P, values = split.records.tag(column)
-        correct_TK = split.records.correct_PK[split.train_P]
+        n_values = len(values)
         code_T = code_P[split.train_P]
+        correct_TK = split.records.correct_PK[split.train_P]
         overall_K = correct_TK.mean(axis=0)
-        right_CK = np.zeros((len(values), len(overall_K)))
+
+        # Right rows of each value, and how many rows it has.
+        right_CK = np.zeros((n_values, len(overall_K)))
         np.add.at(right_CK, code_T, correct_TK)
-        rows_C1 = np.bincount(code_T, minlength=len(values))[:, None]
+        rows_C1 = np.bincount(code_T, minlength=n_values)[:, None]
+
+        # Shrunk towards the overall accuracy; without a prior an empty value divides by 0.
         weight_C1 = np.maximum(rows_C1 + prior, 1e-12)
         shrunk_CK = (right_CK + prior * overall_K) / weight_C1
         table_CK = np.where(rows_C1 > 0, shrunk_CK, overall_K)
@@ -274,9 +283,11 @@ def _turned(split: Split) -> tuple[Float, NDArray[np.bool_]]:
     records = split.records
     train_P = split.fit_P
     label_T = np.arange(len(train_P)) % 2 == 0
+    a_is_better_T = records.label_P[train_P] > 0
     # The sign that brings the better response to the side that its turn asks for.
-    turned_T = np.where((records.label_P[train_P] > 0) == label_T, 1.0, -1.0)
-    return records.margins_PK[train_P] * turned_T[:, None], label_T
+    turned_T = np.where(a_is_better_T == label_T, 1.0, -1.0)
+    margins_TK = records.margins_PK[train_P]
+    return margins_TK * turned_T[:, None], label_T
 
 
 def fitting_rows(split: Split) -> LabelledRows:

@@ -80,18 +80,21 @@ def by_source(
     """
     together, _ = joined(several)
     source_P, sources = together.tag("source")
-    present = [s for s in range(len(sources)) if (source_P == s).any()]
+    present = [number for number in range(len(sources)) if (source_P == number).any()]
     if len(present) < 2:
         raise InputError(
             f"{together.name}: all rows are of one source, {sources[present[0]]}; "
             "--by-source needs two"
         )
+
     results = []
-    for s in present:
-        others = [sources[other] for other in present if other != s]
-        parts = parts_of(together, source_P == s, sources[s], keep_shared=carry.keep_shared)
-        results.append(_judged(narrow(together), narrow, parts, settings, others))
-        done(results[-1])
+    for number in present:
+        name = sources[number]
+        others = [sources[other] for other in present if other != number]
+        parts = parts_of(together, source_P == number, name, keep_shared=carry.keep_shared)
+        result = _judged(narrow(together), narrow, parts, settings, others)
+        results.append(result)
+        done(result)
     return {"files": results, "by_source": carried_over_sources(results)}
 
 

@@ -105,12 +105,15 @@ def principal_axes(centred_BE: Float, dim: int) -> Float:
     They come from the eigenvectors of the smaller of the two Gram matrices.
     """
     # Both Gram matrices have the same eigenvalues; the smaller one is cheaper.
-    wide = centred_BE.shape[0] < centred_BE.shape[1]
+    n_rows, n_features = centred_BE.shape
+    wide = n_rows < n_features
     gram = centred_BE @ centred_BE.T if wide else centred_BE.T @ centred_BE
     _, vectors = np.linalg.eigh(gram)
     # eigh sorts by rising variance, so the last columns come first.
-    top = vectors[:, ::-1][:, :dim]
+    falling = vectors[:, ::-1]
+    top = falling[:, :dim]
     axes_ED = centred_BE.T @ top if wide else top
+
     norm_D = np.linalg.norm(axes_ED, axis=0)
     # Directions without variance have no length, and nothing to be normalised to.
     kept_D = norm_D > 1e-9

@@ -150,10 +150,14 @@ def _jobs(
     plans: Sequence[MethodPlan], fitted: list[MethodPlan], repeats: int, seeds: int
 ) -> list[Job]:
     """All cross-fitted plans together once a repeat, then each of the others once a seed."""
-    jobs: list[Job] = [(fitted, repeat) for repeat in range(repeats)] if fitted else []
+    jobs: list[Job] = []
+    if fitted:
+        jobs += [(fitted, repeat) for repeat in range(repeats)]
     for plan in plans:
         if not plan.cross_fitted:
-            jobs += [([plan], seed) for seed in range(seeds if plan.learns_online else 1)]
+            # Only what draws differs from seed to seed.
+            runs = seeds if plan.learns_online else 1
+            jobs += [([plan], seed) for seed in range(runs)]
     return jobs
 
 
@@ -321,15 +325,18 @@ def _over_time(runs: Sequence[Run]) -> Json:
     entry: Json = {}
     late = [run.last_third for run in runs if run.last_third is not None]
     if late:
+        accuracies = [accuracy for accuracy, _ in late]
+        regrets = [regret for _, regret in late]
         entry["last_third"] = {
-            "accuracy": float(np.mean([accuracy for accuracy, _ in late])),
-            "regret": float(np.mean([regret for _, regret in late])),
+            "accuracy": float(np.mean(accuracies)),
+            "regret": float(np.mean(regrets)),
         }
+
     if runs[0].share_TK is not None:
-        shares = [run.share_TK for run in runs if run.share_TK is not None]
-        regrets = [run.regret_T for run in runs if run.regret_T is not None]
-        entry["share_over_time"] = np.mean(shares, axis=0).round(5).tolist()
-        entry["regret_over_time"] = np.mean(regrets, axis=0).round(3).tolist()
+        share_RTK = [run.share_TK for run in runs if run.share_TK is not None]
+        regret_RT = [run.regret_T for run in runs if run.regret_T is not None]
+        entry["share_over_time"] = np.mean(share_RTK, axis=0).round(5).tolist()
+        entry["regret_over_time"] = np.mean(regret_RT, axis=0).round(3).tolist()
     return entry
 
 

@@ -82,11 +82,14 @@ def parse_feedback(text: str) -> Feedback:
     ``InputError`` names what is wrong and what is allowed.
     """
     name, options = split_name(text)
+    # Any other name is the path of a user's own function.
     if name not in _OPTIONS:
         return Feedback(kind=text, custom=_load(text))
+
     values = parse_options(f"payoff {name}", options, _OPTIONS[name])
     feedback = Feedback(kind=name, **values)
-    if not 0 < feedback.fraction <= 1 or feedback.delay < 0 or feedback.others < 1:
+    fraction_fits = 0 < feedback.fraction <= 1
+    if not fraction_fits or feedback.delay < 0 or feedback.others < 1:
         raise InputError(f"payoff {text}: allowed are 0 < fraction <= 1, delay >= 0, others >= 1")
     return feedback
 

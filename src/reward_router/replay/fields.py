@@ -236,12 +236,14 @@ def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> Json:
 
 
 def _named(item: Mapping[str, Any], what: str) -> tuple[str, Any]:
-    name = next((item[key] for key in _ARM_NAMES if isinstance(item.get(key), str)), None)
+    names = (item[key] for key in _ARM_NAMES if isinstance(item.get(key), str))
+    name = next(names, None)
     if name is None:
         raise Unreadable(f"{what} hold {chat.shown(item)!r}, which names no arm")
     cell_names = ("scores", "verdict", "winner", "label")
+    cells = (item[key] for key in cell_names if key in item)
     # An object without any of them holds the sides itself: {arm, a, b}.
-    cell = next((item[key] for key in cell_names if key in item), item)
+    cell = next(cells, item)
     return name, cell
 
 

@@ -113,12 +113,17 @@ def _arm(file: str) -> str:
     JudgeBench says it after ``judge_model=``, RewardBench before ``_outputs``.
     """
     name = reading.short_name(file)
-    fields = dict(part.partition("=")[::2] for part in name.split(",") if "=" in part)
+    fields = {}
+    for part in name.split(","):
+        key, equals, value = part.partition("=")
+        if equals:
+            fields[key] = value
+
     model = fields.get("judge_model")
-    if model:
-        judge = fields.get("judge_name", "")
-        return model if judge in ("", "reward_model") else f"{judge}:{model}"
-    return name.removesuffix("_outputs").removesuffix("_all")
+    if not model:
+        return name.removesuffix("_outputs").removesuffix("_all")
+    judge = fields.get("judge_name", "")
+    return model if judge in ("", "reward_model") else f"{judge}:{model}"
 
 
 def _merged(

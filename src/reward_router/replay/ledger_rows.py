@@ -55,8 +55,10 @@ def _by_prompt(calls: Calls, gold: Mapping[str, float]) -> dict[str, ScoresByUni
     for response, arm, score in columns:
         if response not in gold or math.isnan(score):
             continue
-        prompt = response.rpartition("/")[0]
-        scores = by_prompt.setdefault(prompt, {}).setdefault(response, {})
+        # A response's id is its prompt's with a number behind the last slash.
+        prompt, _, _ = response.rpartition("/")
+        scores_of_prompt = by_prompt.setdefault(prompt, {})
+        scores = scores_of_prompt.setdefault(response, {})
         scores[calls.arms[arm]] = score
     return by_prompt
 

@@ -213,17 +213,20 @@ def replay(  # noqa: PLR0913 - one argument for each option of the command, pass
     """
     if seeds < 1 or folds < 2:
         raise InputError(f"--seeds {seeds} --folds {folds}; allowed: seeds >= 1, folds >= 2")
+    # Said now and not after hours.
     for out in (json_out, report_out):
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the folder {out.parent} does not exist")
-    settings = ReplaySettings(
-        routers or None, features, feedback.parse_feedback(payoff), seeds, folds, by, workers
-    )
+
+    pays = feedback.parse_feedback(payoff)
+    settings = ReplaySettings(routers or None, features, pays, seeds, folds, by, workers)
     carry = _carry(files, Carry(tuple(train), tuple(test), by_source, test_feedback, keep_shared))
+    selection = Selection(arms, drop_arms)
     shown = console or plain_console()
     with counted(shown, "runs of methods") as tick:
         followed = replace(settings, tick=tick)
-        result = measure(files, Selection(arms, drop_arms), followed, shown, carry)
+        result = measure(files, selection, followed, shown, carry)
+
     if by_source:
         show_sources(result, shown)
     if json_out is not None:

@@ -163,13 +163,19 @@ def _answer(c: ChangedAnswer, hidden: bool) -> str:
 
 def _side(when: str, row: Json) -> str:
     gold = row.get("gold")
-    checked = "" if gold is None else " \u2713 right" if gold >= 1 else " \u2717 wrong"
+    checked = ""
+    if gold is not None:
+        checked = " \u2713 right" if gold >= 1 else " \u2717 wrong"
+
     judged = ""
     if row.get("arm"):
         score = row.get("score")
-        judged = f" \u00b7 {row['arm']}" + ("" if score is None else f" scored it {score:.3g}")
+        scored = "" if score is None else f" scored it {score:.3g}"
+        judged = f" \u00b7 {row['arm']}{scored}"
+
     mark = "" if row.get("finished", True) else ' class="cut"'
-    text = escape(cut(" ".join(str(row["response"]).split()), LONG)) or "<i>(empty)</i>"
+    one_line = " ".join(str(row["response"]).split())
+    text = escape(cut(one_line, LONG)) or "<i>(empty)</i>"
     who = f'<span class="who">{when}{checked}{escape(judged)}:</span>'
     return f'<div class="side">{who} <span{mark}>{text}</span></div>'
 

@@ -152,29 +152,35 @@ def _stacked_areas(
     x: Sequence[Number], share: Mapping[str, Sequence[Number]], x_label: str, y_label: str
 ) -> str:
     frame = Frame(min(x), max(x), 0.0, 1.0)
+    leftmost = frame.left + 8
+    rightmost = frame.width - frame.right - 8
+
     marks = []
     letters = []
     below = [0.0] * len(x)
     for i, (name, values) in enumerate(share.items()):
-        above = [floor + float(value) for floor, value in zip(below, values, strict=True)]
+        numbers = [float(value) for value in values]
+        above = [floor + number for floor, number in zip(below, numbers, strict=True)]
         # The outline goes along the upper edge and back along the lower one.
         upper_edge = _corners(frame, x, above)
         lower_edge = _corners(frame, x, below)
         outline = " ".join([*upper_edge, *reversed(lower_edge)])
         hover = (
-            f"{escape(name)}: {100 * float(values[0]):.0f} % at the start, "
-            f"{100 * float(values[-1]):.0f} % at the end"
+            f"{escape(name)}: {100 * numbers[0]:.0f} % at the start, "
+            f"{100 * numbers[-1]:.0f} % at the end"
         )
         style = (
             f'fill="{colour(i)}" fill-opacity="{opacity(i)}" stroke="{PAPER}" stroke-width="0.6"'
         )
         marks.append(f'<polygon points="{outline}" {style}><title>{hover}</title></polygon>')
+
         # The letter stands where the band is widest, and not at all in a thin band.
-        widest = max(range(len(x)), key=lambda j: float(values[j]))
-        if float(values[widest]) > 0.08:
+        widest = max(range(len(x)), key=lambda j: numbers[j])
+        width = numbers[widest]
+        if width > 0.08:
             centre = frame.x(x[widest])
-            letter_x = min(max(centre, frame.left + 8), frame.width - frame.right - 8)
-            middle = below[widest] + float(values[widest]) / 2
+            letter_x = min(max(centre, leftmost), rightmost)
+            middle = below[widest] + width / 2
             letters.append(_letter(letter_x, frame.y(middle) + 4, i))
         below = above
     shown = axes(frame, x_label, y_label, True, grid=False)

@@ -201,25 +201,32 @@ def payoffs_section(e: Evidence) -> str:
 
 
 def _mean_payoffs(e: Evidence) -> str:
-    d = e.decisions
+    decisions = e.decisions
     scale = marks.Scale(0.0, 1.0)
+    is_paid_B = np.isfinite(decisions.payoff)
     rows = []
     classes = []
-    for k, (arm, its_B) in enumerate(d.deciders().items()):
-        values = d.payoff[its_B & np.isfinite(d.payoff)]
+    for k, (arm, its_B) in enumerate(decisions.deciders().items()):
+        values = decisions.payoff[its_B & is_paid_B]
         n = len(values)
         if not n and e.ensemble:
             continue  # the ensemble decided, never an arm
+
         few = n < FEW
         ends = payoff_interval(values)
         mark = ""
+        mean = "-"
         if n:
             ink = FAINT if few else colour(k)
             mark = marks.value(scale, float(values.mean()), ends, ink=ink, what=arm)
-        span = "too few to tell" if few or ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
-        mean = f"{values.mean():.2f}" if n else "-"
-        rows.append([marks.coloured_name(cut(arm, 40), colour(k)), f"{n:,}", mean, span, mark])
+            mean = f"{values.mean():.2f}"
+        span = "too few to tell"
+        if not few and ends is not None:
+            span = f"{ends[0]:.2f} to {ends[1]:.2f}"
+        name = marks.coloured_name(cut(arm, 40), colour(k))
+        rows.append([name, f"{n:,}", mean, span, mark])
         classes.append("dim" if few else "")
+
     header = ["arm", "payoffs", "mean", "95 % interval", marks.head(scale, "mean payoff, 0 to 1")]
     return table(header, rows, 1, classes) if rows else ""
 

@@ -35,13 +35,18 @@ def gold_by_category(e: Evidence) -> str:
     if not tables:
         absent = "Not measured: no held-out prompts that come with a rule to check answers by."
         return "" if e.running else note(absent)
+
     (title, first), *others = tables
     parts = [_gold(first, title)]
-    parts += [folded(title[0].upper() + title[1:], _gold(rows, title)) for title, rows in others]
+    for other_title, rows in others:
+        heading = other_title[0].upper() + other_title[1:]
+        parts.append(folded(heading, _gold(rows, other_title)))
+
     kept = e.summary.get("kept")
     if kept:
         words = kept_line(kept).removeprefix("kept ").strip()
-        parts.append(note(f"Kept: {words}." if kept["step"] else f"{words[0].upper()}{words[1:]}."))
+        sentence = f"Kept: {words}." if kept["step"] else f"{words[0].upper()}{words[1:]}."
+        parts.append(note(sentence))
     return "".join(parts)
 
 

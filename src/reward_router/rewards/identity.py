@@ -79,10 +79,13 @@ def file_identity(path: Path) -> str:
         if size <= WHOLE:
             while block := file.read(1 << 20):
                 total.update(block)
-        else:
-            for i in range(SAMPLES):
-                file.seek(i * (size - SAMPLE) // (SAMPLES - 1))
-                total.update(file.read(SAMPLE))
+            return total.hexdigest()
+
+        # The first sample begins with the file, and the last one ends with it.
+        last_start = size - SAMPLE
+        for i in range(SAMPLES):
+            file.seek(i * last_start // (SAMPLES - 1))
+            total.update(file.read(SAMPLE))
     return total.hexdigest()
 
 

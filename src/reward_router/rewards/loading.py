@@ -254,9 +254,14 @@ def frozen_dtype(dtype: str, device: str = "auto") -> str:
     """
     import torch
 
-    if dtype != "auto" or torch_device(device) != "cpu":
-        return str(torch_dtype(dtype, torch_device(device))).removeprefix("torch.")
-    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    on = torch_device(device)
+    if dtype != "auto" or on != "cpu":
+        return str(torch_dtype(dtype, on)).removeprefix("torch.")
+
+    abilities: dict[str, Any] = {}
+    # Older versions of torch cannot say what the processor does.
+    if hasattr(torch.cpu, "get_capabilities"):
+        abilities = torch.cpu.get_capabilities()
     has_bfloat16 = abilities.get("avx512_bf16") or abilities.get("amx_bf16")
     return "bfloat16" if has_bfloat16 else "float32"
 

@@ -226,14 +226,17 @@ class TokenScorer:
             return []
         device = states_RF.device
         logps = []
+        # A few rows at a time: the logits of a row are as wide as the vocabulary.
         for start in range(0, len(rows), self.head_tokens):
             part = slice(start, start + self.head_tokens)
             picked = states_RF[torch.tensor(rows[part], device=device)]
             if self._splits:
                 picked = self.model.get_output_embeddings()(picked)
             logits_RV = picked.float()
+
             target_R1 = torch.tensor(targets[part], device=device)[:, None]
             target_logit_R = logits_RV.gather(1, target_R1)[:, 0]
+            # log softmax = logit - logsumexp
             logps.append(target_logit_R - logits_RV.logsumexp(1))
         return torch.cat(logps).double().tolist()
 

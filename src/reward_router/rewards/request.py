@@ -255,8 +255,10 @@ class ArmRequest:
         billed: set[tuple[int, int]] = set()
         for b, (row, columns) in enumerate(zip(self.row_B, self.column_BN, strict=True)):
             for n, column in enumerate(columns):
-                value_BN[b, n] = 0.0 if (row, column) in billed else value_UN[row, column]
-                billed.add((row, column))
+                place = (row, column)
+                # A second place for one answer is free.
+                value_BN[b, n] = 0.0 if place in billed else value_UN[place]
+                billed.add(place)
         return value_BN
 
     def failed(

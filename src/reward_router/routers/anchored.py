@@ -92,7 +92,9 @@ class Anchored:
         """(B, K) exact P(arm wins). ``penalty_K`` and ``forced`` as for `LinearThompson`."""
         mean_BK, sd_BK = self.posterior(context_BD)
         pulls_K = self.router.model.pulls_K
-        first_K = forced_K(pulls_K, self.warmup) if forced and self.warmup else None
+        first_K = None
+        if forced and self.warmup:
+            first_K = forced_K(pulls_K, self.warmup)
         if first_K is not None:
             return np.tile(first_K, (len(mean_BK), 1))
 

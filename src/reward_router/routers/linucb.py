@@ -120,12 +120,16 @@ class LinUCB(LinearRouter):
         level_BK = bounds[0] - penalty_K
         low_BK = bounds[1]
         high_BK = bounds[2]
+        # What the best arm reaches at least; an arm below it at most cannot be best.
         reach_B = (level_BK + self.alpha * low_BK).max(axis=1)
         reach_B -= SLACK * (1.0 + np.abs(reach_B))
         # the comparison is negated so that NaN, an unknown bound, leaves an arm in
         open_BK = ~(level_BK + self.alpha * high_BK < reach_B[:, None])
         score_BK = np.where(open_BK, level_BK, -np.inf)
-        close_BK = open_BK & (open_BK.sum(axis=1) > 1)[:, None]
+
+        # Rows where a single arm is left are decided without its bonus.
+        several_B = open_BK.sum(axis=1) > 1
+        close_BK = open_BK & several_B[:, None]
         # where many arms are about as good, reading all of them at once is cheaper
         if np.count_nonzero(close_BK) > close_BK.size // 4:
             return self._bonus(*self.model.moments(x_BD)) - penalty_K

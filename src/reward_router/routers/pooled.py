@@ -65,11 +65,12 @@ class Population:
         # A graded payoff tells more than a coin's: it counts as 1 / phi of them.
         count_K = totals_K3[:, 0] / self.dispersion
         right_K = totals_K3[:, 1] / self.dispersion
-        all_K = self.size + count_K
-        # mean of Beta(alpha + right, beta + wrong)
-        mean_K = (self.size * self.mean + right_K) / all_K
 
-        return mean_K, np.sqrt(mean_K * (1 - mean_K) / (all_K + 1))
+        # mean of Beta(alpha + right, beta + wrong)
+        all_K = self.size + count_K
+        mean_K = (self.size * self.mean + right_K) / all_K
+        var_K = mean_K * (1 - mean_K) / (all_K + 1)
+        return mean_K, np.sqrt(var_K)
 
     def noise(self, mean_K: Float) -> Float:
         """Variance of one payoff of arms with these means."""

@@ -45,14 +45,17 @@ class Strongest:
     def probs(self, context_BD: AnyFloat, penalty_K: Float | None = None) -> Float:
         """(B, K): all probability on the strongest arm, strengths less the penalty. O(B K D)."""
         x_BD = checks.contexts(context_BD, self.dim).astype(np.float64)
+        strength_BK = x_BD @ self.strength_KD.T
         # an arm without strengths can never be the largest
-        score_BK = np.where(self.known_K, x_BD @ self.strength_KD.T, -np.inf)
+        score_BK = np.where(self.known_K, strength_BK, -np.inf)
         if penalty_K is not None:
             score_BK = score_BK - penalty_K
 
+        # Arms that tie share the row.
         best_B1 = score_BK.max(axis=1, keepdims=True)
         best_BK = score_BK == best_B1
-        return np.asarray(best_BK / best_BK.sum(axis=1, keepdims=True))
+        n_best_B1 = best_BK.sum(axis=1, keepdims=True)
+        return np.asarray(best_BK / n_best_B1)
 
     def update(
         self, context_BD: AnyFloat, arm_B: Int, payoff_B: Float, propensity_B: Float | None = None

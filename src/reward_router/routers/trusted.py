@@ -275,9 +275,10 @@ class TrustedThompson:
         weight_M11 = self.weight_M[:, None, None]
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
         var_BK = (weight_M11 * sd_MBK**2).sum(axis=0)
-        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
 
-        return win_probability(utility_BK, self.width * np.sqrt(var_BK))
+        utility_BK = mean_BK if penalty_K is None else mean_BK - penalty_K
+        sd_BK = self.width * np.sqrt(var_BK)
+        return win_probability(utility_BK, sd_BK)
 
     def _part_moments(self, context_BD: AnyFloat) -> tuple[Float, Float]:
         """Means and sds (M, B, K) of every part."""
@@ -303,7 +304,11 @@ class TrustedThompson:
         weight_M11 = self.weight_M[:, None, None]
         # sums, no products of matrices: an arm's digits depend on no other arm
         mean_BK = (weight_M11 * mean_MBK).sum(axis=0)
-        var_BK = (weight_M11 * (sd_MBK**2 + (mean_MBK - mean_BK) ** 2)).sum(axis=0)
+
+        # The law of total variance: within the parts, and between their means.
+        within_MBK = sd_MBK**2
+        between_MBK = (mean_MBK - mean_BK) ** 2
+        var_BK = (weight_M11 * (within_MBK + between_MBK)).sum(axis=0)
         return mean_BK, np.sqrt(var_BK)
 
     def update(
@@ -338,11 +343,14 @@ class TrustedThompson:
         """Rows of one context and one arm."""
         arm = int(arm_B[0])
         payoff = float(payoff_B.mean())
-        density_M = [self.informed.foresight(x_BD[:1], arm, payoff)]
-        density_M += [
-            model.foresight(model.contexts(x_BD[:1]), arm, payoff) for model in self._models[1:]
-        ]
         rows = len(payoff_B)
+        x_1D = x_BD[:1]
+
+        # How well each part foresaw the payoff, before any of them has learned from it.
+        density_M = [self.informed.foresight(x_1D, arm, payoff)]
+        other_models = self._models[1:]
+        density_M += [model.foresight(model.contexts(x_1D), arm, payoff) for model in other_models]
+
         pulls = int(self.plain.model.pulls_K[arm])
         self.squares += rows * (2 * pulls + rows)  # (pulls + rows)^2 - pulls^2
         for router in self._routers:

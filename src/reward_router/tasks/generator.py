@@ -118,10 +118,13 @@ def _sums(split: TaskSplit) -> Iterator[Task]:
         for high in range(low, 50):
             item = f"{low}+{high}"
             # One pair in five is kept: all of them would be many more than the other tasks.
-            if _hash("kept", item) >= 0.2 or split_of(item) != split:
+            is_kept = _hash("kept", item) < 0.2
+            if not is_kept or split_of(item) != split:
                 continue
+
             a, b = _pick(((low, high), (high, low)), "order", item)
-            prompt = _pick(SUM_FORMS, "sums", item).format(a=a, b=b)
+            form = _pick(SUM_FORMS, "sums", item)
+            prompt = form.format(a=a, b=b)
             check: Check = {"kind": "last_number", "value": low + high}
             yield _task("sums", prompt, check, str(low + high))
 

@@ -154,15 +154,19 @@ class Trainer:
         size = self.config.mini_batch
         mini_batches = math.ceil(all_pairs / size) if size else 1
         if mini_batches <= 1:
-            return [_Part(list(range(own_pairs)), all_pairs)] * self.config.steps_per_batch
+            whole = _Part(list(range(own_pairs)), all_pairs)
+            return [whole] * self.config.steps_per_batch
+
         # Pairs are numbered over all processes, so all of them draw the same mini-batches.
         pairs_by_process: list[int] = gather_object([own_pairs])
         start = sum(pairs_by_process[: self.accelerator.process_index])
         stop = start + own_pairs
+
         parts = []
         for epoch in range(self.config.steps_per_batch):
             # By key and not by torch's generator: a resumed run draws the same mini-batches.
-            order = rng(self.seed, "minibatch", batch, str(epoch)).permutation(all_pairs)
+            draw = rng(self.seed, "minibatch", batch, str(epoch))
+            order = draw.permutation(all_pairs)
             for members in np.array_split(order, mini_batches):
                 own_rows = sorted(int(i) - start for i in members if start <= i < stop)
                 parts.append(_Part(own_rows, len(members)))
@@ -351,24 +355,29 @@ class Trainer:
         """KTO's z_0 over all processes, policy against reference on mismatched responses."""
         if self.config.loss != "kto":
             return torch.zeros((), device=self.accelerator.device)
+        # A prompt with the responses to another one: what the policy says where nothing is
+        # preferred.
         mismatched_pairs = mismatched(pairs)
         policy_logps = self._chosen_logps(mismatched_pairs, "policy")
         reference_logps = self._chosen_logps(mismatched_pairs, "reference")
         own_logps = list(zip(policy_logps, reference_logps, strict=True))
+
         # Gathered as Python objects, since processes may bring different numbers of pairs.
-        logps_B2 = torch.tensor(gather_object(own_logps), device=self.accelerator.device)
+        all_logps = gather_object(own_logps)
+        logps_B2 = torch.tensor(all_logps, device=self.accelerator.device)
         policy_B, reference_B = logps_B2.reshape(-1, 2).unbind(1)
         return kto_kl(policy_B, reference_B)
 
     def _chosen_logps(self, pairs: Sequence[Pair], adapter: str) -> list[float]:
         """The summed log-probability of each chosen response under one adapter, no gradient."""
         logps: list[float] = []
+        model = self.policy.model
         with torch.no_grad(), self.policy.using(adapter):
             for rows in self._micro(len(pairs)):
-                token_BT, mask_BT = self._logps(
-                    self.policy.model, self._encode(pairs[rows], "chosen")
-                )
-                logps += (token_BT * mask_BT).sum(1).tolist()
+                encoded = self._encode(pairs[rows], "chosen")
+                token_BT, mask_BT = self._logps(model, encoded)
+                logp_B = (token_BT * mask_BT).sum(1)
+                logps += logp_B.tolist()
         return logps
 
     def _micro(self, n: int) -> Iterator[slice]:

@@ -204,14 +204,20 @@ class CommitteeOfArms:
         self.counts["below"] += sum(self.gather([self._below]))
         self._below = 0
         state = self.describe()
-        refits = [_finite(asdict(r)) | {"single": self.names[r.single]} for r in self.refits]
-        record: dict[str, Any] = {
-            "calls_per_response": float(np.mean(self._arms)) if self._arms else 0.0
-        }
+
+        calls_per_response = 0.0
+        if self._arms:
+            calls_per_response = float(np.mean(self._arms))
+        record: dict[str, Any] = {"calls_per_response": calls_per_response}
         if self.online.committee.max_error is not None:
             record["abstained"] = self._unsure
-        record["refits"] = refits
-        return record | {key: state[key] for key in ("labels", "voting", "playing", "price")}
+        # The best single arm by its name: its number would change with the arms.
+        record["refits"] = [
+            _finite(asdict(refit)) | {"single": self.names[refit.single]} for refit in self.refits
+        ]
+        for key in ("labels", "voting", "playing", "price"):
+            record[key] = state[key]
+        return record
 
     def describe(self) -> dict[str, Any]:
         """Where the committee stands.

@@ -30,17 +30,21 @@ class Ensemble:
     def judge(self, batch: Batch) -> Verdicts:
         """Scores for every cell of every unit; one request an arm."""
         verdicts = batch.verdicts = Verdicts.silent(batch.units)
+        # What each arm said of each (row, response).
         scores: dict[ResponseAt, list[float]] = {}
         for arm in self.asker.pool.names:
-            if arm not in batch.resting:
-                for place, value in self._ask(batch, arm).items():
-                    scores.setdefault(place, []).append(value)
+            if arm in batch.resting:
+                continue
+            for place, value in self._ask(batch, arm).items():
+                scores.setdefault(place, []).append(value)
+
         for cells, unit in zip(verdicts.scores, batch.units, strict=True):
             for score_N, (row, columns) in zip(cells, unit.cells, strict=True):
                 for i, n in enumerate(columns):
                     # What no arm scored stays NaN.
                     if (row, n) in scores:
                         score_N[i] = np.mean(scores[row, n])
+
         # Nobody stands in for an ensemble, so its own scores are those that are trained on.
         for cells in verdicts.scores:
             verdicts.own.append([score_N.copy() for score_N in cells])

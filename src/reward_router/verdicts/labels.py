@@ -264,7 +264,9 @@ def _rows(table: ScoreTable, i: int, sides: PairSides) -> list[LabelRow]:
     a_and_b = []
     for better, worse, better_is_a in sides:
         a_and_b.append((better, worse) if better_is_a else (worse, better))
+
     rows = []
-    for margins_K, (_, _, better_is_a) in zip(_margins(table, i, a_and_b), sides, strict=True):
+    margins_PK = _margins(table, i, a_and_b)
+    for margins_K, (_, _, better_is_a) in zip(margins_PK, sides, strict=True):
         rows.append(LabelRow(margins_K, better_is_a, group, category))
     return rows

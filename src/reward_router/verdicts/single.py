@@ -134,12 +134,15 @@ class SingleArm:
     def _noisy(self, step: int, reply: ArmReply, status: str) -> dict[ResponseAt, float]:
         """The scores at unit variance over the batch with Gaussian noise (LASER section 5)."""
         score = dict(reply.score)
-        if self.asker.noise <= 0:
+        noise_sd = self.asker.noise
+        if noise_sd <= 0:
             return score
         # what an arm is asked about in another's stead has noise of its own
         name = reply.arm if status == "ok" else f"{reply.arm}\x1f{status}"
         scaled = zscores(score)
-        noise = rng(self.asker.seed, "noise", step, name).normal(0.0, self.asker.noise, len(score))
+        draw = rng(self.asker.seed, "noise", step, name)
+        noise = draw.normal(0.0, noise_sd, len(score))
+
         # Sorted, so that the noise of a place does not depend on the order of the request.
         for place, epsilon in zip(sorted(score), noise, strict=True):
             score[place] = scaled[place] + float(epsilon)

@@ -189,11 +189,13 @@ class ScoreTable:
     def _alone(self, i: int, arm: int) -> PromptEvidence:
         committee = self.online.committee
         old = self.panels[i]
+        scores = self.scores[i]
         panel = PromptEvidence(committee, old.n, old.category, ballot=(arm,))
+        # A veto keeps its say, whoever judges.
         for veto in committee.vetoes:
-            if veto in self.scores[i]:
-                panel.tell(veto, self.scores[i][veto])
-        panel.tell(arm, self.scores[i][arm])
+            if veto in scores:
+                panel.tell(veto, scores[veto])
+        panel.tell(arm, scores[arm])
         return panel
 
     def settle(self) -> None:

@@ -93,16 +93,20 @@ class OutputChoice:
         InputError where it holds none of the known outputs.
         """
         value = _output(result, many=self.weights is not None)
+        # One output may come without its axis.
         value_RL = value[:, None] if value.dim() == 1 else value
         if value_RL.dim() != 2:
             raise InputError(
                 f"the model's output has shape {tuple(value.shape)}; (rows, outputs) is expected"
             )
         self.check(value_RL.shape[1], config)
+
         if self.weights is None:
             return value_RL[:, 0]
         if list(self.weights.values()) == [1.0]:
-            return value_RL[:, next(iter(self.weights))]
+            # As it is: a sum in float64 would change its digits.
+            [only] = self.weights
+            return value_RL[:, only]
         return sum(weight * value_RL[:, place].double() for place, weight in self.weights.items())
 
 
@@ -261,24 +265,27 @@ class Classifier:
 
         from reward_router.rewards.prefix import padded
 
+        device = self.model.device
+        gives_positions = self.left and self._takes_positions and not self.own_code
         out = [np.nan] * len(rows)
         widths = [len(ids) for ids, _ in rows]
         for group in self._groups(widths):
             ids, mask = padded([rows[r][0] for r in group], left=self.left)
             ids = ids.masked_fill(mask == 0, self.pad)
-            inputs = {
-                "input_ids": ids.to(self.model.device),
-                "attention_mask": mask.to(self.model.device),
-            }
-            if self.left and self._takes_positions and not self.own_code:
-                inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0).to(self.model.device)
+            inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            if gives_positions:
+                # Padding on the left must not move a text's own positions.
+                positions = (mask.cumsum(1) - 1).clamp(min=0)
+                inputs["position_ids"] = positions.to(device)
             segments = [rows[r][1] for r in group]
             if all(segments):
                 segment_ids, _ = padded(segments, left=False)
-                inputs["token_type_ids"] = segment_ids.to(self.model.device)
+                inputs["token_type_ids"] = segment_ids.to(device)
+
             with torch.inference_mode():
                 value_R = self.choice.score(self.model(**inputs), self.model.config)
-            for r, value in zip(group, value_R.double().tolist(), strict=True):
+            values = value_R.double().tolist()
+            for r, value in zip(group, values, strict=True):
                 out[r] = value
         return out
 

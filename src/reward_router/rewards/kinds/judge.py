@@ -416,8 +416,13 @@ def compared_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
     every_pair = list(combinations(range(count), 2))
     if rivals is None:
         return every_pair
-    # How far apart two responses stand in the ring, the shorter way round.
-    return [(i, j) for i, j in every_pair if min(j - i, count - j + i) <= rivals]
+    compared = []
+    for i, j in every_pair:
+        # How far apart two responses stand in the ring, the shorter way round.
+        distance = min(j - i, count - j + i)
+        if distance <= rivals:
+            compared.append((i, j))
+    return compared
 
 
 def _won(scores_BN: Float, questions: Sequence[Question], values: Sequence[Any]) -> None:
@@ -471,14 +476,20 @@ def _token_shares(answer: Any, allowed: Mapping[str, float]) -> dict[str, float]
     if not isinstance(choice, Mapping) or not choice.get("logprobs"):
         raise UnreadableAnswer("the server offers no log-probabilities; set logprobs: false")
     candidates = follow(choice, ["logprobs", "content", 0, "top_logprobs"])
+    if not isinstance(candidates, list):
+        candidates = []
+
+    # Several tokens may be one word, with a blank before it or without.
     mass = dict.fromkeys(allowed, 0.0)
-    for candidate in candidates if isinstance(candidates, list) else []:
+    for candidate in candidates:
         token = str(follow(candidate, ["token"])).strip()
         if token in mass:
             logprob = number(follow(candidate, ["logprob"]), "a log-probability")
             # Rounding on the server may put it above 0.
             mass[token] += math.exp(min(logprob, 0.0))
+
     total = sum(mass.values())
+    # A judge that hardly thinks of the allowed words answers another question.
     if total < LEAST_MASS:
         raise UnreadableAnswer(f"only {total:.0%} of the probability lies on {', '.join(allowed)}")
     return {token: share / total for token, share in mass.items()}

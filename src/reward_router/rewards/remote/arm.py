@@ -169,9 +169,11 @@ class RemoteArm:
         count = sum(map(len, responses))
         if not count:
             return self._scored(prompts, responses)
+        # Before the scores, so that none is taken from a server that has changed.
         notices, spent = self._look()
         answer = self._scored(prompts, responses)
         self.since += count
+
         if spent and answer.price_BN.size:
             first = next(b for b, row in enumerate(responses) if row)
             answer.price_BN[first, 0] += spent

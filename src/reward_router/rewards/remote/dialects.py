@@ -364,11 +364,13 @@ def _input(choice: DialectOptions, texts: Sequence[Text]) -> dict[str, Any]:
 
 def _ordered(rows: Any) -> Any:
     """Rows by their ``index`` where every one has it."""
-    if isinstance(rows, list) and all(
-        isinstance(row, Mapping) and isinstance(row.get("index"), int) for row in rows
-    ):
-        return sorted(rows, key=lambda row: int(row["index"]))
-    return rows
+    if not isinstance(rows, list):
+        return rows
+    for row in rows:
+        has_index = isinstance(row, Mapping) and isinstance(row.get("index"), int)
+        if not has_index:
+            return rows
+    return sorted(rows, key=lambda row: int(row["index"]))
 
 
 def _counted(rows: Any, count: int) -> list[Any]:

@@ -339,7 +339,11 @@ def _told(error: "httpx.TransportError") -> str:
     cause: BaseException = error
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
-    said = " ".join(str(error).split()) or " ".join(str(cause).split())
+
+    # In one line; the error's own words where it has some.
+    own_words = " ".join(str(error).split())
+    words_of_cause = " ".join(str(cause).split())
+    said = own_words or words_of_cause
     kind = type(error).__name__
     return f"{kind}: {said}" if said else kind
 

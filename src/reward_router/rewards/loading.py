@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,7 @@ def frozen_dtype(dtype: str, device: str = "auto") -> str:
     if dtype != "auto" or on != "cpu":
         return str(torch_dtype(dtype, on)).removeprefix("torch.")
 
-    abilities: dict[str, Any] = {}
+    abilities: Mapping[str, Any] = {}
     # Older versions of torch cannot say what the processor does.
     if hasattr(torch.cpu, "get_capabilities"):
         abilities = torch.cpu.get_capabilities()

@@ -163,6 +163,9 @@ def tabulate_choices(
     """
     gold_B = np.array([pick.gold for pick in picks])
     random_B = np.array([pick.random for pick in picks])
+    # Paired: the same prompts, with a chosen sample and with any of them.
+    gain_B = gold_B - random_B
+
     by_category = {"all": _category(picks, arms)}
     for category in sorted({pick.category for pick in picks} - {""}):
         group = [pick for pick in picks if pick.category == category]
@@ -173,8 +176,8 @@ def tabulate_choices(
         "gold": float(gold_B.mean()),
         "random": float(random_B.mean()),
         "oracle": float(np.mean([pick.oracle for pick in picks])),
-        "diff": float((gold_B - random_B).mean()),
-        "ci95": list(bootstrap_interval(gold_B - random_B)),
+        "diff": float(gain_B.mean()),
+        "ci95": list(bootstrap_interval(gain_B)),
         "calls": calls,
         "by_category": by_category,
     }

@@ -37,11 +37,12 @@ def first_change(changes: Changes) -> str:
     path, (old, new) = next(iter(changes.items()))
     part, _, name = path.partition(".")
     what = COMPARED[part].format(name)
-    more = (
-        f" (and {len(changes) - 1} more: {', '.join(list(changes)[1:4])})"
-        if len(changes) > 1
-        else ""
-    )
+
+    more = ""
+    if len(changes) > 1:
+        # Three more by name are enough for one line.
+        named = ", ".join(list(changes)[1:4])
+        more = f" (and {len(changes) - 1} more: {named})"
     return f"{what} changed since the run began, from {_shown(old)} to {_shown(new)}{more}"
 
 

@@ -106,6 +106,7 @@ def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
 
     def make(place: str, row: DataRow) -> Iterator[PromptRecord]:
         chat.no_media(row)
+        # A template may do without the prompt's own column.
         prompt: Prompt = ""
         if template is None or "prompt" in fields:
             prompt = _prompt_of(row, mapping, place)
@@ -113,11 +114,14 @@ def load_prompts(  # noqa: PLR0913 (the settings of a section `data`)
             prompt = wrapped(
                 prompt, lambda text: fill_template(template, row, mapping, text, place)
             )
+
         name = optional(row, "id", mapping, place)
         category = optional(row, "category", mapping, place)
         answer = optional(row, "answer", mapping, place)
+        # Reasoning data sets keep their answers where no column says so.
         if answer is None and "answer" not in mapping:
-            answer = optional({"answer": preferences.ground_truth(row)}, "answer", {}, place)
+            truth = {"answer": preferences.ground_truth(row)}
+            answer = optional(truth, "answer", {}, place)
         yield PromptRecord(name or "", _checked(prompt), category or "", answer)
 
     counted = tally or RowTally(path_or_name)

@@ -152,6 +152,8 @@ def compare_gold(before: GoldMeasured, after: GoldMeasured) -> dict[str, Any]:
     for name in sorted(set(before.categories) - {""}):
         in_category = category == name
         table[name] = _row(right_before[in_category], right_after[in_category])
+
+    # Gold may rise by shorter responses alone: these two shares tell.
     table["all"]["finished_before"] = float(np.mean(before.finished))
     table["all"]["finished_after"] = float(np.mean(after.finished))
     return table

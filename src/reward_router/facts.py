@@ -77,9 +77,13 @@ def gold_fact(summary: Json) -> str:
     if table is None:
         return ""
     row = table["all"]
-    how = f"{summary.get('samples')} samples each" if summary.get(GOLD_SAMPLED) else "greedy"
+    how = "greedy"
+    if summary.get(GOLD_SAMPLED):
+        how = f"{summary.get('samples')} samples each"
+
     moved = f"from {row['before']:.3f} to {row['after']:.3f} on {row['n']} held-out prompts, {how}"
-    return f"{moved}: {row['diff']:+.3f}{span(row['ci95'])}, {meaning(summary, row['ci95'])}"
+    interval = row["ci95"]
+    return f"{moved}: {row['diff']:+.3f}{span(interval)}, {meaning(summary, interval)}"
 
 
 def win_rate_fact(summary: Json) -> str:

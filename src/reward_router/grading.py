@@ -147,13 +147,14 @@ def _math(text: str) -> str | None:
 
 def _last_boxed(text: str) -> str | None:
     r"""What the last complete ``\boxed{...}`` holds, braces balanced."""
-    at = len(text)
-    while (at := text.rfind("\\boxed{", 0, at)) >= 0:
+    # From the last one backwards: an earlier one may be a step on the way.
+    start = len(text)
+    while (start := text.rfind("\\boxed{", 0, start)) >= 0:
         depth = 0
-        for end in range(at + 6, len(text)):
+        for end in range(start + 6, len(text)):
             depth += (text[end] == "{") - (text[end] == "}")
             if depth == 0:
-                return text[at + 7 : end]
+                return text[start + 7 : end]
     return None
 
 

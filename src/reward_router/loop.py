@@ -66,6 +66,7 @@ class Loop:
         self.session = parts.session
         self.clock = clock
         self.say = say
+        # One dictionary of counts, which pairing and payoffs add to as well.
         self.counts = dict.fromkeys(COUNTS, 0)
         self.loading = 0.0
         """Seconds that the last verdicts took to load models."""
@@ -190,8 +191,12 @@ class Loop:
         """Why a run stops where all arms rest and none of them answered when asked again."""
         failures = self.parts.ranks.gather(step.verdicts.failures)
         last_reason = {arm: reason for _, arm, reason in failures}
-        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in sorted(last_reason.items()))
+        by_name = sorted(last_reason.items())
+        reasons = "; ".join(f"{arm}: {reason}" for arm, reason in by_name)
+
+        # Steps are counted from 1 where people read them.
+        shown_step = step.step + 1
         return (
-            f"step {step.step + 1}: all arms failed again and again and none answered when asked "
+            f"step {shown_step}: all arms failed again and again and none answered when asked "
             f"in turn, so nobody can judge ({reasons}); put one back and go on with --resume"
         )

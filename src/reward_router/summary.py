@@ -56,31 +56,37 @@ def arms_table(parts: RunParts) -> dict[str, Any]:
     failures = Counter(arm for _, arm in ledger.fields(Failed, ("arm",)))
     rested = parts.dispatcher.rested
     judges = who_judged(decisions, calls)
+
     unit_category = np.array(_categories(parts, decisions.unit))
     categories = sorted(set(unit_category.tolist()) - {""})
     unshared = np.array([status != "shared" for status in calls.status], dtype=bool)
     judged = ~np.isin(calls.status, ("audit", "label"))
+
+    def by_category(mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, float]:
+        return {name: _share(mask[unit_category == name]) for name in categories}
+
     table: dict[str, Any] = {}
     for k, name in enumerate(parts.pool.names):
-        own_calls = (calls.arm == k) & unshared
-        decided = decisions.arm == k
+        its_calls = calls.arm == k
+        own_calls = its_calls & unshared
+        drawn = decisions.arm == k
+        decided = drawn
         if parts.committee is not None:  # several arms a decision: shares are of being asked
-            decided = np.isin(decisions.seq, calls.decision[(calls.arm == k) & judged])
-        payoffs = decisions.payoff[decisions.arm == k]
+            decided = np.isin(decisions.seq, calls.decision[its_calls & judged])
+        payoffs = decisions.payoff[drawn]
+        is_paid = np.isfinite(payoffs)
         ordered = np.isin(decisions.seq, sorted(judges.get(k, ())))
         table[name] = {
             "decisions": int(decided.sum()),
             "share": _share(decided),
-            "share_by_category": {c: _share(decided[unit_category == c]) for c in categories},
-            "mean_payoff": float(np.nanmean(payoffs)) if np.isfinite(payoffs).any() else None,
-            "payoffs": int(np.isfinite(payoffs).sum()),
+            "share_by_category": by_category(decided),
+            "mean_payoff": float(np.nanmean(payoffs)) if is_paid.any() else None,
+            "payoffs": int(is_paid.sum()),
             "calls": int(own_calls.sum()),
             "asked": len(set(calls.decision[own_calls].tolist())),
             "judged": int(ordered.sum()),
             "judged_share": _share(ordered),
-            "judged_share_by_category": {
-                c: _share(ordered[unit_category == c]) for c in categories
-            },
+            "judged_share_by_category": by_category(ordered),
             "failed": failures[k],
             "rested": rested.get(name, 0),
         }

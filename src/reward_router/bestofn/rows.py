@@ -173,23 +173,30 @@ def _golds(row: DataRow, columns: Mapping[str, str], n: int, place: str) -> Floa
     """The row's own golds, None where it has none."""
     name = columns.get("golds", "golds")
     if row.get(name) is None:
+        # A column that was mapped has to be there; our own name need not.
         if name != "golds" and name not in row:
             required(row, "golds", {"golds": name}, place)
         return None
+
     values = _list(row[name])
-    if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != n:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list or len(values) != n:
         count = f"{len(values)} numbers" if isinstance(values, list | tuple) else repr(values)[:60]
         raise InputError(
             f"data {place}: {name} is {count} for {n} responses; "
             "one number in [0, 1] or null a response"
         )
+
     gold_N = np.full(n, np.nan)
     for i, value in enumerate(values):
-        if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
+        if value is None:
+            continue
+        in_range = isinstance(value, int | float) and 0 <= value <= 1
+        if not in_range:
             raise InputError(
                 f"data {place}: {name}[{i}] is {value!r}; allowed a number in [0, 1], or null"
             )
-        gold_N[i] = np.nan if value is None else float(value)
+        gold_N[i] = float(value)
     return gold_N
 
 

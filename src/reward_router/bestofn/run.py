@@ -396,17 +396,21 @@ class _Work:
             committee = self.config
         elif compared:
             committee = self._default_committee()
+
         routed: list[_Seed] = []
         panels: list[_Seed] = []
-        for seed in range(self.config.seed, self.config.seed + seeds):
+        first_seed = self.config.seed
+        for seed in range(first_seed, first_seed + seeds):
             # The ledgers of the first seed's main way are kept for whoever wants to look into them.
-            folder = self.folder if seed == self.config.seed else None
+            folder = self.folder if seed == first_seed else None
+            routed_folder = None if committee_judges else folder
+            committee_folder = folder if committee_judges else None
+
             if compared or not committee_judges:
                 self._now(f"learning and choosing, seed {seed}")
-                routed.append(self._one(single, seed, None if committee_judges else folder))
+                routed.append(self._one(single, seed, routed_folder))
             if committee is not None:
                 self._now(f"the committee learns and chooses, seed {seed}")
-                committee_folder = folder if committee_judges else None
                 panels.append(self._one(committee, seed, committee_folder, committee=True))
         return routed, panels
 

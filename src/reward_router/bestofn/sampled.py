@@ -86,6 +86,7 @@ def sampled(
     held_out = None if config.split else _held_out(config)
     own = _bare_items(config.data, policy, listeners)
     answers = _answers(config, config.data)
+    # Held-out prompts where the configuration names some, else a part of its own.
     if held_out is None:
         sides = divide(own, config)
     else:
@@ -94,13 +95,16 @@ def sampled(
         _apart(sides)
     sides = limited(sides, limit or config.eval.limit or PROMPTS)
 
+    # Both sides in one go, so that groups of a batch are full.
     store = _Samples(folder / f"samples-{_digest(config, run)}.jsonl")
     bare_items = [*sides.train, *sides.test]
     groups = list(_draw(config, policy, bare_items, store, listeners.tick))
     items = []
     for bare_item, group in zip(bare_items, groups, strict=True):
         items.append(_full(bare_item, group, answers, config))
-    if config.measure in MEASURES and not any(item.measured for item in items):
+
+    some_measured = any(item.measured for item in items)
+    if config.measure in MEASURES and not some_measured:
         raise InputError(
             f"measure {config.measure} compares with an answer's text, "
             f"and {config.data.source} has none"

@@ -190,14 +190,15 @@ def _categories(items: Sequence[Item], methods: Sequence[MethodRow]) -> dict[str
     Empty where the prompts have no categories.
     """
     category_P = np.array([item.category for item in items])
-    names = sorted({name for name in category_P.tolist() if name})
+    names = sorted(set(category_P.tolist()) - {""})
     by_category: dict[str, Any] = {}
     for name in names:
         is_in_P = category_P == name
         golds = {}
         for method in methods:
-            mine_SP = [gold_P[is_in_P] for gold_P in method.gold_SP]
-            golds[method.name] = float(np.mean(mine_SP))
+            # Over seeds and prompts alike.
+            own_SP = [gold_P[is_in_P] for gold_P in method.gold_SP]
+            golds[method.name] = float(np.mean(own_SP))
         by_category[name] = {"prompts": int(is_in_P.sum()), "gold": golds}
     return by_category
 

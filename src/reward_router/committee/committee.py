@@ -492,6 +492,7 @@ class Committee:
         """P(a better) given the margins of the arms asked; 1/2 before any. O(asked)."""
         log_odds = self.refusal(asked)
         votes = self._votes(asked)
+        # A veto that refused has the last word: votes count where none did.
         if log_odds == 0 and votes:
             if self._asker is not None and self.playing:
                 log_odds = self._asker.log_odds(votes, self._row(category))

@@ -120,8 +120,14 @@ def pair_weights(
         )
 
     low = confidence < min_confidence
-    share = 0.0 if how == "drop" else (2 * confidence - 1) / max(2 * min_confidence - 1, 1e-9)
-    return np.where(low, np.round(np.maximum(share, 0.0), 12), 1.0), int(low.sum())
+    share: float | Float = 0.0
+    if how == "weight":
+        # 0 at a coin's confidence, 1 at the least that keeps its whole weight.
+        span = max(2 * min_confidence - 1, 1e-9)
+        share = (2 * confidence - 1) / span
+    # Rounded, so that a confidence of exactly 1/2 has weight 0.
+    low_weight = np.round(np.maximum(share, 0.0), 12)
+    return np.where(low, low_weight, 1.0), int(low.sum())
 
 
 class PromptEvidence:

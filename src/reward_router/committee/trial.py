@@ -260,6 +260,7 @@ def _judged(
     """(3, rows) right, cost and calls at each of DISCOUNTS of the price; one fit serves all."""
     plan = fit_plan(train, setting.shape(weights), seed, setting.prices)
     judged = []
+    # From the dearest price: DISCOUNTS begin with none.
     for price in setting.prices[::-1]:
         log_odds_P, asked_PK = walk(plan, test.margins_PK, test.category_P, float(price))
         right_P = signed_credit(log_odds_P, test.sign_P)

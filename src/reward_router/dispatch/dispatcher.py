@@ -120,14 +120,17 @@ class Dispatcher:
         self.seed = int(seed)
         self.ledger: Store = ledger if ledger is not None else Ledger(":memory:")
         self.warmup = router.warmup
+        # Warm-up is the dispatcher's business: it knows which decisions are still unpaid.
         self._believed = without_forced_pulls(router)
+        self._fallback = inputs.fallback(fallback, names)
+        self._prices: dict[str, float | None] = inputs.prices(costs, names)
+
+        # The state is what the ledger's events make of these; the ledger refuses other ones.
         hold = max(5, self.warmup * len(names)) if hold_back is None else hold_back
         scaler = scaler if scaler is not None else QuantileScaler()
         state = FoldState(router, scaler, names, hold, breaker)
-        self._fallback = inputs.fallback(fallback, names)
-        self._prices: dict[str, float | None] = inputs.prices(costs, names)
-        self._lock = self.ledger.lock
         settings = {"seed": self.seed, "warmup": self.warmup}
+        self._lock = self.ledger.lock
         with self._lock:
             self._live = Live(self.ledger, state, settings, snapshot_every)
 

@@ -72,10 +72,12 @@ class Live:
             )
 
         seq, head, arrays = newest
+        # Until everything is folded in, the state is that of no event.
         self._applied = -1
         self._state.load(arrays, head, self.ledger, seq)
         fold(self._state, self.ledger, seq)
         self.width = self.dim or self.ledger.width() or self._state.width
+
         self._applied = self.ledger.last_seq
         self._generation = self.ledger.generation
         self._writing = False

@@ -107,10 +107,8 @@ def _pair(record: PreferenceRecord, source: PairSource) -> SourcedPair:
 def _unusable(pair: SourcedPair, max_chars: int | None) -> str:
     if not pair.chosen.strip() or not pair.rejected.strip():
         return "with an empty side"
-    too_long = (
-        max_chars is not None
-        and len(pair.prompt) + len(pair.chosen) + len(pair.rejected) > max_chars
-    )
+    characters = len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+    too_long = max_chars is not None and characters > max_chars
     return "longer than max_chars" if too_long else ""
 
 

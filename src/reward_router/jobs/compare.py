@@ -37,9 +37,10 @@ def compare(folders: Sequence[Path], out: Path, console: Console) -> Path:
         raise InputError("compare: give two runs or more; one is shown by `reward-router report`")
     if not out.resolve().parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist")
-    runs = dict(
-        zip(short_names(folders), [read_evidence(Path(folder)) for folder in folders], strict=True)
-    )
+
+    names = short_names(folders)
+    evidence = [read_evidence(Path(folder)) for folder in folders]
+    runs = dict(zip(names, evidence, strict=True))
     show_table(console, _terminal(runs))
     for warning in warnings(runs):
         say(console, f"warning: {warning}", "yellow")
@@ -233,14 +234,16 @@ def _smoothed(evidence: Evidence, curve: Curve) -> charts.Series:
 
 
 def _shares(runs: dict[str, Evidence]) -> str:
-    arms = list(dict.fromkeys(chain.from_iterable(e.arms for e in runs.values())))
+    every_arm = chain.from_iterable(evidence.arms for evidence in runs.values())
+    arms = list(dict.fromkeys(every_arm))
     values = [_shares_of(arm, runs) for arm in arms]
     what = (
         "Per cent of each run's decisions that an arm judged; an empty cell: "
         "the run does not have it."
     )
     shade = charts.Shade(0.0, 1.0, percent=True)
-    return page.figure("", what, charts.heatmap(values, arms, list(runs), shade), "wide")
+    chart = charts.heatmap(values, arms, list(runs), shade)
+    return page.figure("", what, chart, "wide")
 
 
 def _shares_of(arm: str, runs: dict[str, Evidence]) -> list[float | None]:

@@ -76,48 +76,54 @@ CUTS = {
 
 def estimate(config: Config) -> dict[str, Any]:
     """Steps, responses, calls, tokens, FLOPs, seconds and peak bytes of a whole run."""
+    train = config.train
+    policy = config.policy
     examples = load_examples(config.data)
     prompts = len(examples)
-    prompt_tokens = (
-        TEMPLATE_TOKENS
-        + sum(len(plain_prompt(e.prompt)) for e in examples) / prompts / CHARACTERS_PER_TOKEN
-    )
-    train, policy = config.train, config.policy
-    steps = steps_of(config, prompts)
-    responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
-    arms = arm_specs(config)
-    asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
-    committee = config.judge.mode == "committee"
-    asked = min(config.judge.max_calls, len(arms)) if committee else asked
+    characters = sum(len(plain_prompt(example.prompt)) for example in examples)
+    prompt_tokens = TEMPLATE_TOKENS + characters / prompts / CHARACTERS_PER_TOKEN
     length = prompt_tokens + policy.max_new_tokens
-    pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
-    scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
+
+    # What is sampled, and how many pairs come of it.
+    steps = steps_of(config, prompts)
+    prompts_seen = steps * min(train.batch_prompts, prompts)
+    responses = prompts_seen * policy.n_responses
+    pairs = prompts_seen * config.pairs.per_prompt
+
+    # Who scores how much of that.
+    arms = arm_specs(config)
+    asks_all = config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms
+    asked = len(arms) if asks_all else 1
+    committee = config.judge.mode == "committee"
+    if committee:
+        asked = min(config.judge.max_calls, len(arms))
+    scored = responses
+    if config.router.unit == "pair":
+        scored = min(responses, 2 * pairs)
     chosen = best_of_responses(config)
-    size, _ = parameters(policy.model)
-    heavy = [parameters(a.model)[0] for a in arms if a.model]
-    judge = sum(heavy) / max(1, len(arms))
     paid = paying_calls(config, responses)
     compared = win_rate_responses(config)
+
+    # A weight is one multiplication and one addition a token: 2 FLOPs. Responses to one prompt
+    # share it.
+    size, _ = parameters(policy.model)
+    heavy = [parameters(spec.model)[0] for spec in arms if spec.model]
+    judge = sum(heavy) / max(1, len(arms))
+    shared_length = policy.max_new_tokens + prompt_tokens / policy.n_responses
+    arms_work = judge * (scored * asked + chosen) * shared_length
+    paying_work = apart_weights(config, config.payoff.arm) * paid * length
+    measuring_work = apart_weights(config, config.eval.arm) * compared * length
+    # In forwards: two a pass, one for the reference, one more before several mini-batches.
+    passes = 1 + 2 * train.steps_per_batch + (train.mini_batch is not None)
     flops = {
-        "sample": 2.0
-        * size
-        * responses
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses),
-        "score": 2.0
-        * judge
-        * (scored * asked + chosen)
-        * (policy.max_new_tokens + prompt_tokens / policy.n_responses)
-        + 2.0 * apart_weights(config, config.payoff.arm) * paid * length
-        + 2.0 * apart_weights(config, config.eval.arm) * compared * length,
-        "train": 2.0
-        * size
-        * 2
-        * pairs
-        * length
-        * (1 + 2 * train.steps_per_batch + (train.mini_batch is not None)),
+        "sample": 2.0 * size * responses * shared_length,
+        "score": 2.0 * arms_work + 2.0 * paying_work + 2.0 * measuring_work,
+        "train": 2.0 * size * 2 * pairs * length * passes,
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
+
     speed, device = throughput(config)
+    # As many reward models as may stay in memory, the largest of them.
     held = sorted(heavy, reverse=True)[: config.pool.resident]
     memory = {
         "program": PROGRAM,
@@ -128,6 +134,7 @@ def estimate(config: Config) -> dict[str, Any]:
     }
     if config.payoff.arm is not None:
         memory["judge"] = apart_weights(config, config.payoff.arm) * BYTES[config.pool.dtype]
+
     seconds = {"load": loading_seconds(memory["policy"] + memory["reward models"])}
     for phase, work in flops.items():
         seconds[phase] = work / speed / efficiency(phase, device)
@@ -427,7 +434,10 @@ def check_judge(
         return
     pool = judge_pool(config)
     check_arms(specs, pool)
-    if weight_bytes(specs[0].model) <= free_memory() / 2:
+    [judge] = specs
+    # Half of what is free: the run itself needs memory, too.
+    fits = weight_bytes(judge.model) <= free_memory() / 2
+    if fits:
         answer_one_row(config, pool, specs, examples, say)
 
 
@@ -457,31 +467,40 @@ def free_memory() -> float:
 def show_estimate(config: Config, console: Console) -> None:
     """``train --dry-run``."""
     e = estimate(config)
-    total = sum(e["seconds"].values())
-    parts = ", ".join(f"{k} {duration(v)}" for k, v in e["seconds"].items())
-    memory = ", ".join(f"{name} {gib(size)}" for name, size in e["memory_bytes"].items())
-    say_fact(
-        console,
-        f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs",
-    )
+    seconds = e["seconds"]
+    total = sum(seconds.values())
+    steps = f"steps    {e['steps']}, {e['responses']} responses, at most {e['pairs_at_most']} pairs"
+    say_fact(console, steps)
+
     most = "at most " if e["calls_at_most"] else ""
-    more = f"; {e['calls_best_of']} more for best of n" if e["calls_best_of"] else ""
-    more += f"; {e['calls_paying']} more by the judge that pays" if e["calls_paying"] else ""
+    more = ""
+    if e["calls_best_of"]:
+        more += f"; {e['calls_best_of']} more for best of n"
+    if e["calls_paying"]:
+        more += f"; {e['calls_paying']} more by the judge that pays"
     say_fact(
         console,
         f"calls    {most}{e['calls']} (all arms on every response: {e['calls_all_arms']}){more}",
     )
+
+    parts = ", ".join(f"{phase} {duration(spent)}" for phase, spent in seconds.items())
     say_fact(console, f"time     about {duration(total)} on {e['device']}: {parts}")
     if total > LONG:
-        for line in cuts(e["seconds"]):
+        for line in cuts(seconds):
             say_fact(console, line, "yellow")
-    say_fact(console, f"memory   about {gib(sum(e['memory_bytes'].values()))}: {memory}")
+
+    memory = e["memory_bytes"]
+    shares = ", ".join(f"{name} {gib(size)}" for name, size in memory.items())
+    say_fact(console, f"memory   about {gib(sum(memory.values()))}: {shares}")
     say_fact(console, f"disk     about {gib(e['disk_bytes'])} in the run's directory")
-    if e["downloads"]:
-        sizes = [
-            f"{m} {gib(size) if size else '(size unknown)'}" for m, size in e["downloads"].items()
-        ]
-        say_fact(console, f"download about {gib(sum(e['downloads'].values()))}: {', '.join(sizes)}")
+
+    downloads_by_model = e["downloads"]
+    if downloads_by_model:
+        sizes = []
+        for model, size in downloads_by_model.items():
+            sizes.append(f"{model} {gib(size) if size else '(size unknown)'}")
+        whole = gib(sum(downloads_by_model.values()))
+        say_fact(console, f"download about {whole}: {', '.join(sizes)}")
 
 
 def cuts(seconds: dict[str, float]) -> list[str]:

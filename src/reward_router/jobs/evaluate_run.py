@@ -101,6 +101,8 @@ def evaluate(folder: Path, data: DataConfig, limit: int | None, console: Console
     policy = Policy(config.policy, config.train, config.seed)
     short_enough = fitting(examples, data, policy, lambda note: say(console, note))
     chosen = taken_in_turn(short_enough, limit)
+
+    # The base model first: the adapter is loaded into the same weights.
     ranks = Ranks("cpu" if config.policy.device == "cpu" else "auto")
     before = _gold_by_kind(config, policy, chosen, ranks)
     policy.load_adapter(adapter_tensors(folder))

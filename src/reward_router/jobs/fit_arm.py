@@ -268,12 +268,15 @@ def fit_weights(gap_PF: Float, prompt_P: Int, ridge: float) -> Float:
 def _write(out: Path, weights: Mapping[str, Float], about: Mapping[str, Any]) -> None:
     from safetensors.numpy import save_file
 
+    tensors = {name: row_F.astype(np.float32) for name, row_F in weights.items()}
+    text = dumps(about, indent=1, ensure_ascii=False)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole: nobody ever reads half of it.
         partial = out / f"{TENSORS}.partial"
-        save_file({name: row_F.astype(np.float32) for name, row_F in weights.items()}, partial)
+        save_file(tensors, partial)
         partial.rename(out / TENSORS)
-        write_atomically(out / ABOUT, dumps(about, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(out / ABOUT, text + "\n")
         write_atomically(out / "CARD.md", arm_card_text(about))
 
 
@@ -333,7 +336,10 @@ def _table(about: Mapping[str, Any]) -> LiteralTable:
     categories = _categories(about)
     table = LiteralTable("right on unseen prompts (prompts)", box=None, padding=(0, 1, 0, 0))
     for column in ("head", *categories):
-        table.column(column, justify="left" if column == "head" else "right")
+        justify = "left" if column == "head" else "right"
+        table.column(column, justify=justify)
+
     for name, head in about["heads"].items():
-        table.row(name, *(_cell(head["accuracy_on_unseen_prompts"].get(c)) for c in categories))
+        accuracy = head["accuracy_on_unseen_prompts"]
+        table.row(name, *(_cell(accuracy.get(category)) for category in categories))
     return table

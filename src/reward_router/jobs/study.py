@@ -133,9 +133,14 @@ def train_and_share(config: Config, folder: Path, before: Path, console: Console
     resume = (folder / "config.yaml").is_file()
     known = _before(before)
     summary = train(config, folder, resume=resume, console=console, before=known)
-    if summary["gold_rows"].keys() - (known or {}).keys():
-        first = {kind: rows["before"] for kind, rows in summary["gold_rows"].items()}
-        write_atomically(before, dumps({**first, "model": summary["manifest"]["model"]}))
+
+    # Kinds of gold that nobody had measured yet are kept for the runs that follow.
+    gold_rows = summary["gold_rows"]
+    new_kinds = gold_rows.keys() - (known or {}).keys()
+    if new_kinds:
+        first = {kind: rows["before"] for kind, rows in gold_rows.items()}
+        model = summary["manifest"]["model"]
+        write_atomically(before, dumps({**first, "model": model}))
     return summary
 
 
@@ -221,20 +226,26 @@ def row(
     """One line of the study's table."""
     summaries = list(by_seed.values())
     kind = _kind(summaries)
+    gold = [summary[kind]["all"] for summary in summaries]
+    seconds = [sum(summary["seconds"].values()) for summary in summaries]
+    # Gold as the payoff goes with gold by itself: such a correlation says nothing.
+    correlations = []
+    for summary in summaries:
+        pays_gold = is_gold(summary["payoff"])
+        correlations.append(None if pays_gold else summary["payoff_gold"]["r"])
     result = {
         "seeds": len(summaries),
         "kind": kind,
-        "before": float(np.mean([s[kind]["all"]["before"] for s in summaries])),
-        "after": float(np.mean([s[kind]["all"]["after"] for s in summaries])),
+        "before": float(np.mean([of_run["before"] for of_run in gold])),
+        "after": float(np.mean([of_run["after"] for of_run in gold])),
         **_named("change", mean_interval(change_SP)),
-        "calls": float(np.mean([s["calls"]["made"] for s in summaries])),
-        "seconds": float(np.mean([sum(s["seconds"].values()) for s in summaries])),
-        "finished_after": float(np.mean([s[kind]["all"]["finished_after"] for s in summaries])),
-        "payoff_gold_r": _mean(
-            [None if is_gold(s["payoff"]) else s["payoff_gold"]["r"] for s in summaries]
-        ),
+        "calls": float(np.mean([summary["calls"]["made"] for summary in summaries])),
+        "seconds": float(np.mean(seconds)),
+        "finished_after": float(np.mean([of_run["finished_after"] for of_run in gold])),
+        "payoff_gold_r": _mean(correlations),
         "shares": _mean_shares(summaries),
     }
+
     if "uniform" in runs and _kind(runs["uniform"].values()) == kind:
         common = sorted(by_seed.keys() & runs["uniform"].keys())
         # Rows of both arrays are in the order of their seeds; equal seeds are set against another.

@@ -330,16 +330,19 @@ class Breaker:
 
         -1 stands where there is no outcome.
         """
+        n_arms = len(self.circuits)
+        # As wide as the longest memory that the rule may need; -1 fills it up.
         wide = max(self.rule.window, self.rule.failures)
-        outcomes = np.full((2, len(self.circuits), wide), -1, dtype=np.int64)
+        outcomes = np.full((2, n_arms, wide), -1, dtype=np.int64)
         for k, circuit in enumerate(self.circuits):
             outcomes[0, k, : len(circuit.position)] = circuit.position
             outcomes[1, k, : len(circuit.outcome)] = circuit.outcome
 
         rows = [circuit.numbers() for circuit in self.circuits]
+        circuits = np.array(rows, dtype=np.int64).reshape(n_arms, len(NUMBERS))
         return {
             "clock": np.array([self.clock, self.last, self.since], dtype=np.int64),
-            "circuits": np.array(rows, dtype=np.int64).reshape(len(rows), len(NUMBERS)),
+            "circuits": circuits,
             "outcomes": outcomes,
         }
 

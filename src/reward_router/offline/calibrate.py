@@ -286,9 +286,12 @@ def _cells(residual_PK: Float, sources: np.ndarray) -> tuple[Float, Int]:
     counts = []
     for name in np.unique(sources):
         of_source_RK = residual_PK[sources == name]
-        count_K = (~np.isnan(of_source_RK)).sum(axis=0)
-        any_K = count_K > 0
+        paid_RK = ~np.isnan(of_source_RK)
+        count_K = paid_RK.sum(axis=0)
         sum_K = np.nansum(of_source_RK, axis=0)
+
+        # An arm that this source never paid has no mean there.
+        any_K = count_K > 0
         means.append(sum_K[any_K] / count_K[any_K])
         counts.append(count_K[any_K])
     return np.concatenate(means), np.concatenate(counts)

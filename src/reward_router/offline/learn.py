@@ -189,16 +189,19 @@ def learn(
     spread_F = x_PF[train_P].std(axis=0) + 1e-8
     # A feature that hardly varies would be blown up on the first text where it does.
     scale_F = np.maximum(spread_F, 1e-3 * spread_F.max())
+
     x = torch.from_numpy((x_PF - centre_F) / scale_F).float()
     train_x = x[torch.from_numpy(train_P)]
     dev_x = x[torch.from_numpy(dev_P)]
     train = targets(train_right_RK, settings.balance, settings.seed)
     dev = targets(right_PK[dev_P], settings.balance, settings.seed, "dev")
+
     n_features = x.shape[1]
     head = seeded_head(n_features, settings.dim, train_right_RK, settings.seed, settings.balance)
     optimiser = torch.optim.AdamW(
         head.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
+
     best: dict[str, Any] = {}
     best_loss = np.inf
     best_epoch = 0
@@ -211,6 +214,7 @@ def learn(
             loss = train.loss(head(train_x[rows]), rows, settings.lambda_cls)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+
         with torch.no_grad():
             dev_loss = float(dev.loss(head(dev_x), every_row, settings.lambda_cls))
         # NaN is never less: a run that diverges keeps its best epoch.
@@ -221,6 +225,7 @@ def learn(
             best = {name: value.clone() for name, value in head.state_dict().items()}
         if epoch - best_epoch >= settings.patience:
             break
+
     if not best:
         raise InputError(f"the dev loss was never finite with lr={settings.lr}: use a smaller one")
     return as_strengths(best, centre_F, scale_F, best_loss, best_epoch)

@@ -136,18 +136,23 @@ def dev_rows(groups: Int, share: float, seed: int = 0, what: str = "dev") -> NDA
     ``what`` keys the draw.
     """
     names, index_P = np.unique(groups, return_inverse=True)
+    n_groups = len(names)
     if not 0 < share < 1:
         raise InputError(
             f"dev={share}: a share of the prompts strictly between 0 and 1, "
             "or a (P,) array of truth values"
         )
-    if len(names) < 2:
+    if n_groups < 2:
         raise InputError(
             "strengths need at least 2 prompts: one side of the dev split would be empty"
         )
-    n_dev = min(max(round(share * len(names)), 1), len(names) - 1)
-    chosen_G = np.zeros(len(names), dtype=bool)
-    chosen_G[rng(seed, "data", 0, what).permutation(len(names))[:n_dev]] = True
+
+    # Both sides get a prompt, however small the share is.
+    n_dev = min(max(round(share * n_groups), 1), n_groups - 1)
+    draw = rng(seed, "data", 0, what)
+    drawn = draw.permutation(n_groups)[:n_dev]
+    chosen_G = np.zeros(n_groups, dtype=bool)
+    chosen_G[drawn] = True
     return np.asarray(chosen_G[index_P])
 
 

@@ -6,6 +6,7 @@ code opens by itself, unless an option of the arm names them.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -99,14 +100,16 @@ def metric_code(options: Mapping[str, Any]) -> str:
     for name in _METRIC_MODULES:
         module = importlib.util.find_spec(name)
         if module is not None and module.origin:
-            sources.append(_program(Path(module.origin)))
+            sources.append(_program(Path(module.origin).read_text(encoding="utf-8")))
     packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
     return _hash(sources + [_version(name) for name in packages])
 
 
-def _program(file: Path) -> str:
-    """What a file does, whatever its comments, docstrings and line breaks say and look like."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+# Several arms of a run are metrics, and each asks for the same few modules.
+@functools.lru_cache(maxsize=16)
+def _program(text: str) -> str:
+    """What a module does, whatever its comments, docstrings and line breaks say and look like."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):

@@ -188,7 +188,7 @@ def test_a_budget_is_kept_from_the_first_decision_on(made):
             asked[arm] = m[arm]
         online.record(len(asked))
         total += len(asked)
-        if step < 1500 and online.policy.draws(f"u{step}", step):
+        if step < 700 and online.policy.draws(f"u{step}", step):
             online.add_label(m, bool(y), f"u{step}", step)
     assert abs(total / 4000 / 1.8 - 1) < 0.02
 
@@ -214,7 +214,7 @@ def test_where_asking_less_is_optimal_the_budget_is_not_wasted():
 
 
 def test_online_state_is_restored(made):
-    margins, label = made(120, [0.9, 0.8, 0.8])
+    margins, label = made(70, [0.9, 0.8, 0.8])
     first = OnlineCommittee(
         Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene"
     )
@@ -224,9 +224,9 @@ def test_online_state_is_restored(made):
         Committee(np.ones(3), budget=2.0), LabelPolicy(share=1.0), start="dawid_skene"
     )
     second.load_state_dict(first.state_dict())
-    more, truth = made(60, [0.9, 0.8, 0.8], seed=2)
-    run(first, more, truth, 120)
-    run(second, more, truth, 120)
+    more, truth = made(30, [0.9, 0.8, 0.8], seed=2)
+    run(first, more, truth, 70)
+    run(second, more, truth, 70)
     assert (first.committee.judge(margins)[0] == second.committee.judge(margins)[0]).all()
     assert first.price == second.price
 

@@ -4,6 +4,7 @@ Compared are decisions, payoffs, router and adapter.
 """
 
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -98,6 +99,24 @@ PAIRS = (
 )
 
 
+@pytest.fixture(scope="module")
+def whole(
+    tiny_anywhere: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """``whole(settings)``: the evidence of a run that nothing interrupted, made once."""
+
+    @functools.cache
+    def go(settings: tuple[str, ...]) -> dict[str, Any]:
+        out = tmp_path_factory.mktemp("whole") / "run"
+        run.train(tiny_anywhere(*settings), out)
+        return evidence(out)
+
+    return lambda settings: go(tuple(settings))
+
+
+Whole = Callable[[Sequence[str]], dict[str, Any]]
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -108,13 +127,17 @@ PAIRS = (
     ids=["prompts", "pairs", "committee"],
 )
 def test_killed_and_interrupted_runs_end_alike(
-    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
+    tiny: Callable[..., Config],
+    tiny_yaml: Path,
+    whole: Whole,
+    tmp_path: Path,
+    settings: Sequence[str],
 ) -> None:
     # A fresh interpreter loads torch for ten seconds: only the one that a person interrupts, which
     # has to say something and to give an exit code, is the command itself. The killed one is a copy
     # of this process.
     config, out = tiny(*settings), tmp_path / "broken"
-    run.train(config, tmp_path / "whole")
+    wanted = whole(settings)
     first = multiprocessing.get_context("fork").Process(target=run.train, args=(config, out))
     first.start()
     until(first.is_alive, out, 1)
@@ -130,15 +153,14 @@ def test_killed_and_interrupted_runs_end_alike(
     assert said.count("\n") == 1
     assert "--resume" in said
     run.train(config, out, resume=True)
-    assert evidence(out) == evidence(tmp_path / "whole")
+    assert evidence(out) == wanted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
 def test_a_storm_of_kills(
-    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
+    tiny_yaml: Path, whole: Whole, tmp_path: Path, settings: Sequence[str]
 ) -> None:
-    run.train(tiny(*settings), tmp_path / "whole")
     draw, kills = random.Random(0), 0
     for attempt in range(100):
         out = tmp_path / f"broken-{attempt}"
@@ -150,18 +172,18 @@ def test_a_storm_of_kills(
                 process.kill()
                 kills += 1
             process.communicate(timeout=LIMIT_S)
-        assert evidence(out) == evidence(tmp_path / "whole")
+        assert evidence(out) == whole(settings)
         if kills >= 30:
             return
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(
-    tiny: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., Config], whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import safetensors.torch
 
     config, out, real = tiny(), tmp_path / "run", safetensors.torch.save_file
-    run.train(config, tmp_path / "whole")
+    wanted = whole(())
 
     def full(tensors: Any, path: Path) -> None:
         if "000002" in str(path) and path.name.startswith("reference"):
@@ -174,20 +196,20 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
             run.train(config, out)
     assert [p.name for p in sorted((out / "checkpoints").iterdir())] == ["000000", "000001"]
     run.train(config, out, resume=True)
-    assert evidence(out) == evidence(tmp_path / "whole")
+    assert evidence(out) == wanted
 
 
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
 def test_a_broken_checkpoint_is_passed_over(
     tiny: Callable[..., Config],
     stopped_run: Callable[..., None],
+    whole: Whole,
     tmp_path: Path,
     settings: Sequence[str],
 ) -> None:
     config, out = tiny(*settings), tmp_path / "run"
-    run.train(config, tmp_path / "whole")
     stopped_run(config, out, 2)
     victim = out / "checkpoints" / "000002" / "policy.safetensors"
     victim.write_bytes(victim.read_bytes()[:-1] + b"x")
     run.train(config, out, resume=True)
-    assert evidence(out) == evidence(tmp_path / "whole")
+    assert evidence(out) == whole(settings)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reward_router.cli import main
 from reward_router.config import Config
 from reward_router.errors import RunError
 from reward_router.ledger import Ledger
@@ -49,21 +50,17 @@ def evidence(out: Path) -> dict[str, Any]:
     }
 
 
+def words(config: Path, out: Path, settings: Sequence[str] = ()) -> list[str]:
+    """The command that begins a run, or goes on with it."""
+    more = [*(["--resume"] if (out / "config.yaml").is_file() else [])]
+    for setting in settings:
+        more += ["--set", setting]
+    return ["train", str(config), "--out", str(out), *more]
+
+
 def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.Popen[str]:
-    more = [
-        *(["--resume"] if (out / "config.yaml").is_file() else []),
-        *(x for s in settings for x in ("--set", s)),
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "reward_router.cli",
-        "train",
-        str(config),
-        "--out",
-        str(out),
-        *more,
-    ]
+    """The command in an interpreter of its own, which loads torch for several seconds."""
+    command = [sys.executable, "-m", "reward_router.cli", *words(config, out, settings)]
     # a suite that a shell started in the background ignores SIGINT, and its children inherit that
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
@@ -74,6 +71,15 @@ def start(config: Path, out: Path, settings: Sequence[str] = ()) -> subprocess.P
         env=os.environ.copy(),
         preexec_fn=heed,
     )
+
+
+def here(config: Path, out: Path, settings: Sequence[str] = ()) -> None:
+    """The command in this process, to its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["reward-router", *words(config, out, settings)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
 
 
 def until(running: Callable[[], bool], out: Path, lines: int) -> None:
@@ -127,18 +133,14 @@ Whole = Callable[[Sequence[str]], dict[str, Any]]
     ids=["prompts", "pairs", "committee"],
 )
 def test_killed_and_interrupted_runs_end_alike(
-    tiny: Callable[..., Config],
-    tiny_yaml: Path,
-    whole: Whole,
-    tmp_path: Path,
-    settings: Sequence[str],
+    tiny: Callable[..., Config], tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]
 ) -> None:
-    # A fresh interpreter loads torch for ten seconds: only the one that a person interrupts, which
-    # has to say something and to give an exit code, is the command itself. The killed one is a copy
-    # of this process.
-    config, out = tiny(*settings), tmp_path / "broken"
-    wanted = whole(settings)
-    first = multiprocessing.get_context("fork").Process(target=run.train, args=(config, out))
+    # Of the three processes of the broken run, the one that a person interrupts is the command
+    # itself: it has to say something, and to give an exit code. The killed one is a fork of this.
+    here(tiny_yaml, tmp_path / "whole", settings)
+    out = tmp_path / "broken"
+    fork = multiprocessing.get_context("fork")
+    first = fork.Process(target=here, args=(tiny_yaml, out, settings))
     first.start()
     until(first.is_alive, out, 1)
     first.kill()
@@ -152,15 +154,14 @@ def test_killed_and_interrupted_runs_end_alike(
     assert second.returncode == 130, said
     assert said.count("\n") == 1
     assert "--resume" in said
-    run.train(config, out, resume=True)
-    assert evidence(out) == wanted
+    here(tiny_yaml, out, settings)
+    assert evidence(out) == evidence(tmp_path / "whole")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), PAIRS], ids=["prompts", "pairs"])
-def test_a_storm_of_kills(
-    tiny_yaml: Path, whole: Whole, tmp_path: Path, settings: Sequence[str]
-) -> None:
+def test_a_storm_of_kills(tiny_yaml: Path, tmp_path: Path, settings: Sequence[str]) -> None:
+    here(tiny_yaml, tmp_path / "whole", settings)
     draw, kills = random.Random(0), 0
     for attempt in range(100):
         out = tmp_path / f"broken-{attempt}"
@@ -172,7 +173,7 @@ def test_a_storm_of_kills(
                 process.kill()
                 kills += 1
             process.communicate(timeout=LIMIT_S)
-        assert evidence(out) == whole(settings)
+        assert evidence(out) == evidence(tmp_path / "whole")
         if kills >= 30:
             return
 

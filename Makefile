@@ -34,8 +34,10 @@ prior: .venv/.demo
 	mkdir -p $(ARTIFACTS)/embedded-prior
 	cp $(OUT)/prior/prior.json $(OUT)/prior/prior.safetensors $(OUT)/prior/CARD.md $(ARTIFACTS)/embedded-prior/
 
+# Each worker starts with one half of the tests in their order, so that what the tests of a module share is made once; who is done
+# first takes over from the other.
 test: .venv/.dev
-	$(BIN)/pytest -n 2 -m "not slow and not browser"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not browser"
 
 test-slow: .venv/.dev
 	$(BIN)/pytest -m slow

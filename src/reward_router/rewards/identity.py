@@ -6,6 +6,7 @@ code opens by itself, unless an option of the arm names them.
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -109,7 +110,8 @@ def metric_code(options: Mapping[str, Any]) -> str:
     for name in _METRIC_MODULES:
         module = importlib.util.find_spec(name)
         if module is not None and module.origin:
-            sources.append(_program(Path(module.origin)))
+            text = Path(module.origin).read_text(encoding="utf-8")
+            sources.append(_program(text))
 
     # Some metrics are a package's: another version of it is another metric.
     metric = str(options.get("metric"))
@@ -118,9 +120,11 @@ def metric_code(options: Mapping[str, Any]) -> str:
     return _hash(sources + versions)
 
 
-def _program(file: Path) -> str:
-    """What a file does, whatever its comments, docstrings and line breaks say and look like."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+# Several arms of a run are metrics, and each asks for the same few modules.
+@functools.lru_cache(maxsize=16)
+def _program(text: str) -> str:
+    """What a module does, whatever its comments, docstrings and line breaks say and look like."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):

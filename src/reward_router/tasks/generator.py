@@ -8,6 +8,7 @@ its category and the hash of its prompt.
 Leaves out: phrasings are shared between splits, so the splits test new content, not new wordings.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -252,11 +253,14 @@ def _past(split: TaskSplit) -> Iterator[Task]:
 CATEGORIES: tuple[str, ...] = ("facts", "sums", *TOPIC_FORMS, "past")
 
 
-def _pool(category: str, split: TaskSplit) -> list[Task]:
+# The tables never change, and a run reads a split several times: to train, to measure, to tell in
+# its manifest what it was trained on.
+@functools.cache
+def _pool(category: str, split: TaskSplit) -> tuple[Task, ...]:
     makers = {"facts": _facts, "sums": _sums, "past": _past}
     if category in makers:
-        return list(makers[category](split))
-    return list(_about_topics(category, split))
+        return tuple(makers[category](split))
+    return tuple(_about_topics(category, split))
 
 
 def generate(split: TaskSplit, n: int | None = None, seed: int = 0) -> list[Task]:

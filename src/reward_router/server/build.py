@@ -64,16 +64,19 @@ def fitting(config: Config) -> Config:
     return config.model_copy(update={"context": context})
 
 
-def build(config: Config, ledger: Path) -> Session:
+def build(config: Config, ledger: Path, turns: Any = None) -> Session:
     """The session of a configuration that was found `fitting`, on the ledger at this path.
+
+    ``turns`` scores for the arms, as `Turns` does; None: they are loaded in this process.
 
     InputError where an arm cannot be had; LedgerError where somebody else writes the ledger.
     """
     specs = arm_specs(config)
     pool = build_pool(config, [])
-    check_arms(specs, pool)
+    if turns is None:
+        check_arms(specs, pool)
+        turns = Turns(pool, specs)
     names = arm_names(config)
-    turns: Any = Turns(pool, specs)
     mode = build_mode(config, build_asker(config, turns), names, list)
     contexts = Contexts(config.context, None, device=config.pool.device)
     ledger.parent.mkdir(parents=True, exist_ok=True)

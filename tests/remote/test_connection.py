@@ -92,8 +92,9 @@ def test_an_answer_is_read_as_httpx_reads_it(name):
 
 @pytest.mark.parametrize("name", BADLY)
 def test_what_is_no_answer_is_an_error_of_the_transport(name):
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx.TransportError) as ours:
         asked(Raw(BADLY[name], ends=True), Connection(None))
+    assert ours.type.__module__ == "httpx"
     with pytest.raises(httpx.TransportError):
         asked(Raw(BADLY[name], ends=True), httpx.AsyncHTTPTransport())
 

@@ -54,6 +54,9 @@ class Connection(httpx.AsyncBaseTransport):
                     return answer
             self._streams = await self._opened(request.url)
             return await self._exchange(self._streams, sent)
+        except _Closed as error:
+            self._drop()
+            raise httpx.RemoteProtocolError(str(error)) from error
         except BaseException:
             # Whatever is left on the way belongs to no later request.
             self._drop()

@@ -27,6 +27,7 @@ MAY_LACK = (
     "starlette",
     "uvicorn",
     "verl",
+    "ray",
 )
 
 

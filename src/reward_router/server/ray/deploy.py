@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -48,7 +49,7 @@ def connect(config: Config, groups: Sequence[Group], say: Say) -> None:
             logging_level=logging.ERROR,
         )
         serve.start(http_options={"location": "NoServer"})
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except Exception as error:  # where Ray starts too slowly it raises no narrower one
         why = " ".join(str(error).split())
         raise RunError(f"Ray cannot be reached or started: {why}") from None
     have = ray.cluster_resources()
@@ -126,10 +127,24 @@ def router_of(
     return options.remote(config, place, list(groups), dict(deployments))
 
 
-def asked(reference: Any) -> Any:
-    """What a task of Ray returns; errors of this library come out as they went in."""
+def undeploy(config: Config, groups: Sequence[Group]) -> None:
+    """End the deployments, those that never started included.
+
+    What takes longer than a minute goes on ending by itself.
+    """
+    names = {_app(config, group.name if group.own else SHARED) for group in groups}
+    for name in sorted(names):
+        with suppress(TimeoutError, RayError):
+            serve.delete(name)
+
+
+def asked(reference: Any, seconds: float | None = None) -> Any:
+    """What a task of Ray returns, within so many seconds.
+
+    Errors of this library come out as they went in.
+    """
     try:
-        return ray.get(reference)
+        return ray.get(reference, timeout=seconds)
     except RayTaskError as error:
         if isinstance(error.cause, RewardRouterError):
             raise error.cause from None
@@ -155,9 +170,13 @@ def _held(config: Config, groups: Sequence[Group]) -> Held:
 
 def _run(config: Config, name: str, bound: Any) -> tuple[str, str]:
     """Start an application of one deployment, and wait until it takes requests."""
-    app = f"{config.ray.name}-{name}"
+    app = _app(config, name)
     serve.run(bound, name=app, route_prefix=None)
     return app, name
+
+
+def _app(config: Config, name: str) -> str:
+    return f"{config.ray.name}-{name}"
 
 
 def _wanted(

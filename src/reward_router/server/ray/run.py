@@ -29,7 +29,6 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
     check_packages()
     try:
         import ray
-        from ray import serve as ray_serve
 
         from reward_router.server.ray import deploy
     except ImportError as error:
@@ -49,19 +48,17 @@ def serve(config: Config, place: Place, say: Callable[[str], None]) -> None:
         deploy.connect(settled, groups, say)
         deploy.check_free(settled, place)
         router = None
-        deployments: deploy.Deployments = {}
         try:
             deployments = deploy.deploy(settled, groups)
             router = deploy.router_of(settled, place, groups, deployments)
             events = deploy.asked(router.begin.remote(settled, place))
             say(f"ledger   {place.ledger} ({events} events)")
             answer(Gate(Door(router), token, place.max_body), listener, say)
-            ray.get(router.close.remote(), timeout=CLOSING)
+            deploy.asked(router.close.remote(), CLOSING)
         finally:
             if router is not None:
                 ray.kill(router)
-            for app in {app for app, _ in deployments.values()}:
-                ray_serve.delete(app)
+            deploy.undeploy(settled, groups)
             ray.shutdown()
     say("stopped")
 

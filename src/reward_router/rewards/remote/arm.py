@@ -271,9 +271,13 @@ class RemoteArm:
 
     def _ask(self, questions: Sequence[Question], remember: bool) -> list[Heard]:
         """One answer a question: what the cache knows, and one request for each of the others."""
-        fingerprint = self.watch.fingerprint if self.watch else ""
-        keys = [key_of(fingerprint, self.wire.url, question.body) for question in questions]
-        kept_values = [self.memory.get(key) if remember else None for key in keys]
+        keys: list[bytes] = []
+        kept_values: list[Any] = [None] * len(questions)
+        remember = remember and self.policy.cache is not False
+        if remember:
+            fingerprint = self.watch.fingerprint if self.watch else ""
+            keys = [key_of(fingerprint, self.wire.url, question.body) for question in questions]
+            kept_values = [self.memory.get(key) for key in keys]
         new = [i for i, value in enumerate(kept_values) if value is None]
         self.hits += len(questions) - len(new)
         replies = self.wire.post_all([questions[i].body for i in new]) if new else []

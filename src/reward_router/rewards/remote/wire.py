@@ -124,7 +124,18 @@ class Wire:
     async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
         self._open()
         batch = _Batch()
-        return list(await asyncio.gather(*(self._one(*request, batch) for request in requests)))
+        replies = [Reply()] * len(requests)
+        waiting = iter(enumerate(requests))
+
+        async def work() -> None:
+            # All workers draw from one iterator. A task for every request would begin them all,
+            # and write all their bodies, before the first one is sent.
+            for place, request in waiting:
+                replies[place] = await self._one(*request, batch)
+
+        workers = min(self.policy.concurrency, len(requests))
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return replies
 
     def _open(self) -> None:
         """The limits, made on their own event loop when they are first needed."""
@@ -196,7 +207,8 @@ class Wire:
         request = httpx.Request(method, where, headers=self._headers, content=content or None)
         try:
             # The whole is limited: a server that drips bytes would never time out otherwise.
-            answer = await asyncio.wait_for(_exchange(connection, request), limit)
+            async with asyncio.timeout(limit):
+                answer = await _exchange(connection, request)
         except (TimeoutError, httpx.TimeoutException):
             return (
                 0,

@@ -11,7 +11,7 @@ PRIOR_PROMPTS ?= 320
 PRIOR_PAIRS ?= 4
 ARTIFACTS := src/reward_router/artifacts
 
-.PHONY: demo heads prior test test-slow test-browser test-trainers check format study docs clean
+.PHONY: demo heads prior test test-slow test-browser test-trainers test-ray check format study docs clean
 
 # Both papers in one run: a router that starts from a prior learned offline, best of n before and after, training between.
 demo: .venv/.demo
@@ -56,6 +56,18 @@ test-trainers: .venv/.dev .trainers/.done
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --target .trainers -r requirements/trainers.txt
 	touch $@
 
+# The server in a Ray of this machine, whose processes are killed. Ray is large, so it has an environment of its own, which sees the
+# usual one.
+test-ray: .venv/.dev .venv-ray/.done
+	.venv-ray/bin/python -m pytest -m "slow or not slow" tests/server/test_ray.py tests/server/test_ray_places.py
+
+.venv-ray/.done: requirements/ray.txt
+	$(PYTHON) -m venv .venv-ray
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> $$(.venv-ray/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/beside.pth
+	.venv-ray/bin/pip install -q --disable-pip-version-check -r requirements/ray.txt
+	touch $@
+
 check: .venv/.dev
 	$(BIN)/ruff format --check src tests benchmarks docs/site
 	$(BIN)/ruff check src tests benchmarks docs/site
@@ -97,4 +109,4 @@ docs: .venv-docs/.done
 	touch $@
 
 clean:
-	rm -rf .venv .venv-docs .trainers runs study build dist site
+	rm -rf .venv .venv-docs .venv-ray .trainers runs study build dist site

@@ -637,11 +637,16 @@ def serve(  # noqa: PLR0913 - the options of the command
     group_seconds: Annotated[
         float, typer.Option(min=0.001, help="how long such a group waits for its responses")
     ] = 600.0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="reward models in Ray Serve, the router in a Ray actor")
+    ] = False,
 ) -> None:
     """Answer trainers over HTTP: prompts and responses in, verdicts out, payoffs back."""
     from reward_router.server.run import Place
     from reward_router.server.run import serve as run_server
 
+    if ray:
+        from reward_router.server.ray.run import serve as run_server
     settled = configuration.load(config, preset, set_ or [])
     place = Place(ledger, host, port, token_env, max_body, group_size, group_seconds)
     run_server(settled, place, lambda line: say(console, line, wrap=False))

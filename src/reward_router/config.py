@@ -103,6 +103,44 @@ class PolicyConfig(Section):
     trust_remote_code: bool = False
 
 
+class ArmRayConfig(Section):
+    """Where one arm runs under ``serve --ray``; other commands do not read it.
+
+    ``ray: own`` is short for ``ray: {place: own}``. Arms on one model and in one place share its
+    weights, and the largest of their numbers holds for all of them.
+    """
+
+    place: Literal["auto", "own", "shared", "router"] = Field(
+        default="auto",
+        description=(
+            "a deployment of its model's own, the shared one, or the router's process; auto: own "
+            "for language models and classifiers, router for services, shared for all others"
+        ),
+    )
+    replicas: Count = Field(default=1, description="copies of a deployment of its own")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative | None = Field(
+        default=None, description="of each copy; null: 1 where Ray has GPUs"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        return {"place": given} if isinstance(given, str) else given
+
+
+class RayConfig(Section):
+    """What ``serve --ray`` starts beside the deployments of single models."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")] = Field(
+        default="reward-router", description="of the router in Ray"
+    )
+    replicas: Count = Field(default=1, description="copies of the shared deployment")
+    models: Count = Field(default=3, description="loaded models of each copy")
+    cpus: NonNegative = Field(default=1.0, description="of each copy")
+    gpus: NonNegative = Field(default=0.0, description="of each copy")
+
+
 class ArmConfig(BaseModel):
     """One reward model.
 
@@ -121,6 +159,7 @@ class ArmConfig(BaseModel):
     eval_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="share of the prompts that an arm with eval_only is asked about"
     )
+    ray: ArmRayConfig = ArmRayConfig()
 
     @field_validator("kind")
     @classmethod
@@ -703,6 +742,7 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     arms: list[ArmConfig] = Field(default_factory=list, description="empty: the embedded arms")
     pool: PoolConfig = PoolConfig()
+    ray: RayConfig = RayConfig()
     router: RouterConfig = RouterConfig()
     context: ContextConfig = ContextConfig()
     payoff: PayoffConfig = PayoffConfig()

@@ -9,7 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -95,13 +95,29 @@ def code_identity(spec: ArmSpec) -> str | None:
 
 def metric_code(options: Mapping[str, Any]) -> str:
     """Of a metric: this package's metrics, and the versions of the packages behind it."""
-    sources = []
-    for name in _METRIC_MODULES:
+    packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
+    return _hash(_programs(_METRIC_MODULES) + [_version(name) for name in packages])
+
+
+def modules_code(modules: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Of a kind of this package: what these modules do, and the files that its options name."""
+    return _hash([*_programs(modules), *_files(options)])
+
+
+def _programs(modules: Sequence[str]) -> list[str]:
+    """What each of these modules of this package does."""
+    programs = []
+    for name in modules:
         module = importlib.util.find_spec(name)
         if module is not None and module.origin:
-            sources.append(_program(Path(module.origin)))
-    packages = _METRIC_PACKAGES.get(str(options.get("metric")), ())
-    return _hash(sources + [_version(name) for name in packages])
+            programs.append(_program(Path(module.origin)))
+    return programs
+
+
+def _files(options: Mapping[str, Any]) -> list[str]:
+    """A hash of every file that an option names."""
+    texts = [value for value in options.values() if isinstance(value, str) and value.strip()]
+    return [file_identity(Path(text)) for text in texts if _is_file(Path(text))]
 
 
 def _program(file: Path) -> str:
@@ -136,9 +152,7 @@ def module_code(module: str, options: Mapping[str, Any]) -> str:
     """
     with here_importable():
         sources = list(_sources(module, set()))
-    texts = [value for value in options.values() if isinstance(value, str) and value.strip()]
-    files = [file_identity(Path(text)) for text in texts if _is_file(Path(text))]
-    return _hash([*sources, *files])
+    return _hash([*sources, *_files(options)])
 
 
 def arm_identity(spec: ArmSpec) -> dict[str, str]:

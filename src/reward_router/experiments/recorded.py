@@ -19,7 +19,7 @@ from reward_router.experiments.kind import Request
 from reward_router.experiments.results import Cell, per_prompt
 from reward_router.posterior.blas import one_thread
 from reward_router.replay import methods
-from reward_router.replay.embed import RowContexts, build
+from reward_router.replay.embed import Encoder, RowContexts, build
 from reward_router.replay.feedback import Feedback
 from reward_router.replay.importers import load
 from reward_router.replay.joined import Parts
@@ -43,16 +43,18 @@ class Recording:
 
     source: str
     records: Records
+    encoder: tuple[Encoder, str] | None = None
+    """What embeds texts, and its name; None: `replay`'s own."""
 
     @cached_property
     def contexts(self) -> RowContexts:
         """What routers see of a row: as `replay` has it, ``auto``."""
-        return build(self.records, "auto")
+        return build(self.records, "auto", encoder=self.encoder)
 
     @cached_property
     def pairs(self) -> RowContexts | None:
         """What strengths are learned from: the pair, where responses are recorded."""
-        return build(self.records, "pair") if self.records.responses else None
+        return build(self.records, "pair", encoder=self.encoder) if self.records.responses else None
 
     @property
     def subject(self) -> str:

@@ -164,6 +164,10 @@ class TextEncoder:
 
         They have gradients where those are on.
         """
+        return pooled(*self.hidden(ids), self.pooling)
+
+    def hidden(self, ids: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+        """(B, T, dim) float32 states of every token, and the (B, T) mask of those that count."""
         import torch
 
         width = max(len(row) for row in ids)
@@ -175,9 +179,7 @@ class TextEncoder:
         tokens = tokens.to(self.device)
         mask = mask.to(self.device)
         states = self.body(input_ids=tokens, attention_mask=mask).last_hidden_state.float()
-        if self.pooling == "last":
-            return states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
-        return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return states, mask
 
     def features(
         self, prompts: Sequence[Prompt], first: Sequence[str], second: Sequence[str]
@@ -208,6 +210,15 @@ class TextEncoder:
         number_of_prompt = {text: x for x, text in enumerate(distinct)}
         prompt_PD = prompt_XD[[number_of_prompt[text] for text in prompt_texts]]
         return np.concatenate([pairs_PF, prompt_PD], axis=1)
+
+
+def pooled(states: Any, mask: Any, pooling: str) -> Any:
+    """(B, dim) one vector a row: the last state that counts, or the mean of those that do."""
+    import torch
+
+    if pooling == "last":
+        return states[torch.arange(len(states)), mask.sum(dim=1) - 1]
+    return (states * mask[:, :, None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 class PairEncoder:

@@ -26,8 +26,9 @@ READ = 64
 """Tokens of a response that perplexity reads here: all of them would take an hour of one core."""
 
 METRICS: Mapping[str, Mapping[str, object]] = {
-    "informativeness": {"kind": "roscoe", "metric": "informativeness_step"},
+    # First, because sentences are encoded on the way to their tokens: the others find them.
     "faithfulness": {"kind": "roscoe", "metric": "faithfulness_token"},
+    "informativeness": {"kind": "roscoe", "metric": "informativeness_step"},
     "reasoning alignment": {"kind": "roscoe", "metric": "reasoning_alignment"},
     "hallucination": {"kind": "roscoe", "metric": "hallucination"},
     "common sense": {"kind": "roscoe", "metric": "missing_step"},
@@ -110,11 +111,19 @@ def as_pairs(records: Records) -> list[Pair]:
     return pairs
 
 
+def check_names(records: Records, arms: Sequence[ArmSpec]) -> None:
+    """InputError where an arm of the file has the name of a metric."""
+    taken = sorted({arm.name for arm in arms} & set(records.arms))
+    if taken:
+        raise InputError(
+            f"{records.name}: an arm is called {taken[0]!r}, as a metric is; rename it"
+        )
+
+
 def with_metrics(records: Records, console: Console, arms: Sequence[ArmSpec]) -> Records:
     """The same rows with a column more for each of the arms, after the reward models.
 
-    What was scored before is read from the cache. InputError where an arm of the file has the name
-    of a metric, or where an arm could not be asked.
+    What was scored before is read from the cache. InputError where an arm could not be asked.
     """
     taken = sorted({arm.name for arm in arms} & set(records.arms))
     if taken:

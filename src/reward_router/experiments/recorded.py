@@ -108,13 +108,25 @@ def recordings(request: Request, name: str, usual: str) -> list[Recording]:
     """The files that an experiment reads, as `recording` has them."""
     if request.profile == "gpu":
         raise InputError(GPU.format(name=name))
-    refuse(request, name, ("config", "responses", "settings"))
-    files = list(request.scores) or [_usual(usual)]
-    files = [str(demo_scores()) if f == "demo" and not Path(f).exists() else f for f in files]
+    files = _files(request, name, usual)
     several = [Recording(", ".join(files), records.select()) for records in load(files)]
     if not several:
         raise InputError(f"--scores {', '.join(files)}: no rows of recorded scores")
     return several
+
+
+def scores_file(request: Request, name: str, usual: str) -> str:
+    """The one file that an experiment reads, where it needs more of a row than its scores."""
+    files = _files(request, name, usual)
+    if len(files) > 1:
+        raise InputError(f"--scores: {name} reads one file, not several")
+    return files[0]
+
+
+def _files(request: Request, name: str, usual: str) -> list[str]:
+    refuse(request, name, ("config", "responses", "settings"))
+    files = list(request.scores) or [_usual(usual)]
+    return [str(demo_scores()) if f == "demo" and not Path(f).exists() else f for f in files]
 
 
 def _usual(name: str) -> str:

@@ -1,0 +1,89 @@
+"""`metrics` in training: a policy is trained on ROSCOE's metrics as arms, then on some of no use.
+
+Models are the packaged ones, or, with ``--profile gpu``, the paper's policy with ROSCOE's own
+language model and NLI model.
+"""
+
+from collections.abc import Mapping
+
+from reward_router.experiments import metric_arms
+from reward_router.experiments.kind import Plan, Request
+from reward_router.experiments.metric_parts import ADDED
+from reward_router.experiments.trained import (
+    GOLD,
+    Training,
+    Variant,
+    deviations,
+    gold_cell,
+    laser,
+    random_arm,
+    sequential,
+    shares_part,
+    tasks,
+)
+from reward_router.strict_json import dumps
+
+SINGLES = ("perplexity", "informativeness")
+"""The two metrics that the paper trains on alone."""
+GPU_MODELS: Mapping[str, Mapping[str, object]] = {
+    "perplexity": {
+        **{"kind": "roscoe_lm", "model": "openai-community/gpt2-large"},
+        **{"metric": "perplexity_chain"},
+    },
+    "coherence": {
+        "kind": "roscoe_classifier",
+        "model": "MoritzLaurer/DeBERTa-v3-large-mnli-fever-anli-ling-wanli",
+        "metric": "self_consistency",
+    },
+}
+"""ROSCOE's own models, where a small one stands in on the laptop."""
+
+
+def trained_plan(request: Request) -> Plan:
+    """LASER, random, sequential and two single metrics, then LASER and sequential with more."""
+    is_large = request.config is None
+    columns = tasks(request)
+    variants = []
+    reference = {}
+    for one in [laser(request), random_arm(request), sequential(request)]:
+        variants.append(_among(one, 0, is_large))
+        reference[one.name] = "random"
+    for metric in SINGLES:
+        router = f"router={{name: fixed, arm: {dumps(metric)}}}"
+        single = Variant(f"only {metric}", f"{metric} judges everything", (router,))
+        variants.append(_among(single, 0, is_large))
+        reference[single.name] = "random"
+    for one in [laser(request), laser(request, "exp3"), sequential(request)]:
+        if one.name not in reference:
+            variants.append(_among(one, 0, is_large))
+        for count in ADDED:
+            more = _among(one, count, is_large)
+            variants.append(more)
+            reference[more.name] = one.name
+    training = Training("metrics", request, columns, variants)
+    return training.plan(
+        jobs=training.jobs(gold_cell),
+        metric=(
+            f"{GOLD} Differences are to random; with metrics of no use, to the same method without "
+            "them."
+        ),
+        columns=[task.name for task in columns],
+        reference=reference,
+        average=len(columns) > 1,
+        parts=shares_part,
+        deviations=(
+            *deviations(request),
+            "An arm reads the prompt as the policy does, its instructions included, as the source.",
+        ),
+    )
+
+
+def _among(one: Variant, count: int, is_large: bool) -> Variant:
+    """The variant with the metrics as its arms, and ``count`` of no use beside them."""
+    written = {**metric_arms.METRICS, **(GPU_MODELS if is_large else {})}
+    added = list(metric_arms.IRRELEVANT)[:count]
+    written |= {name: metric_arms.IRRELEVANT[name] for name in added}
+    arms = [{"name": name, **options} for name, options in written.items()]
+    name = f"{one.name} + {count} of no use" if count else one.name
+    sentence = f"{one.sentence}; with {', '.join(added)}" if count else one.sentence
+    return Variant(name, sentence, (*one.settings, f"arms={dumps(arms)}"))

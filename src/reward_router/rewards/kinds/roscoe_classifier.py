@@ -4,7 +4,7 @@
     source_consistency   1 - max_{i, j} p_contradiction(s_j, h_i)
     grammar              1/N sum_i p_acceptable(h_i)
 
-Logical inference (LI) and language coherence (LC), tables 3 and 4 of Golovneva et al. (2023, arXiv
+Logical inference (LI) and language coherence (LC) of Golovneva et al. (2023, arXiv
 2212.07919). In [0, 1], higher is better. The paper's models are a DeBERTa-v3-large for NLI and a
 RoBERTa-large for CoLA; none is small enough to come with this package, so that ``model`` has no
 default. What comes earlier in the chain is the premise.

@@ -3,7 +3,7 @@
     perplexity_chain   1 / PPL(h)                      PPL(h) = exp(-1/T sum_t log p(h_t | h_<t))
     perplexity_step    1 / [1/N sum_i PPL(h_i)]        each step h_i on its own
 
-Language coherence (LC), table 4 of Golovneva et al. (2023, arXiv 2212.07919). In (0, 1], higher is
+Language coherence (LC) of Golovneva et al. (2023, arXiv 2212.07919). In (0, 1], higher is
 better. Tokens follow the model's own first token and nothing else: no prompt, no chat template. The
 paper's model is GPT-2 large. Its code weighs the steps by their tokens; this follows its text.
 """

@@ -4,9 +4,9 @@ Of a step h_i and a text s of sentences s_1..s_T,
 
     align(h_i -> s) = (1 + max_j cos(h_i, s_j)) / 2                                 in [0, 1]
 
-and so for tokens. The equations stand in the docstrings, named as in tables 2 and 3 of the paper;
-where its code differs from its text (it scales a cosine twice, and gives a chain of one step the
-best repetition score), the text is followed for scales and the code for chains of one step.
+and so for tokens. The equations stand in the docstrings under the paper's names. Where its code
+differs from its text (it scales a cosine twice, and gives a chain of one step the best repetition
+score), the text is followed for scales and the code for chains of one step.
 """
 
 from collections.abc import Callable

@@ -143,6 +143,17 @@ def test_training_has_the_metrics_as_its_arms(
     assert {f"LASER + {count} of no use" for count in ADDED} <= names
 
 
+def test_metrics_of_no_use_are_tried_on_one_of_the_paper_s_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    names = [job.name for job in EXPERIMENTS["metrics"].make(Request(profile="gpu")).jobs]
+    assert len(names) == 5 * 3 + 10
+    useless = [name for name in names if "of no use" in name]
+    assert len(useless) == 9
+    assert all(name.endswith(" on GSM8K") for name in useless)
+
+
 @pytest.mark.slow
 def test_a_policy_is_trained_on_metrics(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,8 +46,11 @@ IRRELEVANT: Mapping[str, Mapping[str, object]] = {
     "readability": {"kind": "metric", "metric": "readability"},
     "coin": {"kind": "metric", "metric": "regex", "pattern": NEVER, "noise": 1.0},
     "second coin": {
-        **{"kind": "metric", "metric": "regex", "pattern": NEVER},
-        **{"noise": 1.0, "noise_seed": 1},
+        "kind": "metric",
+        "metric": "regex",
+        "pattern": NEVER,
+        "noise": 1.0,
+        "noise_seed": 1,
     },
 }
 """In the order in which they are added, which is that of this table and no measurement's."""

@@ -4,7 +4,7 @@ Models are the packaged ones, or, with ``--profile gpu``, the paper's policy wit
 language model and NLI model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from reward_router.experiments import metric_arms
 from reward_router.experiments.kind import Plan, Request
@@ -25,10 +25,13 @@ from reward_router.strict_json import dumps
 
 SINGLES = ("perplexity", "informativeness")
 """The two metrics that the paper trains on alone."""
+FIGURE_8 = "GSM8K"
+"""The data set that metrics of no use are tried on, of several."""
 GPU_MODELS: Mapping[str, Mapping[str, object]] = {
     "perplexity": {
-        **{"kind": "roscoe_lm", "model": "openai-community/gpt2-large"},
-        **{"metric": "perplexity_chain"},
+        "kind": "roscoe_lm",
+        "model": "openai-community/gpt2-large",
+        "metric": "perplexity_chain",
     },
     "coherence": {
         "kind": "roscoe_classifier",
@@ -41,41 +44,54 @@ GPU_MODELS: Mapping[str, Mapping[str, object]] = {
 
 def trained_plan(request: Request) -> Plan:
     """LASER, random, sequential and two single metrics, then LASER and sequential with more."""
-    is_large = request.config is None
     columns = tasks(request)
-    variants = []
-    reference = {}
-    for one in [laser(request), random_arm(request), sequential(request)]:
-        variants.append(_among(one, 0, is_large))
-        reference[one.name] = "random"
-    for metric in SINGLES:
-        router = f"router={{name: fixed, arm: {dumps(metric)}}}"
-        single = Variant(f"only {metric}", f"{metric} judges everything", (router,))
-        variants.append(_among(single, 0, is_large))
-        reference[single.name] = "random"
-    for one in [laser(request), laser(request, "exp3"), sequential(request)]:
-        if one.name not in reference:
-            variants.append(_among(one, 0, is_large))
-        for count in ADDED:
-            more = _among(one, count, is_large)
-            variants.append(more)
-            reference[more.name] = one.name
+    variants, reference = _variants(request)
     training = Training("metrics", request, columns, variants)
+    several = len(columns) > 1
+    jobs = training.jobs(gold_cell)
+    if several:
+        table_5 = [variant.name for variant in variants if reference.get(variant.name) == "random"]
+        jobs = [job for job in jobs if _belongs(job.name, table_5)]
     return training.plan(
-        jobs=training.jobs(gold_cell),
+        jobs=jobs,
         metric=(
             f"{GOLD} Differences are to random; with metrics of no use, to the same method without "
-            "them."
+            f"them{f'; both on {FIGURE_8}' if several else ''}."
         ),
         columns=[task.name for task in columns],
         reference=reference,
-        average=len(columns) > 1,
+        compared=FIGURE_8 if several else "",
+        average=several,
         parts=shares_part,
         deviations=(
             *deviations(request),
             "An arm reads the prompt as the policy does, its instructions included, as the source.",
         ),
     )
+
+
+def _variants(request: Request) -> tuple[list[Variant], dict[str, str]]:
+    """The rows of table 5, those of figure 8, and what each is compared with."""
+    is_large = request.config is None
+    table_5 = [laser(request), random_arm(request), sequential(request)]
+    for metric in SINGLES:
+        router = f"router={{name: fixed, arm: {dumps(metric)}}}"
+        table_5.append(Variant(f"only {metric}", f"{metric} judges everything", (router,)))
+    reference = {one.name: "random" for one in table_5}
+    exp3 = laser(request, "exp3")
+    variants = [_among(one, 0, is_large) for one in [*table_5, exp3]]
+    for one in [laser(request), exp3, sequential(request)]:
+        for count in ADDED:
+            more = _among(one, count, is_large)
+            variants.append(more)
+            reference[more.name] = one.name
+    return variants, reference
+
+
+def _belongs(job: str, table_5: Sequence[str]) -> bool:
+    """Whether a run is one of the paper's: what table 5 does not have is trained on one set."""
+    variant, _, task = job.rpartition(" on ")
+    return task == FIGURE_8 or variant in table_5
 
 
 def _among(one: Variant, count: int, is_large: bool) -> Variant:

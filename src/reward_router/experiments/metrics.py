@@ -218,7 +218,8 @@ KIND = ExperimentKind(
         "There are no reference chains: the source stands for them in reasoning alignment, "
         "hallucination and semantic coverage, and `common sense` is the missing-step metric "
         "against the source.",
-        "Coherence is the cosine of neighbouring steps: ROSCOE's needs an NLI model.",
+        "Coherence is the cosine of neighbouring steps: ROSCOE's needs an NLI model, which the "
+        "profile gpu takes.",
         "Metrics of no use are two of repetition, readability, and two that are random numbers: "
         "chosen for looking at no question, before anything was measured.",
     ),
@@ -230,6 +231,6 @@ KIND = ExperimentKind(
     ),
     cost={
         "laptop": "a quarter of an hour: 573 pairs are scored once and kept",
-        "gpu": "11 runs of LASER on three data sets a seed",
+        "gpu": "25 runs of LASER a seed, on three data sets",
     },
 )

@@ -554,7 +554,12 @@ class TrainConfig(Section):
     ``laser*``.
     """
 
-    loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
+    loss: Literal["dpo", "nll", "dpo+nll", "kto", "sft"] = Field(
+        default="dpo+nll",
+        description=(
+            "`sft`: the data's own answers instead of preferences; nobody samples, no arm is asked"
+        ),
+    )
     beta: Positive = 0.1
     nll_weight: NonNegative = 1.0
     nll_reduction: Literal["response", "token"] = "response"
@@ -596,6 +601,11 @@ class TrainConfig(Section):
         ),
     )
     gradient_checkpointing: bool = False
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the data's own answers are trained on, so that nobody samples or judges."""
+        return self.loss == "sft"
 
     @model_validator(mode="after")
     def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
@@ -825,6 +835,7 @@ class Config(Section):
         if judge.mode == "single":
             return self
         excluded = {
+            "train.loss: sft, where nobody judges": self.train.supervised,
             "router.mode: ensemble": router.mode == "ensemble",
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,

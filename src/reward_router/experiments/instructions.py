@@ -43,6 +43,7 @@ from reward_router.experiments.trained import (
     singles,
     tasks,
 )
+from reward_router.experiments.training_runs import run_folder
 from reward_router.headline import MEASURED
 from reward_router.jobs.study import folder_name
 from reward_router.rewards.defaults import default_arms
@@ -145,7 +146,9 @@ class _Pair:
     def answers(self, variant: Variant, place: Place) -> dict[tuple[str, int], dict[str, Any]]:
         """(prompt id, sample) -> the trained policy's answer, or the base model's where kept."""
         name = self.training.job_name(variant, self.task)
-        folder = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}" / "run"
+        own = place.shared / "runs" / folder_name(name) / f"seed-{place.seed}"
+        config = self.training.config(self.task, variant, place.seed)
+        folder = run_folder(config, replace(place, folder=own))
         return read_answers(folder / "samples.jsonl")
 
 

@@ -21,10 +21,11 @@ from reward_router.artifacts import demo_scores
 from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
+from reward_router.examples import EMBEDDED as EMBEDDED_DATA
 from reward_router.experiments.kind import Job, Part, Place, Plan, Request
 from reward_router.experiments.recorded import refuse
 from reward_router.experiments.results import Cell, Results
-from reward_router.jobs.study import folder_name, train_and_share
+from reward_router.experiments.training_runs import run_once
 from reward_router.replay.importers import load
 from reward_router.strict_json import dumps
 
@@ -127,6 +128,19 @@ def ensemble(request: Request) -> Variant:
     return Variant("offline ensemble", f"the mean of all {how} scores", settings)
 
 
+def supervised(config: Config) -> list[Variant]:
+    """SFT, where the data has answers to train on; else nothing."""
+    if config.data.source != EMBEDDED_DATA and config.data.answer_kind is None:
+        return []
+    settings = (
+        "train.loss=sft",
+        "router={name: uniform, unit: prompt}",
+        "payoff={name: neg_loss}",
+        "eval.best_of=false",
+    )
+    return [Variant("SFT", "trained on the data's answers; no reward model is asked", settings)]
+
+
 def singles(config: Config) -> list[Variant]:
     """Every arm alone."""
     variants = []
@@ -213,11 +227,7 @@ class Training:
         self, cell: "Callable[[Training, Done], Cell]", task: Task, variant: Variant, place: Place
     ) -> Cell:
         config = self.config(task, variant, place.seed)
-        folder = place.folder / "run"
-        before = place.shared / f"before-{folder_name(task.name)}.json"
-        summary = _finished(folder)
-        if summary is None:
-            summary = train_and_share(config, folder, before, place.console)
+        folder, summary = run_once(config, place)
         return cell(self, Done(task, variant, config, folder, summary))
 
     def plan(self, jobs: Sequence[Job], **laid_out: Any) -> Plan:
@@ -268,14 +278,6 @@ class Done:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run that finished before its cell was written."""
-    import json
-
-    path = folder / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def gold_cell(training: Training, done: Done) -> Cell:
     """Gold after training, prompt by prompt, with the base model's as a row of its own."""
     rows = gold_rows(done.summary, done.variant.name)
@@ -286,9 +288,22 @@ def gold_cell(training: Training, done: Done) -> Cell:
             BEFORE: {column: rows["before"]["right"]},
         },
         calls={done.variant.name: float(done.summary["calls"]["made"])},
-        seconds={done.variant.name: float(sum(done.summary["seconds"].values()))},
-        facts={"shares": _shares(done.summary), "steps": done.summary["steps"]},
+        seconds={done.variant.name: training_seconds(done.summary)},
+        facts={
+            "shares": _shares(done.summary),
+            "steps": done.summary["steps"],
+            "run": done.folder.name,
+        },
     )
+
+
+APART = ("load", "eval")
+"""Phases that are no training: the first run of a process loads what later ones have."""
+
+
+def training_seconds(summary: Mapping[str, Any]) -> float:
+    """Wall-clock of sampling, scoring and training."""
+    return float(sum(spent for name, spent in summary["seconds"].items() if name not in APART))
 
 
 def gold_rows(summary: Mapping[str, Any], variant: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from reward_router.experiments.trained import (
     sequential,
     shares_part,
     singles,
+    supervised,
 )
 
 LEARNED = "[facts, include, question, exclaim]"
@@ -67,7 +68,7 @@ def _csqa() -> str:
 
 
 def plan(request: Request) -> Plan:
-    """LASER, the best single arm, random and sequential, judged where they never trained."""
+    """SFT, LASER, the best single arm, random and sequential, judged where they never trained."""
     columns = _tasks(request)
     base = columns[0].config(request.settings)
     if base.eval.test is None:
@@ -77,7 +78,13 @@ def plan(request: Request) -> Plan:
         )
     named = best_beforehand(base, request)
     [single] = [variant for variant in singles(base) if variant.name == f"only {named}"]
-    chosen = [laser(request), random_arm(request), sequential(request), single]
+    chosen = [
+        *supervised(base),
+        laser(request),
+        random_arm(request),
+        sequential(request),
+        single,
+    ]
     training = Training("transfer", request, columns, chosen)
     return training.plan(
         jobs=training.jobs(gold_cell),
@@ -126,6 +133,7 @@ KIND = ExperimentKind(
     ),
     deviations=(
         "laptop: trained on four of the embedded categories, tested on the four others.",
+        "SFT trains on what the data gives as answers, as in `reasoning`.",
         "gpu: CommonsenseQA after StrategyQA alone (the paper: StrategyQA and MMLU), and the 500 "
         "problems of MATH-500.",
     ),

@@ -84,13 +84,15 @@ def estimate(config: Config) -> dict[str, Any]:
     )
     train, policy = config.train, config.policy
     steps = steps_of(config, prompts)
-    responses = steps * min(train.batch_prompts, prompts) * policy.n_responses
+    prompts_seen = steps * min(train.batch_prompts, prompts)
+    responses = 0 if train.supervised else prompts_seen * policy.n_responses
     arms = arm_specs(config)
     asked = len(arms) if config.router.mode == "ensemble" or config.payoff.kind.asks_all_arms else 1
     committee = config.judge.mode == "committee"
     asked = min(config.judge.max_calls, len(arms)) if committee else asked
     length = prompt_tokens + policy.max_new_tokens
-    pairs = steps * min(train.batch_prompts, prompts) * config.pairs.per_prompt
+    # An answer of the data is half a pair: there is no rejected response.
+    pairs = prompts_seen * (0.5 if train.supervised else config.pairs.per_prompt)
     scored = min(responses, 2 * pairs) if config.router.unit == "pair" else responses
     chosen = best_of_responses(config)
     size, _ = parameters(policy.model)
@@ -139,7 +141,7 @@ def estimate(config: Config) -> dict[str, Any]:
         "calls_best_of": chosen,
         "calls_paying": paid,
         "calls_all_arms": scored * len(arms),
-        "pairs_at_most": pairs,
+        "pairs_at_most": math.ceil(pairs),
         "device": device,
         "seconds": seconds,
         "memory_bytes": memory,

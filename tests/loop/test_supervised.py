@@ -1,4 +1,4 @@
-"""Training on the data's own answers (``train.loss: sft``): what is trained, and that nobody judges."""
+"""Training on the data's own answers (``train.loss: sft``): what is trained, and nobody judges."""
 
 import json
 from collections.abc import Callable

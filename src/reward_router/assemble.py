@@ -382,7 +382,7 @@ def build_mode(config: Config, asker: Asker, names: list[str], gather: Gather) -
     if config.judge.mode == "committee":
         return build_committee(config, asker, names, gather)
     if config.router.mode == "ensemble":
-        return Ensemble(asker, config.router.ensemble)
+        return Ensemble(asker, config.router.ensemble, config.router.ensemble_penalty)
     return SingleArm(asker)
 
 

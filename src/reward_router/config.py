@@ -237,7 +237,16 @@ class RouterConfig(BaseModel):
     name: str = Field(default="linucb", description="a router, or package.module:Class")
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
-    ensemble: Literal["zscore", "raw"] = "zscore"
+    ensemble: Literal["zscore", "raw", "majority", "uwo"] = Field(
+        default="zscore",
+        description=(
+            "how all arms judge together: the mean of z-scores or of raw scores, a majority of "
+            "votes on each pair of responses, or the mean of z-scores less their variance (UWO)"
+        ),
+    )
+    ensemble_penalty: NonNegative = Field(
+        default=1.0, description="of the variance, for `ensemble: uwo`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -262,6 +271,15 @@ class RouterConfig(BaseModel):
             if not belongs_here and options.get(key) == usual:
                 del options[key]
         return common | kind.checked(options)
+
+    @model_validator(mode="after")
+    def _the_penalty_has_a_variance(self) -> "RouterConfig":
+        if self.ensemble_penalty != 1.0 and self.ensemble != "uwo":
+            raise ValueError(
+                f"ensemble_penalty={self.ensemble_penalty} belongs to ensemble: uwo, and ensemble "
+                f"is {self.ensemble}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_unit_can_be_routed(self) -> "RouterConfig":

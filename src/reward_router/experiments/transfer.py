@@ -5,17 +5,19 @@ from pathlib import Path
 
 from reward_router.errors import InputError
 from reward_router.experiments.kind import ExperimentKind, Plan, Published, Request
+from reward_router.experiments.results import Cell
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    SHORTER,
+    LAPTOP,
     UNKNOWN,
+    Done,
     Task,
     Training,
     best_beforehand,
     deviations,
-    gold_cell,
     laser,
+    measured_cell,
     own_task,
     random_arm,
     sequential,
@@ -24,8 +26,6 @@ from reward_router.experiments.trained import (
     supervised,
 )
 
-LEARNED = "[facts, include, question, exclaim]"
-TESTED = "[past, number, short, title]"
 TEMPLATE = (
     "Your task is to answer the question below. Give step by step reasoning before you answer, and "
     'when you are ready to answer, please use the format "Final answer:..." '
@@ -37,13 +37,7 @@ def _tasks(request: Request) -> list[Task]:
     if request.config is not None:
         return [own_task(request.config, "out of distribution")]
     if request.profile == "laptop":
-        settings = (
-            *SHORTER,
-            f"data.categories={LEARNED}",
-            f"eval.data.categories={LEARNED}",
-            f"eval.test={{source: embedded, split: test, categories: {TESTED}}}",
-        )
-        return [Task("embedded, other categories", preset="study", settings=settings)]
+        return [Task("embedded, other categories", preset="study", settings=LAPTOP)]
     maths = (
         "eval.test={source: HuggingFaceH4/MATH-500, split: test, answer_kind: math, "
         "columns: {prompt: problem, answer: answer}, template: '" + TEMPLATE + "'}"
@@ -87,7 +81,7 @@ def plan(request: Request) -> Plan:
     ]
     training = Training("transfer", request, columns, chosen)
     return training.plan(
-        jobs=training.jobs(gold_cell),
+        jobs=training.jobs(_tested_cell),
         metric=GOLD,
         columns=[task.name for task in columns],
         reference="random",
@@ -96,6 +90,11 @@ def plan(request: Request) -> Plan:
         parts=shares_part,
         deviations=deviations(request),
     )
+
+
+def _tested_cell(training: Training, done: Done) -> Cell:
+    """Gold on prompts of the other kind."""
+    return measured_cell(done)
 
 
 KIND = ExperimentKind(

@@ -9,13 +9,13 @@ from reward_router.experiments.results import Cell
 from reward_router.experiments.trained import (
     COST,
     GOLD,
-    LAPTOP,
     UNKNOWN,
     Done,
     Task,
     Training,
     best_beforehand,
     deviations,
+    laptop,
     laser,
     measured_cell,
     own_task,
@@ -37,7 +37,7 @@ def _tasks(request: Request) -> list[Task]:
     if request.config is not None:
         return [own_task(request.config, "out of distribution")]
     if request.profile == "laptop":
-        return [Task("embedded, other categories", preset="study", settings=LAPTOP)]
+        return [Task("embedded, other categories", preset="study", settings=laptop())]
     maths = (
         "eval.test={source: HuggingFaceH4/MATH-500, split: test, answer_kind: math, "
         "columns: {prompt: problem, answer: answer}, template: '" + TEMPLATE + "'}"

@@ -19,6 +19,7 @@ from reward_router import __version__
 from reward_router.errors import InputError, RewardRouterError
 from reward_router.experiments import page
 from reward_router.experiments.claims import claimed
+from reward_router.experiments.forecast import show_forecast
 from reward_router.experiments.kind import (
     EXPERIMENTS,
     PROFILES,
@@ -89,19 +90,14 @@ def experiment(
 
 
 def foretold(name: str, request: Request, console: Console) -> None:
-    """Say what an experiment would run, and what one training run of it takes. Writes nothing."""
+    """Say what an experiment would run, and what its training runs take. Writes nothing."""
     plan: Plan = _kind(name, request).make(request)
     runs = list(_work(plan))
     say(console, f"{name}: {plan.subject}")
     for job in plan.jobs:
         say(console, f"  {job.name}: {job.sentence}, {plan.seeds if job.seeded else 1} x")
     say(console, f"runs     {len(runs)}; they are independent: as many processes may share them")
-    if plan.example is None:
-        return
-    from reward_router.jobs.estimate import show_estimate
-
-    say(console, "one of them, the first:")
-    show_estimate(plan.example, console)
+    show_forecast(plan, console)
 
 
 def _kind(name: str, request: Request) -> ExperimentKind:

@@ -151,7 +151,8 @@ class Plan:
         notes: what a reader must know of the data.
         identity: what the figures depend on beside the options, for ``--resume``.
         parts: draws further sections from the results.
-        example: the configuration of one run, where runs train; --dry-run estimates it.
+        configs: job -> the configuration of its first run, where runs train; --dry-run reckons
+            with them.
         deviations: beyond those of the experiment, those of this profile and data.
     """
 
@@ -170,7 +171,7 @@ class Plan:
     identity: Mapping[str, Any] = field(default_factory=dict)
     parts: Callable[[Results], list[Part]] | None = None
     deviations: Sequence[str] = ()
-    example: Config | None = None
+    configs: Mapping[str, Config] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

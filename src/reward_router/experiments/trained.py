@@ -22,6 +22,7 @@ from reward_router.assemble import arm_names
 from reward_router.config import Config
 from reward_router.errors import InputError, RunError
 from reward_router.examples import EMBEDDED as EMBEDDED_DATA
+from reward_router.experiments.in_place import settings_of
 from reward_router.experiments.kind import Job, Part, Place, Plan, Request
 from reward_router.experiments.recorded import refuse
 from reward_router.experiments.results import Cell, Results
@@ -120,7 +121,10 @@ def tasks(request: Request, names: Sequence[str] = REASONING) -> list[Task]:
         return [own_task(request.config, Path(request.config).stem)]
     if request.profile == "laptop":
         return [Task(EMBEDDED, preset="study", settings=laptop())]
-    return [Task(name, preset=f"laser-llama3-{name.lower()}") for name in names]
+    return [
+        Task(name, preset=f"laser-llama3-{name.lower()}", settings=settings_of(name))
+        for name in names
+    ]
 
 
 def own_task(given: str, name: str) -> Task:
@@ -243,10 +247,7 @@ class Training:
         refuse(self.request, self.name, ("scores", "responses"))
         if importlib.util.find_spec("torch") is None:
             raise InputError(f"{self.name} trains: it needs pip install 'reward-router[train]'")
-        configs = []
-        for task in self.tasks:
-            configs += [self.config(task, variant, 0) for variant in self.variants]
-        return configs[0]
+        return next(iter(self.configs.values()))
 
     def job_name(self, variant: Variant, task: Task) -> str:
         """Of one variant on one task; the task is named where there are several."""
@@ -277,11 +278,20 @@ class Training:
         return Plan(
             jobs=jobs,
             seeds=self.request.seeds or SEEDS,
-            example=self.first,
+            configs=self.configs,
             subject=self.subject,
             identity=self.identity,
             **laid_out,
         )
+
+    @property
+    def configs(self) -> dict[str, Config]:
+        """Job -> the configuration of its first run."""
+        configs = {}
+        for task in self.tasks:
+            for variant in self.variants:
+                configs[self.job_name(variant, task)] = self.config(task, variant, 0)
+        return configs
 
     @property
     def first(self) -> Config:

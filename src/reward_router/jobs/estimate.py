@@ -120,7 +120,9 @@ def estimate(config: Config) -> dict[str, Any]:
         "evaluate": 2.0 * size * evaluated(config, steps) * length,
     }
     speed, device = throughput(config)
-    held = sorted(heavy, reverse=True)[: config.pool.resident]
+    # Nobody asks a reward model where the data's own answers are trained on.
+    resident = 0 if train.supervised else config.pool.resident
+    held = sorted(heavy, reverse=True)[:resident]
     memory = {
         "program": PROGRAM,
         "policy": size * (BYTES[policy.dtype] + BYTES[policy.sample_dtype]),

@@ -434,8 +434,8 @@ TRAINING_DEVIATIONS = {
         "All variants take the same number of steps (the paper: 25 iterations for random and "
         "sequential, 10 for the others).",
         "4 samples a prompt and the pair of the widest gap, a learning rate of 8e-4 and one "
-        "iteration (the paper: 30, 10 random pairs, 5e-6 and 10), so that a run takes about a "
-        "minute. Responses end at 40 tokens, and a cut one loses to every finished one.",
+        "iteration (the paper: 30, 10 random pairs, 5e-6 and 10), so that a run takes one or two "
+        "minutes. Responses end at 40 tokens, and a cut one loses to every finished one.",
         "The ensemble is the mean of z-scored scores: those of these reward models have no "
         "common unit.",
     ),
@@ -457,6 +457,6 @@ UNKNOWN = (
     "Number of seeds, and intervals: the paper reports neither.",
 )
 COST = {
-    "laptop": "about five minutes a run on 2 cores, 3 seeds; --dry-run counts the runs",
+    "laptop": "one to three minutes a run on one core, 3 seeds; --dry-run counts the runs",
     "gpu": "a day or more a run on one GPU: `train --dry-run` says it",
 }

@@ -133,6 +133,8 @@ def _asked(kind: ExperimentKind, request: Request) -> dict[str, Any]:
 
 def _check_place(out: Path, kind: ExperimentKind, request: Request, resume: bool) -> None:
     """InputError unless ``out`` is free, or holds this very experiment and is to go on."""
+    if request.runs is not None and Path(request.runs).is_file():
+        raise InputError(f"--runs {request.runs} is a file; give a directory")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     marker = out / MARKER

@@ -48,7 +48,8 @@ def show_forecast(plan: Plan, console: Console) -> None:
     """Print what each variant takes, and all of them together; nothing for plans that train not."""
     if not plan.configs:
         return
-    by_job = forecasts(plan.configs)
+    jobs = [job.name for job in plan.jobs if job.name in plan.configs]
+    by_job = forecasts({name: plan.configs[name] for name in jobs})
     show_table(console, _table(by_job))
     first = next(iter(by_job.values()))
     calls = plan.seeds * sum(one.calls for one in by_job.values())

@@ -68,7 +68,8 @@ def test_pairs_in_training_have_every_row_of_the_table(tiny_yaml: Path, tmp_path
     together = {"majority vote", "UWO", "offline ensemble"}
     payoffs = {f"BayesianRouter, {name}" for name in PAYOFFS}
     single = {"only short", "only long", "only likely"}
-    assert calls.keys() == {BEFORE, "random", "w/o offline", "LASER", *together, *payoffs, *single}
+    others = {BEFORE, "SFT", "random", "w/o offline", "LASER"}
+    assert calls.keys() == {*others, *together, *payoffs, *single}
     # In the first batch the pairs are the same. Three arms are asked about each of their responses
     # in place of one; where arms differ from pair to pair, a response may be asked about twice.
     for name in together:

@@ -19,6 +19,7 @@ from reward_router.experiments.trained import (
     own_task,
     shares_part,
     singles,
+    supervised,
 )
 from reward_router.strict_json import dumps
 
@@ -90,12 +91,13 @@ def baselines(request: Request, base: Config) -> list[Variant]:
         [router] = single.settings
         settings = (router.replace("name: fixed", "name: fixed, unit: pair"),)
         alone.append(Variant(single.name, single.sentence, settings))
-    # A tie is for an arm's verdict about one pair: these judge whole prompts, or together.
+    # A tie is for an arm's verdict about one pair: these judge whole prompts, together, or nothing.
     [whole] = _untied([laser(request)])
     uniform = ("router={name: uniform, unit: pair}",)
     return [
         Variant(RANDOM, "any reward model for each pair, each alike often", uniform),
         whole,
+        *_untied(supervised(base)),
         *_untied([_together(*how) for how in TOGETHER]),
         *alone,
     ]

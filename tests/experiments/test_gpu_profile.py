@@ -53,7 +53,7 @@ def papers_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data" / "prompts"
     folder.mkdir(parents=True)
     for name, (train, test, answer) in ANSWERS.items():
-        n_train = {"strategyqa": 1271, "gsm8k": 4693}.get(name, 24)
+        n_train = {"strategyqa": 1271, "gsm8k": 4693, "mmlu": 200}.get(name, 24)
         rows = []
         for i in range(n_train + 4):
             split = train if i < n_train else test

@@ -304,6 +304,14 @@ def experiment(  # noqa: PLR0913 - the options of the command
         ),
     ] = None,
     set_: SetOptions = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="training runs that experiments share; none: in --out, or runs/experiments/trained"
+            " without --out",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option(help="only say what it would run, and what one training run takes")
     ] = False,
@@ -316,7 +324,17 @@ def experiment(  # noqa: PLR0913 - the options of the command
     if name == "list":
         listed(console)
         return
-    request = Request(profile, seeds, tuple(scores or ()), responses, config, tuple(set_ or ()))
+    if runs is None and out is None:
+        runs = Path("runs/experiments/trained")
+    request = Request(
+        profile,
+        seeds,
+        tuple(scores or ()),
+        responses,
+        config,
+        tuple(set_ or ()),
+        str(runs) if runs is not None else None,
+    )
     if dry_run:
         foretold(name, request, console)
         return

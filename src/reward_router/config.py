@@ -276,7 +276,16 @@ class RouterConfig(BaseModel):
     name: str = Field(default="linucb", description="a router, or package.module:Class")
     unit: Literal["batch", "prompt", "pair"] = "prompt"
     mode: Literal["route", "ensemble"] = "route"
-    ensemble: Literal["zscore", "raw"] = "zscore"
+    ensemble: Literal["zscore", "raw", "majority", "uwo"] = Field(
+        default="zscore",
+        description=(
+            "how all arms judge together: the mean of z-scores or of raw scores, a majority of "
+            "votes on each pair of responses, or the mean of z-scores less their variance (UWO)"
+        ),
+    )
+    ensemble_penalty: NonNegative = Field(
+        default=1.0, description="of the variance, for `ensemble: uwo`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -301,6 +310,15 @@ class RouterConfig(BaseModel):
             if not belongs_here and options.get(key) == usual:
                 del options[key]
         return common | kind.checked(options)
+
+    @model_validator(mode="after")
+    def _the_penalty_has_a_variance(self) -> "RouterConfig":
+        if self.ensemble_penalty != 1.0 and self.ensemble != "uwo":
+            raise ValueError(
+                f"ensemble_penalty={self.ensemble_penalty} belongs to ensemble: uwo, and ensemble "
+                f"is {self.ensemble}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_unit_can_be_routed(self) -> "RouterConfig":
@@ -596,7 +614,12 @@ class TrainConfig(Section):
     ``laser*``.
     """
 
-    loss: Literal["dpo", "nll", "dpo+nll", "kto"] = "dpo+nll"
+    loss: Literal["dpo", "nll", "dpo+nll", "kto", "sft"] = Field(
+        default="dpo+nll",
+        description=(
+            "`sft`: the data's own answers instead of preferences; nobody samples, no arm is asked"
+        ),
+    )
     beta: Positive = 0.1
     nll_weight: NonNegative = 1.0
     nll_reduction: Literal["response", "token"] = "response"
@@ -638,6 +661,11 @@ class TrainConfig(Section):
         ),
     )
     gradient_checkpointing: bool = False
+
+    @property
+    def supervised(self) -> bool:
+        """Whether the data's own answers are trained on, so that nobody samples or judges."""
+        return self.loss == "sft"
 
     @model_validator(mode="after")
     def _warmup_is_a_share_or_whole(self) -> "TrainConfig":
@@ -868,6 +896,7 @@ class Config(Section):
         if judge.mode == "single":
             return self
         excluded = {
+            "train.loss: sft, where nobody judges": self.train.supervised,
             "router.mode: ensemble": router.mode == "ensemble",
             "router.unit: batch": router.unit == "batch",
             "noise": self.noise > 0,

@@ -349,10 +349,13 @@ class PayoffConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _an_import_path_is_the_users_function(cls, section: Any) -> Any:
-        name = section.get("name") if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping):
+            return section
+        name = section.get("name")
         if isinstance(name, str) and is_import_path(name):
             return {"path": name, **section, "name": "python"}
-        if isinstance(section, Mapping) and section.get("arm") is not None and name is None:
+        # An arm without a name of a payoff: the arm is the judge that pays.
+        if section.get("arm") is not None and name is None:
             return {**section, "name": "judge"}
         return section
 
@@ -889,11 +892,11 @@ def presets() -> list[str]:
 def preset_text(name: str) -> str:
     """The YAML of a packaged configuration."""
     if name not in presets():
-        raise InputError(f"preset {name!r} does not exist; {nearest(name, presets())}")
+        raise InputError(f"preset {name!r} does not exist; {nearest_key(name, presets())}")
     return (resources.files("reward_router.configs") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest_key(name: str, known: Iterable[str]) -> str:
     """'did you mean X?' where a known name is near, else the whole list in order."""
     return did_you_mean(name, sorted(known))
 
@@ -940,10 +943,10 @@ def load(
 
     InputError for whatever cannot be read or is not allowed.
     """
-    return validate(*read(source, preset, settings))
+    return validate(*read_plain(source, preset, settings))
 
 
-def read(
+def read_plain(
     source: str | Path | None = None, preset: str | None = None, settings: Sequence[str] = ()
 ) -> tuple[dict[str, Any], str]:
     """What `load` validates, as plain data, and its name for messages."""
@@ -985,7 +988,9 @@ def validated(schema: type[AnySection], tree: Mapping[str, Any], where: str) -> 
         faults = [_in_words(schema, fault) for fault in error.errors()]
         # Unions report the same fault once for each of their members.
         shown = "; ".join(dict.fromkeys(faults[:MOST_FAULTS]))
-        more = f" [and {len(faults) - MOST_FAULTS} more]" if len(faults) > MOST_FAULTS else ""
+        more = ""
+        if len(faults) > MOST_FAULTS:
+            more = f" [and {len(faults) - MOST_FAULTS} more]"
         raise InputError(f"{where}: {shown}{more}") from None
 
 
@@ -1003,7 +1008,7 @@ def _in_words(schema: type[BaseModel], fault: Any) -> str:
     key = ".".join(parts)
     if fault["type"] == "extra_forbidden":
         fields = _fields_at(schema, fault["loc"][:-1])
-        return f"unknown key {key!r}; {nearest(str(fault['loc'][-1]), fields)}"
+        return f"unknown key {key!r}; {nearest_key(str(fault['loc'][-1]), fields)}"
 
     value = fault.get("input")
     details = ""

@@ -145,9 +145,9 @@ def test_noise_has_the_arm_s_own_scale() -> None:
 
 def test_arms_draws_nested_sets(scores: Path, tmp_path: Path) -> None:
     from reward_router.experiments.arms import subset
-    from reward_router.replay.importers import load
+    from reward_router.replay.importers import load_records
 
-    [records] = load([str(scores)])
+    [records] = load_records([str(scores)])
     for seed in range(5):
         assert set(subset(records, 2, seed)) < set(subset(records, 4, seed))
     assert len({tuple(subset(records, 2, seed)) for seed in range(20)}) > 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reward_router.errors import InputError
 from reward_router.rewards.metered import ArmFailed
-from reward_router.rewards.remote.policy import AGAIN, CallPolicy, Clock, Pace, RealClock
+from reward_router.rewards.remote.policy import AGAIN, CallPolicy, Pace, RealClock, Timekeeper
 from reward_router.secrecy import from_environment, hidden, shown_url
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _DIVIDES = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True)
-class Reply:
+class WireReply:
     """What came of one request: ``value`` (JSON) or ``error``.
 
     ``seconds`` from the first try to the last, waiting for a limit excluded; ``tokens_in`` and
@@ -64,7 +64,7 @@ class Wire:
         key_env: str | None = None,
         *,
         transport: Any = None,
-        clock: Clock | None = None,
+        clock: Timekeeper | None = None,
     ) -> None:
         """Sends nothing; the secret is read at the first request.
 
@@ -87,7 +87,7 @@ class Wire:
         self._secret: str | None = None
         self._portal = _Portal(f"arm at {self.shown}")
 
-    def post_all(self, bodies: Sequence[Any], path: str = "") -> list[Reply]:
+    def post_all(self, bodies: Sequence[Any], path: str = "") -> list[WireReply]:
         """One reply a body, in order; bodies are JSON values.
 
         It blocks; an interrupt gives up what is under way.
@@ -113,7 +113,7 @@ class Wire:
 
     # on the event loop
 
-    async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[Reply]:
+    async def _all(self, requests: Sequence[tuple[str, str, Any]]) -> list[WireReply]:
         self._open()
         batch = _Batch()
         return list(await asyncio.gather(*(self._one(*request, batch) for request in requests)))
@@ -122,8 +122,10 @@ class Wire:
         """The limits, made on their own event loop when they are first needed."""
         if self._slots is not None:
             return
+        # Read as late as this, so that an arm can be described where its key is not set.
         self._secret = from_environment(self.key_env, self.shown)
-        self._trusted = _trusted(self.policy.ca) if self.url.startswith("https:") else False
+        encrypted = self.url.startswith("https:")
+        self._trusted = _trusted(self.policy.ca) if encrypted else False
         self._slots = asyncio.Semaphore(self.policy.concurrency)
 
     def _client(self) -> "httpx.AsyncClient":
@@ -149,7 +151,7 @@ class Wire:
             follow_redirects=False,
         )
 
-    async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> Reply:
+    async def _one(self, method: str, url: str, body: Any, batch: "_Batch") -> WireReply:
         """One request with its retries, inside the limits.
 
         It is not sent at all where the batch found nobody.
@@ -162,7 +164,7 @@ class Wire:
             tries = 0
             while True:
                 if batch.nobody is not None:
-                    return Reply(error=batch.nobody, tries=tries)
+                    return WireReply(error=batch.nobody, tries=tries)
                 await self.requests.take(1)
                 await self.tokens.take(reckoned)
                 # Waiting for a limit is none of the server's time.
@@ -177,11 +179,11 @@ class Wire:
         tokens_in, tokens_out = _usage(reply.value, reckoned)
         # The limit was taken from by a guess; what the server counted puts that right.
         self.tokens.correct(tokens_in + tokens_out - reckoned if reply.error is None else 0)
-        return Reply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
+        return WireReply(reply.value, reply.error, seconds, tokens_in, tokens_out, tries)
 
     async def _try(
         self, method: str, url: str, content: bytes, batch: "_Batch"
-    ) -> tuple[int, float | None, Reply]:
+    ) -> tuple[int, float | None, WireReply]:
         """One try: its status (0 where there was none), what Retry-After says, and the reply."""
         import httpx
 
@@ -220,15 +222,15 @@ class Wire:
         patience = max(self.policy.patience, 2 * self.slowest)
         return min(patience, self.policy.timeout)
 
-    def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> Reply:
+    def _nobody(self, what: str, batch: "_Batch", method: str, *, hung: bool) -> WireReply:
         error = ArmFailed(self._hide(f"{method} {self.shown}: {what}"), away=True)
         if method == "POST":
             self.hung = self.hung or hung
             if not batch.answered:
                 batch.nobody = error
-        return Reply(error=error)
+        return WireReply(error=error)
 
-    def _read(self, answer: "httpx.Response", method: str) -> Reply:
+    def _read(self, answer: "httpx.Response", method: str) -> WireReply:
         """The JSON of an answer, or what it was instead."""
         text = answer.text
         kind = answer.headers.get("content-type", "no content type").partition(";")[0]
@@ -241,14 +243,14 @@ class Wire:
         if not text.strip():
             return self._wrong(f"{method} {self.shown} answered {came} with nothing at all")
         try:
-            return Reply(json.loads(text))
+            return WireReply(json.loads(text))
         except ValueError:
             return self._wrong(
                 f"{method} {self.shown} answered {came}, {kind} instead of JSON: {self._said(text)}"
             )
 
-    def _wrong(self, message: str, divides: bool = False) -> Reply:
-        return Reply(error=ArmFailed(message, divides=divides))
+    def _wrong(self, message: str, divides: bool = False) -> WireReply:
+        return WireReply(error=ArmFailed(message, divides=divides))
 
     def _said(self, text: str) -> str:
         """The beginning of an answer, in one line, without secrets."""
@@ -337,7 +339,11 @@ def _told(error: "httpx.TransportError") -> str:
     cause: BaseException = error
     while cause.__cause__ is not None or cause.__context__ is not None:
         cause = cause.__cause__ or cause.__context__ or cause
-    said = " ".join(str(error).split()) or " ".join(str(cause).split())
+
+    # In one line; the error's own words where it has some.
+    own_words = " ".join(str(error).split())
+    words_of_cause = " ".join(str(cause).split())
+    said = own_words or words_of_cause
     kind = type(error).__name__
     return f"{kind}: {said}" if said else kind
 
